@@ -1,0 +1,69 @@
+# Kommuna. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON := $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+UV := .uv/bin/uv
+DATA ?=
+MESSAGES ?= 20000
+
+# A virtual environment is of one lock: its stamp carries the lock's hash. The development one holds the other.
+stamp = .venv/.$(1)-$(shell cat requirements/$(1).txt pyproject.toml | sha256sum | cut -c1-12)
+PLATFORM := $(call stamp,platform)
+DEVELOPMENT := $(call stamp,dev)
+
+.PHONY: help setup setup-dev demo up down status test lint unit integration bench lock clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup  ## Run both example teams' DAGs, from raw data to tagged messages (DATA=DIR: your own messages)
+	@$(BIN)/kommuna demo --messages $(MESSAGES) $(if $(DATA),--data "$(DATA)")
+
+up: setup  ## Start Airflow and MLflow, and print where they are and who may log in
+	@$(BIN)/kommuna up
+
+down:  ## Stop them
+	@if [ -x $(BIN)/kommuna ]; then $(BIN)/kommuna down; fi
+
+status: setup  ## Show their processes
+	@$(BIN)/kommuna status || true
+
+test: lint unit integration  ## Set up, then lint, types, import contracts, unit and integration tests
+
+lint: setup-dev  ## Style, types and import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+unit: setup-dev  ## Unit tests
+	@$(BIN)/python -m pytest tests/unit -n 2 --dist loadscope
+
+integration: setup-dev  ## Tests of the running platform: real Airflow, MLflow and S3
+	@$(BIN)/python -m pytest tests/integration
+
+bench: setup-dev  ## Measure, beside a peer, and print JSON lines
+	@$(BIN)/python -m tests.benchmarks
+
+lock: $(UV)  ## Compile the locks anew from pyproject.toml
+	@UV=$(UV) requirements/compile.sh
+
+clean: down  ## Remove all state, caches and the virtual environment
+	rm -rf .kommuna build .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+setup: $(UV)
+	@[ -e $(DEVELOPMENT) ] || [ -e $(PLATFORM) ] || { echo "setting up .venv (once)"; $(call install,platform) && touch $(PLATFORM); }
+
+setup-dev: $(UV)
+	@[ -e $(DEVELOPMENT) ] || { echo "setting up .venv for development (once)"; $(call install,dev) && touch $(DEVELOPMENT); }
+
+define install
+rm -f .venv/.platform-* .venv/.dev-* && $(UV) venv --quiet --allow-existing --python $(PYTHON) .venv \
+&& $(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements/$(1).txt \
+&& $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . \
+&& $(BIN)/python -m compileall -q src
+endef
+
+$(UV): requirements/uv.txt
+	@$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt && touch $(UV)

@@ -1,0 +1,5 @@
+"""Hands `kommuna.airflow` to Airflow."""
+
+from kommuna.airflow.plugin import KommunaPlugin
+
+__all__ = ["KommunaPlugin"]

@@ -1,0 +1,67 @@
+"""Operators, DAG templates and policies: what a team's DAG file imports. Light: parsing loads no ML library.
+
+Names are loaded when they are first used: Airflow itself loads `kommuna.airflow.policies` while it starts, before
+its own classes can be imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kommuna.airflow.dag import TeamDag
+    from kommuna.airflow.operator import Model, StepOperator, StepOutput
+    from kommuna.airflow.operators import (
+        ApplyRulesOperator,
+        AsofJoinOperator,
+        CleanOperator,
+        EvaluateOperator,
+        LabelOperator,
+        MaskPiiOperator,
+        PredictOperator,
+        PrepareMessagesOperator,
+        PromoteOperator,
+        QueryOperator,
+        ReadTableOperator,
+        RegisterOperator,
+        RuleReportOperator,
+        TrainClassifierOperator,
+    )
+    from kommuna.airflow.weak_supervision import weak_supervision_dag
+
+_HOMES = {
+    "TeamDag": "dag",
+    "Model": "operator",
+    "StepOperator": "operator",
+    "StepOutput": "operator",
+    "weak_supervision_dag": "weak_supervision",
+}
+
+__all__ = [
+    "ApplyRulesOperator",
+    "AsofJoinOperator",
+    "CleanOperator",
+    "EvaluateOperator",
+    "LabelOperator",
+    "MaskPiiOperator",
+    "Model",
+    "PredictOperator",
+    "PrepareMessagesOperator",
+    "PromoteOperator",
+    "QueryOperator",
+    "ReadTableOperator",
+    "RegisterOperator",
+    "RuleReportOperator",
+    "StepOperator",
+    "StepOutput",
+    "TeamDag",
+    "TrainClassifierOperator",
+    "weak_supervision_dag",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'kommuna.airflow' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"kommuna.airflow.{_HOMES.get(name, 'operators')}"), name)

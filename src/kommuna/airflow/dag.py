@@ -1,0 +1,72 @@
+"""`TeamDag`: a DAG that takes its id's prefix, pool, owner, tags and retries from its team."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG
+
+from kommuna.spec.installation import place_of
+from kommuna.spec.names import qualified
+
+
+class TeamDag(DAG):
+    """A team's DAG. Used as Airflow's own `DAG`, with what the team's description says filled in.
+
+    Args:
+        dag_id: a bare id; the platform adds the team's prefix.
+        tags: besides the team's name and the team's own tags.
+        default_args: over the team's (owner, pool, retries).
+        file: the DAG file, where it is not the caller's.
+        options: everything that Airflow's `DAG` takes.
+    Raises:
+        SpecError: the file is in no team's bundle, or the id has another team's prefix.
+
+    >>> with TeamDag("topics") as dag:  # doctest: +SKIP
+    ...     ReadTableOperator(task_id="read", source="store://inbox/messages.csv", columns={"id": "String"})
+    """
+
+    def __init__(
+        self,
+        dag_id: str,
+        *,
+        tags: Sequence[str] = (),
+        default_args: dict[str, Any] | None = None,
+        file: str | None = None,
+        **options: Any,
+    ) -> None:
+        file = file or _calling_file()
+        place = place_of(file)
+        team = place.spec
+        options.setdefault("catchup", False)
+        options.setdefault("schedule", None)
+        options.setdefault("max_active_runs", 1)
+        super().__init__(
+            qualified(place.team, dag_id, teams=place.installation.platform.teams),
+            tags=sorted({place.team, *team.tags, *tags}),
+            default_args={
+                "owner": team.owner or place.team,
+                "pool": place.installation.platform.pool(place.team),
+                "retries": team.retries,
+                "retry_delay": timedelta(seconds=5),
+                "max_retry_delay": timedelta(minutes=10),
+                "retry_exponential_backoff": True,
+                **(default_args or {}),
+            },
+            render_template_as_native_obj=True,
+            **options,
+        )
+        self.fileloc = file
+
+
+def _calling_file() -> str:
+    """The DAG file: the nearest caller that is not part of Kommuna."""
+    here = str(Path(__file__).parent)
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
+        frame = frame.f_back
+    return frame.f_code.co_filename

@@ -1,0 +1,58 @@
+"""Links from a task to its report, its manifest and its MLflow run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperatorLink
+
+if TYPE_CHECKING:
+    from kommuna.spec.step import StepResult
+
+
+def _result(operator: Any) -> StepResult | None:
+    return getattr(operator, "result", None)
+
+
+def _page(operator: Any, part: str) -> str:
+    """A page of Kommuna's own app inside Airflow's server, which checks the user's team."""
+    from urllib.parse import urlsplit
+
+    from airflow.sdk.configuration import conf
+
+    base = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
+    return f"{base}/kommuna/dags/{operator.dag.dag_id}/{part}"
+
+
+class ReportLink(BaseOperatorLink):
+    """The step's HTML report."""
+
+    name = "Report"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The report's page; empty where the step left none."""
+        result = _result(operator)
+        reports = [file for file in result.outputs.values() if file.endswith(".html")] if result else []
+        return _page(operator, f"artifacts/{reports[0]}") if reports else ""
+
+
+class ManifestLink(BaseOperatorLink):
+    """The step's manifest."""
+
+    name = "Manifest"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The manifest's page; empty where the step did not end well."""
+        result = _result(operator)
+        return _page(operator, f"manifests/{result.key}") if result and result.key else ""
+
+
+class MlflowLink(BaseOperatorLink):
+    """The step's MLflow run."""
+
+    name = "MLflow run"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The run's page in MLflow; empty where the step has none."""
+        result = _result(operator)
+        return result.links.get(self.name, "") if result else ""

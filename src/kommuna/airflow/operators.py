@@ -1,0 +1,324 @@
+"""Named operators over the shared steps: typed signatures, the step's own argument names.
+
+An input is another operator (its only output), one of its outputs (`labels["labels"]`), a `Model`, or a file:
+relative to the bundle, `store://inbox/…`, or any URL. Every parameter may be a template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from kommuna.airflow.operator import Model, StepOperator, StepOutput, model_name
+from kommuna.spec.gate import Gate
+from kommuna.spec.installation import place_of
+from kommuna.spec.step import StepResult, StepSpec
+
+Input = StepOperator | StepOutput | Model | str
+
+
+class ReadTableOperator(StepOperator):
+    """Reads CSV, NDJSON or Parquet against a declared schema. Output: `table`."""
+
+    def __init__(self, *, source: Input, columns: Mapping[str, Any], format: str = "auto", **options: Any) -> None:
+        super().__init__(
+            function="kommuna.steps.etl.read:read_table",
+            inputs={"source": source},
+            parameters={"table_schema": _schema(columns), "format": format},
+            **options,
+        )
+
+
+class CleanOperator(StepOperator):
+    """Normalises texts, drops empty ones, and de-duplicates by key. Output: `table`."""
+
+    def __init__(self, *, table: Input, key: str = "id", text: str = "text", **options: Any) -> None:
+        super().__init__(
+            function="kommuna.steps.etl.clean:clean",
+            inputs={"table": table},
+            parameters={"key": key, "text": text},
+            **options,
+        )
+
+
+class MaskPiiOperator(StepOperator):
+    """Masks phones, cards, IBANs, INNs, SNILSs, e-mails and listed names. Output: `table`."""
+
+    def __init__(
+        self, *, table: Input, text: str = "text", names: Sequence[str] = (), region: str = "RU", **options: Any
+    ) -> None:
+        super().__init__(
+            function="kommuna.steps.etl.mask:mask_pii",
+            inputs={"table": table},
+            parameters={"text": text, "names": list(names), "region": region},
+            **options,
+        )
+
+
+class PrepareMessagesOperator(StepOperator):
+    """Reads, cleans and masks messages in one pass. Output: `table`."""
+
+    def __init__(
+        self,
+        *,
+        source: Input,
+        columns: Mapping[str, Any],
+        key: str = "id",
+        text: str = "text",
+        parameters: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            function="kommuna.steps.etl.prepare:prepare_messages",
+            inputs={"source": source},
+            parameters={"table_schema": _schema(columns), "key": key, "text": text, **(parameters or {})},
+            **options,
+        )
+
+
+class QueryOperator(StepOperator):
+    """SQL over named tables. Output: `table`.
+
+    Args:
+        tables: the tables by the names that the SQL uses.
+        sql: a SELECT, or the name of a `.sql` file in the bundle.
+    """
+
+    def __init__(self, *, tables: Mapping[str, Input], sql: str, **options: Any) -> None:
+        super().__init__(
+            function="kommuna.steps.etl.query:query",
+            inputs={"tables": dict(tables)},
+            parameters={"sql": sql},
+            **options,
+        )
+
+    def step_spec(self, *, run_id: str = "") -> StepSpec:
+        """The step, with the SQL of its file."""
+        sql = str(self.parameters["sql"])
+        if sql.endswith(".sql"):
+            path = place_of(self.dag.fileloc).bundle / sql
+            if not path.is_file():
+                raise AirflowFailException(f"no SQL file {sql}\n  where: {path}\n  mend: it is relative to the bundle")
+            self.parameters["sql"] = path.read_text(encoding="utf-8")
+        return super().step_spec(run_id=run_id)
+
+
+class AsofJoinOperator(StepOperator):
+    """Joins to each row the other table's latest row at or before it. Output: `table`."""
+
+    def __init__(
+        self,
+        *,
+        left: Input,
+        right: Input,
+        on: str,
+        by: Sequence[str] = (),
+        tolerance: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            function="kommuna.steps.etl.asof:asof_join",
+            inputs={"left": left, "right": right},
+            parameters={"on": on, "by": list(by), "tolerance": tolerance},
+            **options,
+        )
+
+
+class ApplyRulesOperator(StepOperator):
+    """Applies labeling rules. Output: `votes`."""
+
+    def __init__(self, *, messages: Input, rules: Input, key: str = "id", text: str = "text", **options: Any) -> None:
+        super().__init__(
+            function="kommuna.steps.labeling.apply:apply_rules",
+            inputs={"messages": messages, "rules": rules},
+            parameters={"key": key, "text": text},
+            **options,
+        )
+
+
+class LabelOperator(StepOperator):
+    """Turns votes into probabilistic labels by a label model. Output: `labels`, and `gold_labels` where asked."""
+
+    def __init__(
+        self,
+        *,
+        votes: Input,
+        rules: Input,
+        dev_votes: Input | None = None,
+        dev: Input | None = None,
+        gold_votes: Input | None = None,
+        model: str = "dawid_skene",
+        key: str = "id",
+        label: str = "tag",
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            function="kommuna.steps.labeling.label:label_messages",
+            inputs={"votes": votes, "rules": rules, "dev_votes": dev_votes, "dev": dev, "gold_votes": gold_votes},
+            parameters={"model": model, "key": key, "label": label},
+            **options,
+        )
+
+
+class RuleReportOperator(StepOperator):
+    """Coverage, overlap, conflict and accuracy on dev of each rule. Outputs: `report`, `table`."""
+
+    def __init__(
+        self,
+        *,
+        votes: Input,
+        rules: Input,
+        labels: Input | None = None,
+        dev_votes: Input | None = None,
+        dev: Input | None = None,
+        key: str = "id",
+        label: str = "tag",
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            function="kommuna.steps.labeling.rule_report:rule_report",
+            inputs={"votes": votes, "rules": rules, "labels": labels, "dev_votes": dev_votes, "dev": dev},
+            parameters={"key": key, "label": label},
+            **options,
+        )
+
+
+class TrainClassifierOperator(StepOperator):
+    """Trains a classifier on soft labels and the dev rows. Outputs: `model`, `dev_only`."""
+
+    def __init__(
+        self,
+        *,
+        messages: Input,
+        labels: Input,
+        dev: Input,
+        classifier: str = "tfidf_logreg",
+        features: Sequence[str] = (),
+        key: str = "id",
+        text: str = "text",
+        label: str = "tag",
+        min_confidence: float | str = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            function="kommuna.steps.training.train:train_classifier",
+            inputs={"messages": messages, "labels": labels, "dev": dev},
+            parameters={
+                "classifier": classifier,
+                "features": list(features),
+                "key": key,
+                "text": text,
+                "label": label,
+                "min_confidence": min_confidence,
+            },
+            **options,
+        )
+
+
+class EvaluateOperator(StepOperator):
+    """Scores a model on gold beside the champion and plain baselines. Outputs: `report`, `scores`."""
+
+    def __init__(
+        self,
+        *,
+        model: Input,
+        gold: Input,
+        dev: Input,
+        messages: Input,
+        dev_only: Input | None = None,
+        gold_labels: Input | None = None,
+        champion: Input | None = None,
+        key: str = "id",
+        text: str = "text",
+        label: str = "tag",
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            function="kommuna.steps.training.evaluate:evaluate",
+            inputs={
+                "model": model,
+                "gold": gold,
+                "dev": dev,
+                "messages": messages,
+                "dev_only": dev_only,
+                "gold_labels": gold_labels,
+                "champion": champion,
+            },
+            parameters={"key": key, "text": text, "label": label},
+            **options,
+        )
+
+
+class _RegistryOperator(StepOperator):
+    """A step that changes the registry: it always runs, and finds by itself what it did before."""
+
+    template_fields: Sequence[str] = (*StepOperator.template_fields, "name")
+
+    def __init__(self, *, name: str = "", **options: Any) -> None:
+        super().__init__(cache=False, **options)
+        self.name = name
+
+
+class RegisterOperator(_RegistryOperator):
+    """Registers a model version in MLflow, alias `challenger`. Output: `version`."""
+
+    def __init__(self, *, model: Input, scores: Input, sample: Input, name: str, **options: Any) -> None:
+        super().__init__(
+            function="kommuna.steps.registry.register:register",
+            inputs={"model": model, "scores": scores, "sample": sample},
+            name=name,
+            **options,
+        )
+
+    def step_spec(self, *, run_id: str = "") -> StepSpec:
+        """The step, with the team's prefix on the model's name."""
+        self.parameters["name"] = model_name(self.dag.dag_id, self.name)
+        return super().step_spec(run_id=run_id)
+
+
+class PromoteOperator(_RegistryOperator):
+    """Makes a version the champion when the gate holds; else the task is skipped (or fails) and says by how much.
+
+    Args:
+        gate: an expression over metrics: `f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01`.
+        fail_when_refused: True fails the task where the gate refuses.
+    """
+
+    def __init__(
+        self, *, version: Input, scores: Input, gate: str, fail_when_refused: bool = False, **options: Any
+    ) -> None:
+        super().__init__(
+            function="kommuna.steps.registry.promote:promote",
+            inputs={"version": version, "scores": scores},
+            parameters={"gate": gate},
+            **options,
+        )
+        if "{{" not in gate:
+            Gate(gate)  # a gate that cannot be read is refused at parse time
+        self.fail_when_refused = fail_when_refused
+
+    def after(self, spec: StepSpec, result: StepResult) -> None:
+        """Raises where the gate refused: the registry and the manifest have it already."""
+        promotion = self.read_json(spec, "promotion")
+        if not promotion["promoted"]:
+            error = AirflowException if self.fail_when_refused else AirflowSkipException
+            raise error(f"the gate refused: {promotion['reason']}")
+
+
+class PredictOperator(StepOperator):
+    """Tags new messages by a model. Output: `predictions`."""
+
+    def __init__(self, *, messages: Input, model: Input, key: str = "id", text: str = "text", **options: Any) -> None:
+        super().__init__(
+            function="kommuna.steps.training.predict:predict",
+            inputs={"messages": messages, "model": model},
+            parameters={"key": key, "text": text},
+            **options,
+        )
+
+
+def _schema(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """A table's declared schema: `{"id": "String"}`, or all of `TableSchema`'s fields."""
+    return dict(columns) if isinstance(columns.get("columns"), Mapping) else {"columns": dict(columns)}

@@ -1,0 +1,176 @@
+"""A client of Airflow's REST API, as far as the command needs it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+
+from kommuna.errors import PlatformFault, StepNotFound, nearest
+
+PATIENCE_SECONDS = 120.0
+FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
+
+
+@dataclass
+class Run:
+    """One DAG run: its state, and each task's."""
+
+    dag_id: str
+    run_id: str
+    state: str = "queued"
+    tasks: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return self.state in ("success", "failed")
+
+    @property
+    def done(self) -> int:
+        """Tasks that are over."""
+        return sum(state in FINISHED for state in self.tasks.values())
+
+
+class AirflowApi:
+    """Airflow's REST API.
+
+    Args:
+        url: the server.
+        token: of the user in whose name it is called.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = f"{url}/api/v2"
+        self._session = requests.Session()
+        self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def dag_ids(self) -> list[str]:
+        """Every DAG that the user may see."""
+        return [dag["dag_id"] for dag in self._call("GET", "/dags", params={"limit": 1000})["dags"]]
+
+    def import_errors(self) -> list[tuple[str, str]]:
+        """File and error of each DAG file that could not be read."""
+        answer = self._call("GET", "/importErrors", params={"limit": 100})
+        return [(error["filename"], error["stack_trace"]) for error in answer["import_errors"]]
+
+    def wait_for_dags(self, dag_ids: list[str], *, seconds: float = 120) -> None:
+        """Waits until each DAG is there.
+
+        Raises:
+            PlatformFault: one is not, with the error of its file if it has one.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            known = self.dag_ids()
+            missing = [dag_id for dag_id in dag_ids if dag_id not in known]
+            if not missing:
+                return
+            errors = self.import_errors()
+            if errors or time.monotonic() > deadline:
+                why = (
+                    "; ".join(f"{file}: {text.strip().splitlines()[-1]}" for file, text in errors)
+                    or "it did not turn up"
+                )
+                raise PlatformFault(
+                    f"no DAG '{missing[0]}': {why}{nearest(missing[0], known)}",
+                    mend="run `kommuna check` on the bundle",
+                )
+            time.sleep(0.5)
+
+    def trigger(self, dag_id: str, conf: dict[str, Any]) -> Run:
+        """Starts a run.
+
+        Raises:
+            StepNotFound: there is no such DAG, or a parameter does not fit its form.
+        """
+        known = self.dag_ids()
+        if dag_id not in known:
+            raise StepNotFound(
+                f"no DAG '{dag_id}'{nearest(dag_id, known)}", mend=f"there are: {', '.join(known) or 'none'}"
+            )
+        answer = self._call("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
+        return Run(dag_id, answer["dag_run_id"])
+
+    def watch(self, runs: list[Run], *, every: float = 0.5) -> Iterator[None]:
+        """Refreshes the runs until all are over; yields after each look. A server that restarts is waited for."""
+        silent_since = 0.0
+        while True:
+            try:
+                for run in runs:
+                    if not run.ended:
+                        self.refresh(run)
+                silent_since = 0.0
+            except PlatformFault:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > PATIENCE_SECONDS:
+                    raise
+            yield
+            if all(run.ended for run in runs):
+                return
+            time.sleep(every)
+
+    def refresh(self, run: Run) -> None:
+        """Reads a run's state and its tasks'."""
+        base = f"/dags/{run.dag_id}/dagRuns/{run.run_id}"
+        answer = self._call("GET", base)
+        tasks = self._call("GET", f"{base}/taskInstances", params={"limit": 1000})["task_instances"]
+        run.tasks = {task["task_id"]: task["state"] or "waiting" for task in tasks}
+        run.state = answer["state"]
+        run.seconds = float(answer.get("duration") or 0.0)
+
+    def results(self, run: Run) -> dict[str, dict[str, Any]]:
+        """What each step of a run left, by task."""
+        found = {}
+        for task_id, state in run.tasks.items():
+            if state != "success":
+                continue
+            path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+            answer = self._session.get(f"{self._url}{path}", timeout=30)
+            if answer.ok:
+                value = answer.json()["value"]
+                found[task_id] = json.loads(value) if isinstance(value, str) else value
+        return found
+
+    def last_lines(self, run: Run, task_id: str, *, lines: int = 12) -> list[str]:
+        """The end of a task's last log."""
+        base = f"{self._url}/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}"
+        tries = self._session.get(base, timeout=30).json().get("try_number", 1)
+        answer = self._session.get(f"{base}/logs/{tries}", params={"full_content": "true"}, timeout=30)
+        content = answer.json().get("content", []) if answer.ok else []
+        found: list[str] = []
+        for entry in content:
+            if not isinstance(entry, dict):
+                found.append(str(entry))
+                continue
+            found += str(entry.get("event", "")).splitlines()
+            for detail in entry.get("error_detail") or ():
+                found += str(detail.get("exc_value", "")).splitlines()
+        return found[-lines:]
+
+    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            answer = self._session.request(method, f"{self._url}{path}", timeout=30, **options)
+        except requests.RequestException as error:
+            raise PlatformFault(
+                f"Airflow at {self._url} is unreachable: {type(error).__name__}", mend="run `kommuna up`"
+            ) from None
+        if answer.status_code in (400, 404, 422):
+            raise StepNotFound(
+                f"Airflow refuses: {_detail(answer)}", where=f"{method} {path}", mend="check the names and values"
+            )
+        if not answer.ok:
+            raise PlatformFault(f"Airflow refuses: {answer.status_code} {_detail(answer)}", where=f"{method} {path}")
+        return dict(answer.json())
+
+
+def _detail(answer: requests.Response) -> str:
+    try:
+        return str(answer.json().get("detail", answer.text))[:500]
+    except ValueError:
+        return answer.text[:500]

@@ -1,0 +1,120 @@
+"""`kommuna show` and `kommuna gc`: what is in the store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.tree import Tree
+
+from kommuna.cli.here import console, installation, store
+from kommuna.errors import RegistryError, TeamMistake
+from kommuna.store import Manifest, Store
+from kommuna.store.gc import collect
+
+app = typer.Typer()
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="A manifest's key, or its first characters.")],
+    team: Annotated[str | None, typer.Option(help="The team whose store is searched; all if absent.")] = None,
+) -> None:
+    """Show a step's manifest, and what it was made from as a tree."""
+    for name in [team] if team else installation().platform.teams:
+        found = [manifest for manifest in store(name).manifests() if manifest.key.startswith(key)]
+        if len(found) > 1:
+            keys = ", ".join(manifest.key[:16] for manifest in found[:5])
+            raise TeamMistake(f"{len(found)} manifests begin with '{key}'", mend=f"give more characters: {keys} …")
+        if found:
+            _show_manifest(found[0], store(name))
+            return
+    raise TeamMistake(f"no manifest begins with '{key}'", mend="the key stands in the task's XCom and in its log")
+
+
+@app.command()
+def gc(
+    team: Annotated[str | None, typer.Option(help="Only this team's store.")] = None,
+    keep_days: Annotated[
+        float | None, typer.Option(help="Remove manifests older than this; all are kept if absent.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+) -> None:
+    """Remove artifacts that no manifest and no registered model refers to."""
+    table = Table("team", "manifests", "artifacts", "MiB")
+    for name in [team] if team else list(installation().platform.teams):
+        removed = collect(store(name), registered=_registered(name), keep_days=keep_days, dry_run=dry_run)
+        table.add_row(name, str(removed.manifests), str(removed.artifacts), f"{removed.bytes / 2**20:.1f}")
+    console.print("Would remove:" if dry_run else "Removed:")
+    console.print(table)
+
+
+def _registered(team: str) -> set[str]:
+    """Digests and manifest keys that the team's registered models refer to.
+
+    Raises:
+        RegistryError: MLflow cannot tell; nothing is removed then.
+    """
+    import requests
+
+    services = installation().services(team)
+    url = f"{services.mlflow}/api/2.0/mlflow/model-versions/search"
+    found: set[str] = set()
+    page: str | None = ""
+    while page is not None:
+        try:
+            answer = requests.get(
+                url,
+                params={"max_results": "1000", **({"page_token": page} if page else {})},
+                headers={"X-MLFLOW-WORKSPACE": services.workspace},
+                timeout=20,
+            )
+            answer.raise_for_status()
+        except requests.RequestException as error:
+            raise RegistryError(
+                f"MLflow at {services.mlflow} cannot say which models are registered: {error}",
+                mend="start it (`kommuna up`): without its answer nothing is removed",
+            ) from None
+        body = answer.json()
+        for version in body.get("model_versions", []):
+            found |= {tag["value"] for tag in version.get("tags", []) if tag["key"].startswith("kommuna.")}
+        page = body.get("next_page_token") or None
+    return found
+
+
+def _show_manifest(manifest: Manifest, where: Store) -> None:
+    console.print(f"[bold]{manifest.function}[/]  team {manifest.team}", highlight=False)
+    console.print(f"key {manifest.key}", highlight=False)
+    if manifest.dag_id:
+        console.print(f"made by {manifest.dag_id} · {manifest.task_id} · {manifest.run_id}", highlight=False)
+    console.print(
+        f"{manifest.started:%Y-%m-%d %H:%M:%S} UTC, {manifest.seconds:.2f} s, "
+        f"peak {manifest.peak_memory_bytes >> 20} MiB",
+        highlight=False,
+    )
+    outputs = Table("output", "kind", "rows", "bytes", "URL")
+    for name, artifact in manifest.outputs.items():
+        rows = "" if artifact.rows is None else f"{artifact.rows:,}"
+        outputs.add_row(name, artifact.kind, rows, f"{artifact.bytes:,}", where.url(artifact))
+    console.print(outputs)
+    if manifest.metrics:
+        metrics = Table("metric", "value")
+        for name, value in sorted(manifest.metrics.items()):
+            metrics.add_row(name, f"{value:.6g}")
+        console.print(metrics)
+    console.print(_lineage(manifest, where, Tree(f"{manifest.function} {manifest.key[:12]}"), set()))
+
+
+def _lineage(manifest: Manifest, where: Store, tree: Tree, seen: set[str]) -> Tree:
+    seen.add(manifest.key)
+    for line in manifest.lineage:
+        upstream = where.manifest(line.manifest) if line.manifest else None
+        if upstream is None:
+            tree.add(f"{line.input}: {line.source or line.digest[:12]}")
+            continue
+        label = f"{line.input}: {upstream.function}[{line.output}] {upstream.key[:12]}"
+        branch = tree.add(f"{label} (above)" if upstream.key in seen else label)
+        if upstream.key not in seen:
+            _lineage(upstream, where, branch, seen)
+    return tree

@@ -1,0 +1,61 @@
+"""`kommuna demo-data` and `kommuna schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kommuna.cli.here import console
+from kommuna.errors import SpecError, nearest
+from kommuna.spec.base import Spec
+from kommuna.spec.resources import Resources
+from kommuna.spec.rules import RuleSet
+from kommuna.spec.step import StepSpec
+from kommuna.spec.table import TableSchema
+from kommuna.spec.team import Platform, Team
+
+app = typer.Typer()
+
+SCHEMAS: dict[str, type[Spec]] = {
+    "platform": Platform,
+    "team": Team,
+    "rules": RuleSet,
+    "resources": Resources,
+    "step": StepSpec,
+    "table": TableSchema,
+}
+
+
+@app.command("demo-data")
+def demo_data(
+    folder: Annotated[Path, typer.Argument(help="Where to write the files.")] = Path("build/demo-data"),
+    messages: Annotated[int, typer.Option(help="Messages, and card transactions, to make up.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 7,
+) -> None:
+    """Make up bank messages and card transactions, with hidden truth and assessors who err."""
+    from rich.progress import Progress
+
+    from kommuna.demo.write import write_demo_data
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("rows", total=None)
+        made = write_demo_data(
+            folder,
+            messages=messages,
+            seed=seed,
+            on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    for name, rows in made.rows.items():
+        console.print(f"{made.folder / name}: {rows:,} rows", highlight=False)
+
+
+@app.command()
+def schema(name: Annotated[str, typer.Argument(help=f"One of: {', '.join(SCHEMAS)}")]) -> None:
+    """Print the JSON schema of what people write, for an editor to complete YAML from."""
+    if name not in SCHEMAS:
+        raise SpecError(f"no schema '{name}'{nearest(name, SCHEMAS)}", mend=f"there are: {', '.join(SCHEMAS)}")
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[name].model_json_schema()}
+    typer.echo(json.dumps(document, indent=2))

@@ -1,0 +1,170 @@
+"""The main job, end to end: demo data, both example teams' DAGs, and the table of what came out."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from kommuna.cli.airflow_api import AirflowApi, Run
+from kommuna.cli.progress import follow
+from kommuna.demo.banking77 import write_banking_data
+from kommuna.demo.write import write_demo_data
+from kommuna.embedded import Embedded
+from kommuna.store import Store
+
+DAGS = ("support__topics", "fraud__cards")
+OWN_DAG = "support__own_messages"
+_FRAUD_FILES = ("transactions.csv", "tx_dev.csv", "tx_gold.csv", "new_transactions.csv", "events.csv")
+_SUPPORT_FILES = ("messages.csv", "dev.csv", "gold.csv", "new_messages.csv")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row of the demo's table."""
+
+    team: str
+    dag: str
+    state: str
+    steps: int
+    cached: int
+    rows: int
+    coverage: float | None
+    accuracy: float | None
+    f1_macro: float | None
+    baselines: dict[str, float]
+    model: str
+    version: str
+    seconds: float
+    run_id: str
+    tasks: dict[str, dict[str, Any]]
+
+
+def run(platform: Embedded, console: Console, *, data: Path | None, messages: int, output: Path) -> bool:
+    """Runs the demo; what it started it stops. True where every run succeeded and registered a model."""
+    started_here = not platform.running()
+    began = time.monotonic()
+    try:
+        place_data(platform, console, data=data, messages=messages)
+        access = platform.up(lambda line: console.print(line, highlight=False))
+        api = AirflowApi(access.airflow, platform.token())
+        dag_ids = [OWN_DAG] if data else list(DAGS)
+        api.wait_for_dags(dag_ids)
+        ready = time.monotonic()
+        runs = [api.trigger(dag_id, {}) for dag_id in dag_ids]
+        follow(api, runs, console)
+        whole = report_failures(api, runs, console)
+        outcomes = [_outcome(run, api.results(run)) for run in runs]
+        pipeline_seconds = time.monotonic() - ready
+    finally:
+        if started_here:
+            platform.down()
+    seconds = time.monotonic() - began
+    whole = whole and all(outcome.version for outcome in outcomes)
+    _show(outcomes, console)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    document = {
+        "succeeded": whole,
+        "seconds": round(seconds, 1),
+        "pipeline_seconds": round(pipeline_seconds, 1),
+        "runs": [asdict(outcome) for outcome in outcomes],
+    }
+    output.write_text(json.dumps(document, indent=1, ensure_ascii=False))
+    console.print(
+        f"{seconds:.0f} s in all, {pipeline_seconds:.0f} s of it the DAGs. Written to {output}.", highlight=False
+    )
+    where = (
+        "It is still running: `kommuna status`." if not started_here else "`make up` starts it again, to look around."
+    )
+    console.print(
+        f"Next: {where} Reports are behind each task's «Report» button; `kommuna show KEY` shows a step's lineage.",
+        highlight=False,
+    )
+    return whole
+
+
+def place_data(platform: Embedded, console: Console, *, data: Path | None, messages: int) -> None:
+    """Puts the demo's files into the teams' inboxes; made-up data of the same size is made once."""
+    address = platform.installation.store()
+    support, fraud = Store(address, "support"), Store(address, "fraud")
+    with tempfile.TemporaryDirectory(prefix="kommuna-demo-") as name:
+        folder = Path(name)
+        if data is not None:
+            write_banking_data(data, folder)
+            for file in (*_SUPPORT_FILES, "rules.yaml"):
+                support.put_inbox(folder / file, f"inbox/own/{file}")
+            return
+        marker = platform.state / "demo-data"
+        if marker.exists() and marker.read_text() == f"{address.url} {messages}":
+            return
+        console.print(f"making demo data: {messages:,} messages and as many card transactions", highlight=False)
+        write_demo_data(folder, messages=messages)
+        for store, files in ((support, _SUPPORT_FILES), (fraud, _FRAUD_FILES)):
+            for file in files:
+                store.put_inbox(folder / file, f"inbox/{file}")
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.write_text(f"{address.url} {messages}")
+
+
+def report_failures(api: AirflowApi, runs: list[Run], console: Console) -> bool:
+    """Prints the end of each failed task's log. True where all runs succeeded."""
+    for run in runs:
+        for task_id, state in run.tasks.items():
+            if state == "failed":
+                console.print(f"{run.dag_id} {task_id} failed:", style="bold red", highlight=False)
+                for line in api.last_lines(run, task_id):
+                    console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    return all(run.state == "success" for run in runs)
+
+
+def _outcome(run: Run, results: dict[str, dict[str, Any]]) -> Outcome:
+    metrics = {task: result["metrics"] for task, result in results.items()}
+    scores = metrics.get("evaluate", {})
+    registered = metrics.get("register", {})
+    return Outcome(
+        team=run.dag_id.partition("__")[0],
+        dag=run.dag_id,
+        state=run.state,
+        steps=len(run.tasks),
+        cached=sum(bool(result["cached"]) for result in results.values()),
+        rows=results.get("vote", {}).get("rows", 0),
+        coverage=metrics.get("vote", {}).get("coverage"),
+        accuracy=scores.get("accuracy"),
+        f1_macro=scores.get("f1_macro"),
+        baselines={name: value for name, value in scores.items() if name.startswith("baseline.")},
+        model=run.dag_id,
+        version=str(int(registered["version"])) if "version" in registered else "",
+        seconds=round(run.seconds, 1),
+        run_id=run.run_id,
+        tasks={
+            task: {key: result[key] for key in ("key", "cached", "rows", "seconds")} for task, result in results.items()
+        },
+    )
+
+
+def _show(outcomes: list[Outcome], console: Console) -> None:
+    table = Table("team", "DAG", "state", "steps", "cached", "rows", "coverage", "accuracy on gold", "model", "seconds")
+    for o in outcomes:
+        table.add_row(
+            o.team, o.dag, o.state, str(o.steps), str(o.cached), f"{o.rows:,}", _share(o.coverage), _share(o.accuracy),
+            f"{o.model} v{o.version}" if o.version else "–", f"{o.seconds:.0f}",
+        )  # fmt: skip
+    console.print(table)
+    for o in outcomes:
+        plain = [
+            f"{name.split('.')[1]} {value:.3f}" for name, value in o.baselines.items() if name.endswith(".accuracy")
+        ]
+        if plain:
+            console.print(
+                f"{o.dag}: accuracy on gold {_share(o.accuracy)}; beside it: {', '.join(plain)}", highlight=False
+            )
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,35 @@
+"""The platform that a command is about: the nearest kommuna.yaml, or the one of `KOMMUNA_PLATFORM`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from kommuna.embedded import Embedded
+from kommuna.spec.installation import Installation, find_installation
+from kommuna.store import Store
+
+console = Console(width=None if sys.stdout.isatty() else 150)
+
+
+def installation() -> Installation:
+    """The platform's description."""
+    return find_installation(Path.cwd())
+
+
+def embedded() -> Embedded:
+    """The embedded platform."""
+    return Embedded(installation())
+
+
+def store(team: str) -> Store:
+    """A team's artifact store.
+
+    Raises:
+        SpecError: there is no such team.
+    """
+    here = installation()
+    here.require_team(team)
+    return Store(here.store(), team)

@@ -1,0 +1,39 @@
+"""The `kommuna` command: its sub-commands, and how an error is shown."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from kommuna.cli import artifacts, bundle, data, platform, rules
+from kommuna.errors import KommunaError
+
+app = typer.Typer(
+    name="kommuna",
+    help="A communal ML platform: one Airflow that many ML teams share.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for part in (platform.app, bundle.app, artifacts.app, data.app):
+    app.registered_commands.extend(part.registered_commands)
+app.add_typer(rules.app, name="rules")
+
+
+def main() -> None:
+    """Runs the command; an error of ours is three lines, not a traceback, and its branch is the exit code."""
+    try:
+        app()
+    except KommunaError as error:
+        console = Console(stderr=True)
+        what, *rest = str(error).splitlines()
+        console.print(f"[bold red]error:[/] {what}", highlight=False, soft_wrap=True)
+        for line in rest:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""`kommuna up`, `down`, `status`, `trigger`, `demo`: the embedded platform and runs on it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from kommuna.cli import demo as demo_run
+from kommuna.cli.airflow_api import AirflowApi
+from kommuna.cli.here import console, embedded
+from kommuna.cli.progress import follow
+from kommuna.embedded import Access, Embedded
+from kommuna.errors import PlatformFault, SpecError
+
+app = typer.Typer()
+
+
+@app.command()
+def up() -> None:
+    """Start the embedded platform and leave it running."""
+    platform = embedded()
+    _sigterm_is_ctrl_c()
+    access = platform.up(lambda line: console.print(line, highlight=False))
+    console.print("It runs already." if access.already_running else "It runs.", style="bold green")
+    show_access(access)
+    console.print("Stop it with `make down` (or `kommuna down`).", highlight=False)
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded platform; no process of its stays."""
+    console.print("Stopped." if embedded().down() else "It did not run.")
+
+
+@app.command()
+def status() -> None:
+    """Show the embedded platform's processes."""
+    processes = embedded().status()
+    if not processes:
+        console.print("The platform is down. Start it with `make up` (or `kommuna up`).", highlight=False)
+        raise typer.Exit(1)
+    table = Table("process", "state", "pid", "up for", "memory")
+    for process in processes:
+        table.add_row(
+            process.name, process.state, str(process.pid), f"{process.seconds} s", f"{process.memory >> 20} MiB"
+        )
+    console.print(table)
+
+
+@app.command()
+def trigger(
+    dag_id: Annotated[str, typer.Argument(help="TEAM__DAG")],
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE, JSON or text; repeatable")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the run's end; exit 1 where it fails.")] = False,
+) -> None:
+    """Start a run of a DAG."""
+    platform = embedded()
+    if not platform.running():
+        raise PlatformFault("the platform is down", mend="start it with `kommuna up`")
+    api = AirflowApi(platform.access.airflow, platform.token())
+    run = api.trigger(dag_id, dict(_parameter(text) for text in param or ()))
+    console.print(
+        f"{run.dag_id} {run.run_id}: {run_url(platform, run.dag_id, run.run_id)}", highlight=False, soft_wrap=True
+    )
+    if wait:
+        follow(api, [run], console)
+        if not demo_run.report_failures(api, [run], console):
+            raise typer.Exit(1)
+        console.print(f"{run.dag_id}: success in {run.seconds:.0f} s", style="green", highlight=False)
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="A folder with train.csv, test.csv (text, category) and rules.")
+    ] = None,
+    messages: Annotated[int, typer.Option(help="Messages, and card transactions, to make up.")] = 20_000,
+    output: Annotated[Path, typer.Option(help="Where the table is written as JSON.")] = Path("build/demo.json"),
+) -> None:
+    """Run the main job: both example teams' DAGs from raw data to registered models and tagged messages."""
+    platform = embedded()
+    _sigterm_is_ctrl_c()
+    if not demo_run.run(platform, console, data=data, messages=messages, output=output):
+        raise typer.Exit(1)
+
+
+def show_access(access: Access) -> None:
+    """Prints the addresses and a login a team."""
+    table = Table("team", "login", "password")
+    for login, team in access.logins.items():
+        table.add_row(team or "(all)", login, access.passwords[login])
+    console.print(f"Airflow {access.airflow}   MLflow {access.mlflow}", highlight=False)
+    console.print(table)
+
+
+def run_url(platform: Embedded, dag_id: str, run_id: str) -> str:
+    """A run's page in Airflow's UI."""
+    return f"{platform.access.airflow}/dags/{dag_id}/runs/{run_id}"
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise SpecError(f"--param '{text}' is no NAME=VALUE", mend="write --param min_confidence=0.7")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _sigterm_is_ctrl_c() -> None:
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

@@ -1,0 +1,45 @@
+"""Progress of DAG runs: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from kommuna.cli.airflow_api import AirflowApi, Run
+
+
+def follow(api: AirflowApi, runs: list[Run], console: Console) -> None:
+    """Shows runs until they are over."""
+    if console.is_terminal:
+        _bars(api, runs, console)
+    else:
+        _lines(api.watch(runs), runs, console)
+
+
+def _bars(api: AirflowApi, runs: list[Run], console: Console) -> None:
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        bars = {run.dag_id: progress.add_task(run.dag_id, total=None, now="") for run in runs}
+        for _ in api.watch(runs):
+            for run in runs:
+                now = "" if run.ended else ", ".join(name for name, state in run.tasks.items() if state == "running")
+                progress.update(bars[run.dag_id], completed=run.done, total=len(run.tasks) or None, now=now)
+
+
+def _lines(looks: Iterable[None], runs: list[Run], console: Console) -> None:
+    said: dict[tuple[str, str], str] = {}
+    for _ in looks:
+        for run in runs:
+            for task_id, state in run.tasks.items():
+                if state in ("waiting", "scheduled", "queued", "running") or said.get((run.dag_id, task_id)) == state:
+                    continue
+                said[run.dag_id, task_id] = state
+                console.print(f"{run.dag_id} {task_id}: {state} ({run.done} of {len(run.tasks)})", highlight=False)

@@ -1,0 +1,90 @@
+"""`kommuna rules test`: how rules do on a file of messages, without Airflow."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from kommuna.cli.here import console
+from kommuna.errors import DataError, MissingColumn, nearest
+from kommuna.spec.rules import RuleSet
+
+if TYPE_CHECKING:
+    import polars as pl
+
+app = typer.Typer(help="Labeling rules.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Labeling rules."""
+
+
+@app.command()
+def test(
+    rules: Annotated[Path, typer.Argument(help="The rules file.")],
+    messages: Annotated[Path, typer.Argument(help="CSV, NDJSON or Parquet.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="A file with key and true tag: of some messages, or, with texts, of others.")
+    ] = None,
+    key: Annotated[str, typer.Option(help="The column that names a row.")] = "id",
+    text: Annotated[str, typer.Option(help="The column with the message.")] = "text",
+    label: Annotated[str, typer.Option(help="The labels' column with the tag.")] = "tag",
+    report: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
+) -> None:
+    """Show each rule's coverage, overlap, conflict and, with labels, accuracy; the worst rule first."""
+    from kommuna.steps.labeling.apply import apply_rules
+    from kommuna.steps.labeling.rule_report import rule_report
+
+    rule_set = RuleSet.from_yaml(rules)
+    sys.path.insert(0, str(rules.resolve().parent))
+    rows = _scan(messages, key, text)
+    votes = apply_rules(rows, rule_set, key=key, text=text).votes
+    dev = _scan(labels, key, label) if labels else None
+    dev_votes = None
+    if dev is not None:  # labels with texts are rows of their own; labels without are of the messages' rows
+        own_texts = text in dev.collect_schema().names()
+        dev_votes = apply_rules(dev, rule_set, key=key, text=text).votes if own_texts else votes
+    made = rule_report(votes, rule_set, None, dev_votes, dev, key=key, label=label)
+    table = Table(*made.table.columns)
+    for row in made.table.iter_rows():
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(made.report.html, encoding="utf-8")
+        console.print(f"The report is {report}", highlight=False)
+
+
+def _scan(path: Path, *columns: str) -> pl.LazyFrame:
+    """A table by its file's ending.
+
+    Raises:
+        DataError: the file is missing, or of another kind.
+        MissingColumn: it lacks a column.
+    """
+    import polars as pl
+
+    if not path.is_file():
+        raise DataError(f"no file {path}", mend="check the path")
+    scans = {".csv": pl.scan_csv, ".ndjson": pl.scan_ndjson, ".jsonl": pl.scan_ndjson, ".parquet": pl.scan_parquet}
+    if path.suffix not in scans:
+        raise DataError(f"{path.name} is of no known kind", mend=f"give one of {', '.join(scans)}")
+    table: pl.LazyFrame = scans[path.suffix](path)  # type: ignore[operator]
+    known = table.collect_schema().names()
+    for column in columns:
+        if column not in known:
+            raise MissingColumn(
+                f"{path.name} has no column '{column}'{nearest(column, known)}", mend=f"it has: {', '.join(known)}"
+            )
+    return table
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

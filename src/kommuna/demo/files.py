@@ -1,0 +1,39 @@
+"""Writes a folder of files all at once: either every file is new, or none is touched."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kommuna.errors import SpecError
+
+
+@contextmanager
+def written_together(folder: Path) -> Iterator[Path]:
+    """A draft folder beside the files; what is in it takes its place in `folder` when the block ends well.
+
+    Args:
+        folder: made if it is missing; files of other names in it stay.
+    Raises:
+        SpecError: `folder` is a file, or cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
+    except (FileExistsError, NotADirectoryError):
+        raise SpecError(f"{folder} is a file, not a folder", mend="name a folder for the data") from None
+    except OSError as error:
+        raise SpecError(
+            f"cannot write to {folder}: {error.strerror}", mend="name a folder that you may write to"
+        ) from None
+    try:
+        yield draft
+        for file in sorted(path for path in draft.rglob("*") if path.is_file()):
+            target = folder / file.relative_to(draft)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

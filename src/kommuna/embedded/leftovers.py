@@ -1,0 +1,73 @@
+"""Finds and ends processes that the embedded platform started, by the mark in their environment.
+
+Imports next to nothing: every supervised process passes through here as it starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+import psutil
+
+STATE_VARIABLE = "KOMMUNA_STATE"
+PROGRAM_VARIABLE = "KOMMUNA_PROGRAM"
+
+
+def marked(state: str, *, program: str | None = None) -> list[psutil.Process]:
+    """This platform's processes, but for the calling one and its ancestors.
+
+    Args:
+        state: the state folder, which marks all processes of one platform.
+        program: only those of one program (`scheduler`).
+    """
+    spared = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid in spared:
+                continue
+            environment = process.environ()
+            if environment.get(STATE_VARIABLE) == state and program in (None, environment.get(PROGRAM_VARIABLE)):
+                found.append(process)
+    return found
+
+
+def end_all(processes: Sequence[psutil.Process], *, grace_seconds: float = 5) -> None:
+    """Asks each process to end, and kills those that have not after the grace."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    for process in _alive_after(processes, grace_seconds):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    _alive_after(processes, 5)
+
+
+def _alive_after(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still run once all have ended or the time is over.
+
+    One that has ended and waits for its parent to notice does not run: an orphan's parent may never do so, where the
+    first process of a container is no init.
+    """
+    deadline = time.monotonic() + seconds
+    while (alive := [process for process in processes if _alive(process)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def memory_bytes(processes: Sequence[psutil.Process]) -> int:
+    """Proportional set size of processes: a page that several share is counted once over all of them."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_full_info().pss
+    return total

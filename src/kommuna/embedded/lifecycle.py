@@ -1,0 +1,266 @@
+"""`Embedded`: brings the embedded platform up, tells how it is, and takes it down without leftovers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from kommuna.embedded import supervision
+from kommuna.embedded.access import Access, token
+from kommuna.embedded.health import failed_start, unhealthy, wait_healthy
+from kommuna.embedded.launch import STARTS_FOLDER
+from kommuna.embedded.leftovers import end_all, marked, memory_bytes
+from kommuna.embedded.loopback import call
+from kommuna.embedded.ports import require_free
+from kommuna.embedded.secrets import kept_secrets
+from kommuna.embedded.settings import (
+    ADMIN,
+    airflow_database,
+    commands,
+    mlflow_database,
+    mlflow_url,
+    pool_slots,
+    ports_needed,
+    process_environment,
+    state_folder,
+)
+from kommuna.embedded.supervision import ProcessState
+from kommuna.errors import PlatformFault
+from kommuna.spec.installation import Installation
+
+Progress = Callable[[str], None]
+_RUNNING = "running.json"
+_PREPARED = "prepared.json"
+
+
+class Embedded:
+    """The embedded platform of one kommuna.yaml.
+
+    Args:
+        installation: the description and its folder.
+    """
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.state = state_folder(installation)
+
+    @property
+    def access(self) -> Access:
+        """Addresses, logins (login to team) and passwords."""
+        return Access.of(self.installation)
+
+    def running(self) -> bool:
+        """Whether supervisord answers."""
+        return supervision.client(self.state) is not None
+
+    def up(self, progress: Progress = lambda line: None) -> Access:
+        """Starts everything and waits until it is healthy; where it runs already, says so.
+
+        Args:
+            progress: told each stage, in a line for people.
+        Raises:
+            PlatformFault: a port is taken, a database cannot be prepared, or a process dies; nothing stays running.
+            SpecError: kommuna.yaml gives one login two roles.
+        """
+        with self._alone(progress):
+            if self.running() and (self.state / _RUNNING).exists():
+                self._resume(progress)
+                return Access.of(self.installation, already_running=True)
+            self._stop()  # what a killed start, or a killed supervisord, has left
+            require_free(ports_needed(self.installation))
+            try:
+                self._start(progress)
+            except BaseException:
+                self._stop()
+                raise
+            return self.access
+
+    def down(self) -> bool:
+        """Stops everything; True where something ran. Only processes with this platform's mark are ended."""
+        if not self.state.exists():
+            return False
+        with self._alone(lambda line: None):
+            return self._stop()
+
+    def status(self) -> list[ProcessState]:
+        """Each process; empty where the platform is down."""
+        return supervision.processes(self.state)
+
+    def healthy(self) -> bool:
+        """Whether every process answers, or has given a sign of life of late."""
+        return not any(self._unhealthy())
+
+    def memory(self) -> int:
+        """Bytes (proportional set size) of all of the platform's processes, running steps included."""
+        return memory_bytes(marked(str(self.state)))
+
+    def token(self, login: str = ADMIN) -> str:
+        """A token for Airflow's REST API.
+
+        Raises:
+            PlatformFault: no such login, or Airflow does not answer.
+        """
+        return token(self.access, login)
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the platform's processes."""
+        return process_environment(self.installation, kept_secrets(self.state / "secrets"), os.environ)
+
+    # --- below ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _alone(self, progress: Progress) -> Iterator[None]:
+        """One start or stop at a time; the lock ends with its process."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        with (self.state / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                progress("waiting for another start or stop of this platform to end")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _unhealthy(self) -> Iterator[str]:
+        return unhealthy(self.installation)
+
+    def _start(self, progress: Progress) -> None:
+        for folder in ("airflow/dags", "mlflow/artifacts", "logs", "store", STARTS_FOLDER):
+            (self.state / folder).mkdir(parents=True, exist_ok=True)
+        _ = self.access
+        self._start_supervisord()
+        # Two chains side by side: Airflow's servers need not wait for MLflow's schema, nor MLflow for Airflow's.
+        with ThreadPoolExecutor() as pool:
+            jobs = [pool.submit(self._start_airflow, progress)]
+            if not self.installation.platform.mlflow:
+                jobs.append(pool.submit(self._start_mlflow, progress))
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                end_all(marked(str(self.state)))  # the preparations, for which the pool would wait
+                raise
+        wait_healthy(self.installation)
+        self._make_workspaces()
+        (self.state / _RUNNING).write_text(json.dumps({"description": self._description()}))
+
+    def _resume(self, progress: Progress) -> None:
+        """Where the platform runs: starts again what has given up, and waits until all is well."""
+        known = json.loads((self.state / _RUNNING).read_text())
+        if known["description"] != self._description():
+            raise PlatformFault(
+                "the platform runs with an older kommuna.yaml",
+                where=str(self.installation.root / "kommuna.yaml"),
+                mend="take it down and up again: kommuna down, then kommuna up",
+            )
+        server = supervision.client(self.state)
+        for info in server.getAllProcessInfo():
+            if info["statename"] in ("FATAL", "STOPPED", "EXITED"):
+                progress(f"starting {info['name']} again")
+                (self.state / STARTS_FOLDER / info["name"]).unlink(missing_ok=True)
+                server.startProcess(f"{supervision.GROUP}:{info['name']}", False)
+        wait_healthy(self.installation)
+
+    def _stop(self) -> bool:
+        server = supervision.client(self.state)
+        if server is not None:
+            supervisord = psutil.Process(server.getPID())
+            with contextlib.suppress(Exception):
+                server.shutdown()
+            with contextlib.suppress(psutil.TimeoutExpired):
+                supervisord.wait(timeout=30)
+        left = marked(str(self.state))
+        end_all(left)
+        for path in (supervision.socket_path(self.state), self.state / "supervisord.pid", self.state / _RUNNING):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.state / STARTS_FOLDER, ignore_errors=True)
+        return server is not None or bool(left)
+
+    def _start_supervisord(self) -> None:
+        """supervisord in a session of its own, so that a Ctrl-C reaches it only through `down`."""
+        programs = commands(self.installation, Path(sys.executable).parent)
+        configuration = supervision.write_configuration(self.state, programs)
+        with (self.state / "logs" / "supervisord.out").open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=self.state,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 30
+        while not self.running():
+            if process.poll() is not None or time.monotonic() > deadline:
+                log = self.state / "logs" / "supervisord.out"
+                raise PlatformFault(f"supervisord does not start: {log.read_text()[-300:].strip()}", where=str(log))
+            time.sleep(0.05)
+
+    def _start_airflow(self, progress: Progress) -> None:
+        pools = sorted((name, *rest) for name, rest in pool_slots(self.installation).items())
+        teams = {"teams": sorted(self.installation.platform.teams), "pools": pools}
+        schema = version("apache-airflow")
+        database = airflow_database(self.installation)
+        self._prepare("airflow", database, schema=schema, content=json.dumps(teams), progress=progress)
+        self._start_programs("api-server", "scheduler", "dag-processor")
+        progress("starting Airflow")
+
+    def _start_mlflow(self, progress: Progress) -> None:
+        database = mlflow_database(self.installation)
+        self._prepare("mlflow", database, schema=version("mlflow"), content="", progress=progress)
+        self._start_programs("mlflow")
+        progress("starting MLflow")
+
+    def _prepare(self, name: str, database: Path, *, schema: str, content: str, progress: Progress) -> None:
+        """Brings a database to this version's schema and content, where it is not known to have them."""
+        note = self.state / name / _PREPARED
+        wanted = {"schema": schema, "content": content}
+        known = json.loads(note.read_text()) if note.exists() and database.exists() else {}
+        if known == wanted:
+            return
+        migrate = known.get("schema") != schema
+        progress(f"preparing the database of {name}")
+        log = self.state / "logs" / f"{name}-prepare.log"
+        command = [sys.executable, "-m", "kommuna.embedded.prepare", name, *(["migrate"] if migrate else [])]
+        with log.open("w") as file:
+            code = subprocess.run(
+                command, env=self.environment(), stdout=file, stderr=subprocess.STDOUT, cwd=self.state, check=False
+            ).returncode
+        if code:
+            raise failed_start(self.state, log.stem, f"the database of {name} could not be prepared (exit code {code})")
+        note.write_text(json.dumps(wanted))
+
+    def _start_programs(self, *names: str) -> None:
+        server = supervision.client(self.state)
+        if server is None:
+            raise failed_start(self.state, "supervisord", "supervisord died while the platform was starting")
+        for name in names:
+            server.startProcess(f"{supervision.GROUP}:{name}", False)
+
+    def _make_workspaces(self) -> None:
+        """A registry workspace a team on the platform's own MLflow server; one that exists is left as it is."""
+        url = f"{mlflow_url(self.installation)}/api/3.0/mlflow/workspaces"
+        for team in self.installation.platform.teams if not self.installation.platform.mlflow else ():
+            answer: Any = call(url, {"name": team})
+            if answer is None or not (answer.ok or "EXISTS" in answer.text.upper()):
+                said = f"{answer.status} {answer.text[:200]}" if answer else "no answer"
+                raise PlatformFault(f"MLflow refuses the workspace '{team}': {said}", where=url)
+
+    def _description(self) -> str:
+        """A digest of all that a running platform was started with."""
+        content = self.installation.platform.model_dump_json() + str(self.installation.root)
+        return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,58 @@
+"""Ports: free, or held by whom."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import psutil
+
+from kommuna.embedded.leftovers import STATE_VARIABLE
+from kommuna.errors import PlatformFault
+
+
+def require_free(ports: dict[str, int]) -> None:
+    """Checks that each named port can be bound on loopback.
+
+    Args:
+        ports: what needs it (a key of `ports:` in kommuna.yaml), to the port.
+    Raises:
+        PlatformFault: two want one port; or names the port, and the process that holds it.
+    """
+    if len(set(ports.values())) < len(ports):
+        raise PlatformFault(
+            f"{' and '.join(ports)} are given the same port {next(iter(ports.values()))}",
+            where="kommuna.yaml: ports",
+            mend="give each a port of its own",
+        )
+    for name, port in ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except PermissionError:
+                raise PlatformFault(
+                    f"port {port}, which {name} needs, may not be opened by this user",
+                    where=f"kommuna.yaml: ports.{name}",
+                    mend="choose a port above 1023",
+                ) from None
+            except OSError:
+                raise PlatformFault(
+                    f"port {port}, which {name} needs, is taken by {_holder(port)}",
+                    where=f"kommuna.yaml: ports.{name}",
+                    mend=f"end that process, or set ports.{name} in kommuna.yaml",
+                ) from None
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, as far as this user may see."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and getattr(connection.laddr, "port", 0) == port
+            if listens and connection.pid:
+                process = psutil.Process(connection.pid)
+                command = " ".join(process.cmdline())[:80] or process.name()
+                state = process.environ().get(STATE_VARIABLE)
+                platform = f", of the platform whose state is in {state}" if state else ""
+                return f"process {connection.pid} ({command}){platform}"
+    return "a process of another user"

@@ -1,0 +1,232 @@
+"""Airflow's and MLflow's settings for a platform, as environment variables: a pure function of its description."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from kommuna.embedded.leftovers import STATE_VARIABLE
+from kommuna.errors import SpecError
+from kommuna.spec.installation import PLATFORM_VARIABLE, Installation
+
+PARALLEL_TASKS = 6  # SQLite locks for good at 32, and two cores are busy with fewer
+ADMIN = "admin"
+_LOOPBACK = "127.0.0.1,localhost"
+_CLEARED = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "MLFLOW_", "_MLFLOW_", "KOMMUNA_", "no_proxy", "NO_PROXY")
+
+
+def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> dict[str, str]:
+    """Every `AIRFLOW__…` variable of the embedded platform.
+
+    Args:
+        secrets: `jwt`, `fernet` and `api`.
+    """
+    platform, state = installation.platform, state_folder(installation)
+    home = state / "airflow"
+    url = airflow_url(installation)
+    teams = platform.teams
+    settings: dict[str, dict[str, object]] = {
+        "CORE": {
+            "DAGS_FOLDER": home / "dags",
+            "PLUGINS_FOLDER": installation.root / "plugins",
+            "LOAD_EXAMPLES": False,
+            "MULTI_TEAM": True,
+            "EXECUTOR": ";".join(["LocalExecutor", *(f"{team}=LocalExecutor" for team in teams)]),
+            # The scheduler never runs more than this over all executors, and each executor keeps as many workers.
+            "PARALLELISM": parallel_tasks(installation),
+            "MAX_ACTIVE_TASKS_PER_DAG": PARALLEL_TASKS,
+            "EXECUTION_API_SERVER_URL": f"{url}/execution/",
+            "FERNET_KEY": secrets["fernet"],
+            "SIMPLE_AUTH_MANAGER_USERS": ",".join(_users(installation)),
+            "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": passwords_file(installation),
+            "DAGS_ARE_PAUSED_AT_CREATION": False,
+        },
+        "DATABASE": {
+            "SQL_ALCHEMY_CONN": f"sqlite:///{airflow_database(installation)}?timeout=60",
+            # A request that holds SQLite's write lock may want a second connection: with the usual limit of 15, those
+            # that wait for the lock have them all, and the server stands still for half a minute.
+            "SQL_ALCHEMY_MAX_OVERFLOW": -1,
+            "LOAD_DEFAULT_CONNECTIONS": False,
+        },
+        "DAG_PROCESSOR": {
+            "DAG_BUNDLE_CONFIG_LIST": json.dumps([_bundle(installation, team) for team in teams]),
+            "DAG_BUNDLE_STORAGE_PATH": home / "bundles",
+            "MIN_FILE_PROCESS_INTERVAL": 10,
+            "REFRESH_INTERVAL": 5,
+            "PARSING_PROCESSES": 1,
+        },
+        "SCHEDULER": {
+            "SCHEDULER_IDLE_SLEEP_TIME": 0.1,
+            # A killed scheduler's tasks are found and run again within half a minute.
+            "SCHEDULER_HEALTH_CHECK_THRESHOLD": 15,
+            "ORPHANED_TASKS_CHECK_INTERVAL": 10,
+            "TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
+            "TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": 10,
+        },
+        "API": {
+            "HOST": "127.0.0.1",
+            "PORT": platform.ports.airflow,
+            "BASE_URL": url,
+            "WORKERS": 1,
+            "SECRET_KEY": secrets["api"],
+            "INSTANCE_NAME": "Kommuna",
+        },
+        "API_AUTH": {"JWT_SECRET": secrets["jwt"]},
+        "LOGGING": {
+            "BASE_LOG_FOLDER": state / "logs" / "tasks",
+            "DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": state / "logs" / "parsing",
+        },
+        "USAGE_DATA_COLLECTION": {"ENABLED": False},
+    }
+    flat = {
+        f"AIRFLOW__{section}__{name}": str(value)
+        for section, names in settings.items()
+        for name, value in names.items()
+    }
+    # A team inherits nothing from the global section.
+    share = max(1, PARALLEL_TASKS // max(1, len(teams)))
+    for name, team in teams.items():
+        flat[f"AIRFLOW__{name.upper()}___CORE__PARALLELISM"] = str(min(team.parallelism, share))
+        flat[f"AIRFLOW__{name.upper()}___CORE__EXECUTION_API_SERVER_URL"] = f"{url}/execution/"
+    return {"AIRFLOW_HOME": str(home), **flat}
+
+
+def process_environment(
+    installation: Installation, secrets: Mapping[str, str], inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """The whole environment of the platform's processes.
+
+    Args:
+        secrets: `jwt`, `fernet` and `api`.
+        inherited: the starting user's environment. What would configure another Airflow or MLflow is left out of it.
+    """
+    kept = {name: value for name, value in inherited.items() if not name.startswith(_CLEARED)}
+    around_proxies = ",".join(filter(None, (inherited.get("NO_PROXY") or inherited.get("no_proxy"), _LOOPBACK)))
+    return {
+        **kept,
+        **airflow_settings(installation, secrets),
+        PLATFORM_VARIABLE: str(installation.root / "kommuna.yaml"),
+        STATE_VARIABLE: str(state_folder(installation)),
+        "NO_PROXY": around_proxies,
+        "no_proxy": around_proxies,
+        # setproctitle otherwise writes its title over the environment, and with it over the mark above.
+        "SPT_NOENV": "1",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def commands(installation: Installation, bin_folder: Path) -> dict[str, list[str]]:
+    """The platform's long-running processes: name to command, the slowest to start first."""
+    ports = installation.platform.ports
+    airflow = str(bin_folder / "airflow")
+    found = {
+        "api-server": [airflow, "api-server", "--host", "127.0.0.1", "--port", str(ports.airflow), "--workers", "1"],
+        # Without its log server, which would want port 8793 on every platform: task logs are read from the files.
+        "scheduler": [airflow, "scheduler", "--skip-serve-logs"],
+        "dag-processor": [airflow, "dag-processor"],
+    }
+    if not installation.platform.mlflow:
+        found["mlflow"] = [
+            str(bin_folder / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(ports.mlflow), "--workers", "1",
+            "--enable-workspaces", "--backend-store-uri", f"sqlite:///{mlflow_database(installation)}",
+            "--serve-artifacts", "--artifacts-destination", str(state_folder(installation) / "mlflow" / "artifacts"),
+        ]  # fmt: skip
+    return found
+
+
+def ports_needed(installation: Installation) -> dict[str, int]:
+    """The ports that the platform's servers listen on, by their name in kommuna.yaml."""
+    ports = installation.platform.ports
+    return {"airflow": ports.airflow} | ({} if installation.platform.mlflow else {"mlflow": ports.mlflow})
+
+
+def parallel_tasks(installation: Installation) -> int:
+    """The most tasks that run at one time over all teams."""
+    return min(PARALLEL_TASKS, max(1, sum(team.parallelism for team in installation.platform.teams.values())))
+
+
+def pool_slots(installation: Installation) -> dict[str, tuple[str, int]]:
+    """Every pool: its global id to its team and its slots.
+
+    Airflow's LocalExecutor does not read a team's own PARALLELISM (3.3.2), so the pools hold a team to it.
+    """
+    platform = installation.platform
+    return {
+        platform.pool(name, pool): (name, min(slots, team.parallelism))
+        for name, team in platform.teams.items()
+        for pool, slots in team.pools.items()
+    }
+
+
+def state_folder(installation: Installation) -> Path:
+    """Where all of the embedded platform's state is."""
+    return (installation.root / installation.platform.state).resolve()
+
+
+def airflow_url(installation: Installation) -> str:
+    """Airflow's address."""
+    return f"http://127.0.0.1:{installation.platform.ports.airflow}"
+
+
+def mlflow_url(installation: Installation) -> str:
+    """MLflow's address."""
+    return installation.services("").mlflow
+
+
+def airflow_database(installation: Installation) -> Path:
+    """Airflow's SQLite database."""
+    return state_folder(installation) / "airflow" / "airflow.db"
+
+
+def mlflow_database(installation: Installation) -> Path:
+    """MLflow's SQLite database."""
+    return state_folder(installation) / "mlflow" / "mlflow.db"
+
+
+def passwords_file(installation: Installation) -> Path:
+    """The file of login to password."""
+    return state_folder(installation) / "secrets" / "passwords.json"
+
+
+def logins(installation: Installation) -> dict[str, str]:
+    """Login to team: one for each team, each team's people, and the admin (no team).
+
+    Raises:
+        SpecError: a login is taken twice, with different roles.
+    """
+    return {login: ", ".join(teams) for login, (_, teams) in _people(installation).items()}
+
+
+def _people(installation: Installation) -> dict[str, tuple[str, list[str]]]:
+    """Login to role and teams."""
+    found: dict[str, tuple[str, list[str]]] = {ADMIN: ("admin", [])}
+    for name, team in installation.platform.teams.items():
+        for login, role in ((name, "op"), *team.people.items()):
+            known, teams = found.setdefault(login, (role, []))
+            if known != role:
+                raise SpecError(
+                    f"the login '{login}' of team '{name}' is taken, with the role '{known}' instead of '{role}'",
+                    where=f"kommuna.yaml: teams.{name}.people.{login}",
+                    mend="a login has one role on the embedded platform, and each team's name is a login: rename it",
+                )
+            if name not in teams:
+                teams.append(name)
+    return found
+
+
+def _users(installation: Installation) -> list[str]:
+    people = _people(installation).items()
+    return [":".join(filter(None, (login, role, "|".join(teams)))) for login, (role, teams) in people]
+
+
+def _bundle(installation: Installation, team: str) -> dict[str, object]:
+    return {
+        "name": team,
+        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+        "kwargs": {"path": str(installation.bundle(team)), "refresh_interval": 5},
+        "team_name": team,
+    }

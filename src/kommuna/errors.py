@@ -1,0 +1,129 @@
+"""The one tree of errors, and the exit code that each branch stands for.
+
+KommunaError
+├── TeamMistake            exit 2: the team mends it, a retry does not
+│   ├── SpecError          a YAML file or parameter that does not fit its model
+│   ├── StepNotFound       no such step, input or parameter
+│   ├── DataError          the rows are not what was declared
+│   │   ├── MissingColumn
+│   │   ├── SchemaDrift
+│   │   ├── DuplicateKeys
+│   │   └── Leakage        gold rows met in training data
+│   ├── RulesError         a rules file, a rule in it, or a vote
+│   └── GateError          a promotion gate that cannot be read
+├── LimitExceeded          exit 3: memory or time
+└── PlatformFault          exit 1: the platform's trouble, worth a retry
+    ├── StoreError         the artifact store is full, read-only, unreachable
+    │   └── IntegrityError an artifact's bytes are not what its name says
+    └── RegistryError      MLflow is unreachable or refuses
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_DONE = 0
+EXIT_FAULT = 1
+EXIT_MISTAKE = 2
+EXIT_LIMIT = 3
+
+
+class KommunaError(Exception):
+    """What went wrong, where, and how to mend it; the first line is the one that people see.
+
+    Args:
+        what: one line, with the names and values that matter.
+        where: team, DAG, step, file, row or column, as far as it is known.
+        mend: what to change.
+    """
+
+    exit_code = EXIT_FAULT
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.mend = mend
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.mend:
+            lines.append(f"  mend: {self.mend}")
+        return "\n".join(lines)
+
+
+class TeamMistake(KommunaError):
+    """The team's mistake: a retry would fail in the same way."""
+
+    exit_code = EXIT_MISTAKE
+
+
+class SpecError(TeamMistake):
+    """A YAML file or a parameter does not fit its model."""
+
+
+class StepNotFound(TeamMistake):
+    """No step, input or parameter of that name."""
+
+
+class DataError(TeamMistake):
+    """The rows are not what was declared."""
+
+
+class MissingColumn(DataError):
+    """A table lacks a column that the step needs."""
+
+
+class SchemaDrift(DataError):
+    """A column's values are not of the declared type."""
+
+
+class DuplicateKeys(DataError):
+    """The row key names more than one row."""
+
+
+class Leakage(DataError):
+    """Gold rows were met in the data that a model learns from."""
+
+
+class RulesError(TeamMistake):
+    """A rules file, a rule in it, or a vote is not usable."""
+
+
+class GateError(TeamMistake):
+    """A promotion gate that cannot be read."""
+
+
+class LimitExceeded(KommunaError):
+    """The step needed more memory or time than its resources allow."""
+
+    exit_code = EXIT_LIMIT
+
+
+class PlatformFault(KommunaError):
+    """The platform's trouble; worth a retry."""
+
+
+class StoreError(PlatformFault):
+    """The artifact store is full, read-only or unreachable."""
+
+
+class IntegrityError(StoreError):
+    """An artifact's bytes are not what its name says."""
+
+
+class RegistryError(PlatformFault):
+    """The model registry is unreachable or refuses."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint that names what was probably meant: ``" (did you mean 'x'?)"``, or nothing.
+
+    >>> nearest("lables", ["labels", "votes"])
+    " (did you mean 'labels'?)"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""

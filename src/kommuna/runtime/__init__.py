@@ -1,0 +1,1 @@
+"""Runs one step in its own process: limits, signals, manifest, exit codes. `python -m kommuna.runtime`."""

@@ -1,0 +1,81 @@
+"""`python -m kommuna.runtime [--spec FILE] [--result FILE]`: runs the step that the spec (stdin) describes."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+
+from kommuna.errors import KommunaError
+from kommuna.runtime.supervise import run_step
+from kommuna.spec.step import StepResult, StepSpec
+from kommuna.store.lookup import bounded
+
+
+def main() -> int:
+    """Runs one step. The exit code is the contract's; the result is JSON in `--result`, or on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m kommuna.runtime", description=__doc__)
+    parser.add_argument("--spec", type=Path, help="the StepSpec as a JSON or YAML file; standard input if absent")
+    parser.add_argument("--result", type=Path, help="where the StepResult is written as JSON")
+    parser.add_argument(
+        "--die-with-parent", action="store_true", help="stop when the process that started this one ends"
+    )
+    options = parser.parse_args()
+    _configure_logs()
+    if options.die_with_parent:
+        _die_with_parent()
+    try:
+        spec = StepSpec.from_yaml(options.spec) if options.spec else StepSpec.read(_stdin(), where="standard input")
+        result = run_step(spec)
+    except KommunaError as error:
+        result = StepResult(exit_code=error.exit_code, message=str(error))
+    if result.message:
+        print(result.message, file=sys.stderr, flush=True)  # noqa: T201
+    if options.result:
+        partial = options.result.with_name(f".{options.result.name}.{os.getpid()}")
+        text = bounded(result).model_dump_json()
+        if options.result.exists() and not options.result.is_file():
+            options.result.write_text(text)
+        else:
+            partial.write_text(text)
+            partial.replace(options.result)
+    return result.exit_code
+
+
+def _stdin() -> object:
+    import json
+
+    try:
+        return json.load(sys.stdin)
+    except ValueError as error:
+        raise KommunaError(f"standard input is no JSON: {error}", mend="pipe a StepSpec into it") from None
+
+
+def _die_with_parent() -> None:
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if parent == 1:
+        sys.exit(1)
+
+
+def _configure_logs() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

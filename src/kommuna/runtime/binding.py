@@ -1,0 +1,179 @@
+"""What a step's signature says: which arguments are inputs, which are parameters, which are clients."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from kommuna.errors import SpecError, StepNotFound, nearest
+from kommuna.spec.step import Services, StepContext
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a step."""
+
+    name: str
+    annotation: Any
+    required: bool
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A step's function and what it wants."""
+
+    name: str
+    function: Callable[..., Any]
+    inputs: dict[str, Argument]
+    params: dict[str, Argument]
+    injected: dict[str, Any]
+
+    def check_names(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+        """Refuses unknown and missing names.
+
+        Raises:
+            StepNotFound: an input or parameter is unknown (the nearest is named) or missing.
+        """
+        for what, given, known in (("input", inputs, self.inputs), ("parameter", params, self.params)):
+            for name in given:
+                if name not in known:
+                    raise StepNotFound(
+                        f"unknown {what} '{name}' of step {self.name}{nearest(name, known)}",
+                        mend=f"its {what}s are: {', '.join(known) or 'none'}",
+                    )
+            for name, argument in known.items():
+                if argument.required and given.get(name) is None and name not in given:
+                    raise StepNotFound(
+                        f"step {self.name} needs the {what} '{name}'", mend=f"its {what}s are: {', '.join(known)}"
+                    )
+
+    def check_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters of the annotated types.
+
+        Raises:
+            SpecError: a value does not fit its type; names the parameter, the value and the reason.
+        """
+        return {name: _coerce(self.name, self.params[name], value) for name, value in params.items()}
+
+    def inject(self, services: Services, context: StepContext) -> dict[str, Any]:
+        """The clients and the context that the step asks for by type."""
+        return {
+            name: context if wanted is StepContext else wanted.from_services(services)
+            for name, wanted in self.injected.items()
+        }
+
+
+def find_step(name: str, *, bundle: Path | None = None) -> Signature:
+    """Imports a step by `module:function`, a team's own from its bundle.
+
+    Raises:
+        StepNotFound: no such module or function, or a signature that is no step's.
+    """
+    return read_signature(name, find_function(name, bundle=bundle))
+
+
+def find_function(name: str, *, bundle: Path | None = None) -> Callable[..., Any]:
+    """Imports a function by `module:function`, a team's own from its bundle.
+
+    Raises:
+        StepNotFound: no such module or function; the nearest is named.
+    """
+    module_name, _, function_name = name.partition(":")
+    if bundle is not None and str(bundle) not in sys.path:
+        sys.path.insert(0, str(bundle))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise StepNotFound(
+                f"step {name} imports '{error.name}', which is not installed",
+                mend="add it to the image, or drop the import",
+            ) from None
+        raise StepNotFound(
+            f"no module '{module_name}'{nearest(module_name, _siblings(module_name))}",
+            where=str(bundle or ""),
+            mend="a step is named 'module:function'",
+        ) from None
+    function = getattr(module, function_name, None)
+    if not inspect.isfunction(function):
+        functions = [
+            key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")
+        ]
+        raise StepNotFound(
+            f"module '{module_name}' has no step '{function_name}'{nearest(function_name, functions)}",
+            mend=f"it has: {', '.join(functions) or 'no function'}",
+        )
+    return function
+
+
+def read_signature(name: str, function: Callable[..., Any]) -> Signature:
+    """The signature of a step: positional arguments are inputs, keyword-only ones parameters."""
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except Exception as error:
+        raise StepNotFound(
+            f"the annotations of step {name} cannot be read: {error}", mend="import their types"
+        ) from None
+    inputs: dict[str, Argument] = {}
+    params: dict[str, Argument] = {}
+    injected: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name not in hints:
+            raise StepNotFound(f"argument '{parameter.name}' of step {name} has no annotation", mend="annotate it")
+        annotation = hints[parameter.name]
+        argument = Argument(parameter.name, annotation, parameter.default is inspect.Parameter.empty)
+        if annotation is StepContext or (isinstance(annotation, type) and hasattr(annotation, "from_services")):
+            injected[parameter.name] = annotation
+        elif parameter.kind in _POSITIONAL:
+            inputs[parameter.name] = argument
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            params[parameter.name] = argument
+        else:
+            raise StepNotFound(
+                f"argument '*{parameter.name}' of step {name} is neither an input nor a parameter",
+                mend="use a dict input for tables by name",
+            )
+    return Signature(name, function, inputs, params, injected)
+
+
+def _coerce(step: str, argument: Argument, value: Any) -> Any:
+    try:
+        return TypeAdapter(argument.annotation).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in (argument.name, *first["loc"]))
+        shown = repr(value) if len(repr(value)) < 80 else f"{repr(value)[:77]}..."
+        raise SpecError(
+            f"parameter '{place}' of step {step}: {first['msg'].removeprefix('Value error, ')}; got {shown}",
+            mend=f"its type is {_type_name(argument.annotation)}",
+        ) from None
+    except PydanticUserError as error:
+        raise StepNotFound(f"parameter '{argument.name}' of step {step} is of no plain type: {error.message}") from None
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def _siblings(module_name: str) -> list[str]:
+    """Modules beside the one that was asked for, to name the nearest."""
+    import pkgutil
+
+    package_name, _, _ = module_name.rpartition(".")
+    if not package_name:
+        return [info.name for info in pkgutil.iter_modules()]
+    try:
+        package = importlib.import_module(package_name)
+    except ImportError:
+        return []
+    return [f"{package_name}.{info.name}" for info in pkgutil.iter_modules(getattr(package, "__path__", []))]

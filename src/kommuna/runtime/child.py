@@ -1,0 +1,124 @@
+"""The step's own process: imports the function, reads inputs, calls it, writes outputs to the work folder.
+
+It touches no store and no manifest: the supervisor fetches before and puts after.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from kommuna.errors import EXIT_DONE, EXIT_FAULT, DataError, KommunaError, LimitExceeded, MissingColumn, StepNotFound
+from kommuna.runtime import codecs
+from kommuna.runtime.binding import Argument, find_step
+from kommuna.runtime.codecs import Written
+from kommuna.spec.base import Spec
+from kommuna.spec.step import StepContext, StepSpec
+from kommuna.store.inputs import LocalInput, LocalTree
+from kommuna.store.store import store_error
+
+
+class ChildReport(Spec):
+    """What the step's process tells the supervisor, as JSON in the work folder."""
+
+    outputs: dict[str, Written] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(default_factory=dict)
+    links: dict[str, str] = Field(default_factory=dict)
+    error: str = ""
+    exit_code: int = EXIT_DONE
+
+
+def run(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, report_to: int) -> int:
+    """Runs the step and writes its report to a file descriptor in memory (the disk may be full). Returns the code."""
+    try:
+        report = _call(spec, inputs, context, folder)
+    except BaseException as error:
+        known = as_kommuna_error(error, spec.store.url)
+        if known is None or known.exit_code == EXIT_FAULT:
+            traceback.print_exc()
+        report = ChildReport(
+            error=str(known) if known else f"{type(error).__name__}: {error}",
+            exit_code=known.exit_code if known else EXIT_FAULT,
+        )
+    with os.fdopen(report_to, "w", encoding="utf-8") as file:
+        file.write(report.model_dump_json())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return report.exit_code
+
+
+def _call(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> ChildReport:
+    signature = find_step(spec.function, bundle=Path(spec.bundle) if spec.bundle else None)
+    signature.check_names(spec.inputs, spec.params)
+    arguments: dict[str, Any] = {
+        **signature.check_params(spec.params),
+        **signature.inject(spec.services, context),
+        **{name: _read(signature.inputs[name], tree) for name, tree in inputs.items()},
+    }
+    result = signature.function(**arguments)
+    fields = result._asdict() if hasattr(result, "_asdict") else {"result": result}
+    metrics = _metrics(spec.function, fields.pop("metrics", {}))
+    links = {str(name): str(url) for name, url in fields.pop("links", {}).items()}
+    outputs = {name: codecs.write(value, folder / name) for name, value in fields.items() if value is not None}
+    return ChildReport(outputs=outputs, metrics=metrics, links=links)
+
+
+def _read(argument: Argument, tree: LocalTree) -> Any:
+    def one(item: LocalInput, name: str, annotation: Any) -> Any:
+        return None if item.path is None else codecs.read(name, Path(item.path), annotation, source=item.source)
+
+    if isinstance(tree, LocalInput):
+        return one(tree, argument.name, argument.annotation)
+    annotation = codecs.item_annotation(argument.annotation)
+    if isinstance(tree, dict):
+        return {name: one(item, f"{argument.name}.{name}", annotation) for name, item in tree.items()}
+    return [one(item, f"{argument.name}[{i}]", annotation) for i, item in enumerate(tree)]
+
+
+def _metrics(function: str, given: Any) -> dict[str, float]:
+    try:
+        return {str(name): float(value) for name, value in dict(given).items()}
+    except (TypeError, ValueError):
+        raise StepNotFound(
+            f"the metrics of step {function} are no numbers by name: {json.dumps(given, default=str)[:100]}",
+            mend="return `metrics: dict[str, float]`",
+        ) from None
+
+
+def as_kommuna_error(error: BaseException, store_url: str) -> KommunaError | None:
+    """The error of ours that a library's error stands for; None where it is something else."""
+    if isinstance(error, KommunaError):
+        return error
+    if isinstance(error, MemoryError):
+        return LimitExceeded("the step ran out of memory", mend="give it more by `resources`, or stream the table")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return store_error(error, store_url)
+    if type(error).__module__.startswith("polars"):
+        text = str(error)
+        first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+        if "os error 28" in text or "No space left" in text:
+            return store_error(OSError(errno.ENOSPC, text), store_url)
+        if type(error).__name__ == "ColumnNotFoundError":
+            valid = re.search(r"valid columns: (\[[^\]]*\])", text)
+            quoted = re.search(r"[\"'`]([^\"'`]+)[\"'`]", first)
+            column = quoted[1] if quoted else first.partition(";")[0]
+            return MissingColumn(
+                f"no column '{column}'", mend=f"the table has {valid[1]}" if valid else "check the name"
+            )
+        if type(error).__name__ in (
+            "SchemaError",
+            "InvalidOperationError",
+            "DuplicateError",
+            "SQLSyntaxError",
+            "SQLInterfaceError",
+        ):
+            return DataError(f"{type(error).__name__}: {first}")
+    return None

@@ -1,0 +1,127 @@
+"""How a value becomes an artifact's file and back: the type decides."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from kommuna.errors import DataError, SpecError, StepNotFound
+from kommuna.spec.artifacts import Report, Saved
+from kommuna.spec.base import Spec
+from kommuna.store.manifest import Kind
+
+
+class Written(Spec):
+    """A file that the step's process wrote, for the supervisor to put into the store."""
+
+    path: str
+    kind: Kind
+    suffix: str
+    rows: int | None = None
+    plan: str = ""
+
+
+def write(value: Any, stem: Path) -> Written:
+    """Writes one output beside `stem`; lazy tables are streamed.
+
+    Raises:
+        StepNotFound: the value is of no type that can be kept.
+    """
+    import polars as pl
+
+    if isinstance(value, pl.LazyFrame | pl.DataFrame):
+        path = stem.with_suffix(".parquet")
+        plan = ""
+        if isinstance(value, pl.LazyFrame):
+            plan = value.explain(optimized=True)
+            value.sink_parquet(path)
+        else:
+            value.write_parquet(path)
+        rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+        return Written(path=str(path), kind="table", suffix=".parquet", rows=rows, plan=plan)
+    if isinstance(value, Report):
+        path = stem.with_suffix(".html")
+        path.write_text(value.html, encoding="utf-8")
+        return Written(path=str(path), kind="report", suffix=".html")
+    if isinstance(value, BaseModel | dict | list):
+        path = stem.with_suffix(".json")
+        raw = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        path.write_text(
+            json.dumps(raw, ensure_ascii=False, sort_keys=isinstance(value, dict), indent=1), encoding="utf-8"
+        )
+        return Written(path=str(path), kind="json", suffix=".json")
+    if isinstance(value, Saved):
+        path = stem.with_suffix(".model")
+        value.save(path)
+        return Written(path=str(path), kind="model", suffix=".model")
+    raise StepNotFound(
+        f"output '{stem.name}' is a {type(value).__name__}, which cannot be kept",
+        mend="return a polars frame, a Report, a pydantic model, a dict or list, or a class with save and load",
+    )
+
+
+def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
+    """Reads one input's file as its annotation says.
+
+    Args:
+        name: the input's name, for messages.
+        path: a local file, already checked.
+        annotation: the argument's type; `X | None` is read as X.
+        source: what the file is called where the user wrote it.
+    Raises:
+        DataError: the file is not what the annotation wants.
+        SpecError: a document does not fit its model.
+    """
+    wanted = _without_none(annotation)
+    if wanted is Path:
+        return path
+    if _is_table(wanted):
+        return _read_table(name, path, wanted, source)
+    if wanted is Report:
+        return Report(path.read_text(encoding="utf-8"))
+    if isinstance(wanted, type) and issubclass(wanted, Spec):
+        return wanted.from_yaml(path)
+    if isinstance(wanted, type) and hasattr(wanted, "load") and hasattr(wanted, "save"):
+        return wanted.load(path)
+    try:
+        return TypeAdapter(wanted).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise SpecError(f"input '{name}' does not fit: {error.errors()[0]['msg']}", where=source) from None
+
+
+def item_annotation(annotation: Any) -> Any:
+    """The type of the items of a `dict[str, X]` or `list[X]` input."""
+    arguments = typing.get_args(_without_none(annotation))
+    return arguments[-1] if arguments else Any
+
+
+def _without_none(annotation: Any) -> Any:
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _without_none(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        kept = [part for part in typing.get_args(annotation) if part is not type(None)]
+        return _without_none(kept[0]) if len(kept) == 1 else annotation
+    return annotation
+
+
+def _is_table(wanted: Any) -> bool:
+    import polars as pl
+
+    return wanted in (pl.LazyFrame, pl.DataFrame)
+
+
+def _read_table(name: str, path: Path, wanted: Any, source: str) -> Any:
+    import polars as pl
+
+    if path.suffix != ".parquet":
+        raise DataError(
+            f"input '{name}' wants a table, but {source} is no Parquet file",
+            where=source,
+            mend="read it by a read_table or prepare_messages step first, which checks its schema",
+        )
+    return pl.scan_parquet(path) if wanted is pl.LazyFrame else pl.read_parquet(path)

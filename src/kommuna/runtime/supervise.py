@@ -1,0 +1,255 @@
+"""Runs one step: cache, child process under limits, artifacts, manifest. What the operator calls."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+import kommuna
+from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, LimitExceeded, PlatformFault
+from kommuna.runtime import child
+from kommuna.runtime.child import ChildReport
+from kommuna.runtime.limits import oom_kills, resident_bytes
+from kommuna.spec.step import StepContext, StepResult, StepSpec
+from kommuna.store import Artifact, Manifest, Store
+from kommuna.store.inputs import Inputs, LocalTree
+from kommuna.store.lookup import look_up, result_of
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How the step's process ended."""
+
+    status: int
+    seconds: float
+    peak: int
+    report: bytes
+    reason: str = ""  # "memory", "time" or "stopped" where the supervisor ended it
+
+
+def run_step(spec: StepSpec) -> StepResult:
+    """Runs a step, or finds what it left before.
+
+    Never raises: the result has the exit code (0 done, 1 retry, 2 the team's mistake, 3 memory or time) and the
+    message.
+    """
+    place = " · ".join(part for part in (spec.team, spec.dag_id, spec.task_id, spec.function) if part)
+    try:
+        return _run(spec)
+    except KommunaError as error:
+        error.where = f"{place}; {error.where}" if error.where else place
+        return StepResult(exit_code=error.exit_code, message=str(error))
+    except Exception as error:
+        log.exception("step.failed", step=spec.function)
+        return StepResult(exit_code=EXIT_FAULT, message=f"{type(error).__name__}: {error}\n  where: {place}")
+
+
+def _run(spec: StepSpec) -> StepResult:
+    store = Store(spec.store, spec.team)
+    with store.scratch() as folder:
+        found = look_up(spec, store, folder)
+        key, inputs = found.key, found.inputs
+        if found.manifest is not None:
+            log.info("step.cached", step=spec.function, key=key[:12], rows=found.manifest.rows)
+            return result_of(found.manifest, cached=True)
+        context = _context(spec, key, inputs)
+        started = datetime.now(UTC)
+        log.info(
+            "step.started",
+            step=spec.function,
+            key=key[:12],
+            memory=spec.resources.memory,
+            seconds=spec.resources.seconds,
+        )
+        ended = _in_child(spec, inputs.local(store, folder), context, folder)
+        report = _report(ended, spec)
+        outputs = {
+            name: store.put(Path(w.path), kind=w.kind, suffix=w.suffix, rows=w.rows)
+            for name, w in report.outputs.items()
+        }
+        manifest = Manifest(
+            key=key,
+            team=spec.team,
+            function=spec.function,
+            outputs=outputs,
+            plans={
+                name: _put_plan(store, folder / f"{name}.plan", w.plan) for name, w in report.outputs.items() if w.plan
+            },
+            metrics=report.metrics,
+            links=report.links,
+            params=spec.params,
+            lineage=tuple(found.lineage.model_copy(update={"input": name}) for name, found in inputs.flat().items()),
+            code=found.code,
+            version=kommuna.__version__,
+            started=started,
+            seconds=ended.seconds,
+            peak_memory_bytes=ended.peak,
+            dag_id=spec.dag_id,
+            run_id=spec.run_id,
+            task_id=spec.task_id,
+        )
+        store.write_manifest(manifest)
+        log.info(
+            "step.done",
+            step=spec.function,
+            rows=manifest.rows,
+            bytes=manifest.bytes,
+            seconds=round(ended.seconds, 2),
+            peak_mib=ended.peak >> 20,
+        )
+        return result_of(manifest, cached=False)
+
+
+def _context(spec: StepSpec, key: str, inputs: Inputs) -> StepContext:
+    flat = inputs.flat()
+    return StepContext(
+        team=spec.team,
+        dag_id=spec.dag_id,
+        run_id=spec.run_id,
+        task_id=spec.task_id,
+        key=key,
+        inputs={name: found.digest for name, found in flat.items()},
+        manifests={name: found.lineage.manifest for name, found in flat.items() if found.lineage.manifest},
+    )
+
+
+def _put_plan(store: Store, path: Path, plan: str) -> Artifact:
+    path.write_text(plan, encoding="utf-8")
+    return store.put(path, kind="plan", suffix=".txt")
+
+
+def _report(ended: _Ended, spec: StepSpec) -> ChildReport:
+    """The child's report if it ended well; else raises what it ended of."""
+    limits = spec.resources
+    if ended.reason == "memory":
+        raise LimitExceeded(
+            f"out of memory: the step used {ended.peak / 2**30:.2f} GiB of {limits.memory}",
+            mend="raise `memory` in the step's resources, or stream the table",
+        )
+    if ended.reason == "time":
+        raise LimitExceeded(
+            f"out of time: the step ran for {limits.seconds} seconds",
+            mend="raise `seconds` in the step's resources, or give it less to do",
+        )
+    if ended.reason == "stopped":
+        raise PlatformFault("the step was stopped by a signal", mend="nothing is left of it: run it again")
+    try:
+        report = ChildReport.model_validate_json(ended.report)
+    except ValidationError:
+        how = f"signal {-ended.status}" if ended.status < 0 else f"exit code {ended.status}"
+        raise PlatformFault(
+            f"the step's process died ({how}) and left no report", mend="nothing is left of it: run it again"
+        ) from None
+    if report.exit_code != EXIT_DONE or ended.status != EXIT_DONE:
+        raise _reported(report)
+    return report
+
+
+def _reported(report: ChildReport) -> KommunaError:
+    """The child's error again, of the branch that its exit code stands for."""
+    from kommuna.errors import EXIT_LIMIT, EXIT_MISTAKE, TeamMistake
+
+    kind = {EXIT_MISTAKE: TeamMistake, EXIT_LIMIT: LimitExceeded}.get(report.exit_code, PlatformFault)
+    what, *rest = (report.error or "the step failed").split("\n  ")
+    parts = dict(line.split(": ", 1) for line in rest if line.startswith(("where: ", "mend: ")))
+    return kind(what, where=parts.get("where", ""), mend=parts.get("mend", ""))
+
+
+def _in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> _Ended:
+    """Runs the step in a forked child: the interpreter and pydantic are loaded already, polars is not."""
+    began = time.monotonic()
+    kills = oom_kills()
+    supervisor = os.getpid()
+    report = os.memfd_create("report")
+    pid = os.fork()
+    if pid == 0:
+        _become_child(supervisor)
+        os._exit(child.run(spec, inputs, context, folder, report))
+    with _forwarded_signals(pid) as stopped, os.fdopen(report, "rb") as file:
+        reason, peak = _watch(pid, spec, began, stopped)
+        _, status, usage = os.wait4(pid, 0)
+        file.seek(0)
+        answer = file.read()
+    _kill_group(pid, signal.SIGKILL)  # whatever the step itself had started
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGKILL and not reason and oom_kills() > kills:
+        reason = "memory"
+    return _Ended(code, time.monotonic() - began, max(peak, usage.ru_maxrss * 1024), answer, reason)
+
+
+def _become_child(supervisor: int) -> None:
+    os.setsid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        os._exit(EXIT_FAULT)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    with contextlib.suppress(OSError):  # where the kernel must choose, it takes the step and not the supervisor
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _watch(pid: int, spec: StepSpec, began: float, stopped: list[int]) -> tuple[str, int]:
+    """Waits for the child's end; ends it past a limit. Returns the reason, if any, and the peak memory seen."""
+    handle = os.pidfd_open(pid)
+    peak = 0
+    reason = ""
+    kill_at = 0.0
+    try:
+        while True:
+            ready, _, _ = select.select([handle], [], [], POLL_SECONDS)
+            if ready:
+                return reason, peak
+            now = time.monotonic()
+            used = resident_bytes(pid)
+            peak = max(peak, used)
+            if not reason and used > spec.resources.memory_bytes:
+                reason = "memory"
+                _kill_group(pid, signal.SIGKILL)
+            elif not reason and now - began > spec.resources.seconds:
+                reason, kill_at = "time", now + GRACE_SECONDS
+                _kill_group(pid, signal.SIGTERM)
+            elif not reason and stopped:
+                reason, kill_at = "stopped", now + GRACE_SECONDS
+            elif kill_at and now > kill_at:
+                _kill_group(pid, signal.SIGKILL)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _forwarded_signals(pid: int) -> Iterator[list[int]]:
+    """Passes SIGTERM and SIGINT on to the child; yields the list of those that came."""
+    came: list[int] = []
+
+    def forward(number: int, _frame: object) -> None:
+        came.append(number)
+        _kill_group(pid, signal.SIGTERM)
+
+    old = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield came
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _kill_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)

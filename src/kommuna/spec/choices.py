@@ -1,0 +1,9 @@
+"""Choices that both a step and a form in the UI offer: one list of names for each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+LabelModel = Literal["majority", "dawid_skene", "snorkel"]
+TextClassifier = Literal["tfidf_logreg", "tfidf_cnb"]
+Classifier = Literal["tfidf_logreg", "tfidf_cnb", "boosted_trees"]

@@ -1,0 +1,63 @@
+"""What a step may use: processor time, memory and wall time."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from kommuna.spec.base import Spec
+
+_UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_MEMORY = re.compile(r"^(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?$")
+
+
+def memory_bytes(quantity: str) -> int:
+    """Bytes of a Kubernetes memory quantity.
+
+    >>> memory_bytes("1.5Gi")
+    1610612736
+    """
+    match = _MEMORY.match(quantity)
+    if not match:
+        raise ValueError(f"'{quantity}' is no memory quantity: write it as 512Mi or 2Gi")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def cpu_cores(quantity: str) -> float:
+    """Cores of a Kubernetes processor quantity.
+
+    >>> cpu_cores("500m")
+    0.5
+    """
+    match = re.match(r"^(\d+(?:\.\d+)?)(m?)$", quantity)
+    if not match:
+        raise ValueError(f"'{quantity}' is no processor quantity: write it as 500m or 2")
+    return float(match[1]) / (1000 if match[2] else 1)
+
+
+def _check_memory(value: str) -> str:
+    memory_bytes(value)
+    return value
+
+
+def _check_cpu(value: str) -> str:
+    cpu_cores(value)
+    return value
+
+
+Memory = Annotated[str, AfterValidator(_check_memory)]
+Cpu = Annotated[str, AfterValidator(_check_cpu)]
+
+
+class Resources(Spec):
+    """Limits of one step. On Kubernetes they are the pod's requests and limits."""
+
+    cpu: Cpu = Field("1", description="Processor cores, as Kubernetes writes them: 500m, 2.")
+    memory: Memory = Field("4Gi", description="Memory limit, as Kubernetes writes it: 512Mi, 4Gi.")
+    seconds: int = Field(3600, gt=0, description="Wall time after which the step is ended, in seconds.")
+
+    @property
+    def memory_bytes(self) -> int:
+        return memory_bytes(self.memory)

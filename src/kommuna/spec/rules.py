@@ -1,0 +1,102 @@
+"""`RuleSet`: labeling rules as people write them, in one YAML file."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from kommuna.errors import nearest
+from kommuna.spec.base import Spec
+
+Tag = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^!]")]
+RuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][\w.\-]*$")]
+RuleKind = Literal["any", "regex", "sql", "python", "ask"]
+
+KINDS: tuple[RuleKind, ...] = ("any", "regex", "sql", "python", "ask")
+
+
+class Rule(Spec):
+    """One labeling function: a name, a tag and exactly one of the five kinds of condition."""
+
+    name: RuleName
+    tag: str | None = Field(None, description="The tag that the rule votes for; a python rule may vote for several.")
+    any: tuple[Annotated[str, StringConstraints(min_length=1)], ...] | None = Field(
+        None, min_length=1, description="Keywords or phrases: the rule fires where any of them stands as whole words."
+    )
+    regex: str | None = Field(None, description="A regular expression, searched without regard to case.")
+    sql: str | None = Field(None, description="A SQL condition over the row's columns.")
+    python: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="`module:function` that returns a Polars expression: boolean, or a tag by name.",
+    )
+    ask: str | None = Field(None, description="A question to an LLM, answered yes, no or don't know.")
+    against: bool = Field(False, description="True votes that the row does NOT have the tag.")
+
+    @property
+    def kind(self) -> RuleKind:
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Rule:
+        given = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"rule '{self.name}' needs exactly one of {', '.join(KINDS)}; it has {', '.join(given) or 'none'}"
+            )
+        if self.tag is None and self.kind != "python":
+            raise ValueError(f"rule '{self.name}' names no tag")
+        if self.tag is None and self.against:
+            raise ValueError(f"rule '{self.name}' is against, but names no tag")
+        for keyword in self.any or ():
+            if not keyword.strip():
+                raise ValueError(f"rule '{self.name}' has the blank keyword {keyword!r}")
+        if self.regex is not None:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)
+                    re.compile(self.regex)
+            except re.error as error:
+                raise ValueError(f"rule '{self.name}' has a bad regex: {error}") from None
+        return self
+
+
+class RuleSet(Spec):
+    """Tags, and the rules that vote for them."""
+
+    tags: tuple[Tag, ...] = Field(min_length=1, description="Every tag; their order breaks ties.")
+    several_tags: bool = Field(False, description="True where a row may have several tags, or none.")
+    rules: tuple[Rule, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_and_tags(self) -> RuleSet:
+        for what, names in (("tag", self.tags), ("rule name", tuple(rule.name for rule in self.rules))):
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            if twice:
+                raise ValueError(f"the {what} '{twice[0]}' stands twice")
+        for rule in self.rules:
+            if rule.tag is not None and rule.tag not in self.tags:
+                raise ValueError(f"rule '{rule.name}' has the unknown tag '{rule.tag}'{nearest(rule.tag, self.tags)}")
+            if rule.tag is None and self.several_tags:
+                raise ValueError(
+                    f"rule '{rule.name}' names no tag: where rows have several tags, each rule votes for one"
+                )
+        if self.several_tags and any("|" in tag for tag in self.tags):
+            raise ValueError("a tag with '|' cannot be told from two tags where rows have several: rename it")
+        return self
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """What a vote may be where a row has one tag: each tag, then `!tag` for each tag that a rule votes against."""
+        against = {rule.tag for rule in self.rules if rule.against}
+        return self.tags + tuple(f"!{tag}" for tag in self.tags if tag in against)
+
+    def vote_of(self, rule: Rule) -> str | int | None:
+        """What a rule votes when it fires: a category, 1/0 where rows have several tags, None if it says so itself."""
+        if self.several_tags:
+            return 0 if rule.against else 1
+        return f"!{rule.tag}" if rule.against else rule.tag

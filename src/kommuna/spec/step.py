@@ -1,0 +1,103 @@
+"""`StepSpec`: one run of one step, as the JSON that an operator hands to the runtime."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from kommuna.spec.base import Spec
+from kommuna.spec.names import TeamName
+from kommuna.spec.resources import Resources
+
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ArtifactInput(Spec):
+    """An output of an earlier step of the same team."""
+
+    manifest: Digest
+    output: str = "result"
+
+
+class FileInput(Spec):
+    """A file that no step made. Its content is its digest.
+
+    `rules.yaml` is relative to the team's bundle, `store://inbox/messages.csv` to the team's prefix in the store;
+    a path from the root and any other fsspec URL are taken as they are.
+    """
+
+    url: str = Field(min_length=1)
+
+
+class ModelInput(Spec):
+    """A registered model version that an alias points to."""
+
+    model: str
+    alias: str = "champion"
+    optional: bool = Field(False, description="None where there is no such version, instead of an error.")
+    unless: ArtifactInput | None = Field(None, description="None where the version is this very model.")
+
+
+Input = ArtifactInput | FileInput | ModelInput
+InputTree = Input | dict[str, Input] | list[Input] | None
+
+
+class Services(Spec):
+    """Where the services are that a step may ask its typed clients for."""
+
+    mlflow: str = Field("", description="URL of the MLflow server.")
+    workspace: str = Field("", description="The team's registry workspace.")
+
+
+class StoreAddress(Spec):
+    """Where the artifact store is."""
+
+    url: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class StepContext(Spec):
+    """Who runs the step and from what: a step that declares a parameter of this type is given it."""
+
+    team: TeamName
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+    key: str = Field("", description="The step's cache key: also the name of its manifest.")
+    inputs: dict[str, str] = Field(default_factory=dict, description="Input name to content digest.")
+    manifests: dict[str, str] = Field(default_factory=dict, description="Input name to the manifest that made it.")
+
+
+class StepSpec(Spec):
+    """One run of one step."""
+
+    function: FunctionName = Field(description="`module:function` of the step.")
+    team: TeamName
+    store: StoreAddress
+    inputs: dict[str, InputTree] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict)
+    resources: Resources = Field(default_factory=Resources)
+    services: Services = Field(default_factory=Services)
+    bundle: str = Field("", description="The team's bundle folder: its modules can be imported, its files read.")
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+    cache: bool = Field(True, description="False runs the step even where a manifest of the same key exists.")
+
+
+class StepResult(Spec):
+    """How a step ended, as the JSON that the runtime hands back to the operator (under 4 KB)."""
+
+    exit_code: int
+    message: str = Field("", description="What went wrong, where, and how to mend it; empty when all went well.")
+    key: str = ""
+    cached: bool = False
+    outputs: dict[str, str] = Field(default_factory=dict, description="Output name to artifact file name.")
+    metrics: dict[str, float] = Field(default_factory=dict)
+    links: dict[str, str] = Field(default_factory=dict, description="Link name to URL, such as the MLflow run's.")
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0

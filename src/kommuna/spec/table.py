@@ -1,0 +1,70 @@
+"""The declared schema of a table: which columns a file must have, and what type each one is."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from kommuna.errors import nearest
+from kommuna.spec.base import Spec
+
+DTYPES = (
+    "String",
+    "Boolean",
+    "Int8",
+    "Int16",
+    "Int32",
+    "Int64",
+    "UInt8",
+    "UInt16",
+    "UInt32",
+    "UInt64",
+    "Float32",
+    "Float64",
+    "Date",
+    "Datetime",  # without a time zone
+    "DatetimeUTC",  # written with an offset, kept in UTC
+    "List(String)",  # in CSV: a|b|c
+)
+_COMMON = {"str": "String", "text": "String", "int": "Int64", "integer": "Int64", "float": "Float64", "bool": "Boolean"}
+_COMMON |= {"double": "Float64", "timestamp": "Datetime", "list": "List(String)", "number": "Float64"}
+
+
+class TableSchema(Spec):
+    """Columns by name, each with the name of its type.
+
+    Args:
+        columns: column name to type name, one of `DTYPES`.
+        required: columns that may hold no null.
+
+    >>> TableSchema(columns={"id": "String", "amount": "Float64"}, required=("id",)).columns["amount"]
+    'Float64'
+    """
+
+    columns: dict[str, str] = Field(min_length=1)
+    required: tuple[str, ...] = ()
+
+    @field_validator("columns")
+    @classmethod
+    def _known_dtypes(cls, columns: dict[str, str]) -> dict[str, str]:
+        for column, dtype in columns.items():
+            if dtype not in DTYPES:
+                hint = _nearest_dtype(dtype)
+                raise ValueError(f"column '{column}' has unknown type '{dtype}'{hint}; one of {', '.join(DTYPES)}")
+        return columns
+
+    @model_validator(mode="after")
+    def _required_are_columns(self) -> Self:
+        for column in self.required:
+            if column not in self.columns:
+                raise ValueError(f"required column '{column}' is not declared{nearest(column, self.columns)}")
+        return self
+
+
+def _nearest_dtype(dtype: str) -> str:
+    plain = {name.lower(): name for name in DTYPES} | _COMMON
+    exact = plain.get(dtype.lower())
+    if exact:
+        return f" (did you mean '{exact}'?)"
+    return nearest(dtype, DTYPES) or nearest(dtype.lower(), plain)

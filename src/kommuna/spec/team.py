@@ -1,0 +1,81 @@
+"""`Team` and `Platform`: the only description of who shares the platform and what each owns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from kommuna.spec.base import Spec
+from kommuna.spec.names import Name, TeamName, qualified
+from kommuna.spec.resources import Cpu, Memory
+
+Login = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9._\-]*$")]
+Role = Literal["viewer", "user", "op"]
+
+
+class Quota(Spec):
+    """The most that a team's steps may use at one time."""
+
+    cpu: Cpu = Field("8", description="Cores over all of the team's pods.")
+    memory: Memory = Field("16Gi", description="Memory over all of the team's pods.")
+    pods: int = Field(20, gt=0, description="Pods at one time.")
+
+
+class Team(Spec):
+    """One team: everything that it owns follows from this."""
+
+    bundle: str = Field(description="The team's folder of DAG files, relative to kommuna.yaml.")
+    people: dict[Login, Role] = Field(default_factory=dict, description="Who may log in, and as what.")
+    owner: str = Field("", description="Shown as the owner of the team's DAGs; the team's name if empty.")
+    tags: tuple[str, ...] = Field((), description="Tags that each of the team's DAGs gets besides the team's name.")
+    retries: int = Field(1, ge=0, le=10, description="Tries after a failed one, where a retry can help.")
+    parallelism: int = Field(4, gt=0, description="Tasks of the team that run at one time.")
+    pools: dict[Name, int] = Field(
+        default_factory=lambda: {"default": 8},
+        description="Pools and their slots; `default` is used where a DAG names none.",
+    )
+    quota: Quota = Field(default_factory=Quota)
+
+    @model_validator(mode="after")
+    def _has_default_pool(self) -> Team:
+        if "default" not in self.pools:
+            raise ValueError("pools: a team needs a pool named 'default'")
+        if any(slots < 1 for slots in self.pools.values()):
+            raise ValueError("pools: a pool needs one slot at least")
+        return self
+
+
+class Ports(Spec):
+    """Where the embedded platform's servers listen, on loopback."""
+
+    airflow: int = Field(8080, gt=0, lt=65536)
+    mlflow: int = Field(5000, gt=0, lt=65536)
+
+
+class Platform(Spec):
+    """`kommuna.yaml`: the whole installation."""
+
+    teams: dict[TeamName, Team] = Field(description="Every team, by name.")
+    store: str = Field("", description="Where artifacts live: file:// or s3:// URL; the state folder if empty.")
+    store_options: dict[str, Any] = Field(
+        default_factory=dict, description="fsspec options of the store (endpoint_url …)."
+    )
+    mlflow: str = Field("", description="The MLflow server; the embedded platform's own if empty.")
+    state: str = Field(".kommuna", description="Folder of the embedded platform's state, relative to kommuna.yaml.")
+    ports: Ports = Field(default_factory=Ports)
+
+    @model_validator(mode="after")
+    def _bundles_differ(self) -> Platform:
+        seen: dict[str, str] = {}
+        for name, team in self.teams.items():
+            folder = str(Path(team.bundle))
+            if folder in seen:
+                raise ValueError(f"teams {seen[folder]} and {name} share the bundle '{folder}': give each its own")
+            seen[folder] = name
+        return self
+
+    def pool(self, team: str, name: str = "default") -> str:
+        """The global id of a team's pool."""
+        return qualified(team, name, teams=self.teams)

@@ -1,0 +1,1 @@
+"""Shared steps: pure functions of artifacts and parameters."""

@@ -1,0 +1,141 @@
+"""Cleaning of messages: one Unicode form, plain white space, no empty texts, each key once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import polars as pl
+import structlog
+
+from kommuna.errors import DataError, DuplicateKeys
+from kommuna.steps.etl.columns import require, require_text, shortened
+
+log = structlog.get_logger()
+
+MAX_CHARS = 20_000
+# \p{Cf} are the invisible ones: zero-width space and joiners, soft hyphen, byte order mark, direction marks.
+_INVISIBLE = r"[\p{Cf}\p{Cc}--\s]"
+_VISIBLE = r"[^\s\p{Cf}\p{Cc}]"
+
+
+class Cleaned(NamedTuple):
+    """Messages with clean texts, in the order in which they came."""
+
+    table: pl.LazyFrame
+    metrics: dict[str, float]
+
+
+def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars: int = MAX_CHARS) -> Cleaned:
+    """Normalises texts, drops empty ones and repeated rows.
+
+    A text is brought to Unicode's NFC, invisible and control characters are taken out, runs of white space
+    (line breaks and no-break spaces too) become one space. Of rows that are equal in every column the first is kept.
+
+    Args:
+        table: one row a message.
+        key: the column that names a row.
+        text: the column with the message.
+        max_chars: longer texts are cut to this many characters.
+    Returns:
+        The table, and the metrics `rows_in`, `rows`, `dropped_empty`, `dropped_duplicates`, `cut_texts`.
+    Raises:
+        MissingColumn, SchemaDrift: no such columns, or `text` holds no text.
+        DuplicateKeys: a key names rows of different content.
+        DataError: a key is null, or every text is empty.
+    """
+    schema = table.collect_schema()
+    require(schema, [key])
+    require_text(schema, text)
+    if max_chars < 1:
+        raise DataError(f"max_chars is {max_chars}", mend="give a number of characters above 0")
+    counted = _count(table, key, text, schema)
+    if counted["rows"] and counted["rows"] == counted["empty"]:
+        raise DataError(
+            f"column '{text}': all {counted['rows']} texts are null or empty",
+            mend="name the column that holds the messages",
+        )
+    filled = table.filter(_has_text(text))
+    cleaned = filled.with_columns(_normalised(pl.col(text), max_chars).alias(text))
+    repeated = _repeated_keys(filled, key)
+    duplicates = 0
+    if len(repeated):
+        duplicates = _identical_rows(cleaned, key, repeated, schema)
+        cleaned = cleaned.unique(subset=[key], keep="first", maintain_order=True)
+    metrics = {
+        "rows_in": float(counted["rows"]),
+        "rows": float(counted["rows"] - counted["empty"] - duplicates),
+        "dropped_empty": float(counted["empty"]),
+        "dropped_duplicates": float(duplicates),
+        "cut_texts": float(_too_long(filled, text, max_chars)) if counted["bytes"] > max_chars else 0.0,
+    }
+    log.info("messages.cleaned", **metrics)
+    return Cleaned(cleaned, metrics)
+
+
+def _normalised(text: pl.Expr, max_chars: int | None) -> pl.Expr:
+    visible = text.str.replace_all(_INVISIBLE, "").str.normalize("NFC")
+    plain = visible.str.replace_all(r"\s+", " ").str.strip_chars(" ")
+    return plain if max_chars is None else plain.str.slice(0, max_chars).str.strip_chars_end(" ")
+
+
+def _has_text(text: str) -> pl.Expr:
+    return pl.col(text).str.contains(_VISIBLE)
+
+
+def _count(table: pl.LazyFrame, key: str, text: str, schema: pl.Schema) -> dict[str, int]:
+    """Rows, empty texts and the bytes of the longest text; refuses null keys."""
+    if schema[text] == pl.Null:
+        rows = table.select(pl.len()).collect(engine="streaming").item()
+        return {"rows": rows, "empty": rows, "bytes": 0}
+    found = (
+        table.select(key, text)
+        .with_row_index("#row")
+        .select(
+            pl.len().alias("rows"),
+            (~_has_text(text)).fill_null(True).sum().alias("empty"),
+            pl.col(text).str.len_bytes().max().fill_null(0).alias("bytes"),
+            pl.when(pl.col(key).is_null()).then(pl.col("#row")).min().alias("null_key"),
+        )
+        .collect(engine="streaming")
+        .row(0, named=True)
+    )
+    if found["null_key"] is not None:
+        raise DataError(
+            f"column '{key}': the key is null in row {found['null_key'] + 1}",
+            mend="each message needs a key of its own",
+        )
+    return {name: int(found[name]) for name in ("rows", "empty", "bytes")}
+
+
+def _repeated_keys(table: pl.LazyFrame, key: str) -> pl.Series:
+    counts = table.group_by(key).agg(pl.len().alias("#rows")).filter(pl.col("#rows") > 1)
+    return counts.select(key).collect(engine="streaming")[key]
+
+
+def _identical_rows(cleaned: pl.LazyFrame, key: str, repeated: pl.Series, schema: pl.Schema) -> int:
+    """How many rows only repeat another; refuses a key whose rows differ."""
+    content = [name for name in schema if name != key]
+    rows = (
+        cleaned.with_row_index("#row")
+        .filter(pl.col(key).is_in(repeated.implode()))
+        .select("#row", key, pl.struct(content).hash(1).alias("#content"))
+        .collect(engine="streaming")
+        .sort("#row")
+    )
+    kinds = pl.col("#content").n_unique().alias("kinds")
+    keys = rows.group_by(key, maintain_order=True).agg(pl.len().alias("n"), kinds)
+    differing = keys.filter(pl.col("kinds") > 1)
+    if len(differing):
+        first = differing.row(0, named=True)
+        raise DuplicateKeys(
+            f"column '{key}': the key {shortened(first[key])} names {first['n']} rows of different content"
+            f" ({len(differing)} such {'key' if len(differing) == 1 else 'keys'})",
+            mend="give each message a key of its own, or keep one row of each key (rows equal in every column are)",
+        )
+    return int(keys["n"].sum()) - len(keys)
+
+
+def _too_long(table: pl.LazyFrame, text: str, max_chars: int) -> int:
+    longer = table.select(text).filter(pl.col(text).str.len_bytes() > max_chars)
+    plain = _normalised(pl.col(text), None)
+    return int(longer.select((plain.str.len_chars() > max_chars).sum()).collect(engine="streaming").item())

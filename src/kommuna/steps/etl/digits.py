@@ -1,0 +1,212 @@
+"""Numbers in groups of digits: which of them are cards, taxpayer numbers, SNILS or phones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from stdnum import luhn
+from stdnum.ru import inn
+
+GAP = r"[\s().\-–—/]"
+_DIGITS = re.compile(r"[0-9]+")
+_CARD_GROUPS = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3)}
+_SNILS_GROUPS = {(11,), (3, 3, 3, 2), (9, 2)}
+_GAPS = {  # between two groups of each kind of number
+    "card": re.compile(r"[\s.\-–—]{1,2}"),
+    "phone": re.compile(rf"{GAP}{{1,3}}"),
+    "snils": re.compile(r"[\s\-–—]{1,2}"),
+}
+# Days as 12.05.2026 and 2026-05-12: no digits of a card or phone, unless the same separator goes on.
+_DAY = "|".join(
+    rf"(?<![0-9]{mark})(?:(?:0?[1-9]|[12][0-9]|3[01]){mark}(?:0?[1-9]|1[0-2]){mark}(?:19|20)[0-9]{{2}}"
+    rf"|(?:19|20)[0-9]{{2}}{mark}(?:0?[1-9]|1[0-2]){mark}(?:0?[1-9]|[12][0-9]|3[01]))(?!{mark}?[0-9])"
+    for mark in (r"\.", "-", "/")
+)
+_DAYS = re.compile(rf"(?<![0-9+])(?:{_DAY})")
+# Issuer prefixes and lengths (ISO/IEC 7812; the networks' own pages): Visa, Mastercard, Mir, American Express,
+# UnionPay, JCB, Diners Club, Discover. Maestro (50, 56 to 69) is left out: amounts of 5000 look like it.
+_ISSUED = re.compile(
+    r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})"
+    r"|(?:5[1-5][0-9]{2}|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720)[0-9]{12}"
+    r"|220[0-4][0-9]{12,15}|3[47][0-9]{13}|62[0-9]{14,17}|35[2-8][0-9][0-9]{12,15}"
+    r"|3(?:0[0-5]|095|[689][0-9])[0-9]{11,16}|6(?:011|4[4-9][0-9]|5[0-9]{2})[0-9]{12,15}"
+)
+
+Group = tuple[int, int]
+
+
+class Found(NamedTuple):
+    """A place in a text: characters `start` to `end`, and what stands there."""
+
+    start: int
+    end: int
+    kind: str
+
+
+def numbers(text: str, taken: Sequence[int], region: str) -> Iterable[Found]:
+    """The numbers in a text, cards first: those of a known issuer, then others, then the rest from left to right.
+
+    Args:
+        text: any text.
+        taken: one byte a character; numbers that begin at a byte other than 0 are left out.
+        region: where phone numbers without a country code are from.
+    """
+    days = {at for day in _DAYS.finditer(text) for at in range(*day.span())} if "20" in text or "19" in text else set()
+    groups = [match.span() for match in _DIGITS.finditer(text)]
+    groups = [group for group in groups if not taken[group[0]] and group[0] not in days]
+    for issued in (True, False):
+        cards = _cards(text, groups, issued=issued)
+        yield from cards
+        groups = [group for group in groups if not any(card.start <= group[0] < card.end for card in cards)]
+    at = 0
+    while at < len(groups):
+        found = _number_at(text, groups, at, region)
+        if found is None:
+            at += 1
+            continue
+        yield found
+        while at < len(groups) and groups[at][0] < found.end:
+            at += 1
+
+
+def _cards(text: str, groups: Sequence[Group], *, issued: bool) -> list[Found]:
+    """13 to 19 digits in one piece or grouped as on a card, right by Luhn (ISO/IEC 7812-1).
+
+    Of cards that overlap, all digits are masked: a card's number next to other digits is never left in part.
+    """
+    cards: list[Found] = []
+    for at, group in enumerate(groups):
+        for run in _card_runs(text, groups, at) if group[1] - group[0] == 4 else [[group]]:
+            number = _digits(text, run)
+            if not 13 <= len(number) <= 19 or bool(_ISSUED.fullmatch(number)) != issued:
+                continue
+            if number.strip("0") == "" or not luhn.is_valid(number):
+                continue
+            start, end = run[0][0], run[-1][1]
+            if cards and start < cards[-1].end:
+                start, end = cards[-1].start, max(end, cards[-1].end)
+                cards.pop()
+            cards.append(Found(start, end, "CARD"))
+    return cards
+
+
+def _card_runs(text: str, groups: Sequence[Group], at: int) -> Iterable[Sequence[Group]]:
+    sizes = [groups[at][1] - groups[at][0]]
+    for last in range(at + 1, min(at + 5, len(groups))):
+        gap = text[groups[last - 1][1] : groups[last][0]]
+        if not _joins("card", gap):
+            return
+        sizes.append(groups[last][1] - groups[last][0])
+        if tuple(sizes) in _CARD_GROUPS and len({text[a[1] : b[0]] for a, b in pairwise(groups[at : last + 1])}) == 1:
+            yield groups[at : last + 1]
+
+
+def _number_at(text: str, groups: Sequence[Group], at: int, region: str) -> Found | None:
+    """What begins at a group of digits: the longest run of groups that is an INN, a SNILS or a phone."""
+    runs = []
+    digits = 0
+    for last in range(at, min(at + 8, len(groups))):
+        if last > at and not _joins("phone", text[groups[last - 1][1] : groups[last][0]]):
+            break
+        digits += groups[last][1] - groups[last][0]
+        if digits > 15:
+            break
+        if digits >= 10:
+            runs.append(groups[at : last + 1])
+    for run in reversed(runs):
+        if _is_taxpayer(text, run):
+            return Found(run[0][0], run[-1][1], "INN")
+        if _is_snils(text, run):
+            return Found(run[0][0], run[-1][1], "SNILS")
+    for run in reversed(runs):
+        start = _phone_start(text, run, region)
+        if start is not None:
+            return Found(start, run[-1][1], "PHONE")
+    return None
+
+
+def _is_taxpayer(text: str, run: Sequence[Group]) -> bool:
+    """10 or 12 digits in one piece with the check digits of an INN; after a plus they are a phone."""
+    start, end = run[0]
+    if len(run) > 1 or end - start not in (10, 12) or text[start - 1 : start] == "+":
+        return False
+    return text[start:end].strip("0") != "" and bool(inn.is_valid(text[start:end]))
+
+
+def _is_snils(text: str, run: Sequence[Group]) -> bool:
+    """11 digits, 123-456-789 64 or in one piece, with the check digits of a SNILS.
+
+    In one piece, a number that is a Russian phone is taken for one. The check number is the sum of the first nine
+    digits, weighted 9 to 1, modulo 101, where 100 is written 00 (decree 192p of the Pension Fund, 2006).
+    """
+    sizes = tuple(end - start for start, end in run)
+    if sizes not in _SNILS_GROUPS or not all(_joins("snils", text[a[1] : b[0]]) for a, b in pairwise(run)):
+        return False
+    number = _digits(text, run)
+    if sizes == (11,) and (text[run[0][0] - 1 : run[0][0]] == "+" or (number[0] in "78" and _is_phone(number, "RU"))):
+        return False
+    check = sum(int(digit) * weight for digit, weight in zip(number, range(9, 0, -1), strict=False)) % 101 % 100
+    return int(number[:9]) > 1_001_998 and int(number[9:]) == check
+
+
+def _phone_start(text: str, run: Sequence[Group], region: str) -> int | None:
+    """Where a phone begins (at its plus or bracket), if the groups are one."""
+    start = run[0][0]
+    sizes = [b - a for a, b in run]
+    number = _digits(text, run)
+    bracket = 1 if text[start - 1 : start] == "(" and start > 0 else 0
+    if text[start - 1 - bracket : start - bracket] == "+" and start > bracket:
+        return start - 1 - bracket if _is_phone("+" + number, region) else None
+    if sizes[0] == 1 and (len(sizes) == 1 or sizes[1] < 3 or not _is_prefix(text[start], len(number), region)):
+        return None
+    if (sizes[0] == 1 or sizes[0] >= 3) and _is_phone(number, region):
+        return start - bracket
+    return None
+
+
+def _is_prefix(digit: str, length: int, region: str) -> bool:
+    """Whether a digit that stands alone may be the prefix of a phone: an amount, 7 123 456 123, is no phone."""
+    _, code, trunk = _plan(region)
+    if digit == "0":
+        return trunk == "0"
+    return digit in (code, trunk) and length == 11
+
+
+@lru_cache(maxsize=50_000)
+def _is_phone(number: str, region: str) -> bool:
+    """Whether a number is in use by its country's numbering plan."""
+    import phonenumbers
+
+    mobile, code, trunk = _plan(region)
+    for prefix in ("+" + code,) if number[0] == "+" else ("", code, trunk):
+        if prefix is not None and number.startswith(prefix) and mobile.fullmatch(number, len(prefix)):
+            return True  # the quick way for most: the library takes 0.1 ms a number
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
+    except phonenumbers.NumberParseException:
+        return False
+
+
+@cache
+def _plan(region: str) -> tuple[re.Pattern[str], str, str | None]:
+    """A region's mobile numbers (without prefix), its country code and its trunk prefix."""
+    from phonenumbers import PhoneMetadata
+
+    plan = PhoneMetadata.metadata_for_region(region)
+    if plan is None or plan.mobile is None or plan.mobile.national_number_pattern is None:
+        return re.compile(r"(?!)"), "", None
+    return re.compile(plan.mobile.national_number_pattern), str(plan.country_code), plan.national_prefix
+
+
+@lru_cache(maxsize=10_000)
+def _joins(kind: str, gap: str) -> bool:
+    """Whether what stands between two groups of digits may stand inside a number of a kind."""
+    return len(gap) <= 3 and _GAPS[kind].fullmatch(gap) is not None
+
+
+def _digits(text: str, run: Sequence[Group]) -> str:
+    return "".join([text[start:end] for start, end in run])

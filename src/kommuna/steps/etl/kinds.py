@@ -1,0 +1,97 @@
+"""Which kind of file it is: by its name and first bytes, and a clear word where it is one that cannot be read."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+from kommuna.errors import DataError
+
+Kind = Literal["csv", "ndjson", "parquet"]
+
+_SUFFIXES: dict[str, Kind] = {
+    ".csv": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+_PARQUET = b"PAR1"
+_UNPACK = "unpack it first, for example by"
+_EXPORT = "export it as CSV (UTF-8), NDJSON or Parquet"
+_FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # first bytes, kind, mend
+    (b"\x1f\x8b", "a gzip archive", f"{_UNPACK} gunzip"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", f"{_UNPACK} zstd -d"),
+    (b"BZh", "a bzip2 archive", f"{_UNPACK} bunzip2"),
+    (b"\xfd7zXZ\x00", "an xz archive", f"{_UNPACK} unxz"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", f"{_UNPACK} 7z x"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", _EXPORT),
+    (b"%PDF-", "a PDF", _EXPORT),
+    (b"ARROW1", "an Arrow (Feather) file", _EXPORT),
+    (b"SQLite format 3\x00", "a SQLite database", _EXPORT),
+    (b"ORC", "an ORC file", _EXPORT),
+)
+_TEXT_START = b"\xef\xbb\xbf \t\r\n"
+
+
+def kind_of(source: Path) -> Kind:
+    """The format of a file by its suffix, else by its first bytes."""
+    known = _SUFFIXES.get(source.suffix.lower())
+    if known:
+        return known
+    start = _start(source)
+    if start.startswith(_PARQUET):
+        return "parquet"
+    return "ndjson" if start.lstrip(_TEXT_START).startswith((b"{", b"[{")) or source.suffix == ".json" else "csv"
+
+
+def refuse_other_kinds(source: Path, kind: Kind) -> None:
+    """Raises DataError where the first bytes say that a file is not of the kind that it is read as."""
+    start = _start(source)
+    if kind == "parquet":
+        if start.startswith(_PARQUET):
+            return
+    elif start.startswith(_PARQUET) and b"\0" in start:
+        mend = "name it .parquet, or give format=parquet"
+        raise DataError(f"{source.name} is a Parquet file, read as {kind}", where=str(source), mend=mend)
+    found = _foreign(source, start)
+    if found:
+        what, mend = found
+        raise DataError(f"{source.name} is {what}", where=str(source), mend=mend)
+    text = start.lstrip(_TEXT_START)
+    if kind == "ndjson" and text.startswith(b"["):
+        raise DataError(
+            f"{source.name} is one JSON array: NDJSON holds one object a line",
+            where=str(source),
+            mend="write each object on its own line, for example by jq -c '.[]'",
+        )
+    if kind != "parquet" and text[:15].lower().startswith((b"<!doctype html", b"<html")):
+        raise DataError(f"{source.name} is an HTML page", where=str(source), mend="often an error page: download again")
+
+
+def _foreign(source: Path, start: bytes) -> tuple[str, str] | None:
+    for magic, what, mend in _FOREIGN:
+        # In text, letters alone prove nothing: "ORC,price" may be a header.
+        if start.startswith(magic) and (not magic.isalpha() or not _is_text(start)):
+            return what, mend
+    if start.startswith(b"PK\x03\x04"):
+        return ("an Excel workbook", _EXPORT) if _holds_sheets(source) else ("a ZIP archive", f"{_UNPACK} unzip")
+    return None
+
+
+def _is_text(start: bytes) -> bool:
+    return all(byte >= 32 or byte in b"\t\r\n" for byte in start)
+
+
+def _holds_sheets(source: Path) -> bool:
+    try:
+        with zipfile.ZipFile(source) as archive:
+            return any(name.startswith("xl/") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def _start(source: Path) -> bytes:
+    with source.open("rb") as file:
+        return file.read(256)

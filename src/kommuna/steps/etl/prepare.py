@@ -1,0 +1,76 @@
+"""From a raw file to messages that rules and models may read: read, clean and mask in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from kommuna.errors import SchemaDrift
+from kommuna.spec.table import TableSchema
+from kommuna.steps.etl.clean import MAX_CHARS, clean
+from kommuna.steps.etl.columns import require
+from kommuna.steps.etl.mask import mask_pii
+from kommuna.steps.etl.read import Format, read_table
+
+CREATED_AT = "created_at"
+
+
+class Prepared(NamedTuple):
+    """Clean, masked messages in the order of the file."""
+
+    table: pl.LazyFrame
+    metrics: dict[str, float]
+
+
+def prepare_messages(
+    source: Path,
+    *,
+    table_schema: TableSchema,
+    key: str = "id",
+    text: str = "text",
+    names: Sequence[str] = (),
+    region: str = "RU",
+    format: Format = "auto",
+    since: date | None = None,
+    max_chars: int = MAX_CHARS,
+) -> Prepared:
+    """`read_table`, `clean` and `mask_pii` over one file.
+
+    Args:
+        source: CSV, NDJSON or Parquet.
+        table_schema: its declared columns.
+        key: the column that names a row.
+        text: the column with the message.
+        names: people's names to mask.
+        region: where phone numbers without a country code are from.
+        format: of the file; `auto` goes by its name and first bytes.
+        since: keep messages whose `created_at` is on or after this day.
+        max_chars: longer texts are cut.
+    Returns:
+        The messages, and the metrics of the three steps: `rows_read`, `bytes`, then those of `clean` (`rows_in`,
+        `rows`, …) and of `mask_pii`.
+    Raises:
+        DataError: what the three steps raise; MissingColumn where `since` is given and there is no `created_at`.
+    """
+    read = read_table(source, table_schema=table_schema, format=format)
+    table = read.table if since is None else _since(read.table, since, where=source.name)
+    cleaned = clean(table, key=key, text=text, max_chars=max_chars)
+    masked = mask_pii(cleaned.table, text=text, names=names, region=region)
+    metrics = {"rows_read": read.metrics["rows"], "bytes": read.metrics["bytes"]} | cleaned.metrics | masked.metrics
+    return Prepared(masked.table, metrics)
+
+
+def _since(table: pl.LazyFrame, day: date, *, where: str) -> pl.LazyFrame:
+    schema = table.collect_schema()
+    require(schema, [CREATED_AT], where=f"{where}: since={day} needs the time of each message")
+    if not isinstance(schema[CREATED_AT], pl.Date | pl.Datetime):
+        raise SchemaDrift(
+            f"column '{CREATED_AT}': expected Datetime, found {schema[CREATED_AT]}",
+            where=where,
+            mend="declare it as Datetime to use since",
+        )
+    return table.filter(pl.col(CREATED_AT).dt.date() >= day)

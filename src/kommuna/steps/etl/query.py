@@ -1,0 +1,189 @@
+"""SQL over named tables, and over nothing else."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import polars as pl
+import structlog
+
+from kommuna.errors import DataError, MissingColumn, SpecError, StepNotFound, nearest
+from kommuna.steps.etl.columns import unused
+
+log = structlog.get_logger()
+
+# Polars walks long chains (a+a+…, CASE WHEN …, JOIN … JOIN …) with its stack and in quadratic time: 1,000 operators
+# take 2 s, 300 UNIONs 8 s, 20,000 operators end the process. Lists (IN (…), 10,000 columns) are no chains.
+MAX_CHARS = 200_000
+MAX_OPERATORS = 2_000
+MAX_SELECTS = 200
+
+_PIECES = re.compile(r"'[^']*'?|\"[^\"]*\"?|`[^`]*`?|--[^\n]*|/\*")
+_COMMENT_MARKS = re.compile(r"/\*|\*/")
+_FILE_FUNCTION = re.compile(r"\b((?:read|scan)_\w+)", re.IGNORECASE)
+_FILE_CALL = re.compile(_FILE_FUNCTION.pattern + r"\s*\(", re.IGNORECASE)
+_OPERATORS = re.compile(r"\b(?:and|or|when|not)\b|\|\||[-+*/%]|[<>=!~]+|::", re.IGNORECASE)
+_SELECTS = re.compile(r"\b(?:select|join|from|union|intersect|except)\b", re.IGNORECASE)
+_SCAN = re.compile(r"^\s*\S+ SCAN\b", re.MULTILINE)
+
+
+class Queried(NamedTuple):
+    """What the query selects."""
+
+    table: pl.LazyFrame
+    metrics: dict[str, float]
+
+
+def query(tables: dict[str, pl.LazyFrame], *, sql: str) -> Queried:
+    """Runs one SELECT (Polars' SQL dialect) over named tables. It reads no files, in whichever spelling.
+
+    Args:
+        tables: the tables by the names that the SQL uses.
+        sql: one SELECT, or WITH … SELECT.
+    Returns:
+        The selected rows, and the metric `rows`.
+    Raises:
+        SpecError: no SELECT, or no valid SQL, or it reads a file, or it is longer than can be planned; the message
+            shows it.
+        StepNotFound: the SQL names a table that is not among the inputs.
+        MissingColumn: the SQL names a column that its tables lack.
+        DataError: the rows cannot be computed, for example by a CAST that some value does not allow.
+    """
+    _only_select(sql)
+    schemas = {name: table.collect_schema() for name, table in tables.items()}
+    columns = {name: list(schema) for name, schema in schemas.items()}
+    _only_inputs(sql, schemas, columns)
+    try:
+        table = pl.SQLContext(frames=tables, eager=False).execute(sql)
+        table.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise _mistake(error, sql, columns) from None
+    try:
+        rows = _rows(table)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"the query fails on its rows: {_first_line(error)}", where=_shown(sql)) from None
+    log.info("query.planned", tables=sorted(tables), rows=rows)
+    return Queried(table, {"rows": float(rows)})
+
+
+def _rows(table: pl.LazyFrame) -> int:
+    """Counts the rows, and computes every column on the way: a value that cannot be computed shows here."""
+    schema = table.collect_schema()
+    name = unused(schema, "#rows")
+    counts = table.select(pl.len().alias(name), *(pl.col(column).count() for column in schema))
+    return int(counts.collect(engine="streaming")[name][0])
+
+
+def _only_select(sql: str) -> None:
+    if len(sql) > MAX_CHARS:
+        raise SpecError(f"the SQL has {len(sql)} characters, more than {MAX_CHARS}", mend="split it into steps")
+    plain = _plain(sql).strip()
+    if not plain:
+        raise SpecError("the SQL is empty", mend="give one SELECT")
+    first = re.match(r"[\s(]*(\w+)", plain)
+    word = first.group(1).upper() if first else plain[:10]
+    if word not in ("SELECT", "WITH"):
+        what = f"the SQL is no SELECT: it begins with {word}"
+        raise SpecError(what, where=_shown(sql), mend="give one SELECT or WITH … SELECT")
+    if ";" in plain.rstrip("; \n\t"):
+        raise SpecError("the SQL holds more than one statement", where=_shown(sql), mend="give one SELECT a step")
+    if call := _FILE_CALL.search(plain):
+        raise _reads_a_file(call.group(1), sql)
+    for what, pattern, limit in (("operators", _OPERATORS, MAX_OPERATORS), ("SELECTs and JOINs", _SELECTS, MAX_SELECTS)):
+        if (number := sum(1 for _ in pattern.finditer(plain))) > limit:
+            mend = "split it into steps; write long lists as IN (…), or join a table of values"
+            raise SpecError(f"the SQL has {number} {what}, more than {limit}", where=_shown(sql), mend=mend)
+
+
+def _plain(sql: str) -> str:
+    """The SQL without comments, texts and quoted names; the names of functions that read files stay."""
+    pieces: list[str] = []
+    at = 0
+    while found := _PIECES.search(sql, at):
+        pieces.append(sql[at : found.start()])
+        piece, at = found.group(), found.end()
+        if piece == "/*":
+            at = _comment_end(sql, at)
+            pieces.append(" ")
+        elif piece.startswith("--"):
+            pieces.append(" ")
+        elif piece.startswith("'"):
+            pieces.append("''")
+        else:
+            function = _FILE_FUNCTION.fullmatch(piece.strip('"`'))
+            pieces.append(f" {function.group()} " if function else '"name"')
+    return "".join([*pieces, sql[at:]])
+
+
+def _comment_end(sql: str, at: int) -> int:
+    """Where a comment ends that began before `at`; comments may stand in each other."""
+    depth = 1
+    for mark in _COMMENT_MARKS.finditer(sql, at):
+        depth += 1 if mark.group() == "/*" else -1
+        if depth == 0:
+            return mark.end()
+    return len(sql)
+
+
+def _only_inputs(sql: str, schemas: dict[str, pl.Schema], columns: dict[str, list[str]]) -> None:
+    """Refuses SQL that reads anything but its inputs: planned over empty tables, its plan may scan no file.
+
+    The search of the text before spares most files from being opened; this holds for every other spelling. Where the
+    text names such a function at all, Polars' own message is not shown: it may quote the file.
+    """
+    empty = {name: pl.LazyFrame(schema=schema) for name, schema in schemas.items()}
+    try:
+        plan = pl.SQLContext(frames=empty, eager=False).execute(sql).explain(optimized=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        if function := _FILE_FUNCTION.search(sql):
+            raise _reads_a_file(function.group(1), sql) from None
+        raise _mistake(error, sql, columns) from None
+    if _SCAN.search(plan):
+        function = _FILE_FUNCTION.search(sql)
+        raise _reads_a_file(function.group(1) if function else "a table function", sql)
+
+
+def _reads_a_file(function: str, sql: str) -> SpecError:
+    return SpecError(
+        f"the SQL reads a file by {function}",
+        where=_shown(sql),
+        mend="pass the table as an input of the step: what a step reads is what it declares",
+    )
+
+
+def _mistake(error: Exception, sql: str, columns: dict[str, list[str]]) -> SpecError | StepNotFound | MissingColumn:
+    line = _first_line(error)
+    column = re.search(r"column (?:named )?(?:\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|`([^`]*)`)", line)
+    if relation := re.search(r"relation '([^']*)' was not found", line):
+        name = relation.group(1)
+        return StepNotFound(
+            f"the SQL names table '{name}', which is no input{nearest(name, columns)}; inputs: {', '.join(columns)}",
+            where=_shown(sql),
+            mend="add the table to the step's inputs, or correct its name",
+        )
+    if function := re.search(r"'([^']*)' is not a supported table function", line):
+        return SpecError(
+            f"the SQL calls table function '{function.group(1)}'",
+            where=_shown(sql),
+            mend=f"select from the step's inputs: {', '.join(columns)}",
+        )
+    known = sorted({name for names in columns.values() for name in names})
+    if column and (isinstance(error, pl.exceptions.ColumnNotFoundError) or "no column" in line):
+        name = next(group for group in column.groups() if group is not None)
+        return MissingColumn(
+            f"the SQL names column '{name}', which no table has{nearest(name, known)}; found: {', '.join(known)}",
+            where=_shown(sql),
+            mend="correct the column's name",
+        )
+    mend = "the dialect is that of Polars' SQLContext"
+    return SpecError(f"the SQL cannot be read: {line}", where=_shown(sql), mend=mend)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _shown(sql: str, limit: int = 600) -> str:
+    text = sql.strip()
+    return text if len(text) <= limit else text[:limit] + " …"

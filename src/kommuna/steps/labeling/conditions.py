@@ -1,0 +1,141 @@
+"""SQL and Python rules: a condition over the row's columns, as a Polars expression."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+
+from kommuna.errors import MissingColumn, RulesError, nearest
+from kommuna.spec.rules import Rule
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a SQL or Python rule evaluates: a Boolean, or a tag by name."""
+
+    rule: Rule
+    expression: pl.Expr
+    by_name: bool = False
+
+
+def sql_condition(rule: Rule, schema: pl.Schema) -> Condition:
+    """A SQL rule's condition.
+
+    Raises:
+        RulesError: it is no SQL, no condition, or looks at other rows.
+        MissingColumn: it names a column that the messages lack.
+    """
+    try:
+        expression = pl.sql_expr(rule.sql or "")
+    except (pl.exceptions.SQLInterfaceError, pl.exceptions.SQLSyntaxError) as error:
+        raise RulesError(f"rule '{rule.name}': {_line(error)}", where=f"sql: {rule.sql}") from None
+    dtype = _checked_dtype(rule, expression, schema)
+    if dtype != pl.Boolean:
+        raise RulesError(
+            f"rule '{rule.name}': the SQL gives {dtype}, not true or false",
+            where=f"sql: {rule.sql}",
+            mend="write a condition, such as amount > 100",
+        )
+    return Condition(rule, expression)
+
+
+def python_condition(rule: Rule, schema: pl.Schema) -> Condition:
+    """A Python rule's expression, from the function that it names.
+
+    Raises:
+        RulesError: the function is not found, fails, returns no expression, or one of the wrong type.
+        MissingColumn: the expression names a column that the messages lack.
+    """
+    where = f"python: {rule.python}"
+    try:
+        expression = _function(rule)()
+    except RulesError:
+        raise
+    except Exception as error:
+        raise RulesError(
+            f"rule '{rule.name}': {rule.python} failed: {type(error).__name__}: {_line(error)}", where=where
+        ) from error
+    if not isinstance(expression, pl.Expr):
+        raise RulesError(
+            f"rule '{rule.name}': {rule.python} returned {type(expression).__name__}, not a Polars expression",
+            where=where,
+            mend="return an expression such as pl.col('amount') > 100; the platform applies it to the rows",
+        )
+    dtype = _checked_dtype(rule, expression, schema)
+    if dtype == pl.Boolean and rule.tag is not None:
+        return Condition(rule, expression)
+    if isinstance(dtype, pl.String | pl.Enum | pl.Categorical) and rule.tag is None:
+        return Condition(rule, expression.cast(pl.String), by_name=True)
+    if rule.tag is None:
+        mend = "give the rule a tag" if dtype == pl.Boolean else "return a String expression, a tag by name"
+    else:
+        mend = f"return a Boolean expression: true votes for '{rule.tag}'; or remove the tag and return tags by name"
+    has = f"the tag '{rule.tag}'" if rule.tag else "no tag"
+    raise RulesError(
+        f"rule '{rule.name}' has {has}, but {rule.python} gives {dtype}",
+        where=where,
+        mend=mend,
+    )
+
+
+def _function(rule: Rule) -> Callable[[], object]:
+    module_name, _, name = (rule.python or "").partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise  # the module is there, something that it imports is not
+        raise RulesError(
+            f"rule '{rule.name}': no module '{error.name}'",
+            where=f"python: {rule.python}",
+            mend="the module is looked for in the team's bundle and on sys.path",
+        ) from None
+    function = getattr(module, name, None)
+    if not callable(function):
+        hint = nearest(name, [n for n in vars(module) if callable(getattr(module, n))])
+        raise RulesError(
+            f"rule '{rule.name}': module '{module_name}' has no function '{name}'{hint}", where=f"python: {rule.python}"
+        )
+    return function  # type: ignore[no-any-return]
+
+
+def _checked_dtype(rule: Rule, expression: pl.Expr, schema: pl.Schema) -> pl.DataType:
+    """The type that an expression gives, tried on a table of the same columns without rows."""
+    where = f"{rule.kind}: {getattr(rule, rule.kind)}"
+    for column in expression.meta.root_names():
+        if column not in schema:
+            raise MissingColumn(
+                f"rule '{rule.name}': no column '{column}'{nearest(column, schema.names())}",
+                where=where,
+                mend=f"the messages have {', '.join(schema.names())}",
+            )
+    try:
+        dtype = pl.DataFrame(schema=schema).select(vote=expression).schema["vote"]
+    except pl.exceptions.PolarsError as error:
+        raise RulesError(f"rule '{rule.name}': {_line(error)}", where=where) from None
+    if not _by_row(expression, schema):
+        raise RulesError(
+            f"rule '{rule.name}' looks at other rows than its own (an aggregate, a window or a sort)",
+            where=where,
+            mend="compute the column in a step before, then compare with it",
+        )
+    return dtype
+
+
+def _by_row(expression: pl.Expr, schema: pl.Schema) -> bool:
+    """Whether an expression's value depends on its own row alone.
+
+    The optimiser knows: it moves a filter below such an expression only (`Expr.meta.is_row_separable` sees the
+    outermost operation alone).
+    """
+    plan = (
+        pl.LazyFrame(schema={**schema, "_probe": pl.Boolean}).with_columns(_vote=expression).filter("_probe").explain()
+    )
+    return plan.find("FILTER") > plan.find("WITH_COLUMNS")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,109 @@
+"""Dev rows: labeled rows and the same rules' votes on them, joined by key and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import structlog
+from numpy.typing import NDArray
+
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift, nearest
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.labeling.patterns import Codes, vote_patterns
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Dev:
+    """d dev rows.
+
+    Attributes:
+        votes: d x m codes.
+        truth: d x k, whether the row has the tag: one True a line, unless rows may have several tags.
+    """
+
+    votes: Codes
+    truth: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @property
+    def tag(self) -> NDArray[np.int64]:
+        """d, the index of the row's one tag."""
+        return np.asarray(self.truth.argmax(axis=1))
+
+
+def read_dev(
+    dev_votes: pl.LazyFrame | None, dev: pl.LazyFrame | None, rules: RuleSet, *, key: str, label: str
+) -> Dev | None:
+    """The dev rows that have votes and a label; None where no dev rows are given.
+
+    Args:
+        dev_votes: votes of the same rules on the dev rows.
+        dev: `key` and `label`: a tag, or where rows have several tags a list of them or a String with `|` between.
+    Raises:
+        DataError: only one of the two is given, or no key is in both, or `label` is empty everywhere.
+        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: see their messages.
+    """
+    if dev is None and dev_votes is None:
+        return None
+    if dev is None or dev_votes is None:
+        given, lacking = ("dev", "dev_votes") if dev_votes is None else ("dev_votes", "dev")
+        raise DataError(
+            f"{given} is given, but {lacking} is not: dev rows need their labels and the rules' votes on them",
+            mend="apply the same rules to the dev rows with apply_rules",
+        )
+    schema = dev.collect_schema()
+    for column in (key, label):
+        if column not in schema:
+            raise MissingColumn(f"the dev rows have no column '{column}'{nearest(column, schema.names())}", where="dev")
+    if key not in dev_votes.collect_schema():
+        raise MissingColumn(f"the votes on the dev rows have no column '{key}'", where="dev_votes")
+    labels = dev.select(pl.col(key), _label=pl.col(label)).drop_nulls().collect()
+    votes = dev_votes.collect()
+    for name, keys in (("dev", labels[key]), ("dev_votes", votes[key])):
+        if keys.n_unique() < len(keys):
+            raise DuplicateKeys(
+                f"column '{key}': {keys.filter(keys.is_duplicated())[0]!r} names several rows", where=name
+            )
+    if labels[key].dtype != votes[key].dtype:
+        raise SchemaDrift(
+            f"column '{key}': dev has {labels[key].dtype}, dev_votes {votes[key].dtype}", mend="give both the same type"
+        )
+    joined = votes.join(labels, on=key, how="inner", maintain_order="left")
+    if joined.is_empty():
+        raise DataError(
+            f"no key of the {labels.height} labeled dev rows is among the {votes.height} rows of dev_votes",
+            where=f"column '{key}': dev {labels[key].head(3).to_list()}, dev_votes {votes[key].head(3).to_list()}",
+            mend="dev_votes must be the votes on the rows of dev",
+        )
+    if joined.height < labels.height:
+        log.warning("dev.rows_without_votes", labeled=labels.height, used=joined.height)
+    patterns = vote_patterns(joined.drop("_label"), rules, key=key)
+    return Dev(patterns.row_votes(), _truth(joined["_label"], rules, label))
+
+
+def _truth(labels: pl.Series, rules: RuleSet, column: str) -> NDArray[np.bool_]:
+    if isinstance(labels.dtype, pl.Enum | pl.Categorical):
+        labels = labels.cast(pl.String)
+    if rules.several_tags and labels.dtype == pl.String:
+        labels = labels.str.split("|").list.eval(pl.element().filter(pl.element() != ""))
+    wanted = "a tag, or tags with | between" if rules.several_tags else "a tag"
+    if labels.dtype != pl.String and not (rules.several_tags and isinstance(labels.dtype, pl.List)):
+        raise SchemaDrift(f"column '{column}': expected {wanted}, found {labels.dtype}", where="dev")
+    truth = np.zeros((len(labels), len(rules.tags)), dtype=np.bool_)
+    index = {tag: i for i, tag in enumerate(rules.tags)}
+    for row, value in enumerate(labels):
+        for tag in value if rules.several_tags else (value,):
+            if tag not in index:
+                raise RulesError(
+                    f"column '{column}': {tag!r} is no tag of the rule set{nearest(str(tag), rules.tags)}",
+                    where=f"dev, row {row}",
+                    mend="add it to the rule set's tags, or correct the label",
+                )
+            truth[row, index[tag]] = True
+    return truth

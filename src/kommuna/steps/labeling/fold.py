@@ -1,0 +1,88 @@
+"""How text is made comparable before keywords are looked for: one folded form for texts and keywords alike.
+
+`fold(s)` is Unicode NFKC, full case folding, then the few replacements of `PLAIN` (ё to е, stress marks dropped,
+curly quotes and apostrophes made straight, every dash a space). Tokens are then the runs of letters, marks, numbers
+and underscores, and each other visible character by itself. docs/rules.md says the same for people.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from functools import cache
+
+import polars as pl
+
+# Folded text is ASCII or plain Cyrillic most of the time: NFKC leaves these as they are, and is skipped there.
+_NEEDS_NFKC = r"[^\x00-\x7f\u0400-\u0481]"
+_WORD = r"\p{L}\p{M}\p{N}_"
+_SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"  # what NFKC leaves of white space besides " "
+
+PLAIN: dict[str, str] = (
+    dict.fromkeys("\u2018\u2019\u201b\u02bc\u0060", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"')
+    | dict.fromkeys("-\u2010\u2011\u2012\u2013\u2014\u2015\u2212", " ")
+    | dict.fromkeys(_SPACES, " ")
+    | dict.fromkeys("\u0300\u0301\u00ad\u200b\u200c\u200d\u2060\ufeff", "")
+    | {"ё": "е"}
+)
+
+
+@cache
+def _after_lowercase() -> dict[str, str]:
+    """What lower-casing leaves to be done: full case folding where it differs (ß to ss, ς to σ …), then `PLAIN`."""
+    rest: dict[str, str] = {}
+    for code in range(sys.maxunicode + 1):
+        for char in chr(code).lower():
+            folded = char.casefold()
+            if folded != char:
+                rest[char] = "".join(PLAIN.get(c, c) for c in folded)
+    return rest | PLAIN
+
+
+def fold_text(text: pl.Expr) -> pl.Expr:
+    """The folded form of a String column; null stays null."""
+    composed = pl.coalesce(pl.when(text.str.contains(_NEEDS_NFKC)).then(text).str.normalize("NFKC"), text)
+    rest = _after_lowercase()
+    return composed.str.to_lowercase().str.replace_many(list(rest), list(rest.values()))
+
+
+def token_line(text: pl.Expr) -> pl.Expr:
+    """The folded text's tokens with a space around each, one space between two: a keyword is then a plain substring."""
+    apart = fold_text(text).str.replace_all(rf"([^{_WORD} ])", " $1 ").str.replace_all(r"  +", " ")
+    return pl.lit(" ") + apart + pl.lit(" ")
+
+
+def fold(text: str) -> str:
+    """The folded form of one string, by Python alone: the reference that `fold_text` is tested against."""
+    return "".join(PLAIN.get(char, char) for char in unicodedata.normalize("NFKC", text).casefold())
+
+
+def tokens(text: str) -> list[str]:
+    """The tokens of one string.
+
+    >>> tokens("Где моя Кредитка-карта? It’s 24/7, c++")
+    ['где', 'моя', 'кредитка', 'карта', '?', 'it', "'", 's', '24', '/', '7', ',', 'c', '+', '+']
+    """
+    found: list[str] = []
+    word = ""
+    for char in fold(text) + " ":
+        if unicodedata.category(char)[0] in "LMN" or char == "_":
+            word += char
+            continue
+        if word:
+            found.append(word)
+            word = ""
+        if char != " ":
+            found.append(char)
+    return found
+
+
+def keyword_line(keyword: str) -> str:
+    """A keyword's tokens as `token_line` writes them; empty if it has none.
+
+    >>> keyword_line("Top-Up")
+    ' top up '
+    """
+    found = tokens(keyword)
+    return f" {' '.join(found)} " if found else ""

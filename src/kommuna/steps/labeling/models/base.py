@@ -1,0 +1,69 @@
+"""What every label model is: fitted on vote patterns and, where there are some, dev rows; then it tells beliefs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kommuna.steps.labeling.patterns import Codes, VotePatterns
+
+Beliefs = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DevRows:
+    """Labeled rows.
+
+    Attributes:
+        votes: d x m codes, as in `VotePatterns.votes`.
+        truth: d indices of tags.
+    """
+
+    votes: Codes
+    truth: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def only(self, rows: NDArray[np.bool_]) -> DevRows:
+        """The rows of a mask."""
+        return DevRows(self.votes[rows], self.truth[rows])
+
+
+class LabelModel(Protocol):
+    """A label model for rows of one tag each.
+
+    `learns_from_dev` says whether figures on the dev rows need cross-fitting to be honest.
+    """
+
+    learns_from_dev: ClassVar[bool]
+
+    def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
+        """Learns from the votes of all rows, and from dev rows where they are given."""
+        ...
+
+    def predict(self, votes: Codes) -> Beliefs:
+        """P x k probabilities of the tags; lines sum to 1; of a pattern without a vote they mean nothing."""
+        ...
+
+
+def tally(votes: Codes, k: int) -> NDArray[np.float64]:
+    """P x k: how many rules vote for each tag, less those that vote against it, 0 at least."""
+    counts = np.zeros((len(votes), 2 * k), dtype=np.float64)
+    for column in votes.T:
+        voted = np.flatnonzero(column >= 0)
+        counts[voted, column[voted]] += 1
+    for_tag, against = counts[:, :k], counts[:, k:]
+    only_against = (for_tag.sum(axis=1) == 0) & (against.sum(axis=1) > 0)
+    # Where rules only say what a row is not, every other tag is as likely as the next.
+    for_tag[only_against] = against[only_against] == 0
+    return np.maximum(for_tag - np.where(only_against[:, None], 0, against), 0)
+
+
+def shares(weights: NDArray[np.float64]) -> Beliefs:
+    """Lines divided by their sum; a line of zeros becomes uniform."""
+    total = weights.sum(axis=1, keepdims=True)
+    return np.where(total > 0, weights / np.where(total > 0, total, 1), 1 / weights.shape[1])

@@ -1,0 +1,80 @@
+"""The outcomes that a naive Bayes label model counts: which rule (or group of equal rules) voted what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from kommuna.steps.labeling.patterns import Codes
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """f outcomes of m rules.
+
+    A rule that only ever casts one vote tells by its silence as much as by its vote: it has one outcome, which
+    happens or does not (`one_sided`). A rule that casts several votes has one outcome each, of which one happens
+    where it votes at all; its silence says nothing.
+    One-sided rules that vote on exactly the same rows are one witness, not several: they share an outcome.
+
+    Attributes:
+        of: m x (2k + 1), the outcome of rule j's vote v at `[j, v]`; -1 where there is none (last column: abstains).
+        owners: f x k, the tags that the outcome speaks for.
+        one_sided: f.
+        rule: f, the rule (the first of its group) of each outcome.
+    """
+
+    of: NDArray[np.int32]
+    owners: NDArray[np.bool_]
+    one_sided: NDArray[np.bool_]
+    rule: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.rule)
+
+    def happened(self, votes: Codes) -> sparse.csr_array:
+        """P x f: 1 where the outcome happened."""
+        rows, rules = np.nonzero(votes >= 0)
+        outcome = self.of[rules, votes[rows, rules]]
+        known = outcome >= 0  # a vote never seen in fitting says nothing
+        ones = np.ones(int(known.sum()))
+        matrix = sparse.csr_array((ones, (rows[known], outcome[known])), shape=(len(votes), len(self)))
+        matrix.sum_duplicates()
+        matrix.data[:] = 1.0
+        return matrix
+
+    def by_rule(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums f x k weights over the outcomes of the same rule; f x k."""
+        sums = np.zeros((len(self.of), weights.shape[1]))
+        np.add.at(sums, self.rule, weights)
+        return sums[self.rule]
+
+
+def outcomes(votes: Codes, k: int) -> Outcomes:
+    """Finds the outcomes in P x m distinct votes of rules on k tags."""
+    of = np.full((votes.shape[1], 2 * k + 1), -1, dtype=np.int32)
+    owners: list[NDArray[np.bool_]] = []
+    one_sided: list[bool] = []
+    rule: list[int] = []
+    group: dict[bytes, int] = {}
+    for j, column in enumerate(votes.T):
+        values = np.unique(column[column >= 0])
+        same = np.packbits(column >= 0).tobytes() if len(values) == 1 else b""
+        for value in values:
+            speaks_for = np.arange(k) == value if value < k else np.arange(k) != value - k
+            if same and same in group:
+                of[j, value] = group[same]
+                owners[group[same]] = owners[group[same]] | speaks_for
+                continue
+            of[j, value] = len(owners)
+            if same:
+                group[same] = len(owners)
+            owners.append(speaks_for)
+            one_sided.append(len(values) == 1)
+            rule.append(j)
+    return Outcomes(
+        of, np.array(owners).reshape(-1, k), np.array(one_sided, dtype=bool), np.array(rule, dtype=np.int32)
+    )

@@ -1,0 +1,79 @@
+"""Snorkel's own LabelModel, behind the same interface."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+
+from kommuna.errors import LimitExceeded, RulesError, SpecError
+from kommuna.spec.resources import memory_bytes
+from kommuna.steps.labeling.models.base import Beliefs, DevRows
+from kommuna.steps.labeling.patterns import Codes, VotePatterns
+
+_BYTES_A_CELL = 16  # the one-hot votes in float64, and the copy that the product takes
+
+
+class SnorkelModel:
+    """`snorkel.labeling.model.LabelModel` (Ratner et al. 2019, "Training complex models with multi-task weak
+    supervision"), trained on every row as the library does, then asked once a distinct pattern.
+
+    Args:
+        epochs: training epochs.
+        seed: of the library's initial values.
+        memory: the most that its dense n x (m k) matrix may take; more is refused before it is tried.
+    """
+
+    learns_from_dev: ClassVar[bool] = False
+
+    def __init__(self, *, epochs: int = 500, seed: int = 0, memory: str = "4Gi") -> None:
+        self._epochs = epochs
+        self._seed = seed
+        self._memory = memory
+
+    def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
+        """Fits; the dev rows give the class balance.
+
+        Raises:
+            RulesError: fewer than three rules, or a rule votes against a tag, which the library cannot take.
+            LimitExceeded: its matrix would not fit in `memory`.
+            SpecError: torch is not installed.
+        """
+        m, k, n = len(votes.rules), len(votes.tags), votes.rows
+        if m < 3:
+            raise RulesError(
+                f"the label model 'snorkel' needs three rules at least, there {'is' if m == 1 else 'are'} {m}",
+                mend="add rules, or take model='majority' or 'dawid_skene'",
+            )
+        if (votes.votes >= k).any():
+            j = int(np.flatnonzero((votes.votes >= k).any(axis=0))[0])
+            raise RulesError(
+                f"the label model 'snorkel' has no votes against a tag, as rule '{votes.rules[j]}' casts",
+                mend="take model='dawid_skene', or leave such rules out",
+            )
+        needed = n * m * k * _BYTES_A_CELL
+        if needed > memory_bytes(self._memory):
+            raise LimitExceeded(
+                f"the label model 'snorkel' needs {needed / 2**30:.1f} GiB for {n:,} rows x {m} rules x {k} tags, "
+                f"more than {self._memory}",
+                mend="take model='dawid_skene', which works on distinct patterns; or raise `memory` and the step's",
+            )
+        try:
+            from snorkel.labeling.model import LabelModel
+        except ImportError as error:
+            raise SpecError(
+                f"the label model 'snorkel' needs {error.name or 'torch'}, which is not installed",
+                mend="install the extra kommuna[torch], or take model='dawid_skene'",
+            ) from None
+        balance = None
+        if dev is not None and len(dev):
+            balance = ((np.bincount(dev.truth, minlength=k) + 1) / (len(dev) + k)).tolist()
+        self._model = LabelModel(cardinality=k, verbose=False)
+        rows = votes.row_votes().astype(np.int64)
+        self._model.fit(rows, n_epochs=self._epochs, seed=self._seed, class_balance=balance, progress_bar=False)
+        self._step = max(1, memory_bytes(self._memory) // (m * k * _BYTES_A_CELL))
+        return self
+
+    def predict(self, votes: Codes) -> Beliefs:
+        parts = [votes[i : i + self._step] for i in range(0, len(votes), self._step)]
+        return np.concatenate([self._model.predict_proba(part.astype(np.int64)) for part in parts])

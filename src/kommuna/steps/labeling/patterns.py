@@ -1,0 +1,137 @@
+"""Votes in compact form: each distinct row of votes once, with how many rows have it.
+
+Half a million messages have a few thousand distinct patterns where rules are keywords, so label models and the
+figures of agreement work on those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kommuna.errors import MissingColumn, RulesError, SchemaDrift, nearest
+from kommuna.spec.rules import Rule, RuleSet
+from kommuna.steps.labeling.agreement import Agreement, agreement
+
+Codes = NDArray[np.int16]
+ABSTAIN = -1
+
+
+@dataclass(frozen=True)
+class VotePatterns:
+    """Distinct patterns of votes.
+
+    Attributes:
+        votes: P x m codes: -1 abstains, `t` votes for tag t, `k + t` votes that the row is not tag t.
+        counts: P, rows that have the pattern.
+        row_pattern: n, which pattern each row has.
+        tags: the k tags.
+        rules: the m rules' names.
+        several_tags: whether a row may have several tags.
+    """
+
+    votes: Codes
+    counts: NDArray[np.int64]
+    row_pattern: NDArray[np.int32]
+    tags: tuple[str, ...]
+    rules: tuple[str, ...]
+    several_tags: bool = False
+
+    @property
+    def rows(self) -> int:
+        return len(self.row_pattern)
+
+    @cached_property
+    def covered(self) -> NDArray[np.bool_]:
+        """P, whether any rule votes at all."""
+        return np.asarray((self.votes != ABSTAIN).any(axis=1))
+
+    def agreement(self) -> Agreement:
+        """Coverage, overlap and conflict, over rows and for each rule."""
+        return agreement(self.votes, self.counts, k=len(self.tags), several_tags=self.several_tags)
+
+    def row_votes(self) -> Codes:
+        """n x m codes, a line a row."""
+        return self.votes[self.row_pattern]
+
+
+def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> VotePatterns:
+    """The patterns of a votes table. They are ordered by content alone: the rows' order does not matter.
+
+    Args:
+        table: `key` and a column a rule, as `apply_rules` returns them; other columns are ignored.
+        rules: the rule set that the votes are of.
+    Raises:
+        MissingColumn: a rule has no column.
+        RulesError: a vote is no tag.
+        SchemaDrift: a column holds no votes.
+    """
+    missing = [rule.name for rule in rules.rules if rule.name not in table.columns]
+    if missing:
+        hint = nearest(missing[0], [c for c in table.columns if c != key])
+        raise MissingColumn(
+            f"the votes have no column for rule '{missing[0]}'{hint}",
+            where=f"votes: {len(table.columns)} columns",
+            mend="apply the same rule set that the votes are read with"
+            + (f"; {len(missing)} rules are missing" if len(missing) > 1 else ""),
+        )
+    columns = [vote_codes(table[rule.name], rule, rules) for rule in rules.rules]
+    votes, counts, row_pattern = distinct(columns)
+    names = tuple(rule.name for rule in rules.rules)
+    return VotePatterns(votes, counts, row_pattern, rules.tags, names, rules.several_tags)
+
+
+def vote_codes(votes: pl.Series, rule: Rule, rules: RuleSet) -> Codes:
+    """One rule's votes as codes (see `VotePatterns.votes`)."""
+    k = len(rules.tags)
+    if rules.several_tags:
+        tag = rules.tags.index(rule.tag or "")
+        known: dict[Any, int] = {1: tag, 0: k + tag}
+        if not (votes.dtype.is_integer() or votes.dtype == pl.Null):
+            raise SchemaDrift(
+                f"votes of rule '{rule.name}': expected Int8 1, 0 or null, found {votes.dtype}", where="votes"
+            )
+    else:
+        known = {t: i for i, t in enumerate(rules.tags)} | {f"!{t}": k + i for i, t in enumerate(rules.tags)}
+        if not isinstance(votes.dtype, pl.Enum | pl.Categorical | pl.String | pl.Null):
+            raise SchemaDrift(f"votes of rule '{rule.name}': expected tags, found {votes.dtype}", where="votes")
+    if votes.dtype == pl.Enum(rules.categories) and not rules.several_tags:
+        by_physical = np.array([known[c] for c in rules.categories] + [ABSTAIN], dtype=np.int16)
+        physical = votes.to_physical().cast(pl.UInt32).fill_null(len(rules.categories)).to_numpy()
+        return by_physical[physical]  # type: ignore[no-any-return]
+    values = votes if rules.several_tags else votes.cast(pl.String)
+    for value in values.drop_nulls().unique(maintain_order=True):
+        if value not in known:
+            raise RulesError(
+                f"votes of rule '{rule.name}': {value!r} is no tag{nearest(str(value), rules.tags)}",
+                where=f"row {values.index_of(value)}",
+                mend="votes and rules must be of the same rule set",
+            )
+    return values.replace_strict(known, default=ABSTAIN, return_dtype=pl.Int16).to_numpy()
+
+
+def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np.int32]]:
+    """Distinct rows of a table of codes, by Zobrist hashing, checked exactly.
+
+    Args:
+        columns: m arrays of n codes, -1 or more.
+    Returns:
+        P x m distinct rows, P counts, and which of them each of the n rows is.
+    """
+    rows = len(columns[0])
+    random = np.random.default_rng(0x6B6F6D)
+    most = max((int(column.max(initial=0)) for column in columns), default=0)
+    hashes = np.zeros(rows, dtype=np.uint64)
+    for column in columns:
+        hashes ^= random.integers(0, 2**64, most + 2, dtype=np.uint64)[column + 1]
+    _, first, row_pattern, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+    votes = np.stack([column[first] for column in columns], axis=1)
+    if not all(np.array_equal(votes[row_pattern, j], column) for j, column in enumerate(columns)):
+        matrix = np.stack(columns, axis=1)  # two patterns with one hash: never seen, yet never wrong
+        votes, row_pattern, counts = np.unique(matrix, axis=0, return_inverse=True, return_counts=True)
+    return votes, counts, row_pattern.reshape(-1).astype(np.int32)

@@ -1,0 +1,102 @@
+"""Figures of each rule: how often it votes, with whom, how often it is right."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.labeling.dev import Dev
+from kommuna.steps.labeling.patterns import Codes, VotePatterns
+
+_Z95 = 1.959963984540054
+
+COLUMNS: dict[str, type[pl.DataType]] = {
+    "rule": pl.String,
+    "kind": pl.String,
+    "vote": pl.String,
+    "flag": pl.String,
+    "coverage": pl.Float64,
+    "overlap": pl.Float64,
+    "conflict": pl.Float64,
+    "agrees": pl.Float64,
+    "dev_votes": pl.Int64,
+    "dev_right": pl.Int64,
+    "accuracy": pl.Float64,
+    "accuracy_low": pl.Float64,
+    "accuracy_high": pl.Float64,
+}
+
+
+def wilson(right: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22).
+
+    >>> [round(bound, 3) for bound in wilson(9, 10)]
+    [0.596, 0.982]
+    """
+    if of == 0:
+        return 0.0, 1.0
+    share, z = right / of, _Z95
+    middle = share + z * z / (2 * of)
+    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    below, above = (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
+    return (0.0 if right == 0 else below), (1.0 if right == of else above)
+
+
+def rule_figures(
+    patterns: VotePatterns, rules: RuleSet, dev: Dev | None, has_tag: NDArray[np.bool_] | None
+) -> pl.DataFrame:
+    """One line a rule, the worst first.
+
+    First come rules that never or always vote; then by the best that a rule's accuracy could be, the upper end of its
+    interval on dev: a rule that is surely bad stands above one that was seen too rarely to tell.
+
+    Args:
+        has_tag: P x k, tags that the label model gave each pattern; lines of False where it gave none. None: no labels.
+    Returns:
+        Columns `COLUMNS`; shares are of rows (coverage, overlap, conflict) or of the rule's votes (agrees, accuracy);
+        null is not known.
+    """
+    agreement = patterns.agreement()
+    n = max(agreement.rows, 1)
+    lines = []
+    for j, rule in enumerate(rules.rules):
+        covered = int(agreement.rule_covered[j])
+        right, judged = _right(dev.votes[:, j], dev.truth, np.ones(len(dev), dtype=np.int64)) if dev else (0, 0)
+        agreed, told = (0, 0)
+        if has_tag is not None:
+            known = has_tag.any(axis=1) if not patterns.several_tags else patterns.covered
+            agreed, told = _right(patterns.votes[known, j], has_tag[known], patterns.counts[known])
+        low, high = wilson(right, judged)
+        lines.append(
+            {
+                "rule": rule.name,
+                "kind": rule.kind,
+                "vote": ("not " if rule.against else "") + (rule.tag or "by name"),
+                "flag": "never votes" if covered == 0 else "always votes" if covered == agreement.rows else "",
+                "coverage": covered / n,
+                "overlap": int(agreement.rule_overlaps[j]) / n,
+                "conflict": int(agreement.rule_conflicts[j]) / n,
+                "agrees": agreed / told if told else None,
+                "dev_votes": judged if dev else None,
+                "dev_right": right if dev else None,
+                "accuracy": right / judged if judged else None,
+                "accuracy_low": low if judged else None,
+                "accuracy_high": high if judged else None,
+            }
+        )
+    table = pl.DataFrame(lines, schema=COLUMNS)
+    doubt = pl.coalesce("accuracy_high", pl.lit(1.0))
+    return table.sort(pl.col("flag") == "", doubt, "agrees", -pl.col("conflict"), nulls_last=True, maintain_order=True)
+
+
+def _right(votes: Codes, truth: NDArray[np.bool_], counts: NDArray[np.int64]) -> tuple[int, int]:
+    """How many of one rule's votes are right, and how many there are."""
+    k = truth.shape[1]
+    voted = np.flatnonzero(votes >= 0)
+    said = votes[voted]
+    right = np.where(said < k, truth[voted, said % k], ~truth[voted, said % k])
+    return int(counts[voted][right].sum()), int(counts[voted].sum())

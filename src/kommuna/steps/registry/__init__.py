@@ -1,0 +1,1 @@
+"""The model registry: MLflow by a typed client, registration of models, promotion to champion."""

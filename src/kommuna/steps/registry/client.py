@@ -1,0 +1,227 @@
+"""`Registry`: MLflow as the steps use it: one server, one workspace, short time-outs, readable errors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from pydantic import Field
+
+from kommuna.errors import RegistryError
+from kommuna.spec.base import Spec
+from kommuna.spec.step import Services
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MODEL_DIGEST = "kommuna.model_digest"
+MANIFEST = "kommuna.manifest"
+KEY = "kommuna.key"
+TEAM = "kommuna.team"
+DAG = "kommuna.dag"
+EXPERIMENT = "kommuna.experiment"
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+_NO_WORKSPACE = re.compile(r"Workspace '[^']*' not found|[Ww]orkspace APIs|workspaces? (is|are) not enabled")
+
+# MLflow's own defaults are 120 seconds a request and 7 retries with growing pauses: minutes until a failure shows.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+class ModelVersion(Spec):
+    """One registered version of a model."""
+
+    name: str
+    version: str
+    run_id: str = Field("", description="The MLflow run that logged it.")
+    url: str = Field("", description="Its page in the MLflow UI.")
+    run_url: str = Field("", description="The run's page in the MLflow UI.")
+    aliases: tuple[str, ...] = ()
+    tags: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def model_digest(self) -> str:
+        """Content digest of the model artifact."""
+        return self.tags.get(MODEL_DIGEST, "")
+
+
+class Registry:
+    """MLflow's model registry of one team.
+
+    Args:
+        url: of the MLflow server.
+        workspace: the team's; none where the server has no workspaces.
+    """
+
+    def __init__(self, url: str, workspace: str = "") -> None:
+        self.url = url.rstrip("/")
+        self.workspace = workspace
+
+    @classmethod
+    def from_services(cls, services: Services) -> Self:
+        """The registry that the platform names.
+
+        Raises:
+            RegistryError: it names none.
+        """
+        if not services.mlflow:
+            raise RegistryError("no MLflow server is configured", mend="set `mlflow` in kommuna.yaml")
+        return cls(services.mlflow, services.workspace)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[MlflowClient]:
+        """MLflow set to this server and workspace; what was set before comes back afterwards.
+
+        Raises:
+            RegistryError: the server is unreachable, refuses, or has no such workspace.
+        """
+        import mlflow
+        import requests
+        from mlflow.exceptions import MlflowException
+
+        wanted = dict(_ENVIRONMENT) | ({"MLFLOW_WORKSPACE": self.workspace} if self.workspace else {})
+        before = {name: os.environ.get(name) for name in wanted}
+        before_uri = mlflow.get_tracking_uri() if _is_uri_set() else None
+        try:
+            os.environ.update(wanted)
+            mlflow.set_tracking_uri(self.url)
+            if self.workspace:
+                mlflow.set_workspace(self.workspace)
+            yield mlflow.MlflowClient(self.url)
+        except MlflowException as error:
+            raise self._readable(error) from None
+        except requests.RequestException as error:
+            raise self._unreachable(str(error)) from None
+        finally:
+            if self.workspace:
+                mlflow.set_workspace(before["MLFLOW_WORKSPACE"])
+            if before_uri is not None:
+                mlflow.set_tracking_uri(before_uri)
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+    def by_alias(self, name: str, alias: str) -> ModelVersion | None:
+        """The version that an alias points to; None if there is no such model or alias."""
+        from mlflow.exceptions import MlflowException
+
+        with self.session() as client:
+            try:
+                return self.described(client.get_model_version_by_alias(name, alias))
+            except MlflowException as error:
+                if _is_missing(error):
+                    return None
+                raise
+
+    def by_digest(self, name: str, digest: str) -> ModelVersion | None:
+        """The first version that was registered from a model artifact, if one was."""
+        with self.session() as client:
+            found = client.search_model_versions(f"name = '{_literal(name)}' and tag.`{MODEL_DIGEST}` = '{digest}'")
+            versions = sorted(found, key=lambda version: int(version.version))
+            # A search leaves aliases out: ask for the version itself.
+            return self.described(client.get_model_version(name, versions[0].version)) if versions else None
+
+    def set_alias(self, version: ModelVersion, alias: str) -> None:
+        """Points an alias to a version."""
+        with self.session() as client:
+            client.set_registered_model_alias(version.name, alias, version.version)
+
+    def described(self, found: Any) -> ModelVersion:
+        """MLflow's model version as ours; the URLs open its pages in the UI."""
+        run_id, tags = found.run_id or "", dict(found.tags)
+        run_page = f"experiments/{tags[EXPERIMENT]}/runs/{run_id}" if run_id and EXPERIMENT in tags else ""
+        return ModelVersion(
+            name=found.name,
+            version=str(found.version),
+            run_id=run_id,
+            url=self._page(f"models/{quote(found.name, safe='')}/versions/{found.version}"),
+            run_url=self._page(run_page) if run_page else "",
+            aliases=tuple(sorted(str(alias) for alias in found.aliases)),
+            tags=tags,
+        )
+
+    def _page(self, path: str) -> str:
+        return f"{self.url}/#/{path}" + (f"?workspace={quote(self.workspace)}" if self.workspace else "")
+
+    def _readable(self, error: Any) -> RegistryError:
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        code = str(getattr(error, "error_code", ""))
+        if "failed with exception" in message or "timeout exception" in message:
+            return self._unreachable(message)
+        if _NO_WORKSPACE.search(message) or code == "FEATURE_DISABLED":
+            return RegistryError(
+                f"MLflow at {self.url} has no workspace '{self.workspace}': {_short(message)}",
+                where=f"workspace {self.workspace}",
+                mend="the platform makes a team's workspace when it starts: run `kommuna up`, or ask MLOps",
+            )
+        return RegistryError(
+            f"MLflow at {self.url} refuses: {_short(message)}",
+            where=f"workspace {self.workspace}" if self.workspace else self.url,
+            mend="check the team's rights in its registry workspace, and the MLflow server's log",
+        )
+
+    def _unreachable(self, message: str) -> RegistryError:
+        if "too many" in message and "error responses" in message:
+            return RegistryError(
+                f"MLflow at {self.url} refuses: {_short(message.split('Caused by')[-1])}",
+                where=self.url,
+                mend="look into the MLflow server's log",
+            )
+        return RegistryError(
+            f"MLflow at {self.url} is unreachable: {_short(_cause(message))}",
+            where=self.url,
+            mend="check that the MLflow server is up (`kommuna status`), and its address, `mlflow` in kommuna.yaml",
+        )
+
+
+def _is_uri_set() -> bool:
+    import mlflow
+
+    return bool(mlflow.is_tracking_uri_set())  # type: ignore[no-untyped-call,unused-ignore]
+
+
+def _is_missing(error: Any) -> bool:
+    """MLflow answers INVALID_PARAMETER_VALUE for an alias that a model does not have."""
+    code = str(getattr(error, "error_code", ""))
+    if _NO_WORKSPACE.search(str(error)):
+        return False
+    return code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in str(error).lower())
+
+
+def _literal(value: str) -> str:
+    return value.replace("'", "''")
+
+
+def _cause(message: str) -> str:
+    """The innermost part of what urllib3 says."""
+    for known in ("Connection refused", "timed out", "Name or service not known", "No route to host", "timeout"):
+        if known in message:
+            return known.lower()
+    return message
+
+
+def _short(message: str) -> str:
+    """One line; where it quotes a JSON answer, what that says."""
+    head, brace, tail = message.partition("{")
+    with contextlib.suppress(ValueError, AttributeError):
+        said = json.loads(brace + tail)
+        status = head.split()[-1] if head.split() else ""
+        message = " ".join(str(part) for part in (status, said.get("error_code"), said.get("message")) if part)
+    return message if len(message) <= 300 else message[:299] + "…"

@@ -1,0 +1,78 @@
+"""Step: the champion is a version that passed the gate."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import structlog
+from pydantic import Field
+
+from kommuna.spec.base import Spec
+from kommuna.spec.gate import Gate
+from kommuna.steps.registry.client import CHAMPION, ModelVersion, Registry
+from kommuna.steps.training.scores import Scores
+
+log = structlog.get_logger()
+
+
+class Promotion(Spec):
+    """What became of a version at the gate."""
+
+    promoted: bool = Field(description="Whether the version is the champion now.")
+    reason: str = Field(description="One line for people.")
+    missed: tuple[str, ...] = Field((), description="Each comparison that failed, with its numbers.")
+    gate: str = ""
+    name: str = ""
+    version: str = ""
+    before: str = Field("", description="The version that was the champion before; empty if none was.")
+    url: str = ""
+
+
+class Promoted(NamedTuple):
+    """What `promote` leaves."""
+
+    promotion: Promotion
+    links: dict[str, str]
+    metrics: dict[str, float]
+
+
+def promote(version: ModelVersion, scores: Scores, *, gate: str, registry: Registry) -> Promoted:
+    """Gives a version the alias `champion` if the gate holds; a champion stays one.
+
+    Args:
+        version: the registered version.
+        scores: its evaluation, against the champion of that time.
+        gate: an expression over the metrics, see `kommuna.spec.gate`.
+        registry: the team's.
+    Returns:
+        promotion: whether it is the champion now, and why or why not.
+        links: `MLflow model`.
+        metrics: promoted, missed (comparisons).
+    Raises:
+        GateError: the gate cannot be read, or names an unknown metric.
+        RegistryError: MLflow is unreachable or refuses.
+    """
+    verdict = Gate(gate).judge(scores.metrics)
+    champion = registry.by_alias(version.name, CHAMPION)
+    before = champion.version if champion else ""
+    if before == version.version:
+        reason, promoted = f"version {before} is the champion already", True
+    else:
+        reason, promoted = verdict.reason, verdict.holds
+        if promoted:
+            registry.set_alias(version, CHAMPION)
+    missed = verdict.missed if not promoted else ()
+    log.info(
+        "model.promoted" if promoted else "model.refused", name=version.name, version=version.version, reason=reason
+    )
+    result = Promotion(
+        promoted=promoted,
+        reason=reason,
+        missed=missed,
+        gate=gate,
+        name=version.name,
+        version=version.version,
+        before=before,
+        url=version.url,
+    )
+    return Promoted(result, {"MLflow model": version.url}, {"promoted": float(promoted), "missed": float(len(missed))})

@@ -1,0 +1,192 @@
+"""Step: logs a trained model to MLflow and registers it as a version, once."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import structlog
+
+import kommuna
+from kommuna.errors import SpecError
+from kommuna.spec.step import StepContext
+from kommuna.steps.registry.client import (
+    CHALLENGER,
+    DAG,
+    EXPERIMENT,
+    KEY,
+    MANIFEST,
+    MODEL_DIGEST,
+    TEAM,
+    ModelVersion,
+    Registry,
+)
+from kommuna.steps.training.scores import Scores
+from kommuna.steps.training.tagger import Tagger
+
+log = structlog.get_logger()
+
+EXAMPLE_ROWS = 3
+_LIBRARIES = ("cloudpickle", "numpy", "polars", "scikit-learn", "scipy")
+
+
+class Registered(NamedTuple):
+    """What `register` leaves."""
+
+    version: ModelVersion
+    links: dict[str, str]
+    metrics: dict[str, float]
+
+
+def register(
+    model: Tagger,
+    scores: Scores,
+    sample: pl.LazyFrame,
+    *,
+    name: str,
+    context: StepContext,
+    registry: Registry,
+) -> Registered:
+    """Logs a run and registers a model version with alias `challenger`.
+
+    The model's content digest is a tag of the version, written together with it: a second call for the same model
+    (after a kill between registering and the manifest, say) finds the version again.
+
+    Args:
+        model: the tagger.
+        scores: its evaluation; the metrics are logged.
+        sample: a few rows with the model's features, for signature and input example: masked ones, MLflow shows them.
+        name: of the registered model.
+        context: whose run this is; the inputs' digests are logged as lineage.
+        registry: the team's.
+    Returns:
+        version: name, version, run and URLs.
+        links: `MLflow run`, `MLflow model`.
+        metrics: version; new (0 where the version was there already).
+    Raises:
+        RegistryError: MLflow is unreachable or refuses.
+        SpecError: a bad name.
+        MissingColumn: `sample` lacks a feature.
+    """
+    if not name or any(c in name for c in "/:'`\"") or len(name) > 200:
+        raise SpecError(f"'{name}' is no name for a registered model", mend="use letters, digits, '_', '-' and '.'")
+    example = sample.head(EXAMPLE_ROWS).collect(engine="streaming")
+    answer = model.predict_table(example)
+    digest = context.inputs.get("model", "")
+    found = registry.by_digest(name, digest) if digest else None
+    version = found or _log_and_register(model, scores, example, answer, name, context, registry, digest)
+    if CHALLENGER not in version.aliases:
+        registry.set_alias(version, CHALLENGER)
+        version = version.model_copy(update={"aliases": (*version.aliases, CHALLENGER)})
+    log.info("model.registered", name=name, version=version.version, run_id=version.run_id, new=found is None)
+    links = {"MLflow run": version.run_url, "MLflow model": version.url}
+    return Registered(version, links, {"version": float(version.version), "new": float(found is None)})
+
+
+def _log_and_register(
+    model: Tagger,
+    scores: Scores,
+    example: pl.DataFrame,
+    answer: pl.DataFrame,
+    name: str,
+    context: StepContext,
+    registry: Registry,
+    digest: str,
+) -> ModelVersion:
+    import mlflow
+
+    about = _about(context, digest)
+    with registry.session() as client, tempfile.TemporaryDirectory(prefix="kommuna-register-") as folder:
+        _model_exists(client, name)
+        experiment = mlflow.set_experiment(name)
+        begun = _begun_run(client, experiment.experiment_id, about)
+        run_name = context.run_id or context.key[:12] or None
+        with mlflow.start_run(run_id=begun, run_name=None if begun else run_name, tags=about) as run:
+            mlflow.log_params(_params(model))
+            mlflow.log_metrics(scores.metrics)
+            mlflow.log_dict(scores.model_dump(mode="json"), "scores.json")
+            mlflow.log_dict(dict(context.inputs), "lineage.json")
+            tagger = Path(folder, "model.tagger")
+            model.save(tagger)
+            logged = _log_model(model, tagger, example, answer)
+        tags = about | {
+            MODEL_DIGEST: digest,
+            MANIFEST: context.manifests.get("model", ""),
+            EXPERIMENT: experiment.experiment_id,
+        }
+        made = client.create_model_version(
+            name,
+            logged.model_uri,
+            run_id=run.info.run_id,
+            tags={k: v for k, v in tags.items() if v},
+            model_id=logged.model_id,
+        )
+        return registry.described(made)
+
+
+def _log_model(model: Tagger, tagger: Path, example: pl.DataFrame, answer: pl.DataFrame) -> Any:
+    import mlflow
+    from mlflow.models import infer_signature
+
+    rows = example.select(model.columns).to_pandas()
+    tag = "tags" if model.several_tags else "tag"
+    kind = pl.List(pl.String) if model.several_tags else pl.String
+    shown = answer.select(pl.col(tag).cast(kind), "confidence").to_pandas()
+    if model.several_tags:
+        shown[tag] = [list(value) for value in shown[tag]]
+    return mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(Path(__file__).with_name("scoring_model.py")),
+        artifacts={"tagger": tagger.as_uri()},
+        input_example=rows,
+        signature=infer_signature(rows, shown),
+        pip_requirements=_requirements(),  # else MLflow runs the model in a new process to find out: 7 seconds
+    )
+
+
+def _requirements() -> list[str]:
+    from importlib.metadata import version
+
+    return [f"kommuna=={kommuna.__version__}", *(f"{library}=={version(library)}" for library in _LIBRARIES)]
+
+
+def _params(model: Tagger) -> dict[str, str]:
+    columns = ", ".join(model.columns)
+    about = {"classifier": model.classifier, "tags": str(len(model.tags)), "several_tags": str(model.several_tags)}
+    return about | {"features": columns[:500]} | {f"trained.{k}": f"{v:.6g}" for k, v in model.trained_on.items()}
+
+
+def _about(context: StepContext, digest: str) -> dict[str, str]:
+    about: Mapping[str, str] = {
+        TEAM: context.team,
+        DAG: context.dag_id,
+        "kommuna.run": context.run_id,
+        "kommuna.task": context.task_id,
+        KEY: context.key,
+        MODEL_DIGEST: digest,
+        "kommuna.inputs": json.dumps(context.inputs, sort_keys=True)[:5000] if context.inputs else "",
+    }
+    return {name: value for name, value in about.items() if value}
+
+
+def _model_exists(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _begun_run(client: Any, experiment_id: str, about: Mapping[str, str]) -> str | None:
+    """A run of the same step on the same model that a kill left unfinished, or that no version came of."""
+    if not about.get(KEY) or not about.get(MODEL_DIGEST):
+        return None
+    same = f"tags.`{KEY}` = '{about[KEY]}' and tags.`{MODEL_DIGEST}` = '{about[MODEL_DIGEST]}'"
+    runs = client.search_runs([experiment_id], same, max_results=1)
+    return str(runs[0].info.run_id) if runs else None

@@ -1,0 +1,35 @@
+"""The registered model as MLflow loads it: `mlflow.pyfunc.load_model("models:/NAME/1").predict(table)` gives tags.
+
+MLflow runs this file when it loads the model ("models from code"), so nothing of it is pickled. Where it is loaded,
+Kommuna must be installed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import polars as pl
+
+from kommuna.steps.training.tagger import Tagger
+
+
+class ScoringModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined,unused-ignore]
+    """A tagger behind MLflow's interface: a pandas table in, a pandas table with tags and confidences out."""
+
+    def load_context(self, context: Any) -> None:
+        self.tagger = Tagger.load(Path(context.artifacts["tagger"]))
+
+    # No type hints: MLflow takes them for a schema, of kinds that it does not know, and warns.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """Tags the rows of a pandas table."""
+        import pandas as pd
+
+        found = self.tagger.predict_table(pl.from_pandas(model_input))
+        name = "tags" if self.tagger.several_tags else "tag"
+        kind = pl.List(pl.String) if self.tagger.several_tags else pl.String
+        return pd.DataFrame({name: found[name].cast(kind).to_list(), "confidence": found["confidence"].to_list()})
+
+
+mlflow.models.set_model(ScoringModel())

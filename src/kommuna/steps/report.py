@@ -1,0 +1,158 @@
+"""HTML pages of reports: self-contained, light and dark, with plots as inline SVG."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from kommuna.spec.artifacts import Report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Plots are drawn in these stand-in colours, which the page's style sheet then owns: so one SVG serves light and dark.
+INK, MUTED, GOOD, BAD, ACCENT, BAND = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f", "#101112"
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GOOD: "--good", BAD: "--bad", ACCENT: "--accent", BAND: "--band"}
+
+_PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+:root { color-scheme: light dark; --paper: #ffffff; --ink: #1c2430; --muted: #6b7686; --line: #dfe4ea;
+        --good: #2c8a57; --bad: #c2413a; --accent: #2f6fb7; --band: #eef2f7; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #14181e; --ink: #e6eaf0; --muted: #97a3b3; --line: #2c343f;
+          --good: #5cc48d; --bad: #f0776d; --accent: #6fb0f5; --band: #1e252e; } }
+body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto;
+       max-width: 72rem; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+.lead { color: var(--muted); margin-top: 0; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 1rem 0; }
+.figures b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; }
+.figures span { color: var(--muted); font-size: .85rem; }
+.wide { overflow-x: auto; } svg { max-width: 100%; height: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
+th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--muted); font-weight: 600; } td.number { text-align: right; } .bad { color: var(--bad); }
+.good { color: var(--good); }
+</style>
+</head>
+<body>
+<h1>{{ title }}</h1>
+<p class="lead">{{ lead }}</p>
+{% if figures %}
+<div class="figures">{% for name, value in figures %}<div><b>{{ value }}</b><span>{{ name }}</span></div>{% endfor %}</div>
+{% endif %}
+{% for heading, body in sections %}
+<section><h2>{{ heading }}</h2><div class="wide">{{ body }}</div></section>
+{% endfor %}
+</body>
+</html>
+""")
+
+_TABLE = Environment(autoescape=True).from_string(
+    "<table><thead><tr>{% for c in columns %}<th>{{ c }}</th>{% endfor %}</tr></thead><tbody>"
+    "{% for row in rows %}<tr>{% for value, number, mark in row %}"
+    '<td class="{{ "number " if number }}{{ mark }}">{{ value }}</td>'
+    "{% endfor %}</tr>{% endfor %}</tbody></table>"
+)
+
+
+def page(
+    title: str,
+    lead: str,
+    *,
+    figures: Sequence[tuple[str, str]] = (),
+    sections: Sequence[tuple[str, Markup]] = (),
+) -> Report:
+    """A report page.
+
+    Args:
+        title: the heading.
+        lead: one line under it.
+        figures: name and value of the few numbers that matter most.
+        sections: heading and body (`table`, `plot`) of each part; plain text is escaped.
+    """
+    return Report(_PAGE.render(title=title, lead=lead, figures=list(figures), sections=list(sections)))
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    mark: Callable[[int, str, Any], str] | None = None,
+) -> Markup:
+    """An HTML table; every value is escaped, floats get three decimals, None a dash.
+
+    Args:
+        mark: called with row number, column name and value; returns `"good"`, `"bad"` or `""`.
+    """
+    shown = [
+        [
+            (_text(v), isinstance(v, int | float), mark(i, c, v) if mark else "")
+            for c, v in zip(columns, row, strict=True)
+        ]
+        for i, row in enumerate(rows)
+    ]
+    return Markup(_TABLE.render(columns=columns, rows=shown))
+
+
+def plot(draw: Callable[[Axes], None], *, width: float = 9.0, height: float = 3.5) -> Markup:
+    """An inline SVG of what `draw` draws; use this module's colours, which follow light and dark.
+
+    Args:
+        draw: gets empty axes.
+        width: inches.
+        height: inches.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "kommuna",  # the same figure gives the same bytes
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": MUTED,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.facecolor": "none",
+        "figure.facecolor": "none",
+        "legend.frameon": False,
+        "font.size": 9,
+    }
+    with rc_context(style):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure.add_subplot())
+        target = io.StringIO()
+        figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None})
+    svg = target.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for stand_in, variable in _VARIABLES.items():
+        svg = re.sub(stand_in, f"var({variable})", svg, flags=re.IGNORECASE)
+    return Markup(svg)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)

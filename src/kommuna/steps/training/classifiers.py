@@ -1,0 +1,181 @@
+"""The classifiers that `train_classifier` knows by name: each from weak rows and dev rows, and from dev rows alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from kommuna.errors import DataError
+from kommuna.steps.training import weak_prior, weighted_rows
+from kommuna.steps.training.soft_logistic import Link, Matrix
+from kommuna.steps.training.tabular import TableFeatures
+from kommuna.steps.training.tagger import EnsembleTables, EnsembleTexts, LinearTexts, Scorer, texts
+from kommuna.steps.training.text import PIECES_ROWS, TextFeatures
+
+ONE_THREAD_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What there is to learn from.
+
+    Attributes:
+        weak: `n` rows with the feature columns.
+        weak_labels: `n x k` probabilities.
+        dev: `d` rows with the feature columns.
+        dev_labels: `d x k` zeros and ones.
+        columns: the feature columns; of a text classifier the text column alone.
+        link: softmax for one tag a row, sigmoid for several.
+        dev_weight: how many times a dev row counts as it would by itself.
+        seed: of all that is random.
+    """
+
+    weak: pl.DataFrame
+    weak_labels: Matrix
+    dev: pl.DataFrame
+    dev_labels: Matrix
+    columns: tuple[str, ...]
+    link: Link
+    dev_weight: float
+    seed: int
+
+
+class Fit(NamedTuple):
+    """Two scorers, how they did on held-out dev rows (`d x k` scores, None if rows are too few), what was chosen."""
+
+    model: Scorer
+    dev_only: Scorer
+    held_out: Matrix | None
+    held_out_dev_only: Matrix | None
+    chosen: dict[str, float]
+
+
+def fit_linear(rows: Rows) -> Fit:
+    """TF-IDF and logistic regression on soft labels, see `weak_prior`."""
+    features, weak, dev = _text_features(rows)
+    fitted = weak_prior.fit(
+        weak, rows.weak_labels, dev, rows.dev_labels, link=rows.link, dev_weight=rows.dev_weight, seed=rows.seed
+    )
+    choice = fitted.choice
+    return Fit(
+        LinearTexts(rows.columns[0], features, fitted.model, rows.link),
+        LinearTexts(rows.columns[0], features, fitted.dev_only, rows.link),
+        _times(choice.held_out, choice.sharpness),
+        _times(choice.held_out_dev_only, choice.dev_sharpness),
+        {"weak_strength": choice.strength, "inverse_penalty": choice.inverse_penalty, "sharpness": choice.sharpness},
+    )
+
+
+def fit_bayes(rows: Rows) -> Fit:
+    """TF-IDF and complement naive Bayes (Rennie et al. 2003), see `weighted_rows`."""
+    from scipy.sparse import vstack
+    from sklearn.naive_bayes import ComplementNB
+
+    features, weak, dev = _text_features(rows)
+    fitted = weighted_rows.fit(
+        lambda: ComplementNB(alpha=0.3),
+        lambda a, b: vstack([a, b], format="csr"),
+        weak,
+        rows.weak_labels,
+        dev,
+        rows.dev_labels,
+        link=rows.link,
+        dev_weight=rows.dev_weight,
+        seed=rows.seed,
+    )
+    text = rows.columns[0]
+    return _weighted(
+        fitted, EnsembleTexts(text, features, fitted.model), EnsembleTexts(text, features, fitted.dev_only)
+    )
+
+
+def fit_trees(rows: Rows) -> Fit:
+    """Histogram gradient boosting with native categories, see `weighted_rows`."""
+    for name in rows.columns:
+        if rows.weak.schema[name] != rows.dev.schema[name]:
+            raise DataError(
+                f"feature '{name}' is {rows.weak.schema[name]} in messages and {rows.dev.schema[name]} in dev",
+                mend="read both with the same declared schema",
+            )
+    columns = list(rows.columns)
+    features = TableFeatures(columns).fit(pl.concat([rows.dev.select(columns), rows.weak.select(columns)]))
+
+    fitted = weighted_rows.fit(
+        lambda: BoostedTrees(features.is_category, rows.seed),
+        lambda a, b: np.vstack([a, b]),
+        features.transform(rows.weak),
+        rows.weak_labels,
+        features.transform(rows.dev),
+        rows.dev_labels,
+        link=rows.link,
+        dev_weight=rows.dev_weight,
+        seed=rows.seed,
+    )
+    return _weighted(fitted, EnsembleTables(features, fitted.model), EnsembleTables(features, fitted.dev_only))
+
+
+class BoostedTrees:
+    """Histogram gradient boosting that takes columns without a single value, at which scikit-learn's own breaks off.
+
+    Args:
+        is_category: which columns are category codes.
+        seed: of the library's random numbers.
+    """
+
+    def __init__(self, is_category: list[bool], seed: int) -> None:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        make: Any = HistGradientBoostingClassifier
+        self._model = make(early_stopping=False, categorical_features=is_category, random_state=seed)
+
+    def fit(self, rows: Any, classes: Any, *, sample_weight: Any) -> BoostedTrees:
+        """Fits on `n x p` rows; NaN is missing."""
+        empty = np.isnan(rows).all(axis=0)
+        with _threads_for(rows):
+            self._model.fit(np.where(empty, 0.0, rows), classes, sample_weight=sample_weight)
+        return self
+
+    @property
+    def classes_(self) -> Any:
+        return self._model.classes_
+
+    def predict_proba(self, rows: Any) -> Any:
+        """`n x c` probabilities of the classes that the rows had."""
+        with _threads_for(rows):
+            return self._model.predict_proba(rows)
+
+
+def _threads_for(rows: Any) -> Any:
+    """One thread for few rows: on a busy machine OpenMP's waiting costs twenty times what two threads gain."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
+
+    return threadpool_limits(1 if len(rows) < ONE_THREAD_ROWS else None)
+
+
+def _text_features(rows: Rows) -> tuple[TextFeatures, Any, Any]:
+    weak_texts, dev_texts = texts(rows.weak, rows.columns[0]), texts(rows.dev, rows.columns[0])
+    features = TextFeatures(pieces=len(weak_texts) <= PIECES_ROWS)
+    try:
+        features.fit([*dev_texts, *weak_texts])
+    except ValueError:
+        raise DataError(
+            f"column '{rows.columns[0]}' holds no words", mend="check the text column, and what the masking step left"
+        ) from None
+    return features, features.transform(weak_texts), features.transform(dev_texts)
+
+
+def _weighted(fitted: weighted_rows.Fitted, model: Scorer, dev_only: Scorer) -> Fit:
+    return Fit(
+        model,
+        dev_only,
+        _times(fitted.held_out, fitted.model.sharpness),
+        _times(fitted.held_out_dev_only, fitted.dev_only.sharpness),
+        {"weak_weight": fitted.weak_weight, "sharpness": fitted.model.sharpness},
+    )
+
+
+def _times(scores: Matrix | None, factor: float) -> Matrix | None:
+    return None if scores is None else np.float32(factor) * scores

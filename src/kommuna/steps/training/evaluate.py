@@ -1,0 +1,182 @@
+"""Step: how good a tagger is on gold rows, against the champion and plain baselines."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import structlog
+
+from kommuna.errors import DataError, MissingColumn
+from kommuna.spec.artifacts import Report
+from kommuna.steps.training import evaluation_report, scores
+from kommuna.steps.training.leakage import refuse_leakage
+from kommuna.steps.training.predict import features_of
+from kommuna.steps.training.scores import Chosen, Scores, TagScore
+from kommuna.steps.training.soft_logistic import Matrix
+from kommuna.steps.training.tables import TAGS_COLUMN, TagSet, one_hot, read_labeled, require_columns
+from kommuna.steps.training.tagger import Tagger
+
+log = structlog.get_logger()
+
+
+class Evaluated(NamedTuple):
+    """What `evaluate` leaves."""
+
+    report: Report
+    scores: Scores
+    metrics: dict[str, float]
+
+
+def evaluate(
+    model: Tagger,
+    gold: pl.LazyFrame,
+    dev: pl.LazyFrame,
+    messages: pl.LazyFrame,
+    dev_only: Tagger | None = None,
+    gold_labels: pl.LazyFrame | None = None,
+    champion: Tagger | None = None,
+    *,
+    key: str = "id",
+    text: str = "text",
+    label: str = "tag",
+    max_text_overlap: float = 0.05,
+    title: str = "Evaluation",
+) -> Evaluated:
+    """Scores a tagger on gold, once it is sure that gold is new to it.
+
+    Args:
+        model: the tagger.
+        gold: rows to report on: `key`, the features, `label`.
+        dev: the rows that the model was chosen with; the majority-class baseline comes from them.
+        messages: the rows that trained it; only keys are read.
+        dev_only: the same classifier trained on the dev rows alone.
+        gold_labels: what `label_messages` says of the gold rows: the label model alone.
+        champion: the registered model that is in use.
+        key: the column that names a row.
+        text: the text column.
+        label: the label's column in gold and dev.
+        max_text_overlap: share of gold rows whose text may stand in dev.
+        title: of the report.
+    Returns:
+        report: HTML with plots.
+        scores: every figure as data.
+        metrics: rows, accuracy (with several tags: of the whole set), accuracy_low and accuracy_high (95 %, Wilson),
+            precision_macro, recall_macro, f1_macro (over the tags that gold has), f1_micro (several tags), ece,
+            text_overlap, tags_never_seen; coverage (share of gold rows that the label model labels); the same quality
+            figures as `champion.*`, `baseline.majority_class.*`, `baseline.label_model.*`, `baseline.dev_only.*`.
+    Raises:
+        Leakage: gold rows were learnt from.
+        MissingColumn, DataError, DuplicateKeys: gold does not fit the model, or is empty.
+    """
+    tags = TagSet(model.tags, model.several_tags)
+    overlap = refuse_leakage(gold, dev, messages, key=key, text=text, max_text_overlap=max_text_overlap)
+    columns = [name for name in gold.collect_schema().names() if name not in (key, label)]
+    frame, labels = read_labeled(gold, tags, what="gold", key=key, label=label, columns=columns)
+    truth: Chosen = labels > 0.5
+    p = _probabilities(model, frame, text, who="model")
+    chosen = model.chosen(p)
+    bins = scores.reliability(truth, p, several=tags.several)
+    metrics = {"rows": float(len(truth)), **scores.quality(truth, chosen, several=tags.several)}
+    right = int((truth == chosen).all(axis=1).sum())
+    metrics["accuracy_low"], metrics["accuracy_high"] = scores.wilson(right, len(truth))
+    metrics |= {"ece": scores.expected_calibration_error(bins), "text_overlap": overlap}
+    metrics["tags_never_seen"] = float(sum(truth[:, model.tags.index(tag)].any() for tag in model.never_seen))
+
+    others = {"baseline.majority_class": _majority(dev, tags, key=key, label=label, rows=len(truth))}
+    if gold_labels is not None:
+        others["baseline.label_model"] = _label_model(gold_labels, frame[key], tags, key=key)
+        metrics["coverage"] = _coverage(gold_labels, frame[key], tags, key=key)
+    if dev_only is not None:
+        others["baseline.dev_only"] = _in_order(dev_only, frame, text, model.tags, who="dev_only")
+    if champion is not None:
+        others["champion"] = _in_order(champion, frame, text, model.tags, who="champion")
+    for name, predicted in others.items():
+        figures = scores.quality(truth, predicted, several=tags.several)
+        metrics |= {f"{name}.{figure}": value for figure, value in figures.items()}
+
+    result = Scores(
+        rows=len(truth),
+        several_tags=tags.several,
+        metrics=metrics,
+        per_tag=_per_tag(truth, chosen, model),
+        confusions=scores.confusions(truth, chosen, model.tags),
+        reliability=bins,
+    )
+    log.info("classifier.evaluated", **{name: round(value, 4) for name, value in metrics.items()})
+    return Evaluated(evaluation_report.report(result, title=title), result, metrics)
+
+
+def _probabilities(model: Tagger, frame: pl.DataFrame, text: str, *, who: str) -> Matrix:
+    try:
+        named = {given: name for given, name in features_of(model, text).items() if given in frame.columns}
+        return model.probabilities(frame.select([pl.col(given).alias(name) for given, name in named.items()]))
+    except (MissingColumn, DataError) as error:
+        raise type(error)(f"gold, scored by {who}: {error.what}", where=error.where, mend=error.mend) from None
+
+
+def _in_order(model: Tagger, frame: pl.DataFrame, text: str, tags: tuple[str, ...], *, who: str) -> Chosen:
+    """What another model chooses, in this one's order of tags; tags of its own that are none here do not count."""
+    theirs = model.chosen(_probabilities(model, frame, text, who=who))
+    out = np.zeros((len(theirs), len(tags)), dtype=np.bool_)
+    for j, tag in enumerate(tags):
+        if tag in model.tags:
+            out[:, j] = theirs[:, model.tags.index(tag)]
+    return out
+
+
+def _majority(dev: pl.LazyFrame, tags: TagSet, *, key: str, label: str, rows: int) -> Chosen:
+    """The tag (or set of tags) that most dev rows have, for every row."""
+    _, labels = read_labeled(dev, tags, what="dev", key=key, label=label, columns=[])
+    kinds, counts = np.unique(labels, axis=0, return_counts=True)
+    return np.tile(kinds[counts.argmax()] > 0.5, (rows, 1))
+
+
+def _label_model(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: str) -> Chosen:
+    """The label model's own tags of the gold rows; an unknown row has none, and is wrong."""
+    column = _gold_column(labels, keys, tags, key=key)
+    filled = column.fill_null([]) if tags.several else column.drop_nulls()
+    known = np.flatnonzero((column.is_not_null()).to_numpy())
+    out = np.zeros((len(keys), len(tags.tags)), dtype=np.bool_)
+    if tags.several:
+        return np.asarray(one_hot(filled, keys, tags, what="gold_labels") > 0.5)
+    out[known] = one_hot(filled, keys.gather(known), tags, what="gold_labels") > 0.5
+    return out
+
+
+def _coverage(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: str) -> float:
+    return 1.0 - _gold_column(labels, keys, tags, key=key).null_count() / len(keys)
+
+
+def _gold_column(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: str) -> pl.Series:
+    """The label model's tags in the order of the gold keys."""
+    name = TAGS_COLUMN if tags.several else "tag"
+    require_columns(labels, [key, name], what="gold_labels")
+    found = labels.select(pl.col(key).cast(pl.String), name, pl.lit(True).alias("_found")).collect(engine="streaming")
+    wanted = pl.DataFrame({key: keys.cast(pl.String)})
+    joined = wanted.join(found, on=key, how="left", maintain_order="left")
+    if joined.height != wanted.height:
+        raise DataError(f"gold_labels: column '{key}' names more than one row")
+    if joined["_found"].null_count():
+        row = joined.filter(pl.col("_found").is_null())[key][0]
+        raise DataError(
+            f"gold_labels has no row '{row}'; {joined['_found'].null_count()} gold rows are missing in all",
+            mend="apply the rules and the label model to the same gold rows",
+        )
+    return joined[name]
+
+
+def _per_tag(truth: Chosen, chosen: Chosen, model: Tagger) -> tuple[TagScore, ...]:
+    figures = scores.tag_figures(truth, chosen)
+    return tuple(
+        TagScore(
+            tag=tag,
+            rows=int(truth[:, j].sum()),
+            precision=float(figures[0, j]),
+            recall=float(figures[1, j]),
+            f1=float(figures[2, j]),
+            never_seen=tag in model.never_seen,
+        )
+        for j, tag in enumerate(model.tags)
+    )

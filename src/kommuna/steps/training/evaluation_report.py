@@ -1,0 +1,168 @@
+"""The evaluation as a page: against the baselines, by tag, what is confused, how honest the confidence is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from kommuna.spec.artifacts import Report
+from kommuna.steps.report import ACCENT, BAD, BAND, GOOD, INK, MUTED, page, plot, table
+from kommuna.steps.training.scores import Scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_BARS = 60  # tags in the plot; the table has all
+MOST_CONFUSED = 14  # tags in the heat map
+_NAMES = {
+    "baseline.majority_class": "majority class",
+    "baseline.label_model": "label model alone",
+    "baseline.dev_only": "dev rows alone",
+    "champion": "champion",
+}
+
+
+def report(scores: Scores, *, title: str) -> Report:
+    """The page of one evaluation."""
+    m = scores.metrics
+    figures = [
+        ("gold rows", f"{scores.rows:,}"),
+        ("all tags right" if scores.several_tags else "accuracy", f"{m['accuracy']:.3f}"),
+        ("95 % interval", f"{m['accuracy_low']:.3f} to {m['accuracy_high']:.3f}"),
+        ("macro F1", f"{m['f1_macro']:.3f}"),
+        *([("micro F1", f"{m['f1_micro']:.3f}")] if scores.several_tags else []),
+        ("calibration error", f"{m['ece']:.3f}"),
+        *([("label model covers", f"{m['coverage']:.1%}")] if "coverage" in m else []),
+    ]
+    sections = [
+        ("Against the champion and plain baselines", _compared(scores)),
+        ("F1 by tag, worst first", _by_tag(scores)),
+        ("What is taken for what", _confused(scores)),
+        ("Is the confidence honest?", _reliability(scores)),
+        ("Every tag", _tags_table(scores)),
+    ]
+    unseen = [t.tag for t in scores.per_tag if t.never_seen]
+    lead = f"{len(scores.per_tag)} tags on {scores.rows:,} rows that the model has not seen."
+    if unseen:
+        sections.insert(0, ("Tags without a training row", _unseen(unseen)))
+    return page(title, lead, figures=figures, sections=sections)
+
+
+def _unseen(tags: list[str]) -> Markup:
+    return Markup('<p class="bad">The model cannot give: {}. Label rows or write rules for them.</p>').format(
+        escape(", ".join(tags))
+    )
+
+
+def _compared(scores: Scores) -> Markup:
+    m = scores.metrics
+    rows = [("this model", m["accuracy"], m["f1_macro"])]
+    rows += [(name, m[f"{k}.accuracy"], m[f"{k}.f1_macro"]) for k, name in _NAMES.items() if f"{k}.accuracy" in m]
+
+    def draw(axes: Axes) -> None:
+        at = np.arange(len(rows))[::-1]
+        axes.barh(at + 0.2, [r[1] for r in rows], 0.38, color=ACCENT, label="accuracy")
+        axes.barh(at - 0.2, [r[2] for r in rows], 0.38, color=MUTED, label="macro F1")
+        low, high = m["accuracy_low"], m["accuracy_high"]
+        axes.plot([low, high], [at[0] + 0.2] * 2, color=INK, linewidth=1.5)
+        axes.set_yticks(at, [r[0] for r in rows])
+        axes.set_xlim(0, 1)
+        axes.legend(loc="lower right")
+
+    best = max(r[1] for r in rows[1:]) if len(rows) > 1 else 0.0
+    body = table(
+        ["", "accuracy", "macro F1"],
+        rows,
+        mark=lambda i, c, v: ("good" if rows[0][1] > best else "bad") if i == 0 and c == "accuracy" else "",
+    )
+    return plot(draw, height=0.6 + 0.55 * len(rows)) + body
+
+
+def _by_tag(scores: Scores) -> Markup:
+    present = sorted((t for t in scores.per_tag if t.rows), key=lambda t: (t.f1, t.tag))
+    shown = present[:MOST_BARS]
+
+    def draw(axes: Axes) -> None:
+        at = np.arange(len(shown))[::-1]
+        axes.barh(at, [t.f1 for t in shown], color=[BAD if t.f1 < 0.5 else ACCENT for t in shown])
+        axes.set_yticks(at, [f"{_short(t.tag)} ({t.rows})" for t in shown])
+        axes.set_xlim(0, 1)
+        axes.set_ylim(-0.7, len(shown) - 0.3)
+        axes.axvline(scores.metrics["f1_macro"], color=INK, linewidth=1, linestyle=":")
+        axes.set_xlabel("F1 (in brackets: gold rows; dotted: mean)")
+
+    note = (
+        Markup("<p>The {} worst of {}.</p>").format(len(shown), len(present)) if len(shown) < len(present) else Markup()
+    )
+    return note + plot(draw, height=0.8 + 0.19 * len(shown))
+
+
+def _confused(scores: Scores) -> Markup:
+    if not scores.confusions:
+        return Markup("<p>Nothing.</p>")
+    tags: list[str] = []
+    for c in scores.confusions:
+        for tag in (c.truth, c.given):
+            if tag not in tags and len(tags) < MOST_CONFUSED:
+                tags.append(tag)
+    counts = np.zeros((len(tags), len(tags)))
+    for c in scores.confusions:
+        if c.truth in tags and c.given in tags:
+            counts[tags.index(c.truth), tags.index(c.given)] = c.rows
+    most = counts.max() or 1
+
+    def draw(axes: Axes) -> None:
+        for i, j in zip(*np.nonzero(counts), strict=True):
+            strong = counts[i, j] / most
+            axes.add_patch(_square(j, i, strong))
+            axes.text(j, i, f"{int(counts[i, j])}", ha="center", va="center", color=INK, fontsize=8)
+        for i in range(len(tags)):
+            axes.add_patch(_square(i, i, 1.0, color=BAND))
+        axes.set_xlim(-0.5, len(tags) - 0.5)
+        axes.set_ylim(len(tags) - 0.5, -0.5)
+        axes.set_xticks(range(len(tags)), [_short(t) for t in tags], rotation=45, ha="right")
+        axes.set_yticks(range(len(tags)), [_short(t) for t in tags])
+        axes.set_xlabel("given")
+        axes.set_ylabel("true")
+
+    rows = {t.tag: t.rows for t in scores.per_tag}
+    worst = [(c.truth, c.given, c.rows, c.rows / max(1, rows[c.truth])) for c in scores.confusions[:20]]
+    size = 2.2 + 0.36 * len(tags)
+    return plot(draw, width=size + 2.2, height=size) + table(["true", "given", "rows", "of the tag's rows"], worst)
+
+
+def _square(x: int, y: int, strong: float, *, color: str = BAD) -> Any:
+    from matplotlib.patches import Rectangle
+
+    alpha = 0.15 + 0.75 * strong
+    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=color, alpha=alpha, edgecolor="none")
+
+
+def _reliability(scores: Scores) -> Markup:
+    bins = scores.reliability
+    rows = sum(b.rows for b in bins) or 1
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":")
+        axes.bar([b.confidence for b in bins], [b.rows / rows for b in bins], 0.05, color=BAND, label="share of rows")
+        axes.plot([b.confidence for b in bins], [b.right for b in bins], color=GOOD, marker="o", label="share right")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("confidence")
+        axes.legend(loc="upper left")
+
+    return plot(draw, width=5, height=3.6) + table(
+        ["confidence", "right", "rows"], [(b.confidence, b.right, b.rows) for b in bins]
+    )
+
+
+def _tags_table(scores: Scores) -> Markup:
+    columns = ["tag", "gold rows", "precision", "recall", "F1"]
+    rows = [(t.tag, t.rows, t.precision, t.recall, t.f1) for t in sorted(scores.per_tag, key=lambda t: (t.f1, t.tag))]
+    return table(columns, rows, mark=lambda i, c, v: "bad" if c == "F1" and rows[i][1] and v < 0.5 else "")
+
+
+def _short(tag: str) -> str:
+    return tag if len(tag) <= 34 else tag[:33] + "…"

@@ -1,0 +1,72 @@
+"""Gold rows must not have been learnt from: by key against all training rows, by text against the dev rows."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from kommuna.errors import DataError, DuplicateKeys, Leakage
+from kommuna.steps.training.tables import require_columns
+
+SHOWN = 5  # keys in a message
+
+
+def refuse_leakage(
+    gold: pl.LazyFrame, dev: pl.LazyFrame, messages: pl.LazyFrame, *, key: str, text: str, max_text_overlap: float
+) -> float:
+    """Checks that gold rows are new to the model.
+
+    Args:
+        gold: rows to report on.
+        dev: rows that trained or chose the model.
+        messages: rows that trained it with weak labels; only `key` is read.
+        key: the column that names a row in all three.
+        text: the text column; where gold or dev have none, keys alone are compared.
+        max_text_overlap: share of gold rows whose text may stand in dev as well (short texts repeat by chance).
+    Returns:
+        The share of gold rows whose normalised text stands in dev, 0 to 1.
+    Raises:
+        Leakage: names how many rows, the first ones, and how to mend it.
+        DataError, DuplicateKeys, MissingColumn: gold is empty, or its key is not one.
+    """
+    require_columns(gold, [key], what="gold")
+    keys = gold.select(pl.col(key).cast(pl.String)).collect(engine="streaming")
+    if keys.is_empty():
+        raise DataError("gold has no rows", where="gold", mend="label some messages by hand and give them as gold")
+    if keys[key].n_unique() < keys.height:
+        twice = keys.filter(keys[key].is_duplicated())[key][0]
+        raise DuplicateKeys(f"gold: the key '{twice}' names more than one row", where=f"column '{key}'")
+    for name, table in (("messages", messages), ("dev", dev)):
+        require_columns(table, [key], what=name)
+        met = table.select(pl.col(key).cast(pl.String)).join(keys.lazy(), on=key, how="semi").unique()
+        found = met.sort(key).collect(engine="streaming")[key].to_list()
+        if found:
+            raise Leakage(
+                f"{len(found)} of {keys.height} gold rows stand in {name} as well, by '{key}': {_first(found)}",
+                where=name,
+                mend=f"take the gold rows out of {name} before training (an anti-join on '{key}')",
+            )
+    if text not in gold.collect_schema() or text not in dev.collect_schema():
+        return 0.0
+    plain = _plain(text)
+    known = dev.select(plain.alias("_plain")).unique()
+    met = gold.select(pl.col(key).cast(pl.String), plain.alias("_plain")).filter(pl.col("_plain") != "")
+    repeated = met.join(known, on="_plain", how="semi").sort(key).collect(engine="streaming")[key].to_list()
+    share = len(repeated) / keys.height
+    if share > max_text_overlap:
+        raise Leakage(
+            f"{len(repeated)} of {keys.height} gold texts ({share:.1%}) stand in dev as well, "
+            f"more than max_text_overlap {max_text_overlap:.1%}: rows {_first(repeated)}",
+            where=f"column '{text}'",
+            mend="draw gold and dev from different messages; raise max_text_overlap only where texts repeat by nature",
+        )
+    return share
+
+
+def _plain(text: str) -> pl.Expr:
+    """A text without what differs between copies of it: case, ё, punctuation, space."""
+    lower = pl.col(text).cast(pl.String).str.to_lowercase().str.replace_all("ё", "е", literal=True)
+    return lower.str.replace_all(r"[^\p{L}\p{N}]+", " ").str.strip_chars()
+
+
+def _first(keys: list[str]) -> str:
+    return ", ".join(keys[:SHOWN]) + (" …" if len(keys) > SHOWN else "")

@@ -1,0 +1,75 @@
+"""Step: batch scoring of messages, streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import polars as pl
+import structlog
+
+from kommuna.errors import SpecError
+from kommuna.steps.training.tables import require_columns
+from kommuna.steps.training.tagger import Tagger
+
+log = structlog.get_logger()
+
+
+class Predicted(NamedTuple):
+    """What `predict` leaves."""
+
+    predictions: pl.LazyFrame
+    metrics: dict[str, float]
+
+
+def predict(
+    messages: pl.LazyFrame, model: Tagger, *, key: str = "id", text: str = "text", batch_rows: int = 50_000
+) -> Predicted:
+    """Tags messages batch by batch, in their order: memory holds one batch and the model.
+
+    Args:
+        messages: `key` and the model's feature columns.
+        model: the tagger.
+        key: the column that names a row; carried.
+        text: the text column; it may have another name than in training.
+        batch_rows: rows scored at one time.
+    Returns:
+        predictions: `key`, `tag` (an Enum; `tags`, a list, where rows have several) and `confidence` (Float32).
+        metrics: rows.
+    Raises:
+        MissingColumn: a feature or the key is missing.
+        SpecError: `batch_rows` is not positive.
+    """
+    if batch_rows < 1:
+        raise SpecError(f"batch_rows is {batch_rows}, not positive")
+    columns = features_of(model, text)
+    schema = require_columns(messages, [key, *columns], what="messages")
+    named = [pl.col(given).alias(name) for given, name in columns.items() if given != key]
+    wanted = messages.select(pl.col(key), *named)
+    enum = pl.Enum(model.tags)
+    tag: dict[str, pl.DataType] = {"tags": pl.List(enum)} if model.several_tags else {"tag": enum}
+    out = {key: schema[key], **tag, "confidence": pl.Float32()}
+
+    def scored(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        source = wanted if n_rows is None else wanted.head(n_rows)
+        done = 0
+        for batch in source.collect_batches(chunk_size=batch_rows, maintain_order=True):
+            for part in batch.iter_slices(batch_rows):
+                table = model.predict_table(part).drop("probabilities").insert_column(0, part[key])
+                done += part.height
+                log.info("predict.batch", rows=done)
+                table = table if predicate is None else table.filter(predicate)
+                yield table if with_columns is None else table.select(with_columns)
+
+    rows = messages.select(pl.len()).collect(engine="streaming").item()
+    predictions = pl.io.plugins.register_io_source(scored, schema=pl.Schema(out), is_pure=True)
+    return Predicted(predictions, {"rows": float(rows)})
+
+
+def features_of(model: Tagger, text: str) -> dict[str, str]:
+    """The columns to read and the names that the model knows them by: its one text column may be called otherwise."""
+    if model.classifier.startswith("tfidf") and len(model.columns) == 1:
+        return {text: model.columns[0]}
+    return {name: name for name in model.columns}

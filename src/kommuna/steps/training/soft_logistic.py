@@ -1,0 +1,186 @@
+"""Logistic regression on soft labels: the expected loss under the label's distribution, by L-BFGS.
+
+The noise-aware loss of data programming (Ratner et al. 2016, arXiv:1605.07723, eq. 4): for row i with label
+distribution p_i, weight w_i and scores z_i = x_i W + b + offset_i,
+
+    sum_i w_i E_{y ~ p_i}[-log softmax(z_i)_y] / sum_i w_i  +  |W|^2 / (2 C sum_i w_i)
+
+With several tags a row, each tag has its own logistic loss and p_i is a row of marginals. scikit-learn's
+LogisticRegression takes hard labels only: the same loss there needs every row once a class.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+Link = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Scores of rows: `x @ coef + intercept`; coef is `p x k`, intercept `k`."""
+
+    coef: Matrix
+    intercept: Matrix
+
+    def scores(self, rows: Any) -> Matrix:
+        """`n x k` scores of sparse or dense rows."""
+        return np.asarray(_product(rows, self.coef) + self.intercept, dtype=np.float32)
+
+    def plus(self, other: Linear, *, times: float = 1.0) -> Linear:
+        """This model's scores plus another's, as one linear model."""
+        return Linear(self.coef + np.float32(times) * other.coef, self.intercept + np.float32(times) * other.intercept)
+
+
+def fit(
+    rows: Any,
+    labels: Matrix,
+    *,
+    link: Link,
+    inverse_penalty: float,
+    weights: NDArray[np.floating[Any]] | None = None,
+    offset: Matrix | None = None,
+    start: Linear | None = None,
+    iterations: int = 60,
+) -> Linear:
+    """The best linear model under the loss above.
+
+    Args:
+        rows: `n x p` features, sparse CSR or dense.
+        labels: `n x k` probabilities.
+        link: softmax for one tag a row, sigmoid for several.
+        inverse_penalty: C; larger trusts the rows more.
+        weights: one a row.
+        offset: `n x k` scores to start from: the penalty then pulls towards them instead of towards nothing, and holds
+            for the intercept too (a tag that these rows lack is not ruled out).
+        start: where the search starts.
+        iterations: of L-BFGS at most.
+    """
+    from scipy.optimize import minimize
+    from scipy.sparse import issparse
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
+
+    n, p = rows.shape
+    k = labels.shape[1]
+    weights = np.ones(n) if weights is None else weights
+    share = (weights / weights.sum()).astype(np.float32)[:, None]
+    penalty = 1.0 / (inverse_penalty * float(weights.sum()))
+    columns = rows.T.tocsr() if issparse(rows) else np.ascontiguousarray(rows.T)
+
+    def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        both = flat.reshape(p + 1, k)
+        coef = both[:-1].astype(np.float32)
+        scores = _product(rows, coef) + both[-1].astype(np.float32)
+        if offset is not None:
+            scores += offset
+        losses, residual = _LOSSES[link](scores, labels)
+        residual *= share
+        gradient = np.empty_like(both)
+        gradient[:-1] = _product(columns, residual)
+        gradient[:-1] += penalty * both[:-1]
+        gradient[-1] = residual.sum(axis=0)
+        loss = float((losses * share[:, 0]).sum() + penalty / 2 * (both[:-1] ** 2).sum())
+        if offset is not None:
+            gradient[-1] += penalty * both[-1]
+            loss += penalty / 2 * float((both[-1] ** 2).sum())
+        return loss, gradient.ravel()
+
+    first = np.zeros((p + 1, k))
+    if start is not None:
+        first[:-1], first[-1] = start.coef, start.intercept
+    options = {"maxiter": iterations, "maxcor": 5, "ftol": 1e-5, "gtol": 1e-7}
+    # One thread for the dense products: the same sums in the same order, and no spinning on a busy machine.
+    with threadpool_limits(1):
+        found = minimize(loss_and_gradient, first.ravel(), jac=True, method="L-BFGS-B", options=options)
+    both = found.x.reshape(p + 1, k).astype(np.float32)
+    return Linear(both[:-1], both[-1])
+
+
+def probabilities(scores: Matrix, link: Link) -> Matrix:
+    """`n x k` probabilities of scores."""
+    if link == "sigmoid":
+        from scipy.special import expit
+
+        return np.asarray(expit(scores), dtype=np.float32)
+    from scipy.special import softmax
+
+    return np.asarray(softmax(scores, axis=1), dtype=np.float32)
+
+
+class RowSpace:
+    """The few rows of a wide matrix in coordinates of their own: the same model from far fewer numbers.
+
+    The penalised optimum lies in the span of the rows (representer theorem, Kimeldorf and Wahba 1971), so `n` rows of
+    `p` features need `n x n` numbers only, and the penalty is unchanged as the basis is orthonormal.
+
+    Args:
+        rows: `n x p`, sparse. Above `MAX_ROWS` rows the coordinates are the features themselves.
+    """
+
+    MAX_ROWS = 2500
+
+    def __init__(self, rows: Any) -> None:
+        self.coordinates: Any = rows
+        self._rows = rows
+        self._back: Matrix | None = None
+        if rows.shape[0] > self.MAX_ROWS or rows.shape[0] >= rows.shape[1]:
+            return
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
+
+        gram = (rows @ rows.T).toarray().astype(np.float64)
+        with threadpool_limits(1):
+            values, vectors = np.linalg.eigh(gram)
+        keep = values > max(values.max(), 1e-12) * 1e-9
+        root = np.sqrt(values[keep])
+        self.coordinates = np.ascontiguousarray((vectors[:, keep] * root).astype(np.float32))
+        self._back = (vectors[:, keep] / root).astype(np.float32)
+
+    def lift(self, model: Linear) -> Linear:
+        """A model of the coordinates as a model of the features."""
+        if self._back is None:
+            return model
+        return Linear(_product(self._rows.T.tocsr(), self._back @ model.coef), model.intercept)
+
+
+def _softmax_loss(scores: Matrix, labels: Matrix) -> tuple[Matrix, Matrix]:
+    scores -= scores.max(axis=1, keepdims=True)
+    residual = np.exp(scores)
+    total = residual.sum(axis=1, keepdims=True)
+    losses = (labels * (np.log(total) - scores)).sum(axis=1)
+    residual /= total
+    residual *= labels.sum(axis=1, keepdims=True)
+    residual -= labels
+    return losses, residual
+
+
+def _sigmoid_loss(scores: Matrix, labels: Matrix) -> tuple[Matrix, Matrix]:
+    losses = (np.logaddexp(np.float32(0), scores) - labels * scores).sum(axis=1)
+    return losses, probabilities(scores, "sigmoid") - labels
+
+
+_LOSSES = {"softmax": _softmax_loss, "sigmoid": _sigmoid_loss}
+_THREADS = min(4, os.cpu_count() or 1)
+_pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="product")
+
+
+def _product(left: Any, right: Matrix) -> Matrix:
+    """Matrix product; a sparse one by blocks of rows, one a core. The numbers do not depend on the blocks."""
+    if isinstance(left, np.ndarray) or _THREADS == 1 or left.nnz * right.shape[1] < 2_000_000:
+        return np.asarray(left @ right, dtype=np.float32)
+    # Blocks of about equal numbers of non-zeros: features differ a thousandfold in how often they occur.
+    wanted = np.linspace(0, left.nnz, _THREADS + 1)[1:-1]
+    edges = [0, *np.searchsorted(left.indptr, wanted).tolist(), left.shape[0]]
+    out = np.empty((left.shape[0], right.shape[1]), dtype=np.float32)
+
+    def block(i: int) -> None:
+        out[edges[i] : edges[i + 1]] = left[edges[i] : edges[i + 1]] @ right
+
+    list(_pool.map(block, range(_THREADS)))
+    return out

@@ -1,0 +1,204 @@
+"""Training tables: weak labels and dev rows as matrices, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, nearest
+
+Matrix = NDArray[np.float32]
+TAGS_COLUMN = "tags"  # of a label model's table where a row may have several tags
+SEPARATOR = "|"  # between several tags in a String column
+
+
+@dataclass(frozen=True)
+class TagSet:
+    """The tags in their order, and whether a row may have several."""
+
+    tags: tuple[str, ...]
+    several: bool
+
+
+@dataclass(frozen=True)
+class Weak:
+    """Messages with a weak label: `frame` has the features, `labels` is `n x k` probabilities."""
+
+    frame: pl.DataFrame
+    labels: Matrix
+    rows: int  # messages in all, labeled or not
+
+    @property
+    def coverage(self) -> float:
+        """Share of messages with a label, 0 to 1."""
+        return self.frame.height / self.rows if self.rows else 0.0
+
+
+def require_columns(table: pl.LazyFrame, columns: Sequence[str], *, what: str) -> pl.Schema:
+    """The table's schema, once it has the columns.
+
+    Raises:
+        MissingColumn: names the column, the nearest one and all that there are.
+    """
+    schema = table.collect_schema()
+    for column in columns:
+        if column not in schema:
+            raise MissingColumn(
+                f"{what} has no column '{column}'{nearest(column, schema.names())}",
+                where=what,
+                mend=f"its columns are: {', '.join(schema.names())}",
+            )
+    return schema
+
+
+def tag_set(labels: pl.LazyFrame) -> TagSet:
+    """The tags of a label model's table.
+
+    Raises:
+        MissingColumn: it has neither `tag` nor `tags`.
+        DataError: the tags are no Enum, whose order the probabilities follow.
+    """
+    schema = labels.collect_schema()
+    several = TAGS_COLUMN in schema
+    require_columns(labels, [TAGS_COLUMN if several else "tag", "probabilities"], what="labels")
+    kind = schema[TAGS_COLUMN if several else "tag"]
+    inner = kind.inner if isinstance(kind, pl.List) else kind
+    if not isinstance(inner, pl.Enum):
+        raise DataError(
+            f"labels: the tags are {kind}, not an Enum",
+            mend="give the table that label_messages returned; its probabilities follow the Enum's order",
+        )
+    return TagSet(tuple(inner.categories.to_list()), several)
+
+
+def read_weak(
+    messages: pl.LazyFrame,
+    labels: pl.LazyFrame,
+    tags: TagSet,
+    *,
+    key: str,
+    columns: Sequence[str],
+    min_confidence: float,
+    max_rows: int | None,
+    seed: int,
+) -> Weak:
+    """Joins messages to their weak labels; rows that no rule knows, or that are not confident enough, are left out.
+
+    Raises:
+        MissingColumn, DataError, DuplicateKeys: the tables do not fit; no row has a label.
+    """
+    found = require_columns(messages, [key, *columns], what="messages")
+    known = require_columns(labels, [key, "confidence", "probabilities"], what="labels")
+    if found[key] != known[key]:
+        raise DataError(
+            f"column '{key}' is {found[key]} in messages and {known[key]} in labels",
+            mend="label the same messages that the classifier is trained on",
+        )
+    rows, label_rows, confident = _counts(messages, labels, min_confidence)
+    if not confident:
+        raise DataError(
+            f"no message has a label: all {label_rows} rows of labels are unknown"
+            + (f" or below min_confidence {min_confidence:g}" if min_confidence else ""),
+            where="labels",
+            mend="write rules that fire on these messages (see the rule report), or lower min_confidence",
+        )
+    usable = labels.filter(_confident(min_confidence)).select(key, "probabilities")
+    if max_rows is not None and confident > max_rows:
+        picked = np.sort(np.random.default_rng(seed).permutation(confident)[:max_rows])
+        usable = usable.with_row_index("_row").filter(pl.col("_row").is_in(picked.tolist())).drop("_row")
+        confident = max_rows
+    frame = (
+        messages.select(key, *columns)
+        .join(usable, on=key, how="inner", maintain_order="left")
+        .collect(engine="streaming")
+    )
+    if frame.height > confident or frame[key].n_unique() < frame.height:
+        raise DuplicateKeys(f"column '{key}' names more than one row in messages or labels", mend="de-duplicate by key")
+    if frame.is_empty():
+        raise DataError(f"no '{key}' of labels is found in messages", mend="label the messages that you train on")
+    return Weak(frame.drop("probabilities"), _probabilities(frame["probabilities"], frame[key], tags), rows)
+
+
+def read_labeled(
+    table: pl.LazyFrame, tags: TagSet, *, what: str, key: str, label: str, columns: Sequence[str]
+) -> tuple[pl.DataFrame, Matrix]:
+    """Rows with a trusted label: their key and features, and `n x k` zeros and ones.
+
+    Args:
+        table: dev or gold rows.
+        what: `dev` or `gold`, for messages.
+        label: the column of the tag; several tags are a list, or a String with `|` between them.
+    Raises:
+        MissingColumn, DataError: a column is missing, there is no row, or a label is empty or unknown.
+    """
+    label = label_column(table, tags, label)
+    require_columns(table, [key, label, *columns], what=what)
+    frame = table.select(key, *[c for c in columns if c != label], label).collect(engine="streaming")
+    if frame.is_empty():
+        raise DataError(f"{what} has no rows", where=what, mend=f"label some messages by hand and give them as {what}")
+    return frame.drop(label), one_hot(frame[label], frame[key], tags, what=what)
+
+
+def label_column(table: pl.LazyFrame, tags: TagSet, label: str) -> str:
+    """The label's column: `tags` stands in for the default `tag` where rows have several."""
+    names = table.collect_schema().names()
+    return TAGS_COLUMN if tags.several and label == "tag" and label not in names and TAGS_COLUMN in names else label
+
+
+def one_hot(labels: pl.Series, keys: pl.Series, tags: TagSet, *, what: str) -> Matrix:
+    """Trusted labels as `n x k` zeros and ones.
+
+    Raises:
+        DataError: a label is empty, or is none of the tags; names the value and the row.
+    """
+    if labels.null_count():
+        row = keys[int(labels.is_null().arg_max() or 0)]
+        raise DataError(f"{what}: row {row!r} has no label in column '{labels.name}'", mend="label it, or leave it out")
+    lists = labels.cast(pl.String).str.split(SEPARATOR) if tags.several and labels.dtype != pl.List else labels
+    if not tags.several and labels.dtype == pl.List:
+        raise DataError(f"{what}: column '{labels.name}' holds lists, but the labels have one tag a row")
+    pairs = pl.DataFrame({"row": np.arange(labels.len()), "tag": lists}).explode("tag") if tags.several else None
+    if pairs is None:
+        pairs = pl.DataFrame({"row": np.arange(labels.len()), "tag": lists.cast(pl.String)})
+    pairs = pairs.with_columns(pl.col("tag").cast(pl.String).str.strip_chars()).filter(
+        pl.col("tag").is_not_null() & (pl.col("tag") != "") if tags.several else pl.lit(True)
+    )
+    order = {tag: i for i, tag in enumerate(tags.tags)}
+    unknown = pairs.filter(~pl.col("tag").is_in(list(order)))
+    if not unknown.is_empty():
+        value = unknown["tag"][0]
+        raise DataError(
+            f"{what}: row {keys[int(unknown['row'][0])]!r} has the label '{value}', which is no tag of the model"
+            f"{nearest(value, order)}; {unknown.height} such in all",
+            where=f"{what}, column '{labels.name}'",
+            mend="correct the label, or add the tag to the rule set",
+        )
+    matrix = np.zeros((labels.len(), len(order)), np.float32)
+    matrix[pairs["row"].to_numpy(), pairs["tag"].replace_strict(order, return_dtype=pl.Int64).to_numpy()] = 1
+    return matrix
+
+
+def _confident(min_confidence: float) -> pl.Expr:
+    return pl.col("probabilities").is_not_null() & (pl.col("confidence").fill_null(0.0) >= min_confidence)
+
+
+def _counts(messages: pl.LazyFrame, labels: pl.LazyFrame, min_confidence: float) -> tuple[int, int, int]:
+    rows, label_rows = pl.collect_all([messages.select(pl.len()), labels.select(pl.len())])
+    confident = labels.select(_confident(min_confidence).sum()).collect(engine="streaming").item()
+    return int(rows.item()), int(label_rows.item()), int(confident or 0)
+
+
+def _probabilities(column: pl.Series, keys: pl.Series, tags: TagSet) -> Matrix:
+    matrix = np.asarray(column.to_numpy(), dtype=np.float32)
+    if matrix.ndim != 2 or matrix.shape[1] != len(tags.tags):
+        raise DataError(f"labels: {matrix.shape[-1]} probabilities a row, but {len(tags.tags)} tags")
+    bad = ~np.isfinite(matrix).all(axis=1) | (matrix < 0).any(axis=1) | (matrix > 1.001).any(axis=1)
+    if bad.any():
+        raise DataError(f"labels: row {keys[int(bad.argmax())]!r} has a probability outside 0 to 1, or NaN")
+    if not tags.several:
+        matrix = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-9)
+    return matrix

@@ -1,0 +1,170 @@
+"""`Tagger`: a trained classifier of messages or table rows, kept as one file."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kommuna.errors import DataError, MissingColumn, nearest
+from kommuna.steps.training.soft_logistic import Linear, Link, Matrix, probabilities
+from kommuna.steps.training.tabular import TableFeatures
+from kommuna.steps.training.text import TextFeatures
+from kommuna.steps.training.weighted_rows import Ensemble
+
+FORMAT = 1
+
+
+class Scorer(Protocol):
+    """What a tagger asks: `n x k` probabilities of the rows of a table."""
+
+    def probabilities(self, frame: pl.DataFrame) -> Matrix: ...
+
+
+@dataclass(frozen=True)
+class LinearTexts:
+    """A linear model of one text column."""
+
+    text: str
+    features: TextFeatures
+    model: Linear
+    link: Link
+
+    def probabilities(self, frame: pl.DataFrame) -> Matrix:
+        return probabilities(self.model.scores(self.features.transform(texts(frame, self.text))), self.link)
+
+
+@dataclass(frozen=True)
+class EnsembleTexts:
+    """Any classifier of one text column."""
+
+    text: str
+    features: TextFeatures
+    model: Ensemble
+
+    def probabilities(self, frame: pl.DataFrame) -> Matrix:
+        return self.model.probabilities(self.features.transform(texts(frame, self.text)))
+
+
+@dataclass(frozen=True)
+class EnsembleTables:
+    """Any classifier of a table's columns."""
+
+    features: TableFeatures
+    model: Ensemble
+
+    def probabilities(self, frame: pl.DataFrame) -> Matrix:
+        return self.model.probabilities(self.features.transform(frame))
+
+
+def texts(frame: pl.DataFrame, column: str) -> list[str]:
+    """A column's texts; a null one is empty."""
+    return frame[column].cast(pl.String).fill_null("").to_list()
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """Tags rows.
+
+    Attributes:
+        classifier: its kind, as `train_classifier` names it.
+        tags: in the order of the probabilities.
+        several_tags: whether a row may have several tags, or none.
+        columns: the feature columns that a table must have.
+        scorer: the fitted model.
+        thresholds: `k`; with several tags, the probability from which a row has the tag.
+        never_seen: tags that no training row had: the model cannot give them.
+        trained_on: figures of the training for people: rows, coverage, held-out accuracy.
+    """
+
+    classifier: str
+    tags: tuple[str, ...]
+    several_tags: bool
+    columns: tuple[str, ...]
+    scorer: Scorer
+    thresholds: tuple[float, ...] = ()
+    never_seen: tuple[str, ...] = ()
+    trained_on: dict[str, float] = field(default_factory=dict)
+
+    def predict_table(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Tags the rows of a table, in its order.
+
+        Returns:
+            `tag` (an Enum of the tags; with several tags a row: `tags`, a list), `confidence` (Float32, the tag's
+            probability; with several tags that of the least certain yes or no), `probabilities` (an Array of k).
+        Raises:
+            MissingColumn: the table lacks a feature.
+            DataError: a feature has a type that does not fit.
+        """
+        p = self.probabilities(frame)
+        kind = pl.Enum(self.tags)
+        column = pl.Series("probabilities", p, dtype=pl.Array(pl.Float32, len(self.tags)))
+        if self.several_tags:
+            yes = self.chosen(p)
+            confidence = np.where(yes, p, 1 - p).min(axis=1)
+            chosen = [[self.tags[j] for j in np.flatnonzero(row)] for row in yes]
+            tag = pl.Series("tags", chosen, dtype=pl.List(kind))
+        else:
+            best = p.argmax(axis=1)
+            confidence = p[np.arange(len(p)), best]
+            tag = pl.Series("tag", np.asarray(self.tags, dtype=object)[best].tolist(), dtype=kind)
+        return pl.DataFrame([tag, pl.Series("confidence", confidence, dtype=pl.Float32), column])
+
+    def probabilities(self, frame: pl.DataFrame) -> Matrix:
+        """`n x k` probabilities of the rows of a table.
+
+        Raises:
+            MissingColumn, DataError: as `predict_table`.
+        """
+        for name in self.columns:
+            if name not in frame.columns:
+                raise MissingColumn(
+                    f"the table has no column '{name}', which the model needs{nearest(name, frame.columns)}",
+                    mend=f"the model was trained on: {', '.join(self.columns)}",
+                )
+        if frame.is_empty():
+            return np.zeros((0, len(self.tags)), np.float32)
+        try:
+            return self.scorer.probabilities(frame)
+        except pl.exceptions.PolarsError as error:
+            message = str(error).splitlines()[0]
+            raise DataError(
+                f"a feature does not fit the model: {message}", mend="give the types of the training"
+            ) from None
+
+    def chosen(self, p: Matrix) -> NDArray[np.bool_]:
+        """Which tags each row gets, `n x k`, from its probabilities."""
+        if self.several_tags:
+            return np.asarray(p >= np.asarray(self.thresholds, dtype=np.float32))
+        out = np.zeros(p.shape, dtype=np.bool_)
+        out[np.arange(len(p)), p.argmax(axis=1)] = True
+        return out
+
+    def save(self, path: Path) -> None:
+        """Writes the model to one file; the same training gives the same bytes."""
+        state = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        path.write_bytes(pickle.dumps({"format": FORMAT, "state": state}, protocol=5))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads what `save` wrote: pickled code is run, so only files of the store, whose bytes are checked.
+
+        Raises:
+            DataError: the file is no tagger, or one of another version.
+        """
+        try:
+            content: Any = pickle.loads(path.read_bytes())
+            if content["format"] != FORMAT:
+                raise DataError(
+                    f"{path.name} is a tagger of format {content['format']}, not {FORMAT}", mend="train it again"
+                )
+            return cls(**content["state"])
+        except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ImportError) as error:
+            raise DataError(
+                f"{path.name} is no tagger: {type(error).__name__}: {error}", mend="train it again"
+            ) from None

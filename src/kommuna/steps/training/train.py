@@ -1,0 +1,157 @@
+"""Step: a classifier from weak labels and a few trusted rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+import structlog
+
+from kommuna.errors import SpecError
+from kommuna.steps.training.classifiers import Rows, fit_bayes, fit_linear, fit_trees
+from kommuna.steps.training.soft_logistic import Link, Matrix, probabilities
+from kommuna.steps.training.tables import TagSet, Weak, read_labeled, read_weak, tag_set
+from kommuna.steps.training.tagger import Scorer, Tagger
+
+log = structlog.get_logger()
+
+Classifier = Literal["tfidf_logreg", "tfidf_cnb", "boosted_trees"]
+
+
+_FITS = {"tfidf_logreg": fit_linear, "tfidf_cnb": fit_bayes, "boosted_trees": fit_trees}
+
+
+class Trained(NamedTuple):
+    """What `train_classifier` leaves."""
+
+    model: Tagger
+    dev_only: Tagger
+    metrics: dict[str, float]
+
+
+def train_classifier(
+    messages: pl.LazyFrame,
+    labels: pl.LazyFrame,
+    dev: pl.LazyFrame,
+    *,
+    classifier: Classifier = "tfidf_logreg",
+    features: Sequence[str] = (),
+    text: str = "text",
+    key: str = "id",
+    label: str = "tag",
+    min_confidence: float = 0.0,
+    dev_weight: float = 1.0,
+    max_rows: int | None = None,
+    seed: int = 0,
+) -> Trained:
+    """Trains a tagger on soft labels and dev rows, and the same classifier on the dev rows alone.
+
+    How far weak labels are trusted is chosen on held-out dev rows; see `weak_prior` and `weighted_rows`.
+
+    Args:
+        messages: one row a message: `key` and the features.
+        labels: what `label_messages` returned for them; its tags are the model's.
+        dev: rows with a trusted label.
+        classifier: `tfidf_logreg` or `tfidf_cnb` over the column `text`, `boosted_trees` over the columns `features`.
+        features: numeric and category columns for `boosted_trees`.
+        text: the text column.
+        key: the column that names a row.
+        label: the label's column in `dev`.
+        min_confidence: weak labels below it are left out, 0 to 1.
+        dev_weight: how many times a dev row counts as it would by itself.
+        max_rows: weak rows to train on at most, drawn at random.
+        seed: of all that is random.
+    Returns:
+        model: the tagger.
+        dev_only: the same classifier, trained on the dev rows alone: a baseline for the evaluation.
+        metrics: rows, weak_rows, coverage, dev_rows, tags, tags_without_weak_rows, tags_without_dev_rows,
+            held_out_accuracy and held_out_dev_only_accuracy (by 3 folds of dev; absent under 30 dev rows), and what the
+            folds chose.
+    Raises:
+        MissingColumn, DataError, DuplicateKeys: the tables do not fit; there is no dev row, or no weak label at all.
+        SpecError: `boosted_trees` without features.
+    """
+    started = time.perf_counter()
+    columns = _feature_columns(classifier, features, text)
+    tags = tag_set(labels)
+    dev_frame, dev_labels = read_labeled(dev, tags, what="dev", key=key, label=label, columns=columns)
+    weak = read_weak(
+        messages, labels, tags, key=key, columns=columns, min_confidence=min_confidence, max_rows=max_rows, seed=seed
+    )
+    metrics, never_seen = _describe(weak, dev_labels, tags)
+    link: Link = "sigmoid" if tags.several else "softmax"
+    rows = Rows(weak.frame, weak.labels, dev_frame, dev_labels, columns, link, dev_weight, seed)
+    fit = _FITS[classifier](rows)
+    metrics |= fit.chosen
+    for name, scores in (("held_out", fit.held_out), ("held_out_dev_only", fit.held_out_dev_only)):
+        if scores is not None:
+            metrics[f"{name}_accuracy"] = _accuracy(scores, dev_labels, link)
+
+    def tagger(scorer: Scorer, held_out: Matrix | None) -> Tagger:
+        thresholds = _thresholds(held_out, dev_labels) if tags.several else ()
+        return Tagger(classifier, tags.tags, tags.several, columns, scorer, thresholds, never_seen, dict(metrics))
+
+    model, dev_only = tagger(fit.model, fit.held_out), tagger(fit.dev_only, fit.held_out_dev_only)
+    log.info("classifier.trained", classifier=classifier, seconds=round(time.perf_counter() - started, 2), **metrics)
+    return Trained(model, dev_only, metrics)
+
+
+def _feature_columns(classifier: Classifier, features: Sequence[str], text: str) -> tuple[str, ...]:
+    if classifier != "boosted_trees":
+        return (text,)
+    if not features:
+        raise SpecError(
+            "boosted_trees needs features", mend="name numeric and category columns: features=['amount', 'country']"
+        )
+    return tuple(features)
+
+
+def _describe(weak: Weak, dev_labels: Matrix, tags: TagSet) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Counts, and the tags that nothing teaches; warns of what a person should know before trusting the model."""
+    rows, k = dev_labels.shape
+    if rows < k:
+        log.warning("train.few_dev_rows", dev_rows=rows, tags=k, mend=f"label {k - rows} more rows: one a tag at least")
+    likely = (weak.labels >= 0.5) if tags.several else weak.labels == weak.labels.max(axis=1, keepdims=True)
+    no_weak = [tag for tag, n in zip(tags.tags, likely.sum(axis=0), strict=True) if not n]
+    no_dev = [tag for tag, n in zip(tags.tags, dev_labels.sum(axis=0), strict=True) if not n]
+    if no_weak:
+        log.warning("train.tags_without_weak_rows", tags=no_weak, mend="no rule's label wins for them: write rules")
+    neither = tuple(tag for tag in no_weak if tag in set(no_dev))
+    if neither:
+        log.warning("train.tags_never_seen", tags=neither, mend="the model cannot give them: label rows or write rules")
+    metrics = {
+        "rows": float(weak.rows),
+        "weak_rows": float(weak.frame.height),
+        "coverage": weak.coverage,
+        "dev_rows": float(rows),
+        "tags": float(k),
+        "tags_without_weak_rows": float(len(no_weak)),
+        "tags_without_dev_rows": float(len(no_dev)),
+        "tags_never_seen": float(len(neither)),
+    }
+    return metrics, neither
+
+
+def _accuracy(scores: Matrix, labels: Matrix, link: Link) -> float:
+    """Share of rows whose tag (all of whose tags) is right."""
+    if link == "softmax":
+        return float(np.mean(scores.argmax(axis=1) == labels.argmax(axis=1)))
+    return float(np.mean(((scores >= 0) == (labels > 0.5)).all(axis=1)))
+
+
+def _thresholds(held_out: Matrix | None, labels: Matrix) -> tuple[float, ...]:
+    """For each tag, the probability from which its F1 on held-out dev rows is best; one half where rows are few."""
+    k = int(labels.shape[1])
+    if held_out is None:
+        return (0.5,) * k
+    p = probabilities(held_out, "sigmoid")
+    found: list[float] = []
+    for j in range(k):
+        truth = labels[:, j] > 0.5
+        grid = [0.5, 0.4, 0.3, 0.6, 0.7, 0.2] if truth.sum() >= 10 else [0.5]
+        f1 = {t: 2 * (truth & (p[:, j] >= t)).sum() / max(1, truth.sum() + (p[:, j] >= t).sum()) for t in grid}
+        found.append(max(f1, key=lambda t: float(f1[t])))
+    return tuple(found)

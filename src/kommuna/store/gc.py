@@ -1,0 +1,85 @@
+"""`kommuna gc`: removes what nothing refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from kommuna.store.manifest import Manifest
+from kommuna.store.store import Store
+
+# An artifact is put before its manifest is written: younger ones may belong to a step that still runs.
+GRACE_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What `collect` removed, or would remove."""
+
+    manifests: int
+    artifacts: int
+    bytes: int
+
+
+def collect(
+    store: Store,
+    *,
+    registered: Collection[str] = (),
+    keep_days: float | None = None,
+    grace_seconds: float = GRACE_SECONDS,
+    dry_run: bool = False,
+) -> Collected:
+    """Removes unreferenced artifacts and, with `keep_days`, old manifests.
+
+    Never removed: an artifact that a kept manifest or a registered model refers to; a manifest that a registered
+    model or a kept manifest comes from, however old.
+
+    Args:
+        registered: artifact digests and manifest keys that the model registry refers to.
+        keep_days: manifests older than this are removed; None keeps all.
+        grace_seconds: younger artifacts are left alone.
+        dry_run: only counts.
+    """
+    manifests = {manifest.key: manifest for manifest in store.manifests()}
+    kept = _kept(manifests, set(registered), keep_days)
+    expired = [key for key in manifests if key not in kept]
+    if not dry_run:
+        for key in expired:
+            store.remove_manifest(key)
+        store.sweep()
+    referred = set(registered) | {
+        artifact.digest
+        for key in kept
+        for artifact in (*manifests[key].outputs.values(), *manifests[key].plans.values())
+    }
+    count = size = 0
+    for path, length, age in store.artifacts():
+        digest = path.rsplit("/", 1)[1].partition(".")[0]
+        if digest not in referred and age >= grace_seconds:
+            count += 1
+            size += length
+            if not dry_run:
+                store.remove_file(path)
+    return Collected(manifests=len(expired), artifacts=count, bytes=size)
+
+
+def _kept(manifests: dict[str, Manifest], registered: set[str], keep_days: float | None) -> set[str]:
+    if keep_days is None:
+        return set(manifests)
+    oldest = datetime.now(UTC) - timedelta(days=keep_days)
+    todo = [
+        key
+        for key, manifest in manifests.items()
+        if manifest.started >= oldest
+        or key in registered
+        or any(artifact.digest in registered for artifact in manifest.outputs.values())
+    ]
+    kept: set[str] = set()
+    while todo:
+        key = todo.pop()
+        if key in kept or key not in manifests:
+            continue
+        kept.add(key)
+        todo += [line.manifest for line in manifests[key].lineage if line.manifest]
+    return kept

@@ -1,0 +1,215 @@
+"""Finds a step's inputs: checks them, fetches them to local files, and says where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kommuna.errors import DataError, IntegrityError, RegistryError, SpecError, StepNotFound, nearest
+from kommuna.spec.base import Spec
+from kommuna.spec.step import ArtifactInput, FileInput, Input, ModelInput, StepSpec
+from kommuna.store.key import python_references
+from kommuna.store.manifest import Artifact, Lineage
+from kommuna.store.store import Store, file_digest
+
+STORE_SCHEME = "store://"
+
+
+class LocalInput(Spec):
+    """An input's checked local file; `path` is None for an optional input that is absent."""
+
+    path: str | None
+    source: str
+
+
+LocalTree = LocalInput | dict[str, LocalInput] | list[LocalInput]
+
+
+@dataclass(frozen=True)
+class Found:
+    """One input before it is fetched."""
+
+    digest: str
+    lineage: Lineage
+    artifact: Artifact | None = None
+    file: Path | None = None
+
+    def local(self, store: Store, folder: Path) -> LocalInput:
+        """The input's checked local file."""
+        path = self.file if self.artifact is None else store.fetch(self.artifact, folder)
+        return LocalInput(path=str(path) if path else None, source=self.lineage.source or str(path))
+
+
+FoundTree = Found | dict[str, Found] | list[Found]
+
+
+@dataclass
+class Inputs:
+    """All inputs of one step."""
+
+    trees: dict[str, FoundTree]
+    modules: list[str] = field(default_factory=list)
+
+    def digests(self) -> dict[str, Any]:
+        """Input name to digest, in the shape of the inputs."""
+        return {name: _map(tree, lambda found: found.digest) for name, tree in self.trees.items()}
+
+    def flat(self) -> dict[str, Found]:
+        """Every single input; those inside a dict or list as `name.part`."""
+        out: dict[str, Found] = {}
+        for name, tree in self.trees.items():
+            if isinstance(tree, Found):
+                out[name] = tree
+            else:
+                parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
+                out.update({f"{name}.{part}": found for part, found in parts})
+        return out
+
+    def local(self, store: Store, folder: Path) -> dict[str, LocalTree]:
+        """Local files of all inputs, in the shape of the inputs."""
+        return {name: _map(tree, lambda found: found.local(store, folder)) for name, tree in self.trees.items()}
+
+
+def find_inputs(spec: StepSpec, store: Store, folder: Path) -> Inputs:
+    """Finds every input of a step.
+
+    Args:
+        folder: where remote files are downloaded to.
+    Raises:
+        DataError: a file is missing.
+        IntegrityError: an artifact or its manifest is gone.
+        RegistryError: the registry is unreachable, or has no such model.
+    """
+    inputs = Inputs({})
+
+    def one(name: str, wanted: Input | None) -> Found:
+        if wanted is None:
+            return Found("none", Lineage(input=name, digest="none"))
+        if isinstance(wanted, FileInput):
+            return _file(name, wanted, spec, store, folder, inputs.modules)
+        if isinstance(wanted, ModelInput):
+            return _model(name, wanted, spec, store)
+        return _artifact(name, wanted, store)
+
+    for name, tree in spec.inputs.items():
+        inputs.trees[name] = _map(tree, lambda wanted, name=name: one(name, wanted))
+    return inputs
+
+
+def _map(tree: Any, change: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: change(item) for name, item in tree.items()}
+    if isinstance(tree, list):
+        return [change(item) for item in tree]
+    return change(tree)
+
+
+def _artifact(name: str, wanted: ArtifactInput, store: Store) -> Found:
+    manifest = store.manifest(wanted.manifest)
+    if manifest is None:
+        raise IntegrityError(
+            f"input '{name}': the manifest {wanted.manifest[:12]} or one of its artifacts is gone from the store",
+            where=store.manifest_url(wanted.manifest),
+            mend="clear the upstream task: it will make them again",
+        )
+    if wanted.output not in manifest.outputs:
+        raise StepNotFound(
+            f"input '{name}': step {manifest.function} left no output '{wanted.output}'"
+            f"{nearest(wanted.output, manifest.outputs)}",
+            mend=f"its outputs are: {', '.join(manifest.outputs)}",
+        )
+    artifact = manifest.outputs[wanted.output]
+    lineage = Lineage(input=name, digest=artifact.digest, manifest=manifest.key, output=wanted.output)
+    return Found(artifact.digest, lineage, artifact=artifact)
+
+
+def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Path, modules: list[str]) -> Found:
+    path = _local_file(name, wanted, spec, store, folder)
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise DataError(
+            f"input '{name}': {wanted.url} {what}",
+            where=str(path),
+            mend="a plain path is relative to the team's bundle, store://… to the team's prefix in the store",
+        )
+    modules.extend(python_references(path))
+    digest = file_digest(path)
+    return Found(digest, Lineage(input=name, digest=digest, source=wanted.url), file=path)
+
+
+def _local_file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Path) -> Path:
+    if wanted.url.startswith(STORE_SCHEME):
+        return store.inbox_file(wanted.url.removeprefix(STORE_SCHEME), folder)
+    if "://" not in wanted.url:
+        return Path(spec.bundle or ".", wanted.url)
+    import fsspec
+
+    try:
+        fs, path = fsspec.core.url_to_fs(wanted.url)
+        if "file" in fs.protocol:
+            return Path(path)
+        target = folder / f"{name}-{Path(path).name}"
+        fs.get_file(path, str(target))
+    except FileNotFoundError:
+        raise DataError(f"input '{name}': {wanted.url} does not exist", mend="check the URL") from None
+    except (OSError, ValueError, ImportError) as error:
+        raise DataError(
+            f"input '{name}': {wanted.url} cannot be read: {error}", mend="check the URL and its rights"
+        ) from None
+    return target
+
+
+def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found:
+    version = _registered(wanted, spec)
+    if version is None:
+        if wanted.optional:
+            return Found("none", Lineage(input=name, digest="none", source=f"no {wanted.alias} of {wanted.model}"))
+        raise SpecError(
+            f"model '{wanted.model}' has no {wanted.alias} yet",
+            where=f"{spec.services.mlflow} workspace {spec.services.workspace}",
+            mend=f"the {wanted.alias} is set by promote, when the gate holds: see the evaluation report",
+        )
+    tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
+    if wanted.unless is not None and _artifact(name, wanted.unless, store).digest == tags.get("kommuna.model_digest"):
+        return Found("none", Lineage(input=name, digest="none", source=f"the {wanted.alias} is that very model"))
+    source = f"{wanted.model} v{version['version']} ({wanted.alias})"
+    manifest = store.manifest(tags.get("kommuna.manifest", ""))
+    digest = tags.get("kommuna.model_digest", "")
+    for output, artifact in (manifest.outputs if manifest else {}).items():
+        if manifest and artifact.digest == digest:
+            return Found(
+                digest,
+                Lineage(input=name, digest=digest, manifest=manifest.key, output=output, source=source),
+                artifact,
+            )
+    raise IntegrityError(
+        f"input '{name}': {source} has no artifact in the store",
+        where=store.address.url,
+        mend="register the model by the register step, and do not remove what it refers to",
+    )
+
+
+def _registered(wanted: ModelInput, spec: StepSpec) -> dict[str, Any] | None:
+    """The model version behind an alias, by the registry's REST API (importing mlflow takes a second)."""
+    import requests
+
+    url = f"{spec.services.mlflow.rstrip('/')}/api/2.0/mlflow/registered-models/alias"
+    headers = {"X-MLFLOW-WORKSPACE": spec.services.workspace} if spec.services.workspace else {}
+    try:
+        answer = requests.get(url, params={"name": wanted.model, "alias": wanted.alias}, headers=headers, timeout=20)
+        body = answer.json() if "json" in answer.headers.get("content-type", "") else {}
+    except (requests.RequestException, ValueError) as error:
+        raise RegistryError(
+            f"MLflow at {spec.services.mlflow} is unreachable: {type(error).__name__}",
+            mend="check that the MLflow server is up and `mlflow` in kommuna.yaml",
+        ) from None
+    if answer.ok:
+        return dict(body["model_version"])
+    no_workspace = str(body.get("message", "")).startswith("Workspace")
+    if body.get("error_code") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE") and not no_workspace:
+        return None
+    raise RegistryError(
+        f"MLflow at {spec.services.mlflow} refuses: {answer.status_code} {body.get('message', answer.reason)}",
+        mend="check the team's rights in its registry workspace",
+    )

@@ -1,0 +1,70 @@
+"""The manifest: what a step left, from what, at which cost. Written last, it makes the outputs visible."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from kommuna.spec.base import Spec
+from kommuna.spec.names import TeamName
+from kommuna.spec.step import Digest, FunctionName
+
+Kind = Literal["table", "model", "report", "json", "plan"]
+
+
+class Artifact(Spec):
+    """One immutable file, addressed by its content."""
+
+    kind: Kind
+    digest: Digest = Field(description="SHA-256 of the bytes.")
+    suffix: str = Field(pattern=r"^\.[a-z0-9.]+$")
+    bytes: int = Field(ge=0)
+    rows: int | None = Field(None, ge=0, description="Rows of a table.")
+
+    @property
+    def filename(self) -> str:
+        return f"{self.digest}{self.suffix}"
+
+
+class Lineage(Spec):
+    """Where an input came from."""
+
+    input: str
+    digest: str
+    manifest: Digest | None = Field(None, description="The manifest of the step that made it, if a step did.")
+    output: str = ""
+    source: str = Field("", description="The file's URL, or the registered model's version.")
+
+
+class Manifest(Spec):
+    """The record of one step that ended well."""
+
+    key: Digest
+    team: TeamName
+    function: FunctionName
+    outputs: dict[str, Artifact]
+    plans: dict[str, Artifact] = Field(default_factory=dict, description="Polars' optimised plan of each lazy table.")
+    metrics: dict[str, float] = Field(default_factory=dict)
+    links: dict[str, str] = Field(default_factory=dict, description="Link name to URL, such as the MLflow run's.")
+    params: dict[str, Any] = Field(default_factory=dict)
+    lineage: tuple[Lineage, ...] = ()
+    code: Digest = Field(description="Hash of the step's code and of the library versions that it uses.")
+    version: str = Field(description="Kommuna's version.")
+    started: datetime
+    seconds: float = Field(ge=0, description="Wall time of the step's process.")
+    peak_memory_bytes: int = Field(ge=0, description="Peak resident memory of the step's process and its children.")
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Rows over all tables that the step left."""
+        return sum(artifact.rows or 0 for artifact in self.outputs.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes over all artifacts that the step left."""
+        return sum(artifact.bytes for artifact in self.outputs.values())

@@ -1,0 +1,327 @@
+"""`Store`: one team's artifacts and manifests on an fsspec file system."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kommuna.errors import IntegrityError, StoreError, TeamMistake
+from kommuna.spec.step import StoreAddress
+from kommuna.store.manifest import Artifact, Kind, Manifest
+
+_CHUNK = 1 << 20
+
+
+class Store:
+    """One team's part of the artifact store.
+
+    Args:
+        address: `file://` or any other fsspec URL, with the file system's options.
+        team: whose prefix this store reads and writes; it knows no other.
+
+    >>> store = Store(StoreAddress(url="memory://demo"), "support")
+    >>> store.manifest("0" * 64) is None
+    True
+    """
+
+    def __init__(self, address: StoreAddress, team: str) -> None:
+        import fsspec
+
+        self.address = address
+        self.team = team
+        try:
+            fs, root = fsspec.core.url_to_fs(address.url, **address.options)
+        except (ValueError, ImportError) as error:
+            raise StoreError(
+                f"the store's URL '{address.url}' cannot be used: {error}", mend="see `store` in kommuna.yaml"
+            ) from None
+        self._fs: Any = fs
+        self._root = f"{root.rstrip('/')}/{team}"
+        self._local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+    def __repr__(self) -> str:
+        return f"Store({self.address.url!r}, {self.team!r})"
+
+    # --- manifests -----------------------------------------------------------------------------------------------
+
+    def manifest(self, key: str) -> Manifest | None:
+        """The manifest of a cache key; None where there is none, where it is half, or where an artifact is gone."""
+        with self._faults():
+            try:
+                raw = self._fs.cat_file(self._manifest_path(key))
+            except FileNotFoundError:
+                return None
+        try:
+            manifest = Manifest.model_validate_json(raw)
+        except ValidationError:
+            return None
+        whole = manifest.key == key and all(
+            self.has(artifact) for artifact in (*manifest.outputs.values(), *manifest.plans.values())
+        )
+        return manifest if whole else None
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Makes a step's outputs visible, atomically: readers see the whole manifest or none."""
+        raw = manifest.model_dump_json(indent=1).encode()
+        path = self._manifest_path(manifest.key)
+        with self._faults():
+            if not self._local:
+                self._fs.pipe_file(path, raw)
+                return
+            target = Path(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            try:
+                with partial.open("wb") as file:
+                    file.write(raw)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def manifests(self) -> Iterator[Manifest]:
+        """Every whole manifest of the team."""
+        for path in self._find("manifests"):
+            if path.endswith(".json") and not path.rsplit("/", 1)[1].startswith("."):
+                manifest = self.manifest(path.rsplit("/", 1)[1].removesuffix(".json"))
+                if manifest is not None:
+                    yield manifest
+
+    def remove_manifest(self, key: str) -> None:
+        """Removes a manifest; its artifacts stay until `gc` finds that nothing refers to them."""
+        with self._faults(), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._manifest_path(key))
+
+    # --- artifacts -----------------------------------------------------------------------------------------------
+
+    def put(self, path: Path, *, kind: Kind, suffix: str, rows: int | None = None) -> Artifact:
+        """Moves a local file into the store, under the name that its content gives it.
+
+        Raises:
+            StoreError: the store is full, read-only or unreachable; nothing half-written is visible.
+        """
+        with self._faults():
+            artifact = Artifact(
+                kind=kind, digest=file_digest(path), suffix=suffix, bytes=path.stat().st_size, rows=rows
+            )
+            target = self._artifact_path(artifact)
+            if self.has(artifact):
+                path.unlink()
+            elif self._local:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                path.chmod(0o444)
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+                path.replace(target)
+            else:
+                self._fs.put_file(str(path), target)
+                path.unlink()
+        return artifact
+
+    def has(self, artifact: Artifact) -> bool:
+        """Whether the artifact is there with its full size."""
+        with self._faults():
+            try:
+                return bool(self._fs.size(self._artifact_path(artifact)) == artifact.bytes)
+            except FileNotFoundError:
+                return False
+
+    def size(self, digest: str, suffix: str) -> int | None:
+        """Bytes of an artifact by its digest; None where it is not there."""
+        with self._faults():
+            try:
+                return int(self._fs.size(f"{self._root}/artifacts/{digest[:2]}/{digest}{suffix}"))
+            except FileNotFoundError:
+                return None
+
+    def fetch(self, artifact: Artifact, folder: Path) -> Path:
+        """A local path of an artifact whose bytes were checked; a remote one is downloaded into `folder`.
+
+        Raises:
+            IntegrityError: the bytes are not what the name says.
+        """
+        source = self._artifact_path(artifact)
+        with self._faults():
+            try:
+                if self._local:
+                    path = Path(source)
+                else:
+                    path = folder / artifact.filename
+                    if not path.exists():
+                        self._fs.get_file(source, str(path))
+                found = file_digest(path)
+            except FileNotFoundError:
+                raise IntegrityError(
+                    f"artifact {artifact.filename} is gone from the store",
+                    where=self.url(artifact),
+                    mend="run the step that made it again: its manifest is no longer a hit",
+                ) from None
+        if found != artifact.digest:
+            raise IntegrityError(
+                f"artifact {artifact.digest[:12]} was changed in the store: its bytes have the digest {found[:12]}",
+                where=self.url(artifact),
+                mend="remove the file and run the step that made it again",
+            )
+        return path
+
+    def read(self, artifact: Artifact) -> bytes:
+        """The checked bytes of a small artifact (a report, a JSON document)."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.fetch(artifact, Path(folder)).read_bytes()
+
+    def artifacts(self) -> Iterator[tuple[str, int, float]]:
+        """Path, bytes and age in seconds of every artifact file of the team."""
+        import time
+
+        now = time.time()
+        with self._faults():
+            for path in self._find("artifacts"):
+                info = self._fs.info(path)
+                changed = info.get("mtime") or info.get("LastModified") or info.get("created") or now
+                stamp = changed.timestamp() if hasattr(changed, "timestamp") else float(changed)
+                yield path, int(info["size"]), now - stamp
+
+    def remove_file(self, path: str) -> None:
+        """Removes one artifact file, by a path that `artifacts` gave."""
+        if not path.startswith(f"{self._root}/artifacts/"):
+            raise StoreError(f"{path} is no artifact of team {self.team}")
+        with self._faults():
+            self._fs.rm_file(path)
+
+    def url(self, artifact: Artifact) -> str:
+        """The artifact's URL."""
+        return str(self._fs.unstrip_protocol(self._artifact_path(artifact)))
+
+    def manifest_url(self, key: str) -> str:
+        """The URL of a manifest."""
+        return str(self._fs.unstrip_protocol(self._manifest_path(key)))
+
+    def put_inbox(self, path: Path, relative: str) -> None:
+        """Copies a local file below the team's prefix, where steps read it as `store://<relative>`."""
+        target = f"{self._root}/{relative}"
+        with self._faults():
+            self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+            self._fs.put_file(str(path), f"{target}.partial")
+            self._fs.mv(f"{target}.partial", target)
+
+    def inbox_file(self, relative: str, folder: Path) -> Path:
+        """A local path of a file that people or other systems put below the team's prefix.
+
+        Args:
+            relative: for example `inbox/messages.csv`.
+            folder: where a remote file is downloaded to.
+        Raises:
+            TeamMistake: the path leaves the team's prefix.
+        """
+        parts = relative.split("/")
+        if not relative or any(part in ("", ".", "..") for part in parts):
+            raise TeamMistake(
+                f"'store://{relative}' leaves the team's part of the store", mend="write store://inbox/FILE"
+            )
+        source = f"{self._root}/{relative}"
+        if self._local:
+            path = Path(source)
+            if path.exists() and not path.resolve().is_relative_to(Path(self._root).resolve()):
+                raise TeamMistake(
+                    f"'store://{relative}' leaves the team's part of the store", mend="put the file there, not a link"
+                )
+            return path
+        target = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:12]}-{parts[-1]}"
+        with self._faults(), contextlib.suppress(FileNotFoundError):
+            self._fs.get_file(source, str(target))
+        return target
+
+    # --- work in progress ----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for a step's work; beside the artifacts where the store is local, so that `put` is a rename.
+
+        It is removed at the end; what a killed process left is removed by the next one on the same host.
+        """
+        if not self._local:
+            with tempfile.TemporaryDirectory(prefix="kommuna-") as folder:
+                yield Path(folder)
+            return
+        parent = Path(self._root) / "tmp"
+        with self._faults():
+            self.sweep()
+            path = parent / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+            path.mkdir(parents=True)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Removes the work folders of this host's processes that are no more."""
+        parent = Path(self._root) / "tmp"
+        if not self._local or not parent.is_dir():
+            return
+        host = socket.gethostname()
+        for path in parent.iterdir():
+            owner, _, rest = path.name.rpartition("-")[0].rpartition("-")
+            if owner == host and rest.isdigit() and not Path(f"/proc/{rest}").exists():
+                shutil.rmtree(path, ignore_errors=True)
+
+    # --- below ---------------------------------------------------------------------------------------------------
+
+    def _manifest_path(self, key: str) -> str:
+        return f"{self._root}/manifests/{key[:2]}/{key}.json"
+
+    def _artifact_path(self, artifact: Artifact) -> str:
+        return f"{self._root}/artifacts/{artifact.digest[:2]}/{artifact.filename}"
+
+    def _find(self, part: str) -> list[str]:
+        with self._faults():
+            try:
+                return [str(path) for path in self._fs.find(f"{self._root}/{part}")]
+            except FileNotFoundError:
+                return []
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Turns the file system's errors into the store's."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except OSError as error:
+            raise store_error(error, self.address.url) from error
+        except Exception as error:  # botocore's and other drivers' errors share no base
+            if type(error).__module__.partition(".")[0] in ("botocore", "aiobotocore", "aiohttp"):
+                raise store_error(error, self.address.url) from error
+            raise
+
+
+def store_error(error: Exception, url: str) -> StoreError:
+    """The store's error for a driver's: full, read-only, refused or unreachable."""
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError("the artifact store is full", where=url, mend="run `kommuna gc`, or give the store more room")
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return StoreError(f"the artifact store refuses to write: {error}", where=url, mend="check its mount and rights")
+    return StoreError(
+        f"the artifact store failed: {type(error).__name__}: {error}", where=url, mend="check that it is up"
+    )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

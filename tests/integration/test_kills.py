@@ -1,0 +1,112 @@
+"""Kill -9 in the middle of a run, of the step, of the task, of the scheduler: the run ends well, nothing is doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+import requests
+
+from kommuna.cli.airflow_api import AirflowApi, Run
+from kommuna.store import Store
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Site
+
+STEPS = """
+import os, time
+from pathlib import Path
+import polars as pl
+
+def slow(*, flag: str, seconds: float = 8.0) -> pl.LazyFrame:
+    Path(flag).write_text(str(os.getpid()))
+    time.sleep(seconds)
+    return pl.LazyFrame({"id": range(1000)})
+
+def after(table: pl.LazyFrame) -> pl.LazyFrame:
+    return table.with_columns(two=pl.col("id") * 2)
+"""
+
+DAG = """
+from airflow.sdk import Param
+from kommuna.airflow import StepOperator, TeamDag
+
+with TeamDag("slow", params={"flag": Param("", type="string")}):
+    slow = StepOperator(task_id="slow", function="slow_steps:slow", parameters={"flag": "{{ params.flag }}"})
+    StepOperator(task_id="after", function="slow_steps:after", inputs={"table": slow})
+"""
+
+
+@pytest.fixture(scope="module")
+def api(site: Site) -> AirflowApi:
+    (site.root / "dags/fraud/slow_steps.py").write_text(STEPS)
+    (site.root / "dags/fraud/slow.py").write_text(DAG)
+    api = AirflowApi(site.embedded.access.airflow, site.embedded.token())
+    api.wait_for_dags(["fraud__slow"])
+    return api
+
+
+def step_process(flag: Path) -> psutil.Process:
+    for _ in range(1200):
+        if flag.exists() and flag.read_text():
+            return psutil.Process(int(flag.read_text()))
+        time.sleep(0.05)
+    raise AssertionError("the step did not start")
+
+
+def of_step(process: psutil.Process, _site: Site) -> int:
+    return process.pid
+
+
+def of_task(process: psutil.Process, _site: Site) -> int:
+    runtime = process.parent()
+    assert runtime is not None
+    assert "kommuna.runtime" in runtime.cmdline()
+    task = runtime.parent()
+    assert task is not None
+    return task.pid
+
+
+def of_scheduler(_process: psutil.Process, site: Site) -> int:
+    return next(process.pid for process in site.embedded.status() if process.name == "scheduler")
+
+
+@pytest.mark.parametrize("victim", [of_step, of_task, of_scheduler])
+def test_a_killed_process_costs_a_retry_and_nothing_else(
+    site: Site, api: AirflowApi, tmp_path: Path, victim: Callable[[psutil.Process, Site], int]
+) -> None:
+    flag = tmp_path / "flag"
+    run = api.trigger("fraud__slow", {"flag": str(flag)})
+    process = step_process(flag)
+    pid = victim(process, site)
+    flag.write_text("")
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 240
+    while not run.ended and time.monotonic() < deadline:
+        time.sleep(1)
+        refresh(api, run)
+    assert run.state == "success", (run.tasks, api.last_lines(run, "slow"))
+    assert not process.is_running()
+    store = Store(site.embedded.installation.store(), "fraud")
+    mine = [manifest for manifest in store.manifests() if manifest.params.get("flag") == str(flag)]
+    assert len(mine) == 1
+    after = [m for m in store.manifests() if any(line.manifest == mine[0].key for line in m.lineage)]
+    assert len(after) == 1
+    root = site.root / ".kommuna/store/fraud"
+    referred = {a.filename for m in store.manifests() for a in (*m.outputs.values(), *m.plans.values())}
+    assert {path.name for path in (root / "artifacts").rglob("*") if path.is_file()} == referred
+    assert len([path for path in (root / "manifests").rglob("*") if path.is_file()]) == len(list(store.manifests()))
+    assert not list((root / "tmp").iterdir())
+
+
+def refresh(api: AirflowApi, run: Run) -> None:
+    try:
+        api.refresh(run)
+    except requests.RequestException:
+        return

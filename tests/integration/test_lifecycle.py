@@ -1,0 +1,111 @@
+"""The embedded platform's processes: they come back, they are told apart, they leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kommuna.embedded.leftovers import marked
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Site
+
+
+def pid_of(site: Site, name: str) -> int:
+    return next((process.pid for process in site.embedded.status() if process.name == name), 0)
+
+
+def test_a_second_up_says_that_it_runs_already(site: Site) -> None:
+    before = pid_of(site, "scheduler")
+    done = site.kommuna("up")
+    assert done.returncode == 0
+    assert "It runs already." in done.stdout
+    assert site.embedded.access.passwords["support"] in done.stdout
+    assert pid_of(site, "scheduler") == before
+
+
+@pytest.mark.parametrize("name", ["mlflow", "scheduler"])
+def test_a_killed_process_comes_back(site: Site, name: str) -> None:
+    before = pid_of(site, name)
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (pid_of(site, name) in (0, before) or next(site.embedded._unhealthy(), "")):
+        time.sleep(0.5)
+    assert pid_of(site, name) not in (0, before)
+    assert next(site.embedded._unhealthy(), "") == ""
+    # What the killed one had started is gone with it.
+    own = {process.pid for process in marked(str(site.embedded.state), program=name)}
+    import psutil
+
+    family = {pid_of(site, name), *(child.pid for child in psutil.Process(pid_of(site, name)).children(recursive=True))}
+    assert own <= family
+
+
+def test_status_names_every_process(site: Site) -> None:
+    done = site.kommuna("status")
+    for name in ("api-server", "dag-processor", "mlflow", "scheduler"):
+        assert name in done.stdout
+
+
+@pytest.fixture
+def other(tmp_path: Path, root: Path, free_port: Callable[[], int]) -> Iterator[Site]:
+    """A second platform, which is not running."""
+    from tests.integration.conftest import make_site
+
+    made = make_site(tmp_path / "other", root, free_port)
+    yield made
+    made.kommuna("down")
+
+
+def test_a_taken_port_names_who_holds_it(other: Site) -> None:
+    port = other.embedded.installation.platform.ports.mlflow
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", port))
+        holder.listen()
+        done = other.kommuna("up")
+    assert done.returncode == 1
+    assert f"port {port}, which mlflow needs, is taken by process {os.getpid()}" in done.stderr
+    assert "set ports.mlflow in kommuna.yaml" in done.stderr
+    assert marked(str(other.embedded.state)) == []
+
+
+def test_ctrl_c_in_the_middle_of_the_start_leaves_no_process(other: Site) -> None:
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("kommuna")), "up"],
+        cwd=other.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not any(
+        "scheduler" in " ".join(p.cmdline()) for p in marked(str(other.embedded.state))
+    ):
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=120) != 0
+    assert marked(str(other.embedded.state)) == []
+    ports = other.embedded.installation.platform.ports
+    for port in (ports.airflow, ports.mlflow):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+
+
+def test_a_killed_supervisord_is_cleaned_up_after(other: Site) -> None:
+    assert other.kommuna("up").returncode == 0
+    supervisord = int((other.embedded.state / "supervisord.pid").read_text())
+    os.kill(supervisord, signal.SIGKILL)
+    assert len(marked(str(other.embedded.state))) > 3
+    assert other.kommuna("down").returncode == 0
+    assert marked(str(other.embedded.state)) == []
+
+
+def test_no_process_stays_after_down(other: Site) -> None:
+    assert other.kommuna("down").stdout.strip() == "It did not run."

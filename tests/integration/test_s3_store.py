@@ -1,0 +1,131 @@
+"""The store on a real S3 server: the same code path, only the URL differs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import polars as pl
+import pytest
+
+from kommuna.errors import EXIT_DONE, IntegrityError, StoreError
+from kommuna.spec.step import StepResult, StepSpec, StoreAddress
+from kommuna.store import Store
+from kommuna.store.gc import collect
+
+
+@pytest.fixture(scope="module")
+def address(free_port: Callable[[], int]) -> Iterator[StoreAddress]:
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    client = boto3.client(
+        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    for _ in range(100):
+        try:
+            client.create_bucket(Bucket="artifacts")
+            break
+        except Exception:
+            time.sleep(0.1)
+    yield StoreAddress(
+        url="s3://artifacts/kommuna",
+        options={"key": "a", "secret": "b", "client_kwargs": {"endpoint_url": url, "region_name": "us-east-1"}},
+    )
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    (tmp_path / "s3_steps.py").write_text(
+        "import polars as pl\n"
+        "def make(*, rows: int = 10) -> pl.LazyFrame:\n    return pl.LazyFrame({'id': range(rows)})\n"
+        "def double(t: pl.LazyFrame) -> pl.LazyFrame:\n    return t.with_columns(two=pl.col('id') * 2)\n"
+        "def bad(t: pl.LazyFrame) -> pl.LazyFrame:\n    raise RuntimeError('no')\n"
+    )
+    return tmp_path
+
+
+def run(address: StoreAddress, bundle: Path, function: str, **fields: object) -> StepResult:
+    spec = StepSpec.model_validate(
+        {"function": f"s3_steps:{function}", "team": "support", "store": address, "bundle": str(bundle)} | fields
+    )
+    result = bundle / "result.json"
+    subprocess.run(
+        [sys.executable, "-m", "kommuna.runtime", "--result", str(result)],
+        input=spec.model_dump_json(), text=True, capture_output=True, check=False, env={**os.environ},
+    )  # fmt: skip
+    return StepResult.model_validate_json(result.read_bytes())
+
+
+def test_steps_run_cache_and_chain_on_s3(address: StoreAddress, bundle: Path, tmp_path: Path) -> None:
+    made = run(address, bundle, "make", params={"rows": 3})
+    assert (made.exit_code, made.cached) == (EXIT_DONE, False)
+    assert run(address, bundle, "make", params={"rows": 3}).cached
+    doubled = run(address, bundle, "double", inputs={"t": {"manifest": made.key}})
+    store = Store(address, "support")
+    manifest = store.manifest(doubled.key)
+    assert manifest is not None
+    assert pl.read_parquet(store.fetch(manifest.outputs["result"], tmp_path))["two"].to_list() == [0, 2, 4]
+    assert store.url(manifest.outputs["result"]).startswith("s3://artifacts/kommuna/support/artifacts/")
+
+
+def test_a_failed_step_leaves_nothing_on_s3(address: StoreAddress, bundle: Path) -> None:
+    made = run(address, bundle, "make", params={"rows": 5})
+    store = Store(address, "support")
+    before = sorted(path for path, _, _ in store.artifacts())
+    assert run(address, bundle, "bad", inputs={"t": {"manifest": made.key}}).exit_code == 1
+    assert sorted(path for path, _, _ in store.artifacts()) == before
+
+
+def test_a_changed_object_is_found_when_it_is_read(address: StoreAddress, bundle: Path, tmp_path: Path) -> None:
+    made = run(address, bundle, "make", params={"rows": 7})
+    store = Store(address, "support")
+    manifest = store.manifest(made.key)
+    assert manifest is not None
+    artifact = manifest.outputs["result"]
+    raw = bytearray(store.read(artifact))
+    raw[10] ^= 1
+    client = boto3.client("s3", aws_access_key_id="a", aws_secret_access_key="b", **address.options["client_kwargs"])
+    client.put_object(Bucket="artifacts", Key=store.url(artifact).removeprefix("s3://artifacts/"), Body=bytes(raw))
+    with pytest.raises(IntegrityError, match="was changed in the store"):
+        store.fetch(artifact, tmp_path)
+
+
+def test_inbox_files_are_read_from_the_teams_prefix(address: StoreAddress, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("id\n1\n")
+    store = Store(address, "support")
+    store.put_inbox(tmp_path / "x.csv", "inbox/x.csv")
+    assert store.inbox_file("inbox/x.csv", tmp_path).read_text() == "id\n1\n"
+    assert not Store(address, "fraud").inbox_file("inbox/x.csv", tmp_path).exists()
+
+
+def test_gc_removes_orphans_on_s3(address: StoreAddress, tmp_path: Path) -> None:
+    store = Store(address, "orphans")
+    (tmp_path / "out").write_text("nobody's")
+    artifact = store.put(tmp_path / "out", kind="json", suffix=".json")
+    assert collect(store, grace_seconds=0).artifacts == 1
+    assert not store.has(artifact)
+
+
+def test_an_unreachable_store_says_so() -> None:
+    options = {
+        "key": "a",
+        "secret": "b",
+        "client_kwargs": {"endpoint_url": "http://127.0.0.1:9", "region_name": "us-east-1"},
+    }
+    store = Store(
+        StoreAddress(url="s3://artifacts/x", options=options | {"config_kwargs": {"retries": {"max_attempts": 1}}}),
+        "support",
+    )
+    with pytest.raises(StoreError, match="the artifact store failed"):
+        store.manifest("a" * 64)

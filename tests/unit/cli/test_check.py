@@ -1,0 +1,128 @@
+"""`kommuna check`: every finding has file, line and mend; a good bundle has none."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kommuna.cli.bundle import inspect
+from kommuna.cli.finding import Findings
+from kommuna.cli.main import app
+
+GOOD = """from kommuna.airflow import ApplyRulesOperator, ReadTableOperator, StepOperator, TeamDag
+
+with TeamDag("good", schedule="0 3 * * *"):
+    read = ReadTableOperator(task_id="read", source="store://inbox/m.csv", columns={"id": "String", "text": "String"})
+    vote = ApplyRulesOperator(task_id="vote", messages=read["table"], rules="rules.yaml")
+    StepOperator(task_id="own", function="own_steps:count", inputs={"votes": vote["votes"]}, parameters={"least": 2})
+"""
+RULES = """tags: [a, b]
+rules:
+  - name: words
+    tag: a
+    any: [x]
+  - name: long
+    tag: b
+    sql: length(text) > 10
+"""
+STEPS = "import polars as pl\ndef count(votes: pl.LazyFrame, *, least: int = 1) -> dict[str, int]:\n    return {}\n"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    (tmp_path / "kommuna.yaml").write_text("teams:\n  support: {bundle: dags/support}\n  fraud: {bundle: dags/fraud}\n")
+    folder = tmp_path / "dags/support"
+    folder.mkdir(parents=True)
+    (folder / "good.py").write_text(GOOD)
+    (folder / "rules.yaml").write_text(RULES)
+    (folder / "own_steps.py").write_text(STEPS)
+    return folder
+
+
+def found(bundle: Path) -> list[tuple[str, int, str]]:
+    result: Findings = inspect(bundle)
+    assert all(finding.mend for finding in result.findings)
+    return [(finding.file, finding.line, finding.what) for finding in result.findings]
+
+
+def test_a_good_bundle_has_no_finding(bundle: Path) -> None:
+    result = inspect(bundle)
+    assert result.findings == ()
+    assert (result.files, result.dags, result.steps) == (2, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "what"),
+    [
+        (('"own_steps:count"', '"own_steps:cuont"'), 6, "task 'own': module 'own_steps' has no step 'cuont' (did you mean 'count'?)"),
+        (('"least": 2', '"leest": 2'), 6, "task 'own': unknown parameter 'leest' of step own_steps:count (did you mean 'least'?)"),
+        (('"least": 2', '"least": "two"'), 6, "task 'own': parameter 'least' of step own_steps:count: Input should be a valid integer"),
+        (('{"votes": vote["votes"]}', '{"vote": vote["votes"]}'), 6, "task 'own': unknown input 'vote' of step own_steps:count (did you mean 'votes'?)"),
+        (('vote["votes"]}', 'vote["vots"]}'), 6, "task 'own': 'vote' has no output 'vots' (did you mean 'votes'?)"),
+        (('rules="rules.yaml"', 'rules="rulez.yaml"'), 5, "task 'vote': input 'rules' names the file 'rulez.yaml', which is not in the bundle"),
+        (('rules="rules.yaml"', 'rules="rules.yaml", text="txt"'), 5, "task 'vote': text='txt' is no declared column (did you mean 'text'?)"),
+        (('rules="rules.yaml"', 'rules="rules.yaml", pool="fraud__default"'), 5, "task 'vote' uses the pool 'fraud__default', which is not team support's"),
+        (('TeamDag("good"', 'TeamDag("fraud__good"'), 3, "'fraud__good' has the prefix of team 'fraud', but belongs to team 'support'"),
+        (('"0 3 * * *"', '"0 33 * * *"'), 3, "DAG 'support__good': "),
+        (("import ApplyRulesOperator", "import AplyRulesOperator"), 1, "ImportError: cannot import name 'AplyRulesOperator'"),
+        (("with TeamDag", "with TeamDag("), 3, "not valid Python"),
+        (('"text": "String"}', '"text": "Strin"}'), 4, "task 'read': parameter 'table_schema"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_dag_file_is_found_with_its_line(
+    bundle: Path, change: tuple[str, str], line: int, what: str
+) -> None:
+    assert change[0] in GOOD
+    (bundle / "good.py").write_text(GOOD.replace(*change))
+    findings = found(bundle)
+    assert any(file == "good.py" and at == line and said.startswith(what) for file, at, said in findings), findings
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "what"),
+    [
+        (("any: [x]", "anny: [x]"), 5, "unknown key 'anny' at rules.0.anny (did you mean 'any'?)"),
+        (("tag: b", "tag: bb"), 6, "rule 'long' has the unknown tag 'bb'"),
+        (("any: [x]", "regex: '(x'"), 3, "rule 'words' has a bad regex"),
+        (("name: long", "name: words"), 6, "the rule name 'words' stands twice"),
+        (("length(text)", "length(txt)"), 6, "rule 'long' uses the column 'txt', which task 'vote' does not have (did you mean 'text'?)"),
+        (("sql: length(text) > 10", "python: own_steps:conut"), 6, "rule 'long': module 'own_steps' has no step 'conut'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_rules_file_is_found_with_its_line(
+    bundle: Path, change: tuple[str, str], line: int, what: str
+) -> None:
+    assert change[0] in RULES
+    (bundle / "rules.yaml").write_text(RULES.replace(*change))
+    findings = found(bundle)
+    assert any(file == "rules.yaml" and at == line and what in said for file, at, said in findings), findings
+
+
+def test_two_dags_with_one_id_are_found(bundle: Path) -> None:
+    (bundle / "twin.py").write_text(GOOD)
+    assert ("twin.py", 3, "two DAGs have the id 'support__good': the other is in good.py") in found(bundle)
+
+
+def test_a_bundle_that_ends_the_process_is_told(bundle: Path) -> None:
+    (bundle / "good.py").write_text("# kommuna dag\nimport sys\nsys.exit(3)\n")
+    assert ("good.py", 3, "SystemExit: 3") in [(f.file, f.line, f.what) for f in inspect(bundle).findings]
+
+
+def test_the_command_exits_1_on_any_finding_and_0_on_none(bundle: Path) -> None:
+    assert CliRunner().invoke(app, ["check", str(bundle)]).exit_code == 0
+    (bundle / "rules.yaml").write_text(RULES.replace("tag: b", "tag: bb"))
+    result = CliRunner().invoke(app, ["check", str(bundle)])
+    assert result.exit_code == 1
+    assert "rules.yaml:6: " in result.stdout
+
+
+def test_the_example_bundles_pass(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "dags", tmp_path / "dags")
+    shutil.copy(root / "kommuna.yaml", tmp_path)
+    for team in ("support", "fraud"):
+        result = inspect(tmp_path / "dags" / team)
+        assert result.findings == ()
+        assert result.steps > 10

@@ -1,0 +1,75 @@
+"""The commands that need no running platform."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from typer.testing import CliRunner
+
+from kommuna.cli.data import SCHEMAS
+from kommuna.cli.main import app
+from kommuna.errors import KommunaError, SpecError
+
+RULES = "tags: [a, b]\nrules:\n  - {name: cards, tag: a, any: [card]}\n  - {name: cash, tag: b, any: [cash, money]}\n"
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_each_schema_is_a_json_schema_that_closes_its_objects(name: str) -> None:
+    document = json.loads(CliRunner().invoke(app, ["schema", name]).stdout)
+    assert document["$schema"].startswith("https://json-schema.org/")
+    assert document["additionalProperties"] is False
+    assert issubclass(SCHEMAS[name], BaseModel)
+
+
+def test_an_unknown_schema_names_the_nearest() -> None:
+    result = CliRunner().invoke(app, ["schema", "rule"])
+    assert isinstance(result.exception, SpecError)
+    assert "did you mean 'rules'" in str(result.exception)
+
+
+def test_rules_test_shows_figures_and_writes_the_report(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    (tmp_path / "m.csv").write_text("id,text\n1,my card\n2,cash please\n3,hello\n4,card and money\n")
+    (tmp_path / "l.csv").write_text("id,tag\n1,a\n2,b\n4,b\n")
+    arguments = [
+        "rules",
+        "test",
+        str(tmp_path / "rules.yaml"),
+        str(tmp_path / "m.csv"),
+        "--labels",
+        str(tmp_path / "l.csv"),
+    ]
+    result = CliRunner().invoke(app, [*arguments, "--report", str(tmp_path / "r.html")])
+    assert result.exit_code == 0, result.output
+    assert "cards" in result.stdout
+    assert "0.500" in result.stdout  # the coverage of both rules, and the accuracy of `cards`
+    assert "<svg" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"rules.yaml": RULES}, "no file"),
+        ({"rules.yaml": RULES, "m.csv": "id,txt\n1,x\n"}, "m.csv has no column 'text' (did you mean 'txt'?)"),
+        (
+            {"rules.yaml": RULES.replace("tag: b", "tag: c"), "m.csv": "id,text\n1,x\n"},
+            "rule 'cash' has the unknown tag 'c'",
+        ),
+    ],
+)
+def test_rules_test_says_what_is_wrong(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    result = CliRunner().invoke(app, ["rules", "test", str(tmp_path / "rules.yaml"), str(tmp_path / "m.csv")])
+    assert isinstance(result.exception, KommunaError)
+    assert message in result.exception.what
+
+
+def test_demo_data_is_written(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["demo-data", str(tmp_path / "demo"), "--messages", "500"])
+    assert result.exit_code == 0, result.output
+    assert "messages.csv: 500 rows" in result.stdout.replace("\n", "")
+    assert (tmp_path / "demo/transactions.csv").exists()

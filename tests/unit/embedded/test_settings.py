@@ -1,0 +1,127 @@
+"""Airflow's settings from kommuna.yaml."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kommuna.embedded.settings import airflow_settings, commands, logins, pool_slots, process_environment
+from kommuna.errors import SpecError
+from kommuna.spec.installation import Installation
+from kommuna.spec.team import Platform
+
+SECRETS = {"jwt": "j", "fernet": "f", "api": "a"}
+
+
+def installation(*teams: str, **fields: object) -> Installation:
+    people = {"people": {"sue": "viewer"}}
+    return Installation(
+        Platform.model_validate(
+            {"teams": {t: {"bundle": f"dags/{t}", "parallelism": 3, **people} for t in teams}} | fields
+        ),
+        Path("/site"),
+    )
+
+
+def test_each_team_gets_an_executor_and_settings_of_its_own() -> None:
+    settings = airflow_settings(installation("support", "fraud"), SECRETS)
+    assert settings["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor;support=LocalExecutor;fraud=LocalExecutor"
+    for team in ("SUPPORT", "FRAUD"):
+        assert settings[f"AIRFLOW__{team}___CORE__PARALLELISM"] == "3"
+        assert settings[f"AIRFLOW__{team}___CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:8080/execution/"
+
+
+def test_bundles_carry_their_team_and_their_folder() -> None:
+    settings = airflow_settings(installation("support", "fraud"), SECRETS)
+    bundles = json.loads(settings["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    assert [(b["name"], b["team_name"], b["kwargs"]["path"]) for b in bundles] == [
+        ("support", "support", "/site/dags/support"),
+        ("fraud", "fraud", "/site/dags/fraud"),
+    ]
+
+
+def test_users_belong_to_their_team_and_only_the_admin_to_all() -> None:
+    settings = airflow_settings(installation("support"), SECRETS)
+    assert settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] == "admin:admin,support:op:support,sue:viewer:support"
+    assert logins(installation("support")) == {"admin": "", "support": "support", "sue": "support"}
+
+
+def test_many_teams_share_the_tasks_that_sqlite_bears() -> None:
+    names = [f"team{i}" for i in range(20)]
+    settings = airflow_settings(installation(*names), SECRETS)
+    assert {settings[f"AIRFLOW__{name.upper()}___CORE__PARALLELISM"] for name in names} == {"1"}
+    assert settings["AIRFLOW__CORE__PARALLELISM"] == "6"
+
+
+def test_a_platform_without_teams_has_settings() -> None:
+    settings = airflow_settings(installation(), SECRETS)
+    assert settings["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+
+
+def test_an_mlflow_of_ones_own_is_not_started() -> None:
+    assert "mlflow" in commands(installation("support"), Path("/bin"))
+    assert "mlflow" not in commands(installation("support", mlflow="http://127.0.0.1:9"), Path("/bin"))
+
+
+def test_a_person_of_two_teams_is_one_user_with_both() -> None:
+    site = installation("support", "fraud")
+    settings = airflow_settings(site, SECRETS)
+    assert "sue:viewer:support|fraud" in settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"].split(",")
+    assert logins(site)["sue"] == "support, fraud"
+
+
+@pytest.mark.parametrize(("login", "role"), [("fraud", "viewer"), ("admin", "op")])
+def test_a_login_that_is_taken_with_another_role_is_refused(login: str, role: str) -> None:
+    teams = {"fraud": {"bundle": "a"}, "support": {"bundle": "b", "people": {login: role}}}
+    with pytest.raises(SpecError, match=f"the login '{login}' of team 'support' is taken"):
+        logins(Installation(Platform.model_validate({"teams": teams}), Path("/site")))
+
+
+def test_pools_hold_a_team_to_its_parallelism_for_its_executor_does_not() -> None:
+    teams = {"support": {"bundle": "a", "parallelism": 3, "pools": {"default": 8, "gpu": 1}}}
+    site = Installation(Platform.model_validate({"teams": teams}), Path("/site"))
+    assert pool_slots(site) == {"support__default": ("support", 3), "support__gpu": ("support", 1)}
+
+
+def test_one_team_alone_does_not_get_more_workers_than_it_may_use() -> None:
+    settings = airflow_settings(installation("support"), SECRETS)
+    assert settings["AIRFLOW__CORE__PARALLELISM"] == "3"
+
+
+def test_another_airflow_and_mlflow_of_the_user_leave_no_trace() -> None:
+    inherited = {
+        "PATH": "/bin",
+        "AIRFLOW_HOME": "/home/me/airflow",
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        "AIRFLOW__CORE__SQL_ALCHEMY_CONN_CMD": "x",
+        "AIRFLOW_CONN_BANK": "postgres://",
+        "MLFLOW_TRACKING_URI": "http://elsewhere",
+        "KOMMUNA_PROGRAM": "scheduler",
+        "KOMMUNA_STATE": "/other",
+    }
+    environment = process_environment(installation("support"), SECRETS, inherited)
+    assert environment["AIRFLOW_HOME"] == "/site/.kommuna/airflow"
+    assert environment["KOMMUNA_STATE"] == "/site/.kommuna"
+    assert environment["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor;support=LocalExecutor"
+    assert environment["AIRFLOW_CONN_BANK"] == "postgres://"
+    for name in ("AIRFLOW__CORE__SQL_ALCHEMY_CONN_CMD", "MLFLOW_TRACKING_URI", "KOMMUNA_PROGRAM"):
+        assert name not in environment
+
+
+def test_a_proxy_is_kept_and_gone_round_on_loopback() -> None:
+    inherited = {"HTTPS_PROXY": "http://proxy", "no_proxy": "bank.example"}
+    environment = process_environment(installation("support"), SECRETS, inherited)
+    assert environment["HTTPS_PROXY"] == "http://proxy"
+    assert environment["NO_PROXY"] == environment["no_proxy"] == "bank.example,127.0.0.1,localhost"
+
+
+def test_nothing_is_reported_home() -> None:
+    environment = process_environment(installation("support"), SECRETS, {})
+    assert environment["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] == "False"
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == environment["DO_NOT_TRACK"] == "true"
+
+
+def test_settings_are_a_pure_function_of_the_description() -> None:
+    assert airflow_settings(installation("support"), SECRETS) == airflow_settings(installation("support"), SECRETS)

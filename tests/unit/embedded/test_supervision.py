@@ -1,0 +1,94 @@
+"""supervisord reads the configuration as it was meant, and tells how its processes are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from kommuna.embedded import supervision
+from kommuna.embedded.leftovers import STATE_VARIABLE, end_all, marked
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(300)  # 100% ready"]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    """A state folder whose name has a space, `#` and a percent sign, and whatever runs for it, ended afterwards."""
+    path = tmp_path / "my state #1 100%"
+    (path / "logs").mkdir(parents=True)
+    yield path
+    end_all(marked(str(path)))
+    supervision.socket_path(path).unlink(missing_ok=True)
+
+
+def start(state: Path, **programs: list[str]) -> psutil.Process:
+    configuration = supervision.write_configuration(state, programs)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],
+        env={**os.environ, STATE_VARIABLE: str(state)},
+        cwd=state,
+        start_new_session=True,
+    )
+    while supervision.client(state) is None:
+        assert process.poll() is None
+        time.sleep(0.05)
+    return psutil.Process(process.pid)
+
+
+def until(state: Path, name: str, wanted: str) -> supervision.ProcessState:
+    for _ in range(400):
+        found = {process.name: process for process in supervision.processes(state)}
+        if found[name].state == wanted:
+            return found[name]
+        time.sleep(0.05)
+    raise AssertionError(f"{name} is {found[name].state}, not {wanted}")
+
+
+def test_a_killed_process_is_started_again_and_the_restart_counted(state: Path) -> None:
+    start(state, api=SLEEP, other=SLEEP)
+    server = supervision.client(state)
+    assert {process.state for process in supervision.processes(state)} == {"stopped"}
+    server.startProcess("kommuna:api")
+    first = until(state, "api", "running")
+    assert first.restarts == 0
+    assert first.memory > 2**20
+    psutil.Process(first.pid).kill()
+    deadline = time.monotonic() + 20
+    while (again := until(state, "api", "running")).pid == first.pid and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert again.pid != first.pid
+    assert again.restarts == 1
+    assert until(state, "other", "stopped").restarts == 0
+
+
+def test_a_program_that_dies_at_once_is_given_up(state: Path) -> None:
+    start(state, broken=[sys.executable, "-c", "raise SystemExit('no such thing')"])
+    supervision.client(state).startProcess("kommuna:broken", False)
+    assert until(state, "broken", "fatal").restarts == 3
+    assert "no such thing" in (state / "logs/broken.log").read_text()
+
+
+def test_shutdown_ends_all_at_once_with_their_children(state: Path) -> None:
+    parent = [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"]
+    supervisord = start(state, one=SLEEP, two=parent)
+    for name in ("one", "two"):
+        supervision.client(state).startProcess(f"kommuna:{name}")
+    supervision.client(state).shutdown()
+    supervisord.wait(timeout=30)
+    assert marked(str(state)) == []
+    assert supervision.client(state) is None
+    assert supervision.processes(state) == []
+
+
+def test_a_long_path_moves_the_socket_to_where_it_fits(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    assert len(str(supervision.socket_path(long))) < 100
+    assert supervision.socket_path(long) != supervision.socket_path(long / "other")
+    assert supervision.socket_path(Path("/site/.kommuna")) == Path("/site/.kommuna/supervisor.sock")

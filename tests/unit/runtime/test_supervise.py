@@ -1,0 +1,231 @@
+"""One step in its own process: cache, limits, signals, exit codes, and that nothing half-written stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psutil
+import pytest
+
+from kommuna.spec.step import StepResult, StoreAddress
+from kommuna.store import Store
+
+Run = Callable[..., StepResult]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def files(store: Store) -> list[Path]:
+    return sorted(path for path in Path(store.address.url.removeprefix("file://")).rglob("*") if path.is_file())
+
+
+def from_step(result: StepResult, output: str = "result") -> dict[str, Any]:
+    return {"manifest": result.key, "output": output}
+
+
+def table(store: Store, result: StepResult, output: str, folder: Path) -> pl.DataFrame:
+    manifest = store.manifest(result.key)
+    assert manifest is not None
+    return pl.read_parquet(store.fetch(manifest.outputs[output], folder))
+
+
+def wait_for(path: Path) -> int:
+    for _ in range(400):
+        if path.exists() and path.read_text():
+            return int(path.read_text())
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not appear")
+
+
+def test_a_step_leaves_its_table_its_plan_and_a_manifest(run: Run, store: Store, tmp_path: Path) -> None:
+    made = run("make", params={"rows": 4}, dag_id="support__d", task_id="t")
+    scaled = run("scale", inputs={"table": from_step(made, "table")}, params={"options": {"factor": 3}})
+    assert table(store, scaled, "result", tmp_path)["scaled"].to_list() == [0, 3, 6, 9]
+    manifest = store.manifest(scaled.key)
+    assert manifest is not None
+    assert "Parquet SCAN" in store.read(manifest.plans["result"]).decode()
+    assert (manifest.rows, manifest.outputs["result"].rows) == (4, 4)
+    assert manifest.peak_memory_bytes > 20 << 20
+    assert [(line.input, line.manifest, line.output) for line in manifest.lineage] == [("table", made.key, "table")]
+    first = store.manifest(made.key)
+    assert first is not None
+    assert (first.metrics, first.dag_id, first.task_id) == ({"rows": 4.0}, "support__d", "t")
+
+
+def test_the_second_run_is_a_hit_and_a_changed_module_is_not(run: Run, bundle: Path, store: Store) -> None:
+    assert not run("make").cached
+    before = files(store)
+    assert run("make").cached
+    assert files(store) == before
+    source = bundle / "team_steps.py"
+    source.write_text(source.read_text().replace("range(rows, 0, -1)", "range(rows, 1, -1)"))
+    assert not run("make").cached
+
+
+def test_other_parameters_or_inputs_are_another_key(run: Run) -> None:
+    one, two = run("make", params={"rows": 3}), run("make", params={"rows": 4})
+    assert one.key != two.key
+    three = run("scale", inputs={"table": from_step(one, "table")})
+    four = run("scale", inputs={"table": from_step(two, "table")})
+    assert len({three.key, four.key}) == 2
+
+
+def test_the_same_content_by_another_way_is_a_hit_downstream(run: Run) -> None:
+    one, two = run("make", params={"rows": 3}), run("make", params={"rows": "3"})
+    assert one.key != two.key
+    assert not run("scale", inputs={"table": from_step(one, "table")}).cached
+    assert run("scale", inputs={"table": from_step(two, "table")}).cached
+
+
+def test_tables_by_name_and_an_absent_optional_input(run: Run, store: Store) -> None:
+    one, two = run("make", params={"rows": 3}), run("make", params={"rows": 4})
+    tables = {"a": from_step(one, "table"), "b": from_step(two, "table")}
+    result = run("count", inputs={"tables": tables, "extra": None})
+    manifest = store.manifest(result.key)
+    assert manifest is not None
+    assert store.read(manifest.outputs["result"]).decode().split() == ["{", '"a":', "3,", '"b":', "4", "}"]
+    assert [line.input for line in manifest.lineage] == ["tables.a", "tables.b", "extra"]
+
+
+def test_a_file_counts_by_its_content(run: Run, bundle: Path) -> None:
+    (bundle / "data.csv").write_text("a\n1\n")
+    first = run("size", inputs={"source": {"url": "data.csv"}})
+    assert run("size", inputs={"source": {"url": "data.csv"}}).cached
+    (bundle / "data.csv").write_text("a\n22\n")
+    assert run("size", inputs={"source": {"url": "data.csv"}}).key != first.key
+
+
+def test_the_context_tells_team_and_key(run: Run, store: Store) -> None:
+    result = run("who", dag_id="support__d")
+    manifest = store.manifest(result.key)
+    assert manifest is not None
+    assert f'"key": "{result.key}"' in store.read(manifest.outputs["result"]).decode()
+
+
+@pytest.mark.parametrize(
+    ("function", "fields", "code", "message"),
+    [
+        ("make", {"params": {"rowz": 1}}, 2, "unknown parameter 'rowz' of step team_steps:make (did you mean 'rows'?)"),
+        ("make", {"params": {"rows": "many"}}, 2, "parameter 'rows' of step team_steps:make: Input should be a valid"),
+        ("make", {"params": {"mode": "sideways"}}, 2, "parameter 'mode' of step team_steps:make: Input should be 'up'"),
+        ("scale", {}, 2, "step team_steps:scale needs the input 'table'"),
+        ("scale", {"inputs": {"tabel": None}}, 2, "unknown input 'tabel' of step team_steps:scale (did you mean 'table'?)"),
+        ("mkae", {}, 2, "module 'team_steps' has no step 'mkae' (did you mean 'make'?)"),
+        ("kommuna.steps.etl.raed:f", {}, 2, "no module 'kommuna.steps.etl.raed'"),
+        ("size", {"inputs": {"source": {"url": "absent.csv"}}}, 2, "input 'source': absent.csv does not exist"),
+        ("size", {"inputs": {"source": {"url": "store://../fraud/x"}}}, 2, "leaves the team's part of the store"),
+        ("scale", {"inputs": {"table": {"url": "team_steps.py"}}}, 2, "input 'table' wants a table"),
+        ("scale", {"inputs": {"table": {"manifest": "f" * 64}}}, 1, "the manifest ffffffffffff or one of its artifacts is gone"),
+        ("boom", {}, 1, "RuntimeError: flaky thing"),
+        ("memory_error", {}, 3, "the step ran out of memory"),
+        ("eat", {"params": {"mib": 400}, "resources": {"memory": "200Mi"}}, 3, "out of memory: the step used 0."),
+        ("eat_in_a_child", {"params": {"mib": 400}, "resources": {"memory": "300Mi"}}, 3, "out of memory: the step used 0."),
+        ("wait", {"params": {"seconds": 30, "flag": "/tmp/kommuna-flag"}, "resources": {"seconds": 1}}, 3, "out of time: the step ran for 1 s"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_is_said_and_leaves_nothing(
+    run: Run, store: Store, function: str, fields: dict[str, Any], code: int, message: str
+) -> None:
+    result = run(function, **fields)
+    assert result.message.splitlines()[0].startswith(message) or message in result.message.splitlines()[0]
+    assert result.exit_code == code
+    assert "where: support · " in result.message
+    assert files(store) == []
+
+
+def test_a_missing_column_is_the_teams_mistake_and_names_those_there_are(run: Run) -> None:
+    made = run("make")
+    result = run("bad_column", inputs={"table": from_step(made, "table")})
+    assert result.exit_code == 2
+    assert "no column 'amuont'" in result.message
+    assert "id" in result.message.split("mend:")[1]
+
+
+def test_an_output_that_the_upstream_does_not_have_names_the_nearest(run: Run) -> None:
+    made = run("make")
+    result = run("scale", inputs={"table": from_step(made, "tabel")})
+    assert result.exit_code == 2
+    assert "left no output 'tabel' (did you mean 'table'?)" in result.message
+
+
+def test_sigterm_is_passed_on_and_nothing_stays(start: Start, store: Store, tmp_path: Path) -> None:
+    process = start("wait", params={"seconds": 60, "flag": str(tmp_path / "flag")})
+    child = wait_for(tmp_path / "flag")
+    process.terminate()
+    assert process.wait(timeout=20) == 1
+    assert not psutil.pid_exists(child)
+    assert files(store) == []
+
+
+def test_a_killed_step_process_is_worth_a_retry_and_the_retry_is_whole(
+    start: Start, run: Run, store: Store, tmp_path: Path
+) -> None:
+    fields: dict[str, Any] = {"params": {"seconds": 1, "flag": str(tmp_path / "flag")}}
+    process = start("wait", **fields)
+    os.kill(wait_for(tmp_path / "flag"), signal.SIGKILL)
+    assert process.wait(timeout=20) == 1
+    assert files(store) == []
+    assert run("wait", **fields).exit_code == 0
+    assert run("wait", **fields).cached
+    assert len(files(store)) == 2
+
+
+def test_a_killed_runtime_takes_its_step_with_it_and_the_next_run_sweeps_up(
+    start: Start, run: Run, store: Store, tmp_path: Path
+) -> None:
+    fields: dict[str, Any] = {"params": {"seconds": 1, "flag": str(tmp_path / "flag")}}
+    process = start("wait", **fields)
+    child = wait_for(tmp_path / "flag")
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        if not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError("the step outlived its runtime")
+    assert run("wait", **fields).exit_code == 0
+    assert len(files(store)) == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_store_is_said_and_nothing_half_written_stays(run: Run, small_disk: Path) -> None:
+    address = StoreAddress(url=small_disk.as_uri())
+    result = run("fill_disk", params={"mib": 8}, store=address.model_dump())
+    assert result.exit_code == 1
+    assert result.message.startswith("the artifact store is full")
+    assert files(Store(address, "support")) == []
+
+
+def test_the_steps_own_lines_are_streamed(start: Start) -> None:
+    output, _ = start("says").communicate(timeout=60)
+    assert "a line of the step's own" in output
+    assert "step.done" in output
+
+
+def test_the_runtime_loads_no_ml_library_for_a_hit() -> None:
+    code = (
+        "import sys, kommuna.runtime.supervise, kommuna.runtime.__main__;"
+        "print([m for m in ('polars','sklearn','torch','mlflow','snorkel','kubernetes','airflow','pandas') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

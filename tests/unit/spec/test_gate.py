@@ -1,0 +1,146 @@
+"""Promotion gates: what they allow, what they say, and what they refuse."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kommuna.errors import GateError
+from kommuna.spec.gate import Gate
+
+METRICS = {"f1_macro": 0.68, "accuracy": 0.8, "champion.f1_macro": 0.7, "champion.accuracy": 0.75}
+DESIGN = "f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01"
+
+
+def test_a_missed_number_is_named_with_its_bound() -> None:
+    verdict = Gate(DESIGN).judge(METRICS)
+    assert not verdict.holds
+    assert verdict.missed == ("f1_macro 0.68 < 0.7", "f1_macro 0.68 < champion.f1_macro - 0.01 0.69")
+    assert "f1_macro 0.68 < 0.7" in verdict.reason
+
+
+def test_only_the_comparison_that_fails_is_named() -> None:
+    assert Gate(DESIGN).judge({**METRICS, "champion.f1_macro": 0.5}).missed == ("f1_macro 0.68 < 0.7",)
+
+
+def test_a_gate_that_holds_misses_nothing() -> None:
+    verdict = Gate("accuracy > 0.9 or f1_macro * 2 >= 1 + 0.3").judge(METRICS)
+    assert verdict.holds
+    assert verdict.missed == ()
+
+
+def test_the_first_model_needs_no_champion_but_must_still_reach_the_bar() -> None:
+    first = Gate(DESIGN).judge({"f1_macro": 0.71})
+    assert first.holds
+    assert first.first
+    assert "no champion yet" in first.reason
+    low = Gate(DESIGN).judge({"f1_macro": 0.6})
+    assert not low.holds
+    assert low.missed == ("f1_macro 0.6 < 0.7",)
+
+
+def test_a_negated_comparison_with_no_champion_does_not_refuse_the_first_model() -> None:
+    assert Gate("not f1_macro < champion.f1_macro").judge({"f1_macro": 0.1}).holds
+
+
+def test_a_negated_comparison_says_which_number_missed() -> None:
+    assert Gate("not accuracy > 0.5").judge(METRICS).missed == ("accuracy 0.8 > 0.5",)
+
+
+def test_a_chain_of_comparisons_reads_as_in_mathematics() -> None:
+    assert Gate("0.5 < accuracy <= 0.8").judge(METRICS).holds
+    assert Gate("0.5 < accuracy < 0.8").judge(METRICS).missed == ("accuracy 0.8 >= 0.8",)
+
+
+def test_a_metric_that_is_not_a_number_never_passes() -> None:
+    assert not Gate("x >= 0").judge({"x": float("nan")}).holds
+    assert not Gate("x != 0").judge({"x": float("nan")}).holds
+
+
+def test_a_gate_may_stand_on_several_lines() -> None:
+    assert Gate("accuracy > 0.5\n  and f1_macro > 0.5").judge(METRICS).holds
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("f1_marco > 0.5", "unknown metric 'f1_marco' (did you mean 'f1_macro'?)"),
+        ("champion.f1_marco < 1", "unknown metric 'champion.f1_marco' (did you mean 'champion.f1_macro'?)"),
+    ],
+)
+def test_an_unknown_metric_is_told_with_the_nearest_name(expression: str, message: str) -> None:
+    for metrics in (METRICS, {"f1_macro": 0.68}):
+        with pytest.raises(GateError) as error:
+            Gate(expression).judge(metrics)
+        assert message in error.value.what
+
+
+@pytest.mark.parametrize(
+    ("expression", "place"),
+    [
+        ("f1_macro >= ", "character"),
+        ("f1_macro >> 0.7 )", "character 17"),
+        ("a > 1 and\nb >> > 2", "line 2, character 6"),
+    ],
+)
+def test_bad_syntax_is_told_with_its_position(expression: str, place: str) -> None:
+    with pytest.raises(GateError, match="cannot be read at") as error:
+        Gate(expression)
+    assert place in error.value.what
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "__import__('os').system('true') == 0",
+        "accuracy ** 9 > 1",
+        "accuracy // 2 > 1",
+        "accuracy[0] > 1",
+        "(lambda: 1) == 1",
+        "'a' == 'a'",
+        "accuracy in 3",
+        "f'{accuracy}' == 1",
+        "(x := 3) > 1",
+        "True == 1",
+        "1e400 > accuracy",
+        "accuracy",
+        "accuracy + 1",
+        "(accuracy > 1) + 1 > 2",
+        "abs(accuracy).real > 1",
+        "[a for a in b] == 1",
+        "1j > 2",
+    ],
+)
+def test_a_construct_that_could_do_more_than_compare_is_refused(expression: str) -> None:
+    with pytest.raises(GateError, match="at character"):
+        Gate(expression)
+
+
+@pytest.mark.parametrize(
+    "expression", ["", "  ", "(" * 400 + "a > 1" + ")" * 400, "a > 1 and " * 90 + "a > 1", "a>1 or " * 99 + "a>1"]
+)
+def test_a_gate_has_a_bounded_size(expression: str) -> None:
+    with pytest.raises(GateError):
+        Gate(expression)
+
+
+def test_division_by_zero_is_told() -> None:
+    with pytest.raises(GateError, match="divides by zero: accuracy / zero"):
+        Gate("accuracy / zero > 1").judge({**METRICS, "zero": 0.0})
+
+
+@given(st.text(max_size=60))
+def test_any_text_either_is_a_gate_or_is_refused_as_one(text: str) -> None:
+    with contextlib.suppress(GateError):
+        assert isinstance(Gate(text).names, tuple)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_a_gate_agrees_with_python(accuracy: float, f1: float, champion: float) -> None:
+    metrics = {"accuracy": accuracy, "f1": f1, "champion.f1": champion}
+    verdict = Gate("accuracy >= 0.5 and not (f1 < champion.f1 - 0.1) or accuracy == 1").judge(metrics)
+    assert verdict.holds == ((accuracy >= 0.5 and not (f1 < champion - 0.1)) or accuracy == 1)
+    assert verdict.holds or verdict.missed

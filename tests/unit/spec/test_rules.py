@@ -1,0 +1,76 @@
+"""Rules as people write them: what is read, and what is refused with which words."""
+
+from pathlib import Path
+
+import pytest
+
+from kommuna.errors import SpecError
+from kommuna.spec.rules import Rule, RuleSet
+
+
+def read(**changes: object) -> RuleSet:
+    plain: dict[str, object] = {
+        "tags": ["card", "loan"],
+        "rules": [{"name": "plastic", "tag": "card", "any": ["card"]}],
+    }
+    return RuleSet.read(plain | changes, where="rules.yaml")
+
+
+def test_a_rules_file_is_read_with_its_kinds(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(
+        "tags: [card, loan]\n"
+        "rules:\n"
+        "  - {name: plastic, tag: card, any: [карта, plastic card]}\n"
+        "  - {name: borrow, tag: loan, regex: 'loan|credit'}\n"
+        "  - {name: big, tag: loan, sql: amount > 1000}\n"
+        "  - {name: judged, python: 'bank.rules:judge'}\n"
+        "  - {name: asked, tag: card, ask: 'Is it about a card?', against: true}\n",
+        encoding="utf-8",
+    )
+    rules = RuleSet.from_yaml(path)
+    assert [rule.kind for rule in rules.rules] == ["any", "regex", "sql", "python", "ask"]
+    assert rules.categories == ("card", "loan", "!card")
+    assert [rules.vote_of(rule) for rule in rules.rules] == ["card", "loan", "loan", None, "!card"]
+
+
+def test_where_rows_have_several_tags_a_rule_votes_one_or_zero() -> None:
+    rules = read(
+        several_tags=True,
+        rules=[{"name": "a", "tag": "card", "any": ["x"]}, {"name": "b", "tag": "card", "any": ["y"], "against": True}],
+    )
+    assert [rules.vote_of(rule) for rule in rules.rules] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rules": [{"name": "a", "tag": "card", "keywords": ["x"]}]}, "unknown key 'keywords'"),
+        ({"rules": [{"name": "a", "tag": "card", "regx": "x"}]}, "did you mean 'regex'?"),
+        ({"rules": [{"name": "a", "tag": "card", "regex": "(x"}]}, "rule 'a' has a bad regex: missing )"),
+        ({"rules": [{"name": "a", "tag": "cards", "any": ["x"]}]}, "unknown tag 'cards' (did you mean 'card'?)"),
+        ({"rules": [{"name": "a", "tag": "card", "any": ["x"]}] * 2}, "the rule name 'a' stands twice"),
+        ({"tags": ["card", "card"]}, "the tag 'card' stands twice"),
+        ({"rules": [{"name": "a", "tag": "card"}]}, "needs exactly one of any, regex, sql, python, ask; it has none"),
+        ({"rules": [{"name": "a", "tag": "card", "any": ["x"], "regex": "x"}]}, "it has any, regex"),
+        ({"rules": [{"name": "a", "any": ["x"]}]}, "rule 'a' names no tag"),
+        ({"rules": [{"name": "a", "python": "m:f", "against": True}]}, "rule 'a' is against, but names no tag"),
+        ({"rules": [{"name": "a", "tag": "card", "any": ["ok", " \t"]}]}, "rule 'a' has the blank keyword ' \\t'"),
+        ({"rules": [{"name": "a", "tag": "card", "any": []}]}, "rules.0.any"),
+        ({"rules": []}, "rules: Tuple should have at least 1 item"),
+        ({"several_tags": True, "rules": [{"name": "a", "python": "m:f"}]}, "each rule votes for one"),
+        ({"several_tags": True, "tags": ["card", "a|b"]}, "a tag with '|'"),
+        ({"tags": ["card", "!loan"]}, "tags.1"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(SpecError) as error:
+        read(**changes)
+    assert said in str(error.value)
+    assert "rules.yaml" in str(error.value)
+
+
+def test_a_rule_is_frozen() -> None:
+    rule = Rule(name="a", tag="card", any=("x",))
+    with pytest.raises(ValueError, match="frozen"):
+        rule.name = "b"  # type: ignore[misc]

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import random
+
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from stdnum import iban as iban_numbers
+from stdnum import luhn
+
+from kommuna.demo import pii
+from kommuna.errors import MissingColumn, SchemaDrift, SpecError
+from kommuna.steps.etl.mask import mask_pii
+
+NAMES = ["Анна", "Смирнова", "Семёнов", "John Smith", "Мария-Луиза"]
+
+
+def masked(*texts: str | None, names: list[str] | None = None, region: str = "RU") -> list[str | None]:
+    table = pl.LazyFrame({"id": range(len(texts)), "text": texts}, schema_overrides={"text": pl.String})
+    return mask_pii(table, names=names or [], region=region).table.collect()["text"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("звоните +7 (903) 123-45-67 вечером", "звоните [PHONE] вечером"),
+        ("тел 89031234567.", "тел [PHONE]."),
+        ("8-903-123-45-67", "[PHONE]"),
+        ("(903) 123-45-67", "[PHONE]"),
+        ("call +1 202 555 0123 now", "call [PHONE] now"),
+        ("перевёл 5000 на +79031234567 500 руб", "перевёл 5000 на [PHONE] 500 руб"),
+        ("карта 4000 0012 3456 7899 2026 года", "карта [CARD] 2026 года"),
+        ("карта4111111111111111!", "карта[CARD]!"),
+        ("5555-5555-5555-4444", "[CARD]"),
+        ("3782 822463 10005", "[CARD]"),
+        ("4111 1111 1111 1111 +7 903 123 45 67", "[CARD] [PHONE]"),
+        ("счёт DE89 3704 0044 0532 0130 00 OK", "счёт [IBAN] OK"),
+        ("gb82west12345698765432", "[IBAN]"),
+        ("ИНН 7707083893", "ИНН [INN]"),
+        ("ИНН 500100732259,", "ИНН [INN],"),
+        ("СНИЛС 112-233-445 95", "СНИЛС [SNILS]"),
+        ("снилс 11223344595", "снилс [SNILS]"),
+        ("пишите ivan.petrov+1@mail.example.ru.", "пишите [EMAIL]."),
+        ("почта@пример.рф", "[EMAIL]"),
+    ],
+)
+def test_each_kind_is_masked_in_its_usual_forms(text: str, expected: str) -> None:
+    assert masked(text) == [expected]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "перевёл 150000 руб 12.05.2026",
+        "заказ 1234567890",
+        "сумма 1 500 000,00 руб до 2026-05-12 10:30:00",
+        "карта 4111 1111 1111 1112",
+        "СНИЛС 112-233-445 96",
+        "ИНН 7707083894",
+        "DE89 3704 0044 0532 0130 01",
+        "договор 2026/05-123456 от 12-05-2026",
+        "12.05.2026 13.05.2026 14.05.2026",
+        "0000000000000000",
+        "собака @ дома",
+        "аннамария и смирновагород",
+        "",
+    ],
+)
+def test_amounts_dates_and_numbers_with_wrong_check_digits_stay(text: str) -> None:
+    assert masked(text, names=NAMES) == [text]
+
+
+def test_names_are_whole_words_in_any_case_with_e_for_yo() -> None:
+    got = masked(
+        "Я АННА смирнова-Иванова",
+        "Семенов и СЕМЁНОВ",
+        "john  smith",
+        "John, Smith",
+        "Мария Луиза!",
+        "Джон",
+        names=NAMES,
+    )
+    assert got == ["Я [NAME] [NAME]-Иванова", "[NAME] и [NAME]", "[NAME]", "[NAME]", "[NAME]!", "Джон"]
+
+
+def test_the_region_says_where_bare_numbers_are_from() -> None:
+    assert masked("call 202-555-0123", region="US") == ["call [PHONE]"]
+    assert masked("call 202-555-0123", region="RU") == ["call 202-555-0123"]
+
+
+def test_counts_of_each_kind_and_rows_are_metrics_and_order_and_columns_stay() -> None:
+    texts = ["a@b.ru и c@d.ru, 89031234567", None, "ничего", "4111111111111111 Анна"]
+    got = mask_pii(pl.LazyFrame({"text": texts, "n": [3, 1, 2, 0]}), names=["Анна"])
+    assert got.metrics == {
+        "masked_phone": 1.0, "masked_card": 1.0, "masked_iban": 0.0, "masked_inn": 0.0, "masked_snils": 0.0,
+        "masked_email": 2.0, "masked_name": 1.0, "masked_rows": 2.0,
+    }  # fmt: skip
+    assert got.table.collect().rows() == [
+        ("[EMAIL] и [EMAIL], [PHONE]", 3), (None, 1), ("ничего", 2), ("[CARD] [NAME]", 0),
+    ]  # fmt: skip
+
+
+def test_masking_many_rows_keeps_their_order(tmp_path: object) -> None:
+    texts = [f"{i} a{i}@b.ru" if i % 3 else f"{i}" for i in range(50_000)]
+    got = mask_pii(pl.LazyFrame({"id": range(50_000), "text": texts})).table.collect(engine="streaming")
+    assert got["id"].is_sorted()
+    assert got["text"].to_list() == [f"{i} [EMAIL]" if i % 3 else f"{i}" for i in range(50_000)]
+
+
+def test_the_made_up_data_of_the_demo_is_found() -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    russian = np.array([True, False] * 500)
+    for kind in ("phone", "card", "iban", "inn", "snils", "email"):
+        values = pii.make(kind, rng, russian)
+        table = pl.LazyFrame({"id": range(1000), "text": [f"вот: {value}" for value in values]})
+        got = mask_pii(table).table.collect()
+        rest = got.filter(~pl.col("text").str.contains(r"^вот: \[[A-Z]+\]$"))
+        assert rest.is_empty(), (kind, rest)
+
+
+def test_a_text_of_five_megabytes_is_masked() -> None:
+    assert masked("a" * 2_500_000 + "1 " * 1_000_000 + " x@y.ru")[0][-7:] == "[EMAIL]"  # type: ignore[index]
+
+
+def test_an_unknown_region_and_a_missing_column_are_refused() -> None:
+    table = pl.LazyFrame({"id": [1], "text": ["a"]})
+    with pytest.raises(SpecError, match=r"no region 'ru' \(did you mean 'RU'\?\)"):
+        mask_pii(table, region="ru")
+    with pytest.raises(MissingColumn, match="no column 'txt'"):
+        mask_pii(table, text="txt")
+    with pytest.raises(SchemaDrift, match="column 'id': expected String, found Int64"):
+        mask_pii(table, text="id")
+
+
+PLAIN = ["перевод", "деньги", "card", "1500", "руб.", "12.05.2026", "ОК,", "2026", "-", "?", "Bank"]
+WORDS = st.lists(st.sampled_from(PLAIN), max_size=5)
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> str:
+    length = draw(st.sampled_from([13, 15, 16, 16, 16, 18, 19]))
+    body = draw(st.sampled_from("23456")) + "".join(
+        draw(st.lists(st.sampled_from("0123456789"), min_size=length - 2, max_size=length - 2))
+    )
+    number = body + luhn.calc_check_digit(body)
+    gap = draw(st.sampled_from(["", " ", "-"])) if length == 16 else ""
+    return gap.join(number[i : i + 4] for i in range(0, length, 4))
+
+
+@st.composite
+def ibans(draw: st.DrawFn) -> str:
+    rng = random.Random(draw(st.integers(0, 10**9)))
+    country, length = draw(st.sampled_from([("DE", 18), ("FI", 14), ("PL", 24), ("NO", 11)]))
+    bban = "".join(rng.choice("0123456789") for _ in range(length))
+    number = country + iban_numbers.calc_check_digits(f"{country}00{bban}") + bban
+    gap = draw(st.sampled_from(["", " "]))
+    return gap.join(number[i : i + 4] for i in range(0, len(number), 4))
+
+
+@given(WORDS, st.one_of(cards(), ibans(), st.emails()), WORDS)
+@example(["x"], "4111 1111 1111 1111", ["12.05.2026"])
+def test_valid_personal_data_never_survives(before: list[str], value: str, after: list[str]) -> None:
+    got = masked(" ".join([*before, value, *after]))[0]
+    assert got is not None
+    assert value not in got
+    assert "[" in got
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="@", exclude_categories=["Nd", "Cs"])))
+def test_text_without_personal_data_is_unchanged(text: str) -> None:
+    assert masked(text) == [text]
+
+
+@given(WORDS, st.one_of(cards(), ibans(), st.emails()))
+def test_masking_twice_changes_nothing(before: list[str], value: str) -> None:
+    once = masked(" ".join([*before, value]))
+    assert masked(*once) == once

@@ -1,0 +1,137 @@
+"""`apply_rules`: votes of all kinds in one plan, the key with them, in any order and any cut."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift
+from kommuna.steps.labeling.apply import apply_rules, votes_plan
+
+MIXED = (
+    {"name": "word", "tag": "card", "any": ["card"]},
+    {"name": "pattern", "tag": "loan", "regex": r"loans?\b"},
+    {"name": "ahead", "tag": "card", "regex": r"my(?= card)"},
+    {"name": "big", "tag": "loan", "sql": "amount > 1000"},
+    {"name": "no_loan", "tag": "loan", "any": ["hello"], "against": True},
+)
+
+
+def test_votes_of_every_kind_have_the_contracts_type(messages: pl.LazyFrame, rule_set: Any) -> None:
+    votes, metrics = apply_rules(messages, rule_set(*MIXED))
+    table = votes.collect()
+    assert table.schema == {"id": pl.String} | {rule["name"]: pl.Enum(["card", "loan", "!loan"]) for rule in MIXED}
+    assert table.rows() == [
+        ("a", "card", None, "card", None, None),
+        ("b", None, "loan", None, "loan", None),
+        ("c", "card", "loan", "card", None, None),
+        ("d", None, None, None, "loan", None),
+        ("e", None, None, None, None, "!loan"),
+    ]
+    assert metrics == {
+        "rows": 5, "rules": 5, "coverage": 1.0, "overlap": 0.6, "conflict": 0.2,
+        "rules_never": 0, "rules_always": 0, "values_outside_tags": 0,
+    }  # fmt: skip
+
+
+def test_where_rows_have_several_tags_votes_are_one_and_zero(messages: pl.LazyFrame, rule_set: Any) -> None:
+    votes, metrics = apply_rules(messages, rule_set(*MIXED, several_tags=True))
+    table = votes.collect()
+    assert table["word"].to_list() == [1, None, 1, None, None]
+    assert table["no_loan"].to_list() == [None, None, None, None, 0]
+    assert table.dtypes[1:] == [pl.Int8] * 5
+    assert metrics["conflict"] == 0.0  # a card and a loan in one message are no contradiction
+
+
+def test_rules_that_never_or_always_vote_are_named_and_counted(messages: pl.LazyFrame, rule_set: Any) -> None:
+    rules = rule_set(
+        {"name": "dead", "tag": "card", "any": ["mortgage"]},
+        {"name": "every", "tag": "loan", "sql": "id IS NOT NULL"},
+        {"name": "fine", "tag": "card", "any": ["card"]},
+    )
+    with structlog.testing.capture_logs() as logs:
+        _, metrics = apply_rules(messages, rules)
+    assert (metrics["rules_never"], metrics["rules_always"]) == (1, 1)
+    said = {log["event"]: log["rules"] for log in logs if "rules" in log and log["log_level"] == "warning"}
+    assert said == {"rules.never_vote": ["dead"], "rules.always_vote": ["every"]}
+
+
+def test_a_look_around_warns_with_the_rules_name(messages: pl.LazyFrame, rule_set: Any) -> None:
+    with structlog.testing.capture_logs() as logs:
+        apply_rules(messages, rule_set(*MIXED))
+    slow = [(log["rule"], log["reason"]) for log in logs if log["event"] == "rules.slow_regex"]
+    assert slow == [("ahead", "look-around")]
+
+
+def test_no_rows_give_no_votes_and_no_warnings(messages: pl.LazyFrame, rule_set: Any) -> None:
+    with structlog.testing.capture_logs() as logs:
+        votes, metrics = apply_rules(messages.head(0), rule_set(*MIXED))
+    assert votes.collect().height == 0
+    assert metrics["coverage"] == 0.0
+    assert not [log for log in logs if log["event"] in ("rules.never_vote", "rules.always_vote")]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "error", "said"),
+    [
+        (lambda m: m, {"key": "ids"}, MissingColumn, "the messages have no column 'ids' (did you mean 'id'?)"),
+        (lambda m: m, {"text": "txt"}, MissingColumn, "the messages have no column 'txt' (did you mean 'text'?)"),
+        (lambda m: m, {"text": "amount"}, SchemaDrift, "column 'amount': expected String, found Float64"),
+        (lambda m: pl.concat([m, m.head(1)]), {}, DuplicateKeys, "column 'id': 'a' names 2 rows (2 rows share a key)"),
+        (lambda m: m.with_columns(id=None), {}, DataError, "column 'id': 5 of 5 keys are null"),
+        (lambda m: m.rename({"id": "word"}), {"key": "word"}, RulesError, "rule 'word' has the name of the key"),
+    ],
+)
+def test_messages_that_do_not_fit_are_refused(
+    messages: pl.LazyFrame, rule_set: Any, change: Any, arguments: dict[str, str], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error) as caught:
+        apply_rules(change(messages), rule_set(*MIXED), **arguments)
+    assert said in str(caught.value)
+
+
+def test_the_plan_is_lazy_and_carries_the_key(messages: pl.LazyFrame, rule_set: Any) -> None:
+    plan = votes_plan(messages, rule_set(*MIXED))
+    assert isinstance(plan, pl.LazyFrame)
+    assert plan.collect_schema().names()[0] == "id"
+
+
+@settings(max_examples=15, deadline=None)
+@given(row_group=st.integers(1, 3000), parts=st.integers(1, 5), shuffle=st.integers(0, 9))
+def test_votes_are_the_same_for_any_cut_and_order(
+    tmp_path_factory: pytest.TempPathFactory, rule_set: Any, row_group: int, parts: int, shuffle: int
+) -> None:
+    words = ["my card", "a loan", "loans", "hello", "ещё", ""]
+    table = pl.DataFrame({"id": range(3000)}).with_columns(
+        text=pl.Series([words[i % 6] + str(i % 11) * (i % 2) + " card" * (i % 7 == 0) for i in range(3000)]),
+        amount=pl.col("id") % 1500,
+    )
+    expected = apply_rules(table.lazy(), rule_set(*MIXED)).votes.collect()
+    folder: Path = tmp_path_factory.mktemp("cut")
+    mixed = table.sample(fraction=1.0, shuffle=True, seed=shuffle)
+    size = -(-mixed.height // parts)
+    for part in range(parts):
+        mixed.slice(part * size, size).write_parquet(folder / f"{part}.parquet", row_group_size=row_group)
+    votes = apply_rules(pl.scan_parquet(folder), rule_set(*MIXED)).votes.collect()
+    assert votes["id"].to_list() == mixed["id"].to_list()
+    assert votes.sort("id").equals(expected)
+
+
+def test_wrench_rules_reproduce_the_stored_weak_labels(shared_data: Path, rule_set: Any) -> None:
+    import json
+
+    for name in ("wrench_sms", "wrench_trec"):
+        folder = shared_data / name
+        rows = list(json.loads((folder / "train.json").read_text()).values())
+        plain = json.loads((folder / "rules.json").read_text())
+        rules = rule_set(
+            *({"name": f"r{j}", "tag": str(rule["label"]), "regex": rule["regex"]} for j, rule in enumerate(plain))
+        )
+        table = pl.LazyFrame({"id": range(len(rows)), "text": [row["data"]["text"] for row in rows]})
+        votes = apply_rules(table, rules).votes.collect()
+        got = [[-1 if vote is None else int(vote) for vote in row[1:]] for row in votes.rows()]
+        assert got == [row["weak_labels"] for row in rows]

@@ -1,0 +1,112 @@
+"""SQL and Python rules: what they give, and every way in which they can be wrong."""
+
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import polars as pl
+import pytest
+import structlog
+
+from kommuna.errors import MissingColumn, RulesError
+from kommuna.steps.labeling.apply import apply_rules
+
+
+@pytest.fixture
+def bank_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of rule functions on sys.path, as a team's bundle has them; its name."""
+    (tmp_path / "bank_rule_functions.py").write_text(
+        dedent("""
+        import polars as pl
+
+        def rich():
+            return pl.col("amount") > 1000
+
+        def by_channel():
+            return pl.when(pl.col("channel") == "chat").then(pl.lit("card")).otherwise(pl.col("channel"))
+
+        def number():
+            return pl.col("amount") + 1
+
+        def broken():
+            raise KeyError("limits")
+
+        def no_expression():
+            return 42
+
+        def other_rows():
+            return pl.col("amount") > pl.col("amount").mean()
+
+        def no_column():
+            return pl.col("amounts") > 1
+
+        def slowly():
+            return pl.col("text").map_elements(lambda t: "card" in t.lower(), return_dtype=pl.Boolean)
+        """)
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("bank_rule_functions", None)
+    return "bank_rule_functions"
+
+
+def test_sql_conditions_look_at_the_rows_columns(messages: pl.LazyFrame, rule_set: Any) -> None:
+    rules = rule_set({"name": "big", "tag": "loan", "sql": "amount >= 2000 AND channel = 'mail'"})
+    assert apply_rules(messages, rules).votes.collect()["big"].to_list() == [None, "loan", None, "loan", None]
+
+
+def test_python_rules_give_expressions(messages: pl.LazyFrame, rule_set: Any, bank_rules: str) -> None:
+    rules = rule_set(
+        {"name": "rich", "tag": "loan", "python": f"{bank_rules}:rich"},
+        {"name": "slowly", "tag": "card", "python": f"{bank_rules}:slowly"},
+    )
+    votes = apply_rules(messages, rules).votes.collect()
+    assert votes["rich"].to_list() == [None, "loan", None, "loan", None]
+    assert votes["slowly"].to_list() == ["card", None, "card", None, None]
+
+
+def test_a_python_rule_may_name_tags_and_values_outside_are_no_votes_but_counted(
+    messages: pl.LazyFrame, rule_set: Any, bank_rules: str
+) -> None:
+    rules = rule_set({"name": "channel", "python": f"{bank_rules}:by_channel"}, tags=["card", "loan"])
+    with structlog.testing.capture_logs() as logs:
+        votes, metrics = apply_rules(messages, rules)
+    assert votes.collect()["channel"].to_list() == ["card", None, "card", None, None]
+    assert votes.collect().columns == ["id", "channel"]
+    assert metrics["values_outside_tags"] == 2
+    assert [(log["rule"], log["rows"]) for log in logs if log["event"] == "rules.outside_tags"] == [("channel", 2)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "said"),
+    [
+        ({"sql": "amuont > 1"}, MissingColumn, "rule 'r': no column 'amuont' (did you mean 'amount'?)"),
+        ({"sql": "amount >"}, RulesError, "rule 'r': unable to parse 'amount >'"),
+        ({"sql": "nosuch(amount)"}, RulesError, "rule 'r': unsupported function 'nosuch'"),
+        ({"sql": "amount + 1"}, RulesError, "rule 'r': the SQL gives Float64, not true or false"),
+        ({"sql": "text > 3"}, RulesError, "rule 'r': cannot compare string with numeric type"),
+        ({"sql": "amount > AVG(amount)"}, RulesError, "rule 'r' looks at other rows than its own"),
+        ({"sql": "ROW_NUMBER() OVER (ORDER BY amount) > 1"}, RulesError, "rule 'r' looks at other rows"),
+        ({"python": "no_such_module_here:f"}, RulesError, "rule 'r': no module 'no_such_module_here'"),
+        ({"python": "MODULE:rihc"}, RulesError, "has no function 'rihc' (did you mean 'rich'?)"),
+        ({"python": "MODULE:broken"}, RulesError, "rule 'r': MODULE:broken failed: KeyError: 'limits'"),
+        ({"python": "MODULE:no_expression"}, RulesError, "returned int, not a Polars expression"),
+        ({"python": "MODULE:other_rows"}, RulesError, "rule 'r' looks at other rows than its own"),
+        ({"python": "MODULE:no_column"}, MissingColumn, "no column 'amounts' (did you mean 'amount'?)"),
+        ({"python": "MODULE:number"}, RulesError, "rule 'r' has the tag 'card', but MODULE:number gives Float64"),
+        (
+            {"python": "MODULE:by_channel"},
+            RulesError,
+            "rule 'r' has the tag 'card', but MODULE:by_channel gives String",
+        ),
+        ({"python": "MODULE:rich", "tag": None}, RulesError, "rule 'r' has no tag, but MODULE:rich gives Boolean"),
+        ({"ask": "Is it about a card?"}, RulesError, "rule 'r': ask rules need an LLM endpoint; not available yet"),
+    ],
+)
+def test_a_rule_that_cannot_be_applied_is_named(
+    messages: pl.LazyFrame, rule_set: Any, bank_rules: str, rule: dict[str, str], error: type[Exception], said: str
+) -> None:
+    filled = {k: v.replace("MODULE", bank_rules) if v else v for k, v in rule.items()}
+    with pytest.raises(error) as caught:
+        apply_rules(messages, rule_set({"name": "r", "tag": "card"} | filled, tags=["card"]))
+    assert said.replace("MODULE", bank_rules) in str(caught.value)

@@ -1,0 +1,229 @@
+"""`label_messages`: labels in the contract's shape, honest about what is unknown."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import structlog
+
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift
+from kommuna.steps.labeling.apply import apply_rules
+from kommuna.steps.labeling.label import label_messages
+from kommuna.steps.labeling.matrix import from_matrix
+
+TAGS = ["a", "b", "c"]
+
+
+@pytest.fixture
+def rules(rule_set: Any) -> Any:
+    return rule_set(*({"name": f"r{j}", "tag": TAGS[j % 3], "any": ["x"]} for j in range(4)), tags=TAGS)
+
+
+@pytest.fixture
+def votes(rules: Any) -> pl.LazyFrame:
+    matrix = np.array([[0, 0, 1, -1], [-1, -1, -1, -1], [2, 1, 1, -1], [-1, -1, -1, 2]])
+    return from_matrix(matrix, rules, keys=["w", "x", "y", "z"]).lazy()
+
+
+@pytest.fixture
+def dev() -> pl.LazyFrame:
+    return pl.LazyFrame({"id": ["w", "y", "z", "q"], "tag": ["a", "b", "c", "a"]})
+
+
+@pytest.mark.parametrize("model", ["majority", "dawid_skene"])
+def test_labels_have_the_contracts_shape_and_the_uncovered_row_is_unknown(rules: Any, votes: Any, model: Any) -> None:
+    labels, _gold, metrics = label_messages(votes, rules, model=model)
+    table = labels.collect()
+    assert table.schema == {
+        "id": pl.String,
+        "tag": pl.Enum(TAGS),
+        "confidence": pl.Float32,
+        "probabilities": pl.Array(pl.Float32, 3),
+    }
+    assert table["id"].to_list() == ["w", "x", "y", "z"]
+    assert table["tag"].to_list() == ["a", None, "b", "c"]
+    assert table.row(1) == ("x", None, None, None)
+    known = table.drop_nulls()
+    assert np.allclose(known["probabilities"].to_numpy().sum(axis=1), 1, atol=1e-6)
+    assert np.allclose(known["probabilities"].to_numpy().max(axis=1), known["confidence"])
+    assert metrics["labeled"] == 0.75
+
+
+def test_majority_confidence_is_the_share_of_votes(rules: Any, votes: Any) -> None:
+    table = label_messages(votes, rules, model="majority").labels.collect()
+    assert np.allclose(table["confidence"].drop_nulls(), [2 / 3, 2 / 3, 1.0])
+
+
+def test_the_order_of_rows_changes_no_label(shared_data: Path, rule_set: Any) -> None:
+    rows = list(json.loads((shared_data / "wrench_trec" / "train.json").read_text()).values())
+    matrix = np.array([row["weak_labels"] for row in rows])
+    rules = rule_set(
+        *({"name": f"r{j}", "tag": "0", "any": ["x"]} for j in range(matrix.shape[1])), tags=[str(i) for i in range(6)]
+    )
+    votes = from_matrix(matrix, rules)
+    one = label_messages(votes.lazy(), rules).labels.collect()
+    other = label_messages(votes.sample(fraction=1.0, shuffle=True, seed=1).lazy(), rules).labels.collect()
+    assert one.equals(other.sort("id"))
+
+
+def test_several_tags_are_those_of_one_half_or_more(rule_set: Any) -> None:
+    rules = rule_set(
+        {"name": "card", "tag": "card", "any": ["card"]},
+        {"name": "loan", "tag": "loan", "any": ["loan"]},
+        {"name": "no_loan", "tag": "loan", "any": ["not a loan"], "against": True},
+        several_tags=True,
+    )
+    messages = pl.LazyFrame({"id": [1, 2, 3, 4], "text": ["a card and a loan", "card, not a loan", "hello", "a loan"]})
+    labels, _gold, metrics = label_messages(apply_rules(messages, rules).votes, rules, model="majority")
+    table = labels.collect()
+    assert table.schema["tags"] == pl.List(pl.Enum(["card", "loan"]))
+    assert table["tags"].to_list() == [["card", "loan"], ["card", "loan"], None, ["loan"]]
+    assert table["probabilities"].to_list() == [[1, 1], [1, 0.5], None, [0, 1]]
+    assert table["confidence"].to_list() == [1, 0.5, None, 1]
+    assert metrics["labeled"] == 0.75
+
+
+def test_several_tags_learn_from_dev_which_rule_to_trust(rule_set: Any) -> None:
+    random = np.random.default_rng(0)
+    truth = random.random((600, 2)) < 0.4
+    good = np.where(truth, random.random((600, 2)) < 0.9, random.random((600, 2)) < 0.05)
+    noise = random.random(600) < 0.5
+    rules = rule_set(
+        {"name": "good_a", "tag": "a", "any": ["x"]},
+        {"name": "good_b", "tag": "b", "any": ["x"]},
+        {"name": "noise_a", "tag": "a", "any": ["x"]},
+        several_tags=True,
+    )
+    columns = {"good_a": good[:, 0], "good_b": good[:, 1], "noise_a": noise}
+    votes = pl.DataFrame(
+        {"id": range(600)} | {n: pl.Series(np.where(v, 1.0, np.nan), nan_to_null=True) for n, v in columns.items()}
+    )
+    votes = votes.with_columns(pl.exclude("id").cast(pl.Int8))
+    tags = ["|".join(t for t, has in zip("ab", row, strict=True) if has) for row in truth]
+    dev = pl.LazyFrame({"id": range(200), "tags": tags[:200]})
+    _, _gold, plain = label_messages(votes.lazy(), rules, votes.head(200).lazy(), dev, model="majority", label="tags")
+    labels, _gold, learned = label_messages(votes.lazy(), rules, votes.head(200).lazy(), dev, label="tags")
+    assert learned["dev_f1_micro"] > plain["dev_f1_micro"] + 0.1
+    told = labels.collect().slice(200)["tags"].to_list()
+    right = [set(t or []) == set("" if not s else s.split("|")) for t, s in zip(told, tags[200:], strict=True)]
+    assert np.mean(right) > 0.8
+
+
+def test_dev_figures_are_cross_fitted(rule_set: Any) -> None:
+    """Rules of pure chance: a model that judged the rows it learned from would look better than chance."""
+    random = np.random.default_rng(1)
+    matrix = np.where(random.random((300, 40)) < 0.3, random.integers(0, 3, (300, 40)), -1)
+    rules = rule_set(*({"name": f"r{j}", "tag": "a", "any": ["x"]} for j in range(40)), tags=TAGS)
+    votes = from_matrix(matrix, rules).lazy()
+    dev = pl.LazyFrame({"id": range(300), "tag": [TAGS[i] for i in random.integers(0, 3, 300)]})
+    labels, _gold, metrics = label_messages(votes, rules, votes, dev)
+    seen = (
+        labels.join(dev, on="id").select((pl.col("tag").cast(pl.String) == pl.col("tag_right")).mean()).collect().item()
+    )
+    assert seen > 0.5
+    assert metrics["dev_accuracy"] < 0.42
+
+
+def test_gold_rows_are_labeled_by_the_same_model_and_teach_it_nothing(rules: Any, votes: Any, dev: Any) -> None:
+    gold_votes = votes.reverse().with_columns(pl.col("id") + "-gold")
+    alone = label_messages(votes, rules, votes, dev)
+    labels, gold, metrics = label_messages(votes, rules, votes, dev, gold_votes)
+    assert alone.gold_labels is None
+    assert labels.collect().equals(alone.labels.collect())
+    assert metrics == alone.metrics
+    assert gold is not None
+    assert gold.collect().equals(labels.collect().reverse().with_columns(pl.col("id") + "-gold"))
+
+
+def test_one_rule_alone_labels(rule_set: Any) -> None:
+    rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, tags=TAGS)
+    votes = from_matrix(np.array([[0], [-1]]), rules).lazy()
+    for model in ("majority", "dawid_skene"):
+        assert label_messages(votes, rules, model=model).labels.collect()["tag"].to_list() == ["a", None]
+    with pytest.raises(RulesError, match="'snorkel' needs three rules at least, there is 1"):
+        label_messages(votes, rules, model="snorkel")
+
+
+def test_a_tag_without_a_vote_and_too_few_dev_rows_are_told(rules: Any, votes: Any, dev: Any) -> None:
+    some = votes.with_columns(r3=pl.lit(None, dtype=pl.Enum(TAGS)), r0=pl.lit("a", dtype=pl.Enum(TAGS)))
+    with structlog.testing.capture_logs() as logs:
+        _, _gold, metrics = label_messages(some, rules, votes, dev.head(2))
+    assert metrics["tags_without_votes"] == 1
+    assert (metrics["dev_rows"], metrics["dev_too_few"]) == (2, 1)
+    events = {log["event"]: log for log in logs}
+    assert events["label.tags_without_votes"]["tags"] == ["c"]
+    assert events["label.few_dev_rows"]["dev_rows"] == 2
+
+
+def test_dev_rows_without_votes_are_counted_out(rules: Any, votes: Any, dev: Any) -> None:
+    with structlog.testing.capture_logs() as logs:
+        _, _gold, metrics = label_messages(votes, rules, votes, dev)
+    assert metrics["dev_rows"] == 3
+    assert next(log for log in logs if log["event"] == "dev.rows_without_votes")["labeled"] == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        (
+            lambda v, d: (v, v, d.with_columns(id=pl.lit("?") + pl.col("id"))),
+            DataError,
+            "no key of the 4 labeled dev rows",
+        ),
+        (
+            lambda v, d: (v, v, d.with_columns(id=1).head(1)),
+            SchemaDrift,
+            "column 'id': dev has Int32, dev_votes String",
+        ),
+        (lambda v, d: (v, None, d), DataError, "dev is given, but dev_votes is not"),
+        (lambda v, d: (v, v, None), DataError, "dev_votes is given, but dev is not"),
+        (lambda v, d: (v, v, d.rename({"tag": "tags"})), MissingColumn, "no column 'tag' (did you mean 'tags'?)"),
+        (
+            lambda v, d: (v, v, d.with_columns(tag=pl.lit("z"))),
+            RulesError,
+            "column 'tag': 'z' is no tag of the rule set",
+        ),
+        (lambda v, d: (v, v, d.with_columns(tag=1)), SchemaDrift, "column 'tag': expected a tag, found Int32"),
+        (lambda v, d: (v, v, pl.concat([d, d])), DuplicateKeys, "names several rows"),
+        (lambda v, d: (pl.concat([v, v]), None, None), DuplicateKeys, "column 'id': 'w' names several rows"),
+        (lambda v, d: (v.head(0), None, None), DataError, "the votes have no rows"),
+        (lambda v, d: (v.drop("id"), None, None), MissingColumn, "the votes have no column 'id'"),
+        (lambda v, d: (v.drop("r2"), None, None), MissingColumn, "the votes have no column for rule 'r2'"),
+        (lambda v, d: (v.with_columns(r2=pl.lit("zz")), None, None), RulesError, "votes of rule 'r2': 'zz' is no tag"),
+    ],
+)
+def test_what_does_not_fit_is_refused(rules: Any, votes: Any, dev: Any, change: Any, error: Any, said: str) -> None:
+    rows, dev_votes, dev_rows = change(votes, dev)
+    with pytest.raises(error) as caught:
+        label_messages(rows, rules, dev_votes, dev_rows)
+    assert said in str(caught.value)
+
+
+def test_with_dev_rows_dawid_skene_is_far_above_majority_on_banking77(shared_data: Path, rule_set: Any) -> None:
+    folder = shared_data / "banking77"
+    words = json.loads((folder / "gpt4o_keywords.json").read_text())
+    tags = json.loads((folder / "categories.json").read_text())
+    name_of = {tag.lower().strip("?"): tag for tag in tags}
+    rules = rule_set(
+        *(
+            {"name": f"r{i}_{j}", "tag": name_of[tag.lower().strip("?")], "any": [word]}
+            for i, (tag, keywords) in enumerate(words.items())
+            for j, word in enumerate(dict.fromkeys(keywords))
+        ),
+        tags=tags,
+    )
+    train = pl.read_csv(folder / "train.csv").with_row_index("id").sample(fraction=1.0, shuffle=True, seed=0)
+    test = pl.read_csv(folder / "test.csv").with_row_index("id")
+    votes = apply_rules(test.lazy(), rules).votes
+    dev_votes = apply_rules(train.head(1000).lazy(), rules).votes
+
+    def accuracy(model: Any) -> float:
+        dev = train.head(1000).lazy()
+        labels = label_messages(votes, rules, dev_votes, dev, model=model, label="category").labels.collect()
+        return float((labels["tag"].cast(pl.String) == test["category"]).fill_null(value=False).mean() or 0)
+
+    assert accuracy("majority") == pytest.approx(0.33, abs=0.02)
+    assert accuracy("dawid_skene") > 0.52

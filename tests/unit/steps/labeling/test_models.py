@@ -1,0 +1,209 @@
+"""Label models against known answers and the reference library."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kommuna.errors import LimitExceeded, RulesError
+from kommuna.steps.labeling.models.base import DevRows, LabelModel
+from kommuna.steps.labeling.models.dawid_skene import DawidSkene
+from kommuna.steps.labeling.models.majority import Majority
+from kommuna.steps.labeling.models.outcomes import outcomes
+from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
+from kommuna.steps.labeling.patterns import Codes, VotePatterns, distinct
+
+
+def patterns(matrix: Codes, k: int) -> VotePatterns:
+    votes, counts, line = distinct(list(np.ascontiguousarray(matrix.T.astype(np.int16))))
+    names = tuple(f"r{j}" for j in range(matrix.shape[1]))
+    return VotePatterns(votes, counts, line, tuple(f"t{i}" for i in range(k)), names)
+
+
+def right(model: LabelModel, matrix: Codes, truth: np.ndarray) -> float:
+    covered = (matrix >= 0).any(axis=1)
+    return float((model.predict(matrix).argmax(axis=1) == truth)[covered].mean())
+
+
+def generated(
+    *, rows: int, rules: int, k: int, seed: int, low: float = 0.35, high: float = 0.9
+) -> tuple[Codes, np.ndarray, np.ndarray]:
+    """Votes of rules of known accuracy, independent given the tag."""
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, k, rows)
+    accuracy = random.uniform(low, high, rules)
+    wrong = (truth[:, None] + random.integers(1, k, (rows, rules))) % k
+    votes = np.where(random.random((rows, rules)) < accuracy, truth[:, None], wrong)
+    return np.where(random.random((rows, rules)) < 0.5, votes, -1).astype(np.int16), truth, accuracy
+
+
+@pytest.fixture(scope="session")
+def crowd(shared_data: Path) -> tuple[Codes, np.ndarray]:
+    """83 workers' answers on 1,000 items, and the truth."""
+    folder = shared_data / "crowd_barzan"
+    gold = dict(line.split() for line in (folder / "evaluation.txt").read_text().splitlines())
+    answers = [line.split() for line in (folder / "labels.txt").read_text().splitlines()]
+    items = {item: i for i, item in enumerate(sorted(gold, key=int))}
+    workers = {worker: j for j, worker in enumerate(dict.fromkeys(worker for worker, _, _ in answers))}
+    matrix = np.full((len(items), len(workers)), -1, dtype=np.int16)
+    for worker, item, answer in answers:
+        matrix[items[item], workers[worker]] = int(answer)
+    return matrix, np.array([int(gold[item]) for item in items])
+
+
+def test_majority_is_snorkels_where_votes_are_not_tied() -> None:
+    from snorkel.labeling.model import MajorityLabelVoter
+
+    matrix, _, _ = generated(rows=500, rules=7, k=4, seed=1)
+    ours = Majority().fit(patterns(matrix, 4)).predict(matrix)
+    theirs = MajorityLabelVoter(cardinality=4).predict_proba(matrix.astype(int))
+    clear = (np.sort(theirs, axis=1)[:, -1] > np.sort(theirs, axis=1)[:, -2]) & (matrix >= 0).any(axis=1)
+    assert clear.sum() > 200
+    assert np.array_equal(ours.argmax(axis=1)[clear], theirs.argmax(axis=1)[clear])
+
+
+def test_majority_breaks_ties_by_the_tags_order_and_heeds_votes_against() -> None:
+    k = 3
+    rows = np.array([[2, 1, -1], [1, 1, k + 1], [k + 0, -1, -1], [0, 2, k + 0]], dtype=np.int16)
+    beliefs = Majority().fit(patterns(rows, k)).predict(rows)
+    assert beliefs.argmax(axis=1).tolist() == [1, 1, 1, 2]
+    assert np.allclose(beliefs[2], [0, 0.5, 0.5])  # it is not tag 0: the others are equal
+    assert np.allclose(beliefs.sum(axis=1), 1)
+
+
+def test_dawid_skene_beats_majority_on_crowd_answers(crowd: tuple[Codes, np.ndarray]) -> None:
+    matrix, truth = crowd
+    votes = patterns(matrix, 2)
+    majority = right(Majority().fit(votes), matrix, truth)
+    assert right(DawidSkene(iterations=50).fit(votes), matrix, truth) > majority + 0.01
+    assert right(DawidSkene().fit(votes), matrix, truth) > majority + 0.01
+    dev = DevRows(matrix[:100], truth[:100])
+    unseen = right(Majority().fit(votes), matrix[100:], truth[100:])
+    assert right(DawidSkene().fit(votes, dev), matrix[100:], truth[100:]) > unseen + 0.01
+
+
+def plain_dawid_skene(matrix: Codes, k: int, steps: int) -> np.ndarray:
+    """Dawid and Skene (1979), formulas 2.3 to 2.5, in the plainest loops; starts from the votes' shares."""
+    n, m = matrix.shape
+    belief = np.array([[np.mean(row[row >= 0] == y) for y in range(k)] for row in matrix])
+    for _ in range(steps):
+        prior = belief.mean(axis=0)
+        confusion = np.zeros((m, k, k))
+        for j in range(m):
+            for y in range(k):
+                for v in range(k):
+                    confusion[j, y, v] = belief[matrix[:, j] == v, y].sum()
+                confusion[j, y] /= max(confusion[j, y].sum(), 1e-12)
+        for i in range(n):
+            for y in range(k):
+                belief[i, y] = prior[y] * np.prod(
+                    [confusion[j, y, matrix[i, j]] for j in range(m) if matrix[i, j] >= 0]
+                )
+            belief[i] /= belief[i].sum()
+    return belief
+
+
+def test_dawid_skene_finds_what_the_plain_formulas_find_and_the_rules_accuracy() -> None:
+    matrix, truth, _ = generated(rows=1500, rules=8, k=3, seed=2)
+    covered = (matrix >= 0).any(axis=1)
+    matrix, truth = matrix[covered], truth[covered]
+    ours = DawidSkene(iterations=40, prior_rows=1e-3, prior_share=0).fit(patterns(matrix, 3)).predict(matrix)
+    plain = plain_dawid_skene(matrix, 3, 40)
+    assert (ours.argmax(axis=1) == plain.argmax(axis=1)).mean() > 0.97
+    best = (plain.argmax(axis=1) == truth).mean()
+    assert (ours.argmax(axis=1) == truth).mean() >= best - 0.01
+    assert best > right(Majority().fit(patterns(matrix, 3)), matrix, truth) + 0.02
+
+
+def test_rules_that_vote_on_the_same_rows_are_one_witness() -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 2, 400)
+    good = np.where(random.random(400) < 0.9, truth, -1)[:, None]
+    noise = np.where(random.random(400) < 0.5, 1, -1)[:, None]
+    once = np.hstack([good, noise]).astype(np.int16)
+    often = np.hstack([good, *[noise] * 20]).astype(np.int16)
+    dev = slice(0, 50)
+    one = DawidSkene().fit(patterns(once, 2), DevRows(once[dev], truth[dev])).predict(once)
+    many = DawidSkene().fit(patterns(often, 2), DevRows(often[dev], truth[dev])).predict(often)
+    assert np.allclose(one, many, atol=1e-9)
+
+
+def test_outcomes_tell_one_sided_rules_from_those_that_cast_several_votes() -> None:
+    votes = np.array([[0, 1, 0, -1], [-1, 0, -1, 4], [0, 1, 0, -1]], dtype=np.int16)
+    found = outcomes(votes, 3)
+    assert found.one_sided.tolist() == [True, False, False, True]
+    assert found.rule.tolist() == [0, 1, 1, 3]  # rule 2 votes where rule 0 does
+    assert found.owners.tolist() == [
+        [True, False, False],
+        [True, False, False],
+        [False, True, False],
+        [True, False, True],
+    ]
+    assert found.happened(votes).toarray().tolist() == [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]]
+
+
+def test_a_row_that_nobody_votes_on_has_finite_beliefs_in_each_model() -> None:
+    matrix = np.array([[0, 1, 0], [-1, -1, -1], [1, 1, -1]], dtype=np.int16)
+    for model in (Majority(), DawidSkene()):
+        beliefs = model.fit(patterns(matrix, 2)).predict(matrix)
+        assert np.isfinite(beliefs).all()
+        assert np.allclose(beliefs.sum(axis=1), 1)
+
+
+def test_no_vote_at_all_and_votes_unseen_in_fitting_do_not_break_dawid_skene() -> None:
+    silent = np.full((3, 2), -1, dtype=np.int16)
+    assert np.isfinite(DawidSkene().fit(patterns(silent, 2)).predict(silent)).all()
+    model = DawidSkene().fit(patterns(np.array([[0, -1], [-1, 1]], dtype=np.int16), 2))
+    assert np.isfinite(model.predict(np.array([[1, 0]], dtype=np.int16))).all()
+
+
+@pytest.mark.torch
+def test_snorkels_probabilities_are_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    from snorkel.labeling.model import LabelModel as Library
+
+    matrix, truth, _ = generated(rows=400, rules=6, k=3, seed=3)
+    ours = SnorkelModel(epochs=50, seed=7).fit(patterns(matrix, 3))
+    library = Library(cardinality=3, verbose=False)
+    library.fit(matrix.astype(int), n_epochs=50, seed=7, progress_bar=False)
+    assert np.allclose(ours.predict(matrix), library.predict_proba(matrix.astype(int)), atol=1e-9)
+    assert right(ours, matrix, truth) > 0.6
+
+
+@pytest.mark.torch
+def test_snorkel_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(RulesError, match="'snorkel' needs three rules at least, there are 2"):
+        SnorkelModel().fit(patterns(np.zeros((4, 2), dtype=np.int16), 2))
+    with pytest.raises(RulesError, match="no votes against a tag, as rule 'r1' casts"):
+        SnorkelModel().fit(patterns(np.array([[0, 3, 1]], dtype=np.int16), 2))
+    with pytest.raises(LimitExceeded, match=r"needs 0\.0 GiB for 1,000 rows x 5 rules x 4 tags, more than 100k"):
+        SnorkelModel(memory="100k").fit(patterns(generated(rows=1000, rules=5, k=4, seed=0)[0], 4))
+
+
+def test_without_torch_the_extra_is_named() -> None:
+    import subprocess
+    import sys
+    from textwrap import dedent
+
+    code = dedent("""
+        import sys
+
+        class NoTorch:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] == "torch":
+                    raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+        sys.meta_path.insert(0, NoTorch())
+        import numpy as np
+        from kommuna.errors import SpecError
+        from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
+        from kommuna.steps.labeling.patterns import VotePatterns, distinct
+        votes, counts, line = distinct([np.array([0, 1], dtype=np.int16)] * 3)
+        try:
+            SnorkelModel().fit(VotePatterns(votes, counts, line, ("a", "b"), ("x", "y", "z")))
+        except SpecError as error:
+            print(error)
+    """)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "the label model 'snorkel' needs torch, which is not installed" in out
+    assert "kommuna[torch]" in out

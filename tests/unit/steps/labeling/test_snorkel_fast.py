@@ -1,0 +1,147 @@
+"""`snorkel_fast` against the library that it stands in for."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kommuna.errors import RulesError
+from kommuna.steps.labeling.models.base import DevRows
+from kommuna.steps.labeling.models.snorkel_fast import SnorkelFast
+from kommuna.steps.labeling.patterns import Codes, VotePatterns, distinct
+
+
+def patterns(matrix: Codes, k: int) -> VotePatterns:
+    votes, counts, line = distinct(list(np.ascontiguousarray(matrix.T.astype(np.int16))))
+    return VotePatterns(
+        votes, counts, line, tuple(f"t{i}" for i in range(k)), tuple(f"r{j}" for j in range(matrix.shape[1]))
+    )
+
+
+def generated(*, rows: int, rules: int, k: int, seed: int, one_class: bool, coverage: float = 0.4) -> Codes:
+    """Votes of rules of accuracy .4 to .9; with `one_class` rule j fires for tag j mod k alone, else it votes any."""
+    random = np.random.default_rng(seed)
+    truth = random.choice(k, rows, p=random.dirichlet(np.full(k, 5.0)))
+    accuracy = random.uniform(0.4, 0.9, rules)
+    if one_class:
+        tag = np.arange(rules) % k
+        odds = np.where(truth[:, None] == tag, coverage, coverage * (1 - accuracy) / (k - 1) * 2)
+        return np.where(random.random((rows, rules)) < odds, tag, -1).astype(np.int16)
+    wrong = (truth[:, None] + random.integers(1, k, (rows, rules))) % k
+    votes = np.where(random.random((rows, rules)) < accuracy, truth[:, None], wrong)
+    return np.where(random.random((rows, rules)) < coverage, votes, -1).astype(np.int16)
+
+
+def library(matrix: Codes, k: int, *, epochs: int, seed: int, balance: list[float] | None = None) -> np.ndarray:
+    pytest.importorskip("torch")
+    from snorkel.labeling.model import LabelModel
+
+    model = LabelModel(cardinality=k, verbose=False)
+    model.fit(matrix.astype(int), n_epochs=epochs, seed=seed, class_balance=balance, progress_bar=False)
+    return np.asarray(model.predict_proba(matrix.astype(int)))
+
+
+def is_near(
+    ours: np.ndarray, matrix: Codes, k: int, *, epochs: int, seed: int, balance: list[float] | None = None
+) -> bool:
+    """Within 1e-6 of the library, or twice what the library differs from itself with its rules in another order."""
+    theirs = library(matrix, k, epochs=epochs, seed=seed, balance=balance)
+    order = np.random.default_rng(1).permutation(matrix.shape[1])
+    noise = np.abs(theirs - library(matrix[:, order], k, epochs=epochs, seed=seed, balance=balance)).max()
+    return bool(np.abs(ours - theirs).max() < min(5e-6, max(1e-6, 2 * noise)))
+
+
+SIZES = [(400, 5, 2), (2000, 12, 4), (3000, 30, 10)]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("rows", "rules", "k"), SIZES)
+@pytest.mark.parametrize("seed", [0, 7, 123])
+def test_probabilities_are_the_librarys_where_each_rule_votes_for_one_tag(
+    rows: int, rules: int, k: int, seed: int
+) -> None:
+    matrix = generated(rows=rows, rules=rules, k=k, seed=seed, one_class=True)
+    ours = SnorkelFast(epochs=500, seed=seed).fit(patterns(matrix, k)).predict(matrix)
+    assert np.abs(ours - library(matrix, k, epochs=500, seed=seed)).max() < 1e-6
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("rows", "rules", "k"), SIZES)
+@pytest.mark.parametrize("seed", [0, 7, 123])
+def test_where_rules_vote_for_any_tag_they_are_as_near_as_the_library_is_to_itself(
+    rows: int, rules: int, k: int, seed: int
+) -> None:
+    """The library rounds to float32 at each step: with its rules in another order it differs from itself by 2e-6."""
+    matrix = generated(rows=rows, rules=rules, k=k, seed=seed, one_class=False)
+    ours = SnorkelFast(epochs=500, seed=seed).fit(patterns(matrix, k)).predict(matrix)
+    assert is_near(ours, matrix, k, epochs=500, seed=seed)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("seed", [0, 7, 123])
+def test_after_the_librarys_default_of_100_epochs_rounding_has_not_added_up(seed: int) -> None:
+    matrix = generated(rows=2000, rules=12, k=4, seed=seed, one_class=False)
+    ours = SnorkelFast(epochs=100, seed=seed).fit(patterns(matrix, 4)).predict(matrix)
+    assert np.abs(ours - library(matrix, 4, epochs=100, seed=seed)).max() < 1e-6
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("one_class", [False, True])
+def test_so_they_are_with_the_dev_rows_class_balance(one_class: bool) -> None:
+    k = 4
+    matrix = generated(rows=2000, rules=12, k=k, seed=5, one_class=one_class)
+    truth = np.random.default_rng(0).choice(k, 100, p=[0.5, 0.3, 0.1, 0.1])
+    balance = ((np.bincount(truth, minlength=k) + 1) / (100 + k)).tolist()
+    ours = SnorkelFast(epochs=100, seed=3).fit(patterns(matrix, k), DevRows(matrix[:100], truth)).predict(matrix)
+    assert is_near(ours, matrix, k, epochs=100, seed=3, balance=balance)
+
+
+@pytest.mark.torch
+def test_so_they_are_with_silent_rules_silent_classes_and_rules_of_mixed_votes() -> None:
+    k = 6
+    matrix = generated(rows=1500, rules=9, k=3, seed=2, one_class=False)  # nobody votes for tags 3 to 5
+    matrix[:, 4] = -1
+    matrix[:, 5] = np.where(matrix[:, 5] >= 0, 1, -1)
+    matrix[:300] = -1
+    matrix[300:600, :3] = -1
+    ours = SnorkelFast(epochs=200, seed=1).fit(patterns(matrix, k)).predict(matrix)
+    assert np.abs(ours - library(matrix, k, epochs=200, seed=1)).max() < 1e-6
+
+
+@pytest.mark.torch
+def test_a_vote_unseen_in_fitting_says_what_it_says_in_the_library() -> None:
+    from snorkel.labeling.model import LabelModel
+
+    matrix = generated(rows=500, rules=6, k=3, seed=4, one_class=True)
+    asked = np.array([[2, 1, -1, -1, 0, -1], [1, -1, -1, -1, -1, -1]], dtype=np.int16)
+    reference = LabelModel(cardinality=3, verbose=False)
+    reference.fit(matrix.astype(int), n_epochs=100, seed=0, progress_bar=False)
+    ours = SnorkelFast(epochs=100).fit(patterns(matrix, 3)).predict(asked)
+    assert np.abs(ours - reference.predict_proba(asked.astype(int))).max() < 1e-6
+
+
+def test_many_votes_on_one_row_do_not_underflow() -> None:
+    matrix = np.tile(generated(rows=200, rules=10, k=3, seed=0, one_class=False, coverage=1.0), (1, 40))
+    beliefs = SnorkelFast(epochs=5).fit(patterns(matrix, 3)).predict(matrix)
+    assert np.isfinite(beliefs).all()
+    assert np.allclose(beliefs.sum(axis=1), 1)
+
+
+def test_it_refuses_what_snorkels_model_cannot_do() -> None:
+    with pytest.raises(RulesError, match="'snorkel_fast' needs three rules at least, there are 2"):
+        SnorkelFast().fit(patterns(np.zeros((4, 2), dtype=np.int16), 2))
+    with pytest.raises(RulesError, match="no votes against a tag, as rule 'r1' casts"):
+        SnorkelFast().fit(patterns(np.array([[0, 3, 1]], dtype=np.int16), 2))
+
+
+def test_it_needs_no_torch() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from kommuna.steps.labeling.models.snorkel_fast import SnorkelFast\n"
+        "from kommuna.steps.labeling.patterns import VotePatterns, distinct\n"
+        "votes, counts, line = distinct([np.array([0, 1, 1], dtype=np.int16)] * 3)\n"
+        "SnorkelFast().fit(VotePatterns(votes, counts, line, ('a', 'b'), ('x', 'y', 'z'))).predict(votes)\n"
+        "print(sorted(m for m in ('torch', 'snorkel') if m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

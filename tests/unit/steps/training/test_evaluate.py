@@ -1,0 +1,215 @@
+"""Evaluation: figures that agree with scikit-learn's, and gold that was learnt from is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn import metrics as peer
+
+from kommuna.errors import DataError, DuplicateKeys, Leakage, MissingColumn
+from kommuna.steps.training.evaluate import Evaluated, evaluate
+from kommuna.steps.training.scores import reliability, wilson
+from kommuna.steps.training.train import Trained, train_classifier
+
+
+@pytest.fixture(scope="module")
+def task(make_task) -> Any:
+    """A task whose gold labels are wrong in every eighth row: a model that makes mistakes."""
+    made = make_task(200, 60)
+    wrong = pl.col("tag").replace({"card": "credit", "credit": "вклад", "вклад": "card"})
+    made.gold = made.gold.with_columns(tag=pl.when(pl.col("id") % 8 == 0).then(wrong).otherwise("tag"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(task) -> Trained:
+    return train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.lazy())
+
+
+def judged(trained: Trained, task, gold: pl.DataFrame | None = None, **options) -> Evaluated:
+    gold = task.gold if gold is None else gold
+    return evaluate(trained.model, gold.lazy(), task.dev.lazy(), task.messages.lazy(), **options)
+
+
+def test_figures_agree_with_scikit_learn(task, trained: Trained) -> None:
+    found = judged(trained, task, dev_only=trained.dev_only, gold_labels=task.gold_labels.lazy())
+    truth = task.gold["tag"].to_list()
+    given = trained.model.predict_table(task.gold)["tag"].cast(pl.String).to_list()
+    m = found.metrics
+    assert m["accuracy"] == pytest.approx(peer.accuracy_score(truth, given))
+    assert m["f1_macro"] == pytest.approx(peer.f1_score(truth, given, average="macro"))
+    assert m["precision_macro"] == pytest.approx(peer.precision_score(truth, given, average="macro"))
+    alone = trained.dev_only.predict_table(task.gold)["tag"].cast(pl.String).to_list()
+    assert m["baseline.dev_only.f1_macro"] == pytest.approx(peer.f1_score(truth, alone, average="macro"))
+    labels = task.gold_labels["tag"].cast(pl.String).fill_null("unknown").to_list()
+    assert m["baseline.label_model.accuracy"] == pytest.approx(peer.accuracy_score(truth, labels))
+    most = task.dev["tag"].mode()[0]
+    assert m["baseline.majority_class.accuracy"] == pytest.approx(truth.count(most) / len(truth))
+    assert m["coverage"] == pytest.approx(1 - task.gold_labels["tag"].null_count() / len(truth))
+    assert m["accuracy_low"] < m["accuracy"] < m["accuracy_high"] < 1
+    by_tag = dict(zip(["card", "credit", "вклад"], peer.f1_score(truth, given, average=None), strict=True))
+    assert {t.tag: t.f1 for t in found.scores.per_tag} == pytest.approx(by_tag)
+
+
+def test_figures_of_several_tags_agree_with_scikit_learn(several_task) -> None:
+    task = several_task
+    trained = train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.lazy())
+    found = judged(trained, task, dev_only=trained.dev_only, gold_labels=task.gold_labels.lazy())
+
+    def matrix(lists: pl.Series) -> np.ndarray:
+        return np.array([[tag in row for tag in trained.model.tags] for row in lists.to_list()])
+
+    truth, given = matrix(task.gold["tags"]), matrix(trained.model.predict_table(task.gold)["tags"])
+    assert found.metrics["accuracy"] == pytest.approx(peer.accuracy_score(truth, given))
+    assert found.metrics["f1_micro"] == pytest.approx(peer.f1_score(truth, given, average="micro"))
+    assert found.metrics["f1_macro"] == pytest.approx(peer.f1_score(truth, given, average="macro"))
+    labels = matrix(task.gold_labels["tags"])
+    assert found.metrics["baseline.label_model.f1_micro"] == pytest.approx(
+        peer.f1_score(truth, labels, average="micro")
+    )
+
+
+def test_a_champion_is_judged_on_the_same_rows_in_its_own_tags(task, trained: Trained) -> None:
+    tags = ("вклад", "old tag", "card", "credit")
+    champion = replace(trained.dev_only, tags=tags, scorer=_Reordered(trained.dev_only.scorer))
+    found = judged(trained, task, champion=champion, dev_only=trained.dev_only)
+    assert found.metrics["champion.f1_macro"] == found.metrics["baseline.dev_only.f1_macro"]
+    assert not any(name.startswith("champion.") for name in judged(trained, task).metrics)
+
+
+class _Reordered:
+    """The same probabilities in the order of a model with another tag between."""
+
+    def __init__(self, scorer) -> None:
+        self.scorer = scorer
+
+    def probabilities(self, frame: pl.DataFrame) -> np.ndarray:
+        p = self.scorer.probabilities(frame)
+        return np.stack([p[:, 2], np.zeros(len(p)), p[:, 0], p[:, 1]], axis=1)
+
+
+def test_wilson_agrees_with_the_published_interval() -> None:
+    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29 (95 %, score method without correction).
+    for (right, rows), low, high in [
+        ((81, 263), 0.2553, 0.3662),
+        ((15, 148), 0.0624, 0.1605),
+        ((0, 20), 0.0, 0.1611),
+        ((1, 29), 0.0061, 0.1718),
+    ]:
+        assert wilson(right, rows) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_the_calibration_error_of_known_bins() -> None:
+    # Two bins: 4 rows sure at .95 of which 3 are right, 4 rows at .65 of which 1 is right.
+    p = np.array([[0.95, 0.05]] * 4 + [[0.65, 0.35]] * 4, dtype=np.float32)
+    truth = np.array([[1, 0]] * 3 + [[0, 1]] + [[1, 0]] + [[0, 1]] * 3, dtype=bool)
+    bins = reliability(truth, p, several=False)
+    assert [(b.rows, round(b.confidence, 2), b.right) for b in bins] == [(4, 0.65, 0.25), (4, 0.95, 0.75)]
+    from kommuna.steps.training.scores import expected_calibration_error
+
+    assert expected_calibration_error(bins) == pytest.approx((0.4 + 0.2) / 2)
+
+
+def test_the_report_opens_offline_and_names_the_baselines(task, trained: Trained) -> None:
+    found = judged(trained, task, dev_only=trained.dev_only, gold_labels=task.gold_labels.lazy(), title="Topics <b>")
+    html = found.report.html
+    assert "Topics &lt;b&gt;" in html
+    assert html.count("<svg") >= 3
+    assert "label model alone" in html
+    assert "вклад" in html
+    assert "<script" not in html
+    assert 'src="http' not in html
+
+
+def test_gold_rows_in_the_messages_are_refused_by_key(task, trained: Trained) -> None:
+    leaked = pl.concat([task.messages, task.gold.head(7).drop("tag")])
+    with pytest.raises(
+        Leakage, match=r"7 of 200 gold rows stand in messages as well, by 'id': 260, 261, 262, 263, 264 …"
+    ):
+        evaluate(trained.model, task.gold.lazy(), task.dev.lazy(), leaked.lazy())
+
+
+def test_gold_rows_in_dev_are_refused_by_key(task, trained: Trained) -> None:
+    leaked = pl.concat([task.dev, task.gold.tail(1)])
+    with pytest.raises(Leakage, match="1 of 200 gold rows stand in dev as well, by 'id': 459") as error:
+        evaluate(trained.model, task.gold.lazy(), leaked.lazy(), task.messages.lazy())
+    assert "take the gold rows out of dev" in error.value.mend
+
+
+def test_gold_texts_in_dev_are_refused_however_they_are_written(task, trained: Trained) -> None:
+    copied = task.gold.head(20).with_columns(
+        id=pl.col("id") + 5000, text=pl.lit("  ") + pl.col("text").str.to_uppercase().str.replace_all("Ё", "Е") + "!!"
+    )
+    with pytest.raises(Leakage, match=r"2\d of 200 gold texts \(1\d\.\d%\) stand in dev as well, more than"):
+        evaluate(trained.model, task.gold.lazy(), pl.concat([task.dev, copied]).lazy(), task.messages.lazy())
+    allowed = evaluate(
+        trained.model,
+        task.gold.lazy(),
+        pl.concat([task.dev, copied]).lazy(),
+        task.messages.lazy(),
+        max_text_overlap=0.2,
+    )
+    assert allowed.metrics["text_overlap"] >= 0.1
+
+
+def test_empty_gold_is_refused(task, trained: Trained) -> None:
+    with pytest.raises(DataError, match="gold has no rows"):
+        judged(trained, task, task.gold.head(0))
+
+
+def test_gold_keys_that_stand_twice_are_refused(task, trained: Trained) -> None:
+    with pytest.raises(DuplicateKeys, match="the key '260' names more than one row"):
+        judged(trained, task, pl.concat([task.gold, task.gold.head(1)]))
+
+
+def test_gold_without_a_label_column_is_refused(task, trained: Trained) -> None:
+    with pytest.raises(MissingColumn, match=r"gold has no column 'tag' \(did you mean 'tga'\?\)"):
+        judged(trained, task, task.gold.rename({"tag": "tga"}))
+
+
+def test_a_gold_label_that_the_model_does_not_know_is_told_with_its_row(task, trained: Trained) -> None:
+    bad = task.gold.with_columns(tag=pl.when(pl.col("id") == 300).then(pl.lit("cards")).otherwise("tag"))
+    with pytest.raises(DataError, match=r"gold: row 300 has the label 'cards', which is no tag.*did you mean 'card'"):
+        judged(trained, task, bad)
+
+
+def test_a_tag_that_training_never_saw_counts_with_f1_zero(task, trained: Trained) -> None:
+    wider = replace(
+        trained.model,
+        tags=(*trained.model.tags, "mortgage"),
+        scorer=_Wider(trained.model.scorer),
+        never_seen=("mortgage",),
+    )
+    gold = task.gold.with_columns(tag=pl.when(pl.col("id") < 270).then(pl.lit("mortgage")).otherwise("tag"))
+    found = evaluate(wider, gold.lazy(), task.dev.lazy(), task.messages.lazy())
+    unseen = next(t for t in found.scores.per_tag if t.tag == "mortgage")
+    assert (unseen.f1, unseen.rows, unseen.never_seen) == (0.0, 10, True)
+    assert found.metrics["tags_never_seen"] == 1
+    seen = [t.f1 for t in found.scores.per_tag if t.tag != "mortgage"]
+    assert found.metrics["f1_macro"] == pytest.approx(sum(seen) / 4)
+    assert "The model cannot give: mortgage" in found.report.html
+
+
+class _Wider:
+    """A scorer with one more tag, which it never gives."""
+
+    def __init__(self, scorer) -> None:
+        self.scorer = scorer
+
+    def probabilities(self, frame: pl.DataFrame) -> np.ndarray:
+        return np.pad(self.scorer.probabilities(frame), ((0, 0), (0, 1)))
+
+
+def test_labels_of_other_rows_than_gold_are_refused(task, trained: Trained) -> None:
+    with pytest.raises(DataError, match="gold_labels has no row '260'; 1 gold rows are missing"):
+        judged(trained, task, gold_labels=task.gold_labels.slice(1).lazy())
+
+
+def test_keys_of_two_types_still_show_a_leak(task, trained: Trained) -> None:
+    messages = pl.concat([task.messages, task.gold.head(1).drop("tag")]).with_columns(pl.col("id").cast(pl.String))
+    with pytest.raises(Leakage):
+        evaluate(trained.model, task.gold.lazy(), task.dev.lazy(), messages.lazy())

@@ -1,0 +1,314 @@
+"""Training: better than its sources, the same twice, and clear about what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from structlog.testing import capture_logs
+
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SpecError
+from kommuna.steps.training.tagger import Tagger
+from kommuna.steps.training.train import Trained, train_classifier
+
+
+def train(task, **options) -> Trained:
+    return train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.lazy(), **options)
+
+
+def accuracy(model: Tagger, gold: pl.DataFrame) -> float:
+    return float((model.predict_table(gold)["tag"].cast(pl.String) == gold["tag"]).mean())
+
+
+@pytest.fixture(scope="module")
+def trained(task) -> Trained:
+    return train(task)
+
+
+def test_the_tagger_beats_the_label_model_and_the_dev_rows_alone(task, trained: Trained) -> None:
+    label_model = (task.gold_labels["tag"].cast(pl.String) == task.gold["tag"]).fill_null(False).mean()
+    ours = accuracy(trained.model, task.gold)
+    assert ours > label_model
+    assert ours > accuracy(trained.dev_only, task.gold)
+    assert ours > 0.9
+
+
+def test_labels_without_sense_do_not_make_it_worse_than_the_dev_rows_alone(make_task) -> None:
+    task = make_task(600, 90, accuracy=1 / 3)
+    found = train(task)
+    assert accuracy(found.model, task.gold) >= accuracy(found.dev_only, task.gold) - 0.03
+
+
+def test_predictions_carry_tags_confidence_and_probabilities(task, trained: Trained) -> None:
+    found = trained.model.predict_table(task.gold)
+    p = found["probabilities"].to_numpy()
+    assert found["tag"].dtype == pl.Enum(["card", "credit", "вклад"])
+    assert np.allclose(p.sum(axis=1), 1, atol=1e-5)
+    assert np.allclose(found["confidence"].to_numpy(), p.max(axis=1))
+    assert found["tag"].to_physical().to_list() == p.argmax(axis=1).tolist()
+
+
+def test_case_and_yo_make_no_difference(trained: Trained) -> None:
+    same = trained.model.predict_table(pl.DataFrame({"text": ["мой счёт", "МОЙ СЧЕТ", "Мой Счет"]}))
+    assert same["probabilities"].n_unique() == 1
+    assert same["tag"][0] == "вклад"
+
+
+def test_empty_and_null_texts_and_a_huge_one_are_scored(trained: Trained) -> None:
+    found = trained.model.predict_table(pl.DataFrame({"text": ["", None, "card " * 1_000_000]}))
+    assert found["tag"].null_count() == 0
+    assert found["tag"][2] == "card"
+
+
+def test_no_rows_give_no_predictions(trained: Trained) -> None:
+    found = trained.model.predict_table(pl.DataFrame({"text": []}, schema={"text": pl.String}))
+    assert found.height == 0
+    assert found.columns == ["tag", "confidence", "probabilities"]
+
+
+def test_a_saved_model_predicts_the_same(task, trained: Trained, tmp_path: Path) -> None:
+    trained.model.save(tmp_path / "model")
+    again = Tagger.load(tmp_path / "model")
+    assert again.predict_table(task.gold).equals(trained.model.predict_table(task.gold))
+
+
+def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(b"no model")
+    with pytest.raises(DataError, match="model is no tagger"):
+        Tagger.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("classifier", ["tfidf_logreg", "tfidf_cnb"])
+def test_the_same_training_gives_the_same_bytes_in_another_process(task, tmp_path: Path, classifier: str) -> None:
+    for name in ("messages", "labels", "dev"):
+        getattr(task, name).write_parquet(tmp_path / f"{name}.parquet")
+    program = f"""
+import polars as pl, pathlib
+from kommuna.steps.training.train import train_classifier
+tables = [pl.scan_parquet(pathlib.Path({str(tmp_path)!r}, f"{{n}}.parquet")) for n in ("messages", "labels", "dev")]
+train_classifier(*tables, classifier={classifier!r}).model.save(pathlib.Path({str(tmp_path)!r}, "other"))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONHASHSEED": "7", "PATH": "/usr/bin"})
+    train(task, classifier=classifier).model.save(tmp_path / "here")
+    digests = {hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("here", "other")}
+    assert len(digests) == 1
+
+
+def test_naive_bayes_learns_from_weak_labels(task) -> None:
+    found = train(task, classifier="tfidf_cnb")
+    assert accuracy(found.model, task.gold) > 0.88
+    assert found.metrics["weak_weight"] >= 0
+
+
+def test_several_tags_a_row_are_learnt_from_marginals(several_task) -> None:
+    found = train(several_task)
+    given = found.model.predict_table(several_task.gold)
+    assert given["tags"].dtype == pl.List(pl.Enum(["card", "credit", "вклад"]))
+    right = [set(a) == set(b) for a, b in zip(given["tags"], several_task.gold["tags"], strict=True)]
+    alone = found.dev_only.predict_table(several_task.gold)["tags"]
+    right_alone = [set(a) == set(b) for a, b in zip(alone, several_task.gold["tags"], strict=True)]
+    assert sum(right) > sum(right_alone)
+    assert sum(right) / len(right) > 0.85
+
+
+def test_several_tags_in_a_string_are_read_as_a_list(several_task) -> None:
+    joined = several_task.dev.with_columns(tags=pl.col("tags").list.join("|"))
+    one = train_classifier(several_task.messages.lazy(), several_task.labels.lazy(), joined.lazy(), label="tags")
+    assert one.metrics == train(several_task).metrics
+
+
+def _transactions(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
+    random = np.random.default_rng(seed)
+    amount, country = random.lognormal(3, 1, n), random.choice(["RU", "KZ", "XX"], n)
+    fraud = (amount > 40) & (country == "XX")
+    table = pl.DataFrame({"id": np.arange(n) + seed * 10_000, "amount": amount, "country": country})
+    return table.with_columns(amount=pl.when(pl.Series(random.random(n) > 0.02)).then("amount")), fraud
+
+
+def _as_labels(table: pl.DataFrame, fraud: np.ndarray) -> pl.DataFrame:
+    yes = np.where(fraud ^ (np.random.default_rng(9).random(len(fraud)) < 0.15), 0.8, 0.1)
+    p = np.stack([1 - yes, yes], axis=1).astype(np.float32)
+    tags = pl.Enum(["fine", "fraud"])
+    tag = pl.Series(["fraud" if y > 0.5 else "fine" for y in yes], dtype=tags)
+    kind = pl.Array(pl.Float32, 2)
+    return pl.DataFrame({"id": table["id"], "tag": tag, "confidence": p.max(axis=1)}).with_columns(
+        probabilities=pl.Series(p, dtype=kind)
+    )
+
+
+def test_trees_learn_from_numbers_and_categories_and_take_an_unknown_category() -> None:
+    messages, weak_truth = _transactions(3000, 0)
+    dev, dev_truth = _transactions(200, 1)
+    gold, truth = _transactions(500, 2)
+    dev = dev.with_columns(tag=pl.Series(np.where(dev_truth, "fraud", "fine")))
+    found = train_classifier(
+        messages.lazy(),
+        _as_labels(messages, weak_truth).lazy(),
+        dev.lazy(),
+        classifier="boosted_trees",
+        features=["amount", "country"],
+    )
+    given = found.model.predict_table(gold)["tag"].cast(pl.String).to_numpy() == "fraud"
+    assert (given == truth).mean() > 0.95
+    strange = found.model.predict_table(pl.DataFrame({"amount": [1e4, None], "country": ["never met", None]}))
+    assert strange["tag"].null_count() == 0
+    with pytest.raises(DataError, match="a feature does not fit the model"):
+        found.model.predict_table(pl.DataFrame({"amount": ["much"], "country": ["RU"]}))
+    with pytest.raises(MissingColumn, match=r"no column 'country'.*did you mean 'county'"):
+        found.model.predict_table(pl.DataFrame({"amount": [1.0], "county": ["RU"]}))
+
+
+def test_trees_take_a_column_without_a_single_value() -> None:
+    messages, weak_truth = _transactions(300, 0)
+    dev, dev_truth = _transactions(60, 1)
+    dev = dev.with_columns(tag=pl.Series(np.where(dev_truth, "fraud", "fine")), amount=pl.lit(None, pl.Float64))
+    empty = messages.with_columns(amount=pl.lit(None, pl.Float64))
+    found = train_classifier(
+        empty.lazy(),
+        _as_labels(messages, weak_truth).lazy(),
+        dev.lazy(),
+        classifier="boosted_trees",
+        features=["amount", "country"],
+    )
+    assert found.model.predict_table(empty)["tag"].null_count() == 0
+
+
+def test_trees_without_features_are_refused(task) -> None:
+    with pytest.raises(SpecError, match="boosted_trees needs features"):
+        train(task, classifier="boosted_trees")
+
+
+def test_a_time_is_no_feature(task) -> None:
+    later = {n: getattr(task, n).with_columns(at=pl.lit("2026-01-01").str.to_datetime()) for n in ("messages", "dev")}
+    with pytest.raises(DataError, match="feature 'at' is Datetime"):
+        train_classifier(
+            later["messages"].lazy(),
+            task.labels.lazy(),
+            later["dev"].lazy(),
+            classifier="boosted_trees",
+            features=["at"],
+        )
+
+
+def test_fewer_dev_rows_than_tags_train_with_a_warning_that_says_how_many_are_missing(task) -> None:
+    few = task.dev.head(2)
+    with capture_logs() as logs:
+        found = train_classifier(task.messages.lazy(), task.labels.lazy(), few.lazy())
+    warning = next(entry for entry in logs if entry["event"] == "train.few_dev_rows")
+    assert (warning["dev_rows"], warning["tags"]) == (2, 3)
+    assert "label 1 more rows" in warning["mend"]
+    assert found.metrics["dev_rows"] == 2
+    assert "held_out_accuracy" not in found.metrics
+    assert accuracy(found.model, task.gold) > 0.85
+
+
+def test_a_tag_without_a_single_vote_is_named_and_learnt_from_dev(task) -> None:
+    labels = task.labels.filter(pl.col("tag") != "вклад").with_columns(
+        probabilities=pl.Series(
+            np.tile(np.array([0.9, 0.1, 0.0], np.float32), (task.labels.filter(pl.col("tag") != "вклад").height, 1)),
+            dtype=pl.Array(pl.Float32, 3),
+        )
+    )
+    with capture_logs() as logs:
+        found = train_classifier(task.messages.lazy(), labels.lazy(), task.dev.lazy())
+    warning = next(entry for entry in logs if entry["event"] == "train.tags_without_weak_rows")
+    assert "вклад" in warning["tags"]
+    assert found.model.never_seen == ()
+    given = found.model.predict_table(task.gold)["tag"].cast(pl.String)
+    assert ((given == "вклад") & (task.gold["tag"] == "вклад")).sum() > 0
+
+
+def test_a_tag_that_nothing_teaches_is_named(task) -> None:
+    labels = task.labels.with_columns(
+        tag=pl.col("tag").cast(pl.Enum(["card", "credit", "вклад", "other"])),
+        probabilities=pl.Series(
+            np.pad(task.labels["probabilities"].to_numpy(), ((0, 0), (0, 1))), dtype=pl.Array(pl.Float32, 4)
+        ),
+    ).with_columns(probabilities=pl.when(pl.col("tag").is_not_null()).then("probabilities"))
+    found = train_classifier(task.messages.lazy(), labels.lazy(), task.dev.lazy())
+    assert found.model.never_seen == ("other",)
+    assert found.metrics["tags_never_seen"] == 1
+    assert (found.model.predict_table(task.gold)["tag"] != "other").all()
+
+
+def test_labels_that_are_all_unknown_are_refused(make_task) -> None:
+    task = make_task(50, 10, unknown=1.1)
+    with pytest.raises(DataError, match="no message has a label: all 50 rows of labels are unknown") as error:
+        train(task)
+    assert "write rules" in error.value.mend
+
+
+def test_a_confidence_that_no_row_reaches_is_refused(task) -> None:
+    with pytest.raises(DataError, match=r"unknown or below min_confidence 0\.95"):
+        train(task, min_confidence=0.95)
+
+
+def test_no_dev_rows_are_refused(task) -> None:
+    with pytest.raises(DataError, match="dev has no rows"):
+        train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.head(0).lazy())
+
+
+def test_an_unknown_dev_label_is_told_with_row_and_nearest_tag(task) -> None:
+    bad = task.dev.with_columns(tag=pl.when(pl.col("id") == 605).then(pl.lit("credt")).otherwise("tag"))
+    with pytest.raises(DataError, match=r"dev: row 605 has the label 'credt'.*did you mean 'credit'"):
+        train_classifier(task.messages.lazy(), task.labels.lazy(), bad.lazy())
+
+
+def test_an_empty_dev_label_is_told_with_its_row(task) -> None:
+    bad = task.dev.with_columns(tag=pl.when(pl.col("id") != 607).then("tag"))
+    with pytest.raises(DataError, match="dev: row 607 has no label"):
+        train_classifier(task.messages.lazy(), task.labels.lazy(), bad.lazy())
+
+
+@pytest.mark.parametrize(("value", "row"), [(float("nan"), 3), (1.5, 3), (-0.1, 3)])
+def test_a_probability_that_is_none_is_told_with_its_row(task, value: float, row: int) -> None:
+    p = task.labels["probabilities"].to_list()
+    p[row] = [value, 0.1, 0.1]
+    labels = task.labels.with_columns(
+        probabilities=pl.Series(p, dtype=pl.Array(pl.Float32, 3)), confidence=pl.lit(0.8, dtype=pl.Float32)
+    )
+    with pytest.raises(DataError, match=f"labels: row {row} has a probability outside 0 to 1, or NaN"):
+        train_classifier(task.messages.lazy(), labels.lazy(), task.dev.lazy())
+
+
+def test_a_key_that_stands_twice_is_refused(task) -> None:
+    twice = pl.concat([task.messages, task.messages.head(1)])
+    with pytest.raises(DuplicateKeys):
+        train_classifier(twice.lazy(), task.labels.lazy(), task.dev.lazy())
+
+
+def test_keys_of_two_types_are_told(task) -> None:
+    with pytest.raises(DataError, match="column 'id' is Int64 in messages and String in labels"):
+        train_classifier(
+            task.messages.lazy(), task.labels.with_columns(pl.col("id").cast(pl.String)).lazy(), task.dev.lazy()
+        )
+
+
+def test_texts_without_a_word_are_refused(task) -> None:
+    mute = {n: getattr(task, n).with_columns(text=pl.lit("…")) for n in ("messages", "dev")}
+    with pytest.raises(DataError, match="column 'text' holds no words"):
+        train_classifier(mute["messages"].lazy(), task.labels.lazy(), mute["dev"].lazy())
+
+
+def test_a_missing_column_is_told_with_the_nearest(task) -> None:
+    with pytest.raises(MissingColumn, match=r"dev has no column 'text' \(did you mean 'texts'\?\)"):
+        train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.rename({"text": "texts"}).lazy())
+
+
+def test_max_rows_bounds_the_weak_rows(task) -> None:
+    assert train(task, max_rows=100).metrics["weak_rows"] == 100
+
+
+def test_banking77_beats_the_label_model_and_the_dev_rows_alone(shared_data: Path, banking77: Callable) -> None:
+    un, dev, test, labels, test_labels = banking77(shared_data / "banking77", dev_rows=1000)
+    found = train_classifier(un.lazy(), labels.lazy(), dev.lazy())
+    ours = accuracy(found.model, test)
+    assert ours > accuracy(found.dev_only, test) + 0.02
+    assert ours > (test_labels["tag"].cast(pl.String) == test["tag"]).fill_null(False).mean()
+    assert ours > 0.75

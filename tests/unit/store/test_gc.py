@@ -1,0 +1,72 @@
+"""What `gc` removes, and what it never does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from kommuna.store import Artifact, Lineage, Manifest, Store
+from kommuna.store.gc import collect
+
+
+def put(store: Store, content: str) -> Artifact:
+    with store.scratch() as folder:
+        (folder / "out").write_text(content)
+        return store.put(folder / "out", kind="json", suffix=".json")
+
+
+def add(store: Store, key: str, artifact: Artifact, *, days: float = 0, upstream: str | None = None) -> None:
+    lineage = (Lineage(input="x", digest="d", manifest=upstream),) if upstream else ()
+    store.write_manifest(
+        Manifest(
+            key=key, team="support", function="m:f", outputs={"result": artifact}, code="b" * 64, version="0",
+            started=datetime.now(UTC) - timedelta(days=days), seconds=1.0, peak_memory_bytes=1, lineage=lineage,
+        )
+    )  # fmt: skip
+
+
+def test_only_what_no_manifest_refers_to_is_removed(store: Store) -> None:
+    kept, orphan = put(store, "kept"), put(store, "orphan")
+    add(store, "1" * 64, kept)
+    assert collect(store, grace_seconds=0).artifacts == 1
+    assert store.has(kept)
+    assert not store.has(orphan)
+
+
+def test_a_young_orphan_may_belong_to_a_running_step(store: Store) -> None:
+    orphan = put(store, "orphan")
+    assert collect(store).artifacts == 0
+    assert store.has(orphan)
+
+
+def test_a_dry_run_counts_and_removes_nothing(store: Store) -> None:
+    orphan = put(store, "orphan")
+    found = collect(store, grace_seconds=0, dry_run=True)
+    assert (found.artifacts, found.bytes) == (1, len("orphan"))
+    assert store.has(orphan)
+
+
+def test_old_manifests_go_but_not_those_a_registered_model_comes_from(store: Store) -> None:
+    table, model, other = put(store, "table"), put(store, "model"), put(store, "other")
+    add(store, "1" * 64, table, days=90)
+    add(store, "2" * 64, model, days=90, upstream="1" * 64)
+    add(store, "3" * 64, other, days=90)
+    found = collect(store, registered=[model.digest], keep_days=30, grace_seconds=0)
+    assert (found.manifests, found.artifacts) == (1, 1)
+    assert store.manifest("1" * 64) is not None
+    assert store.manifest("2" * 64) is not None
+    assert store.manifest("3" * 64) is None
+    assert store.has(table)
+    assert not store.has(other)
+
+
+def test_what_a_young_manifest_comes_from_stays_however_old(store: Store) -> None:
+    add(store, "1" * 64, put(store, "table"), days=90)
+    add(store, "2" * 64, put(store, "labels"), days=1, upstream="1" * 64)
+    assert collect(store, keep_days=30, grace_seconds=0).manifests == 0
+
+
+def test_a_registered_artifact_stays_even_without_any_manifest(store: Store, tmp_path: Path) -> None:
+    model = put(store, "model")
+    assert collect(store, registered=[model.digest], grace_seconds=0).artifacts == 0
+    assert store.has(model)

@@ -1,0 +1,83 @@
+"""What the README says runs. Its two main commands are what CI and the integration tests run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kommuna.runtime.binding import read_signature
+from kommuna.spec.team import Platform
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.strip().splitlines()]
+
+
+def test_the_two_commands_come_first() -> None:
+    assert COMMANDS[:2] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
+def test_each_make_target_exists_and_does_what_is_said(command: str) -> None:
+    done = subprocess.run([*shlex.split(command), "-n"], cwd=ROOT, capture_output=True, text=True, check=True)
+    wanted = {"make demo": ".venv/bin/kommuna demo", "make test": "-m pytest tests/integration"}[command]
+    assert wanted in done.stdout
+
+
+def test_the_kommuna_commands_run_one_after_the_other(tmp_path: Path) -> None:
+    for name in ("dags", "kommuna.yaml"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    ran = 0
+    for command in COMMANDS:
+        if not command.startswith(".venv/bin/"):
+            continue
+        program, *arguments = shlex.split(command)
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name(Path(program).name)), *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        ran += 1
+    assert ran == 3
+
+
+def test_the_shortest_dag_is_the_one_that_ships_and_fifteen_lines_at_most() -> None:
+    (dag, step) = blocks("python")
+    ships = (ROOT / "dags/support/own_messages.py").read_text()
+    for line in dag.strip().splitlines():
+        assert line in ships
+    for path in ("own_messages.py", "topics.py"):
+        code = [line for line in (ROOT / "dags/support" / path).read_text().splitlines() if line and '"""' not in line]
+        assert len(code) <= 15
+    assert "long_messages" in step
+
+
+def test_the_readmes_step_is_a_step() -> None:
+    module = type(sys)("readme_step")
+    sys.modules["readme_step"] = module
+    exec(blocks("python")[1], vars(module))
+    import polars as pl
+
+    signature = read_signature("readme_step:long_messages", module.long_messages)
+    assert (list(signature.inputs), list(signature.params)) == (["messages"], ["least"])
+    made = module.long_messages(pl.LazyFrame({"text": ["a", "b" * 200]}), least=100)
+    assert made.metrics == {"rows": 1.0}
+
+
+def test_the_readmes_team_fits_the_schema() -> None:
+    (block,) = blocks("yaml")
+    assert Platform.model_validate(yaml.safe_load(block)).teams["cards"].people == {"kim": "op"}
