@@ -2,6 +2,10 @@
 # Compiles the locks: versions and hashes, no addresses. Run it after a change of pyproject.toml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-lock() { "${UV:-.uv/bin/uv}" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml "$@"; }
-lock --group build -o requirements/platform.txt
-lock --group build --group dev --extra torch -c requirements/platform.txt -o requirements/dev.txt
+lock() { "${UV:-.uv/bin/uv}" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 "$@"; }
+lock pyproject.toml --group build -o requirements/platform.txt
+lock pyproject.toml --group build --group dev --extra torch -c requirements/platform.txt -o requirements/dev.txt
+# The images: control plane, worker pods, and what builds Kommuna's own wheel in them.
+lock pyproject.toml --extra cluster -c requirements/platform.txt -o requirements/steps.txt
+lock --group control -c requirements/steps.txt -o requirements/airflow.txt
+lock --group build -c requirements/platform.txt -o requirements/build.txt

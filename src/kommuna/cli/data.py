@@ -11,6 +11,7 @@ import typer
 from kommuna.cli.here import console
 from kommuna.errors import SpecError, nearest
 from kommuna.spec.base import Spec
+from kommuna.spec.chart import ChartValues
 from kommuna.spec.resources import Resources
 from kommuna.spec.rules import RuleSet
 from kommuna.spec.step import StepSpec
@@ -22,6 +23,7 @@ app = typer.Typer()
 SCHEMAS: dict[str, type[Spec]] = {
     "platform": Platform,
     "team": Team,
+    "chart": ChartValues,
     "rules": RuleSet,
     "resources": Resources,
     "step": StepSpec,

@@ -14,6 +14,7 @@ TEAM_PATTERN = r"^[a-z][a-z0-9]{2,}$"
 SEPARATOR = "__"
 
 TeamName = Annotated[str, StringConstraints(pattern=TEAM_PATTERN, max_length=40)]
+NamespaceName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=200)]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from kommuna.spec.base import Spec
 
 _UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _MEMORY = re.compile(r"^(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?$")
+_CPU = re.compile(r"^(\d+(?:\.\d+)?)(m?)$")
 
 
 def memory_bytes(quantity: str) -> int:
@@ -31,7 +32,7 @@ def cpu_cores(quantity: str) -> float:
     >>> cpu_cores("500m")
     0.5
     """
-    match = re.match(r"^(\d+(?:\.\d+)?)(m?)$", quantity)
+    match = _CPU.match(quantity)
     if not match:
         raise ValueError(f"'{quantity}' is no processor quantity: write it as 500m or 2")
     return float(match[1]) / (1000 if match[2] else 1)
@@ -47,8 +48,11 @@ def _check_cpu(value: str) -> str:
     return value
 
 
-Memory = Annotated[str, AfterValidator(_check_memory)]
-Cpu = Annotated[str, AfterValidator(_check_cpu)]
+# The pattern is for readers of the JSON schema (editors, Helm); our own words say more than its violation.
+Memory = Annotated[
+    str, AfterValidator(_check_memory), WithJsonSchema({"type": "string", "pattern": _MEMORY.pattern})
+]
+Cpu = Annotated[str, AfterValidator(_check_cpu), WithJsonSchema({"type": "string", "pattern": _CPU.pattern})]
 
 
 class Resources(Spec):

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from kommuna.spec.base import Spec
-from kommuna.spec.names import Name, TeamName, qualified
+from kommuna.spec.llm import Llms
+from kommuna.spec.names import Name, NamespaceName, TeamName, qualified
 from kommuna.spec.resources import Cpu, Memory
 
 Login = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9._\-]*$")]
@@ -23,10 +24,25 @@ class Quota(Spec):
     pods: int = Field(20, gt=0, description="Pods at one time.")
 
 
+class Repository(Spec):
+    """A Git repository of DAG files, for a platform on Kubernetes."""
+
+    url: str = Field(min_length=1, description="Its URL, as `git clone` takes it.")
+    ref: str = Field("main", description="The branch or tag that is followed.")
+    secret: str = Field(
+        "", description="Secret beside the control plane with a key `connection`: an Airflow Git connection as JSON."
+    )
+
+
 class Team(Spec):
     """One team: everything that it owns follows from this."""
 
-    bundle: str = Field(description="The team's folder of DAG files, relative to kommuna.yaml.")
+    bundle: str = Field(description="The team's folder of DAG files, relative to kommuna.yaml or in its repository.")
+    repository: Repository | None = Field(None, description="The team's own repository; the platform's if absent.")
+    namespace: NamespaceName = Field("", description="The team's namespace on Kubernetes; RELEASE-TEAM if empty.")
+    store_secret: str = Field(
+        "", description="Secret beside the control plane with the team's own AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+    )
     people: dict[Login, Role] = Field(default_factory=dict, description="Who may log in, and as what.")
     owner: str = Field("", description="Shown as the owner of the team's DAGs; the team's name if empty.")
     tags: tuple[str, ...] = Field((), description="Tags that each of the team's DAGs gets besides the team's name.")
@@ -59,21 +75,25 @@ class Platform(Spec):
 
     teams: dict[TeamName, Team] = Field(description="Every team, by name.")
     store: str = Field("", description="Where artifacts live: file:// or s3:// URL; the state folder if empty.")
+    repository: Repository | None = Field(None, description="The repository of teams that have none of their own.")
     store_options: dict[str, Any] = Field(
         default_factory=dict, description="fsspec options of the store (endpoint_url …)."
     )
     mlflow: str = Field("", description="The MLflow server; the embedded platform's own if empty.")
+    llm: Llms = Field(default_factory=Llms, description="LLM endpoints of `ask` rules and of rule proposals.")
     state: str = Field(".kommuna", description="Folder of the embedded platform's state, relative to kommuna.yaml.")
     ports: Ports = Field(default_factory=Ports)
 
     @model_validator(mode="after")
     def _bundles_differ(self) -> Platform:
-        seen: dict[str, str] = {}
+        seen: dict[tuple[str, str], str] = {}
         for name, team in self.teams.items():
             folder = str(Path(team.bundle))
-            if folder in seen:
-                raise ValueError(f"teams {seen[folder]} and {name} share the bundle '{folder}': give each its own")
-            seen[folder] = name
+            repository = team.repository or self.repository
+            place = (repository.url if repository else "", folder)
+            if place in seen:
+                raise ValueError(f"teams {seen[place]} and {name} share the bundle '{folder}': give each its own")
+            seen[place] = name
         return self
 
     def pool(self, team: str, name: str = "default") -> str:
