@@ -10,12 +10,17 @@ KommunaError
 │   │   ├── DuplicateKeys
 │   │   └── Leakage        gold rows met in training data
 │   ├── RulesError         a rules file, a rule in it, or a vote
-│   └── GateError          a promotion gate that cannot be read
+│   ├── GateError          a promotion gate that cannot be read
+│   ├── LlmSettings        an LLM endpoint that is not set, or whose key or model is refused
+│   ├── NoUsableAnswers    too many of an LLM's answers are refusals or broken
+│   └── BudgetSpent        the next request to an LLM would go past the budget
 ├── LimitExceeded          exit 3: memory or time
 └── PlatformFault          exit 1: the platform's trouble, worth a retry
     ├── StoreError         the artifact store is full, read-only, unreachable
     │   └── IntegrityError an artifact's bytes are not what its name says
-    └── RegistryError      MLflow is unreachable or refuses
+    ├── RegistryError      MLflow is unreachable or refuses
+    ├── LlmUnreachable     an LLM endpoint does not answer, or only with errors
+    └── LlmAnswerError     one answer of an LLM that cannot be used
 """
 
 from __future__ import annotations
@@ -97,6 +102,18 @@ class GateError(TeamMistake):
     """A promotion gate that cannot be read."""
 
 
+class LlmSettings(TeamMistake):
+    """An LLM endpoint is not set, or its key or model is refused."""
+
+
+class NoUsableAnswers(TeamMistake):
+    """Too many of an LLM's answers are refusals, broken, or contradict each other."""
+
+
+class BudgetSpent(TeamMistake):
+    """The next request to an LLM would go past the budget of tokens or money."""
+
+
 class LimitExceeded(KommunaError):
     """The step needed more memory or time than its resources allow."""
 
@@ -117,6 +134,22 @@ class IntegrityError(StoreError):
 
 class RegistryError(PlatformFault):
     """The model registry is unreachable or refuses."""
+
+
+class LlmUnreachable(PlatformFault):
+    """An LLM endpoint does not answer, or only with errors, after all tries."""
+
+
+class LlmAnswerError(PlatformFault):
+    """One answer of an LLM that cannot be used: refused, malformed, cut, contradictory, or to a too long prompt.
+
+    Args:
+        reason: `refused`, `malformed`, `cut`, `contradictory` or `too_long`.
+    """
+
+    def __init__(self, what: str, *, reason: str, where: str = "", mend: str = "") -> None:
+        super().__init__(what, where=where, mend=mend)
+        self.reason = reason
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from kommuna.runtime import codecs
 from kommuna.runtime.binding import Argument, find_step
 from kommuna.runtime.codecs import Written
 from kommuna.spec.base import Spec
-from kommuna.spec.step import StepContext, StepSpec
+from kommuna.spec.step import Services, StepContext, StepSpec, StoreAddress
 from kommuna.store.inputs import LocalInput, LocalTree
 from kommuna.store.store import store_error
 
@@ -60,7 +60,7 @@ def _call(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, fo
     signature.check_names(spec.inputs, spec.params)
     arguments: dict[str, Any] = {
         **signature.check_params(spec.params),
-        **signature.inject(spec.services, context),
+        **signature.inject(_services(spec), context),
         **{name: _read(signature.inputs[name], tree) for name, tree in inputs.items()},
     }
     result = signature.function(**arguments)
@@ -69,6 +69,12 @@ def _call(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, fo
     links = {str(name): str(url) for name, url in fields.pop("links", {}).items()}
     outputs = {name: codecs.write(value, folder / name) for name, value in fields.items() if value is not None}
     return ChildReport(outputs=outputs, metrics=metrics, links=links)
+
+
+def _services(spec: StepSpec) -> Services:
+    """The step's services; what their clients keep from run to run is below the team's prefix in the store."""
+    shared = StoreAddress(url=f"{spec.store.url.rstrip('/')}/{spec.team}/shared", options=spec.store.options)
+    return spec.services.model_copy(update={"shared": shared})
 
 
 def _read(argument: Argument, tree: LocalTree) -> Any:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from kommuna.spec.base import Spec
+from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
 from kommuna.spec.resources import Resources
 
@@ -44,18 +45,22 @@ Input = ArtifactInput | FileInput | ModelInput
 InputTree = Input | dict[str, Input] | list[Input] | None
 
 
-class Services(Spec):
-    """Where the services are that a step may ask its typed clients for."""
-
-    mlflow: str = Field("", description="URL of the MLflow server.")
-    workspace: str = Field("", description="The team's registry workspace.")
-
-
 class StoreAddress(Spec):
     """Where the artifact store is."""
 
     url: str
     options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Services(Spec):
+    """Where the services are that a step may ask its typed clients for."""
+
+    mlflow: str = Field("", description="URL of the MLflow server.")
+    workspace: str = Field("", description="The team's registry workspace.")
+    llm: Llms = Field(default_factory=Llms, description="LLM endpoints; keys are named, never held.")
+    shared: StoreAddress | None = Field(
+        None, description="The team's folder of what clients keep from run to run; the runtime sets it."
+    )
 
 
 class StepContext(Spec):

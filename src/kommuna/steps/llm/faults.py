@@ -1,0 +1,124 @@
+"""What an endpoint's error means: another try, or an error that people can read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from kommuna.errors import KommunaError, LlmAnswerError, LlmSettings, LlmUnreachable
+from kommuna.spec.llm import LlmEndpoint
+
+_TOO_LONG = re.compile(
+    r"context.?(length|window|size)|maximum (context|prompt|input)|(prompt|input|request) (is )?too (long|large)"
+    r"|too many tokens|exceeds? the (available )?(context|model)",
+    re.IGNORECASE,
+)
+_FILTERED = re.compile(r"content.?(filter|policy|management)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TryAgain:
+    """A fault that another try may mend.
+
+    Args:
+        what: one line for people.
+        pause: seconds that the server asks to wait; None where it does not say.
+        billed: the server may have answered and billed, but the answer was lost.
+    """
+
+    what: str
+    pause: float | None = None
+    billed: bool = False
+
+
+class BrokenBody(Exception):
+    """A response that is no JSON of a completion."""
+
+
+def understood(error: Exception, endpoint: LlmEndpoint) -> TryAgain | KommunaError:
+    """What an exception of the `openai` client means."""
+    import openai
+
+    if isinstance(error, TimeoutError | openai.APITimeoutError):
+        return TryAgain(f"no whole answer within {endpoint.timeout_seconds:g} seconds", billed=True)
+    if isinstance(error, BrokenBody):
+        return TryAgain("the response is no JSON of a completion", billed=True)
+    if isinstance(error, openai.APIConnectionError):
+        cause = _first_line(error.__cause__ or error)
+        return TryAgain(cause, billed=not re.search(r"connect(ion)? .*(failed|refused)|attempts failed", cause))
+    if not isinstance(error, openai.APIStatusError):
+        return LlmUnreachable(
+            f"the LLM endpoint {endpoint.url} failed: {type(error).__name__}: {_first_line(error)}", where=endpoint.url
+        )
+    said = f"{error.status_code}: {message_of(error)}"
+    if error.status_code in (408, 409, 425, 429) or error.status_code >= 500:
+        if error.status_code == 429 and "insufficient_quota" in str(error.body):
+            return LlmSettings(
+                f"the LLM account has no quota left: {said}", where=endpoint.url, mend="top the account up"
+            )
+        return TryAgain(said, pause=retry_after(dict(error.response.headers)))
+    return _refusal(error, said, endpoint)
+
+
+def _refusal(error: Any, said: str, endpoint: LlmEndpoint) -> KommunaError:
+    """The error behind a status that no try mends."""
+    if error.status_code in (401, 403):
+        key = f"the key in {endpoint.key_variable}" if endpoint.key_variable else "a request without a key"
+        return LlmSettings(
+            f"the LLM endpoint refuses {key}: {said}",
+            where=endpoint.url,
+            mend="put a valid key into the environment variable that `key_variable` of the endpoint names",
+        )
+    if error.status_code == 404 or "model_not_found" in str(error.body):
+        return LlmSettings(
+            f"the LLM endpoint knows no model '{endpoint.model}': {said}",
+            where=endpoint.url,
+            mend="check `model` and `url` of the endpoint in kommuna.yaml (the URL usually ends in /v1)",
+        )
+    if error.status_code == 413 or _TOO_LONG.search(said) or "context_length_exceeded" in str(error.body):
+        return LlmAnswerError(f"the prompt is too long for the model: {said}", reason="too_long", where=endpoint.url)
+    if _FILTERED.search(f"{said} {error.body}"):
+        return LlmAnswerError(f"the endpoint refuses the content: {said}", reason="refused", where=endpoint.url)
+    return LlmSettings(
+        f"the LLM endpoint refuses the request: {said}",
+        where=endpoint.url,
+        mend="check that the model takes chat completions with a JSON schema as response_format",
+    )
+
+
+def message_of(error: Any) -> str:
+    """What the server says in an error's body; its first 300 characters."""
+    body = error.body
+    if isinstance(body, dict):
+        inner = body.get("error", body)
+        said = inner.get("message", inner) if isinstance(inner, dict) else inner
+    else:
+        said = body or error
+    text = " ".join(str(said).split())
+    return text if len(text) <= 300 else f"{text[:299]}…"
+
+
+def retry_after(headers: dict[str, str]) -> float | None:
+    """Seconds that `Retry-After` asks for: a number, or a date."""
+    headers = {name.lower(): value for name, value in headers.items()}
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        value = headers.get("retry-after")
+        return None if value is None else max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        from datetime import UTC, datetime
+
+        until = parsedate_to_datetime(headers["retry-after"])
+        return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
