@@ -9,11 +9,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from kommuna.errors import nearest
+from kommuna.errors import RulesError, nearest
 from kommuna.spec.base import Spec
 
 Tag = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^!]")]
 RuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][\w.\-]*$")]
+GroupName = Annotated[str, StringConstraints(min_length=1)]
+Language = Literal[
+    "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german", "greek",
+    "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "portuguese",
+    "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish",
+]  # fmt: skip
 RuleKind = Literal["any", "regex", "sql", "python", "ask"]
 
 KINDS: tuple[RuleKind, ...] = ("any", "regex", "sql", "python", "ask")
@@ -35,7 +41,14 @@ class Rule(Spec):
         description="`module:function` that returns a Polars expression: boolean, or a tag by name.",
     )
     ask: str | None = Field(None, description="A question to an LLM, answered yes, no or don't know.")
+    stem: Language | None = Field(
+        None, description="With `any`: words are compared by their stem in this language, so in any word form."
+    )
+    group: GroupName | None = Field(None, description="Rules of one group are reported and switched off together.")
     against: bool = Field(False, description="True votes that the row does NOT have the tag.")
+    no_is_against: bool = Field(
+        False, description="True where the answer no to an ask rule votes that the row does NOT have the tag."
+    )
 
     @property
     def kind(self) -> RuleKind:
@@ -52,6 +65,10 @@ class Rule(Spec):
             raise ValueError(f"rule '{self.name}' names no tag")
         if self.tag is None and self.against:
             raise ValueError(f"rule '{self.name}' is against, but names no tag")
+        if self.stem is not None and self.any is None:
+            raise ValueError(f"rule '{self.name}' has a stem, but no keywords: stems go with `any`")
+        if self.no_is_against and (self.kind != "ask" or self.against):
+            raise ValueError(f"rule '{self.name}': no_is_against is for ask rules that vote for their tag")
         for keyword in self.any or ():
             if not keyword.strip():
                 raise ValueError(f"rule '{self.name}' has the blank keyword {keyword!r}")
@@ -66,10 +83,14 @@ class Rule(Spec):
 
 
 class RuleSet(Spec):
-    """Tags, and the rules that vote for them."""
+    """Tags, and the rules that vote for them.
+
+    Rules of a group that is `off` are checked, but are not among `rules`: nothing downstream knows of them.
+    """
 
     tags: tuple[Tag, ...] = Field(min_length=1, description="Every tag; their order breaks ties.")
     several_tags: bool = Field(False, description="True where a row may have several tags, or none.")
+    off: tuple[GroupName, ...] = Field((), description="Groups whose rules are not applied.")
     rules: tuple[Rule, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -87,12 +108,44 @@ class RuleSet(Spec):
                 )
         if self.several_tags and any("|" in tag for tag in self.tags):
             raise ValueError("a tag with '|' cannot be told from two tags where rows have several: rename it")
+        for group in self.off:
+            if group not in self.groups:
+                raise ValueError(f"no rule is of the group '{group}', which is off{nearest(group, self.groups)}")
         return self
+
+    @model_validator(mode="after")
+    def _switch_off(self) -> RuleSet:
+        """Runs after the checks; what remains is a rule set in which nothing is off."""
+        kept = tuple(rule for rule in self.rules if rule.group not in self.off)
+        if not kept:
+            raise ValueError("every group is off: no rule is left")
+        object.__setattr__(self, "rules", kept)  # the model is frozen to everyone else
+        object.__setattr__(self, "off", ())
+        return self
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups, in the rules' order."""
+        return tuple(dict.fromkeys(rule.group for rule in self.rules if rule.group))
+
+    def only(self, group: str) -> RuleSet:
+        """The rule set with the rules of one group.
+
+        Raises:
+            RulesError: no rule is of the group.
+        """
+        kept = tuple(rule for rule in self.rules if rule.group == group)
+        if not kept:
+            raise RulesError(
+                f"no rule is of the group '{group}'{nearest(group, self.groups)}",
+                mend=f"the groups are: {', '.join(self.groups) or 'none'}",
+            )
+        return self.model_copy(update={"rules": kept})
 
     @property
     def categories(self) -> tuple[str, ...]:
         """What a vote may be where a row has one tag: each tag, then `!tag` for each tag that a rule votes against."""
-        against = {rule.tag for rule in self.rules if rule.against}
+        against = {rule.tag for rule in self.rules if rule.against or rule.no_is_against}
         return self.tags + tuple(f"!{tag}" for tag in self.tags if tag in against)
 
     def vote_of(self, rule: Rule) -> str | int | None:

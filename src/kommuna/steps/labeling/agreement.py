@@ -1,4 +1,4 @@
-"""Coverage, overlap and conflict of rules, from distinct vote patterns."""
+"""Coverage, overlap and conflict of rules, from the votes that were cast."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_CHUNK = 32_768  # patterns at a time, so that the counts by tag stay small
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,13 @@ class Agreement:
     covered: int
     overlapping: int
     conflicting: int
-    rule_covered: NDArray[np.int64]
-    rule_overlaps: NDArray[np.int64]
-    rule_conflicts: NDArray[np.int64]
+    rule_covered: Ints
+    rule_overlaps: Ints
+    rule_conflicts: Ints
+
+    def __add__(self, other: Agreement) -> Agreement:
+        """The figures of both tables' rows together."""
+        return Agreement(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
     def shares(self) -> dict[str, float]:
         """The three figures over rows, 0 to 1; 0 where there are no rows."""
@@ -32,7 +36,7 @@ class Agreement:
         return {"coverage": self.covered / n, "overlap": self.overlapping / n, "conflict": self.conflicting / n}
 
 
-def agreement(votes: NDArray[np.int16], counts: NDArray[np.int64], *, k: int, several_tags: bool) -> Agreement:
+def agreement(votes: NDArray[np.int16], counts: Ints, *, k: int, several_tags: bool) -> Agreement:
     """Counts who agrees with whom.
 
     Args:
@@ -41,31 +45,48 @@ def agreement(votes: NDArray[np.int16], counts: NDArray[np.int64], *, k: int, se
         k: tags.
         several_tags: votes for different tags do not contradict each other.
     """
-    m = votes.shape[1]
-    totals = np.zeros(3, dtype=np.int64)
-    by_rule = np.zeros((3, m), dtype=np.int64)
-    for start in range(0, len(votes), _CHUNK):
-        codes, weight = votes[start : start + _CHUNK], counts[start : start + _CHUNK]
-        voted = codes >= 0
-        together = voted & (voted.sum(axis=1) >= 2)[:, None]
-        contradicted = voted & _contradicted(codes, k, several_tags)
-        for place, cells in enumerate((voted, together, contradicted)):
-            by_rule[place] += weight @ cells
-            totals[place] += weight[cells.any(axis=1)].sum()
-    covered, overlapping, conflicting = (int(total) for total in totals)
+    rows, rules = np.nonzero(votes >= 0)
+    codes = votes[rows, rules].astype(np.int64)
+    return agreement_of_cast(rows, rules, codes, counts, m=votes.shape[1], k=k, several_tags=several_tags)
+
+
+def agreement_of_cast(
+    rows: Ints, rules: Ints, codes: Ints, counts: Ints, *, m: int, k: int, several_tags: bool
+) -> Agreement:
+    """`agreement` of v votes, each a line of three arrays: abstentions need no memory.
+
+    Args:
+        rows: v, the vote's row or pattern, 0 to P - 1.
+        rules: v, the vote's rule, 0 to m - 1.
+        codes: v, t for tag t, k + t against it.
+        counts: P, how often the row stands for one.
+        m: rules.
+        k: tags.
+        several_tags: votes for different tags do not contradict each other.
+    """
+    size = len(counts)
+    cast = np.bincount(rows, minlength=size)
+    together = cast[rows] >= 2
+    contradicted = np.zeros(len(rows), dtype=np.bool_)
+    contradicted[together] = _contradicted(rows[together], codes[together], size, k, several_tags)
+    totals, by_rule = [], []
+    for chosen in (np.ones(len(rows), dtype=np.bool_), together, contradicted):
+        hit = np.zeros(size, dtype=np.bool_)
+        hit[rows[chosen]] = True
+        totals.append(int(counts[hit].sum()))
+        weights = np.bincount(rules[chosen], weights=counts[rows[chosen]], minlength=m)
+        by_rule.append(weights.astype(np.int64))
+    covered, overlapping, conflicting = totals
     return Agreement(int(counts.sum()), covered, overlapping, conflicting, *by_rule)
 
 
-def _contradicted(codes: NDArray[np.int16], k: int, several_tags: bool) -> NDArray[np.bool_]:
-    lines = np.arange(len(codes))[:, None]
-    said = np.zeros((len(codes), 2 * k + 1), dtype=np.int16)  # the last column takes the abstentions
-    np.add.at(said, (lines, codes), 1)
-    opposite = np.where(codes < k, codes + k, codes - k)
-    against: NDArray[np.bool_] = np.take_along_axis(said, np.where(codes < 0, 2 * k, opposite), axis=1) > 0
+def _contradicted(rows: Ints, codes: Ints, size: int, k: int, several_tags: bool) -> NDArray[np.bool_]:
+    """Whether each vote is contradicted in its row."""
+    said, place, times = np.unique(rows * (2 * k) + codes, return_inverse=True, return_counts=True)
+    opposite = rows * (2 * k) + np.where(codes < k, codes + k, codes - k)
+    near = np.minimum(np.searchsorted(said, opposite), len(said) - 1)
+    against: NDArray[np.bool_] = said[near] == opposite if len(said) else np.zeros(0, dtype=np.bool_)
     if several_tags:
         return against
-    others = said[:, :k].sum(axis=1, keepdims=True) - np.take_along_axis(
-        said, codes.astype(np.int64) % (2 * k + 1), axis=1
-    )
-    among_tags: NDArray[np.bool_] = (codes < k) & (others > 0)
-    return against | among_tags
+    for_tags = np.bincount(rows[codes < k], minlength=size)
+    return against | ((codes < k) & (for_tags[rows] > times[place]))

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 import structlog
 
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift, nearest
 from kommuna.spec.rules import Rule, RuleSet
-from kommuna.steps.labeling.conditions import Condition, python_condition, sql_condition
-from kommuna.steps.labeling.keywords import keyword_hits
-from kommuna.steps.labeling.patterns import vote_patterns
-from kommuna.steps.labeling.regexes import python_only, regex_hits
+from kommuna.steps.labeling.agreement import Agreement, agreement_of_cast
+from kommuna.steps.labeling.conditions import python_condition, sql_condition
+from kommuna.steps.labeling.patterns import vote_codes
+from kommuna.steps.labeling.regexes import python_only
+from kommuna.steps.labeling.text_rules import text_hits
 
 log = structlog.get_logger()
 
-_HITS = "_keyword_hits"
+ROW_GROUP = 250_000  # rows whose votes are in memory as they are; all others are compressed
+_HITS = "_text_hits"
 _ASTRAY = "_astray:"
+_ASKED = "_asked:"
 
 
 class Applied(NamedTuple):
@@ -28,19 +34,27 @@ class Applied(NamedTuple):
     metrics: dict[str, float]
 
 
-def apply_rules(messages: pl.LazyFrame, rules: RuleSet, *, key: str = "id", text: str = "text") -> Applied:
+def apply_rules(
+    messages: pl.LazyFrame,
+    rules: RuleSet,
+    asked: pl.LazyFrame | None = None,
+    *,
+    key: str = "id",
+    text: str = "text",
+) -> Applied:
     """Applies every rule to every message, in one streaming pass.
 
-    Memory holds the votes (one byte a row and rule, and the key), never the texts.
+    Memory holds a batch of messages, and the votes as a compressed Parquet file: some bytes a row.
 
     Args:
         messages: one row a message: `key`, `text`, and the columns that SQL and Python rules use.
         rules: the rule set; docs/rules.md says what each kind of rule means.
+        asked: the votes of the `ask` rules, `key` and a column each; rows without an answer may be missing.
         key: the column that names a row; unique, not null.
         text: the String column that `any` and `regex` rules look at; a null text gets no votes from them.
     Returns:
         votes: `key`, then one column a rule: `pl.Enum(rules.categories)`, or Int8 1/0 where rows have several tags;
-            null is no opinion.
+            null is no opinion. In the messages' order.
         metrics: rows, rules, coverage, overlap, conflict (shares of rows, 0 to 1), rules_never, rules_always,
             values_outside_tags (rows on which a Python rule named no known tag).
     Raises:
@@ -49,23 +63,34 @@ def apply_rules(messages: pl.LazyFrame, rules: RuleSet, *, key: str = "id", text
         RulesError: a rule cannot be applied; the message names it.
     """
     started = time.perf_counter()
-    table = votes_plan(messages, rules, key=key, text=text).collect(engine="streaming")
-    _check_key(table[key], key)
-    astray = [column for column in table.columns if column.startswith(_ASTRAY)]
-    outside = {column.removeprefix(_ASTRAY): int(table[column].sum()) for column in astray}
-    table = table.drop(astray)
-    for name, count in outside.items():
-        if count:
-            log.warning("rules.outside_tags", rule=name, rows=count, hint="it named values that are no tag: no vote")
-    metrics = {"rows": float(table.height), "rules": float(len(rules.rules))} | _shares(table, rules, key)
+    file = io.BytesIO()
+    plan = votes_plan(messages, rules, asked, key=key, text=text)
+    try:
+        plan.sink_parquet(file, compression="zstd", compression_level=1, statistics=False, row_group_size=ROW_GROUP)
+    except RulesError as error:
+        raise RulesError(error.what.partition("\n\nThis error occurred")[0]) from None  # Polars adds its plan
+    table = pl.scan_parquet(file.getvalue())
+    check_key(table, key)
+    outside = _outside_tags(table)
+    votes = table.select(key, *(rule.name for rule in rules.rules))
+    figures = _figures(votes, rules)
+    metrics = {"rows": float(figures.rows), "rules": float(len(rules.rules))} | figures.shares()
+    metrics |= _warn_of_never_and_always(figures, rules)
     metrics["values_outside_tags"] = float(sum(outside.values()))
     log.info(
-        "rules.applied", rows=table.height, rules=len(rules.rules), seconds=round(time.perf_counter() - started, 3)
+        "rules.applied", rows=figures.rows, rules=len(rules.rules), seconds=round(time.perf_counter() - started, 3)
     )
-    return Applied(table.lazy(), metrics)
+    return Applied(votes, metrics)
 
 
-def votes_plan(messages: pl.LazyFrame, rules: RuleSet, *, key: str = "id", text: str = "text") -> pl.LazyFrame:
+def votes_plan(
+    messages: pl.LazyFrame,
+    rules: RuleSet,
+    asked: pl.LazyFrame | None = None,
+    *,
+    key: str = "id",
+    text: str = "text",
+) -> pl.LazyFrame:
     """The lazy plan behind `apply_rules`, to look at or to extend; it counts and warns of nothing.
 
     Returns:
@@ -73,28 +98,45 @@ def votes_plan(messages: pl.LazyFrame, rules: RuleSet, *, key: str = "id", text:
     """
     schema = messages.collect_schema()
     _check_columns(rules, schema, key=key, text=text)
-    keyword_rules = [rule for rule in rules.rules if rule.kind == "any"]
-    fired: dict[str, pl.Expr] = {}
-    by_name: dict[str, pl.Expr] = {}
+    text_rules = [rule for rule in rules.rules if rule.kind in ("any", "regex")]
+    votes: dict[str, pl.Expr] = {}
+    astray: list[pl.Expr] = []
+    plan = messages.with_columns(text_hits(text_rules, pl.col(text)).alias(_HITS)) if text_rules else messages
+    ask_rules = [rule for rule in rules.rules if rule.kind == "ask"]
+    if ask_rules:
+        plan = plan.join(asked_votes(ask_rules, asked, rules, key=key), on=key, how="left", maintain_order="left")
     for rule in rules.rules:
-        if rule.kind == "any":
-            fired[rule.name] = pl.col(_HITS).struct.field(rule.name)
-        elif rule.kind == "regex":
+        if rule.kind == "ask":
+            votes[rule.name] = pl.col(_ASKED + rule.name)
+        elif rule.kind in ("any", "regex"):
             _warn_of_slow(rule)
-            fired[rule.name] = regex_hits(rule, pl.col(text))
+            votes[rule.name] = _vote(rule, pl.col(_HITS).struct.field(rule.name), rules)
         else:
-            condition = _condition(rule, schema)
-            (by_name if condition.by_name else fired)[rule.name] = condition.expression
-    plan = messages.with_columns(keyword_hits(keyword_rules, pl.col(text)).alias(_HITS)) if keyword_rules else messages
-    votes = [
-        _named_vote(by_name[rule.name], rules) if rule.name in by_name else _vote(rule, fired[rule.name], rules)
-        for rule in rules.rules
-    ]
-    astray = [
-        (value.is_not_null() & ~value.is_in(list(rules.tags))).alias(_ASTRAY + name) for name, value in by_name.items()
-    ]
+            condition = sql_condition(rule, schema) if rule.kind == "sql" else python_condition(rule, schema)
+            value = condition.expression
+            votes[rule.name] = _named_vote(value, rules) if condition.by_name else _vote(rule, value, rules)
+            if condition.by_name:
+                outside = value.is_not_null() & ~value.is_in(list(rules.tags))
+                astray.append(outside.alias(_ASTRAY + rule.name))
     # The key stands in the plan of every vote: without it Polars 2.1 may return rows in another order.
-    return plan.select(key, *(vote.alias(rule.name) for rule, vote in zip(rules.rules, votes, strict=True)), *astray)
+    return plan.select(key, *(votes[rule.name].alias(rule.name) for rule in rules.rules), *astray)
+
+
+def asked_votes(ask_rules: Sequence[Rule], asked: pl.LazyFrame | None, rules: RuleSet, *, key: str) -> pl.LazyFrame:
+    """The votes of `ask` rules, under names of their own, to be joined to the messages by key."""
+    if asked is None:
+        raise RulesError(
+            f"rule '{ask_rules[0].name}': no answers were given",
+            where=f"ask: {ask_rules[0].ask}",
+            mend="give the votes of the ask rules (`asked`), or remove the rule",
+        )
+    names = asked.collect_schema().names()
+    for column in (key, *(rule.name for rule in ask_rules)):
+        if column not in names:
+            raise MissingColumn(f"the asked votes have no column '{column}'{nearest(column, names)}", where="asked")
+    return asked.select(
+        key, *(pl.col(rule.name).cast(vote_type(rules)).alias(_ASKED + rule.name) for rule in ask_rules)
+    )
 
 
 def vote_type(rules: RuleSet) -> pl.DataType:
@@ -109,18 +151,6 @@ def _vote(rule: Rule, fired: pl.Expr, rules: RuleSet) -> pl.Expr:
 
 def _named_vote(value: pl.Expr, rules: RuleSet) -> pl.Expr:
     return pl.when(value.is_in(list(rules.tags))).then(value).cast(vote_type(rules))
-
-
-def _condition(rule: Rule, schema: pl.Schema) -> Condition:
-    if rule.kind == "sql":
-        return sql_condition(rule, schema)
-    if rule.kind == "python":
-        return python_condition(rule, schema)
-    raise RulesError(
-        f"rule '{rule.name}': ask rules need an LLM endpoint; not available yet",
-        where=f"ask: {rule.ask}",
-        mend="remove the rule, or write it as keywords, a regex, SQL or Python",
-    )
 
 
 def _warn_of_slow(rule: Rule) -> None:
@@ -144,27 +174,67 @@ def _check_columns(rules: RuleSet, schema: pl.Schema, *, key: str, text: str) ->
             raise RulesError(f"rule '{rule.name}' has the name of the key column", mend="rename the rule")
 
 
-def _check_key(keys: pl.Series, key: str) -> None:
-    if keys.null_count():
-        raise DataError(f"column '{key}': {keys.null_count()} of {len(keys)} keys are null", where="messages")
-    if keys.n_unique() < len(keys):
-        twice = keys.filter(keys.is_duplicated())
+def check_key(table: pl.LazyFrame, key: str) -> None:
+    """Asserts that a key names each row once.
+
+    Raises:
+        DataError: a key is null.
+        DuplicateKeys: a key names several rows.
+    """
+    column = pl.col(key)
+    rows, nulls, distinct = (
+        table.select(rows=pl.len(), nulls=column.null_count(), distinct=column.n_unique())
+        .collect(engine="streaming")
+        .row(0)
+    )
+    if nulls:
+        raise DataError(f"column '{key}': {nulls} of {rows} keys are null", where="messages")
+    if distinct < rows:
+        twice = table.select(key).collect(engine="streaming")[key]
+        twice = twice.filter(twice.is_duplicated())
         raise DuplicateKeys(
-            f"column '{key}': {twice[0]!r} names {int((keys == twice[0]).sum())} rows ({len(twice)} rows share a key)",
+            f"column '{key}': {twice[0]!r} names {int((twice == twice[0]).sum())} rows ({len(twice)} rows share a key)",
             where="messages",
             mend="remove the duplicates, or take another key",
         )
 
 
-def _shares(table: pl.DataFrame, rules: RuleSet, key: str) -> dict[str, float]:
-    """Coverage, overlap, conflict, and the rules that never or always vote, which are also logged."""
-    rows = table.height
-    cast = {rule.name: rows - table[rule.name].null_count() for rule in rules.rules}
-    never = [name for name, count in cast.items() if count == 0 and rows]
-    always = [name for name, count in cast.items() if count == rows and rows]
+def _outside_tags(table: pl.LazyFrame) -> dict[str, int]:
+    """Rows on which each Python rule named no known tag, which are also logged."""
+    columns = [column for column in table.collect_schema().names() if column.startswith(_ASTRAY)]
+    if not columns:
+        return {}
+    sums = table.select(pl.col(columns).sum()).collect(engine="streaming").row(0)
+    counts = {column.removeprefix(_ASTRAY): int(count) for column, count in zip(columns, sums, strict=True)}
+    for name, count in counts.items():
+        if count:
+            log.warning("rules.outside_tags", rule=name, rows=count, hint="it named values that are no tag: no vote")
+    return counts
+
+
+def _figures(votes: pl.LazyFrame, rules: RuleSet) -> Agreement:
+    """Coverage, overlap and conflict, a batch at a time."""
+    m, k = len(rules.rules), len(rules.tags)
+    none = np.zeros(0, dtype=np.int64)
+    total = agreement_of_cast(none, none, none, none, m=m, k=k, several_tags=rules.several_tags)
+    for batch in votes.collect_batches(chunk_size=ROW_GROUP, maintain_order=True):
+        columns = [batch[rule.name] for rule in rules.rules]
+        rows = [column.is_not_null().arg_true().to_numpy().astype(np.int64) for column in columns]
+        codes = [vote_codes(c.drop_nulls(), rule, rules) for c, rule in zip(columns, rules.rules, strict=True)]
+        which = np.repeat(np.arange(m), [len(column) for column in rows])
+        total += agreement_of_cast(
+            np.concatenate(rows), which, np.concatenate(codes).astype(np.int64), np.ones(batch.height, dtype=np.int64),
+            m=m, k=k, several_tags=rules.several_tags,
+        )  # fmt: skip
+    return total
+
+
+def _warn_of_never_and_always(figures: Agreement, rules: RuleSet) -> dict[str, float]:
+    counts = dict(zip((rule.name for rule in rules.rules), figures.rule_covered.tolist(), strict=True))
+    never = [name for name, count in counts.items() if count == 0 and figures.rows]
+    always = [name for name, count in counts.items() if count == figures.rows and figures.rows]
     if never:
-        log.warning("rules.never_vote", rules=never, rows=rows)
+        log.warning("rules.never_vote", rules=never, rows=figures.rows)
     if always:
-        log.warning("rules.always_vote", rules=always, rows=rows)
-    counts = {"rules_never": float(len(never)), "rules_always": float(len(always))}
-    return vote_patterns(table, rules, key=key).agreement().shares() | counts
+        log.warning("rules.always_vote", rules=always, rows=figures.rows)
+    return {"rules_never": float(len(never)), "rules_always": float(len(always))}

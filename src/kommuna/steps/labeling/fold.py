@@ -13,8 +13,8 @@ from functools import cache
 
 import polars as pl
 
-# Folded text is ASCII or plain Cyrillic most of the time: NFKC leaves these as they are, and is skipped there.
-_NEEDS_NFKC = r"[^\x00-\x7f\u0400-\u0481]"
+# Text is ASCII or plain Cyrillic most of the time: NFKC leaves these as they are, and is skipped there.
+_NFKC_STABLE = r"\x00-\x7f\u0400-\u0481"
 _WORD = r"\p{L}\p{M}\p{N}_"
 _SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"  # what NFKC leaves of white space besides " "
 
@@ -40,21 +40,34 @@ def _after_lowercase() -> dict[str, str]:
     return rest | PLAIN
 
 
-def fold_text(text: pl.Expr) -> pl.Expr:
-    """The folded form of a String column; null stays null."""
-    composed = pl.coalesce(pl.when(text.str.contains(_NEEDS_NFKC)).then(text).str.normalize("NFKC"), text)
-    rest = _after_lowercase()
-    return composed.str.to_lowercase().str.replace_many(list(rest), list(rest.values()))
-
-
 def token_line(text: pl.Expr) -> pl.Expr:
-    """The folded text's tokens with a space around each, one space between two: a keyword is then a plain substring."""
-    apart = fold_text(text).str.replace_all(rf"([^{_WORD} ])", " $1 ").str.replace_all(r"  +", " ")
-    return pl.lit(" ") + apart + pl.lit(" ")
+    """The folded text's tokens with a space around each, one space between two: a keyword is then a plain substring.
+
+    Null stays null.
+    """
+    needy = pl.when(text.str.contains(rf"[^{_NFKC_STABLE}]")).then(text)
+    lowered = pl.coalesce(needy.str.normalize("NFKC").str.to_lowercase(), text)
+    line = _line_replacements()
+    apart = lowered.str.replace_many(list(line), list(line.values()))
+    sign = rf"([^{_WORD}\x00-\x7f])"  # signs of ASCII stand apart already
+    apart = pl.coalesce(pl.when(apart.str.contains(sign)).then(apart).str.replace_all(sign, " $1 "), apart)
+    return pl.lit(" ") + apart.str.replace_all(r"  +", " ") + pl.lit(" ")
+
+
+@cache
+def _line_replacements() -> dict[str, str]:
+    """All that is done to a text for `token_line` but NFKC and lower-casing, where the text needs them, and signs
+    outside ASCII: one automaton's work, which is faster than to lower-case first.
+    """
+    upper = [char for code in (*range(128), *range(0x400, 0x482)) if (char := chr(code)).lower() != char]
+    signs = {char for char in map(chr, range(128)) if not char.isalnum() and char not in "_ "}
+    folded = {sign: sign for sign in signs} | {char: char.lower() for char in upper} | _after_lowercase()
+    folded |= {char: PLAIN[char.lower()] for char in upper if char.lower() in PLAIN}
+    return {char: f" {to} " if to in signs else to for char, to in folded.items()}
 
 
 def fold(text: str) -> str:
-    """The folded form of one string, by Python alone: the reference that `fold_text` is tested against."""
+    """The folded form of one string, by Python alone: the reference that `token_line` is tested against."""
     return "".join(PLAIN.get(char, char) for char in unicodedata.normalize("NFKC", text).casefold())
 
 

@@ -1,62 +1,69 @@
-"""Keyword rules: every keyword of every rule in one pass of one automaton over the folded text."""
+"""Keyword rules, and the words that regexes need: all of them found in one pass of one automaton over token lines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from kommuna.errors import RulesError
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.fold import keyword_line, token_line
+from kommuna.steps.labeling.fold import keyword_line
+from kommuna.steps.labeling.stems import stem_keyword, stem_pattern
 
 
-def keyword_hits(rules: Sequence[Rule], text: pl.Expr) -> pl.Expr:
-    """Which keyword rules fire, as one expression.
+def keyword_patterns(rule: Rule) -> list[str]:
+    """A keyword rule's keywords as they stand in a token line, or in a line of stems if the rule has a language.
 
-    Args:
-        rules: rules of the kind `any`.
-        text: the String column.
-    Returns:
-        A Struct with one Boolean field a rule, named as the rule; false where the text is null.
     Raises:
         RulesError: a keyword has no letter, digit or sign.
     """
-    names = [rule.name for rule in rules]
-    keywords, first, owners = _automaton(rules)
-    dtype = pl.Struct(dict.fromkeys(names, pl.Boolean))
-    keyword_ids = pl.Enum(keywords)
-    owned = np.diff(first)
-
-    def hits(lines: pl.Series) -> pl.Series:
-        found = lines.str.extract_many(keywords, overlapping=True)
-        lengths = found.list.len().fill_null(0).to_numpy()
-        rows = np.repeat(np.arange(len(lines)), lengths)
-        ids = found.explode(empty_as_null=False, keep_nulls=False).cast(keyword_ids).to_physical().to_numpy()
-        # Each hit belongs to the rules owners[first[id]:first[id + 1]]: written out, one line a hit and rule.
-        width = owned[ids]
-        ends = np.cumsum(width)
-        place = np.arange(width.sum()) + np.repeat(first[ids] - (ends - width), width)
-        fired = np.zeros((len(names), len(lines)), dtype=np.bool_)
-        fired[owners[place], np.repeat(rows, width)] = True
-        return pl.DataFrame({name: fired[j] for j, name in enumerate(names)}).to_struct()
-
-    return token_line(text).map_batches(hits, return_dtype=dtype, is_elementwise=True)
+    found = []
+    for keyword in rule.any or ():
+        line = stem_pattern(stem_keyword(rule.stem, keyword)) if rule.stem else keyword_line(keyword)
+        if not line:
+            raise RulesError(
+                f"rule '{rule.name}': the keyword {keyword!r} has no letter, digit or sign to look for",
+                mend="remove it; spaces and hyphens only separate words",
+            )
+        found.append(line)
+    return found
 
 
-def _automaton(rules: Sequence[Rule]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Distinct keywords, and for each the rules that own it: `owners[first[i]:first[i + 1]]`."""
-    owners: dict[str, list[int]] = {}
-    for j, rule in enumerate(rules):
-        for keyword in rule.any or ():
-            line = keyword_line(keyword)
-            if not line:
-                raise RulesError(
-                    f"rule '{rule.name}': the keyword {keyword!r} has no letter, digit or sign to look for",
-                    mend="remove it; spaces and hyphens only separate words",
-                )
-            if j not in owners.setdefault(line, []):
-                owners[line].append(j)
-    first = np.cumsum([0] + [len(rules_of) for rules_of in owners.values()])
-    return list(owners), first, np.array([j for rules_of in owners.values() for j in rules_of], dtype=np.int64)
+class Automaton:
+    """Looks for many patterns at once, each with owners: places in a table of what was found.
+
+    Args:
+        patterns: place to its patterns, not one of them empty.
+    """
+
+    def __init__(self, patterns: Mapping[int, Iterable[str]]) -> None:
+        owners: dict[str, list[int]] = {}
+        for place, own in patterns.items():
+            for pattern in dict.fromkeys(own):
+                owners.setdefault(pattern, []).append(place)
+        self._patterns = list(owners)
+        self._ids = pl.Enum(self._patterns)
+        # Pattern i belongs to the places owners[first[i]:first[i + 1]].
+        self._owned = np.array([len(places) for places in owners.values()], dtype=np.int64)
+        self._first = np.cumsum(self._owned) - self._owned
+        self._owners = np.array([place for places in owners.values() for place in places], dtype=np.int64)
+
+    def mark(self, lines: pl.Series, found: NDArray[np.bool_]) -> None:
+        """Sets `found[place, row]` where a pattern of the place stands in the row's line."""
+        if not self._patterns:
+            return
+        hits = lines.str.extract_many(self._patterns, overlapping=True)
+        rows = np.repeat(np.arange(len(lines)), hits.list.len().fill_null(0).to_numpy())
+        ids = hits.explode(empty_as_null=False, keep_nulls=False).cast(self._ids).to_physical().to_numpy()
+        # Written out, one line a hit and owner.
+        width = self._owned[ids]
+        place = np.arange(width.sum()) + np.repeat(self._first[ids] - (np.cumsum(width) - width), width)
+        found[self._owners[place], np.repeat(rows, width)] = True
+
+
+def distinct_languages(rules: Sequence[Rule]) -> list[str]:
+    """The languages that rules stem by, in order."""
+    return sorted({rule.stem for rule in rules if rule.stem})
