@@ -51,7 +51,7 @@ class Asking(Spec):
     """How `ask` rules are asked."""
 
     model: str = Field(
-        "", description="The light model's name as the step's key and manifest know it; operators fill it in."
+        "", description="Another model behind the light endpoint; operators fill in the platform's, so that it counts."
     )
     budget: Budget = Field(default_factory=Budget, description="Past it nothing more is asked; what is done is kept.")
     max_failed: float = Field(

@@ -90,13 +90,19 @@ class Llm:
         """The models that the platform names, if any."""
         return cls(services.llm, services.shared)
 
-    def light(self, budget: Budget | None = None) -> Model:
+    def light(self, budget: Budget | None = None, *, name: str = "") -> Model:
         """The model that answers many short questions.
 
+        Args:
+            budget: of the model that is returned.
+            name: another model behind the same endpoint; none is the platform's.
         Raises:
             LlmSettings: the platform names none.
         """
-        return self._model("light", self._llms.light, budget)
+        model = self._model("light", self._llms.light, budget)
+        if not name:
+            return model
+        return Model(model.endpoint.model_copy(update={"model": name}), budget, self._patience)
 
     def heavy(self, budget: Budget | None = None) -> Model:
         """The model that writes rules.
@@ -118,5 +124,9 @@ class Llm:
 
 def waited(work: Coroutine[Any, Any, T]) -> T:
     """The result of asynchronous work; also where an event loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="llm") as pool:
         return pool.submit(asyncio.run, work).result()
