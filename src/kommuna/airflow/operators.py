@@ -149,7 +149,7 @@ class LabelOperator(StepOperator):
         dev_votes: Input | None = None,
         dev: Input | None = None,
         gold_votes: Input | None = None,
-        model: str = "dawid_skene",
+        model: str = "kommuna",
         key: str = "id",
         label: str = "tag",
         **options: Any,

@@ -40,7 +40,7 @@ def weak_supervision_dag(
     label: str = "tag",
     names: Sequence[str] = (),
     region: str = "RU",
-    label_model: LabelModel = "dawid_skene",
+    label_model: LabelModel = "kommuna",
     classifier: TextClassifier = "tfidf_logreg",
     min_confidence: float = 0.0,
     gate: str = DEFAULT_GATE,

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-LabelModel = Literal["majority", "dawid_skene", "snorkel"]
+LabelModel = Literal["kommuna", "majority", "weighted", "dawid_skene", "snorkel", "snorkel_fast"]
 TextClassifier = Literal["tfidf_logreg", "tfidf_cnb"]
 Classifier = Literal["tfidf_logreg", "tfidf_cnb", "boosted_trees"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift, nearest
 from kommuna.spec.rules import RuleSet
-from kommuna.steps.labeling.patterns import Codes, vote_patterns
+from kommuna.steps.labeling.patterns import ABSTAIN, Codes, vote_patterns
 
 log = structlog.get_logger()
 
@@ -30,6 +30,11 @@ class Dev:
 
     def __len__(self) -> int:
         return len(self.truth)
+
+    @property
+    def covered(self) -> NDArray[np.bool_]:
+        """d, whether any rule votes on the row."""
+        return np.asarray((self.votes != ABSTAIN).any(axis=1))
 
     @property
     def tag(self) -> NDArray[np.int64]:

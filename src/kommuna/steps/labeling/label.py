@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -11,18 +11,18 @@ import structlog
 from numpy.typing import NDArray
 
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn
+from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
+from kommuna.steps.labeling.calibrated import calibrated, dev_calibration_error, dev_figures
 from kommuna.steps.labeling.dev import Dev, read_dev
-from kommuna.steps.labeling.models.base import LabelModel
-from kommuna.steps.labeling.models.dawid_skene import DawidSkene
-from kommuna.steps.labeling.models.majority import Majority
-from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
-from kommuna.steps.labeling.one_tag import fitted_beliefs, honest_dev_beliefs
+from kommuna.steps.labeling.models.base import Beliefs
+from kommuna.steps.labeling.models.registry import MODELS, Settings
+from kommuna.steps.labeling.one_tag import Fitted, fitted
 from kommuna.steps.labeling.patterns import VotePatterns, vote_patterns
 
 log = structlog.get_logger()
 
-ModelName = Literal["majority", "dawid_skene", "snorkel"]
+_AT_ONCE = 50_000  # patterns told together: bounds memory
 
 
 class Labeled(NamedTuple):
@@ -40,7 +40,7 @@ def label_messages(
     dev: pl.LazyFrame | None = None,
     gold_votes: pl.LazyFrame | None = None,
     *,
-    model: ModelName = "dawid_skene",
+    model: choices.LabelModel = "kommuna",
     key: str = "id",
     label: str = "tag",
     seed: int = 0,
@@ -57,23 +57,24 @@ def label_messages(
         dev: the dev rows: `key` and `label`.
         gold_votes: votes of the same rules on the gold rows, which the fitted model labels without learning from
             them: what the label model alone would say.
-        model: `majority`, `dawid_skene` or `snorkel` (needs torch).
+        model: the label model's name; `snorkel` needs torch.
         key: the column that names a row.
         label: the column of `dev` with the true tag; where rows have several tags, a list or a String with `|` between.
         seed: of what is random: the folds of dev rows, and Snorkel's initial values.
         iterations: EM steps of `dawid_skene`.
-        epochs: training epochs of `snorkel`.
+        epochs: training epochs of `snorkel` and `snorkel_fast`.
         memory: the most that `snorkel` may take.
     Returns:
         labels: `key`; `tag`, an Enum of the tags (where rows have several tags: `tags`, a list, each with a
             probability of one half or more); `confidence`, Float32, the tag's probability (several tags: that of the
             least certain yes or no); `probabilities`, an Array of k in the tags' order. A row without a vote is
-            unknown: null in all three.
+            unknown: null in all three. With dev rows probabilities are calibrated on them (`Calibration`).
         gold_labels: the same for the gold rows; None without `gold_votes`.
         metrics: rows, labeled (share of rows), confidence (mean), patterns, tags_without_votes; with dev rows:
-            dev_rows, dev_too_few (1 if there are fewer than tags), dev_coverage, and dev_accuracy (an unknown row
-            counts as wrong) and dev_accuracy_labeled, or dev_f1_micro and dev_f1_macro. These are cross-fitted: no
-            dev row is judged by a model that saw its label.
+            dev_rows, dev_too_few (1 if there are fewer than tags), dev_coverage, dev_accuracy (an unknown row counts
+            as wrong) and dev_accuracy_labeled, or dev_f1_micro and dev_f1_macro; dev_calibration_error, and
+            dev_calibration_error_before (of the model's own word). These are cross-fitted: no dev row is judged by a
+            model or a calibration that saw its label.
     Raises:
         RulesError, DataError, LimitExceeded, SpecError: see `read_dev`, `vote_patterns` and the models.
     """
@@ -83,35 +84,19 @@ def label_messages(
     dev_rows = read_dev(dev_votes, dev, rules, key=key, label=label)
     metrics = {"rows": float(patterns.rows), "patterns": float(len(patterns.counts))}
     metrics["tags_without_votes"] = float(_warn_of_silent_tags(patterns))
-
-    def new_model() -> LabelModel:
-        if model == "majority":
-            return Majority()
-        if model == "snorkel":
-            return SnorkelModel(epochs=epochs, seed=seed, memory=memory)
-        return DawidSkene(iterations=iterations)
-
-    gold = None if gold_votes is None else _table(gold_votes, key, "gold_votes")
-    gold_patterns = None if gold is None else vote_patterns(gold, rules, key=key)
-    asked = patterns.votes if gold_patterns is None else np.vstack([patterns.votes, gold_patterns.votes])
-    beliefs = fitted_beliefs(new_model, patterns, dev_rows, asked)
-    labels, confidence = _labels(table[key], patterns, beliefs[: len(patterns.counts)], rules)
+    told = Settings(seed=seed, iterations=iterations, epochs=epochs, memory=memory)
+    fit = fitted(lambda: MODELS[model](told), patterns, dev_rows, seed=seed)
+    if dev_rows is not None and fit.held_out is not None:
+        fit, figures = _judged(fit, fit.held_out, dev_rows, rules, seed)
+        metrics |= figures
+    labels, confidence = _labels(fit, table[key], patterns, rules, f"the label model '{model}'")
     gold_labels = None
-    if gold is not None and gold_patterns is not None:
-        gold_labels, _ = _labels(gold[key], gold_patterns, beliefs[len(patterns.counts) :], rules)
-    known = patterns.counts[patterns.covered].sum()
-    metrics["labeled"] = float(known / patterns.rows)
-    metrics["confidence"] = float(patterns.counts @ np.where(patterns.covered, confidence, 0) / max(known, 1))
-    if dev_rows is not None:
-        if len(dev_rows) < len(rules.tags):
-            log.warning(
-                "label.few_dev_rows",
-                dev_rows=len(dev_rows),
-                tags=len(rules.tags),
-                hint="they do not set the class prior",
-            )
-        metrics |= {"dev_rows": float(len(dev_rows)), "dev_too_few": float(len(dev_rows) < len(rules.tags))}
-        metrics |= _dev_metrics(honest_dev_beliefs(new_model, patterns, dev_rows, seed=seed), dev_rows, rules)
+    if gold_votes is not None:
+        gold = _table(gold_votes, key, "gold_votes")
+        gold_patterns = vote_patterns(gold, rules, key=key)
+        gold_labels, _ = _labels(fit, gold[key], gold_patterns, rules, f"the label model '{model}'")
+    metrics["labeled"] = float(patterns.counts[patterns.covered].sum() / patterns.rows)
+    metrics["confidence"] = confidence
     log.info(
         "messages.labeled",
         model=model,
@@ -137,29 +122,76 @@ def _table(votes: pl.LazyFrame, key: str, where: str) -> pl.DataFrame:
     return table
 
 
+def _judged(fit: Fitted, held_out: Beliefs, dev: Dev, rules: RuleSet, seed: int) -> tuple[Fitted, dict[str, float]]:
+    """The model calibrated on dev rows, and its figures on them."""
+    several = rules.several_tags
+    if len(dev) < len(rules.tags):
+        log.warning(
+            "label.few_dev_rows", dev_rows=len(dev), tags=len(rules.tags), hint="they do not set the class prior"
+        )
+    mended = calibrated(fit, held_out, dev, several_tags=several, seed=seed)
+    told = held_out if mended.held_out is None else mended.held_out
+    return mended, {
+        "dev_rows": float(len(dev)),
+        "dev_too_few": float(len(dev) < len(rules.tags)),
+        "dev_coverage": float(dev.covered.mean()),
+        **dev_figures(told, dev, several_tags=several),
+        "dev_calibration_error": dev_calibration_error(told, dev, several_tags=several),
+        "dev_calibration_error_before": dev_calibration_error(held_out, dev, several_tags=several),
+    }
+
+
 def _labels(
-    keys: pl.Series, patterns: VotePatterns, beliefs: NDArray[np.float64], rules: RuleSet
-) -> tuple[pl.LazyFrame, NDArray[np.float64]]:
-    """The labels of all rows, lazily, and the confidence of each pattern."""
+    fit: Fitted, keys: pl.Series, patterns: VotePatterns, rules: RuleSet, who: str
+) -> tuple[pl.LazyFrame, float]:
+    """The labels of all rows, lazily, and their mean confidence. A pattern is told once, whatever rows have it."""
+    covered = np.flatnonzero(patterns.covered)
+    parts = [
+        _told(fit, patterns, covered[start : start + _AT_ONCE], rules, keys, who)
+        for start in range(0, max(len(covered), 1), _AT_ONCE)
+    ]
+    by_pattern = pl.concat(parts)
+    confidence = by_pattern["confidence"].cast(pl.Float64).to_numpy() @ patterns.counts[covered]
+    rows = pl.LazyFrame({keys.name: keys, "_pattern": patterns.row_pattern})
+    labels = rows.join(by_pattern.lazy(), on="_pattern", how="left", maintain_order="left").drop("_pattern")
+    return labels, float(confidence / max(patterns.counts[covered].sum(), 1))
+
+
+def _told(
+    fit: Fitted, patterns: VotePatterns, lines: NDArray[np.intp], rules: RuleSet, keys: pl.Series, who: str
+) -> pl.DataFrame:
+    """What the model tells of some patterns.
+
+    Raises:
+        DataError: a probability is no number.
+    """
+    votes = patterns.votes[lines]
+    beliefs = fit.predict(votes)
+    lost = np.flatnonzero(~np.isfinite(beliefs).all(axis=1))
+    if len(lost):
+        row = int(np.flatnonzero(patterns.row_pattern == lines[lost[0]])[0])
+        raise DataError(
+            f"{who} gives probabilities that are no numbers for {int(patterns.counts[lines[lost]].sum())} rows",
+            where=f"first of row {keys.name} = {keys[row]!r}, with {int((votes[lost[0]] >= 0).sum())} votes",
+            mend="take model='kommuna', or 'snorkel_fast' for the library's model without its underflow",
+        )
     enum = pl.Enum(rules.tags)
     tags = pl.Series(rules.tags, dtype=enum)
     if rules.several_tags:
         confidence = np.maximum(beliefs, 1 - beliefs).min(axis=1)
-        lists = [np.flatnonzero(line >= 0.5).tolist() for line in beliefs]
-        named = pl.Series("tags", [tags.gather(line).to_list() for line in lists], dtype=pl.List(enum))
+        yes = [np.flatnonzero(line >= 0.5).tolist() for line in beliefs]
+        named = pl.Series("tags", [tags.gather(line).to_list() for line in yes], dtype=pl.List(enum))
     else:
         confidence = beliefs.max(axis=1)
         named = tags.gather(beliefs.argmax(axis=1)).rename("tag")
-    by_pattern = pl.DataFrame(
+    return pl.DataFrame(
         {
-            "_pattern": pl.Series(range(len(beliefs)), dtype=pl.Int32),
+            "_pattern": pl.Series(lines, dtype=pl.Int32),
             named.name: named,
             "confidence": pl.Series(confidence, dtype=pl.Float32),
             "probabilities": pl.Series(beliefs.astype(np.float32), dtype=pl.Array(pl.Float32, len(rules.tags))),
         }
-    ).filter(pl.Series(patterns.covered))
-    rows = pl.LazyFrame({keys.name: keys, "_pattern": patterns.row_pattern})
-    return rows.join(by_pattern.lazy(), on="_pattern", how="left", maintain_order="left").drop("_pattern"), confidence
+    )
 
 
 def _warn_of_silent_tags(patterns: VotePatterns) -> int:
@@ -168,22 +200,3 @@ def _warn_of_silent_tags(patterns: VotePatterns) -> int:
     if silent:
         log.warning("label.tags_without_votes", tags=silent, hint="no rule ever votes for them")
     return len(silent)
-
-
-def _dev_metrics(beliefs: NDArray[np.float64], dev: Dev, rules: RuleSet) -> dict[str, float]:
-    covered = np.asarray((dev.votes >= 0).any(axis=1))
-    shares = {"dev_coverage": float(covered.mean())}
-    if rules.several_tags:
-        said = (beliefs >= 0.5) & covered[:, None]
-        right: NDArray[np.int64] = (said & dev.truth).sum(axis=0)
-        both: NDArray[np.int64] = said.sum(axis=0) + dev.truth.sum(axis=0)
-        there = np.flatnonzero(both)
-        return shares | {
-            "dev_f1_micro": float(2 * right.sum() / max(both.sum(), 1)),
-            "dev_f1_macro": float((2 * right[there] / both[there]).mean()) if len(there) else 0.0,
-        }
-    right_rows = (beliefs.argmax(axis=1) == dev.tag) & covered
-    return shares | {
-        "dev_accuracy": float(right_rows.mean()),
-        "dev_accuracy_labeled": float(right_rows.sum() / max(covered.sum(), 1)),
-    }

@@ -1,76 +1,129 @@
-"""Fits label models: once where a row has one tag, once a tag where it may have several."""
+"""Fits label models, which know rows of one tag: once where a row has one, once a tag where it may have several."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.dev import Dev
-from kommuna.steps.labeling.models.base import DevRows, LabelModel
+from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
 from kommuna.steps.labeling.models.majority import Majority
-from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
 
 log = structlog.get_logger()
 
 NewModel = Callable[[], LabelModel]
 _FOLDS = 5
+_MOST_UNSPOKEN = 0.499  # a tag is told from one half
 
 
-def fitted_beliefs(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, asked: Codes) -> NDArray[np.float64]:
-    """Probabilities (a line each of `asked`, k columns) of a model fitted on the patterns and the dev rows."""
-    return _beliefs(new_model, patterns, dev, asked)
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted label model.
+
+    Attributes:
+        predict: probabilities, a line each of P x m codes and k columns. Where rows have one tag lines sum to 1.
+        held_out: d x k probabilities of the dev rows, each told without its label; None without dev rows.
+    """
+
+    predict: Callable[[Codes], Beliefs]
+    held_out: Beliefs | None
 
 
-def honest_dev_beliefs(new_model: NewModel, patterns: VotePatterns, dev: Dev, *, seed: int) -> NDArray[np.float64]:
-    """d x k probabilities of the dev rows, each by a model that did not see its label (five folds)."""
-    if not new_model().learns_from_dev or len(dev) < 2:
-        return _beliefs(new_model, patterns, None if len(dev) < 2 else dev, dev.votes)
+def fitted(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, *, seed: int) -> Fitted:
+    """Fits on patterns and dev rows.
+
+    Args:
+        seed: of the folds of dev rows, for models that do not hold out rows by themselves.
+    """
+    if patterns.several_tags:
+        return _tag_by_tag(new_model, patterns, dev, seed)
+    rows = DevRows(dev.votes, dev.tag) if dev is not None else None
+    return _fitted(new_model, patterns, rows, seed)
+
+
+def _fitted(new_model: NewModel, patterns: VotePatterns, dev: DevRows | None, seed: int) -> Fitted:
+    model = new_model().fit(patterns, dev)
+    if dev is None:
+        return Fitted(model.predict, None)
+    if model.held_out is not None:
+        return Fitted(model.predict, model.held_out)
+    if not model.learns_from_dev:
+        return Fitted(model.predict, model.predict(dev.votes))
     fold = np.random.default_rng(seed).permutation(len(dev)) % min(_FOLDS, len(dev))
-    beliefs = np.zeros(dev.truth.shape)
+    beliefs = np.zeros((len(dev), len(patterns.tags)))
     for f in range(fold.max() + 1):
         held = fold == f
-        rest = Dev(dev.votes[~held], dev.truth[~held])
-        beliefs[held] = _beliefs(new_model, patterns, rest, dev.votes[held])
-    return beliefs
+        beliefs[held] = new_model().fit(patterns, dev.only(~held)).predict(dev.votes[held])
+    return Fitted(model.predict, beliefs)
 
 
-def _beliefs(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, asked: Codes) -> NDArray[np.float64]:
-    if not patterns.several_tags:
-        rows = DevRows(dev.votes, dev.tag) if dev is not None else None
-        return new_model().fit(patterns, rows).predict(asked)
+def _tag_by_tag(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, seed: int) -> Fitted:
+    """One question for each tag, has the row it or not, put to the rules of that tag."""
     k = len(patterns.tags)
-    beliefs = np.zeros((len(asked), k))
+    tag_of = patterns.votes.max(axis=0, initial=ABSTAIN) % k  # a rule's votes are all for or against one tag
+    silent = (patterns.votes == ABSTAIN).all(axis=0)
+    least = new_model().least_rules
+    answers: list[_Answer] = []
     few: list[str] = []
     for tag in range(k):
-        own = np.flatnonzero(((patterns.votes == tag) | (patterns.votes == k + tag)).any(axis=0))
+        own = np.flatnonzero((tag_of == tag) & ~silent)
         if not len(own):
             continue  # nobody speaks for the tag: no row is said to have it
-        codes = _yes_no(patterns.votes[:, own], tag)
-        votes, counts, line = _again(codes, patterns)
-        problem = VotePatterns(votes, counts, line, ("no", patterns.tags[tag]), tuple(patterns.rules[j] for j in own))
-        rows = DevRows(_yes_no(dev.votes[:, own], tag), dev.truth[:, tag].astype(np.int64)) if dev is not None else None
-        model = new_model()
-        if isinstance(model, SnorkelModel) and len(own) < 3:
+        rows = None
+        if dev is not None:
+            rows = DevRows(_yes_no(dev.votes[:, own], tag), dev.truth[:, tag].astype(np.int64))
+        able = new_model if len(own) >= least else Majority
+        if able is Majority:
             few.append(patterns.tags[tag])
-            model = Majority()
-        answers = _yes_no(asked[:, own], tag)
-        spoken = np.ones(len(asked), dtype=bool) if model.learns_from_dev else (answers != ABSTAIN).any(axis=1)
-        beliefs[:, tag] = np.where(spoken, model.fit(problem, rows).predict(answers)[:, 1], 0.0)
+        fit = _fitted(able, _question(patterns, tag, own), rows, seed)
+        answers.append(_Answer(tag, own, fit, _MOST_UNSPOKEN if able().learns_from_dev else 0.0))
     if few:
-        log.warning("label.majority_instead", tags=few, hint="snorkel needs three rules for each tag")
-    return beliefs
+        log.warning("label.majority_instead", tags=few, hint=f"the model needs {least} rules for each tag")
+
+    def predict(votes: Codes) -> Beliefs:
+        beliefs = np.zeros((len(votes), k))
+        for answer in answers:
+            asked, _, line = distinct([_yes_no(votes[:, j], answer.tag) for j in answer.rules])
+            beliefs[:, answer.tag] = answer.yes(answer.fitted.predict(asked), asked)[line]
+        return beliefs
+
+    if dev is None:
+        return Fitted(predict, None)
+    held_out = np.zeros((len(dev), k))
+    for answer in answers:
+        if answer.fitted.held_out is not None:
+            votes = _yes_no(dev.votes[:, answer.rules], answer.tag)
+            held_out[:, answer.tag] = answer.yes(answer.fitted.held_out, votes)
+    return Fitted(predict, held_out)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Who answers whether a row has a tag, to which rules' votes, and how likely a yes may be without any."""
+
+    tag: int
+    rules: NDArray[np.intp]
+    fitted: Fitted
+    most_unspoken: float
+
+    def yes(self, beliefs: Beliefs, votes: Codes) -> NDArray[np.float64]:
+        """The probability of yes. Silence of all the tag's rules may make it likely, but is no yes."""
+        spoken = (votes != ABSTAIN).any(axis=1)
+        return np.where(spoken, beliefs[:, 1], np.minimum(beliefs[:, 1], self.most_unspoken))
+
+
+def _question(patterns: VotePatterns, tag: int, own: NDArray[np.intp]) -> VotePatterns:
+    """Yes or no to one tag: the distinct votes of its rules."""
+    votes, _, line = distinct([_yes_no(patterns.votes[:, j], tag) for j in own])
+    counts = np.bincount(line, weights=patterns.counts, minlength=len(votes)).astype(np.int64)
+    rules = tuple(patterns.rules[j] for j in own)
+    return VotePatterns(votes, counts, line[patterns.row_pattern], ("no", patterns.tags[tag]), rules)
 
 
 def _yes_no(votes: Codes, tag: int) -> Codes:
     return np.where(votes < 0, ABSTAIN, (votes == tag).astype(np.int16)).astype(np.int16)
-
-
-def _again(codes: Codes, patterns: VotePatterns) -> tuple[Codes, NDArray[np.int64], NDArray[np.int32]]:
-    """Distinct patterns of some rules' votes, out of the distinct patterns of all."""
-    votes, _, line = distinct([np.ascontiguousarray(column) for column in codes.T])
-    counts = np.bincount(line, weights=patterns.counts, minlength=len(votes)).astype(np.int64)
-    return votes, counts, line[patterns.row_pattern]

@@ -119,7 +119,7 @@ def test_dev_figures_are_cross_fitted(rule_set: Any) -> None:
     rules = rule_set(*({"name": f"r{j}", "tag": "a", "any": ["x"]} for j in range(40)), tags=TAGS)
     votes = from_matrix(matrix, rules).lazy()
     dev = pl.LazyFrame({"id": range(300), "tag": [TAGS[i] for i in random.integers(0, 3, 300)]})
-    labels, _gold, metrics = label_messages(votes, rules, votes, dev)
+    labels, _gold, metrics = label_messages(votes, rules, votes, dev, model="dawid_skene")
     seen = (
         labels.join(dev, on="id").select((pl.col("tag").cast(pl.String) == pl.col("tag_right")).mean()).collect().item()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
@@ -36,18 +37,24 @@ class DevRows:
 class LabelModel(Protocol):
     """A label model for rows of one tag each.
 
-    `learns_from_dev` says whether figures on the dev rows need cross-fitting to be honest.
+    Attributes:
+        learns_from_dev: whether figures on the dev rows need cross-fitting to be honest.
+        least_rules: how many rules it needs.
+        held_out: d x k beliefs of the dev rows that `fit` was given, each told by a model that had not seen its
+            label; None where `fit` works out none.
     """
 
-    learns_from_dev: ClassVar[bool]
+    learns_from_dev: ClassVar[bool] = True
+    least_rules: ClassVar[int] = 1
+    held_out: Beliefs | None = None
 
+    @abstractmethod
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
         """Learns from the votes of all rows, and from dev rows where they are given."""
-        ...
 
+    @abstractmethod
     def predict(self, votes: Codes) -> Beliefs:
         """P x k probabilities of the tags; lines sum to 1; of a pattern without a vote they mean nothing."""
-        ...
 
 
 def tally(votes: Codes, k: int) -> NDArray[np.float64]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, shares, tally
+from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel, shares, tally
 from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
@@ -18,7 +18,7 @@ _UNLABELED_SHARE = 0.25  # weight of all unlabeled rows together, in dev rows
 _EDGE = 1e-6
 
 
-class DawidSkene:
+class DawidSkene(LabelModel):
     """Rules as witnesses that err independently, given the row's tag.
 
     With tag y, weights ``pi[y]`` and outcomes f (`Outcomes`), a pattern's belief is naive Bayes'::
@@ -42,8 +42,6 @@ class DawidSkene:
         prior_share: where dev rows do not outnumber the tags, its further weight as a share of a tag's rows; with 0
             the model is Dawid and Skene's own.
     """
-
-    learns_from_dev: ClassVar[bool] = True
 
     def __init__(self, *, iterations: int = 5, prior_rows: float = 1.0, prior_share: float = 0.3) -> None:
         self._iterations = iterations

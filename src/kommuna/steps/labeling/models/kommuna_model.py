@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, tally
+from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel, tally
 from kommuna.steps.labeling.models.dawid_skene import DawidSkene
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear, NaiveBayes, softmax
 from kommuna.steps.labeling.models.opinion_pool import pool_weights, regression
@@ -27,7 +27,7 @@ _WITNESSES = (
 )
 
 
-class Kommuna:
+class Kommuna(LabelModel):
     """A logarithmic pool of five opinions; dev rows that no opinion saw tell what each is worth.
 
     - three naive Bayes models with class prior and evidence from dev, accuracies bound to coverage and EM on distinct
@@ -49,8 +49,6 @@ class Kommuna:
     Args:
         seed: of the folds, and of the sample of rows that EM learns from.
     """
-
-    learns_from_dev: ClassVar[bool] = True
 
     def __init__(self, *, seed: int = 0) -> None:
         self._seed = seed
@@ -89,7 +87,7 @@ class Kommuna:
         patterns, counts = votes.votes, votes.counts.astype(np.float64)
         if len(patterns) > _SAMPLE:
             drawn = np.random.default_rng(self._seed).multinomial(_SAMPLE, counts / counts.sum())
-            patterns, counts = patterns[drawn > 0], drawn[drawn > 0] * (votes.rows / _SAMPLE)
+            patterns, counts = patterns[drawn > 0], (drawn[drawn > 0] * (votes.rows / _SAMPLE)).astype(np.float64)
         covered = (patterns >= 0).any(axis=1)
         return Evidence(
             self._outcomes,

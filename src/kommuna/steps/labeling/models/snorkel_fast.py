@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from kommuna.errors import DataError, RulesError
-from kommuna.steps.labeling.models.base import Beliefs, DevRows
+from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
 _RATE = np.float32(0.01)  # the library's defaults: learning rate, momentum and initial precision of a rule
@@ -23,7 +23,7 @@ Singles = NDArray[np.float32]
 Blocks = list[NDArray[np.intp]]
 
 
-class SnorkelFast:
+class SnorkelFast(LabelModel):
     """The model of `snorkel.labeling.model.LabelModel` (Ratner et al. 2019, "Training complex models with multi-task
     weak supervision", AAAI; source: snorkel 0.10), with the same loss, the same steps and the same initial values.
 
@@ -51,6 +51,7 @@ class SnorkelFast:
     """
 
     learns_from_dev: ClassVar[bool] = False
+    least_rules: ClassVar[int] = 3
 
     def __init__(self, *, epochs: int = 500, seed: int = 0) -> None:
         self._epochs = epochs
@@ -67,13 +68,13 @@ class SnorkelFast:
         if m < 3:
             raise RulesError(
                 f"the label model 'snorkel_fast' needs three rules at least, there {'is' if m == 1 else 'are'} {m}",
-                mend="add rules, or take model='majority' or 'dawid_skene'",
+                mend="add rules, or take model='kommuna'",
             )
         if (votes.votes >= k).any():
             j = int(np.flatnonzero((votes.votes >= k).any(axis=0))[0])
             raise RulesError(
                 f"the label model 'snorkel_fast' has no votes against a tag, as rule '{votes.rules[j]}' casts",
-                mend="take model='dawid_skene', or leave such rules out",
+                mend="take model='kommuna', or leave such rules out",
             )
         self._k = k
         self._balance = np.full(k, 1 / k)
@@ -86,7 +87,7 @@ class SnorkelFast:
         mu = _descend(_problem(self._happened(votes.votes), votes, cast, k), p, cast % k, self._epochs, self._seed)
         if not np.isfinite(mu).all():
             raise DataError(
-                "the label model 'snorkel_fast' diverged: its loss is no number", mend="take model='dawid_skene'"
+                "the label model 'snorkel_fast' diverged: its loss is no number", mend="take model='kommuna'"
             )
         least = min(0.01, 1 / 10 ** np.ceil(np.log10(votes.rows)))
         full = np.full((m * k, k), least, dtype=np.float32)

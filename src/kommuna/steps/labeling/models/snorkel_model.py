@@ -8,13 +8,13 @@ import numpy as np
 
 from kommuna.errors import LimitExceeded, RulesError, SpecError
 from kommuna.spec.resources import memory_bytes
-from kommuna.steps.labeling.models.base import Beliefs, DevRows
+from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
 _BYTES_A_CELL = 16  # the one-hot votes in float64, and the copy that the product takes
 
 
-class SnorkelModel:
+class SnorkelModel(LabelModel):
     """`snorkel.labeling.model.LabelModel` (Ratner et al. 2019, "Training complex models with multi-task weak
     supervision"), trained on every row as the library does, then asked once a distinct pattern.
 
@@ -25,6 +25,7 @@ class SnorkelModel:
     """
 
     learns_from_dev: ClassVar[bool] = False
+    least_rules: ClassVar[int] = 3
 
     def __init__(self, *, epochs: int = 500, seed: int = 0, memory: str = "4Gi") -> None:
         self._epochs = epochs
@@ -43,27 +44,27 @@ class SnorkelModel:
         if m < 3:
             raise RulesError(
                 f"the label model 'snorkel' needs three rules at least, there {'is' if m == 1 else 'are'} {m}",
-                mend="add rules, or take model='majority' or 'dawid_skene'",
+                mend="add rules, or take model='kommuna'",
             )
         if (votes.votes >= k).any():
             j = int(np.flatnonzero((votes.votes >= k).any(axis=0))[0])
             raise RulesError(
                 f"the label model 'snorkel' has no votes against a tag, as rule '{votes.rules[j]}' casts",
-                mend="take model='dawid_skene', or leave such rules out",
+                mend="take model='kommuna', or leave such rules out",
             )
         needed = n * m * k * _BYTES_A_CELL
         if needed > memory_bytes(self._memory):
             raise LimitExceeded(
                 f"the label model 'snorkel' needs {needed / 2**30:.1f} GiB for {n:,} rows x {m} rules x {k} tags, "
                 f"more than {self._memory}",
-                mend="take model='dawid_skene', which works on distinct patterns; or raise `memory` and the step's",
+                mend="take model='kommuna', which works on distinct patterns; or raise `memory` and the step's",
             )
         try:
             from snorkel.labeling.model import LabelModel
         except ImportError as error:
             raise SpecError(
                 f"the label model 'snorkel' needs {error.name or 'torch'}, which is not installed",
-                mend="install the extra kommuna[torch], or take model='dawid_skene'",
+                mend="install the extra kommuna[torch], or take model='kommuna'",
             ) from None
         balance = None
         if dev is not None and len(dev):

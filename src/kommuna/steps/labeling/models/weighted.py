@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
-from kommuna.steps.labeling.models.base import Beliefs, DevRows
+from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
 _PRIOR_ROWS = 4.0  # weight of the Beta prior, in dev rows
 _DEFAULT_ACCURACY = 0.7  # of a rule where no dev row has judged any; Snorkel's initial precision too
 
 
-class Weighted:
+class Weighted(LabelModel):
     """Independent rules that are right with probability a and else wrong on any other tag alike.
 
     Then the best vote is a sum of weights (Nitzan & Paroush 1982, "Optimal decision rules in uncertain dichotomous
@@ -28,8 +28,6 @@ class Weighted:
     pi is the tags' share among the dev rows, one row a tag added.
     """
 
-    learns_from_dev: ClassVar[bool] = True
-
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
         """Judges the rules on the dev rows; without them each rule has the same weight."""
         self._k = k = len(votes.tags)
@@ -39,9 +37,9 @@ class Weighted:
             for_tag = (dev.votes >= 0) & (dev.votes < k)
             against = dev.votes >= k
             is_truth = dev.votes % k == dev.truth[:, None]
-            right = ((for_tag & is_truth) | (against & ~is_truth)).sum(axis=0)
-            judged = (for_tag | against).sum(axis=0)
-            tags = np.bincount(dev.truth, minlength=k)
+            right = ((for_tag & is_truth) | (against & ~is_truth)).sum(axis=0, dtype=np.float64)
+            judged = (for_tag | against).sum(axis=0, dtype=np.float64)
+            tags = np.bincount(dev.truth, minlength=k).astype(np.float64)
         pooled = (right.sum() + _PRIOR_ROWS * _DEFAULT_ACCURACY) / (judged.sum() + _PRIOR_ROWS)
         self.accuracy = (right + _PRIOR_ROWS * pooled) / (judged + _PRIOR_ROWS)
         self._log_prior = np.log((tags + 1) / (tags.sum() + k))

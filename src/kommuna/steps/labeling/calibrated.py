@@ -1,0 +1,71 @@
+"""A fitted label model whose confidence dev rows have mended, and its figures on them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kommuna.steps.labeling.dev import Dev
+from kommuna.steps.labeling.models.base import Beliefs
+from kommuna.steps.labeling.models.calibration import calibrate, calibration_error
+from kommuna.steps.labeling.one_tag import Fitted
+from kommuna.steps.labeling.patterns import Codes
+
+
+def calibrated(model: Fitted, held_out: Beliefs, dev: Dev, *, several_tags: bool, seed: int) -> Fitted:
+    """The model with its confidence mended: the same answers, believed as far as dev rows bear them out.
+
+    Args:
+        held_out: d x k, the model's beliefs of the dev rows, told without their labels.
+        seed: of the folds in which the dev rows' own beliefs are calibrated.
+    """
+    covered = dev.covered
+    if not covered.any():
+        return model
+    mended = held_out.copy()
+    if not several_tags:
+        scale, mended[covered] = calibrate(held_out[covered], dev.tag[covered], seed=seed)
+        return Fitted(lambda votes: scale(model.predict(votes)), mended)
+    truth = dev.truth[covered].reshape(-1).astype(np.int64)
+    scale, pairs = calibrate(_yes_no(held_out[covered]), truth, seed=seed)
+    mended[covered] = pairs[:, 1].reshape(-1, held_out.shape[1])
+
+    def predict(votes: Codes) -> Beliefs:
+        beliefs = model.predict(votes)
+        return scale(_yes_no(beliefs))[:, 1].reshape(beliefs.shape)
+
+    return Fitted(predict, mended)
+
+
+def dev_figures(beliefs: Beliefs, dev: Dev, *, several_tags: bool) -> dict[str, float]:
+    """How right d x k beliefs of dev rows are: accuracy, or F1 where rows have several tags; a row without a vote is
+    unknown, which is wrong."""
+    covered = dev.covered
+    if several_tags:
+        said = (beliefs >= 0.5) & covered[:, None]
+        right: NDArray[np.int64] = (said & dev.truth).sum(axis=0)
+        both: NDArray[np.int64] = said.sum(axis=0) + dev.truth.sum(axis=0)
+        there = np.flatnonzero(both)
+        return {
+            "dev_f1_micro": float(2 * right.sum() / max(both.sum(), 1)),
+            "dev_f1_macro": float((2 * right[there] / both[there]).mean()) if len(there) else 0.0,
+        }
+    right_rows = (beliefs.argmax(axis=1) == dev.tag) & covered
+    return {
+        "dev_accuracy": float(right_rows.mean()),
+        "dev_accuracy_labeled": float(right_rows.sum() / max(covered.sum(), 1)),
+    }
+
+
+def dev_calibration_error(beliefs: Beliefs, dev: Dev, *, several_tags: bool) -> float:
+    """The calibration error of the covered dev rows: of each answer, or where rows have several tags of each yes."""
+    told, covered = beliefs[dev.covered], dev.covered
+    if several_tags:
+        return calibration_error(told.reshape(-1), dev.truth[covered].reshape(-1))
+    return calibration_error(told.max(axis=1, initial=0), told.argmax(axis=1) == dev.tag[covered])
+
+
+def _yes_no(beliefs: Beliefs) -> Beliefs:
+    """Two columns, no and yes, of every belief."""
+    yes = beliefs.reshape(-1)
+    return np.stack([1 - yes, yes], axis=1)

@@ -1,0 +1,42 @@
+"""Every label model by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kommuna.spec import choices
+from kommuna.steps.labeling.models.base import LabelModel
+from kommuna.steps.labeling.models.dawid_skene import DawidSkene
+from kommuna.steps.labeling.models.kommuna_model import Kommuna
+from kommuna.steps.labeling.models.majority import Majority
+from kommuna.steps.labeling.models.snorkel_fast import SnorkelFast
+from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
+from kommuna.steps.labeling.models.weighted import Weighted
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What label models can be told; each takes what it knows.
+
+    Attributes:
+        seed: of what is random in a model.
+        iterations: EM steps of `dawid_skene`.
+        epochs: training epochs of `snorkel` and `snorkel_fast`.
+        memory: the most that `snorkel` may take.
+    """
+
+    seed: int = 0
+    iterations: int = 5
+    epochs: int = 500
+    memory: str = "4Gi"
+
+
+MODELS: dict[choices.LabelModel, Callable[[Settings], LabelModel]] = {
+    "kommuna": lambda told: Kommuna(seed=told.seed),
+    "majority": lambda told: Majority(),
+    "weighted": lambda told: Weighted(),
+    "dawid_skene": lambda told: DawidSkene(iterations=told.iterations),
+    "snorkel": lambda told: SnorkelModel(epochs=told.epochs, seed=told.seed, memory=told.memory),
+    "snorkel_fast": lambda told: SnorkelFast(epochs=told.epochs, seed=told.seed),
+}
