@@ -90,7 +90,10 @@ def _only_select(sql: str) -> None:
         raise SpecError("the SQL holds more than one statement", where=_shown(sql), mend="give one SELECT a step")
     if call := _FILE_CALL.search(plain):
         raise _reads_a_file(call.group(1), sql)
-    for what, pattern, limit in (("operators", _OPERATORS, MAX_OPERATORS), ("SELECTs and JOINs", _SELECTS, MAX_SELECTS)):
+    for what, pattern, limit in (
+        ("operators", _OPERATORS, MAX_OPERATORS),
+        ("SELECTs and JOINs", _SELECTS, MAX_SELECTS),
+    ):
         if (number := sum(1 for _ in pattern.finditer(plain))) > limit:
             mend = "split it into steps; write long lists as IN (…), or join a table of values"
             raise SpecError(f"the SQL has {number} {what}, more than {limit}", where=_shown(sql), mend=mend)
