@@ -12,15 +12,20 @@ import polars as pl
 import structlog
 
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift, nearest
+from kommuna.spec.llm import Asking
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.steps.labeling.agreement import Agreement, agreement_of_cast
+from kommuna.steps.labeling.ask.votes import Asked, ask_votes
 from kommuna.steps.labeling.conditions import python_condition, sql_condition
 from kommuna.steps.labeling.patterns import vote_codes
 from kommuna.steps.labeling.regexes import python_only
 from kommuna.steps.labeling.text_rules import text_hits
+from kommuna.steps.llm.client import Llm
 
 log = structlog.get_logger()
 
+NO_LLM = Llm()
+ASKING = Asking()
 ROW_GROUP = 250_000  # rows whose votes are in memory as they are; all others are compressed
 _HITS = "_text_hits"
 _ASTRAY = "_astray:"
@@ -37,8 +42,9 @@ class Applied(NamedTuple):
 def apply_rules(
     messages: pl.LazyFrame,
     rules: RuleSet,
-    asked: pl.LazyFrame | None = None,
     *,
+    llm: Llm = NO_LLM,
+    asking: Asking = ASKING,
     key: str = "id",
     text: str = "text",
 ) -> Applied:
@@ -49,22 +55,25 @@ def apply_rules(
     Args:
         messages: one row a message: `key`, `text`, and the columns that SQL and Python rules use.
         rules: the rule set; docs/rules.md says what each kind of rule means.
-        asked: the votes of the `ask` rules, `key` and a column each; rows without an answer may be missing.
+        llm: answers the questions of `ask` rules.
+        asking: how they are asked: the budget, and the share of answers that may fail.
         key: the column that names a row; unique, not null.
-        text: the String column that `any` and `regex` rules look at; a null text gets no votes from them.
+        text: the String column that `any`, `regex` and `ask` rules look at; a null text gets no votes from them.
     Returns:
         votes: `key`, then one column a rule: `pl.Enum(rules.categories)`, or Int8 1/0 where rows have several tags;
             null is no opinion. In the messages' order.
         metrics: rows, rules, coverage, overlap, conflict (shares of rows, 0 to 1), rules_never, rules_always,
-            values_outside_tags (rows on which a Python rule named no known tag).
+            values_outside_tags (rows on which a Python rule named no known tag); with `ask` rules those of `ask_votes`.
     Raises:
         MissingColumn, SchemaDrift, DataError: `key`, `text` or a rule's column is missing, null or of a wrong type.
         DuplicateKeys: `key` names more than one row.
         RulesError: a rule cannot be applied; the message names it.
+        LlmSettings, LlmUnreachable, NoUsableAnswers: `ask` rules cannot be asked, or too few answers are of use.
     """
     started = time.perf_counter()
     file = io.BytesIO()
-    plan = votes_plan(messages, rules, asked, key=key, text=text)
+    asked = _asked(messages, rules, llm, asking, key=key, text=text)
+    plan = votes_plan(messages, rules, asked.votes.lazy() if asked else None, key=key, text=text)
     try:
         plan.sink_parquet(file, compression="zstd", compression_level=1, statistics=False, row_group_size=ROW_GROUP)
     except RulesError as error:
@@ -77,6 +86,7 @@ def apply_rules(
     metrics = {"rows": float(figures.rows), "rules": float(len(rules.rules))} | figures.shares()
     metrics |= _warn_of_never_and_always(figures, rules)
     metrics["values_outside_tags"] = float(sum(outside.values()))
+    metrics |= asked.metrics if asked else {}
     log.info(
         "rules.applied", rows=figures.rows, rules=len(rules.rules), seconds=round(time.perf_counter() - started, 3)
     )
@@ -139,6 +149,15 @@ def asked_votes(ask_rules: Sequence[Rule], asked: pl.LazyFrame | None, rules: Ru
     )
 
 
+def _asked(messages: pl.LazyFrame, rules: RuleSet, llm: Llm, asking: Asking, *, key: str, text: str) -> Asked | None:
+    """The answers of `ask` rules, if there are any; nobody pays for messages that would be refused afterwards."""
+    if not any(rule.kind == "ask" for rule in rules.rules):
+        return None
+    _check_columns(rules, messages.collect_schema(), key=key, text=text)
+    check_key(messages, key)
+    return ask_votes(messages, rules, llm, asking=asking, key=key, text=text)
+
+
 def vote_type(rules: RuleSet) -> pl.DataType:
     """The type of a vote column."""
     return pl.Int8() if rules.several_tags else pl.Enum(rules.categories)
@@ -160,7 +179,7 @@ def _warn_of_slow(rule: Rule) -> None:
 
 
 def _check_columns(rules: RuleSet, schema: pl.Schema, *, key: str, text: str) -> None:
-    looks_at_text = any(rule.kind in ("any", "regex") for rule in rules.rules)
+    looks_at_text = any(rule.kind in ("any", "regex", "ask") for rule in rules.rules)
     for column in (key, text) if looks_at_text else (key,):
         if column not in schema:
             raise MissingColumn(

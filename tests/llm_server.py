@@ -1,0 +1,246 @@
+"""An OpenAI-compatible server for tests: it answers by a plain rule, and fails as it is told to."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Fault = Callable[["Handler"], bool]
+
+
+@dataclass
+class Received:
+    """One request: what was asked, in which form."""
+
+    body: dict[str, Any]
+    headers: dict[str, str]
+    at: float
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The user's message: questions and messages."""
+        return dict(json.loads(self.body["messages"][-1]["content"]))
+
+    @property
+    def texts(self) -> list[str]:
+        return list(self.asked["messages"].values())
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every text with every question."""
+        return [(text, question) for text in self.texts for question in self.asked["questions"].values()]
+
+
+def mentioned(question: str, text: str) -> str:
+    """The plain rule: 'Does it mention X?' is yes where X stands in the text, unknown where the text asks back."""
+    word = question.rstrip("?").split()[-1].lower()
+    if "???" in text:
+        return "unknown"
+    return "yes" if word in text.lower() else "no"
+
+
+@dataclass
+class LlmServer:
+    """The server.
+
+    Args:
+        answer: a question and a text to the word that is answered.
+        faults: what goes wrong with the next requests, in order; None is nothing.
+        always: what goes wrong with every request after those.
+        key: the only key that is let in, if any.
+        model: the only model that is known, if any.
+        most_characters: of a prompt; a longer one is refused as too long for the model.
+        json_schema: False refuses `response_format` of that type, as llama-cpp-python does.
+    """
+
+    answer: Callable[[str, str], str] = mentioned
+    faults: list[Fault | None] = field(default_factory=list)
+    always: Fault | None = None
+    key: str = ""
+    model: str = ""
+    most_characters: int = 1_000_000
+    json_schema: bool = True
+    newer: bool = False
+    usage: bool = True
+    received: list[Received] = field(default_factory=list)
+    answered: list[Received] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self) -> LlmServer:
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self._http.llm = self  # type: ignore[attr-defined]
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    def stop(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every (text, question) that was answered."""
+        return [pair for request in self.answered for pair in request.pairs]
+
+    def next_fault(self) -> Fault | None:
+        with self.lock:
+            return self.faults.pop(0) if self.faults else self.always
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    protocol_version = "HTTP/1.1"
+    request_body: dict[str, Any]
+
+    @property
+    def llm(self) -> LlmServer:
+        return self.server.llm  # type: ignore[attr-defined, no-any-return]
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+    def do_POST(self) -> None:
+        llm = self.llm
+        self.request_body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        received = Received(self.request_body, {k.lower(): v for k, v in self.headers.items()}, time.monotonic())
+        with llm.lock:
+            llm.received.append(received)
+            llm.in_flight += 1
+            llm.most_in_flight = max(llm.most_in_flight, llm.in_flight)
+        try:
+            fault = llm.next_fault()
+            if (fault is not None and fault(self)) or self._refused():
+                return
+            with llm.lock:
+                llm.answered.append(received)
+            self.complete(json.dumps(self.plain_answer()))
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+        finally:
+            with llm.lock:
+                llm.in_flight -= 1
+
+    def _refused(self) -> bool:
+        llm, body = self.llm, self.request_body
+        sent = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if llm.key and sent != llm.key:
+            return status(401, f"Incorrect API key provided: {sent}", code="invalid_api_key")(self)
+        if llm.model and body["model"] != llm.model:
+            return status(404, f"The model `{body['model']}` does not exist", code="model_not_found")(self)
+        if sum(len(message["content"]) for message in body["messages"]) > llm.most_characters:
+            return status(400, "This model's maximum context length is 100 tokens", code="context_length_exceeded")(
+                self
+            )
+        if not llm.json_schema and body["response_format"]["type"] == "json_schema":
+            return status(422, "body.response_format.type: Input should be 'text' or 'json_object'")(self)
+        if llm.newer and "max_tokens" in body:
+            return status(400, "Unsupported parameter: use 'max_completion_tokens' instead of 'max_tokens'")(self)
+        if llm.newer and "temperature" in body:
+            return status(400, "Unsupported value: 'temperature' does not support 0.0 with this model")(self)
+        return False
+
+    def plain_answer(self) -> dict[str, Any]:
+        asked = json.loads(self.request_body["messages"][-1]["content"])
+        return {
+            m: {q: self.llm.answer(question, text) for q, question in asked["questions"].items()}
+            for m, text in asked["messages"].items()
+        }
+
+    def complete(self, content: str | None, *, finish: str = "stop", refusal: str | None = None) -> bool:
+        message = {"role": "assistant", "content": content, "refusal": refusal}
+        body: dict[str, Any] = {
+            "id": "x", "object": "chat.completion", "created": 0, "model": self.request_body["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        }  # fmt: skip
+        if self.llm.usage:
+            body["usage"] = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+        return self.send(200, json.dumps(body).encode())
+
+    def send(self, code: int, raw: bytes, headers: dict[str, str] | None = None) -> bool:
+        self.send_response(code)
+        for name, value in ({"Content-Type": "application/json"} | (headers or {})).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+        return True
+
+
+def status(number: int, message: str, *, headers: dict[str, str] | None = None, **fields: Any) -> Fault:
+    """An error as the API words it."""
+    raw = json.dumps({"error": {"message": message, "type": "error", "param": None, "code": None} | fields}).encode()
+    return lambda handler: handler.send(number, raw, headers)
+
+
+def cut(handler: Handler) -> bool:
+    """The connection ends in the middle of the body."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b'{"id": "x", "choices": [')
+    handler.wfile.flush()
+    handler.close_connection = True
+    return True
+
+
+def hang(seconds: float) -> Fault:
+    """No byte for a while, then the connection ends."""
+
+    def fault(handler: Handler) -> bool:
+        time.sleep(seconds)
+        handler.close_connection = True
+        return True
+
+    return fault
+
+
+def drip(seconds: float) -> Fault:
+    """One byte after the other, each soon enough, never the whole."""
+
+    def fault(handler: Handler) -> bool:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        for _ in range(int(seconds / 0.02)):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.02)
+        handler.close_connection = True
+        return True
+
+    return fault
+
+
+def body(raw: bytes) -> Fault:
+    """A response of status 200 with these bytes."""
+    return lambda handler: handler.send(200, raw)
+
+
+def says(content: str | None, **how: Any) -> Fault:
+    """A whole response in which the model writes this."""
+    return lambda handler: handler.complete(content, **how)
+
+
+def refuses_where(word: str) -> Fault:
+    """The model refuses a request that holds a word."""
+
+    def fault(handler: Handler) -> bool:
+        if word in handler.request_body["messages"][-1]["content"]:
+            return handler.complete(None, refusal="I can't help with that")
+        return False
+
+    return fault

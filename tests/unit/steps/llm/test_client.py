@@ -1,0 +1,349 @@
+"""One request to an LLM: every way in which a server fails, and what people are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from tests.llm_server import Fault, LlmServer, body, cut, drip, hang, says, status
+
+from kommuna.errors import BudgetSpent, KommunaError, LlmAnswerError, LlmSettings, LlmUnreachable, SpecError
+from kommuna.spec.llm import Budget, LlmEndpoint, Llms
+from kommuna.spec.step import Services
+from kommuna.steps.llm.client import Llm, Model
+from kommuna.steps.llm.faults import retry_after
+from kommuna.steps.llm.session import Patience
+from kommuna.steps.llm.spending import Spending
+
+Build = Callable[..., Model]
+
+QUESTION = {"questions": {"q1": "Does it mention card?"}, "messages": {"m1": "my card"}}
+MESSAGES = [{"role": "user", "content": json.dumps(QUESTION)}]
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": True}
+ANSWER = {"m1": {"q1": "yes"}}
+
+
+def ask(model: Model, **options: Any) -> dict[str, Any]:
+    return model.complete_json(MESSAGES, SCHEMA, **({"most_tokens": 50} | options))
+
+
+def error_of(model: Model) -> KommunaError:
+    with pytest.raises(KommunaError) as caught:
+        ask(model)
+    return caught.value
+
+
+def test_an_answer_is_a_dict_and_its_tokens_and_price_are_booked(server: LlmServer, model: Build) -> None:
+    asked = model(input_price=2.0, output_price=30.0)
+    assert ask(asked) == ANSWER
+    assert ask(asked) == ANSWER
+    metrics = asked.metrics()
+    assert (metrics["llm_requests"], metrics["llm_tokens_in"], metrics["llm_tokens_out"]) == (2, 200, 20)
+    assert metrics["llm_cost"] == pytest.approx((200 * 2 + 20 * 30) / 1e6)
+    assert 0 < metrics["llm_latency_p50"] <= metrics["llm_latency_p95"]
+    sent = server.received[0].body
+    assert sent["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA},
+    }
+    assert (sent["temperature"], sent["max_tokens"], sent["model"]) == (0.0, 50, "tiny")
+
+
+def test_it_answers_where_an_event_loop_runs_already(model: Build) -> None:
+    async def notebook() -> dict[str, Any]:
+        return ask(model())
+
+    assert asyncio.run(notebook()) == ANSWER
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        status(500, "boom"),
+        status(503, "overloaded"),
+        status(429, "slow down"),
+        cut,
+        body(b'{"id": "x", "choices": ['),
+        body(b"<html>gateway</html>"),
+        body(b'{"choices": []}'),
+        hang(0.4),
+        drip(2.0),
+    ],
+    ids=["500", "503", "429", "cut", "broken json", "html", "no choices", "hang", "drip"],
+)
+def test_a_passing_fault_costs_a_retry_and_nothing_else(server: LlmServer, model: Build, fault: Fault) -> None:
+    server.faults = [fault, fault]
+    asked = model(timeout_seconds=0.2)
+    assert ask(asked) == ANSWER
+    assert len(server.received) == 3
+    assert asked.metrics()["llm_retries"] == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (status(500, "boom"), "500: boom"),
+        (status(429, "slow down"), "429: slow down"),
+        (cut, ""),
+        (body(b"<html>"), "the response is no JSON of a completion"),
+        (drip(2.0), "no whole answer within 0.2 seconds"),
+        (hang(2.0), "no whole answer within 0.2 seconds"),
+    ],
+    ids=["500", "429", "cut", "html", "drip", "hang"],
+)
+def test_a_lasting_fault_is_told_after_all_tries(server: LlmServer, model: Build, fault: Fault, said: str) -> None:
+    server.always = fault
+    error = error_of(model(timeout_seconds=0.2))
+    assert isinstance(error, LlmUnreachable)
+    assert error.exit_code == 1
+    assert error.what.startswith(f"the LLM endpoint {server.url} gives no answer: {said}")
+    assert "(4 tries)" in error.what
+    assert "a retry asks the rest" in error.mend
+    assert len(server.received) == 4
+
+
+def test_an_endpoint_that_is_down_is_told(free_port: Callable[[], int]) -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    error = error_of(Model(LlmEndpoint(url=url, model="m"), patience=Patience(tries=2, pause=0.01)))
+    assert isinstance(error, LlmUnreachable)
+    assert error.what == f"the LLM endpoint {url} gives no answer: All connection attempts failed (2 tries)"
+    assert "check that it is up" in error.mend
+
+
+def test_retry_after_holds_every_request_back(server: LlmServer, model: Build) -> None:
+    server.faults = [status(429, "slow down", headers={"Retry-After": "1"})]
+    asked = model(concurrency=2)
+
+    async def two() -> None:
+        async with asked.session() as session:
+            first = asyncio.create_task(session.complete_json(MESSAGES, SCHEMA, most_tokens=5))
+            while not asked.spending.retries:
+                await asyncio.sleep(0.01)
+            await asyncio.gather(first, session.complete_json(MESSAGES, SCHEMA, most_tokens=5))
+
+    asyncio.run(two())
+    refused, *later = server.received
+    assert len(later) == 2
+    assert all(request.at - refused.at >= 1.0 for request in later)
+
+
+def test_a_server_that_asks_to_wait_too_long_is_given_up(server: LlmServer, model: Build) -> None:
+    server.always = status(429, "quota of the hour", headers={"Retry-After": "3600"})
+    error = error_of(model())
+    assert error.what.endswith("429: quota of the hour (it asks to wait 3600 seconds)")
+    assert len(server.received) == 1
+
+
+def test_retry_after_may_be_a_date_or_milliseconds() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    assert retry_after({"Retry-After": soon}) == pytest.approx(100, abs=5)
+    assert retry_after({"retry-after-ms": "1500"}) == 1.5
+    assert retry_after({"Retry-After": "7"}) == 7
+    assert retry_after({"Retry-After": "soon"}) is None
+    assert retry_after({}) is None
+
+
+def test_a_wrong_key_is_told_at_once_without_the_key(
+    server: LlmServer, model: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BANK_LLM_KEY", "sk-very-secret")
+    server.key = "sk-other"
+    error = error_of(model(key_variable="BANK_LLM_KEY"))
+    assert isinstance(error, LlmSettings)
+    assert error.exit_code == 2
+    assert error.what == ("the LLM endpoint refuses the key in BANK_LLM_KEY: 401: Incorrect API key provided: ***")
+    assert "sk-very-secret" not in str(error)
+    assert len(server.received) == 1
+
+
+def test_the_key_of_the_named_variable_is_sent(
+    server: LlmServer, model: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BANK_LLM_KEY", "sk-right")
+    server.key = "sk-right"
+    assert ask(model(key_variable="BANK_LLM_KEY")) == ANSWER
+
+
+def test_a_key_that_is_not_set_is_told(model: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BANK_LLM_KEY", raising=False)
+    error = error_of(model(key_variable="BANK_LLM_KEY"))
+    assert error.what == "the LLM's API key is not set: there is no environment variable BANK_LLM_KEY"
+
+
+def test_a_wrong_model_is_told_at_once(server: LlmServer, model: Build) -> None:
+    server.model = "big"
+    error = error_of(model())
+    assert isinstance(error, LlmSettings)
+    assert error.what == "the LLM endpoint knows no model 'tiny': 404: The model `tiny` does not exist"
+    assert "`model` and `url`" in error.mend
+    assert len(server.received) == 1
+
+
+def test_a_spent_account_is_told_at_once(server: LlmServer, model: Build) -> None:
+    server.always = status(429, "You exceeded your current quota", code="insufficient_quota")
+    error = error_of(model())
+    assert isinstance(error, LlmSettings)
+    assert error.what.startswith("the LLM account has no quota left")
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (says(None, refusal="I can't help with that"), "refused"),
+        (says("", finish="content_filter"), "refused"),
+        (status(400, "The response was filtered", code="content_filter"), "refused"),
+        (says('{"m1": {"q1": "y', finish="length"), "cut"),
+        (says("yes, it does"), "malformed"),
+        (says("[1, 2]"), "malformed"),
+        (says(""), "malformed"),
+        (says('{"m1": {"q1": "yes", "q1": "no"}}'), "contradictory"),
+        (status(400, "This model's maximum context length is 8192 tokens"), "too_long"),
+        (status(400, "the request exceeds the available context size"), "too_long"),
+        (status(413, "payload"), "too_long"),
+    ],
+)
+def test_an_unusable_answer_says_why_and_is_not_asked_again(
+    server: LlmServer, model: Build, fault: Fault, reason: str
+) -> None:
+    server.always = fault
+    error = error_of(model())
+    assert isinstance(error, LlmAnswerError)
+    assert error.reason == reason
+    assert len(server.received) == 1
+
+
+def test_another_refusal_of_the_request_is_told(server: LlmServer, model: Build) -> None:
+    server.always = status(400, "no such parameter: messages")
+    error = error_of(model())
+    assert isinstance(error, LlmSettings)
+    assert error.what == "the LLM endpoint refuses the request: 400: no such parameter: messages"
+
+
+def test_a_server_that_takes_schemas_only_as_json_object_is_understood(server: LlmServer, model: Build) -> None:
+    server.json_schema = False
+    asked = model()
+    assert [ask(asked), ask(asked)] == [ANSWER, ANSWER]
+    forms = [request.body["response_format"]["type"] for request in server.received]
+    assert forms == ["json_schema", "json_object", "json_object"]
+    assert server.received[1].body["response_format"]["schema"] == SCHEMA
+    assert asked.metrics()["llm_retries"] == 0
+
+
+def test_a_model_that_takes_newer_parameters_is_understood(server: LlmServer, model: Build) -> None:
+    server.newer = True
+    assert ask(model()) == ANSWER
+    last = server.received[-1].body
+    assert last["max_completion_tokens"] == 50
+    assert "max_tokens" not in last
+    assert "temperature" not in last
+
+
+@pytest.mark.parametrize("budget", [{"tokens": 0}, {"money": 0.0}])
+def test_a_budget_of_zero_sends_nothing(server: LlmServer, model: Build, budget: dict[str, float]) -> None:
+    error = error_of(model(**budget))
+    assert isinstance(error, BudgetSpent)
+    assert error.exit_code == 2
+    assert error.what.startswith("the budget of 0 ")
+    assert "raise `budget`" in error.mend
+    assert server.received == []
+
+
+def test_a_budget_is_never_passed_even_by_requests_at_one_time(server: LlmServer, model: Build) -> None:
+    asked = model(concurrency=16, tokens=5_000)
+
+    async def many() -> list[object]:
+        async with asked.session() as session:
+            jobs = [session.complete_json(MESSAGES, SCHEMA, most_tokens=50) for _ in range(100)]
+            return await asyncio.gather(*jobs, return_exceptions=True)
+
+    results = asyncio.run(many())
+    done = [result for result in results if result == ANSWER]
+    assert all(isinstance(result, BudgetSpent) for result in results if result != ANSWER)
+    used = asked.spending.read + asked.spending.written
+    assert used == 110 * len(done) == 110 * len(server.received)
+    assert 5_000 - 400 < used <= 5_000  # all but the bound of one more request
+
+
+def test_the_money_budget_counts_both_prices(server: LlmServer, model: Build) -> None:
+    asked = model(money=0.01, input_price=5.0, output_price=10.0)
+    errors = []
+    while not errors:
+        try:
+            ask(asked)
+        except BudgetSpent as error:
+            errors.append(error.what)
+    assert errors[0].startswith("the budget of 0.01 of money is spent: ")
+    assert len(server.received) > 5
+    assert 0.005 < asked.spending.cost <= 0.01
+
+
+def test_a_lost_answer_counts_at_its_bound(server: LlmServer, model: Build) -> None:
+    server.faults = [cut]
+    lost = model()
+    ask(lost)
+    whole = model()
+    ask(whole)
+    assert lost.metrics()["llm_lost"] == 1
+    assert lost.spending.read > whole.spending.read + len(MESSAGES[0]["content"])
+
+
+def test_where_the_server_counts_no_tokens_the_bound_is_booked(server: LlmServer, model: Build) -> None:
+    server.usage = False
+    asked = model()
+    ask(asked)
+    assert asked.spending.read >= len(MESSAGES[0]["content"])
+    assert asked.spending.written == 50
+
+
+def test_concurrency_is_limited(server: LlmServer, model: Build) -> None:
+    def slowly(question: str, text: str) -> str:
+        import time
+
+        time.sleep(0.05)
+        return "yes"
+
+    server.answer = slowly
+    asked = model(concurrency=3)
+
+    async def many() -> None:
+        async with asked.session() as session:
+            await asyncio.gather(*(session.complete_json(MESSAGES, SCHEMA, most_tokens=5) for _ in range(12)))
+
+    asyncio.run(many())
+    assert server.most_in_flight == 3
+
+
+def test_no_personal_data_leaves_by_any_prompt(server: LlmServer, model: Build) -> None:
+    asked = model()
+    text = "call +7 916 123-45-67 or a.petrov@mail.example, card 4111 1111 1111 1111"
+    content = json.dumps(QUESTION | {"messages": {"m1": text}}, ensure_ascii=False)
+    asked.complete_json([{"role": "user", "content": content}], SCHEMA, most_tokens=5)
+    assert server.received[0].texts == ["call [PHONE] or [EMAIL], card [CARD]"]
+    assert asked.spending.masked == 3
+
+
+def test_latencies_are_quantiles_of_what_was_answered() -> None:
+    spending = Spending(LlmEndpoint(url="http://x/v1", model="m"), budget=Budget())
+    spending.seconds = [i / 100 for i in range(1, 101)]
+    metrics = spending.metrics()
+    assert (metrics["llm_latency_p50"], metrics["llm_latency_p95"]) == (0.5, 0.95)
+
+
+def test_a_platform_without_an_llm_says_so_only_when_asked() -> None:
+    llm = Llm.from_services(Services())
+    with pytest.raises(LlmSettings, match="no light LLM is configured"):
+        llm.light()
+    with pytest.raises(LlmSettings, match=r"no heavy LLM is configured\n  where: kommuna\.yaml: llm\.heavy"):
+        llm.heavy()
+
+
+def test_an_endpoints_url_holds_no_secret() -> None:
+    for url in ("https://key:secret@llm.bank.example/v1", "https://llm.bank.example/v1?key=secret"):
+        with pytest.raises(SpecError, match="a URL is no place for a key"):
+            Llms.read({"light": {"url": url, "model": "m"}}, where="kommuna.yaml")
