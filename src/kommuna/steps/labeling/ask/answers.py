@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +87,20 @@ class Answers:
         parts = self._segments()
         if len(parts) < MANY_SEGMENTS:
             return
+        self._sweep()
         self.write(self._read(parts).unique())
         with self._faults():
             for part in parts:
-                try:
+                with suppress(FileNotFoundError):  # another run merges too
                     self._fs.rm_file(part)
-                except FileNotFoundError:  # another run merges too
-                    continue
         log.info("answers.merged", segments=len(parts))
+
+    def _sweep(self) -> None:
+        """Removes what killed runs left half-written; a file of this minute may be another run's."""
+        for path in Path(self._folder).glob("*.part") if self._local else ():
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > 60:
+                    path.unlink()
 
     def _segments(self) -> list[str]:
         with self._faults():
@@ -131,7 +138,7 @@ class Answers:
 def _table(path: str, raw: bytes) -> pl.DataFrame:
     """A segment's rows; none where its bytes were damaged: the questions are asked again."""
     try:
-        return pl.read_parquet(io.BytesIO(raw)).select(_SCHEMA)
+        return pl.read_parquet(io.BytesIO(raw)).select(list(_SCHEMA))
     except pl.exceptions.PolarsError as error:
         log.warning("answers.damaged", segment=path, why=str(error).splitlines()[0])
         return pl.DataFrame(schema=_SCHEMA)

@@ -131,17 +131,20 @@ class Asker:
         Raises:
             NoUsableAnswers: with the counts by reason.
         """
-        failed = self.failed.total()
-        total = self.known + self.wanted
-        hopeless = not self.answered and not self.known and failed >= _FAILED_AT_FIRST and self.asking.max_failed < 1
-        if failed <= self.asking.max_failed * total and not hopeless:
+        if not self._too_many_failed():
             return
         counts = ", ".join(f"{count} {reason}" for reason, count in self.failed.most_common())
         raise NoUsableAnswers(
-            f"{failed} of {total} answers of model '{self.model.endpoint.model}' are of no use: {counts}",
+            f"{self.failed.total()} of {self.known + self.wanted} answers of model '{self.model.endpoint.model}' "
+            f"are of no use: {counts}",
             where=f"the share that may fail is {self.asking.max_failed:g}",
             mend="look at the questions, take another model, or raise `max_failed`; what was answered is kept",
         )
+
+    def _too_many_failed(self) -> bool:
+        failed = self.failed.total()
+        hopeless = not self.answered and not self.known and failed >= _FAILED_AT_FIRST and self.asking.max_failed < 1
+        return hopeless or failed > self.asking.max_failed * (self.known + self.wanted)
 
     async def _work(self, session: Session, jobs: Iterator[Job]) -> None:
         try:
@@ -160,7 +163,7 @@ class Asker:
         except LlmAnswerError as error:
             again = job.halves()
             if not again:
-                self._fail(error.reason, 1)
+                self._fail(error.reason)
         except LlmUnreachable as error:
             self._lose(error, job)
             return
@@ -170,7 +173,7 @@ class Asker:
         else:
             again = job.without(found) if len(found) < job.size else ()
             if len(found) < job.size and not again:
-                self._fail("malformed", 1)
+                self._fail("malformed")
         for smaller in again:
             await self._ask(session, smaller)
 
@@ -188,20 +191,22 @@ class Asker:
         self.answered += len(found)
         return found
 
-    def _fail(self, reason: str, count: int) -> None:
-        self.failed[reason] += count
+    def _fail(self, reason: str) -> None:
+        self.failed[reason] += 1
         try:
             self.check_share()
         except NoUsableAnswers as error:
             self._stop = self._stop or error
 
     def _lose(self, error: LlmUnreachable, job: Job) -> None:
-        """One request without an answer may be bad luck; the first, or several in a row, are a dead endpoint."""
+        """One request without an answer may be bad luck; the first, or several in a row, are a dead endpoint.
+
+        So are lost ones past the share that may fail: a later try of the step can mend that.
+        """
+        self.failed["lost"] += job.size
         self._lost_in_a_row += 1
-        if not self.answered or self._lost_in_a_row >= _LOST_IN_A_ROW:
+        if not self.answered or self._lost_in_a_row >= _LOST_IN_A_ROW or self._too_many_failed():
             self._stop = self._stop or error
-        else:
-            self._fail("lost", job.size)
 
     async def _keep_all_along(self) -> None:
         while True:
