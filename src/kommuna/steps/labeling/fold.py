@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 
 import polars as pl
 
-# Text is ASCII or plain Cyrillic most of the time: NFKC leaves these as they are, and is skipped there.
-_NFKC_STABLE = r"\x00-\x7f\u0400-\u0481"
+# Text is ASCII or plain Cyrillic letters most of the time: NFKC leaves these as they are, and is skipped there.
+_RARE = r"[^\x00-\x7f\u0400-\u0481]"
 _WORD = r"\p{L}\p{M}\p{N}_"
 _SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"  # what NFKC leaves of white space besides " "
 
@@ -40,34 +41,43 @@ def _after_lowercase() -> dict[str, str]:
     return rest | PLAIN
 
 
-def token_line(text: pl.Expr) -> pl.Expr:
-    """The folded text's tokens with a space around each, one space between two: a keyword is then a plain substring.
+def token_lines(texts: pl.Series) -> pl.Series:
+    """The folded texts' tokens with a space around each, one space between two: a keyword is then a plain substring.
 
-    Null stays null.
+    A text's line may begin and end with more than one space; null stays null.
     """
-    needy = pl.when(text.str.contains(rf"[^{_NFKC_STABLE}]")).then(text)
-    lowered = pl.coalesce(needy.str.normalize("NFKC").str.to_lowercase(), text)
-    line = _line_replacements()
-    apart = lowered.str.replace_many(list(line), list(line.values()))
-    sign = rf"([^{_WORD}\x00-\x7f])"  # signs of ASCII stand apart already
-    apart = pl.coalesce(pl.when(apart.str.contains(sign)).then(apart).str.replace_all(sign, " $1 "), apart)
-    return pl.lit(" ") + apart.str.replace_all(r"  +", " ") + pl.lit(" ")
+    rare = texts.str.contains(_RARE).fill_null(False).arg_true()
+    composed = _changed(texts, rare, lambda some: some.str.normalize("NFKC").str.to_lowercase())
+    old, new = _replacements()
+    apart = composed.str.replace_many(old, new, leftmost=True)
+    apart = _changed(apart, rare, lambda some: some.str.replace_all(rf"([^{_WORD}\x00-\x7f])", " $1 "))
+    wide = apart.str.contains("  ", literal=True).fill_null(False).arg_true()
+    return " " + _changed(apart, wide, lambda some: some.str.replace_all(r"  +", " ")) + " "
+
+
+def _changed(texts: pl.Series, rows: pl.Series, change: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    """Texts of which some rows, mostly few, are changed."""
+    return texts.clone().scatter(rows, change(texts.gather(rows))) if len(rows) else texts  # scatter is in place
 
 
 @cache
-def _line_replacements() -> dict[str, str]:
-    """All that is done to a text for `token_line` but NFKC and lower-casing, where the text needs them, and signs
-    outside ASCII: one automaton's work, which is faster than to lower-case first.
+def _replacements() -> tuple[list[str], list[str]]:
+    """What makes a line of a text, but NFKC and lower-casing of rare letters: strings and what stands for them.
+
+    One automaton does it all, which is faster than to lower-case first.
     """
     upper = [char for code in (*range(128), *range(0x400, 0x482)) if (char := chr(code)).lower() != char]
     signs = {char for char in map(chr, range(128)) if not char.isalnum() and char not in "_ "}
     folded = {sign: sign for sign in signs} | {char: char.lower() for char in upper} | _after_lowercase()
     folded |= {char: PLAIN[char.lower()] for char in upper if char.lower() in PLAIN}
-    return {char: f" {to} " if to in signs else to for char, to in folded.items()}
+    apart = {char: f" {to} " if to in signs else to for char, to in folded.items()}
+    followed = {f"{char} ": to for char, to in apart.items() if to.endswith(" ")}  # leaves fewer double spaces
+    both = followed | apart
+    return list(both), list(both.values())
 
 
 def fold(text: str) -> str:
-    """The folded form of one string, by Python alone: the reference that `token_line` is tested against."""
+    """The folded form of one string, by Python alone: the reference that `token_lines` is tested against."""
     return "".join(PLAIN.get(char, char) for char in unicodedata.normalize("NFKC", text).casefold())
 
 
@@ -92,7 +102,7 @@ def tokens(text: str) -> list[str]:
 
 
 def keyword_line(keyword: str) -> str:
-    """A keyword's tokens as `token_line` writes them; empty if it has none.
+    """A keyword's tokens as `token_lines` writes them; empty if it has none.
 
     >>> keyword_line("Top-Up")
     ' top up '

@@ -21,11 +21,11 @@ _REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
 def needed_words(pattern: str) -> list[Words]:
     """Sets of words; a text that the pattern matches holds at least one word of each set. Empty: nothing is known.
 
-    Words are as in `token_line`, folded, and may be parts of the text's words. This holds for texts of the characters
+    Words are as in `token_lines`, folded, and may be parts of the text's words. This holds for texts of the characters
     of `UNDISTURBED` alone: others may match by letters that folding takes apart.
 
     >>> [sorted(words) for words in needed_words("(lost|stolen).{0,20}(my )?cards?")]
-    [['lost', 'stolen'], ['card']]
+    [['card'], ['lost', 'stolen']]
     """
     sets = _sets(parsed(pattern))
     return sorted(sets, key=_rank)[:_MOST_SETS]

@@ -42,7 +42,7 @@ def stem_pattern(stems: Sequence[str]) -> str:
 
 
 def stem_lines(lines: pl.Series, language: str, wanted: frozenset[str]) -> pl.Series:
-    """Token lines (see `token_line`) in which each word whose stem is wanted is that stem, marked.
+    """Token lines (see `token_lines`) in which each word whose stem is wanted is that stem, marked.
 
     A distinct word is stemmed once, not once a row; other words stay as they are.
     """

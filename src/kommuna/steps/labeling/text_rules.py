@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.fold import token_line
+from kommuna.steps.labeling.fold import token_lines
 from kommuna.steps.labeling.keywords import Automaton, distinct_languages, keyword_patterns
 from kommuna.steps.labeling.regex_words import needed_words
 from kommuna.steps.labeling.regexes import regex_search
@@ -65,8 +65,8 @@ def text_hits(rules: Sequence[Rule], text: pl.Expr) -> pl.Expr:
     of_stems = {language: Automaton(patterns) for language, patterns in stemmed.items()}
     wanted = {language: _wanted(rules, language) for language in stemmed}
 
-    def hits(columns: Sequence[pl.Series]) -> pl.Series:
-        texts, lines = columns
+    def hits(texts: pl.Series) -> pl.Series:
+        lines = token_lines(texts)
         found = np.zeros((places, len(texts)), dtype=np.bool_)
         automaton.mark(lines, found)
         for language, own in of_stems.items():
@@ -78,7 +78,7 @@ def text_hits(rules: Sequence[Rule], text: pl.Expr) -> pl.Expr:
         return pl.DataFrame({name: found[j] for j, name in enumerate(names)}).to_struct()
 
     dtype = pl.Struct(dict.fromkeys(names, pl.Boolean))
-    return pl.map_batches([text, token_line(text)], hits, return_dtype=dtype, is_elementwise=True)
+    return text.map_batches(hits, return_dtype=dtype, is_elementwise=True)
 
 
 def _search(one: _Regex, texts: pl.Series, disturbed: NDArray[np.bool_], found: NDArray[np.bool_]) -> None:

@@ -8,26 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kommuna.steps.labeling.fold import fold, keyword_line, token_line, tokens
+from kommuna.steps.labeling.fold import fold, keyword_line, token_lines, tokens
 
 ASSIGNED = st.characters(exclude_categories=["Cs", "Cn"])
 
 
 def test_every_assigned_character_folds_alike_in_polars_and_python() -> None:
     codes = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) not in ("Cs", "Cn")]
-    table = pl.DataFrame({"char": [chr(code) for code in codes]}).select(
-        "char", line=token_line(pl.col("char"))
-    )
-    wrong = [char for char, line in table.iter_rows() if line.strip(" ") != " ".join(tokens(char))]
+    chars = pl.Series([chr(code) for code in codes])
+    lines = token_lines(chars)
+    wrong = [char for char, line in zip(chars, lines, strict=True) if line.strip(" ") != " ".join(tokens(char))]
     assert wrong == []
 
 
 @settings(deadline=None)
 @given(st.lists(st.text(ASSIGNED), max_size=20))
 def test_any_text_folds_alike_in_polars_and_python(texts: list[str]) -> None:
-    table = pl.DataFrame({"text": texts}, schema={"text": pl.String})
-    table = table.select(line=token_line(pl.col("text")))
-    assert [line.strip(" ") for line in table["line"]] == [" ".join(tokens(text)) for text in texts]
+    lines = token_lines(pl.Series(texts, dtype=pl.String))
+    assert [line.strip(" ") for line in lines] == [" ".join(tokens(text)) for text in texts]
 
 
 @pytest.mark.parametrize(
@@ -59,4 +57,10 @@ def test_spellings_that_differ_stay_apart(one: str, other: str) -> None:
 
 
 def test_null_stays_null() -> None:
-    assert pl.DataFrame({"t": pl.Series([None], dtype=pl.String)}).select(token_line(pl.col("t"))).item() is None
+    assert token_lines(pl.Series([None, "A"], dtype=pl.String)).to_list() == [None, " a "]
+
+
+def test_the_texts_themselves_stay_as_they_are() -> None:
+    texts = pl.Series(["и\u0306", "№ 5", "a,  b"])
+    token_lines(texts)
+    assert texts.to_list() == ["и\u0306", "№ 5", "a,  b"]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from kommuna.errors import RulesError
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.fold import fold, keyword_line
-from kommuna.steps.labeling.keywords import keyword_hits
+from kommuna.steps.labeling.keywords import keyword_patterns
+from kommuna.steps.labeling.text_rules import text_hits
 
 
 def reference(keyword: str, text: str | None) -> bool:
@@ -44,7 +45,7 @@ KEYWORDS = st.lists(PIECES, min_size=1, max_size=3).map("".join).filter(lambda k
 def test_votes_are_those_of_the_reference_for_any_text(texts: list[str | None], keywords: list[list[str]]) -> None:
     rules = [Rule(name=f"r{j}", tag="t", any=tuple(row)) for j, row in enumerate(keywords)]
     table = pl.DataFrame({"text": texts}, schema={"text": pl.String})
-    hits = table.select(keyword_hits(rules, pl.col("text")).alias("hits")).unnest("hits")
+    hits = table.select(text_hits(rules, pl.col("text")).alias("hits")).unnest("hits")
     for j, row in enumerate(keywords):
         assert hits[f"r{j}"].to_list() == [any(reference(k, text) for k in row) for text in texts]
 
@@ -71,7 +72,7 @@ def test_votes_are_those_of_the_reference_for_any_text(texts: list[str | None], 
 )
 def test_whole_words_are_found(keyword: str, text: str, fires: bool) -> None:
     rule = Rule(name="r", tag="t", any=(keyword,))
-    hits = pl.DataFrame({"text": [text]}).select(keyword_hits([rule], pl.col("text")).struct.field("r"))
+    hits = pl.DataFrame({"text": [text]}).select(text_hits([rule], pl.col("text")).struct.field("r"))
     assert hits.item() is fires
     assert reference(keyword, text) is fires
 
@@ -81,12 +82,10 @@ def test_keywords_that_overlap_in_the_text_are_all_found() -> None:
         Rule(name=f"r{j}", tag="t", any=(k,))
         for j, k in enumerate(["my card", "card is", "card", "is lost", "my card is lost"])
     ]
-    hits = (
-        pl.DataFrame({"text": ["my card is lost"]}).select(keyword_hits(rules, pl.col("text")).alias("h")).unnest("h")
-    )
+    hits = pl.DataFrame({"text": ["my card is lost"]}).select(text_hits(rules, pl.col("text")).alias("h")).unnest("h")
     assert hits.row(0) == (True,) * 5
 
 
 def test_a_keyword_of_hyphens_alone_is_refused_by_name() -> None:
     with pytest.raises(RulesError, match="rule 'dash': the keyword '--' has no letter, digit or sign"):
-        keyword_hits([Rule(name="dash", tag="t", any=("--",))], pl.col("text"))
+        keyword_patterns(Rule(name="dash", tag="t", any=("--",)))
