@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from kommuna.airflow.operator import Model, StepOperator, StepOutput, model_name
 from kommuna.spec.gate import Gate
 from kommuna.spec.installation import place_of
+from kommuna.spec.llm import Asking
 from kommuna.spec.step import StepResult, StepSpec
 
 Input = StepOperator | StepOutput | Model | str
@@ -127,15 +128,38 @@ class AsofJoinOperator(StepOperator):
 
 
 class ApplyRulesOperator(StepOperator):
-    """Applies labeling rules. Output: `votes`."""
+    """Applies labeling rules. Output: `votes`.
 
-    def __init__(self, *, messages: Input, rules: Input, key: str = "id", text: str = "text", **options: Any) -> None:
+    Args:
+        asking: how `ask` rules are asked, as `Asking` has it: `{"budget": {"money": 5}, "max_failed": 0.05}`. The
+            endpoint is the platform's light LLM; its model's name becomes part of the step's key.
+    """
+
+    def __init__(
+        self,
+        *,
+        messages: Input,
+        rules: Input,
+        asking: Mapping[str, Any] | None = None,
+        key: str = "id",
+        text: str = "text",
+        **options: Any,
+    ) -> None:
         super().__init__(
             function="kommuna.steps.labeling.apply:apply_rules",
             inputs={"messages": messages, "rules": rules},
-            parameters={"key": key, "text": text},
+            parameters={"key": key, "text": text} | ({"asking": dict(asking)} if asking else {}),
             **options,
         )
+        if asking and "{{" not in str(asking):
+            Asking.read(dict(asking), where=f"task {self.task_id}")  # what does not fit is refused at parse time
+
+    def step_spec(self, *, run_id: str = "") -> StepSpec:
+        """The step, with the platform's light model filled in: another model is another step."""
+        light = place_of(self.dag.fileloc).installation.platform.llm.light
+        if light is not None:
+            self.parameters["asking"] = {"model": light.model} | self.parameters.get("asking", {})
+        return super().step_spec(run_id=run_id)
 
 
 class LabelOperator(StepOperator):

@@ -43,6 +43,7 @@ def weak_supervision_dag(
     label_model: LabelModel = "kommuna",
     classifier: TextClassifier = "tfidf_logreg",
     min_confidence: float = 0.0,
+    asking: Mapping[str, Any] | None = None,
     gate: str = DEFAULT_GATE,
     **options: Any,
 ) -> TeamDag:
@@ -65,6 +66,7 @@ def weak_supervision_dag(
         label_model: how votes become labels.
         classifier: what learns from them.
         min_confidence: labels below it are not learned from.
+        asking: how `ask` rules are asked: the budget of each of the three steps that vote, the share that may fail.
         gate: when a new version becomes the champion.
         options: everything that `TeamDag` takes.
 
@@ -96,7 +98,9 @@ def weak_supervision_dag(
             )
         with TaskGroup("votes", prefix_group_id=False):
             votes, dev_votes, gold_votes = (
-                ApplyRulesOperator(task_id=task_id, messages=rows["table"], rules=chosen_rules, **columns_named)
+                ApplyRulesOperator(
+                    task_id=task_id, messages=rows["table"], rules=chosen_rules, asking=asking, **columns_named
+                )
                 for task_id, rows in (("vote", learn), ("vote_dev", dev_rows), ("vote_gold", gold_rows))
             )
         labels = LabelOperator(
