@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,5 +59,15 @@ def schema(name: Annotated[str, typer.Argument(help=f"One of: {', '.join(SCHEMAS
     """Print the JSON schema of what people write, for an editor to complete YAML from."""
     if name not in SCHEMAS:
         raise SpecError(f"no schema '{name}'{nearest(name, SCHEMAS)}", mend=f"there are: {', '.join(SCHEMAS)}")
-    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[name].model_json_schema()}
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_closed(SCHEMAS[name].model_json_schema())}
     typer.echo(json.dumps(document, indent=2))
+
+
+def _closed(schema: Any) -> Any:
+    """The schema, in which a mapping with patterned names refuses every other name, as pydantic itself does."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(item) for name, item in schema.items()}
+    return closed | {"additionalProperties": False} if "patternProperties" in schema else closed

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from kommuna.spec.base import Spec
+from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
 from kommuna.spec.resources import Cpu, Memory
 from kommuna.spec.team import Repository, Team
@@ -32,6 +33,14 @@ class Component(Spec):
     memory: Memory = Field("1Gi", description="Requested memory of a pod, and its limit.")
 
 
+class Triggerer(Component):
+    """What waits for deferred tasks: one for each team, in the control plane, without the teams' code."""
+
+    replicas: int = Field(
+        0, ge=0, le=10, description="Pods for each team. With none, a task that defers waits until there is one."
+    )
+
+
 class Mlflow(Component):
     """The model registry's server."""
 
@@ -42,8 +51,10 @@ class Mlflow(Component):
 class Parser(Spec):
     """The pod that parses a team's DAG files, in the team's namespace and out of its quota."""
 
-    cpu: Cpu = "250m"
-    memory: Memory = "1Gi"
+    processes: int = Field(2, ge=1, le=16, description="Files that it parses at one time.")
+    file_memory: Memory = Field("512Mi", description="The most that parsing one file may use.")
+    cpu: Cpu = "100m"
+    memory: Memory = Field("1280Mi", description="Requested memory of the pod, and its limit.")
 
 
 class Postgresql(Spec):
@@ -87,6 +98,7 @@ class ChartValues(Spec):
     store_secret: str = Field(
         "", description="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY that read every team's prefix."
     )
+    llm: Llms = Field(default_factory=Llms, description="LLM endpoints of `ask` rules and of rule proposals.")
     url: str = Field(pattern=r"^https?://", description="Airflow's address, as people type it.")
     images: Images
     database_secret: str = Field(
@@ -99,7 +111,7 @@ class ChartValues(Spec):
     api_server: Component
     scheduler: Component
     dag_processor: Component
-    triggerer: Component
+    triggerer: Triggerer
     mlflow: Mlflow
     parser: Parser
     ingress: Ingress

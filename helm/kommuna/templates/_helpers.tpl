@@ -1,0 +1,166 @@
+{{/* Names and labels. */}}
+{{- define "kommuna.labels" -}}
+app.kubernetes.io/name: kommuna
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{- with .team }}
+kommuna/team: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "kommuna.selector" -}}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* A team's namespace: its own word, or RELEASE-TEAM. Takes root and team. */}}
+{{- define "kommuna.namespace" -}}
+{{- $spec := get .root.Values.teams .team -}}
+{{- $spec.namespace | default (printf "%s-%s" .root.Release.Name .team) -}}
+{{- end }}
+
+{{- define "kommuna.host" -}}
+{{ .root.Release.Name }}-{{ .name }}.{{ .root.Release.Namespace }}.svc
+{{- end }}
+
+{{/* Where workers reach the Execution API, and where MLflow is. */}}
+{{- define "kommuna.execution" -}}
+http://{{ include "kommuna.host" (dict "root" . "name" "api-server") }}:8080/execution/
+{{- end }}
+{{- define "kommuna.mlflow" -}}
+http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
+{{- end }}
+
+{{/* A team's repository: its own, or the platform's. */}}
+{{- define "kommuna.repository" -}}
+{{- $spec := get .root.Values.teams .team -}}
+{{- $spec.repository | default .root.Values.repository | toYaml -}}
+{{- end }}
+
+{{/* A team's DAG bundle, as Airflow's configuration has it. Takes root and team. */}}
+{{- define "kommuna.bundle" -}}
+{{- $spec := get .root.Values.teams .team -}}
+{{- $repository := include "kommuna.repository" . | fromYaml -}}
+{{- $kwargs := dict "repo_url" $repository.url "tracking_ref" ($repository.ref | default "main") "subdir" $spec.bundle "refresh_interval" 10 -}}
+{{- if $repository.secret }}{{ $_ := set $kwargs "git_conn_id" (printf "%s__git" .team) }}{{ end -}}
+{{- dict "name" .team "classpath" "airflow.providers.git.bundles.git.GitDagBundle" "kwargs" $kwargs "team_name" .team | toJson -}}
+{{- end }}
+
+{{/* kommuna.yaml for the teams of a list: the control plane sees all of them, a team's pods only their own. */}}
+{{- define "kommuna.platform" -}}
+{{- $root := .root -}}
+{{- $teams := dict -}}
+{{- range .teams }}{{ $_ := set $teams . (get $root.Values.teams .) }}{{ end -}}
+{{- $platform := dict "teams" $teams "store" $root.Values.store "mlflow" (include "kommuna.mlflow" $root) -}}
+{{- if $root.Values.repository }}{{ $_ := set $platform "repository" $root.Values.repository }}{{ end -}}
+{{- if $root.Values.store_options }}{{ $_ := set $platform "store_options" $root.Values.store_options }}{{ end -}}
+{{- if $root.Values.llm }}{{ $_ := set $platform "llm" $root.Values.llm }}{{ end -}}
+{{- toYaml $platform -}}
+{{- end }}
+
+{{/* The name of a Secret: the one that the values name, or the chart's own. */}}
+{{- define "kommuna.databaseSecret" -}}
+{{ .Values.database_secret | default (printf "%s-database" .Release.Name) }}
+{{- end }}
+{{- define "kommuna.passwordsSecret" -}}
+{{ .Values.passwords_secret | default (printf "%s-passwords" .Release.Name) }}
+{{- end }}
+
+{{/* The data of a Secret that is in the cluster already, as a map; empty where there is none. */}}
+{{- define "kommuna.known" -}}
+{{- (lookup "v1" "Secret" .namespace .name).data | default dict | toJson -}}
+{{- end }}
+
+{{/* Everyone who may log in, as a list: the admin, each team, and each team's people. */}}
+{{- define "kommuna.logins" -}}
+{{- $logins := list "admin" -}}
+{{- range $team, $spec := .Values.teams -}}
+{{- $logins = concat $logins (list $team) (keys ($spec.people | default dict)) -}}
+{{- end -}}
+{{- $logins | uniq | sortAlpha | toJson -}}
+{{- end }}
+
+{{/* The same, as SimpleAuthManager has its users: LOGIN:ROLE:TEAM|TEAM. */}}
+{{- define "kommuna.users" -}}
+{{- $root := . -}}
+{{- $users := list -}}
+{{- range $login := include "kommuna.logins" . | fromJsonArray -}}
+  {{- $role := ternary "admin" "" (eq $login "admin") -}}
+  {{- $teams := list -}}
+  {{- range $team, $spec := $root.Values.teams -}}
+    {{- $said := ternary "op" (get ($spec.people | default dict) $login) (eq $login $team) -}}
+    {{- if $said -}}
+      {{- if and $role (ne $role $said) -}}
+        {{- fail (printf "teams.%s.people.%s: the login has the role '%s' already, and has one role over all teams: rename it" $team $login $role) -}}
+      {{- end -}}
+      {{- $role = $said -}}
+      {{- $teams = append $teams $team -}}
+    {{- end -}}
+  {{- end -}}
+  {{- $users = append $users (join ":" (compact (list $login $role (join "|" $teams)))) -}}
+{{- end -}}
+{{- join "," $users -}}
+{{- end }}
+
+{{- define "kommuna.podSecurity" -}}
+runAsNonRoot: true
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+{{- define "kommuna.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "kommuna.pullSecrets" -}}
+{{- with .Values.images.pull_secrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Environment of the control plane's Airflow processes: database and keys by secret. */}}
+{{- define "kommuna.airflowEnv" -}}
+- name: AIRFLOW__DATABASE__SQL_ALCHEMY_CONN
+  valueFrom: {secretKeyRef: {name: {{ include "kommuna.databaseSecret" . }}, key: airflow}}
+- name: AIRFLOW__CORE__FERNET_KEY
+  valueFrom: {secretKeyRef: {name: {{ .Release.Name }}-keys, key: fernet}}
+- name: AIRFLOW__API_AUTH__JWT_SECRET
+  valueFrom: {secretKeyRef: {name: {{ .Release.Name }}-keys, key: jwt}}
+- name: AIRFLOW__API__SECRET_KEY
+  valueFrom: {secretKeyRef: {name: {{ .Release.Name }}-keys, key: api}}
+{{- range $team, $spec := .Values.teams }}
+{{- $repository := include "kommuna.repository" (dict "root" $ "team" $team) | fromYaml }}
+{{- if $repository.secret }}
+- name: AIRFLOW_CONN__{{ upper $team }}___{{ upper $team }}__GIT
+  valueFrom: {secretKeyRef: {name: {{ $repository.secret }}, key: connection}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The S3 credentials of a Secret, as environment. */}}
+{{- define "kommuna.storeEnv" -}}
+{{- with .secret }}
+- name: AWS_ACCESS_KEY_ID
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: AWS_ACCESS_KEY_ID}}
+- name: AWS_SECRET_ACCESS_KEY
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: AWS_SECRET_ACCESS_KEY}}
+{{- end }}
+{{- end }}
+
+{{- define "kommuna.resources" -}}
+requests: {cpu: {{ .cpu | quote }}, memory: {{ .memory | quote }}}
+limits: {memory: {{ .memory | quote }}}
+{{- end }}
+
+{{/* A quantity of memory in bytes, of processor time in thousandths of a core. */}}
+{{- define "kommuna.bytes" -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- mulf (regexFind "^[0-9.]+" . | float64) (get $units (regexFind "[A-Za-z]*$" .) | float64) | int64 -}}
+{{- end }}
+{{- define "kommuna.millicores" -}}
+{{- if hasSuffix "m" . }}{{ trimSuffix "m" . | float64 | int64 }}{{ else }}{{ mulf (float64 .) 1000.0 | int64 }}{{ end -}}
+{{- end }}

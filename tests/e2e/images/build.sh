@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Builds the images with buildah: `build.sh TAG [NAME…]`. Names: airflow, steps, and the tests' own postgresql and git.
+# The base is an argument (BASE), made by base.sh if absent.
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+tag=$1
+shift
+base=${BASE:-$(tests/e2e/images/base.sh)}
+# Where the host reaches the package registries through a certificate of its own, the build needs it too.
+mounts=()
+for path in /etc/ssl/certs /etc/resolv.conf /etc/pip.conf; do
+  if [ -e "$path" ]; then mounts+=(--volume "$(realpath "$path"):$path:ro"); fi
+done
+for name in "${@}"; do
+  for file in docker/$name/Dockerfile tests/e2e/images/$name/Dockerfile; do
+    if [ -f "$file" ]; then break; fi
+  done
+  buildah bud --quiet --isolation chroot --network host --layers "${mounts[@]}" \
+    --build-arg BASE="$base" --tag "localhost/kommuna/$name:$tag" --file "$file" . >/dev/null
+  echo "localhost/kommuna/$name:$tag"
+done
