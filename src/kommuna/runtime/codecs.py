@@ -56,9 +56,10 @@ def write(value: Any, stem: Path) -> Written:
         )
         return Written(path=str(path), kind="json", suffix=".json")
     if isinstance(value, Saved):
-        path = stem.with_suffix(".model")
+        suffix: str = getattr(value, "suffix", ".model")
+        path = stem.with_suffix(suffix)
         value.save(path)
-        return Written(path=str(path), kind="model", suffix=".model")
+        return Written(path=str(path), kind="model", suffix=suffix)
     raise StepNotFound(
         f"output '{stem.name}' is a {type(value).__name__}, which cannot be kept",
         mend="return a polars frame, a Report, a pydantic model, a dict or list, or a class with save and load",

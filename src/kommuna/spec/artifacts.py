@@ -18,7 +18,10 @@ class Report:
 
 @runtime_checkable
 class Saved(Protocol):
-    """An artifact with a file format of its own, a model for example: always one single file."""
+    """An artifact with a file format of its own, a model for example: always one single file.
+
+    A class attribute `suffix`, such as ".yaml", names the file's ending; without one it is ".model".
+    """
 
     def save(self, path: Path) -> None: ...
 

@@ -1,0 +1,167 @@
+"""What the loop works on: dev rows with their truth and folds, and a sample of the unlabeled messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
+from kommuna.spec.rules import Rule, RuleSet
+from kommuna.steps.labeling.apply import apply_rules, votes_plan
+from kommuna.steps.labeling.dev import read_dev
+from kommuna.steps.labeling.patterns import Codes, vote_codes
+from kommuna.steps.llm.client import Llm
+
+FOLDS = 5
+LEAST_DEV_ROWS = 50
+SAMPLE = 20_000  # unlabeled messages that rules are screened on and the label model learns from
+
+
+@dataclass(frozen=True)
+class Field:
+    """The rows of one run of the loop.
+
+    Attributes:
+        tags: the k tags.
+        several_tags: whether a row may have several.
+        dev: the d dev rows, with all their columns.
+        truth: d x k, whether the row has the tag.
+        fold: d, which of the `FOLDS` parts the row belongs to.
+        messages: all unlabeled messages.
+        sample: s of them.
+        key: the column that names a row.
+        text: the column with the message.
+        llm: answers the questions of `ask` rules that were given.
+    """
+
+    tags: tuple[str, ...]
+    several_tags: bool
+    dev: pl.DataFrame
+    truth: NDArray[np.bool_]
+    fold: NDArray[np.int64]
+    messages: pl.LazyFrame
+    sample: pl.DataFrame
+    key: str
+    text: str
+    llm: Llm
+
+    def rule_set(self, rules: Sequence[Rule]) -> RuleSet:
+        """The rules with this run's tags."""
+        return RuleSet(tags=self.tags, several_tags=self.several_tags, rules=tuple(rules))
+
+    def votes(self, rows: pl.DataFrame, rules: Sequence[Rule]) -> Codes:
+        """Rows x rules codes: the rules' votes on `dev`, `sample` or any other rows."""
+        if not rules:
+            return np.zeros((rows.height, 0), dtype=np.int16)
+        rule_set = self.rule_set(rules)
+        if any(rule.kind == "ask" for rule in rules):
+            plan = apply_rules(rows.lazy(), rule_set, llm=self.llm, key=self.key, text=self.text).votes
+        else:
+            plan = votes_plan(rows.lazy(), rule_set, key=self.key, text=self.text)
+        table = plan.collect(engine="streaming")
+        if not table[self.key].equals(rows[self.key]):
+            table = rows.select(self.key).join(table, on=self.key, how="left", maintain_order="left")
+        return np.stack([vote_codes(table[rule.name], rule, rule_set) for rule in rules], axis=1)
+
+
+def read_field(
+    messages: pl.LazyFrame,
+    dev: pl.LazyFrame,
+    rules: RuleSet | None,
+    *,
+    several_tags: bool,
+    key: str,
+    text: str,
+    label: str,
+    seed: int,
+    llm: Llm,
+) -> Field:
+    """Reads and checks the rows.
+
+    Args:
+        rules: the rules to start from; their tags and their `several_tags` hold. None: the tags are those of dev, the
+            most frequent first, and `several_tags` says what a row may have.
+    Raises:
+        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: dev or messages lack a column, or hold a wrong value.
+        DataError: there are no messages, or too few dev rows to write and to judge rules on.
+    """
+    for name, table, columns in (("messages", messages, (key, text)), ("dev", dev, (key, text, label))):
+        schema = table.collect_schema()
+        for column in columns:
+            if column not in schema:
+                raise MissingColumn(
+                    f"the {name} have no column '{column}'{nearest(column, schema.names())}",
+                    where=f"{name}: {', '.join(schema.names())}",
+                )
+        if schema[text] != pl.String:
+            raise SchemaDrift(f"column '{text}': expected String, found {schema[text]}", where=name)
+    several_tags = rules.several_tags if rules is not None else several_tags
+    labeled = dev.drop_nulls([key, label]).collect()
+    tags = rules.tags if rules is not None else _tags(labeled[label], several_tags)
+    truth = truth_of(labeled, tags, several_tags=several_tags, key=key, label=label)
+    _check_enough(truth, tags)
+    sample = _sample(messages, key, seed)
+    return Field(tags, several_tags, labeled, truth, _folds(truth, seed), messages, sample, key, text, llm)
+
+
+def truth_of(
+    labeled: pl.DataFrame, tags: tuple[str, ...], *, several_tags: bool, key: str, label: str
+) -> NDArray[np.bool_]:
+    """Rows x k, which tags labeled rows have.
+
+    Raises:
+        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: see `read_dev`.
+    """
+    silent = Rule(name="silent_" if key == "silent" else "silent", tag=tags[0], any=("silent",))
+    rules = RuleSet(tags=tags, several_tags=several_tags, rules=(silent,))
+    dev = read_dev(
+        labeled.lazy().select(key, pl.lit(None).alias(silent.name)), labeled.lazy(), rules, key=key, label=label
+    )
+    assert dev is not None
+    return dev.truth
+
+
+def _tags(labels: pl.Series, several_tags: bool) -> tuple[str, ...]:
+    if labels.is_empty():
+        raise DataError("no dev row has a label", where="dev", mend="rules are written from labeled rows")
+    if isinstance(labels.dtype, pl.Enum | pl.Categorical):
+        labels = labels.cast(pl.String)
+    if several_tags and labels.dtype == pl.String:
+        labels = labels.str.split("|")
+    names = labels.explode() if isinstance(labels.dtype, pl.List) else labels
+    counted = names.cast(pl.String).drop_nulls().rename("tag").value_counts().filter(pl.col("tag") != "")
+    return tuple(counted.sort("count", "tag", descending=[True, False])["tag"])
+
+
+def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:
+    twice = int((truth.sum(axis=0) >= 2).sum())
+    if len(truth) < LEAST_DEV_ROWS or not twice:
+        raise DataError(
+            f"{len(truth)} dev rows are too few to write rules on and to judge them: {twice} of {len(tags)} tags have "
+            "two rows or more",
+            where="dev",
+            mend=f"label at least {LEAST_DEV_ROWS} rows; ten a tag are a good start",
+        )
+
+
+def _folds(truth: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
+    """Each tag's rows spread evenly over the folds."""
+    order = np.random.default_rng(seed).permutation(len(truth))
+    by_tag = order[np.argsort(truth.argmax(axis=1)[order], kind="stable")]
+    fold = np.empty(len(truth), dtype=np.int64)
+    fold[by_tag] = np.arange(len(truth)) % FOLDS
+    return fold
+
+
+def _sample(messages: pl.LazyFrame, key: str, seed: int) -> pl.DataFrame:
+    """The rows with the least hash of their key: the same rows in whatever order they come."""
+    chosen = (
+        messages.select(pl.col(key), _hash=pl.col(key).hash(seed)).bottom_k(SAMPLE, by="_hash").collect().select(key)
+    )
+    if chosen.is_empty():
+        raise DataError("there are no messages: coverage cannot be told", where="messages")
+    return messages.join(chosen.lazy(), on=key, how="semi").collect().sort(key)

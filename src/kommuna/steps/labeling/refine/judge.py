@@ -1,0 +1,94 @@
+"""Judges a list of rules: the label model on their votes, and macro F1 on dev rows that it did not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kommuna.steps.labeling.dev import Dev
+from kommuna.steps.labeling.models.kommuna_model import Kommuna
+from kommuna.steps.labeling.one_tag import fitted
+from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
+from kommuna.steps.labeling.refine.field import Field
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How rules do together.
+
+    Attributes:
+        told: d x k, the tags that each dev row is given without its label; none to a row without a vote.
+        beliefs: d x k, their probabilities; on rows without a vote the tags' shares.
+        f1: macro F1 on dev, 0 to 1.
+        coverage: share of unlabeled messages with a vote.
+        tell: gives any rows x rules codes their tags (rows x k).
+    """
+
+    told: Mask
+    beliefs: NDArray[np.float64]
+    f1: float
+    coverage: float
+    tell: Callable[[Codes], Mask]
+
+
+def judge(field: Field, dev: Codes, sample: Codes, *, seed: int) -> Judgement:
+    """Fits the label model `kommuna` and judges it on dev, five folds held out.
+
+    Args:
+        dev: d x m, the rules' votes on dev; only those that a rule cast on rows that it was not written from.
+        sample: s x m, their votes on the sample of messages.
+    """
+    shares = (field.truth.sum(axis=0) + 1) / (len(field.truth) + len(field.tags))
+    prior = np.tile(shares, (len(dev), 1))
+    if not dev.shape[1]:
+        nobody = np.zeros_like(field.truth)
+        return Judgement(nobody, prior, 0.0, 0.0, lambda votes: np.zeros((len(votes), len(field.tags)), dtype=bool))
+    votes, counts, line = distinct(list(sample.T))
+    names = tuple(str(j) for j in range(dev.shape[1]))
+    patterns = VotePatterns(votes, counts, line, field.tags, names, field.several_tags)
+    fit = fitted(lambda: Kommuna(seed=seed), patterns, Dev(dev, field.truth), seed=seed)
+    assert fit.held_out is not None
+    covered = (dev != ABSTAIN).any(axis=1)
+    told = _told(fit.held_out, covered, field.several_tags)
+
+    def tell(asked: Codes) -> Mask:
+        return _told(fit.predict(asked), (asked != ABSTAIN).any(axis=1), field.several_tags)
+
+    beliefs = np.where(covered[:, None], fit.held_out, prior)
+    coverage = float((sample != ABSTAIN).any(axis=1).mean())
+    return Judgement(told, beliefs, macro_f1(told, field.truth), coverage, tell)
+
+
+def macro_f1(told: Mask, truth: Mask) -> float:
+    """The mean of the tags' F1; a tag that no row has and none is given is left out.
+
+    Args:
+        told: rows x k, the tags given; a row without any is wrong.
+        truth: rows x k, the tags that it has.
+    """
+    return f1_of(*counted(told, truth))
+
+
+def counted(told: Mask, truth: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each tag: rows rightly given it, and rows given it plus rows that have it."""
+    both = told.sum(axis=0, dtype=np.int64) + truth.sum(axis=0, dtype=np.int64)
+    return (told & truth).sum(axis=0, dtype=np.int64), both
+
+
+def f1_of(right: NDArray[np.int64], both: NDArray[np.int64]) -> float:
+    """Macro F1 of what `counted` returned."""
+    there = both > 0
+    return float((2 * right[there] / both[there]).mean()) if there.any() else 0.0
+
+
+def _told(beliefs: NDArray[np.float64], covered: Mask, several_tags: bool) -> Mask:
+    if several_tags:
+        return np.asarray((beliefs >= 0.5) & covered[:, None])
+    told = np.zeros(beliefs.shape, dtype=np.bool_)
+    told[np.arange(len(beliefs)), beliefs.argmax(axis=1)] = True
+    return np.asarray(told & covered[:, None])

@@ -1,0 +1,243 @@
+"""The loop: model, errors on dev, proposals, screening, new rules, labels, model; until nothing is gained."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from kommuna.spec.rules import Rule
+from kommuna.steps.labeling.patterns import ABSTAIN, Codes
+from kommuna.steps.labeling.refine.field import Field
+from kommuna.steps.labeling.refine.judge import Judgement, judge
+from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Proposer, Standing
+from kommuna.steps.labeling.refine.rounds import Round, Rounds, Written, bits
+from kommuna.steps.labeling.refine.screening import Candidate, screen
+
+log = structlog.get_logger()
+
+_LEAST_GAIN = 1e-6  # of macro F1 on dev: a round that gains less is not kept
+_IMPLIED = 0.98  # share of an old rule's votes that a new one casts too, past which the old one is needless
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """The present rules and their votes.
+
+    Attributes:
+        given: m0, the rules that the loop started from; they stay.
+        written: the loop's own.
+        dev: d x (m0 + written), votes on dev; abstains on rows that a rule was written from.
+        sample: s x (m0 + written).
+    """
+
+    given: tuple[Rule, ...]
+    written: tuple[Written, ...]
+    dev: Codes
+    sample: Codes
+
+    @property
+    def all(self) -> tuple[Rule, ...]:
+        return (*self.given, *(written.rule for written in self.written))
+
+    def changed(self, out: Sequence[str], new: Sequence[Written], dev: Codes, sample: Codes) -> _Rules:
+        """Without some rules, and with new ones and their votes."""
+        left = [j for j, written in enumerate(self.written) if written.rule.name not in out]
+        columns = [*range(len(self.given)), *(len(self.given) + j for j in left)]
+        return _Rules(
+            self.given,
+            (*(self.written[j] for j in left), *new),
+            np.concatenate([self.dev[:, columns], dev], axis=1),
+            np.concatenate([self.sample[:, columns], sample], axis=1),
+        )
+
+
+def refined(
+    field: Field,
+    given: Sequence[Rule],
+    proposers: Mapping[str, Proposer],
+    kept: Rounds,
+    *,
+    votes_given: tuple[Codes, Codes],
+    most_rounds: int,
+    least_precision: float,
+    seed: int,
+) -> list[Round]:
+    """Runs rounds until one gains nothing, no proposer is left, or there were `most_rounds`.
+
+    Args:
+        field: the rows.
+        given: rules to start from; none at all is a start too.
+        proposers: by name.
+        kept: rounds of this very run that are done already; each new one is kept.
+        votes_given: the given rules' votes on dev and on the sample.
+        least_precision: see `screen`.
+        seed: of the label model.
+    Returns:
+        Round 0, where the loop started, and every further round. Macro F1 on dev, cross-fitted, rises from each to
+        the next; the last may have gained nothing and changed nothing.
+    """
+    done = kept.load()
+    rules = _Rules(tuple(given), (), *votes_given)
+    for earlier in done:
+        rules = _replayed(rules, earlier, field)
+    if done:
+        log.info("refine.resumed", rounds=len(done) - 1, rules=len(rules.all), f1=round(done[-1].f1, 4))
+    standing = judge(field, rules.dev, rules.sample, seed=seed)
+    if not done:
+        done = [Round(number=0, rules=len(rules.all), f1=standing.f1, coverage=standing.coverage)]
+        kept.keep(done[0])
+    ended = {line.partition(":")[0] for earlier in done for line in earlier.ended}
+    while len(done) <= most_rounds and not _finished(done) and set(proposers) - ended:
+        asked = {name: proposer for name, proposer in proposers.items() if name not in ended}
+        made, rules, standing = _round(
+            field, rules, standing, asked, len(done), least_precision=least_precision, seed=seed
+        )
+        kept.keep(made)
+        done.append(made)
+        ended |= {line.partition(":")[0] for line in made.ended}
+        log.info(
+            "refine.round", round=made.number, proposed=made.proposed, rules_in=len(made.written),
+            rules_out=len(made.out), f1=round(made.f1, 4), coverage=round(made.coverage, 4),
+            seconds=round(made.seconds, 2),
+        )  # fmt: skip
+    return done
+
+
+def _finished(done: Sequence[Round]) -> bool:
+    return done[-1].number > 0 and not done[-1].written
+
+
+def rules_after(given: Sequence[Rule], rounds: Sequence[Round]) -> tuple[tuple[Rule, ...], tuple[Written, ...]]:
+    """The given rules and the loop's own, as they were after some rounds."""
+    written: tuple[Written, ...] = ()
+    for made in rounds:
+        written = (*(one for one in written if one.rule.name not in made.out), *made.written)
+    return tuple(given), written
+
+
+def _replayed(rules: _Rules, made: Round, field: Field) -> _Rules:
+    """The rules after a round that was kept."""
+    new = [written.rule for written in made.written]
+    unseen = [written.unseen_rows(field.dev.height) for written in made.written]
+    dev = field.votes(field.dev, new)
+    if new:
+        dev = np.where(np.stack(unseen, axis=1), dev, ABSTAIN).astype(np.int16)
+    return rules.changed(made.out, made.written, dev, field.votes(field.sample, new))
+
+
+def _round(
+    field: Field,
+    rules: _Rules,
+    standing: Judgement,
+    proposers: Mapping[str, Proposer],
+    number: int,
+    *,
+    least_precision: float,
+    seed: int,
+) -> tuple[Round, _Rules, Judgement]:
+    began = time.perf_counter()
+    spent = Counter(_spent(proposers))
+    proposals, refused, ended = _asked(proposers, Standing(field, rules.all, standing.told, number))
+    screened = screen(field, proposals, rules.dev, rules.sample, standing, least_precision=least_precision)
+    proposed = len(proposals) + sum(refused.values())
+    refused.update(screened.refused)
+    picked, out, after, judgement = _gaining(field, rules, standing, screened.passed, number, seed)
+    if len(picked) < len(screened.passed):
+        refused["the label model gained nothing by it"] += len(screened.passed) - len(picked)
+    used = Counter(_spent(proposers))
+    used.subtract(spent)
+    made = Round(
+        number=number,
+        proposed=proposed,
+        written=picked,
+        out=out,
+        refused=dict(refused),
+        ended=tuple(ended),
+        rules=len(after.all),
+        f1=judgement.f1,
+        coverage=judgement.coverage,
+        cost={name: value for name, value in used.items() if value},
+        seconds=time.perf_counter() - began,
+    )
+    return made, after, judgement
+
+
+def _asked(proposers: Mapping[str, Proposer], standing: Standing) -> tuple[list[Proposal], Counter[str], list[str]]:
+    proposals: list[Proposal] = []
+    refused: Counter[str] = Counter()
+    ended: list[str] = []
+    names = {rule.name for rule in standing.rules}
+    for name, proposer in proposers.items():
+        answer: Proposals = proposer.propose(standing)
+        for proposal in answer.rules:
+            if proposal.rule.name in names:
+                refused["the name of another rule"] += 1
+                continue
+            names.add(proposal.rule.name)
+            proposals.append(proposal)
+        refused.update(answer.refused)
+        if answer.ended:
+            ended.append(f"{name}: {answer.ended}")
+            log.warning("refine.proposer_ended", proposer=name, why=answer.ended)
+    return proposals, refused, ended
+
+
+def _gaining(
+    field: Field, rules: _Rules, standing: Judgement, passed: Sequence[Candidate], number: int, seed: int
+) -> tuple[tuple[Written, ...], tuple[str, ...], _Rules, Judgement]:
+    """The candidates by which the label model itself gains on dev: all, else the better half, else its half …"""
+    while passed:
+        new = [_written(candidate, number) for candidate in passed]
+        out = _needless(rules, passed)
+        after = rules.changed(
+            out, new, np.stack([c.dev for c in passed], axis=1), np.stack([c.sample for c in passed], axis=1)
+        )
+        judgement = judge(field, after.dev, after.sample, seed=seed)
+        if judgement.f1 >= standing.f1 + _LEAST_GAIN:
+            return tuple(new), out, after, judgement
+        passed = passed[: len(passed) // 2]
+    return (), (), rules, standing
+
+
+def _needless(rules: _Rules, passed: Sequence[Candidate]) -> tuple[str, ...]:
+    """Rules of the loop's own whose votes a new, at least as surely precise rule casts too."""
+    start, out = len(rules.given), []
+    for j, written in enumerate(rules.written):
+        votes = np.concatenate([rules.dev[:, start + j], rules.sample[:, start + j]])
+        fired = votes != ABSTAIN
+        for candidate in passed:
+            its = np.concatenate([candidate.dev, candidate.sample])
+            same = (its[fired] == votes[fired]).sum()
+            if candidate.low >= written.low and same >= _IMPLIED * fired.sum():
+                out.append(written.rule.name)
+                break
+    return tuple(out)
+
+
+def _written(candidate: Candidate, number: int) -> Written:
+    proposal = candidate.proposal
+    return Written(
+        rule=proposal.rule,
+        origin=proposal.origin,
+        round=number,
+        right=candidate.right,
+        cast=candidate.cast,
+        low=candidate.low,
+        gain=candidate.gain,
+        unseen=bits(proposal.unseen),
+    )
+
+
+_ADDITIVE = ("llm_requests", "llm_tokens_in", "llm_tokens_out", "llm_cost")
+
+
+def _spent(proposers: Mapping[str, Proposer]) -> dict[str, float]:
+    spent: Counter[str] = Counter()
+    for proposer in proposers.values():
+        spent.update({name: value for name, value in proposer.cost().items() if name in _ADDITIVE})
+    return dict(spent)

@@ -1,0 +1,91 @@
+"""What a proposer is asked, and what it answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kommuna.spec.rules import Rule
+from kommuna.steps.labeling.refine.field import Field
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A rule that somebody thinks would help.
+
+    Attributes:
+        rule: the rule.
+        unseen: d, dev rows that it was not written from: only they judge it.
+        origin: who wrote it and why, in a few words.
+    """
+
+    rule: Rule
+    unseen: NDArray[np.bool_]
+    origin: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the loop stands when it asks for proposals.
+
+    Attributes:
+        field: the rows.
+        rules: the present rules.
+        told: d x k, the tags that a label model which did not see the row's label gives it; none to an unknown row.
+        round: from 1.
+    """
+
+    field: Field
+    rules: tuple[Rule, ...]
+    told: NDArray[np.bool_]
+    round: int
+
+
+@dataclass
+class Proposals:
+    """An answer: proposals, and how many were no rules, by reason."""
+
+    rules: list[Proposal] = field(default_factory=list)
+    refused: dict[str, int] = field(default_factory=dict)
+    ended: str = ""  # why the proposer will answer no more
+
+    def refuse(self, reason: str, count: int = 1) -> None:
+        """Counts what was no rule."""
+        if count:
+            self.refused[reason] = self.refused.get(reason, 0) + count
+
+
+class Proposer(Protocol):
+    """Writes rules."""
+
+    def propose(self, standing: Standing) -> Proposals:
+        """New rules that might mend the errors on dev."""
+        ...
+
+    def cost(self) -> dict[str, float]:
+        """What it has used so far: metrics by name."""
+        ...
+
+
+def rule_name(tag: str, what: str, taken: Collection[str]) -> str:
+    """A name that nobody has: the tag and the first thing that the rule looks for.
+
+    >>> rule_name("card lost", "can't find", {"card_lost.can_t_find"})
+    'card_lost.can_t_find-2'
+    """
+    name = unused = f"{_slug(tag)}.{_slug(what)[:40].rstrip('_') or 'rule'}"
+    if not re.match(r"[A-Za-z0-9_]", name):
+        name = unused = f"_{name}"
+    number = 2
+    while unused in taken:
+        unused, number = f"{name}-{number}", number + 1
+    return unused
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"\W+", "_", text).strip("_")

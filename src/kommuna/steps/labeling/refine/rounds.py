@@ -1,0 +1,142 @@
+"""The loop's rounds as data, kept one by one so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from pydantic import Field as Described
+from pydantic import ValidationError
+
+from kommuna.errors import StoreError
+from kommuna.spec.base import Spec
+from kommuna.spec.rules import Rule
+from kommuna.spec.step import Services, StoreAddress
+
+log = structlog.get_logger()
+
+
+class Written(Spec):
+    """A rule that the loop wrote, with what is known of it."""
+
+    rule: Rule
+    origin: str = Described(description="Who wrote it and why.")
+    round: int
+    right: int = Described(description="Right votes on dev rows that it was not written from.")
+    cast: int = Described(description="Votes on dev rows that it was not written from.")
+    low: float = Described(description="Lower end of the 95 % interval of its precision.")
+    gain: float = Described(description="What it added to macro F1 on dev when it was picked.")
+    unseen: str = Described(description="One bit a dev row, in hexadecimal: 1 where it was not written from the row.")
+
+    def unseen_rows(self, rows: int) -> NDArray[np.bool_]:
+        """d, the dev rows that judge the rule."""
+        return np.unpackbits(np.frombuffer(bytes.fromhex(self.unseen), dtype=np.uint8), count=rows).astype(np.bool_)
+
+
+def bits(rows: NDArray[np.bool_]) -> str:
+    """Rows as `Written.unseen` holds them."""
+    return np.packbits(rows).tobytes().hex()
+
+
+class Round(Spec):
+    """What one round did. Round 0 is where the loop started."""
+
+    number: int
+    proposed: int = 0
+    written: tuple[Written, ...] = ()
+    out: tuple[str, ...] = Described((), description="Rules of earlier rounds that newer ones made needless.")
+    refused: dict[str, int] = Described(default_factory=dict, description="Proposals that did not get in, by reason.")
+    ended: tuple[str, ...] = Described((), description="Proposers that will answer no more, and why.")
+    rules: int = Described(description="Rules at the end of the round.")
+    f1: float = Described(description="Macro F1 on dev, cross-fitted, at the end of the round.")
+    coverage: float = Described(description="Share of unlabeled messages with a vote.")
+    cost: dict[str, float] = Described(default_factory=dict, description="What the round's proposers used.")
+    seconds: float = 0.0
+
+
+class Rounds:
+    """The rounds of runs, in the folder that the team's runs share; without one, nothing is kept.
+
+    Each round is a file of its own, written whole: a run that is killed loses the round that it was in.
+    """
+
+    def __init__(self, shared: StoreAddress | None = None, run: str = "") -> None:
+        self._shared = shared
+        self._run = run
+
+    @classmethod
+    def from_services(cls, services: Services) -> Self:
+        """The rounds below the team's shared folder."""
+        return cls(services.shared)
+
+    def of(self, run: str) -> Rounds:
+        """Those of one run: the same inputs, parameters and code."""
+        return Rounds(self._shared if run else None, run)
+
+    def load(self) -> list[Round]:
+        """The rounds so far, in order, up to the first that is missing or damaged."""
+        rounds: list[Round] = []
+        while self._shared is not None:
+            with self._faults():
+                try:
+                    raw = self._fs().cat_file(self._path(len(rounds)))
+                except FileNotFoundError:
+                    break
+            try:
+                rounds.append(Round.model_validate_json(raw))
+            except ValidationError:
+                log.warning("refine.damaged_round", round=len(rounds), hint="it is done again")
+                break
+        return rounds
+
+    def keep(self, made: Round) -> None:
+        """Keeps a round; when it returns the round is safe."""
+        if self._shared is None:
+            return
+        raw, path = made.model_dump_json().encode(), self._path(made.number)
+        with self._faults():
+            fs = self._fs()
+            if "file" not in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol):
+                fs.pipe_file(path, raw)
+                return
+            target = Path(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            with partial.open("wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+
+    def _fs(self) -> Any:
+        import fsspec
+
+        assert self._shared is not None
+        return fsspec.core.url_to_fs(self._shared.url, **self._shared.options)[0]
+
+    def _path(self, number: int) -> str:
+        import fsspec
+
+        assert self._shared is not None
+        root = fsspec.core.url_to_fs(self._shared.url, **self._shared.options)[1]
+        return f"{root.rstrip('/')}/refine/{self._run}/round-{number:03d}.json"
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # the drivers' errors share no base
+            raise StoreError(
+                f"the kept rounds cannot be read or written: {type(error).__name__}: {error}",
+                where=self._run,
+                mend="check the store; the rounds that were kept are safe",
+            ) from error

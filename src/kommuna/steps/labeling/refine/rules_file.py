@@ -1,0 +1,88 @@
+"""A rules file as a person would be glad to edit it: YAML, by tag, with where each rule is from and how it does."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import yaml
+
+from kommuna.spec.rules import Rule, RuleSet
+from kommuna.steps.labeling.refine.rounds import Written
+
+_WIDTH = 116
+
+
+@dataclass(frozen=True)
+class RulesFile:
+    """YAML text that reads as a `RuleSet`; another step takes it as its rules."""
+
+    text: str
+    suffix: ClassVar[str] = ".yaml"
+
+    def save(self, path: Path) -> None:
+        path.write_text(self.text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        return cls(path.read_text(encoding="utf-8"))
+
+    @property
+    def rules(self) -> RuleSet:
+        """What the file says."""
+        return RuleSet.read(yaml.safe_load(self.text), where="the refined rules")
+
+
+def rules_file(
+    rule_set: RuleSet, written: Sequence[Written], coverage: Mapping[str, float], *, about: Sequence[str]
+) -> RulesFile:
+    """Writes the file: the tags in their order, and for each the rules that speak of it, the given ones first.
+
+    Args:
+        rule_set: all rules, given and written.
+        written: where the loop's own are from, and their figures.
+        coverage: share of messages that each rule votes on, by name.
+        about: lines for the head of the file.
+    """
+    known = {one.rule.name: one for one in written}
+    head = {"tags": list(rule_set.tags), "several_tags": rule_set.several_tags}
+    lines = [*(f"# {line}" for line in about), _yaml(head, flow=False).rstrip(), "rules:"]
+    for tag in (None, *rule_set.tags):
+        rules = [rule for rule in rule_set.rules if rule.tag == tag]
+        if not rules:
+            continue
+        lines += ["", f"  # ── {tag or 'tags by name'} " + "─" * max(4, 60 - len(tag or "tags by name"))]
+        for rule in sorted(rules, key=lambda rule: rule.name in known):  # stable: each kind in its order
+            lines += [f"  # {line}" for line in _comment(known.get(rule.name), coverage[rule.name])]
+            lines += _item(rule)
+    return RulesFile("\n".join(lines) + "\n")
+
+
+def _comment(written: Written | None, coverage: float) -> list[str]:
+    seen = f"votes on {coverage:.2%} of messages"
+    if written is None:
+        return [f"given; {seen}"]
+    figures = (
+        f"right {written.right} of {written.cast} on dev rows that it was not written from (95 %: at least "
+        f"{written.low:.0%}); {seen}; F1 +{written.gain:.4f}"
+    )
+    origin = " ".join(written.origin.split())
+    return [*textwrap.wrap(f"round {written.round}, {origin}", _WIDTH), figures]
+
+
+def _item(rule: Rule) -> list[str]:
+    """One key a line, lists within brackets."""
+    plain = rule.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    keys = [line for key, value in plain.items() for line in _yaml({key: value}, flow=_flow(value)).splitlines()]
+    return [f"  {'- ' if place == 0 else '  '}{line}" for place, line in enumerate(keys)]
+
+
+def _flow(value: Any) -> bool | None:
+    return None if isinstance(value, list) else False
+
+
+def _yaml(data: Any, *, flow: bool | None) -> str:
+    return str(yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=_WIDTH, default_flow_style=flow))

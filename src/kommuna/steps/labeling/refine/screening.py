@@ -1,0 +1,228 @@
+"""Screens proposals on dev, each on rows that it was not written from, and picks those that gain."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kommuna.steps.labeling.patterns import ABSTAIN, Codes
+from kommuna.steps.labeling.refine.field import FOLDS, Field
+from kommuna.steps.labeling.refine.judge import Judgement, counted, f1_of
+from kommuna.steps.labeling.refine.proposal import Proposal
+from kommuna.steps.labeling.rule_figures import wilson
+
+MOST_COVERAGE = 0.9  # share of messages past which a rule says nothing
+MOST_CORRELATION = 0.9
+LEAST_LIFT = 2.0  # a rule's odds of being right, over those of a rule that fires at random
+_SHRINK = 2.0  # rows that the tag's share weighs against a rule's own precision
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A proposal with its votes.
+
+    Attributes:
+        dev: d codes; abstains on rows that the rule was written from.
+        sample: s codes.
+        right: held-out votes that are right.
+        cast: held-out votes.
+        low: lower end of the 95 % interval of their precision.
+        chance: their precision, were they cast at random.
+        gain: what it added to macro F1 on dev when it was picked.
+    """
+
+    proposal: Proposal
+    dev: Codes
+    sample: Codes
+    right: int = 0
+    cast: int = 0
+    low: float = 0.0
+    chance: float = 0.0
+    gain: float = 0.0
+
+
+@dataclass
+class Screened:
+    """Candidates that passed, the best first, and how many did not, by reason."""
+
+    passed: list[Candidate] = field(default_factory=list)
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def refuse(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+def screen(
+    rows: Field, proposals: list[Proposal], dev: Codes, sample: Codes, standing: Judgement, *, least_precision: float
+) -> Screened:
+    """Picks the proposals that gain.
+
+    Args:
+        proposals: q proposals.
+        dev: d x m, the present rules' votes on dev.
+        sample: s x m, and on the sample.
+        standing: how the present rules do.
+        least_precision: the lower end of the 95 % Wilson interval of a rule's precision, on dev rows that it was not
+            written from, has to reach this, and twice the odds of a rule that fires at random. Of a rule against a
+            tag it is counted on rows that were told the tag: elsewhere it is right for nothing.
+    """
+    screened = Screened()
+    if not proposals:
+        return screened
+    rules = [proposal.rule for proposal in proposals]
+    on_dev, on_sample = rows.votes(rows.dev, rules), rows.votes(rows.sample, rules)
+    unseen = np.stack([proposal.unseen for proposal in proposals], axis=1)
+    on_dev = np.where(unseen, on_dev, ABSTAIN).astype(np.int16)
+    candidates = [
+        _measured(proposal, on_dev[:, j], on_sample[:, j], rows, standing) for j, proposal in enumerate(proposals)
+    ]
+    precise = [c for c in candidates if not _fault(c, least_precision, screened)]
+    precise.sort(key=lambda c: (-c.low * c.right, c.proposal.rule.name))
+    _pick(rows, precise, _Present(dev, sample), standing, screened)
+    return screened
+
+
+def _measured(proposal: Proposal, dev: Codes, sample: Codes, rows: Field, standing: Judgement) -> Candidate:
+    tag, against = rows.tags.index(proposal.rule.tag or ""), proposal.rule.against
+    judged = dev != ABSTAIN
+    if against:
+        judged &= standing.told[:, tag]
+    good = ~rows.truth[:, tag] if against else rows.truth[:, tag]
+    right, cast = int(good[judged].sum()), int(judged.sum())
+    asked = good[standing.told[:, tag]] if against else good
+    chance = float((asked.sum() + 1) / (len(asked) + 2))
+    return Candidate(proposal, dev, sample, right, cast, wilson(right, cast)[0], chance)
+
+
+def _fault(candidate: Candidate, least_precision: float, screened: Screened) -> bool:
+    covered = float((candidate.sample != ABSTAIN).mean())
+    if covered > MOST_COVERAGE:
+        screened.refuse("votes on nearly every message")
+    elif not candidate.cast:
+        screened.refuse("no vote on a dev row that it was not written from")
+    elif candidate.low < max(least_precision, _lifted(candidate.chance)):
+        screened.refuse("not surely precise")
+    else:
+        return False
+    return True
+
+
+def _lifted(chance: float) -> float:
+    """The precision at which the odds of being right are `LEAST_LIFT` times those of chance."""
+    odds = LEAST_LIFT * chance / (1 - chance)
+    return odds / (1 + odds)
+
+
+class _Present:
+    """The votes of rules that are in, to tell copies of them."""
+
+    def __init__(self, dev: Codes, sample: Codes) -> None:
+        votes = np.concatenate([dev, sample])
+        self._value = [int(column.max(initial=ABSTAIN)) for column in votes.T]
+        self._fired: list[Mask] = [column != ABSTAIN for column in votes.T]
+
+    def copy_of(self, candidate: Candidate) -> str:
+        """Why the candidate is nothing new; empty if it is."""
+        votes = np.concatenate([candidate.dev, candidate.sample])
+        fired, value = votes != ABSTAIN, int(votes.max())
+        for other, its in zip(self._fired, self._value, strict=True):
+            if its != value:
+                continue
+            if np.array_equal(fired, other):
+                return "the same votes as a present rule"
+            if _correlation(fired, other) > MOST_CORRELATION:
+                return "too correlated with a present rule"
+        return ""
+
+    def add(self, candidate: Candidate) -> None:
+        votes = np.concatenate([candidate.dev, candidate.sample])
+        self._fired.append(votes != ABSTAIN)
+        self._value.append(int(votes.max()))
+
+
+def _correlation(a: Mask, b: Mask) -> float:
+    """Pearson's, of two yes-or-no columns."""
+    n, x, y = len(a), int(a.sum()), int(b.sum())
+    spread = math.sqrt(x * (n - x) * float(y * (n - y)))
+    return (n * int((a & b).sum()) - x * y) / spread if spread else 0.0
+
+
+def _pick(rows: Field, candidates: list[Candidate], present: _Present, standing: Judgement, screened: Screened) -> None:
+    """Takes candidates one by one, the strongest first, where macro F1 on dev rises by it."""
+    scores = _Scores(rows, standing)
+    for candidate in candidates:
+        same = present.copy_of(candidate)
+        if same:
+            screened.refuse(same)
+            continue
+        gain = scores.gain(candidate)
+        if gain <= 0:
+            screened.refuse("no gain in macro F1")
+            continue
+        scores.take(candidate)
+        present.add(candidate)
+        screened.passed.append(replace(candidate, gain=gain))
+
+
+class _Scores:
+    """Macro F1 on dev as rules are added: each is one more witness to what the label model said without the label.
+
+    A vote for a tag adds ``logit(p) - logit(share of the tag)`` to the tag's log-odds, p being the rule's precision on
+    the other folds, shrunk to the tag's share: the naive Bayes update.
+    """
+
+    def __init__(self, rows: Field, standing: Judgement) -> None:
+        self._rows = rows
+        beliefs = np.clip(standing.beliefs, 1e-6, 1 - 1e-6)
+        self._scores: Floats = np.log(beliefs) - (np.log1p(-beliefs) if rows.several_tags else 0.0)
+        self._told = standing.told.copy()
+        self._right, self._both = counted(self._told, rows.truth)
+        self._share = (rows.truth.sum(axis=0) + 1) / (len(rows.truth) + 2)
+
+    def gain(self, candidate: Candidate) -> float:
+        """What the candidate would add to macro F1."""
+        fired, _, told = self._after(candidate)
+        right, both = self._moved(fired, told)
+        return f1_of(right, both) - f1_of(self._right, self._both)
+
+    def take(self, candidate: Candidate) -> None:
+        """Adds the candidate."""
+        fired, scores, told = self._after(candidate)
+        self._right, self._both = self._moved(fired, told)
+        self._scores[fired], self._told[fired] = scores, told
+
+    def _after(self, candidate: Candidate) -> tuple[NDArray[np.intp], Floats, Mask]:
+        fired = np.flatnonzero(candidate.dev != ABSTAIN)
+        tag = self._rows.tags.index(candidate.proposal.rule.tag or "")
+        has, fold = self._rows.truth[fired, tag], self._rows.fold[fired]
+        weight = np.zeros(len(fired))
+        for f in range(FOLDS):
+            others = fold != f
+            precision = (has[others].sum() + _SHRINK * self._share[tag]) / (others.sum() + _SHRINK)
+            precision = min(max(float(precision), 1e-4), 1 - 1e-4)
+            weight[fold == f] = _logit(precision) - _logit(float(self._share[tag]))
+        scores = self._scores[fired].copy()
+        scores[:, tag] += weight
+        told = self._told[fired].copy()
+        if self._rows.several_tags:
+            told[:, tag] = scores[:, tag] >= 0
+        else:
+            told[:] = False
+            told[np.arange(len(fired)), scores.argmax(axis=1)] = True
+        return fired, scores, told
+
+    def _moved(self, fired: NDArray[np.intp], told: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        was, truth = self._told[fired], self._rows.truth[fired]
+        right_was, both_was = counted(was, truth)
+        right_is, both_is = counted(told, truth)
+        return self._right + right_is - right_was, self._both + both_is - both_was
+
+
+def _logit(p: float) -> float:
+    return math.log(p) - math.log1p(-p)

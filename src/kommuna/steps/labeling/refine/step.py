@@ -1,0 +1,187 @@
+"""Step: better rules from the label model's errors on dev, by a miner, an LLM, or both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+import structlog
+
+from kommuna.errors import DataError, SpecError
+from kommuna.spec.artifacts import Report
+from kommuna.spec.llm import Budget
+from kommuna.spec.rules import Rule, RuleSet
+from kommuna.spec.step import StepContext
+from kommuna.steps.labeling.patterns import ABSTAIN
+from kommuna.steps.labeling.refine.field import Field, read_field
+from kommuna.steps.labeling.refine.gold import gold_f1
+from kommuna.steps.labeling.refine.llm import LlmProposer
+from kommuna.steps.labeling.refine.loop import refined, rules_after
+from kommuna.steps.labeling.refine.miner import Miner
+from kommuna.steps.labeling.refine.phrases import find_phrases
+from kommuna.steps.labeling.refine.proposal import Proposer
+from kommuna.steps.labeling.refine.refine_report import refine_report, rounds_table
+from kommuna.steps.labeling.refine.rounds import Round, Rounds
+from kommuna.steps.labeling.refine.rules_file import RulesFile, rules_file
+from kommuna.steps.llm.client import Llm
+
+log = structlog.get_logger()
+
+NO_LLM = Llm()
+NO_ROUNDS = Rounds()
+NO_LIMIT = Budget()
+ALONE = StepContext(team="nobody")
+
+ProposerName = Literal["miner", "llm"]
+
+
+class Refined(NamedTuple):
+    """What `refine_rules` leaves."""
+
+    rules: RulesFile
+    report: Report
+    rounds: pl.DataFrame
+    metrics: dict[str, float]
+
+
+def refine_rules(
+    messages: pl.LazyFrame,
+    dev: pl.LazyFrame,
+    rules: RuleSet | None = None,
+    gold: pl.LazyFrame | None = None,
+    *,
+    proposers: Sequence[ProposerName] = ("miner",),
+    rounds: int = 10,
+    least_precision: float = 0.0,
+    budget: Budget = NO_LIMIT,
+    several_tags: bool = False,
+    key: str = "id",
+    text: str = "text",
+    label: str = "tag",
+    seed: int = 0,
+    llm: Llm = NO_LLM,
+    kept: Rounds = NO_ROUNDS,
+    context: StepContext = ALONE,
+) -> Refined:
+    """Writes rules, round by round, until nothing is gained: docs/refine.md says how.
+
+    Args:
+        messages: unlabeled messages: `key` and `text`.
+        dev: labeled messages besides `label`: rules are written on some of them and judged on others.
+        rules: rules to start from, which stay. None: the loop starts from nothing, with the tags of dev.
+        gold: labeled messages to report on. Read once, after the loop.
+        proposers: who writes rules: `miner` (words that tell the errors), `llm` (the platform's heavy model).
+        rounds: the most rounds.
+        least_precision: 0 to 1; the lower end of the 95 % interval of a new rule's precision has to reach it.
+        budget: the most that the LLM may use, killed runs included; past it what is done is kept.
+        several_tags: whether a row may have several tags, where `rules` does not say so.
+        key: the column that names a row.
+        text: the column with the message.
+        label: the column of `dev` and `gold` with the true tag; where rows have several tags, a list or a String with
+            `|` between.
+        seed: of the folds, the sample of messages, the label model, and the rows that the LLM is shown.
+        llm: the platform's models.
+        kept: where rounds are kept, for a run that is killed.
+        context: who runs the step.
+    Returns:
+        rules: a rules file for people, and for `apply_rules`.
+        report: a page that opens offline.
+        rounds: one line a round (`rounds_table`).
+        metrics: rounds, rules, rules_written, dev_f1_start, dev_f1 (macro, cross-fitted), coverage; with gold
+            gold_f1_start, gold_f1; of the LLM llm_requests, llm_tokens_in, llm_tokens_out, llm_cost.
+    Raises:
+        DataError: too few dev rows, no messages, or no rule was found where there were none.
+        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: a table or a label does not fit.
+        LlmSettings, LlmUnreachable: the LLM is not set, or does not answer; the rounds so far are kept.
+        SpecError: no proposer is named.
+    """
+    began = time.perf_counter()
+    if not proposers:
+        raise SpecError("no proposer is named: nobody would write rules", mend="name miner, llm or both")
+    field = read_field(
+        messages, dev, rules, several_tags=several_tags, key=key, text=text, label=label, seed=seed, llm=llm
+    )
+    given = rules.rules if rules is not None else ()
+    history = kept.of(context.key)
+    spent = _spent(history.load())
+    made = refined(
+        field,
+        given,
+        {name: _proposer(name, field, llm, _left(budget, spent), seed) for name in proposers},
+        history,
+        votes_given=(field.votes(field.dev, given), field.votes(field.sample, given)),
+        most_rounds=rounds,
+        least_precision=least_precision,
+        seed=seed,
+    )
+    _, written = rules_after(given, made)
+    if not given and not written:
+        raise DataError(
+            f"no rule was found that gains on dev: {sum(r.proposed for r in made)} were tried",
+            where=f"dev: {field.dev.height} rows, {len(field.tags)} tags",
+            mend="label more rows, ten a tag or more; or give rules to start from",
+        )
+    gold_scores = gold_f1(field, given, made, gold, label=label, seed=seed) if gold is not None else None
+    rule_set = field.rule_set([*given, *(one.rule for one in written)])
+    coverage = _coverage(field, rule_set.rules)
+    file = rules_file(rule_set, written, coverage, about=_about(field, made, gold_scores))
+    metrics = _metrics(made, len(written), gold_scores)
+    log.info(
+        "rules.refined", rounds=len(made) - 1, rules=len(rule_set.rules), written=len(written),
+        dev_f1=round(made[-1].f1, 4), seconds=round(time.perf_counter() - began, 2),
+    )  # fmt: skip
+    report = refine_report(made, written, coverage, gold_scores)
+    return Refined(file, report, rounds_table(made, gold_scores), metrics)
+
+
+def _proposer(name: ProposerName, field: Field, llm: Llm, budget: Budget, seed: int) -> Proposer:
+    if name == "miner":
+        return Miner(find_phrases(field.dev[field.text], field.messages, field.text))
+    return LlmProposer(llm.heavy(budget), seed=seed)
+
+
+def _spent(made: Sequence[Round]) -> dict[str, float]:
+    names = {name for one in made for name in one.cost}
+    return {name: sum(one.cost.get(name, 0.0) for one in made) for name in sorted(names)}
+
+
+def _left(budget: Budget, spent: dict[str, float]) -> Budget:
+    """What earlier, killed runs of this very step left of the budget."""
+    tokens = int(spent.get("llm_tokens_in", 0) + spent.get("llm_tokens_out", 0))
+    return Budget(
+        tokens=None if budget.tokens is None else max(budget.tokens - tokens, 0),
+        money=None if budget.money is None else max(budget.money - spent.get("llm_cost", 0.0), 0.0),
+    )
+
+
+def _coverage(field: Field, rules: Sequence[Rule]) -> dict[str, float]:
+    shares = (field.votes(field.sample, rules) != ABSTAIN).mean(axis=0)
+    return {rule.name: float(share) for rule, share in zip(rules, np.atleast_1d(shares), strict=True)}
+
+
+def _metrics(made: Sequence[Round], written: int, gold: Sequence[float] | None) -> dict[str, float]:
+    metrics = {
+        "rounds": float(len(made) - 1),
+        "rules": float(made[-1].rules),
+        "rules_written": float(written),
+        "dev_f1_start": made[0].f1,
+        "dev_f1": made[-1].f1,
+        "coverage": made[-1].coverage,
+    }
+    if gold:
+        metrics |= {"gold_f1_start": gold[0], "gold_f1": gold[-1]}
+    return metrics | _spent(made)
+
+
+def _about(field: Field, made: Sequence[Round], gold: Sequence[float] | None) -> list[str]:
+    lines = [
+        f"Refined in {len(made) - 1} rounds. Macro F1 on {field.dev.height:,} dev rows, cross-fitted: "
+        f"{made[0].f1:.3f} at the start, {made[-1].f1:.3f} now.",
+        f"The rules vote on {made[-1].coverage:.1%} of {field.sample.height:,} messages.",
+    ]
+    if gold:
+        lines.append(f"Macro F1 on gold, by the label model alone: {gold[0]:.3f} at the start, {gold[-1]:.3f} now.")
+    return [*lines, "Edit freely: names, words and order are yours. `F1 +` is what a rule added when it was picked."]
