@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,25 +13,79 @@ from kommuna.spec.team import Platform
 
 MAX_TASKS = 500
 MAX_PRIORITY = 10
+MAX_RETRIES = 10
+MAX_ID = 250  # characters, as the database has them
+MAX_TAG = 100
+SHORTEST_INTERVAL = 60  # seconds between two runs
+LONGEST_DELAY = 366 * 24 * 3600  # seconds; a date beyond the calendar stops the scheduler, for all teams
+_TIMETABLE = re.compile(r"^airflow\.(sdk\.definitions\.)?timetables\.[a-z_]+\.[A-Z]\w*$")
+_LINK = re.compile(r"^(https?://|mailto:)")
+_QUANTITIES = {"cpu", "memory", "ephemeral-storage"}
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What the gate looks at in a task."""
+    """What the gate looks at in a task.
+
+    Attributes:
+        executor_config: with its pod as plain data.
+        trigger: the class of the trigger that it starts from, if it does.
+        names: texts that the scheduler writes into columns: queue, operator, shown name.
+        delays: seconds of its timeouts and of the waits between its retries.
+    """
 
     task_id: str
     pool: str
     executor: str | None = None
     priority_weight: int = 1
     executor_config: Mapping[str, Any] = field(default_factory=dict)
+    pool_slots: int = 1
+    retries: int = 0
+    trigger: str | None = None
+    names: Sequence[str] = ()
+    delays: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class AssetFacts:
+    """What the gate looks at in an asset that a DAG declares; an alias has no URI."""
+
+    name: str
+    uri: str = ""
+    watchers: int = 0
 
 
 @dataclass(frozen=True)
 class DagFacts:
-    """What the gate looks at in a DAG."""
+    """What the gate looks at in a DAG.
+
+    Attributes:
+        dag_id: its id.
+        tasks: its tasks.
+        timetables: import paths of its timetable, and of those inside it.
+        interval: seconds between two runs, where its timetable has a fixed one.
+        cron: its cron expressions.
+        deadlines: how many it has.
+        assets: that it declares, be it as schedule, inlet or outlet.
+        links: owner to address.
+        tags: as shown.
+        roles: roles that it gives rights to.
+        names: texts that are written into columns: shown name, owners, groups of assets.
+        timeout: seconds that a run may take.
+    """
 
     dag_id: str
     tasks: Sequence[TaskFacts]
+    timetables: Sequence[str] = ()
+    interval: float | None = None
+    cron: Sequence[str] = ()
+    deadlines: int = 0
+    assets: Sequence[AssetFacts] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    roles: Sequence[str] = ()
+    names: Sequence[str] = ()
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +111,9 @@ def judge(dag: DagFacts, *, team: str, platform: Platform) -> list[Violation]:
     return [
         *_judge_id(dag.dag_id, team),
         *(v for task in dag.tasks for v in _judge_task(task, team, platform)),
+        *_judge_schedule(dag),
+        *_judge_reach(dag),
+        *(v for asset in dag.assets for v in _judge_asset(asset, team)),
         *_judge_size(dag),
     ]
 
@@ -94,14 +152,134 @@ def _judge_task(task: TaskFacts, team: str, platform: Platform) -> Iterable[Viol
             f"keep it between 1 and {MAX_PRIORITY}: all teams share one scheduler",
             task.task_id,
         )
-    if task.executor_config:
+    refused = _refused_config(task.executor_config)
+    if refused:
         yield Violation(
-            f"task '{task.task_id}' sets executor_config ({', '.join(task.executor_config)})",
+            f"task '{task.task_id}' sets executor_config ({refused})",
             "drop it and use the step's `step_resources`",
             task.task_id,
+        )
+    if not 1 <= task.pool_slots <= _slots(task.pool, team, platform):
+        yield Violation(
+            f"task '{task.task_id}' takes {task.pool_slots} slots of the pool '{task.pool}'",
+            f"keep pool_slots between 1 and the pool's {_slots(task.pool, team, platform)}",
+            task.task_id,
+        )
+    if not 0 <= task.retries <= MAX_RETRIES:
+        yield Violation(
+            f"task '{task.task_id}' has {task.retries} retries",
+            f"keep retries between 0 and {MAX_RETRIES}",
+            task.task_id,
+        )
+    if any(not 0 <= delay <= LONGEST_DELAY for delay in task.delays):
+        yield Violation(
+            f"task '{task.task_id}' has a timeout or a retry's delay of {max(task.delays, key=abs):g} s",
+            f"keep it between 0 and {LONGEST_DELAY} s",
+            task.task_id,
+        )
+    if task.trigger is not None:
+        yield Violation(
+            f"task '{task.task_id}' starts from a trigger ({task.trigger})",
+            "drop start_from_trigger: triggers run in the control plane, where no team's code does",
+            task.task_id,
+        )
+
+
+def _slots(pool: str, team: str, platform: Platform) -> int:
+    """The slots of a team's pool; another pool is refused for what it is, not for its slots."""
+    sizes = {platform.pool(team, name): slots for name, slots in platform.teams[team].pools.items()}
+    return sizes.get(pool, MAX_TASKS)
+
+
+def _refused_config(config: Mapping[str, Any]) -> str:
+    """What an executor_config sets besides the resources of the task's container; empty if nothing."""
+    others = [name for name in config if name != "pod_override"]
+    if others:
+        return ", ".join(config)
+    pod = config.get("pod_override")
+    if pod is None:
+        return ""
+    if not isinstance(pod, Mapping):
+        return "pod_override"
+    found = [name for name in pod if name not in ("spec", "apiVersion", "kind")]
+    spec = pod.get("spec") or {}
+    found += [f"spec.{name}" for name in spec if name != "containers"]
+    containers = spec.get("containers") or []
+    if any(container.get("name") != "base" for container in containers) or len(containers) > 1:
+        found.append("spec.containers")
+    for container in containers:
+        found += [f"spec.containers.{name}" for name in container if name not in ("name", "resources")]
+        for part, quantities in (container.get("resources") or {}).items():
+            if part not in ("requests", "limits") or set(quantities) - _QUANTITIES:
+                found.append(f"spec.containers.resources.{part}")
+    return f"pod_override: {', '.join(found)}" if found else ""
+
+
+def _judge_schedule(dag: DagFacts) -> Iterable[Violation]:
+    for path in dag.timetables:
+        if not _TIMETABLE.match(path):
+            yield Violation(
+                f"DAG '{dag.dag_id}' has the timetable {path}",
+                "use one of Airflow's: the scheduler runs no team's code",
+            )
+    often = [expression for expression in dag.cron if len(expression.split()) > 5]
+    if often:
+        yield Violation(
+            f"DAG '{dag.dag_id}' is scheduled by the second: '{often[0]}'", "use five fields, by the minute"
+        )
+    if dag.interval is not None and dag.interval < SHORTEST_INTERVAL:
+        yield Violation(
+            f"DAG '{dag.dag_id}' runs every {dag.interval:g} s",
+            f"leave {SHORTEST_INTERVAL} s at least between two runs",
+        )
+    if dag.timeout is not None and not 0 < dag.timeout <= LONGEST_DELAY:
+        yield Violation(
+            f"DAG '{dag.dag_id}' has a dagrun_timeout of {dag.timeout:g} s", f"keep it between 0 and {LONGEST_DELAY} s"
+        )
+    if dag.deadlines:
+        yield Violation(
+            f"DAG '{dag.dag_id}' has a deadline",
+            "use dagrun_timeout: a deadline's callback runs in the control plane, where no team's code does",
+        )
+
+
+def _judge_reach(dag: DagFacts) -> Iterable[Violation]:
+    """What people see of a DAG, and who may: the platform says that, and a link must not run in a browser."""
+    if dag.roles:
+        yield Violation(
+            f"DAG '{dag.dag_id}' gives rights to {', '.join(dag.roles)}", "drop access_control: rights follow the team"
+        )
+    for owner, link in dag.links.items():
+        if not _LINK.match(link):
+            yield Violation(f"DAG '{dag.dag_id}' links its owner '{owner}' to '{link[:60]}'", "use https:// or mailto:")
+
+
+def _judge_asset(asset: AssetFacts, team: str) -> Iterable[Violation]:
+    if asset.watchers:
+        yield Violation(
+            f"asset '{asset.name}' has a watcher",
+            "drop it: a watcher's trigger runs in the control plane, where no team's code does",
+        )
+    if owner_of(asset.name) != team:
+        yield Violation(
+            f"asset '{asset.name}' lacks the prefix of team '{team}'",
+            f"name it '{team}__…'; another team's is read by Asset.ref(name=…)",
+        )
+    elif asset.uri and asset.uri.rstrip("/") != asset.name and team not in re.split(r"[/:]+", asset.uri):
+        yield Violation(
+            f"asset '{asset.name}' has the address '{asset.uri}'",
+            f"leave it out, or use one with a part '/{team}/': an address belongs to one asset of all teams",
         )
 
 
 def _judge_size(dag: DagFacts) -> Iterable[Violation]:
     if len(dag.tasks) > MAX_TASKS:
         yield Violation(f"DAG '{dag.dag_id}' has {len(dag.tasks)} tasks", f"keep it to {MAX_TASKS}, or split it")
+    for name in dict.fromkeys(
+        (dag.dag_id, *dag.names, *(n for task in dag.tasks for n in (task.task_id, *task.names)))
+    ):
+        if len(name) > MAX_ID:
+            yield Violation(f"the name '{name[:40]}…' has {len(name)} characters", f"keep it to {MAX_ID}")
+    for tag in dag.tags:
+        if len(tag) > MAX_TAG:
+            yield Violation(f"the tag '{tag[:40]}…' has {len(tag)} characters", f"keep it to {MAX_TAG}")

@@ -1,0 +1,28 @@
+"""`python -m kommuna.airflow.isolation.parser`: the team's parser, told by its environment (`settings`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+from kommuna.airflow.isolation.parser.server import Parser
+from kommuna.airflow.isolation.settings import ParserSettings
+from kommuna.errors import KommunaError
+
+
+def main() -> None:
+    """Serves until it is ended."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        settings = ParserSettings.of_environment()
+    except KommunaError as error:
+        sys.exit(str(error))
+    for name in [name for name in os.environ if name.startswith("KOMMUNA_PARSER_")]:
+        del os.environ[name]
+    asyncio.run(Parser(settings).serve())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""One DAG file in one process: Airflow's own parsing, with limits, and nothing that is worth stealing."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import resource
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_PROCESSES = 512  # of this user on this machine; the server ends a file that has more than a few of its own
+MAX_FILE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one file's process may use: bytes of memory beyond the warm start, and seconds."""
+
+    memory: int
+    seconds: int
+
+
+def parse(
+    requests: socket.socket, output: socket.socket, logs: socket.socket, folder: Path, original: str, limits: Limits
+) -> None:
+    """Runs Airflow's parsing in this process, and ends it.
+
+    Args:
+        requests: Airflow's supervisor protocol; the request waits in it.
+        output: what the file prints.
+        logs: Airflow's log lines, as JSON.
+        folder: the bundle.
+        original: the file's path on the processor's side.
+        limits: of this process.
+    """
+    from airflow.dag_processing.processor import _parse_file_entrypoint
+    from airflow.sdk.execution_time.supervisor import _fork_main
+
+    os.setsid()
+    _limit(limits)
+    os.chdir(folder)
+    _name_modules_after(original)
+    # The parser's own settings are of no use to team code; what is left in the environment is public.
+    for name in [name for name in os.environ if name.startswith("KOMMUNA_PARSER_")]:
+        del os.environ[name]
+    _fork_main(requests, output, output.dup(), logs.fileno(), _parse_file_entrypoint)
+
+
+def _limit(limits: Limits) -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # the kernel takes this process, not the server
+    memory = _data_bytes() + limits.memory
+    for name, value in (
+        (resource.RLIMIT_DATA, memory),
+        (resource.RLIMIT_CPU, limits.seconds),
+        (resource.RLIMIT_NPROC, MAX_PROCESSES),
+        (resource.RLIMIT_FSIZE, MAX_FILE_BYTES),
+        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(name)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(name, (bound, bound))
+
+
+def _data_bytes() -> int:
+    """Private writable memory of this process, in bytes: what RLIMIT_DATA counts."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _name_modules_after(original: str) -> None:
+    """Names the file's module as the processor's own path would: a serialised DAG names it, and must not change with
+    the folder of a commit."""
+    from airflow.dag_processing.importers import python_importer
+
+    stock = python_importer.get_unique_dag_module_name
+    python_importer.get_unique_dag_module_name = functools.wraps(stock)(lambda _path: stock(original))

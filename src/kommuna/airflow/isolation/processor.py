@@ -1,0 +1,290 @@
+"""The trusted half: `python -m kommuna.airflow.isolation.processor TEAM`, one process a team, in the control plane.
+
+Airflow's own DAG processor, but for what touches the team's files: they are listed here and parsed by the team's
+parser. No file of the team is imported, nor any module that it names.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import attrs
+from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager, DagFileStat
+from airflow.dag_processing.processor import DagFileParsingResult, DagFileProcessorProcess
+from pydantic import Field, TypeAdapter
+
+from kommuna.airflow.isolation.asking import Ask
+from kommuna.airflow.isolation.listing import dag_files, is_plain
+from kommuna.airflow.isolation.relay import Job, ParserFault, relay
+from kommuna.airflow.isolation.settings import ParserAddress
+from kommuna.airflow.isolation.shipping import digest_of
+from kommuna.errors import KommunaError, SpecError
+from kommuna.spec.installation import find_installation
+from kommuna.spec.team import Platform
+
+ALIVE = Path(tempfile.gettempdir(), "kommuna-processor.alive")
+RELAY_SPARE = 3  # seconds by which the relay gives up before the manager would end it without a word
+CALLBACK_RETRY_SECONDS = 15
+CALLBACK_RETRIES = 40
+
+
+class RelayedFile(DagFileProcessorProcess):
+    """One file on its way: the child relays instead of running team code."""
+
+    decoder: ClassVar[TypeAdapter[Any]] = TypeAdapter(
+        Annotated[DagFileParsingResult | ParserFault | Ask, Field(discriminator="type")]
+    )
+    fault: ParserFault | None = None
+    callbacks: tuple[Any, ...] = ()
+
+    @classmethod
+    def of_job(cls, job: Job, *, path: Path, bundle_name: str, callbacks: list[Any], **options: Any) -> RelayedFile:
+        """Starts the child. Airflow's `start` would first import what the file names, into the manager."""
+        started = super(DagFileProcessorProcess, cls).start(
+            target=functools.partial(relay, job),
+            bundle_name=bundle_name,
+            dag_file_rel_path=job.relative,
+            **options,
+        )
+        assert isinstance(started, cls)
+        started.had_callbacks = bool(callbacks)
+        started.callbacks = tuple(callbacks)
+        started._on_child_started(callbacks, path, job.bundle, bundle_name)
+        return started
+
+    def _handle_request(self, msg: Any, log: Any, req_id: int) -> None:
+        if isinstance(msg, ParserFault):
+            self.fault = msg
+            self.send_msg(None, request_id=req_id)
+        else:
+            super()._handle_request(msg, log, req_id)
+
+
+@attrs.define(kw_only=True)
+class RelayingManager(DagFileProcessorManager):
+    """Airflow's manager over one team's bundles.
+
+    Args:
+        team: whose files these are.
+        platform: every team, for the gate.
+        parser: the team's.
+    """
+
+    team: str
+    platform: Platform
+    parser: ParserAddress
+    _untold: dict[DagFileInfo, None] = attrs.field(factory=dict, init=False)  # files of which nothing is known now
+    _waiting: list[tuple[float, Any]] = attrs.field(factory=list, init=False)  # callbacks, and when to try them again
+    _tries: dict[str, int] = attrs.field(factory=dict, init=False)
+    _digests: dict[Path, tuple[float, str]] = attrs.field(factory=dict, init=False)
+
+    def get_all_bundles(self) -> list[Any]:
+        """The team's bundles; another's is not even made, since that reads its Git credential."""
+        from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+        bundles = DagBundlesManager()
+        return [bundles.get_bundle(name) for name in self.bundle_names_to_parse or ()]
+
+    def _find_files_in_bundle(self, bundle: Any) -> list[Path]:
+        return dag_files(bundle.path)
+
+    def _create_process(self, dag_file: DagFileInfo) -> DagFileProcessorProcess:
+        from airflow.configuration import conf
+        from uuid6 import uuid7
+
+        logger, logger_filehandle = self._get_logger_for_dag_file(dag_file)
+        return RelayedFile.of_job(
+            self._job(dag_file),
+            id=uuid7(),
+            path=dag_file.absolute_path,
+            bundle_name=dag_file.bundle_name,
+            callbacks=self._callback_to_execute.pop(dag_file, []),
+            selector=self.selector,
+            logger=logger,
+            logger_filehandle=logger_filehandle,
+            subprocess_logs_to_stdout=conf.get("logging", "dag_processor_log_target") == "stdout",
+            client=self.client,
+        )
+
+    def _job(self, dag_file: DagFileInfo) -> Job:
+        """What the child needs to know: above all, which contents of the bundle the file belongs to."""
+        assert dag_file.bundle_path is not None
+        bundle = next(one for one in self._dag_bundles if one.name == dag_file.bundle_name)
+        commit = self._bundle_versions.get(dag_file.bundle_name)
+        repository: Path | None = getattr(bundle, "repo_path", None)
+        if dag_file.bundle_version:  # a callback of an older run: its version's folder does not change any more
+            version, repository = dag_file.bundle_version, None
+        elif commit and repository is not None:
+            version = commit
+        else:
+            version, repository = self._digest(dag_file.bundle_path), None
+        return Job(
+            parser=self.parser,
+            team=self.team,
+            platform=self.platform,
+            relative=str(dag_file.rel_path),
+            bundle=dag_file.bundle_path,
+            version=version,
+            repository=repository,
+            below=str(getattr(bundle, "subdir", None) or ""),
+            seconds=max(1, self.processor_timeout - RELAY_SPARE),
+        )
+
+    def _digest(self, folder: Path) -> str:
+        """A version for a folder without one, looked at once a second."""
+        now = time.monotonic()
+        known = self._digests.get(folder)
+        if known is None or now - known[0] > 1:
+            known = self._digests[folder] = (now, digest_of(folder))
+        return known[1]
+
+    def handle_parsing_result(self, file: DagFileInfo, proc: Any) -> None:
+        """Stores a result, or that there is none.
+
+        A parser that cannot be asked says nothing about its files: their DAGs stay as they are, beside the error.
+        """
+        if proc.fault is not None:
+            return self._handle_fault(file, proc)
+        if proc.parsing_result is None and not proc.had_callbacks:
+            return self._note_error(file, f"the relay of {file.rel_path} ended without a word: see its log", proc)
+        self._untold.pop(file, None)
+        try:
+            super().handle_parsing_result(file, proc)
+        except Exception as error:
+            self.log.exception("the result of %s cannot be stored", file.rel_path)
+            self._note_error(file, f"the DAGs of {file.rel_path} cannot be stored: {type(error).__name__}", proc)
+
+    def persist_parsing_result(self, *, relative_fileloc: str | None, **options: Any) -> None:
+        """Stores what the relay has judged, where the file still is what was parsed: Airflow now reads its code."""
+        folder = next(one.path for one in self._dag_bundles if one.name == options["bundle_name"])
+        if relative_fileloc is None or not is_plain(folder, relative_fileloc):
+            raise SpecError(f"{relative_fileloc} is no plain file of its bundle any more")
+        super().persist_parsing_result(relative_fileloc=relative_fileloc, **options)
+
+    def deactivate_stale_dags(self, last_parsed: dict[DagFileInfo, Any], **options: Any) -> None:
+        """Takes DAGs away that their files no longer define; of an unanswered file, nothing is known."""
+        super().deactivate_stale_dags({f: when for f, when in last_parsed.items() if f not in self._untold}, **options)
+
+    def fetch_callbacks(self) -> list[Any]:
+        """Those of the database, and those that the parser was not there for."""
+        now = time.monotonic()
+        due = [request for when, request in self._waiting if when <= now]
+        self._waiting = [(when, request) for when, request in self._waiting if when > now]
+        return [*super().fetch_callbacks(), *due]
+
+    def _handle_fault(self, file: DagFileInfo, proc: Any) -> None:
+        if not proc.had_callbacks:
+            return self._note_error(file, proc.fault.text, proc)
+        for request in () if proc.fault.began else proc.callbacks:  # what may have run does not run again
+            key = request.to_json()
+            self._tries[key] = self._tries.get(key, 0) + 1
+            if self._tries[key] <= CALLBACK_RETRIES:
+                self._waiting.append((time.monotonic() + CALLBACK_RETRY_SECONDS, request))
+            else:
+                self.log.error("a callback of %s is given up: %s", file.rel_path, proc.fault.text)
+                del self._tries[key]
+        self.log.warning("callbacks of %s: %s", file.rel_path, proc.fault.text)
+
+    def _note_error(self, file: DagFileInfo, text: str, proc: Any) -> None:
+        """An import error beside the file's DAGs. Airflow's own way of writing one takes the DAGs away."""
+        from airflow._shared.timezones import timezone
+        from airflow.models.errors import ParseImportError
+        from airflow.utils.session import create_session
+        from sqlalchemy import delete
+
+        self._untold[file] = None
+        name = str(file.rel_path)
+        with create_session() as session:
+            session.execute(
+                delete(ParseImportError).where(
+                    ParseImportError.bundle_name == file.bundle_name, ParseImportError.filename == name
+                )
+            )
+            session.add(
+                ParseImportError(
+                    bundle_name=file.bundle_name, filename=name, timestamp=timezone.utcnow(), stacktrace=text
+                )
+            )
+        before = self._file_stats[file]
+        self._file_stats[file] = DagFileStat(
+            num_dags=before.num_dags,
+            import_errors=1,
+            last_finish_time=timezone.utcnow(),
+            last_duration=time.monotonic() - proc.start_time,
+            run_count=before.run_count + 1,
+        )
+
+
+def bundles_of(team: str) -> list[str]:
+    """The names of a team's bundles, of Airflow's settings.
+
+    Raises:
+        SpecError: it has none.
+    """
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    names = [name for name, bundle in DagBundlesManager()._bundle_config.items() if bundle.team_name == team]
+    if not names:
+        raise SpecError(
+            f"team '{team}' has no bundle",
+            where="[dag_processor] dag_bundle_config_list",
+            mend=f'give its bundle "team_name": "{team}"',
+        )
+    return names
+
+
+def run(team: str, *, max_runs: int = -1) -> None:
+    """Processes a team's files until it is ended.
+
+    Args:
+        max_runs: how often each file is parsed; -1 is for ever.
+    """
+    from airflow.jobs.dag_processor_job_runner import DagProcessorJobRunner
+    from airflow.jobs.job import Job as AirflowJob
+    from airflow.jobs.job import run_job
+
+    installation = find_installation(Path.cwd())
+    installation.require_team(team)
+    manager = RelayingManager(
+        max_runs=max_runs,
+        bundle_names_to_parse=bundles_of(team),
+        team=team,
+        platform=installation.platform,
+        parser=ParserAddress.of_environment(),
+    )
+    runner = DagProcessorJobRunner(job=AirflowJob(), processor=manager)
+    beat = manager.heartbeat
+
+    def heartbeat() -> None:
+        beat()
+        ALIVE.touch()
+
+    manager.heartbeat = heartbeat
+    run_job(job=runner.job, execute_callable=runner._execute)
+
+
+def main() -> None:
+    """The command."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m kommuna.airflow.isolation.processor TEAM")
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    from airflow.providers_manager import ProvidersManager
+    from airflow.utils.cli import setup_logging  # noqa: F401
+
+    ProvidersManager().initialize_providers_configuration()
+    import kubernetes.client  # noqa: F401  # once, before the forks: the gate reads pods
+
+    try:
+        run(sys.argv[1])
+    except KommunaError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

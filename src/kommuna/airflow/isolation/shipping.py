@@ -1,0 +1,148 @@
+"""A bundle on its way to the parser: packed by the processor, unpacked once a version.
+
+The parser fetches nothing by itself, so it needs no Git credential and no way out of its namespace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from kommuna.airflow.isolation.wire import MAX_BUNDLE, MIB
+from kommuna.errors import DataError, PlatformFault
+
+MAX_FILES = 20_000
+_VERSION = re.compile(r"^[A-Za-z0-9._\-]{1,100}$")
+_LEFT_OUT = {".git", "__pycache__"}
+
+
+def digest_of(folder: Path) -> str:
+    """A version for a folder that has none: changes with any file's name, size or time of change."""
+    digest = hashlib.sha256()
+    for path in _files(folder):
+        status = path.lstat()
+        digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return f"folder-{digest.hexdigest()[:32]}"
+
+
+def pack_folder(folder: Path) -> bytes:
+    """A folder as a tar.
+
+    Raises:
+        DataError: it is larger than a bundle may be.
+    """
+    buffer = io.BytesIO()
+    total = 0
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for count, path in enumerate(_files(folder), 1):
+            total += path.lstat().st_size
+            if count > MAX_FILES or total > MAX_BUNDLE:
+                raise _too_large(folder)
+            archive.add(path, arcname=str(path.relative_to(folder)), recursive=False)
+    return _bounded(buffer.getvalue(), folder)
+
+
+def pack_commit(repository: Path, commit: str, *, below: str = "") -> bytes:
+    """A commit's tree (of a sub-folder) as a tar, whatever is checked out at the moment.
+
+    Raises:
+        DataError: it is larger than a bundle may be.
+        PlatformFault: git does not give it.
+    """
+    tree = f"{commit}:{below.strip('/')}" if below.strip("/") else commit
+    done = subprocess.run(
+        ["git", "-C", str(repository), "archive", "--format=tar", tree], capture_output=True, check=False, timeout=60
+    )
+    if done.returncode:
+        raise PlatformFault(f"git does not pack {tree}: {done.stderr.decode(errors='replace').strip()[-300:]}")
+    return _bounded(done.stdout, repository)
+
+
+def unpack(archive: bytes, versions: Path, version: str) -> Path:
+    """Unpacks a bundle into its version's folder; nothing lands outside of it.
+
+    Links that lead out of the bundle are left out, and so are devices.
+
+    Raises:
+        DataError: it is no tar, or unpacks to more than a bundle may be.
+    """
+    target = folder_of(versions, version)
+    if target.is_dir():
+        return target
+    versions.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=versions, prefix=".unpacking-"))
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+            members = tar.getmembers()
+            if len(members) > 2 * MAX_FILES or sum(member.size for member in members) > MAX_BUNDLE:
+                raise _too_large(target)
+            tar.extractall(scratch, members=members, filter=_inside)
+        scratch.chmod(0o755)
+        scratch.rename(target)
+    except tarfile.TarError as error:
+        raise DataError(f"the bundle cannot be unpacked: {error}", where=version) from None
+    except OSError:
+        if not target.is_dir():  # otherwise another connection was faster
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def folder_of(versions: Path, version: str) -> Path:
+    """Where a version is unpacked.
+
+    Raises:
+        DataError: it is no version's name.
+    """
+    if not _VERSION.match(version) or version.startswith("."):
+        raise DataError(f"'{version[:100]}' is no version of a bundle")
+    return versions / version
+
+
+def forget_old(versions: Path, *, keep: int, in_use: set[str]) -> None:
+    """Removes all but the newest versions and those in use."""
+    folders = [entry for entry in versions.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    for entry in sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)[keep:]:
+        if entry.name not in in_use:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _inside(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo | None:
+    try:
+        return tarfile.data_filter(member, destination)
+    except (tarfile.LinkOutsideDestinationError, tarfile.AbsoluteLinkError, tarfile.SpecialFileError):
+        return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files and links below a folder, in order; links are not followed."""
+    for here, folders, names in os.walk(folder):
+        links = [name for name in folders if Path(here, name).is_symlink()]
+        folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and name not in links)
+        for name in sorted([*names, *links]):
+            path = Path(here, name)
+            if path.is_symlink() or path.is_file():
+                yield path
+
+
+def _bounded(archive: bytes, where: Path) -> bytes:
+    if len(archive) > MAX_BUNDLE:
+        raise _too_large(where)
+    return archive
+
+
+def _too_large(where: Path) -> DataError:
+    return DataError(
+        f"the bundle has more than {MAX_BUNDLE // MIB} MiB or {MAX_FILES} files",
+        where=where.name,
+        mend="keep data out of it: tables and models belong into the store",
+    )
