@@ -5,14 +5,15 @@ PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 UV := .uv/bin/uv
 DATA ?=
-MESSAGES ?= 20000
+MESSAGES ?= 50000
 
 # A virtual environment is of one lock: its stamp carries the lock's hash. The development one holds the other.
 stamp = .venv/.$(1)-$(shell cat requirements/$(1).txt pyproject.toml | sha256sum | cut -c1-12)
 PLATFORM := $(call stamp,platform)
 DEVELOPMENT := $(call stamp,dev)
+LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 
-.PHONY: help setup setup-dev demo up down status test lint unit integration bench lock clean
+.PHONY: help setup setup-dev setup-llm demo up down status test lint unit integration bench lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,13 +51,21 @@ lock: $(UV)  ## Compile the locks anew from pyproject.toml
 	@UV=$(UV) requirements/compile.sh
 
 clean: down  ## Remove all state, caches and the virtual environment
-	rm -rf .kommuna build .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .kommuna build .venv .venv-llm .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 setup: $(UV)
 	@[ -e $(DEVELOPMENT) ] || [ -e $(PLATFORM) ] || { echo "setting up .venv (once)"; $(call install,platform) && touch $(PLATFORM); }
 
 setup-dev: $(UV)
 	@[ -e $(DEVELOPMENT) ] || { echo "setting up .venv for development (once)"; $(call install,dev) && touch $(DEVELOPMENT); }
+
+# llama-cpp-python comes as source: 13 minutes of one core. uv keeps the wheel by the source's hash, outside the tree;
+# without instructions of this very CPU, so that other machines can use it.
+setup-llm: $(UV)  ## Build the small LLM server that some tests ask (13 minutes once a machine, then seconds)
+	@[ -e $(LLM) ] || { rm -rf .venv-llm && $(UV) venv --quiet --python $(PYTHON) .venv-llm \
+	&& CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DGGML_OPENMP=OFF" CMAKE_BUILD_PARALLEL_LEVEL=1 \
+	   nice -n 15 $(UV) pip sync --quiet --require-hashes --python .venv-llm/bin/python requirements/llm.txt \
+	&& touch $(LLM); }
 
 define install
 rm -f .venv/.platform-* .venv/.dev-* && $(UV) venv --quiet --allow-existing --python $(PYTHON) .venv \

@@ -81,7 +81,7 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="A folder with train.csv, test.csv (text, category) and rules.")
     ] = None,
-    messages: Annotated[int, typer.Option(help="Messages, and card transactions, to make up.")] = 20_000,
+    messages: Annotated[int, typer.Option(help="Messages, and card transactions, to make up.")] = 50_000,
     output: Annotated[Path, typer.Option(help="Where the table is written as JSON.")] = Path("build/demo.json"),
 ) -> None:
     """Run the main job: both example teams' DAGs from raw data to registered models and tagged messages."""
