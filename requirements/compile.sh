@@ -9,3 +9,5 @@ lock pyproject.toml --group build --group dev --extra torch -c requirements/plat
 lock pyproject.toml --extra cluster -c requirements/platform.txt -o requirements/steps.txt
 lock --group control -c requirements/steps.txt -o requirements/airflow.txt
 lock --group build -c requirements/platform.txt -o requirements/build.txt
+# The LLM that tests ask, in an environment of its own.
+lock requirements/llm.in -o requirements/llm.txt

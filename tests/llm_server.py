@@ -144,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
                 self
             )
         if not llm.json_schema and body["response_format"]["type"] == "json_schema":
-            return status(422, "body.response_format.type: Input should be 'text' or 'json_object'")(self)
+            return status(500, "body.response_format.type: Input should be 'text' or 'json_object'")(self)
         if llm.newer and "max_tokens" in body:
             return status(400, "Unsupported parameter: use 'max_completion_tokens' instead of 'max_tokens'")(self)
         if llm.newer and "temperature" in body:

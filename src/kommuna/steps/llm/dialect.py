@@ -28,7 +28,7 @@ class Dialect:
         return arguments | ({"temperature": 0.0} if self.temperature else {})
 
     def after_refusal(self, message: str) -> Dialect | None:
-        """Another spelling, where an error message (status 400 or 422) is about this one; else None."""
+        """Another spelling, where an error message is about this one; else None."""
         said = message.lower()
         if self.length == "max_tokens" and "max_completion_tokens" in said:
             return replace(self, length="max_completion_tokens")

@@ -167,7 +167,7 @@ class Session:
 
     async def _speaks_otherwise(self, error: Exception, dialect: Dialect) -> bool:
         """Whether the refused spelling has another, which is taken from now on."""
-        if getattr(error, "status_code", 0) not in (400, 422):
+        if getattr(error, "status_code", 0) not in (400, 422, 500):  # llama-cpp-python answers 500
             return False
         if dialect != self.dialect:  # another request has learned it meanwhile
             return True

