@@ -1,0 +1,33 @@
+"""The cluster under test: `up` starts it, or finds it running."""
+
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cluster.client import Cluster, environment
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def state() -> Path:
+    return Path(os.environ.get("KOMMUNA_CLUSTER_STATE", "/run/kommuna-e2e"))
+
+
+@pytest.fixture(scope="session")
+def env(state: Path) -> dict[str, str]:
+    subprocess.run([HERE / "up"], check=True, timeout=3600)
+    return environment(state)
+
+
+@pytest.fixture
+def cluster(env: dict[str, str]) -> Iterator[Cluster]:
+    """The cluster, in a namespace that only this test uses."""
+    name = f"smoke-{uuid.uuid4().hex[:6]}"
+    Cluster(env).kubectl("create", "namespace", name)
+    yield Cluster(env, name)
+    Cluster(env).kubectl("delete", "namespace", name, "--wait=false")

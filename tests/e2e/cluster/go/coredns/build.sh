@@ -1,0 +1,1 @@
+packages=github.com/coredns/coredns

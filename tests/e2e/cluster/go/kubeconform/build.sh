@@ -1,0 +1,2 @@
+packages=github.com/yannh/kubeconform/cmd/kubeconform
+stamps="-X main.version=$(version_of github.com/yannh/kubeconform)"

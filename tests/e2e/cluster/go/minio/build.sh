@@ -1,0 +1,1 @@
+packages="github.com/minio/minio github.com/minio/mc"

@@ -1,0 +1,1 @@
+packages=. # only the standard library

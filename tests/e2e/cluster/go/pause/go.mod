@@ -1,0 +1,3 @@
+module kommuna/tests/e2e/cluster/pause
+
+go 1.26
