@@ -193,8 +193,9 @@ def _slots(pool: str, team: str, platform: Platform) -> int:
 
 def _refused_config(config: Mapping[str, Any]) -> str:
     """What an executor_config sets besides the resources of the task's container; empty if nothing."""
-    others = [name for name in config if name != "pod_override"]
-    if others:
+    others = [name for name in config if name not in ("pod_override", "resources")]
+    resources = config.get("resources") or {}
+    if others or not isinstance(resources, Mapping) or set(resources) - {"cpu", "memory"}:
         return ", ".join(config)
     pod = config.get("pod_override")
     if pod is None:

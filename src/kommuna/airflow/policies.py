@@ -36,9 +36,7 @@ def dag_policy(dag: Any) -> None:
 def facts(dag: Any) -> DagFacts:
     """The facts of an Airflow DAG: one that a file made, or one that was read back from its serialised form."""
     timetables = list(_timetables(dag.timetable))
-    deltas = [
-        (_A_DAY + delta - _A_DAY).total_seconds() for t in timetables if (delta := _field(t, "delta")) is not None
-    ]
+    deltas = [delta for t in timetables if (delta := _field(t, "delta")) is not None]
     declared = [
         *(asset for t in timetables for asset in _assets(getattr(t, "asset_condition", None))),
         *(asset for task in dag.tasks for thing in (*task.inlets, *task.outlets) for asset in _assets(thing)),
@@ -47,7 +45,7 @@ def facts(dag: Any) -> DagFacts:
         dag.dag_id,
         [_task_facts(task) for task in dag.tasks],
         timetables=[f"{type(timetable).__module__}.{type(timetable).__qualname__}" for timetable in timetables],
-        interval=min(deltas, default=None),
+        interval=min(((_A_DAY + delta - _A_DAY).total_seconds() for delta in deltas), default=None),
         cron=[cron for t in timetables if isinstance(cron := _field(t, "expression"), str)],
         deadlines=len(dag.deadline) if isinstance(dag.deadline, list) else int(bool(dag.deadline)),
         assets=list(dict.fromkeys(declared)),

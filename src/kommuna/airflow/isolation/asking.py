@@ -45,7 +45,7 @@ Ask = (
     | GetXComSequenceSlice
     | MaskSecret
 )
-ASK: TypeAdapter[Any] = TypeAdapter(Annotated[Ask, Field(discriminator="type")])
+ASKS: TypeAdapter[Any] = TypeAdapter(Annotated[Ask, Field(discriminator="type")])
 _NAMES = ("conn_id", "key", "dag_id")
 
 
@@ -60,7 +60,5 @@ def refusal(ask: Any, team: str) -> ErrorResponse | None:
         own = owner_of(name) == team
     if own:
         return None
-    text = (
-        f"'{name}' is not team {team}'s: while a DAG file is parsed, only names with '{team}{SEPARATOR}' are answered"
-    )
+    text = f"'{name}' is not team {team}'s: a DAG file that is parsed may ask for '{team}{SEPARATOR}…' only"
     return ErrorResponse(error=ErrorType.PERMISSION_DENIED, detail={"status_code": 403, "message": text})

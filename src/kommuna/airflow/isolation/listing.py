@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pathspec
 
@@ -47,7 +48,7 @@ def _may_define_dag(path: Path) -> bool:
     return len(content) > MAX_SOURCE or (b"airflow" in content and (b"dag" in content or b"asset" in content))
 
 
-def _ignored(bundle: Path) -> pathspec.PathSpec:
+def _ignored(bundle: Path) -> pathspec.PathSpec[Any]:
     path = bundle / IGNORE_FILE
     lines: list[str] = []
     if is_plain(bundle, IGNORE_FILE) and path.stat().st_size <= MAX_IGNORE:

@@ -21,14 +21,12 @@ from airflow.sdk.execution_time.comms import ErrorResponse, MaskSecret, _Request
 from pydantic import BaseModel, ValidationError
 
 from kommuna.airflow.isolation.answer import Asked, Malformed, judged, refused
-from kommuna.airflow.isolation.asking import ASK, MAX_ASKS, refusal
+from kommuna.airflow.isolation.asking import ASKS, MAX_ASKS, refusal
 from kommuna.airflow.isolation.listing import MAX_SOURCE, is_plain
 from kommuna.airflow.isolation.settings import ParserAddress
 from kommuna.airflow.isolation.shipping import pack_commit, pack_folder
 from kommuna.airflow.isolation.wire import (
-    ASK as ASK_FRAME,
-)
-from kommuna.airflow.isolation.wire import (
+    ASK,
     BUNDLE,
     END,
     HELLO,
@@ -234,7 +232,7 @@ class _Conversation:
                 return fields_of(payload)
             if kind == LOG:
                 self._log(payload)
-            elif kind == ASK_FRAME:
+            elif kind == ASK:
                 wire.send(REPLY, self._asked(payload))
             else:
                 raise BadFrame(f"a frame of the kind {kind!r} in the middle of a file")
@@ -255,14 +253,14 @@ class _Conversation:
         if self._asks > MAX_ASKS:
             raise BadFrame(f"it asked more than {MAX_ASKS} times")
         try:
-            ask = ASK.validate_python(body)
+            ask = ASKS.validate_python(body)
         except ValidationError:
             return _response(frame.id, ErrorResponse(detail={"status_code": 400, "message": "nothing to ask here"}))
         if isinstance(ask, MaskSecret):
             return _response(frame.id)
-        error = refusal(ask, self.job.team)
-        if error is not None:
-            return _response(frame.id, error)
+        refused_for = refusal(ask, self.job.team)
+        if refused_for is not None:
+            return _response(frame.id, refused_for)
         answer = msgspec.msgpack.decode(self.manager.tell(ask), type=_ResponseFrame)
         return msgspec.msgpack.encode(_ResponseFrame(id=frame.id, body=answer.body, error=answer.error))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import resource
 import socket
@@ -77,6 +76,6 @@ def _name_modules_after(original: str) -> None:
     """Names the file's module as the processor's own path would: a serialised DAG names it, and must not change with
     the folder of a commit."""
     from airflow.dag_processing.importers import python_importer
+    from airflow.utils.file import get_unique_dag_module_name
 
-    stock = python_importer.get_unique_dag_module_name
-    python_importer.get_unique_dag_module_name = functools.wraps(stock)(lambda _path: stock(original))
+    vars(python_importer)["get_unique_dag_module_name"] = lambda _path: get_unique_dag_module_name(original)
