@@ -6,7 +6,8 @@ figures of agreement work on those.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +21,9 @@ from kommuna.steps.labeling.agreement import Agreement, agreement
 
 Codes = NDArray[np.int16]
 ABSTAIN = -1
+_SAMPLE = 20_000  # rows that models learn from, at most
+_SAMPLE_CELLS = 10_000_000  # votes x tags among them
+_FEW = 2**20  # patterns: where no more are possible, each is counted at its own place
 
 
 @dataclass(frozen=True)
@@ -123,15 +127,57 @@ def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np
     Returns:
         P x m distinct rows, P counts, and which of them each of the n rows is.
     """
+    most = [int(column.max(initial=ABSTAIN)) + 2 for column in columns]
+    if math.prod(most) <= _FEW:
+        return _of_few(columns, most)
     rows = len(columns[0])
     random = np.random.default_rng(0x6B6F6D)
-    most = max((int(column.max(initial=0)) for column in columns), default=0)
     hashes = np.zeros(rows, dtype=np.uint64)
     for column in columns:
-        hashes ^= random.integers(0, 2**64, most + 2, dtype=np.uint64)[column + 1]
+        hashes ^= random.integers(0, 2**64, max(most), dtype=np.uint64)[column + 1]
     _, first, row_pattern, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
-    votes = np.stack([column[first] for column in columns], axis=1)
-    if not all(np.array_equal(votes[row_pattern, j], column) for j, column in enumerate(columns)):
-        matrix = np.stack(columns, axis=1)  # two patterns with one hash: never seen, yet never wrong
-        votes, row_pattern, counts = np.unique(matrix, axis=0, return_inverse=True, return_counts=True)
+    row_pattern = row_pattern.reshape(-1)
+    # Column by column: each fits the cache, and those who read patterns read them by rule.
+    votes = np.empty((len(first), len(columns)), dtype=np.int16, order="F")
+    exact = True
+    for j, column in enumerate(columns):
+        votes[:, j] = column[first]
+        exact = exact and np.array_equal(votes[:, j][row_pattern], column)
+    if not exact:  # two patterns with one hash: never seen, yet never wrong
+        votes, row_pattern, counts = np.unique(
+            np.stack(columns, axis=1), axis=0, return_inverse=True, return_counts=True
+        )
     return votes, counts, row_pattern.reshape(-1).astype(np.int32)
+
+
+def _of_few(columns: list[Codes], most: list[int]) -> tuple[Codes, NDArray[np.int64], NDArray[np.int32]]:
+    """Distinct rows where so few are possible that each has a number: the columns are its digits."""
+    number = np.zeros(len(columns[0]), dtype=np.int64)
+    for column, base in zip(columns, most, strict=True):
+        number *= base
+        number += column + 1
+    counts = np.bincount(number, minlength=1)
+    there = np.flatnonzero(counts)
+    place = np.zeros(len(counts), dtype=np.int32)
+    place[there] = np.arange(len(there))
+    votes = np.empty((len(there), len(columns)), dtype=np.int16, order="F")
+    rest = there.copy()
+    for j in reversed(range(len(columns))):
+        rest, digit = np.divmod(rest, most[j])
+        votes[:, j] = digit - 1
+    return votes, counts[there], place[number]
+
+
+def sample(patterns: VotePatterns, *, seed: int) -> VotePatterns:
+    """Patterns to learn from where there are more than a model needs: rows drawn, so that votes x tags are bounded.
+
+    `row_pattern` is left out: its rows are none of the table's.
+    """
+    votes_a_row = max(1.0, float((patterns.votes[: 10 * _SAMPLE : 10] != ABSTAIN).sum(axis=1).mean()))
+    rows = int(np.clip(_SAMPLE_CELLS / votes_a_row / len(patterns.tags), _SAMPLE / 10, _SAMPLE))
+    if len(patterns.counts) <= rows:
+        return patterns
+    drawn = np.random.default_rng(seed).multinomial(rows, patterns.counts / patterns.counts.sum())
+    there = np.flatnonzero(drawn)
+    none = np.zeros(0, dtype=np.int32)
+    return replace(patterns, votes=patterns.votes[there], counts=drawn[there], row_pattern=none)

@@ -59,10 +59,9 @@ class LabelModel(Protocol):
 
 def tally(votes: Codes, k: int) -> NDArray[np.float64]:
     """P x k: how many rules vote for each tag, less those that vote against it, 0 at least."""
-    counts = np.zeros((len(votes), 2 * k), dtype=np.float64)
-    for column in votes.T:
-        voted = np.flatnonzero(column >= 0)
-        counts[voted, column[voted]] += 1
+    rules, rows = np.nonzero(votes.T >= 0)
+    cells = np.bincount(rows * (2 * k) + votes[rows, rules], minlength=len(votes) * 2 * k)
+    counts = cells.reshape(len(votes), 2 * k).astype(np.float64)
     for_tag, against = counts[:, :k], counts[:, k:]
     only_against = (for_tag.sum(axis=1) == 0) & (against.sum(axis=1) > 0)
     # Where rules only say what a row is not, every other tag is as likely as the next.

@@ -56,10 +56,10 @@ class DawidSkene(LabelModel):
             if dev is not None
             else DevRows(np.zeros((0, len(votes.rules)), dtype=np.int16), np.zeros(0, dtype=np.int64))
         )
-        self._outcomes = outcomes(np.concatenate([votes.votes, dev.votes]), k)
+        self.outcomes = outcomes(votes.votes, k, dev.votes)
         weight = votes.counts * votes.covered.astype(np.float64)
-        happened = self._outcomes.happened(votes.votes)
-        dev_happened = self._outcomes.happened(dev.votes)
+        happened = self.outcomes.happened(votes.votes)
+        dev_happened = self.outcomes.happened(dev.votes)
         dev_truth = np.eye(k)[dev.truth]
         enough = len(dev) >= k
         if enough:
@@ -69,7 +69,7 @@ class DawidSkene(LabelModel):
         self._prior = (tags + 1) / (tags.sum() + k)
         seen = (happened.T @ votes.counts + dev_happened.sum(axis=0)) / max(votes.counts.sum() + len(dev), 1)
         dev_counts = dev_happened.T @ dev_truth
-        base = _coverage_bound(self._outcomes, seen, dev_counts, self._prior)
+        base = coverage_bound(self.outcomes, seen, dev_counts, self._prior)
         strength = self._prior_rows + (0.0 if enough else self._prior_share * weight.sum()) * self._prior
         if enough:
             theta = self._theta(dev_counts, dev_truth.sum(axis=0), base, strength)
@@ -82,11 +82,11 @@ class DawidSkene(LabelModel):
                 happened.T @ weighted + dev_counts, weighted.sum(axis=0) + dev_truth.sum(axis=0), base, strength
             )
             belief = self._beliefs(happened, theta)
-        self._theta_fitted = theta
+        self.theta = theta
         return self
 
     def predict(self, votes: Codes) -> Beliefs:
-        return self._beliefs(self._outcomes.happened(votes), self._theta_fitted)
+        return self._beliefs(self.outcomes.happened(votes), self.theta)
 
     def _theta(
         self,
@@ -96,17 +96,20 @@ class DawidSkene(LabelModel):
         strength: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """Expected frequencies (f x k) from expected counts (f x k) and expected rows of each tag (k)."""
-        out_of = np.where(self._outcomes.one_sided[:, None], rows, self._outcomes.by_rule(happened))
+        out_of = np.where(self.outcomes.one_sided[:, None], rows, self.outcomes.by_rule(happened))
         return np.clip((happened + strength * base) / (out_of + strength), _EDGE, 1 - _EDGE)
 
     def _beliefs(self, happened: sparse.csr_array, theta: NDArray[np.float64]) -> Beliefs:
-        silence = np.where(self._outcomes.one_sided[:, None], np.log1p(-theta), 0.0)
-        logs = happened @ (np.log(theta) - silence) + (silence.sum(axis=0) + np.log(self._prior))
+        weight = np.log(theta)
+        one_sided = np.flatnonzero(self.outcomes.one_sided)
+        silence = np.log1p(-theta[one_sided])
+        weight[one_sided] -= silence
+        logs = happened @ weight + (silence.sum(axis=0) + np.log(self._prior))
         logs -= logs.max(axis=1, keepdims=True)
         return shares(np.exp(logs))
 
 
-def _coverage_bound(
+def coverage_bound(
     found: Outcomes, seen: NDArray[np.float64], dev_counts: NDArray[np.float64], prior: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The prior of theta (see `DawidSkene`), f x k."""

@@ -8,15 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel, tally
-from kommuna.steps.labeling.models.dawid_skene import DawidSkene
-from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear, NaiveBayes, softmax
+from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear, NaiveBayes, pairs, softmax
 from kommuna.steps.labeling.models.opinion_pool import pool_weights, regression
 from kommuna.steps.labeling.models.outcomes import outcomes
-from kommuna.steps.labeling.patterns import Codes, VotePatterns
+from kommuna.steps.labeling.models.unlabeled import Unlabeled
+from kommuna.steps.labeling.patterns import Codes, VotePatterns, sample
 
 _FOLDS = 5
-_SAMPLE = 20_000  # rows that EM learns from where there are more distinct patterns than that
-_AT_ONCE = 50_000  # patterns whose beliefs are worked out together: bounds memory
 _HALF_A_VOTE = 0.5  # for each tag, so that a tag without votes is unlikely and not impossible
 
 # One doubts nothing, the second leans on the prior and discounts correlated rules, the third hears no silence.
@@ -44,7 +42,8 @@ class Kommuna(LabelModel):
     pooled probabilities are calibrated (`pool_weights`). All but the last opinion are linear in the outcomes: their
     weighted sum is one sparse product.
 
-    With fewer dev rows than tags or than two a fold it is `DawidSkene`: there is nothing to weigh opinions by.
+    With fewer dev rows than tags or than two a fold there is nothing to weigh opinions by: then the model is
+    `Unlabeled`, which takes from the votes only what needs no dev rows.
 
     Args:
         seed: of the folds, and of the sample of rows that EM learns from.
@@ -56,58 +55,62 @@ class Kommuna(LabelModel):
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
         """Fits on covered rows and dev rows."""
         self._k = len(votes.tags)
-        self._alone: DawidSkene | None = None
+        self._unlabeled: Unlabeled | None = None
         if dev is None or len(dev) < max(self._k, 2 * _FOLDS):
-            self._alone = DawidSkene().fit(votes, dev)
+            self._unlabeled = Unlabeled(seed=self._seed).fit(votes)
+            self.held_out = None if dev is None else self._unlabeled.predict(dev.votes)
             return self
         seen = self._evidence(votes, dev)
+        fold = np.random.default_rng(self._seed).permutation(len(dev)) % _FOLDS
+        opinions = _cross_fitted(seen, dev, fold)
         covered = (dev.votes >= 0).any(axis=1)
-        opinions = self._cross_fitted(seen, dev)
         self.weights = pool_weights(opinions[:, covered], dev.truth[covered])
-        linear = _linear_opinions(seen)
-        pairs = list(zip(self.weights, linear, strict=False))
+        self.held_out = np.empty((len(dev), self._k))
+        for f in range(_FOLDS):
+            others = covered & (fold != f)
+            weights = pool_weights(opinions[:, others], dev.truth[others])
+            self.held_out[fold == f] = softmax(np.tensordot(weights, opinions[:, fold == f], 1))
+        linear = list(zip(self.weights, _linear_opinions(seen), strict=False))
         self._pooled = Linear(
-            np.asarray(sum(w * opinion.weight for w, opinion in pairs)),
-            np.asarray(sum(w * opinion.bias for w, opinion in pairs)),
+            np.asarray(sum(w * opinion.weight for w, opinion in linear)),
+            np.asarray(sum(w * opinion.bias for w, opinion in linear)),
         )
         return self
 
     def predict(self, votes: Codes) -> Beliefs:
-        if self._alone is not None:
-            return self._alone.predict(votes)
-        beliefs = np.empty((len(votes), self._k))
-        for start in range(0, len(votes), _AT_ONCE):
-            part = votes[start : start + _AT_ONCE]
-            logits = self._pooled.logits(self._outcomes.happened(part)) + self.weights[-1] * _vote(part, self._k)
-            beliefs[start : start + _AT_ONCE] = softmax(logits)
-        return beliefs
+        if self._unlabeled is not None:
+            return self._unlabeled.predict(votes)
+        logits = self._pooled.logits(self._outcomes.happened(votes))
+        logits += self.weights[-1] * _vote(votes, self._k)
+        return softmax(logits)
 
     def _evidence(self, votes: VotePatterns, dev: DevRows) -> Evidence:
-        self._outcomes = outcomes(np.concatenate([votes.votes, dev.votes]), self._k)
-        patterns, counts = votes.votes, votes.counts.astype(np.float64)
-        if len(patterns) > _SAMPLE:
-            drawn = np.random.default_rng(self._seed).multinomial(_SAMPLE, counts / counts.sum())
-            patterns, counts = patterns[drawn > 0], (drawn[drawn > 0] * (votes.rows / _SAMPLE)).astype(np.float64)
-        covered = (patterns >= 0).any(axis=1)
+        self._outcomes = found = outcomes(votes.votes, self._k, dev.votes)
+        happened_dev = found.happened(dev.votes)
+        seen = found.rows_of(votes.votes, votes.counts) + happened_dev.sum(axis=0)
+        few = sample(votes, seed=self._seed)
+        happened, counts = found.happened(few.votes), few.counts.astype(np.float64)
         return Evidence(
-            self._outcomes,
-            self._outcomes.happened(patterns),
-            counts * covered,
-            float(votes.rows),
-            self._outcomes.happened(dev.votes),
+            found,
+            happened,
+            counts * few.covered,
+            np.asarray(seen / (votes.rows + len(dev))),
+            pairs(found, happened, counts, counts.sum()),
+            happened_dev,
             np.eye(self._k)[dev.truth],
         )
 
-    def _cross_fitted(self, seen: Evidence, dev: DevRows) -> NDArray[np.float64]:
-        """The opinions (e x d x k logits) on each dev row, fitted without it."""
-        fold = np.random.default_rng(self._seed).permutation(len(dev)) % _FOLDS
-        opinions = np.empty((len(_WITNESSES) + 2, len(dev), self._k))
-        opinions[-1] = _vote(dev.votes, self._k)
-        for f in range(_FOLDS):
-            held = fold == f
-            for e, opinion in enumerate(_linear_opinions(seen.without(held))):
-                opinions[e, held] = opinion.logits(seen.dev[np.flatnonzero(held)])
-        return opinions
+
+def _cross_fitted(seen: Evidence, dev: DevRows, fold: NDArray[np.intp]) -> Floats:
+    """The opinions (e x d x k logits) on each dev row, fitted without its fold."""
+    k = seen.truth.shape[1]
+    opinions = np.empty((len(_WITNESSES) + 2, len(dev), k))
+    opinions[-1] = _vote(dev.votes, k)
+    for f in range(_FOLDS):
+        held = fold == f
+        for e, opinion in enumerate(_linear_opinions(seen.without(held))):
+            opinions[e, held] = opinion.logits(seen.dev[np.flatnonzero(held)])
+    return opinions
 
 
 def _linear_opinions(seen: Evidence) -> list[Linear]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.steps.labeling.models.dawid_skene import _coverage_bound
+from kommuna.steps.labeling.models.dawid_skene import coverage_bound
 from kommuna.steps.labeling.models.outcomes import Outcomes
 
 Floats = NDArray[np.float64]
 
 _EDGE = 1e-6
+_FEWEST_TOGETHER = 3  # patterns; fewer say nothing of correlation
+_AT_ONCE = 100_000  # pairs
 _ITERATIONS = 3  # few: EM run to the end drifts from the tags (see `DawidSkene`)
 
 
@@ -29,6 +31,30 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """q pairs of outcomes of different rules: which two, on what share of rows both happen, and the spread of both,
+    ``sqrt(P(f)(1 - P(f)) P(g)(1 - P(g)))``."""
+
+    one: NDArray[np.intp]
+    other: NDArray[np.intp]
+    share: Floats
+    spread: Floats
+
+
+def pairs(found: Outcomes, happened: sparse.csr_array, counts: Floats, rows: float) -> Pairs:
+    """The pairs that happen together on more than a few of the P patterns; of the rest nothing can be said."""
+    lines = sparse.csr_array(happened.T)
+    often = sparse.triu(sparse.csr_array(lines @ happened), k=1, format="coo")
+    kept = (often.data >= _FEWEST_TOGETHER) & (found.rule[often.row] != found.rule[often.col])
+    one, other = often.row[kept].astype(np.intp), often.col[kept].astype(np.intp)
+    both = sparse.csr_array(lines @ sparse.diags_array(counts) @ happened)
+    share = np.asarray(both[one, other]).reshape(-1) / rows if len(one) else np.zeros(0)
+    seen = np.asarray(happened.T @ counts) / rows
+    deviation = np.sqrt(np.maximum(seen * (1 - seen), _EDGE))
+    return Pairs(one, other, share, deviation[one] * deviation[other])
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What is learned from.
 
@@ -36,7 +62,8 @@ class Evidence:
         outcomes: the f outcomes.
         happened: P x f, on the distinct patterns.
         counts: P, rows with the pattern; 0 where it has no vote.
-        rows: all rows, with votes or without.
+        frequency: f, the share of all rows, with votes or without, on which the outcome happened.
+        pairs: how often outcomes of different rules happen together.
         dev: d x f, on the dev rows.
         truth: d x k, 1 for the row's tag.
     """
@@ -44,14 +71,15 @@ class Evidence:
     outcomes: Outcomes
     happened: sparse.csr_array
     counts: Floats
-    rows: float
+    frequency: Floats
+    pairs: Pairs
     dev: sparse.csr_array
     truth: Floats
 
     def without(self, held: NDArray[np.bool_]) -> Evidence:
         """The same without some dev rows."""
         kept = np.flatnonzero(~held)
-        return Evidence(self.outcomes, self.happened, self.counts, self.rows, self.dev[kept], self.truth[kept])
+        return replace(self, dev=self.dev[kept], truth=self.truth[kept])
 
     def log_prior(self) -> Floats:
         """The tags' share among the dev rows, one row a tag added."""
@@ -93,11 +121,9 @@ class NaiveBayes:
         log_prior = seen.log_prior()
         prior = np.exp(log_prior)
         tags, dev_counts = seen.truth.sum(axis=0), seen.dev.T @ seen.truth
-        happened_rows = np.asarray(seen.happened.T @ seen.counts)
-        frequency = (happened_rows + seen.dev.sum(axis=0)) / max(seen.rows + len(seen.truth), 1)
-        base = _coverage_bound(seen.outcomes, np.asarray(frequency), dev_counts, prior)
+        base = coverage_bound(seen.outcomes, seen.frequency, dev_counts, prior)
         theta = self._theta(seen.outcomes, dev_counts, tags, base)
-        discount = self._discount(seen, theta, prior, happened_rows / max(seen.rows, 1))
+        discount = self._discount(seen, theta, prior)
         opinion = self._linear(seen.outcomes, theta, discount, log_prior)
         weight = seen.counts * min(1.0, self.share * len(seen.truth) / max(seen.counts.sum(), 1.0))
         for _ in range(_ITERATIONS):
@@ -112,18 +138,24 @@ class NaiveBayes:
         return np.clip((happened + self.prior_rows * base) / (out_of + self.prior_rows), _EDGE, 1 - _EDGE)
 
     def _linear(self, found: Outcomes, theta: Floats, discount: Floats, log_prior: Floats) -> Linear:
-        silence = np.where(found.one_sided[:, None], np.log1p(-theta), 0.0) * self.silence * discount[:, None]
-        return Linear(np.log(theta) * discount[:, None] - silence, silence.sum(axis=0) + log_prior)
+        weight = np.log(theta) * discount[:, None]
+        one_sided = np.flatnonzero(found.one_sided)
+        silence = np.log1p(-theta[one_sided]) * self.silence * discount[one_sided, None]
+        weight[one_sided] -= silence
+        return Linear(weight, silence.sum(axis=0) + log_prior)
 
-    def _discount(self, seen: Evidence, theta: Floats, prior: Floats, frequency: Floats) -> Floats:
-        if not self.doubt:
-            return np.ones(len(seen.outcomes))
-        weighted = sparse.diags_array(seen.counts) @ seen.happened
-        both = (seen.happened.T @ weighted).toarray() / max(seen.rows, 1)
-        spread = np.sqrt(np.maximum(frequency * (1 - frequency), _EDGE))
-        excess = (both - (theta * prior) @ theta.T) / np.outer(spread, spread)
-        excess[seen.outcomes.rule[:, None] == seen.outcomes.rule[None, :]] = 0
-        return np.asarray(1 / (1 + self.doubt * np.clip(excess, 0, 1).sum(axis=1)))
+    def _discount(self, seen: Evidence, theta: Floats, prior: Floats) -> Floats:
+        correlated = np.zeros(len(seen.outcomes))
+        if self.doubt:
+            both, weighted = seen.pairs, theta * prior
+            for start in range(0, len(both.one), _AT_ONCE):
+                part = slice(start, start + _AT_ONCE)
+                one, other = both.one[part], both.other[part]
+                expected = np.einsum("qy,qy->q", weighted[one], theta[other])
+                excess = np.clip((both.share[part] - expected) / both.spread[part], 0, 1)
+                correlated += np.bincount(one, weights=excess, minlength=len(correlated))
+                correlated += np.bincount(other, weights=excess, minlength=len(correlated))
+        return np.asarray(1 / (1 + self.doubt * correlated))
 
 
 def softmax(logits: Floats) -> Floats:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear
+from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear, softmax
 
-_STEPS = 60  # of L-BFGS; the penalty makes more of them change nothing that matters
+_STEPS = 80  # at most
+_ENOUGH = 1e-2  # the largest slope, in rows, at which the regression is done
 
 
 def regression(seen: Evidence, *, penalty: float = 1.0) -> Linear:
@@ -15,21 +17,39 @@ def regression(seen: Evidence, *, penalty: float = 1.0) -> Linear:
 
     It assumes nothing of how rules depend on each other, and so corrects naive Bayes where dev rows are many
     (Ng & Jordan 2002, "On discriminative vs. generative classifiers", NIPS). The bias is the dev rows' prior; the
-    weights minimise ``- log likelihood + penalty / 2 · ‖weight‖²``.
+    weights minimise ``- log likelihood + penalty / 2 · ‖weight‖²``, by Nesterov's accelerated descent with restarts
+    (O'Donoghue & Candès 2015). The best weights are ``devᵀ @ dual``, d x k numbers instead of f x k (the representer
+    theorem), and those are what descends.
     """
-    from scipy.optimize import minimize
+    bias = seen.log_prior()
+    across = sparse.csr_array(seen.dev.T)
+    rate = 1 / (0.5 * _largest_eigenvalue(seen.dev, across) + penalty)
+    dual = ahead = np.zeros_like(seen.truth)
+    momentum = 1.0
+    for _ in range(_STEPS):
+        slope = softmax(seen.dev @ (across @ ahead) + bias) - seen.truth + penalty * ahead
+        if np.abs(slope).max() < _ENOUGH:
+            break
+        before, dual = dual, ahead - rate * slope
+        if ((dual - before) * slope).sum() > 0:
+            momentum = 1.0
+        faster = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = dual + (momentum - 1) / faster * (dual - before)
+        momentum = faster
+    return Linear(np.asarray(across @ dual), bias)
 
-    bias, shape = seen.log_prior(), (len(seen.outcomes), seen.truth.shape[1])
 
-    def loss(flat: Floats) -> tuple[float, Floats]:
-        weight = flat.reshape(shape)
-        log_belief = _log_softmax(np.asarray(seen.dev @ weight + bias))
-        slope = seen.dev.T @ (np.exp(log_belief) - seen.truth) + penalty * weight
-        return float(-(log_belief * seen.truth).sum() + penalty / 2 * (flat @ flat)), slope.reshape(-1)
-
-    start = np.zeros(shape[0] * shape[1])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
-    return Linear(np.asarray(found.x).reshape(shape), bias)
+def _largest_eigenvalue(rows: sparse.csr_array, across: sparse.csr_array) -> float:
+    """Of ``rows @ rowsᵀ``, by power iteration from the all-positive start, a tenth added for what it falls short."""
+    line = np.ones(rows.shape[0])
+    size = 0.0
+    for _ in range(10):
+        line = rows @ (across @ line)
+        size = float(np.linalg.norm(line))
+        if size == 0:
+            return 0.0
+        line /= size
+    return 1.1 * size
 
 
 def pool_weights(opinions: Floats, truth: NDArray[np.int64], *, shrink: float = 1.0) -> Floats:

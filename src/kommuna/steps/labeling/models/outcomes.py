@@ -37,7 +37,7 @@ class Outcomes:
 
     def happened(self, votes: Codes) -> sparse.csr_array:
         """P x f: 1 where the outcome happened."""
-        rows, rules = np.nonzero(votes >= 0)
+        rules, rows = np.nonzero(votes.T >= 0)
         outcome = self.of[rules, votes[rows, rules]]
         known = outcome >= 0  # a vote never seen in fitting says nothing
         ones = np.ones(int(known.sum()))
@@ -48,20 +48,32 @@ class Outcomes:
 
     def by_rule(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums f x k weights over the outcomes of the same rule; f x k."""
-        sums = np.zeros((len(self.of), weights.shape[1]))
-        np.add.at(sums, self.rule, weights)
-        return sums[self.rule]
+        if not len(self):
+            return weights
+        first = np.flatnonzero(np.diff(self.rule, prepend=-1))  # outcomes stand in the rules' order
+        sums = np.add.reduceat(weights, first, axis=0)
+        return np.asarray(np.repeat(sums, np.diff(first, append=len(self)), axis=0))
+
+    def rows_of(self, votes: Codes, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """f, the rows on which each outcome happened, of P x m patterns and how many rows have each."""
+        rows = np.zeros(len(self))
+        for j, codes in enumerate(self.of):
+            seen = np.flatnonzero(codes >= 0)
+            tally = np.bincount(votes[:, j] + 1, weights=counts, minlength=len(codes) + 1)
+            rows[codes[seen]] = tally[seen + 1]
+        return rows
 
 
-def outcomes(votes: Codes, k: int) -> Outcomes:
-    """Finds the outcomes in P x m distinct votes of rules on k tags."""
+def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None) -> Outcomes:
+    """Finds the outcomes in P x m distinct votes of rules on k tags, and in d x m votes on dev rows."""
     of = np.full((votes.shape[1], 2 * k + 1), -1, dtype=np.int32)
     owners: list[NDArray[np.bool_]] = []
     one_sided: list[bool] = []
     rule: list[int] = []
     group: dict[bytes, int] = {}
-    for j, column in enumerate(votes.T):
-        values = np.unique(column[column >= 0])
+    for j in range(votes.shape[1]):
+        column = votes[:, j] if dev_votes is None else np.concatenate([votes[:, j], dev_votes[:, j]])
+        values = np.flatnonzero(np.bincount(column + 1, minlength=1)[1:])
         same = np.packbits(column >= 0).tobytes() if len(values) == 1 else b""
         for value in values:
             speaks_for = np.arange(k) == value if value < k else np.arange(k) != value - k
