@@ -5,5 +5,5 @@ from __future__ import annotations
 from typing import Literal
 
 LabelModel = Literal["kommuna", "majority", "weighted", "dawid_skene", "snorkel", "snorkel_fast"]
-TextClassifier = Literal["tfidf_logreg", "tfidf_cnb"]
-Classifier = Literal["tfidf_logreg", "tfidf_cnb", "boosted_trees"]
+TextClassifier = Literal["tfidf_logreg", "tfidf_cnb", "embeddings", "tfidf_embeddings"]
+Classifier = Literal["tfidf_logreg", "tfidf_cnb", "embeddings", "tfidf_embeddings", "boosted_trees"]

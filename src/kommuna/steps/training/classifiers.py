@@ -9,13 +9,17 @@ import numpy as np
 import polars as pl
 
 from kommuna.errors import DataError
-from kommuna.steps.training import weak_prior, weighted_rows
+from kommuna.steps.training import semantic_prior, weak_prior, weighted_rows
+from kommuna.steps.training.embeddings import TextEmbeddings
 from kommuna.steps.training.soft_logistic import Link, Matrix
 from kommuna.steps.training.tabular import TableFeatures
-from kommuna.steps.training.tagger import EnsembleTables, EnsembleTexts, LinearTexts, Scorer, texts
+from kommuna.steps.training.tagger import EnsembleTables, EnsembleTexts, LinearTexts, MixedTexts, Scorer, texts
 from kommuna.steps.training.text import PIECES_ROWS, TextFeatures
+from kommuna.steps.training.weak_prior import best_sharpness, log_loss
 
 ONE_THREAD_ROWS = 20_000
+EMBEDDED_ROWS = 20_000  # messages at most: two minutes of encoding, and the means of tags need no more
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the embeddings beside TF-IDF
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Rows:
         link: softmax for one tag a row, sigmoid for several.
         dev_weight: how many times a dev row counts as it would by itself.
         seed: of all that is random.
+        tags: `k` names.
     """
 
     weak: pl.DataFrame
@@ -41,6 +46,7 @@ class Rows:
     link: Link
     dev_weight: float
     seed: int
+    tags: tuple[str, ...]
 
 
 class Fit(NamedTuple):
@@ -90,6 +96,58 @@ def fit_bayes(rows: Rows) -> Fit:
     return _weighted(
         fitted, EnsembleTexts(text, features, fitted.model), EnsembleTexts(text, features, fitted.dev_only)
     )
+
+
+def fit_embeddings(rows: Rows) -> Fit:
+    """Sentence embeddings and a linear model of tag names, weak labels and dev rows, see `semantic_prior`.
+
+    Raises:
+        SpecError: the extra is not installed.
+    """
+    text = rows.columns[0]
+    features = TextEmbeddings()
+    stride = max(1, -(-rows.weak.height // EMBEDDED_ROWS))
+    weak = features.transform(texts(rows.weak[::stride], text))
+    dev = features.transform(texts(rows.dev, text))
+    names = features.transform([tag.replace("_", " ").replace("-", " ").lower() for tag in rows.tags])
+    evidence = semantic_prior.Evidence(weak, rows.weak_labels[::stride], dev, rows.dev_labels, names)
+    fitted = semantic_prior.fit(evidence, link=rows.link, dev_weight=rows.dev_weight, seed=rows.seed)
+    choice = fitted.choice
+    return Fit(
+        LinearTexts(text, features, fitted.model, rows.link),
+        LinearTexts(text, features, fitted.dev_only, rows.link),
+        _times(choice.held_out, choice.sharpness),
+        _times(choice.held_out_dev_only, choice.alone_sharpness),
+        {"name_weight": choice.name_weight, "embeddings_strength": choice.strength},
+    )
+
+
+def fit_both(rows: Rows) -> Fit:
+    """TF-IDF and embeddings, each as by itself; held-out dev rows choose the share of each, which may be nothing.
+
+    Scores are added (a product of experts, Hinton 2002). Half and half where dev rows are too few to choose.
+    """
+    linear, embedded = fit_linear(rows), fit_embeddings(rows)
+
+    def mixed(
+        a: Scorer, b: Scorer, a_held: Matrix | None, b_held: Matrix | None
+    ) -> tuple[Scorer, Matrix | None, float]:
+        if a_held is None or b_held is None:
+            return MixedTexts((a, b), (0.5, 0.5), rows.link), None, 0.5
+        sums = {share: np.float32(1 - share) * a_held + np.float32(share) * b_held for share in SHARES}
+        sharp = {share: best_sharpness(z, rows.dev_labels, rows.link)[0] for share, z in sums.items()}
+        held = {share: np.float32(sharp[share]) * z for share, z in sums.items()}
+        share = min(SHARES, key=lambda s: float(log_loss(held[s], rows.dev_labels, rows.link).mean()))
+        weights = (sharp[share] * (1 - share), sharp[share] * share)
+        parts = [(part, weight) for part, weight in zip((a, b), weights, strict=True) if weight]
+        return MixedTexts(tuple(p for p, _ in parts), tuple(w for _, w in parts), rows.link), held[share], share
+
+    model, held_out, share = mixed(linear.model, embedded.model, linear.held_out, embedded.held_out)
+    alone, held_alone, _ = mixed(
+        linear.dev_only, embedded.dev_only, linear.held_out_dev_only, embedded.held_out_dev_only
+    )
+    chosen = linear.chosen | embedded.chosen | {"embeddings_share": share}
+    return Fit(model, alone, held_out, held_alone, chosen)
 
 
 def fit_trees(rows: Rows) -> Fit:

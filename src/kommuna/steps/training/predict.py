@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import polars as pl
 import structlog
 
 from kommuna.errors import SpecError
+from kommuna.spec.choices import TextClassifier
 from kommuna.steps.training.tables import require_columns
 from kommuna.steps.training.tagger import Tagger
 
@@ -70,6 +71,6 @@ def predict(
 
 def features_of(model: Tagger, text: str) -> dict[str, str]:
     """The columns to read and the names that the model knows them by: its one text column may be called otherwise."""
-    if model.classifier.startswith("tfidf") and len(model.columns) == 1:
+    if model.classifier in get_args(TextClassifier):
         return {text: model.columns[0]}
     return {name: name for name in model.columns}

@@ -121,7 +121,7 @@ class RowSpace:
     `p` features need `n x n` numbers only, and the penalty is unchanged as the basis is orthonormal.
 
     Args:
-        rows: `n x p`, sparse. Above `MAX_ROWS` rows the coordinates are the features themselves.
+        rows: `n x p`, sparse or dense. Above `MAX_ROWS` rows the coordinates are the features themselves.
     """
 
     MAX_ROWS = 2500
@@ -134,7 +134,8 @@ class RowSpace:
             return
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
-        gram = (rows @ rows.T).toarray().astype(np.float64)
+        gram = rows @ rows.T
+        gram = np.asarray(gram if isinstance(rows, np.ndarray) else gram.toarray(), dtype=np.float64)
         with threadpool_limits(1):
             values, vectors = np.linalg.eigh(gram)
         keep = values > max(values.max(), 1e-12) * 1e-9
@@ -146,7 +147,8 @@ class RowSpace:
         """A model of the coordinates as a model of the features."""
         if self._back is None:
             return model
-        return Linear(_product(self._rows.T.tocsr(), self._back @ model.coef), model.intercept)
+        columns = self._rows.T if isinstance(self._rows, np.ndarray) else self._rows.T.tocsr()
+        return Linear(_product(columns, self._back @ model.coef), model.intercept)
 
 
 def _softmax_loss(scores: Matrix, labels: Matrix) -> tuple[Matrix, Matrix]:

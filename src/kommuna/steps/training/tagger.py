@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.errors import DataError, MissingColumn, nearest
+from kommuna.steps.training.embeddings import TextEmbeddings
 from kommuna.steps.training.soft_logistic import Linear, Link, Matrix, probabilities
 from kommuna.steps.training.tabular import TableFeatures
 from kommuna.steps.training.text import TextFeatures
@@ -31,12 +32,31 @@ class LinearTexts:
     """A linear model of one text column."""
 
     text: str
-    features: TextFeatures
+    features: TextFeatures | TextEmbeddings
     model: Linear
     link: Link
 
+    def scores(self, frame: pl.DataFrame) -> Matrix:
+        return self.model.scores(self.features.transform(texts(frame, self.text)))
+
     def probabilities(self, frame: pl.DataFrame) -> Matrix:
-        return probabilities(self.model.scores(self.features.transform(texts(frame, self.text))), self.link)
+        return probabilities(self.scores(frame), self.link)
+
+
+@dataclass(frozen=True)
+class MixedTexts:
+    """The weighted sum of the scores of several linear models of one text column."""
+
+    parts: tuple[LinearTexts, ...]
+    weights: tuple[float, ...]
+    link: Link
+
+    def scores(self, frame: pl.DataFrame) -> Matrix:
+        each = [np.float32(w) * part.scores(frame) for w, part in zip(self.weights, self.parts, strict=True)]
+        return np.asarray(np.sum(each, axis=0), dtype=np.float32)
+
+    def probabilities(self, frame: pl.DataFrame) -> Matrix:
+        return probabilities(self.scores(frame), self.link)
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import structlog
 
 from kommuna.errors import SpecError
-from kommuna.steps.training.classifiers import Rows, fit_bayes, fit_linear, fit_trees
+from kommuna.spec.choices import Classifier
+from kommuna.steps.training.classifiers import Rows, fit_bayes, fit_both, fit_embeddings, fit_linear, fit_trees
 from kommuna.steps.training.soft_logistic import Link, Matrix, probabilities
 from kommuna.steps.training.tables import TagSet, Weak, read_labeled, read_weak, tag_set
 from kommuna.steps.training.tagger import Scorer, Tagger
 
 log = structlog.get_logger()
 
-Classifier = Literal["tfidf_logreg", "tfidf_cnb", "boosted_trees"]
-
-
-_FITS = {"tfidf_logreg": fit_linear, "tfidf_cnb": fit_bayes, "boosted_trees": fit_trees}
+_FITS = {
+    "tfidf_logreg": fit_linear,
+    "tfidf_cnb": fit_bayes,
+    "embeddings": fit_embeddings,
+    "tfidf_embeddings": fit_both,
+    "boosted_trees": fit_trees,
+}
 
 
 class Trained(NamedTuple):
@@ -49,13 +53,14 @@ def train_classifier(
 ) -> Trained:
     """Trains a tagger on soft labels and dev rows, and the same classifier on the dev rows alone.
 
-    How far weak labels are trusted is chosen on held-out dev rows; see `weak_prior` and `weighted_rows`.
+    How far weak labels are trusted is chosen on held-out dev rows: see `weak_prior`, `semantic_prior`, `weighted_rows`.
 
     Args:
         messages: one row a message: `key` and the features.
         labels: what `label_messages` returned for them; its tags are the model's.
         dev: rows with a trusted label.
-        classifier: `tfidf_logreg` or `tfidf_cnb` over the column `text`, `boosted_trees` over the columns `features`.
+        classifier: over the column `text` `tfidf_logreg`, `tfidf_cnb`, `embeddings`, or `tfidf_embeddings`, which takes
+            of both what held-out dev rows choose; over the columns `features` `boosted_trees`.
         features: numeric and category columns for `boosted_trees`.
         text: the text column.
         key: the column that names a row.
@@ -72,7 +77,7 @@ def train_classifier(
             folds chose.
     Raises:
         MissingColumn, DataError, DuplicateKeys: the tables do not fit; there is no dev row, or no weak label at all.
-        SpecError: `boosted_trees` without features.
+        SpecError: `boosted_trees` without features, embeddings without the extra.
     """
     started = time.perf_counter()
     columns = _feature_columns(classifier, features, text)
@@ -83,7 +88,7 @@ def train_classifier(
     )
     metrics, never_seen = _describe(weak, dev_labels, tags)
     link: Link = "sigmoid" if tags.several else "softmax"
-    rows = Rows(weak.frame, weak.labels, dev_frame, dev_labels, columns, link, dev_weight, seed)
+    rows = Rows(weak.frame, weak.labels, dev_frame, dev_labels, columns, link, dev_weight, seed, tags.tags)
     fit = _FITS[classifier](rows)
     metrics |= fit.chosen
     for name, scores in (("held_out", fit.held_out), ("held_out_dev_only", fit.held_out_dev_only)):
