@@ -109,8 +109,8 @@ class Rig:
                 "team_name": team,
             }
         (self.folder / "kommuna.yaml").write_text(PLATFORM)
-        self.db = self.folder / SECRET / "airflow.db"
-        self.db.parent.mkdir()
+        self.db = self.folder / "control" / SECRET / "airflow.db"
+        self.db.parent.mkdir(parents=True)
         shutil.copy(self.database, self.db)
         certify(self.folder / "tls")
         (self.folder / "token").write_text(TOKEN)

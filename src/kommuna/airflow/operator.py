@@ -86,15 +86,18 @@ class StepOperator(BaseOperator):
         cache: bool = True,
         **options: Any,
     ) -> None:
+        resources = (
+            step_resources
+            if isinstance(step_resources, Resources)
+            else Resources.read(step_resources or {}, where=f"task {options.get('task_id')}")
+        )
+        # Plain data: the team's executor makes the pod's part of it. Other executors do not look at it.
+        options.setdefault("executor_config", {"resources": {"cpu": resources.cpu, "memory": resources.memory}})
         super().__init__(**options)
         self.function = function
         self.inputs = {name: _reference(source) for name, source in (inputs or {}).items()}
         self.parameters = dict(parameters or {})
-        self.step_resources = (
-            step_resources
-            if isinstance(step_resources, Resources)
-            else Resources.read(step_resources or {}, where=f"task {self.task_id}")
-        )
+        self.step_resources = resources
         self.cache = cache
         self.defined_at = _defining_line()
         self.result: StepResult | None = None

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from kommuna.airflow.operator import Model, StepOperator, StepOutput, model_name
 from kommuna.spec.gate import Gate
 from kommuna.spec.installation import place_of
-from kommuna.spec.llm import Asking
+from kommuna.spec.llm import Asking, Budget
 from kommuna.spec.step import StepResult, StepSpec
 
 Input = StepOperator | StepOutput | Model | str
@@ -184,6 +184,57 @@ class LabelOperator(StepOperator):
             parameters={"model": model, "key": key, "label": label},
             **options,
         )
+
+
+class RefineRulesOperator(StepOperator):
+    """Writes better rules from the label model's errors on dev. Outputs: `rules`, `report`, `rounds`.
+
+    Args:
+        rules: rules to start from, which stay; none starts from nothing.
+        gold: labeled rows to report on; nothing is chosen by them.
+        proposers: `miner`, `llm` or both.
+        rounds: the most rounds.
+        budget: the most that the platform's heavy LLM may use: `{"money": 5}` or `{"tokens": 200000}`. The model's name
+            becomes part of the step's key.
+    """
+
+    def __init__(
+        self,
+        *,
+        messages: Input,
+        dev: Input,
+        rules: Input | None = None,
+        gold: Input | None = None,
+        proposers: Sequence[str] = ("miner",),
+        rounds: int | str = 10,
+        budget: Mapping[str, Any] | None = None,
+        key: str = "id",
+        text: str = "text",
+        label: str = "tag",
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            function="kommuna.steps.labeling.refine.step:refine_rules",
+            inputs={"messages": messages, "dev": dev, "rules": rules, "gold": gold},
+            parameters={
+                "proposers": list(proposers),
+                "rounds": rounds,
+                "budget": dict(budget or {}),
+                "key": key,
+                "text": text,
+                "label": label,
+            },
+            **options,
+        )
+        if "{{" not in str(budget):
+            Budget.read(dict(budget or {}), where=f"task {self.task_id}")  # what does not fit is refused at parse time
+
+    def step_spec(self, *, run_id: str = "") -> StepSpec:
+        """The step, with the platform's heavy model filled in where it is asked: another model is another step."""
+        heavy = place_of(self.dag.fileloc).installation.platform.llm.heavy
+        if heavy is not None and "llm" in self.parameters["proposers"]:
+            self.parameters["model"] = heavy.model
+        return super().step_spec(run_id=run_id)
 
 
 class RuleReportOperator(StepOperator):

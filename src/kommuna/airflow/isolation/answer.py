@@ -14,6 +14,7 @@ from typing import Any
 from airflow.dag_processing.processor import DagFileParsingResult
 from airflow.serialization.enums import DagAttributeTypes as Kind
 from airflow.serialization.serialized_objects import DagSerialization, LazyDeserializedDAG
+from airflow.settings import DAGS_FOLDER
 from airflow.task.trigger_rule import TriggerRule
 
 from kommuna.airflow.gate import judge
@@ -121,7 +122,7 @@ def _judge_dag(data: dict[str, Any], asked: Asked, where: str) -> list[str]:
         raise Malformed(f"{where} has no 'dag'")
     # The processor reads the code to show from this path: the answer does not get to choose it.
     data["dag"] |= {"fileloc": asked.file, "relative_fileloc": asked.relative}
-    data["dag"].pop("_processor_dags_folder", None)
+    data["dag"]["_processor_dags_folder"] = DAGS_FOLDER
     try:
         DagSerialization.validate_schema(data)
         deadlines = data["dag"].get("deadline")

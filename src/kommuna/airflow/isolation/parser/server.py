@@ -66,6 +66,7 @@ class Parser:
     async def serve(self) -> None:
         """Warms up, then listens until it is ended: who can connect finds it ready."""
         processes.adopt_orphans()
+        processes.close_memory()
         warm_up = self._forks.Process(target=_nothing)
         warm_up.start()
         await asyncio.to_thread(warm_up.join)
