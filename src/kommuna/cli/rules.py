@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from kommuna.cli.here import console
+from kommuna.cli.refine import refine
 from kommuna.errors import DataError, MissingColumn, nearest
 from kommuna.spec.rules import RuleSet
 
@@ -22,6 +23,9 @@ app = typer.Typer(help="Labeling rules.", no_args_is_help=True)
 @app.callback()
 def _group() -> None:
     """Labeling rules."""
+
+
+app.command()(refine)
 
 
 @app.command()
@@ -42,9 +46,9 @@ def test(
 
     rule_set = RuleSet.from_yaml(rules)
     sys.path.insert(0, str(rules.resolve().parent))
-    rows = _scan(messages, key, text)
+    rows = scanned(messages, key, text)
     votes = apply_rules(rows, rule_set, key=key, text=text).votes
-    dev = _scan(labels, key, label) if labels else None
+    dev = scanned(labels, key, label) if labels else None
     dev_votes = None
     if dev is not None:  # labels with texts are rows of their own; labels without are of the messages' rows
         own_texts = text in dev.collect_schema().names()
@@ -60,7 +64,7 @@ def test(
         console.print(f"The report is {report}", highlight=False)
 
 
-def _scan(path: Path, *columns: str) -> pl.LazyFrame:
+def scanned(path: Path, *columns: str) -> pl.LazyFrame:
     """A table by its file's ending.
 
     Raises:

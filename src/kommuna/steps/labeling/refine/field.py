@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -48,6 +48,10 @@ class Field:
     key: str
     text: str
     llm: Llm
+
+    def only(self, rows: NDArray[np.bool_]) -> Field:
+        """The same with some of the dev rows."""
+        return replace(self, dev=self.dev.filter(pl.Series(rows)), truth=self.truth[rows], fold=self.fold[rows])
 
     def rule_set(self, rules: Sequence[Rule]) -> RuleSet:
         """The rules with this run's tags."""

@@ -10,7 +10,7 @@ import polars as pl
 from kommuna.errors import MissingColumn, nearest
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.refine.field import Field, truth_of
-from kommuna.steps.labeling.refine.judge import judge, macro_f1
+from kommuna.steps.labeling.refine.judge import macro_f1, told_by
 from kommuna.steps.labeling.refine.loop import rules_after
 from kommuna.steps.labeling.refine.rounds import Round
 
@@ -43,6 +43,6 @@ def gold_f1(
             continue
         kept, written = rules_after(given, rounds[: number + 1])
         own = np.array([place[rule.name] for rule in (*kept, *(one.rule for one in written))], dtype=np.intp)
-        judgement = judge(field, dev[:, own], sample[:, own], seed=seed)
-        scores.append(macro_f1(judgement.tell(asked[:, own]), truth))
+        told = told_by(field, dev[:, own], sample[:, own], asked[:, own], seed=seed)
+        scores.append(macro_f1(told, truth))
     return scores

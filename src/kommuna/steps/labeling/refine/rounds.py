@@ -55,7 +55,7 @@ class Round(Spec):
     refused: dict[str, int] = Described(default_factory=dict, description="Proposals that did not get in, by reason.")
     ended: tuple[str, ...] = Described((), description="Proposers that will answer no more, and why.")
     rules: int = Described(description="Rules at the end of the round.")
-    f1: float = Described(description="Macro F1 on dev, cross-fitted, at the end of the round.")
+    f1: float = Described(description="Macro F1 on dev at the end of the round: the start's, and each round's gain.")
     coverage: float = Described(description="Share of unlabeled messages with a vote.")
     cost: dict[str, float] = Described(default_factory=dict, description="What the round's proposers used.")
     seconds: float = 0.0

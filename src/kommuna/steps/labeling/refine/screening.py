@@ -58,13 +58,24 @@ class Screened:
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
 
+def candidates(rows: Field, proposals: list[Proposal]) -> list[Candidate]:
+    """The proposals with their votes; on dev only those on rows that a rule was not written from."""
+    if not proposals:
+        return []
+    rules = [proposal.rule for proposal in proposals]
+    on_dev, on_sample = rows.votes(rows.dev, rules), rows.votes(rows.sample, rules)
+    unseen = np.stack([proposal.unseen for proposal in proposals], axis=1)
+    on_dev = np.where(unseen, on_dev, ABSTAIN).astype(np.int16)
+    return [Candidate(proposal, on_dev[:, j], on_sample[:, j]) for j, proposal in enumerate(proposals)]
+
+
 def screen(
-    rows: Field, proposals: list[Proposal], dev: Codes, sample: Codes, standing: Judgement, *, least_precision: float
+    rows: Field, proposed: list[Candidate], dev: Codes, sample: Codes, standing: Judgement, *, least_precision: float
 ) -> Screened:
-    """Picks the proposals that gain.
+    """Picks the candidates that gain.
 
     Args:
-        proposals: q proposals.
+        proposed: candidates; their votes are those on the d dev rows of `rows`.
         dev: d x m, the present rules' votes on dev.
         sample: s x m, and on the sample.
         standing: how the present rules do.
@@ -73,31 +84,24 @@ def screen(
             tag it is counted on rows that were told the tag: elsewhere it is right for nothing.
     """
     screened = Screened()
-    if not proposals:
-        return screened
-    rules = [proposal.rule for proposal in proposals]
-    on_dev, on_sample = rows.votes(rows.dev, rules), rows.votes(rows.sample, rules)
-    unseen = np.stack([proposal.unseen for proposal in proposals], axis=1)
-    on_dev = np.where(unseen, on_dev, ABSTAIN).astype(np.int16)
-    candidates = [
-        _measured(proposal, on_dev[:, j], on_sample[:, j], rows, standing) for j, proposal in enumerate(proposals)
-    ]
-    precise = [c for c in candidates if not _fault(c, least_precision, screened)]
+    measured = [_measured(candidate, rows, standing) for candidate in proposed]
+    precise = [c for c in measured if not _fault(c, least_precision, screened)]
     precise.sort(key=lambda c: (-c.low * c.right, c.proposal.rule.name))
     _pick(rows, precise, _Present(dev, sample), standing, screened)
     return screened
 
 
-def _measured(proposal: Proposal, dev: Codes, sample: Codes, rows: Field, standing: Judgement) -> Candidate:
-    tag, against = rows.tags.index(proposal.rule.tag or ""), proposal.rule.against
-    judged = dev != ABSTAIN
+def _measured(candidate: Candidate, rows: Field, standing: Judgement) -> Candidate:
+    rule = candidate.proposal.rule
+    tag, against = rows.tags.index(rule.tag or ""), rule.against
+    judged = candidate.dev != ABSTAIN
     if against:
         judged &= standing.told[:, tag]
     good = ~rows.truth[:, tag] if against else rows.truth[:, tag]
     right, cast = int(good[judged].sum()), int(judged.sum())
     asked = good[standing.told[:, tag]] if against else good
     chance = float((asked.sum() + 1) / (len(asked) + 2))
-    return Candidate(proposal, dev, sample, right, cast, wilson(right, cast)[0], chance)
+    return replace(candidate, right=right, cast=cast, low=wilson(right, cast)[0], chance=chance)
 
 
 def _fault(candidate: Candidate, least_precision: float, screened: Screened) -> bool:

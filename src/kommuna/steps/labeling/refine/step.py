@@ -57,6 +57,7 @@ def refine_rules(
     rounds: int = 10,
     least_precision: float = 0.0,
     budget: Budget = NO_LIMIT,
+    model: str = "",
     several_tags: bool = False,
     key: str = "id",
     text: str = "text",
@@ -77,6 +78,7 @@ def refine_rules(
         rounds: the most rounds.
         least_precision: 0 to 1; the lower end of the 95 % interval of a new rule's precision has to reach it.
         budget: the most that the LLM may use, killed runs included; past it what is done is kept.
+        model: the heavy model's name as the step's key and manifest know it; operators fill it in.
         several_tags: whether a row may have several tags, where `rules` does not say so.
         key: the column that names a row.
         text: the column with the message.

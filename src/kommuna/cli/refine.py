@@ -1,0 +1,92 @@
+"""`kommuna rules refine`: writes better rules from files of messages, without Airflow."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import typer
+from rich.table import Table
+
+from kommuna.cli.here import console, installation
+from kommuna.errors import SpecError
+from kommuna.spec.rules import RuleSet
+
+_STEP = "kommuna.steps.labeling.refine.step"
+
+
+def refine(
+    messages: Annotated[Path, typer.Argument(help="Unlabeled messages: CSV, NDJSON or Parquet.")],
+    dev: Annotated[Path, typer.Argument(help="Labeled messages, to write and to judge rules on.")],
+    out: Annotated[Path, typer.Option(help="Where to write the rules.")] = Path("refined.yaml"),
+    rules: Annotated[Path | None, typer.Option(help="Rules to start from; none starts from nothing.")] = None,
+    gold: Annotated[Path | None, typer.Option(help="Labeled messages to report on.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
+    proposer: Annotated[list[str], typer.Option(help="miner or llm; may be given twice.")] = ["miner"],  # noqa: B006
+    rounds: Annotated[int, typer.Option(help="The most rounds.")] = 10,
+    tokens: Annotated[int | None, typer.Option(help="The most tokens that the LLM may use.")] = None,
+    money: Annotated[float | None, typer.Option(help="The most that the LLM may cost.")] = None,
+    several_tags: Annotated[bool, typer.Option("--several-tags", help="A row may have several tags.")] = False,
+    key: Annotated[str, typer.Option(help="The column that names a row.")] = "id",
+    text: Annotated[str, typer.Option(help="The column with the message.")] = "text",
+    label: Annotated[str, typer.Option(help="The labels' column with the tag.")] = "tag",
+) -> None:
+    """Write rules from the label model's errors, round by round; a killed run goes on where it was."""
+    from kommuna.cli.rules import scanned
+    from kommuna.spec.llm import Budget
+    from kommuna.spec.step import StepContext, StoreAddress
+    from kommuna.steps.labeling.refine.rounds import Rounds
+    from kommuna.steps.labeling.refine.step import refine_rules
+    from kommuna.steps.llm.client import Llm
+
+    unknown = set(proposer) - {"miner", "llm"}
+    if unknown:
+        raise SpecError(f"no proposer '{min(unknown)}'", mend="there are: miner, llm")
+    params: dict[str, Any] = {
+        "proposers": proposer, "rounds": rounds, "several_tags": several_tags, "key": key, "text": text, "label": label,
+        "model": "",
+    }  # fmt: skip
+    llm = Llm()
+    if "llm" in proposer:
+        llms = installation().platform.llm
+        llm = Llm(llms)
+        params["model"] = llms.heavy.model if llms.heavy else ""
+    tables = {name: path for name, path in (("messages", messages), ("dev", dev), ("gold", gold)) if path is not None}
+    scans = {name: scanned(path, key, text, *([label] if name != "messages" else [])) for name, path in tables.items()}
+    if rules is not None:
+        sys.path.insert(0, str(rules.resolve().parent))
+        tables["rules"] = rules
+    kept = out.with_name(f".{out.name}.rounds").resolve()
+    made = refine_rules(
+        scans["messages"],
+        scans["dev"],
+        RuleSet.from_yaml(rules) if rules is not None else None,
+        scans.get("gold"),
+        **params | {"proposers": cast("list[Literal['miner', 'llm']]", proposer)},
+        budget=Budget(tokens=tokens, money=money),
+        llm=llm,
+        kept=Rounds(StoreAddress(url=kept.as_uri())),
+        context=StepContext(team="here", key=_run(params, tables)),
+    )
+    shown = made.rounds.select("round", "proposed", "rules_in", "rules_out", "rules", "dev_f1", "gold_f1", "coverage")
+    lines = Table(*shown.columns)
+    for row in shown.iter_rows():
+        lines.add_row(*("–" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+    console.print(lines)
+    for path, content in ((out, made.rules.text), (report, made.report.html)):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+            console.print(f"Written: {path}", highlight=False)
+    shutil.rmtree(kept, ignore_errors=True)  # only what was killed has a use for it
+
+
+def _run(params: dict[str, Any], files: dict[str, Path]) -> str:
+    """What names a run: the same files, parameters and code."""
+    from kommuna.store.key import cache_key, code_digest
+    from kommuna.store.store import file_digest
+
+    digests = {name: file_digest(path) for name, path in files.items()}
+    return cache_key(f"{_STEP}:refine_rules", code_digest([_STEP]), params, digests)
