@@ -49,9 +49,7 @@ def _check_cpu(value: str) -> str:
 
 
 # The pattern is for readers of the JSON schema (editors, Helm); our own words say more than its violation.
-Memory = Annotated[
-    str, AfterValidator(_check_memory), WithJsonSchema({"type": "string", "pattern": _MEMORY.pattern})
-]
+Memory = Annotated[str, AfterValidator(_check_memory), WithJsonSchema({"type": "string", "pattern": _MEMORY.pattern})]
 Cpu = Annotated[str, AfterValidator(_check_cpu), WithJsonSchema({"type": "string", "pattern": _CPU.pattern})]
 
 

@@ -41,7 +41,8 @@ class Team(Spec):
     repository: Repository | None = Field(None, description="The team's own repository; the platform's if absent.")
     namespace: NamespaceName = Field("", description="The team's namespace on Kubernetes; RELEASE-TEAM if empty.")
     store_secret: str = Field(
-        "", description="Secret beside the control plane with the team's own AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        "",
+        description="Secret beside the control plane with the team's own AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
     )
     people: dict[Login, Role] = Field(default_factory=dict, description="Who may log in, and as what.")
     owner: str = Field("", description="Shown as the owner of the team's DAGs; the team's name if empty.")

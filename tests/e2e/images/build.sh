@@ -6,15 +6,18 @@ cd "$(dirname "$0")/../../.."
 tag=$1
 shift
 base=${BASE:-$(tests/e2e/images/base.sh)}
-# Where the host reaches the package registries through a certificate of its own, the build needs it too.
-mounts=()
-for path in /etc/ssl/certs /etc/resolv.conf /etc/pip.conf; do
-  if [ -e "$path" ]; then mounts+=(--volume "$(realpath "$path"):$path:ro"); fi
+# Where the host reaches the package registries through a certificate of its own, pip and uv in the build need it too.
+network=(--volume /etc/resolv.conf:/etc/resolv.conf:ro)
+certificates=()
+for path in /etc/ssl/certs /etc/pip.conf; do
+  if [ -e "$path" ]; then certificates+=(--volume "$(realpath "$path"):$path:ro"); fi
 done
 for name in "${@}"; do
   for file in docker/$name/Dockerfile tests/e2e/images/$name/Dockerfile; do
     if [ -f "$file" ]; then break; fi
   done
+  mounts=("${network[@]}")
+  if [[ $file == docker/* ]]; then mounts+=("${certificates[@]}"); fi
   buildah bud --quiet --isolation chroot --network host --layers "${mounts[@]}" \
     --build-arg BASE="$base" --tag "localhost/kommuna/$name:$tag" --file "$file" . >/dev/null
   echo "localhost/kommuna/$name:$tag"

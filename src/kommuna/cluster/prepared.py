@@ -1,0 +1,99 @@
+"""`python -m kommuna.cluster.prepared airflow|mlflow`: waits until a database is prepared for this release.
+
+The preparation leaves a mark in the database. Servers wait for it before they start: a scheduler that meets no schema,
+or not all teams, would die and be restarted with growing pauses. Marks stay, so an old release's pods start again after
+an upgrade that failed halfway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from kommuna.errors import PlatformFault
+
+PATIENCE_SECONDS = 600.0
+_TABLE = "kommuna_prepared"
+
+
+def main() -> None:
+    """Waits for the mark of this release.
+
+    Raises:
+        PlatformFault: it does not come within ten minutes.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    wanted = os.environ["KOMMUNA_PREPARED_FOR"]
+    while wanted not in marks():
+        if time.monotonic() > deadline:
+            raise PlatformFault(
+                f"the database of {sys.argv[1]} is not prepared for this release",
+                mend="look at the log of the job that prepares it: kubectl get jobs",
+            )
+        time.sleep(1)
+
+
+def marks() -> set[str]:
+    """The releases that the database is prepared for; none while it cannot be reached or has no mark."""
+    import psycopg2
+
+    try:
+        with _cursor() as cursor:
+            cursor.execute(f"SELECT release FROM {_TABLE}")
+            return {str(row[0]) for row in cursor.fetchall()}
+    except (psycopg2.OperationalError, psycopg2.errors.UndefinedTable):
+        return set()
+
+
+def mark() -> None:
+    """Says that the database is prepared for this release."""
+    with _cursor() as cursor:
+        cursor.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (release text PRIMARY KEY, prepared timestamptz)")
+        cursor.execute(
+            f"INSERT INTO {_TABLE} VALUES (%s, now()) ON CONFLICT (release) DO UPDATE SET prepared = now()",
+            (os.environ["KOMMUNA_PREPARED_FOR"],),
+        )
+
+
+def wait_for_server() -> None:
+    """Waits until the database server takes connections.
+
+    Raises:
+        PlatformFault: it does not within ten minutes.
+    """
+    import psycopg2
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            with _cursor():
+                return
+        except psycopg2.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise PlatformFault(
+                    f"the database cannot be reached: {str(error).splitlines()[0]}",
+                    mend="check the Secret that `database_secret` names, or the bundled database's pod",
+                ) from None
+            time.sleep(1)
+
+
+@contextlib.contextmanager
+def _cursor() -> Iterator[Any]:
+    """A cursor of one transaction on the database of `KOMMUNA_DATABASE`, a SQLAlchemy URL."""
+    import psycopg2
+
+    url = os.environ["KOMMUNA_DATABASE"]
+    connection = psycopg2.connect("postgresql://" + url.split("://", 1)[1], connect_timeout=5)
+    try:
+        with connection, connection.cursor() as cursor:
+            yield cursor
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    main()

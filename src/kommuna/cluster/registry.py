@@ -1,0 +1,84 @@
+"""`python -m kommuna.cluster.registry`: a workspace, a user and a role in MLflow a team; run twice without harm."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from kommuna.errors import RegistryError
+from kommuna.spec.installation import find_installation
+
+PATIENCE_SECONDS = 600.0
+ROLE = "team"
+
+
+def main() -> None:
+    """Makes what every team needs in MLflow, once its server answers."""
+    import mlflow
+    from mlflow.server.auth.client import AuthServiceClient
+
+    installation = find_installation(Path.cwd())
+    url = installation.platform.mlflow
+    keys = Path(os.environ["KOMMUNA_KEYS"])
+    os.environ.update(
+        MLFLOW_TRACKING_USERNAME="admin", MLFLOW_TRACKING_PASSWORD=(keys / "mlflow-admin").read_text().strip()
+    )
+    wait_for_server(url)
+    mlflow.set_tracking_uri(url)
+    client = AuthServiceClient(url)
+    for team in installation.platform.teams:
+        _absent(mlflow.MlflowClient(url).create_workspace, team)
+        make_user(client, team, (keys / f"mlflow-{team}").read_text().strip())
+
+
+def make_user(client: Any, team: str, password: str) -> None:
+    """The team's user with this password, and its role: all rights in the team's workspace, none in any other.
+
+    Args:
+        client: MLflow's `AuthServiceClient`, as the admin.
+    """
+    _absent(client.create_user, team, password)
+    client.update_user_password(team, password)
+    roles = {role.name: role.id for role in client.list_roles(team)}
+    role = roles[ROLE] if ROLE in roles else client.create_role(team, ROLE).id
+    if not client.list_role_permissions(role):
+        client.add_role_permission(role, "workspace", "*", "USE")
+    if role not in [known.id for known in client.list_user_roles(team)]:
+        client.assign_role(team, role)
+
+
+def wait_for_server(url: str) -> None:
+    """Waits until MLflow answers.
+
+    Raises:
+        RegistryError: it does not within ten minutes.
+    """
+    import requests
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            if requests.get(f"{url}/health", timeout=5).ok:
+                return
+        except requests.RequestException:
+            pass
+        if time.monotonic() > deadline:
+            raise RegistryError(f"MLflow at {url} does not answer", mend="look at the log of its pod")
+        time.sleep(1)
+
+
+def _absent(make: Any, *arguments: str) -> None:
+    """Makes something that may be there already."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        make(*arguments)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+if __name__ == "__main__":
+    main()
