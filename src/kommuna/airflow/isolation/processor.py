@@ -30,8 +30,8 @@ from kommuna.spec.team import Platform
 
 ALIVE = Path(tempfile.gettempdir(), "kommuna-processor.alive")
 RELAY_SPARE = 3  # seconds by which the relay gives up before the manager would end it without a word
-CALLBACK_RETRY_SECONDS = 15
-CALLBACK_RETRIES = 40
+CALLBACK_RETRY_SECONDS = 5
+CALLBACK_RETRIES = 120
 
 
 class RelayedFile(DagFileProcessorProcess):

@@ -1,0 +1,170 @@
+"""A parser's answer: what Airflow itself would answer passes, and nothing that is not plain data."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kommuna.airflow.isolation.answer import Asked, Malformed, judged, refused
+from kommuna.airflow.policies import facts
+from kommuna.spec.team import Platform
+
+PLATFORM = Platform.model_validate(
+    {"teams": {"support": {"bundle": "a", "pools": {"default": 4, "gpu": 1}}, "fraud": {"bundle": "b"}}}
+)
+ASKED = Asked("support", PLATFORM, "/bundle/d.py", "d.py", "/parser/v1")
+SOURCE = """
+from datetime import datetime, timedelta
+from airflow.sdk import DAG, Asset, task
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import CronTriggerTimetable, TaskGroup
+from kubernetes.client import V1Container, V1Pod, V1PodSpec, V1ResourceRequirements
+
+pod = V1Pod(spec=V1PodSpec(containers=[V1Container(name="base", resources=V1ResourceRequirements(limits={"cpu": "1"}))]))
+with DAG(
+    "support__all", schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"), start_date=datetime(2025, 1, 1),
+    default_args={"pool": "support__default", "retries": 2, "retry_delay": timedelta(seconds=5)}, tags=["x"],
+    params={"p": 1}, dagrun_timeout=timedelta(hours=1), on_failure_callback=lambda context: None,
+    owner_links={"airflow": "https://example.org"}, catchup=False,
+) as dag:
+    first = EmptyOperator(task_id="first", executor_config={"pod_override": pod}, outlets=[Asset("support__table")])
+    with TaskGroup("group"):
+        many = BashOperator.partial(task_id="many", pool="support__gpu", priority_weight=3).expand(bash_command=["a", "b"])
+
+    @task(execution_timeout=timedelta(minutes=5))
+    def last(x: int = 1) -> int:
+        return x
+
+    first >> many >> last()
+"""
+
+
+@pytest.fixture
+def serialised(load: Callable[..., ModuleType]) -> tuple[Any, dict[str, Any]]:
+    """A DAG of many parts, and its serialised form as it comes off the wire."""
+    import msgspec
+    from airflow.sdk.execution_time.comms import _msgpack_enc_hook
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    dag = load(SOURCE).dag
+    packed = msgspec.msgpack.encode(DagSerialization.to_dict(dag), enc_hook=_msgpack_enc_hook)
+    return dag, msgspec.msgpack.decode(packed)
+
+
+def body(*dags: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"serialized_dags": [{"data": dag} for dag in dags], "import_errors": {}} | fields
+
+
+def test_what_airflow_serialises_passes_unchanged_but_for_its_file(serialised: tuple[Any, dict[str, Any]]) -> None:
+    _, data = serialised
+    (stored,) = judged(body(copy.deepcopy(data)), ASKED).serialized_dags
+    assert stored.data["dag"].pop("fileloc") == "/bundle/d.py"
+    assert stored.data["dag"].pop("relative_fileloc") == "d.py"
+    for name in ("fileloc", "relative_fileloc"):
+        data["dag"].pop(name, None)
+    assert stored.data == data
+
+
+def test_the_gate_sees_the_same_in_a_dag_and_in_its_serialised_form(serialised: tuple[Any, dict[str, Any]]) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    dag, data = serialised
+    live, read_back = facts(dag), facts(DagSerialization.from_dict(data))
+    by_id = [sorted(one.tasks, key=lambda task: task.task_id) for one in (live, read_back)]
+    assert by_id[0] == by_id[1]
+    for name in ("dag_id", "interval", "cron", "deadlines", "assets", "links", "tags", "roles", "timeout"):
+        assert getattr(live, name) == getattr(read_back, name), name
+    assert [path.rpartition(".")[2] for path in live.timetables] == [
+        path.rpartition(".")[2] for path in read_back.timetables
+    ]
+
+
+def test_import_errors_are_of_the_file_that_was_asked_for_and_without_the_parsers_paths() -> None:
+    result = judged(body(import_errors={"other.py": 'File "/parser/v1/d.py", line 1'}), ASKED)
+    assert result.import_errors == {"d.py": 'File "d.py", line 1'}
+    assert result.serialized_dags == []
+
+
+def test_a_warning_is_kept_only_about_the_files_own_dags(serialised: tuple[Any, dict[str, Any]]) -> None:
+    _, data = serialised
+    warning = {"dag_id": "support__all", "warning_type": "runtime varying value", "message": "now()"}
+    warnings = [warning, {**warning, "dag_id": "fraud__x"}, {**warning, "warning_type": "other"}, "noise"]
+    assert judged(body(data, warnings=warnings), ASKED).warnings == [warning]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("dag", "timetable", "__type"), "os.system", "names the type 'os.system'"),
+        (("dag", "timetable", "__type"), "airflow.timetables.base.import_string", "cannot be read back"),
+        (("dag", "default_args"), {"__type": "airflow_exc_ser", "__var": {}}, "names the type 'airflow_exc_ser'"),
+        (("dag", "tasks", 0, "__var", "weight_rule"), "os.system", "cannot be read back"),
+        (("dag", "tasks", 0, "__var", "trigger_rule"), "whenever", "cannot be read back"),
+        (("dag", "tasks", 0, "__var", "downstream_task_ids"), ["nowhere"], "cannot be read back"),
+        (("dag", "max_active_runs"), "many", "cannot be read back"),
+        (("__version",), 1, "serial version 1"),
+        (("dag",), [], "has no 'dag'"),
+        (("dag", "doc_md"), b"bytes", "a value of the type bytes"),
+        (("dag", "edge_info"), {1: {}}, "a key that is no text"),
+    ],
+)
+def test_what_airflow_could_not_read_back_or_should_not_is_malformed(
+    serialised: tuple[Any, dict[str, Any]], place: tuple[Any, ...], value: Any, words: str
+) -> None:
+    _, data = serialised
+    inner: Any = data
+    for part in place[:-1]:
+        inner = inner[part]
+    inner[place[-1]] = value
+    with pytest.raises(Malformed) as error:
+        judged(body(data), ASKED)
+    assert words in str(error.value)
+
+
+def test_two_dags_of_one_id_are_refused(serialised: tuple[Any, dict[str, Any]]) -> None:
+    _, data = serialised
+    result = judged(body(data, copy.deepcopy(data)), ASKED)
+    assert result.import_errors == {"d.py": "two DAGs of the file have the id 'support__all'"}
+
+
+def test_a_refusal_can_be_stored_whatever_is_in_it() -> None:
+    (text,) = (refused(ASKED, "a\0b\ud800" + "x" * 50_000).import_errors or {}).values()
+    assert "\0" not in text
+    assert len(text) == 20_000
+    text.encode()
+
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@given(path=st.lists(st.integers(0, 30), min_size=1, max_size=6), value=json_like)
+def test_any_change_to_an_answer_is_stored_refused_or_malformed(
+    serialised: tuple[Any, dict[str, Any]], path: list[int], value: Any
+) -> None:
+    """A value of an honest answer, replaced by anything: no other exception leaves the judgement."""
+    data: Any = copy.deepcopy(serialised[1])
+    inner = data
+    for number, step in enumerate(path):
+        keys = list(inner) if isinstance(inner, dict) else range(len(inner)) if isinstance(inner, list) else []
+        if not keys:
+            break
+        key = keys[step % len(keys)]
+        if number == len(path) - 1 or not isinstance(inner[key], dict | list):
+            inner[key] = value
+            break
+        inner = inner[key]
+    with contextlib.suppress(Malformed):
+        judged(body(data), ASKED)
