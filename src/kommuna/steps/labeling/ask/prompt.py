@@ -74,7 +74,9 @@ def verdicts(answer: dict[str, Any], texts: int, questions: int) -> dict[tuple[i
     found: dict[tuple[int, int], int] = {}
     for text in range(texts):
         said = answer.get(f"m{text + 1}")
-        for question in range(questions) if isinstance(said, dict) else ():
+        if not isinstance(said, dict):
+            continue
+        for question in range(questions):
             word = said.get(f"q{question + 1}")
             if isinstance(word, str) and word.strip().lower() in _ANSWERS:
                 found[text, question] = _ANSWERS[word.strip().lower()]
