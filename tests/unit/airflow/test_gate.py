@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from kommuna.airflow.gate import DagFacts, TaskFacts, judge
+from kommuna.airflow.gate import AssetFacts, DagFacts, TaskFacts, judge
 from kommuna.spec.team import Platform
 
 PLATFORM = Platform.model_validate(
@@ -41,6 +41,134 @@ def test_a_dag_that_keeps_to_its_team_passes() -> None:
 def test_what_would_touch_others_is_refused(fields: dict[str, object], message: str) -> None:
     (found,) = words(**fields)  # type: ignore[arg-type]
     assert found.startswith(message)
+
+
+def of_dag(**fields: object) -> list[str]:
+    facts = DagFacts("support__d", [TaskFacts("t", "support__default")], **fields)  # type: ignore[arg-type]
+    return [v.what for v in judge(facts, team="support", platform=PLATFORM)]
+
+
+def pod(**spec: object) -> dict[str, object]:
+    return {"pod_override": {"spec": spec}}
+
+
+RESOURCES = {"name": "base", "resources": {"limits": {"cpu": "2", "memory": "4Gi"}, "requests": {"cpu": "1"}}}
+
+
+def test_a_pod_override_of_nothing_but_the_tasks_resources_passes() -> None:
+    assert words(executor_config=pod(containers=[RESOURCES])) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        (pod(containers=[RESOURCES], hostNetwork=True), "pod_override: spec.hostNetwork"),
+        (pod(containers=[RESOURCES], serviceAccountName="admin"), "pod_override: spec.serviceAccountName"),
+        (pod(containers=[RESOURCES], volumes=[{}]), "pod_override: spec.volumes"),
+        (pod(containers=[RESOURCES], nodeName="n"), "pod_override: spec.nodeName"),
+        (pod(containers=[{**RESOURCES, "name": "side"}]), "pod_override: spec.containers"),
+        (pod(containers=[RESOURCES, {"name": "side"}]), "pod_override: spec.containers"),
+        (pod(containers=[{**RESOURCES, "image": "x"}]), "pod_override: spec.containers.image"),
+        (pod(containers=[{"name": "base", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]), "resources.limits"),
+        (pod(containers=[{"name": "base", "resources": {"claims": []}}]), "resources.claims"),
+        ({"pod_override": {"metadata": {"namespace": "kube-system"}}}, "pod_override: metadata"),
+        ({"pod_template_file": "x"}, "pod_template_file"),
+        ({"KubernetesExecutor": {"image": "x"}}, "KubernetesExecutor"),
+    ],
+)  # fmt: skip
+def test_a_pod_override_of_anything_else_is_refused(config: dict[str, object], found: str) -> None:
+    (what,) = words(executor_config=config)
+    assert what.startswith("task 't' sets executor_config (")
+    assert found in what
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pool_slots": 0}, "task 't' takes 0 slots of the pool 'support__default'"),
+        ({"pool_slots": 5}, "task 't' takes 5 slots of the pool 'support__default'"),
+        ({"retries": 11}, "task 't' has 11 retries"),
+        ({"trigger": "subprocess.Popen"}, "task 't' starts from a trigger (subprocess.Popen)"),
+        ({"names": ["x" * 251]}, "the name 'xxx"),
+        ({"delays": [60.0, 1e12]}, "task 't' has a timeout or a retry's delay of 1e+12 s"),
+        ({"delays": [-1.0]}, "task 't' has a timeout or a retry's delay of -1 s"),
+    ],
+)
+def test_what_a_task_may_not_take_is_refused(fields: dict[str, object], message: str) -> None:
+    (found,) = words(**fields)  # type: ignore[arg-type]
+    assert found.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"timetables": ["dags.mine.Timetable"]}, "DAG 'support__d' has the timetable dags.mine.Timetable"),
+        ({"timetables": ["airflow.timetables.base.import_string"]}, "DAG 'support__d' has the timetable"),
+        ({"cron": ["* * * * * *"]}, "DAG 'support__d' is scheduled by the second"),
+        ({"interval": 1.0}, "DAG 'support__d' runs every 1 s"),
+        ({"interval": 0.0}, "DAG 'support__d' runs every 0 s"),
+        ({"deadlines": 1}, "DAG 'support__d' has a deadline"),
+        ({"timeout": 1e12}, "DAG 'support__d' has a dagrun_timeout of 1e+12 s"),
+        ({"roles": ["Admin"]}, "DAG 'support__d' gives rights to Admin"),
+        ({"links": {"a": "javascript:alert(1)"}}, "DAG 'support__d' links its owner 'a'"),
+        ({"tags": ["x" * 101]}, "the tag"),
+        ({"assets": [AssetFacts("table", "table")]}, "asset 'table' lacks the prefix of team 'support'"),
+        ({"assets": [AssetFacts("fraud__t", "x")]}, "asset 'fraud__t' lacks the prefix of team 'support'"),
+        ({"assets": [AssetFacts("support__t", "s3://b/fraud/t")]}, "asset 'support__t' has the address"),
+        ({"assets": [AssetFacts("support__t", "support__t", watchers=1)]}, "asset 'support__t' has a watcher"),
+    ],
+)
+def test_what_a_dag_may_not_reach_is_refused(fields: dict[str, object], message: str) -> None:
+    (found,) = of_dag(**fields)
+    assert found.startswith(message)
+
+
+def test_what_a_dag_usually_has_passes() -> None:
+    assert (
+        of_dag(
+            timetables=["airflow.sdk.definitions.timetables.trigger.CronTriggerTimetable"],
+            cron=["0 3 * * *"],
+            interval=3600.0,
+            assets=[AssetFacts("support__t", "s3://bucket/support/t"), AssetFacts("support__alias")],
+            links={"a": "https://example.org", "b": "mailto:b@example.org"},
+        )
+        == []
+    )
+
+
+def test_a_live_dag_with_what_the_control_plane_would_run_is_refused(load: Callable[..., ModuleType]) -> None:
+    from airflow.exceptions import AirflowClusterPolicyViolation
+
+    from kommuna.airflow.policies import dag_policy
+
+    dag = load(
+        """
+from datetime import datetime, timedelta
+from airflow.sdk import Asset, AssetAlias, AssetWatcher, DAG
+from airflow.sdk import DeltaTriggerTimetable
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.triggers.file import FileDeleteTrigger
+from kubernetes.client import V1HostPathVolumeSource, V1Pod, V1PodSpec, V1Volume, V1Container
+
+watched = Asset("support__w", watchers=[AssetWatcher(name="w", trigger=FileDeleteTrigger(filepath="/x"))])
+volume = V1Volume(name="host", host_path=V1HostPathVolumeSource(path="/"))
+pod = V1Pod(spec=V1PodSpec(containers=[V1Container(name="base")], volumes=[volume]))
+with DAG("support__d", schedule=DeltaTriggerTimetable(timedelta(seconds=1)), start_date=datetime(2025, 1, 1)) as dag:
+    EmptyOperator(task_id="t", pool="support__default", outlets=[watched], inlets=[Asset("fraud__x"), AssetAlias("loose")],
+                  executor_config={"pod_override": pod}, retries=99)
+"""
+    ).dag
+    with pytest.raises(AirflowClusterPolicyViolation) as error:
+        dag_policy(dag)
+    for words_ in (
+        "runs every 1 s",
+        "asset 'support__w' has a watcher",
+        "asset 'fraud__x' lacks the prefix",
+        "asset 'loose' lacks the prefix",
+        "sets executor_config (pod_override: spec.volumes)",
+        "has 99 retries",
+    ):
+        assert words_ in str(error.value)
 
 
 def test_a_dag_of_too_many_tasks_is_refused() -> None:
