@@ -5,6 +5,7 @@ The parser fetches nothing by itself, so it needs no Git credential and no way o
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import os
@@ -84,7 +85,9 @@ def unpack(archive: bytes, versions: Path, version: str) -> Path:
             members = tar.getmembers()
             if len(members) > 2 * MAX_FILES or sum(member.size for member in members) > MAX_BUNDLE:
                 raise _too_large(target)
-            tar.extractall(scratch, members=members, filter=_inside)
+            for member in members:
+                if (checked := _inside(member, scratch)) is not None:
+                    tar.extract(checked, scratch)
         scratch.chmod(0o755)
         scratch.rename(target)
     except tarfile.TarError as error:
@@ -116,11 +119,25 @@ def forget_old(versions: Path, *, keep: int, in_use: set[str]) -> None:
             shutil.rmtree(entry, ignore_errors=True)
 
 
-def _inside(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo | None:
-    try:
-        return tarfile.data_filter(member, destination)
-    except (tarfile.LinkOutsideDestinationError, tarfile.AbsoluteLinkError, tarfile.SpecialFileError):
+def _inside(member: tarfile.TarInfo, folder: Path) -> tarfile.TarInfo | None:
+    """A member as it may be unpacked; None for links that lead out of the folder, and for devices.
+
+    As `tarfile.data_filter` has it, which Python has from 3.11.4 on only.
+    """
+    root = Path(os.path.realpath(folder))
+    place = Path(os.path.realpath(root / member.name))
+    if Path(member.name).is_absolute() or not place.is_relative_to(root):
+        raise tarfile.ExtractError(f"'{member.name}' leads out of it")
+    if member.issym() or member.islnk():
+        start = (root / member.name).parent if member.issym() else root
+        target = Path(os.path.realpath(start / member.linkname))
+        if Path(member.linkname).is_absolute() or not target.is_relative_to(root):
+            return None
+    elif not (member.isreg() or member.isdir()):
         return None
+    checked = copy.copy(member)
+    checked.mode = 0o755 if member.isdir() else (member.mode & 0o755) | 0o644
+    return checked
 
 
 def _files(folder: Path) -> Iterator[Path]:
