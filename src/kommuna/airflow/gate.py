@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kommuna.errors import nearest
+from kommuna.errors import SpecError, nearest
 from kommuna.spec.names import owner_of
+from kommuna.spec.resources import Resources, cpu_cores, memory_bytes
 from kommuna.spec.team import Platform
 
 MAX_TASKS = 500
@@ -20,7 +21,6 @@ SHORTEST_INTERVAL = 60  # seconds between two runs
 LONGEST_DELAY = 366 * 24 * 3600  # seconds; a date beyond the calendar stops the scheduler, for all teams
 _TIMETABLE = re.compile(r"^airflow\.(sdk\.definitions\.)?timetables\.[a-z_]+\.[A-Z]\w*$")
 _LINK = re.compile(r"^(https?://|mailto:)")
-_QUANTITIES = {"cpu", "memory", "ephemeral-storage"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TaskFacts:
     """What the gate looks at in a task.
 
     Attributes:
-        executor_config: with its pod as plain data.
+        executor_config: what is for the executor; a step's resources.
         trigger: the class of the trigger that it starts from, if it does.
         names: texts that the scheduler writes into columns: queue, operator, shown name.
         delays: seconds of its timeouts and of the waits between its retries.
@@ -152,13 +152,7 @@ def _judge_task(task: TaskFacts, team: str, platform: Platform) -> Iterable[Viol
             f"keep it between 1 and {MAX_PRIORITY}: all teams share one scheduler",
             task.task_id,
         )
-    refused = _refused_config(task.executor_config)
-    if refused:
-        yield Violation(
-            f"task '{task.task_id}' sets executor_config ({refused})",
-            "drop it and use the step's `step_resources`",
-            task.task_id,
-        )
+    yield from _judge_config(task, team, platform)
     if not 1 <= task.pool_slots <= _slots(task.pool, team, platform):
         yield Violation(
             f"task '{task.task_id}' takes {task.pool_slots} slots of the pool '{task.pool}'",
@@ -191,29 +185,28 @@ def _slots(pool: str, team: str, platform: Platform) -> int:
     return sizes.get(pool, MAX_TASKS)
 
 
-def _refused_config(config: Mapping[str, Any]) -> str:
-    """What an executor_config sets besides the resources of the task's container; empty if nothing."""
-    others = [name for name in config if name not in ("pod_override", "resources")]
-    resources = config.get("resources") or {}
-    if others or not isinstance(resources, Mapping) or set(resources) - {"cpu", "memory"}:
-        return ", ".join(config)
-    pod = config.get("pod_override")
-    if pod is None:
-        return ""
-    if not isinstance(pod, Mapping):
-        return "pod_override"
-    found = [name for name in pod if name not in ("spec", "apiVersion", "kind")]
-    spec = pod.get("spec") or {}
-    found += [f"spec.{name}" for name in spec if name != "containers"]
-    containers = spec.get("containers") or []
-    if any(container.get("name") != "base" for container in containers) or len(containers) > 1:
-        found.append("spec.containers")
-    for container in containers:
-        found += [f"spec.containers.{name}" for name in container if name not in ("name", "resources")]
-        for part, quantities in (container.get("resources") or {}).items():
-            if part not in ("requests", "limits") or set(quantities) - _QUANTITIES:
-                found.append(f"spec.containers.resources.{part}")
-    return f"pod_override: {', '.join(found)}" if found else ""
+def _judge_config(task: TaskFacts, team: str, platform: Platform) -> Iterable[Violation]:
+    """A step's resources may stand in an executor_config, within the team's quota; nothing else may."""
+    mend = "drop it and use the step's `step_resources`"
+    if set(task.executor_config) - {"resources"}:
+        names = ", ".join(task.executor_config)
+        yield Violation(f"task '{task.task_id}' sets executor_config ({names})", mend, task.task_id)
+        return
+    try:
+        asked = Resources.read(dict(task.executor_config.get("resources") or {}), where="")
+    except (SpecError, TypeError, ValueError):
+        yield Violation(f"task '{task.task_id}' sets executor_config (resources)", mend, task.task_id)
+        return
+    quota = platform.teams[team].quota
+    if "resources" in task.executor_config and (
+        memory_bytes(asked.memory) > memory_bytes(quota.memory) or cpu_cores(asked.cpu) > cpu_cores(quota.cpu)
+    ):
+        yield Violation(
+            f"task '{task.task_id}' asks for {asked.cpu} cores and {asked.memory}, more than the team's quota of"
+            f" {quota.cpu} cores and {quota.memory}",
+            "ask for less in the step's `step_resources`: its pod would wait for ever",
+            task.task_id,
+        )
 
 
 def _judge_schedule(dag: DagFacts) -> Iterable[Violation]:

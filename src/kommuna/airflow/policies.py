@@ -66,7 +66,7 @@ def _task_facts(task: Any) -> TaskFacts:
         pool=task.pool,
         executor=getattr(task, "executor", None),
         priority_weight=task.priority_weight or 1,
-        executor_config=_plain(getattr(task, "executor_config", None) or {}),
+        executor_config=getattr(task, "executor_config", None) or {},
         pool_slots=task.pool_slots,
         retries=task.retries or 0,
         trigger=str(getattr(trigger, "trigger_cls", "")) if from_trigger else None,
@@ -97,15 +97,3 @@ def _assets(thing: Any) -> Iterator[AssetFacts]:
     is_alias = uri is None and hasattr(thing, "group")
     if isinstance(name, str) and (isinstance(uri, str) or is_alias):
         yield AssetFacts(name, uri or "", len(getattr(thing, "watchers", ())))
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    """An executor_config with its pod as plain data, as Kubernetes writes it."""
-    if not isinstance(config, dict):
-        return {type(config).__name__: config}
-    pod = config.get("pod_override")
-    if pod is None or type(pod).__module__.partition(".")[0] != "kubernetes":
-        return config
-    from kubernetes.client import ApiClient
-
-    return {**config, "pod_override": ApiClient().sanitize_for_serialization(pod)}

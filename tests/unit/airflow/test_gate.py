@@ -48,37 +48,30 @@ def of_dag(**fields: object) -> list[str]:
     return [v.what for v in judge(facts, team="support", platform=PLATFORM)]
 
 
-def pod(**spec: object) -> dict[str, object]:
-    return {"pod_override": {"spec": spec}}
-
-
-RESOURCES = {"name": "base", "resources": {"limits": {"cpu": "2", "memory": "4Gi"}, "requests": {"cpu": "1"}}}
-
-
-def test_a_pod_override_of_nothing_but_the_tasks_resources_passes() -> None:
-    assert words(executor_config=pod(containers=[RESOURCES])) == []
+def test_a_steps_resources_within_the_teams_quota_pass() -> None:
+    assert words(executor_config={"resources": {"cpu": "2", "memory": "16Gi"}}) == []
 
 
 @pytest.mark.parametrize(
     ("config", "found"),
     [
-        (pod(containers=[RESOURCES], hostNetwork=True), "pod_override: spec.hostNetwork"),
-        (pod(containers=[RESOURCES], serviceAccountName="admin"), "pod_override: spec.serviceAccountName"),
-        (pod(containers=[RESOURCES], volumes=[{}]), "pod_override: spec.volumes"),
-        (pod(containers=[RESOURCES], nodeName="n"), "pod_override: spec.nodeName"),
-        (pod(containers=[{**RESOURCES, "name": "side"}]), "pod_override: spec.containers"),
-        (pod(containers=[RESOURCES, {"name": "side"}]), "pod_override: spec.containers"),
-        (pod(containers=[{**RESOURCES, "image": "x"}]), "pod_override: spec.containers.image"),
-        (pod(containers=[{"name": "base", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]), "resources.limits"),
-        (pod(containers=[{"name": "base", "resources": {"claims": []}}]), "resources.claims"),
-        ({"pod_override": {"metadata": {"namespace": "kube-system"}}}, "pod_override: metadata"),
-        ({"pod_template_file": "x"}, "pod_template_file"),
-        ({"KubernetesExecutor": {"image": "x"}}, "KubernetesExecutor"),
+        ({"pod_override": {"spec": {"hostNetwork": True}}}, "sets executor_config (pod_override)"),
+        ({"resources": {"cpu": "1"}, "pod_override": 1}, "sets executor_config (resources, pod_override)"),
+        ({"pod_template_file": "x"}, "sets executor_config (pod_template_file)"),
+        ({"KubernetesExecutor": {"image": "x"}}, "sets executor_config (KubernetesExecutor)"),
+        ({"resources": {"gpu": "1"}}, "sets executor_config (resources)"),
+        ({"resources": {"cpu": "-1"}}, "sets executor_config (resources)"),
+        ({"resources": [1]}, "sets executor_config (resources)"),
+        (
+            {"resources": {"memory": "17Gi"}},
+            "asks for 1 cores and 17Gi, more than the team's quota of 8 cores and 16Gi",
+        ),
+        ({"resources": {"cpu": "8500m"}}, "asks for 8500m cores and 4Gi, more than the team's quota"),
     ],
-)  # fmt: skip
-def test_a_pod_override_of_anything_else_is_refused(config: dict[str, object], found: str) -> None:
+)
+def test_anything_else_in_an_executor_config_is_refused(config: dict[str, object], found: str) -> None:
     (what,) = words(executor_config=config)
-    assert what.startswith("task 't' sets executor_config (")
+    assert what.startswith("task 't' ")
     assert found in what
 
 
@@ -165,7 +158,7 @@ with DAG("support__d", schedule=DeltaTriggerTimetable(timedelta(seconds=1)), sta
         "asset 'support__w' has a watcher",
         "asset 'fraud__x' lacks the prefix",
         "asset 'loose' lacks the prefix",
-        "sets executor_config (pod_override: spec.volumes)",
+        "sets executor_config (pod_override)",
         "has 99 retries",
     ):
         assert words_ in str(error.value)

@@ -31,7 +31,7 @@ _KINDS = {
     kind.value
     for kind in (
         Kind.DAG, Kind.OP, Kind.DATETIME, Kind.TIMEDELTA, Kind.TIMEZONE, Kind.RELATIVEDELTA, Kind.DICT, Kind.SET,
-        Kind.TUPLE, Kind.POD, Kind.TASK_GROUP, Kind.EDGE_INFO, Kind.PARAM, Kind.XCOM_REF, Kind.ASSET,
+        Kind.TUPLE, Kind.TASK_GROUP, Kind.EDGE_INFO, Kind.PARAM, Kind.XCOM_REF, Kind.ASSET,
         Kind.ASSET_ALIAS, Kind.ASSET_ANY, Kind.ASSET_ALL, Kind.ASSET_REF, Kind.ASSET_UNIQUE_KEY,
         Kind.ASSET_ALIAS_UNIQUE_KEY, Kind.ARG_NOT_SET, Kind.MAPPED_ARGUMENT, Kind.DEADLINE_ALERT,
     )

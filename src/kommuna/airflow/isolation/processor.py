@@ -275,8 +275,6 @@ def main() -> None:
     from airflow.providers_manager import ProvidersManager
 
     ProvidersManager().initialize_providers_configuration()  # type: ignore[no-untyped-call]
-    import kubernetes.client  # noqa: F401  # once, before the forks: the gate reads pods
-
     try:
         run(sys.argv[1])
     except KommunaError as error:

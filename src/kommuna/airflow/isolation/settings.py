@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from kommuna.errors import PlatformFault
 from kommuna.spec.base import Spec
@@ -74,7 +74,7 @@ class ParserSettings(Spec):
     key: Path
     token_digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     folder: Path
-    processes: int = 2
+    processes: int = Field(2, gt=0)
     memory: Memory = "512Mi"
 
     @classmethod

@@ -26,16 +26,13 @@ from airflow.sdk import DAG, Asset, task
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import CronTriggerTimetable, TaskGroup
-from kubernetes.client import V1Container, V1Pod, V1PodSpec, V1ResourceRequirements
-
-pod = V1Pod(spec=V1PodSpec(containers=[V1Container(name="base", resources=V1ResourceRequirements(limits={"cpu": "1"}))]))
 with DAG(
     "support__all", schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"), start_date=datetime(2025, 1, 1),
     default_args={"pool": "support__default", "retries": 2, "retry_delay": timedelta(seconds=5)}, tags=["x"],
     params={"p": 1}, dagrun_timeout=timedelta(hours=1), on_failure_callback=lambda context: None,
     owner_links={"airflow": "https://example.org"}, catchup=False,
 ) as dag:
-    first = EmptyOperator(task_id="first", executor_config={"pod_override": pod}, outlets=[Asset("support__table")])
+    first = EmptyOperator(task_id="first", executor_config={"resources": {"cpu": "1"}}, outlets=[Asset("support__table")])
     with TaskGroup("group"):
         many = BashOperator.partial(task_id="many", pool="support__gpu", priority_weight=3).expand(bash_command=["a", "b"])
 
