@@ -212,7 +212,8 @@ class Store:
         """Copies a local file below the team's prefix, where steps read it as `store://<relative>`."""
         target = f"{self._root}/{relative}"
         with self._faults():
-            self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+            if self._local:  # an object store has no folders, and s3fs would make the bucket, which a team may not
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
             self._fs.put_file(str(path), f"{target}.partial")
             self._fs.mv(f"{target}.partial", target)
 
