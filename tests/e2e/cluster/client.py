@@ -100,7 +100,7 @@ def policy(name: str, spec: dict) -> dict:
 
 def reaches(cluster: Cluster, client: str, address: str, port: int = 8000) -> bool:
     """Whether a pod can open a connection there, within two seconds."""
-    return cluster.sh(client, f"/busybox nc -z -w 2 {address} {port}", check=False).returncode == 0
+    return cluster.sh(client, f"/busybox nc -w 2 {address} {port} -e /busybox true", check=False).returncode == 0
 
 
 def fetch(url: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.e2e.cluster.client import Cluster, environment
 
 HERE = Path(__file__).parent
