@@ -123,7 +123,11 @@ def truth_of(
     silent = Rule(name="silent_" if key == "silent" else "silent", tag=tags[0], any=("silent",))
     rules = RuleSet(tags=tags, several_tags=several_tags, rules=(silent,))
     dev = read_dev(
-        labeled.lazy().select(key, pl.lit(None).alias(silent.name)), labeled.lazy(), rules, key=key, label=label
+        labeled.lazy().select(key, pl.lit(None, pl.Int8 if several_tags else pl.String).alias(silent.name)),
+        labeled.lazy(),
+        rules,
+        key=key,
+        label=label,
     )
     assert dev is not None
     return dev.truth

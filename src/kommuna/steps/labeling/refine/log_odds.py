@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_PRIOR = 500.0  # weight of the background, in words
+_PRIOR = 3_000.0  # weight of the background, in words
 
 
 def log_odds(there: Floats, elsewhere: Floats, background: NDArray[np.int64], *, prior: float = _PRIOR) -> Floats:
@@ -21,7 +21,7 @@ def log_odds(there: Floats, elsewhere: Floats, background: NDArray[np.int64], *,
         v = 1 / (y + a) in the group  +  the same in its rest
         z = d / sqrt(v)
 
-    A word that is frequent everywhere needs a large difference, and a rare one cannot show a sure one.
+    The prior pulls both sides to the background, and a rare word cannot show a sure difference.
 
     Args:
         there: g x c, rows of the group that hold the word.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from kommuna.steps.labeling.refine.log_odds import log_odds
 from kommuna.steps.labeling.refine.phrases import Findings
 from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Standing, rule_name
 
-_LEAST_Z = 1.3  # standard deviations of the log-odds: one-sided 90 %; the screening is the stricter judge
+_LEAST_Z = 1.64  # standard deviations of the log-odds: one-sided 95 %
 _LEAST_ROWS = 2  # rows that a condition must mend, where it is written
 _MOST_FOLDS_WITHOUT = 2  # folds that need not have found a condition: what only chance shows is found by few
 _TIERS = (0.7, 0.4, 0.2, 0.1)  # precision where it is written: words of equal strength share a rule
@@ -93,7 +92,7 @@ class Miner:
             found_in = mined.tier[:, tag, :] == tier
             steady = np.flatnonzero(found_in.sum(axis=0) >= FOLDS - _MOST_FOLDS_WITHOUT)
             order = steady[np.argsort(-mined.z[tag, steady], kind="stable")]
-            fresh = [j for j in order if (name, against, _text(self._found.conditions[j])) not in known]
+            fresh = [j for j in order if (name, against, self._found.looked_for(j)) not in known]
             words = _without_implied([j for j in fresh if not self._pair[j]], self._found)[:_LONGEST_LIST]
             if words:
                 phrases = tuple(str(self._found.conditions[j]) for j in words)
@@ -106,7 +105,7 @@ class Miner:
                 a, b = self._found.conditions[j]
                 rule = Rule(
                     name=rule_name(name, f"{'not_' if against else ''}{a}_{b}", taken | _names(proposals)),
-                    tag=name, regex=_both(a, b), against=against,
+                    tag=name, regex=self._found.looked_for(j), against=against,
                 )  # fmt: skip
                 proposals.append(self._proposal(rule, [j], found_in, mined.z[tag, j], fold))
         return proposals
@@ -144,16 +143,6 @@ def _known(rules: tuple[Rule, ...]) -> set[tuple[str, bool, str]]:
         for rule in rules
         for looked_for in (*(rule.any or ()), *((rule.regex,) if rule.regex else ()))
     }
-
-
-def _text(condition: str | tuple[str, str]) -> str:
-    return condition if isinstance(condition, str) else _both(*condition)
-
-
-def _both(a: str, b: str) -> str:
-    """A regular expression for two words in either order; е stands for ё too, as in keywords."""
-    one, other = (re.sub("е", "[её]", re.escape(word)) for word in (a, b))
-    return rf"\b{one}\b.*\b{other}\b|\b{other}\b.*\b{one}\b"
 
 
 def _without_implied(columns: list[int], found: Findings) -> list[int]:

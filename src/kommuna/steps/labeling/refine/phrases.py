@@ -19,6 +19,7 @@ _LEAST_ROWS = 3  # dev rows that a phrase or pair stands in: two are left where 
 _MOST_PHRASES = 30_000
 _MOST_PAIR_WORDS = 1_000
 _BATCH = 100_000  # messages looked through at once: bounds memory
+_YO = re.compile(r"\w*ё\w*")
 _WORD = re.compile(r"[^\W_]\w*(?: ' \w+)*")
 
 
@@ -31,12 +32,22 @@ class Findings:
         dev: d x c, 1 where the condition holds.
         seen: c, unlabeled messages on which it holds.
         messages: how many unlabeled messages there are.
+        with_yo: words that dev rows spell with ё, folded: with е.
     """
 
     conditions: list[str | tuple[str, str]]
     dev: sparse.csr_array
     seen: NDArray[np.int64]
     messages: int
+    with_yo: frozenset[str] = frozenset()
+
+    def looked_for(self, column: int) -> str:
+        """A condition as a rule has it: the phrase, or a regular expression for both words in either order."""
+        condition = self.conditions[column]
+        if isinstance(condition, str):
+            return condition
+        one, other = (re.sub("е", "[её]", word) if word in self.with_yo else word for word in map(re.escape, condition))
+        return rf"\b{one}\b.*\b{other}\b|\b{other}\b.*\b{one}\b"
 
     def __len__(self) -> int:
         return len(self.conditions)
@@ -66,6 +77,7 @@ def find_phrases(dev: pl.Series, messages: pl.LazyFrame, text: str) -> Findings:
         sparse.csr_array(sparse.hstack([in_dev, pairs_in_dev])),
         np.concatenate([seen, together[a, b]]).astype(np.int64),
         rows,
+        frozenset(word.replace("ё", "е") for text in dev.drop_nulls() for word in _YO.findall(text.lower())),
     )
 
 
@@ -98,6 +110,8 @@ def _phrases_of(line: str) -> set[str]:
 
 def _held(lines: pl.Series, needles: list[str]) -> sparse.csr_array:
     """n x g: 1 where the phrase stands in the line."""
+    if not needles:
+        return sparse.csr_array((len(lines), 0), dtype=np.float32)
     found = lines.str.extract_many(needles, overlapping=True)
     rows = np.repeat(np.arange(len(lines)), found.list.len().to_numpy())
     names = found.explode(empty_as_null=False, keep_nulls=False).cast(pl.Enum(needles))

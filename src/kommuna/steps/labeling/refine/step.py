@@ -180,7 +180,7 @@ def _metrics(made: Sequence[Round], written: int, gold: Sequence[float] | None) 
 
 def _about(field: Field, made: Sequence[Round], gold: Sequence[float] | None) -> list[str]:
     lines = [
-        f"Refined in {len(made) - 1} rounds. Macro F1 on {field.dev.height:,} dev rows, cross-fitted: "
+        f"Refined in {len(made) - 1} round(s). Macro F1 on {field.dev.height:,} dev rows, cross-fitted: "
         f"{made[0].f1:.3f} at the start, {made[-1].f1:.3f} now.",
         f"The rules vote on {made[-1].coverage:.1%} of {field.sample.height:,} messages.",
     ]

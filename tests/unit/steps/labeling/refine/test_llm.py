@@ -1,0 +1,121 @@
+"""The LLM proposer, against a server: what it is shown, and what of its answers is a rule."""
+
+import json
+
+import numpy as np
+import pytest
+from tests.llm_server import LlmServer, status
+
+from kommuna.errors import LlmUnreachable
+from kommuna.spec.llm import Budget, LlmEndpoint, Llms
+from kommuna.steps.labeling.refine.llm import LlmProposer
+from kommuna.steps.labeling.refine.proposal import Standing
+from kommuna.steps.llm.client import Llm
+from kommuna.steps.llm.session import Patience
+
+GOOD = {"name": "gone", "tag": "card", "any": ["card is gone"], "regex": None, "against": False}
+
+
+@pytest.fixture
+def server():
+    started = LlmServer().start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def propose(server, field, answer_with):
+    """Asks a proposer whose model answers these rules: `propose(rule, …)`."""
+
+    def run(*rules, budget=None, told=None, raw=None, tokens=110):
+        content = raw if raw is not None else json.dumps({"rules": list(rules)})
+        server.always = lambda handler: answer_with(handler, content, tokens=tokens)
+        llms = Llms(heavy=LlmEndpoint(url=server.url, model="heavy"))
+        heavy = Llm(llms, patience=Patience(tries=2, pause=0.01)).heavy(budget or Budget())
+        told = np.zeros_like(field.truth) if told is None else told
+        return LlmProposer(heavy, seed=0).propose(Standing(field, (), told, 1))
+
+    return run
+
+
+def test_a_rule_of_an_answer_becomes_a_proposal(propose, field):
+    told = field.truth.copy()
+    told[:, field.tags.index("card")] = False
+    answer = propose(GOOD, told=told)
+    (proposal,) = answer.rules
+    assert proposal.rule.any == ("card is gone",)
+    assert proposal.rule.tag == "card"
+    assert proposal.origin == "llm"
+
+
+def test_the_rows_that_are_shown_do_not_judge_and_half_of_the_missed_ones_are_left(propose, field, server):
+    told = field.truth.copy()
+    card = field.tags.index("card")
+    missed = np.flatnonzero(field.truth[:, card])[:12]
+    told[missed, card] = False
+    (proposal,) = propose(GOOD, told=told).rules
+    (request,) = server.received
+    shown = json.loads(request.body["messages"][-1]["content"])["missed"]
+    assert sorted(shown) == sorted(field.dev["text"][int(i)] for i in np.flatnonzero(~proposal.unseen))
+    assert (~proposal.unseen).sum() == 6
+    assert set(np.flatnonzero(~proposal.unseen)) <= set(missed.tolist())
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (GOOD | {"any": None, "regex": r"(a+)+(?=$)"}, "a regex with look-around"),
+        (GOOD | {"any": None, "regex": r"((a{90}){90}){90}"}, "a regex too large"),
+        (GOOD | {"any": None, "regex": "(card"}, "a regex that cannot be read"),
+        (GOOD | {"tag": "crad"}, "an unknown tag"),
+        (GOOD | {"any": None}, "no rule"),
+        (GOOD | {"regex": "card"}, "no rule"),
+        (GOOD | {"any": "card"}, "no rule"),
+        (GOOD | {"any": ["!", "card"]} | {"extra": 1}, "no rule"),
+        (GOOD | {"any": [" - "]}, "too many keywords, or one without a letter"),
+        (GOOD | {"any": [f"w{i}" for i in range(99)]}, "too many keywords, or one without a letter"),
+        ({"name": "x", "tag": "card", "python": "os:system"}, "a kind of rule that an LLM may not write"),
+        ({"name": "x", "tag": "card", "sql": "1 = 1"}, "a kind of rule that an LLM may not write"),
+    ],
+)
+def test_what_is_no_rule_is_counted_and_never_run(propose, field, rule, reason):
+    answer = propose(rule)
+    assert answer.rules == []
+    assert answer.refused == {reason: 3}  # of each tag's answer
+    assert answer.ended == ""
+
+
+@pytest.mark.parametrize(
+    "raw", ['{"rules": "card"}', "tags: [a]\nrules: []", '{"rules": [', "[1, 2]", '{"rules": [7]}']
+)
+def test_an_answer_that_is_no_list_of_rules_is_counted(propose, raw):
+    answer = propose(raw=raw)
+    assert answer.rules == []
+    assert sum(answer.refused.values()) == 3
+
+
+def test_a_budget_that_runs_out_keeps_what_was_answered(propose):
+    """The first answer takes 6,000 of 8,000 tokens; the second might be 2,048 long."""
+    answer = propose(GOOD, budget=Budget(tokens=8_000), tokens=6_000)
+    assert len(answer.rules) == 1
+    assert answer.ended == "its budget is spent"
+
+
+def test_a_budget_of_zero_asks_nothing(propose, server):
+    answer = propose(GOOD, budget=Budget(tokens=0))
+    assert (answer.rules, answer.ended, server.received) == ([], "its budget is spent", [])
+
+
+def test_an_endpoint_that_is_down_is_an_error_to_retry(propose, server, field):
+    server.always = status(503, "overloaded")
+    heavy = Llm(Llms(heavy=LlmEndpoint(url=server.url, model="heavy")), patience=Patience(tries=2, pause=0.01)).heavy(
+        Budget()
+    )
+    with pytest.raises(LlmUnreachable):
+        LlmProposer(heavy, seed=0).propose(Standing(field, (), np.zeros_like(field.truth), 1))
+
+
+def test_names_that_are_taken_get_a_number(propose):
+    names = [proposal.rule.name for proposal in propose(GOOD, GOOD).rules]
+    assert len(set(names)) == len(names) == 6
+    assert names[:2] == ["card.gone", "card.gone-2"]

@@ -1,0 +1,264 @@
+"""The loop as a step: it gains, says so honestly, goes on after a kill, and leaves a file that a person can edit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from tests.llm_server import LlmServer
+
+from kommuna.errors import DataError, LlmSettings, SpecError
+from kommuna.runtime.binding import find_step
+from kommuna.spec.llm import Budget, LlmEndpoint, Llms
+from kommuna.spec.rules import RuleSet
+from kommuna.spec.step import StepContext, StepResult, StepSpec, StoreAddress
+from kommuna.steps.labeling.apply import apply_rules
+from kommuna.steps.labeling.refine.rounds import Rounds
+from kommuna.steps.labeling.refine.step import refine_rules
+from kommuna.steps.llm.client import Llm
+from kommuna.steps.llm.session import Patience
+from kommuna.store import Store
+
+POOR = {
+    "tags": ["card", "loan", "fees"],
+    "rules": [
+        {"name": "mine", "tag": "card", "any": ["card stolen"]},
+        {"name": "sums", "tag": "fees", "sql": "length(text) > 1000"},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def made(unlabeled, dev, gold):
+    return refine_rules(unlabeled, dev.lazy(), None, gold.lazy())
+
+
+def test_it_gains_from_no_rules_at_all(made):
+    assert made.metrics["dev_f1_start"] == made.metrics["gold_f1_start"] == 0
+    assert made.metrics["gold_f1"] > 0.8
+    assert made.metrics["dev_f1"] > 0.8
+    assert made.metrics["rules"] == made.metrics["rules_written"] == len(made.rules.rules.rules)
+
+
+def test_no_round_is_below_the_one_before_on_dev(made):
+    assert made.rounds["dev_f1"].is_sorted()
+    assert made.rounds["round"].to_list() == list(range(made.rounds.height))
+    assert made.rounds["rules_in"][-1] == 0 or made.rounds.height == 11
+
+
+def test_the_figure_on_dev_is_honest_where_there_is_nothing_to_find(unlabeled, dev):
+    """Tags dealt at random: rules that were chosen and judged on the same rows would look good."""
+    shuffled = dev.with_columns(pl.col("tag").shuffle(seed=5))
+    start = RuleSet.read(POOR, where="test")
+    found = refine_rules(unlabeled, shuffled.lazy(), start)
+    assert found.metrics["dev_f1"] < 0.42
+
+
+def test_gold_changes_no_rule(made, unlabeled, dev, gold):
+    wrong = gold.with_columns(pl.col("tag").shuffle(seed=1))
+    other = refine_rules(unlabeled, dev.lazy(), None, wrong.lazy())
+    assert other.rules.rules == made.rules.rules
+    assert other.metrics["gold_f1"] < made.metrics["gold_f1"]
+
+
+def test_given_rules_stay_and_come_first(unlabeled, dev):
+    given = RuleSet.read(POOR, where="test")
+    better = refine_rules(unlabeled, dev.lazy(), given)
+    names = [rule.name for rule in better.rules.rules.rules]
+    assert {"mine", "sums"} <= set(names)
+    assert len(names) > 2
+    assert better.metrics["dev_f1"] > better.metrics["dev_f1_start"] + 0.1
+    assert better.rules.rules.tags == given.tags
+
+
+def test_the_file_reads_as_the_rules_and_says_where_each_is_from(made, tmp_path, unlabeled):
+    path = tmp_path / "rules.yaml"
+    made.rules.save(path)
+    read = RuleSet.from_yaml(path)
+    assert read == made.rules.rules == type(made.rules).load(path).rules
+    text = path.read_text()
+    comments = [line for line in text.splitlines() if line.strip().startswith("# right ")]
+    assert len(comments) == len(read.rules)
+    assert "round 1, miner: log-odds" in text
+    assert yaml.safe_load(text)["several_tags"] is False
+    assert apply_rules(unlabeled, read).metrics["coverage"] == pytest.approx(made.metrics["coverage"], abs=1e-9)
+
+
+def test_the_report_shows_rounds_as_plots_and_what_did_not_get_in(made):
+    page = made.report.html
+    assert page.count("<svg") == 3
+    for heading in ("F1 and coverage by round", "Rules in and out by round", "Cost by round", "did not get in"):
+        assert heading in page
+    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
+
+
+def test_several_tags_a_row(unlabeled, dev):
+    both = dev.with_columns(
+        text=pl.col("text") + " and " + pl.col("text").shift(1, fill_value="hello"),
+        tag=pl.concat_list("tag", pl.col("tag").shift(1)).list.drop_nulls().list.unique().list.sort().list.join("|"),
+    )
+    better = refine_rules(unlabeled, both.lazy(), several_tags=True)
+    assert better.rules.rules.several_tags
+    assert set(better.rules.rules.tags) == {"card", "loan", "fees"}
+    assert better.metrics["dev_f1"] > 0.7
+
+
+def test_dev_without_a_signal_is_said_to_have_none(unlabeled, dev):
+    blank = dev.with_columns(text=pl.lit("hello"))
+    with pytest.raises(DataError, match="no rule was found that gains on dev"):
+        refine_rules(unlabeled, blank.lazy())
+
+
+def test_nobody_to_write_rules_is_an_error(unlabeled, dev):
+    with pytest.raises(SpecError, match="no proposer is named"):
+        refine_rules(unlabeled, dev.lazy(), proposers=[])
+
+
+def test_an_llm_that_is_not_set_is_said_before_anything_is_done(unlabeled, dev):
+    with pytest.raises(LlmSettings, match="no heavy LLM is configured"):
+        refine_rules(unlabeled, dev.lazy(), proposers=["llm"])
+
+
+def test_it_is_a_step_with_its_clients_filled_in():
+    signature = find_step("kommuna.steps.labeling.refine.step:refine_rules")
+    assert list(signature.inputs) == ["messages", "dev", "rules", "gold"]
+    assert set(signature.injected) == {"llm", "kept", "context"}
+
+
+# --- with an LLM -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server():
+    started = LlmServer().start()
+    yield started
+    started.stop()
+
+
+def heavy(server):
+    endpoint = LlmEndpoint(url=server.url, model="heavy", input_price=1.0, output_price=1.0)
+    return Llm(Llms(heavy=endpoint), patience=Patience(tries=2, pause=0.01))
+
+
+def answers(server, answer_with, tokens=110):
+    """Good rules of the tag that is asked about, among bad ones."""
+
+    def answer(handler):
+        tag = json.loads(handler.request_body["messages"][-1]["content"])["tag"]
+        words = {"card": ["card"], "loan": ["loan", "mortgage", "credit"], "fees": ["fee", "commission", "charged"]}
+        plain = {"name": "llm", "tag": tag, "any": None, "regex": None, "against": False}
+        rules = [
+            plain | {"any": words[tag]},
+            plain | {"regex": "."},
+            plain | {"regex": r"(.+)+\1"},
+            plain | {"tag": "zebra", "any": ["x"]},
+        ]
+        return answer_with(handler, json.dumps({"rules": rules}), tokens=tokens)
+
+    server.always = answer
+
+
+def test_the_llms_good_rules_get_in_and_its_cost_is_told(server, answer_with, unlabeled, dev):
+    answers(server, answer_with)
+    made = refine_rules(unlabeled, dev.lazy(), proposers=["llm"], llm=heavy(server))
+    written = made.rules.rules.rules
+    assert {rule.tag for rule in written} == {"card", "loan", "fees"}
+    assert not any(rule.regex for rule in written)
+    assert made.metrics["dev_f1"] > 0.85
+    assert made.metrics["llm_requests"] == len(server.received)
+    assert made.metrics["llm_cost"] == pytest.approx(110e-6 * len(server.received))
+    assert made.rounds["llm_cost"].sum() == pytest.approx(made.metrics["llm_cost"])
+    for reason in ("votes on nearly every message", "a regex with a back-reference", "an unknown tag"):
+        assert reason in made.report.html
+
+
+def test_a_budget_that_runs_out_in_the_middle_keeps_what_is_done(server, answer_with, unlabeled, dev):
+    answers(server, answer_with, tokens=6_000)
+    made = refine_rules(unlabeled, dev.lazy(), proposers=["llm"], llm=heavy(server), budget=Budget(tokens=8_000))
+    assert made.metrics["rules"] == made.metrics["llm_requests"] == 1
+    assert made.metrics["llm_tokens_in"] + made.metrics["llm_tokens_out"] == 6_000
+    assert "its budget is spent" in made.report.html
+
+
+def test_miner_and_llm_together_go_on_when_the_budget_is_spent(server, answer_with, unlabeled, dev):
+    answers(server, answer_with)
+    made = refine_rules(unlabeled, dev.lazy(), proposers=["miner", "llm"], llm=heavy(server), budget=Budget(tokens=0))
+    assert server.received == []
+    assert made.metrics["dev_f1"] > 0.8
+
+
+# --- kept rounds -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_kept_is_replayed_to_the_same_end(made, unlabeled, dev, gold, tmp_path):
+    kept = Rounds(StoreAddress(url=tmp_path.as_uri()))
+    context = StepContext(team="team", key="a" * 64)
+    whole = refine_rules(unlabeled, dev.lazy(), None, gold.lazy(), kept=kept, context=context)
+    files = sorted(tmp_path.rglob("round-*.json"))
+    assert len(files) == whole.rounds.height
+    for path in files[2:]:
+        path.unlink()
+    first = files[1].read_bytes()
+    again = refine_rules(unlabeled, dev.lazy(), None, gold.lazy(), kept=kept, context=context)
+    assert again.rules.rules == whole.rules.rules == made.rules.rules
+    assert again.rounds.drop("seconds").equals(whole.rounds.drop("seconds"))
+    assert files[1].read_bytes() == first  # it was not done again
+
+
+def test_what_killed_runs_spent_is_taken_from_the_budget(server, answer_with, unlabeled, dev, tmp_path):
+    answers(server, answer_with)
+    kept = Rounds(StoreAddress(url=tmp_path.as_uri()))
+    settings = {"proposers": ["llm"], "llm": heavy(server), "kept": kept, "budget": Budget(tokens=1_000_000)}
+    settings["context"] = StepContext(team="team", key="b" * 64)
+    refine_rules(unlabeled, dev.lazy(), **settings)
+    for path in sorted(tmp_path.rglob("round-*.json"))[2:]:
+        path.unlink()
+    before = len(server.received)
+    settings["budget"] = Budget(tokens=110 * 3)  # the first round's three requests
+    made = refine_rules(unlabeled, dev.lazy(), **settings)
+    assert len(server.received) == before
+    assert made.metrics["llm_requests"] == 3
+
+
+def test_killed_in_the_middle_the_step_loses_one_round_at_most(unlabeled, dev, gold, tmp_path):
+    """The runtime's own process group is killed by signal 9 as soon as round 1 is kept; the same step then ends."""
+    unlabeled.collect().write_parquet(tmp_path / "messages.parquet")
+    dev.write_parquet(tmp_path / "dev.parquet")
+    store = StoreAddress(url=(tmp_path / "store").as_uri())
+    spec = StepSpec.model_validate(
+        {
+            "function": "kommuna.steps.labeling.refine.step:refine_rules", "team": "support", "store": store,
+            "inputs": {name: {"url": str(tmp_path / f"{name}.parquet")} for name in ("messages", "dev")},
+        }
+    )  # fmt: skip
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    command = [sys.executable, "-m", "kommuna.runtime", "--die-with-parent", "--spec", str(tmp_path / "spec.json")]
+    command += ["--result", str(tmp_path / "result.json")]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    kept: list[Path] = []
+    while not any(path.name == "round-001.json" for path in kept):
+        assert first.poll() is None, "it ended before it could be killed"
+        kept = list((tmp_path / "store/support/shared/refine").rglob("round-*.json"))
+        time.sleep(0.01)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not (tmp_path / "result.json").exists()
+    done = (kept_round := next(path for path in kept if path.name == "round-001.json")).read_bytes()
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = StepResult.model_validate_json((tmp_path / "result.json").read_bytes())
+    assert result.exit_code == 0, result.message
+    assert "refine.resumed" in again.stdout + again.stderr
+    assert kept_round.read_bytes() == done
+    manifest = Store(spec.store, "support").manifest(result.key)
+    assert manifest is not None
+    assert manifest.outputs["rules"].suffix == ".yaml"
+    text = Store(spec.store, "support").read(manifest.outputs["rules"]).decode()
+    assert RuleSet.read(yaml.safe_load(text), where="") == refine_rules(unlabeled, dev.lazy()).rules.rules
