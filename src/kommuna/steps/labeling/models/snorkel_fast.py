@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,12 @@ from kommuna.errors import DataError, RulesError
 from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
-_RATE = np.float32(0.01)  # the library's defaults: learning rate, momentum and initial precision of a rule
-_MOMENTUM = np.float32(0.9)
-_PRECISION = np.float32(0.7)
+_KEPT: type[np.floating[Any]] = np.float32  # how the library keeps mu from step to step
+_RATE, _MOMENTUM, _PRECISION = 0.01, 0.9, 0.7  # its defaults: learning rate, momentum, initial precision of a rule
 _DENSE_FROM = 0.03  # share of pairs that occur from which a dense product is the faster one
 
 Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
+Kept = NDArray[np.floating[Any]]
 Blocks = list[NDArray[np.intp]]
 
 
@@ -40,10 +39,11 @@ class SnorkelFast(LabelModel):
       block, which is a single number where a rule votes for one tag.
 
     The library draws one number, numpy's first after `numpy.random.seed(seed)`, so torch's generator is not needed.
-    It keeps mu in float32 and so does this model, since the rounding of 500 steps adds up to 1e-5 in probabilities.
-    What is left is the rounding within a step: below 1e-6 where each rule votes for one tag, and where rules vote for
-    any as much as the library differs from itself when its rules are reordered (measured: 3e-7 to 2e-6). Where a row
-    has so many votes that the library's product underflows and its answer is NaN, this model's is finite.
+    Computed in float64 throughout, the two are equal to 1e-9. The library keeps mu in float32, and its rounding adds up
+    over 500 steps to 1e-6 or more in the probabilities (with its rules in another order it differs from itself by
+    as much). So this model keeps mu in float32 too, multiplies what is sparse in float64, and is no further from the
+    exact model than the library is. Where a row has so many votes that the library's product underflows and its
+    answer is NaN, this model's is finite.
 
     Args:
         epochs: training epochs.
@@ -83,17 +83,17 @@ class SnorkelFast(LabelModel):
         cast = np.unique(np.flatnonzero(votes.votes >= 0) % m * k + votes.votes[votes.votes >= 0])
         self._column = np.full(m * k, -1, dtype=np.int64)
         self._column[cast] = np.arange(len(cast))
-        p = self._balance.astype(np.float32)
+        p = self._balance.astype(_KEPT)
         mu = _descend(_problem(self._happened(votes.votes), votes, cast, k), p, cast % k, self._epochs, self._seed)
         if not np.isfinite(mu).all():
             raise DataError(
                 "the label model 'snorkel_fast' diverged: its loss is no number", mend="take model='kommuna'"
             )
         least = min(0.01, 1 / 10 ** np.ceil(np.log10(votes.rows)))
-        full = np.full((m * k, k), least, dtype=np.float32)
-        full[cast] = np.clip(mu, np.float32(least), np.float32(1 - least))
+        full = np.full((m * k, k), least, dtype=_KEPT)
+        full[cast] = np.clip(mu, _KEPT(least), _KEPT(1 - least))
         order = _columns_by_trust(full.reshape(m, k, k).sum(axis=0) @ np.diag(p), p)
-        # In float32, as the library's: of small probabilities the logarithm's rounding shows in the seventh digit.
+        # As it is kept: of small probabilities the logarithm's rounding shows in the seventh digit.
         self._log_mu = np.log(full[cast][:, order])
         return self
 
@@ -117,7 +117,7 @@ class _Problem:
     each rule, as one array of g x c for all g rules that cast c different votes."""
 
     single: Floats
-    pairs: sparse.csr_array | Singles
+    pairs: sparse.csr_array | Kept
     blocks: Blocks
 
 
@@ -125,7 +125,7 @@ def _problem(happened: sparse.csr_array, votes: VotePatterns, cast: NDArray[np.i
     weighted = sparse.diags_array(votes.counts.astype(np.float64)) @ happened
     single = np.asarray(weighted.sum(axis=0)).reshape(-1) / votes.rows
     pairs = sparse.csr_array(happened.T @ weighted)
-    pairs.data = (pairs.data / votes.rows).astype(np.float32).astype(np.float64)
+    pairs.data = (pairs.data / votes.rows).astype(_KEPT).astype(np.float64)
     rule = (cast // k).astype(np.int64)
     row = np.repeat(np.arange(len(cast)), np.diff(pairs.indptr))
     pairs.data[rule[row] == rule[pairs.indices]] = 0
@@ -133,19 +133,19 @@ def _problem(happened: sparse.csr_array, votes: VotePatterns, cast: NDArray[np.i
     _, first, width = np.unique(rule, return_index=True, return_counts=True)
     blocks = [first[width == c][:, None] + np.arange(c) for c in np.unique(width)]
     dense = pairs.nnz > _DENSE_FROM * len(cast) ** 2
-    return _Problem(single.astype(np.float32).astype(np.float64), _dense(pairs) if dense else pairs, blocks)
+    return _Problem(single.astype(_KEPT).astype(np.float64), _dense(pairs) if dense else pairs, blocks)
 
 
-def _dense(pairs: sparse.csr_array) -> Singles:
-    return np.asarray(pairs.astype(np.float32).toarray())
+def _dense(pairs: sparse.csr_array) -> Kept:
+    return np.asarray(pairs.astype(_KEPT).toarray())
 
 
-def _descend(problem: _Problem, balance: Singles, tag: NDArray[np.intp], epochs: int, seed: int) -> Singles:
+def _descend(problem: _Problem, balance: Kept, tag: NDArray[np.intp], epochs: int, seed: int) -> Kept:
     """The d x k mu after gradient descent from the library's start."""
-    start = np.zeros((len(tag), len(balance)), dtype=np.float32)
-    likely = problem.single.astype(np.float32) * _PRECISION / balance[tag]
+    start = np.zeros((len(tag), len(balance)), dtype=_KEPT)
+    likely = problem.single.astype(_KEPT) * _PRECISION / balance[tag]
     start[np.arange(len(tag)), tag] = np.clip(likely, 0, 1)
-    mu = start * np.float32(np.random.RandomState(seed).random_sample())
+    mu = start * _KEPT(np.random.RandomState(seed).random_sample())
     p = balance.astype(np.float64)
     speed = np.zeros_like(mu)
     for _ in range(epochs):
@@ -156,12 +156,12 @@ def _descend(problem: _Problem, balance: Singles, tag: NDArray[np.intp], epochs:
             own = exact[block]
             toward[block] += ((own * p) @ own.transpose(0, 2, 1)) @ own
         slope = 2 * (exact @ p - problem.single)[:, None] * p - 4 * toward * p
-        speed = _MOMENTUM * speed + slope.astype(np.float32)
+        speed = _MOMENTUM * speed + slope.astype(_KEPT)
         mu = mu - _RATE * speed
-    return mu
+    return np.asarray(mu)
 
 
-def _columns_by_trust(trust: Singles, balance: Singles) -> NDArray[np.int64]:
+def _columns_by_trust(trust: Kept, balance: Kept) -> NDArray[np.int64]:
     """Which fitted column each tag gets: tags of equal prior may be swapped, and trust in the rules decides.
 
     Args:
