@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_EDGE = 1e-9  # of a vocabulary of one word nothing is left beside it
 _PRIOR = 3_000.0  # weight of the background, in words
 
 
@@ -33,6 +34,6 @@ def log_odds(there: Floats, elsewhere: Floats, background: NDArray[np.int64], *,
 
     def odds(y: Floats) -> Floats:
         n = y.sum(axis=1, keepdims=True)
-        return np.asarray(np.log(y + a) - np.log(n + prior - y - a))
+        return np.asarray(np.log(y + a) - np.log(np.maximum(n + prior - y - a, _EDGE)))
 
     return np.asarray((odds(there) - odds(elsewhere)) / np.sqrt(1 / (there + a) + 1 / (elsewhere + a)))

@@ -1,0 +1,48 @@
+"""`RefineRulesOperator`: a step whose key knows the heavy model, and whose rules another step takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from kommuna.errors import SpecError
+from kommuna.runtime.binding import find_step
+
+Load = Callable[..., ModuleType]
+
+DAG = """
+from kommuna.airflow import ApplyRulesOperator, RefineRulesOperator, TeamDag
+
+with TeamDag("refined") as dag:
+    refine = RefineRulesOperator(task_id="refine", messages="m.parquet", dev="d.parquet", {options})
+    ApplyRulesOperator(task_id="vote", messages="m.parquet", rules=refine["rules"])
+"""
+LLM = '\nllm:\n  heavy: {url: "http://127.0.0.1:9/v1", model: giant}\n'
+
+
+def test_the_steps_names_are_those_of_the_function(load: Load) -> None:
+    dag = load(DAG.format(options='rules="rules.yaml", gold="g.parquet", budget={"money": 2}')).dag
+    spec = dag.get_task("refine").step_spec()
+    find_step(spec.function).check_names(spec.inputs, spec.params)
+    checked = find_step(spec.function).check_params(spec.params)
+    assert checked["budget"].money == 2
+    assert checked["proposers"] == ("miner",) or list(checked["proposers"]) == ["miner"]
+    assert dag.get_task("vote").upstream_task_ids == {"refine"}
+
+
+def test_the_heavy_model_is_part_of_the_step_where_it_is_asked(load: Load, platform: Path) -> None:
+    description = platform / "kommuna.yaml"
+    description.write_text(description.read_text() + LLM)
+    asked = load(DAG.format(options='proposers=["miner", "llm"]')).dag.get_task("refine").step_spec()
+    assert asked.params["model"] == "giant"
+    assert asked.services.llm.heavy is not None
+    alone = load(DAG.format(options="rounds=3")).dag.get_task("refine").step_spec()
+    assert "model" not in alone.params
+
+
+def test_a_misspelt_budget_is_refused_at_parse_time(load: Load) -> None:
+    with pytest.raises(SpecError, match=r"did you mean 'money'\?"):
+        load(DAG.format(options='budget={"mony": 2}'))

@@ -1,0 +1,72 @@
+"""`kommuna rules refine`: from files to a rules file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from kommuna.cli.main import app
+from kommuna.errors import DataError, KommunaError, LlmSettings, SpecError
+from kommuna.spec.rules import RuleSet
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    words = {"card": "lost my card", "loan": "want a loan", "fees": "monthly fee"}
+    tags = [list(words)[i % 3] for i in range(240)]
+    table = pl.DataFrame(
+        {"id": range(240), "text": [f"{'hello ' * (i % 2)}{words[tag]}" for i, tag in enumerate(tags)], "tag": tags}
+    )
+    table.write_csv(tmp_path / "dev.csv")
+    table.drop("tag").with_columns(pl.col("id") + 1_000).write_csv(tmp_path / "m.csv")
+    return tmp_path
+
+
+def refine(folder: Path, *options: str, dev: str = "dev.csv") -> tuple[str, BaseException | None]:
+    paths = [str(folder / "m.csv"), str(folder / dev), "--out", str(folder / "out.yaml")]
+    result = CliRunner().invoke(app, ["rules", "refine", *paths, *options])
+    return result.output, result.exception
+
+
+def test_it_writes_rules_and_a_report_and_leaves_no_rounds_behind(files: Path) -> None:
+    output, error = refine(files, "--gold", str(files / "dev.csv"), "--report", str(files / "r.html"))
+    assert error is None, output
+    rules = RuleSet.from_yaml(files / "out.yaml")
+    assert {rule.tag for rule in rules.rules} == {"card", "loan", "fees"}
+    assert "1.000" in output
+    assert "<svg" in (files / "r.html").read_text()
+    assert sorted(path.name for path in files.iterdir()) == ["dev.csv", "m.csv", "out.yaml", "r.html"]
+
+
+def test_it_starts_from_rules_that_are_given(files: Path) -> None:
+    (files / "rules.yaml").write_text("tags: [card, loan, fees]\nrules: [{name: mine, tag: card, any: [lost]}]\n")
+    output, error = refine(files, "--rules", str(files / "rules.yaml"))
+    assert error is None, output
+    assert "mine" in {rule.name for rule in RuleSet.from_yaml(files / "out.yaml").rules}
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        (["--proposer", "mynah"], SpecError, "no proposer 'mynah'"),
+        (["--proposer", "llm"], LlmSettings, "no heavy LLM is configured"),
+        (["--rules", "nowhere.yaml"], KommunaError, "nowhere.yaml"),
+    ],
+)
+def test_what_cannot_be_is_said(
+    files: Path, monkeypatch: pytest.MonkeyPatch, root: Path, options: list[str], kind: type, message: str
+) -> None:
+    monkeypatch.chdir(root)
+    _, error = refine(files, *options)
+    assert isinstance(error, kind)
+    assert message in str(error)
+
+
+def test_too_few_dev_rows_are_an_error_with_a_way_out(files: Path) -> None:
+    pl.read_csv(files / "dev.csv").head(20).write_csv(files / "few.csv")
+    _, error = refine(files, dev="few.csv")
+    assert isinstance(error, DataError)
+    assert "20 dev rows are too few" in str(error)
