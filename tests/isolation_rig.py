@@ -91,12 +91,14 @@ class Rig:
     Args:
         folder: of all its state.
         database: a migrated one, to be copied.
+        patience: seconds that a processor may take for all files.
     """
 
     folder: Path
     database: Path
     parsers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     bundles: dict[str, dict[str, object]] = field(default_factory=dict)
+    patience: float = 280
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -225,7 +227,7 @@ class Rig:
     def _run(self, command: list[str], team: str, settings: dict[str, str]) -> str:
         done = subprocess.run(
             command, env=self.environment(team, **settings), cwd=self.folder,
-            capture_output=True, text=True, timeout=280, check=False,
+            capture_output=True, text=True, timeout=self.patience, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout + done.stderr

@@ -220,6 +220,30 @@ def test_a_parser_killed_in_the_middle_of_a_file_is_told_and_the_next_one_goes_o
     assert rig.errors() == {}
 
 
+def test_a_file_that_kills_the_fork_server_leaves_the_parser_at_work(rig: Rig) -> None:
+    rig.write("a_kills.py", "import os, time  # airflow dag\nos.kill(os.getppid(), 9)\ntime.sleep(1)\n")
+    rig.good("b_good")
+    parser = rig.start_parser()
+    rig.process(
+        AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES="1", AIRFLOW__DAG_PROCESSOR__FILE_PARSING_SORT_MODE="alphabetical"
+    )
+    assert set(rig.dags()) == {"support__b_good"}
+    assert set(rig.errors()) == {"a_kills.py"}
+    assert parser.poll() is None
+
+
+def test_a_busy_parser_is_asked_again_until_there_is_room(rig: Rig) -> None:
+    for number in range(4):
+        rig.write(
+            f"slow{number}.py", "import time; time.sleep(1)\n" + GOOD.format(team="support", name=f"slow{number}")
+        )
+    rig.start_parser(KOMMUNA_PARSER_PROCESSES="1")
+    rig.process(AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES="4")
+    assert len(rig.dags()) == 4
+    assert rig.errors() == {}
+    assert "parser.refused why=busy" in (rig.folder / "parser-support.log").read_text()
+
+
 def test_a_hostile_team_does_not_hold_up_another_team(rig: Rig) -> None:
     for number in range(4):
         rig.write(f"loop{number}.py", "while True: pass  # airflow dag\n")
