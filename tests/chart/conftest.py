@@ -1,0 +1,86 @@
+"""Renders the chart with the cluster's own Helm, and gives its objects."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "kommuna"
+SECRETS = {"database_secret": "", "passwords_secret": ""}
+
+
+def program(name: str) -> str:
+    """A program of the test cluster: from the PATH, or built by its own script (minutes, once a machine)."""
+    found = shutil.which(name)
+    if found:
+        return found
+    done = subprocess.run(
+        [ROOT / "tests" / "e2e" / "cluster" / "program", name], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="session")
+def helm() -> str:
+    return program("helm")
+
+
+class Refused(Exception):
+    """Helm refused the values, with these words."""
+
+
+def team(number: int, **options: Any) -> dict[str, Any]:
+    return {"bundle": f"dags/team{number:02}", "store_secret": f"store-{number}", **options}
+
+
+def values(teams: int, **options: Any) -> dict[str, Any]:
+    return {
+        "repository": {"url": "https://git.example/platform.git"},
+        "teams": {f"team{number:02}": team(number) for number in range(teams)},
+        **options,
+    }
+
+
+@pytest.fixture(scope="session")
+def render(helm: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[dict[str, Any]]]:
+    """Every object of the chart for some values."""
+
+    def rendered(given: dict[str, Any], *arguments: str) -> list[dict[str, Any]]:
+        file = tmp_path_factory.mktemp("values") / "values.yaml"
+        file.write_text(yaml.safe_dump(given))
+        command = [helm, "template", "kommuna", str(CHART), "--namespace", "kommuna", "--values", str(file)]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+        if done.returncode:
+            raise Refused(done.stderr)
+        return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+    return rendered
+
+
+def one(objects: list[dict[str, Any]], kind: str, name: str, namespace: str | None = None) -> dict[str, Any]:
+    """The only object of a kind and name."""
+    found = [
+        o
+        for o in objects
+        if o["kind"] == kind and o["metadata"]["name"] == name and o["metadata"].get("namespace") == namespace
+    ]
+    assert len(found) == 1, f"{len(found)} objects {kind} {namespace}/{name}"
+    return found[0]
+
+
+def pods(objects: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every object that makes pods, with the pod's spec; the workers' templates among them."""
+    found = []
+    for o in objects:
+        if o["kind"] in ("Deployment", "StatefulSet", "Job"):
+            found.append((o, o["spec"]["template"]["spec"]))
+        elif o["kind"] == "Pod":
+            found.append((o, o["spec"]))
+        elif o["kind"] == "ConfigMap" and o["metadata"]["name"] == "kommuna-pods":
+            found += [(o, yaml.safe_load(text)["spec"]) for text in (o.get("data") or {}).values()]
+    return found

@@ -1,0 +1,53 @@
+"""Values that cannot work are refused before anything changes, in words that name the key."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.chart.conftest import Refused, team, values
+
+
+def changed(**change: Any) -> dict[str, Any]:
+    return values(1) | change
+
+
+CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "unknown key": (changed(sheduler={"replicas": 2}), ["sheduler"]),
+    "unknown key of a team": (changed(teams={"team00": team(0, quotas={})}), ["team00", "quotas"]),
+    "bad team name": (changed(teams={"Team-A": team(0)}), ["Team-A"]),
+    "bad role": (changed(teams={"team00": team(0, people={"ann": "boss"})}), ["people", "ann"]),
+    "bad quantity": (changed(teams={"team00": team(0, quota={"memory": "8 gigs"})}), ["quota", "memory"]),
+    "two teams, one namespace": (
+        changed(teams={"team00": team(0, namespace="ml"), "team01": team(1, namespace="ml")}),
+        ["teams.team01.namespace", "'ml'", "team00"],
+    ),
+    "the control plane's namespace": (
+        changed(teams={"team00": team(0, namespace="kommuna")}), ["teams.team00.namespace", "control plane"],
+    ),
+    "quota of memory below the parser's": (
+        changed(teams={"team00": team(0, quota={"memory": "512Mi"})}),
+        ["teams.team00.quota.memory", "512Mi", "parser.memory: 1280Mi"],
+    ),
+    "quota of cores below the parser's": (
+        changed(teams={"team00": team(0, quota={"cpu": "50m"})}), ["teams.team00.quota.cpu", "parser.cpu"],
+    ),
+    "no pod beside the parser": (changed(teams={"team00": team(0, quota={"pods": 1})}), ["teams.team00.quota.pods"]),
+    "no repository": (changed(repository=None), ["teams.team00.repository"]),
+    "no database": (changed(postgresql={"enabled": False}), ["database_secret", "postgresql.enabled"]),
+    "two databases": (changed(database_secret="bank"), ["postgresql.enabled", "database_secret"]),
+    "an Ingress for nobody": (changed(ingress={"enabled": True}), ["ingress.host"]),
+    "one login, two roles": (
+        changed(teams={"team00": team(0, people={"ann": "op"}), "team01": team(1, people={"ann": "viewer"})}),
+        ["teams.team01.people.ann", "'op'"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refused_by_name(render: Callable[..., Any], case: str) -> None:
+    given, words = CASES[case]
+    with pytest.raises(Refused) as refusal:
+        render(given)
+    for word in words:
+        assert word in str(refusal.value), str(refusal.value)

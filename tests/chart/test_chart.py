@@ -1,0 +1,210 @@
+"""The chart over its rendered objects: what each team gets, and what no team gets."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.conftest import CHART, ROOT, one, pods, program, values
+
+Render = Callable[..., list[dict[str, Any]]]
+COUNTS = [0, 1, 2, 20]
+
+
+def environment(container: dict[str, Any]) -> dict[str, Any]:
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container.get("env", [])}
+
+
+def worker(objects: list[dict[str, Any]], team: str) -> dict[str, Any]:
+    return yaml.safe_load(one(objects, "ConfigMap", "kommuna-pods")["data"][f"{team}.yaml"])
+
+
+@pytest.mark.parametrize("teams", COUNTS)
+def test_helm_lint_finds_nothing(helm: str, teams: int, tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values(teams)))
+    done = subprocess.run([helm, "lint", "--strict", CHART, "--values", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("teams", COUNTS)
+def test_every_object_fits_the_api_servers_own_schema(render: Render, teams: int, tmp_path: Path) -> None:
+    objects = render(values(teams, ingress={"enabled": True, "host": "airflow.example"}))
+    objects += [yaml.safe_load(t) for o in objects if o["metadata"]["name"] == "kommuna-pods" for t in o["data"].values()] if teams else []
+    file = tmp_path / "rendered.yaml"
+    file.write_text(yaml.safe_dump_all(objects))
+    schemas = program("schemas") + "/{{.ResourceKind}}{{.KindSuffix}}.json"
+    done = subprocess.run(
+        [program("kubeconform"), "-strict", "-summary", "-output", "json", "-schema-location", schemas, file],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["summary"]["valid"] == len(objects)
+
+
+@pytest.mark.parametrize("teams", COUNTS)
+def test_each_team_has_all_that_is_its_own(render: Render, teams: int) -> None:
+    objects = render(values(teams))
+    for number in range(teams):
+        team, namespace = f"team{number:02}", f"kommuna-team{number:02}"
+        labels = one(objects, "Namespace", namespace)["metadata"]["labels"]
+        assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+        assert one(objects, "ServiceAccount", "worker", namespace)["automountServiceAccountToken"] is False
+        for kind, name in (
+            ("ResourceQuota", "team"), ("LimitRange", "team"), ("NetworkPolicy", "default-deny"),
+            ("NetworkPolicy", "worker"), ("NetworkPolicy", "parser"), ("Deployment", "parser"), ("Service", "parser"),
+            ("Secret", "parser"), ("Secret", "worker"), ("ConfigMap", "platform"),
+        ):  # fmt: skip
+            one(objects, kind, name, namespace)
+        one(objects, "Deployment", f"kommuna-dag-processor-{team}")
+    assert sum(o["kind"] == "Namespace" for o in objects) == teams
+
+
+def test_the_scheduler_may_launch_pods_in_the_teams_namespaces_and_nothing_else(render: Render) -> None:
+    objects = render(values(2))
+    assert not [o for o in objects if o["kind"].startswith("Cluster")]
+    bindings = [o for o in objects if o["kind"] == "RoleBinding" and o["subjects"][0]["name"] == "kommuna-scheduler"]
+    assert sorted(o["metadata"]["namespace"] for o in bindings) == ["kommuna-team00", "kommuna-team01"]
+    for binding in bindings:
+        role = one(objects, "Role", binding["roleRef"]["name"], binding["metadata"]["namespace"])
+        assert {resource for rule in role["rules"] for resource in rule["resources"]} == {"pods", "pods/log"}
+
+
+@pytest.mark.parametrize("teams", COUNTS)
+def test_every_pod_is_restricted_and_says_what_it_needs(render: Render, teams: int) -> None:
+    for owner, spec in pods(render(values(teams, triggerer={"replicas": 1}))):
+        about = f"{owner['kind']} {owner['metadata']['name']}"
+        assert spec["securityContext"]["runAsNonRoot"] is True, about
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, about
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False, about
+            assert security["readOnlyRootFilesystem"] is True, about
+            assert security["capabilities"] == {"drop": ["ALL"]}, about
+            assert set(container["resources"]["requests"]) == {"cpu", "memory"}, about
+
+
+def test_only_the_scheduler_and_the_api_server_have_a_service_account_token(render: Render) -> None:
+    having = {
+        owner["metadata"]["name"]
+        for owner, spec in pods(render(values(2)))
+        if spec.get("automountServiceAccountToken") is not False
+    }
+    assert having == {"kommuna-scheduler", "kommuna-api-server"}
+
+
+def test_no_pod_of_a_team_names_a_secret_of_the_control_plane(render: Render) -> None:
+    objects = render(values(2))
+    mine = [spec for owner, spec in pods(objects) if owner["metadata"].get("namespace", "").startswith("kommuna-team")]
+    mine += [worker(objects, team)["spec"] for team in ("team00", "team01")]
+    assert len(mine) == 4
+    for spec in mine:
+        text = json.dumps(spec)
+        for word in ("SQL_ALCHEMY", "FERNET", "JWT", "kommuna-keys", "kommuna-database", "kommuna-passwords"):
+            assert word not in text
+    parser = one(objects, "Deployment", "parser", "kommuna-team00")["spec"]["template"]["spec"]
+    assert "AWS" not in json.dumps(parser)
+    assert "MLFLOW" not in json.dumps(parser)
+
+
+def test_a_teams_executor_inherits_nothing_and_waits_for_its_quota(render: Render) -> None:
+    settings = one(render(values(2)), "ConfigMap", "kommuna-airflow")["data"]
+    assert settings["AIRFLOW__CORE__EXECUTOR"] == (
+        "LocalExecutor;team00=kommuna.airflow.executor.TeamExecutor;team01=kommuna.airflow.executor.TeamExecutor"
+    )
+    prefix = "AIRFLOW__TEAM01___KUBERNETES_EXECUTOR__"
+    assert settings[prefix + "NAMESPACE"] == "kommuna-team01"
+    assert settings[prefix + "POD_TEMPLATE_FILE"] == "/etc/kommuna/pods/team01.yaml"
+    assert settings[prefix + "TASK_PUBLISH_MAX_RETRIES"] == "-1"
+    bundles = json.loads(settings["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    assert [(b["name"], b["team_name"]) for b in bundles] == [
+        ("team00", "team00"), ("team00-check", "team00"), ("team01", "team01"), ("team01-check", "team01"),
+    ]  # fmt: skip
+
+
+def test_a_team_sees_its_own_description_only(render: Render) -> None:
+    objects = render(values(2))
+    mine = yaml.safe_load(one(objects, "ConfigMap", "platform", "kommuna-team00")["data"]["kommuna.yaml"])
+    everything = yaml.safe_load(one(objects, "ConfigMap", "kommuna-platform")["data"]["kommuna.yaml"])
+    assert list(mine["teams"]) == ["team00"]
+    assert list(everything["teams"]) == ["team00", "team01"]
+
+
+def test_the_rendered_kommuna_yaml_fits_the_model_of_the_embedded_platform(render: Render) -> None:
+    from kommuna.spec.team import Platform
+
+    teams = {
+        "support": {
+            "bundle": "dags/support", "people": {"ann": "op"}, "pools": {"default": 2, "heavy": 1},
+            "quota": {"cpu": "4", "memory": "8Gi", "pods": 5}, "namespace": "ml-support", "retries": 2, "parallelism": 3,
+            "repository": {"url": "https://git.example/support.git", "ref": "prod", "secret": "support-git"},
+        }
+    }  # fmt: skip
+    objects = render({"teams": teams, "store_options": {"endpoint_url": "http://s3.example"}})
+    platform = Platform.read(
+        yaml.safe_load(one(objects, "ConfigMap", "kommuna-platform")["data"]["kommuna.yaml"]), where="chart"
+    )
+    assert platform.teams["support"].pools == {"default": 2, "heavy": 1}
+    assert platform.teams["support"].people == {"ann": "op"}
+    quota = one(objects, "ResourceQuota", "team", "ml-support")["spec"]["hard"]
+    assert (quota["limits.cpu"], quota["limits.memory"], quota["pods"]) == ("4", "8Gi", "5")
+
+
+def test_people_of_teams_are_airflows_users_with_their_teams(render: Render) -> None:
+    given = values(2)
+    given["teams"]["team00"]["people"] = {"ann": "op", "bob": "viewer"}
+    given["teams"]["team01"]["people"] = {"ann": "op"}
+    users = one(render(given), "ConfigMap", "kommuna-airflow")["data"]["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"]
+    assert users.split(",") == [
+        "admin:admin", "ann:op:team00|team01", "bob:viewer:team00", "team00:op:team00", "team01:op:team01",
+    ]  # fmt: skip
+
+
+def test_a_workers_doors_are_dns_api_mlflow_store_and_git(render: Render) -> None:
+    policy = one(render(values(1)), "NetworkPolicy", "worker", "kommuna-team00")["spec"]
+    ports = [sorted(port["port"] for port in rule["ports"]) for rule in policy["egress"]]
+    assert ports == [[53, 53], [443], [22, 443], [8080], [5000]]
+    assert all(rule.get("to") for rule in policy["egress"])
+    assert one(render(values(1)), "NetworkPolicy", "default-deny", "kommuna-team00")["spec"]["podSelector"] == {}
+
+
+def test_two_replicas_get_a_disruption_budget_and_one_gets_none(render: Render) -> None:
+    names = lambda objects: {o["metadata"]["name"] for o in objects if o["kind"] == "PodDisruptionBudget"}  # noqa: E731
+    assert names(render(values(1))) == set()
+    two = values(1, api_server={"replicas": 2}, scheduler={"replicas": 2}, mlflow={"replicas": 2})
+    assert names(render(two)) == {"kommuna-api-server", "kommuna-scheduler", "kommuna-mlflow"}
+
+
+def test_an_external_database_leaves_the_bundled_one_out(render: Render) -> None:
+    objects = render(values(1, database_secret="bank-postgres", postgresql={"enabled": False}))
+    assert not [o for o in objects if "postgresql" in o["metadata"]["name"]]
+    scheduler = one(objects, "Deployment", "kommuna-scheduler")["spec"]["template"]["spec"]["containers"][0]
+    reference = environment(scheduler)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]["secretKeyRef"]
+    assert reference == {"name": "bank-postgres", "key": "airflow"}
+
+
+def test_the_databases_are_prepared_before_an_upgrade_changes_anything(render: Render) -> None:
+    install = one(render(values(1)), "Job", "kommuna-prepare-install")
+    assert "annotations" not in install["metadata"]
+    upgrade = one(render(values(1), "--is-upgrade"), "Job", "kommuna-prepare")
+    assert upgrade["metadata"]["annotations"]["helm.sh/hook"] == "pre-upgrade,pre-rollback"
+
+
+def test_the_committed_schema_is_the_models() -> None:
+    done = subprocess.run(
+        [ROOT / ".venv" / "bin" / "kommuna", "schema", "chart"], capture_output=True, text=True, check=True
+    )
+    assert json.loads((CHART / "values.schema.json").read_text()) == json.loads(done.stdout), (
+        "make it anew: kommuna schema chart > helm/kommuna/values.schema.json"
+    )
+
+
+def test_the_default_values_fit_the_model() -> None:
+    from kommuna.spec.chart import ChartValues
+
+    ChartValues.from_yaml(CHART / "values.yaml")
