@@ -43,7 +43,11 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-t
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--muted); font-weight: 600; } td.number { text-align: right; } .bad { color: var(--bad); }
-.good { color: var(--good); }
+.good { color: var(--good); } a { color: var(--accent); text-decoration: none; }
+details { border-bottom: 1px solid var(--line); padding: .4rem 0; } summary { cursor: pointer; }
+details table { margin: .5rem 0 .5rem 1rem; } td { overflow-wrap: anywhere; }
+.first { border-left: .25rem solid var(--bad); background: var(--band); padding: .6rem 1rem; margin: 1rem 0; }
+.first b { font-size: 1.1rem; } .first p { margin: .2rem 0; }
 </style>
 </head>
 <body>
@@ -53,7 +57,7 @@ th { color: var(--muted); font-weight: 600; } td.number { text-align: right; } .
 <div class="figures">{% for name, value in figures %}<div><b>{{ value }}</b><span>{{ name }}</span></div>{% endfor %}</div>
 {% endif %}
 {% for heading, body in sections %}
-<section><h2>{{ heading }}</h2><div class="wide">{{ body }}</div></section>
+<section>{% if heading %}<h2>{{ heading }}</h2>{% endif %}<div class="wide">{{ body }}</div></section>
 {% endfor %}
 </body>
 </html>
@@ -146,7 +150,22 @@ def plot(draw: Callable[[Axes], None], *, width: float = 9.0, height: float = 3.
     return Markup(svg)
 
 
+def folded(heading: str, body: Markup, *, anchor: str = "", opened: bool = False) -> Markup:
+    """A part of the page that a click opens; `anchor` is what links point to."""
+    start = Markup('<details id="{}"{}><summary>{}</summary>').format(
+        anchor, Markup(" open") if opened else Markup(""), heading
+    )
+    return start + body + Markup("</details>")
+
+
+def link(text: str, anchor: str) -> Markup:
+    """A link to an anchor on the page."""
+    return Markup('<a href="#{}">{}</a>').format(anchor, text)
+
+
 def _text(value: Any) -> str:
+    if isinstance(value, Markup):
+        return value
     if value is None:
         return "–"
     if isinstance(value, bool):

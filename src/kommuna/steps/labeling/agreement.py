@@ -89,4 +89,5 @@ def _contradicted(rows: Ints, codes: Ints, size: int, k: int, several_tags: bool
     if several_tags:
         return against
     for_tags = np.bincount(rows[codes < k], minlength=size)
-    return against | ((codes < k) & (for_tags[rows] > times[place]))
+    among_tags: NDArray[np.bool_] = (codes < k) & (for_tags[rows] > times[place])
+    return against | among_tags

@@ -95,12 +95,13 @@ def _strings(node: Any) -> list[str] | None:
 
 
 def _sequence(nodes: Iterable[Any]) -> list[str] | None:
-    strings: list[str] | None = [""]
+    strings = [""]
     for node in nodes:
         own = _strings(node)
-        strings = None if own is None else _joined(strings, own)
-        if strings is None:
+        joined = None if own is None else _joined(strings, own)
+        if joined is None:
             return None
+        strings = joined
     return strings
 
 

@@ -16,6 +16,7 @@ _Z95 = 1.959963984540054
 
 COLUMNS: dict[str, type[pl.DataType]] = {
     "rule": pl.String,
+    "group": pl.String,
     "kind": pl.String,
     "vote": pl.String,
     "flag": pl.String,
@@ -28,6 +29,7 @@ COLUMNS: dict[str, type[pl.DataType]] = {
     "accuracy": pl.Float64,
     "accuracy_low": pl.Float64,
     "accuracy_high": pl.Float64,
+    "gain": pl.Float64,
 }
 
 
@@ -47,7 +49,11 @@ def wilson(right: int, of: int) -> tuple[float, float]:
 
 
 def rule_figures(
-    patterns: VotePatterns, rules: RuleSet, dev: Dev | None, has_tag: NDArray[np.bool_] | None
+    patterns: VotePatterns,
+    rules: RuleSet,
+    dev: Dev | None,
+    has_tag: NDArray[np.bool_] | None,
+    gain: NDArray[np.float64] | None = None,
 ) -> pl.DataFrame:
     """One line a rule, the worst first.
 
@@ -56,6 +62,7 @@ def rule_figures(
 
     Args:
         has_tag: P x k, tags that the label model gave each pattern; lines of False where it gave none. None: no labels.
+        gain: m, what each rule is worth to the others on dev (`Gains`).
     Returns:
         Columns `COLUMNS`; shares are of rows (coverage, overlap, conflict) or of the rule's votes (agrees, accuracy);
         null is not known.
@@ -74,6 +81,7 @@ def rule_figures(
         lines.append(
             {
                 "rule": rule.name,
+                "group": rule.group,
                 "kind": rule.kind,
                 "vote": ("not " if rule.against else "") + (rule.tag or "by name"),
                 "flag": "never votes" if covered == 0 else "always votes" if covered == agreement.rows else "",
@@ -86,6 +94,7 @@ def rule_figures(
                 "accuracy": right / judged if judged else None,
                 "accuracy_low": low if judged else None,
                 "accuracy_high": high if judged else None,
+                "gain": None if gain is None else float(gain[j]),
             }
         )
     table = pl.DataFrame(lines, schema=COLUMNS)

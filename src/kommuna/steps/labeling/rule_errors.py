@@ -1,0 +1,103 @@
+"""Each rule's most telling errors on dev rows, and each tag's figures there."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.etl.mask import mask_pii
+from kommuna.steps.labeling.dev import Dev
+from kommuna.steps.labeling.gain import Gains
+from kommuna.steps.labeling.patterns import Codes
+
+ERRORS = 10  # shown a rule
+_CONFUSIONS = 3  # shown a tag
+
+ERROR_COLUMNS: dict[str, type[pl.DataType]] = {
+    "rule": pl.String, "key": pl.String, "text": pl.String, "said": pl.String, "truth": pl.String, "all_say": pl.String,
+}  # fmt: skip
+
+
+def dev_texts(dev_votes: pl.LazyFrame, dev: pl.LazyFrame, *, key: str, label: str, text: str) -> pl.DataFrame:
+    """Key and text of the dev rows in the order of `read_dev`, masked here whatever was done to them before.
+
+    A table without the column `text` has null texts.
+    """
+    there = text in dev.collect_schema().names()
+    shown = pl.col(text).cast(pl.String) if there else pl.lit(None, dtype=pl.String)
+    labeled = dev.select(pl.col(key), pl.col(label), text=shown).drop_nulls([key, label]).drop(label)
+    rows = dev_votes.select(key).join(labeled, on=key, how="inner", maintain_order="left")
+    return mask_pii(rows.select(key=pl.col(key).cast(pl.String), text="text")).table.collect()
+
+
+def rule_errors(dev: Dev, gains: Gains, texts: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
+    """Up to ten wrong votes a rule, with what all rules together say of the row.
+
+    The most telling stand first: those that the weighted vote believes most, so no other rule puts them right. Of
+    rows with one text the first is shown.
+
+    Args:
+        texts: `key` and `text` of the dev rows.
+    Returns:
+        Columns `ERROR_COLUMNS`, in the rules' order.
+    """
+    k = len(rules.tags)
+    says = gains.says(dev, several_tags=rules.several_tags)
+    lines = []
+    for j, rule in enumerate(rules.rules):
+        wrong = np.flatnonzero(wrong_votes(dev.votes[:, j], dev.truth))
+        said = dev.votes[wrong, j]
+        yes = gains.beliefs[wrong, said % k]
+        believed = np.where(said < k, yes, 1 - yes)
+        seen: set[str] = set()
+        for place in np.argsort(-believed, kind="stable"):
+            row, code = int(wrong[place]), int(said[place])
+            key, text = texts.row(row)
+            if (text or key) in seen:
+                continue
+            seen.add(text or key)
+            vote = rules.tags[code] if code < k else f"not {rules.tags[code - k]}"
+            lines.append((rule.name, key, text, vote, _names(dev.truth[row], rules), _names(says[row], rules)))
+            if len(seen) == ERRORS:
+                break
+    return pl.DataFrame(lines, schema=ERROR_COLUMNS, orient="row")
+
+
+def wrong_votes(votes: Codes, truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether each of one rule's d votes is wrong."""
+    k = truth.shape[1]
+    has = truth[np.arange(len(votes)), votes % k]
+    return np.asarray((votes >= 0) & np.where(votes < k, ~has, has))
+
+
+def tag_figures(dev: Dev, gains: Gains, rules: RuleSet) -> list[tuple[str, int, float, float, str]]:
+    """Each tag on dev, by the weighted vote: rows, share that any rule votes on, F1, and what it is taken for.
+
+    The lowest F1 stands first; tags without a dev row are left out.
+    """
+    says = gains.says(dev, several_tags=rules.several_tags)
+    lines = []
+    for t, tag in enumerate(rules.tags):
+        own = dev.truth[:, t]
+        if not own.any():
+            continue
+        right = int((says[:, t] & own).sum())
+        f1 = 2 * right / int(says[:, t].sum() + own.sum())
+        taken = Counter(
+            rules.tags[other] for row in np.flatnonzero(own) for other in np.flatnonzero(says[row] & ~dev.truth[row])
+        )
+        unknown = int((~says[own].any(axis=1)).sum())
+        confused = [f"{name} {count}" for name, count in taken.most_common(_CONFUSIONS)]
+        lines.append(
+            (tag, int(own.sum()), float(dev.covered[own].mean()), f1,
+             ", ".join([*confused, *([f"nothing {unknown}"] if unknown else [])]))
+        )  # fmt: skip
+    return sorted(lines, key=lambda line: line[3])
+
+
+def _names(has: NDArray[np.bool_], rules: RuleSet) -> str:
+    return ", ".join(rules.tags[t] for t in np.flatnonzero(has)) or "–"
