@@ -51,7 +51,7 @@ def ask(server: LlmServer, shared: StoreAddress) -> AskOf:
         keep: bool = True,
         **asking: object,
     ) -> Asked:
-        fields: dict[str, object] = {"url": server.url, "model": "tiny", "timeout_seconds": 5.0}
+        fields: dict[str, object] = {"url": server.url, "model": "tiny", "timeout_seconds": 60.0}
         light = LlmEndpoint.model_validate(fields | (endpoint or {}))
         llm = Llm(Llms(light=light), shared if keep else None, Patience(tries=3, pause=0.01))
         rule_set = RuleSet.read(
