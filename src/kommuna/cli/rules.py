@@ -38,13 +38,16 @@ def test(
     key: Annotated[str, typer.Option(help="The column that names a row.")] = "id",
     text: Annotated[str, typer.Option(help="The column with the message.")] = "text",
     label: Annotated[str, typer.Option(help="The labels' column with the tag.")] = "tag",
+    group: Annotated[str | None, typer.Option(help="Only the rules of this group.")] = None,
     report: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
 ) -> None:
-    """Show each rule's coverage, overlap, conflict and, with labels, accuracy; the worst rule first."""
+    """Show each rule's coverage, overlap, conflict and, with labels, accuracy and worth; the worst rule first."""
     from kommuna.steps.labeling.apply import apply_rules
     from kommuna.steps.labeling.rule_report import rule_report
 
     rule_set = RuleSet.from_yaml(rules)
+    if group is not None:
+        rule_set = rule_set.only(group)
     sys.path.insert(0, str(rules.resolve().parent))
     rows = scanned(messages, key, text)
     votes = apply_rules(rows, rule_set, key=key, text=text).votes
@@ -53,9 +56,12 @@ def test(
     if dev is not None:  # labels with texts are rows of their own; labels without are of the messages' rows
         own_texts = text in dev.collect_schema().names()
         dev_votes = apply_rules(dev, rule_set, key=key, text=text).votes if own_texts else votes
-    made = rule_report(votes, rule_set, None, dev_votes, dev, key=key, label=label)
-    table = Table(*made.table.columns)
-    for row in made.table.iter_rows():
+        if not own_texts:
+            dev = dev.join(rows.select(key, text), on=key, how="left", maintain_order="left")
+    made = rule_report(votes, rule_set, None, dev_votes, dev, key=key, text=text, label=label)
+    known = [column for column in made.table.columns if made.table[column].null_count() < made.table.height]
+    table = Table(*known)
+    for row in made.table.select(known).iter_rows():
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
     if report:

@@ -42,10 +42,10 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-t
 .wide { overflow-x: auto; } svg { max-width: 100%; height: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--muted); font-weight: 600; } td.number { text-align: right; } .bad { color: var(--bad); }
+th { color: var(--muted); font-weight: 600; } td.number { text-align: right; white-space: nowrap; } .bad { color: var(--bad); }
 .good { color: var(--good); } a { color: var(--accent); text-decoration: none; }
 details { border-bottom: 1px solid var(--line); padding: .4rem 0; } summary { cursor: pointer; }
-details table { margin: .5rem 0 .5rem 1rem; } td { overflow-wrap: anywhere; }
+details table { margin: .5rem 0 .5rem 1rem; } details td:first-child { overflow-wrap: anywhere; }
 .first { border-left: .25rem solid var(--bad); background: var(--band); padding: .6rem 1rem; margin: 1rem 0; }
 .first b { font-size: 1.1rem; } .first p { margin: .2rem 0; }
 </style>

@@ -46,7 +46,23 @@ def test_rules_test_shows_figures_and_writes_the_report(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "cards" in result.stdout
     assert "0.500" in result.stdout  # the coverage of both rules, and the accuracy of `cards`
-    assert "<svg" in (tmp_path / "r.html").read_text()
+    page = (tmp_path / "r.html").read_text()
+    assert "<svg" in page
+    assert "card and money" in page  # the text of an error, though the labels have none
+
+
+def test_rules_test_shows_one_group_alone(tmp_path: Path) -> None:
+    grouped = RULES.replace("name: cash", "name: cash, group: money").replace(
+        "name: cards", "name: cards, group: plastic"
+    )
+    (tmp_path / "rules.yaml").write_text(grouped)
+    (tmp_path / "m.csv").write_text("id,text\n1,my card\n2,cash please\n")
+    arguments = ["rules", "test", str(tmp_path / "rules.yaml"), str(tmp_path / "m.csv"), "--group"]
+    shown = CliRunner().invoke(app, [*arguments, "money"]).stdout
+    assert "cash" in shown
+    assert "cards" not in shown
+    failed = CliRunner().invoke(app, [*arguments, "mony"])
+    assert "no rule is of the group 'mony' (did you mean 'money'?)" in str(failed.exception)
 
 
 @pytest.mark.parametrize(

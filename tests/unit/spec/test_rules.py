@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from kommuna.errors import SpecError
+from kommuna.errors import RulesError, SpecError
 from kommuna.spec.rules import Rule, RuleSet
+
+GROUPED = {"name": "a", "tag": "card", "any": ["x"], "group": "cards"}
 
 
 def read(**changes: object) -> RuleSet:
@@ -61,6 +63,10 @@ def test_where_rows_have_several_tags_a_rule_votes_one_or_zero() -> None:
         ({"several_tags": True, "rules": [{"name": "a", "python": "m:f"}]}, "each rule votes for one"),
         ({"several_tags": True, "tags": ["card", "a|b"]}, "a tag with '|'"),
         ({"tags": ["card", "!loan"]}, "tags.1"),
+        ({"rules": [{"name": "a", "tag": "card", "regex": "x", "stem": "russian"}]}, "rule 'a' has a stem, but no keywords"),
+        ({"rules": [{"name": "a", "tag": "card", "any": ["x"], "stem": "rusian"}]}, "rules.0.stem"),
+        ({"rules": [GROUPED], "off": ["carsd"]}, "no rule is of the group 'carsd', which is off (did you mean 'cards'?)"),
+        ({"rules": [GROUPED], "off": ["cards"]}, "every group is off: no rule is left"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(changes: dict[str, object], said: str) -> None:
@@ -68,6 +74,24 @@ def test_what_does_not_fit_is_named(changes: dict[str, object], said: str) -> No
         read(**changes)
     assert said in str(error.value)
     assert "rules.yaml" in str(error.value)
+
+
+def test_a_group_that_is_off_is_not_applied_but_its_rules_are_checked() -> None:
+    other = {"name": "b", "tag": "card", "any": ["y"]}
+    rules = read(rules=[GROUPED, other], off=["cards"])
+    assert [rule.name for rule in rules.rules] == ["b"]
+    assert rules.groups == ()
+    assert RuleSet.read(rules.model_dump(), where="again") == rules
+    with pytest.raises(SpecError, match="rule 'bad' names no tag"):
+        read(rules=[{"name": "bad", "any": ["x"], "group": "cards"}, other], off=["cards"])
+
+
+def test_one_group_can_be_taken_alone() -> None:
+    rules = read(rules=[GROUPED, {"name": "b", "tag": "card", "any": ["y"], "group": "rest"}])
+    assert rules.groups == ("cards", "rest")
+    assert [rule.name for rule in rules.only("cards").rules] == ["a"]
+    with pytest.raises(RulesError, match="no rule is of the group 'card'"):
+        rules.only("card")
 
 
 def test_a_rule_is_frozen() -> None:

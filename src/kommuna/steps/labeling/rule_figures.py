@@ -12,6 +12,7 @@ from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
+BY_NAME = "by name"  # what a rule votes that names tags itself
 _Z95 = 1.959963984540054
 
 COLUMNS: dict[str, type[pl.DataType]] = {
@@ -83,7 +84,7 @@ def rule_figures(
                 "rule": rule.name,
                 "group": rule.group,
                 "kind": rule.kind,
-                "vote": ("not " if rule.against else "") + (rule.tag or "by name"),
+                "vote": ("not " if rule.against else "") + (rule.tag or BY_NAME),
                 "flag": "never votes" if covered == 0 else "always votes" if covered == agreement.rows else "",
                 "coverage": covered / n,
                 "overlap": int(agreement.rule_overlaps[j]) / n,

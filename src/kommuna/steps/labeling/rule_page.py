@@ -14,6 +14,7 @@ from kommuna.spec.artifacts import Report
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.correlation import Correlation, correlation
 from kommuna.steps.labeling.patterns import VotePatterns
+from kommuna.steps.labeling.rule_figures import BY_NAME
 from kommuna.steps.report import ACCENT, BAD, GOOD, INK, MUTED, folded, link, page, plot, table
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def _look_first(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame]) -> Marku
     """The three worst rules, each with why and its most telling error."""
     parts = []
     for rule in figures.filter((pl.col("flag") != "") | pl.col("accuracy").is_not_null()).head(3).iter_rows(named=True):
-        body = Markup("<p><b>{}</b> votes for {}: {}.</p>").format(
-            _linked(rule["rule"], errors), rule["vote"], _why(rule)
+        body = Markup("<p><b>{}</b> votes {}: {}.</p>").format(
+            _linked(rule["rule"], errors), _for(rule["vote"]), _why(rule)
         )
         if rule["rule"] in errors:
             one = errors[rule["rule"]].row(0, named=True)
@@ -117,6 +118,10 @@ def _look_first(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame]) -> Marku
             )
         parts.append(Markup('<div class="first">{}</div>').format(body))
     return Markup("").join(parts)
+
+
+def _for(vote: str) -> str:
+    return vote if vote == BY_NAME else f"for {vote}"
 
 
 def _linked(name: str, errors: dict[Any, pl.DataFrame]) -> str:
@@ -253,7 +258,7 @@ def _draw_map(axes: Axes, patterns: VotePatterns, found: Correlation, chosen: ND
     phi = found.phi[np.ix_(chosen, chosen)]
     agree = found.agree[np.ix_(chosen, chosen)]
     down, across = np.nonzero((np.abs(phi) >= _LEAST_PHI) & ~np.eye(len(chosen), dtype=bool))
-    size = 110 * np.abs(phi[down, across])
+    size = 20 + 160 * np.abs(phi[down, across])
     colour = np.where(agree[down, across] >= POOR, GOOD, BAD)
     positive = phi[down, across] > 0
     axes.scatter(across[positive], down[positive], s=size[positive], c=colour[positive], marker="s", linewidths=0)

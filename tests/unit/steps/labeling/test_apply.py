@@ -6,8 +6,6 @@ from typing import Any
 import polars as pl
 import pytest
 import structlog
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift
 from kommuna.steps.labeling.apply import apply_rules, votes_plan
@@ -98,27 +96,6 @@ def test_the_plan_is_lazy_and_carries_the_key(messages: pl.LazyFrame, rule_set: 
     plan = votes_plan(messages, rule_set(*MIXED))
     assert isinstance(plan, pl.LazyFrame)
     assert plan.collect_schema().names()[0] == "id"
-
-
-@settings(max_examples=15, deadline=None)
-@given(row_group=st.integers(1, 3000), parts=st.integers(1, 5), shuffle=st.integers(0, 9))
-def test_votes_are_the_same_for_any_cut_and_order(
-    tmp_path_factory: pytest.TempPathFactory, rule_set: Any, row_group: int, parts: int, shuffle: int
-) -> None:
-    words = ["my card", "a loan", "loans", "hello", "ещё", ""]
-    table = pl.DataFrame({"id": range(3000)}).with_columns(
-        text=pl.Series([words[i % 6] + str(i % 11) * (i % 2) + " card" * (i % 7 == 0) for i in range(3000)]),
-        amount=pl.col("id") % 1500,
-    )
-    expected = apply_rules(table.lazy(), rule_set(*MIXED)).votes.collect()
-    folder: Path = tmp_path_factory.mktemp("cut")
-    mixed = table.sample(fraction=1.0, shuffle=True, seed=shuffle)
-    size = -(-mixed.height // parts)
-    for part in range(parts):
-        mixed.slice(part * size, size).write_parquet(folder / f"{part}.parquet", row_group_size=row_group)
-    votes = apply_rules(pl.scan_parquet(folder), rule_set(*MIXED)).votes.collect()
-    assert votes["id"].to_list() == mixed["id"].to_list()
-    assert votes.sort("id").equals(expected)
 
 
 def test_wrench_rules_reproduce_the_stored_weak_labels(shared_data: Path, rule_set: Any) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import structlog
 
-from kommuna.errors import MissingColumn, RulesError
+from kommuna.errors import LlmSettings, MissingColumn, RulesError
 from kommuna.steps.labeling.apply import apply_rules
 
 
@@ -100,7 +100,7 @@ def test_a_python_rule_may_name_tags_and_values_outside_are_no_votes_but_counted
             "rule 'r' has the tag 'card', but MODULE:by_channel gives String",
         ),
         ({"python": "MODULE:rich", "tag": None}, RulesError, "rule 'r' has no tag, but MODULE:rich gives Boolean"),
-        ({"ask": "Is it about a card?"}, RulesError, "rule 'r': ask rules need an LLM endpoint; not available yet"),
+        ({"ask": "Is it about a card?"}, LlmSettings, "no light LLM is configured"),
     ],
 )
 def test_a_rule_that_cannot_be_applied_is_named(

@@ -9,8 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kommuna.errors import DataError
+from kommuna.steps.labeling.correlation import correlation
+from kommuna.steps.labeling.dev import Dev
+from kommuna.steps.labeling.gain import Gains, gains
 from kommuna.steps.labeling.label import label_messages
 from kommuna.steps.labeling.matrix import from_matrix
+from kommuna.steps.labeling.patterns import VotePatterns
+from kommuna.steps.labeling.rule_errors import dev_texts, rule_errors, tag_figures
 from kommuna.steps.labeling.rule_figures import wilson
 from kommuna.steps.labeling.rule_report import rule_report
 
@@ -115,3 +120,108 @@ def test_wilsons_interval_is_that_of_scipy(counts: tuple[int, int]) -> None:
     right, of = counts
     theirs = binomtest(right, of).proportion_ci(0.95, method="wilson")
     assert wilson(right, of) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_what_a_rule_is_worth_is_what_its_absence_costs(case: Any) -> None:
+    table = rule_report(case["votes"], case["rules"], None, case["votes"], case["dev"]).table
+    gain = dict(table.select("rule", "gain").iter_rows())
+    assert gain["good"] > 0.15  # it alone votes on 50 rows and is right on 90 % of them
+    assert gain["dead"] == 0.0
+
+
+def test_an_always_wrong_rule_that_outvotes_does_harm(rule_set: Any) -> None:
+    truth = np.array([0, 1] * 30)
+    few = np.array([0, 1] * 2 + [1, 0] * 28)  # nearly always wrong
+    matrix = np.stack([truth, truth, np.where(np.arange(60) < 30, few, -1)], axis=1)
+    rules = rule_set(*({"name": n, "tag": "no", "any": ["x"]} for n in ("a", "b", "liar")), tags=["no", "yes"])
+    dev = Dev(matrix.astype(np.int16), np.eye(2, dtype=bool)[truth])
+    assert gains(dev, [[0], [1], [2], [0, 1]], tags=rules.tags, several_tags=False).gain[3] > 0.3
+    alone = Dev(matrix[:, [2]].astype(np.int16), dev.truth)
+    assert gains(alone, [[0]], tags=rules.tags, several_tags=False).figure > 0.3  # a liar's word, turned, is worth it
+
+
+def test_leaving_out_is_what_a_refit_without_the_column_gives() -> None:
+    random = np.random.default_rng(1)
+    truth = random.integers(0, 3, 300)
+    votes = np.where(random.random((300, 5)) < 0.7, truth[:, None], random.integers(0, 3, (300, 5)))
+    votes = np.where(random.random((300, 5)) < 0.5, votes, -1).astype(np.int16)
+    dev = Dev(votes, np.eye(3, dtype=bool)[truth])
+    names = ("a", "b", "c")
+    all_rules = gains(dev, [[j] for j in range(5)], tags=names, several_tags=False)
+    for j in range(5):
+        rest = gains(Dev(np.delete(votes, j, axis=1), dev.truth), [], tags=names, several_tags=False)
+        assert all_rules.gain[j] == pytest.approx(all_rules.figure - rest.figure, abs=0.01)
+
+
+def test_where_rows_have_several_tags_the_gain_is_in_f1() -> None:
+    votes = np.array([[0, 1], [0, -1], [2, 1], [-1, 3]] * 5, dtype=np.int16)  # the first is for a, the other for b
+    truth = np.array([[1, 1], [1, 0], [0, 1], [0, 0]] * 5, dtype=bool)
+    found = gains(Dev(votes, truth), [[0], [1], [0, 1]], tags=("a", "b"), several_tags=True)
+    assert found.figure == 1.0
+    assert found.gain[2] == 1.0
+    assert found.gain[0] == pytest.approx(1 - 2 * 10 / (10 + 20))
+
+
+def test_errors_show_masked_texts_and_the_one_that_no_rule_puts_right_first(rule_set: Any) -> None:
+    rules = rule_set(*({"name": n, "tag": "no", "any": ["x"]} for n in ("bad", "good")), tags=["no", "yes"])
+    matrix = np.array([[0, 1]] * 3 + [[0, -1]] + [[-1, 1]] * 20)
+    texts = ["put right", "put right", "again <b>", "call me on +7 921 123-45-67"] + [f"t{i}" for i in range(20)]
+    dev = pl.LazyFrame({"id": range(24), "tag": ["yes"] * 24, "text": texts})
+    votes = from_matrix(matrix, rules).lazy()
+    report, _, _ = rule_report(votes, rules, None, votes, dev)
+    truth = np.eye(2, dtype=bool)[np.ones(24, dtype=int)]
+    found = rule_errors(
+        Dev(matrix.astype(np.int16), truth),
+        gains(Dev(matrix.astype(np.int16), truth), [], tags=rules.tags, several_tags=False),
+        dev_texts(votes, dev, key="id", label="tag", text="text"),
+        rules,
+    )
+    assert found.filter(pl.col("rule") == "good").is_empty()
+    assert found["text"].to_list()[0] == "call me on [PHONE]"
+    assert sorted(found["text"].to_list()[1:]) == ["again <b>", "put right"]  # a text once
+    assert "921" not in report.html
+    assert "again &lt;b&gt;" in report.html
+
+
+def test_errors_of_rows_without_texts_are_told_by_key(case: Any) -> None:
+    html = rule_report(case["votes"], case["rules"], None, case["votes"], case["dev"]).report.html
+    assert "<summary>bad: 10</summary>" in html  # ten of many
+    assert '<a href="#errors-bad">bad</a>' in html
+
+
+def test_groups_are_reported_together(case: Any) -> None:
+    named = [
+        rule.model_copy(update={"group": "g" if rule.name in ("good", "bad") else None}) for rule in case["rules"].rules
+    ]
+    rules = case["rules"].model_copy(update={"rules": tuple(named)})
+    report, table, _ = rule_report(case["votes"], rules, None, case["votes"], case["dev"])
+    assert table.filter(pl.col("group") == "g").height == 2
+    assert "<h2>Groups</h2>" in report.html
+    assert '<td class="">g</td><td class="number ">2</td><td class="number ">0.750</td>' in report.html
+
+
+def test_correlation_is_that_of_numpy_and_agreement_is_counted() -> None:
+    votes = np.array([[0, 0, -1], [1, 0, -1], [-1, -1, 2], [0, 0, 0]], dtype=np.int16)
+    counts = np.array([5, 2, 4, 1])
+    row_pattern = np.repeat(np.arange(4, dtype=np.int32), counts)
+    found = correlation(VotePatterns(votes, counts, row_pattern, ("a", "b", "c"), ("r", "s", "t")))
+    expected = np.corrcoef((votes[row_pattern] >= 0).T.astype(float))
+    assert np.allclose(found.phi, expected)
+    assert found.together[0, 1] == 8
+    assert found.agree[0, 1] == pytest.approx(6 / 8)
+
+
+def test_a_rule_that_votes_always_or_never_has_no_correlation() -> None:
+    votes = np.array([[0, -1, 0], [0, -1, -1]], dtype=np.int16)
+    ones, rows = np.ones(2, dtype=np.int64), np.arange(2, dtype=np.int32)
+    found = correlation(VotePatterns(votes, ones, rows, ("a",), ("r", "s", "t")))
+    assert not found.phi[:2].any()
+
+
+def test_tags_are_told_with_what_they_are_taken_for(rule_set: Any) -> None:
+    rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, tags=["a", "b"])
+    dev = Dev(np.array([[0], [0], [0], [-1]], dtype=np.int16), np.array([[1, 0], [1, 0], [0, 1], [0, 1]], dtype=bool))
+    lines = tag_figures(dev, Gains(0.5, np.zeros(1), np.array([[0.9, 0.1]] * 4)), rules)
+    assert lines[0][:4] == ("b", 2, 0.5, 0.0)
+    assert lines[0][4] == "a 1, nothing 1"
+    assert lines[1][3] == pytest.approx(2 * 2 / (3 + 2))
