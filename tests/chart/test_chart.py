@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from tests.chart.conftest import CHART, ROOT, one, pods, program, values
 
 Render = Callable[..., list[dict[str, Any]]]
@@ -34,7 +33,11 @@ def test_helm_lint_finds_nothing(helm: str, teams: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("teams", COUNTS)
 def test_every_object_fits_the_api_servers_own_schema(render: Render, teams: int, tmp_path: Path) -> None:
     objects = render(values(teams, ingress={"enabled": True, "host": "airflow.example"}))
-    objects += [yaml.safe_load(t) for o in objects if o["metadata"]["name"] == "kommuna-pods" for t in o["data"].values()] if teams else []
+    objects += (
+        [yaml.safe_load(t) for o in objects if o["metadata"]["name"] == "kommuna-pods" for t in o["data"].values()]
+        if teams
+        else []
+    )
     file = tmp_path / "rendered.yaml"
     file.write_text(yaml.safe_dump_all(objects))
     schemas = program("schemas") + "/{{.ResourceKind}}{{.KindSuffix}}.json"

@@ -17,8 +17,9 @@ metadata:
   labels:
     {{- include "kommuna.labels" (dict "root" .root "component" "worker" "team" .team) | nindent 4 }}
 spec:
-  serviceAccountName: worker
-  automountServiceAccountToken: false
+  {{- $launches := (get .root.Values.teams .team).own_images }}
+  serviceAccountName: {{ ternary "launcher" "worker" (default false $launches) }}
+  automountServiceAccountToken: {{ default false $launches }}
   enableServiceLinks: false
   restartPolicy: Never
   terminationGracePeriodSeconds: 30

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kommuna.airflow.dag import TeamDag
+    from kommuna.airflow.image import ImageOperator
     from kommuna.airflow.operator import Model, StepOperator, StepOutput
     from kommuna.airflow.operators import (
         ApplyRulesOperator,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kommuna.airflow.weak_supervision import weak_supervision_dag
 
 _HOMES = {
+    "ImageOperator": "image",
     "TeamDag": "dag",
     "Model": "operator",
     "StepOperator": "operator",
@@ -44,6 +46,7 @@ __all__ = [
     "AsofJoinOperator",
     "CleanOperator",
     "EvaluateOperator",
+    "ImageOperator",
     "LabelOperator",
     "MaskPiiOperator",
     "Model",

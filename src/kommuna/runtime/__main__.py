@@ -22,6 +22,7 @@ def main() -> int:
     """Runs one step. The exit code is the contract's; the result is JSON in `--result`, or on standard error."""
     parser = argparse.ArgumentParser(prog="python -m kommuna.runtime", description=__doc__)
     parser.add_argument("--spec", type=Path, help="the StepSpec as a JSON or YAML file; standard input if absent")
+    parser.add_argument("--spec-json", help="the StepSpec itself, as JSON")
     parser.add_argument("--result", type=Path, help="where the StepResult is written as JSON")
     parser.add_argument(
         "--die-with-parent", action="store_true", help="stop when the process that started this one ends"
@@ -31,7 +32,7 @@ def main() -> int:
     if options.die_with_parent:
         _die_with_parent()
     try:
-        spec = StepSpec.from_yaml(options.spec) if options.spec else StepSpec.read(_stdin(), where="standard input")
+        spec = _spec(options)
         result = run_step(spec)
     except KommunaError as error:
         result = StepResult(exit_code=error.exit_code, message=str(error))
@@ -40,7 +41,8 @@ def main() -> int:
     if options.result:
         partial = options.result.with_name(f".{options.result.name}.{os.getpid()}")
         text = bounded(result).model_dump_json()
-        if options.result.exists() and not options.result.is_file():
+        # A pod's termination log is a mount: it can be written, not replaced.
+        if options.result.exists() and (not options.result.is_file() or os.path.ismount(options.result)):
             options.result.write_text(text)
         else:
             partial.write_text(text)
@@ -48,13 +50,20 @@ def main() -> int:
     return result.exit_code
 
 
-def _stdin() -> object:
+def _spec(options: argparse.Namespace) -> StepSpec:
+    if options.spec:
+        return StepSpec.from_yaml(options.spec)
+    where = "--spec-json" if options.spec_json else "standard input"
+    return StepSpec.read(_json(options.spec_json or sys.stdin.read(), where), where=where)
+
+
+def _json(text: str, where: str) -> object:
     import json
 
     try:
-        return json.load(sys.stdin)
+        return json.loads(text)
     except ValueError as error:
-        raise KommunaError(f"standard input is no JSON: {error}", mend="pipe a StepSpec into it") from None
+        raise KommunaError(f"{where} is no JSON: {error}", mend="give it a StepSpec") from None
 
 
 def _die_with_parent() -> None:

@@ -84,6 +84,7 @@ class Network(Spec):
     dns: Rule = Field(description="To the cluster's DNS.")
     store: Rule = Field(description="To the object store.")
     git: Rule = Field(description="To the Git servers.")
+    kubernetes: Rule = Field(description="To the Kubernetes API, for teams with `own_images`.")
 
 
 class ChartValues(Spec):

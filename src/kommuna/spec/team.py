@@ -45,6 +45,9 @@ class Team(Spec):
         description="Secret beside the control plane with the team's own AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
     )
     people: dict[Login, Role] = Field(default_factory=dict, description="Who may log in, and as what.")
+    own_images: bool = Field(
+        False, description="Its tasks may start pods from images of the team's own, in its namespace on Kubernetes."
+    )
     owner: str = Field("", description="Shown as the owner of the team's DAGs; the team's name if empty.")
     tags: tuple[str, ...] = Field((), description="Tags that each of the team's DAGs gets besides the team's name.")
     retries: int = Field(1, ge=0, le=10, description="Tries after a failed one, where a retry can help.")

@@ -1,0 +1,208 @@
+"""Brings the platform up once for all end-to-end tests: cluster, images, fixtures, chart.
+
+`KUBECONFIG` names another cluster to use: then images are pushed to IMAGE_REGISTRY and pulled from there.
+`KOMMUNA_E2E_KEEP=1` leaves all of it for the next run, which then takes a minute instead of five.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.e2e.installation import (
+    BUILD,
+    CONTROL,
+    HERE,
+    ROOT,
+    Airflow,
+    Cluster,
+    Installation,
+    Repository,
+    collect,
+    run,
+    wait_until,
+)
+
+MESSAGES = 2000
+PASSWORD = "rootsecret-of-the-tests"
+USERS = {
+    "support": ["teams/support"],
+    "fraud": ["teams/fraud"],
+    "bench": ["teams/bench"],
+    "mlflow": ["mlflow"],
+    "reader": [],
+}
+INBOXES = {
+    "support": ("messages.csv", "dev.csv", "gold.csv", "new_messages.csv"),
+    "fraud": ("transactions.csv", "tx_dev.csv", "tx_gold.csv", "new_transactions.csv", "events.csv"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "e2e" in str(item.path):
+            item.add_marker(pytest.mark.timeout(2400))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    cluster = item.funcargs.get("cluster") if hasattr(item, "funcargs") else None
+    if report.failed and cluster is not None:
+        collect(cluster)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    if os.environ.get("KUBECONFIG"):
+        yield Cluster(dict(os.environ))
+        return
+    if os.geteuid() != 0:
+        pytest.skip("the test cluster needs root; or name another by KUBECONFIG and IMAGE_REGISTRY")
+    subprocess.run([HERE / "cluster" / "up"], check=True)
+    state = Path(os.environ.get("KOMMUNA_CLUSTER_STATE", "/run/kommuna-e2e"))
+    text = run("bash", "-c", f"set -a; . {state}/env; env -0")
+    yield Cluster(dict(line.split("=", 1) for line in text.split("\0") if "=" in line))
+    if not os.environ.get("KOMMUNA_E2E_KEEP"):
+        subprocess.run([HERE / "cluster" / "down"], check=True)
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster) -> dict[str, str]:
+    """The images by name, built and where pods find them."""
+    names = ("airflow", "steps", "postgresql")
+    built = run(HERE / "images" / "build.sh", "e2e", *names, env=cluster.env).split()
+    return dict(zip(names, run(HERE / "images" / "load.sh", *built, env=cluster.env).split(), strict=True))
+
+
+@pytest.fixture(scope="session")
+def fixtures(cluster: Cluster, images: dict[str, str]) -> None:
+    """The object store with its users, and the Git server."""
+    minio = cluster.env.get("KOMMUNA_IMAGE_MINIO", "minio/minio")
+    for name in ("minio", "git"):
+        text = (HERE / "fixtures" / f"{name}.yaml").read_text()
+        for word, value in (("minio", minio), ("password", PASSWORD), ("airflow", images["airflow"])):
+            text = text.replace("{" + word + "}", value)
+        cluster.kubectl("apply", "-f", "-", stdin=text)
+    cluster.kubectl("-n", "fixtures", "rollout", "status", "deploy/minio", "deploy/git", "--timeout", "180s")
+
+    def mc(*arguments: str, stdin: str | None = None) -> None:
+        cluster.kubectl("-n", "fixtures", "exec", "-i", "deploy/minio", "--", "/mc", *arguments, stdin=stdin)
+
+    mc("alias", "set", "here", "http://127.0.0.1:9000", "root", PASSWORD)
+    mc("mb", "--ignore-existing", "here/kommuna")
+    for user, prefixes in USERS.items():
+        mc("admin", "user", "add", "here", user, f"{user}-secret")
+        mc("admin", "policy", "create", "here", user, "/dev/stdin", stdin=json.dumps(policy(prefixes)))
+        attached = ["admin", "policy", "attach", "here", user, "--user", user]
+        cluster.kubectl("-n", "fixtures", "exec", "deploy/minio", "--", "/mc", *attached, check=False)
+
+
+def policy(prefixes: list[str]) -> dict[str, Any]:
+    """An S3 policy: reading and writing below some prefixes; reading all teams' where there is none."""
+    bucket = "arn:aws:s3:::kommuna"
+    if not prefixes:
+        allowed = [
+            {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": [f"{bucket}/teams/*"]},
+            {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [bucket]},
+        ]
+        return {"Version": "2012-10-17", "Statement": allowed}
+    objects = ["GetObject", "PutObject", "DeleteObject", "AbortMultipartUpload", "ListMultipartUploadParts"]
+    below = [pattern for prefix in prefixes for pattern in (prefix, f"{prefix}/*")]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": [f"s3:{name}" for name in objects],
+                "Resource": [f"{bucket}/{prefix}/*" for prefix in prefixes],
+            },
+            {
+                "Effect": "Allow",
+                "Action": ["s3:ListBucket"],
+                "Resource": [bucket],
+                "Condition": {"StringLike": {"s3:prefix": below}},
+            },
+        ],
+    }
+
+
+@pytest.fixture(scope="session")
+def repository(
+    cluster: Cluster, fixtures: None, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Repository:
+    """The teams' DAGs as they are in this tree, and the tests' own beside them, pushed."""
+    made = Repository(
+        tmp_path_factory.mktemp("repository"), f"git://{cluster.address('git', 'fixtures', 9418)}/platform.git"
+    )
+    for folder in (ROOT / "dags", HERE / "dags"):
+        shutil.copytree(folder, made.folder / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    speed = made.folder / "dags" / "bench" / "speed.py"
+    speed.write_text(speed.read_text().replace("@STEPS@", images["steps"]))
+    made.push("the teams' DAGs")
+    return made
+
+
+@pytest.fixture(scope="session")
+def values(images: dict[str, str]) -> dict[str, Any]:
+    given = yaml.safe_load((HERE / "fixtures" / "values.yaml").read_text())
+    return given | {"images": images}
+
+
+@pytest.fixture(scope="session")
+def installation(
+    cluster: Cluster, images: dict[str, str], values: dict[str, Any], repository: Repository, tmp_path_factory: Any
+) -> Installation:
+    """The installed chart, all of it ready, and the demo's data in the teams' inboxes."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CONTROL}}
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
+    for user in USERS:
+        secret = {
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"store-{user}", "namespace": CONTROL},
+            "stringData": {"AWS_ACCESS_KEY_ID": user, "AWS_SECRET_ACCESS_KEY": f"{user}-secret"},
+        }  # fmt: skip
+        cluster.kubectl("apply", "-f", "-", stdin=json.dumps(secret))
+    found = Installation(cluster, images, values)
+    done = found.upgrade(values)
+    if done.returncode:
+        collect(cluster)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}; see {BUILD}"
+    fill_inboxes(found, tmp_path_factory.mktemp("data"))
+    ready(found)
+    return found
+
+
+def ready(installation: Installation) -> None:
+    """Waits until every Deployment is, and every DAG of the repository is known."""
+    for namespace in (CONTROL, *(installation.namespace(team) for team in installation.values["teams"])):
+        for name in installation.cluster.kubectl("-n", namespace, "get", "deploy", "-o", "name").split():
+            installation.cluster.kubectl("-n", namespace, "rollout", "status", name, "--timeout", "600s")
+    airflow = installation.airflow()
+    wanted = {"support__topics", "fraud__cards", "bench__in_worker", "support__waits", "fraud__platform_check"}
+    wait_until(f"{wanted} are known", lambda: wanted <= set(airflow.dags()), seconds=300, every=2)
+
+
+def fill_inboxes(installation: Installation, folder: Path) -> None:
+    from kommuna.demo.write import write_demo_data
+    from kommuna.spec.step import StoreAddress
+    from kommuna.store import Store
+
+    write_demo_data(folder, messages=MESSAGES)
+    for team, files in INBOXES.items():
+        options = {"endpoint_url": installation.store_url, "key": team, "secret": f"{team}-secret"}
+        store = Store(StoreAddress(url="s3://kommuna/teams", options=options), team)
+        for file in files:
+            store.put_inbox(folder / file, f"inbox/{file}")
+
+
+@pytest.fixture(scope="session")
+def airflow(installation: Installation) -> Airflow:
+    return installation.airflow()

@@ -1,0 +1,310 @@
+"""The platform under test: a cluster, its fixtures (object store, Git server), the installed chart, and its API."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+CHART = ROOT / "helm" / "kommuna"
+BUILD = ROOT / "build" / "e2e"
+CONTROL = "kommuna"
+FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
+
+
+def run(*command: str | Path, env: dict[str, str] | None = None, stdin: str | None = None, check: bool = True) -> str:
+    """Runs a command and returns what it printed; its error is in the exception's text."""
+    done = subprocess.run(
+        [str(part) for part in command], env=env, input=stdin, capture_output=True, text=True, check=False
+    )
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(map(str, command))}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def wait_until(what: str, true: Callable[[], Any], *, seconds: float = 120, every: float = 1.0) -> Any:
+    """The first true value of a call."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = true()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(every)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """kubectl and Helm for one cluster."""
+
+    env: dict[str, str] = field(repr=False)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        return run("kubectl", *arguments, env=self.env, stdin=stdin, check=check)
+
+    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
+        return json.loads(self.kubectl("-n", namespace, "get", kind, name, "-o", "json"))
+
+    def items(self, kind: str, namespace: str, *options: str) -> list[dict[str, Any]]:
+        return json.loads(self.kubectl("-n", namespace, "get", kind, *options, "-o", "json"))["items"]
+
+    def secret(self, name: str, key: str, namespace: str = CONTROL) -> str:
+        return base64.b64decode(self.get("secret", name, namespace)["data"][key]).decode()
+
+    def helm(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["helm", *map(str, arguments)], env=self.env, capture_output=True, text=True, check=False)
+
+    def address(self, service: str, namespace: str, port: int) -> str:
+        """HOST:PORT of a service, from here: by route to the test cluster's services, by port-forward to another's."""
+        if "KOMMUNA_CLUSTER_SERVICE_RANGE" in self.env:
+            return f"{self.get('service', service, namespace)['spec']['clusterIP']}:{port}"
+        forward = subprocess.Popen(
+            ["kubectl", "-n", namespace, "port-forward", f"service/{service}", f":{port}"],
+            env=self.env, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert forward.stdout is not None
+        return "127.0.0.1:" + forward.stdout.readline().split(":")[1].split()[0]
+
+
+class Airflow:
+    """Airflow's REST API, as one user."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.url = url
+        self._login = {"username": user, "password": password}
+        self._session = requests.Session()
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        """A request; a server that restarts is waited for, and the token renewed."""
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                if "Authorization" not in self._session.headers:
+                    answer = self._session.post(f"{self.url}/auth/token", json=self._login, timeout=30)
+                    self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+                answer = self._session.request(method, f"{self.url}/api/v2{path}", timeout=60, **options)
+                if answer.status_code not in (500, 502, 503):
+                    return answer
+            except (requests.RequestException, ValueError, KeyError):
+                pass
+            assert time.monotonic() < deadline, f"{method} {path}: no answer"
+            time.sleep(2)
+
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        answer = self.call("GET", path, params=params)
+        assert answer.ok, f"GET {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json()
+
+    def dags(self) -> list[str]:
+        return [dag["dag_id"] for dag in self.get("/dags", limit=500)["dags"]]
+
+    def import_errors(self) -> dict[str, str]:
+        return {e["filename"]: e["stack_trace"] for e in self.get("/importErrors", limit=100)["import_errors"]}
+
+    def trigger(self, dag: str, **conf: Any) -> Run:
+        answer = self.call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
+        assert answer.ok, f"{dag}: {answer.status_code} {answer.text[:500]}"
+        return Run(self, dag, answer.json()["dag_run_id"])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One DAG run."""
+
+    airflow: Airflow = field(repr=False)
+    dag: str
+    run_id: str
+
+    @property
+    def path(self) -> str:
+        return f"/dags/{self.dag}/dagRuns/{self.run_id}"
+
+    @property
+    def state(self) -> str:
+        return str(self.airflow.get(self.path)["state"])
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        found = self.airflow.get(f"{self.path}/taskInstances", limit=500)["task_instances"]
+        return {task["task_id"]: task for task in found}
+
+    def states(self) -> dict[str, str]:
+        return {name: task["state"] for name, task in self.tasks().items()}
+
+    def wait(self, *, seconds: float = 900) -> str:
+        """The state that the run ends in."""
+        return str(
+            wait_until(
+                f"{self.dag} ended ({self.states()})",
+                lambda: state if (state := self.state) in ("success", "failed") else "",
+                seconds=seconds,
+                every=2,
+            )
+        )
+
+    def succeed(self, *, seconds: float = 900) -> None:
+        state = self.wait(seconds=seconds)
+        if state != "success":
+            ill = [name for name, found in self.states().items() if found == "failed"]
+            raise AssertionError(f"{self.dag}: " + "\n".join(f"{name}: {self.log(name)[-2500:]}" for name in ill))
+
+    def result(self, task: str) -> dict[str, Any]:
+        value = self.airflow.get(f"{self.path}/taskInstances/{task}/xcomEntries/return_value")["value"]
+        return json.loads(value) if isinstance(value, str) else value
+
+    def log(self, task: str, attempt: int | None = None) -> str:
+        attempt = attempt or self.tasks()[task]["try_number"]
+        answer = self.airflow.get(f"{self.path}/taskInstances/{task}/logs/{attempt}", full_content="true")
+        return "\n".join(
+            str(entry.get("event", "")) + "".join(str(e.get("exc_value", "")) for e in entry.get("error_detail") or ())
+            if isinstance(entry, dict)
+            else str(entry)
+            for entry in answer["content"]
+        )
+
+
+@dataclass
+class Installation:
+    """The chart installed on a cluster."""
+
+    cluster: Cluster
+    images: dict[str, str]
+    values: dict[str, Any]
+
+    def namespace(self, team: str) -> str:
+        return f"{CONTROL}-{team}"
+
+    def upgrade(self, values: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
+        """`helm upgrade --install` with these values."""
+        BUILD.mkdir(parents=True, exist_ok=True)
+        file = BUILD / "values.yaml"
+        file.write_text(yaml.safe_dump(values))
+        return self.cluster.helm(
+            "upgrade",
+            "--install",
+            CONTROL,
+            CHART,
+            "--namespace",
+            CONTROL,
+            "--values",
+            file,
+            "--timeout",
+            "15m",
+            *options,
+        )
+
+    @cached_property
+    def _airflow_url(self) -> str:
+        return f"http://{self.cluster.address('kommuna-api-server', CONTROL, 8080)}"
+
+    def airflow(self, user: str = "admin") -> Airflow:
+        passwords = json.loads(self.cluster.secret("kommuna-passwords", "passwords.json"))
+        return Airflow(self._airflow_url, user, passwords[user])
+
+    @cached_property
+    def mlflow_url(self) -> str:
+        return f"http://{self.cluster.address('kommuna-mlflow', CONTROL, 5000)}"
+
+    @cached_property
+    def store_url(self) -> str:
+        return f"http://{self.cluster.address('minio', 'fixtures', 9000)}"
+
+    def workers(self, team: str) -> list[dict[str, Any]]:
+        """The team's worker pods that are not over."""
+        pods = self.cluster.items("pods", self.namespace(team), "-l", "app.kubernetes.io/component=worker")
+        return [pod for pod in pods if pod["status"]["phase"] in ("Pending", "Running")]
+
+    def python(self, code: str, namespace: str, labels: dict[str, str], *, env_from: str = "") -> str:
+        """What a piece of Python prints in a pod of a namespace, with some labels: for asking what a pod may reach."""
+        name = f"probe-{time.monotonic_ns() % 10**9}"
+        container: dict[str, Any] = {
+            "name": "probe", "image": self.images["steps"], "command": ["python", "-c", code],
+            "securityContext": {
+                "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True,
+            },
+            "resources": {"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}},
+        }  # fmt: skip
+        if env_from:
+            container["envFrom"] = [{"secretRef": {"name": env_from}}]
+        pod = {
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {
+                "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False,
+                "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+                "containers": [container],
+            },
+        }  # fmt: skip
+        self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+        try:
+            wait_until(
+                f"{name} ended",
+                lambda: self.cluster.get("pod", name, namespace)["status"]["phase"] in ("Succeeded", "Failed"),
+            )
+            return self.cluster.kubectl("-n", namespace, "logs", name)
+        finally:
+            self.cluster.kubectl("-n", namespace, "delete", "pod", name, "--grace-period=0", "--force", check=False)
+
+
+class Repository:
+    """The teams' Git repository: a working copy here, pushed to the server in the cluster."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self._url = url
+        run("git", "init", "--quiet", "--initial-branch", "main", folder)
+        self._git("config", "user.name", "e2e")
+        self._git("config", "user.email", "e2e@example")
+
+    def push(self, message: str) -> None:
+        """Commits everything and pushes it."""
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", "--message", message)
+        self._git("push", "--quiet", "--force", self._url, "main")
+
+    def _git(self, *arguments: str) -> None:
+        run("git", "-C", self.folder, *arguments, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"})
+
+
+@contextmanager
+def collected_on_failure(cluster: Cluster, failed: Callable[[], bool]) -> Iterator[None]:
+    """Keeps what tells why, in build/e2e: each pod's log and state, events, and Helm's view."""
+    try:
+        yield
+    finally:
+        if failed():
+            collect(cluster)
+
+
+def collect(cluster: Cluster) -> None:
+    """Writes logs, events and states of all namespaces of ours to build/e2e."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    everything = json.loads(cluster.kubectl("get", "pods", "-A", "-o", "json", check=False) or '{"items": []}')["items"]
+    for pod in everything:
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        if not namespace.startswith((CONTROL, "fixtures")):
+            continue
+        folder = BUILD / namespace
+        folder.mkdir(exist_ok=True)
+        for suffix, options in (("log", []), ("previous.log", ["--previous"])):
+            text = cluster.kubectl("-n", namespace, "logs", name, "--all-containers", *options, check=False)
+            if text:
+                (folder / f"{name}.{suffix}").write_text(text)
+    for name, arguments in {
+        "events.txt": ["get", "events", "-A", "--sort-by", ".lastTimestamp"],
+        "pods.txt": ["get", "pods", "-A", "-o", "wide"],
+        "pods.describe.txt": ["describe", "pods", "-A"],
+    }.items():
+        (BUILD / name).write_text(cluster.kubectl(*arguments, check=False))
+    (BUILD / "helm.txt").write_text(cluster.helm("status", CONTROL, "-n", CONTROL).stdout)

@@ -1,0 +1,148 @@
+"""What a team's pods hold and reach. Beside every refusal stands the same question from where it is allowed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.e2e.installation import CONTROL, Airflow, Installation
+
+CONNECT = """
+import socket, json
+found = {}
+for name, host, port in json.loads('''%s'''):
+    try:
+        socket.create_connection((host, port), timeout=4).close()
+        found[name] = "open"
+    except OSError as error:
+        found[name] = type(error).__name__
+print(json.dumps(found))
+"""
+
+
+def reached(installation: Installation, places: list[tuple[str, str, int]], namespace: str, **labels: str) -> Any:
+    """Which places a pod with these labels can connect to."""
+    named = {name.replace("_", "/", 1) if name.startswith("kommuna") else name: value for name, value in labels.items()}
+    return json.loads(installation.python(CONNECT % json.dumps(places), namespace, named))
+
+
+@pytest.fixture(scope="module")
+def places(installation: Installation) -> list[tuple[str, str, int]]:
+    node = json.loads(installation.cluster.kubectl("get", "nodes", "-o", "json"))["items"][0]
+    address = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
+    return [
+        ("execution", f"kommuna-api-server.{CONTROL}.svc", 8080),
+        ("mlflow", f"kommuna-mlflow.{CONTROL}.svc", 5000),
+        ("store", "minio.fixtures.svc", 9000),
+        ("git", "git.fixtures.svc", 9418),
+        ("postgresql", f"kommuna-postgresql.{CONTROL}.svc", 5432),
+        ("parser of another team", "parser.kommuna-fraud.svc", 8794),
+        ("own parser", "parser.kommuna-support.svc", 8794),
+        ("kubernetes", "kubernetes.default.svc", 443),
+        ("kubelet", address, 10250),
+    ]
+
+
+def test_a_worker_reaches_what_it_needs_and_nothing_else(
+    installation: Installation, places: list[tuple[str, str, int]]
+) -> None:
+    found = reached(
+        installation, places, "kommuna-support",
+        **{"app.kubernetes.io/component": "worker"},
+    )  # fmt: skip
+    assert {name for name, how in found.items() if how == "open"} == {"execution", "mlflow", "store", "git"}, found
+
+
+def test_the_dag_processor_reaches_its_database_and_its_parser(
+    installation: Installation, places: list[tuple[str, str, int]]
+) -> None:
+    """The positive: the doors that a worker finds shut are open for those who need them."""
+    found = reached(
+        installation, places, CONTROL,
+        **{
+            "app.kubernetes.io/instance": "kommuna", "app.kubernetes.io/component": "dag-processor",
+            "kommuna/team": "fraud",
+        },
+    )  # fmt: skip
+    assert found["postgresql"] == "open"
+    assert found["parser of another team"] == "open"  # fraud's, whose processor this pod passes for
+    assert found["own parser"] != "open"  # support's
+    assert found["kubernetes"] == "open"
+
+
+def test_a_pod_of_the_team_without_the_workers_label_reaches_nothing(
+    installation: Installation, places: list[tuple[str, str, int]]
+) -> None:
+    numbers = [
+        (name, installation.cluster.get("service", host.split(".")[0], host.split(".")[1])["spec"]["clusterIP"], port)
+        for name, host, port in places
+        if host.endswith(".svc")
+    ]
+    found = reached(installation, numbers, "kommuna-support", app="stray")
+    assert "open" not in found.values(), found
+
+
+def test_a_worker_holds_no_credential_of_the_control_plane(installation: Installation, airflow: Airflow) -> None:
+    run = airflow.trigger("support__look")
+    run.succeed()
+    metrics = run.result("look")["metrics"]
+    assert metrics["found"] == 0
+    assert metrics["token"] == 0
+
+
+def test_the_same_look_finds_the_database_in_the_schedulers_pod(installation: Installation) -> None:
+    """So the test above can fail."""
+    found = installation.cluster.kubectl("-n", CONTROL, "exec", "deploy/kommuna-scheduler", "--", "env")
+    assert "SQL_ALCHEMY" in found
+    assert "FERNET" in found
+
+
+STORE = """
+import s3fs, json
+files = s3fs.S3FileSystem(endpoint_url="http://minio.fixtures.svc:9000")
+found = {}
+for name in ("support", "fraud"):
+    try:
+        found[name] = len(files.ls(f"kommuna/teams/{name}/inbox"))
+    except Exception as error:
+        found[name] = type(error).__name__
+    try:
+        files.pipe_file(f"kommuna/teams/{name}/inbox/written.txt", b"x")
+        found[name + " written"] = "yes"
+    except Exception as error:
+        found[name + " written"] = type(error).__name__
+print(json.dumps(found))
+"""
+
+
+def test_a_workers_store_credentials_open_its_own_prefix_only(installation: Installation) -> None:
+    labels = {"app.kubernetes.io/component": "worker"}
+    found = json.loads(installation.python(STORE, "kommuna-support", labels, env_from="worker").splitlines()[-1])
+    assert found["support"] > 0
+    assert found["support written"] == "yes"
+    assert found["fraud"] == "PermissionError"
+    assert found["fraud written"] == "PermissionError"
+
+
+def test_a_pod_that_wants_to_be_root_is_refused_in_a_teams_namespace(installation: Installation) -> None:
+    pod = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "root", "namespace": "kommuna-support"},
+        "spec": {"containers": [{"name": "x", "image": "x", "securityContext": {"privileged": True}}]},
+    }  # fmt: skip
+    with pytest.raises(AssertionError, match="PodSecurity"):
+        installation.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+
+
+def test_the_scheduler_may_launch_pods_in_teams_namespaces_and_nothing_else(installation: Installation) -> None:
+    def may(verb: str, what: str, namespace: str) -> bool:
+        account = f"system:serviceaccount:{CONTROL}:kommuna-scheduler"
+        said = installation.cluster.kubectl("auth", "can-i", verb, what, "-n", namespace, "--as", account, check=False)
+        return said.strip() == "yes"
+
+    assert may("create", "pods", "kommuna-support")
+    assert may("delete", "pods", "kommuna-fraud")
+    assert not may("get", "secrets", "kommuna-support")
+    assert not may("create", "pods/exec", "kommuna-support")
+    assert not may("create", "pods", CONTROL)
+    assert not may("create", "pods", "kube-system")

@@ -1,0 +1,71 @@
+"""Things that go wrong in the middle of a run: the right result, once; or a clear word, once."""
+
+from __future__ import annotations
+
+from tests.e2e.installation import CONTROL, Airflow, Installation, Run, wait_until
+
+
+def running_worker(installation: Installation, run: Run) -> str:
+    """The name of the pod in which the run's first task runs."""
+    wait_until("the step runs", lambda: run.states().get("wait") == "running", seconds=300)
+    wait_until("the step is in its own process", lambda: "step.started" in _own_log(installation, run), seconds=120)
+    return next(
+        pod["metadata"]["name"]
+        for pod in installation.workers("support")
+        if pod["metadata"]["annotations"]["run_id"] == run.run_id
+    )
+
+
+def _own_log(installation: Installation, run: Run) -> str:
+    for pod in installation.workers("support"):
+        if pod["metadata"]["annotations"]["run_id"] == run.run_id:
+            return installation.cluster.kubectl("-n", "kommuna-support", "logs", pod["metadata"]["name"], check=False)
+    return ""
+
+
+def counted(run: Run) -> None:
+    """The right result, and each task done once."""
+    tasks = run.tasks()
+    assert sorted(tasks) == ["count", "wait"]
+    assert {task["state"] for task in tasks.values()} == {"success"}
+    assert run.result("count")["rows"] == 1
+
+
+def test_a_worker_pod_is_killed_and_the_step_runs_again(installation: Installation, airflow: Airflow) -> None:
+    run = airflow.trigger("support__waits", seconds=20)
+    pod = running_worker(installation, run)
+    installation.cluster.kubectl("-n", "kommuna-support", "delete", "pod", pod, "--grace-period=0", "--force")
+    run.succeed(seconds=600)
+    counted(run)
+    assert run.tasks()["wait"]["try_number"] == 2
+
+
+def test_the_scheduler_is_killed_and_the_step_goes_on(installation: Installation, airflow: Airflow) -> None:
+    run = airflow.trigger("support__waits", seconds=45)
+    running_worker(installation, run)
+    scheduler = installation.cluster.items("pods", CONTROL, "-l", "app.kubernetes.io/component=scheduler")[0]
+    name = scheduler["metadata"]["name"]
+    installation.cluster.kubectl("-n", CONTROL, "delete", "pod", name, "--grace-period=0", "--force")
+    run.succeed(seconds=900)
+    counted(run)
+
+
+def test_a_full_quota_makes_a_step_wait_and_not_fail(installation: Installation, airflow: Airflow) -> None:
+    """Six steps of 900m in a quota of 3 cores, parser included: three at a time."""
+    run = airflow.trigger("support__wide", seconds=15)
+    most = 0
+    while run.state not in ("success", "failed"):
+        most = max(most, len(installation.workers("support")))
+    run.succeed()
+    assert 1 <= most <= 3
+    assert {task["try_number"] for task in run.tasks().values()} == {1}
+    assert len(run.tasks()) == 6
+
+
+def test_out_of_memory_ends_in_its_own_words_and_without_a_retry(installation: Installation, airflow: Airflow) -> None:
+    run = airflow.trigger("support__hungry")
+    assert run.wait(seconds=600) == "failed"
+    assert run.tasks()["hoard"]["try_number"] == 1
+    log = run.log("hoard")
+    assert "out of memory: the step used" in log
+    assert "mend: raise `memory` in the step's resources" in log

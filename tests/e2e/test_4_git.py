@@ -1,0 +1,70 @@
+"""Teams' code by Git: a push is seen, a bad one hurts itself only."""
+
+from __future__ import annotations
+
+import time
+
+from tests.e2e.conftest import Repository
+from tests.e2e.installation import Airflow, Installation, wait_until
+
+DAG = """
+from kommuna.airflow import StepOperator, TeamDag
+
+with TeamDag("{name}"):
+    StepOperator(task_id="check", function="kommuna.steps.check:check", step_resources={{"memory": "768Mi"}})
+"""
+
+
+def test_a_push_is_seen_and_a_broken_file_hurts_itself_only(
+    installation: Installation, airflow: Airflow, repository: Repository
+) -> None:
+    folder = repository.folder / "dags" / "support"
+    folder.joinpath("pushed.py").write_text(DAG.format(name="pushed"))
+    repository.push("a new DAG")
+    pushed = time.monotonic()
+    wait_until("the pushed DAG is seen", lambda: "support__pushed" in airflow.dags(), seconds=180, every=0.5)
+    print(f"\na pushed DAG was seen after {time.monotonic() - pushed:.0f} s")  # the bar is 30 s
+
+    folder.joinpath("pushed.py").write_text("import nothing_of_that_name\n")
+    repository.push("a broken file")
+    wait_until("the import error is seen", lambda: any("pushed.py" in name for name in airflow.import_errors()))
+    errors = airflow.import_errors()
+    assert [name for name in errors if "pushed.py" in name]
+    assert not [name for name in errors if "pushed.py" not in name], errors
+    assert {"support__topics", "support__waits", "fraud__cards", "bench__in_worker"} <= set(airflow.dags())
+    airflow.trigger("support__platform_check").succeed()
+
+    folder.joinpath("pushed.py").unlink()
+    repository.push("the file is gone")
+    wait_until("the import error is gone", lambda: not airflow.import_errors(), seconds=180)
+
+
+def test_a_run_is_pinned_to_the_commit_that_it_began_with(
+    installation: Installation, airflow: Airflow, repository: Repository
+) -> None:
+    steps = repository.folder / "dags" / "support" / "probe_steps.py"
+    text = steps.read_text()
+    run = airflow.trigger("support__waits", seconds=30)
+    wait_until("the first step runs", lambda: run.states().get("wait") == "running", seconds=300)
+    steps.write_text(text.replace("def count(", "def count_no_more("))
+    repository.push("a step is gone")
+    try:
+        run.succeed()
+    finally:
+        steps.write_text(text)
+        repository.push("and back")
+
+
+def test_another_teams_prefix_is_refused_in_the_platforms_words(
+    installation: Installation, airflow: Airflow, repository: Repository
+) -> None:
+    file = repository.folder / "dags" / "support" / "thief.py"
+    file.write_text('from airflow.sdk import DAG\n\nDAG("fraud__thief", schedule=None)\n')
+    repository.push("a DAG in another team's name")
+    wait_until("it is refused", lambda: any("thief.py" in name for name in airflow.import_errors()))
+    words = next(text for name, text in airflow.import_errors().items() if "thief.py" in name)
+    assert "prefix of team 'fraud'" in words
+    assert "fraud__thief" not in airflow.dags()
+    file.unlink()
+    repository.push("and gone")
+    wait_until("the import error is gone", lambda: not airflow.import_errors(), seconds=180)
