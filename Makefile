@@ -13,7 +13,8 @@ PLATFORM := $(call stamp,platform)
 DEVELOPMENT := $(call stamp,dev)
 LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 
-.PHONY: help setup setup-dev setup-llm demo up down status test lint unit integration bench lock clean
+.PHONY: help setup setup-dev setup-llm demo up down status test lint unit integration e2e cluster-up \
+	cluster-down bench lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +44,15 @@ unit: setup-dev  ## Unit tests
 
 integration: setup-dev  ## Tests of the running platform: real Airflow, MLflow and S3
 	@$(BIN)/python -m pytest tests/integration
+
+e2e: setup-dev  ## Tests of the chart, and of the platform on a real Kubernetes (KUBECONFIG: on that one)
+	@$(BIN)/python -m pytest tests/chart tests/e2e
+
+cluster-up:  ## Start the test cluster, as root: a Kubernetes of one node, from package registries
+	@tests/e2e/cluster/up
+
+cluster-down:  ## Stop it; nothing stays
+	@tests/e2e/cluster/down
 
 bench: setup-dev  ## Measure, beside a peer, and print JSON lines
 	@$(BIN)/python -m tests.benchmarks
