@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,8 @@ class LlmProposer:
         model: the heavy model, with its budget.
         seed: of the rows that are shown.
     """
+
+    again: ClassVar[bool] = False  # five times the cost
 
     def __init__(self, model: Heavy, *, seed: int) -> None:
         self._model = model

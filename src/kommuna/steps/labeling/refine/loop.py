@@ -17,7 +17,7 @@ from kommuna.steps.labeling.refine.field import FOLDS, Field
 from kommuna.steps.labeling.refine.judge import Judgement, gain_error, judge, macro_f1, told_by
 from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Proposer, Standing
 from kommuna.steps.labeling.refine.rounds import Round, Rounds, Written, bits
-from kommuna.steps.labeling.refine.screening import Candidate, candidates, screen
+from kommuna.steps.labeling.refine.screening import Candidate, Votes, screen
 
 log = structlog.get_logger()
 
@@ -146,10 +146,16 @@ def _round(
 ) -> tuple[Round, _Rules, Judgement]:
     began = time.perf_counter()
     spent = Counter(_spent(proposers))
-    proposals, refused, ended = _asked(proposers, Standing(field, rules.all, standing.told, number))
-    tried = candidates(field, proposals)
-    screened = screen(field, tried, rules.dev, rules.sample, standing, least_precision=least_precision)
-    without = [_passed_without(field, tried, rules, standing, f, least_precision) for f in range(FOLDS)]
+    asked, votes = Standing(field, rules.all, standing.told, number), Votes(field)
+    proposals, lasting, refused, ended = _asked(proposers, asked)
+    screened = screen(
+        field, votes.candidates(proposals), rules.dev, rules.sample, standing, least_precision=least_precision
+    )
+    again = [proposer for proposer in proposers.values() if proposer.again]
+    without: list[list[Candidate]] = []
+    for fold in range(FOLDS):
+        blind = votes.candidates(_written_without(asked, fold, again, lasting))
+        without.append(_passed_without(field, blind, rules, standing, fold, least_precision))
     proposed = len(proposals) + sum(refused.values())
     refused.update(screened.refused)
     share, gain = _gaining(field, rules, standing, without, seed)
@@ -178,8 +184,12 @@ def _round(
     return made, after, judgement
 
 
-def _asked(proposers: Mapping[str, Proposer], standing: Standing) -> tuple[list[Proposal], Counter[str], list[str]]:
+def _asked(
+    proposers: Mapping[str, Proposer], standing: Standing
+) -> tuple[list[Proposal], list[Proposal], Counter[str], list[str]]:
+    """All proposals, those of proposers that are asked only once, refusals by reason, and who ended."""
     proposals: list[Proposal] = []
+    lasting: list[Proposal] = []
     refused: Counter[str] = Counter()
     ended: list[str] = []
     names = {rule.name for rule in standing.rules}
@@ -191,17 +201,33 @@ def _asked(proposers: Mapping[str, Proposer], standing: Standing) -> tuple[list[
                 continue
             names.add(proposal.rule.name)
             proposals.append(proposal)
+            if not proposer.again:
+                lasting.append(proposal)
         refused.update(answer.refused)
         if answer.ended:
             ended.append(f"{name}: {answer.ended}")
             log.warning("refine.proposer_ended", proposer=name, why=answer.ended)
-    return proposals, refused, ended
+    return proposals, lasting, refused, ended
+
+
+def _written_without(
+    standing: Standing, fold: int, again: Sequence[Proposer], lasting: Sequence[Proposal]
+) -> list[Proposal]:
+    """What is proposed where a fold of dev is not there: its rows judge what nobody wrote from them."""
+    rest = standing.field.fold != fold
+    proposals = {proposal.rule.name: proposal for proposal in lasting}
+    for proposer in again:
+        for proposal in proposer.propose(standing.only(rest)).rules:
+            unseen = np.ones(len(rest), dtype=np.bool_)
+            unseen[rest] = proposal.unseen
+            proposals.setdefault(proposal.rule.name, replace(proposal, unseen=unseen))
+    return list(proposals.values())
 
 
 def _passed_without(
     field: Field, tried: Sequence[Candidate], rules: _Rules, standing: Judgement, fold: int, least_precision: float
 ) -> list[Candidate]:
-    """What would have passed had a fold of dev not been there; with the votes on all rows."""
+    """Which of the candidates pass where a fold of dev is not there; with their votes on all rows."""
     rest = field.fold != fold
     blind = [replace(candidate, dev=candidate.dev[rest]) for candidate in tried]
     screened = screen(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -32,10 +34,17 @@ class Miner:
     log-odds (`log_odds`) between the tag's missed rows and all other tags' rows are surely above zero; against a
     tag, those between the rows wrongly told it and the rows that have it. A condition that most folds find is
     proposed; it is judged on the rows of exactly those folds that found it without them.
+
+    Args:
+        findings: phrases and pairs of all dev rows.
+        keys: those rows' keys; what is asked may be about some of them, in the same order.
     """
 
-    def __init__(self, findings: Findings) -> None:
-        self._found = findings
+    again: ClassVar[bool] = True
+
+    def __init__(self, findings: Findings, keys: pl.Series) -> None:
+        self._all = self._found = findings
+        self._keys = keys
         self._pair = np.array([not isinstance(condition, str) for condition in findings.conditions])
 
     def cost(self) -> dict[str, float]:
@@ -43,6 +52,7 @@ class Miner:
 
     def propose(self, standing: Standing) -> Proposals:
         field = standing.field
+        self._found = self._all.of(np.flatnonzero(self._keys.is_in(field.dev[field.key].implode()).to_numpy()))
         missed = field.truth & ~standing.told
         wrong = standing.told & ~field.truth
         answer = Proposals()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -48,6 +48,10 @@ class Findings:
             return condition
         one, other = (re.sub("е", "[её]", word) if word in self.with_yo else word for word in map(re.escape, condition))
         return rf"\b{one}\b.*\b{other}\b|\b{other}\b.*\b{one}\b"
+
+    def of(self, rows: NDArray[np.intp]) -> Findings:
+        """On some of the dev rows."""
+        return replace(self, dev=self.dev[rows])
 
     def __len__(self) -> int:
         return len(self.conditions)

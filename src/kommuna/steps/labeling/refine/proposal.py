@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,10 @@ class Standing:
     told: NDArray[np.bool_]
     round: int
 
+    def only(self, rows: NDArray[np.bool_]) -> Standing:
+        """Of some of the dev rows."""
+        return replace(self, field=self.field.only(rows), told=self.told[rows])
+
 
 @dataclass
 class Proposals:
@@ -61,7 +65,13 @@ class Proposals:
 
 
 class Proposer(Protocol):
-    """Writes rules."""
+    """Writes rules.
+
+    Attributes:
+        again: whether it can be asked anew for each fold that is left out; what else it wrote stands for all folds.
+    """
+
+    again: ClassVar[bool]
 
     def propose(self, standing: Standing) -> Proposals:
         """New rules that might mend the errors on dev."""

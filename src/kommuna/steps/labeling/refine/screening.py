@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes
 from kommuna.steps.labeling.refine.field import FOLDS, Field
 from kommuna.steps.labeling.refine.judge import Judgement, counted, f1_of
@@ -58,15 +59,27 @@ class Screened:
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
 
-def candidates(rows: Field, proposals: list[Proposal]) -> list[Candidate]:
-    """The proposals with their votes; on dev only those on rows that a rule was not written from."""
-    if not proposals:
-        return []
-    rules = [proposal.rule for proposal in proposals]
-    on_dev, on_sample = rows.votes(rows.dev, rules), rows.votes(rows.sample, rules)
-    unseen = np.stack([proposal.unseen for proposal in proposals], axis=1)
-    on_dev = np.where(unseen, on_dev, ABSTAIN).astype(np.int16)
-    return [Candidate(proposal, on_dev[:, j], on_sample[:, j]) for j, proposal in enumerate(proposals)]
+class Votes:
+    """Votes of rules on dev and on the sample, each condition applied once: folds propose much the same."""
+
+    def __init__(self, rows: Field) -> None:
+        self._rows = rows
+        self._known: dict[Rule, tuple[Codes, Codes]] = {}
+
+    def candidates(self, proposals: list[Proposal]) -> list[Candidate]:
+        """The proposals with their votes; on dev only those on rows that a rule was not written from."""
+        rows = self._rows
+        bare = [proposal.rule.model_copy(update={"name": "rule"}) for proposal in proposals]
+        new = [rule for rule in dict.fromkeys(bare) if rule not in self._known]
+        named = [rule.model_copy(update={"name": f"rule{j}"}) for j, rule in enumerate(new)]
+        on_dev, on_sample = rows.votes(rows.dev, named), rows.votes(rows.sample, named)
+        for j, rule in enumerate(new):
+            self._known[rule] = on_dev[:, j].copy(), on_sample[:, j].copy()
+        made: list[Candidate] = []
+        for rule, proposal in zip(bare, proposals, strict=True):
+            dev, sample = self._known[rule]
+            made.append(Candidate(proposal, np.where(proposal.unseen, dev, ABSTAIN).astype(np.int16), sample))
+        return made
 
 
 def screen(

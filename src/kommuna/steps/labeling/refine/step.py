@@ -141,7 +141,7 @@ def refine_rules(
 
 def _proposer(name: ProposerName, field: Field, llm: Llm, budget: Budget, seed: int) -> Proposer:
     if name == "miner":
-        return Miner(find_phrases(field.dev[field.text], field.messages, field.text))
+        return Miner(find_phrases(field.dev[field.text], field.messages, field.text), field.dev[field.key])
     return LlmProposer(llm.heavy(budget), seed=seed)
 
 

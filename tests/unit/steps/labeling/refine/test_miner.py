@@ -10,7 +10,7 @@ from kommuna.steps.labeling.refine.proposal import Standing
 
 def mined(field, told=None, rules=()):
     told = np.zeros_like(field.truth) if told is None else told
-    miner = Miner(find_phrases(field.dev["text"], field.messages, "text"))
+    miner = Miner(find_phrases(field.dev["text"], field.messages, "text"), field.dev["id"])
     return miner.propose(Standing(field, tuple(rules), told, 1)).rules
 
 
@@ -71,3 +71,16 @@ def test_rows_that_wrote_a_rule_do_not_judge_it(field, make_field, unlabeled):
         fires = rows.votes(rows.dev, [proposal.rule])[:, 0] >= 0
         assert proposal.unseen[~fires].all()
         assert proposal.unseen[fires].any()
+
+
+def test_asked_about_some_rows_it_looks_at_no_others(field):
+    """Half of the rows, alone or as a part of all: the same rules."""
+    half = np.arange(field.dev.height) % 2 == 0
+    told = np.zeros_like(field.truth)
+    findings = find_phrases(field.dev["text"], field.messages, "text")
+    part = Standing(field, (), told, 1).only(half)
+    one = Miner(findings, field.dev["id"]).propose(part).rules
+    alone = Miner(findings.of(np.flatnonzero(half)), field.dev["id"].filter(pl.Series(half))).propose(part).rules
+    assert one
+    assert [p.rule for p in one] == [p.rule for p in alone]
+    assert all(len(p.unseen) == half.sum() for p in one)

@@ -6,13 +6,13 @@ import pytest
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.refine.judge import judge
 from kommuna.steps.labeling.refine.proposal import Proposal
-from kommuna.steps.labeling.refine.screening import candidates, screen
+from kommuna.steps.labeling.refine.screening import Votes, screen
 
 
 def screened(field, *rules, present=(), unseen=None, least_precision=0.0):
     everywhere = np.ones(field.dev.height, dtype=bool) if unseen is None else unseen
     dev, sample = field.votes(field.dev, present), field.votes(field.sample, present)
-    tried = candidates(field, [Proposal(rule, everywhere, "test") for rule in rules])
+    tried = Votes(field).candidates([Proposal(rule, everywhere, "test") for rule in rules])
     return screen(field, tried, dev, sample, judge(field, dev, sample, seed=0), least_precision=least_precision)
 
 
