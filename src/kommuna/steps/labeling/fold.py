@@ -7,7 +7,6 @@ and underscores, and each other visible character by itself. docs/rules.md says 
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 from collections.abc import Callable
 from functools import cache
@@ -17,6 +16,7 @@ import polars as pl
 # Text is ASCII or plain Cyrillic letters most of the time: NFKC leaves these as they are, and is skipped there.
 _RARE = r"[^\x00-\x7f\u0400-\u0481]"
 _WORD = r"\p{L}\p{M}\p{N}_"
+_LAST_CASED = 0x1E943  # the last letter that has another case, Adlam's; a test looks at all characters
 _SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"  # what NFKC leaves of white space besides " "
 
 PLAIN: dict[str, str] = (
@@ -33,7 +33,7 @@ PLAIN: dict[str, str] = (
 def _after_lowercase() -> dict[str, str]:
     """What lower-casing leaves to be done: full case folding where it differs (ß to ss, ς to σ …), then `PLAIN`."""
     rest: dict[str, str] = {}
-    for code in range(sys.maxunicode + 1):
+    for code in range(_LAST_CASED + 1):
         for char in chr(code).lower():
             folded = char.casefold()
             if folded != char:
@@ -41,12 +41,20 @@ def _after_lowercase() -> dict[str, str]:
     return rest | PLAIN
 
 
-def token_lines(texts: pl.Series) -> pl.Series:
+def rare_rows(texts: pl.Series) -> pl.Series:
+    """The rows, few as a rule, with a character that NFKC may change; all else is ASCII or Cyrillic letters."""
+    return texts.str.contains(_RARE).fill_null(False).arg_true()
+
+
+def token_lines(texts: pl.Series, rare: pl.Series) -> pl.Series:
     """The folded texts' tokens with a space around each, one space between two: a keyword is then a plain substring.
 
     A text's line may begin and end with more than one space; null stays null.
+
+    Args:
+        texts: a String column.
+        rare: what `rare_rows` says of it.
     """
-    rare = texts.str.contains(_RARE).fill_null(False).arg_true()
     composed = _changed(texts, rare, lambda some: some.str.normalize("NFKC").str.to_lowercase())
     old, new = _replacements()
     apart = composed.str.replace_many(old, new, leftmost=True)

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.fold import token_lines
+from kommuna.steps.labeling.fold import rare_rows, token_lines
 from kommuna.steps.labeling.keywords import Automaton, distinct_languages, keyword_patterns
 from kommuna.steps.labeling.regex_words import needed_words
 from kommuna.steps.labeling.regexes import regex_search
@@ -66,13 +66,15 @@ def text_hits(rules: Sequence[Rule], text: pl.Expr) -> pl.Expr:
     wanted = {language: _wanted(rules, language) for language in stemmed}
 
     def hits(texts: pl.Series) -> pl.Series:
-        lines = token_lines(texts)
+        rare = rare_rows(texts)
+        lines = token_lines(texts, rare)
         found = np.zeros((places, len(texts)), dtype=np.bool_)
         automaton.mark(lines, found)
         for language, own in of_stems.items():
             own.mark(stem_lines(lines, language, wanted[language]), found)
         if regexes:
-            disturbed = texts.str.contains(rf"[^{UNDISTURBED}]").fill_null(False).to_numpy()
+            disturbed = np.zeros(len(texts), dtype=np.bool_)
+            disturbed[rare.to_numpy()] = texts.gather(rare).str.contains(rf"[^{UNDISTURBED}]").to_numpy()
             for one in regexes:
                 _search(one, texts, disturbed, found)
         return pl.DataFrame({name: found[j] for j, name in enumerate(names)}).to_struct()

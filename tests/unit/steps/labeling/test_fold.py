@@ -8,15 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kommuna.steps.labeling.fold import fold, keyword_line, token_lines, tokens
+from kommuna.steps.labeling.fold import keyword_line, rare_rows, token_lines, tokens
 
 ASSIGNED = st.characters(exclude_categories=["Cs", "Cn"])
+
+
+def lines_of(texts: pl.Series) -> pl.Series:
+    return token_lines(texts, rare_rows(texts))
 
 
 def test_every_assigned_character_folds_alike_in_polars_and_python() -> None:
     codes = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) not in ("Cs", "Cn")]
     chars = pl.Series([chr(code) for code in codes])
-    lines = token_lines(chars)
+    lines = lines_of(chars)
     wrong = [char for char, line in zip(chars, lines, strict=True) if line.strip(" ") != " ".join(tokens(char))]
     assert wrong == []
 
@@ -24,7 +28,7 @@ def test_every_assigned_character_folds_alike_in_polars_and_python() -> None:
 @settings(deadline=None)
 @given(st.lists(st.text(ASSIGNED), max_size=20))
 def test_any_text_folds_alike_in_polars_and_python(texts: list[str]) -> None:
-    lines = token_lines(pl.Series(texts, dtype=pl.String))
+    lines = lines_of(pl.Series(texts, dtype=pl.String))
     assert [line.strip(" ") for line in lines] == [" ".join(tokens(text)) for text in texts]
 
 
@@ -57,10 +61,10 @@ def test_spellings_that_differ_stay_apart(one: str, other: str) -> None:
 
 
 def test_null_stays_null() -> None:
-    assert token_lines(pl.Series([None, "A"], dtype=pl.String)).to_list() == [None, " a "]
+    assert lines_of(pl.Series([None, "A"], dtype=pl.String)).to_list() == [None, " a "]
 
 
 def test_the_texts_themselves_stay_as_they_are() -> None:
     texts = pl.Series(["и\u0306", "№ 5", "a,  b"])
-    token_lines(texts)
+    lines_of(texts)
     assert texts.to_list() == ["и\u0306", "№ 5", "a,  b"]

@@ -1,0 +1,141 @@
+"""50 keyword and regex rules over 500,000 and 5,000,000 messages: `apply_rules` beside Snorkel's `PandasLFApplier`.
+
+The rules are those of the support team's file that look at the text; keyword rules with many keywords are parted in two
+until there are 50. Snorkel's functions are the same rules as one compiled pattern each, which is the fastest that plain
+Python has. Snorkel is timed on a sample of rows and scaled; its memory is of all messages loaded and of the votes that
+it makes a matrix of, the sample's repeated to all rows. Each runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from kommuna.spec.rules import Rule, RuleSet
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MESSAGES, SAMPLE, RULES = 500_000, 10_000, 50
+COPIES = 10  # of the messages, with ids of their own: 5,000,000
+MIB = 1024  # kibibytes, in which ru_maxrss counts
+
+
+def results() -> Iterator[dict[str, Any]]:
+    """Yields name, seconds of ours and the peer's, their ratio, and peak MiB of each process."""
+    with tempfile.TemporaryDirectory(prefix="kommuna-bench-") as name:
+        messages, many = Path(name, "messages.parquet"), Path(name, "many.parquet")
+        _write_messages(messages)
+        ours, peer = (_apart(which, messages) for which in ("ours", "snorkel"))
+        yield {
+            "name": f"{MESSAGES:,} messages x {RULES} rules over PandasLFApplier ({SAMPLE:,} rows scaled)",
+            "ours": round(ours["seconds"], 3),
+            "peer": round(peer["seconds"], 1),
+            "ratio": round(peer["seconds"] / ours["seconds"], 1),
+            "peak_mib": ours["peak_mib"],
+            "peer_peak_mib": peer["peak_mib"],
+            "peak_ratio": round(ours["peak_mib"] / peer["peak_mib"], 3),
+            "same_votes": ours["votes"] == peer["votes"],
+        }
+        _write_copies(messages, many)
+        ours = _apart("ours", many)
+        yield {
+            "name": f"{MESSAGES * COPIES:,} messages x {RULES} rules, peak MiB of 2,048",
+            "ours": round(ours["seconds"], 3),
+            "peak_mib": ours["peak_mib"],
+            "ratio": round(ours["peak_mib"] / 2048, 3),
+        }
+
+
+def rules() -> RuleSet:
+    """The 50 rules."""
+    file = RuleSet.from_yaml(ROOT / "dags/support/rules.yaml")
+    found = [rule for rule in file.rules if rule.kind in ("any", "regex")]
+    while len(found) < RULES:
+        longest = max(found, key=lambda rule: len(rule.any or ()))
+        words = longest.any or ()
+        halves = (words[::2], words[1::2])
+        found.remove(longest)
+        found += [
+            longest.model_copy(update={"name": f"{longest.name}_{i}", "any": half}) for i, half in enumerate(halves)
+        ]
+    return RuleSet(tags=file.tags, rules=tuple(found[:RULES]))
+
+
+def _write_messages(path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    from kommuna.demo.messages import message_blocks
+
+    writer = None
+    for block in message_blocks(MESSAGES, seed=1, stream=0, first_id=0):
+        rows = block.select("id", "text").to_arrow()
+        writer = writer or pq.ParquetWriter(path, rows.schema)
+        writer.write_table(rows)
+    if writer:
+        writer.close()
+
+
+def _write_copies(source: Path, path: Path) -> None:
+    copies = [pl.scan_parquet(source).with_columns(id=pl.col("id") + f"_{i}") for i in range(COPIES)]
+    pl.concat(copies).sink_parquet(path, row_group_size=100_000)
+
+
+def _apart(which: str, path: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.rules", which, str(path)],
+        cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _ours(path: Path) -> dict[str, Any]:
+    from kommuna.steps.labeling.apply import apply_rules
+
+    chosen = rules()
+    began = time.perf_counter()
+    votes = apply_rules(pl.scan_parquet(path), chosen).votes
+    seconds = time.perf_counter() - began
+    first = votes.head(SAMPLE).select(pl.exclude("id").is_not_null().sum()).collect()
+    return {"seconds": seconds, "votes": list(first.row(0))}
+
+
+def _snorkel(path: Path) -> dict[str, Any]:
+    from snorkel.labeling import LabelingFunction, PandasLFApplier
+
+    chosen = rules()
+    table = pl.read_parquet(path).to_pandas()
+    functions = [
+        LabelingFunction(rule.name, _function(rule, chosen.tags.index(rule.tag or ""))) for rule in chosen.rules
+    ]
+    applier = PandasLFApplier(functions)
+    began = time.perf_counter()
+    votes = applier.apply(table.head(SAMPLE), progress_bar=False)
+    seconds = (time.perf_counter() - began) * MESSAGES / SAMPLE
+    cast = [[(j, int(vote)) for j, vote in enumerate(row) if vote >= 0] for row in votes]
+    rows = [[(i, j, vote) for j, vote in cast[i % SAMPLE]] for i in range(MESSAGES)]
+    applier._numpy_from_row_data(rows)
+    return {"seconds": seconds, "votes": (votes >= 0).sum(axis=0).tolist()}
+
+
+def _function(rule: Rule, tag: int) -> Any:
+    if rule.regex:
+        pattern = rule.regex
+    else:
+        words = [r"[\s–—-]+".join(map(re.escape, word.replace("ё", "е").split())) for word in rule.any or ()]
+        pattern = "|".join(rf"(?<!\w){word}(?!\w)" for word in words).replace("е", "[её]")
+    search = re.compile(pattern, re.IGNORECASE).search
+    return lambda row: tag if search(row.text) else -1
+
+
+if __name__ == "__main__":
+    measured = {"ours": _ours, "snorkel": _snorkel}[sys.argv[1]](Path(sys.argv[2]))
+    print(json.dumps(measured | {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // MIB}))
