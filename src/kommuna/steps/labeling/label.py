@@ -127,9 +127,12 @@ def _judged(fit: Fitted, held_out: Beliefs, dev: Dev, rules: RuleSet, seed: int)
     several = rules.several_tags
     if len(dev) < len(rules.tags):
         log.warning(
-            "label.few_dev_rows", dev_rows=len(dev), tags=len(rules.tags), hint="they do not set the class prior"
+            "label.few_dev_rows",
+            dev_rows=len(dev),
+            tags=len(rules.tags),
+            hint="they do not set the class prior, and the model kommuna does not learn from them",
         )
-    mended = calibrated(fit, held_out, dev, several_tags=several, seed=seed)
+    mended = fit if fit.calibrated else calibrated(fit, held_out, dev, several_tags=several, seed=seed)
     told = held_out if mended.held_out is None else mended.held_out
     return mended, {
         "dev_rows": float(len(dev)),

@@ -28,10 +28,12 @@ class Fitted:
     Attributes:
         predict: probabilities, a line each of P x m codes and k columns. Where rows have one tag lines sum to 1.
         held_out: d x k probabilities of the dev rows, each told without its label; None without dev rows.
+        calibrated: whether the model has fitted its confidence to the dev rows by itself.
     """
 
     predict: Callable[[Codes], Beliefs]
     held_out: Beliefs | None
+    calibrated: bool = False
 
 
 def fitted(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, *, seed: int) -> Fitted:
@@ -51,7 +53,7 @@ def _fitted(new_model: NewModel, patterns: VotePatterns, dev: DevRows | None, se
     if dev is None:
         return Fitted(model.predict, None)
     if model.held_out is not None:
-        return Fitted(model.predict, model.held_out)
+        return Fitted(model.predict, model.held_out, calibrated=True)
     if not model.learns_from_dev:
         return Fitted(model.predict, model.predict(dev.votes))
     fold = np.random.default_rng(seed).permutation(len(dev)) % min(_FOLDS, len(dev))
@@ -99,7 +101,7 @@ def _tag_by_tag(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, se
         if answer.fitted.held_out is not None:
             votes = _yes_no(dev.votes[:, answer.rules], answer.tag)
             held_out[:, answer.tag] = answer.yes(answer.fitted.held_out, votes)
-    return Fitted(predict, held_out)
+    return Fitted(predict, held_out, calibrated=all(answer.fitted.calibrated for answer in answers))
 
 
 @dataclass(frozen=True)

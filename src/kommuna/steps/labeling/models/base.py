@@ -40,8 +40,8 @@ class LabelModel(Protocol):
     Attributes:
         learns_from_dev: whether figures on the dev rows need cross-fitting to be honest.
         least_rules: how many rules it needs.
-        held_out: d x k beliefs of the dev rows that `fit` was given, each told by a model that had not seen its
-            label; None where `fit` works out none.
+        held_out: of a model that calibrates itself, d x k beliefs of the dev rows that `fit` was given, each told
+            without its label; else None.
     """
 
     learns_from_dev: ClassVar[bool] = True

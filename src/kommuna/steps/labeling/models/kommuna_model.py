@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel, tally
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear, NaiveBayes, pairs, softmax
-from kommuna.steps.labeling.models.opinion_pool import pool_weights, regression
+from kommuna.steps.labeling.models.opinion_pool import correction, pool_weights
 from kommuna.steps.labeling.models.outcomes import outcomes
 from kommuna.steps.labeling.models.unlabeled import Unlabeled
 from kommuna.steps.labeling.patterns import Codes, VotePatterns, sample
@@ -26,21 +26,21 @@ _WITNESSES = (
 
 
 class Kommuna(LabelModel):
-    """A logarithmic pool of five opinions; dev rows that no opinion saw tell what each is worth.
+    """A logarithmic pool of four opinions and a correction; dev rows that no opinion saw tell what each is worth.
 
     - three naive Bayes models with class prior and evidence from dev, accuracies bound to coverage and EM on distinct
       patterns (`NaiveBayes`): as it is; with correlated rules discounted; with silence unheard and more discount;
-    - a ridge regression of the tag on the votes, from dev rows alone (`regression`);
-    - the majority vote, ``log(votes for the tag + 1/2)``, which learns nothing and so cannot be misled.
+    - the majority vote, ``log(votes for the tag + 1/2)``, which learns nothing and so cannot be misled;
+    - what the outcomes tell beyond the pool, by ridge regression on the dev rows (`correction`).
 
     ::
 
-        P(y | votes)  ∝  exp( Σ_e w[e] · opinion[e, y] ),   w ≥ 0
+        P(y | votes)  ∝  exp( Σ_e w[e] · opinion[e, y]  +  Σ_f correction[f, y] (outcomes that happened) ),   w ≥ 0
 
     The weights w are the likeliest on covered dev rows, each judged by opinions fitted without it (five folds), so
-    whether silence informs, correlation hurts or the rules' own word is best is settled by the dev rows, and the
-    pooled probabilities are calibrated (`pool_weights`). All but the last opinion are linear in the outcomes: their
-    weighted sum is one sparse product.
+    whether silence informs, correlation hurts or the rules' own word is best is settled by the dev rows
+    (`pool_weights`); the correction is learned from the same held-out opinions. All but the vote is linear in the
+    outcomes: one sparse product tells it.
 
     With fewer dev rows than tags or than two a fold there is nothing to weigh opinions by: then the model is
     `Unlabeled`, which takes from the votes only what needs no dev rows.
@@ -58,21 +58,20 @@ class Kommuna(LabelModel):
         self._unlabeled: Unlabeled | None = None
         if dev is None or len(dev) < max(self._k, 2 * _FOLDS):
             self._unlabeled = Unlabeled(seed=self._seed).fit(votes)
-            self.held_out = None if dev is None else self._unlabeled.predict(dev.votes)
             return self
         seen = self._evidence(votes, dev)
         fold = np.random.default_rng(self._seed).permutation(len(dev)) % _FOLDS
         opinions = _cross_fitted(seen, dev, fold)
-        covered = (dev.votes >= 0).any(axis=1)
-        self.weights = pool_weights(opinions[:, covered], dev.truth[covered])
         self.held_out = np.empty((len(dev), self._k))
         for f in range(_FOLDS):
-            others = covered & (fold != f)
-            weights = pool_weights(opinions[:, others], dev.truth[others])
-            self.held_out[fold == f] = softmax(np.tensordot(weights, opinions[:, fold == f], 1))
+            held = fold == f
+            weights, beyond = _pooled(seen, dev, opinions, ~held)
+            logits = np.tensordot(weights, opinions[:, held], 1) + seen.dev[np.flatnonzero(held)] @ beyond
+            self.held_out[held] = softmax(logits)
+        self.weights, beyond = _pooled(seen, dev, opinions, np.ones(len(dev), dtype=bool))
         linear = list(zip(self.weights, _linear_opinions(seen), strict=False))
-        self._pooled = Linear(
-            np.asarray(sum(w * opinion.weight for w, opinion in linear)),
+        self._linear = Linear(
+            beyond + sum(w * opinion.weight for w, opinion in linear),
             np.asarray(sum(w * opinion.bias for w, opinion in linear)),
         )
         return self
@@ -80,7 +79,7 @@ class Kommuna(LabelModel):
     def predict(self, votes: Codes) -> Beliefs:
         if self._unlabeled is not None:
             return self._unlabeled.predict(votes)
-        logits = self._pooled.logits(self._outcomes.happened(votes))
+        logits = self._linear.logits(self._outcomes.happened(votes))
         logits += self.weights[-1] * _vote(votes, self._k)
         return softmax(logits)
 
@@ -104,7 +103,7 @@ class Kommuna(LabelModel):
 def _cross_fitted(seen: Evidence, dev: DevRows, fold: NDArray[np.intp]) -> Floats:
     """The opinions (e x d x k logits) on each dev row, fitted without its fold."""
     k = seen.truth.shape[1]
-    opinions = np.empty((len(_WITNESSES) + 2, len(dev), k))
+    opinions = np.empty((len(_WITNESSES) + 1, len(dev), k))
     opinions[-1] = _vote(dev.votes, k)
     for f in range(_FOLDS):
         held = fold == f
@@ -113,8 +112,16 @@ def _cross_fitted(seen: Evidence, dev: DevRows, fold: NDArray[np.intp]) -> Float
     return opinions
 
 
+def _pooled(seen: Evidence, dev: DevRows, opinions: Floats, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """The opinions' weights and the correction (f x k), learned from some dev rows."""
+    rows = rows & (dev.votes >= 0).any(axis=1)
+    weights = pool_weights(opinions[:, rows], dev.truth[rows])
+    told = np.tensordot(weights, opinions[:, rows], 1)
+    return weights, correction(seen.dev[np.flatnonzero(rows)], seen.truth[rows], told)
+
+
 def _linear_opinions(seen: Evidence) -> list[Linear]:
-    return [*(witness.fit(seen) for witness in _WITNESSES), regression(seen)]
+    return [witness.fit(seen) for witness in _WITNESSES]
 
 
 def _vote(votes: Codes, k: int) -> Floats:

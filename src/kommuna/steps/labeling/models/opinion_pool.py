@@ -1,4 +1,4 @@
-"""Learns from dev rows alone: ridge regression of the tag on the outcomes, and the weights of pooled opinions."""
+"""Learns from dev rows what opinions are worth, and what they all miss."""
 
 from __future__ import annotations
 
@@ -6,28 +6,34 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear, softmax
+from kommuna.steps.labeling.models.naive_bayes import Floats, softmax
 
 _STEPS = 80  # at most
-_ENOUGH = 1e-2  # the largest slope, in rows, at which the regression is done
+_ENOUGH = 1e-2  # the largest slope, in rows, at which the correction is done
 
 
-def regression(seen: Evidence, *, penalty: float = 1.0) -> Linear:
-    """Multinomial logistic regression of the dev rows' tag on which outcomes happened.
+def correction(rows: sparse.csr_array, truth: Floats, told: Floats, *, penalty: float = 1.0) -> Floats:
+    """f x k weights: what the outcomes say of the tag beyond what was told of the rows already.
 
-    It assumes nothing of how rules depend on each other, and so corrects naive Bayes where dev rows are many
-    (Ng & Jordan 2002, "On discriminative vs. generative classifiers", NIPS). The bias is the dev rows' prior; the
-    weights minimise ``- log likelihood + penalty / 2 · ‖weight‖²``, by Nesterov's accelerated descent with restarts
-    (O'Donoghue & Candès 2015). The best weights are ``devᵀ @ dual``, d x k numbers instead of f x k (the representer
-    theorem), and those are what descends.
+    Multinomial logistic regression with an offset: ``P(y) ∝ exp(told[row, y] + rows @ weight)``, the weights minimise
+    ``- log likelihood + penalty / 2 · ‖weight‖²``. It assumes nothing of how rules depend on each other, and so
+    corrects naive Bayes where dev rows are many (Ng & Jordan 2002, "On discriminative vs. generative classifiers",
+    NIPS), and leaves it alone where they are few.
+
+    By Nesterov's accelerated descent with restarts (O'Donoghue & Candès 2015). The best weights are ``rowsᵀ @ dual``,
+    d x k numbers instead of f x k (the representer theorem), and those are what descends.
+
+    Args:
+        rows: d x f, which outcomes happened.
+        truth: d x k, 1 for the row's tag.
+        told: d x k logits, from models that did not learn from the row.
     """
-    bias = seen.log_prior()
-    across = sparse.csr_array(seen.dev.T)
-    rate = 1 / (0.5 * _largest_eigenvalue(seen.dev, across) + penalty)
-    dual = ahead = np.zeros_like(seen.truth)
+    across = sparse.csr_array(rows.T)
+    rate = 1 / (0.5 * _largest_eigenvalue(rows, across) + penalty)
+    dual = ahead = np.zeros_like(truth)
     momentum = 1.0
     for _ in range(_STEPS):
-        slope = softmax(seen.dev @ (across @ ahead) + bias) - seen.truth + penalty * ahead
+        slope = softmax(rows @ (across @ ahead) + told) - truth + penalty * ahead
         if np.abs(slope).max() < _ENOUGH:
             break
         before, dual = dual, ahead - rate * slope
@@ -36,7 +42,7 @@ def regression(seen: Evidence, *, penalty: float = 1.0) -> Linear:
         faster = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         ahead = dual + (momentum - 1) / faster * (dual - before)
         momentum = faster
-    return Linear(np.asarray(across @ dual), bias)
+    return np.asarray(across @ dual)
 
 
 def _largest_eigenvalue(rows: sparse.csr_array, across: sparse.csr_array) -> float:
