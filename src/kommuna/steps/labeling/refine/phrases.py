@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.steps.labeling.fold import keyword_line, token_lines
+from kommuna.steps.labeling.fold import keyword_line, rare_rows, token_lines
 
 _LONGEST = 3  # words of a phrase
 _LEAST_ROWS = 3  # dev rows that a phrase or pair stands in: two are left where a fold is held out
@@ -67,7 +67,7 @@ def find_phrases(dev: pl.Series, messages: pl.LazyFrame, text: str) -> Findings:
         messages: the unlabeled messages.
         text: their column with the text.
     """
-    lines = token_lines(dev.fill_null(""))
+    lines = _lines(dev.fill_null(""))
     phrases = _vocabulary(lines)
     needles = [keyword_line(phrase) for phrase in phrases]
     in_dev = _held(lines, needles)
@@ -83,6 +83,10 @@ def find_phrases(dev: pl.Series, messages: pl.LazyFrame, text: str) -> Findings:
         rows,
         frozenset(word.replace("ё", "е") for text in dev.drop_nulls() for word in _YO.findall(text.lower())),
     )
+
+
+def _lines(texts: pl.Series) -> pl.Series:
+    return token_lines(texts, rare_rows(texts))
 
 
 def _vocabulary(lines: Iterable[str]) -> list[str]:
@@ -154,7 +158,7 @@ def _count(
     rows = 0
     plan = messages.select(pl.col(text).fill_null(""))
     for batch in plan.collect_batches(chunk_size=_BATCH, maintain_order=False, lazy=True, engine="streaming"):
-        held = _held(token_lines(batch[text]), needles)
+        held = _held(_lines(batch[text]), needles)
         seen += np.asarray(held.sum(axis=0)).astype(np.int64)
         here = held[:, words]
         together += (here.T @ here).toarray()
