@@ -17,7 +17,7 @@ LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 	cluster-down bench lock clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup  ## Run both example teams' DAGs, from raw data to tagged messages (DATA=DIR: your own messages)
 	@$(BIN)/kommuna demo --messages $(MESSAGES) $(if $(DATA),--data "$(DATA)")
