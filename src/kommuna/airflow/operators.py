@@ -238,7 +238,7 @@ class RefineRulesOperator(StepOperator):
 
 
 class RuleReportOperator(StepOperator):
-    """Coverage, overlap, conflict and accuracy on dev of each rule. Outputs: `report`, `table`."""
+    """Each rule's figures, errors on dev and worth to the others, the worst first. Outputs: `report`, `table`."""
 
     def __init__(
         self,
@@ -249,13 +249,14 @@ class RuleReportOperator(StepOperator):
         dev_votes: Input | None = None,
         dev: Input | None = None,
         key: str = "id",
+        text: str = "text",
         label: str = "tag",
         **options: Any,
     ) -> None:
         super().__init__(
             function="kommuna.steps.labeling.rule_report:rule_report",
             inputs={"votes": votes, "rules": rules, "labels": labels, "dev_votes": dev_votes, "dev": dev},
-            parameters={"key": key, "label": label},
+            parameters={"key": key, "text": text, "label": label},
             **options,
         )
 
@@ -305,6 +306,7 @@ class EvaluateOperator(StepOperator):
         dev_only: Input | None = None,
         gold_labels: Input | None = None,
         champion: Input | None = None,
+        gold_votes: Input | None = None,
         key: str = "id",
         text: str = "text",
         label: str = "tag",
@@ -320,6 +322,7 @@ class EvaluateOperator(StepOperator):
                 "dev_only": dev_only,
                 "gold_labels": gold_labels,
                 "champion": champion,
+                "gold_votes": gold_votes,
             },
             parameters={"key": key, "text": text, "label": label},
             **options,

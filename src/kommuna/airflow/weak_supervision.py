@@ -121,8 +121,8 @@ def weak_supervision_dag(
             labels=labels["labels"],
             dev_votes=dev_votes["votes"],
             dev=dev_rows["table"],
-            key=key,
             label=label,
+            **columns_named,
         )
         trained = TrainClassifierOperator(
             task_id="train",
@@ -143,6 +143,7 @@ def weak_supervision_dag(
             dev_only=trained["dev_only"],
             gold_labels=labels["gold_labels"],
             champion=Model(model, optional=True, unless=trained["model"]),
+            gold_votes=gold_votes["votes"],
             label=label,
             **columns_named,
         )

@@ -12,6 +12,7 @@ from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.artifacts import Report
 from kommuna.steps.training import evaluation_report, scores
 from kommuna.steps.training.leakage import refuse_leakage
+from kommuna.steps.training.mistakes import surest_mistakes
 from kommuna.steps.training.predict import features_of
 from kommuna.steps.training.scores import Chosen, Scores, TagScore
 from kommuna.steps.training.soft_logistic import Matrix
@@ -37,6 +38,7 @@ def evaluate(
     dev_only: Tagger | None = None,
     gold_labels: pl.LazyFrame | None = None,
     champion: Tagger | None = None,
+    gold_votes: pl.LazyFrame | None = None,
     *,
     key: str = "id",
     text: str = "text",
@@ -54,13 +56,15 @@ def evaluate(
         dev_only: the same classifier trained on the dev rows alone.
         gold_labels: what `label_messages` says of the gold rows: the label model alone.
         champion: the registered model that is in use.
+        gold_votes: what `apply_rules` says of the gold rows: the report shows beside each mistake which rules spoke.
         key: the column that names a row.
         text: the text column.
         label: the label's column in gold and dev.
         max_text_overlap: share of gold rows whose text may stand in dev.
         title: of the report.
     Returns:
-        report: HTML with plots.
+        report: HTML with plots, and the mistakes of highest confidence with their words and rules: the texts of gold
+            are shown as they are, so give masked ones.
         scores: every figure as data.
         metrics: rows, accuracy (with several tags: of the whole set), accuracy_low and accuracy_high (95 %, Wilson),
             precision_macro, recall_macro, f1_macro (over the tags that gold has), f1_micro (several tags), ece,
@@ -105,7 +109,8 @@ def evaluate(
         reliability=bins,
     )
     log.info("classifier.evaluated", **{name: round(value, 4) for name, value in metrics.items()})
-    return Evaluated(evaluation_report.report(result, title=title), result, metrics)
+    mistakes = surest_mistakes(model, frame, truth, p, gold_votes, key=key, text=text)
+    return Evaluated(evaluation_report.report(result, mistakes, title=title), result, metrics)
 
 
 def _probabilities(model: Tagger, frame: pl.DataFrame, text: str, *, who: str) -> Matrix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,12 +10,13 @@ from markupsafe import Markup, escape
 
 from kommuna.spec.artifacts import Report
 from kommuna.steps.report import ACCENT, BAD, BAND, GOOD, INK, MUTED, page, plot, table
-from kommuna.steps.training.scores import Scores
+from kommuna.steps.training.scores import Mistake, Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_BARS = 60  # tags in the plot; the table has all
+SHOWN_WORDS = 4
 MOST_CONFUSED = 14  # tags in the heat map
 _NAMES = {
     "baseline.majority_class": "majority class",
@@ -24,7 +26,7 @@ _NAMES = {
 }
 
 
-def report(scores: Scores, *, title: str) -> Report:
+def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> Report:
     """The page of one evaluation."""
     m = scores.metrics
     figures = [
@@ -40,6 +42,7 @@ def report(scores: Scores, *, title: str) -> Report:
         ("Against the champion and plain baselines", _compared(scores)),
         ("F1 by tag, worst first", _by_tag(scores)),
         ("What is taken for what", _confused(scores)),
+        ("Sure and wrong", _mistakes(mistakes)),
         ("Is the confidence honest?", _reliability(scores)),
         ("Every tag", _tags_table(scores)),
     ]
@@ -138,6 +141,32 @@ def _square(x: int, y: int, strong: float, *, color: str = BAD) -> Any:
 
     alpha = 0.15 + 0.75 * strong
     return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=color, alpha=alpha, edgecolor="none")
+
+
+def _mistakes(mistakes: Sequence[Mistake]) -> Markup:
+    """The errors to look at first: a wrong gold label, a rule that misleads, or a word that does."""
+    if not mistakes:
+        return Markup("<p>None.</p>")
+    columns = ["row", "text", "true", "given", "confidence", "words for it", "words against", "rules"]
+    rows = [
+        (
+            m.key,
+            m.text,
+            m.truth,
+            m.given,
+            m.confidence,
+            _words([(word, value) for word, value in m.words if value > 0]),
+            _words([(word, value) for word, value in m.words if value < 0]),
+            ", ".join(f"{rule}: {said}" for rule, said in m.rules) or None,
+        )
+        for m in mistakes
+    ]
+    note = "What each word adds to the given tag's log-odds over the mean tag's; a rule with what it said."
+    return Markup("<p>{}</p>").format(note) + table(columns, rows)
+
+
+def _words(words: list[tuple[str, float]]) -> str | None:
+    return ", ".join(f"{word} {value:+.1f}" for word, value in words[:SHOWN_WORDS]) or None
 
 
 def _reliability(scores: Scores) -> Markup:

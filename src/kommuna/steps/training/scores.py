@@ -43,6 +43,18 @@ class Bin(Spec):
     rows: int
 
 
+class Mistake(Spec):
+    """A gold row that the model is sure about and wrong."""
+
+    key: str
+    text: str
+    truth: str = Field(description="Several tags are separated by `|`; empty where the row has none.")
+    given: str
+    confidence: float
+    words: tuple[tuple[str, float], ...] = Field(description="What spoke for the given tag, the strongest first.")
+    rules: tuple[tuple[str, str], ...] = Field((), description="The rules that spoke, and what they said.")
+
+
 class Scores(Spec):
     """How well a tagger does on gold."""
 

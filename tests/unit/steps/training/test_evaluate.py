@@ -203,6 +203,9 @@ class _Wider:
     def probabilities(self, frame: pl.DataFrame) -> np.ndarray:
         return np.pad(self.scorer.probabilities(frame), ((0, 0), (0, 1)))
 
+    def words(self, text: str, column: int) -> dict[str, float]:
+        return self.scorer.words(text, column)
+
 
 def test_labels_of_other_rows_than_gold_are_refused(task, trained: Trained) -> None:
     with pytest.raises(DataError, match="gold_labels has no row '260'; 1 gold rows are missing"):
@@ -213,3 +216,24 @@ def test_keys_of_two_types_still_show_a_leak(task, trained: Trained) -> None:
     messages = pl.concat([task.messages, task.gold.head(1).drop("tag")]).with_columns(pl.col("id").cast(pl.String))
     with pytest.raises(Leakage):
         evaluate(trained.model, task.gold.lazy(), task.dev.lazy(), messages.lazy())
+
+
+def test_the_report_shows_the_surest_mistakes_with_words_and_rules(task, trained: Trained) -> None:
+    votes = task.gold.select("id", pl.lit("card").alias("always_card"), pl.lit(None, pl.String).alias("never"))
+    html = judged(trained, task, gold_votes=votes.lazy()).report.html
+    given = trained.model.predict_table(task.gold)
+    wrong = task.gold.with_columns(given["confidence"], given=given["tag"].cast(pl.String))
+    surest = wrong.filter(pl.col("tag") != pl.col("given")).sort("confidence", descending=True)
+    section = html[html.index("Sure and wrong") : html.index("Is the confidence honest")]
+    assert surest["text"][0] in section
+    assert section.index(surest["text"][0]) < section.index(surest["text"][10])
+    assert "always_card: card" in section
+    assert "never:" not in section
+    word = trained.model.explain(surest["text"][0]).words[0][0]
+    assert f"{word} +" in section
+
+
+def test_votes_whose_key_names_two_rows_are_refused(task, trained: Trained) -> None:
+    votes = pl.concat([task.gold.select("id", pl.lit("card").alias("r"))] * 2)
+    with pytest.raises(DuplicateKeys, match="gold_votes"):
+        judged(trained, task, gold_votes=votes.lazy())

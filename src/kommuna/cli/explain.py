@@ -1,0 +1,74 @@
+"""`kommuna explain`: why a tagger of the store gives a text its tag."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from kommuna.cli.here import console, installation, store
+from kommuna.errors import TeamMistake
+from kommuna.spec.rules import RuleSet
+
+if TYPE_CHECKING:
+    from kommuna.steps.training.tagger import Tagger
+
+app = typer.Typer()
+
+
+@app.command()
+def explain(
+    key: Annotated[str, typer.Argument(help="The key of the manifest of the training, or its first characters.")],
+    text: Annotated[str, typer.Argument(help="The message.")],
+    tag: Annotated[str | None, typer.Option(help="The tag to explain; the likeliest if absent.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="A rules file: shows which rules speak, too.")] = None,
+    team: Annotated[str | None, typer.Option(help="The team whose store is searched; all if absent.")] = None,
+) -> None:
+    """Show which words of a message speak for a tag and against it, and which rules do."""
+    found = _tagger(key, [team] if team else list(installation().platform.teams)).explain(text, tag=tag)
+    console.print(f"[bold]{found.tag}[/] {found.confidence:.3f}", highlight=False)
+    words = Table("word", "adds to the log-odds")
+    for word, value in found.words:
+        words.add_row(word, f"{value:+.2f}")
+    console.print(words)
+    if rules:
+        spoke = Table("rule", "says")
+        for row in _spoken(rules, text):
+            spoke.add_row(*row)
+        console.print(spoke)
+
+
+def _tagger(key: str, teams: list[str]) -> Tagger:
+    """The tagger that the step left.
+
+    Raises:
+        TeamMistake: no step, or several, left a tagger under that key.
+    """
+    from kommuna.steps.training.tagger import Tagger
+
+    at = [
+        (name, m) for name in teams for m in store(name).manifests() if m.key.startswith(key) and "model" in m.outputs
+    ]
+    if len(at) != 1:
+        raise TeamMistake(
+            f"{len(at) or 'no'} manifests with a model begin with '{key}'",
+            mend="the key stands in the XCom and in the log of the task that trained",
+        )
+    name, manifest = at[0]
+    with tempfile.TemporaryDirectory(prefix="kommuna-explain-") as folder:
+        return Tagger.load(store(name).fetch(manifest.outputs["model"], Path(folder)))
+
+
+def _spoken(rules: Path, text: str) -> tuple[tuple[str, str], ...]:
+    import polars as pl
+
+    from kommuna.steps.labeling.apply import apply_rules
+    from kommuna.steps.training.explain import spoken
+
+    sys.path.insert(0, str(rules.resolve().parent))
+    message = pl.LazyFrame({"id": [0], "text": [text]})
+    return spoken(apply_rules(message, RuleSet.from_yaml(rules)).votes.collect(), "id")[0]

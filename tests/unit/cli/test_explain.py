@@ -1,0 +1,61 @@
+"""`kommuna explain` on a tagger that stands in a team's store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from kommuna.cli.main import app
+from kommuna.errors import TeamMistake
+from kommuna.spec.installation import find_installation
+from kommuna.steps.training.train import train_classifier
+from kommuna.store import Manifest, Store
+
+KEY = "ab" * 32
+RULES = "tags: [card, cash]\nrules:\n  - {name: plastic, tag: card, any: [card]}\n  - {name: notes, tag: cash, any: [cash]}\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "kommuna.yaml").write_text("teams:\n  support: {bundle: dags/support}\n")
+    (tmp_path / "rules.yaml").write_text(RULES)
+    monkeypatch.chdir(tmp_path)
+    words = ["my card please", "a card today", "my cash please", "some cash today"] * 10
+    tags = pl.Series(["card", "card", "cash", "cash"] * 10, dtype=pl.Enum(["card", "cash"]))
+    p = np.where((tags == "card").to_numpy()[:, None], [[0.9, 0.1]], [[0.1, 0.9]]).astype(np.float32)
+    messages = pl.DataFrame({"id": range(40), "text": words})
+    labels = messages.select("id", tag=tags, confidence=pl.lit(0.9)).with_columns(
+        probabilities=pl.Series(p, dtype=pl.Array(pl.Float32, 2))
+    )
+    dev = pl.DataFrame({"id": range(40, 80), "text": words, "tag": tags.cast(pl.String)})
+    train_classifier(messages.lazy(), labels.lazy(), dev.lazy()).model.save(tmp_path / "tagger")
+    store = Store(find_installation(tmp_path).store(), "support")
+    model = store.put(tmp_path / "tagger", kind="model", suffix=".tagger")
+    store.write_manifest(
+        Manifest(
+            key=KEY, function="kommuna.steps.training.train:train_classifier", team="support", outputs={"model": model},
+            code="0" * 64, version="0", started=datetime.now(UTC), seconds=0, peak_memory_bytes=0,
+        )
+    )  # fmt: skip
+    return tmp_path
+
+
+def test_explain_shows_the_words_and_the_rules_that_speak(site: Path) -> None:
+    result = CliRunner().invoke(app, ["explain", KEY[:8], "my card, please", "--rules", "rules.yaml"])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("card ")
+    assert any("card" in line and "+" in line for line in lines[1:])
+    assert any("plastic" in line and "card" in line for line in lines)
+    assert not any("notes" in line and "cash" in line for line in lines)
+
+
+def test_a_key_that_nothing_has_is_told(site: Path) -> None:
+    result = CliRunner().invoke(app, ["explain", "ffff", "my card"])
+    assert isinstance(result.exception, TeamMistake)
+    assert "no manifests with a model begin with 'ffff'" in str(result.exception)
