@@ -56,7 +56,7 @@ class DawidSkene(LabelModel):
             if dev is not None
             else DevRows(np.zeros((0, len(votes.rules)), dtype=np.int16), np.zeros(0, dtype=np.int64))
         )
-        self.outcomes = outcomes(votes.votes, k, dev.votes)
+        self.outcomes = outcomes(votes.votes, k, dev.votes, votes.counts)
         weight = votes.counts * votes.covered.astype(np.float64)
         happened = self.outcomes.happened(votes.votes)
         dev_happened = self.outcomes.happened(dev.votes)
@@ -67,7 +67,7 @@ class DawidSkene(LabelModel):
         belief = shares(tally(votes.votes, k))
         tags = dev_truth.sum(axis=0) if enough else belief.T @ weight
         self._prior = (tags + 1) / (tags.sum() + k)
-        seen = (happened.T @ votes.counts + dev_happened.sum(axis=0)) / max(votes.counts.sum() + len(dev), 1)
+        seen = self.outcomes.rows / max(votes.counts.sum() + len(dev), 1)
         dev_counts = dev_happened.T @ dev_truth
         base = coverage_bound(self.outcomes, seen, dev_counts, self._prior)
         strength = self._prior_rows + (0.0 if enough else self._prior_share * weight.sum()) * self._prior

@@ -84,16 +84,15 @@ class Kommuna(LabelModel):
         return softmax(logits)
 
     def _evidence(self, votes: VotePatterns, dev: DevRows) -> Evidence:
-        self._outcomes = found = outcomes(votes.votes, self._k, dev.votes)
+        self._outcomes = found = outcomes(votes.votes, self._k, dev.votes, votes.counts)
         happened_dev = found.happened(dev.votes)
-        seen = found.rows_of(votes.votes, votes.counts) + happened_dev.sum(axis=0)
         few = sample(votes, seed=self._seed)
         happened, counts = found.happened(few.votes), few.counts.astype(np.float64)
         return Evidence(
             found,
             happened,
             counts * few.covered,
-            np.asarray(seen / (votes.rows + len(dev))),
+            found.rows / (votes.rows + len(dev)),
             pairs(found, happened, counts, counts.sum()),
             happened_dev,
             np.eye(self._k)[dev.truth],

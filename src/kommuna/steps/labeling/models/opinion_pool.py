@@ -9,6 +9,8 @@ from scipy import sparse
 from kommuna.steps.labeling.models.naive_bayes import Floats, softmax
 
 _STEPS = 80  # at most
+_NEWTON_STEPS = 30
+_SHORTEST = 1e-5  # step of a weight that is worth taking
 _ENOUGH = 1e-2  # the largest slope, in rows, at which the correction is done
 
 
@@ -70,19 +72,31 @@ def pool_weights(opinions: Floats, truth: NDArray[np.int64], *, shrink: float = 
         truth: d, the rows' tags.
         shrink: weight of the pull to equal weights, which matters where rows are few.
     """
-    from scipy.optimize import minimize
-
     equal = np.full(len(opinions), 1 / len(opinions))
     told = opinions[:, np.arange(len(truth)), truth].sum(axis=1)
+    flat = opinions.reshape(len(opinions), -1)
 
-    def loss(weights: Floats) -> tuple[float, Floats]:
+    def loss(weights: Floats) -> float:
         log_belief = _log_softmax(np.tensordot(weights, opinions, 1))
-        likelihood = log_belief[np.arange(len(truth)), truth].sum()
-        slope = np.tensordot(opinions, np.exp(log_belief), 2) - told + shrink * (weights - equal)
-        return float(-likelihood + shrink / 2 * ((weights - equal) ** 2).sum()), slope
+        return float(shrink / 2 * ((weights - equal) ** 2).sum() - log_belief[np.arange(len(truth)), truth].sum())
 
-    found = minimize(loss, equal, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(equal))
-    return np.asarray(found.x)
+    weights, now = equal, loss(equal)
+    for _ in range(_NEWTON_STEPS):
+        belief = softmax(np.tensordot(weights, opinions, 1))
+        slope = flat @ belief.reshape(-1) - told + shrink * (weights - equal)
+        mean = np.einsum("edk,dk->ed", opinions, belief)
+        curve = (flat * belief.reshape(-1)) @ flat.T - mean @ mean.T + shrink * np.eye(len(weights))
+        free = np.flatnonzero((weights > 0) | (slope < 0))
+        step = np.zeros_like(weights)
+        step[free] = -np.linalg.solve(curve[np.ix_(free, free)], slope[free])
+        length = 1.0
+        while (then := loss(np.maximum(weights + length * step, 0))) > now and length > _SHORTEST:
+            length /= 2
+        moved = np.maximum(weights + length * step, 0)
+        if then > now or np.abs(moved - weights).max() < _SHORTEST:
+            break
+        weights, now = moved, then
+    return weights
 
 
 def _log_softmax(logits: Floats) -> Floats:

@@ -25,12 +25,14 @@ class Outcomes:
         owners: f x k, the tags that the outcome speaks for.
         one_sided: f.
         rule: f, the rule (the first of its group) of each outcome.
+        rows: f, on how many rows each happened, dev rows included.
     """
 
     of: NDArray[np.int32]
     owners: NDArray[np.bool_]
     one_sided: NDArray[np.bool_]
     rule: NDArray[np.int32]
+    rows: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.rule)
@@ -54,27 +56,26 @@ class Outcomes:
         sums = np.add.reduceat(weights, first, axis=0)
         return np.asarray(np.repeat(sums, np.diff(first, append=len(self)), axis=0))
 
-    def rows_of(self, votes: Codes, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """f, the rows on which each outcome happened, of P x m patterns and how many rows have each."""
-        rows = np.zeros(len(self))
-        for j, codes in enumerate(self.of):
-            seen = np.flatnonzero(codes >= 0)
-            tally = np.bincount(votes[:, j] + 1, weights=counts, minlength=len(codes) + 1)
-            rows[codes[seen]] = tally[seen + 1]
-        return rows
 
+def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None, counts: NDArray[np.int64] | None = None) -> Outcomes:
+    """Finds the outcomes in P x m distinct votes of rules on k tags, and in d x m votes on dev rows.
 
-def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None) -> Outcomes:
-    """Finds the outcomes in P x m distinct votes of rules on k tags, and in d x m votes on dev rows."""
+    Args:
+        counts: P, how many rows have each pattern; one where it is left out.
+    """
+    weight = None if counts is None else counts.astype(np.float64)
     of = np.full((votes.shape[1], 2 * k + 1), -1, dtype=np.int32)
     owners: list[NDArray[np.bool_]] = []
     one_sided: list[bool] = []
     rule: list[int] = []
+    rows: list[float] = []
     group: dict[bytes, int] = {}
     for j in range(votes.shape[1]):
-        column = votes[:, j] if dev_votes is None else np.concatenate([votes[:, j], dev_votes[:, j]])
-        values = np.flatnonzero(np.bincount(column + 1, minlength=1)[1:])
-        same = np.packbits(column >= 0).tobytes() if len(values) == 1 else b""
+        cast = np.bincount(votes[:, j] + 1, weights=weight, minlength=2 * k + 1)
+        if dev_votes is not None:
+            cast = cast + np.bincount(dev_votes[:, j] + 1, minlength=2 * k + 1)
+        values = np.flatnonzero(cast[1:])
+        same = _rows_voted_on(votes[:, j], None if dev_votes is None else dev_votes[:, j]) if len(values) == 1 else b""
         for value in values:
             speaks_for = np.arange(k) == value if value < k else np.arange(k) != value - k
             if same and same in group:
@@ -87,6 +88,16 @@ def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None) -> Outcomes:
             owners.append(speaks_for)
             one_sided.append(len(values) == 1)
             rule.append(j)
+            rows.append(float(cast[value + 1]))
     return Outcomes(
-        of, np.array(owners).reshape(-1, k), np.array(one_sided, dtype=bool), np.array(rule, dtype=np.int32)
+        of,
+        np.array(owners).reshape(-1, k),
+        np.array(one_sided, dtype=bool),
+        np.array(rule, dtype=np.int32),
+        np.array(rows, dtype=np.float64),
     )
+
+
+def _rows_voted_on(votes: Codes, dev_votes: Codes | None) -> bytes:
+    own = np.packbits(votes >= 0).tobytes()
+    return own if dev_votes is None else own + np.packbits(dev_votes >= 0).tobytes()
