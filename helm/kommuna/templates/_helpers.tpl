@@ -47,6 +47,13 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 {{- dict "name" .team "classpath" "airflow.providers.git.bundles.git.GitDagBundle" "kwargs" $kwargs "team_name" .team | toJson -}}
 {{- end }}
 
+{{/* Every team's bundles, as a JSON list. */}}
+{{- define "kommuna.bundles" -}}
+{{- $root := . -}}
+[{{ range $index, $team := keys .Values.teams | sortAlpha }}{{ if $index }}, {{ end -}}
+{{ include "kommuna.bundle" (dict "root" $root "team" $team) }}, {{ include "kommuna.checkBundle" $team }}{{ end }}]
+{{- end }}
+
 {{/* kommuna.yaml for the teams of a list: the control plane sees all of them, a team's pods only their own. */}}
 {{- define "kommuna.platform" -}}
 {{- $root := .root -}}

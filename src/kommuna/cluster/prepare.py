@@ -1,4 +1,4 @@
-"""`python -m kommuna.cluster.prepare airflow|mlflow`: schema, teams and pools; run twice without harm."""
+"""`python -m kommuna.cluster.prepare airflow|mlflow`: schema, teams, pools, bundles; run twice without harm."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from kommuna.spec.team import Platform
 
 
 def prepare_airflow(platform: Platform) -> None:
-    """Airflow's schema, teams and pools; pools that a team no longer has are removed."""
+    """Airflow's schema, teams, pools and bundles; pools that a team no longer has are removed."""
     from airflow.cli.cli_parser import get_parser
 
     arguments = get_parser().parse_args(["db", "migrate"])
     arguments.func(arguments)
     _teams_and_pools(platform)
+    # Here rather than by the DAG processors: several that begin at one time would insert the same rows.
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    DagBundlesManager().sync_bundles_to_db()
 
 
 def prepare_mlflow() -> None:
