@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_BARS = 60  # tags in the plot; the table has all
 SHOWN_WORDS = 4
+SHOWN_RULES = 8
 MOST_CONFUSED = 14  # tags in the heat map
 _NAMES = {
     "baseline.majority_class": "majority class",
@@ -147,26 +148,34 @@ def _mistakes(mistakes: Sequence[Mistake]) -> Markup:
     """The errors to look at first: a wrong gold label, a rule that misleads, or a word that does."""
     if not mistakes:
         return Markup("<p>None.</p>")
-    columns = ["row", "text", "true", "given", "confidence", "words for it", "words against", "rules"]
-    rows = [
-        (
-            m.key,
-            m.text,
-            m.truth,
-            m.given,
-            m.confidence,
-            _words([(word, value) for word, value in m.words if value > 0]),
-            _words([(word, value) for word, value in m.words if value < 0]),
-            ", ".join(f"{rule}: {said}" for rule, said in m.rules) or None,
-        )
-        for m in mistakes
+    note = "What each word adds to the given tag's log-odds over the mean tag's, and the rules that spoke."
+    return Markup("<p>{}</p>{}").format(note, Markup("").join(_mistake(m) for m in mistakes))
+
+
+def _mistake(m: Mistake) -> Markup:
+    """A block of three lines: texts and names of tags are too long for the columns of a table."""
+    pairs = [
+        ("words for it", _words([(word, value) for word, value in m.words if value > 0])),
+        ("against it", _words([(word, value) for word, value in m.words if value < 0])),
+        ("rules", _rules(m)),
     ]
-    note = "What each word adds to the given tag's log-odds over the mean tag's; a rule with what it said."
-    return Markup("<p>{}</p>").format(note) + table(columns, rows)
+    why = Markup("; ").join(Markup("{}: {}").format(name, said) for name, said in pairs if said)
+    return Markup(
+        '<p><b>{}</b> <span class="lead">row {}</span><br>given <span class="bad">{}</span> at {:.3f}, true '
+        '<span class="good">{}</span><br><span class="lead">{}</span></p>'
+    ).format(m.text, m.key, m.given, m.confidence, m.truth or "no tag", why)
 
 
-def _words(words: list[tuple[str, float]]) -> str | None:
-    return ", ".join(f"{word} {value:+.1f}" for word, value in words[:SHOWN_WORDS]) or None
+def _rules(m: Mistake) -> str:
+    """The rules that spoke, those of the given and the true tag first."""
+    wanted = {m.given, *m.truth.split("|")}
+    ordered = sorted(m.rules, key=lambda rule: rule[1] not in wanted)
+    more = [f"{len(ordered) - SHOWN_RULES} more"] if len(ordered) > SHOWN_RULES else []
+    return ", ".join([f"{rule}: {said}" for rule, said in ordered[:SHOWN_RULES]] + more)
+
+
+def _words(words: list[tuple[str, float]]) -> str:
+    return ", ".join(f"{word} {value:+.1f}" for word, value in words[:SHOWN_WORDS])
 
 
 def _reliability(scores: Scores) -> Markup:
