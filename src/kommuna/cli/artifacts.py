@@ -12,6 +12,7 @@ from kommuna.cli.here import console, installation, store
 from kommuna.errors import RegistryError, TeamMistake
 from kommuna.store import Manifest, Store
 from kommuna.store.gc import collect
+from kommuna.store.inputs import registry_login
 
 app = typer.Typer()
 
@@ -68,6 +69,7 @@ def _registered(team: str) -> set[str]:
                 url,
                 params={"max_results": "1000", **({"page_token": page} if page else {})},
                 headers={"X-MLFLOW-WORKSPACE": services.workspace},
+                auth=registry_login(),
                 timeout=20,
             )
             answer.raise_for_status()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,12 @@ def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found
     )
 
 
+def registry_login() -> tuple[str, str] | None:
+    """User and password for MLflow, from the variables that its own client reads; None where it wants none."""
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    return (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None
+
+
 def _registered(wanted: ModelInput, spec: StepSpec) -> dict[str, Any] | None:
     """The model version behind an alias, by the registry's REST API (importing mlflow takes a second)."""
     import requests
@@ -197,7 +204,13 @@ def _registered(wanted: ModelInput, spec: StepSpec) -> dict[str, Any] | None:
     url = f"{spec.services.mlflow.rstrip('/')}/api/2.0/mlflow/registered-models/alias"
     headers = {"X-MLFLOW-WORKSPACE": spec.services.workspace} if spec.services.workspace else {}
     try:
-        answer = requests.get(url, params={"name": wanted.model, "alias": wanted.alias}, headers=headers, timeout=20)
+        answer = requests.get(
+            url,
+            params={"name": wanted.model, "alias": wanted.alias},
+            headers=headers,
+            auth=registry_login(),
+            timeout=20,
+        )
         body = answer.json() if "json" in answer.headers.get("content-type", "") else {}
     except (requests.RequestException, ValueError) as error:
         raise RegistryError(
