@@ -7,7 +7,7 @@ folder=$(mktemp -d /var/tmp/kommuna-images.XXXXXX)
 trap 'rm -rf "$folder"' EXIT
 
 on_every_node() {
-  for node in $(kubectl get nodes --output name | cut -d/ -f2); do
+  for node in $(kubectl get nodes --no-headers | awk '$2 ~ /^Ready/ {print $1}'); do
     "$cluster/enter" "$node" ctr -n k8s.io images ls -q | grep -xF "$1" >/dev/null || return 1
   done
 }
