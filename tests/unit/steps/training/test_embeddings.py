@@ -151,3 +151,16 @@ def test_banking77_with_few_clean_rows_gains_from_names_and_rules(shared_data: P
 
     assert accuracy(found.model) > 0.62
     assert accuracy(found.model) > accuracy(found.dev_only) + 0.1
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+def test_two_dev_rows_and_a_tag_without_any_row_train_to_finite_scores(link) -> None:
+    rows, truth, names = cloud(n=400)
+    weak = one_hot(np.minimum(truth[:300], 2))  # no message believes in the fourth tag
+    evidence = semantic_prior.Evidence(rows[:300], weak, rows[:2], one_hot(truth[:2]), names)
+    found = semantic_prior.fit(evidence, link=link, dev_weight=1.0, seed=0)
+    scores = found.model.scores(rows[300:])
+    assert np.isfinite(scores).all()
+    known = truth[300:] < 3
+    assert (scores[known].argmax(axis=1) == truth[300:][known]).mean() > 0.7
+    assert found.choice.held_out is None
