@@ -23,16 +23,15 @@ JSON
 load_image() {
   local node=$1 name=$2 archive=$3 imported
   imported=$(in_node "$node" ctr -n k8s.io images import - <"$archive" | sed -n 's/^unpacking \(.*\) (sha256.*/\1/p')
-  if ! image_names "$node" | grep -qxF "$name"; then
-    [ -n "$imported" ] || fail "$archive holds no image"
-    in_node "$node" ctr -n k8s.io images tag "${imported%%$'\n'*}" "$name" >/dev/null
-  fi
+  [ -n "$imported" ] || fail "$archive holds no image"
+  [[ $'\n'$imported$'\n' == *$'\n'$name$'\n'* ]] ||
+    in_node "$node" ctr -n k8s.io images tag --force "${imported%%$'\n'*}" "$name" >/dev/null
   wait_for 20 "$name on $node" kubelet_sees "$node" "$name"
 }
 
 image_names() { in_node "$1" ctr -n k8s.io images ls -q; }
 # containerd's part that talks to kubelets learns of an image a moment later, and then labels it.
-kubelet_sees() { in_node "$1" ctr -n k8s.io images ls "name==$2" | grep -q io.cri-containerd.image=managed; }
+kubelet_sees() { [[ $(in_node "$1" ctr -n k8s.io images ls "name==$2") == *io.cri-containerd.image=managed* ]]; }
 
 # load_images NODE: what the cluster itself needs, the S3 server, and a shell for tests.
 load_images() {
@@ -51,4 +50,12 @@ load_static() {
   mkdir -p "$DATA/images"
   [ -f "$archive" ] || archive_image "$name" "$archive" "$@"
   load_image "$node" "$name" "$archive"
+}
+
+# copy_images FROM TO: all images of one node into another, which unpacks one when a first pod needs it.
+copy_images() {
+  local names name
+  mapfile -t names < <(image_names "$1" | grep ^localhost/)
+  in_node "$1" ctr -n k8s.io images export - "${names[@]}" | in_node "$2" ctr -n k8s.io images import --no-unpack - >/dev/null
+  for name in "${names[@]}"; do wait_for 60 "$name on $2" kubelet_sees "$2" "$name"; done
 }

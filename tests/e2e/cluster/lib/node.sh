@@ -36,7 +36,7 @@ create_node() {
   setsid unshare --mount --net --pid --uts --ipc --fork --kill-child --mount-proc \
     bash -euc "$(declare -f furnish_node); furnish_node \"\$@\"" furnish "$node" "$home" "$LOGS/$node" "$pause" "$(node_mark "$node")" \
     >"$LOGS/$node/node.log" 2>&1 </dev/null 8>&- &
-  wait_for 10 "$node" remember_init "$node" $!
+  wait_for 30 "$node" remember_init "$node" $!
   connect_node "$node"
 }
 
@@ -75,14 +75,19 @@ create_cgroup() {
   done
 }
 
-# remove_node NODE: ends everything in it, whatever state it is in.
-remove_node() {
+# end_node NODE: ends everything in it, whatever state it is in; its files stay.
+end_node() {
   local node=$1 pid
   for pid in $(processes_of "$node"); do kill -KILL "$pid" 2>/dev/null || true; done
-  wait_for 20 "the end of $node" no_processes_of "$node"
-  wait_for 20 "the end of $node's cgroups" remove_cgroups "$node"
+  wait_for 60 "the end of $node" no_processes_of "$node"
+  wait_for 60 "the end of $node's cgroups" remove_cgroups "$node"
   ip link delete "$node" 2>/dev/null || true
-  rm -rf --one-file-system "${DATA:?}/$node" "${DATA:?}/$node.pid"
+}
+
+# remove_node NODE: ends it and removes its files.
+remove_node() {
+  end_node "$1"
+  rm -rf --one-file-system "${DATA:?}/$1" "${DATA:?}/$1.pid"
 }
 
 # The init, and `unshare`, which waits for it: found by their mark, also when up was killed before it noted the pid.

@@ -1,0 +1,109 @@
+"""`down` leaves the machine as `up` found it, also when `up` was killed half-way or a node's programs have crashed.
+
+These start and stop the cluster, so they are skipped while somebody uses it.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.e2e.cluster.client import Cluster, busybox, environment
+
+HERE = Path(__file__).parent
+NAMESPACES = ("net", "mnt", "pid", "uts", "ipc")
+SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "fs/inotify/max_user_instances")
+FOLDERS = (
+    "/run",
+    "/var/lib",
+    "/var/log",
+    "/var/tmp",
+    "/etc",
+    "/opt",
+    "/sys/fs/bpf",
+    "/run/netns",
+    "/etc/cni",
+    "/var/lib/cni",
+)
+
+
+def machine() -> dict[str, set[str]]:
+    """All that a cluster could leave on a machine, by kind."""
+    processes = [folder for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return {
+        "links": set(lines("ip", "-o", "-br", "link")),
+        "routes": set(lines("ip", "route")),
+        "packet rules": set(lines("nft", "list", "ruleset")),
+        "mounts": {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()},
+        "namespaces": {link for process in processes for name in NAMESPACES if (link := target(process / "ns" / name))},
+        "processes": {name for process in processes if (name := of_the_cluster(process))},
+        "cgroups": {str(folder) for folder in Path("/sys/fs/cgroup").glob("*/*") if folder.is_dir()},
+        "files": {str(file) for folder in FOLDERS if Path(folder).is_dir() for file in Path(folder).iterdir()},
+        "settings": {f"{name} = {(Path('/proc/sys') / name).read_text()}" for name in SETTINGS},
+    }
+
+
+def lines(*command: str) -> list[str]:
+    """What it prints, without what changes by itself: the state of a link."""
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [line.split("<")[0].replace("UNKNOWN", "UP") for line in out.splitlines()]
+
+
+def target(link: Path) -> str | None:
+    with contextlib.suppress(OSError):
+        return str(link.readlink())
+    return None
+
+
+def of_the_cluster(process: Path) -> str | None:
+    """The command line of a process that is the cluster's, or a container's."""
+    with contextlib.suppress(OSError):
+        command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        if any(
+            word in command for word in ("kommuna-e2e", "containerd", "kubelet", "kube-", "cilium-agent", "etcd --")
+        ):
+            return command
+    return None
+
+
+def left(before: dict[str, set[str]]) -> dict[str, set[str]]:
+    """What the machine has now and had not before."""
+    after = machine()
+    return {kind: after[kind] - had for kind, had in before.items() if after[kind] - had}
+
+
+@pytest.fixture
+def before(state: Path):
+    if (state / "kubeconfig").exists():
+        pytest.skip("the cluster is up; `down` first")
+    yield machine()
+    subprocess.run([HERE / "down"], check=True, timeout=120)
+
+
+def test_down_leaves_nothing(before, state):
+    subprocess.run([HERE / "up"], check=True, timeout=3600)
+    Cluster(environment(state)).start(busybox("guest"))
+    assert left(before)
+    subprocess.run([HERE / "down"], check=True, timeout=120)
+    assert left(before) == {}
+    subprocess.run([HERE / "down"], check=True, timeout=120)  # nothing to do
+
+
+@pytest.mark.parametrize("seconds", [0.7, 3, 8])
+def test_down_leaves_nothing_of_an_up_that_was_killed(before, seconds):
+    with subprocess.Popen([HERE / "up"], start_new_session=True) as up:
+        time.sleep(seconds)
+        os.killpg(up.pid, signal.SIGKILL)
+    assert left(before)
+    subprocess.run([HERE / "down"], check=True, timeout=120)
+    assert left(before) == {}
+
+
+def test_up_mends_a_cluster_whose_control_plane_has_crashed(before, state):
+    subprocess.run([HERE / "up"], check=True, timeout=3600)
+    subprocess.run([HERE / "enter", "node0", "bash", "-c", "kill -KILL $(pidof kube-apiserver etcd)"], check=True)
+    subprocess.run([HERE / "up"], check=True, timeout=300)
+    Cluster(environment(state)).start(busybox("guest"))
