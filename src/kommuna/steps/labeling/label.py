@@ -198,7 +198,9 @@ def _told(
 
 
 def _warn_of_silent_tags(patterns: VotePatterns) -> int:
-    voted = set(np.unique(patterns.votes).tolist())
+    voted = set(np.unique(patterns.votes[:_AT_ONCE]).tolist())
+    if len(voted) < len(patterns.tags) + 1:  # a tag of few rows may stand further below
+        voted = set(np.unique(patterns.votes).tolist())
     silent = [tag for i, tag in enumerate(patterns.tags) if i not in voted]
     if silent:
         log.warning("label.tags_without_votes", tags=silent, hint="no rule ever votes for them")

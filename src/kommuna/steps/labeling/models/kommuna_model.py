@@ -6,11 +6,12 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel, tally
+from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear, NaiveBayes, pairs, softmax
 from kommuna.steps.labeling.models.opinion_pool import correction, pool_weights
-from kommuna.steps.labeling.models.outcomes import outcomes
+from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
 from kommuna.steps.labeling.models.unlabeled import Unlabeled
 from kommuna.steps.labeling.patterns import Codes, VotePatterns, sample
 
@@ -79,9 +80,8 @@ class Kommuna(LabelModel):
     def predict(self, votes: Codes) -> Beliefs:
         if self._unlabeled is not None:
             return self._unlabeled.predict(votes)
-        logits = self._linear.logits(self._outcomes.happened(votes))
-        logits += self.weights[-1] * _vote(votes, self._k)
-        return softmax(logits)
+        happened = self._outcomes.happened(votes)
+        return softmax(self._linear.logits(happened) + self.weights[-1] * _vote(self._outcomes, happened))
 
     def _evidence(self, votes: VotePatterns, dev: DevRows) -> Evidence:
         self._outcomes = found = outcomes(votes.votes, self._k, dev.votes, votes.counts)
@@ -103,7 +103,7 @@ def _cross_fitted(seen: Evidence, dev: DevRows, fold: NDArray[np.intp]) -> Float
     """The opinions (e x d x k logits) on each dev row, fitted without its fold."""
     k = seen.truth.shape[1]
     opinions = np.empty((len(_WITNESSES) + 1, len(dev), k))
-    opinions[-1] = _vote(dev.votes, k)
+    opinions[-1] = _vote(seen.outcomes, seen.dev)
     for f in range(_FOLDS):
         held = fold == f
         for e, opinion in enumerate(_linear_opinions(seen.without(held))):
@@ -123,5 +123,5 @@ def _linear_opinions(seen: Evidence) -> list[Linear]:
     return [witness.fit(seen) for witness in _WITNESSES]
 
 
-def _vote(votes: Codes, k: int) -> Floats:
-    return np.asarray(np.log(tally(votes, k) + _HALF_A_VOTE))
+def _vote(found: Outcomes, happened: sparse.csr_array) -> Floats:
+    return np.asarray(np.log(found.tally(happened, np.ones(len(found), dtype=bool)) + _HALF_A_VOTE))

@@ -11,7 +11,7 @@ from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel, sha
 from kommuna.steps.labeling.models.dawid_skene import DawidSkene
 from kommuna.steps.labeling.models.naive_bayes import Floats, softmax
 from kommuna.steps.labeling.models.outcomes import Outcomes
-from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, sample
+from kommuna.steps.labeling.patterns import Codes, VotePatterns, sample
 
 _ROUNDS = 5
 _PRIOR_ROWS, _DEFAULT_ACCURACY = 4.0, 0.7  # of a rule whose votes others have not judged
@@ -48,8 +48,6 @@ class Unlabeled(LabelModel):
         self._k = k = len(votes.tags)
         base = DawidSkene().fit(few)
         self._outcomes = found = base.outcomes
-        self._single = np.zeros(len(votes.rules), dtype=bool)
-        self._single[[j for j, codes in enumerate(found.of) if (codes >= 0).sum() == 1]] = True
         told = np.log(base.theta) - np.log(base.theta.mean(axis=1, keepdims=True))
         self._weight = np.where(found.one_sided[:, None], _HALF * told, 0.0)
         if not found.one_sided.all():
@@ -58,10 +56,9 @@ class Unlabeled(LabelModel):
         return self
 
     def predict(self, votes: Codes) -> Beliefs:
-        single = votes.copy()
-        single[:, ~self._single] = ABSTAIN
-        logits = np.asarray(self._outcomes.happened(votes) @ self._weight)
-        return softmax(logits + np.log(tally(single, self._k) + 1 / self._k))
+        happened = self._outcomes.happened(votes)
+        usual = self._outcomes.tally(happened, self._outcomes.one_sided)
+        return softmax(np.asarray(happened @ self._weight) + np.log(usual + 1 / self._k))
 
 
 def _accuracy(votes: VotePatterns, found: Outcomes) -> NDArray[np.float64]:
