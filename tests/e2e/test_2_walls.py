@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from tests.e2e.installation import CONTROL, Airflow, Installation
@@ -21,10 +20,12 @@ print(json.dumps(found))
 """
 
 
-def reached(installation: Installation, places: list[tuple[str, str, int]], namespace: str, **labels: str) -> Any:
-    """Which places a pod with these labels can connect to."""
-    named = {name.replace("_", "/", 1) if name.startswith("kommuna") else name: value for name, value in labels.items()}
-    return json.loads(installation.python(CONNECT % json.dumps(places), namespace, named))
+def reached(
+    installation: Installation, places: list[tuple[str, str, int]], namespace: str, labels: dict[str, str]
+) -> dict[str, str]:
+    """Which places a pod with these labels can connect to, and how it fails at the others."""
+    found: dict[str, str] = json.loads(installation.python(CONNECT % json.dumps(places), namespace, labels))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_a_worker_reaches_what_it_needs_and_nothing_else(
 ) -> None:
     found = reached(
         installation, places, "kommuna-support",
-        **{"app.kubernetes.io/component": "worker"},
+        {"app.kubernetes.io/component": "worker"},
     )  # fmt: skip
     assert {name for name, how in found.items() if how == "open"} == {"execution", "mlflow", "store", "git"}, found
 
@@ -60,7 +61,7 @@ def test_the_dag_processor_reaches_its_database_and_its_parser(
     """The positive: the doors that a worker finds shut are open for those who need them."""
     found = reached(
         installation, places, CONTROL,
-        **{
+        {
             "app.kubernetes.io/instance": "kommuna", "app.kubernetes.io/component": "dag-processor",
             "kommuna/team": "fraud",
         },
@@ -79,7 +80,7 @@ def test_a_pod_of_the_team_without_the_workers_label_reaches_nothing(
         for name, host, port in places
         if host.endswith(".svc")
     ]
-    found = reached(installation, numbers, "kommuna-support", app="stray")
+    found = reached(installation, numbers, "kommuna-support", {"app": "stray"})
     assert "open" not in found.values(), found
 
 
