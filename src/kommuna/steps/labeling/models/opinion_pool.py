@@ -36,7 +36,7 @@ def correction(rows: sparse.csr_array, truth: Floats, told: Floats, *, penalty: 
     momentum = 1.0
     for _ in range(_STEPS):
         slope = softmax(rows @ (across @ ahead) + told) - truth + penalty * ahead
-        if np.abs(slope).max() < _ENOUGH:
+        if np.abs(slope).max(initial=0) < _ENOUGH:
             break
         before, dual = dual, ahead - rate * slope
         if ((dual - before) * slope).sum() > 0:
