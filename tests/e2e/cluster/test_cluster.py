@@ -1,5 +1,6 @@
 """The cluster does what the tests of Kommuna rest on: each claim has the case that a lenient cluster would get wrong."""
 
+import json
 import re
 import subprocess
 
@@ -179,3 +180,50 @@ def test_a_pod_is_evicted(cluster):
     url = f"/api/v1/namespaces/{cluster.namespace}/pods/guest/eviction"
     assert cluster.create(eviction, "--raw", url).returncode == 0
     assert eventually(lambda: cluster.run("get", "pod", "guest", check=False).returncode != 0)
+
+
+def test_s3_users_may_do_only_what_their_policy_says(cluster):
+    server = busybox("s3", image="localhost/minio:e2e", command=["/minio", "server", "/tmp/data"])
+    server["spec"]["containers"][0]["env"] = [
+        {"name": "MINIO_ROOT_USER", "value": "root"},
+        {"name": "MINIO_ROOT_PASSWORD", "value": "root-password"},
+    ]
+    cluster.start(server)
+
+    def mc(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return cluster.run("exec", "s3", "--", "/mc", "--config-dir", "/tmp/mc", *arguments, check=False)
+
+    assert eventually(
+        lambda: mc("alias", "set", "s3", "http://127.0.0.1:9000", "root", "root-password").returncode == 0
+    )
+    for bucket in ("mine", "theirs"):
+        assert mc("mb", f"s3/{bucket}").returncode == 0
+    rule = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::mine", "arn:aws:s3:::mine/*"]}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
+    cluster.run(
+        "exec", "-i", "s3", "--", "/mc", "--config-dir", "/tmp/mc", "pipe", "s3/theirs/policy.json", stdin=document
+    )
+    assert mc("cp", "s3/theirs/policy.json", "/tmp/policy.json").returncode == 0
+    assert mc("admin", "user", "add", "s3", "team", "team-password").returncode == 0
+    assert mc("admin", "policy", "create", "s3", "team", "/tmp/policy.json").returncode == 0
+    assert mc("admin", "policy", "attach", "s3", "team", "--user", "team").returncode == 0
+    assert mc("alias", "set", "team", "http://127.0.0.1:9000", "team", "team-password").returncode == 0
+    assert mc("cp", "/tmp/policy.json", "team/mine/policy.json").returncode == 0
+    assert "Insufficient permissions" in mc("cp", "/tmp/policy.json", "team/theirs/other.json").stderr
+
+
+def test_kubeconform_knows_every_field_without_the_internet(env):
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "shop"},
+        "spec": {"selector": {"app": "shop"}},
+    }
+    command = ["kubeconform", "-strict", "-schema-location", env["KOMMUNA_CLUSTER_SCHEMAS"]]
+
+    def check(made: dict) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, env=env, input=json.dumps(made), capture_output=True, text=True)
+
+    assert check(service).returncode == 0
+    service["spec"]["selctor"] = service["spec"].pop("selector")
+    assert "additional properties 'selctor' not allowed" in check(service).stdout

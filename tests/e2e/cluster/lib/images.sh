@@ -5,7 +5,8 @@ archive_image() {
   local name=$1 archive=$2 work program layer
   shift 2
   work=$(mktemp -d "$DATA/image.XXXX")
-  mkdir -p -m 1777 "$work/root/tmp"
+  mkdir -p "$work/root"
+  mkdir -m 1777 "$work/root/tmp"
   for program in "$@"; do ln "$program" "$work/root/" 2>/dev/null || cp "$program" "$work/root/"; done
   tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$work/root" -cf "$work/layer.tar" .
   layer=$(sha256sum "$work/layer.tar")

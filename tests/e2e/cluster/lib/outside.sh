@@ -9,9 +9,16 @@ lock() {
   flock 8
 }
 
+# cluster_serves: whether an up ended well and the API server still answers; a busy one is asked again.
 cluster_serves() {
-  [ -x "$KUBECTL" ] && node_init node0 && timeout 10 "$KUBECTL" -n kube-system rollout status deployment/coredns --timeout 5s
-} >/dev/null 2>&1
+  local _
+  [ -e "$DATA/complete" ] && node_init node0 >/dev/null || return 1
+  for _ in 1 2 3; do
+    "$KUBECTL" --request-timeout 15s get --raw /readyz >/dev/null 2>&1 && return 0
+    sleep 2
+  done
+  return 1
+}
 
 # write_env: links to the programs, and a file for the shell that names all that a test needs.
 write_env() {

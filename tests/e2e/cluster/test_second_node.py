@@ -1,0 +1,56 @@
+"""A second node: pods of both reach each other, policies hold between them, and one may be lost."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.e2e.cluster.client import Cluster, busybox, eventually, policy, reaches, web
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def node1(cluster):
+    subprocess.run([HERE / "add-node", "node1"], check=True, timeout=600)
+    yield "node1"
+    subprocess.run([HERE / "lose-node", "node1"], check=True, timeout=300)
+    cluster.kubectl("delete", "node", "node1")
+
+
+def on(node: str, pod: dict) -> dict:
+    """The pod, where the scheduler has no say."""
+    return {**pod, "spec": {**pod["spec"], "nodeName": node}}
+
+
+def test_a_policy_holds_between_nodes(cluster: Cluster, node1: str):
+    cluster.start(on("node0", web("shop")), on(node1, busybox("friend")), on(node1, busybox("neighbour")))
+    pod = cluster.field("pod", "shop", ".status.podIP")
+    assert reaches(cluster, "friend", pod)
+    assert reaches(cluster, "neighbour", pod)
+    assert cluster.sh("friend", "/busybox nslookup kubernetes.default.svc.cluster.local").returncode == 0
+    admit = [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}]
+    cluster.apply(policy("shop", {"podSelector": {"matchLabels": {"app": "shop"}}, "ingress": admit}))
+    assert eventually(lambda: not reaches(cluster, "neighbour", pod))
+    assert reaches(cluster, "friend", pod)
+
+
+def test_a_lost_node_s_pods_start_on_the_other(cluster: Cluster, node1: str):
+    preferred = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node1]}]}
+    spec = busybox("worker")["spec"]
+    spec["restartPolicy"] = "Always"
+    spec["affinity"] = {
+        "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": preferred}]}
+    }
+    labels = {"app": "worker"}
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    deployment = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    cluster.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "worker"}, "spec": deployment})
+    cluster.kubectl("rollout", "status", "deployment/worker", "--timeout=60s")
+
+    def nodes() -> list[str]:
+        where = ".items[?(@.status.phase=='Running')].spec.nodeName"
+        return cluster.kubectl("get", "pods", "--output", f"jsonpath={{{where}}}").split()
+
+    assert nodes() == [node1]
+    subprocess.run([HERE / "lose-node", node1], check=True, timeout=300)
+    assert eventually(lambda: "node0" in nodes(), seconds=120)
