@@ -23,7 +23,7 @@ def prepare_airflow(platform: Platform) -> None:
     # Here rather than by the DAG processors: several that begin at one time would insert the same rows.
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
-    DagBundlesManager().sync_bundles_to_db()
+    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
 
 
 def prepare_mlflow() -> None:
