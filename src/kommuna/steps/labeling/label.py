@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import structlog
-from numpy.typing import NDArray
 
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn
 from kommuna.spec import choices
@@ -148,34 +147,30 @@ def _labels(
     fit: Fitted, keys: pl.Series, patterns: VotePatterns, rules: RuleSet, who: str
 ) -> tuple[pl.LazyFrame, float]:
     """The labels of all rows, lazily, and their mean confidence. A pattern is told once, whatever rows have it."""
-    covered = np.flatnonzero(patterns.covered)
-    parts = [
-        _told(fit, patterns, covered[start : start + _AT_ONCE], rules, keys, who)
-        for start in range(0, max(len(covered), 1), _AT_ONCE)
-    ]
-    by_pattern = pl.concat(parts)
+    starts = range(0, len(patterns.counts), _AT_ONCE)
+    by_pattern = pl.concat([_told(fit, patterns, slice(start, start + _AT_ONCE), rules, keys, who) for start in starts])
+    covered = patterns.covered
     confidence = by_pattern["confidence"].cast(pl.Float64).to_numpy() @ patterns.counts[covered]
     rows = pl.LazyFrame({keys.name: keys, "_pattern": patterns.row_pattern})
     labels = rows.join(by_pattern.lazy(), on="_pattern", how="left", maintain_order="left").drop("_pattern")
     return labels, float(confidence / max(patterns.counts[covered].sum(), 1))
 
 
-def _told(
-    fit: Fitted, patterns: VotePatterns, lines: NDArray[np.intp], rules: RuleSet, keys: pl.Series, who: str
-) -> pl.DataFrame:
-    """What the model tells of some patterns.
+def _told(fit: Fitted, patterns: VotePatterns, part: slice, rules: RuleSet, keys: pl.Series, who: str) -> pl.DataFrame:
+    """What the model tells of some patterns: those with a vote.
 
     Raises:
         DataError: a probability is no number.
     """
-    votes = patterns.votes[lines]
-    beliefs = fit.predict(votes)
-    lost = np.flatnonzero(~np.isfinite(beliefs).all(axis=1))
+    beliefs = fit.predict(patterns.votes[part])
+    covered = patterns.covered[part]
+    lines = np.arange(part.start, part.start + len(beliefs))
+    lost = lines[covered & ~np.isfinite(beliefs).all(axis=1)]
     if len(lost):
-        row = int(np.flatnonzero(patterns.row_pattern == lines[lost[0]])[0])
+        row = int(np.flatnonzero(patterns.row_pattern == lost[0])[0])
         raise DataError(
-            f"{who} gives probabilities that are no numbers for {int(patterns.counts[lines[lost]].sum())} rows",
-            where=f"first of row {keys.name} = {keys[row]!r}, with {int((votes[lost[0]] >= 0).sum())} votes",
+            f"{who} gives probabilities that are no numbers for {int(patterns.counts[lost].sum())} rows",
+            where=f"first of row {keys.name} = {keys[row]!r}, with {int((patterns.votes[lost[0]] >= 0).sum())} votes",
             mend="take model='kommuna', or 'snorkel_fast' for the library's model without its underflow",
         )
     enum = pl.Enum(rules.tags)
@@ -194,7 +189,7 @@ def _told(
             "confidence": pl.Series(confidence, dtype=pl.Float32),
             "probabilities": pl.Series(beliefs.astype(np.float32), dtype=pl.Array(pl.Float32, len(rules.tags))),
         }
-    )
+    ).filter(pl.Series(covered))
 
 
 def _warn_of_silent_tags(patterns: VotePatterns) -> int:

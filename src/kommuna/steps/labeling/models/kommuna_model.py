@@ -81,7 +81,10 @@ class Kommuna(LabelModel):
         if self._unlabeled is not None:
             return self._unlabeled.predict(votes)
         happened = self._outcomes.happened(votes)
-        return softmax(self._linear.logits(happened) + self.weights[-1] * _vote(self._outcomes, happened))
+        logits = self._linear.logits(happened)
+        vote = _vote(self._outcomes, happened).tocoo()
+        logits[vote.row, vote.col] += self.weights[-1] * vote.data
+        return softmax(logits)
 
     def _evidence(self, votes: VotePatterns, dev: DevRows) -> Evidence:
         self._outcomes = found = outcomes(votes.votes, self._k, dev.votes, votes.counts)
@@ -103,7 +106,7 @@ def _cross_fitted(seen: Evidence, dev: DevRows, fold: NDArray[np.intp]) -> Float
     """The opinions (e x d x k logits) on each dev row, fitted without its fold."""
     k = seen.truth.shape[1]
     opinions = np.empty((len(_WITNESSES) + 1, len(dev), k))
-    opinions[-1] = _vote(seen.outcomes, seen.dev)
+    opinions[-1] = _vote(seen.outcomes, seen.dev).toarray()
     for f in range(_FOLDS):
         held = fold == f
         for e, opinion in enumerate(_linear_opinions(seen.without(held))):
@@ -123,5 +126,5 @@ def _linear_opinions(seen: Evidence) -> list[Linear]:
     return [witness.fit(seen) for witness in _WITNESSES]
 
 
-def _vote(found: Outcomes, happened: sparse.csr_array) -> Floats:
-    return np.asarray(np.log(found.tally(happened, np.ones(len(found), dtype=bool)) + _HALF_A_VOTE))
+def _vote(found: Outcomes, happened: sparse.csr_array) -> sparse.csr_array:
+    return found.usual_word(happened, np.ones(len(found), dtype=bool), _HALF_A_VOTE)
