@@ -71,6 +71,10 @@ class Cluster:
         """HOST:PORT of a service, from here: by route to the test cluster's services, by port-forward to another's."""
         if "KOMMUNA_CLUSTER_SERVICE_RANGE" in self.env:
             return f"{self.get('service', service, namespace)['spec']['clusterIP']}:{port}"
+        return self.forwarded(service, namespace, port)
+
+    def forwarded(self, service: str, namespace: str, port: int) -> str:
+        """HOST:PORT of a service by port-forward, which no network policy stands in the way of."""
         forward = subprocess.Popen(
             ["kubectl", "-n", namespace, "port-forward", f"service/{service}", f":{port}"],
             env=self.env, stdout=subprocess.PIPE, text=True,
@@ -215,7 +219,7 @@ class Installation:
 
     @cached_property
     def mlflow_url(self) -> str:
-        return f"http://{self.cluster.address('kommuna-mlflow', CONTROL, 5000)}"
+        return f"http://{self.cluster.forwarded('kommuna-mlflow', CONTROL, 5000)}"
 
     @cached_property
     def store_url(self) -> str:

@@ -199,30 +199,38 @@ def registry_login() -> tuple[str, str] | None:
 
 def _registered(wanted: ModelInput, spec: StepSpec) -> dict[str, Any] | None:
     """The model version behind an alias, by the registry's REST API (importing mlflow takes a second)."""
-    import requests
-
-    url = f"{spec.services.mlflow.rstrip('/')}/api/2.0/mlflow/registered-models/alias"
-    headers = {"X-MLFLOW-WORKSPACE": spec.services.workspace} if spec.services.workspace else {}
-    try:
-        answer = requests.get(
-            url,
-            params={"name": wanted.model, "alias": wanted.alias},
-            headers=headers,
-            auth=registry_login(),
-            timeout=20,
-        )
-        body = answer.json() if "json" in answer.headers.get("content-type", "") else {}
-    except (requests.RequestException, ValueError) as error:
-        raise RegistryError(
-            f"MLflow at {spec.services.mlflow} is unreachable: {type(error).__name__}",
-            mend="check that the MLflow server is up and `mlflow` in kommuna.yaml",
-        ) from None
+    answer, body = _ask_registry(spec, "registered-models/alias", {"name": wanted.model, "alias": wanted.alias})
     if answer.ok:
         return dict(body["model_version"])
     no_workspace = str(body.get("message", "")).startswith("Workspace")
     if body.get("error_code") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE") and not no_workspace:
         return None
+    if answer.status_code == 403:  # with users, MLflow says so of a model that is not there, too
+        quoted = wanted.model.replace("'", "''")
+        listed, models = _ask_registry(spec, "registered-models/search", {"filter": f"name = '{quoted}'"})
+        if listed.ok and not models.get("registered_models"):
+            return None
     raise RegistryError(
         f"MLflow at {spec.services.mlflow} refuses: {answer.status_code} {body.get('message', answer.reason)}",
         mend="check the team's rights in its registry workspace",
     )
+
+
+def _ask_registry(spec: StepSpec, what: str, params: dict[str, str]) -> tuple[Any, dict[str, Any]]:
+    """The registry's answer to a question, and its JSON.
+
+    Raises:
+        RegistryError: it cannot be reached.
+    """
+    import requests
+
+    url = f"{spec.services.mlflow.rstrip('/')}/api/2.0/mlflow/{what}"
+    headers = {"X-MLFLOW-WORKSPACE": spec.services.workspace} if spec.services.workspace else {}
+    try:
+        answer = requests.get(url, params=params, headers=headers, auth=registry_login(), timeout=20)
+        return answer, dict(answer.json()) if "json" in answer.headers.get("content-type", "") else {}
+    except (requests.RequestException, ValueError) as error:
+        raise RegistryError(
+            f"MLflow at {spec.services.mlflow} is unreachable: {type(error).__name__}",
+            mend="check that the MLflow server is up and `mlflow` in kommuna.yaml",
+        ) from None

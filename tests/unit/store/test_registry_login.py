@@ -14,10 +14,18 @@ LOGIN = "Basic c3VwcG9ydDpzZWNyZXQ="  # support:secret
 
 
 class Server(http.server.BaseHTTPRequestHandler):
+    """Answers as MLflow with basic-auth does: 403 for a model that is not there, and for one that is another's."""
+
     def do_GET(self) -> None:
-        known = self.headers.get("Authorization") == LOGIN
-        body = b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}' if known else b"{}"
-        self.send_response(404 if known else 401)
+        if self.headers.get("Authorization") != LOGIN:
+            self.answer(401, b"{}")
+        elif "/search" in self.path:
+            self.answer(200, b'{"registered_models": [{}]}' if "theirs" in self.path else b"{}")
+        else:
+            self.answer(403, b"{}")
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
         self.wfile.write(body)
@@ -35,10 +43,19 @@ def spec() -> Iterator[StepSpec]:
     server.shutdown()
 
 
-def test_the_login_of_mlflows_own_variables_is_sent(spec: StepSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_there_is_none_also_where_the_registry_says_forbidden(
+    spec: StepSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "support")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     assert _registered(ModelInput(model="support__topics"), spec) is None
+
+
+def test_a_model_that_is_there_and_not_to_be_read_is_refused(spec: StepSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "support")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    with pytest.raises(RegistryError, match="403"):
+        _registered(ModelInput(model="support__theirs"), spec)
 
 
 def test_without_it_the_refusal_is_told(spec: StepSpec, monkeypatch: pytest.MonkeyPatch) -> None:
