@@ -7,13 +7,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from tests.e2e.cluster.client import Cluster, busybox, environment
+from tests.e2e.cluster.client import Cluster, busybox, environment, eventually
 
 HERE = Path(__file__).parent
+LOGS = Path(os.environ.get("KOMMUNA_CLUSTER_LOGS", HERE.parents[2] / "build/e2e/logs"))
 NAMESPACES = ("net", "mnt", "pid", "uts", "ipc")
 SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "fs/inotify/max_user_instances")
 FOLDERS = (
@@ -92,10 +92,12 @@ def test_down_leaves_nothing(before, state):
     subprocess.run([HERE / "down"], check=True, timeout=120)  # nothing to do
 
 
-@pytest.mark.parametrize("seconds", [0.7, 3, 8])
-def test_down_leaves_nothing_of_an_up_that_was_killed(before, seconds):
+@pytest.mark.parametrize("last", ["node", "etcd", "cilium"])
+def test_down_leaves_nothing_of_an_up_that_was_killed(before, last):
+    log = LOGS / "node0" / f"{last}.log"
+    log.unlink(missing_ok=True)
     with subprocess.Popen([HERE / "up"], start_new_session=True) as up:
-        time.sleep(seconds)
+        assert eventually(log.exists, seconds=90)
         os.killpg(up.pid, signal.SIGKILL)
     assert left(before)
     subprocess.run([HERE / "down"], check=True, timeout=120)
