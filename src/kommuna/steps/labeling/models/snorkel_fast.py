@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.errors import DataError, RulesError
+from kommuna.errors import DataError
 from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
+from kommuna.steps.labeling.models.snorkel_terms import LEAST_RULES, check_votes, class_balance
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
 _KEPT: type[np.floating[Any]] = np.float32  # how the library keeps mu from step to step
@@ -51,7 +52,7 @@ class SnorkelFast(LabelModel):
     """
 
     learns_from_dev: ClassVar[bool] = False
-    least_rules: ClassVar[int] = 3
+    least_rules: ClassVar[int] = LEAST_RULES
 
     def __init__(self, *, epochs: int = 500, seed: int = 0) -> None:
         self._epochs = epochs
@@ -64,22 +65,11 @@ class SnorkelFast(LabelModel):
             RulesError: fewer than three rules, or a rule votes against a tag, which Snorkel's model cannot take.
             DataError: the descent diverged.
         """
+        check_votes(votes, "snorkel_fast")
         m, k = len(votes.rules), len(votes.tags)
-        if m < 3:
-            raise RulesError(
-                f"the label model 'snorkel_fast' needs three rules at least, there {'is' if m == 1 else 'are'} {m}",
-                mend="add rules, or take model='kommuna'",
-            )
-        if (votes.votes >= k).any():
-            j = int(np.flatnonzero((votes.votes >= k).any(axis=0))[0])
-            raise RulesError(
-                f"the label model 'snorkel_fast' has no votes against a tag, as rule '{votes.rules[j]}' casts",
-                mend="take model='kommuna', or leave such rules out",
-            )
         self._k = k
-        self._balance = np.full(k, 1 / k)
-        if dev is not None and len(dev):
-            self._balance = (np.bincount(dev.truth, minlength=k) + 1) / (len(dev) + k)
+        told = class_balance(dev, k)
+        self._balance = np.full(k, 1 / k) if told is None else told
         cast = np.unique(np.flatnonzero(votes.votes >= 0) % m * k + votes.votes[votes.votes >= 0])
         self._column = np.full(m * k, -1, dtype=np.int64)
         self._column[cast] = np.arange(len(cast))

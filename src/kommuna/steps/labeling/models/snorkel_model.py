@@ -6,9 +6,10 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from kommuna.errors import LimitExceeded, RulesError, SpecError
+from kommuna.errors import LimitExceeded, SpecError
 from kommuna.spec.resources import memory_bytes
 from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
+from kommuna.steps.labeling.models.snorkel_terms import LEAST_RULES, check_votes, class_balance
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
 _BYTES_A_CELL = 16  # the one-hot votes in float64, and the copy that the product takes
@@ -25,7 +26,7 @@ class SnorkelModel(LabelModel):
     """
 
     learns_from_dev: ClassVar[bool] = False
-    least_rules: ClassVar[int] = 3
+    least_rules: ClassVar[int] = LEAST_RULES
 
     def __init__(self, *, epochs: int = 500, seed: int = 0, memory: str = "4Gi") -> None:
         self._epochs = epochs
@@ -40,18 +41,8 @@ class SnorkelModel(LabelModel):
             LimitExceeded: its matrix would not fit in `memory`.
             SpecError: torch is not installed.
         """
+        check_votes(votes, "snorkel")
         m, k, n = len(votes.rules), len(votes.tags), votes.rows
-        if m < 3:
-            raise RulesError(
-                f"the label model 'snorkel' needs three rules at least, there {'is' if m == 1 else 'are'} {m}",
-                mend="add rules, or take model='kommuna'",
-            )
-        if (votes.votes >= k).any():
-            j = int(np.flatnonzero((votes.votes >= k).any(axis=0))[0])
-            raise RulesError(
-                f"the label model 'snorkel' has no votes against a tag, as rule '{votes.rules[j]}' casts",
-                mend="take model='kommuna', or leave such rules out",
-            )
         needed = n * m * k * _BYTES_A_CELL
         if needed > memory_bytes(self._memory):
             raise LimitExceeded(
@@ -66,9 +57,8 @@ class SnorkelModel(LabelModel):
                 f"the label model 'snorkel' needs {error.name or 'torch'}, which is not installed",
                 mend="install the extra kommuna[torch], or take model='kommuna'",
             ) from None
-        balance = None
-        if dev is not None and len(dev):
-            balance = ((np.bincount(dev.truth, minlength=k) + 1) / (len(dev) + k)).tolist()
+        told = class_balance(dev, k)
+        balance = None if told is None else told.tolist()
         self._model = LabelModel(cardinality=k, verbose=False)
         rows = votes.row_votes().astype(np.int64)
         self._model.fit(rows, n_epochs=self._epochs, seed=self._seed, class_balance=balance, progress_bar=False)
