@@ -44,7 +44,7 @@ spec:
           env:
             {{- include "kommuna.preparedEnv" (dict "root" $root "key" "airflow") | nindent 12 }}
           resources:
-            {{- include "kommuna.resources" (dict "cpu" "50m" "memory" "256Mi") | nindent 12 }}
+            {{- include "kommuna.resources" (dict "cpu" "10m" "memory" "256Mi") | nindent 12 }}
       containers:
         - name: {{ .component }}
           image: {{ $root.Values.images.airflow }}
