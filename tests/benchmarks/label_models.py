@@ -70,6 +70,7 @@ def _beside_the_library() -> Iterator[dict[str, Any]]:
                 "ours": round(run["seconds_dev"], 3),
                 "peer": round(peer["seconds"], 1),
                 "ratio": round(peer["seconds"] / run["seconds_dev"], 1),
+                "cpu_ratio": round(peer["cpu_seconds"] / run["cpu_seconds_dev"], 1),  # on a busy machine the truer one
                 "peak_mib": run["peak_mib"],
                 "peer_peak_mib": peer["peak_mib"],
             }
