@@ -27,7 +27,7 @@ import polars as pl
 def slow(*, flag: str, seconds: float = 8.0) -> pl.LazyFrame:
     Path(flag).write_text(str(os.getpid()))
     time.sleep(seconds)
-    return pl.LazyFrame({"id": range(1000)})
+    return pl.LazyFrame({"id": range(1000), "of": flag})
 
 def after(table: pl.LazyFrame) -> pl.LazyFrame:
     return table.with_columns(two=pl.col("id") * 2)
