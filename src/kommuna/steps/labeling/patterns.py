@@ -22,7 +22,7 @@ from kommuna.steps.labeling.agreement import Agreement, agreement
 Codes = NDArray[np.int16]
 ABSTAIN = -1
 _SAMPLE = 20_000  # rows that models learn from, at most
-_SAMPLE_CELLS = 3_000_000  # votes x tags among them
+_SAMPLE_CELLS = 5_000_000  # votes x tags among them
 _FEW = 2**20  # patterns: where no more are possible, each is counted at its own place
 
 
