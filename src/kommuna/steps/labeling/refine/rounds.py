@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import structlog
@@ -15,10 +10,10 @@ from numpy.typing import NDArray
 from pydantic import Field as Described
 from pydantic import ValidationError
 
-from kommuna.errors import StoreError
 from kommuna.spec.base import Spec
 from kommuna.spec.rules import Rule
 from kommuna.spec.step import Services, StoreAddress
+from kommuna.steps.shared_folder import SharedFolder
 
 log = structlog.get_logger()
 
@@ -69,7 +64,7 @@ class Rounds:
 
     def __init__(self, shared: StoreAddress | None = None, run: str = "") -> None:
         self._shared = shared
-        self._run = run
+        self._folder = SharedFolder(shared, f"refine/{run}", what="rounds") if shared is not None and run else None
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
@@ -78,17 +73,16 @@ class Rounds:
 
     def of(self, run: str) -> Rounds:
         """Those of one run: the same inputs, parameters and code."""
-        return Rounds(self._shared if run else None, run)
+        return Rounds(self._shared, run)
 
     def load(self) -> list[Round]:
         """The rounds so far, in order, up to the first that is missing or damaged."""
         rounds: list[Round] = []
-        while self._shared is not None:
-            with self._faults():
-                try:
-                    raw = self._fs().cat_file(self._path(len(rounds)))
-                except FileNotFoundError:
-                    break
+        while self._folder is not None:
+            name = _file_name(len(rounds))
+            raw = self._folder.read([name]).get(name)
+            if raw is None:
+                break
             try:
                 rounds.append(Round.model_validate_json(raw))
             except ValidationError:
@@ -98,45 +92,9 @@ class Rounds:
 
     def keep(self, made: Round) -> None:
         """Keeps a round; when it returns the round is safe."""
-        if self._shared is None:
-            return
-        raw, path = made.model_dump_json().encode(), self._path(made.number)
-        with self._faults():
-            fs = self._fs()
-            if "file" not in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol):
-                fs.pipe_file(path, raw)
-                return
-            target = Path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            with partial.open("wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
+        if self._folder is not None:
+            self._folder.write(_file_name(made.number), made.model_dump_json().encode())
 
-    def _fs(self) -> Any:
-        import fsspec
 
-        assert self._shared is not None
-        return fsspec.core.url_to_fs(self._shared.url, **self._shared.options)[0]
-
-    def _path(self, number: int) -> str:
-        import fsspec
-
-        assert self._shared is not None
-        root = fsspec.core.url_to_fs(self._shared.url, **self._shared.options)[1]
-        return f"{root.rstrip('/')}/refine/{self._run}/round-{number:03d}.json"
-
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # the drivers' errors share no base
-            raise StoreError(
-                f"the kept rounds cannot be read or written: {type(error).__name__}: {error}",
-                where=self._run,
-                mend="check the store; the rounds that were kept are safe",
-            ) from error
+def _file_name(number: int) -> str:
+    return f"round-{number:03d}.json"

@@ -1,0 +1,107 @@
+"""`SharedFolder`: small files that the runs of a team leave for one another, in the team's part of the store."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from kommuna.errors import StoreError
+from kommuna.spec.step import StoreAddress
+
+_STALE_SECONDS = 60
+
+
+class SharedFolder:
+    """A folder in the store, each of whose files is written whole: readers never see a half one.
+
+    Args:
+        address: the folder that the team's runs share.
+        below: the folder's own path below it.
+        what: what is kept there, for messages: `answers`.
+    Every call raises StoreError where the store cannot be read or written.
+    """
+
+    def __init__(self, address: StoreAddress, below: str, *, what: str) -> None:
+        self._address = address
+        self._below = below
+        self._what = what
+
+    def write(self, name: str, raw: bytes) -> None:
+        """Writes a file, over one of that name; when it returns the file is safe."""
+        with self._faults():
+            fs, folder = self._open()
+            if not _is_local(fs):
+                fs.pipe_file(f"{folder}/{name}", raw)
+                return
+            target = Path(folder, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f"{name}.{uuid.uuid4().hex}.part")
+            with partial.open("wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+
+    def read(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The content of those of some files that are there."""
+        if not names:
+            return {}
+        with self._faults():
+            fs, folder = self._open()
+            found = fs.cat([f"{folder}/{name}" for name in names], on_error="return")
+            there: dict[str, bytes] = {}
+            for path, raw in found.items():
+                if isinstance(raw, bytes):
+                    there[path.rsplit("/", 1)[1]] = raw
+                elif not isinstance(raw, FileNotFoundError):
+                    raise raw
+            return there
+
+    def names(self, *, ending: str) -> list[str]:
+        """The files that are there, in order of their names."""
+        with self._faults():
+            fs, folder = self._open()
+            fs.invalidate_cache(folder)
+            try:
+                paths = [str(path) for path in fs.ls(folder, detail=False)]
+            except FileNotFoundError:
+                return []
+            return sorted(path.rsplit("/", 1)[1] for path in paths if path.endswith(ending))
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Removes files, and what killed runs left half-written; one that another run has removed is no matter."""
+        with self._faults():
+            fs, folder = self._open()
+            for name in names:
+                with suppress(FileNotFoundError):
+                    fs.rm_file(f"{folder}/{name}")
+            for path in Path(folder).glob("*.part") if _is_local(fs) else ():
+                with suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > _STALE_SECONDS:  # a younger one may be another run's
+                        path.unlink()
+
+    def _open(self) -> tuple[Any, str]:
+        import fsspec
+
+        fs, root = fsspec.core.url_to_fs(self._address.url, **self._address.options)
+        return fs, f"{root.rstrip('/')}/{self._below}"
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the drivers' errors share no base
+            raise StoreError(
+                f"the kept {self._what} cannot be read or written: {type(error).__name__}: {error}",
+                where=f"{self._address.url.rstrip('/')}/{self._below}",
+                mend="check the store; what was kept is safe",
+            ) from error
+
+
+def _is_local(fs: Any) -> bool:
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)

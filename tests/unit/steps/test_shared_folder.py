@@ -1,0 +1,39 @@
+"""Files that runs leave for one another: whole, found by name, and a fault is no absence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kommuna.errors import StoreError
+from kommuna.spec.step import StoreAddress
+from kommuna.steps.shared_folder import SharedFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SharedFolder:
+    return SharedFolder(StoreAddress(url=tmp_path.as_uri()), "a/b", what="answers")
+
+
+def test_what_is_written_is_read_and_what_is_not_there_is_left_out(folder: SharedFolder) -> None:
+    assert folder.names(ending=".json") == []
+    folder.write("2.json", b"two")
+    folder.write("1.json", b"one")
+    folder.write("1.json", b"uno")
+    folder.write("x.txt", b"x")
+    assert folder.names(ending=".json") == ["1.json", "2.json"]
+    assert folder.read(["1.json", "3.json", "2.json"]) == {"1.json": b"uno", "2.json": b"two"}
+    folder.remove(["1.json", "3.json"])
+    assert folder.names(ending=".json") == ["2.json"]
+
+
+def test_a_file_that_cannot_be_read_is_a_fault_and_not_taken_for_absent(folder: SharedFolder, tmp_path: Path) -> None:
+    (tmp_path / "a/b/1.json").mkdir(parents=True)
+    with pytest.raises(StoreError, match="the kept answers cannot be read or written"):
+        folder.read(["1.json"])
+
+
+def test_nothing_half_written_lies_beside(folder: SharedFolder, tmp_path: Path) -> None:
+    folder.write("1.json", b"one")
+    assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["1.json"]
