@@ -74,8 +74,7 @@ class LlmServer:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> LlmServer:
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", 0), Handler)
         self._http.llm = self  # type: ignore[attr-defined]
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
@@ -96,6 +95,13 @@ class LlmServer:
     def next_fault(self) -> Fault | None:
         with self.lock:
             return self.faults.pop(0) if self.faults else self.always
+
+
+class _Http(ThreadingHTTPServer):
+    """Python's own lets five connections wait, and resets some where sixteen come at once."""
+
+    daemon_threads = True
+    request_queue_size = 128
 
 
 class Handler(BaseHTTPRequestHandler):
