@@ -171,7 +171,7 @@ class Embedded:
             if info["statename"] in ("FATAL", "STOPPED", "EXITED"):
                 progress(f"starting {info['name']} again")
                 (self.state / STARTS_FOLDER / info["name"]).unlink(missing_ok=True)
-                server.startProcess(f"{supervision.GROUP}:{info['name']}", False)
+                supervision.start_program(server, info["name"])
         wait_healthy(self.installation)
 
     def _stop(self) -> bool:
@@ -249,7 +249,7 @@ class Embedded:
         if server is None:
             raise failed_start(self.state, "supervisord", "supervisord died while the platform was starting")
         for name in names:
-            server.startProcess(f"{supervision.GROUP}:{name}", False)
+            supervision.start_program(server, name)
 
     def _make_workspaces(self) -> None:
         """A registry workspace a team on the platform's own MLflow server; one that exists is left as it is."""

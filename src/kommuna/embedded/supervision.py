@@ -116,6 +116,24 @@ def client(state: Path) -> Any:
     return server.supervisor
 
 
+def start_program(server: Any, name: str) -> None:
+    """Starts a program without waiting for it.
+
+    One that has died before supervisord answers is reported as a fault, and started again like any that dies a little
+    later: its state tells of it.
+
+    Args:
+        server: what `client` gives.
+    """
+    from supervisor.xmlrpc import Faults
+
+    try:
+        server.startProcess(f"{GROUP}:{name}", False)
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode != Faults.SPAWN_ERROR:
+            raise
+
+
 def processes(state: Path) -> list[ProcessState]:
     """Each supervised process, by name; none where supervisord does not answer."""
     server = client(state)

@@ -70,7 +70,7 @@ def test_a_killed_process_is_started_again_and_the_restart_counted(state: Path) 
 
 def test_a_program_that_dies_at_once_is_given_up(state: Path) -> None:
     start(state, broken=[sys.executable, "-c", "raise SystemExit('no such thing')"])
-    supervision.client(state).startProcess("kommuna:broken", False)
+    supervision.start_program(supervision.client(state), "broken")
     assert until(state, "broken", "fatal").restarts == 3
     assert "no such thing" in (state / "logs/broken.log").read_text()
 
