@@ -9,6 +9,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from kommuna.airflow.isolation.parser import processes
+
 MAX_PROCESSES = 512  # of this user on this machine; the server ends a file that has more than a few of its own
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
@@ -24,7 +26,7 @@ class Limits:
 def parse(
     requests: socket.socket, output: socket.socket, logs: socket.socket, folder: Path, original: str, limits: Limits
 ) -> None:
-    """Runs Airflow's parsing in this process, and ends it.
+    """Runs Airflow's parsing in a child of this process, the file's keeper, which ends as the child does.
 
     Args:
         requests: Airflow's supervisor protocol; the request waits in it.
@@ -32,12 +34,18 @@ def parse(
         logs: Airflow's log lines, as JSON.
         folder: the bundle.
         original: the file's path on the processor's side.
-        limits: of this process.
+        limits: of the child.
     """
+    os.setsid()
+    processes.keep(lambda: _parse(requests, output, logs, folder, original, limits))
+
+
+def _parse(
+    requests: socket.socket, output: socket.socket, logs: socket.socket, folder: Path, original: str, limits: Limits
+) -> None:
     from airflow.dag_processing.processor import _parse_file_entrypoint
     from airflow.sdk.execution_time.supervisor import _fork_main
 
-    os.setsid()
     _limit(limits)
     os.chdir(folder)
     _name_modules_after(original)

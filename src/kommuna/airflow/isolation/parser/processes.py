@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import psutil
 
@@ -23,22 +25,43 @@ def close_memory() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def keep(run: Callable[[], object]) -> NoReturn:
+    """Runs a function in a child of this process, and ends this process the way that the child ended.
+
+    What the child starts stays below this process, whoever of it ends: one file's processes are never another's.
+    """
+    adopt_orphans()
+    child = os.fork()
+    if child == 0:
+        run()
+        os._exit(0)
+    pid, status = os.wait()
+    while pid != child:  # orphans end here too
+        pid, status = os.wait()
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        with contextlib.suppress(OSError):  # SIGKILL has no handler to reset
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
 def tree_of(pid: int) -> list[psutil.Process]:
-    """A file's process, what it started, and what was orphaned."""
-    found: list[psutil.Process] = []
+    """A process and all that it started."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        found = [process, *process.children(recursive=True)]
-    for orphan in _orphans():
-        with contextlib.suppress(psutil.Error):
-            found += [orphan, *orphan.children(recursive=True)]
-    return found
+        return [process, *process.children(recursive=True)]
+    return []
 
 
 def end_all(pid: int) -> None:
-    """Ends a file's processes, again and again until a look finds none: they may fork meanwhile."""
+    """Ends a file's processes, again and again until a look finds none: they may fork meanwhile.
+
+    Those of any file that killed its own keeper end with them: they are nobody's.
+    """
     for _ in range(50):
-        left = [process for process in tree_of(pid) if _alive(process)]
+        nobodys = [process for orphan in _orphans() for process in tree_of(orphan.pid)]
+        left = [process for process in (*tree_of(pid), *nobodys) if _alive(process)]
         if not left:
             break
         for process in left:
