@@ -31,9 +31,9 @@ from kommuna.embedded.settings import (
     ADMIN,
     airflow_database,
     commands,
+    local_pool_slots,
     mlflow_database,
     mlflow_url,
-    pool_slots,
     ports_needed,
     process_environment,
     state_folder,
@@ -211,7 +211,7 @@ class Embedded:
             time.sleep(0.05)
 
     def _start_airflow(self, progress: Progress) -> None:
-        pools = sorted((name, *rest) for name, rest in pool_slots(self.installation).items())
+        pools = sorted((name, *rest) for name, rest in local_pool_slots(self.installation).items())
         teams = {"teams": sorted(self.installation.platform.teams), "pools": pools}
         schema = version("apache-airflow")
         database = airflow_database(self.installation)

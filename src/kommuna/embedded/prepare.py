@@ -15,14 +15,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from kommuna.embedded.settings import airflow_database, mlflow_database, pool_slots
+from kommuna.embedded.settings import airflow_database, local_pool_slots, mlflow_database
 from kommuna.spec.installation import Installation, find_installation
+from kommuna.teams import synchronise
 
 
 def prepare_airflow(installation: Installation, *, migrate: bool) -> None:
     """Airflow's schema where asked for, then teams and pools."""
     if not migrate:
-        return _teams_and_pools(installation)
+        return synchronise(installation.platform.teams, local_pool_slots(installation))
 
     def work(partial: Path) -> None:
         os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{partial}"
@@ -30,7 +31,7 @@ def prepare_airflow(installation: Installation, *, migrate: bool) -> None:
 
         arguments = get_parser().parse_args(["db", "migrate"])
         arguments.func(arguments)
-        _teams_and_pools(installation)
+        synchronise(installation.platform.teams, local_pool_slots(installation))
         from airflow.settings import dispose_orm
 
         dispose_orm(do_log=False)
@@ -64,20 +65,6 @@ def migrate_copy(database: Path, work: Callable[[Path], None]) -> None:
     for leftover in ("-wal", "-shm"):
         Path(f"{database}{leftover}").unlink(missing_ok=True)
     partial.replace(database)
-
-
-def _teams_and_pools(installation: Installation) -> None:
-    from airflow.models.pool import Pool
-    from airflow.models.team import Team
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        known = set(session.scalars(select(Team.name)))
-        session.add_all([Team(name=name) for name in installation.platform.teams if name not in known])
-        session.flush()
-        for pool, (team, slots) in pool_slots(installation).items():
-            Pool.create_or_update_pool(pool, slots, f"Team {team}", False, team_name=team, session=session)
 
 
 if __name__ == "__main__":

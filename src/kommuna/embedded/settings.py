@@ -9,6 +9,7 @@ from pathlib import Path
 from kommuna.embedded.leftovers import STATE_VARIABLE
 from kommuna.errors import SpecError
 from kommuna.spec.installation import PLATFORM_VARIABLE, Installation
+from kommuna.teams import pool_slots
 
 PARALLEL_TASKS = 6  # SQLite locks for good at 32, and two cores are busy with fewer
 ADMIN = "admin"
@@ -149,16 +150,15 @@ def parallel_tasks(installation: Installation) -> int:
     return min(PARALLEL_TASKS, max(1, sum(team.parallelism for team in installation.platform.teams.values())))
 
 
-def pool_slots(installation: Installation) -> dict[str, tuple[str, int]]:
+def local_pool_slots(installation: Installation) -> dict[str, tuple[str, int]]:
     """Every pool: its global id to its team and its slots.
 
     Airflow's LocalExecutor does not read a team's own PARALLELISM (3.3.2), so the pools hold a team to it.
     """
     platform = installation.platform
     return {
-        platform.pool(name, pool): (name, min(slots, team.parallelism))
-        for name, team in platform.teams.items()
-        for pool, slots in team.pools.items()
+        pool: (team, min(slots, platform.teams[team].parallelism))
+        for pool, (team, slots) in pool_slots(platform).items()
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kommuna.embedded.settings import airflow_settings, commands, logins, pool_slots, process_environment
+from kommuna.embedded.settings import airflow_settings, commands, local_pool_slots, logins, process_environment
 from kommuna.errors import SpecError
 from kommuna.spec.installation import Installation
 from kommuna.spec.team import Platform
@@ -82,7 +82,7 @@ def test_a_login_that_is_taken_with_another_role_is_refused(login: str, role: st
 def test_pools_hold_a_team_to_its_parallelism_for_its_executor_does_not() -> None:
     teams = {"support": {"bundle": "a", "parallelism": 3, "pools": {"default": 8, "gpu": 1}}}
     site = Installation(Platform.model_validate({"teams": teams}), Path("/site"))
-    assert pool_slots(site) == {"support__default": ("support", 3), "support__gpu": ("support", 1)}
+    assert local_pool_slots(site) == {"support__default": ("support", 3), "support__gpu": ("support", 1)}
 
 
 def test_one_team_alone_does_not_get_more_workers_than_it_may_use() -> None:

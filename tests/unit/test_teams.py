@@ -1,7 +1,7 @@
 """Pools as the description has them, and those that it has no more."""
 
-from kommuna.cluster.prepare import pool_slots, superfluous
 from kommuna.spec.team import Platform
+from kommuna.teams import pool_slots, superfluous
 
 PLATFORM = Platform.read(
     {"teams": {"support": {"bundle": "a", "pools": {"default": 8, "heavy": 1}}, "fraud": {"bundle": "b"}}}, where="test"
