@@ -1,4 +1,4 @@
-"""Keyword rules, and the words that regexes need: all of them found in one pass of one automaton over token lines."""
+"""Keyword rules, and the words that regexes need: all of them found in one pass of one automaton over lines of text."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kommuna.errors import RulesError
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.fold import keyword_line
+from kommuna.steps.labeling.plain import ROW, SIGN, plain_code, whole_words
 from kommuna.steps.labeling.stems import stem_keyword, stem_pattern
 
 
@@ -44,7 +45,7 @@ class Automaton:
         for place, own in patterns.items():
             for pattern in dict.fromkeys(own):
                 owners.setdefault(pattern, []).append(place)
-        self._patterns = list(owners)
+        self._patterns = [*owners, ROW]
         self._ids = pl.Enum(self._patterns)
         # Pattern i belongs to the places owners[first[i]:first[i + 1]].
         self._owned = np.array([len(places) for places in owners.values()], dtype=np.int64)
@@ -53,15 +54,44 @@ class Automaton:
 
     def mark(self, lines: pl.Series, found: NDArray[np.bool_]) -> None:
         """Sets `found[place, row]` where a pattern of the place stands in the row's line."""
-        if not self._patterns:
-            return
-        hits = lines.str.extract_many(self._patterns, overlapping=True)
-        rows = np.repeat(np.arange(len(lines)), hits.list.len().fill_null(0).to_numpy())
-        ids = hits.explode(empty_as_null=False, keep_nulls=False).cast(self._ids).to_physical().to_numpy()
-        # Written out, one line a hit and owner.
-        width = self._owned[ids]
-        place = np.arange(width.sum()) + np.repeat(self._first[ids] - (np.cumsum(width) - width), width)
+        if len(self._owned):
+            hits = lines.str.extract_many(self._patterns[:-1], overlapping=True)
+            rows = np.repeat(np.arange(len(lines)), hits.list.len().fill_null(0).to_numpy())
+            self._mark(self._numbers(hits), rows, found)
+
+    def mark_rows_of(self, line: pl.Series, found: NDArray[np.bool_]) -> None:
+        """`mark` for one line of many rows, `ROW` between two."""
+        if len(self._owned):
+            numbers = self._numbers(line.str.extract_many(self._patterns, overlapping=True))  # by where each ends
+            between = numbers == len(self._owned)
+            self._mark(numbers[~between], np.cumsum(between)[~between], found)
+
+    def _numbers(self, hits: pl.Series) -> NDArray[np.uint32]:
+        flat = hits.explode(empty_as_null=False, keep_nulls=False)
+        return flat.cast(self._ids).to_physical().cast(pl.UInt32).to_numpy()
+
+    def _mark(self, numbers: NDArray[np.uint32], rows: NDArray[np.int64], found: NDArray[np.bool_]) -> None:
+        """Writes out one line a hit and owner."""
+        width = self._owned[numbers]
+        place = np.arange(width.sum()) + np.repeat(self._first[numbers] - (np.cumsum(width) - width), width)
         found[self._owners[place], np.repeat(rows, width)] = True
+
+
+def plain_patterns(line: str) -> tuple[list[str], bool]:
+    """What shows a keyword in a line of plain texts, and whether it is the keyword for certain.
+
+    Where the keyword has signs, between which there may be spaces or not, it is words of it that are looked for.
+
+    Args:
+        line: the keyword as `keyword_patterns` has it.
+    """
+    code = plain_code(line.strip())
+    if code is None:
+        return [], True
+    if SIGN not in code:
+        return list(whole_words(code)), True
+    words = max((part.strip() for part in code.split(SIGN)), key=len)
+    return (list(whole_words(words)) if words else [SIGN]), False
 
 
 def distinct_languages(rules: Sequence[Rule]) -> list[str]:

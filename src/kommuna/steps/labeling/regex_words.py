@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
-from kommuna.steps.labeling.fold import keyword_line
+from kommuna.steps.labeling.fold import tokens
 from kommuna.steps.labeling.regexes import ops, parsed
 
 Words = frozenset[str]
@@ -21,8 +22,8 @@ _REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
 def needed_words(pattern: str) -> list[Words]:
     """Sets of words; a text that the pattern matches holds at least one word of each set. Empty: nothing is known.
 
-    Words are as in `token_lines`, folded, and may be parts of the text's words. This holds for texts of the characters
-    of `UNDISTURBED` alone: others may match by letters that folding takes apart.
+    Words are as in `token_lines`, folded and without signs, and may be parts of the text's words. This holds for texts
+    of the characters of `UNDISTURBED` alone: others may match by letters that folding takes apart.
 
     >>> [sorted(words) for words in needed_words("(lost|stolen).{0,20}(my )?cards?")]
     [['card'], ['lost', 'stolen']]
@@ -123,7 +124,14 @@ def _joined(left: Sequence[str], right: Sequence[str]) -> list[str] | None:
 
 def _as_words(strings: Sequence[str]) -> list[Words]:
     """One set, or none where a string has no word that is long enough."""
-    longest = {max((keyword_line(part).strip() for part in _NO_WORD.split(string)), key=len) for string in strings}
+    longest = {max((run for part in _NO_WORD.split(string) for run in _runs(part)), key=len) for string in strings}
     if min(map(len, longest)) < _LEAST_LENGTH:
         return []
     return [frozenset(word for word in longest if not any(other in word for other in longest if other != word))]
+
+
+def _runs(string: str) -> Iterator[str]:
+    """Words that follow one another without a sign between."""
+    for is_word, run in groupby(tokens(string), key=lambda token: len(token) > 1 or token == "_" or token.isalnum()):
+        yield " ".join(run) if is_word else ""
+    yield ""

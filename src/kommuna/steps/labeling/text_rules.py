@@ -1,5 +1,8 @@
 """Rules that look at the text: one pass finds every keyword and every word that a regex needs.
 
+Plain texts are looked through as one line (`plain`). Where that may not tell, in odd texts and for keywords with signs,
+the text's own token line does (`fold`).
+
 A regex then runs on the texts alone that hold its words (`needed_words`), which is a few of a hundred for most rules.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -14,7 +18,8 @@ from numpy.typing import NDArray
 
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.fold import rare_rows, token_lines
-from kommuna.steps.labeling.keywords import Automaton, distinct_languages, keyword_patterns
+from kommuna.steps.labeling.keywords import Automaton, distinct_languages, keyword_patterns, plain_patterns
+from kommuna.steps.labeling.plain import ODD, plain_code, plain_line
 from kommuna.steps.labeling.regex_words import needed_words
 from kommuna.steps.labeling.regexes import regex_search
 from kommuna.steps.labeling.stems import stem_keyword, stem_lines
@@ -25,6 +30,7 @@ UNDISTURBED = (
     r"\x00-\x7f\xa0-\xa7\xa9-\xae\xb0-\xb3\xb6\xb7\xb9-\xff\u0400-\u0481\u2010-\u2027\u2030-\u203a\u20a0-\u20bf"
     r"\u2116\u2190-\u21ff\u2600-\u27bf\ufe0f\x{1f300}-\x{1faff}"
 )
+_MOST_BYTES = 8 << 20  # of texts that are looked through at once
 _MOST_TEXTS = 0.5  # of all; a regex that may fire on more runs on all
 
 
@@ -49,43 +55,87 @@ def text_hits(rules: Sequence[Rule], text: pl.Expr) -> pl.Expr:
         RulesError: a rule cannot be applied; the message names it.
     """
     names = [rule.name for rule in rules]
-    plain: dict[int, list[str]] = {}
-    stemmed: dict[str, dict[int, list[str]]] = {language: {} for language in distinct_languages(rules)}
-    regexes: list[_Regex] = []
-    places = len(rules)
-    for place, rule in enumerate(rules):
-        if rule.kind == "any":
-            (stemmed[rule.stem] if rule.stem else plain)[place] = keyword_patterns(rule)
-            continue
-        sets = needed_words(rule.regex or "")
-        regexes.append(_Regex(place, regex_search(rule), tuple(range(places, places + len(sets)))))
-        plain |= {places + i: sorted(words) for i, words in enumerate(sets)}
-        places += len(sets)
-    automaton = Automaton(plain)
-    of_stems = {language: Automaton(patterns) for language, patterns in stemmed.items()}
-    wanted = {language: _wanted(rules, language) for language in stemmed}
+    search = _Search(rules)
 
     def hits(texts: pl.Series) -> pl.Series:
-        rare = rare_rows(texts)
-        lines = token_lines(texts, rare)
-        found = np.zeros((places, len(texts)), dtype=np.bool_)
-        automaton.mark(lines, found)
-        for language, own in of_stems.items():
-            own.mark(stem_lines(lines, language, wanted[language]), found)
-        if regexes:
-            disturbed = np.zeros(len(texts), dtype=np.bool_)
-            disturbed[rare.to_numpy()] = texts.gather(rare).str.contains(rf"[^{UNDISTURBED}]").to_numpy()
-            for one in regexes:
-                _search(one, texts, disturbed, found)
-        return pl.DataFrame({name: found[j] for j, name in enumerate(names)}).to_struct()
+        parts = [search.found(part) for part in _parts(texts)]
+        return pl.DataFrame(
+            {name: np.concatenate([found[j] for found in parts]) for j, name in enumerate(names)}
+        ).to_struct()
 
     dtype = pl.Struct(dict.fromkeys(names, pl.Boolean))
     return text.map_batches(hits, return_dtype=dtype, is_elementwise=True)
 
 
+def _parts(texts: pl.Series) -> list[pl.Series]:
+    """Rows that follow one another, some `_MOST_BYTES` each, however long the texts are."""
+    parts = texts.str.len_bytes().fill_null(0).cum_sum() // _MOST_BYTES
+    ends = [*(parts.diff().fill_null(0) > 0).arg_true().to_list(), len(texts)]
+    return [texts.slice(first, end - first) for first, end in pairwise([0, *ends])]
+
+
+class _Search:
+    """All that is looked for, made ready once."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        plain: dict[int, list[str]] = {}
+        lines: dict[int, list[str]] = {}
+        self._languages = distinct_languages(rules)
+        stemmed: dict[str, dict[int, list[str]]] = {language: {} for language in self._languages}
+        self._regexes: list[_Regex] = []
+        self._places = len(rules)
+        closer = [ODD]
+        for place, rule in enumerate(rules):
+            if rule.stem:
+                stemmed[rule.stem][place] = keyword_patterns(rule)
+            elif rule.kind == "any":
+                lines[place] = keyword_patterns(rule)
+                shown = [plain_patterns(line) for line in lines[place]]
+                plain[place] = [pattern for patterns, certain in shown if certain for pattern in patterns]
+                closer += [pattern for patterns, certain in shown if not certain for pattern in patterns]
+            else:
+                sets = needed_words(rule.regex or "")
+                needs = range(self._places, self._places + len(sets))
+                self._regexes.append(_Regex(place, regex_search(rule), tuple(needs)))
+                lines |= {need: sorted(words) for need, words in zip(needs, sets, strict=True)}
+                plain |= {need: [code for word in lines[need] if (code := plain_code(word))] for need in needs}
+                self._places += len(sets)
+        self._closer = self._places
+        self._plain = Automaton(plain | {self._closer: closer})
+        self._lines = Automaton(lines)
+        self._stemmed = {language: Automaton(patterns) for language, patterns in stemmed.items()}
+        self._wanted = {language: _wanted(rules, language) for language in stemmed}
+
+    def found(self, texts: pl.Series) -> NDArray[np.bool_]:
+        """Where rules fire: a line for each, and some more."""
+        found = np.zeros((self._places + 1, len(texts)), dtype=np.bool_)
+        if texts.is_empty():
+            return found
+        self._plain.mark_rows_of(plain_line(texts), found)
+        disturbed = self._look_closer(texts, np.flatnonzero(found[self._closer]), found)
+        if self._stemmed:
+            lines = token_lines(texts, rare_rows(texts))
+            for language, automaton in self._stemmed.items():
+                automaton.mark(stem_lines(lines, language, self._wanted[language]), found)
+        for one in self._regexes:
+            _search(one, texts, disturbed, found)
+        return found
+
+    def _look_closer(self, texts: pl.Series, rows: NDArray[np.int64], found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Marks some rows anew by their token lines; returns where regexes may match without the words they need."""
+        disturbed = np.zeros(len(texts), dtype=np.bool_)
+        if len(rows):
+            some = texts.gather(rows)
+            own = np.zeros((len(found), len(rows)), dtype=np.bool_)
+            self._lines.mark(token_lines(some, rare_rows(some)), own)
+            found[:, rows] = own
+            disturbed[rows] = some.str.contains(rf"[^{UNDISTURBED}]").to_numpy()
+        return disturbed
+
+
 def _search(one: _Regex, texts: pl.Series, disturbed: NDArray[np.bool_], found: NDArray[np.bool_]) -> None:
     if one.needs:
-        rows = np.flatnonzero(found[list(one.needs)].all(axis=0) | disturbed)
+        rows = np.flatnonzero(np.logical_and.reduce([found[need] for need in one.needs]) | disturbed)
         if len(rows) <= _MOST_TEXTS * len(texts):
             matched = one.search(texts.gather(rows)).fill_null(False).to_numpy()
             found[one.place, rows[matched]] = True

@@ -34,8 +34,13 @@ WORDS = (
     "card CARD cards карта Карту ещё еще е\u0308 ß SS ſ İ ı ς Σ _ 1 24/7 c++ top-up - — . , ' ’ \u0301 \u0306 и № 🙂"
 )
 PIECES = st.sampled_from([*WORDS.split(" "), "top up", "\n", "\t", "\u00a0", "\u200b", " ", "  "])
+PLAIN_WORDS = "card CARD карта Карту ещё Ещё еще _ 1 24/7 c++ - -- , . ' ! # $ % & @ A"
+PLAIN = st.sampled_from(PLAIN_WORDS.split(" "))
 TEXTS = st.one_of(
-    st.none(), st.lists(PIECES, max_size=12).map("".join), st.text(st.characters(exclude_categories=["Cs", "Cn"]))
+    st.none(),
+    st.lists(st.one_of(PLAIN, st.sampled_from([" ", " ", "\n"])), max_size=12).map("".join),
+    st.lists(PIECES, max_size=12).map("".join),
+    st.text(st.characters(exclude_categories=["Cs", "Cn"])),
 )
 KEYWORDS = st.lists(PIECES, min_size=1, max_size=3).map("".join).filter(lambda k: k.strip() and keyword_line(k))
 

@@ -1,0 +1,110 @@
+"""Plain texts, which are most: many of them as one line of one byte a character, quick to look through.
+
+A text is plain if it has Russian letters, ASCII letters, digits and signs, and white space alone: what Unicode calls
+compatible or combining is not in it, so folding (`fold`) is one look into a table. All else is odd, and marked as such.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kommuna.steps.labeling.fold import tokens
+
+SIGN = "."  # stands for every visible character that belongs to no word
+ROW = "\x00"  # stands between two texts
+ODD = "\x01"  # stands in a text that is not plain
+_SPACE = ord(" ")
+
+_RUSSIAN = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
+_LETTERS = dict(zip(_RUSSIAN, string.ascii_uppercase + "!#$%&@", strict=True))
+# In UTF-8 a Russian letter is 0xD0 or 0xD1 and a second byte. That byte alone tells the letter, but for ё and Ё.
+_FIRST, _LATER = 0xD0, 0xD1
+_SMALL_YO, _LARGE_YO, _SECOND_OF_YE = 0x91, 0x81, 0xB5
+
+
+def plain_line(texts: pl.Series) -> pl.Series:
+    """The texts' codes in one string, a space around each, `ROW` between two.
+
+    Words are told apart by one space or by signs: white space and hyphens are spaces, two or more of them are one.
+
+    Args:
+        texts: one String or more; a null is an empty text.
+    Returns:
+        One String.
+    """
+    buffer = _joined(texts)
+    _settle(np.frombuffer(buffer, dtype=np.uint8))
+    codes = np.frombuffer(buffer.translate(_TABLE, bytes((_FIRST, _LATER))), dtype=np.uint8)
+    blank = codes == _SPACE
+    again = blank[1:] & blank[:-1]
+    if again.any():
+        codes = codes[np.append(~again, True)]  # the last of each run stays
+    return pl.Series([codes.tobytes()], dtype=pl.Binary).cast(pl.String)
+
+
+def plain_code(folded: str) -> str | None:
+    """How tokens, one space between two, stand in the line of a plain text; None if they cannot.
+
+    >>> plain_code("top up"), plain_code("c + +"), plain_code("naïve")
+    ('top up', 'c . .', None)
+    """
+    codes = [_code(char) for char in folded]
+    return None if ODD in codes else "".join(codes)
+
+
+def whole_words(code: str) -> Iterator[str]:
+    """What is looked for in a line so that a code is found where it does not begin or end within a word."""
+    for before in (" ", SIGN):
+        for after in (" ", SIGN):
+            yield before + code + after
+
+
+def _joined(texts: pl.Series) -> bytearray:
+    whole = texts.fill_null("") if texts.null_count() else texts
+    buffer = bytearray(b" ")
+    buffer += whole.str.join(f" {ROW} ").cast(pl.Binary).item()
+    buffer += b" "
+    if buffer.count(0) == len(texts) - 1:
+        return buffer
+    return _joined(whole.str.replace_all(ROW, ODD, literal=True))
+
+
+def _settle(bytes_: NDArray[np.uint8]) -> None:
+    """Makes ё, in place, the е that it folds to, and marks other letters whose second byte would mislead."""
+    first, second = bytes_[:-1], bytes_[1:]
+    misleading = (first == _LATER) & (second >= 0x90)
+    misleading |= (first == _FIRST) & (second < 0x90)
+    where = np.flatnonzero(misleading)
+    yo = second[where] == np.where(first[where] == _LATER, _SMALL_YO, _LARGE_YO)
+    second[where[yo]] = _SECOND_OF_YE
+    first[where[~yo]] = ord(ODD)
+
+
+def _code(char: str) -> str:
+    found = tokens(char)
+    if not found:
+        return " "
+    folded = found[0]
+    if folded in _LETTERS:
+        return _LETTERS[folded]
+    if not folded.isascii() or not folded.isprintable():
+        return ODD
+    return folded if folded.isalnum() or folded == "_" else SIGN
+
+
+def _table() -> bytes:
+    """The code of each byte; the second bytes of Russian letters stand for the letters."""
+    codes = [ODD] * 256
+    codes[:128] = [_code(chr(code)) for code in range(128)]
+    codes[ord(ROW)] = ROW
+    codes[0x80:0x90] = [_code(chr(0x440 + i)) for i in range(16)]
+    codes[0x90:0xC0] = [_code(chr(0x410 + i)) for i in range(48)]
+    return "".join(codes).encode("ascii")
+
+
+_TABLE = _table()
