@@ -6,35 +6,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.dev import Dev
-from kommuna.steps.labeling.models.base import Beliefs
-from kommuna.steps.labeling.models.calibration import calibrate, calibration_error
+from kommuna.steps.labeling.models.base import Beliefs, HeldOut, Predict
+from kommuna.steps.labeling.models.calibration import Calibration, calibrate, calibration_error
 from kommuna.steps.labeling.one_tag import Fitted
-from kommuna.steps.labeling.patterns import Codes
 
 
-def calibrated(model: Fitted, held_out: Beliefs, dev: Dev, *, several_tags: bool, seed: int) -> Fitted:
+def calibrated(model: Fitted, held_out: HeldOut, dev: Dev, *, several_tags: bool) -> Fitted:
     """The model with its confidence mended: the same answers, believed as far as dev rows bear them out.
 
     Args:
-        held_out: d x k, the model's beliefs of the dev rows, told without their labels.
-        seed: of the folds in which the dev rows' own beliefs are calibrated.
+        held_out: the model without each fold of the dev rows; its confidence is mended without the fold as well.
     """
     covered = dev.covered
     if not covered.any():
         return model
-    mended = held_out.copy()
-    if not several_tags:
-        scale, mended[covered] = calibrate(held_out[covered], dev.tag[covered], seed=seed)
-        return Fitted(lambda votes: scale(model.predict(votes)), mended)
-    truth = dev.truth[covered].reshape(-1).astype(np.int64)
-    scale, pairs = calibrate(_yes_no(held_out[covered]), truth, seed=seed)
-    mended[covered] = pairs[:, 1].reshape(-1, held_out.shape[1])
+    told, fold = held_out.beliefs[covered], held_out.fold[covered]
+    if several_tags:
+        k = told.shape[1]
+        truth = dev.truth[covered].reshape(-1).astype(np.int64)
+        scale, without = calibrate(_yes_no(told), truth, np.repeat(fold, k))
+    else:
+        scale, without = calibrate(told, dev.tag[covered], fold)
+    without += [scale] * (len(held_out.predict) - len(without))  # a fold without a covered row taught nothing
 
-    def predict(votes: Codes) -> Beliefs:
-        beliefs = model.predict(votes)
-        return scale(_yes_no(beliefs))[:, 1].reshape(beliefs.shape)
+    def mended(predict: Predict, scale: Calibration) -> Predict:
+        if not several_tags:
+            return lambda votes: scale(predict(votes))
+        return lambda votes: _yes(scale, predict(votes))
 
-    return Fitted(predict, mended)
+    predict = [mended(say, s) for say, s in zip(held_out.predict, without, strict=True)]
+    rest = HeldOut.told(predict, held_out.fold, dev.votes, held_out.beliefs.shape[1])
+    return Fitted(mended(model.predict, scale), rest, calibrated=True)
 
 
 def dev_figures(beliefs: Beliefs, dev: Dev, *, several_tags: bool) -> dict[str, float]:
@@ -63,6 +65,10 @@ def dev_calibration_error(beliefs: Beliefs, dev: Dev, *, several_tags: bool) -> 
     if several_tags:
         return calibration_error(told.reshape(-1), dev.truth[covered].reshape(-1))
     return calibration_error(told.max(axis=1, initial=0), told.argmax(axis=1) == dev.tag[covered])
+
+
+def _yes(scale: Calibration, beliefs: Beliefs) -> Beliefs:
+    return scale(_yes_no(beliefs))[:, 1].reshape(beliefs.shape)
 
 
 def _yes_no(beliefs: Beliefs) -> Beliefs:

@@ -23,10 +23,12 @@ class Dev:
     Attributes:
         votes: d x m codes.
         truth: d x k, whether the row has the tag: one True a line, unless rows may have several tags.
+        keys: d, of a table's rows.
     """
 
     votes: Codes
     truth: NDArray[np.bool_]
+    keys: pl.Series | None = None
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -89,7 +91,7 @@ def read_dev(
     if joined.height < labels.height:
         log.warning("dev.rows_without_votes", labeled=labels.height, used=joined.height)
     patterns = vote_patterns(joined.drop("_label"), rules, key=key)
-    return Dev(patterns.row_votes(), _truth(joined["_label"], rules, label))
+    return Dev(patterns.row_votes(), _truth(joined["_label"], rules, label), joined[key])
 
 
 def _truth(labels: pl.Series, rules: RuleSet, column: str) -> NDArray[np.bool_]:

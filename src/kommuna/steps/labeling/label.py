@@ -13,8 +13,9 @@ from kommuna.errors import DataError, DuplicateKeys, MissingColumn
 from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.calibrated import calibrated, dev_calibration_error, dev_figures
+from kommuna.steps.labeling.cross_fitted import cross_fitted
 from kommuna.steps.labeling.dev import Dev, read_dev
-from kommuna.steps.labeling.models.base import Beliefs
+from kommuna.steps.labeling.models.base import HeldOut
 from kommuna.steps.labeling.models.registry import MODELS, Settings
 from kommuna.steps.labeling.one_tag import Fitted, fitted
 from kommuna.steps.labeling.patterns import VotePatterns, vote_patterns
@@ -29,6 +30,7 @@ class Labeled(NamedTuple):
 
     labels: pl.LazyFrame
     gold_labels: pl.LazyFrame | None
+    cross_fitted: pl.LazyFrame | None
     metrics: dict[str, float]
 
 
@@ -69,11 +71,13 @@ def label_messages(
             least certain yes or no); `probabilities`, an Array of k in the tags' order. A row without a vote is
             unknown: null in all three. With dev rows probabilities are calibrated on them (`Calibration`).
         gold_labels: the same for the gold rows; None without `gold_votes`.
+        cross_fitted: what `train_classifier` needs to judge itself on the same dev rows honestly: dev rows and a sample
+            of the messages as told by models that did not learn from each fold of the dev rows, see `cross_fitted`;
+            None without dev rows.
         metrics: rows, labeled (share of rows), confidence (mean), patterns, tags_without_votes; with dev rows:
             dev_rows, dev_too_few (1 if there are fewer than tags), dev_coverage, dev_accuracy (an unknown row counts
             as wrong) and dev_accuracy_labeled, or dev_f1_micro and dev_f1_macro; dev_calibration_error, and
-            dev_calibration_error_before (of the model's own word). These are cross-fitted: no dev row is judged by a
-            model or a calibration that saw its label.
+            dev_calibration_error_before (of the model's own word). These are cross-fitted too.
     Raises:
         RulesError, DataError, LimitExceeded, SpecError: see `read_dev`, `vote_patterns` and the models.
     """
@@ -85,9 +89,12 @@ def label_messages(
     metrics["tags_without_votes"] = float(_warn_of_silent_tags(patterns))
     told = Settings(seed=seed, iterations=iterations, epochs=epochs, memory=memory)
     fit = fitted(lambda: MODELS[model](told), patterns, dev_rows, seed=seed)
+    apart = None
     if dev_rows is not None and fit.held_out is not None:
-        fit, figures = _judged(fit, fit.held_out, dev_rows, rules, seed)
+        fit, held_out, figures = _judged(fit, fit.held_out, dev_rows, rules)
         metrics |= figures
+        if dev_rows.keys is not None:
+            apart = cross_fitted(held_out, dev_rows.keys, dev_rows.covered, table[key], patterns, seed=seed).lazy()
     labels, confidence = _labels(fit, table[key], patterns, rules, f"the label model '{model}'")
     gold_labels = None
     if gold_votes is not None:
@@ -104,7 +111,7 @@ def label_messages(
         labeled=round(metrics["labeled"], 4),
         seconds=round(time.perf_counter() - started, 3),
     )
-    return Labeled(labels, gold_labels, metrics)
+    return Labeled(labels, gold_labels, apart, metrics)
 
 
 def _table(votes: pl.LazyFrame, key: str, where: str) -> pl.DataFrame:
@@ -121,8 +128,8 @@ def _table(votes: pl.LazyFrame, key: str, where: str) -> pl.DataFrame:
     return table
 
 
-def _judged(fit: Fitted, held_out: Beliefs, dev: Dev, rules: RuleSet, seed: int) -> tuple[Fitted, dict[str, float]]:
-    """The model calibrated on dev rows, and its figures on them."""
+def _judged(fit: Fitted, held_out: HeldOut, dev: Dev, rules: RuleSet) -> tuple[Fitted, HeldOut, dict[str, float]]:
+    """The model calibrated on dev rows, the same without each fold of them, and its figures on them."""
     several = rules.several_tags
     if len(dev) < len(rules.tags):
         log.warning(
@@ -131,16 +138,20 @@ def _judged(fit: Fitted, held_out: Beliefs, dev: Dev, rules: RuleSet, seed: int)
             tags=len(rules.tags),
             hint="they do not set the class prior, and the model kommuna does not learn from them",
         )
-    mended = fit if fit.calibrated else calibrated(fit, held_out, dev, several_tags=several, seed=seed)
-    told = held_out if mended.held_out is None else mended.held_out
-    return mended, {
-        "dev_rows": float(len(dev)),
-        "dev_too_few": float(len(dev) < len(rules.tags)),
-        "dev_coverage": float(dev.covered.mean()),
-        **dev_figures(told, dev, several_tags=several),
-        "dev_calibration_error": dev_calibration_error(told, dev, several_tags=several),
-        "dev_calibration_error_before": dev_calibration_error(held_out, dev, several_tags=several),
-    }
+    mended = fit if fit.calibrated else calibrated(fit, held_out, dev, several_tags=several)
+    rest = mended.held_out or held_out
+    return (
+        mended,
+        rest,
+        {
+            "dev_rows": float(len(dev)),
+            "dev_too_few": float(len(dev) < len(rules.tags)),
+            "dev_coverage": float(dev.covered.mean()),
+            **dev_figures(rest.beliefs, dev, several_tags=several),
+            "dev_calibration_error": dev_calibration_error(rest.beliefs, dev, several_tags=several),
+            "dev_calibration_error_before": dev_calibration_error(held_out.beliefs, dev, several_tags=several),
+        },
+    )
 
 
 def _labels(

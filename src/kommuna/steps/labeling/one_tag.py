@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.dev import Dev
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
+from kommuna.steps.labeling.models.base import Beliefs, DevRows, HeldOut, LabelModel, Predict, folds
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
 
 log = structlog.get_logger()
 
 NewModel = Callable[[], LabelModel]
-_FOLDS = 5
 _MOST_UNSPOKEN = 0.499  # a tag is told from one half
 
 
@@ -27,12 +27,12 @@ class Fitted:
 
     Attributes:
         predict: probabilities, a line each of P x m codes and k columns. Where rows have one tag lines sum to 1.
-        held_out: d x k probabilities of the dev rows, each told without its label; None without dev rows.
+        held_out: the model without each fold of the dev rows; None without dev rows.
         calibrated: whether the model has fitted its confidence to the dev rows by itself.
     """
 
-    predict: Callable[[Codes], Beliefs]
-    held_out: Beliefs | None
+    predict: Predict
+    held_out: HeldOut | None
     calibrated: bool = False
 
 
@@ -40,7 +40,7 @@ def fitted(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, *, seed
     """Fits on patterns and dev rows.
 
     Args:
-        seed: of the folds of dev rows, for models that do not hold out rows by themselves.
+        seed: of the folds of dev rows; models that hold out rows by themselves are made with the same.
     """
     if patterns.several_tags:
         return _tag_by_tag(new_model, patterns, dev, seed)
@@ -54,14 +54,12 @@ def _fitted(new_model: NewModel, patterns: VotePatterns, dev: DevRows | None, se
         return Fitted(model.predict, None)
     if model.held_out is not None:
         return Fitted(model.predict, model.held_out, calibrated=True)
-    if not model.learns_from_dev:
-        return Fitted(model.predict, model.predict(dev.votes))
-    fold = np.random.default_rng(seed).permutation(len(dev)) % min(_FOLDS, len(dev))
-    beliefs = np.zeros((len(dev), len(patterns.tags)))
-    for f in range(fold.max() + 1):
-        held = fold == f
-        beliefs[held] = new_model().fit(patterns, dev.only(~held)).predict(dev.votes[held])
-    return Fitted(model.predict, beliefs)
+    fold = folds(len(dev), seed=seed)
+    told: list[Predict] = []
+    for f in range(int(fold.max()) + 1):
+        apart = new_model().fit(patterns, dev.only(fold != f)) if model.learns_from_dev else model
+        told.append(apart.predict)
+    return Fitted(model.predict, HeldOut.told(told, fold, dev.votes, len(patterns.tags)))
 
 
 def _tag_by_tag(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, seed: int) -> Fitted:
@@ -87,21 +85,27 @@ def _tag_by_tag(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, se
     if few:
         log.warning("label.majority_instead", tags=few, hint=f"the model needs {least} rules for each tag")
 
-    def predict(votes: Codes) -> Beliefs:
-        beliefs = np.zeros((len(votes), k))
-        for answer in answers:
-            asked, _, line = distinct([_yes_no(votes[:, j], answer.tag) for j in answer.rules])
-            beliefs[:, answer.tag] = answer.yes(answer.fitted.predict(asked), asked)[line]
-        return beliefs
+    def told(how: Callable[[Fitted], Predict]) -> Predict:
+        def predict(votes: Codes) -> Beliefs:
+            beliefs = np.zeros((len(votes), k))
+            for answer in answers:
+                asked, _, line = distinct([_yes_no(votes[:, j], answer.tag) for j in answer.rules])
+                beliefs[:, answer.tag] = answer.yes(how(answer.fitted)(asked), asked)[line]
+            return beliefs
 
+        return predict
+
+    predict = told(lambda fit: fit.predict)
     if dev is None:
         return Fitted(predict, None)
-    held_out = np.zeros((len(dev), k))
-    for answer in answers:
-        if answer.fitted.held_out is not None:
-            votes = _yes_no(dev.votes[:, answer.rules], answer.tag)
-            held_out[:, answer.tag] = answer.yes(answer.fitted.held_out, votes)
+    fold = folds(len(dev), seed=seed)
+    without = [told(partial(_without, fold=f)) for f in range(int(fold.max()) + 1)]
+    held_out = HeldOut.told(without, fold, dev.votes, k)
     return Fitted(predict, held_out, calibrated=all(answer.fitted.calibrated for answer in answers))
+
+
+def _without(fit: Fitted, *, fold: int) -> Predict:
+    return fit.predict if fit.held_out is None else fit.held_out.predict[fold]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def dev() -> pl.LazyFrame:
 
 @pytest.mark.parametrize("model", ["majority", "dawid_skene"])
 def test_labels_have_the_contracts_shape_and_the_uncovered_row_is_unknown(rules: Any, votes: Any, model: Any) -> None:
-    labels, _gold, metrics = label_messages(votes, rules, model=model)
+    labels, *_, metrics = label_messages(votes, rules, model=model)
     table = labels.collect()
     assert table.schema == {
         "id": pl.String,
@@ -77,7 +77,7 @@ def test_several_tags_are_those_of_one_half_or_more(rule_set: Any) -> None:
         several_tags=True,
     )
     messages = pl.LazyFrame({"id": [1, 2, 3, 4], "text": ["a card and a loan", "card, not a loan", "hello", "a loan"]})
-    labels, _gold, metrics = label_messages(apply_rules(messages, rules).votes, rules, model="majority")
+    labels, *_, metrics = label_messages(apply_rules(messages, rules).votes, rules, model="majority")
     table = labels.collect()
     assert table.schema["tags"] == pl.List(pl.Enum(["card", "loan"]))
     assert table["tags"].to_list() == [["card", "loan"], ["card", "loan"], None, ["loan"]]
@@ -104,33 +104,96 @@ def test_several_tags_learn_from_dev_which_rule_to_trust(rule_set: Any) -> None:
     votes = votes.with_columns(pl.exclude("id").cast(pl.Int8))
     tags = ["|".join(t for t, has in zip("ab", row, strict=True) if has) for row in truth]
     dev = pl.LazyFrame({"id": range(200), "tags": tags[:200]})
-    _, _gold, plain = label_messages(votes.lazy(), rules, votes.head(200).lazy(), dev, model="majority", label="tags")
-    labels, _gold, learned = label_messages(votes.lazy(), rules, votes.head(200).lazy(), dev, label="tags")
+    *_, plain = label_messages(votes.lazy(), rules, votes.head(200).lazy(), dev, model="majority", label="tags")
+    labels, *_, learned = label_messages(votes.lazy(), rules, votes.head(200).lazy(), dev, label="tags")
     assert learned["dev_f1_micro"] > plain["dev_f1_micro"] + 0.1
     told = labels.collect().slice(200)["tags"].to_list()
     right = [set(t or []) == set("" if not s else s.split("|")) for t, s in zip(told, tags[200:], strict=True)]
     assert np.mean(right) > 0.8
 
 
-def test_dev_figures_are_cross_fitted(rule_set: Any) -> None:
-    """Rules of pure chance: a model that judged the rows it learned from would look better than chance."""
+@pytest.fixture
+def chance(rule_set: Any) -> tuple[Any, pl.LazyFrame, pl.LazyFrame]:
+    """Rules of pure chance on 300 dev rows: a model that judges rows it learned from looks better than chance."""
     random = np.random.default_rng(1)
     matrix = np.where(random.random((300, 40)) < 0.3, random.integers(0, 3, (300, 40)), -1)
     rules = rule_set(*({"name": f"r{j}", "tag": "a", "any": ["x"]} for j in range(40)), tags=TAGS)
-    votes = from_matrix(matrix, rules).lazy()
     dev = pl.LazyFrame({"id": range(300), "tag": [TAGS[i] for i in random.integers(0, 3, 300)]})
-    labels, _gold, metrics = label_messages(votes, rules, votes, dev, model="dawid_skene")
-    seen = (
-        labels.join(dev, on="id").select((pl.col("tag").cast(pl.String) == pl.col("tag_right")).mean()).collect().item()
-    )
-    assert seen > 0.5
+    return rules, from_matrix(matrix, rules).lazy(), dev
+
+
+@pytest.mark.parametrize("model", ["kommuna", "dawid_skene"])
+def test_dev_figures_and_cross_fitted_labels_know_no_dev_row_of_their_fold(chance: Any, model: Any) -> None:
+    rules, votes, dev = chance
+    labels, _gold, apart, metrics = label_messages(votes, rules, votes, dev, model=model)
+    truth = dev.collect()["tag"].cast(pl.Enum(TAGS)).to_physical().to_numpy()
+
+    def right(table: pl.DataFrame) -> float:
+        """Of messages, which are the dev rows themselves."""
+        return float((table["probabilities"].to_numpy().argmax(axis=1) == truth[table["id"].to_numpy()]).mean())
+
+    assert right(labels.collect()) > 0.5
     assert metrics["dev_accuracy"] < 0.42
+    told = apart.collect()
+    own = told.filter("dev").select("id", own="fold")
+    assert sorted(own["own"].unique()) == [0, 1, 2, 3, 4]
+    messages = told.filter(~pl.col("dev")).join(own, on="id")
+    assert messages.height == 5 * 300
+    assert right(messages.filter(pl.col("fold") != pl.col("own"))) > 0.5
+    assert right(messages.filter(pl.col("fold") == pl.col("own"))) < 0.42
+
+
+def test_cross_fitted_labels_of_a_dev_row_are_those_of_its_fold_and_null_without_a_vote(
+    rules: Any, votes: Any, dev: Any
+) -> None:
+    told = label_messages(votes, rules, votes, dev, model="weighted").cross_fitted
+    assert told is not None
+    table = told.collect()
+    assert table.schema == {
+        "dev": pl.Boolean,
+        "id": pl.String,
+        "fold": pl.Int8,
+        "probabilities": pl.Array(pl.Float32, 3),
+    }
+    ours, messages = table.filter("dev"), table.filter(~pl.col("dev"))
+    assert set(ours["id"]) == {"w", "y", "z"}  # q has no votes at all
+    assert set(messages["id"]) == {"w", "y", "z"}  # nor has x a vote
+    both = ours.join(messages, on=["id", "fold"], how="inner")
+    assert both.height == 3
+    assert both["probabilities"].equals(both["probabilities_right"].rename("probabilities"))
+
+
+def test_several_tags_are_cross_fitted_too(rule_set: Any) -> None:
+    random = np.random.default_rng(0)
+    rules = rule_set(
+        *({"name": f"r{j}", "tag": TAGS[j % 3], "any": ["x"]} for j in range(45)), tags=TAGS, several_tags=True
+    )
+    cast = {
+        rule.name: pl.Series(np.where(random.random(200) < 0.4, 1, None).tolist(), dtype=pl.Int8)
+        for rule in rules.rules
+    }
+    votes = pl.LazyFrame({"id": range(200), **cast})
+    truth = random.random((200, 3)) < 0.5
+    dev = pl.LazyFrame(
+        {"id": range(200), "tag": ["|".join(t for t, yes in zip(TAGS, row, strict=True) if yes) for row in truth]}
+    )
+    told = label_messages(votes, rules, votes, dev, model="kommuna").cross_fitted
+    assert told is not None
+    table = told.collect()
+    own = table.filter("dev").select("id", own="fold")
+    messages = table.filter(~pl.col("dev")).join(own, on="id")
+
+    def right(rows: pl.DataFrame) -> float:
+        return float(((rows["probabilities"].to_numpy() >= 0.5) == truth[rows["id"].to_numpy()]).mean())
+
+    assert right(messages.filter(pl.col("fold") != pl.col("own"))) > 0.6
+    assert right(messages.filter(pl.col("fold") == pl.col("own"))) < 0.56
 
 
 def test_gold_rows_are_labeled_by_the_same_model_and_teach_it_nothing(rules: Any, votes: Any, dev: Any) -> None:
     gold_votes = votes.reverse().with_columns(pl.col("id") + "-gold")
     alone = label_messages(votes, rules, votes, dev)
-    labels, gold, metrics = label_messages(votes, rules, votes, dev, gold_votes)
+    labels, gold, _apart, metrics = label_messages(votes, rules, votes, dev, gold_votes)
     assert alone.gold_labels is None
     assert labels.collect().equals(alone.labels.collect())
     assert metrics == alone.metrics
@@ -150,7 +213,7 @@ def test_one_rule_alone_labels(rule_set: Any) -> None:
 def test_a_tag_without_a_vote_and_too_few_dev_rows_are_told(rules: Any, votes: Any, dev: Any) -> None:
     some = votes.with_columns(r3=pl.lit(None, dtype=pl.Enum(TAGS)), r0=pl.lit("a", dtype=pl.Enum(TAGS)))
     with structlog.testing.capture_logs() as logs:
-        _, _gold, metrics = label_messages(some, rules, votes, dev.head(2))
+        *_, metrics = label_messages(some, rules, votes, dev.head(2))
     assert metrics["tags_without_votes"] == 1
     assert (metrics["dev_rows"], metrics["dev_too_few"]) == (2, 1)
     events = {log["event"]: log for log in logs}
@@ -160,7 +223,7 @@ def test_a_tag_without_a_vote_and_too_few_dev_rows_are_told(rules: Any, votes: A
 
 def test_dev_rows_without_votes_are_counted_out(rules: Any, votes: Any, dev: Any) -> None:
     with structlog.testing.capture_logs() as logs:
-        _, _gold, metrics = label_messages(votes, rules, votes, dev)
+        *_, metrics = label_messages(votes, rules, votes, dev)
     assert metrics["dev_rows"] == 3
     assert next(log for log in logs if log["event"] == "dev.rows_without_votes")["labeled"] == 4
 

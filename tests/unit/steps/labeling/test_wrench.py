@@ -29,7 +29,7 @@ def test_what_is_read_is_the_matrix_and_can_be_labeled(shared_data: Path) -> Non
     read = read_wrench(source)
     stored = [row["weak_labels"] for row in json.loads(source.read_text()).values()]
     assert to_matrix(read.votes, read.rules).tolist() == stored
-    labels, _, metrics = label_messages(
+    labels, *_, metrics = label_messages(
         read.votes.lazy(), read.rules, read.votes.head(200).lazy(), read.messages.lazy()
     )
     told = labels.collect().join(read.messages, on="id").drop_nulls("tag")

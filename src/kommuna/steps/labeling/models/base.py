@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
 Beliefs = NDArray[np.float64]
+Predict = Callable[[Codes], Beliefs]
+
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -34,19 +38,47 @@ class DevRows:
         return DevRows(self.votes[rows], self.truth[rows])
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """A label model without each fold of the dev rows in turn.
+
+    Attributes:
+        fold: d, 0 to F - 1, the fold of each dev row.
+        predict: F, what the model would say had it not learned from the fold's labels.
+        beliefs: d x k, each dev row told without its fold.
+    """
+
+    fold: NDArray[np.int64]
+    predict: tuple[Predict, ...]
+    beliefs: Beliefs
+
+    @classmethod
+    def told(cls, predict: Sequence[Predict], fold: NDArray[np.int64], votes: Codes, k: int) -> Self:
+        """From the folds' models and the dev rows' d x m votes."""
+        beliefs = np.zeros((len(fold), k))
+        for f, say in enumerate(predict):
+            beliefs[fold == f] = say(votes[fold == f])
+        return cls(fold, tuple(predict), beliefs)
+
+
+def folds(rows: int, *, seed: int) -> NDArray[np.int64]:
+    """The fold of each dev row, drawn at random: five of equal size, or one a row where there are fewer."""
+    return np.random.default_rng(seed).permutation(rows) % min(FOLDS, max(rows, 1))
+
+
 class LabelModel(Protocol):
     """A label model for rows of one tag each.
 
     Attributes:
         learns_from_dev: whether figures on the dev rows need cross-fitting to be honest.
         least_rules: how many rules it needs.
-        held_out: of a model that calibrates itself, d x k beliefs of the dev rows that `fit` was given, each told
-            without its label; else None.
+        held_out: of a model that calibrates itself, itself without each fold of the dev rows that `fit` was given;
+            else None.
     """
 
     learns_from_dev: ClassVar[bool] = True
     least_rules: ClassVar[int] = 1
-    held_out: Beliefs | None = None
+    held_out: HeldOut | None = None
 
     @abstractmethod
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:

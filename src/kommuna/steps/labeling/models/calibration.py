@@ -12,7 +12,6 @@ from kommuna.steps.labeling.models.base import Beliefs
 _SHARPNESS = np.geomspace(0.1, 10, 41)
 _FLOORS = np.array([1e-6, 1e-3, 0.01, 0.03, 0.1, 0.3])
 _PULL = 1.0  # to the model's own word, in nats for each factor e of sharpness: it matters where rows are few
-_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,15 @@ class Calibration:
         return logs
 
 
-def calibrate(beliefs: Beliefs, truth: NDArray[np.int64], *, seed: int = 0) -> tuple[Calibration, Beliefs]:
-    """The calibration under which rows are likeliest, and the rows' own beliefs under that of the other rows.
+def calibrate(
+    beliefs: Beliefs, truth: NDArray[np.int64], fold: NDArray[np.int64]
+) -> tuple[Calibration, list[Calibration]]:
+    """The calibration under which rows are likeliest, and that of the rows without each fold.
 
     Args:
         beliefs: d x k, told by models that had not seen the row's label.
         truth: d indices.
-        seed: of the five folds of rows.
-    Returns:
-        The calibration of all rows, and d x k beliefs, each fold calibrated without it.
+        fold: d, the fold of each row.
     """
     choices = [Calibration(float(s), float(f)) for f in _FLOORS for s in _SHARPNESS]
     loss = np.concatenate([_losses(np.log(beliefs + floor), truth) for floor in _FLOORS])
@@ -55,11 +54,8 @@ def calibrate(beliefs: Beliefs, truth: NDArray[np.int64], *, seed: int = 0) -> t
     def best(rows: NDArray[np.bool_]) -> Calibration:
         return choices[int((loss[:, rows].sum(axis=1) + pull).argmin())]
 
-    fold = np.random.default_rng(seed).permutation(len(truth)) % _FOLDS
-    held_out = beliefs.copy()
-    for f in np.unique(fold):
-        held_out[fold == f] = best(fold != f)(beliefs[fold == f])
-    return best(np.ones(len(truth), dtype=bool)), held_out
+    without = [best(fold != f) for f in range(int(fold.max(initial=0)) + 1)]
+    return best(np.ones(len(truth), dtype=bool)), without
 
 
 def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_], *, bins: int = 15) -> float:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
+from kommuna.steps.labeling.models.base import FOLDS, Beliefs, DevRows, HeldOut, LabelModel, folds
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear, NaiveBayes, pairs, softmax
 from kommuna.steps.labeling.models.opinion_pool import correction, pool_weights
 from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
 from kommuna.steps.labeling.models.unlabeled import Unlabeled
 from kommuna.steps.labeling.patterns import Codes, VotePatterns, sample
 
-_FOLDS = 5
 _HALF_A_VOTE = 0.5  # for each tag, so that a tag without votes is unlikely and not impossible
 
 # One doubts nothing, the second leans on the prior and discounts correlated rules, the third hears no silence.
@@ -57,37 +57,23 @@ class Kommuna(LabelModel):
         """Fits on covered rows and dev rows."""
         self._k = len(votes.tags)
         self._unlabeled: Unlabeled | None = None
-        if dev is None or len(dev) < max(self._k, 2 * _FOLDS):
+        if dev is None or len(dev) < max(self._k, 2 * FOLDS):
             self._unlabeled = Unlabeled(seed=self._seed).fit(votes)
             return self
         seen = self._evidence(votes, dev)
-        fold = np.random.default_rng(self._seed).permutation(len(dev)) % _FOLDS
-        opinions = _cross_fitted(seen, dev, fold)
-        self.held_out = np.empty((len(dev), self._k))
-        for f in range(_FOLDS):
-            held = fold == f
-            weights, beyond = _pooled(seen, dev, opinions, ~held)
-            logits = np.tensordot(weights, opinions[:, held], 1) + seen.dev[np.flatnonzero(held)] @ beyond
-            self.held_out[held] = softmax(logits)
-        self.weights, beyond = _pooled(seen, dev, opinions, np.ones(len(dev), dtype=bool))
-        linear = list(zip(self.weights, _linear_opinions(seen), strict=False))
-        self._linear = Linear(
-            beyond + sum(w * opinion.weight for w, opinion in linear),
-            np.asarray(sum(w * opinion.bias for w, opinion in linear)),
-        )
+        fold = folds(len(dev), seed=self._seed)
+        linear = [_linear_opinions(seen.without(fold == f)) for f in range(FOLDS)]
+        opinions = _told_apart(seen, linear, fold)
+        rest = [_pool(seen, dev, opinions, linear[f], fold != f) for f in range(FOLDS)]
+        self.held_out = HeldOut.told([pool.predict for pool in rest], fold, dev.votes, self._k)
+        self._pool = _pool(seen, dev, opinions, _linear_opinions(seen), np.ones(len(dev), dtype=bool))
         return self
 
     def predict(self, votes: Codes) -> Beliefs:
-        if self._unlabeled is not None:
-            return self._unlabeled.predict(votes)
-        happened = self._outcomes.happened(votes)
-        logits = self._linear.logits(happened)
-        vote = _vote(self._outcomes, happened).tocoo()
-        logits[vote.row, vote.col] += self.weights[-1] * vote.data
-        return softmax(logits)
+        return (self._unlabeled or self._pool).predict(votes)
 
     def _evidence(self, votes: VotePatterns, dev: DevRows) -> Evidence:
-        self._outcomes = found = outcomes(votes.votes, self._k, dev.votes, votes.counts)
+        found = outcomes(votes.votes, self._k, dev.votes, votes.counts)
         happened_dev = found.happened(dev.votes)
         few = sample(votes, seed=self._seed)
         happened, counts = found.happened(few.votes), few.counts.astype(np.float64)
@@ -102,24 +88,46 @@ class Kommuna(LabelModel):
         )
 
 
-def _cross_fitted(seen: Evidence, dev: DevRows, fold: NDArray[np.intp]) -> Floats:
-    """The opinions (e x d x k logits) on each dev row, fitted without its fold."""
-    k = seen.truth.shape[1]
-    opinions = np.empty((len(_WITNESSES) + 1, len(dev), k))
+@dataclass(frozen=True)
+class _Pool:
+    """Opinions and correction as one linear opinion, beside the majority vote."""
+
+    outcomes: Outcomes
+    linear: Linear
+    vote_weight: float
+
+    def predict(self, votes: Codes) -> Beliefs:
+        """P x k probabilities."""
+        happened = self.outcomes.happened(votes)
+        logits = self.linear.logits(happened)
+        vote = _vote(self.outcomes, happened).tocoo()
+        logits[vote.row, vote.col] += self.vote_weight * vote.data
+        return softmax(logits)
+
+
+def _told_apart(seen: Evidence, linear: list[list[Linear]], fold: NDArray[np.int64]) -> Floats:
+    """The opinions (e x d x k logits) on each dev row, by those fitted without its fold; the vote is the last."""
+    opinions = np.empty((len(_WITNESSES) + 1, *seen.truth.shape))
     opinions[-1] = _vote(seen.outcomes, seen.dev).toarray()
-    for f in range(_FOLDS):
+    for f, without in enumerate(linear):
         held = fold == f
-        for e, opinion in enumerate(_linear_opinions(seen.without(held))):
+        for e, opinion in enumerate(without):
             opinions[e, held] = opinion.logits(seen.dev[np.flatnonzero(held)])
     return opinions
 
 
-def _pooled(seen: Evidence, dev: DevRows, opinions: Floats, rows: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """The opinions' weights and the correction (f x k), learned from some dev rows."""
+def _pool(seen: Evidence, dev: DevRows, opinions: Floats, linear: list[Linear], rows: NDArray[np.bool_]) -> _Pool:
+    """Linear opinions pooled, by weights and a correction that are learned from some dev rows."""
     rows = rows & (dev.votes >= 0).any(axis=1)
     weights = pool_weights(opinions[:, rows], dev.truth[rows])
     told = np.tensordot(weights, opinions[:, rows], 1)
-    return weights, correction(seen.dev[np.flatnonzero(rows)], seen.truth[rows], told)
+    beyond = correction(seen.dev[np.flatnonzero(rows)], seen.truth[rows], told)
+    weighted = list(zip(weights, linear, strict=False))  # the vote, which is not linear, is the last
+    pooled = Linear(
+        beyond + sum(w * opinion.weight for w, opinion in weighted),
+        np.asarray(sum(w * opinion.bias for w, opinion in weighted)),
+    )
+    return _Pool(seen.outcomes, pooled, float(weights[-1]))
 
 
 def _linear_opinions(seen: Evidence) -> list[Linear]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.dev import Dev
-from kommuna.steps.labeling.models.base import DevRows
 from kommuna.steps.labeling.models.kommuna_model import Kommuna
 from kommuna.steps.labeling.one_tag import fitted
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
@@ -56,9 +54,9 @@ def judge(field: Field, dev: Codes, sample: Codes, *, seed: int) -> Judgement:
     fit = fitted(lambda: Kommuna(seed=seed), _patterns(field, sample), Dev(dev, field.truth), seed=seed)
     assert fit.held_out is not None
     covered = (dev != ABSTAIN).any(axis=1)
-    told = _told(fit.held_out, covered, field.several_tags)
+    told = _told(fit.held_out.beliefs, covered, field.several_tags)
 
-    beliefs = np.where(covered[:, None], fit.held_out, prior)
+    beliefs = np.where(covered[:, None], fit.held_out.beliefs, prior)
     coverage = float((sample != ABSTAIN).any(axis=1).mean())
     return Judgement(told, beliefs, macro_f1(told, field.truth), coverage)
 
@@ -74,10 +72,7 @@ def told_by(field: Field, dev: Codes, sample: Codes, asked: Codes, *, seed: int)
 class _Once(Kommuna):
     """The model fitted once: where nobody asks for dev, its rows need not be held out."""
 
-    def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
-        super().fit(votes, dev)
-        self.held_out = None if dev is None else self.predict(dev.votes)
-        return self
+    learns_from_dev = False
 
 
 def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:
