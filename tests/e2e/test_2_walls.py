@@ -136,14 +136,15 @@ def test_a_pod_that_wants_to_be_root_is_refused_in_a_teams_namespace(installatio
 
 
 def test_the_scheduler_may_launch_pods_in_teams_namespaces_and_nothing_else(installation: Installation) -> None:
-    def may(verb: str, what: str, namespace: str) -> bool:
+    def may(verb: str, what: str, namespace: str, *options: str) -> bool:
         account = f"system:serviceaccount:{CONTROL}:kommuna-scheduler"
-        said = installation.cluster.kubectl("auth", "can-i", verb, what, "-n", namespace, "--as", account, check=False)
-        return said.strip() == "yes"
+        question = ["auth", "can-i", verb, what, "-n", namespace, "--as", account, *options]
+        return installation.cluster.kubectl(*question, check=False).strip() == "yes"
 
     assert may("create", "pods", "kommuna-support")
     assert may("delete", "pods", "kommuna-fraud")
     assert not may("get", "secrets", "kommuna-support")
-    assert not may("create", "pods/exec", "kommuna-support")
+    assert may("get", "pods", "kommuna-support", "--subresource", "log")
+    assert not may("create", "pods", "kommuna-support", "--subresource", "exec")
     assert not may("create", "pods", CONTROL)
     assert not may("create", "pods", "kube-system")
