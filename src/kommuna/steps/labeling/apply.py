@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -236,15 +237,20 @@ def _figures(votes: pl.LazyFrame, rules: RuleSet) -> Agreement:
     m, k = len(rules.rules), len(rules.tags)
     none = np.zeros(0, dtype=np.int64)
     total = agreement_of_cast(none, none, none, none, m=m, k=k, several_tags=rules.several_tags)
-    for batch in votes.collect_batches(chunk_size=ROW_GROUP, maintain_order=True):
-        columns = [batch[rule.name] for rule in rules.rules]
-        rows = [column.is_not_null().arg_true().to_numpy().astype(np.int64) for column in columns]
-        codes = [vote_codes(c.drop_nulls(), rule, rules) for c, rule in zip(columns, rules.rules, strict=True)]
-        which = np.repeat(np.arange(m), [len(column) for column in rows])
-        total += agreement_of_cast(
-            np.concatenate(rows), which, np.concatenate(codes).astype(np.int64), np.ones(batch.height, dtype=np.int64),
+    values = pl.Series([0, 1] if rules.several_tags else rules.categories, dtype=vote_type(rules))
+    code_of = np.array([vote_codes(values, rule, rules) for rule in rules.rules], dtype=np.int64)
+    names = [rule.name for rule in rules.rules]
+    for batch in votes.select(names).collect_batches(chunk_size=ROW_GROUP, maintain_order=True):
+        cast = batch.select(pl.sum_horizontal(pl.all().is_not_null())).to_series()
+        # Most rows have one vote or none: the others alone are looked at vote by vote.
+        several = batch.filter(cast >= 2).select(pl.all().to_physical().cast(pl.Int16).fill_null(-1)).to_numpy()
+        rows, which = np.nonzero(several >= 0)
+        found = agreement_of_cast(
+            rows, which, code_of[which, several[rows, which]], np.ones(len(several), dtype=np.int64),
             m=m, k=k, several_tags=rules.several_tags,
         )  # fmt: skip
+        by_rule = batch.height - np.array(batch.null_count().row(0), dtype=np.int64)
+        total += replace(found, rows=batch.height, covered=int((cast > 0).sum()), rule_covered=by_rule)
     return total
 
 

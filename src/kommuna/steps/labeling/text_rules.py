@@ -8,7 +8,7 @@ A regex then runs on the texts alone that hold its words (`needed_words`), which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -30,7 +30,7 @@ UNDISTURBED = (
     r"\x00-\x7f\xa0-\xa7\xa9-\xae\xb0-\xb3\xb6\xb7\xb9-\xff\u0400-\u0481\u2010-\u2027\u2030-\u203a\u20a0-\u20bf"
     r"\u2116\u2190-\u21ff\u2600-\u27bf\ufe0f\x{1f300}-\x{1faff}"
 )
-_MOST_BYTES = 8 << 20  # of texts that are looked through at once
+_MOST_BYTES = 1 << 20  # of texts in one line: some copies of it are made, which then stay in the processor's cache
 _MOST_TEXTS = 0.5  # of all; a regex that may fire on more runs on all
 
 
@@ -58,20 +58,11 @@ def text_hits(rules: Sequence[Rule], text: pl.Expr) -> pl.Expr:
     search = _Search(rules)
 
     def hits(texts: pl.Series) -> pl.Series:
-        parts = [search.found(part) for part in _parts(texts)]
-        return pl.DataFrame(
-            {name: np.concatenate([found[j] for found in parts]) for j, name in enumerate(names)}
-        ).to_struct()
+        found = search.found(texts)
+        return pl.DataFrame({name: found[j] for j, name in enumerate(names)}).to_struct()
 
     dtype = pl.Struct(dict.fromkeys(names, pl.Boolean))
     return text.map_batches(hits, return_dtype=dtype, is_elementwise=True)
-
-
-def _parts(texts: pl.Series) -> list[pl.Series]:
-    """Rows that follow one another, some `_MOST_BYTES` each, however long the texts are."""
-    parts = texts.str.len_bytes().fill_null(0).cum_sum() // _MOST_BYTES
-    ends = [*(parts.diff().fill_null(0) > 0).arg_true().to_list(), len(texts)]
-    return [texts.slice(first, end - first) for first, end in pairwise([0, *ends])]
 
 
 class _Search:
@@ -109,9 +100,8 @@ class _Search:
     def found(self, texts: pl.Series) -> NDArray[np.bool_]:
         """Where rules fire: a line for each, and some more."""
         found = np.zeros((self._places + 1, len(texts)), dtype=np.bool_)
-        if texts.is_empty():
-            return found
-        self._plain.mark_rows_of(plain_line(texts), found)
+        for first, end in _parts(texts):
+            self._plain.mark_rows_of(plain_line(texts.slice(first, end - first)), found[:, first:end])
         disturbed = self._look_closer(texts, np.flatnonzero(found[self._closer]), found)
         if self._stemmed:
             lines = token_lines(texts, rare_rows(texts))
@@ -131,6 +121,13 @@ class _Search:
             found[:, rows] = own
             disturbed[rows] = some.str.contains(rf"[^{UNDISTURBED}]").to_numpy()
         return disturbed
+
+
+def _parts(texts: pl.Series) -> Iterator[tuple[int, int]]:
+    """First row and end of parts of some `_MOST_BYTES` each, however long the texts are."""
+    part = texts.str.len_bytes().fill_null(0).cast(pl.Int64).cum_sum() // _MOST_BYTES
+    inner = (part.diff().fill_null(0) > 0).arg_true().to_list()
+    return pairwise([0, *inner, len(texts)]) if len(texts) else iter(())
 
 
 def _search(one: _Regex, texts: pl.Series, disturbed: NDArray[np.bool_], found: NDArray[np.bool_]) -> None:
