@@ -37,3 +37,22 @@ def test_a_log_that_is_not_there_yet_is_none(store: Path) -> None:
 
     assert REMOTE_TASK_LOG.read(LOG, ti=None) == ([], None)  # type: ignore[arg-type]
     REMOTE_TASK_LOG.upload(LOG)  # nothing to upload is no error
+
+
+def test_a_task_that_waited_keeps_the_log_of_before_and_shows_its_triggers(store: Path) -> None:
+    from kommuna.airflow.task_logs import REMOTE_TASK_LOG
+
+    local = store / "logs" / LOG
+    local.parent.mkdir(parents=True)
+    local.write_text("deferred\n")
+    REMOTE_TASK_LOG.upload(LOG)
+    REMOTE_TASK_LOG.upload(LOG)
+    local.with_name("attempt=1.log.trigger.7.log").write_text("waiting\n")
+    REMOTE_TASK_LOG.upload(f"{LOG}.trigger.7.log")
+    local.with_name("attempt=11.log").write_text("another\n")
+    REMOTE_TASK_LOG.upload(LOG.replace("=1.log", "=11.log"))
+    local.write_text("resumed\n")  # in a new pod
+    REMOTE_TASK_LOG.upload(LOG)
+    places, texts = REMOTE_TASK_LOG.read(LOG, ti=None)  # type: ignore[arg-type]
+    assert texts == ["deferred\nresumed\n", "waiting\n"]
+    assert [place.rpartition("/")[2] for place in places] == ["attempt=1.log", "attempt=1.log.trigger.7.log"]
