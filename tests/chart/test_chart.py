@@ -80,7 +80,7 @@ def test_the_scheduler_may_launch_pods_in_the_teams_namespaces_and_nothing_else(
 
 @pytest.mark.parametrize("teams", COUNTS)
 def test_every_pod_is_restricted_and_says_what_it_needs(render: Render, teams: int) -> None:
-    for owner, spec in pods(render(values(teams, triggerer={"replicas": 1}))):
+    for owner, spec in pods(render(values(teams))):
         about = f"{owner['kind']} {owner['metadata']['name']}"
         assert spec["securityContext"]["runAsNonRoot"] is True, about
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, about
@@ -174,6 +174,27 @@ def test_a_workers_doors_are_dns_api_mlflow_store_and_git(render: Render) -> Non
     assert ports == [[53, 53], [443], [22, 443], [8080], [5000]]
     assert all(rule.get("to") for rule in policy["egress"])
     assert one(render(values(1)), "NetworkPolicy", "default-deny", "kommuna-team00")["spec"]["podSelector"] == {}
+
+
+def test_each_team_has_a_triggerer_that_runs_no_class_that_a_task_names(render: Render) -> None:
+    objects = render(values(2))
+    for number in range(2):
+        team = f"team{number:02}"
+        spec = one(objects, "Deployment", f"kommuna-triggerer-{team}")["spec"]
+        assert spec["replicas"] == 1
+        (container,) = spec["template"]["spec"]["containers"]
+        assert container["command"] == ["python", "-m", "kommuna.airflow.triggerer", team]
+        # Its logs go below the team's prefix: by the team's own credentials, since the platform's only read.
+        store = environment(container)["AWS_ACCESS_KEY_ID"]["secretKeyRef"]["name"]
+        assert store == f"store-{number}"
+        assert {"startupProbe", "livenessProbe"} <= container.keys()
+    (rule,) = one(objects, "NetworkPolicy", "kommuna-triggerer")["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [8794]
+    assert rule["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "api-server"
+
+
+def test_without_triggerers_nothing_of_them_is_left(render: Render) -> None:
+    assert not [o for o in render(values(2, triggerer={"replicas": 0})) if "triggerer" in o["metadata"]["name"]]
 
 
 def test_two_replicas_get_a_disruption_budget_and_one_gets_none(render: Render) -> None:

@@ -37,7 +37,7 @@ class Triggerer(Component):
     """What waits for deferred tasks: one for each team, in the control plane, without the teams' code."""
 
     replicas: int = Field(
-        0, ge=0, le=10, description="Pods for each team. With none, a task that defers waits until there is one."
+        1, ge=0, le=10, description="Pods for each team. With none, a task that defers waits until there is one."
     )
 
 
