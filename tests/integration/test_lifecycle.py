@@ -52,7 +52,7 @@ def test_a_killed_process_comes_back(site: Site, name: str) -> None:
 
 def test_status_names_every_process(site: Site) -> None:
     done = site.kommuna("status")
-    for name in ("api-server", "dag-processor", "mlflow", "scheduler"):
+    for name in ("api-server", "dag-processor", "mlflow", "scheduler", "triggerer"):
         assert name in done.stdout
 
 

@@ -23,6 +23,7 @@ _LINES = 12
 _HEARTBEATS = {
     "scheduler": ("scheduler", "latest_scheduler_heartbeat"),
     "dag-processor": ("dag_processor", "latest_dag_processor_heartbeat"),
+    "triggerer": ("triggerer", "latest_triggerer_heartbeat"),
 }
 
 

@@ -216,7 +216,7 @@ class Embedded:
         schema = version("apache-airflow")
         database = airflow_database(self.installation)
         self._prepare("airflow", database, schema=schema, content=json.dumps(teams), progress=progress)
-        self._start_programs("api-server", "scheduler", "dag-processor")
+        self._start_programs("api-server", "scheduler", "dag-processor", "triggerer")
         progress("starting Airflow")
 
     def _start_mlflow(self, progress: Progress) -> None:

@@ -129,7 +129,11 @@ def commands(installation: Installation, bin_folder: Path) -> dict[str, list[str
         # Without its log server, which would want port 8793 on every platform: task logs are read from the files.
         "scheduler": [airflow, "scheduler", "--skip-serve-logs"],
         "dag-processor": [airflow, "dag-processor"],
-    }
+        "triggerer": [
+            str(bin_folder / "python"), "-m", "kommuna.airflow.triggerer", "--skip-serve-logs",
+            *installation.platform.teams,
+        ],
+    }  # fmt: skip
     if not installation.platform.mlflow:
         found["mlflow"] = [
             str(bin_folder / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(ports.mlflow), "--workers", "1",

@@ -24,8 +24,9 @@ GROUP = "kommuna"
 # Airflow's scheduler and DAG processor leave children behind on SIGTERM and end cleanly on SIGINT.
 _STOP_SIGNALS = {"scheduler": "INT", "dag-processor": "INT"}
 # The DAG processor logs from its signal handler, and hangs where the signal meets it logging; it has nothing to save.
-# The scheduler waits for running tasks, which may take hours: they are run again after the next start.
-_STOP_SECONDS = {"dag-processor": 3, "scheduler": 5}
+# The scheduler waits for running tasks, which may take hours: they are run again after the next start. The triggerer
+# waits ten seconds for its other half; what its triggers wait for is in the database.
+_STOP_SECONDS = {"dag-processor": 3, "scheduler": 5, "triggerer": 3}
 
 
 @dataclass(frozen=True)

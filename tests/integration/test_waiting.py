@@ -1,0 +1,63 @@
+"""Tasks that defer, on the embedded platform: the same DAGs as on Kubernetes, with the same end."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Site
+
+
+@pytest.fixture(scope="module")
+def dags(site: Site, root: Path) -> Iterator[None]:
+    """The end-to-end tests' DAGs that wait, in the support team's bundle."""
+    file = site.root / "dags/support/waiting.py"
+    shutil.copy(root / "tests/e2e/dags/support/waiting.py", file)
+    yield
+    file.unlink()
+
+
+def ended(site: Site, dag: str) -> dict[str, dict[str, Any]]:
+    """Starts a DAG and waits for its end; its task instances by name."""
+    deadline = time.monotonic() + 240
+    while site.get(f"/api/v2/dags/{dag}").status_code != 200:
+        assert time.monotonic() < deadline, f"{dag} does not show"
+        time.sleep(1)
+    url, token = site.embedded.access.airflow, site.embedded.token("admin")
+    started = requests.post(
+        f"{url}/api/v2/dags/{dag}/dagRuns",
+        json={"logical_date": None},
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=30,
+    ).json()
+    path = f"/api/v2/dags/{dag}/dagRuns/{started['dag_run_id']}"
+    while site.get(path).json()["state"] not in ("success", "failed"):
+        assert time.monotonic() < deadline, site.get(f"{path}/taskInstances").text
+        time.sleep(0.5)
+    found = {task["task_id"]: task for task in site.get(f"{path}/taskInstances").json()["task_instances"]}
+    for task_id, task in found.items():
+        log = site.get(f"{path}/taskInstances/{task_id}/logs/1", params={"full_content": "true"})
+        task["log"] = log.text
+    return found
+
+
+@pytest.mark.usefixtures("dags")
+def test_a_task_waits_by_a_trigger_and_resumes(site: Site) -> None:
+    tasks = ended(site, "support__sleeps")
+    assert {name: task["state"] for name, task in tasks.items()} == {"sleep": "success", "sensor": "success"}
+    for words in ("before the wait", "after the wait"):
+        assert words in tasks["sleep"]["log"]
+
+
+@pytest.mark.usefixtures("dags")
+def test_a_task_that_waits_by_a_class_of_its_own_is_failed_with_the_words(site: Site) -> None:
+    tasks = ended(site, "support__own_trigger")
+    assert tasks["own"]["state"] == "failed"
+    assert "the trigger waiting.OwnTrigger is none that the platform runs" in tasks["own"]["log"]
