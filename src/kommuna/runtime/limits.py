@@ -1,4 +1,4 @@
-"""Memory of a step's process and its children, as the kernel counts it."""
+"""Memory of a step's process and its children: how it is allocated, and what the kernel counts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import os
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+# Of Polars' allocator, which else has four arenas for each processor of the node, each with freed memory of its own.
+# Measured at 500,000 messages: rules and masking take a tenth less memory and no more time.
+LEAN_ALLOCATOR = "narenas:2,dirty_decay_ms:100,muzzy_decay_ms:0"
+ALLOCATOR_VARIABLE = "_RJEM_MALLOC_CONF"
+
+
+def allocate_lean() -> None:
+    """Adds `LEAN_ALLOCATOR` to what is set for this process; Polars reads it when it is loaded."""
+    given = os.environ.get(ALLOCATOR_VARIABLE)
+    os.environ[ALLOCATOR_VARIABLE] = f"{given},{LEAN_ALLOCATOR}" if given else LEAN_ALLOCATOR  # the last wins
 
 
 def resident_bytes(pid: int) -> int:

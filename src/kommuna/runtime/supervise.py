@@ -20,7 +20,7 @@ import kommuna
 from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, LimitExceeded, PlatformFault
 from kommuna.runtime import child
 from kommuna.runtime.child import ChildReport
-from kommuna.runtime.limits import oom_kills, resident_bytes
+from kommuna.runtime.limits import allocate_lean, oom_kills, resident_bytes
 from kommuna.spec.step import StepContext, StepResult, StepSpec
 from kommuna.store import Artifact, Manifest, Store
 from kommuna.store.inputs import Inputs, LocalTree
@@ -203,6 +203,7 @@ def _become_child(supervisor: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     with contextlib.suppress(OSError):  # where the kernel must choose, it takes the step and not the supervisor
         Path("/proc/self/oom_score_adj").write_text("500")
+    allocate_lean()
 
 
 def _watch(pid: int, spec: StepSpec, began: float, stopped: list[int]) -> tuple[str, int]:

@@ -92,6 +92,10 @@ def fill_disk(*, mib: int) -> pl.DataFrame:
     return pl.DataFrame({"x": pl.Series([os.urandom(1 << 20) for _ in range(mib)])})
 
 
+def allocator() -> dict[str, str]:
+    return {"settings": os.environ["_RJEM_MALLOC_CONF"]}
+
+
 def says() -> dict[str, str]:
     print("a line of the step's own")
     return {}

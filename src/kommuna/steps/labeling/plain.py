@@ -77,9 +77,8 @@ def _joined(texts: pl.Series) -> bytearray:
 def _settle(bytes_: NDArray[np.uint8]) -> None:
     """Makes ё, in place, the е that it folds to, and marks other letters whose second byte would mislead."""
     first, second = bytes_[:-1], bytes_[1:]
-    misleading = (first == _LATER) & (second >= 0x90)
-    misleading |= (first == _FIRST) & (second < 0x90)
-    where = np.flatnonzero(misleading)
+    # A first byte is followed by 0x80 or more; misleading is 0xD0 with less than 0x90, and 0xD1 with that or more.
+    where = np.flatnonzero((first ^ _FIRST) == (second >= 0x90))
     yo = second[where] == np.where(first[where] == _LATER, _SMALL_YO, _LARGE_YO)
     second[where[yo]] = _SECOND_OF_YE
     first[where[~yo]] = ord(ODD)

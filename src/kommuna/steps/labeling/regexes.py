@@ -7,6 +7,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -79,6 +80,7 @@ def _bounded_search(name: str, pattern: str) -> Callable[[pl.Series], pl.Series]
     return search
 
 
+@cache
 def python_only(pattern: str) -> str | None:
     """Why a pattern needs Python's `re`, or None where Polars' engine reads it in the same way.
 
