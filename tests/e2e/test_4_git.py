@@ -25,7 +25,7 @@ def test_a_push_is_seen_and_a_broken_file_hurts_itself_only(
     wait_until("the pushed DAG is seen", lambda: "support__pushed" in airflow.dags(), seconds=180, every=0.5)
     print(f"\na pushed DAG was seen after {time.monotonic() - pushed:.0f} s")  # the bar is 30 s
 
-    folder.joinpath("pushed.py").write_text("import nothing_of_that_name\n")
+    folder.joinpath("pushed.py").write_text("import nothing_of_that_name\n" + DAG.format(name="pushed"))
     repository.push("a broken file")
     wait_until("the import error is seen", lambda: any("pushed.py" in name for name in airflow.import_errors()))
     errors = airflow.import_errors()
@@ -59,7 +59,7 @@ def test_another_teams_prefix_is_refused_in_the_platforms_words(
     installation: Installation, airflow: Airflow, repository: Repository
 ) -> None:
     file = repository.folder / "dags" / "support" / "thief.py"
-    file.write_text('from airflow.sdk import DAG\n\nDAG("fraud__thief", schedule=None)\n')
+    file.write_text('from airflow.sdk import DAG\n\ndag = DAG("fraud__thief", schedule=None)\n')
     repository.push("a DAG in another team's name")
     wait_until("it is refused", lambda: any("thief.py" in name for name in airflow.import_errors()))
     words = next(text for name, text in airflow.import_errors().items() if "thief.py" in name)
