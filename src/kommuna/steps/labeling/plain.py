@@ -1,23 +1,31 @@
 """Plain texts, which are most: many of them as one line of one byte a character, quick to look through.
 
-A text is plain if it has Russian letters, ASCII letters, digits and signs, and white space alone: what Unicode calls
-compatible or combining is not in it, so folding (`fold`) is one look into a table. All else is odd, and marked as such.
+A text is plain if it has Russian letters, ASCII, and quotes, dashes, currency signs, emoji and the like alone. Folding
+it (`fold`) is a look into a table, character by character. All other texts are odd, and marked as such.
 """
 
 from __future__ import annotations
 
 import string
+import unicodedata
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.steps.labeling.fold import tokens
+from kommuna.steps.labeling.fold import fold, tokens
 
 SIGN = "."  # stands for every visible character that belongs to no word
 ROW = "\x00"  # stands between two texts
 ODD = "\x01"  # stands in a text that is not plain
+# Characters next to which folding leaves a Latin or Cyrillic letter as it is: no marks that compose with it, no
+# letters that are another case of it. Elsewhere a text may match a pattern whose words folding does not show.
+UNDISTURBED = (
+    r"\x00-\x7f\xa0-\xa7\xa9-\xae\xb0-\xb3\xb6\xb7\xb9-\xff\u0400-\u0481\u2010-\u2027\u2030-\u203a\u20a0-\u20bf"
+    r"\u2116\u2190-\u21ff\u2600-\u27bf\ufe0f\x{1f300}-\x{1faff}"
+)
 _SPACE = ord(" ")
 
 _RUSSIAN = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
@@ -25,6 +33,8 @@ _LETTERS = dict(zip(_RUSSIAN, string.ascii_uppercase + "!#$%&@", strict=True))
 # In UTF-8 a Russian letter is 0xD0 or 0xD1 and a second byte. That byte alone tells the letter, but for ё and Ё.
 _FIRST, _LATER = 0xD0, 0xD1
 _SMALL_YO, _LARGE_YO, _SECOND_OF_YE = 0x91, 0x81, 0xB5
+_DROPPED = _FIRST  # a byte that is in no line
+_LENGTHS = {0xC2: 2, 0xE2: 3, 0xF0: 4}  # in bytes, of characters that begin so and have an ASCII text
 
 
 def plain_line(texts: pl.Series) -> pl.Series:
@@ -39,6 +49,7 @@ def plain_line(texts: pl.Series) -> pl.Series:
     """
     buffer = _joined(texts)
     _settle(np.frombuffer(buffer, dtype=np.uint8))
+    _write_ascii(np.frombuffer(buffer, dtype=np.uint8))
     codes = np.frombuffer(buffer.translate(_TABLE, bytes((_FIRST, _LATER))), dtype=np.uint8)
     blank = codes == _SPACE
     again = blank[1:] & blank[:-1]
@@ -74,6 +85,22 @@ def _joined(texts: pl.Series) -> bytearray:
     return _joined(whole.str.replace_all(ROW, ODD, literal=True))
 
 
+def _write_ascii(bytes_: NDArray[np.uint8]) -> None:
+    """Writes, in place, what folds alike over quotes, dashes and the like."""
+    codes, texts = _ascii_table()
+    for lead, length in _LENGTHS.items():
+        where = np.flatnonzero(bytes_ == lead)
+        if not len(where):
+            continue
+        code = np.full(len(where), lead & (0x7F >> length), dtype=np.int64)
+        for i in range(1, length):
+            code = code << 6 | (bytes_[where + i] & 0x3F)
+        nearest = np.searchsorted(codes, code).clip(max=len(codes) - 1)
+        known = codes[nearest] == code
+        for i in range(length):
+            bytes_[where[known] + i] = texts[nearest[known], i]
+
+
 def _settle(bytes_: NDArray[np.uint8]) -> None:
     """Makes ё, in place, the е that it folds to, and marks other letters whose second byte would mislead."""
     first, second = bytes_[:-1], bytes_[1:]
@@ -91,9 +118,33 @@ def _code(char: str) -> str:
     folded = found[0]
     if folded in _LETTERS:
         return _LETTERS[folded]
-    if not folded.isascii() or not folded.isprintable():
+    if not folded.isascii():
+        return SIGN if folded in _ascii_texts() else ODD
+    if not folded.isprintable():
         return ODD
     return folded if folded.isalnum() or folded == "_" else SIGN
+
+
+@cache
+def _ascii_texts() -> dict[str, str]:
+    """Characters that are as good as an ASCII text, of as many bytes at most."""
+    characters = pl.Series([chr(code) for code in range(0x80, 0x1FB00) if not 0xD800 <= code < 0xE000])
+    found = {}
+    for char in characters.filter(characters.str.contains(f"[{UNDISTURBED}]")):
+        kinds = {unicodedata.category(token)[0] if len(token) == 1 else "L" for token in tokens(char)}
+        text = SIGN * len(tokens(char)) if kinds and not kinds & set("LMNC") else fold(char)
+        whole = char.encode()
+        if whole[0] in _LENGTHS and text.isascii() and len(text) <= len(whole):
+            found[char] = text
+    return found
+
+
+@cache
+def _ascii_table() -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Code points, ascending, and their ASCII texts in four bytes each."""
+    codes = np.array([ord(char) for char in _ascii_texts()], dtype=np.int64)
+    padded = b"".join(text.encode().ljust(4, bytes((_DROPPED,))) for text in _ascii_texts().values())
+    return codes, np.frombuffer(padded, dtype=np.uint8).reshape(-1, 4)
 
 
 def _table() -> bytes:

@@ -19,17 +19,11 @@ from numpy.typing import NDArray
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.fold import rare_rows, token_lines
 from kommuna.steps.labeling.keywords import Automaton, distinct_languages, keyword_patterns, plain_patterns
-from kommuna.steps.labeling.plain import ODD, plain_code, plain_line
+from kommuna.steps.labeling.plain import ODD, UNDISTURBED, plain_code, plain_line
 from kommuna.steps.labeling.regex_words import needed_words
 from kommuna.steps.labeling.regexes import regex_search
 from kommuna.steps.labeling.stems import stem_keyword, stem_lines
 
-# Characters next to which folding leaves a Latin or Cyrillic letter as it is: no marks that compose with it, no
-# letters that are another case of it. Elsewhere a text may match a pattern whose words folding does not show.
-UNDISTURBED = (
-    r"\x00-\x7f\xa0-\xa7\xa9-\xae\xb0-\xb3\xb6\xb7\xb9-\xff\u0400-\u0481\u2010-\u2027\u2030-\u203a\u20a0-\u20bf"
-    r"\u2116\u2190-\u21ff\u2600-\u27bf\ufe0f\x{1f300}-\x{1faff}"
-)
 _MOST_BYTES = 1 << 20  # of texts in one line: some copies of it are made, which then stay in the processor's cache
 _MOST_TEXTS = 0.5  # of all; a regex that may fire on more runs on all
 

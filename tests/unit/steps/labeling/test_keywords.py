@@ -34,7 +34,7 @@ WORDS = (
     "card CARD cards карта Карту ещё еще е\u0308 ß SS ſ İ ı ς Σ _ 1 24/7 c++ top-up - — . , ' ’ \u0301 \u0306 и № 🙂"
 )
 PIECES = st.sampled_from([*WORDS.split(" "), "top up", "\n", "\t", "\u00a0", "\u200b", " ", "  "])
-PLAIN_WORDS = "card CARD карта Карту ещё Ещё еще _ 1 24/7 c++ - -- , . ' ! # $ % & @ A"
+PLAIN_WORDS = "card CARD карта Карту ещё Ещё еще _ 1 24/7 c++ - -- , . ' ! # $ % & @ A — … « № no € 🙂 ²"
 PLAIN = st.sampled_from(PLAIN_WORDS.split(" "))
 TEXTS = st.one_of(
     st.none(),

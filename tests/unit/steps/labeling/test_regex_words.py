@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.fold import rare_rows, token_lines
+from kommuna.steps.labeling.plain import UNDISTURBED
 from kommuna.steps.labeling.regex_words import needed_words
 from kommuna.steps.labeling.regexes import regex_search
-from kommuna.steps.labeling.text_rules import UNDISTURBED, text_hits
+from kommuna.steps.labeling.text_rules import text_hits
 
 
 @pytest.mark.parametrize(
@@ -60,8 +61,9 @@ PIECES = st.sampled_from(
      "ﬁ", "fi", "c++", "top-up", "top", "—", "«", "»", "'", "’", "№", "é", "É", "\u0301", "_", "12", "🙂", "\u00ad"]
 )  # fmt: skip
 PLAIN = st.sampled_from(
-    ["card", "CARD", "Карта", "ё", "Ё", "\u0439", "\u0419", "и", "к", "К", "s", "fi", "c++", "top-up", "'", "_", "12"]
-)
+    ["card", "CARD", "Карта", "ё", "Ё", "\u0439", "\u0419", "и", "к", "К", "s", "fi", "c++", "top-up", "'", "_", "12", "—",
+     "«", "№", "no", "€", "²", "…", "🙂", "\u00ad"]
+)  # fmt: skip
 TEXTS = st.lists(
     st.one_of(st.none(), *(st.lists(st.one_of(p, st.just(" ")), max_size=10).map("".join) for p in (PIECES, PLAIN))),
     max_size=6,
