@@ -145,8 +145,8 @@ def repository(
     )
     for folder in (ROOT / "dags", HERE / "dags"):
         shutil.copytree(folder, made.folder / "dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    speed = made.folder / "dags" / "bench" / "speed.py"
-    speed.write_text(speed.read_text().replace("@STEPS@", images["steps"]))
+    for file in (made.folder / "dags" / "bench").glob("*.py"):
+        file.write_text(file.read_text().replace("@STEPS@", images["steps"]))
     made.push("the teams' DAGs")
     return made
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
 _RESULT = "/dev/termination-log"
-_WAITING = {"cpu": "250m", "memory": "768Mi"}  # the task itself only waits for the pod
+_WAITING = {"cpu": "500m", "memory": "768Mi"}  # the task itself only waits for the pod
 
 
 class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,unused-ignore]

@@ -1,0 +1,12 @@
+"""The same step in a pod of its own image."""
+
+from kommuna.airflow import ImageOperator, TeamDag
+
+with TeamDag("own_image"):
+    ImageOperator(
+        task_id="step",
+        function="kommuna.steps.check:check",
+        image="@STEPS@",
+        step_resources={"memory": "1Gi", "seconds": 300},
+        cache=False,
+    )
