@@ -95,6 +95,7 @@ with TeamDag(
         messages=month["table"],
         labels=labels["labels"],
         dev=dev["table"],
+        cross_fitted=labels["cross_fitted"],
         classifier="boosted_trees",
         features=FEATURES,
     )

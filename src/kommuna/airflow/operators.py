@@ -163,7 +163,10 @@ class ApplyRulesOperator(StepOperator):
 
 
 class LabelOperator(StepOperator):
-    """Turns votes into probabilistic labels by a label model. Output: `labels`, and `gold_labels` where asked."""
+    """Turns votes into probabilistic labels by a label model.
+
+    Outputs: `labels`, with dev rows `cross_fitted` for `TrainClassifierOperator`, and `gold_labels` where asked.
+    """
 
     def __init__(
         self,
@@ -262,7 +265,12 @@ class RuleReportOperator(StepOperator):
 
 
 class TrainClassifierOperator(StepOperator):
-    """Trains a classifier on soft labels and the dev rows. Outputs: `model`, `dev_only`."""
+    """Trains a classifier on soft labels and the dev rows. Outputs: `model`, `dev_only`.
+
+    Args:
+        cross_fitted: the label step's output of that name, where it learned from the same dev rows: without it what is
+            chosen on dev trusts the labels too far.
+    """
 
     def __init__(
         self,
@@ -270,6 +278,7 @@ class TrainClassifierOperator(StepOperator):
         messages: Input,
         labels: Input,
         dev: Input,
+        cross_fitted: Input | None = None,
         classifier: str = "tfidf_logreg",
         features: Sequence[str] = (),
         key: str = "id",
@@ -280,7 +289,7 @@ class TrainClassifierOperator(StepOperator):
     ) -> None:
         super().__init__(
             function="kommuna.steps.training.train:train_classifier",
-            inputs={"messages": messages, "labels": labels, "dev": dev},
+            inputs={"messages": messages, "labels": labels, "dev": dev, "cross_fitted": cross_fitted},
             parameters={
                 "classifier": classifier,
                 "features": list(features),

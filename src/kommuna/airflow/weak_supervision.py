@@ -129,6 +129,7 @@ def weak_supervision_dag(
             messages=learn["table"],
             labels=labels["labels"],
             dev=dev_rows["table"],
+            cross_fitted=labels["cross_fitted"],
             classifier="{{ params.classifier }}",
             min_confidence="{{ params.min_confidence }}",
             label=label,

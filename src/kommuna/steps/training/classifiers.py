@@ -11,6 +11,7 @@ import polars as pl
 from kommuna.errors import DataError
 from kommuna.steps.training import semantic_prior, weak_prior, weighted_rows
 from kommuna.steps.training.embeddings import TextEmbeddings
+from kommuna.steps.training.folds import Folds
 from kommuna.steps.training.soft_logistic import Link, Matrix
 from kommuna.steps.training.tabular import TableFeatures
 from kommuna.steps.training.tagger import EnsembleTables, EnsembleTexts, LinearTexts, MixedTexts, Scorer, texts
@@ -18,7 +19,6 @@ from kommuna.steps.training.text import PIECES_ROWS, TextFeatures
 from kommuna.steps.training.weak_prior import best_sharpness
 
 ONE_THREAD_ROWS = 20_000
-EMBEDDED_ROWS = 20_000  # messages at most: two minutes of encoding, and the means of tags need no more
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the embeddings beside TF-IDF
 
 
@@ -31,6 +31,7 @@ class Rows:
         weak_labels: `n x k` probabilities.
         dev: `d` rows with the feature columns.
         dev_labels: `d x k` zeros and ones.
+        folds: of the dev rows.
         columns: the feature columns; of a text classifier the text column alone.
         link: softmax for one tag a row, sigmoid for several.
         dev_weight: how many times a dev row counts as it would by itself.
@@ -42,6 +43,7 @@ class Rows:
     weak_labels: Matrix
     dev: pl.DataFrame
     dev_labels: Matrix
+    folds: Folds
     columns: tuple[str, ...]
     link: Link
     dev_weight: float
@@ -63,7 +65,14 @@ def fit_linear(rows: Rows) -> Fit:
     """TF-IDF and logistic regression on soft labels, see `weak_prior`."""
     features, weak, dev = _text_features(rows)
     fitted = weak_prior.fit(
-        weak, rows.weak_labels, dev, rows.dev_labels, link=rows.link, dev_weight=rows.dev_weight, seed=rows.seed
+        weak,
+        rows.weak_labels,
+        dev,
+        rows.dev_labels,
+        rows.folds,
+        link=rows.link,
+        dev_weight=rows.dev_weight,
+        seed=rows.seed,
     )
     choice = fitted.choice
     return Fit(
@@ -88,9 +97,9 @@ def fit_bayes(rows: Rows) -> Fit:
         rows.weak_labels,
         dev,
         rows.dev_labels,
+        rows.folds,
         link=rows.link,
         dev_weight=rows.dev_weight,
-        seed=rows.seed,
     )
     text = rows.columns[0]
     return _weighted(
@@ -106,30 +115,29 @@ def fit_embeddings(rows: Rows) -> Fit:
     """
     text = rows.columns[0]
     features = TextEmbeddings()
-    stride = max(1, -(-rows.weak.height // EMBEDDED_ROWS))
-    weak = features.transform(texts(rows.weak[::stride], text))
+    some = rows.folds.rows  # 20,000 at most: two minutes of encoding, and the means of tags need no more
+    weak = features.transform(texts(rows.weak[some.tolist()], text))
     dev = features.transform(texts(rows.dev, text))
     names = features.transform([tag.replace("_", " ").replace("-", " ").lower() for tag in rows.tags])
-    evidence = semantic_prior.Evidence(weak, rows.weak_labels[::stride], dev, rows.dev_labels, names)
-    fitted = semantic_prior.fit(evidence, link=rows.link, dev_weight=rows.dev_weight, seed=rows.seed)
+    evidence = semantic_prior.Evidence(weak, rows.weak_labels[some], dev, rows.dev_labels, names)
+    fitted = semantic_prior.fit(evidence, rows.folds, link=rows.link, dev_weight=rows.dev_weight)
     choice = fitted.choice
     return Fit(
         LinearTexts(text, features, fitted.model, rows.link),
         LinearTexts(text, features, fitted.dev_only, rows.link),
         _times(choice.held_out, choice.sharpness),
         _times(choice.held_out_dev_only, choice.alone_sharpness),
-        {"name_weight": choice.name_weight, "embeddings_strength": choice.strength},
+        {"name_weight": choice.name_weight, "embeddings_strength": choice.strength, "embeddings_trust": choice.trust},
     )
 
 
 def fit_both(rows: Rows) -> Fit:
     """TF-IDF and embeddings, each as by itself, and the share of each that held-out dev rows choose: it may be nothing.
 
-    Scores are added (a product of experts, Hinton 2002). The share is chosen with the models of the dev rows alone: the
-    label model has learnt from all dev rows, which flatters whichever model leans on it most.
+    Scores are added (a product of experts, Hinton 2002).
     """
     linear, embedded = fit_linear(rows), fit_embeddings(rows)
-    share = _share(linear.held_out_dev_only, embedded.held_out_dev_only, rows)
+    share = _share(linear.held_out, embedded.held_out, rows)
 
     def mixed(a: Scorer, b: Scorer, a_held: Matrix | None, b_held: Matrix | None) -> tuple[Scorer, Matrix | None]:
         held_out, sharpness = None, 1.0
@@ -171,9 +179,9 @@ def fit_trees(rows: Rows) -> Fit:
         rows.weak_labels,
         features.transform(rows.dev),
         rows.dev_labels,
+        rows.folds,
         link=rows.link,
         dev_weight=rows.dev_weight,
-        seed=rows.seed,
     )
     return _weighted(fitted, EnsembleTables(features, fitted.model), EnsembleTables(features, fitted.dev_only))
 

@@ -85,9 +85,12 @@ def read_weak(
     min_confidence: float,
     max_rows: int | None,
     seed: int,
+    first: pl.LazyFrame | None = None,
 ) -> Weak:
     """Joins messages to their weak labels; rows that no rule knows, or that are not confident enough, are left out.
 
+    Args:
+        first: keys that are taken first where there are more than `max_rows`.
     Raises:
         MissingColumn, DataError, DuplicateKeys: the tables do not fit; no row has a label.
     """
@@ -108,8 +111,14 @@ def read_weak(
         )
     usable = labels.filter(_confident(min_confidence)).select(key, "probabilities")
     if max_rows is not None and confident > max_rows:
-        picked = np.sort(np.random.default_rng(seed).permutation(confident)[:max_rows])
-        usable = usable.with_row_index("_row").filter(pl.col("_row").is_in(picked.tolist())).drop("_row")
+        keys = usable.select(key).collect(engine="streaming")[key]
+        order = np.random.default_rng(seed).permutation(confident)
+        if first is not None:
+            require_columns(first, [key], what="cross_fitted")
+            late = ~keys.is_in(first.select(key).unique().collect()[key].implode()).to_numpy()
+            order = order[np.argsort(late[order], kind="stable")]
+        picked = keys.gather(np.sort(order[:max_rows]))
+        usable = usable.filter(pl.col(key).is_in(picked.implode()))
         confident = max_rows
     frame = (
         messages.select(key, *columns)
@@ -120,7 +129,9 @@ def read_weak(
         raise DuplicateKeys(f"column '{key}' names more than one row in messages or labels", mend="de-duplicate by key")
     if frame.is_empty():
         raise DataError(f"no '{key}' of labels is found in messages", mend="label the messages that you train on")
-    return Weak(frame.drop("probabilities"), _probabilities(frame["probabilities"], frame[key], tags), rows)
+    return Weak(
+        frame.drop("probabilities"), probabilities_of(frame["probabilities"], frame[key], tags, what="labels"), rows
+    )
 
 
 def read_labeled(
@@ -192,13 +203,18 @@ def _counts(messages: pl.LazyFrame, labels: pl.LazyFrame, min_confidence: float)
     return int(rows.item()), int(label_rows.item()), int(confident or 0)
 
 
-def _probabilities(column: pl.Series, keys: pl.Series, tags: TagSet) -> Matrix:
+def probabilities_of(column: pl.Series, keys: pl.Series, tags: TagSet, *, what: str) -> Matrix:
+    """A label model's probabilities, `n x k`; lines sum to 1 where a row has one tag.
+
+    Raises:
+        DataError: there are not as many as tags, or one is none; names the row.
+    """
     matrix = np.asarray(column.to_numpy(), dtype=np.float32)
     if matrix.ndim != 2 or matrix.shape[1] != len(tags.tags):
-        raise DataError(f"labels: {matrix.shape[-1]} probabilities a row, but {len(tags.tags)} tags")
+        raise DataError(f"{what}: {matrix.shape[-1]} probabilities a row, but {len(tags.tags)} tags")
     bad = ~np.isfinite(matrix).all(axis=1) | (matrix < 0).any(axis=1) | (matrix > 1.001).any(axis=1)
     if bad.any():
-        raise DataError(f"labels: row {keys[int(bad.argmax())]!r} has a probability outside 0 to 1, or NaN")
+        raise DataError(f"{what}: row {keys[int(bad.argmax())]!r} has a probability outside 0 to 1, or NaN")
     if not tags.several:
         matrix = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-9)
     return matrix

@@ -13,6 +13,7 @@ import structlog
 from kommuna.errors import SpecError
 from kommuna.spec.choices import Classifier
 from kommuna.steps.training.classifiers import Rows, fit_bayes, fit_both, fit_embeddings, fit_linear, fit_trees
+from kommuna.steps.training.folds import plain_folds, read_folds
 from kommuna.steps.training.soft_logistic import Link, Matrix, probabilities
 from kommuna.steps.training.tables import TagSet, Weak, read_labeled, read_weak, tag_set
 from kommuna.steps.training.tagger import Scorer, Tagger
@@ -40,6 +41,7 @@ def train_classifier(
     messages: pl.LazyFrame,
     labels: pl.LazyFrame,
     dev: pl.LazyFrame,
+    cross_fitted: pl.LazyFrame | None = None,
     *,
     classifier: Classifier = "tfidf_logreg",
     features: Sequence[str] = (),
@@ -59,6 +61,9 @@ def train_classifier(
         messages: one row a message: `key` and the features.
         labels: what `label_messages` returned for them; its tags are the model's.
         dev: rows with a trusted label.
+        cross_fitted: what `label_messages` returned beside the labels, if it learned from these dev rows: each fold of
+            them is then judged with labels that do not know it. Without, labels are taken as knowing no dev row; those
+            that do flatter themselves, and are trusted too far.
         classifier: over the column `text` `tfidf_logreg`, `tfidf_cnb`, `embeddings`, or `tfidf_embeddings`, which takes
             of both what held-out dev rows choose; over the columns `features` `boosted_trees`.
         features: numeric and category columns for `boosted_trees`.
@@ -73,8 +78,8 @@ def train_classifier(
         model: the tagger.
         dev_only: the same classifier, trained on the dev rows alone: a baseline for the evaluation.
         metrics: rows, weak_rows, coverage, dev_rows, tags, tags_without_weak_rows, tags_without_dev_rows,
-            held_out_accuracy and held_out_dev_only_accuracy (by 3 folds of dev; absent under 30 dev rows), and what the
-            folds chose.
+            held_out_accuracy and held_out_dev_only_accuracy (by the folds of dev; absent under 30 dev rows), and what
+            the folds chose.
     Raises:
         MissingColumn, DataError, DuplicateKeys: the tables do not fit; there is no dev row, or no weak label at all.
         SpecError: `boosted_trees` without features, embeddings without the extra.
@@ -84,11 +89,23 @@ def train_classifier(
     tags = tag_set(labels)
     dev_frame, dev_labels = read_labeled(dev, tags, what="dev", key=key, label=label, columns=columns)
     weak = read_weak(
-        messages, labels, tags, key=key, columns=columns, min_confidence=min_confidence, max_rows=max_rows, seed=seed
+        messages,
+        labels,
+        tags,
+        key=key,
+        columns=columns,
+        min_confidence=min_confidence,
+        max_rows=max_rows,
+        seed=seed,
+        first=cross_fitted,
     )
     metrics, never_seen = _describe(weak, dev_labels, tags)
     link: Link = "sigmoid" if tags.several else "softmax"
-    rows = Rows(weak.frame, weak.labels, dev_frame, dev_labels, columns, link, dev_weight, seed, tags.tags)
+    if cross_fitted is None:
+        folds = plain_folds(len(dev_labels), weak.labels, seed=seed)
+    else:
+        folds = read_folds(cross_fitted, weak.frame[key], dev_frame[key], tags, seed=seed)
+    rows = Rows(weak.frame, weak.labels, dev_frame, dev_labels, folds, columns, link, dev_weight, seed, tags.tags)
     fit = _FITS[classifier](rows)
     metrics |= fit.chosen
     for name, scores in (("held_out", fit.held_out), ("held_out_dev_only", fit.held_out_dev_only)):

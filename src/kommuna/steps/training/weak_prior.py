@@ -7,9 +7,9 @@
 4. A model of the dev rows whose penalty pulls towards `strength` times the weak model instead of towards nothing
    (Chelba and Acero 2004, "Adaptation of maximum entropy capitalizer").
 
-`strength` and the penalty are chosen on held-out dev rows; strength 0 is the dev rows alone, so weak labels that harm
-are not used. On Banking77 (GPT-4o keyword rules, 1,000 dev rows) mixing weak and dev rows by weights, whatever the
-weights, ends below the dev rows alone.
+`strength` and the penalty are chosen on held-out dev rows (`Folds`); strength 0 is the dev rows alone, so weak labels
+that harm are not used. On Banking77 (GPT-4o keyword rules, 1,000 dev rows) mixing weak and dev rows by weights,
+whatever the weights, ends below the dev rows alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.training import soft_logistic
+from kommuna.steps.training.folds import MIN_ROWS, Folds
 from kommuna.steps.training.soft_logistic import Linear, Link, Matrix, RowSpace, probabilities
 
 PENALTIES = (10.0, 50.0, 250.0)
@@ -31,8 +32,6 @@ WEAK_ITERATIONS = 15  # stopped early: of 9,000 messages the prior needs the dir
 MANY_ROWS = 20_000
 MANY_ITERATIONS = 40  # of 100,000 it does: .784 after 40, .703 after 15
 DEV_ITERATIONS = 30
-FOLDS = 3
-MIN_FOLD_ROWS = 30  # dev rows: below, held-out folds say nothing and the defaults are used
 FOLD_WEAK_ROWS = 2000  # messages a fold: enough to compare strengths
 FLOOR = 1e-3  # of a label model's probability: no rule is so sure that it silences all else
 
@@ -59,7 +58,15 @@ class Fitted:
 
 
 def fit(
-    weak: Any, weak_labels: Matrix, dev: Any, dev_labels: Matrix, *, link: Link, dev_weight: float, seed: int
+    weak: Any,
+    weak_labels: Matrix,
+    dev: Any,
+    dev_labels: Matrix,
+    folds: Folds,
+    *,
+    link: Link,
+    dev_weight: float,
+    seed: int,
 ) -> Fitted:
     """Fits the model described above.
 
@@ -68,11 +75,13 @@ def fit(
         weak_labels: `n x k` probabilities.
         dev: `d x p` features.
         dev_labels: `d x k`, 0 or 1.
+        folds: of the dev rows.
         dev_weight: how many times a dev row counts as it would by itself, against the prior.
-        seed: of folds and samples.
+        seed: of the sample of messages to choose by.
     """
     space = RowSpace(dev)
-    choice = _choose(weak, weak_labels, dev, dev_labels, space, link=link, dev_weight=dev_weight, seed=seed)
+    some = folds.some(FOLD_WEAK_ROWS, seed=seed)
+    choice = _choose(weak[some.rows], dev, dev_labels, some, space, link=link, dev_weight=dev_weight)
     in_space = _dev_model(space.coordinates, dev_labels, choice.inverse_penalty, link, dev_weight)
     dev_only = space.lift(in_space)
     model = dev_only
@@ -85,29 +94,16 @@ def fit(
 
 
 def _choose(
-    weak: Any,
-    weak_labels: Matrix,
-    dev: Any,
-    labels: Matrix,
-    space: RowSpace,
-    *,
-    link: Link,
-    dev_weight: float,
-    seed: int,
+    weak: Any, dev: Any, labels: Matrix, folds: Folds, space: RowSpace, *, link: Link, dev_weight: float
 ) -> Choice:
     rows, k = labels.shape
-    if rows < MIN_FOLD_ROWS:
+    if rows < MIN_ROWS:
         return Choice()
-    random = np.random.default_rng(seed)
-    fold_of = random.permutation(rows) % FOLDS
-    sample = np.sort(random.permutation(weak.shape[0])[:FOLD_WEAK_ROWS])
-    weak, weak_labels = weak[sample], weak_labels[sample]
-    weak_space = RowSpace(weak) if len(sample) else None
+    weak_space = RowSpace(weak) if weak.shape[0] else None
 
     alone = {penalty: np.zeros((rows, k), np.float32) for penalty in PENALTIES}
     models: dict[tuple[float, int], Linear] = {}
-    for fold in range(FOLDS):
-        train, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+    for fold, train, held in folds:
         for penalty in PENALTIES:
             model = _dev_model(space.coordinates[train], labels[train], penalty, link, dev_weight)
             alone[penalty][held] = model.scores(space.coordinates[held])
@@ -116,10 +112,9 @@ def _choose(
     dev_sharpness, _ = best_sharpness(alone[penalty], labels, link)
 
     scores = {0.0: alone[penalty]} | {s: np.zeros((rows, k), np.float32) for s in STRENGTHS if s and weak_space}
-    for fold in range(FOLDS) if len(scores) > 1 else ():
-        train, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+    for fold, train, held in folds if len(scores) > 1 else ():
         dev_only = space.lift(models[penalty, fold])
-        prior = _weak_model(weak, weak_labels, dev_only, labels[train], dev_sharpness, link, space=weak_space)
+        prior = _weak_model(weak, folds.labels[fold], dev_only, labels[train], dev_sharpness, link, space=weak_space)
         pull = prior.scores(dev)
         for strength in scores:
             if strength:

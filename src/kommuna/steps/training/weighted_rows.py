@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kommuna.steps.training.folds import MIN_ROWS, Folds
 from kommuna.steps.training.soft_logistic import Link, Matrix, probabilities
-from kommuna.steps.training.weak_prior import FOLDS, MIN_FOLD_ROWS, best_sharpness
+from kommuna.steps.training.weak_prior import best_sharpness
 
 FLOOR = 0.05  # less likely classes of a row are left out
 WEAK_WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0)  # of a weak row, where a dev row weighs one
 DEFAULT_WEAK_WEIGHT = 0.1
-FOLD_WEAK_ROWS = 20_000
 
 Estimator = Callable[[], Any]
 
@@ -63,10 +63,10 @@ def fit(
     weak_labels: Matrix,
     dev: Any,
     dev_labels: Matrix,
+    folds: Folds,
     *,
     link: Link,
     dev_weight: float,
-    seed: int,
 ) -> Fitted:
     """Fits on weak rows and dev rows; the weight of the weak ones is what suits held-out dev rows best.
 
@@ -77,7 +77,6 @@ def fit(
         dev: `d x p`, with labels `d x k` of zeros and ones.
         link: softmax for one tag a row, sigmoid for several.
         dev_weight: of a dev row.
-        seed: of folds and samples.
     """
 
     def train(weak_rows: Any, weak_p: Matrix, weight: float, dev_rows: Any, dev_p: Matrix) -> Ensemble:
@@ -89,16 +88,12 @@ def fit(
     rows, k = dev_labels.shape
     weight, sharpness, alone_sharpness = DEFAULT_WEAK_WEIGHT, 1.0, 1.0
     held_out: dict[float, Matrix] = {}
-    if rows >= MIN_FOLD_ROWS:
-        random = np.random.default_rng(seed)
-        fold_of = random.permutation(rows) % FOLDS
-        sample = np.sort(random.permutation(weak.shape[0])[:FOLD_WEAK_ROWS])
-        some, some_labels, scale = weak[sample], weak_labels[sample], weak.shape[0] / max(1, len(sample))
+    if rows >= MIN_ROWS:
+        some, scale = weak[folds.rows], weak.shape[0] / max(1, len(folds.rows))
         for candidate in WEAK_WEIGHTS if weak.shape[0] else (0.0,):
             held_out[candidate] = np.zeros((rows, k), np.float32)
-            for fold in range(FOLDS):
-                inside, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-                model = train(some, some_labels, candidate * scale, dev[inside], dev_labels[inside])
+            for fold, inside, held in folds:
+                model = train(some, folds.labels[fold], candidate * scale, dev[inside], dev_labels[inside])
                 held_out[candidate][held] = model.scores(dev[held])
         judged = {candidate: best_sharpness(z, dev_labels, link) for candidate, z in held_out.items()}
         weight = min(judged, key=lambda c: judged[c][1])

@@ -109,7 +109,8 @@ def several_task() -> Task:
 
 @pytest.fixture(scope="session")
 def banking77() -> Callable[..., tuple[pl.DataFrame, ...]]:
-    """Banking77: messages, dev, test, and the label model's labels of messages and test, by GPT-4o's keyword rules."""
+    """Banking77: messages, dev, test, the label model's labels of messages and of test by GPT-4o's keyword rules, and its
+    cross-fitted ones."""
     import json
     from pathlib import Path
 
@@ -134,13 +135,11 @@ def banking77() -> Callable[..., tuple[pl.DataFrame, ...]]:
         order = np.random.default_rng(seed).permutation(train.height)
         dev = train[order[:dev_rows].tolist()]
         messages = train[np.sort(order[dev_rows:]).tolist()].drop("tag")
-        dev_votes = apply_rules(dev.lazy(), rule_set).votes
-        labels = [
-            label_messages(apply_rules(t.lazy(), rule_set).votes, rule_set, dev_votes, dev.lazy())
-            .labels.lazy()
-            .collect()
-            for t in (messages, test)
-        ]
+        votes, dev_votes, test_votes = (apply_rules(t.lazy(), rule_set).votes for t in (messages, dev, test))
+        told = label_messages(votes, rule_set, dev_votes, dev.lazy(), test_votes)
+        assert told.gold_labels is not None
+        assert told.cross_fitted is not None
+        labels = [table.collect() for table in (told.labels, told.gold_labels, told.cross_fitted)]
         return messages, dev, test, *labels
 
     return make

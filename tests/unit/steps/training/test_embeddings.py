@@ -14,7 +14,8 @@ import pytest
 from kommuna.errors import SpecError
 from kommuna.steps.training import embeddings, semantic_prior
 from kommuna.steps.training.embeddings import TextEmbeddings
-from kommuna.steps.training.soft_logistic import Matrix
+from kommuna.steps.training.folds import plain_folds
+from kommuna.steps.training.soft_logistic import Link, Matrix
 from kommuna.steps.training.tagger import Tagger
 from kommuna.steps.training.train import train_classifier
 
@@ -111,6 +112,12 @@ def test_the_discriminant_knows_what_varies_within_tags_and_is_the_librarys_on_h
     assert (ours.argmax(axis=1) == theirs.predict(rows)).mean() > 0.98
 
 
+def fit(evidence: semantic_prior.Evidence, link: Link) -> semantic_prior.Fitted:
+    """By folds of the dev rows, which these weak labels never knew."""
+    folds = plain_folds(len(evidence.dev), evidence.weak_labels, seed=0)
+    return semantic_prior.fit(evidence, folds, link=link, dev_weight=1.0)
+
+
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])
 def test_names_and_weak_labels_help_a_few_rows(link) -> None:
     rows, truth, names = cloud(n=1200)
@@ -118,7 +125,7 @@ def test_names_and_weak_labels_help_a_few_rows(link) -> None:
     noisy = np.where(random.random(1000) < 0.6, truth[:1000], random.integers(0, 4, 1000))
     weak = one_hot(noisy) * 0.7 + 0.075
     evidence = semantic_prior.Evidence(rows[:1000], weak, rows[1000:1032], one_hot(truth[1000:1032]), names)
-    found = semantic_prior.fit(evidence, link=link, dev_weight=1.0, seed=0)
+    found = fit(evidence, link)
     held = rows[1032:]
     ours = (found.model.scores(held).argmax(axis=1) == truth[1032:]).mean()
     alone = (found.dev_only.scores(held).argmax(axis=1) == truth[1032:]).mean()
@@ -131,7 +138,7 @@ def test_names_and_weak_labels_that_lie_are_not_used() -> None:
     evidence = semantic_prior.Evidence(
         rows[:1000], wrong, rows[1000:1200], one_hot(truth[1000:1200]), np.roll(names, 1, axis=0)
     )
-    found = semantic_prior.fit(evidence, link="softmax", dev_weight=1.0, seed=0)
+    found = fit(evidence, "softmax")
     assert found.choice.name_weight == 0
     held = rows[1200:]
     ours = (found.model.scores(held).argmax(axis=1) == truth[1200:]).mean()
@@ -142,8 +149,10 @@ def test_names_and_weak_labels_that_lie_are_not_used() -> None:
 @with_extra
 @pytest.mark.torch
 def test_banking77_with_few_clean_rows_gains_from_names_and_rules(shared_data: Path, banking77: Callable) -> None:
-    messages, dev, test, labels, _ = banking77(shared_data / "banking77", dev_rows=125)
-    found = train_classifier(messages.head(1500).lazy(), labels.lazy(), dev.lazy(), classifier="embeddings")
+    messages, dev, test, labels, _, apart = banking77(shared_data / "banking77", dev_rows=125)
+    found = train_classifier(
+        messages.head(1500).lazy(), labels.lazy(), dev.lazy(), apart.lazy(), classifier="embeddings"
+    )
     gold = test.gather_every(6)
 
     def accuracy(model: Tagger) -> float:
@@ -158,7 +167,7 @@ def test_two_dev_rows_and_a_tag_without_any_row_train_to_finite_scores(link) -> 
     rows, truth, names = cloud(n=400)
     weak = one_hot(np.minimum(truth[:300], 2))  # no message believes in the fourth tag
     evidence = semantic_prior.Evidence(rows[:300], weak, rows[:2], one_hot(truth[:2]), names)
-    found = semantic_prior.fit(evidence, link=link, dev_weight=1.0, seed=0)
+    found = fit(evidence, link)
     scores = found.model.scores(rows[300:])
     assert np.isfinite(scores).all()
     known = truth[300:] < 3

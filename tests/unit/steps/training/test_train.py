@@ -18,6 +18,8 @@ from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SpecError
 from kommuna.steps.training.tagger import Tagger
 from kommuna.steps.training.train import Trained, train_classifier
 
+TAGS = ("card", "credit", "вклад")
+
 
 def train(task, **options) -> Trained:
     return train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.lazy(), **options)
@@ -44,6 +46,84 @@ def test_labels_without_sense_do_not_make_it_worse_than_the_dev_rows_alone(make_
     task = make_task(600, 90, accuracy=1 / 3)
     found = train(task)
     assert accuracy(found.model, task.gold) >= accuracy(found.dev_only, task.gold) - 0.03
+
+
+def chance(n: int, d: int, k: int = 3) -> tuple[pl.LazyFrame, ...]:
+    """Dev rows of chance tags and messages with the same texts, whose labels know those tags; and labels that do not."""
+    random = np.random.default_rng(0)
+    text = pl.Series([" ".join(f"w{w}" for w in random.integers(0, 40, 6)) for _ in range(d)])
+    dev = pl.DataFrame({"id": np.arange(d) + n, "text": text, "tag": [TAGS[t] for t in random.integers(0, k, d)]})
+    messages = pl.DataFrame({"id": np.arange(n), "text": text.gather(np.arange(n) % d)})
+    truth = dev["tag"].cast(pl.Enum(TAGS)).to_physical().to_numpy()
+    fold = np.arange(d) % 5
+
+    def table(knows: np.ndarray) -> pl.Series:
+        """Labels of the messages: the tag of those dev rows that are known, else nothing."""
+        p = np.full((n, k), 1 / k, np.float32)
+        sure = np.eye(k, dtype=np.float32)[truth[np.arange(n) % d]] * 0.85 + 0.05
+        return pl.Series(
+            "probabilities", np.where(knows[np.arange(n) % d, None], sure, p), dtype=pl.Array(pl.Float32, k)
+        )
+
+    every = table(np.ones(d, dtype=bool))
+    tag = pl.Series(TAGS, dtype=pl.Enum(TAGS)).gather(truth[np.arange(n) % d])
+    labels = pl.DataFrame(
+        {
+            "id": messages["id"],
+            "tag": tag,
+            "confidence": pl.repeat(0.9, n, dtype=pl.Float32, eager=True),
+            "probabilities": every,
+        }
+    )
+    flat = pl.Series(np.full((d, k), 1 / k, np.float32), dtype=pl.Array(pl.Float32, k))
+    own = pl.DataFrame({"dev": True, "id": dev["id"], "fold": pl.Series(fold, dtype=pl.Int8), "probabilities": flat})
+    rest = [
+        pl.DataFrame(
+            {
+                "dev": False,
+                "id": messages["id"],
+                "fold": pl.Series(np.full(n, f), dtype=pl.Int8),
+                "probabilities": table(fold != f),
+            }
+        )
+        for f in range(5)
+    ]
+    return messages.lazy(), labels.lazy(), dev.lazy(), pl.concat([own, *rest]).lazy()
+
+
+@pytest.mark.parametrize("classifier", ["tfidf_logreg", "tfidf_cnb"])
+def test_labels_that_know_the_dev_rows_flatter_only_where_cross_fitted_ones_are_not_given(classifier) -> None:
+    """Tags are pure chance, so one dev row in three is told right at best."""
+    messages, labels, dev, apart = chance(600, 150)
+    flattered = train_classifier(messages, labels, dev, classifier=classifier).metrics["held_out_accuracy"]
+    honest = train_classifier(messages, labels, dev, apart, classifier=classifier).metrics["held_out_accuracy"]
+    assert flattered > 0.8
+    assert honest < 0.45
+
+
+def test_dev_rows_that_the_label_model_never_saw_are_held_out_too() -> None:
+    messages, labels, dev, apart = chance(600, 150)
+    some = apart.filter(~pl.col("dev") | (pl.col("id") < 700))
+    found = train_classifier(messages, labels, dev, some, max_rows=100)
+    assert found.metrics["held_out_accuracy"] < 0.55
+    assert found.metrics["weak_rows"] == 100
+
+
+def test_of_more_rows_than_wanted_those_that_are_cross_fitted_are_taken_first() -> None:
+    messages, labels, dev, apart = chance(600, 150)
+    few = apart.filter(pl.col("dev") | (pl.col("id") < 50))
+    found = train_classifier(messages, labels, dev, few, max_rows=40)  # else few of the 40 would be among the 50
+    assert found.metrics["held_out_accuracy"] < 0.45
+
+
+def test_a_cross_fitted_table_of_other_messages_is_refused() -> None:
+    messages, labels, dev, apart = chance(600, 150)
+    with pytest.raises(DataError, match="cross_fitted has none of the labeled messages"):
+        train_classifier(messages, labels, dev, apart.filter("dev"))
+    with pytest.raises(MissingColumn, match="cross_fitted has no column 'fold'"):
+        train_classifier(messages, labels, dev, apart.drop("fold"))
+    with pytest.raises(DataError, match="'id' is String in cross_fitted"):
+        train_classifier(messages, labels, dev, apart.with_columns(pl.col("id").cast(pl.String)))
 
 
 def test_predictions_carry_tags_confidence_and_probabilities(task, trained: Trained) -> None:
@@ -307,8 +387,8 @@ def test_max_rows_bounds_the_weak_rows(task) -> None:
 
 
 def test_banking77_beats_the_label_model_and_the_dev_rows_alone(shared_data: Path, banking77: Callable) -> None:
-    un, dev, test, labels, test_labels = banking77(shared_data / "banking77", dev_rows=1000)
-    found = train_classifier(un.lazy(), labels.lazy(), dev.lazy())
+    un, dev, test, labels, test_labels, apart = banking77(shared_data / "banking77", dev_rows=1000)
+    found = train_classifier(un.lazy(), labels.lazy(), dev.lazy(), apart.lazy())
     ours = accuracy(found.model, test)
     assert ours > accuracy(found.dev_only, test) + 0.02
     assert ours > (test_labels["tag"].cast(pl.String) == test["tag"]).fill_null(False).mean()
