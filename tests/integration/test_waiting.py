@@ -52,7 +52,7 @@ def ended(site: Site, dag: str) -> dict[str, dict[str, Any]]:
 def test_a_task_waits_by_a_trigger_and_resumes(site: Site) -> None:
     tasks = ended(site, "support__sleeps")
     assert {name: task["state"] for name, task in tasks.items()} == {"sleep": "success", "sensor": "success"}
-    for words in ("before the wait", "after the wait"):
+    for words in ("before the wait", "Trigger fired event", "after the wait"):
         assert words in tasks["sleep"]["log"]
 
 

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import functools
 import os
+import resource
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
@@ -30,6 +31,7 @@ from kommuna.errors import KommunaError, TeamMistake
 from kommuna.spec.installation import find_installation
 
 ALIVE = Path(tempfile.gettempdir(), "kommuna-triggerer.alive")
+OPEN_FILES = 4096  # each trigger has its log open, and the usual 1,024 are used up by Airflow's 1,000 triggers
 log = structlog.get_logger(logger_name=__name__)
 
 
@@ -162,6 +164,8 @@ def run(teams: Collection[str]) -> None:
     installation = find_installation(Path.cwd())
     for team in teams:
         installation.require_team(team)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, OPEN_FILES), most))
     job = Job(heartrate=conf.getfloat("triggerer", "job_heartbeat_sec"))  # type: ignore[no-untyped-call]
     run_job(job=job, execute_callable=Runner(job, teams)._execute)
 

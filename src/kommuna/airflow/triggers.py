@@ -186,7 +186,7 @@ def judge_carried(value: Any) -> None:
             if _OLD_TYPE in item or _OLD_DATA in item or (_CLASS in item and kind not in _CARRIED):
                 named = item.get(_OLD_TYPE) if _CLASS not in item else kind
                 raise TeamMistake(
-                    f"the task carries a {_shown(named)} over its wait",
+                    f"the task carries an object of the class {_shown(named)} over its wait",
                     mend="give `defer` plain values as kwargs: text, numbers, dates, lists and dicts of them",
                 )
             stack += item.values()
