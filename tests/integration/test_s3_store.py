@@ -12,6 +12,7 @@ from pathlib import Path
 import boto3
 import polars as pl
 import pytest
+import yaml
 
 from kommuna.errors import EXIT_DONE, IntegrityError, StoreError
 from kommuna.spec.step import StepResult, StepSpec, StoreAddress
@@ -129,3 +130,23 @@ def test_an_unreachable_store_says_so() -> None:
     )
     with pytest.raises(StoreError, match="the artifact store failed"):
         store.manifest("a" * 64)
+
+
+def test_a_task_that_waited_has_all_its_logs_in_the_bucket(
+    address: StoreAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kommuna.airflow.task_logs import REMOTE_TASK_LOG
+
+    platform = {"teams": {"support": {"bundle": "dags"}}, "store": address.url, "store_options": address.options}
+    (tmp_path / "kommuna.yaml").write_text(yaml.safe_dump(platform))
+    monkeypatch.setenv("KOMMUNA_PLATFORM", str(tmp_path / "kommuna.yaml"))
+    monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path))
+    log = "support/logs/dag_id=support__x/run_id=a[1]+00:00/task_id=t/attempt=1.log"
+    assert REMOTE_TASK_LOG.read(log, ti=None) == ([], None)  # type: ignore[arg-type]
+    for name, text in ((log, "deferred\n"), (f"{log}.trigger.7.log", "waiting\n"), (log, "resumed\n")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        REMOTE_TASK_LOG.upload(name)
+    places, texts = REMOTE_TASK_LOG.read(log, ti=None)  # type: ignore[arg-type]
+    assert texts == ["deferred\nresumed\n", "waiting\n"]
+    assert places[0] == f"{address.url}/{log}"
