@@ -65,6 +65,13 @@ def test_an_mlflow_of_ones_own_is_not_started() -> None:
     assert "mlflow" not in commands(installation("support", mlflow="http://127.0.0.1:9"), Path("/bin"))
 
 
+def test_one_triggerer_waits_for_all_teams() -> None:
+    command = commands(installation("support", "fraud"), Path("/bin"))["triggerer"]
+    assert command == [
+        "/bin/python", "-m", "kommuna.airflow.triggerer", "--skip-serve-logs", "support", "fraud"
+    ]  # fmt: skip
+
+
 def test_a_person_of_two_teams_is_one_user_with_both() -> None:
     site = installation("support", "fraud")
     settings = airflow_settings(site, SECRETS)
