@@ -50,6 +50,22 @@ def test_every_object_fits_the_api_servers_own_schema(render: Render, teams: int
     assert json.loads(done.stdout)["summary"]["valid"] == len(objects)
 
 
+def test_people_reach_mlflow_where_it_has_a_host_and_links_lead_there(render: Render) -> None:
+    ingress = {"enabled": True, "host": "airflow.example", "mlflow_host": "mlflow.example", "tls_secret": "tls"}
+    objects = render(values(1, ingress=ingress))
+    spec = one(objects, "Ingress", "kommuna")["spec"]
+    backends = {rule["host"]: rule["http"]["paths"][0]["backend"]["service"]["name"] for rule in spec["rules"]}
+    assert backends == {"airflow.example": "kommuna-api-server", "mlflow.example": "kommuna-mlflow"}
+    assert spec["tls"] == [{"hosts": ["airflow.example", "mlflow.example"], "secretName": "tls"}]
+    platform = one(objects, "ConfigMap", "platform", "kommuna-team00")["data"]["kommuna.yaml"]
+    assert yaml.safe_load(platform)["mlflow_pages"] == "https://mlflow.example"
+    doors = one(objects, "NetworkPolicy", "kommuna-mlflow")["spec"]["ingress"]
+    assert {"ports": [{"protocol": "TCP", "port": 5000}]} in doors
+    closed = render(values(1, ingress=ingress | {"mlflow_host": ""}))
+    assert len(one(closed, "Ingress", "kommuna")["spec"]["rules"]) == 1
+    assert all("from" in door for door in one(closed, "NetworkPolicy", "kommuna-mlflow")["spec"]["ingress"])
+
+
 @pytest.mark.parametrize("teams", COUNTS)
 def test_each_team_has_all_that_is_its_own(render: Render, teams: int) -> None:
     objects = render(values(teams))

@@ -68,11 +68,12 @@ class Postgresql(Spec):
 
 
 class Ingress(Spec):
-    """How people reach Airflow from outside."""
+    """How people reach Airflow, and MLflow's pages, from outside."""
 
     enabled: bool = False
     class_name: str = ""
     host: str = Field("", description="The name that people type; `url` must match.")
+    mlflow_host: str = Field("", description="MLflow's name; its pages are not reached from outside if empty.")
     tls_secret: str = Field("", description="Secret with the certificate; none if empty.")
     annotations: dict[str, str] = Field(default_factory=dict)
 

@@ -30,7 +30,8 @@ class Installation:
     def services(self, team: str) -> Services:
         """Where a team's services are."""
         mlflow = self.platform.mlflow or f"http://127.0.0.1:{self.platform.ports.mlflow}"
-        return Services(mlflow=mlflow, workspace=team, llm=self.platform.llm)
+        pages = self.platform.mlflow_pages
+        return Services(mlflow=mlflow, mlflow_pages=pages, workspace=team, llm=self.platform.llm)
 
     def require_team(self, team: str) -> None:
         """Checks that a team exists.

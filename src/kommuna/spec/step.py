@@ -56,6 +56,7 @@ class Services(Spec):
     """Where the services are that a step may ask its typed clients for."""
 
     mlflow: str = Field("", description="URL of the MLflow server.")
+    mlflow_pages: str = Field("", description="The same, as people's browsers reach it; the server's URL if empty.")
     workspace: str = Field("", description="The team's registry workspace.")
     llm: Llms = Field(default_factory=Llms, description="LLM endpoints; keys are named, never held.")
     shared: StoreAddress | None = Field(

@@ -84,6 +84,7 @@ class Platform(Spec):
         default_factory=dict, description="fsspec options of the store (endpoint_url …)."
     )
     mlflow: str = Field("", description="The MLflow server; the embedded platform's own if empty.")
+    mlflow_pages: str = Field("", description="The same, as people's browsers reach it; the server's URL if empty.")
     llm: Llms = Field(default_factory=Llms, description="LLM endpoints of `ask` rules and of rule proposals.")
     state: str = Field(".kommuna", description="Folder of the embedded platform's state, relative to kommuna.yaml.")
     ports: Ports = Field(default_factory=Ports)

@@ -66,11 +66,13 @@ class Registry:
     Args:
         url: of the MLflow server.
         workspace: the team's; none where the server has no workspaces.
+        pages: the server's address as people's browsers reach it; the same if empty.
     """
 
-    def __init__(self, url: str, workspace: str = "") -> None:
+    def __init__(self, url: str, workspace: str = "", pages: str = "") -> None:
         self.url = url.rstrip("/")
         self.workspace = workspace
+        self._pages = pages.rstrip("/") or self.url
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
@@ -81,7 +83,7 @@ class Registry:
         """
         if not services.mlflow:
             raise RegistryError("no MLflow server is configured", mend="set `mlflow` in kommuna.yaml")
-        return cls(services.mlflow, services.workspace)
+        return cls(services.mlflow, services.workspace, services.mlflow_pages)
 
     @contextlib.contextmanager
     def session(self) -> Iterator[MlflowClient]:
@@ -158,7 +160,7 @@ class Registry:
         )
 
     def _page(self, path: str) -> str:
-        return f"{self.url}/#/{path}" + (f"?workspace={quote(self.workspace)}" if self.workspace else "")
+        return f"{self._pages}/#/{path}" + (f"?workspace={quote(self.workspace)}" if self.workspace else "")
 
     def _readable(self, error: Any) -> RegistryError:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from kommuna.errors import MissingColumn, RegistryError, SpecError
-from kommuna.spec.step import StepContext
+from kommuna.spec.step import Services, StepContext
 from kommuna.steps.registry.client import ModelVersion, Registry
 from kommuna.steps.registry.register import register
 from kommuna.steps.training.scores import Scores
@@ -73,6 +73,16 @@ def test_the_servers_own_api_has_all_of_a_version(
     assert found.metrics == {"version": 1.0, "new": 1.0}
 
 
+def test_links_lead_where_people_reach_mlflow(
+    mlflow_server: str, tagger: Tagger, scores: Scores, messages: pl.DataFrame
+) -> None:
+    services = Services(mlflow=mlflow_server, mlflow_pages="https://mlflow.example/", workspace="support")
+    registry = Registry.from_services(services)
+    found = register(tagger, scores, messages.lazy(), name="seen", context=context("3" * 64), registry=registry)
+    assert found.links["MLflow model"] == "https://mlflow.example/#/models/seen/versions/1?workspace=support"
+    assert found.links["MLflow run"].startswith("https://mlflow.example/#/experiments/")
+
+
 def test_the_registered_model_gives_the_taggers_tags(
     registry: Registry, tagger: Tagger, scores: Scores, messages: pl.DataFrame
 ) -> None:
@@ -115,7 +125,7 @@ def test_a_kill_in_the_middle_doubles_nothing(
     program = f"""
 import os, pathlib, signal, polars as pl
 from mlflow import MlflowClient
-from kommuna.spec.step import StepContext
+from kommuna.spec.step import Services, StepContext
 from kommuna.steps.registry.client import Registry
 from kommuna.steps.registry.register import register
 from kommuna.steps.training.scores import Scores
