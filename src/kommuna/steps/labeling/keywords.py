@@ -45,8 +45,11 @@ class Automaton:
         for place, own in patterns.items():
             for pattern in dict.fromkeys(own):
                 owners.setdefault(pattern, []).append(place)
-        self._patterns = [*owners, ROW]
-        self._ids = pl.Enum(self._patterns)
+        # One expression each: every call of Polars hands the work to another thread and waits for it.
+        patterns = [*owners, ROW]
+        self._hits = pl.all().cast(pl.String).str.extract_many(patterns, overlapping=True)
+        flat = pl.all().explode(empty_as_null=False, keep_nulls=False)
+        self._numbers = flat.cast(pl.Enum(patterns)).to_physical().cast(pl.UInt32)
         # Pattern i belongs to the places owners[first[i]:first[i + 1]].
         self._owned = np.array([len(places) for places in owners.values()], dtype=np.int64)
         self._first = np.cumsum(self._owned) - self._owned
@@ -55,23 +58,23 @@ class Automaton:
     def mark(self, lines: pl.Series, found: NDArray[np.bool_]) -> None:
         """Sets `found[place, row]` where a pattern of the place stands in the row's line."""
         if len(self._owned):
-            hits = lines.str.extract_many(self._patterns[:-1], overlapping=True)
-            rows = np.repeat(np.arange(len(lines)), hits.list.len().fill_null(0).to_numpy())
-            self._mark(self._numbers(hits), rows, found)
+            hits = lines.to_frame().select(self._hits)
+            counts = hits.to_series().list.len().fill_null(0).to_numpy()
+            self._mark(self._numbers_of(hits), np.repeat(np.arange(len(lines)), counts), found)
 
     def mark_rows_of(self, line: pl.Series, found: NDArray[np.bool_]) -> None:
-        """`mark` for one line of many rows, `ROW` between two."""
+        """`mark` for one line of many rows, as String or Binary, `ROW` between two."""
         if len(self._owned):
-            numbers = self._numbers(line.str.extract_many(self._patterns, overlapping=True))  # by where each ends
-            between = numbers == len(self._owned)
-            self._mark(numbers[~between], np.cumsum(between)[~between], found)
+            numbers = self._numbers_of(line.to_frame().select(self._hits))  # by where each ends
+            self._mark(numbers, np.cumsum(numbers == len(self._owned)), found)
 
-    def _numbers(self, hits: pl.Series) -> NDArray[np.uint32]:
-        flat = hits.explode(empty_as_null=False, keep_nulls=False)
-        return flat.cast(self._ids).to_physical().cast(pl.UInt32).to_numpy()
+    def _numbers_of(self, hits: pl.DataFrame) -> NDArray[np.uint32]:
+        return hits.select(self._numbers).to_series().to_numpy()
 
     def _mark(self, numbers: NDArray[np.uint32], rows: NDArray[np.int64], found: NDArray[np.bool_]) -> None:
-        """Writes out one line a hit and owner."""
+        """Writes out one line a hit and owner; `ROW`, which comes after all patterns, has none."""
+        ours = numbers < len(self._owned)
+        numbers, rows = numbers[ours], rows[ours]
         width = self._owned[numbers]
         place = np.arange(width.sum()) + np.repeat(self._first[numbers] - (np.cumsum(width) - width), width)
         found[self._owners[place], np.repeat(rows, width)] = True

@@ -45,17 +45,17 @@ def plain_line(texts: pl.Series) -> pl.Series:
     Args:
         texts: one String or more; a null is an empty text.
     Returns:
-        One String.
+        One Binary, which is ASCII.
     """
     buffer = _joined(texts)
     _settle(np.frombuffer(buffer, dtype=np.uint8))
-    _write_ascii(np.frombuffer(buffer, dtype=np.uint8))
+    _write_ascii(buffer)
     codes = np.frombuffer(buffer.translate(_TABLE, bytes((_FIRST, _LATER))), dtype=np.uint8)
     blank = codes == _SPACE
     again = blank[1:] & blank[:-1]
     if again.any():
         codes = codes[np.append(~again, True)]  # the last of each run stays
-    return pl.Series([codes.tobytes()], dtype=pl.Binary).cast(pl.String)
+    return pl.Series([codes.tobytes()], dtype=pl.Binary)
 
 
 def plain_code(folded: str) -> str | None:
@@ -76,22 +76,23 @@ def whole_words(code: str) -> Iterator[str]:
 
 
 def _joined(texts: pl.Series) -> bytearray:
-    whole = texts.fill_null("") if texts.null_count() else texts
+    whole = texts.to_frame().select(pl.all().fill_null("").str.join(f" {ROW} ").cast(pl.Binary))
     buffer = bytearray(b" ")
-    buffer += whole.str.join(f" {ROW} ").cast(pl.Binary).item()
+    buffer += whole.item()
     buffer += b" "
     if buffer.count(0) == len(texts) - 1:
         return buffer
-    return _joined(whole.str.replace_all(ROW, ODD, literal=True))
+    return _joined(texts.str.replace_all(ROW, ODD, literal=True))
 
 
-def _write_ascii(bytes_: NDArray[np.uint8]) -> None:
+def _write_ascii(buffer: bytearray) -> None:
     """Writes, in place, what folds alike over quotes, dashes and the like."""
     codes, texts = _ascii_table()
+    bytes_ = np.frombuffer(buffer, dtype=np.uint8)
     for lead, length in _LENGTHS.items():
-        where = np.flatnonzero(bytes_ == lead)
-        if not len(where):
+        if lead not in buffer:
             continue
+        where = np.flatnonzero(bytes_ == lead)
         code = np.full(len(where), lead & (0x7F >> length), dtype=np.int64)
         for i in range(1, length):
             code = code << 6 | (bytes_[where + i] & 0x3F)

@@ -46,8 +46,13 @@ def regex_search(rule: Rule) -> Callable[[pl.Series], pl.Series]:
     """
     pattern = rule.regex or ""
     if python_only(pattern) is None:
-        return lambda texts: texts.str.contains(f"(?i){pattern}")
+        return lambda texts: texts.str.contains(polars_pattern(pattern))
     return _bounded_search(rule.name, pattern)
+
+
+def polars_pattern(pattern: str) -> str:
+    """A pattern that Polars' engine reads as Python does, as it is given to that engine."""
+    return f"(?i){pattern}"
 
 
 def _bounded_search(name: str, pattern: str) -> Callable[[pl.Series], pl.Series]:
@@ -98,7 +103,7 @@ def python_only(pattern: str) -> str | None:
         reason = "an escape that the engines read differently"
     if reason is None:
         try:
-            pl.Series([""]).str.contains(f"(?i){pattern}")
+            pl.Series([""]).str.contains(polars_pattern(pattern))
         except pl.exceptions.ComputeError:
             reason = "a form that Polars' engine refuses"
     return reason

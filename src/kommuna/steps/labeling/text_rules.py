@@ -21,7 +21,7 @@ from kommuna.steps.labeling.fold import rare_rows, token_lines
 from kommuna.steps.labeling.keywords import Automaton, distinct_languages, keyword_patterns, plain_patterns
 from kommuna.steps.labeling.plain import ODD, UNDISTURBED, plain_code, plain_line
 from kommuna.steps.labeling.regex_words import needed_words
-from kommuna.steps.labeling.regexes import regex_search
+from kommuna.steps.labeling.regexes import polars_pattern, python_only, regex_search
 from kommuna.steps.labeling.stems import stem_keyword, stem_lines
 
 _MOST_BYTES = 1 << 20  # of texts in one line: some copies of it are made, which then stay in the processor's cache
@@ -33,8 +33,26 @@ class _Regex:
     """A regex rule: its place among the rules, and where its sets of words are marked."""
 
     place: int
-    search: Callable[[pl.Series], pl.Series]
+    rule: Rule
     needs: tuple[int, ...]
+    search: Callable[[pl.Series], pl.Series]
+
+    @property
+    def by_polars(self) -> bool:
+        return python_only(self.rule.regex or "") is None
+
+    def fires(self, rows: NDArray[np.int64] | None) -> pl.Expr:
+        """Whether it fires on some rows, or all, of the only column: a Boolean List in one row."""
+        texts = pl.all() if rows is None else pl.all().gather(pl.Series(rows, dtype=pl.UInt32))
+        fires = texts.str.contains(polars_pattern(self.rule.regex or ""))
+        return fires.fill_null(False).implode().alias(str(self.place))
+
+    def rows(self, disturbed: NDArray[np.bool_], found: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+        """The rows on which it may fire; None is all."""
+        if not self.needs:
+            return None
+        rows = np.flatnonzero(np.logical_and.reduce([found[need] for need in self.needs]) | disturbed)
+        return rows if len(rows) <= _MOST_TEXTS * len(disturbed) else None
 
 
 def text_hits(rules: Sequence[Rule], text: pl.Expr) -> pl.Expr:
@@ -81,7 +99,7 @@ class _Search:
             else:
                 sets = needed_words(rule.regex or "")
                 needs = range(self._places, self._places + len(sets))
-                self._regexes.append(_Regex(place, regex_search(rule), tuple(needs)))
+                self._regexes.append(_Regex(place, rule, tuple(needs), regex_search(rule)))
                 lines |= {need: sorted(words) for need, words in zip(needs, sets, strict=True)}
                 plain |= {need: [code for word in lines[need] if (code := plain_code(word))] for need in needs}
                 self._places += len(sets)
@@ -101,8 +119,7 @@ class _Search:
             lines = token_lines(texts, rare_rows(texts))
             for language, automaton in self._stemmed.items():
                 automaton.mark(stem_lines(lines, language, self._wanted[language]), found)
-        for one in self._regexes:
-            _search(one, texts, disturbed, found)
+        self._search(texts, disturbed, found)
         return found
 
     def _look_closer(self, texts: pl.Series, rows: NDArray[np.int64], found: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -116,22 +133,25 @@ class _Search:
             disturbed[rows] = some.str.contains(rf"[^{UNDISTURBED}]").to_numpy()
         return disturbed
 
+    def _search(self, texts: pl.Series, disturbed: NDArray[np.bool_], found: NDArray[np.bool_]) -> None:
+        """Marks where regexes fire, those of Polars' engine all at once."""
+        rows = {one.place: one.rows(disturbed, found) for one in self._regexes}
+        at_once = texts.to_frame().select(one.fires(rows[one.place]) for one in self._regexes if one.by_polars)
+        for one in self._regexes:
+            where = rows[one.place]
+            if one.by_polars:
+                fired = at_once[str(one.place)][0]
+            else:
+                fired = one.search(texts if where is None else texts.gather(where)).fill_null(False)
+            hits = fired.to_numpy().nonzero()[0]
+            found[one.place, hits if where is None else where[hits]] = True
+
 
 def _parts(texts: pl.Series) -> Iterator[tuple[int, int]]:
     """First row and end of parts of some `_MOST_BYTES` each, however long the texts are."""
     part = texts.str.len_bytes().fill_null(0).cast(pl.Int64).cum_sum() // _MOST_BYTES
     inner = (part.diff().fill_null(0) > 0).arg_true().to_list()
     return pairwise([0, *inner, len(texts)]) if len(texts) else iter(())
-
-
-def _search(one: _Regex, texts: pl.Series, disturbed: NDArray[np.bool_], found: NDArray[np.bool_]) -> None:
-    if one.needs:
-        rows = np.flatnonzero(np.logical_and.reduce([found[need] for need in one.needs]) | disturbed)
-        if len(rows) <= _MOST_TEXTS * len(texts):
-            matched = one.search(texts.gather(rows)).fill_null(False).to_numpy()
-            found[one.place, rows[matched]] = True
-            return
-    found[one.place] = one.search(texts).fill_null(False).to_numpy()
 
 
 def _wanted(rules: Sequence[Rule], language: str) -> frozenset[str]:

@@ -33,7 +33,8 @@ TEXTS = st.lists(
 
 
 def rows(texts: list[str | None]) -> list[str]:
-    return plain_line(pl.Series(texts, dtype=pl.String))[0].split(ROW)
+    line: bytes = plain_line(pl.Series(texts, dtype=pl.String))[0]
+    return line.decode("ascii").split(ROW)
 
 
 def signs_apart(line: str) -> str:
