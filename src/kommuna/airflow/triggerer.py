@@ -24,6 +24,7 @@ import structlog
 from airflow.jobs.triggerer_job_runner import TriggererJobRunner, TriggerRunnerSupervisor
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
+from airflow.utils.state import TaskInstanceState
 from sqlalchemy import Text, cast, func, select
 
 from kommuna.airflow.triggers import MAX_ARGUMENTS, MAX_CARRIED, judge_carried, judge_trigger, too_large
@@ -109,8 +110,11 @@ class JudgingSupervisor(TriggerRunnerSupervisor):
         from airflow.utils.session import create_session
 
         reason = self._refused.pop(trigger_id, None)
+        waiting = select(TaskInstance).where(
+            TaskInstance.trigger_id == trigger_id, TaskInstance.state == TaskInstanceState.DEFERRED
+        )
         with create_session() as session:
-            tasks = list(session.scalars(select(TaskInstance).where(TaskInstance.trigger_id == trigger_id)))
+            tasks = list(session.scalars(waiting))
             Trigger.submit_failure(trigger_id=trigger_id, exc=exc, session=session)
             for task in tasks if reason else ():
                 task.next_kwargs = {"error": reason}
