@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 NO_LLM = Llm()
 ASKING = Asking()
-ROW_GROUP = 100_000  # rows whose votes are in memory as they are; all others are compressed
+ROW_GROUP = 50_000  # rows whose votes are in memory as they are; all others are compressed
 _HITS = "_text_hits"
 _ASTRAY = "_astray:"
 _ASKED = "_asked:"

@@ -46,38 +46,39 @@ class Automaton:
             for pattern in dict.fromkeys(own):
                 owners.setdefault(pattern, []).append(place)
         # One expression each: every call of Polars hands the work to another thread and waits for it.
-        patterns = [*owners, ROW]
-        self._hits = pl.all().cast(pl.String).str.extract_many(patterns, overlapping=True)
+        every = [*owners, ROW]
+        self._hits = pl.all().cast(pl.String).str.extract_many(every, overlapping=True)
         flat = pl.all().explode(empty_as_null=False, keep_nulls=False)
-        self._numbers = flat.cast(pl.Enum(patterns)).to_physical().cast(pl.UInt32)
-        # Pattern i belongs to the places owners[first[i]:first[i + 1]].
-        self._owned = np.array([len(places) for places in owners.values()], dtype=np.int64)
-        self._first = np.cumsum(self._owned) - self._owned
-        self._owners = np.array([place for places in owners.values() for place in places], dtype=np.int64)
+        self._numbers = flat.cast(pl.Enum(every)).to_physical().cast(pl.UInt32)
+        self._row = len(owners)
+        # Line k has each pattern's k-th owner; -1 where there is none, so for ROW.
+        most = max(map(len, owners.values()), default=0)
+        self._owners = np.full((most, len(every)), -1, dtype=np.int64)
+        for number, places in enumerate(owners.values()):
+            self._owners[: len(places), number] = places
 
     def mark(self, lines: pl.Series, found: NDArray[np.bool_]) -> None:
         """Sets `found[place, row]` where a pattern of the place stands in the row's line."""
-        if len(self._owned):
+        if self._row:
             hits = lines.to_frame().select(self._hits)
             counts = hits.to_series().list.len().fill_null(0).to_numpy()
             self._mark(self._numbers_of(hits), np.repeat(np.arange(len(lines)), counts), found)
 
     def mark_rows_of(self, line: pl.Series, found: NDArray[np.bool_]) -> None:
         """`mark` for one line of many rows, as String or Binary, `ROW` between two."""
-        if len(self._owned):
+        if self._row:
             numbers = self._numbers_of(line.to_frame().select(self._hits))  # by where each ends
-            self._mark(numbers, np.cumsum(numbers == len(self._owned)), found)
+            self._mark(numbers, np.cumsum(numbers == self._row), found)
 
     def _numbers_of(self, hits: pl.DataFrame) -> NDArray[np.uint32]:
         return hits.select(self._numbers).to_series().to_numpy()
 
     def _mark(self, numbers: NDArray[np.uint32], rows: NDArray[np.int64], found: NDArray[np.bool_]) -> None:
-        """Writes out one line a hit and owner; `ROW`, which comes after all patterns, has none."""
-        ours = numbers < len(self._owned)
-        numbers, rows = numbers[ours], rows[ours]
-        width = self._owned[numbers]
-        place = np.arange(width.sum()) + np.repeat(self._first[numbers] - (np.cumsum(width) - width), width)
-        found[self._owners[place], np.repeat(rows, width)] = True
+        for owners in self._owners:
+            owner = owners[numbers]
+            owned = owner >= 0
+            numbers, rows = numbers[owned], rows[owned]
+            found[owner[owned], rows] = True
 
 
 def plain_patterns(line: str) -> tuple[list[str], bool]:

@@ -87,11 +87,11 @@ def _joined(texts: pl.Series) -> bytearray:
 
 def _write_ascii(buffer: bytearray) -> None:
     """Writes, in place, what folds alike over quotes, dashes and the like."""
-    codes, texts = _ascii_table()
     bytes_ = np.frombuffer(buffer, dtype=np.uint8)
     for lead, length in _LENGTHS.items():
         if lead not in buffer:
             continue
+        codes, texts = _ascii_table()
         where = np.flatnonzero(bytes_ == lead)
         code = np.full(len(where), lead & (0x7F >> length), dtype=np.int64)
         for i in range(1, length):
@@ -129,13 +129,12 @@ def _code(char: str) -> str:
 @cache
 def _ascii_texts() -> dict[str, str]:
     """Characters that are as good as an ASCII text, of as many bytes at most."""
-    characters = pl.Series([chr(code) for code in range(0x80, 0x1FB00) if not 0xD800 <= code < 0xE000])
+    characters = pl.Series([*map(chr, (*range(0x80, 0xC0), *range(0x2000, 0x3000), *range(0x1F000, 0x1FB00)))])
     found = {}
     for char in characters.filter(characters.str.contains(f"[{UNDISTURBED}]")):
         kinds = {unicodedata.category(token)[0] if len(token) == 1 else "L" for token in tokens(char)}
         text = SIGN * len(tokens(char)) if kinds and not kinds & set("LMNC") else fold(char)
-        whole = char.encode()
-        if whole[0] in _LENGTHS and text.isascii() and len(text) <= len(whole):
+        if text.isascii() and len(text) <= len(char.encode()):
             found[char] = text
     return found
 

@@ -24,7 +24,7 @@ from kommuna.steps.labeling.regex_words import needed_words
 from kommuna.steps.labeling.regexes import polars_pattern, python_only, regex_search
 from kommuna.steps.labeling.stems import stem_keyword, stem_lines
 
-_MOST_BYTES = 1 << 20  # of texts in one line: some copies of it are made, which then stay in the processor's cache
+_MOST_BYTES = 1 << 19  # of texts in one line: some copies of it are made, which then stay in the processor's cache
 _MOST_TEXTS = 0.5  # of all; a regex that may fire on more runs on all
 
 
