@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import structlog
 
-from kommuna.errors import DataError, DuplicateKeys, MissingColumn
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift
 from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.calibrated import calibrated, dev_calibration_error, dev_figures
@@ -79,12 +79,16 @@ def label_messages(
             as wrong) and dev_accuracy_labeled, or dev_f1_micro and dev_f1_macro; dev_calibration_error, and
             dev_calibration_error_before (of the model's own word). These are cross-fitted too.
     Raises:
-        RulesError, DataError, LimitExceeded, SpecError: see `read_dev`, `vote_patterns` and the models.
+        RulesError, DataError, SchemaDrift, LimitExceeded, SpecError: see `read_dev`, `vote_patterns` and the models.
     """
     started = time.perf_counter()
     table = _table(votes, key, "votes")
     patterns = vote_patterns(table, rules, key=key)
     dev_rows = read_dev(dev_votes, dev, rules, key=key, label=label)
+    if dev_rows is not None and dev_rows.keys is not None and dev_rows.keys.dtype != table[key].dtype:
+        raise SchemaDrift(
+            f"column '{key}': votes has {table[key].dtype}, dev {dev_rows.keys.dtype}", mend="give both the same type"
+        )
     metrics = {"rows": float(patterns.rows), "patterns": float(len(patterns.counts))}
     metrics["tags_without_votes"] = float(_warn_of_silent_tags(patterns))
     told = Settings(seed=seed, iterations=iterations, epochs=epochs, memory=memory)

@@ -68,8 +68,12 @@ def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, t
     """
     key = weak_keys.name
     schema = require_columns(table, ["dev", key, "fold", "probabilities"], what="cross_fitted")
-    if schema[key] != weak_keys.dtype:
-        raise DataError(f"column '{key}' is {schema[key]} in cross_fitted and {weak_keys.dtype} in messages")
+    for what, keys in (("messages", weak_keys), ("dev", dev_keys)):
+        if schema[key] != keys.dtype:
+            raise DataError(
+                f"column '{key}' is {schema[key]} in cross_fitted and {keys.dtype} in {what}",
+                mend="give train_classifier the tables that label_messages was given",
+            )
     told = table.collect()
     dev, messages = told.filter(pl.col("dev")), told.filter(~pl.col("dev"))
     count = int(told["fold"].max() or 0) + 1  # type: ignore[arg-type]
@@ -81,7 +85,7 @@ def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, t
     if known.height % count or known.is_empty():
         raise DataError(
             "cross_fitted has none of the labeled messages, or not each in every fold",
-            mend="give the table that label_messages returned beside these labels",
+            mend="give the table that label_messages returned beside these labels, or lower min_confidence",
         )
     labels = probabilities_of(known["probabilities"], known[key], tags, what="cross_fitted")
     rows = known["_row"].head(known.height // count).to_numpy()

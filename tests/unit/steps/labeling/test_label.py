@@ -241,6 +241,11 @@ def test_dev_rows_without_votes_are_counted_out(rules: Any, votes: Any, dev: Any
             SchemaDrift,
             "column 'id': dev has Int32, dev_votes String",
         ),
+        (
+            lambda v, d: (v.with_columns(id=pl.int_range(pl.len())), v, d),
+            SchemaDrift,
+            "column 'id': votes has Int64, dev String",
+        ),
         (lambda v, d: (v, None, d), DataError, "dev is given, but dev_votes is not"),
         (lambda v, d: (v, v, None), DataError, "dev_votes is given, but dev is not"),
         (lambda v, d: (v, v, d.rename({"tag": "tags"})), MissingColumn, "no column 'tag' (did you mean 'tags'?)"),
