@@ -238,7 +238,8 @@ def _figures(votes: pl.LazyFrame, rules: RuleSet) -> Agreement:
     none = np.zeros(0, dtype=np.int64)
     total = agreement_of_cast(none, none, none, none, m=m, k=k, several_tags=rules.several_tags)
     values = pl.Series([0, 1] if rules.several_tags else rules.categories, dtype=vote_type(rules))
-    code_of = np.array([vote_codes(values, rule, rules) for rule in rules.rules], dtype=np.int64)
+    of_tag = {tag: vote_codes(values, rule, rules) for tag, rule in {rule.tag: rule for rule in rules.rules}.items()}
+    code_of = np.array([of_tag[rule.tag] for rule in rules.rules], dtype=np.int64)
     names = [rule.name for rule in rules.rules]
     for batch in votes.select(names).collect_batches(chunk_size=ROW_GROUP, maintain_order=True):
         cast = batch.select(pl.sum_horizontal(pl.all().is_not_null())).to_series()
