@@ -63,12 +63,10 @@ def _inside(node: Any) -> list[Words]:
     if kind in _REPEATS and value[0] >= 1:
         return _sets(value[2])
     if kind is ops.BRANCH:
-        best = [
-            min(_sets(branch), key=lambda words: (-min(map(len, words)), len(words)), default=None)
-            for branch in value[1]
-        ]
-        known = [words for words in best if words is not None]
-        return [frozenset().union(*known)] if len(known) == len(best) else []
+        best = [sorted(_sets(branch), key=_rank)[:_MOST_SETS] for branch in value[1]]
+        # The first sets of all branches make one, so do the second; a branch with one alone has it in both.
+        least = 0 if [] in best else max(map(len, best))
+        return [frozenset().union(*(sets[min(i, len(sets) - 1)] for sets in best)) for i in range(least)]
     return []
 
 

@@ -27,6 +27,11 @@ from kommuna.steps.labeling.text_rules import text_hits
         ("плат[её]ж", [["платеж"]]),
         ("(lost|stolen).{0,20}(my )?cards?", [["card"], ["lost", "stolen"]]),
         (r"(не могу|не выходит)\s+войти", [["не выходит", "не могу"], ["войти"]]),
+        (
+            "(lost|stolen).{0,9}card|(взят|дать).{0,9}кредит",
+            [["card", "кредит"], ["lost", "stolen", "взят", "дать"]],
+        ),
+        ("(lost|stolen).{0,9}card|кредит", [["card", "кредит"], ["lost", "stolen", "кредит"]]),
         ("(?:card)+", [["card"]]),
         ("(?:card)*", []),
         ("card|.", []),
