@@ -295,6 +295,8 @@ class _Stages:
     def best(self, models: dict[Name, Model], default: Name) -> _Best:
         """The likeliest on held-out rows, if it is better than the default by more than a standard error."""
         link, labels = self._search.link, self._search.evidence.dev_labels
+        if len(labels) < labels.shape[1]:  # no ground for a choice
+            models = {default: models[default]}
         found: dict[Name, _Best] = {}
         losses: dict[Name, NDArray[np.float32]] = {}
         for name, make in models.items():
@@ -307,7 +309,5 @@ class _Stages:
             losses[name] = log_loss(np.float32(sharpness) * scores, labels, link)
         best = min(losses, key=lambda name: float(losses[name].mean()))
         gain = losses[default] - losses[best]
-        count = len(labels)
-        if count < labels.shape[1] or gain.mean() <= gain.std() / np.sqrt(count):
-            best = default
-        return found[best]
+        surely = gain.mean() > gain.std() / np.sqrt(len(labels))
+        return found[best if surely else default]
