@@ -7,6 +7,7 @@ with TeamDag("own_image"):
         task_id="step",
         function="kommuna.steps.check:check",
         image="@STEPS@",
-        step_resources={"memory": "1Gi", "seconds": 300},
+        step_resources={"cpu": "750m", "memory": "1Gi", "seconds": 300},
+        executor_config={"resources": {"cpu": "750m", "memory": "1Gi"}},
         cache=False,
     )
