@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # Airflow reads its home when it is first imported; no test touches the user's.
-os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="kommuna-airflow-")
+_HOME = tempfile.TemporaryDirectory(prefix="kommuna-airflow-", ignore_cleanup_errors=True)  # gone at the tests' end
+os.environ["AIRFLOW_HOME"] = _HOME.name
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ.pop("KOMMUNA_PLATFORM", None)
 
