@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tests.benchmarks._memory import peak_mib
 
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.models.base import DevRows
@@ -22,7 +23,6 @@ from kommuna.steps.labeling.models.registry import MODELS, Settings
 from kommuna.steps.labeling.patterns import Codes, VotePatterns, distinct
 
 DEV = 1000
-MIB = 1024  # kibibytes, in which ru_maxrss counts
 
 
 def generated(n: int, m: int, k: int, *, coverage: float, one_class: bool, seed: int = 0) -> tuple[Codes, Any]:
@@ -169,4 +169,4 @@ def apart(run: str, **told: Any) -> dict[str, Any]:
 
 if __name__ == "__main__":
     measured = RUNS[sys.argv[1]](**json.loads(sys.argv[2]))  # type: ignore[operator]
-    print(json.dumps(measured | {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // MIB}))
+    print(json.dumps(measured | {"peak_mib": peak_mib()}))

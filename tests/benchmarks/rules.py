@@ -22,13 +22,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks._memory import peak_mib
+
 from kommuna.runtime.limits import ALLOCATOR_VARIABLE, LEAN_ALLOCATOR
 from kommuna.spec.rules import Rule, RuleSet
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MESSAGES, SAMPLE, RULES = 500_000, 10_000, 50
 COPIES = 10  # of the messages, with ids of their own: 5,000,000
-KIBIBYTES = 1024  # of a MiB
 
 
 def results() -> Iterator[dict[str, Any]]:
@@ -114,7 +115,7 @@ def _ours(path: Path) -> dict[str, Any]:
     chosen = rules()
     clock = _Clock()
     votes = apply_rules(pl.scan_parquet(path), chosen).votes
-    measured = clock.seconds() | {"peak_mib": _peak_mib()}
+    measured = clock.seconds() | {"peak_mib": peak_mib()}
     tag_of = {tag: i for i, tag in enumerate(chosen.tags)}
     first = votes.head(SAMPLE).select(pl.exclude("id").cast(pl.String).replace_strict(tag_of, default=-1)).collect()
     return measured | {"votes": _digest(first.to_numpy())}
@@ -139,7 +140,7 @@ def _snorkel(path: Path) -> dict[str, Any]:
     cast = [[(j, int(vote)) for j, vote in enumerate(row) if vote >= 0] for row in votes]
     rows = [[(i, j, vote) for j, vote in cast[i % SAMPLE]] for i in range(MESSAGES)]
     applier._numpy_from_row_data(rows)
-    return measured | {"peak_mib": _peak_mib(), "votes": _digest(votes)}
+    return measured | {"peak_mib": peak_mib(), "votes": _digest(votes)}
 
 
 def _function(rule: Rule, tag: int) -> Any:
@@ -166,12 +167,6 @@ def _digest(votes: Any) -> str:
     import numpy as np
 
     return hashlib.sha256(np.ascontiguousarray(votes, dtype=np.int64).tobytes()).hexdigest()
-
-
-def _peak_mib() -> int:
-    """Of this program alone: `ru_maxrss` would count what its parent had when it started it."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // KIBIBYTES
 
 
 if __name__ == "__main__":

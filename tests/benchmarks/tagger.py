@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from tests.benchmarks._memory import peak_mib
 
 from kommuna.demo.messages import message_blocks
 from kommuna.spec.rules import RuleSet
@@ -106,7 +106,7 @@ def _measured(work: Callable[[pl.DataFrame, pl.DataFrame], None], rows: int, tol
     dev = pl.concat(blocks).select("id", "text", "tag").with_columns(tag=part)
     began = time.perf_counter()
     work(messages, dev)
-    told.put((time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    told.put((time.perf_counter() - began, peak_mib()))
 
 
 def _train(messages: pl.DataFrame, dev: pl.DataFrame) -> None:
