@@ -32,7 +32,7 @@ FOLDERS = (
 
 def machine() -> dict[str, set[str]]:
     """All that a cluster could leave on a machine, by kind."""
-    processes = [folder for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    processes = [folder for folder in Path("/proc").iterdir() if folder.name.isdigit() and lives(folder)]
     return {
         "links": set(lines("ip", "-o", "-br", "link")),
         "routes": set(lines("ip", "route")),
@@ -50,6 +50,13 @@ def lines(*command: str) -> list[str]:
     """What it prints, without what changes by itself: the state of a link."""
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [line.split("<")[0].replace("UNKNOWN", "UP") for line in out.splitlines()]
+
+
+def lives(process: Path) -> bool:
+    """Whether it is more than a dead process, in a namespace that is gone, which init has not yet collected."""
+    with contextlib.suppress(OSError):
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def target(link: Path) -> str | None:
