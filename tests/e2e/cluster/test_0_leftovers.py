@@ -82,10 +82,17 @@ def left(before: dict[str, set[str]]) -> dict[str, set[str]]:
     return {kind: after[kind] - had for kind, had in before.items() if after[kind] - had}
 
 
-@pytest.fixture
-def before(state: Path):
+@pytest.fixture(scope="module")
+def installed(state: Path):
+    """The Debian packages and the programs: those stay."""
     if (state / "kubeconfig").exists():
         pytest.skip("the cluster is up; `down` first")
+    subprocess.run([HERE / "up"], check=True, timeout=3600)
+    subprocess.run([HERE / "down"], check=True, timeout=120)
+
+
+@pytest.fixture
+def before(installed):
     yield machine()
     subprocess.run([HERE / "down"], check=True, timeout=120)
 
