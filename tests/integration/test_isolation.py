@@ -247,9 +247,10 @@ def test_a_busy_parser_is_asked_again_until_there_is_room(rig: Rig) -> None:
 def test_a_hostile_team_does_not_hold_up_another_team(rig: Rig) -> None:
     for number in range(4):
         rig.write(f"loop{number}.py", "while True: pass  # airflow dag\n")
-    rig.good("mine", team="fraud")
     rig.start_parser()
     rig.start_parser("fraud")
+    rig.process("fraud")  # makes the bundles known: two processors that begin at one time would both add them
+    rig.good("mine", team="fraud")
     hostile = subprocess.Popen(
         [sys.executable, "-c", "from kommuna.airflow.isolation import processor; processor.run('support', max_runs=1)"],
         env=rig.environment(), cwd=rig.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
