@@ -1,6 +1,6 @@
 """Brings the platform up once for all end-to-end tests: cluster, images, fixtures, chart.
 
-`KUBECONFIG` names another cluster to use: then images are pushed to IMAGE_REGISTRY and pulled from there.
+`KUBECONFIG` names another cluster to use, and `IMAGE_REGISTRY` where it pulls from.
 `KOMMUNA_E2E_KEEP=1` leaves all of it for the next run, which then takes a minute instead of five.
 """
 
@@ -25,12 +25,14 @@ from tests.e2e.installation import (
     Cluster,
     Installation,
     Repository,
+    Run,
     collect,
     run,
     wait_until,
 )
 
 MESSAGES = 2000
+JOBS = {"support": "support__topics", "fraud": "fraud__cards"}
 PASSWORD = "rootsecret-of-the-tests"
 USERS = {
     "support": ["teams/support"],
@@ -68,6 +70,7 @@ def cluster() -> Iterator[Cluster]:
     if os.geteuid() != 0:
         pytest.skip("the test cluster needs root; or name another by KUBECONFIG and IMAGE_REGISTRY")
     subprocess.run([HERE / "cluster" / "up"], check=True)
+    subprocess.run([HERE / "cluster" / "add-node", "node1"], check=True)
     state = Path(os.environ.get("KOMMUNA_CLUSTER_STATE", "/run/kommuna-e2e"))
     text = run("bash", "-c", f"set -a; . {state}/env; env -0")
     yield Cluster(dict(line.split("=", 1) for line in text.split("\0") if "=" in line))
@@ -77,10 +80,10 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def images(cluster: Cluster) -> dict[str, str]:
-    """The images by name, built and where pods find them."""
+    """The images by name, built and pushed to where nodes pull them from."""
     names = ("airflow", "steps", "postgresql")
     built = run(HERE / "images" / "build.sh", "e2e", *names, env=cluster.env).split()
-    return dict(zip(names, run(HERE / "images" / "load.sh", *built, env=cluster.env).split(), strict=True))
+    return dict(zip(names, run(HERE / "images" / "push.sh", *built, env=cluster.env).split(), strict=True))
 
 
 @pytest.fixture(scope="session")
@@ -206,3 +209,9 @@ def fill_inboxes(installation: Installation, folder: Path) -> None:
 @pytest.fixture(scope="session")
 def airflow(installation: Installation) -> Airflow:
     return installation.airflow()
+
+
+@pytest.fixture(scope="session")
+def jobs(airflow: Airflow) -> dict[str, Run]:
+    """The main job of both example teams, begun: it goes on while the first tests look around."""
+    return {team: airflow.trigger(dag) for team, dag in JOBS.items()}

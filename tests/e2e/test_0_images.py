@@ -28,6 +28,8 @@ subprocess.run([sys.executable, "-m", "kommuna.runtime", "--help"], check=True, 
 print(time.monotonic() - began)
 """
 
+pytestmark = pytest.mark.usefixtures("jobs")
+
 
 @pytest.mark.parametrize(("image", "modules"), [("airflow", []), ("steps", ["polars", "sklearn", "snorkel", "mlflow"])])
 def test_an_image_holds_what_it_needs_and_runs_as_nobody_special(

@@ -32,7 +32,7 @@ def counted(run: Run) -> None:
 
 
 def test_a_worker_pod_is_killed_and_the_step_runs_again(installation: Installation, airflow: Airflow) -> None:
-    run = airflow.trigger("support__waits", seconds=20)
+    run = airflow.trigger("support__waits", seconds=10)
     pod = running_worker(installation, run)
     installation.cluster.kubectl("-n", "kommuna-support", "delete", "pod", pod, "--grace-period=0", "--force")
     run.succeed(seconds=600)
@@ -41,7 +41,7 @@ def test_a_worker_pod_is_killed_and_the_step_runs_again(installation: Installati
 
 
 def test_the_scheduler_is_killed_and_the_step_goes_on(installation: Installation, airflow: Airflow) -> None:
-    run = airflow.trigger("support__waits", seconds=45)
+    run = airflow.trigger("support__waits", seconds=30)
     running_worker(installation, run)
     scheduler = installation.cluster.items("pods", CONTROL, "-l", "app.kubernetes.io/component=scheduler")[0]
     name = scheduler["metadata"]["name"]
@@ -52,7 +52,7 @@ def test_the_scheduler_is_killed_and_the_step_goes_on(installation: Installation
 
 def test_a_full_quota_makes_a_step_wait_and_not_fail(installation: Installation, airflow: Airflow) -> None:
     """Six steps of 900m in a quota of 3 cores, parser included: three at a time."""
-    run = airflow.trigger("support__wide", seconds=15)
+    run = airflow.trigger("support__wide", seconds=8)
     most = 0
     while run.state not in ("success", "failed"):
         most = max(most, len(installation.workers("support")))

@@ -71,7 +71,7 @@ def test_an_upgrade_whose_database_cannot_be_prepared_leaves_the_old_release_wor
     before = pods(installation)
     bad = copy.deepcopy(installation.values)
     bad["images"] = bad["images"] | {"airflow": "localhost/kommuna/airflow:that-does-not-exist"}
-    done = installation.upgrade(bad, "--timeout", "45s")
+    done = installation.upgrade(bad, "--timeout", "20s")
     assert done.returncode != 0
     assert "prepare" in done.stderr
     assert pods(installation) == before

@@ -34,6 +34,12 @@ image_names() { in_node "$1" ctr -n k8s.io images ls -q; }
 # containerd's part that talks to kubelets learns of an image a moment later, and then labels it.
 kubelet_sees() { [[ $(in_node "$1" ctr -n k8s.io images ls "name==$2") == *io.cri-containerd.image=managed* ]]; }
 
+# start_registry: in node0, by plain HTTP, for images that a test builds: a node pulls the layers that it lacks.
+start_registry() {
+  start_in node0 registry "$(program_folder registry)/registry" "$REGISTRY" /var/lib/registry
+  wait_for 20 "the registry" bash -c ": >/dev/tcp/${REGISTRY/://}"
+}
+
 # load_images NODE: what the cluster itself needs, the S3 server, and a shell for tests.
 load_images() {
   local node=$1 minio

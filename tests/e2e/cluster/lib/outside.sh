@@ -27,6 +27,7 @@ write_env() {
   for program in kubernetes/kubectl helm/helm kubeconform/kubeconform minio/minio minio/mc; do
     ln -sf "$(program_folder "${program%/*}")/${program#*/}" "$STATE/bin/"
   done
+  printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' "$REGISTRY" >"$STATE/registries.conf"
   cat >"$STATE/env" <<SHELL
 export KOMMUNA_CLUSTER_STATE=$STATE
 export KOMMUNA_CLUSTER_LOGS=$LOGS
@@ -39,6 +40,8 @@ export KOMMUNA_CLUSTER_SERVICE_RANGE=$SERVICE_RANGE
 export KOMMUNA_CLUSTER_DNS=$DNS_ADDRESS
 export KOMMUNA_CLUSTER_HOST=$HOST_ADDRESS                   # the machine, from pods
 export KOMMUNA_CLUSTER_SCHEMAS='$(program_folder kubernetes)/schemas/{{.ResourceKind}}{{.KindSuffix}}.json' # kubeconform -schema-location
+export IMAGE_REGISTRY=$REGISTRY             # to push to, and for nodes to pull from
+export CONTAINERS_REGISTRIES_CONF=$STATE/registries.conf # lets buildah push to it by plain HTTP
 export KOMMUNA_IMAGE_BUSYBOX=$BUSYBOX_IMAGE # runs /busybox
 export KOMMUNA_IMAGE_MINIO=$MINIO_IMAGE     # runs /minio; has /mc
 SHELL
@@ -67,6 +70,6 @@ remove_cluster() {
   remove_bridge
   restore_machine
   rm -rf --one-file-system "${DATA:?}"
-  rm -rf "$STATE/bin" "$STATE/env" "$KUBECONFIG"
+  rm -rf "$STATE/bin" "$STATE/env" "$STATE/registries.conf" "$KUBECONFIG"
   rmdir "$STATE" 2>/dev/null || true
 }

@@ -12,6 +12,7 @@ POD_RANGE=10.244.0.0/16
 SERVICE_RANGE=10.96.0.0/16
 DNS_ADDRESS=10.96.0.10
 API=https://${ADDRESSES[node0]}:6443
+REGISTRY=${ADDRESSES[node0]}:5000 # as in config/containerd.toml
 
 PAUSE_IMAGE=localhost/pause:e2e
 COREDNS_IMAGE=localhost/coredns:e2e

@@ -6,6 +6,6 @@ with TeamDag("in_worker"):
     StepOperator(
         task_id="step",
         function="kommuna.steps.check:check",
-        step_resources={"cpu": "750m", "memory": "1Gi", "seconds": 300},
+        step_resources={"memory": "1Gi", "seconds": 300},
         cache=False,
     )

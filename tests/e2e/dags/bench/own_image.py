@@ -7,7 +7,7 @@ with TeamDag("own_image"):
         task_id="step",
         function="kommuna.steps.check:check",
         image="@STEPS@",
-        step_resources={"cpu": "750m", "memory": "1Gi", "seconds": 300},
-        executor_config={"resources": {"cpu": "750m", "memory": "1Gi"}},
+        step_resources={"memory": "1Gi", "seconds": 300},
+        executor_config={"resources": {"cpu": "1", "memory": "1Gi"}},
         cache=False,
     )

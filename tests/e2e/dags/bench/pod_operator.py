@@ -21,7 +21,7 @@ with TeamDag("pod_operator"):
         image="@STEPS@",
         cmds=["python", "-m", "kommuna.runtime"],
         arguments=["--spec-json", json.dumps(STEP)],
-        pod_template_dict=pod_of("bench", Resources(cpu="750m", memory="1Gi")),
+        pod_template_dict=pod_of("bench", Resources(cpu="1", memory="1Gi")),
         in_cluster=True,
-        executor_config={"resources": {"cpu": "750m", "memory": "1Gi"}},
+        executor_config={"resources": {"cpu": "1", "memory": "1Gi"}},
     )

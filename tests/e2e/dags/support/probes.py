@@ -2,7 +2,7 @@
 
 from kommuna.airflow import StepOperator, TeamDag
 
-SMALL = {"cpu": "250m", "memory": "768Mi", "seconds": 300}
+SMALL = {"cpu": "500m", "memory": "768Mi", "seconds": 300}
 
 with TeamDag("look"):
     StepOperator(

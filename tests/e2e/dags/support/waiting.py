@@ -51,7 +51,7 @@ class Own(BaseOperator):
 
 with TeamDag("sleeps"):
     Sleep(task_id="sleep")
-    TimeDeltaSensor(task_id="sensor", delta=timedelta(minutes=1), deferrable=True)
+    TimeDeltaSensor(task_id="sensor", delta=timedelta(seconds=30), deferrable=True)
 
 with TeamDag("own_trigger", default_args={"retries": 0}):
     Own(task_id="own")

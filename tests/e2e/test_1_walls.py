@@ -7,6 +7,8 @@ import json
 import pytest
 from tests.e2e.installation import CONTROL, Airflow, Installation
 
+pytestmark = pytest.mark.usefixtures("jobs")
+
 CONNECT = """
 import socket, json
 found = {}
@@ -30,8 +32,8 @@ def reached(
 
 @pytest.fixture(scope="module")
 def places(installation: Installation) -> list[tuple[str, str, int]]:
-    node = json.loads(installation.cluster.kubectl("get", "nodes", "-o", "json"))["items"][0]
-    address = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
+    nodes = json.loads(installation.cluster.kubectl("get", "nodes", "-o", "json"))["items"]
+    addresses = [a["address"] for node in nodes for a in node["status"]["addresses"] if a["type"] == "InternalIP"]
     return [
         ("execution", f"kommuna-api-server.{CONTROL}.svc", 8080),
         ("mlflow", f"kommuna-mlflow.{CONTROL}.svc", 5000),
@@ -41,7 +43,7 @@ def places(installation: Installation) -> list[tuple[str, str, int]]:
         ("parser of another team", "parser.kommuna-fraud.svc", 8794),
         ("own parser", "parser.kommuna-support.svc", 8794),
         ("kubernetes", "kubernetes.default.svc", 443),
-        ("kubelet", address, 10250),
+        *((f"kubelet of {address}", address, 10250) for address in addresses),
     ]
 
 
@@ -70,6 +72,16 @@ def test_the_dag_processor_reaches_its_database_and_its_parser(
     assert found["parser of another team"] == "open"  # fraud's, whose processor this pod passes for
     assert found["own parser"] != "open"  # support's
     assert found["kubernetes"] == "open"
+
+
+def test_a_pod_in_a_namespace_without_walls_reaches_the_nodes_and_kubernetes(
+    installation: Installation, places: list[tuple[str, str, int]]
+) -> None:
+    """The positive for what nobody of the platform's may reach; what the platform's own walls guard stays shut."""
+    found = reached(installation, places, "fixtures", {"app": "stranger"})
+    assert {how for name, how in found.items() if name.startswith("kubelet")} == {"open"}, found
+    assert found["kubernetes"] == found["store"] == found["git"] == "open", found
+    assert "open" not in (found["postgresql"], found["own parser"], found["parser of another team"]), found
 
 
 def test_a_pod_of_the_team_without_the_workers_label_reaches_nothing(
