@@ -35,7 +35,7 @@ def run(*command: str | Path, env: dict[str, str] | None = None, stdin: str | No
     return done.stdout
 
 
-def wait_until(what: str, true: Callable[[], Any], *, seconds: float = 120, every: float = 1.0) -> Any:
+def wait_until(what: str, true: Callable[[], Any], *, seconds: float = 120, every: float = 0.5) -> Any:
     """The first true value of a call."""
     deadline = time.monotonic() + seconds
     while True:
@@ -154,7 +154,6 @@ class Run:
                 f"{self.dag} ended ({self.states()})",
                 lambda: state if (state := self.state) in ("success", "failed") else "",
                 seconds=seconds,
-                every=2,
             )
         )
 
@@ -250,7 +249,7 @@ class Installation:
                 "containers": [container],
             },
         }  # fmt: skip
-        self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+        wait_until(f"the quota of {namespace} has room for {name}", lambda: self._made(pod))
         try:
             wait_until(
                 f"{name} ended",
@@ -259,6 +258,16 @@ class Installation:
             return self.cluster.kubectl("-n", namespace, "logs", name)
         finally:
             self.cluster.kubectl("-n", namespace, "delete", "pod", name, "--grace-period=0", "--force", check=False)
+
+    def _made(self, pod: dict[str, Any]) -> bool:
+        """Makes a pod; False where the namespace's quota is full."""
+        try:
+            self.cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))
+        except AssertionError as refusal:
+            if "exceeded quota" not in str(refusal):
+                raise
+            return False
+        return True
 
 
 class Repository:

@@ -10,15 +10,22 @@ from tests.e2e.installation import CONTROL, Airflow, Installation
 pytestmark = pytest.mark.usefixtures("jobs")
 
 CONNECT = """
-import socket, json
-found = {}
-for name, host, port in json.loads('''%s'''):
-    try:
-        socket.create_connection((host, port), timeout=4).close()
-        found[name] = "open"
-    except OSError as error:
-        found[name] = type(error).__name__
-print(json.dumps(found))
+import concurrent.futures, json, socket, time
+
+def reach(place):
+    name, host, port = place
+    until = time.monotonic() + 8  # a new pod's doors open within seconds
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=4).close()
+            return name, "open"
+        except OSError as error:
+            if time.monotonic() > until:
+                return name, type(error).__name__
+            time.sleep(0.5)
+
+places = json.loads('''%s''')
+print(json.dumps(dict(concurrent.futures.ThreadPoolExecutor(len(places)).map(reach, places))))
 """
 
 

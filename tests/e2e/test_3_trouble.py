@@ -51,7 +51,7 @@ def test_the_scheduler_is_killed_and_the_step_goes_on(installation: Installation
 
 
 def test_a_full_quota_makes_a_step_wait_and_not_fail(installation: Installation, airflow: Airflow) -> None:
-    """Six steps of 900m in a quota of 3 cores, parser included: three at a time."""
+    """Six steps of 4 GiB in a quota of 14, parser included: three at a time, though the nodes have room for all."""
     run = airflow.trigger("support__wide", seconds=8)
     most = 0
     while run.state not in ("success", "failed"):

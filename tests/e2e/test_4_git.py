@@ -22,7 +22,7 @@ def test_a_push_is_seen_and_a_broken_file_hurts_itself_only(
     folder.joinpath("pushed.py").write_text(DAG.format(name="pushed"))
     repository.push("a new DAG")
     pushed = time.monotonic()
-    wait_until("the pushed DAG is seen", lambda: "support__pushed" in airflow.dags(), seconds=180, every=0.5)
+    wait_until("the pushed DAG is seen", lambda: "support__pushed" in airflow.dags(), seconds=180)
     print(f"\na pushed DAG was seen after {time.monotonic() - pushed:.0f} s")  # the bar is 30 s
 
     folder.joinpath("pushed.py").write_text("import nothing_of_that_name\n" + DAG.format(name="pushed"))

@@ -26,12 +26,12 @@ start_control_plane() {
     --initial-cluster default=http://127.0.0.1:2380 \
     --cert-file $PKI/etcd/server.crt --key-file $PKI/etcd/server.key --trusted-ca-file $PKI/etcd/ca.crt --client-cert-auth
 
-  # A lost node's pods are evicted after 15 s, where the defaults would take over five minutes. The API server
+  # A lost node's pods are evicted after 5 s, where the defaults would take over five minutes. The API server
   # calls kubelets by address: nobody resolves a node's name, and logs and exec would hang.
   start_in node0 kube-apiserver "$BIN/kube-apiserver" --advertise-address "${ADDRESSES[node0]}" --secure-port 6443 \
     --service-cluster-ip-range $SERVICE_RANGE --allow-privileged --authorization-mode Node,RBAC \
     --enable-admission-plugins NodeRestriction,PodSecurity,ResourceQuota,LimitRanger,ValidatingAdmissionPolicy \
-    --default-unreachable-toleration-seconds 15 --default-not-ready-toleration-seconds 15 \
+    --default-unreachable-toleration-seconds 5 --default-not-ready-toleration-seconds 5 \
     --kubelet-preferred-address-types InternalIP,Hostname \
     --audit-policy-file $KUBERNETES/audit.yaml --audit-log-path /var/log/audit.log --audit-log-maxsize 50 --audit-log-maxbackup 1 \
     --etcd-servers https://127.0.0.1:2379 --etcd-cafile $PKI/etcd/ca.crt \
