@@ -166,10 +166,13 @@ def installation(
     """The installed chart, all of it ready, and the demo's data in the teams' inboxes."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CONTROL}}
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
-    for user in USERS:
+    secrets = {
+        f"store-{user}": {"AWS_ACCESS_KEY_ID": user, "AWS_SECRET_ACCESS_KEY": f"{user}-secret"} for user in USERS
+    } | {"git-fraud": {"connection": json.dumps({"conn_type": "git", "login": "fraud", "password": PASSWORD})}}
+    for name, entries in secrets.items():
         secret = {
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"store-{user}", "namespace": CONTROL},
-            "stringData": {"AWS_ACCESS_KEY_ID": user, "AWS_SECRET_ACCESS_KEY": f"{user}-secret"},
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": CONTROL},
+            "stringData": entries,
         }  # fmt: skip
         cluster.kubectl("apply", "-f", "-", stdin=json.dumps(secret))
     found = Installation(cluster, images, values)

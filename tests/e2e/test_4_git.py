@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
-from tests.e2e.conftest import Repository
-from tests.e2e.installation import Airflow, Installation, wait_until
+import requests
+from tests.e2e.conftest import PASSWORD
+from tests.e2e.installation import Airflow, Installation, Repository, wait_until
 
 DAG = """
 from kommuna.airflow import StepOperator, TeamDag
@@ -37,6 +39,21 @@ def test_a_push_is_seen_and_a_broken_file_hurts_itself_only(
     folder.joinpath("pushed.py").unlink()
     repository.push("the file is gone")
     wait_until("the import error is gone", lambda: not airflow.import_errors(), seconds=180)
+
+
+def test_a_private_repository_is_read_by_the_teams_own_secret_only(
+    installation: Installation, airflow: Airflow
+) -> None:
+    """All of fraud's runs come from there; without the password, and with another team's, it is shut."""
+    assert "fraud__cards" in airflow.dags()
+    url = f"http://{installation.cluster.address('git', 'fixtures', 8080)}/platform.git/info/refs"
+    asked = {"params": {"service": "git-upload-pack"}, "timeout": 30}
+    assert requests.get(url, auth=("fraud", PASSWORD), **asked).status_code == 200
+    assert requests.get(url, **asked).status_code == 401
+    for team, holds in (("fraud", True), ("support", False)):
+        entries = installation.cluster.get("secret", "worker", installation.namespace(team))["data"]
+        assert ("AIRFLOW_CONN_FRAUD__GIT" in entries) is holds
+        assert (PASSWORD in str([base64.b64decode(value) for value in entries.values()])) is holds
 
 
 def test_a_run_is_pinned_to_the_commit_that_it_began_with(

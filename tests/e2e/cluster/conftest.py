@@ -12,6 +12,13 @@ from tests.e2e.cluster.client import Cluster, environment
 HERE = Path(__file__).parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("KUBECONFIG"):
+        for item in items:
+            if HERE in item.path.parents:
+                item.add_marker(pytest.mark.skip("KUBECONFIG names another cluster, which is used instead of this one"))
+
+
 @pytest.fixture(scope="session")
 def state() -> Path:
     return Path(os.environ.get("KOMMUNA_CLUSTER_STATE", "/run/kommuna-e2e"))
