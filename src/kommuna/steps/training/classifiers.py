@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import polars as pl
 from kommuna.errors import DataError
 from kommuna.steps.training import semantic_prior, weak_prior, weighted_rows
 from kommuna.steps.training.embeddings import TextEmbeddings
+from kommuna.steps.training.evidence import Evidence
 from kommuna.steps.training.folds import Folds
 from kommuna.steps.training.soft_logistic import Link, Matrix
 from kommuna.steps.training.tabular import TableFeatures
@@ -50,6 +51,10 @@ class Rows:
     seed: int
     tags: tuple[str, ...]
 
+    def evidence(self, weak: Any, dev: Any) -> Evidence:
+        """With the features of both kinds of rows."""
+        return Evidence(weak, self.weak_labels, dev, self.dev_labels, self.link, self.dev_weight)
+
 
 class Fit(NamedTuple):
     """Two scorers, how they did on held-out dev rows (`d x k` scores, None if rows are too few), what was chosen."""
@@ -64,16 +69,7 @@ class Fit(NamedTuple):
 def fit_linear(rows: Rows) -> Fit:
     """TF-IDF and logistic regression on soft labels, see `weak_prior`."""
     features, weak, dev = _text_features(rows)
-    fitted = weak_prior.fit(
-        weak,
-        rows.weak_labels,
-        dev,
-        rows.dev_labels,
-        rows.folds,
-        link=rows.link,
-        dev_weight=rows.dev_weight,
-        seed=rows.seed,
-    )
+    fitted = weak_prior.fit(rows.evidence(weak, dev), rows.folds, seed=rows.seed)
     choice = fitted.choice
     return Fit(
         LinearTexts(rows.columns[0], features, fitted.model, rows.link),
@@ -93,13 +89,8 @@ def fit_bayes(rows: Rows) -> Fit:
     fitted = weighted_rows.fit(
         lambda: ComplementNB(alpha=0.3),
         lambda a, b: vstack([a, b], format="csr"),
-        weak,
-        rows.weak_labels,
-        dev,
-        rows.dev_labels,
+        rows.evidence(weak, dev),
         rows.folds,
-        link=rows.link,
-        dev_weight=rows.dev_weight,
     )
     text = rows.columns[0]
     return _weighted(
@@ -119,8 +110,8 @@ def fit_embeddings(rows: Rows) -> Fit:
     weak = features.transform(texts(rows.weak[some.tolist()], text))
     dev = features.transform(texts(rows.dev, text))
     names = features.transform([tag.replace("_", " ").replace("-", " ").lower() for tag in rows.tags])
-    evidence = semantic_prior.Evidence(weak, rows.weak_labels[some], dev, rows.dev_labels, names)
-    fitted = semantic_prior.fit(evidence, rows.folds, link=rows.link, dev_weight=rows.dev_weight)
+    evidence = replace(rows.evidence(weak, dev), weak_labels=rows.weak_labels[some])
+    fitted = semantic_prior.fit(evidence, names, rows.folds)
     choice = fitted.choice
     return Fit(
         LinearTexts(text, features, fitted.model, rows.link),
@@ -175,13 +166,8 @@ def fit_trees(rows: Rows) -> Fit:
     fitted = weighted_rows.fit(
         lambda: BoostedTrees(features.is_category, rows.seed),
         lambda a, b: np.vstack([a, b]),
-        features.transform(rows.weak),
-        rows.weak_labels,
-        features.transform(rows.dev),
-        rows.dev_labels,
+        rows.evidence(features.transform(rows.weak), features.transform(rows.dev)),
         rows.folds,
-        link=rows.link,
-        dev_weight=rows.dev_weight,
     )
     return _weighted(fitted, EnsembleTables(features, fitted.model), EnsembleTables(features, fitted.dev_only))
 

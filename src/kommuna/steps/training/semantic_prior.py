@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.training import soft_logistic
+from kommuna.steps.training.evidence import Evidence
 from kommuna.steps.training.folds import MIN_ROWS, Folds
 from kommuna.steps.training.soft_logistic import Linear, Link, Matrix, RowSpace, probabilities
 from kommuna.steps.training.weak_prior import FLOOR, best_sharpness, log_loss, scaled
@@ -76,37 +77,16 @@ class Fitted:
     choice: Choice
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What there is to learn from.
-
-    Attributes:
-        weak: `n x p` embeddings of messages.
-        weak_labels: `n x k` probabilities.
-        dev: `d x p` embeddings.
-        dev_labels: `d x k` zeros and ones.
-        names: `k x p` embeddings of the tags' names.
-    """
-
-    weak: Matrix
-    weak_labels: Matrix
-    dev: Matrix
-    dev_labels: Matrix
-    names: Matrix
-
-
-def fit(evidence: Evidence, folds: Folds, *, link: Link, dev_weight: float) -> Fitted:
+def fit(evidence: Evidence, names: Matrix, folds: Folds) -> Fitted:
     """Fits the model described above.
 
     Args:
         evidence: embeddings and labels.
+        names: `k x p` embeddings of the tags' names.
         folds: of the dev rows; their weak rows are the evidence's.
-        link: softmax for one tag a row, sigmoid for several.
-        dev_weight: how many times a dev row counts as it would by itself.
     """
-    space = RowSpace(evidence.dev)
+    search = _Search(evidence, names, RowSpace(evidence.dev))
     every = np.arange(len(evidence.dev))
-    search = _Search(evidence, space, link, dev_weight)
     choice = _choose(search, folds)
     nothing = search.from_names(0.0)
     dev_only = search.corrected(nothing, every, choice.alone_penalty, free=True)
@@ -121,15 +101,16 @@ class _Search:
     """The four steps, on some of the dev rows."""
 
     evidence: Evidence
+    names: Matrix
     space: RowSpace
-    link: Link
-    dev_weight: float
 
     def from_names(self, weight: float) -> Linear:
         """Likeness to each tag's name, above the mean likeness."""
-        names = self.evidence.names
+        names = self.names
         intercept = np.zeros(len(names), np.float32)
-        if self.link == "sigmoid":  # a likeness has no zero of its own: the mean over texts is "as often as not"
+        if (
+            self.evidence.link == "sigmoid"
+        ):  # a likeness has no zero of its own: the mean is "as often as not"
             intercept = -np.float32(weight) * (self.evidence.dev @ names.T).mean(axis=0)
         return Linear(np.float32(weight) * np.ascontiguousarray(names.T), intercept)
 
@@ -139,8 +120,8 @@ class _Search:
         model = soft_logistic.fit(
             self.space.coordinates[rows],
             labels,
-            link=self.link,
-            inverse_penalty=penalty * self.dev_weight,
+            link=self.evidence.link,
+            inverse_penalty=penalty * self.evidence.dev_weight,
             offset=None if free else prior.scores(self.evidence.dev[rows]),
             iterations=DEV_ITERATIONS,
         )
@@ -156,17 +137,17 @@ class _Search:
 
     def discriminant(self, first: Linear, rows: Any, trust: float) -> Linear:
         """Step 3, from the scores of step 1."""
-        believed = believed_tags(self.evidence.weak_labels, first.scores(self.evidence.weak), trust, self.link)
+        believed = believed_tags(self.evidence.weak_labels, first.scores(self.evidence.weak), trust, self.evidence.link)
         x = np.vstack([self.evidence.weak, self.evidence.dev[rows]])
-        return discriminant(x, np.vstack([believed, self.evidence.dev_labels[rows]]), self.link)
+        return discriminant(x, np.vstack([believed, self.evidence.dev_labels[rows]]), self.evidence.link)
 
     def studied(self, rows: Any, teacher: Linear, choice: Choice) -> Linear:
         """Step 5."""
         weak = self.evidence.weak
         scores = np.float32(choice.teacher_sharpness) * teacher.scores(weak)
-        believed = believed_tags(self.evidence.weak_labels, scores, choice.trust, self.link)
+        believed = believed_tags(self.evidence.weak_labels, scores, choice.trust, self.evidence.link)
         student = soft_logistic.fit(
-            weak, believed, link=self.link, inverse_penalty=STUDENT_PENALTY, iterations=DEV_ITERATIONS
+            weak, believed, link=self.evidence.link, inverse_penalty=STUDENT_PENALTY, iterations=DEV_ITERATIONS
         )
         return self.corrected(scaled(student, STUDENT), rows, choice.penalty)
 
@@ -294,7 +275,7 @@ class _Stages:
 
     def best(self, models: dict[Name, Model], default: Name) -> _Best:
         """The likeliest on held-out rows, if it is better than the default by more than a standard error."""
-        link, labels = self._search.link, self._search.evidence.dev_labels
+        link, labels = self._search.evidence.link, self._search.evidence.dev_labels
         if len(labels) < labels.shape[1]:  # no ground for a choice
             models = {default: models[default]}
         found: dict[Name, _Best] = {}

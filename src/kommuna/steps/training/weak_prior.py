@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.training import soft_logistic
+from kommuna.steps.training.evidence import Evidence
 from kommuna.steps.training.folds import MIN_ROWS, Folds
 from kommuna.steps.training.soft_logistic import Linear, Link, Matrix, RowSpace, probabilities
 
@@ -57,45 +58,30 @@ class Fitted:
     choice: Choice
 
 
-def fit(
-    weak: Any,
-    weak_labels: Matrix,
-    dev: Any,
-    dev_labels: Matrix,
-    folds: Folds,
-    *,
-    link: Link,
-    dev_weight: float,
-    seed: int,
-) -> Fitted:
+def fit(evidence: Evidence, folds: Folds, *, seed: int) -> Fitted:
     """Fits the model described above.
 
     Args:
-        weak: `n x p` features of messages with a weak label, sparse.
-        weak_labels: `n x k` probabilities.
-        dev: `d x p` features.
-        dev_labels: `d x k`, 0 or 1.
+        evidence: sparse features; a dev row counts `dev_weight` times against the prior.
         folds: of the dev rows.
-        dev_weight: how many times a dev row counts as it would by itself, against the prior.
         seed: of the sample of messages to choose by.
     """
-    space = RowSpace(dev)
+    space = RowSpace(evidence.dev)
     some = folds.some(FOLD_WEAK_ROWS, seed=seed)
-    choice = _choose(weak[some.rows], dev, dev_labels, some, space, link=link, dev_weight=dev_weight)
-    in_space = _dev_model(space.coordinates, dev_labels, choice.inverse_penalty, link, dev_weight)
-    dev_only = space.lift(in_space)
+    choice = _choose(evidence, some, space)
+    labels, link, weight = evidence.dev_labels, evidence.link, evidence.dev_weight
+    dev_only = space.lift(_dev_model(space.coordinates, labels, choice.inverse_penalty, link, weight))
     model = dev_only
-    if choice.strength > 0 and weak.shape[0]:
-        prior = _weak_model(weak, weak_labels, dev_only, dev_labels, choice.dev_sharpness, link)
-        pull = np.float32(choice.strength) * prior.scores(dev)
-        correction = _dev_model(space.coordinates, dev_labels, choice.inverse_penalty, link, dev_weight, offset=pull)
+    if choice.strength > 0 and evidence.weak.shape[0]:
+        prior = _weak_model(evidence.weak, evidence.weak_labels, dev_only, labels, choice.dev_sharpness, link)
+        pull = np.float32(choice.strength) * prior.scores(evidence.dev)
+        correction = _dev_model(space.coordinates, labels, choice.inverse_penalty, link, weight, offset=pull)
         model = space.lift(correction).plus(prior, times=choice.strength)
     return Fitted(scaled(model, choice.sharpness), scaled(dev_only, choice.dev_sharpness), choice)
 
 
-def _choose(
-    weak: Any, dev: Any, labels: Matrix, folds: Folds, space: RowSpace, *, link: Link, dev_weight: float
-) -> Choice:
+def _choose(evidence: Evidence, folds: Folds, space: RowSpace) -> Choice:
+    weak, labels, link, dev_weight = evidence.weak[folds.rows], evidence.dev_labels, evidence.link, evidence.dev_weight
     rows, k = labels.shape
     if rows < MIN_ROWS:
         return Choice()
@@ -115,7 +101,7 @@ def _choose(
     for fold, train, held in folds if len(scores) > 1 else ():
         dev_only = space.lift(models[penalty, fold])
         prior = _weak_model(weak, folds.labels[fold], dev_only, labels[train], dev_sharpness, link, space=weak_space)
-        pull = prior.scores(dev)
+        pull = prior.scores(evidence.dev)
         for strength in scores:
             if strength:
                 offset = np.float32(strength) * pull

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kommuna.steps.training.evidence import Evidence
 from kommuna.steps.training.folds import MIN_ROWS, Folds
 from kommuna.steps.training.soft_logistic import Link, Matrix, probabilities
 from kommuna.steps.training.weak_prior import best_sharpness
@@ -59,30 +60,23 @@ class Fitted:
 def fit(
     estimator: Estimator,
     stack: Callable[[Any, Any], Any],
-    weak: Any,
-    weak_labels: Matrix,
-    dev: Any,
-    dev_labels: Matrix,
+    evidence: Evidence,
     folds: Folds,
-    *,
-    link: Link,
-    dev_weight: float,
 ) -> Fitted:
     """Fits on weak rows and dev rows; the weight of the weak ones is what suits held-out dev rows best.
 
     Args:
         estimator: makes an unfitted classifier that takes `sample_weight`.
         stack: puts two blocks of rows one above the other.
-        weak: `n x p`, with labels `n x k`.
-        dev: `d x p`, with labels `d x k` of zeros and ones.
-        link: softmax for one tag a row, sigmoid for several.
-        dev_weight: of a dev row.
+        evidence: features of both kinds of rows, and their labels.
+        folds: of the dev rows.
     """
+    weak, dev, dev_labels, link = evidence.weak, evidence.dev, evidence.dev_labels, evidence.link
 
     def train(weak_rows: Any, weak_p: Matrix, weight: float, dev_rows: Any, dev_p: Matrix) -> Ensemble:
         if weight == 0 or not weak_p.shape[0]:
             return _fit(estimator, dev_rows, dev_p, np.ones(len(dev_p)), link)
-        weights = np.concatenate([np.full(len(weak_p), weight), np.full(len(dev_p), dev_weight)])
+        weights = np.concatenate([np.full(len(weak_p), weight), np.full(len(dev_p), evidence.dev_weight)])
         return _fit(estimator, stack(weak_rows, dev_rows), np.vstack([weak_p, dev_p]), weights, link)
 
     rows, k = dev_labels.shape
@@ -98,8 +92,8 @@ def fit(
         judged = {candidate: best_sharpness(z, dev_labels, link) for candidate, z in held_out.items()}
         weight = min(judged, key=lambda c: judged[c][1])
         sharpness, alone_sharpness = judged[weight][0], judged[0.0][0]
-    model = train(weak, weak_labels, weight, dev, dev_labels)
-    alone = train(weak, weak_labels, 0.0, dev, dev_labels)
+    model = train(weak, evidence.weak_labels, weight, dev, dev_labels)
+    alone = train(weak, evidence.weak_labels, 0.0, dev, dev_labels)
     return Fitted(
         Ensemble(model.estimators, k, link, sharpness),
         Ensemble(alone.estimators, k, link, alone_sharpness),

@@ -14,8 +14,9 @@ import pytest
 from kommuna.errors import SpecError
 from kommuna.steps.training import embeddings, semantic_prior
 from kommuna.steps.training.embeddings import TextEmbeddings
+from kommuna.steps.training.evidence import Evidence
 from kommuna.steps.training.folds import plain_folds
-from kommuna.steps.training.soft_logistic import Link, Matrix
+from kommuna.steps.training.soft_logistic import Matrix
 from kommuna.steps.training.tagger import Tagger
 from kommuna.steps.training.train import train_classifier
 
@@ -112,10 +113,9 @@ def test_the_discriminant_knows_what_varies_within_tags_and_is_the_librarys_on_h
     assert (ours.argmax(axis=1) == theirs.predict(rows)).mean() > 0.98
 
 
-def fit(evidence: semantic_prior.Evidence, link: Link) -> semantic_prior.Fitted:
+def fit(evidence: Evidence, names: Matrix) -> semantic_prior.Fitted:
     """By folds of the dev rows, which these weak labels never knew."""
-    folds = plain_folds(len(evidence.dev), evidence.weak_labels, seed=0)
-    return semantic_prior.fit(evidence, folds, link=link, dev_weight=1.0)
+    return semantic_prior.fit(evidence, names, plain_folds(len(evidence.dev), evidence.weak_labels, seed=0))
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])
@@ -124,8 +124,7 @@ def test_names_and_weak_labels_help_a_few_rows(link) -> None:
     random = np.random.default_rng(1)
     noisy = np.where(random.random(1000) < 0.6, truth[:1000], random.integers(0, 4, 1000))
     weak = one_hot(noisy) * 0.7 + 0.075
-    evidence = semantic_prior.Evidence(rows[:1000], weak, rows[1000:1032], one_hot(truth[1000:1032]), names)
-    found = fit(evidence, link)
+    found = fit(Evidence(rows[:1000], weak, rows[1000:1032], one_hot(truth[1000:1032]), link), names)
     held = rows[1032:]
     ours = (found.model.scores(held).argmax(axis=1) == truth[1032:]).mean()
     alone = (found.dev_only.scores(held).argmax(axis=1) == truth[1032:]).mean()
@@ -135,10 +134,8 @@ def test_names_and_weak_labels_help_a_few_rows(link) -> None:
 def test_names_and_weak_labels_that_lie_are_not_used() -> None:
     rows, truth, names = cloud(n=1400)
     wrong = one_hot((truth[:1000] + 1) % 4)
-    evidence = semantic_prior.Evidence(
-        rows[:1000], wrong, rows[1000:1200], one_hot(truth[1000:1200]), np.roll(names, 1, axis=0)
-    )
-    found = fit(evidence, "softmax")
+    evidence = Evidence(rows[:1000], wrong, rows[1000:1200], one_hot(truth[1000:1200]), "softmax")
+    found = fit(evidence, np.roll(names, 1, axis=0))
     assert found.choice.name_weight == 0
     held = rows[1200:]
     ours = (found.model.scores(held).argmax(axis=1) == truth[1200:]).mean()
@@ -166,8 +163,7 @@ def test_banking77_with_few_clean_rows_gains_from_names_and_rules(shared_data: P
 def test_two_dev_rows_and_a_tag_without_any_row_train_to_finite_scores(link) -> None:
     rows, truth, names = cloud(n=400)
     weak = one_hot(np.minimum(truth[:300], 2))  # no message believes in the fourth tag
-    evidence = semantic_prior.Evidence(rows[:300], weak, rows[:2], one_hot(truth[:2]), names)
-    found = fit(evidence, link)
+    found = fit(Evidence(rows[:300], weak, rows[:2], one_hot(truth[:2]), link), names)
     scores = found.model.scores(rows[300:])
     assert np.isfinite(scores).all()
     known = truth[300:] < 3
