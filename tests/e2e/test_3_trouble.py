@@ -41,7 +41,7 @@ def test_a_worker_pod_is_killed_and_the_step_runs_again(installation: Installati
 
 
 def test_the_scheduler_is_killed_and_the_step_goes_on(installation: Installation, airflow: Airflow) -> None:
-    run = airflow.trigger("support__waits", seconds=30)
+    run = airflow.trigger("support__waits", seconds=20)
     running_worker(installation, run)
     scheduler = installation.cluster.items("pods", CONTROL, "-l", "app.kubernetes.io/component=scheduler")[0]
     name = scheduler["metadata"]["name"]

@@ -61,7 +61,7 @@ def test_a_run_is_pinned_to_the_commit_that_it_began_with(
 ) -> None:
     steps = repository.folder / "dags" / "support" / "probe_steps.py"
     text = steps.read_text()
-    run = airflow.trigger("support__waits", seconds=15)
+    run = airflow.trigger("support__waits", seconds=10)
     wait_until("the first step runs", lambda: run.states().get("wait") == "running", seconds=300)
     steps.write_text(text.replace("def count(", "def count_no_more("))
     repository.push("a step is gone")

@@ -12,13 +12,21 @@ certificates=()
 for path in /etc/ssl/certs /etc/pip.conf; do
   if [ -e "$path" ]; then certificates+=(--volume "$(realpath "$path"):$path:ro"); fi
 done
+content() { find "$@" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum; }
 for name in "${@}"; do
   for file in docker/$name/Dockerfile tests/e2e/images/$name/Dockerfile; do
     if [ -f "$file" ]; then break; fi
   done
   mounts=("${network[@]}")
-  if [[ $file == docker/* ]]; then mounts+=("${certificates[@]}"); fi
-  buildah bud --quiet --isolation chroot --network host --layers "${mounts[@]}" \
-    --build-arg BASE="$base" --tag "localhost/kommuna/$name:$tag" --file "$file" . >/dev/null
+  sources=("$file" tests/e2e/images/build.sh)
+  if [[ $file == docker/* ]]; then
+    mounts+=("${certificates[@]}")
+    sources+=(requirements pyproject.toml README.md src plugins)
+  fi
+  # By content: an image of the same files on the same base is not built again.
+  built=localhost/kommuna/$name:$({ content "${sources[@]}"; echo "$base"; } | sha256sum | cut -c1-16)
+  buildah inspect --type image "$built" >/dev/null 2>&1 || buildah bud --quiet --isolation chroot --network host --layers \
+    "${mounts[@]}" --build-arg BASE="$base" --tag "$built" --file "$file" . >/dev/null
+  buildah tag "$built" "localhost/kommuna/$name:$tag"
   echo "localhost/kommuna/$name:$tag"
 done

@@ -34,9 +34,13 @@ image_names() { in_node "$1" ctr -n k8s.io images ls -q; }
 # containerd's part that talks to kubelets learns of an image a moment later, and then labels it.
 kubelet_sees() { [[ $(in_node "$1" ctr -n k8s.io images ls "name==$2") == *io.cri-containerd.image=managed* ]]; }
 
-# start_registry: in node0, by plain HTTP, for images that a test builds: a node pulls the layers that it lacks.
+# start_registry: in node0, by plain HTTP, for images that a test builds: a node pulls the layers that it lacks. What it
+# holds is kept, by its hash, beside the built programs, so that an unchanged layer is not compressed and sent again.
 start_registry() {
-  start_in node0 registry "$(program_folder registry)/registry" "$REGISTRY" /var/lib/registry
+  local blobs=$CACHE/../registry
+  mkdir -p "$blobs"
+  find "$blobs" -type f -mtime +2 -delete
+  start_in node0 registry "$(program_folder registry)/registry" "$REGISTRY" "$blobs"
   wait_for 20 "the registry" bash -c ": >/dev/tcp/${REGISTRY/://}"
 }
 
