@@ -97,7 +97,7 @@ def fixtures(cluster: Cluster, images: dict[str, str]) -> None:
     cluster.kubectl("-n", "fixtures", "rollout", "status", "deploy/minio", "deploy/git", "--timeout", "180s")
 
     def mc(*arguments: str, stdin: str | None = None) -> None:
-        cluster.kubectl("-n", "fixtures", "exec", "-i", "deploy/minio", "--", "/mc", *arguments, stdin=stdin)
+        cluster.kubectl("-n", "fixtures", "exec", "-i", "deploy/minio", "--", "mc", *arguments, stdin=stdin)
 
     mc("alias", "set", "here", "http://127.0.0.1:9000", "root", PASSWORD)
     mc("mb", "--ignore-existing", "here/kommuna")
@@ -105,7 +105,7 @@ def fixtures(cluster: Cluster, images: dict[str, str]) -> None:
         mc("admin", "user", "add", "here", user, f"{user}-secret")
         mc("admin", "policy", "create", "here", user, "/dev/stdin", stdin=json.dumps(policy(prefixes)))
         attached = ["admin", "policy", "attach", "here", user, "--user", user]
-        cluster.kubectl("-n", "fixtures", "exec", "deploy/minio", "--", "/mc", *attached, check=False)
+        cluster.kubectl("-n", "fixtures", "exec", "deploy/minio", "--", "mc", *attached, check=False)
 
 
 def policy(prefixes: list[str]) -> dict[str, Any]:
