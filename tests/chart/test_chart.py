@@ -174,6 +174,17 @@ def test_the_rendered_kommuna_yaml_fits_the_model_of_the_embedded_platform(rende
     assert (quota["limits.cpu"], quota["limits.memory"], quota["pods"]) == ("4", "8Gi", "5")
 
 
+def test_a_private_repositorys_secret_is_in_its_teams_processor_and_nowhere_else(render: Render) -> None:
+    given = values(2)
+    given["teams"]["team01"]["repository"] = {"url": "https://git.example/own.git", "secret": "own-git"}
+    holders = {
+        found["metadata"]["name"]
+        for found in render(given)
+        if found["kind"] in ("Deployment", "Job", "StatefulSet") and "own-git" in str(found)
+    }
+    assert holders == {"kommuna-dag-processor-team01"}
+
+
 def test_people_of_teams_are_airflows_users_with_their_teams(render: Render) -> None:
     given = values(2)
     given["teams"]["team00"]["people"] = {"ann": "op", "bob": "viewer"}

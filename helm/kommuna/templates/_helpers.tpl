@@ -140,12 +140,13 @@ imagePullSecrets:
   valueFrom: {secretKeyRef: {name: {{ .Release.Name }}-keys, key: jwt}}
 - name: AIRFLOW__API__SECRET_KEY
   valueFrom: {secretKeyRef: {name: {{ .Release.Name }}-keys, key: api}}
-{{- range $team, $spec := .Values.teams }}
-{{- $repository := include "kommuna.repository" (dict "root" $ "team" $team) | fromYaml }}
-{{- if $repository.secret }}
-- name: AIRFLOW_CONN__{{ upper $team }}___{{ upper $team }}__GIT
-  valueFrom: {secretKeyRef: {name: {{ $repository.secret }}, key: connection}}
 {{- end }}
+
+{{/* The connection to a team's private repository, by its plain name: who refreshes bundles asks without a team. */}}
+{{- define "kommuna.gitEnv" -}}
+{{- with (include "kommuna.repository" . | fromYaml).secret }}
+- name: AIRFLOW_CONN_{{ upper $.team }}__GIT
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: connection}}
 {{- end }}
 {{- end }}
 
