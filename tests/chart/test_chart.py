@@ -180,7 +180,7 @@ def test_a_private_repositorys_secret_is_in_its_teams_processor_and_nowhere_else
     holders = {
         found["metadata"]["name"]
         for found in render(given)
-        if found["kind"] in ("Deployment", "Job", "StatefulSet") and "own-git" in str(found)
+        if found["kind"] in ("Deployment", "Job", "StatefulSet") and "'name': 'own-git'" in str(found)
     }
     assert holders == {"kommuna-dag-processor-team01"}
 
