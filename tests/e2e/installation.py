@@ -168,6 +168,16 @@ class Run:
         return json.loads(value) if isinstance(value, str) else value
 
     def log(self, task: str, attempt: int | None = None) -> str:
+        """The task's log. Its pod sends it to the store a moment after the task has ended."""
+        text = ""
+        for _ in range(30):
+            text = self._log(task, attempt)
+            if "Could not read served logs" not in text:
+                break
+            time.sleep(1)
+        return text
+
+    def _log(self, task: str, attempt: int | None) -> str:
         attempt = attempt or self.tasks()[task]["try_number"]
         answer = self.airflow.get(f"{self.path}/taskInstances/{task}/logs/{attempt}", full_content="true")
         return "\n".join(
