@@ -108,9 +108,7 @@ class _Search:
         """Likeness to each tag's name, above the mean likeness."""
         names = self.names
         intercept = np.zeros(len(names), np.float32)
-        if (
-            self.evidence.link == "sigmoid"
-        ):  # a likeness has no zero of its own: the mean is "as often as not"
+        if self.evidence.link == "sigmoid":  # a likeness has no zero of its own: the mean is "as often as not"
             intercept = -np.float32(weight) * (self.evidence.dev @ names.T).mean(axis=0)
         return Linear(np.float32(weight) * np.ascontiguousarray(names.T), intercept)
 
