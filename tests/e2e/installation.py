@@ -235,13 +235,9 @@ class Installation:
         return f"http://{self.cluster.address('minio', 'fixtures', 9000)}"
 
     def workers(self, team: str) -> list[dict[str, Any]]:
-        """The team's worker pods that are not over, nor on their way out, which a quota does not count either."""
+        """The team's worker pods that are not over."""
         pods = self.cluster.items("pods", self.namespace(team), "-l", "app.kubernetes.io/component=worker")
-        return [
-            pod
-            for pod in pods
-            if pod["status"]["phase"] in ("Pending", "Running") and "deletionTimestamp" not in pod["metadata"]
-        ]
+        return [pod for pod in pods if pod["status"]["phase"] in ("Pending", "Running")]
 
     def python(self, code: str, namespace: str, labels: dict[str, str], *, env_from: str = "") -> str:
         """What a piece of Python prints in a pod of a namespace, with some labels: for asking what a pod may reach."""

@@ -49,7 +49,8 @@ def test_a_private_repository_is_read_by_the_teams_own_secret_only(
     url = f"http://{installation.cluster.address('git', 'fixtures', 8080)}/platform.git/info/refs"
     asked = {"params": {"service": "git-upload-pack"}, "timeout": 30}
     assert requests.get(url, auth=("fraud", PASSWORD), **asked).status_code == 200
-    assert requests.get(url, **asked).status_code == 401
+    for login in (None, ("support", "support-secret"), ("fraud", "support-secret")):
+        assert requests.get(url, auth=login, **asked).status_code == 401
     for team, holds in (("fraud", True), ("support", False)):
         entries = installation.cluster.get("secret", "worker", installation.namespace(team))["data"]
         assert ("AIRFLOW_CONN_FRAUD__GIT" in entries) is holds

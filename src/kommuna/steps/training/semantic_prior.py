@@ -106,11 +106,10 @@ class _Search:
 
     def from_names(self, weight: float) -> Linear:
         """Likeness to each tag's name, above the mean likeness."""
-        names = self.names
-        intercept = np.zeros(len(names), np.float32)
+        intercept = np.zeros(len(self.names), np.float32)
         if self.evidence.link == "sigmoid":  # a likeness has no zero of its own: the mean is "as often as not"
-            intercept = -np.float32(weight) * (self.evidence.dev @ names.T).mean(axis=0)
-        return Linear(np.float32(weight) * np.ascontiguousarray(names.T), intercept)
+            intercept = -np.float32(weight) * (self.evidence.dev @ self.names.T).mean(axis=0)
+        return Linear(np.float32(weight) * np.ascontiguousarray(self.names.T), intercept)
 
     def corrected(self, prior: Linear, rows: Any, penalty: float, *, free: bool = False) -> Linear:
         """A model of dev rows, pulled towards `prior`; `free` does not pull the intercept."""
