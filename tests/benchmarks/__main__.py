@@ -10,6 +10,7 @@ import json
 import pkgutil
 import sys
 
+import structlog
 import tests.benchmarks as here
 
 
@@ -19,6 +20,7 @@ def main() -> None:
     unknown = set(sys.argv[1:]) - set(names)
     if unknown:
         sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(names)}")
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     for name in sys.argv[1:] or names:
         for result in importlib.import_module(f"tests.benchmarks.{name}").results():
             print(json.dumps({"benchmark": name, **result}), flush=True)

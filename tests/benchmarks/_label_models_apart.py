@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tests.benchmarks._memory import peak_mib
+from tests.vote_patterns import patterns
 
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.models.base import DevRows
 from kommuna.steps.labeling.models.registry import MODELS, Settings
-from kommuna.steps.labeling.patterns import Codes, VotePatterns, distinct
+from kommuna.steps.labeling.patterns import Codes
 
 DEV = 1000
 
@@ -89,10 +89,10 @@ def ours(n: int, m: int, k: int, coverage: float, one_class: bool, model: str, e
     found: dict[str, Any] = {}
     for name, dev in (("", None), ("_dev", DevRows(votes[:DEV], truth[:DEV].astype(np.int64)))):
         start, cpu = time.perf_counter(), time.process_time()
-        patterns = _patterns(votes, k)
-        told = MODELS[model](Settings(epochs=epochs)).fit(patterns, dev).predict(patterns.votes).argmax(axis=1)  # type: ignore[index]
+        distinct = patterns(votes, k)
+        told = MODELS[model](Settings(epochs=epochs)).fit(distinct, dev).predict(distinct.votes).argmax(axis=1)  # type: ignore[index]
         found[f"seconds{name}"], found[f"cpu_seconds{name}"] = time.perf_counter() - start, time.process_time() - cpu
-        found[f"accuracy{name}"] = float((told[patterns.row_pattern] == truth).mean())
+        found[f"accuracy{name}"] = float((told[distinct.row_pattern] == truth).mean())
     return found
 
 
@@ -111,7 +111,7 @@ def library(n: int, m: int, k: int, coverage: float, one_class: bool, model: str
     start = np.array([time.perf_counter(), time.process_time()])
     sample = theirs.predict_proba(matrix[:2000])
     telling = (np.array([time.perf_counter(), time.process_time()]) - start) * n / min(n, 2000)
-    fast = MODELS["snorkel_fast"](Settings(epochs=20)).fit(_patterns(votes, k)).predict(votes[:2000])
+    fast = MODELS["snorkel_fast"](Settings(epochs=20)).fit(patterns(votes, k)).predict(votes[:2000])
     an_epoch = np.maximum(clocks[1] - clocks[0], 0) / 10
     seconds, cpu_seconds = clocks[1] + an_epoch * (epochs - 20) + telling
     return {
@@ -142,16 +142,10 @@ def refused(n: int, m: int, k: int, coverage: float, one_class: bool, model: str
 
     votes, _ = generated(n, m, k, coverage=coverage, one_class=one_class)
     try:
-        MODELS["snorkel"](Settings()).fit(_patterns(votes, k))
+        MODELS["snorkel"](Settings()).fit(patterns(votes, k))
     except LimitExceeded as error:
         return {"said": error.what}
     return {"said": "it ran"}
-
-
-def _patterns(votes: NDArray[np.int16], k: int) -> VotePatterns:
-    lines, counts, row_pattern = distinct([votes[:, j] for j in range(votes.shape[1])])
-    rules = tuple(f"r{j}" for j in range(votes.shape[1]))
-    return VotePatterns(lines, counts, row_pattern, tuple(f"t{i}" for i in range(k)), rules)
 
 
 RUNS = {run.__name__: run for run in (step, write, ours, library, library_within, refused)}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.models.base import DevRows
-from kommuna.steps.labeling.patterns import Codes, VotePatterns, distinct
+from kommuna.steps.labeling.patterns import Codes
 
 DATA = Path(__file__).resolve().parent.parent.parent.parent / "shared" / "data"
 Beliefs = NDArray[np.float64]
@@ -49,13 +49,6 @@ def wrench(name: str) -> tuple[dict[str, Split], int]:
             votes = _cast(texts, json.loads((folder / "rules.json").read_text()))
         splits[part] = Split(votes, np.array([row["label"] for row in rows]))
     return splits, len(json.loads((folder / "label.json").read_text()))
-
-
-def patterns(votes: Codes, k: int) -> VotePatterns:
-    """The distinct patterns of n x m votes on k classes."""
-    lines, counts, row_pattern = distinct([np.ascontiguousarray(column) for column in votes.T])
-    tags, rules = tuple(f"t{i}" for i in range(k)), tuple(f"r{j}" for j in range(votes.shape[1]))
-    return VotePatterns(lines, counts, row_pattern, tags, rules)
 
 
 def told(beliefs: Beliefs, votes: Codes) -> Truth:

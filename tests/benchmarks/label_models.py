@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from tests.benchmarks._label_models_apart import apart
-from tests.benchmarks._weak_data import Split, accuracy, banking77, f1, patterns, wrench
+from tests.benchmarks._weak_data import Split, accuracy, banking77, f1, wrench
+from tests.vote_patterns import patterns
 
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.models.registry import MODELS, Settings

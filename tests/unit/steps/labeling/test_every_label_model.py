@@ -8,6 +8,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.vote_patterns import patterns
 
 from kommuna.errors import DataError, DuplicateKeys, RulesError
 from kommuna.spec import choices
@@ -16,18 +17,12 @@ from kommuna.steps.labeling.matrix import from_matrix
 from kommuna.steps.labeling.models.base import DevRows
 from kommuna.steps.labeling.models.registry import MODELS, Settings
 from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
-from kommuna.steps.labeling.patterns import Codes, VotePatterns, distinct
+from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
 TAGS = ["a", "b", "c"]
 SLOW = {"snorkel"}  # its own tests need torch
 NAMES = [name for name in get_args(choices.LabelModel) if name not in SLOW]
 TOLD = Settings(epochs=50)
-
-
-def patterns(matrix: Codes, k: int) -> VotePatterns:
-    votes, counts, line = distinct(list(np.ascontiguousarray(matrix.T.astype(np.int16))))
-    names = tuple(f"r{j}" for j in range(matrix.shape[1]))
-    return VotePatterns(votes, counts, line, tuple(f"t{i}" for i in range(k)), names)
 
 
 def generated(

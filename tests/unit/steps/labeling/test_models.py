@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.vote_patterns import patterns
 
 from kommuna.errors import LimitExceeded, RulesError
 from kommuna.steps.labeling.models.base import DevRows, LabelModel
@@ -11,13 +12,7 @@ from kommuna.steps.labeling.models.dawid_skene import DawidSkene
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.models.outcomes import outcomes
 from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
-from kommuna.steps.labeling.patterns import Codes, VotePatterns, distinct
-
-
-def patterns(matrix: Codes, k: int) -> VotePatterns:
-    votes, counts, line = distinct(list(np.ascontiguousarray(matrix.T.astype(np.int16))))
-    names = tuple(f"r{j}" for j in range(matrix.shape[1]))
-    return VotePatterns(votes, counts, line, tuple(f"t{i}" for i in range(k)), names)
+from kommuna.steps.labeling.patterns import Codes
 
 
 def right(model: LabelModel, matrix: Codes, truth: np.ndarray) -> float:

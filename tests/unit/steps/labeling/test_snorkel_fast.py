@@ -7,19 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from tests.vote_patterns import patterns
 
 from kommuna.errors import RulesError
 from kommuna.steps.labeling.models import snorkel_fast
 from kommuna.steps.labeling.models.base import DevRows
 from kommuna.steps.labeling.models.snorkel_fast import SnorkelFast
-from kommuna.steps.labeling.patterns import Codes, VotePatterns, distinct
-
-
-def patterns(matrix: Codes, k: int) -> VotePatterns:
-    votes, counts, line = distinct(list(np.ascontiguousarray(matrix.T.astype(np.int16))))
-    return VotePatterns(
-        votes, counts, line, tuple(f"t{i}" for i in range(k)), tuple(f"r{j}" for j in range(matrix.shape[1]))
-    )
+from kommuna.steps.labeling.patterns import Codes
 
 
 def generated(*, rows: int, rules: int, k: int, seed: int, one_class: bool, coverage: float = 0.4) -> Codes:

@@ -89,13 +89,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class NaiveBayes:
-    """Dawid and Skene's model with dev rows as evidence, and two doubts about it.
+    """Dawid and Skene's model with dev rows as evidence, and a doubt about it.
 
     As in `DawidSkene`, theta[f, y] has a prior bound to the rule's coverage and accuracy, dev rows count with their
-    true tag, and all unlabeled rows together weigh `share` of them (Nigam et al. 2000). Its doubts::
+    true tag, and all unlabeled rows together weigh `share` of them (Nigam et al. 2000). Its doubt::
 
-        log P(y | votes) = log pi[y] + Σ_f d[f] ( log theta[f, y]                 where the outcome happened
-                                                + silence · log(1 - theta[f, y]) )  where a one-sided one did not
+        log P(y | votes) = log pi[y] + Σ_f d[f] log theta[f, y]         where the outcome happened
+                                     + Σ_f d[f] log(1 - theta[f, y])   where a one-sided one did not
 
         d[f] = 1 / (1 + doubt · Σ_g max(r[f, g], 0))
         r[f, g] = (P(f, g) - Σ_y pi[y] theta[f, y] theta[g, y]) / sqrt(P(f)(1 - P(f)) P(g)(1 - P(g)))
@@ -108,13 +108,11 @@ class NaiveBayes:
     Attributes:
         share: weight of all unlabeled rows, in dev rows.
         prior_rows: weight of the coverage-bound prior, in rows of a tag.
-        silence: what a rule's silence counts, 0 to 1.
         doubt: how much correlated outcomes are discounted.
     """
 
     share: float = 0.25
     prior_rows: float = 1.0
-    silence: float = 1.0
     doubt: float = 0.0
 
     def fit(self, seen: Evidence) -> Linear:
@@ -140,7 +138,7 @@ class NaiveBayes:
     def _linear(self, found: Outcomes, theta: Floats, discount: Floats, log_prior: Floats) -> Linear:
         weight = np.log(theta) * discount[:, None]
         one_sided = np.flatnonzero(found.one_sided)
-        silence = np.log1p(-theta[one_sided]) * self.silence * discount[one_sided, None]
+        silence = np.log1p(-theta[one_sided]) * discount[one_sided, None]
         weight[one_sided] -= silence
         return Linear(weight, silence.sum(axis=0) + log_prior)
 

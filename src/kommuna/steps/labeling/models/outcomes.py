@@ -48,20 +48,6 @@ class Outcomes:
         matrix.data[:] = 1.0
         return matrix
 
-    def tally(self, happened: sparse.csr_array, among: NDArray[np.bool_]) -> sparse.csr_array:
-        """P x k: how many of some outcomes speak for each tag, less those that speak against it alone; 0 at least."""
-        alone_against = (self.owners.sum(axis=1) == self.owners.shape[1] - 1) & (self.owners.shape[1] > 2)
-        word = (self.owners.astype(np.float64) - alone_against[:, None]) * among[:, None]
-        counts = sparse.csr_array(happened @ sparse.csr_array(word))
-        counts.data = np.maximum(counts.data, 0)
-        return counts
-
-    def usual_word(self, happened: sparse.csr_array, among: NDArray[np.bool_], prior_votes: float) -> sparse.csr_array:
-        """P x k, the majority vote as log-odds over a tag without votes: ``log((votes + prior) / prior)``."""
-        word = self.tally(happened, among)
-        word.data = np.log1p(word.data / prior_votes)
-        return word
-
     def by_rule(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums f x k weights over the outcomes of the same rule; f x k."""
         if not len(self):
