@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.models.base import FOLDS, Beliefs, DevRows, HeldOut, LabelModel, folds
+from kommuna.steps.labeling.models.iterated_majority import with_iterated_majority
+from kommuna.steps.labeling.models.judged_by_others import judged_by_others
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear, NaiveBayes, pairs, softmax
 from kommuna.steps.labeling.models.opinion_pool import correction, pool_weights
 from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
-from kommuna.steps.labeling.models.unlabeled import Unlabeled, by_agreement
+from kommuna.steps.labeling.models.unlabeled import Unlabeled
 from kommuna.steps.labeling.patterns import Codes, VotePatterns, sample
 
 # One doubts nothing, the other leans on the prior and discounts correlated rules.
@@ -24,7 +26,8 @@ class Kommuna(LabelModel):
 
     - two naive Bayes models with class prior and evidence from dev, accuracies bound to coverage and EM on distinct
       patterns (`NaiveBayes`): as it is, and with correlated rules discounted;
-    - what agreement tells of the rules (`Unlabeled`), whatever the dev rows say, and silence unheard;
+    - what agreement alone tells of the rules, silence unheard: `judged_by_others` where a rule votes for one tag,
+      `with_iterated_majority` where it votes for several;
     - what the outcomes tell beyond the pool, by ridge regression on the dev rows (`correction`).
 
     ::
@@ -55,7 +58,7 @@ class Kommuna(LabelModel):
             return self
         seen = self._evidence(votes, dev)
         fold = folds(len(dev), seed=self._seed)
-        agreement = by_agreement(seen.outcomes, seen.happened, seen.counts, seen.frequency)
+        agreement = _agreement(seen)
         without = [_opinions(seen.without(fold == f), agreement) for f in range(FOLDS)]
         told = _told_apart(seen, without, fold)
         rest = [_pool(seen, dev, told, without[f], fold != f) for f in range(FOLDS)]
@@ -92,6 +95,11 @@ class _Pool:
     def predict(self, votes: Codes) -> Beliefs:
         """P x k probabilities."""
         return softmax(self.linear.logits(self.outcomes.happened(votes)))
+
+
+def _agreement(seen: Evidence) -> Linear:
+    judged = judged_by_others(seen.outcomes, seen.happened, seen.counts, seen.frequency)
+    return with_iterated_majority(seen.outcomes, judged.weight, seen.happened, seen.counts)
 
 
 def _opinions(seen: Evidence, agreement: Linear) -> list[Linear]:

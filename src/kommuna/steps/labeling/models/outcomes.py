@@ -48,6 +48,15 @@ class Outcomes:
         matrix.data[:] = 1.0
         return matrix
 
+    def usual_word(self, happened: sparse.csr_array, prior_votes: float) -> sparse.csr_array:
+        """P x k, the majority vote of one-sided outcomes as log-odds over a tag without votes,
+        ``log((votes + prior) / prior)``; votes against a tag alone are taken from those for it."""
+        alone_against = (self.owners.sum(axis=1) == self.owners.shape[1] - 1) & (self.owners.shape[1] > 2)
+        word = (self.owners.astype(np.float64) - alone_against[:, None]) * self.one_sided[:, None]
+        votes = sparse.csr_array(happened @ sparse.csr_array(word))
+        votes.data = np.log1p(np.maximum(votes.data, 0) / prior_votes)
+        return votes
+
     def by_rule(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums f x k weights over the outcomes of the same rule; f x k."""
         if not len(self):
