@@ -167,18 +167,21 @@ class Run:
         value = self.airflow.get(f"{self.path}/taskInstances/{task}/xcomEntries/return_value")["value"]
         return json.loads(value) if isinstance(value, str) else value
 
-    def log(self, task: str, attempt: int | None = None) -> str:
-        """The task's log. Its pod sends it to the store a moment after the task has ended."""
-        text = ""
-        for _ in range(30):
-            text = self._log(task, attempt)
-            if "Could not read served logs" not in text:
-                break
-            time.sleep(1)
-        return text
+    def log(self, task: str, *words: str) -> str:
+        """The task's log once it has these words, or what there is of it after half a minute.
 
-    def _log(self, task: str, attempt: int | None) -> str:
-        attempt = attempt or self.tasks()[task]["try_number"]
+        A pod sends its log to the store a moment after its task has ended; of a task that waited, the first part is
+        there already."""
+        deadline = time.monotonic() + 30
+        while True:
+            text = self._log(task)
+            whole = "Could not read served logs" not in text and all(part in text for part in words)
+            if whole or time.monotonic() > deadline:
+                return text
+            time.sleep(1)
+
+    def _log(self, task: str) -> str:
+        attempt = self.tasks()[task]["try_number"]
         answer = self.airflow.get(f"{self.path}/taskInstances/{task}/logs/{attempt}", full_content="true")
         return "\n".join(
             str(entry.get("event", "")) + "".join(str(e.get("exc_value", "")) for e in entry.get("error_detail") or ())

@@ -85,7 +85,7 @@ def test_logs_are_read_from_the_store_after_the_pod_is_gone(
 ) -> None:
     left = {pod["metadata"]["annotations"].get("run_id") for pod in installation.workers(team)}
     assert runs[team].run_id not in left
-    log = runs[team].log("predict")
+    log = runs[team].log("predict", "step.done")
     assert f"s3://kommuna/teams/{team}/logs/" in log
     assert "step.done" in log
 

@@ -69,6 +69,7 @@ def test_out_of_memory_ends_in_its_own_words_and_without_a_retry(installation: I
     run = airflow.trigger("support__hungry")
     assert run.wait(seconds=600) == "failed"
     assert run.tasks()["hoard"]["try_number"] == 1
-    log = run.log("hoard")
-    assert "out of memory: the step used" in log
+    why = "out of memory: the step used"
+    log = run.log("hoard", why)
+    assert why in log
     assert "mend: raise `memory` in the step's resources" in log

@@ -15,14 +15,16 @@ def test_a_task_waits_without_a_pod_and_resumes(installation: Installation, airf
     run.succeed(seconds=600)
     assert set(run.states().values()) == {"success"}
     assert run.tasks()["sleep"]["try_number"] == 1
-    log = run.log("sleep")
-    for words in ("before the wait", "trigger starting", "after the wait"):
+    told = ("before the wait", "trigger starting", "after the wait")
+    log = run.log("sleep", *told)
+    for words in told:
         assert words in log
 
 
 def test_a_task_that_waits_by_a_class_of_its_own_is_failed_with_the_words(airflow: Airflow) -> None:
     run = airflow.trigger("support__own_trigger")
     assert run.wait(seconds=600) == "failed"
-    log = run.log("own")
-    assert "the trigger waiting.OwnTrigger is none that the platform runs" in log
+    why = "the trigger waiting.OwnTrigger is none that the platform runs"
+    log = run.log("own", why)
+    assert why in log
     assert "wait by one of airflow.providers.standard.triggers.temporal.DateTimeTrigger" in log
