@@ -106,7 +106,7 @@ def fit(evidence: Evidence, names: Matrix, folds: Folds) -> Fitted:
 
 @dataclass(frozen=True)
 class _Search:
-    """The four steps, on some of the dev rows."""
+    """The steps, on some of the dev rows."""
 
     evidence: Evidence
     names: Matrix
@@ -241,10 +241,7 @@ def _choose(search: _Search, folds: Folds) -> Choice:
     if not len(search.evidence.weak):
         return choice
     priors = {
-        trust: [
-            some.discriminant(from_names(*names.name)(some, fold, rows), rows, trust)
-            for some, fold, rows, _ in stages.parts
-        ]
+        trust: [some.discriminant(names.models[fold], rows, trust) for some, fold, rows, _ in stages.parts]
         for trust in TRUSTS
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from kommuna.steps.training import embeddings, semantic_prior
 from kommuna.steps.training.embeddings import TextEmbeddings
 from kommuna.steps.training.evidence import Evidence
 from kommuna.steps.training.folds import plain_folds
-from kommuna.steps.training.soft_logistic import Matrix
+from kommuna.steps.training.soft_logistic import Matrix, RowSpace
+from kommuna.steps.training.spreading import neighbours
 from kommuna.steps.training.tagger import Tagger
 from kommuna.steps.training.train import train_classifier
 
@@ -141,6 +143,75 @@ def test_names_and_weak_labels_that_lie_are_not_used() -> None:
     ours = (found.model.scores(held).argmax(axis=1) == truth[1200:]).mean()
     alone = (found.dev_only.scores(held).argmax(axis=1) == truth[1200:]).mean()
     assert ours > alone - 0.05
+
+
+def knots(seed: int, dev_rows: int) -> tuple[Evidence, Matrix, np.ndarray]:
+    """Forty knots of texts, each of one tag, and rules of which half speak at random: a knot knows better."""
+    random = np.random.default_rng(seed)
+    middles = random.normal(size=(40, 128))
+    knot = random.integers(0, 40, 800 + dev_rows)
+    rows = middles[knot] + 0.5 * random.normal(size=(len(knot), 128))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    truth = knot % 4
+    said = np.where(random.random(400) < 0.4, truth[:400], random.integers(0, 4, 400))
+    dev = slice(400, 400 + dev_rows)
+    evidence = Evidence(rows[:400], one_hot(said) * 0.7 + 0.075, rows[dev], one_hot(truth[dev]), "softmax")
+    return evidence, rows[dev.stop :], truth[dev.stop :]
+
+
+def test_means_and_student_are_nearer_the_truth_on_spread_labels() -> None:
+    gains = []
+    for seed in range(3):
+        evidence, held, truth = knots(seed, dev_rows=40)
+        graph = neighbours(np.vstack([evidence.weak, evidence.dev]))
+        search = semantic_prior._Search(evidence, np.zeros((4, 128), np.float32), RowSpace(evidence.dev), graph)
+        alone = replace(search, graph=graph * 0)
+        first, every = search.from_names(0.0), np.arange(40)
+        choice = semantic_prior.Choice(trust=1.0)
+        models = (
+            (search.discriminant(first, every, 1.0), alone.discriminant(first, every, 1.0)),
+            (search.studied(every, first, replace(choice, spread=True)), search.studied(every, first, choice)),
+        )
+        right = [[(model.scores(held).argmax(axis=1) == truth).mean() for model in pair] for pair in models]
+        gains.append([spread - own for spread, own in right])
+    assert np.mean(gains, axis=0)[0] > 0.02
+    assert np.mean(gains, axis=0)[1] > 0.005
+
+
+def test_dev_rows_can_have_the_students_labels_spread() -> None:
+    evidence = [knots(seed, dev_rows=60)[0] for seed in range(3)]
+    assert any(fit(one, np.zeros((4, 128), np.float32)).choice.spread for one in evidence)
+
+
+def test_labels_are_not_spread_to_the_student_where_neighbours_are_of_other_tags() -> None:
+    """Rows in opposite pairs of tags: half of a row's neighbours have the other tag, and rules know which."""
+    random = np.random.default_rng(0)
+    truth = np.arange(1600) % 4
+    rows = np.repeat(random.normal(size=(400, 24)), 4, axis=0) + 0.6 * np.eye(4, 24)[truth]
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    names = np.eye(4, 24, dtype=np.float32)
+    weak = one_hot(truth[:1000]) * 0.7 + 0.075
+    found = fit(Evidence(rows[:1000], weak, rows[1000:1200], one_hot(truth[1000:1200]), "softmax"), names)
+    assert not found.choice.spread
+
+
+def test_what_is_spread_knows_no_held_out_row() -> None:
+    rows, truth, names = cloud(n=400)
+    weak = np.full((300, 4), 0.25, np.float32)
+    seen = np.arange(50)
+
+    def spread(dev_labels: Matrix) -> Matrix:
+        evidence = Evidence(rows[:300], weak, rows[300:], dev_labels, "softmax")
+        graph = neighbours(np.vstack([evidence.weak, evidence.dev]))
+        search = semantic_prior._Search(evidence, names, RowSpace(evidence.dev), graph)
+        return search.spread(weak, seen)
+
+    labels = one_hot(truth[300:])
+    held_changed, seen_changed = labels.copy(), labels.copy()
+    held_changed[50:] = np.roll(labels[50:], 1, axis=1)
+    seen_changed[:50] = np.roll(labels[:50], 1, axis=1)
+    assert np.array_equal(spread(labels), spread(held_changed))
+    assert not np.allclose(spread(labels), spread(seen_changed))
 
 
 @with_extra

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kommuna.steps.training.spreading import ALPHA, neighbours, spread
+from kommuna.steps.training.spreading import ALPHA, NEIGHBOURS, WIDTH, neighbours, spread
 
 
 def unit(n: int = 60, p: int = 8, seed: int = 0) -> np.ndarray:
@@ -15,6 +15,16 @@ def unit(n: int = 60, p: int = 8, seed: int = 0) -> np.ndarray:
 
 def probabilities(n: int, k: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).dirichlet(np.ones(k), size=n).astype(np.float32)
+
+
+def test_the_graph_is_the_plain_formula() -> None:
+    rows = unit()
+    cosine = rows @ rows.T
+    np.fill_diagonal(cosine, -np.inf)
+    nearest = cosine >= np.sort(cosine, axis=1)[:, -NEIGHBOURS, None]
+    weight = np.where(nearest | nearest.T, np.exp((cosine - 1) / WIDTH), 0)
+    root = np.sqrt(weight.sum(axis=1))
+    assert np.abs(neighbours(rows).toarray() - weight / root / root[:, None]).max() < 1e-4
 
 
 def test_it_is_the_closed_form() -> None:
@@ -68,3 +78,5 @@ def test_few_rows_and_equal_ones(rows: np.ndarray) -> None:
     assert np.isfinite(found).all()
     if len(rows) == 1:
         assert np.allclose(found, beliefs)
+    elif len(rows):
+        assert np.ptp(found, axis=0).max() < 0.8 * np.ptp(beliefs, axis=0).max()
