@@ -11,13 +11,13 @@ import structlog
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.dev import Dev
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, HeldOut, LabelModel, Predict, folds
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, HeldOut, Predict, folds
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
 
 log = structlog.get_logger()
 
-NewModel = Callable[[], LabelModel]
+NewModel = Callable[[], BaseLabelModel]
 _MOST_UNSPOKEN = 0.499  # a tag is told from one half
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.vote_patterns import patterns
 
 from kommuna.errors import LimitExceeded, RulesError
-from kommuna.steps.labeling.models.base import DevRows, LabelModel
+from kommuna.steps.labeling.models.base import BaseLabelModel, DevRows
 from kommuna.steps.labeling.models.dawid_skene import DawidSkene
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.models.outcomes import outcomes
@@ -15,7 +15,7 @@ from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
 from kommuna.steps.labeling.patterns import Codes
 
 
-def right(model: LabelModel, matrix: Codes, truth: np.ndarray) -> float:
+def right(model: BaseLabelModel, matrix: Codes, truth: np.ndarray) -> float:
     covered = (matrix >= 0).any(axis=1)
     return float((model.predict(matrix).argmax(axis=1) == truth)[covered].mean())
 

@@ -66,7 +66,7 @@ def folds(rows: int, *, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(rows) % min(FOLDS, max(rows, 1))
 
 
-class LabelModel(Protocol):
+class BaseLabelModel(Protocol):
     """A label model for rows of one tag each.
 
     Attributes:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel, shares, tally
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, shares, tally
 from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
@@ -18,7 +18,7 @@ _UNLABELED_SHARE = 0.25  # weight of all unlabeled rows together, in dev rows
 _EDGE = 1e-6
 
 
-class DawidSkene(LabelModel):
+class DawidSkene(BaseLabelModel):
     """Rules as witnesses that err independently, given the row's tag.
 
     With tag y, weights ``pi[y]`` and outcomes f (`Outcomes`), a pattern's belief is naive Bayes'::

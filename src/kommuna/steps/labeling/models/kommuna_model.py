@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kommuna.steps.labeling.models.base import FOLDS, Beliefs, DevRows, HeldOut, LabelModel, folds
+from kommuna.steps.labeling.models.base import FOLDS, BaseLabelModel, Beliefs, DevRows, HeldOut, folds
 from kommuna.steps.labeling.models.iterated_majority import with_iterated_majority
 from kommuna.steps.labeling.models.judged_by_others import judged_by_others
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear, NaiveBayes, pairs, softmax
@@ -21,7 +21,7 @@ from kommuna.steps.labeling.patterns import Codes, VotePatterns, sample
 _TAUGHT = (NaiveBayes(), NaiveBayes(share=1.0, prior_rows=3.0, doubt=0.3))
 
 
-class Kommuna(LabelModel):
+class Kommuna(BaseLabelModel):
     """A logarithmic pool of three opinions and a correction; dev rows that no opinion saw tell what each is worth.
 
     - two naive Bayes models with class prior and evidence from dev, accuracies bound to coverage and EM on distinct

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel, shares, tally
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, shares, tally
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
 
-class Majority(LabelModel):
+class Majority(BaseLabelModel):
     """Each rule has one vote; a tag's probability is its share of them. Of equal tags the first in `tags` wins.
 
     A vote against a tag takes one vote from it; where rules only vote against, the other tags share the belief.

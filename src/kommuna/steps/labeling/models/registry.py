@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kommuna.spec import choices
-from kommuna.steps.labeling.models.base import LabelModel
+from kommuna.steps.labeling.models.base import BaseLabelModel
 from kommuna.steps.labeling.models.dawid_skene import DawidSkene
 from kommuna.steps.labeling.models.kommuna_model import Kommuna
 from kommuna.steps.labeling.models.majority import Majority
@@ -32,7 +32,7 @@ class Settings:
     memory: str = "4Gi"
 
 
-MODELS: dict[choices.LabelModel, Callable[[Settings], LabelModel]] = {
+MODELS: dict[choices.LabelModel, Callable[[Settings], BaseLabelModel]] = {
     "kommuna": lambda told: Kommuna(seed=told.seed),
     "majority": lambda told: Majority(),
     "weighted": lambda told: Weighted(),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from kommuna.errors import DataError
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
 from kommuna.steps.labeling.models.snorkel_terms import LEAST_RULES, check_votes, class_balance
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
@@ -23,7 +23,7 @@ Kept = NDArray[np.floating[Any]]
 Blocks = list[NDArray[np.intp]]
 
 
-class SnorkelFast(LabelModel):
+class SnorkelFast(BaseLabelModel):
     """The model of `snorkel.labeling.model.LabelModel` (Ratner et al. 2019, "Training complex models with multi-task
     weak supervision", AAAI; source: snorkel 0.10), with the same loss, the same steps and the same initial values.
 

@@ -8,14 +8,14 @@ import numpy as np
 
 from kommuna.errors import LimitExceeded, SpecError
 from kommuna.spec.resources import memory_bytes
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
 from kommuna.steps.labeling.models.snorkel_terms import LEAST_RULES, check_votes, class_balance
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
 _BYTES_A_CELL = 16  # the one-hot votes in float64, and the copy that the product takes
 
 
-class SnorkelModel(LabelModel):
+class SnorkelModel(BaseLabelModel):
     """`snorkel.labeling.model.LabelModel` (Ratner et al. 2019, "Training complex models with multi-task weak
     supervision"), trained on every row as the library does, then asked once a distinct pattern.
 

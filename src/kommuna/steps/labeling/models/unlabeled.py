@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
 from kommuna.steps.labeling.models.dawid_skene import DawidSkene
 from kommuna.steps.labeling.models.iterated_majority import with_iterated_majority
 from kommuna.steps.labeling.models.naive_bayes import softmax
@@ -15,7 +15,7 @@ from kommuna.steps.labeling.patterns import Codes, VotePatterns, sample
 _HALF = 0.5  # of Dawid and Skene's word
 
 
-class Unlabeled(LabelModel):
+class Unlabeled(BaseLabelModel):
     """Takes from agreement what agreement can tell, and no more.
 
     - *A rule that casts votes for several tags* counts by how often it agrees with the others

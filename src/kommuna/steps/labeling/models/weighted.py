@@ -6,14 +6,14 @@ from typing import Self
 
 import numpy as np
 
-from kommuna.steps.labeling.models.base import Beliefs, DevRows, LabelModel
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
 _PRIOR_ROWS = 4.0  # weight of the Beta prior, in dev rows
 _DEFAULT_ACCURACY = 0.7  # of a rule where no dev row has judged any; Snorkel's initial precision too
 
 
-class Weighted(LabelModel):
+class Weighted(BaseLabelModel):
     """Independent rules that are right with probability a and else wrong on any other tag alike.
 
     Then the best vote is a sum of weights (Nitzan & Paroush 1982, "Optimal decision rules in uncertain dichotomous
