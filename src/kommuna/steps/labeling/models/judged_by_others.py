@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import softmax
 
-from kommuna.steps.labeling.models.naive_bayes import Floats, Linear, softmax
+from kommuna.steps.labeling.models.lift import Floats
+from kommuna.steps.labeling.models.naive_bayes import Linear
 from kommuna.steps.labeling.models.outcomes import Outcomes
 
 _ROUNDS, _STEP = 2, 0.5  # few and half: rules are not independent, and beliefs run to the end drift from the tags
@@ -51,7 +53,7 @@ def judged_by_others(found: Outcomes, happened: sparse.csr_array, counts: Floats
     judged = np.bincount(met.col, weights=met.data, minlength=len(found))
     weight = _centred(np.log(prior))
     for _ in range(_ROUNDS):
-        belief, without = softmax(np.asarray(happened @ weight)), np.exp(-weight)
+        belief, without = softmax(happened @ weight, axis=1), np.exp(-weight)
         left = met.data / _inner(belief, without, met.row, met.col)
         told = without * (sparse.csr_array((left, (met.col, met.row)), shape=happened.shape[::-1]) @ belief)
         share = (told + prior_rows * prior) / (judged + prior_rows)[:, None]

@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
 
-from kommuna.steps.labeling.models.base import FOLDS, BaseLabelModel, Beliefs, DevRows, HeldOut, folds
-from kommuna.steps.labeling.models.iterated_majority import with_iterated_majority
-from kommuna.steps.labeling.models.judged_by_others import judged_by_others
-from kommuna.steps.labeling.models.naive_bayes import Evidence, Floats, Linear, NaiveBayes, pairs, softmax
-from kommuna.steps.labeling.models.opinion_pool import correction, pool_weights
-from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
-from kommuna.steps.labeling.models.unlabeled import Unlabeled
-from kommuna.steps.labeling.patterns import Codes, VotePatterns, sample
+from kommuna.steps.labeling.models.base import (
+    FOLDS,
+    BaseLabelModel,
+    Beliefs,
+    DevRows,
+    HeldOut,
+    folds,
+    only_voted,
+    tally,
+)  # fmt: skip
+from kommuna.steps.labeling.models.lift import Floats
+from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBayes
+from kommuna.steps.labeling.models.opinion_pool import corrections, pool_weights
+from kommuna.steps.labeling.models.unlabeled import Opinion, read_votes
+from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
-# One doubts nothing, the other leans on the prior and discounts correlated rules.
-_TAUGHT = (NaiveBayes(), NaiveBayes(share=1.0, prior_rows=3.0, doubt=0.3))
+# The first takes all outcomes at their word, the second leans on the prior and discounts correlated ones.
+_FROM_DEV = (NaiveBayes(), NaiveBayes(share=1.0, prior_rows=3.0, doubt=0.3))
+_LEAST_DEV, _LEAST_PER_TAG = 2 * FOLDS, 0.5  # dev rows; by fewer nothing can be judged
+_PENALTIES = (10.0, 3.0, 1.0, 0.3)  # of the correction, the greatest first
+_PENALTY_ROWS = 200.0  # the least penalty that is tried, times the dev rows: a weak one needs many
+_PULL = 30.0  # of the pool's weights to the votes alone
 
 
 class Kommuna(BaseLabelModel):
-    """A logarithmic pool of three opinions and a correction; dev rows that no opinion saw tell what each is worth.
+    """What the votes alone say (`Unlabeled`), and with dev rows a logarithmic pool of it with three other opinions.
 
-    - two naive Bayes models with class prior and evidence from dev, accuracies bound to coverage and EM on distinct
-      patterns (`NaiveBayes`): as it is, and with correlated rules discounted;
-    - what agreement alone tells of the rules, silence unheard: `judged_by_others` where a rule votes for one tag,
-      `with_iterated_majority` where it votes for several;
-    - what the outcomes tell beyond the pool, by ridge regression on the dev rows (`correction`).
+    - two naive Bayes models with class prior and evidence from dev (`NaiveBayes`): as it is, and with correlated rules
+      discounted;
+    - what agreement alone says of the rules (`judged_by_others`, `with_iterated_majority`), silence unheard;
+    - what the outcomes say beyond the pool, by ridge regression on the dev rows (`corrections`).
 
     ::
 
         P(y | votes)  ∝  exp( Σ_e w[e] · opinion[e, y]  +  Σ_f correction[f, y] (outcomes that happened) ),   w ≥ 0
 
-    The weights w are the likeliest on covered dev rows, each judged by opinions fitted without it (five folds), so
-    whether silence informs, correlation hurts or the rules' own word is best is settled by the dev rows
-    (`pool_weights`); the correction is learned from the same held-out opinions. All is linear in the outcomes: one
-    sparse product tells it.
+    The weights w are the likeliest on covered dev rows, each judged by opinions fitted without it (five folds), under a
+    pull to the votes alone (`pool_weights`). The correction is learned from the same held-out opinions. Whether there
+    is one, with which penalty, or whether the votes alone stand, is decided by the held-out likelihood: dev rows must
+    gain more than one standard error over the votes alone, themselves calibrated on dev rows, so a few dev rows do not
+    make a model worse than none. With fewer than ten, or half as many as tags, they are not heard.
 
-    With fewer dev rows than tags or than two a fold there is nothing to weigh opinions by: then the model is
-    `Unlabeled`.
+    A tag without a vote on a row and without a dev row is never its likeliest.
+
+    docs/decisions/0008-label-models.md has the figures that decided.
 
     Args:
         seed: of the folds, and of the sample of rows that EM learns from.
@@ -50,81 +64,130 @@ class Kommuna(BaseLabelModel):
         self._seed = seed
 
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
-        """Fits on covered rows and dev rows."""
-        self._k = len(votes.tags)
-        self._unlabeled: Unlabeled | None = None
-        if dev is None or len(dev) < max(self._k, 2 * FOLDS):
-            self._unlabeled = Unlabeled(seed=self._seed).fit(votes)
-            return self
-        seen = self._evidence(votes, dev)
-        fold = folds(len(dev), seed=self._seed)
-        agreement = _agreement(seen)
-        without = [_opinions(seen.without(fold == f), agreement) for f in range(FOLDS)]
-        told = _told_apart(seen, without, fold)
-        rest = [_pool(seen, dev, told, without[f], fold != f) for f in range(FOLDS)]
-        self.held_out = HeldOut.told([pool.predict for pool in rest], fold, dev.votes, self._k)
-        self._pool = _pool(seen, dev, told, _opinions(seen, agreement), np.ones(len(dev), dtype=bool))
+        """Fits on the votes, and on the dev rows if there are enough."""
+        k = len(votes.tags)
+        seen = Evidence.of(votes, DevRows.none(votes) if dev is None else dev, sampled_by=self._seed)
+        untaught, agreed = read_votes(seen)
+        self._told = _Told(untaught, np.zeros(k, dtype=bool))
+        if dev is not None and len(dev) >= max(_LEAST_DEV, _LEAST_PER_TAG * k):
+            fold = folds(len(dev), seed=self._seed)
+            pools = _Pools.of(seen, dev, untaught, agreed, fold)
+            self._told, without = pools.best()
+            self.held_out = HeldOut.told([told.predict for told in without], fold, dev.votes, k)
         return self
 
     def predict(self, votes: Codes) -> Beliefs:
-        return (self._unlabeled or self._pool).predict(votes)
-
-    def _evidence(self, votes: VotePatterns, dev: DevRows) -> Evidence:
-        found = outcomes(votes.votes, self._k, dev.votes, votes.counts)
-        happened_dev = found.happened(dev.votes)
-        few = sample(votes, seed=self._seed)
-        happened, counts = found.happened(few.votes), few.counts.astype(np.float64)
-        return Evidence(
-            found,
-            happened,
-            counts * few.covered,
-            found.rows / (votes.rows + len(dev)),
-            pairs(found, happened, counts, counts.sum()),
-            happened_dev,
-            np.eye(self._k)[dev.truth],
-        )
+        return self._told.predict(votes)
 
 
 @dataclass(frozen=True)
-class _Pool:
-    """Opinions and correction as one linear opinion."""
+class _Told:
+    """An opinion, and the tags of which dev rows tell."""
 
-    outcomes: Outcomes
-    linear: Linear
+    opinion: Opinion
+    known: NDArray[np.bool_]
 
     def predict(self, votes: Codes) -> Beliefs:
         """P x k probabilities."""
-        return softmax(self.linear.logits(self.outcomes.happened(votes)))
+        return only_voted(softmax(self.opinion.logits(votes), axis=1), tally(votes, len(self.known)), self.known)
 
 
-def _agreement(seen: Evidence) -> Linear:
-    judged = judged_by_others(seen.outcomes, seen.happened, seen.counts, seen.frequency)
-    return with_iterated_majority(seen.outcomes, judged.weight, seen.happened, seen.counts)
+@dataclass(frozen=True)
+class _Pools:
+    """The opinions on dev rows, and what is learned of them.
+
+    Attributes:
+        seen: votes and dev rows.
+        dev: the dev rows.
+        untaught: the opinion of the votes alone.
+        agreed: what agreement alone says.
+        fold: d, the fold of each dev row.
+        learned: for each fold, the opinions that are learned without it.
+        logits: e x d x k, the opinions on each dev row, by those learned without its fold; the votes alone come first.
+    """
+
+    seen: Evidence
+    dev: DevRows
+    untaught: Opinion
+    agreed: Linear
+    fold: NDArray[np.int64]
+    learned: list[list[Linear]]
+    logits: Floats
+
+    @classmethod
+    def of(cls, seen: Evidence, dev: DevRows, untaught: Opinion, agreed: Linear, fold: NDArray[np.int64]) -> _Pools:
+        learned = [_from_dev(seen.without(fold == f)) for f in range(FOLDS)]
+        logits = np.empty((2 + len(_FROM_DEV), *seen.truth.shape))
+        logits[0], logits[1] = untaught.logits(dev.votes), agreed.logits(seen.dev)
+        for f, opinions in enumerate(learned):
+            held = np.flatnonzero(fold == f)
+            logits[2:, held] = [opinion.logits(seen.dev[held]) for opinion in opinions]
+        return cls(seen, dev, untaught, agreed, fold, learned, logits)
+
+    def best(self) -> tuple[_Told, list[_Told]]:
+        """What dev rows deserve, and the same without each fold of them."""
+        penalties = [p for p in _PENALTIES if p * len(self.dev) >= _PENALTY_ROWS]
+        rest = [self.fold != f for f in range(FOLDS)]
+        alone = [self._weights(rows, opinions=1) for rows in rest]
+        pooled = [self._weights(rows, opinions=len(self.logits)) for rows in rest]
+        beyond = [self._corrections(rows, w, penalties) for rows, w in zip(rest, pooled, strict=True)]
+        by_votes = self._log_likelihood(alone, [0.0] * FOLDS)
+        gains = [self._log_likelihood(pooled, [0.0] * FOLDS) - by_votes]
+        for found in zip(*beyond, strict=True):
+            gains.append(self._log_likelihood(pooled, found) - by_votes)
+        choice = int(np.argmax([gain.sum() for gain in gains]))
+        every = np.ones(len(self.dev), dtype=bool)
+        if gains[choice].sum() <= np.sqrt(gains[choice] @ gains[choice]):
+            return self._told(self._weights(every, opinions=1), 0.0, self.learned[0], every), [
+                self._told(w, 0.0, self.learned[f], rest[f]) for f, w in enumerate(alone)
+            ]
+        weights = self._weights(every, opinions=len(self.logits))
+        correction = self._corrections(every, weights, penalties[:choice])[-1] if choice else 0.0
+        without = [
+            self._told(pooled[f], beyond[f][choice - 1] if choice else 0.0, self.learned[f], rest[f])
+            for f in range(FOLDS)
+        ]
+        return self._told(weights, correction, _from_dev(self.seen), every), without
+
+    def _weights(self, rows: NDArray[np.bool_], *, opinions: int) -> Floats:
+        """e weights of the pool, learned from some dev rows; 0 but for the first `opinions`."""
+        chosen = rows & self._covered
+        usual = np.eye(opinions)[0]
+        weights = np.zeros(len(self.logits))
+        weights[:opinions] = pool_weights(
+            self.logits[:opinions, chosen], self.dev.truth[chosen], usual, pull=_PULL if opinions > 1 else 1.0
+        )
+        return weights
+
+    def _corrections(self, rows: NDArray[np.bool_], weights: Floats, penalties: Sequence[float]) -> list[Floats]:
+        chosen = np.flatnonzero(rows & self._covered)
+        pooled = np.tensordot(weights, self.logits[:, chosen], 1)
+        return corrections(self.seen.dev[chosen], self.seen.truth[chosen], pooled, penalties=penalties)
+
+    def _log_likelihood(self, weights: Sequence[Floats], beyond: Sequence[Floats | float]) -> Floats:
+        """Of each covered dev row's tag, under what was learned without the row's fold."""
+        logits = np.empty(self.seen.truth.shape)
+        for f in range(FOLDS):
+            held = np.flatnonzero(self.fold == f)
+            logits[held] = np.tensordot(weights[f], self.logits[:, held], 1)
+            if not isinstance(beyond[f], float):
+                logits[held] += self.seen.dev[held] @ beyond[f]
+        right = log_softmax(logits, axis=1)[np.arange(len(logits)), self.dev.truth]
+        return np.asarray(right[self._covered])
+
+    def _told(self, weights: Floats, beyond: Floats | float, learned: list[Linear], rows: NDArray[np.bool_]) -> _Told:
+        parts = [self.untaught.linear, self.agreed, *learned]
+        linear = Linear(
+            np.asarray(beyond + sum(w * part.weight for w, part in zip(weights, parts, strict=True))),
+            np.asarray(sum(w * part.bias for w, part in zip(weights, parts, strict=True))),
+        )
+        heard = np.asarray(self.seen.truth[rows].any(axis=0) & bool(weights[1:].any()))
+        return _Told(Opinion(self.seen.outcomes, linear, counting=float(weights[0]) * self.untaught.counting), heard)
+
+    @property
+    def _covered(self) -> NDArray[np.bool_]:
+        return np.asarray((self.dev.votes >= 0).any(axis=1))
 
 
-def _opinions(seen: Evidence, agreement: Linear) -> list[Linear]:
-    return [*(taught.fit(seen) for taught in _TAUGHT), agreement]
-
-
-def _told_apart(seen: Evidence, without: list[list[Linear]], fold: NDArray[np.int64]) -> Floats:
-    """The opinions (e x d x k logits) on each dev row, by those fitted without its fold."""
-    told = np.empty((len(without[0]), *seen.truth.shape))
-    for f, opinions in enumerate(without):
-        held = fold == f
-        for e, opinion in enumerate(opinions):
-            told[e, held] = opinion.logits(seen.dev[np.flatnonzero(held)])
-    return told
-
-
-def _pool(seen: Evidence, dev: DevRows, told: Floats, opinions: list[Linear], rows: NDArray[np.bool_]) -> _Pool:
-    """Opinions pooled, by weights and a correction that are learned from what they told of some dev rows."""
-    rows = rows & (dev.votes >= 0).any(axis=1)
-    weights = pool_weights(told[:, rows], dev.truth[rows])
-    pooled = np.tensordot(weights, told[:, rows], 1)
-    beyond = correction(seen.dev[np.flatnonzero(rows)], seen.truth[rows], pooled)
-    weighted = list(zip(weights, opinions, strict=True))
-    linear = Linear(
-        beyond + sum(w * opinion.weight for w, opinion in weighted),
-        np.asarray(sum(w * opinion.bias for w, opinion in weighted)),
-    )
-    return _Pool(seen.outcomes, linear)
+def _from_dev(seen: Evidence) -> list[Linear]:
+    return [model.fit(seen).opinion for model in _FROM_DEV]

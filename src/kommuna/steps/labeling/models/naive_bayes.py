@@ -1,4 +1,4 @@
-"""Semi-supervised naive Bayes on vote outcomes: one of the opinions that the `kommuna` model pools."""
+"""Naive Bayes on vote outcomes, learned by EM from unlabeled rows and dev rows: the core of several label models."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import softmax
 
-from kommuna.steps.labeling.models.dawid_skene import coverage_bound
-from kommuna.steps.labeling.models.outcomes import Outcomes
-
-Floats = NDArray[np.float64]
+from kommuna.steps.labeling.models.base import DevRows, only_voted, shares, tally
+from kommuna.steps.labeling.models.lift import Floats, coverage_bound, never_against_its_own
+from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
+from kommuna.steps.labeling.patterns import VotePatterns, sample
 
 _EDGE = 1e-6
 _FEWEST_TOGETHER = 3  # patterns; fewer say nothing of correlation
 _AT_ONCE = 100_000  # pairs
-_ITERATIONS = 3  # few: EM run to the end drifts from the tags (see `DawidSkene`)
+_SEVERAL_VOTES = 1 / 3  # of the prior's weight: a rule that votes for several tags meets views of each
+_STILL = 1e-4  # the largest change of a belief at which EM is done
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,34 @@ class Pairs:
     share: Floats
     spread: Floats
 
+    def excess(self, happens: Floats, prior: Floats) -> Floats:
+        """q correlations beyond what independence given the tag explains, -1 to 1::
+
+            r[f, g] = (P(f, g) - Σ_y prior[y] P(f | y) P(g | y)) / spread
+
+        Args:
+            happens: f x k, on what share of a tag's rows each outcome happens.
+            prior: k, the tags' shares.
+        """
+        expected = np.empty(len(self.one))
+        weighted = happens * prior
+        for start in range(0, len(expected), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            np.einsum("qy,qy->q", weighted[self.one[part]], happens[self.other[part]], out=expected[part])
+        return np.asarray((self.share - expected) / self.spread)
+
+    def sums(self, values: Floats, f: int) -> Floats:
+        """f sums of q values over the pairs of each outcome."""
+        ends = np.concatenate([self.one, self.other])
+        return np.bincount(ends, weights=np.concatenate([values, values]), minlength=f).astype(np.float64)
+
 
 def pairs(found: Outcomes, happened: sparse.csr_array, counts: Floats, rows: float) -> Pairs:
     """The pairs that happen together on more than a few of the P patterns; of the rest nothing can be said."""
     lines = sparse.csr_array(happened.T)
     often = sparse.triu(sparse.csr_array(lines @ happened), k=1, format="coo")
     kept = (often.data >= _FEWEST_TOGETHER) & (found.rule[often.row] != found.rule[often.col])
+    kept &= found.event[often.row] != found.event[often.col]
     one, other = often.row[kept].astype(np.intp), often.col[kept].astype(np.intp)
     both = sparse.csr_array(lines @ sparse.diags_array(counts) @ happened)
     share = np.asarray(both[one, other]).reshape(-1) / rows if len(one) else np.zeros(0)
@@ -61,7 +85,8 @@ class Evidence:
     Attributes:
         outcomes: the f outcomes.
         happened: P x f, on the distinct patterns.
-        counts: P, rows with the pattern; 0 where it has no vote.
+        counted: P x k, votes for each tag in the pattern.
+        counts: P, rows with the pattern.
         frequency: f, the share of all rows, with votes or without, on which the outcome happened.
         pairs: how often outcomes of different rules happen together.
         dev: d x f, on the dev rows.
@@ -70,93 +95,147 @@ class Evidence:
 
     outcomes: Outcomes
     happened: sparse.csr_array
+    counted: Floats
     counts: Floats
     frequency: Floats
     pairs: Pairs
     dev: sparse.csr_array
     truth: Floats
 
+    @classmethod
+    def of(cls, votes: VotePatterns, dev: DevRows, *, sampled_by: int | None = None) -> Evidence:
+        """From all rows' votes and the dev rows.
+
+        Args:
+            sampled_by: seed of the sample of rows that is learned from where there are many; None takes all.
+        """
+        k = len(votes.tags)
+        learned_from = votes if sampled_by is None else sample(votes, seed=sampled_by)
+        found = outcomes(votes.votes, k, dev.votes, votes.counts)
+        happened, counts = found.happened(learned_from.votes), learned_from.counts.astype(np.float64)
+        return cls(
+            found,
+            happened,
+            tally(learned_from.votes, k),
+            counts,
+            found.rows / max(int(votes.counts.sum()) + len(dev), 1),
+            pairs(found, happened, counts, max(counts.sum(), 1.0)),
+            found.happened(dev.votes),
+            np.eye(k)[dev.truth],
+        )
+
+    @property
+    def covered(self) -> Floats:
+        """P, rows with the pattern; 0 where it has no vote."""
+        return np.asarray(self.counts * (np.diff(self.happened.indptr) > 0))
+
     def without(self, held: NDArray[np.bool_]) -> Evidence:
         """The same without some dev rows."""
         kept = np.flatnonzero(~held)
         return replace(self, dev=self.dev[kept], truth=self.truth[kept])
 
-    def log_prior(self) -> Floats:
-        """The tags' share among the dev rows, one row a tag added."""
-        tags = self.truth.sum(axis=0)
-        return np.asarray(np.log((tags + 1) / (tags.sum() + len(tags))))
+
+@dataclass(frozen=True)
+class Estimate:
+    """A fitted `NaiveBayes`.
+
+    Attributes:
+        theta: f x k, ``P(outcome f | tag y)``.
+        prior: k, the tags' shares.
+        discount: f, what each outcome's evidence counts for, 0 to 1.
+        excess: q, the pairs' correlations beyond what the tags explain (`Pairs.excess`).
+        opinion: what follows of a row.
+    """
+
+    theta: Floats
+    prior: Floats
+    discount: Floats
+    excess: Floats
+    opinion: Linear
 
 
 @dataclass(frozen=True)
 class NaiveBayes:
-    """Dawid and Skene's model with dev rows as evidence, and a doubt about it.
+    """Rules as witnesses that err independently given the row's tag, learned by EM (Dawid and Skene 1979).
 
-    As in `DawidSkene`, theta[f, y] has a prior bound to the rule's coverage and accuracy, dev rows count with their
-    true tag, and all unlabeled rows together weigh `share` of them (Nigam et al. 2000). Its doubt::
+    ::
 
         log P(y | votes) = log pi[y] + Σ_f d[f] log theta[f, y]         where the outcome happened
                                      + Σ_f d[f] log(1 - theta[f, y])   where a one-sided one did not
 
-        d[f] = 1 / (1 + doubt · Σ_g max(r[f, g], 0))
-        r[f, g] = (P(f, g) - Σ_y pi[y] theta[f, y] theta[g, y]) / sqrt(P(f)(1 - P(f)) P(g)(1 - P(g)))
+    - theta has a prior that is bound to the rule's coverage and to its tag's base rate (`coverage_bound`). No vote is
+      evidence against its own tag, unless dev rows show its rule to be worse than chance.
+    - Dev rows count with their true tag, and all unlabeled rows together weigh `share` of them (Nigam et al. 2000,
+      "Text classification from labeled and unlabeled documents using EM", section 5.3.1). Fewer dev rows than tags
+      count as they are, beside the unlabeled rows, from which the tags' shares are then learned.
+    - Outcomes that are correlated beyond what the tags explain are discounted::
 
-    r is the correlation of two outcomes beyond what independence given the tag explains; were g a copy of f, both
-    together would weigh little more than one (the effective sample size of correlated votes, Kish 1965, "Survey
-    sampling"; that rules' dependence is to be judged by such excess is of Varma et al. 2019, "Learning dependency
-    structures for weak supervision models").
+        d[f] = 1 / alike[f] / (1 + doubt · Σ_g r[f, g])      over the g with r[f, g] > doubted_from
+
+      Were g a copy of f, both together would weigh little more than one (the effective sample size of correlated
+      votes, Kish 1965, "Survey sampling"; that rules' dependence is to be judged by such excess is of Varma et al.
+      2019, "Learning dependency structures for weak supervision models").
 
     Attributes:
+        iterations: EM steps, at most. With dev rows few: there EM run to the end drifts from the tags.
         share: weight of all unlabeled rows, in dev rows.
-        prior_rows: weight of the coverage-bound prior, in rows of a tag.
+        prior_rows: weight of the prior of theta, in rows of a tag.
+        prior_share: its further weight where the tags' shares are learned from unlabeled rows, as a share of a tag's
+            rows.
         doubt: how much correlated outcomes are discounted.
+        doubted_from: the excess from which they are; .5 is that of near copies.
     """
 
+    iterations: int = 3
     share: float = 0.25
     prior_rows: float = 1.0
+    prior_share: float = 0.3
     doubt: float = 0.0
+    doubted_from: float = 0.0
 
-    def fit(self, seen: Evidence) -> Linear:
-        log_prior = seen.log_prior()
-        prior = np.exp(log_prior)
+    def fit(self, seen: Evidence) -> Estimate:
+        found, k = seen.outcomes, seen.truth.shape[1]
         tags, dev_counts = seen.truth.sum(axis=0), seen.dev.T @ seen.truth
-        base = coverage_bound(seen.outcomes, seen.frequency, dev_counts, prior)
-        theta = self._theta(seen.outcomes, dev_counts, tags, base)
-        discount = self._discount(seen, theta, prior)
-        opinion = self._linear(seen.outcomes, theta, discount, log_prior)
-        weight = seen.counts * min(1.0, self.share * len(seen.truth) / max(seen.counts.sum(), 1.0))
-        for _ in range(_ITERATIONS):
-            belief = softmax(opinion.logits(seen.happened)) * weight[:, None]
-            theta = self._theta(seen.outcomes, seen.happened.T @ belief + dev_counts, belief.sum(axis=0) + tags, base)
-            opinion = self._linear(seen.outcomes, theta, discount, log_prior)
-        return opinion
+        known = tags > 0
+        taught = len(seen.truth) >= k
+        weight = seen.covered if taught or not found.one_sided.any() else seen.counts
+        if taught:
+            weight = weight * min(1.0, self.share * len(seen.truth) / max(weight.sum(), 1.0))
+        belief = shares(seen.counted)
+        counted_tags = tags if taught else belief.T @ seen.covered
+        prior = (counted_tags + 1) / (counted_tags.sum() + k)
+        voting = found.by_rule(seen.frequency[:, None])[:, 0]
+        held = self.prior_share * np.where(found.one_sided, 1, _SEVERAL_VOTES)
+        excess, discount = np.zeros(len(seen.pairs.one)), 1 / found.alike
+        estimate: Estimate | None = None
+        for step in range(self.iterations + taught):
+            believed = belief * (weight if step or not taught else np.zeros_like(weight))[:, None]
+            rows, cast = believed.sum(axis=0) + tags, seen.happened.T @ believed + dev_counts
+            if estimate is None or not taught:
+                base = coverage_bound(found, seen.frequency, dev_counts, prior)
+            strength = self.prior_rows + (0.0 if taught else weight.sum()) * held[:, None] * prior
+            out_of = np.where(found.one_sided[:, None], rows, found.by_rule(cast))
+            theta = np.clip((cast + strength * base) / (out_of + strength), _EDGE, 1 - _EDGE)
+            theta = never_against_its_own(found, theta, dev_counts, prior)
+            if not taught:
+                prior = (rows + 1) / (rows.sum() + k)
+            if self.doubt and (estimate is None or not taught):  # many dev rows leave little to be found out later
+                happens = theta * np.where(found.one_sided, 1, voting)[:, None]
+                excess = seen.pairs.excess(happens, prior)
+                doubted = np.where(excess > self.doubted_from, np.minimum(excess, 1), 0)
+                discount = 1 / found.alike / (1 + self.doubt * seen.pairs.sums(doubted, len(found)))
+            opinion = _opinion(found, theta, discount, prior)
+            estimate = Estimate(theta, prior, discount, excess, opinion)
+            before, belief = belief, only_voted(softmax(opinion.logits(seen.happened), axis=1), seen.counted, known)
+            if step and np.abs(belief - before).max(initial=0) < _STILL:
+                break
+        assert estimate is not None
+        return estimate
 
-    def _theta(self, found: Outcomes, happened: Floats, rows: Floats, base: Floats) -> Floats:
-        """Expected frequencies, f x k."""
-        out_of = np.where(found.one_sided[:, None], rows, found.by_rule(happened))
-        return np.clip((happened + self.prior_rows * base) / (out_of + self.prior_rows), _EDGE, 1 - _EDGE)
 
-    def _linear(self, found: Outcomes, theta: Floats, discount: Floats, log_prior: Floats) -> Linear:
-        weight = np.log(theta) * discount[:, None]
-        one_sided = np.flatnonzero(found.one_sided)
-        silence = np.log1p(-theta[one_sided]) * discount[one_sided, None]
-        weight[one_sided] -= silence
-        return Linear(weight, silence.sum(axis=0) + log_prior)
-
-    def _discount(self, seen: Evidence, theta: Floats, prior: Floats) -> Floats:
-        correlated = np.zeros(len(seen.outcomes))
-        if self.doubt:
-            both, weighted = seen.pairs, theta * prior
-            for start in range(0, len(both.one), _AT_ONCE):
-                part = slice(start, start + _AT_ONCE)
-                one, other = both.one[part], both.other[part]
-                expected = np.einsum("qy,qy->q", weighted[one], theta[other])
-                excess = np.clip((both.share[part] - expected) / both.spread[part], 0, 1)
-                correlated += np.bincount(one, weights=excess, minlength=len(correlated))
-                correlated += np.bincount(other, weights=excess, minlength=len(correlated))
-        return np.asarray(1 / (1 + self.doubt * correlated))
-
-
-def softmax(logits: Floats) -> Floats:
-    """Lines of probabilities."""
-    beliefs = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(beliefs / beliefs.sum(axis=1, keepdims=True))
+def _opinion(found: Outcomes, theta: Floats, discount: Floats, prior: Floats) -> Linear:
+    weight = np.log(theta) * discount[:, None]
+    one_sided = np.flatnonzero(found.one_sided)
+    silence = np.log1p(-theta[one_sided]) * discount[one_sided, None]
+    weight[one_sided] -= silence
+    return Linear(weight, silence.sum(axis=0) + np.log(prior))

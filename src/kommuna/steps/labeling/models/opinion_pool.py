@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import log_softmax, softmax
 
-from kommuna.steps.labeling.models.naive_bayes import Floats, softmax
+from kommuna.steps.labeling.models.lift import Floats
 
 _STEPS = 80  # at most
 _NEWTON_STEPS = 30
@@ -14,37 +17,43 @@ _SHORTEST = 1e-5  # step of a weight that is worth taking
 _ENOUGH = 1e-2  # the largest slope, in rows, at which the correction is done
 
 
-def correction(rows: sparse.csr_array, truth: Floats, told: Floats, *, penalty: float = 1.0) -> Floats:
-    """f x k weights: what the outcomes say of the tag beyond what was told of the rows already.
+def corrections(rows: sparse.csr_array, truth: Floats, told: Floats, *, penalties: Sequence[float]) -> list[Floats]:
+    """f x k weights for each penalty: what the outcomes say of the tag beyond what was told of the rows already.
 
     Multinomial logistic regression with an offset: ``P(y) ∝ exp(told[row, y] + rows @ weight)``, the weights minimise
     ``- log likelihood + penalty / 2 · ‖weight‖²``. It assumes nothing of how rules depend on each other, and so
     corrects naive Bayes where dev rows are many (Ng & Jordan 2002, "On discriminative vs. generative classifiers",
     NIPS), and leaves it alone where they are few.
 
-    By Nesterov's accelerated descent with restarts (O'Donoghue & Candès 2015). The best weights are ``rowsᵀ @ dual``,
-    d x k numbers instead of f x k (the representer theorem), and those are what descends.
+    By Nesterov's accelerated descent with restarts (O'Donoghue & Candès 2015), each penalty from where the one before
+    it ended. The best weights are ``rowsᵀ @ dual``, d x k numbers instead of f x k (the representer theorem), and those
+    are what descends.
 
     Args:
         rows: d x f, which outcomes happened.
         truth: d x k, 1 for the row's tag.
         told: d x k logits, from models that did not learn from the row.
+        penalties: the greatest first.
     """
     across = sparse.csr_array(rows.T)
-    rate = 1 / (0.5 * _largest_eigenvalue(rows, across) + penalty)
-    dual = ahead = np.zeros_like(truth)
-    momentum = 1.0
-    for _ in range(_STEPS):
-        slope = softmax(rows @ (across @ ahead) + told) - truth + penalty * ahead
-        if np.abs(slope).max(initial=0) < _ENOUGH:
-            break
-        before, dual = dual, ahead - rate * slope
-        if ((dual - before) * slope).sum() > 0:
-            momentum = 1.0
-        faster = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = dual + (momentum - 1) / faster * (dual - before)
-        momentum = faster
-    return np.asarray(across @ dual)
+    steepest = 0.5 * _largest_eigenvalue(rows, across)
+    dual = np.zeros_like(truth)
+    found: list[Floats] = []
+    for penalty in penalties:
+        rate = 1 / (steepest + penalty)
+        ahead, momentum = dual, 1.0
+        for _ in range(_STEPS):
+            slope = softmax(rows @ (across @ ahead) + told, axis=1) - truth + penalty * ahead
+            if np.abs(slope).max(initial=0) < _ENOUGH:
+                break
+            before, dual = dual, ahead - rate * slope
+            if ((dual - before) * slope).sum() > 0:
+                momentum = 1.0
+            faster = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+            ahead = dual + (momentum - 1) / faster * (dual - before)
+            momentum = faster
+        found.append(np.asarray(across @ dual))
+    return found
 
 
 def _largest_eigenvalue(rows: sparse.csr_array, across: sparse.csr_array) -> float:
@@ -60,7 +69,7 @@ def _largest_eigenvalue(rows: sparse.csr_array, across: sparse.csr_array) -> flo
     return 1.1 * size
 
 
-def pool_weights(opinions: Floats, truth: NDArray[np.int64], *, shrink: float = 1.0) -> Floats:
+def pool_weights(opinions: Floats, truth: NDArray[np.int64], usual: Floats, *, pull: float = 1.0) -> Floats:
     """Weights of a logarithmic opinion pool, ``P(y) ∝ exp(Σ_e w[e] · opinions[e, row, y])``, w ≥ 0.
 
     (Genest & Zidek 1986, "Combining probability distributions", Statistical Science 1; weights from cross-fitted
@@ -70,22 +79,22 @@ def pool_weights(opinions: Floats, truth: NDArray[np.int64], *, shrink: float = 
     Args:
         opinions: e x d x k logits of rows that the opinions did not learn from.
         truth: d, the rows' tags.
-        shrink: weight of the pull to equal weights, which matters where rows are few.
+        usual: e weights without rows to learn from.
+        pull: weight of the pull to the usual weights, which matters where rows are few.
     """
-    equal = np.full(len(opinions), 1 / len(opinions))
     told = opinions[:, np.arange(len(truth)), truth].sum(axis=1)
     flat = opinions.reshape(len(opinions), -1)
 
     def loss(weights: Floats) -> float:
-        log_belief = _log_softmax(np.tensordot(weights, opinions, 1))
-        return float(shrink / 2 * ((weights - equal) ** 2).sum() - log_belief[np.arange(len(truth)), truth].sum())
+        log_belief = log_softmax(np.tensordot(weights, opinions, 1), axis=1)
+        return float(pull / 2 * ((weights - usual) ** 2).sum() - log_belief[np.arange(len(truth)), truth].sum())
 
-    weights, now = equal, loss(equal)
+    weights, now = usual, loss(usual)
     for _ in range(_NEWTON_STEPS):
-        belief = softmax(np.tensordot(weights, opinions, 1))
-        slope = flat @ belief.reshape(-1) - told + shrink * (weights - equal)
+        belief = softmax(np.tensordot(weights, opinions, 1), axis=1)
+        slope = flat @ belief.reshape(-1) - told + pull * (weights - usual)
         mean = np.einsum("edk,dk->ed", opinions, belief)
-        curve = (flat * belief.reshape(-1)) @ flat.T - mean @ mean.T + shrink * np.eye(len(weights))
+        curve = (flat * belief.reshape(-1)) @ flat.T - mean @ mean.T + pull * np.eye(len(weights))
         free = np.flatnonzero((weights > 0) | (slope < 0))
         step = np.zeros_like(weights)
         step[free] = -np.linalg.solve(curve[np.ix_(free, free)], slope[free])
@@ -97,8 +106,3 @@ def pool_weights(opinions: Floats, truth: NDArray[np.int64], *, shrink: float = 
             break
         weights, now = moved, then
     return weights
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))

@@ -1,14 +1,17 @@
-"""The outcomes that a naive Bayes label model counts: which rule (or group of equal rules) voted what."""
+"""The outcomes that a naive Bayes label model counts: which rule voted what."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from kommuna.steps.labeling.patterns import Codes
+
+_COPY_ROWS, _COPY_PATTERNS = 10, 3
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,16 @@ class Outcomes:
     A rule that only ever casts one vote tells by its silence as much as by its vote: it has one outcome, which
     happens or does not (`one_sided`). A rule that casts several votes has one outcome each, of which one happens
     where it votes at all; its silence says nothing.
-    One-sided rules that vote on exactly the same rows are one witness, not several: they share an outcome.
+    One-sided rules that vote on exactly the same rows see one event: together they are one witness, whatever their tags
+    (`event`). That takes `_COPY_ROWS` rows in `_COPY_PATTERNS` patterns; on fewer rows rules meet by chance.
 
     Attributes:
         of: m x (2k + 1), the outcome of rule j's vote v at `[j, v]`; -1 where there is none (last column: abstains).
         owners: f x k, the tags that the outcome speaks for.
         one_sided: f.
-        rule: f, the rule (the first of its group) of each outcome.
+        rule: f, the rule of each outcome.
         rows: f, on how many rows each happened, dev rows included.
+        event: f, the same number where outcomes happen on exactly the same rows.
     """
 
     of: NDArray[np.int32]
@@ -33,6 +38,7 @@ class Outcomes:
     one_sided: NDArray[np.bool_]
     rule: NDArray[np.int32]
     rows: NDArray[np.float64]
+    event: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.rule)
@@ -45,7 +51,6 @@ class Outcomes:
         ones = np.ones(int(known.sum()))
         matrix = sparse.csr_array((ones, (rows[known], outcome[known])), shape=(len(votes), len(self)))
         matrix.sum_duplicates()
-        matrix.data[:] = 1.0
         return matrix
 
     def usual_word(self, happened: sparse.csr_array, prior_votes: float) -> sparse.csr_array:
@@ -56,6 +61,18 @@ class Outcomes:
         votes = sparse.csr_array(happened @ sparse.csr_array(word))
         votes.data = np.log1p(np.maximum(votes.data, 0) / prior_votes)
         return votes
+
+    @cached_property
+    def alike(self) -> NDArray[np.int64]:
+        """f, how many outcomes are of the same event, itself among them."""
+        return np.asarray(np.bincount(self.event)[self.event]) if len(self) else self.event
+
+    @cached_property
+    def event_owners(self) -> NDArray[np.bool_]:
+        """f x k, the tags that the outcome or another of the same event speaks for."""
+        owners = np.zeros_like(self.owners)
+        np.logical_or.at(owners, self.event, self.owners)
+        return np.asarray(owners[self.event])
 
     def by_rule(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums f x k weights over the outcomes of the same rule; f x k."""
@@ -72,38 +89,38 @@ def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None, counts: NDArr
     Args:
         counts: P, how many rows have each pattern; one where it is left out.
     """
-    weight = None if counts is None else counts.astype(np.float64)
+    weight = np.ones(len(votes)) if counts is None else counts.astype(np.float64)
     of = np.full((votes.shape[1], 2 * k + 1), -1, dtype=np.int32)
     owners: list[NDArray[np.bool_]] = []
     one_sided: list[bool] = []
     rule: list[int] = []
     rows: list[float] = []
-    group: dict[bytes, int] = {}
+    events: dict[bytes, list[int]] = {}
     for j in range(votes.shape[1]):
         cast = np.bincount(votes[:, j] + 1, weights=weight, minlength=2 * k + 1)
         if dev_votes is not None:
             cast = cast + np.bincount(dev_votes[:, j] + 1, minlength=2 * k + 1)
         values = np.flatnonzero(cast[1:])
-        same = _rows_voted_on(votes[:, j], None if dev_votes is None else dev_votes[:, j]) if len(values) == 1 else b""
         for value in values:
-            speaks_for = np.arange(k) == value if value < k else np.arange(k) != value - k
-            if same and same in group:
-                of[j, value] = group[same]
-                owners[group[same]] = owners[group[same]] | speaks_for
-                continue
             of[j, value] = len(owners)
-            if same:
-                group[same] = len(owners)
-            owners.append(speaks_for)
+            owners.append(np.arange(k) == value if value < k else np.arange(k) != value - k)
             one_sided.append(len(values) == 1)
             rule.append(j)
             rows.append(float(cast[value + 1]))
+        often = len(values) == 1 and rows[-1] >= _COPY_ROWS and np.count_nonzero(votes[:, j] >= 0) >= _COPY_PATTERNS
+        if often:
+            rows_voted_on = _rows_voted_on(votes[:, j], None if dev_votes is None else dev_votes[:, j])
+            events.setdefault(rows_voted_on, []).append(len(owners) - 1)
+    event = np.arange(len(owners))
+    for same in events.values():
+        event[same] = same[0]
     return Outcomes(
         of,
-        np.array(owners).reshape(-1, k),
+        np.array(owners, dtype=np.bool_).reshape(-1, k),
         np.array(one_sided, dtype=bool),
         np.array(rule, dtype=np.int32),
         np.array(rows, dtype=np.float64),
+        event,
     )
 
 

@@ -27,7 +27,7 @@ class Settings:
     """
 
     seed: int = 0
-    iterations: int = 5
+    iterations: int = 50
     epochs: int = 500
     memory: str = "4Gi"
 

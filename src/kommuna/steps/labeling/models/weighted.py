@@ -1,58 +1,58 @@
-"""The weighted vote: each rule's vote counts by the log-odds of its accuracy."""
+"""The weighted vote: each rule's vote counts by its lift."""
 
 from __future__ import annotations
 
 from typing import Self
 
 import numpy as np
+from scipy.special import softmax
 
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, only_voted, tally
+from kommuna.steps.labeling.models.lift import default_lift, judged_lift
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
-
-_PRIOR_ROWS = 4.0  # weight of the Beta prior, in dev rows
-_DEFAULT_ACCURACY = 0.7  # of a rule where no dev row has judged any; Snorkel's initial precision too
 
 
 class Weighted(BaseLabelModel):
-    """Independent rules that are right with probability a and else wrong on any other tag alike.
+    """Independent rules, each of which raises the log-odds of what it votes for by its lift, whatever the tag.
 
     Then the best vote is a sum of weights (Nitzan & Paroush 1982, "Optimal decision rules in uncertain dichotomous
     choice situations", International Economic Review 23; for k tags Li & Yu 2014, "Error rate bounds and iterative
     weighted majority voting for crowdsourcing", eq. 9)::
 
-        P(y | votes)  ∝  pi[y] · exp( Σ log( (k - 1) a / (1 - a) ) )        over the rules that vote for y
+        P(y | votes)  ∝  pi[y] · exp( Σ lift )        over the rules that vote for y, less those that vote against it
 
-    A vote against a tag is right with probability a and adds ``log((1 - a) / ((k - 1)^-1 a))`` to its own tag.
-    a is the mean of ``Beta(s p + right, s (1 - p) + wrong)``: dev rows on which the rule votes, and a prior of s = 4
-    rows at the rules' pooled accuracy p, itself shrunk to .7. A rule that is worse than chance votes against its tag.
-    pi is the tags' share among the dev rows, one row a tag added.
+    A lift is judged on the dev rows on which the rule votes, against the tags' base rates (`judged_lift`): a rule that
+    is right on 7 of 7 votes for a tag of 2 % counts for more than one that is right on 7 of 7 for a tag of 50 %.
+    Without dev rows all votes for a tag weigh the same. pi is the tags' share among the dev rows, one row a tag added.
     """
 
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
-        """Judges the rules on the dev rows; without them each rule has the same weight."""
+        """Judges the rules on the dev rows."""
         self._k = k = len(votes.tags)
-        right, judged = np.zeros(len(votes.rules)), np.zeros(len(votes.rules))
-        tags = np.zeros(k)
-        if dev is not None and len(dev):
-            for_tag = (dev.votes >= 0) & (dev.votes < k)
-            against = dev.votes >= k
-            is_truth = dev.votes % k == dev.truth[:, None]
-            right = ((for_tag & is_truth) | (against & ~is_truth)).sum(axis=0, dtype=np.float64)
-            judged = (for_tag | against).sum(axis=0, dtype=np.float64)
-            tags = np.bincount(dev.truth, minlength=k).astype(np.float64)
-        pooled = (right.sum() + _PRIOR_ROWS * _DEFAULT_ACCURACY) / (judged.sum() + _PRIOR_ROWS)
-        self.accuracy = (right + _PRIOR_ROWS * pooled) / (judged + _PRIOR_ROWS)
-        self._log_prior = np.log((tags + 1) / (tags.sum() + k))
+        dev = DevRows.none(votes) if dev is None else dev
+        tags = np.bincount(dev.truth, minlength=k).astype(np.float64)
+        self._known = tags > 0
+        prior = (tags + 1) / (tags.sum() + k)
+        self._log_prior = np.log(prior)
+        m = len(votes.rules)
+        right, cast = np.zeros((m, 2 * k)), np.zeros((m, 2 * k))
+        rows, rules = np.nonzero(dev.votes >= 0)
+        code = dev.votes[rows, rules]
+        is_right = (code % k == dev.truth[rows]) == (code < k)
+        np.add.at(cast, (rules, code), 1.0)
+        np.add.at(right, (rules, code), is_right)
+        base_rate = np.tile(np.append(prior, 1 - prior), (m, 1))
+        only_against = ((votes.votes >= k).any(axis=0) | (dev.votes >= k).any(axis=0)) & ~(
+            ((votes.votes >= 0) & (votes.votes < k)).any(axis=0) | ((dev.votes >= 0) & (dev.votes < k)).any(axis=0)
+        )
+        prior_lift = default_lift(np.where(only_against, max(k - 1, 1), 1), k)
+        self.lift = judged_lift(base_rate, right, cast, prior_lift)
         return self
 
     def predict(self, votes: Codes) -> Beliefs:
-        others = max(self._k - 1, 1)
-        for_tag = np.log(others * self.accuracy / (1 - self.accuracy))
-        against = np.log((1 - self.accuracy) * others / self.accuracy)
-        logs = np.tile(self._log_prior, (len(votes), 1))
+        logits = np.tile(self._log_prior, (len(votes), 1))
         for j, column in enumerate(votes.T):
             voted = np.flatnonzero(column >= 0)
             vote = column[voted]
-            logs[voted, vote % self._k] += np.where(vote < self._k, for_tag[j], against[j])
-        beliefs = np.exp(logs - logs.max(axis=1, keepdims=True))
-        return np.asarray(beliefs / beliefs.sum(axis=1, keepdims=True))
+            logits[voted, vote % self._k] += np.where(vote < self._k, self.lift[j], -self.lift[j])
+        return only_voted(softmax(logits, axis=1), tally(votes, self._k), self._known)

@@ -1,0 +1,237 @@
+"""What a label model must not do, whatever the votes: contradict them without dev rows that say so."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tests.vote_patterns import patterns
+
+from kommuna.spec import choices
+from kommuna.steps.labeling.models.base import BaseLabelModel, DevRows
+from kommuna.steps.labeling.models.dawid_skene import DawidSkene
+from kommuna.steps.labeling.models.majority import Majority
+from kommuna.steps.labeling.models.registry import MODELS, Settings
+from kommuna.steps.labeling.patterns import Codes
+
+OURS = [name for name in get_args(choices.LabelModel) if not name.startswith("snorkel")]
+MARGIN = 0.02
+Truth = NDArray[np.int64]
+
+
+def model(name: Any) -> BaseLabelModel:
+    return MODELS[name](Settings())
+
+
+def one_sided(
+    seed: int, *, rows: int, shares: tuple[float, ...], rules: tuple[int, ...], own: float = 0.3, other: float = 0.05
+) -> tuple[Codes, Truth]:
+    """Rules that vote for one tag: on a share `own` of its rows, and on `other` of the rest."""
+    random = np.random.default_rng(seed)
+    truth = random.choice(len(shares), rows, p=shares)
+    tag = np.repeat(np.arange(len(shares)), rules)
+    fires = random.random((rows, len(tag))) < np.where(truth[:, None] == tag, own, other)
+    return np.where(fires, tag, -1).astype(np.int16), truth
+
+
+def two_sided(
+    seed: int, *, rows: int, rare: float, accuracies: tuple[float, ...], coverage: float
+) -> tuple[Codes, Truth]:
+    """Rules that vote for either of two tags, each with one accuracy on both."""
+    random = np.random.default_rng(seed)
+    truth = (random.random(rows) < rare).astype(np.int64)
+    right = random.random((rows, len(accuracies))) < np.array(accuracies)
+    votes = np.where(right, truth[:, None], 1 - truth[:, None])
+    return np.where(random.random(votes.shape) < coverage, votes, -1).astype(np.int16), truth
+
+
+def accuracy(name: Any, votes: Codes, truth: Truth, k: int, dev: int = 0) -> float:
+    """On covered rows that are not dev rows; dev rows are the first."""
+    known = DevRows(votes[:dev], truth[:dev]) if dev else None
+    told = model(name).fit(patterns(votes, k), known).predict(votes).argmax(axis=1)
+    judged = (votes >= 0).any(axis=1) & (np.arange(len(votes)) >= dev)
+    return float((told == truth)[judged].mean())
+
+
+small = st.integers(2, 4).flatmap(
+    lambda k: st.integers(1, 6).flatmap(
+        lambda m: st.tuples(
+            st.just(k), st.lists(st.lists(st.integers(-1, k - 1), min_size=m, max_size=m), min_size=1, max_size=25)
+        )
+    )
+)
+
+
+@pytest.mark.parametrize("name", OURS)
+@settings(deadline=None, max_examples=60)
+@given(table=small, data=st.data())
+def test_a_further_vote_for_a_tag_does_not_lower_it(name: Any, table: tuple[int, list[list[int]]], data: Any) -> None:
+    k, rows = table
+    matrix = np.array(rows, dtype=np.int16)
+    fitted = model(name).fit(patterns(matrix, k))
+    row = matrix[data.draw(st.integers(0, len(matrix) - 1))].copy()
+    silent = np.flatnonzero(row < 0)
+    if not len(silent):
+        return
+    rule = int(data.draw(st.sampled_from(silent.tolist())))
+    tag = int(data.draw(st.integers(0, k - 1)))
+    more = row.copy()
+    more[rule] = tag
+    before, after = fitted.predict(np.stack([row, more]))
+    if (row >= 0).any():
+        assert after[tag] >= before[tag] - 1e-9
+
+
+@pytest.mark.parametrize("name", OURS)
+@settings(deadline=None, max_examples=60)
+@given(table=small)
+def test_without_dev_rows_the_tag_told_is_one_that_was_voted_for(name: Any, table: tuple[int, list[list[int]]]) -> None:
+    k, rows = table
+    matrix = np.array(rows, dtype=np.int16)
+    told = model(name).fit(patterns(matrix, k)).predict(matrix).argmax(axis=1)
+    for row, tag in zip(matrix, told, strict=True):
+        assert tag in row or (row < 0).all()
+
+
+@pytest.mark.parametrize("name", OURS)
+@settings(deadline=None, max_examples=30)
+@given(table=small, seed=st.integers(0, 100))
+def test_a_tag_without_votes_on_a_row_and_without_dev_rows_never_wins_it(
+    name: Any, table: tuple[int, list[list[int]]], seed: int
+) -> None:
+    k, rows = table
+    matrix = np.array(rows * 2, dtype=np.int16)
+    truth = np.random.default_rng(seed).integers(0, k - 1, len(matrix))  # the last tag has no dev row
+    told = model(name).fit(patterns(matrix, k), DevRows(matrix, truth)).predict(matrix).argmax(axis=1)
+    for row, tag in zip(matrix, told, strict=True):
+        assert tag != k - 1 or k - 1 in row or (row < 0).all()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_unanimous_votes_stand_where_one_tag_has_ten_times_the_rules(name: Any) -> None:
+    votes, truth = one_sided(0, rows=4000, shares=(0.9, 0.1), rules=(30, 3))
+    told = model(name).fit(patterns(votes, 2)).predict(votes).argmax(axis=1)
+    unanimous = ((votes == 0).any(axis=1) ^ (votes == 1).any(axis=1)) & (votes >= 0).any(axis=1)
+    assert (told == votes.max(axis=1))[unanimous].all()
+    assert (told == truth)[(votes >= 0).any(axis=1)].mean() > 0.9
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_smallest_table_in_which_more_votes_made_a_tag_less_likely(name: Any) -> None:
+    votes = np.array([[0, -1, 0, -1], [0, 0, 0, 0], [-1, -1, 0, -1], [0, -1, -1, -1], [-1, 0, 0, -1]], dtype=np.int16)
+    told = model(name).fit(patterns(votes, 2)).predict(votes)
+    assert (told.argmax(axis=1) == 0).all()
+    assert told[1, 0] >= told[2, 0]
+    one = np.array([[-1, -1, 1], [-1, 1, 1], [1, 1, 1]], dtype=np.int16)
+    assert (model(name).fit(patterns(one, 2)).predict(one).argmax(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize(
+    ("row", "tag"), [([0, 2, 2], 2), ([1, 1, 0], 1), ([0] * 9 + [1], 0), ([1] + [0] * 9, 0), ([2, 0, 2, 2, 1], 2)]
+)
+@pytest.mark.parametrize("times", [1, 40])
+def test_rules_for_different_tags_that_fire_on_the_same_rows_are_counted_apart(
+    name: Any, row: list[int], tag: int, times: int
+) -> None:
+    votes = np.array([row] * times, dtype=np.int16)
+    assert (model(name).fit(patterns(votes, 3)).predict(votes).argmax(axis=1) == tag).all()
+    among_others = np.full((300, len(row) + 2), -1, dtype=np.int16)
+    among_others[:times, : len(row)] = row
+    among_others[50:, len(row)] = np.arange(250) % 3
+    told = model(name).fit(patterns(among_others, 3)).predict(among_others).argmax(axis=1)
+    assert (told[:times] == tag).all()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_table_of_one_row_is_told_as_its_votes_are_counted(name: Any) -> None:
+    """Seven rules of accuracy .8 vote on it; many such tables."""
+    random = np.random.default_rng(0)
+    right = counted = 0
+    for _ in range(60):
+        truth = int(random.integers(0, 2))
+        votes = np.where(random.random((1, 7)) < 0.8, truth, 1 - truth).astype(np.int16)
+        right += int(model(name).fit(patterns(votes, 2)).predict(votes)[0].argmax() == truth)
+        counted += int((votes == truth).sum() > 3)
+    assert right == counted
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_dev_rows_that_show_a_rule_to_be_worse_than_chance_turn_it_round(name: Any) -> None:
+    if name == "majority":
+        pytest.skip("it learns nothing from dev rows")
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 2, 600)
+    good = np.where(random.random((600, 2)) < 0.75, truth[:, None], -1)
+    bad = np.where(random.random(600) < 0.5, 1 - truth, -1)[:, None]
+    votes = np.hstack([good, bad]).astype(np.int16)
+    told = model(name).fit(patterns(votes, 2), DevRows(votes[:200], truth[:200])).predict(votes)
+    alone = (votes[:, :2] < 0).all(axis=1) & (votes[:, 2] >= 0)
+    assert (told.argmax(axis=1) == truth)[alone].mean() > 0.9
+
+
+GRID = [
+    *(
+        pytest.param(*one_sided(seed, rows=3000, shares=(1 - rare, rare), rules=rules), id=f"one-{rare}-{rules}-{seed}")
+        for rare in (0.03, 0.1, 0.5)
+        for rules in ((4, 1), (30, 3), (16, 17), (3, 30))
+        for seed in (0, 1)
+    ),
+    *(
+        pytest.param(
+            *two_sided(seed, rows=3000, rare=rare, accuracies=tuple(np.linspace(0.6, 0.9, m)), coverage=0.5),
+            id=f"two-{rare}-{m}-{seed}",
+        )
+        for rare in (0.03, 0.1, 0.5)
+        for m in (5, 33)
+        for seed in (0, 1)
+    ),
+]
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize(("votes", "truth"), GRID)
+def test_without_dev_rows_no_model_is_far_below_the_majority_vote(name: Any, votes: Codes, truth: Truth) -> None:
+    assert accuracy(name, votes, truth, 2) >= accuracy("majority", votes, truth, 2) - MARGIN
+
+
+@pytest.mark.parametrize("dev", [10, 20, 100, 1000])
+@pytest.mark.parametrize(("votes", "truth"), GRID[::2])
+def test_the_default_model_is_not_far_below_the_majority_vote_with_dev_rows(
+    dev: int, votes: Codes, truth: Truth
+) -> None:
+    assert accuracy("kommuna", votes, truth, 2, dev) >= accuracy("majority", votes, truth, 2, dev) - MARGIN
+
+
+@pytest.mark.parametrize("dev", [20, 100])
+def test_dev_rows_do_not_make_the_default_worse_than_none(dev: int) -> None:
+    """Means over draws: of one draw, chance may have it either way."""
+    found = []
+    for seed in range(6):
+        for rare, rules in ((0.1, (30, 3)), (0.5, (3, 3)), (0.3, (4, 2))):
+            votes, truth = one_sided(seed, rows=2000, shares=(1 - rare, rare), rules=rules)
+            none = model("kommuna").fit(patterns(votes, 2)).predict(votes).argmax(axis=1)
+            judged = (votes >= 0).any(axis=1) & (np.arange(len(votes)) >= dev)
+            found.append(accuracy("kommuna", votes, truth, 2, dev) - (none == truth)[judged].mean())
+    assert np.mean(found) > -0.002
+
+
+def test_the_vote_of_a_few_experts_on_a_rare_tag_is_told_as_the_published_model_tells_it() -> None:
+    same = [two_sided(s, rows=3000, rare=0.1, accuracies=(0.8,) * 5, coverage=1.0) for s in range(4)]
+    expert = [two_sided(s, rows=3000, rare=0.1, accuracies=(0.95, 0.6, 0.6, 0.6, 0.6), coverage=1.0) for s in range(4)]
+    for tables, least in ((same, 0.955), (expert, 0.92)):
+        ours, published, counted = [], [], []
+        for votes, truth in tables:
+            for found, made in (
+                (ours, DawidSkene()),
+                (published, DawidSkene(iterations=100, prior_rows=0)),
+                (counted, Majority()),
+            ):
+                found.append((made.fit(patterns(votes, 2)).predict(votes).argmax(axis=1) == truth).mean())
+        assert np.mean(ours) > np.mean(counted) + 0.01
+        assert np.mean(ours) > np.mean(published) - 0.02
+        assert np.mean(ours) > least
