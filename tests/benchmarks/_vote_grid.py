@@ -19,6 +19,7 @@ from kommuna.steps.labeling.patterns import ABSTAIN, Codes
 
 DEV_ROWS = (0, 5, 20, 100, 1000)
 COPIED = 0.9  # share of rows on which a copy votes as its original does
+_LARGE = 4000  # rules x tags
 
 Side = Literal["one-sided", "two-sided"]
 Share = Literal["proportional", "equal", "adverse", "any tag"]
@@ -50,6 +51,10 @@ class Point:
     def __str__(self) -> str:
         copies = ", copies" if self.copies else ""
         return f"{self.side}, {self.share}, {self.rules} rules, {self.tags} tags, rarest {self.rarest:g}{copies}"
+
+    def seeds(self, wanted: int) -> int:
+        """How many draws, of those wanted: fewer where a fit takes many seconds."""
+        return min(wanted, 3) if self.rules * self.tags >= _LARGE else wanted
 
     @property
     def tag_shares(self) -> NDArray[np.float64]:
@@ -83,8 +88,9 @@ class Drawn:
 
 def whole_grid() -> list[Point]:
     """Two tags at every rarity, number of rules and way to deal them; five and twenty tags at fewer."""
-    two = _points(2, (0.02, 0.05, 0.1, 0.3, 0.5), (3, 5, 33, 200, 2000), (False, True))
-    return two + _points(5, (0.02, 0.1), (5, 33, 200), (False,)) + _points(20, (0.005, 0.02), (33, 200), (False,))
+    two = _points(2, (0.02, 0.05, 0.1, 0.3, 0.5), (3, 5, 33, 200), (False, True))
+    more_tags = _points(5, (0.02, 0.1), (5, 33, 200), (False,)) + _points(20, (0.005, 0.02), (33, 200), (False,))
+    return two + more_tags + _points(2, (0.02, 0.1), (2000,), (False,)) + _points(2, (0.1,), (2000,), (True,))
 
 
 def quick_grid() -> list[Point]:
