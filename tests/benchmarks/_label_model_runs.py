@@ -21,9 +21,8 @@ from tests.benchmarks._weak_sets import WeakSet, weak_sets
 
 NO_DEV, ALL_DEV = "0", "all"
 _SET_DEV = (NO_DEV, "20", "100", ALL_DEV)
-# The library's 500 epochs take half a second of 100 rules x tags, and minutes of thousands.
-_LIBRARY_CELLS_GRID, _LIBRARY_DRAWS = 100, 3
-_LIBRARY_CELLS_SETS = 500
+# Snorkel's own 500 epochs take half a second of 100 rules x tags, three of 400, and minutes of thousands.
+_LIBRARY_CELLS_GRID, _LIBRARY_CELLS_SETS = 100, 500
 _MOST_DRAWS_SETS = 10
 
 Found = list[tuple[str, str, dict[str, Score]]]  # place, dev rows, the score of each model
@@ -81,43 +80,53 @@ class Scores:
         return line
 
 
-def run_grid(points: Sequence[Point], *, seeds: int, dev_rows: Sequence[int]) -> Scores:
-    """Every point, drawn with every seed."""
-    tasks = [(point, seed, tuple(dev_rows)) for point in points for seed in range(point.seeds(seeds))]
+def run_grid(points: Sequence[Point], *, seeds: int, dev_rows: Sequence[int], library_draws: int) -> Scores:
+    """Every point, drawn with every seed.
+
+    Args:
+        library_draws: the seeds with which Snorkel's own model is run beside the others.
+    """
+    tasks = [
+        (point, seed, tuple(dev_rows), seed < library_draws) for point in points for seed in range(point.seeds(seeds))
+    ]
     tasks.sort(key=lambda task: -task[0].rules * task[0].tags)  # the longest first, so that no core idles at the end
     kept = Scores({str(point): point.side for point in points})
     _each(_on_point, tasks, kept, "points of the grid drawn")
     return kept
 
 
-def run_sets(*, seeds: int) -> Scores:
+def run_sets(*, seeds: int, library_draws: int) -> Scores:
     """Every set, with dev rows drawn with some seeds."""
     draws = min(seeds, _MOST_DRAWS_SETS)
-    tasks = [(name, seed) for name in _sets() for seed in range(draws)]
+    tasks = [(name, seed, seed < library_draws) for name in _sets() for seed in range(draws)]
     kept = Scores({name: name for name in _sets()})
     _each(_on_set, tasks, kept, "draws of dev rows of the sets")
     return kept
 
 
-def _on_point(point: Point, seed: int, dev_rows: tuple[int, ...]) -> Found:
+def _on_point(point: Point, seed: int, dev_rows: tuple[int, ...], library: bool) -> Found:
     drawn = draw(point, seed=seed)
-    library = LIBRARY if point.rules * point.tags <= _LIBRARY_CELLS_GRID and seed < _LIBRARY_DRAWS else ()
-    models, rows = (*OURS, CROWD_KIT, *library), Split(drawn.votes, drawn.truth)
+    models = _models(point.rules * point.tags <= _LIBRARY_CELLS_GRID and library)
+    rows = Split(drawn.votes, drawn.truth)
     return [(str(point), str(d), scores(drawn.votes, point.tags, rows, drawn.dev(d), models)) for d in dev_rows]
 
 
-def _on_set(name: str, seed: int) -> Found:
+def _on_set(name: str, seed: int, library: bool) -> Found:
     """What is the same whatever the seed (no dev rows, or all) is run once: with the first."""
     weak = _sets()[name]
-    library = LIBRARY if weak.votes.shape[1] * weak.tags <= _LIBRARY_CELLS_SETS else ()
+    models = _models(weak.votes.shape[1] * weak.tags <= _LIBRARY_CELLS_SETS and library)
     found = []
     for dev in _SET_DEV:
         once = dev == NO_DEV or (dev == ALL_DEV and weak.most_dev == len(weak.labeled))
         if seed and once:
             continue
         rows = weak.dev(weak.most_dev if dev == ALL_DEV else int(dev), seed=seed)
-        found.append((name, dev, scores(weak.votes, weak.tags, weak.test, rows, (*OURS, CROWD_KIT, *library))))
+        found.append((name, dev, scores(weak.votes, weak.tags, weak.test, rows, models)))
     return found
+
+
+def _models(library: bool) -> tuple[str, ...]:
+    return (*OURS, CROWD_KIT, *(LIBRARY if library else ()))
 
 
 @cache
