@@ -57,8 +57,11 @@ def test_a_draw_is_its_points_and_seeds_alone() -> None:
     assert np.array_equal(once.votes, again.votes)
     assert not np.array_equal(once.votes, other.votes)
     few, many = once.dev(5), once.dev(1000)
-    assert few is not None and many is not None and once.dev(0) is None
-    assert np.array_equal(few.votes, many.votes[:5]) and len(many) == 1000
+    assert once.dev(0) is None
+    assert few is not None
+    assert many is not None
+    assert np.array_equal(few.votes, many.votes[:5])
+    assert len(many) == 1000
 
 
 def test_each_third_rule_votes_as_another_on_nine_rows_of_ten() -> None:
