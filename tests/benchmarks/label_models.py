@@ -1,9 +1,12 @@
 """Every label model beside counting the votes: on a grid of synthetic votes, and on public data.
 
-`make bench label_models` takes the whole grid, 20 draws a point; `make bench label_models QUICK=1` a few points, three
-draws each, without Snorkel's own model (a minute); SEEDS=N sets the number of draws. Prints tables, leaves every figure in `build/label_models.json`, and
-says whether the default model meets its bar: at no point of the grid more than .02 below majority vote, with dev rows
-nowhere below itself without them, and first on the mean.
+`make bench label_models` takes the whole grid, 20 draws a point: some 90 minutes of one core, on all cores.
+`make bench label_models QUICK=1` takes a few points, three draws each, without Snorkel's own model: a minute of one
+core; three draws leave wide intervals. SEEDS=N sets the number of draws.
+
+Prints tables, leaves every figure in `build/label_models.json`, and says whether the default model meets its bar: at
+no point of the grid more than .02 below majority vote, with dev rows nowhere below itself without them, and first on
+the mean.
 """
 
 from __future__ import annotations
