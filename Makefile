@@ -54,8 +54,15 @@ cluster-up:  ## Start the test cluster, as root: a Kubernetes of one node, from 
 cluster-down:  ## Stop it; nothing stays
 	@tests/e2e/cluster/down
 
-bench: setup-dev  ## Measure, beside a peer, and print JSON lines
-	@$(BIN)/python -m tests.benchmarks
+bench: setup-dev  ## Measure, beside a peer, and print JSON lines (`make bench label_models`: that benchmark alone)
+	@$(BIN)/python -m tests.benchmarks $(BENCHMARKS)
+
+# Words after `bench` are names of benchmarks: as targets they do nothing.
+ifeq (bench,$(firstword $(MAKECMDGOALS)))
+BENCHMARKS := $(filter-out bench,$(MAKECMDGOALS))
+.PHONY: $(BENCHMARKS)
+$(BENCHMARKS): ; @:
+endif
 
 lock: $(UV)  ## Compile the locks anew from pyproject.toml
 	@UV=$(UV) requirements/compile.sh
