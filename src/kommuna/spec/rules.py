@@ -99,8 +99,9 @@ class RuleSet(Spec):
             twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
                 raise ValueError(f"the {what} '{twice[0]}' stands twice")
+        known = set(self.tags)
         for rule in self.rules:
-            if rule.tag is not None and rule.tag not in self.tags:
+            if rule.tag is not None and rule.tag not in known:
                 raise ValueError(f"rule '{rule.name}' has the unknown tag '{rule.tag}'{nearest(rule.tag, self.tags)}")
             if rule.tag is None and self.several_tags:
                 raise ValueError(
@@ -108,9 +109,10 @@ class RuleSet(Spec):
                 )
         if self.several_tags and any("|" in tag for tag in self.tags):
             raise ValueError("a tag with '|' cannot be told from two tags where rows have several: rename it")
+        groups = self.groups
         for group in self.off:
-            if group not in self.groups:
-                raise ValueError(f"no rule is of the group '{group}', which is off{nearest(group, self.groups)}")
+            if group not in groups:
+                raise ValueError(f"no rule is of the group '{group}', which is off{nearest(group, groups)}")
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from kommuna.steps.labeling.calibrated import calibrated, dev_calibration_error,
 from kommuna.steps.labeling.cross_fitted import cross_fitted
 from kommuna.steps.labeling.dev import Dev, read_dev
 from kommuna.steps.labeling.models.base import HeldOut
-from kommuna.steps.labeling.models.registry import MODELS, Settings
+from kommuna.steps.labeling.models.registry import Settings, model_named
 from kommuna.steps.labeling.one_tag import Fitted, fitted
 from kommuna.steps.labeling.patterns import VotePatterns, vote_patterns
 
@@ -79,9 +79,11 @@ def label_messages(
             as wrong) and dev_accuracy_labeled, or dev_f1_micro and dev_f1_macro; dev_calibration_error, and
             dev_calibration_error_before (of the model's own word). These are cross-fitted too.
     Raises:
-        RulesError, DataError, SchemaDrift, LimitExceeded, SpecError: see `read_dev`, `vote_patterns` and the models.
+        SpecError: there is no such model, or a parameter is out of its range.
+        RulesError, DataError, SchemaDrift, LimitExceeded: see `read_dev`, `vote_patterns` and the models.
     """
     started = time.perf_counter()
+    new_model = model_named(model, Settings(seed=seed, iterations=iterations, epochs=epochs, memory=memory))
     table = _table(votes, key, "votes")
     patterns = vote_patterns(table, rules, key=key)
     dev_rows = read_dev(dev_votes, dev, rules, key=key, label=label)
@@ -91,8 +93,7 @@ def label_messages(
         )
     metrics = {"rows": float(patterns.rows), "patterns": float(len(patterns.counts))}
     metrics["tags_without_votes"] = float(_warn_of_silent_tags(patterns))
-    told = Settings(seed=seed, iterations=iterations, epochs=epochs, memory=memory)
-    fit = fitted(lambda: MODELS[model](told), patterns, dev_rows, seed=seed)
+    fit = fitted(new_model, patterns, dev_rows, seed=seed)
     apart = None
     if dev_rows is not None and fit.held_out is not None:
         fit, held_out, figures = _judged(fit, fit.held_out, dev_rows, rules)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ POOR = 0.5  # an accuracy below this is marked as bad where the whole interval l
 _SHOWN_BARS = 25  # rules in the plot of intervals
 _SHOWN_RULES = 40  # in the correlation map
 _SHOWN_PAIRS = 10
+_COMPARED_RULES = 1000  # of any two of them it is told whether they vote together: memory and time grow by the square
 _LEAST_PHI = 0.05  # smaller correlations are not drawn
 
 
@@ -164,12 +165,16 @@ def _errors(name: str, errors: pl.DataFrame, *, opened: bool) -> Markup:
 
 
 def _correlations(patterns: VotePatterns) -> list[tuple[str, Markup]]:
+    together = "Rules that vote together"
+    if len(patterns.rules) > _COMPARED_RULES:
+        patterns = _busiest(patterns)
+        together += f" (of the {_COMPARED_RULES:,} that vote most)"
     found = correlation(patterns)
     strongest = np.abs(found.phi - np.diag(np.diag(found.phi))).max(axis=1)
     chosen = np.sort(np.argsort(-strongest, kind="stable")[:_SHOWN_RULES])
     chosen = chosen[strongest[chosen] >= _LEAST_PHI]
     if not len(chosen):
-        return [("Rules that vote together", Markup("<p>No two rules vote on the same rows more than by chance.</p>"))]
+        return [(together, Markup("<p>No two rules vote on the same rows more than by chance.</p>"))]
     left, right = np.triu_indices(len(patterns.rules), 1)
     best = np.argsort(-np.abs(found.phi[left, right]), kind="stable")[:_SHOWN_PAIRS]
     pairs = [
@@ -190,7 +195,14 @@ def _correlations(patterns: VotePatterns) -> list[tuple[str, Markup]]:
         "where they contradict each other, hollow where one votes where the other does not.</p>"
     )
     heads = ["rule", "and", "correlation", "rows with both", "same vote"]
-    return [("Rules that vote together", note + drawn), ("The strongest pairs", table(heads, pairs))]
+    return [(together, note + drawn), ("The strongest pairs", table(heads, pairs))]
+
+
+def _busiest(patterns: VotePatterns) -> VotePatterns:
+    """The patterns of the `_COMPARED_RULES` rules that vote on most rows."""
+    rows = patterns.counts @ (patterns.votes >= 0)
+    own = np.sort(np.argsort(-rows, kind="stable")[:_COMPARED_RULES])
+    return replace(patterns, votes=patterns.votes[:, own], rules=tuple(patterns.rules[j] for j in own))
 
 
 def _groups(figures: pl.DataFrame, rules: RuleSet, patterns: VotePatterns, judged: Judged | None) -> Markup:
@@ -249,6 +261,8 @@ def _draw_scatter(axes: Axes, rules: pl.DataFrame) -> None:
         )
     if (coverage > 0).all():
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:g}")  # the library's own is typeset, which takes long
+        axes.xaxis.set_minor_formatter(lambda share, _: "")
     axes.set_ylim(-0.05, 1.05)
     axes.set_xlabel("coverage (share of rows, logarithmic); size: votes on dev")
     axes.set_ylabel("accuracy on dev")

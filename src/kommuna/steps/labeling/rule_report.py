@@ -68,7 +68,7 @@ def rule_report(
         texts = dev_texts(dev_votes, dev, key=key, label=label, text=text)
         judged = _judged(dev_rows, texts, rules)
     figures = rule_figures(patterns, rules, dev_rows, has_tag, judged.rule_gain if judged else None)
-    metrics = {"rows": float(patterns.rows), "rules": float(len(rules.rules))} | patterns.agreement().shares()
+    metrics = {"rows": float(patterns.rows), "rules": float(len(rules.rules))} | patterns.agreement.shares()
     metrics["rules_never"] = float((figures["flag"] == "never votes").sum())
     metrics["rules_always"] = float((figures["flag"] == "always votes").sum())
     if judged is not None:

@@ -69,7 +69,7 @@ class Field:
         table = plan.collect(engine="streaming")
         if not table[self.key].equals(rows[self.key]):
             table = rows.select(self.key).join(table, on=self.key, how="left", maintain_order="left")
-        return np.stack([vote_codes(table[rule.name], rule, rule_set) for rule in rules], axis=1)
+        return np.stack(vote_codes(table, rule_set), axis=1)
 
 
 def read_field(
