@@ -90,6 +90,9 @@ class RuleSet(Spec):
 
     tags: tuple[Tag, ...] = Field(min_length=1, description="Every tag; their order breaks ties.")
     several_tags: bool = Field(False, description="True where a row may have several tags, or none.")
+    otherwise: Tag | None = Field(
+        None, description="The default tag: that of a row on which no rule votes. Null: such a row stays unknown."
+    )
     off: tuple[GroupName, ...] = Field((), description="Groups whose rules are not applied.")
     rules: tuple[Rule, ...] = Field(min_length=1)
 
@@ -107,6 +110,10 @@ class RuleSet(Spec):
                 raise ValueError(
                     f"rule '{rule.name}' names no tag: where rows have several tags, each rule votes for one"
                 )
+        if self.otherwise is not None and self.otherwise not in known:
+            raise ValueError(
+                f"the default tag `otherwise` is the unknown tag '{self.otherwise}'{nearest(self.otherwise, self.tags)}"
+            )
         if self.several_tags and any("|" in tag for tag in self.tags):
             raise ValueError("a tag with '|' cannot be told from two tags where rows have several: rename it")
         groups = self.groups
@@ -131,7 +138,7 @@ class RuleSet(Spec):
         return tuple(dict.fromkeys(rule.group for rule in self.rules if rule.group))
 
     def only(self, group: str) -> RuleSet:
-        """The rule set with the rules of one group.
+        """The rule set with the rules of one group, without a default tag: other groups vote on rows that are left.
 
         Raises:
             RulesError: no rule is of the group.
@@ -142,7 +149,12 @@ class RuleSet(Spec):
                 f"no rule is of the group '{group}'{nearest(group, self.groups)}",
                 mend=f"the groups are: {', '.join(self.groups) or 'none'}",
             )
-        return self.model_copy(update={"rules": kept})
+        return self.model_copy(update={"rules": kept, "otherwise": None})
+
+    @property
+    def default(self) -> int | None:
+        """The index of the default tag among the tags."""
+        return None if self.otherwise is None else self.tags.index(self.otherwise)
 
     @property
     def categories(self) -> tuple[str, ...]:

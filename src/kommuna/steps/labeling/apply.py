@@ -65,7 +65,8 @@ def apply_rules(
         votes: `key`, then one column a rule: `pl.Enum(rules.categories)`, or Int8 1/0 where rows have several tags;
             null is no opinion. In the messages' order.
         metrics: rows, rules, coverage, overlap, conflict (shares of rows, 0 to 1), rules_never, rules_always,
-            values_outside_tags (rows on which a Python rule named no known tag); with `ask` rules those of `ask_votes`.
+            values_outside_tags (rows on which a Python rule named no known tag); with a default tag left_to_default
+            (share of rows without a vote); with `ask` rules those of `ask_votes`.
     Raises:
         MissingColumn, SchemaDrift, DataError: `key`, `text` or a rule's column is missing, null or of a wrong type.
         DuplicateKeys: `key` names more than one row.
@@ -86,6 +87,8 @@ def apply_rules(
     votes = table.select(key, *(rule.name for rule in rules.rules))
     figures = _figures(votes, rules)
     metrics = {"rows": float(figures.rows), "rules": float(len(rules.rules))} | figures.shares()
+    if rules.otherwise is not None:
+        metrics["left_to_default"] = 1 - metrics["coverage"] if figures.rows else 0.0
     metrics |= _warn_of_never_and_always(figures, rules)
     metrics["values_outside_tags"] = float(sum(outside.values()))
     metrics |= asked.metrics if asked else {}

@@ -39,6 +39,7 @@ class VotePatterns:
         tags: the k tags.
         rules: the m rules' names.
         several_tags: whether a row may have several tags.
+        default: the tag of rows without a vote; None: they stay unknown.
     """
 
     votes: Codes
@@ -47,6 +48,7 @@ class VotePatterns:
     tags: tuple[str, ...]
     rules: tuple[str, ...]
     several_tags: bool = False
+    default: int | None = None
 
     @property
     def rows(self) -> int:
@@ -56,6 +58,11 @@ class VotePatterns:
     def covered(self) -> NDArray[np.bool_]:
         """P, whether any rule votes at all."""
         return np.asarray((self.votes != ABSTAIN).any(axis=1))
+
+    @property
+    def labeled(self) -> NDArray[np.bool_]:
+        """P, whether rows of the pattern are given a label."""
+        return self.covered if self.default is None else np.ones_like(self.covered)
 
     @cached_property
     def agreement(self) -> Agreement:
@@ -90,7 +97,7 @@ def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> Vo
         )
     votes, counts, row_pattern = distinct(vote_codes(table, rules))
     names = tuple(rule.name for rule in rules.rules)
-    return VotePatterns(votes, counts, row_pattern, rules.tags, names, rules.several_tags)
+    return VotePatterns(votes, counts, row_pattern, rules.tags, names, rules.several_tags, rules.default)
 
 
 def vote_codes(table: pl.DataFrame, rules: RuleSet) -> list[Codes]:

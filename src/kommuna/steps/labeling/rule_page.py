@@ -75,7 +75,7 @@ def rule_page(
         sections += _correlations(patterns)
     if rules.groups:
         sections.append(("Groups", _groups(figures, rules, patterns, judged)))
-    sections.append(("Tags", _tags(patterns, judged)))
+    sections.append(("Tags", _tags(patterns, judged) + _left(patterns)))
     return page(
         "Rule report",
         _lead(figures.row(0, named=True), judged),
@@ -83,6 +83,7 @@ def rule_page(
             ("rows", f"{patterns.rows:,}"),
             ("rules", f"{len(patterns.rules):,}"),
             *((name, f"{metrics[name]:.1%}") for name in ("coverage", "overlap", "conflict")),
+            *([(f"left to {rules.otherwise}", f"{metrics['left_to_default']:.1%}")] if rules.otherwise else []),
             *([("votes right on dev", f"{metrics['dev_vote_accuracy']:.1%}")] if judged else []),
             *([("weighted vote right on dev", f"{judged.figure:.1%}")] if judged else []),
         ],
@@ -233,6 +234,16 @@ def _tags(patterns: VotePatterns, judged: Judged | None) -> Markup:
     rows = [(tag, *counts[tag], counts[tag][1] / n, *told.get(tag, [None] * 4)) for tag in order]
     heads += ["dev rows", "covered on dev", "F1 on dev", "taken for"]
     return table(heads, rows, mark=lambda _, c, v: "bad" if c == "F1 on dev" and v is not None and v < POOR else "")
+
+
+def _left(patterns: VotePatterns) -> Markup:
+    """What the default tag does."""
+    if patterns.default is None:
+        return Markup("")
+    rows = int(patterns.counts[~patterns.covered].sum())
+    return Markup("<p>No rule votes on {} of {} rows: they have the default tag {}.</p>").format(
+        f"{rows:,}", f"{patterns.rows:,}", patterns.tags[patterns.default]
+    )
 
 
 def _draw_intervals(axes: Axes, rules: pl.DataFrame) -> None:
