@@ -232,7 +232,7 @@ def _warn_of_a_likelier_tag(left: NDArray[np.bool_], tags: tuple[str, ...], defa
             dev_rows=int(rows[default]),
             likeliest=tags[int(rows.argmax())],
             its_dev_rows=int(rows.max()),
-            hint="they count dev rows without a vote: write rules for that tag, or let it be the default",
+            hint="of dev rows without a vote; write rules for that tag, or make it the default",
         )
 
 
