@@ -70,5 +70,6 @@ def _spoken(rules: Path, text: str) -> tuple[tuple[str, str], ...]:
     from kommuna.steps.training.explain import spoken
 
     sys.path.insert(0, str(rules.resolve().parent))
-    message = pl.LazyFrame({"id": [0], "text": [text]})
-    return spoken(apply_rules(message, RuleSet.from_yaml(rules)).votes.collect(), "id")[0]
+    message, rule_set = pl.LazyFrame({"id": [0], "text": [text]}), RuleSet.from_yaml(rules)
+    said = spoken(apply_rules(message, rule_set).votes.collect(), "id")[0]
+    return said or ((("otherwise", rule_set.otherwise),) if rule_set.otherwise is not None else ())

@@ -64,6 +64,12 @@ def test(
     for row in made.table.select(known).iter_rows():
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
+    if rule_set.otherwise is not None:
+        left = made.metrics["left_to_default"]
+        console.print(
+            f"No rule votes on {left:.1%} of rows: they have the default tag {rule_set.otherwise}",
+            highlight=False, markup=False,
+        )  # fmt: skip
     if report:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(made.report.html, encoding="utf-8")

@@ -90,6 +90,9 @@ class RuleSet(Spec):
 
     tags: tuple[Tag, ...] = Field(min_length=1, description="Every tag; their order breaks ties.")
     several_tags: bool = Field(False, description="True where a row may have several tags, or none.")
+    otherwise: Tag | None = Field(
+        None, description="The default tag: that of a row on which no rule votes. Null: such a row stays unknown."
+    )
     off: tuple[GroupName, ...] = Field((), description="Groups whose rules are not applied.")
     rules: tuple[Rule, ...] = Field(min_length=1)
 
@@ -99,18 +102,24 @@ class RuleSet(Spec):
             twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
                 raise ValueError(f"the {what} '{twice[0]}' stands twice")
+        known = set(self.tags)
         for rule in self.rules:
-            if rule.tag is not None and rule.tag not in self.tags:
+            if rule.tag is not None and rule.tag not in known:
                 raise ValueError(f"rule '{rule.name}' has the unknown tag '{rule.tag}'{nearest(rule.tag, self.tags)}")
             if rule.tag is None and self.several_tags:
                 raise ValueError(
                     f"rule '{rule.name}' names no tag: where rows have several tags, each rule votes for one"
                 )
+        if self.otherwise is not None and self.otherwise not in known:
+            raise ValueError(
+                f"the default tag `otherwise` is the unknown tag '{self.otherwise}'{nearest(self.otherwise, self.tags)}"
+            )
         if self.several_tags and any("|" in tag for tag in self.tags):
             raise ValueError("a tag with '|' cannot be told from two tags where rows have several: rename it")
+        groups = self.groups
         for group in self.off:
-            if group not in self.groups:
-                raise ValueError(f"no rule is of the group '{group}', which is off{nearest(group, self.groups)}")
+            if group not in groups:
+                raise ValueError(f"no rule is of the group '{group}', which is off{nearest(group, groups)}")
         return self
 
     @model_validator(mode="after")
@@ -129,7 +138,7 @@ class RuleSet(Spec):
         return tuple(dict.fromkeys(rule.group for rule in self.rules if rule.group))
 
     def only(self, group: str) -> RuleSet:
-        """The rule set with the rules of one group.
+        """The rule set with the rules of one group, without a default tag: other groups vote on rows that are left.
 
         Raises:
             RulesError: no rule is of the group.
@@ -140,7 +149,12 @@ class RuleSet(Spec):
                 f"no rule is of the group '{group}'{nearest(group, self.groups)}",
                 mend=f"the groups are: {', '.join(self.groups) or 'none'}",
             )
-        return self.model_copy(update={"rules": kept})
+        return self.model_copy(update={"rules": kept, "otherwise": None})
+
+    @property
+    def default(self) -> int | None:
+        """The index of the default tag among the tags."""
+        return None if self.otherwise is None else self.tags.index(self.otherwise)
 
     @property
     def categories(self) -> tuple[str, ...]:

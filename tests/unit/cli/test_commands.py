@@ -51,6 +51,15 @@ def test_rules_test_shows_figures_and_writes_the_report(tmp_path: Path) -> None:
     assert "card and money" in page  # the text of an error, though the labels have none
 
 
+def test_rules_test_says_what_is_left_to_the_default_tag(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text("otherwise: b\n" + RULES.replace("cards, ", "cards, group: plastic, "))
+    (tmp_path / "m.csv").write_text("id,text\n1,my card\n2,cash please\n3,hello\n4,card and money\n")
+    arguments = ["rules", "test", str(tmp_path / "rules.yaml"), str(tmp_path / "m.csv")]
+    line = "No rule votes on 25.0% of rows: they have the default tag b"
+    assert line in CliRunner().invoke(app, arguments).stdout
+    assert "default tag" not in CliRunner().invoke(app, [*arguments, "--group", "plastic"]).stdout
+
+
 def test_rules_test_shows_one_group_alone(tmp_path: Path) -> None:
     grouped = RULES.replace("name: cash", "name: cash, group: money").replace(
         "name: cards", "name: cards, group: plastic"

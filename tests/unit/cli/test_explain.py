@@ -55,6 +55,14 @@ def test_explain_shows_the_words_and_the_rules_that_speak(site: Path) -> None:
     assert not any("notes" in line and "cash" in line for line in lines)
 
 
+def test_explain_names_the_default_tag_where_no_rule_speaks(site: Path) -> None:
+    (site / "rules.yaml").write_text("otherwise: cash\n" + RULES)
+    result = CliRunner().invoke(app, ["explain", KEY[:8], "hello", "--rules", "rules.yaml"])
+    assert any("otherwise" in line and "cash" in line for line in result.stdout.splitlines()), result.stdout
+    result = CliRunner().invoke(app, ["explain", KEY[:8], "my card", "--rules", "rules.yaml"])
+    assert "otherwise" not in result.stdout
+
+
 def test_a_key_that_nothing_has_is_told(site: Path) -> None:
     result = CliRunner().invoke(app, ["explain", "ffff", "my card"])
     assert isinstance(result.exception, TeamMistake)

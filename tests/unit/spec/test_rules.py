@@ -98,3 +98,11 @@ def test_a_rule_is_frozen() -> None:
     rule = Rule(name="a", tag="card", any=("x",))
     with pytest.raises(ValueError, match="frozen"):
         rule.name = "b"  # type: ignore[misc]
+
+
+def test_the_default_tag_is_one_of_the_tags_and_a_group_alone_has_none() -> None:
+    assert read(otherwise="loan").default == 1
+    assert read().default is None
+    assert read(otherwise="loan", rules=[GROUPED]).only("cards").otherwise is None
+    with pytest.raises(SpecError, match=r"`otherwise` is the unknown tag 'laon' \(did you mean 'loan'\?\)"):
+        read(otherwise="laon")

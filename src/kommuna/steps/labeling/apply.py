@@ -18,7 +18,7 @@ from kommuna.spec.rules import Rule, RuleSet
 from kommuna.steps.labeling.agreement import Agreement, agreement_of_cast
 from kommuna.steps.labeling.ask.votes import Asked, ask_votes
 from kommuna.steps.labeling.conditions import python_condition, sql_condition
-from kommuna.steps.labeling.patterns import vote_codes
+from kommuna.steps.labeling.patterns import vote_meaning
 from kommuna.steps.labeling.regexes import python_only
 from kommuna.steps.labeling.text_rules import text_hits
 from kommuna.steps.llm.client import Llm
@@ -29,6 +29,7 @@ NO_LLM = Llm()
 ASKING = Asking()
 ROW_GROUP = 50_000  # rows whose votes are in memory as they are; all others are compressed
 _HITS = "_text_hits"
+_HIT = "_hit:"
 _ASTRAY = "_astray:"
 _ASKED = "_asked:"
 
@@ -64,7 +65,8 @@ def apply_rules(
         votes: `key`, then one column a rule: `pl.Enum(rules.categories)`, or Int8 1/0 where rows have several tags;
             null is no opinion. In the messages' order.
         metrics: rows, rules, coverage, overlap, conflict (shares of rows, 0 to 1), rules_never, rules_always,
-            values_outside_tags (rows on which a Python rule named no known tag); with `ask` rules those of `ask_votes`.
+            values_outside_tags (rows on which a Python rule named no known tag); with a default tag left_to_default
+            (share of rows without a vote); with `ask` rules those of `ask_votes`.
     Raises:
         MissingColumn, SchemaDrift, DataError: `key`, `text` or a rule's column is missing, null or of a wrong type.
         DuplicateKeys: `key` names more than one row.
@@ -85,6 +87,8 @@ def apply_rules(
     votes = table.select(key, *(rule.name for rule in rules.rules))
     figures = _figures(votes, rules)
     metrics = {"rows": float(figures.rows), "rules": float(len(rules.rules))} | figures.shares()
+    if rules.otherwise is not None:
+        metrics["left_to_default"] = 1 - metrics["coverage"] if figures.rows else 0.0
     metrics |= _warn_of_never_and_always(figures, rules)
     metrics["values_outside_tags"] = float(sum(outside.values()))
     metrics |= asked.metrics if asked else {}
@@ -112,7 +116,11 @@ def votes_plan(
     text_rules = [rule for rule in rules.rules if rule.kind in ("any", "regex")]
     votes: dict[str, pl.Expr] = {}
     astray: list[pl.Expr] = []
-    plan = messages.with_columns(text_hits(text_rules, pl.col(text)).alias(_HITS)) if text_rules else messages
+    plan = messages
+    if text_rules:
+        # Unnested, for Polars looks through all fields of a struct for each field that is asked of it.
+        plan = messages.with_columns(text_hits(text_rules, pl.col(text), prefix=_HIT).alias(_HITS)).unnest(_HITS)
+    dtype = vote_type(rules)
     ask_rules = [rule for rule in rules.rules if rule.kind == "ask"]
     if ask_rules:
         plan = plan.join(asked_votes(ask_rules, asked, rules, key=key), on=key, how="left", maintain_order="left")
@@ -121,11 +129,13 @@ def votes_plan(
             votes[rule.name] = pl.col(_ASKED + rule.name)
         elif rule.kind in ("any", "regex"):
             _warn_of_slow(rule)
-            votes[rule.name] = _vote(rule, pl.col(_HITS).struct.field(rule.name), rules)
+            votes[rule.name] = _vote(rule, pl.col(_HIT + rule.name), rules, dtype)
         else:
             condition = sql_condition(rule, schema) if rule.kind == "sql" else python_condition(rule, schema)
             value = condition.expression
-            votes[rule.name] = _named_vote(value, rules) if condition.by_name else _vote(rule, value, rules)
+            votes[rule.name] = (
+                _named_vote(value, rules, dtype) if condition.by_name else _vote(rule, value, rules, dtype)
+            )
             if condition.by_name:
                 outside = value.is_not_null() & ~value.is_in(list(rules.tags))
                 astray.append(outside.alias(_ASTRAY + rule.name))
@@ -145,9 +155,8 @@ def asked_votes(ask_rules: Sequence[Rule], asked: pl.LazyFrame | None, rules: Ru
     for column in (key, *(rule.name for rule in ask_rules)):
         if column not in names:
             raise MissingColumn(f"the asked votes have no column '{column}'{nearest(column, names)}", where="asked")
-    return asked.select(
-        key, *(pl.col(rule.name).cast(vote_type(rules)).alias(_ASKED + rule.name) for rule in ask_rules)
-    )
+    dtype = vote_type(rules)
+    return asked.select(key, *(pl.col(rule.name).cast(dtype).alias(_ASKED + rule.name) for rule in ask_rules))
 
 
 def _asked(messages: pl.LazyFrame, rules: RuleSet, llm: Llm, asking: Asking, *, key: str, text: str) -> Asked | None:
@@ -164,13 +173,12 @@ def vote_type(rules: RuleSet) -> pl.DataType:
     return pl.Int8() if rules.several_tags else pl.Enum(rules.categories)
 
 
-def _vote(rule: Rule, fired: pl.Expr, rules: RuleSet) -> pl.Expr:
-    value = rules.vote_of(rule)
-    return pl.when(fired).then(pl.lit(value, dtype=vote_type(rules)))
+def _vote(rule: Rule, fired: pl.Expr, rules: RuleSet, dtype: pl.DataType) -> pl.Expr:
+    return pl.when(fired).then(pl.lit(rules.vote_of(rule), dtype=dtype))
 
 
-def _named_vote(value: pl.Expr, rules: RuleSet) -> pl.Expr:
-    return pl.when(value.is_in(list(rules.tags))).then(value).cast(vote_type(rules))
+def _named_vote(value: pl.Expr, rules: RuleSet, dtype: pl.DataType) -> pl.Expr:
+    return pl.when(value.is_in(list(rules.tags))).then(value).cast(dtype)
 
 
 def _warn_of_slow(rule: Rule) -> None:
@@ -237,9 +245,7 @@ def _figures(votes: pl.LazyFrame, rules: RuleSet) -> Agreement:
     m, k = len(rules.rules), len(rules.tags)
     none = np.zeros(0, dtype=np.int64)
     total = agreement_of_cast(none, none, none, none, m=m, k=k, several_tags=rules.several_tags)
-    values = pl.Series([0, 1] if rules.several_tags else rules.categories, dtype=vote_type(rules))
-    of_tag = {tag: vote_codes(values, rule, rules) for tag, rule in {rule.tag: rule for rule in rules.rules}.items()}
-    code_of = np.array([of_tag[rule.tag] for rule in rules.rules], dtype=np.int64)
+    code_of = vote_meaning(rules).astype(np.int64)
     names = [rule.name for rule in rules.rules]
     for batch in votes.select(names).collect_batches(chunk_size=ROW_GROUP, maintain_order=True):
         cast = batch.select(pl.sum_horizontal(pl.all().is_not_null())).to_series()

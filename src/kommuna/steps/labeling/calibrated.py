@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from kommuna.steps.labeling.default_tag import confidence, given
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.models.base import Beliefs, HeldOut, Predict
 from kommuna.steps.labeling.models.calibration import Calibration, calibrate, calibration_error
@@ -39,12 +40,13 @@ def calibrated(model: Fitted, held_out: HeldOut, dev: Dev, *, several_tags: bool
     return Fitted(mended(model.predict, scale), rest, calibrated=True)
 
 
-def dev_figures(beliefs: Beliefs, dev: Dev, *, several_tags: bool) -> dict[str, float]:
-    """How right d x k beliefs of dev rows are: accuracy, or F1 where rows have several tags; a row without a vote is
-    unknown, which is wrong."""
-    covered = dev.covered
+def dev_figures(beliefs: Beliefs, dev: Dev, *, several_tags: bool, default: int | None) -> dict[str, float]:
+    """How right d x k beliefs of dev rows are: accuracy, or F1 where rows have several tags.
+
+    A row without a vote has the default tag; where there is none, it is unknown, which is wrong.
+    """
+    said = given(beliefs, dev.covered, default=default, several_tags=several_tags)
     if several_tags:
-        said = (beliefs >= 0.5) & covered[:, None]
         right: NDArray[np.int64] = (said & dev.truth).sum(axis=0)
         both: NDArray[np.int64] = said.sum(axis=0) + dev.truth.sum(axis=0)
         there = np.flatnonzero(both)
@@ -52,19 +54,21 @@ def dev_figures(beliefs: Beliefs, dev: Dev, *, several_tags: bool) -> dict[str, 
             "dev_f1_micro": float(2 * right.sum() / max(both.sum(), 1)),
             "dev_f1_macro": float((2 * right[there] / both[there]).mean()) if len(there) else 0.0,
         }
-    right_rows = (beliefs.argmax(axis=1) == dev.tag) & covered
+    right_rows = (said & dev.truth).any(axis=1)
     return {
         "dev_accuracy": float(right_rows.mean()),
-        "dev_accuracy_labeled": float(right_rows.sum() / max(covered.sum(), 1)),
+        "dev_accuracy_labeled": float(right_rows.sum() / max(said.any(axis=1).sum(), 1)),
     }
 
 
-def dev_calibration_error(beliefs: Beliefs, dev: Dev, *, several_tags: bool) -> float:
-    """The calibration error of the covered dev rows: of each answer, or where rows have several tags of each yes."""
-    told, covered = beliefs[dev.covered], dev.covered
+def dev_calibration_error(beliefs: Beliefs, dev: Dev, *, several_tags: bool, default: int | None) -> float:
+    """The calibration error of the labeled dev rows: of each answer, or where rows have several tags of each yes."""
+    labeled = dev.covered if default is None else np.ones(len(dev), dtype=np.bool_)
+    told, truth = beliefs[labeled], dev.truth[labeled]
     if several_tags:
-        return calibration_error(told.reshape(-1), dev.truth[covered].reshape(-1))
-    return calibration_error(told.max(axis=1, initial=0), told.argmax(axis=1) == dev.tag[covered])
+        return calibration_error(told.reshape(-1), truth.reshape(-1))
+    said = given(told, dev.covered[labeled], default=default, several_tags=False)
+    return calibration_error(confidence(told, said), np.asarray((said & truth).any(axis=1)))
 
 
 def _yes(scale: Calibration, beliefs: Beliefs) -> Beliefs:

@@ -18,7 +18,7 @@ ROWS = 20_000  # messages at most, told once a fold: enough to choose by, and 20
 
 
 def cross_fitted(
-    held_out: HeldOut, dev_keys: pl.Series, dev_covered: NDArray[np.bool_], keys: pl.Series, patterns: VotePatterns,
+    held_out: HeldOut, dev_keys: pl.Series, dev_labeled: NDArray[np.bool_], keys: pl.Series, patterns: VotePatterns,
     *, seed: int,
 ) -> pl.DataFrame:  # fmt: skip
     """Dev rows and a sample of the messages as told without each fold of the dev rows.
@@ -26,20 +26,20 @@ def cross_fitted(
     Args:
         held_out: the label model without each fold.
         dev_keys: d keys.
-        dev_covered: d, whether any rule votes on the row.
+        dev_labeled: d, whether the row is given a label.
         keys: n keys of the messages.
         patterns: their votes.
         seed: of the sample.
     Returns:
         `dev`, whether it is a dev row; the key; `fold`, the fold left out (of a dev row its own; a message has a line
-        for each); `probabilities`, an Array of k, null where no rule votes.
+        for each); `probabilities`, an Array of k, null for a row without a label.
     """
-    drawn = np.flatnonzero(patterns.covered[patterns.row_pattern])
+    drawn = np.flatnonzero(patterns.labeled[patterns.row_pattern])
     if len(drawn) > ROWS:
         drawn = np.sort(np.random.default_rng(seed).choice(drawn, ROWS, replace=False))
     asked, line = np.unique(patterns.row_pattern[drawn], return_inverse=True)
     votes, names = patterns.votes[asked], keys.gather(drawn)
-    unknown = pl.when(pl.Series(dev_covered)).then(pl.col("probabilities"))
+    unknown = pl.when(pl.Series(dev_labeled)).then(pl.col("probabilities"))
     parts = [_lines(True, dev_keys, held_out.fold, held_out.beliefs).with_columns(probabilities=unknown)]
     for fold, say in enumerate(held_out.predict):
         parts.append(_lines(False, names, np.full(len(drawn), fold), say(votes)[line]))

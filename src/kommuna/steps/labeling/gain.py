@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kommuna.steps.labeling.default_tag import given, with_default
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.models.base import Beliefs
 from kommuna.steps.labeling.models.weighted import Weighted
@@ -26,27 +27,43 @@ class Gains:
     weights that were learned without it (five folds).
 
     Attributes:
-        figure: accuracy on dev (a row without a vote is wrong); micro F1 where rows have several tags.
+        figure: accuracy on dev (a row without a vote has the default tag, or is wrong); micro F1 where rows have
+            several tags.
         gain: a line each of what was left out: `figure` less the figure without it, so harm is below zero.
         beliefs: d x k, what the weighted vote of all rules says of the dev rows.
+        default: the tag of a row without a vote; None: it is unknown.
     """
 
     figure: float
     gain: NDArray[np.float64]
     beliefs: Beliefs
+    default: int | None = None
 
     def says(self, dev: Dev, *, several_tags: bool) -> NDArray[np.bool_]:
-        """d x k, the tags that the weighted vote gives each dev row; none where no rule votes."""
-        return _says(self.beliefs, dev.votes, several_tags)
+        """d x k, the tags that the weighted vote gives each dev row; where no rule votes the default tag, or none."""
+        return given(self.beliefs, dev.covered, default=self.default, several_tags=several_tags)
+
+
+class _Once(Weighted):
+    """The weighted vote fitted once: its own held-out folds are of no use here, and five times the work."""
+
+    learns_from_dev = False
 
 
 def gains(
-    dev: Dev, left_out: Sequence[Sequence[int]], *, tags: tuple[str, ...], several_tags: bool, seed: int = 0
+    dev: Dev,
+    left_out: Sequence[Sequence[int]],
+    *,
+    tags: tuple[str, ...],
+    several_tags: bool,
+    default: int | None = None,
+    seed: int = 0,
 ) -> Gains:
     """Leaves out rules, one set of them after another.
 
     Args:
         left_out: sets of rules, by their column.
+        default: the tag of a row without a vote; None: it is unknown.
     """
     d, m = dev.votes.shape
     beliefs = np.zeros(dev.truth.shape)
@@ -58,18 +75,19 @@ def gains(
         held, rest = np.flatnonzero(fold == f), fold != f
         known = Dev(dev.votes[rest], dev.truth[rest])
         seen = VotePatterns(known.votes, np.ones(len(known), np.int64), np.arange(len(known), dtype=np.int32), tags,
-                            names, several_tags)  # fmt: skip
-        told = fitted(Weighted, seen, known if len(known) > 1 else None, seed=seed).predict
+                            names, several_tags, default)  # fmt: skip
+        learned = known if len(known) > 1 else None
+        told = with_default(fitted(_Once, seen, learned, seed=seed), seen, learned).predict
         votes, truth = dev.votes[held], dev.truth[held]
         beliefs[held] = told(votes)
-        before = _counts(beliefs[held], votes, truth, several_tags)
+        before = _counts(beliefs[held], votes, truth, several_tags, default)
         total += before.sum(axis=0)
         for sets, rows, changed in _without(votes, left_out):
-            after = _counts(told(changed), changed, truth[rows], several_tags)
+            after = _counts(told(changed), changed, truth[rows], several_tags, default)
             np.add.at(changes, sets, after - before[rows])
     without = total + changes
     figure = float(total[0] / max(total[1], 1))
-    return Gains(figure, figure - without[:, 0] / np.maximum(without[:, 1], 1), beliefs)
+    return Gains(figure, figure - without[:, 0] / np.maximum(without[:, 1], 1), beliefs, default)
 
 
 def _without(
@@ -102,16 +120,11 @@ def _without(
     return parts
 
 
-def _says(beliefs: Beliefs, votes: Codes, several_tags: bool) -> NDArray[np.bool_]:
-    spoken = (votes >= 0).any(axis=1, keepdims=True)
-    if several_tags:
-        return np.asarray((beliefs >= 0.5) & spoken)
-    return np.asarray((np.arange(beliefs.shape[1]) == beliefs.argmax(axis=1)[:, None]) & spoken)
-
-
-def _counts(beliefs: Beliefs, votes: Codes, truth: NDArray[np.bool_], several_tags: bool) -> NDArray[np.int64]:
+def _counts(
+    beliefs: Beliefs, votes: Codes, truth: NDArray[np.bool_], several_tags: bool, default: int | None
+) -> NDArray[np.int64]:
     """A numerator and a denominator for each row, whose sums' quotient is the figure."""
-    says = _says(beliefs, votes, several_tags)
+    says = given(beliefs, (votes != ABSTAIN).any(axis=1), default=default, several_tags=several_tags)
     right = (says & truth).sum(axis=1)
     if several_tags:
         return np.stack([2 * right, says.sum(axis=1) + truth.sum(axis=1)], axis=1)

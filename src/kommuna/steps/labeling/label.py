@@ -8,15 +8,17 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import structlog
+from numpy.typing import NDArray
 
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift
 from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.calibrated import calibrated, dev_calibration_error, dev_figures
 from kommuna.steps.labeling.cross_fitted import cross_fitted
+from kommuna.steps.labeling.default_tag import confidence, given, with_default
 from kommuna.steps.labeling.dev import Dev, read_dev
 from kommuna.steps.labeling.models.base import HeldOut
-from kommuna.steps.labeling.models.registry import MODELS, Settings
+from kommuna.steps.labeling.models.registry import Settings, model_named
 from kommuna.steps.labeling.one_tag import Fitted, fitted
 from kommuna.steps.labeling.patterns import VotePatterns, vote_patterns
 
@@ -68,20 +70,25 @@ def label_messages(
     Returns:
         labels: `key`; `tag`, an Enum of the tags (where rows have several tags: `tags`, a list, each with a
             probability of one half or more); `confidence`, Float32, the tag's probability (several tags: that of the
-            least certain yes or no); `probabilities`, an Array of k in the tags' order. A row without a vote is
-            unknown: null in all three. With dev rows probabilities are calibrated on them (`Calibration`).
+            least certain yes or no); `probabilities`, an Array of k in the tags' order. A row without a vote has the
+            rule set's default tag, with the probabilities of `shares_left`; where there is none, the row is unknown:
+            null in all three. With dev rows probabilities are calibrated on them (`Calibration`).
         gold_labels: the same for the gold rows; None without `gold_votes`.
         cross_fitted: what `train_classifier` needs to judge itself on the same dev rows honestly: dev rows and a sample
             of the messages as told by models that did not learn from each fold of the dev rows, see `cross_fitted`;
             None without dev rows.
-        metrics: rows, labeled (share of rows), confidence (mean), patterns, tags_without_votes; with dev rows:
-            dev_rows, dev_too_few (1 if there are fewer than tags), dev_coverage, dev_accuracy (an unknown row counts
-            as wrong) and dev_accuracy_labeled, or dev_f1_micro and dev_f1_macro; dev_calibration_error, and
-            dev_calibration_error_before (of the model's own word). These are cross-fitted too.
+        metrics: rows, labeled (share of rows), confidence (mean), patterns, tags_without_votes; with a default tag
+            left_to_default (share of rows without a vote); with dev rows: dev_rows, dev_too_few (1 if there are fewer
+            than tags), dev_coverage, dev_accuracy (an unknown row counts as wrong) and dev_accuracy_labeled, or
+            dev_f1_micro and dev_f1_macro; dev_left_right (of dev rows without a vote the share that has the default
+            tag); dev_calibration_error, and dev_calibration_error_before (of the model's own word). These are
+            cross-fitted too.
     Raises:
-        RulesError, DataError, SchemaDrift, LimitExceeded, SpecError: see `read_dev`, `vote_patterns` and the models.
+        SpecError: there is no such model, or a parameter is out of its range.
+        RulesError, DataError, SchemaDrift, LimitExceeded: see `read_dev`, `vote_patterns` and the models.
     """
     started = time.perf_counter()
+    new_model = model_named(model, Settings(seed=seed, iterations=iterations, epochs=epochs, memory=memory))
     table = _table(votes, key, "votes")
     patterns = vote_patterns(table, rules, key=key)
     dev_rows = read_dev(dev_votes, dev, rules, key=key, label=label)
@@ -91,22 +98,26 @@ def label_messages(
         )
     metrics = {"rows": float(patterns.rows), "patterns": float(len(patterns.counts))}
     metrics["tags_without_votes"] = float(_warn_of_silent_tags(patterns))
-    told = Settings(seed=seed, iterations=iterations, epochs=epochs, memory=memory)
-    fit = fitted(lambda: MODELS[model](told), patterns, dev_rows, seed=seed)
+    fit = fitted(new_model, patterns, dev_rows, seed=seed)
     apart = None
-    if dev_rows is not None and fit.held_out is not None:
-        fit, held_out, figures = _judged(fit, fit.held_out, dev_rows, rules)
+    if dev_rows is None or fit.held_out is None:
+        fit = with_default(fit, patterns, None)
+    else:
+        fit, held_out, figures = _judged(fit, fit.held_out, dev_rows, patterns)
         metrics |= figures
         if dev_rows.keys is not None:
-            apart = cross_fitted(held_out, dev_rows.keys, dev_rows.covered, table[key], patterns, seed=seed).lazy()
-    labels, confidence = _labels(fit, table[key], patterns, rules, f"the label model '{model}'")
+            known = dev_rows.covered | (rules.otherwise is not None)
+            apart = cross_fitted(held_out, dev_rows.keys, known, table[key], patterns, seed=seed).lazy()
+    labels, sure = _labels(fit, table[key], patterns, rules, f"the label model '{model}'")
     gold_labels = None
     if gold_votes is not None:
         gold = _table(gold_votes, key, "gold_votes")
         gold_patterns = vote_patterns(gold, rules, key=key)
         gold_labels, _ = _labels(fit, gold[key], gold_patterns, rules, f"the label model '{model}'")
-    metrics["labeled"] = float(patterns.counts[patterns.covered].sum() / patterns.rows)
-    metrics["confidence"] = confidence
+    metrics["labeled"] = float(patterns.counts[patterns.labeled].sum() / patterns.rows)
+    if rules.otherwise is not None:
+        metrics["left_to_default"] = float(patterns.counts[~patterns.covered].sum() / patterns.rows)
+    metrics["confidence"] = sure
     log.info(
         "messages.labeled",
         model=model,
@@ -132,30 +143,35 @@ def _table(votes: pl.LazyFrame, key: str, where: str) -> pl.DataFrame:
     return table
 
 
-def _judged(fit: Fitted, held_out: HeldOut, dev: Dev, rules: RuleSet) -> tuple[Fitted, HeldOut, dict[str, float]]:
+def _judged(
+    fit: Fitted, held_out: HeldOut, dev: Dev, patterns: VotePatterns
+) -> tuple[Fitted, HeldOut, dict[str, float]]:
     """The model calibrated on dev rows, the same without each fold of them, and its figures on them."""
-    several = rules.several_tags
-    if len(dev) < len(rules.tags):
+    several, default = patterns.several_tags, patterns.default
+    if len(dev) < len(patterns.tags):
         log.warning(
             "label.few_dev_rows",
             dev_rows=len(dev),
-            tags=len(rules.tags),
+            tags=len(patterns.tags),
             hint="they do not set the class prior, and the model kommuna does not learn from them",
         )
     mended = fit if fit.calibrated else calibrated(fit, held_out, dev, several_tags=several)
+    mended = with_default(mended, patterns, dev)
     rest = mended.held_out or held_out
-    return (
-        mended,
-        rest,
-        {
-            "dev_rows": float(len(dev)),
-            "dev_too_few": float(len(dev) < len(rules.tags)),
-            "dev_coverage": float(dev.covered.mean()),
-            **dev_figures(rest.beliefs, dev, several_tags=several),
-            "dev_calibration_error": dev_calibration_error(rest.beliefs, dev, several_tags=several),
-            "dev_calibration_error_before": dev_calibration_error(held_out.beliefs, dev, several_tags=several),
-        },
-    )
+    left = ~dev.covered
+    before = np.where(left[:, None], rest.beliefs, held_out.beliefs) if default is not None else held_out.beliefs
+    figures = {
+        "dev_rows": float(len(dev)),
+        "dev_too_few": float(len(dev) < len(patterns.tags)),
+        "dev_coverage": float(dev.covered.mean()),
+        **dev_figures(rest.beliefs, dev, several_tags=several, default=default),
+        "dev_calibration_error": dev_calibration_error(rest.beliefs, dev, several_tags=several, default=default),
+        "dev_calibration_error_before": dev_calibration_error(before, dev, several_tags=several, default=default),
+    }
+    if default is not None and left.any():
+        figures["dev_left_right"] = float(dev.truth[left, default].mean())
+        _warn_of_a_likelier_tag(dev.truth[left], patterns.tags, default)
+    return mended, rest, figures
 
 
 def _labels(
@@ -164,23 +180,23 @@ def _labels(
     """The labels of all rows, lazily, and their mean confidence. A pattern is told once, whatever rows have it."""
     starts = range(0, len(patterns.counts), _AT_ONCE)
     by_pattern = pl.concat([_told(fit, patterns, slice(start, start + _AT_ONCE), rules, keys, who) for start in starts])
-    covered = patterns.covered
-    confidence = by_pattern["confidence"].cast(pl.Float64).to_numpy() @ patterns.counts[covered]
+    counts = patterns.counts[patterns.labeled]
+    sure = by_pattern["confidence"].cast(pl.Float64).to_numpy() @ counts
     rows = pl.LazyFrame({keys.name: keys, "_pattern": patterns.row_pattern})
     labels = rows.join(by_pattern.lazy(), on="_pattern", how="left", maintain_order="left").drop("_pattern")
-    return labels, float(confidence / max(patterns.counts[covered].sum(), 1))
+    return labels, float(sure / max(counts.sum(), 1))
 
 
 def _told(fit: Fitted, patterns: VotePatterns, part: slice, rules: RuleSet, keys: pl.Series, who: str) -> pl.DataFrame:
-    """What the model tells of some patterns: those with a vote.
+    """What the model tells of some patterns: those with a vote, or all where there is a default tag.
 
     Raises:
         DataError: a probability is no number.
     """
     beliefs = fit.predict(patterns.votes[part])
-    covered = patterns.covered[part]
+    labeled = patterns.labeled[part]
     lines = np.arange(part.start, part.start + len(beliefs))
-    lost = lines[covered & ~np.isfinite(beliefs).all(axis=1)]
+    lost = lines[labeled & ~np.isfinite(beliefs).all(axis=1)]
     if len(lost):
         row = int(np.flatnonzero(patterns.row_pattern == lost[0])[0])
         raise DataError(
@@ -190,28 +206,41 @@ def _told(fit: Fitted, patterns: VotePatterns, part: slice, rules: RuleSet, keys
         )
     enum = pl.Enum(rules.tags)
     tags = pl.Series(rules.tags, dtype=enum)
+    said = given(beliefs, patterns.covered[part], default=patterns.default, several_tags=rules.several_tags)
     if rules.several_tags:
-        confidence = np.maximum(beliefs, 1 - beliefs).min(axis=1)
-        yes = [np.flatnonzero(line >= 0.5).tolist() for line in beliefs]
+        yes = [np.flatnonzero(line).tolist() for line in said]
         named = pl.Series("tags", [tags.gather(line).to_list() for line in yes], dtype=pl.List(enum))
     else:
-        confidence = beliefs.max(axis=1)
-        named = tags.gather(beliefs.argmax(axis=1)).rename("tag")
+        named = tags.gather(said.argmax(axis=1)).rename("tag")
     return pl.DataFrame(
         {
             "_pattern": pl.Series(lines, dtype=pl.Int32),
             named.name: named,
-            "confidence": pl.Series(confidence, dtype=pl.Float32),
+            "confidence": pl.Series(confidence(beliefs, said), dtype=pl.Float32),
             "probabilities": pl.Series(beliefs.astype(np.float32), dtype=pl.Array(pl.Float32, len(rules.tags))),
         }
-    ).filter(pl.Series(covered))
+    ).filter(pl.Series(labeled))
+
+
+def _warn_of_a_likelier_tag(left: NDArray[np.bool_], tags: tuple[str, ...], default: int) -> None:
+    """Says so where more of the dev rows without a vote (u x k) have another tag than the default tag."""
+    rows = left.sum(axis=0)
+    if rows.max() > rows[default]:
+        log.warning(
+            "label.default_tag_not_likeliest",
+            default=tags[default],
+            dev_rows=int(rows[default]),
+            likeliest=tags[int(rows.argmax())],
+            its_dev_rows=int(rows.max()),
+            hint="of dev rows without a vote; write rules for that tag, or make it the default",
+        )
 
 
 def _warn_of_silent_tags(patterns: VotePatterns) -> int:
     voted = set(np.unique(patterns.votes[:_AT_ONCE]).tolist())
     if len(voted) < len(patterns.tags) + 1:  # a tag of few rows may stand further below
         voted = set(np.unique(patterns.votes).tolist())
-    silent = [tag for i, tag in enumerate(patterns.tags) if i not in voted]
+    silent = [tag for i, tag in enumerate(patterns.tags) if i not in voted and i != patterns.default]
     if silent:
         log.warning("label.tags_without_votes", tags=silent, hint="no rule ever votes for them")
     return len(silent)

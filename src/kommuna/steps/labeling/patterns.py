@@ -7,6 +7,7 @@ figures of agreement work on those.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -23,7 +24,8 @@ Codes = NDArray[np.int16]
 ABSTAIN = -1
 _SAMPLE = 20_000  # rows that models learn from, at most
 _SAMPLE_CELLS = 5_000_000  # votes x tags among them
-_FEW = 2**20  # patterns: where no more are possible, each is counted at its own place
+_COLUMNS = 20  # read at once: quicker than one by one, and their copies are small
+_FEW = 20  # the logarithm, to base 2, of patterns: where no more are possible, each is counted at its own place
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class VotePatterns:
         tags: the k tags.
         rules: the m rules' names.
         several_tags: whether a row may have several tags.
+        default: the tag of rows without a vote; None: they stay unknown.
     """
 
     votes: Codes
@@ -45,6 +48,7 @@ class VotePatterns:
     tags: tuple[str, ...]
     rules: tuple[str, ...]
     several_tags: bool = False
+    default: int | None = None
 
     @property
     def rows(self) -> int:
@@ -55,6 +59,12 @@ class VotePatterns:
         """P, whether any rule votes at all."""
         return np.asarray((self.votes != ABSTAIN).any(axis=1))
 
+    @property
+    def labeled(self) -> NDArray[np.bool_]:
+        """P, whether rows of the pattern are given a label."""
+        return self.covered if self.default is None else np.ones_like(self.covered)
+
+    @cached_property
     def agreement(self) -> Agreement:
         """Coverage, overlap and conflict, over rows and for each rule."""
         return agreement(self.votes, self.counts, k=len(self.tags), several_tags=self.several_tags)
@@ -75,7 +85,8 @@ def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> Vo
         RulesError: a vote is no tag.
         SchemaDrift: a column holds no votes.
     """
-    missing = [rule.name for rule in rules.rules if rule.name not in table.columns]
+    there = set(table.columns)
+    missing = [rule.name for rule in rules.rules if rule.name not in there]
     if missing:
         hint = nearest(missing[0], [c for c in table.columns if c != key])
         raise MissingColumn(
@@ -84,31 +95,66 @@ def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> Vo
             mend="apply the same rule set that the votes are read with"
             + (f"; {len(missing)} rules are missing" if len(missing) > 1 else ""),
         )
-    columns = [vote_codes(table[rule.name], rule, rules) for rule in rules.rules]
-    votes, counts, row_pattern = distinct(columns)
+    votes, counts, row_pattern = distinct(vote_codes(table, rules))
     names = tuple(rule.name for rule in rules.rules)
-    return VotePatterns(votes, counts, row_pattern, rules.tags, names, rules.several_tags)
+    return VotePatterns(votes, counts, row_pattern, rules.tags, names, rules.several_tags, rules.default)
 
 
-def vote_codes(votes: pl.Series, rule: Rule, rules: RuleSet) -> Codes:
-    """One rule's votes as codes (see `VotePatterns.votes`)."""
-    k = len(rules.tags)
+def vote_codes(table: pl.DataFrame, rules: RuleSet) -> list[Codes]:
+    """Each rule's votes as codes (see `VotePatterns.votes`), in the rules' order.
+
+    Args:
+        table: a column for each rule; other columns are ignored.
+    Raises:
+        RulesError: a vote is not a tag.
+        SchemaDrift: a column holds no votes.
+    """
+    meaning = dict(zip((rule.name for rule in rules.rules), vote_meaning(rules), strict=True))
+    plain = _plain_columns(table, list(meaning), rules)
+    columns: dict[str, Codes] = {}
+    for first in range(0, len(plain), _COLUMNS):
+        physical = pl.col(plain[first : first + _COLUMNS]).to_physical().cast(pl.Int16).fill_null(ABSTAIN)
+        columns |= {votes.name: meaning[votes.name][votes.to_numpy()] for votes in table.select(physical)}
+    known = {tag: code for code, tag in enumerate((*rules.tags, *(f"!{tag}" for tag in rules.tags)))}
+    for rule in rules.rules:
+        if rule.name not in columns:
+            own = dict(enumerate(meaning[rule.name][:2].tolist())) if rules.several_tags else known
+            columns[rule.name] = _codes_of(table[rule.name], rule, own, rules)
+    return [columns[name] for name in meaning]
+
+
+def vote_meaning(rules: RuleSet) -> Codes:
+    """m x c: the code of what each column of votes may hold, by its physical value; the last stands for null."""
+    k, m = len(rules.tags), len(rules.rules)
+    index = {tag: i for i, tag in enumerate(rules.tags)}
     if rules.several_tags:
-        tag = rules.tags.index(rule.tag or "")
-        known: dict[Any, int] = {1: tag, 0: k + tag}
-        if not (votes.dtype.is_integer() or votes.dtype == pl.Null):
-            raise SchemaDrift(
-                f"votes of rule '{rule.name}': expected Int8 1, 0 or null, found {votes.dtype}", where="votes"
-            )
-    else:
-        known = {t: i for i, t in enumerate(rules.tags)} | {f"!{t}": k + i for i, t in enumerate(rules.tags)}
-        if not isinstance(votes.dtype, pl.Enum | pl.Categorical | pl.String | pl.Null):
-            raise SchemaDrift(f"votes of rule '{rule.name}': expected tags, found {votes.dtype}", where="votes")
-    if votes.dtype == pl.Enum(rules.categories) and not rules.several_tags:
-        by_physical = np.array([known[c] for c in rules.categories] + [ABSTAIN], dtype=np.int16)
-        physical = votes.to_physical().cast(pl.UInt32).fill_null(len(rules.categories)).to_numpy()
-        return by_physical[physical]  # type: ignore[no-any-return]
-    values = votes if rules.several_tags else votes.cast(pl.String)
+        tag = np.array([index[rule.tag or ""] for rule in rules.rules], dtype=np.int16)
+        return np.stack([k + tag, tag, np.full_like(tag, ABSTAIN)], axis=1)
+    codes = [k + index[name[1:]] if name.startswith("!") else index[name] for name in rules.categories]
+    return np.broadcast_to(np.array([*codes, ABSTAIN], dtype=np.int16), (m, len(codes) + 1))
+
+
+def _plain_columns(table: pl.DataFrame, names: list[str], rules: RuleSet) -> list[str]:
+    """The columns that are as `apply_rules` leaves them: all of them are read at once."""
+    schema = table.schema  # made anew each time it is asked for
+    if not rules.several_tags:
+        enum = pl.Enum(rules.categories)
+        return [name for name in names if schema[name] == enum]
+    whole = [name for name in names if schema[name].is_integer()]
+    ends = (table.select(pl.col(whole).min()), table.select(pl.col(whole).max())) if whole and table.height else ()
+    strange = {name for end in ends for name, value in zip(whole, end.row(0), strict=True) if value not in {0, 1, None}}
+    return [name for name in whole if name not in strange]
+
+
+def _codes_of(votes: pl.Series, rule: Rule, known: Mapping[Any, int], rules: RuleSet) -> Codes:
+    """Votes of another type, such as text out of a CSV file, value by value."""
+    if rules.several_tags and not (votes.dtype.is_integer() or votes.dtype == pl.Null):
+        raise SchemaDrift(
+            f"votes of rule '{rule.name}': expected Int8 1, 0 or null, found {votes.dtype}", where="votes"
+        )
+    if not rules.several_tags and not isinstance(votes.dtype, pl.Enum | pl.Categorical | pl.String | pl.Null):
+        raise SchemaDrift(f"votes of rule '{rule.name}': expected tags, found {votes.dtype}", where="votes")
+    values = votes.cast(pl.Int64 if rules.several_tags else pl.String)
     for value in values.drop_nulls().unique(maintain_order=True):
         if value not in known:
             raise RulesError(
@@ -128,13 +174,14 @@ def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np
         P x m distinct rows, P counts, and which of them each of the n rows is.
     """
     most = [int(column.max(initial=ABSTAIN)) + 2 for column in columns]
-    if math.prod(most) <= _FEW:
+    if sum(map(math.log2, most)) <= _FEW:
         return _of_few(columns, most)
     rows = len(columns[0])
     random = np.random.default_rng(0x6B6F6D)
     hashes = np.zeros(rows, dtype=np.uint64)
+    widest = max(most)
     for column in columns:
-        hashes ^= random.integers(0, 2**64, max(most), dtype=np.uint64)[column + 1]
+        hashes ^= random.integers(0, 2**64, widest, dtype=np.uint64)[column + 1]
     _, first, row_pattern, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
     row_pattern = row_pattern.reshape(-1)
     # Column by column: each fits the cache, and those who read patterns read them by rule.

@@ -68,16 +68,18 @@ def rule_figures(
         Columns `COLUMNS`; shares are of rows (coverage, overlap, conflict) or of the rule's votes (agrees, accuracy);
         null is not known.
     """
-    agreement = patterns.agreement()
+    agreement = patterns.agreement
     n = max(agreement.rows, 1)
     lines = []
+    labeled = None
+    if has_tag is not None:
+        known = patterns.covered if patterns.several_tags else has_tag.any(axis=1)
+        labeled = patterns.votes[known], has_tag[known], patterns.counts[known]
+    once = np.ones(len(dev) if dev else 0, dtype=np.int64)
     for j, rule in enumerate(rules.rules):
         covered = int(agreement.rule_covered[j])
-        right, judged = _right(dev.votes[:, j], dev.truth, np.ones(len(dev), dtype=np.int64)) if dev else (0, 0)
-        agreed, told = (0, 0)
-        if has_tag is not None:
-            known = has_tag.any(axis=1) if not patterns.several_tags else patterns.covered
-            agreed, told = _right(patterns.votes[known, j], has_tag[known], patterns.counts[known])
+        right, judged = _right(dev.votes[:, j], dev.truth, once) if dev else (0, 0)
+        agreed, told = _right(labeled[0][:, j], *labeled[1:]) if labeled else (0, 0)
         low, high = wilson(right, judged)
         lines.append(
             {

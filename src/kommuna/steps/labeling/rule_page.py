@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ POOR = 0.5  # an accuracy below this is marked as bad where the whole interval l
 _SHOWN_BARS = 25  # rules in the plot of intervals
 _SHOWN_RULES = 40  # in the correlation map
 _SHOWN_PAIRS = 10
+_COMPARED_RULES = 1000  # of any two of them it is told whether they vote together: memory and time grow by the square
 _LEAST_PHI = 0.05  # smaller correlations are not drawn
 
 
@@ -74,7 +75,7 @@ def rule_page(
         sections += _correlations(patterns)
     if rules.groups:
         sections.append(("Groups", _groups(figures, rules, patterns, judged)))
-    sections.append(("Tags", _tags(patterns, judged)))
+    sections.append(("Tags", _tags(patterns, judged) + _left(patterns)))
     return page(
         "Rule report",
         _lead(figures.row(0, named=True), judged),
@@ -82,6 +83,7 @@ def rule_page(
             ("rows", f"{patterns.rows:,}"),
             ("rules", f"{len(patterns.rules):,}"),
             *((name, f"{metrics[name]:.1%}") for name in ("coverage", "overlap", "conflict")),
+            *([(f"left to {rules.otherwise}", f"{metrics['left_to_default']:.1%}")] if rules.otherwise else []),
             *([("votes right on dev", f"{metrics['dev_vote_accuracy']:.1%}")] if judged else []),
             *([("weighted vote right on dev", f"{judged.figure:.1%}")] if judged else []),
         ],
@@ -164,12 +166,16 @@ def _errors(name: str, errors: pl.DataFrame, *, opened: bool) -> Markup:
 
 
 def _correlations(patterns: VotePatterns) -> list[tuple[str, Markup]]:
+    together = "Rules that vote together"
+    if len(patterns.rules) > _COMPARED_RULES:
+        patterns = _busiest(patterns)
+        together += f" (of the {_COMPARED_RULES:,} that vote most)"
     found = correlation(patterns)
     strongest = np.abs(found.phi - np.diag(np.diag(found.phi))).max(axis=1)
     chosen = np.sort(np.argsort(-strongest, kind="stable")[:_SHOWN_RULES])
     chosen = chosen[strongest[chosen] >= _LEAST_PHI]
     if not len(chosen):
-        return [("Rules that vote together", Markup("<p>No two rules vote on the same rows more than by chance.</p>"))]
+        return [(together, Markup("<p>No two rules vote on the same rows more than by chance.</p>"))]
     left, right = np.triu_indices(len(patterns.rules), 1)
     best = np.argsort(-np.abs(found.phi[left, right]), kind="stable")[:_SHOWN_PAIRS]
     pairs = [
@@ -190,7 +196,14 @@ def _correlations(patterns: VotePatterns) -> list[tuple[str, Markup]]:
         "where they contradict each other, hollow where one votes where the other does not.</p>"
     )
     heads = ["rule", "and", "correlation", "rows with both", "same vote"]
-    return [("Rules that vote together", note + drawn), ("The strongest pairs", table(heads, pairs))]
+    return [(together, note + drawn), ("The strongest pairs", table(heads, pairs))]
+
+
+def _busiest(patterns: VotePatterns) -> VotePatterns:
+    """The patterns of the `_COMPARED_RULES` rules that vote on most rows."""
+    rows = patterns.counts @ (patterns.votes >= 0)
+    own = np.sort(np.argsort(-rows, kind="stable")[:_COMPARED_RULES])
+    return replace(patterns, votes=patterns.votes[:, own], rules=tuple(patterns.rules[j] for j in own))
 
 
 def _groups(figures: pl.DataFrame, rules: RuleSet, patterns: VotePatterns, judged: Judged | None) -> Markup:
@@ -223,6 +236,16 @@ def _tags(patterns: VotePatterns, judged: Judged | None) -> Markup:
     return table(heads, rows, mark=lambda _, c, v: "bad" if c == "F1 on dev" and v is not None and v < POOR else "")
 
 
+def _left(patterns: VotePatterns) -> Markup:
+    """What the default tag does."""
+    if patterns.default is None:
+        return Markup("")
+    rows = int(patterns.counts[~patterns.covered].sum())
+    return Markup("<p>No rule votes on {} of {} rows: they have the default tag {}.</p>").format(
+        f"{rows:,}", f"{patterns.rows:,}", patterns.tags[patterns.default]
+    )
+
+
 def _draw_intervals(axes: Axes, rules: pl.DataFrame) -> None:
     place = np.arange(rules.height)[::-1]
     low, high, share = (rules[c].to_numpy() for c in ("accuracy_low", "accuracy_high", "accuracy"))
@@ -249,6 +272,8 @@ def _draw_scatter(axes: Axes, rules: pl.DataFrame) -> None:
         )
     if (coverage > 0).all():
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:g}")  # the library's own is typeset, which takes long
+        axes.xaxis.set_minor_formatter(lambda share, _: "")
     axes.set_ylim(-0.05, 1.05)
     axes.set_xlabel("coverage (share of rows, logarithmic); size: votes on dev")
     axes.set_ylabel("accuracy on dev")

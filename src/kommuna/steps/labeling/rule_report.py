@@ -53,9 +53,9 @@ def rule_report(
     Returns:
         report: a page that opens offline.
         table: the figures, one line a rule (`rule_figures.COLUMNS`).
-        metrics: rows, rules, coverage, overlap, conflict, rules_never, rules_always; with dev rows also
-            dev_vote_accuracy (share of right votes) and rules_poor (surely below one half) and
-            rules_harmful (without them dev rows are labeled better).
+        metrics: rows, rules, coverage, overlap, conflict, rules_never, rules_always; with a default tag left_to_default
+            (share of rows without a vote); with dev rows also dev_vote_accuracy (share of right votes), rules_poor
+            (surely below one half) and rules_harmful (without them dev rows are labeled better).
     """
     frame = votes.collect(engine="streaming")
     if key not in frame.columns:
@@ -68,9 +68,11 @@ def rule_report(
         texts = dev_texts(dev_votes, dev, key=key, label=label, text=text)
         judged = _judged(dev_rows, texts, rules)
     figures = rule_figures(patterns, rules, dev_rows, has_tag, judged.rule_gain if judged else None)
-    metrics = {"rows": float(patterns.rows), "rules": float(len(rules.rules))} | patterns.agreement().shares()
+    metrics = {"rows": float(patterns.rows), "rules": float(len(rules.rules))} | patterns.agreement.shares()
     metrics["rules_never"] = float((figures["flag"] == "never votes").sum())
     metrics["rules_always"] = float((figures["flag"] == "always votes").sum())
+    if rules.otherwise is not None:
+        metrics["left_to_default"] = float(patterns.counts[~patterns.covered].sum() / max(patterns.rows, 1))
     if judged is not None:
         metrics["dev_vote_accuracy"] = float(figures["dev_right"].sum()) / max(float(figures["dev_votes"].sum()), 1.0)
         metrics["rules_poor"] = float((figures["accuracy_high"] < POOR).sum())
@@ -82,7 +84,7 @@ def _judged(dev: Dev, texts: pl.DataFrame, rules: RuleSet) -> Judged:
     """What dev rows say of the rules, the groups and the tags."""
     of_group = {group: [j for j, rule in enumerate(rules.rules) if rule.group == group] for group in rules.groups}
     left_out = [*([j] for j in range(len(rules.rules))), *of_group.values()]
-    found = gains(dev, left_out, tags=rules.tags, several_tags=rules.several_tags)
+    found = gains(dev, left_out, tags=rules.tags, several_tags=rules.several_tags, default=rules.default)
     worth = found.gain[len(rules.rules) :].tolist()
     return Judged(
         found.figure,

@@ -55,18 +55,19 @@ class _Regex:
         return rows if len(rows) <= _MOST_TEXTS * len(disturbed) else None
 
 
-def text_hits(rules: Sequence[Rule], text: pl.Expr) -> pl.Expr:
+def text_hits(rules: Sequence[Rule], text: pl.Expr, *, prefix: str = "") -> pl.Expr:
     """Which rules of the kinds `any` and `regex` fire, as one expression.
 
     Args:
         rules: the rules.
         text: the String column.
+        prefix: of the fields' names.
     Returns:
-        A Struct with one Boolean field a rule, named as the rule; false where the text is null.
+        A Struct with one Boolean field a rule, named as the rule after the prefix; false where the text is null.
     Raises:
         RulesError: a rule cannot be applied; the message names it.
     """
-    names = [rule.name for rule in rules]
+    names = [prefix + rule.name for rule in rules]
     search = _Search(rules)
 
     def hits(texts: pl.Series) -> pl.Series:

@@ -14,9 +14,15 @@ from kommuna.spec.rules import RuleSet
 def rule_set() -> Callable[..., RuleSet]:
     """Builds a rule set of plain data: `rule_set({"name": ..., ...}, ..., tags=[...])`."""
 
-    def build(*rules: dict[str, object], tags: list[str] | None = None, several_tags: bool = False) -> RuleSet:
+    def build(
+        *rules: dict[str, object],
+        tags: list[str] | None = None,
+        several_tags: bool = False,
+        otherwise: str | None = None,
+    ) -> RuleSet:
         known = tags or sorted({str(rule["tag"]) for rule in rules if rule.get("tag")})
-        return RuleSet.read({"tags": known, "rules": list(rules), "several_tags": several_tags}, where="test")
+        plain = {"tags": known, "rules": list(rules), "several_tags": several_tags, "otherwise": otherwise}
+        return RuleSet.read(plain, where="test")
 
     return build
 

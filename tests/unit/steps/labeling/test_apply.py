@@ -98,6 +98,22 @@ def test_the_plan_is_lazy_and_carries_the_key(messages: pl.LazyFrame, rule_set: 
     assert plan.collect_schema().names()[0] == "id"
 
 
+def test_no_rule_is_looked_up_among_the_fields_of_all_others(messages: pl.LazyFrame, rule_set: Any) -> None:
+    rules = rule_set(*({"name": f"r{j}", "tag": "a", "any": ["card"]} for j in range(50)))
+    plan = votes_plan(messages, rules)
+    assert "struct.field" not in plan.explain()  # one such look-up takes Polars as long as there are fields
+    assert plan.collect()["r49"].to_list() == ["a", None, "a", None, None]
+
+
+def test_a_rule_may_have_the_name_of_a_column_that_another_reads(messages: pl.LazyFrame, rule_set: Any) -> None:
+    rules = rule_set(
+        {"name": "amount", "tag": "card", "any": ["card"]}, {"name": "sum", "tag": "loan", "sql": "amount > 1000"}
+    )
+    votes = apply_rules(messages, rules).votes.collect()
+    assert votes["amount"].to_list() == ["card", None, "card", None, None]
+    assert votes["sum"].to_list() == [None, "loan", None, "loan", None]
+
+
 def test_wrench_rules_reproduce_the_stored_weak_labels(shared_data: Path, rule_set: Any) -> None:
     import json
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import structlog
 
-from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift, SpecError
 from kommuna.steps.labeling.apply import apply_rules
 from kommuna.steps.labeling.label import label_messages
 from kommuna.steps.labeling.matrix import from_matrix
@@ -296,3 +296,21 @@ def test_with_dev_rows_dawid_skene_is_far_above_majority_on_banking77(shared_dat
 
     assert accuracy("majority") == pytest.approx(0.33, abs=0.02)
     assert accuracy("dawid_skene") > 0.52
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"model": "dawid_skeen"}, "there is no label model 'dawid_skeen' (did you mean 'dawid_skene'?)"),
+        ({"iterations": 0, "model": "dawid_skene"}, "iterations=0: at least 1 is needed"),
+        ({"iterations": -1, "model": "dawid_skene"}, "iterations=-1: at least 1 is needed"),
+        ({"epochs": 0, "model": "snorkel_fast"}, "epochs=0: at least 1 is needed"),
+        ({"epochs": -5, "model": "snorkel_fast"}, "epochs=-5: at least 1 is needed"),
+        ({"seed": -1}, "seed=-1: at least 0 is needed"),
+        ({"memory": "4 GB"}, "memory='4 GB': '4 GB' is no memory quantity"),
+    ],
+)
+def test_a_parameter_out_of_its_range_is_named(rules: Any, votes: Any, settings: Any, said: str) -> None:
+    with pytest.raises(SpecError) as error:
+        label_messages(votes, rules, **settings)
+    assert error.value.what.startswith(said)

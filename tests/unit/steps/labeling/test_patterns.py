@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kommuna.errors import MissingColumn, RulesError, SchemaDrift
+from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.matrix import from_matrix, to_matrix
 from kommuna.steps.labeling.patterns import distinct, vote_patterns
 
@@ -98,3 +99,38 @@ def test_a_matrix_that_does_not_fit_is_refused(rule_set: Any) -> None:
         from_matrix(np.array([[0, 3]]), rules)
     with pytest.raises(RulesError, match="cannot hold these votes: rule 'r0' votes against a tag"):
         to_matrix(pl.DataFrame({"id": [1]}), three(rule_set, 1, against=True))
+
+
+@pytest.mark.parametrize("against", [False, True])
+def test_what_a_vote_may_be_is_worked_out_once_however_many_rules_there_are(
+    rule_set: Any, monkeypatch: pytest.MonkeyPatch, against: bool
+) -> None:
+    asked: list[int] = []
+    plain = vars(RuleSet)["categories"]
+
+    def counted(self: RuleSet) -> Any:
+        asked.append(1)
+        return plain.__get__(self, RuleSet)
+
+    monkeypatch.setattr(RuleSet, "categories", property(counted))
+    times = []
+    for m in (3, 60):
+        rules = three(rule_set, m, against=against)
+        votes = from_matrix(np.zeros((4, m), dtype=np.int64), rules)
+        asked.clear()
+        vote_patterns(votes, rules)
+        times.append(len(asked))
+    assert times[0] == times[1]
+
+
+def test_votes_of_a_column_of_another_type_stand_beside_plain_ones(rule_set: Any) -> None:
+    rules = three(rule_set, 3, against=True)
+    votes = from_matrix(np.array([[0, -1, 2], [2, 1, -1]]), rules)
+    mixed = votes.with_columns(pl.col("r1").cast(pl.String))
+    assert vote_patterns(mixed, rules).row_votes().tolist() == [[0, -1, 2], [2, 1, -1]]
+    several = rule_set({"name": "x", "tag": "a", "any": ["x"]}, {"name": "y", "tag": "b", "any": ["x"]},
+                       tags=["a", "b"], several_tags=True)  # fmt: skip
+    table = pl.DataFrame({"id": [0, 1, 2], "x": [1, 0, None], "y": pl.Series([None, None, None])})
+    assert vote_patterns(table, several).row_votes().tolist() == [[0, -1], [2, -1], [-1, -1]]
+    with pytest.raises(RulesError, match="votes of rule 'x': -1 is no tag"):
+        vote_patterns(table.with_columns(x=pl.Series([1, -1, None])), several)

@@ -218,6 +218,17 @@ def test_a_rule_that_votes_always_or_never_has_no_correlation() -> None:
     assert not found.phi[:2].any()
 
 
+def test_of_very_many_rules_those_that_vote_most_are_compared(rule_set: Any) -> None:
+    rules = rule_set(*({"name": f"r{j}", "tag": "a", "any": ["x"]} for j in range(1002)), tags=["a", "b"])
+    matrix = np.full((20, 1002), -1)
+    matrix[:10] = 0
+    matrix[5:15, [1000, 1001]] = 1
+    html = rule_report(from_matrix(matrix, rules).lazy(), rules).report.html
+    assert "Rules that vote together (of the 1,000 that vote most)" in html
+    pairs = html[html.index("The strongest pairs") :]
+    assert pairs.index("r1001") < pairs.index("</table>")  # they vote on 15 rows each, the others on 10
+
+
 def test_tags_are_told_with_what_they_are_taken_for(rule_set: Any) -> None:
     rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, tags=["a", "b"])
     dev = Dev(np.array([[0], [0], [0], [-1]], dtype=np.int16), np.array([[1, 0], [1, 0], [0, 1], [0, 1]], dtype=bool))

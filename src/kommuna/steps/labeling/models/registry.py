@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kommuna.errors import SpecError, nearest
 from kommuna.spec import choices
+from kommuna.spec.resources import memory_bytes
 from kommuna.steps.labeling.models.base import BaseLabelModel
 from kommuna.steps.labeling.models.dawid_skene import DawidSkene
 from kommuna.steps.labeling.models.kommuna_model import Kommuna
@@ -31,6 +33,21 @@ class Settings:
     epochs: int = 500
     memory: str = "4Gi"
 
+    def __post_init__(self) -> None:
+        """Checks the settings.
+
+        Raises:
+            SpecError: one of them is out of its range; names it.
+        """
+        for name, least in (("iterations", 1), ("epochs", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value < least:
+                raise SpecError(f"{name}={value}: at least {least} is needed", mend=f"give {name} {least} or more")
+        try:
+            memory_bytes(self.memory)
+        except ValueError as error:
+            raise SpecError(f"memory={self.memory!r}: {error}") from None
+
 
 MODELS: dict[choices.LabelModel, Callable[[Settings], BaseLabelModel]] = {
     "kommuna": lambda told: Kommuna(seed=told.seed),
@@ -40,3 +57,16 @@ MODELS: dict[choices.LabelModel, Callable[[Settings], BaseLabelModel]] = {
     "snorkel": lambda told: SnorkelModel(epochs=told.epochs, seed=told.seed, memory=told.memory),
     "snorkel_fast": lambda told: SnorkelFast(epochs=told.epochs, seed=told.seed),
 }
+
+
+def model_named(name: choices.LabelModel, told: Settings) -> Callable[[], BaseLabelModel]:
+    """Makes unfitted models of a name.
+
+    Raises:
+        SpecError: no label model has the name.
+    """
+    if name not in MODELS:
+        raise SpecError(
+            f"there is no label model '{name}'{nearest(str(name), MODELS)}", mend=f"name one of {', '.join(MODELS)}"
+        )
+    return lambda: MODELS[name](told)

@@ -28,6 +28,7 @@ class Field:
     Attributes:
         tags: the k tags.
         several_tags: whether a row may have several.
+        otherwise: the default tag, that of a row without a vote, if there is one.
         dev: the d dev rows, with all their columns.
         truth: d x k, whether the row has the tag.
         fold: d, which of the `FOLDS` parts the row belongs to.
@@ -48,6 +49,12 @@ class Field:
     key: str
     text: str
     llm: Llm
+    otherwise: str | None = None
+
+    @property
+    def default(self) -> int | None:
+        """The index of the default tag among the tags."""
+        return None if self.otherwise is None else self.tags.index(self.otherwise)
 
     def only(self, rows: NDArray[np.bool_]) -> Field:
         """The same with some of the dev rows."""
@@ -55,7 +62,7 @@ class Field:
 
     def rule_set(self, rules: Sequence[Rule]) -> RuleSet:
         """The rules with this run's tags."""
-        return RuleSet(tags=self.tags, several_tags=self.several_tags, rules=tuple(rules))
+        return RuleSet(tags=self.tags, several_tags=self.several_tags, otherwise=self.otherwise, rules=tuple(rules))
 
     def votes(self, rows: pl.DataFrame, rules: Sequence[Rule]) -> Codes:
         """Rows x rules codes: the rules' votes on `dev`, `sample` or any other rows."""
@@ -69,7 +76,7 @@ class Field:
         table = plan.collect(engine="streaming")
         if not table[self.key].equals(rows[self.key]):
             table = rows.select(self.key).join(table, on=self.key, how="left", maintain_order="left")
-        return np.stack([vote_codes(table[rule.name], rule, rule_set) for rule in rules], axis=1)
+        return np.stack(vote_codes(table, rule_set), axis=1)
 
 
 def read_field(
@@ -109,7 +116,8 @@ def read_field(
     truth = truth_of(labeled, tags, several_tags=several_tags, key=key, label=label)
     _check_enough(truth, tags)
     sample = _sample(messages, key, seed)
-    return Field(tags, several_tags, labeled, truth, _folds(truth, seed), messages, sample, key, text, llm)
+    otherwise = rules.otherwise if rules is not None else None
+    return Field(tags, several_tags, labeled, truth, _folds(truth, seed), messages, sample, key, text, llm, otherwise)
 
 
 def truth_of(

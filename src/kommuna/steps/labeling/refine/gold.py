@@ -23,7 +23,7 @@ def gold_f1(
     It is fitted as `label_messages` would be: on all the rules' votes on dev.
 
     Returns:
-        Macro F1, 0 to 1, of each round; a row without a vote is wrong.
+        Macro F1, 0 to 1, of each round; a row without a vote has the default tag, or is wrong.
     Raises:
         MissingColumn, SchemaDrift, DuplicateKeys, RulesError: gold lacks a column, or holds a wrong value.
     """

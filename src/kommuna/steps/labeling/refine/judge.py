@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kommuna.steps.labeling.default_tag import given, with_default
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.models.kommuna_model import Kommuna
 from kommuna.steps.labeling.one_tag import fitted
@@ -23,8 +24,9 @@ class Judgement:
     """How rules do together.
 
     Attributes:
-        told: d x k, the tags that each dev row is given without its label; none to a row without a vote.
-        beliefs: d x k, their probabilities; on rows without a vote the tags' shares.
+        told: d x k, the tags that each dev row is given without its label; to a row without a vote the default tag, or
+            none.
+        beliefs: d x k, their probabilities; on rows without a vote the tags' shares (`shares_left` of a default tag).
         f1: macro F1 on dev, 0 to 1.
         coverage: share of unlabeled messages with a vote.
     """
@@ -48,25 +50,31 @@ def judge(field: Field, dev: Codes, sample: Codes, *, seed: int) -> Judgement:
     """
     shares = (field.truth.sum(axis=0) + 1) / (len(field.truth) + len(field.tags))
     prior = np.tile(shares, (len(dev), 1))
-    if not dev.shape[1]:
-        nobody = np.zeros_like(field.truth)
-        return Judgement(nobody, prior, 0.0, 0.0)
-    fit = fitted(lambda: Kommuna(seed=seed), _patterns(field, sample), Dev(dev, field.truth), seed=seed)
-    assert fit.held_out is not None
     covered = (dev != ABSTAIN).any(axis=1)
-    told = _told(fit.held_out.beliefs, covered, field.several_tags)
-
-    beliefs = np.where(covered[:, None], fit.held_out.beliefs, prior)
+    if not dev.shape[1]:
+        told = _given(field, prior, covered)
+        return Judgement(told, prior, macro_f1(told, field.truth), 0.0)
+    patterns, rows = _patterns(field, sample), Dev(dev, field.truth)
+    fit = with_default(fitted(lambda: Kommuna(seed=seed), patterns, rows, seed=seed), patterns, rows)
+    assert fit.held_out is not None
+    told = _given(field, fit.held_out.beliefs, covered)
+    known = covered[:, None] | (field.otherwise is not None)
+    beliefs = np.where(known, fit.held_out.beliefs, prior)
     coverage = float((sample != ABSTAIN).any(axis=1).mean())
     return Judgement(told, beliefs, macro_f1(told, field.truth), coverage)
 
 
 def told_by(field: Field, dev: Codes, sample: Codes, asked: Codes, *, seed: int) -> Mask:
     """The tags (n x k) that the label model, fitted on all of dev, gives to n other rows with the votes `asked`."""
+    covered = (asked != ABSTAIN).any(axis=1)
     if not dev.shape[1]:
-        return np.zeros((len(asked), len(field.tags)), dtype=np.bool_)
+        return _given(field, np.zeros((len(asked), len(field.tags))), covered)
     fit = fitted(lambda: _Once(seed=seed), _patterns(field, sample), Dev(dev, field.truth), seed=seed)
-    return _told(fit.predict(asked), (asked != ABSTAIN).any(axis=1), field.several_tags)
+    return _given(field, fit.predict(asked), covered)
+
+
+def _given(field: Field, beliefs: NDArray[np.float64], covered: Mask) -> Mask:
+    return given(beliefs, covered, default=field.default, several_tags=field.several_tags)
 
 
 class _Once(Kommuna):
@@ -95,7 +103,7 @@ def _drawn_f1(drawn: NDArray[np.float64], told: Mask, truth: Mask) -> NDArray[np
 def _patterns(field: Field, sample: Codes) -> VotePatterns:
     votes, counts, line = distinct(list(sample.T))
     names = tuple(str(j) for j in range(sample.shape[1]))
-    return VotePatterns(votes, counts, line, field.tags, names, field.several_tags)
+    return VotePatterns(votes, counts, line, field.tags, names, field.several_tags, field.default)
 
 
 def macro_f1(told: Mask, truth: Mask) -> float:
@@ -118,11 +126,3 @@ def f1_of(right: NDArray[np.int64], both: NDArray[np.int64]) -> float:
     """Macro F1 of what `counted` returned."""
     there = both > 0
     return float((2 * right[there] / both[there]).mean()) if there.any() else 0.0
-
-
-def _told(beliefs: NDArray[np.float64], covered: Mask, several_tags: bool) -> Mask:
-    if several_tags:
-        return np.asarray((beliefs >= 0.5) & covered[:, None])
-    told = np.zeros(beliefs.shape, dtype=np.bool_)
-    told[np.arange(len(beliefs)), beliefs.argmax(axis=1)] = True
-    return np.asarray(told & covered[:, None])

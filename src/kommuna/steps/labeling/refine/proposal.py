@@ -36,7 +36,8 @@ class Standing:
     Attributes:
         field: the rows.
         rules: the present rules.
-        told: d x k, the tags that a label model which did not see the row's label gives it; none to an unknown row.
+        told: d x k, the tags that a label model which did not see the row's label gives it; to a row without a vote
+            the default tag, or none.
         round: from 1.
     """
 

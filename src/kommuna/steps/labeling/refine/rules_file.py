@@ -49,6 +49,8 @@ def rules_file(
     """
     known = {one.rule.name: one for one in written}
     head = {"tags": list(rule_set.tags), "several_tags": rule_set.several_tags}
+    if rule_set.otherwise is not None:
+        head["otherwise"] = rule_set.otherwise
     lines = [*(f"# {line}" for line in about), _yaml(head, flow=False).rstrip(), "rules:"]
     for tag in (None, *rule_set.tags):
         rules = [rule for rule in rule_set.rules if rule.tag == tag]

@@ -77,6 +77,19 @@ def test_given_rules_stay_and_come_first(unlabeled, dev):
     assert better.rules.rules.tags == given.tags
 
 
+def test_with_a_default_tag_no_rule_is_needed_for_it(unlabeled, dev):
+    start = {"tags": ["card", "loan", "fees"], "otherwise": "fees"}
+    rules = RuleSet.read(start | {"rules": [{"name": "mine", "tag": "card", "any": ["stolen"]}]}, where="test")
+    made = refine_rules(unlabeled, dev.lazy(), rules, rounds=2)
+    start_f1 = made.metrics["dev_f1_start"]
+    bare = refine_rules(unlabeled, dev.lazy(), rules.model_copy(update={"otherwise": None}), rounds=0)
+    assert start_f1 > bare.metrics["dev_f1_start"] + 0.1
+    assert made.metrics["dev_f1"] > start_f1 + 0.3
+    assert made.rules.rules.otherwise == "fees"
+    assert "loan" in {rule.tag for rule in made.rules.rules.rules}
+    assert not [rule for rule in made.rules.rules.rules if rule.tag == "fees" and not rule.against]
+
+
 def test_the_file_reads_as_the_rules_and_says_where_each_is_from(made, tmp_path, unlabeled):
     path = tmp_path / "rules.yaml"
     made.rules.save(path)
