@@ -12,6 +12,7 @@ import structlog
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift
 from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
+from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.calibrated import calibrated, dev_calibration_error, dev_figures
 from kommuna.steps.labeling.cross_fitted import cross_fitted
 from kommuna.steps.labeling.dev import Dev, read_dev
@@ -34,6 +35,7 @@ class Labeled(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def label_messages(
     votes: pl.LazyFrame,
     rules: RuleSet,

@@ -7,8 +7,9 @@ figures of agreement work on those.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,48 +76,80 @@ def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> Vo
         RulesError: a vote is no tag.
         SchemaDrift: a column holds no votes.
     """
-    missing = [rule.name for rule in rules.rules if rule.name not in table.columns]
+    series = {column.name: column for column in table.get_columns()}
+    missing = [rule.name for rule in rules.rules if rule.name not in series]
     if missing:
-        hint = nearest(missing[0], [c for c in table.columns if c != key])
+        hint = nearest(missing[0], [c for c in series if c != key])
         raise MissingColumn(
             f"the votes have no column for rule '{missing[0]}'{hint}",
             where=f"votes: {len(table.columns)} columns",
             mend="apply the same rule set that the votes are read with"
             + (f"; {len(missing)} rules are missing" if len(missing) > 1 else ""),
         )
-    columns = [vote_codes(table[rule.name], rule, rules) for rule in rules.rules]
+    columns = [vote_codes(series[rule.name], rule, rules) for rule in rules.rules]
     votes, counts, row_pattern = distinct(columns)
     names = tuple(rule.name for rule in rules.rules)
     return VotePatterns(votes, counts, row_pattern, rules.tags, names, rules.several_tags)
 
 
 def vote_codes(votes: pl.Series, rule: Rule, rules: RuleSet) -> Codes:
-    """One rule's votes as codes (see `VotePatterns.votes`)."""
-    k = len(rules.tags)
-    if rules.several_tags:
-        tag = rules.tags.index(rule.tag or "")
-        known: dict[Any, int] = {1: tag, 0: k + tag}
-        if not (votes.dtype.is_integer() or votes.dtype == pl.Null):
-            raise SchemaDrift(
-                f"votes of rule '{rule.name}': expected Int8 1, 0 or null, found {votes.dtype}", where="votes"
-            )
-    else:
-        known = {t: i for i, t in enumerate(rules.tags)} | {f"!{t}": k + i for i, t in enumerate(rules.tags)}
-        if not isinstance(votes.dtype, pl.Enum | pl.Categorical | pl.String | pl.Null):
-            raise SchemaDrift(f"votes of rule '{rule.name}': expected tags, found {votes.dtype}", where="votes")
-    if votes.dtype == pl.Enum(rules.categories) and not rules.several_tags:
-        by_physical = np.array([known[c] for c in rules.categories] + [ABSTAIN], dtype=np.int16)
-        physical = votes.to_physical().cast(pl.UInt32).fill_null(len(rules.categories)).to_numpy()
-        return by_physical[physical]  # type: ignore[no-any-return]
-    values = votes if rules.several_tags else votes.cast(pl.String)
-    for value in values.drop_nulls().unique(maintain_order=True):
+    """One rule's votes as codes (see `VotePatterns.votes`).
+
+    Raises:
+        RulesError: a vote is no tag.
+        SchemaDrift: the column holds no votes.
+    """
+    if not rules.several_tags:
+        return tag_codes(votes, rules.tags)
+    if not (votes.dtype.is_integer() or votes.dtype == pl.Null):
+        raise SchemaDrift(
+            f"votes of rule '{rule.name}': expected Int8 1, 0 or null, found {votes.dtype}", where="votes"
+        )
+    tag = rules.tags.index(rule.tag or "")
+    return _replaced(votes, {1: tag, 0: len(rules.tags) + tag}, rules.tags)
+
+
+def tag_codes(votes: pl.Series, tags: tuple[str, ...]) -> Codes:
+    """Votes for tags by name, or against them by `!name`, as codes. The series has the rule's name.
+
+    Raises:
+        RulesError: a vote is no tag.
+        SchemaDrift: the column holds no votes.
+    """
+    if not isinstance(votes.dtype, pl.Enum | pl.Categorical | pl.String | pl.Null):
+        raise SchemaDrift(f"votes of rule '{votes.name}': expected tags, found {votes.dtype}", where="votes")
+    known = _codes_of(tags)
+    if isinstance(votes.dtype, pl.Enum):
+        by_physical = _by_physical(tuple(votes.dtype.categories), tags)
+        if by_physical is not None:
+            physical = votes.to_physical().cast(pl.UInt32).fill_null(len(by_physical) - 1).to_numpy()
+            return by_physical[physical]  # type: ignore[no-any-return]
+    return _replaced(votes.cast(pl.String), known, tags)
+
+
+@lru_cache(maxsize=4)
+def _codes_of(tags: tuple[str, ...]) -> dict[str, int]:
+    return {tag: i for i, tag in enumerate(tags)} | {f"!{tag}": len(tags) + i for i, tag in enumerate(tags)}
+
+
+@lru_cache(maxsize=4)
+def _by_physical(categories: tuple[str, ...], tags: tuple[str, ...]) -> Codes | None:
+    """The code of each category of an Enum, and last of null; None where a category is no vote."""
+    known = _codes_of(tags)
+    if any(category not in known for category in categories):
+        return None
+    return np.array([*(known[category] for category in categories), ABSTAIN], dtype=np.int16)
+
+
+def _replaced(votes: pl.Series, known: Mapping[Any, int], tags: tuple[str, ...]) -> Codes:
+    for value in votes.drop_nulls().unique(maintain_order=True):
         if value not in known:
             raise RulesError(
-                f"votes of rule '{rule.name}': {value!r} is no tag{nearest(str(value), rules.tags)}",
-                where=f"row {values.index_of(value)}",
+                f"votes of rule '{votes.name}': {value!r} is no tag{nearest(str(value), tags)}",
+                where=f"row {votes.index_of(value)}",
                 mend="votes and rules must be of the same rule set",
             )
-    return values.replace_strict(known, default=ABSTAIN, return_dtype=pl.Int16).to_numpy()
+    return votes.replace_strict(known, default=ABSTAIN, return_dtype=pl.Int16).to_numpy()
 
 
 def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np.int32]]:
