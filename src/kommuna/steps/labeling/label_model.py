@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 import kommuna
-from kommuna.errors import DataError, RulesError, SpecError, nearest
+from kommuna.errors import DataError, SpecError, nearest
 from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.calibrated import calibrated
@@ -28,7 +28,7 @@ from kommuna.steps.labeling.models.snorkel_fast import SnorkelFast
 from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
 from kommuna.steps.labeling.one_tag import fitted
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
-from kommuna.steps.labeling.vote_columns import VoteColumns, named_tags, vote_columns
+from kommuna.steps.labeling.vote_columns import VoteColumns, label_places, named_tags, vote_columns
 
 log = structlog.get_logger()
 
@@ -150,7 +150,8 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             place[i] = self._settled(np.flatnonzero(ties[i]), patterns.votes[i])
         if self.classes_.dtype != object:
             return np.asarray(place[patterns.row_pattern])
-        return np.array([*self.classes_, None], dtype=object)[place][patterns.row_pattern]
+        told: NDArray[Any] = np.array([*self.classes_, None], dtype=object)[place]
+        return told[patterns.row_pattern]
 
     def score(self, votes: Any, labels: Any) -> float:
         """Share of rows whose tag is right; no tag is wrong."""
@@ -270,7 +271,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"{lacking} is not given: dev rows need the rules' votes on them, and their labels")
         tags = fit_on.tags
         columns = vote_columns(votes, tags=tags, k=len(tags or ()) or k, key=self.key, rules=fit_on.rules)
-        truth = _places(labels, tags, k)
+        truth = label_places(labels, tags, k)
         if len(truth) != len(columns):
             raise DataError(
                 f"there are {len(columns)} dev_votes and {len(truth)} dev_labels", mend="give one label for each row"
@@ -338,24 +339,3 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             else:
                 self._estimates = estimates(self._fitted.predict, self._patterns, self._labeled)
         return self._estimates
-
-
-def _places(labels: Any, tags: tuple[str, ...] | None, k: int) -> NDArray[np.int64]:
-    """d labels as places of tags; -1 where there is none."""
-    values = list(labels.to_list() if hasattr(labels, "to_list") else np.asarray(labels, dtype=object).reshape(-1))
-    known: dict[Any, int] = {tag: i for i, tag in enumerate(tags or ())}
-    found = np.full(len(values), ABSTAIN, dtype=np.int64)
-    for row, value in enumerate(values):
-        if value is None or value != value:
-            continue
-        if tags is None and not isinstance(value, bool | str) and value == int(value) and -1 <= value < (k or 2**14):
-            found[row] = int(value)
-        elif value in known:
-            found[row] = known[value]
-        else:
-            raise RulesError(
-                f"dev_labels: {value!r} is no tag{nearest(str(value), tags or ())}",
-                where=f"dev_labels, row {row}",
-                mend=f"the tags are {', '.join((tags or ())[:10])}" if tags else "give numbers from 0, as in the votes",
-            )
-    return found

@@ -97,6 +97,34 @@ def vote_columns(
     return VoteColumns(columns, tuple(column.name for column in series), tags, k or max(most + 1, 2))
 
 
+def label_places(labels: Any, tags: tuple[str, ...] | None, k: int) -> NDArray[np.int64]:
+    """True tags as places of tags; -1 where there is none.
+
+    Args:
+        labels: d tags by name, or their places where tags have no names; null, NaN or -1 is none.
+        k: how many tags there are; 0: not known.
+    Raises:
+        RulesError: a label is no tag.
+    """
+    values = list(labels.to_list() if hasattr(labels, "to_list") else np.asarray(labels, dtype=object).reshape(-1))
+    known: dict[Any, int] = {tag: i for i, tag in enumerate(tags or ())}
+    found = np.full(len(values), ABSTAIN, dtype=np.int64)
+    for row, value in enumerate(values):
+        if value is None or value != value:
+            continue
+        if tags is None and not isinstance(value, bool | str) and value == int(value) and -1 <= value < (k or 2**14):
+            found[row] = int(value)
+        elif value in known:
+            found[row] = known[value]
+        else:
+            raise RulesError(
+                f"labels: {value!r} is no tag{nearest(str(value), tags or ())}",
+                where=f"row {row}",
+                mend=f"the tags are {', '.join((tags or ())[:10])}" if tags else "give numbers from 0, as in the votes",
+            )
+    return found
+
+
 def _series(table: pl.DataFrame, key: str | None, rules: tuple[str, ...] | None) -> list[pl.Series]:
     there = {column.name: column for column in table.get_columns() if column.name != key}
     if rules is None:
