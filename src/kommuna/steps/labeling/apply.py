@@ -154,9 +154,7 @@ def asked_votes(ask_rules: Sequence[Rule], asked: pl.LazyFrame | None, rules: Ru
         if column not in names:
             raise MissingColumn(f"the asked votes have no column '{column}'{nearest(column, names)}", where="asked")
     dtype = vote_type(rules)
-    return asked.select(
-        key, *(pl.col(rule.name).cast(dtype).alias(_ASKED + rule.name) for rule in ask_rules)
-    )
+    return asked.select(key, *(pl.col(rule.name).cast(dtype).alias(_ASKED + rule.name) for rule in ask_rules))
 
 
 def _asked(messages: pl.LazyFrame, rules: RuleSet, llm: Llm, asking: Asking, *, key: str, text: str) -> Asked | None:
