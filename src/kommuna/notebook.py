@@ -17,9 +17,14 @@ from kommuna.steps.labeling.functions import votes_of
 from kommuna.steps.labeling.label import label_messages
 from kommuna.steps.labeling.label_model import LabelModel
 from kommuna.steps.labeling.matrix import from_matrix, to_matrix
+from kommuna.steps.labeling.refine.step import refine_rules
 from kommuna.steps.labeling.rule_report import rule_report
 from kommuna.steps.labeling.rule_summary import rule_summary
 from kommuna.steps.labeling.wrench import read_wrench, write_wrench
+from kommuna.steps.training.evaluate import evaluate
+from kommuna.steps.training.predict import predict
+from kommuna.steps.training.tagger import Tagger
+from kommuna.steps.training.train import train_classifier
 
 __all__ = [
     "KommunaError",
@@ -27,13 +32,18 @@ __all__ = [
     "Report",
     "Rule",
     "RuleSet",
+    "Tagger",
     "apply_rules",
+    "evaluate",
     "from_matrix",
     "label_messages",
+    "predict",
     "read_wrench",
+    "refine_rules",
     "rule_report",
     "rule_summary",
     "to_matrix",
+    "train_classifier",
     "votes_of",
     "write_wrench",
 ]

@@ -187,13 +187,16 @@ def _codes(votes: pl.Series, tags: tuple[str, ...] | None, k: int) -> Codes:
 
 
 def _numbered(votes: pl.Series, k: int) -> Codes:
-    numbers: NDArray[np.float64] = votes.cast(pl.Float64).fill_nan(None).fill_null(ABSTAIN).to_numpy()
-    wrong = np.flatnonzero((numbers != np.floor(numbers)) | (numbers < ABSTAIN) | (numbers >= (k or 2**14)))
-    if len(wrong):
+    whole = votes.cast(pl.Int64) if votes.dtype.is_integer() else votes.cast(pl.Float64).fill_nan(None)
+    numbers: NDArray[Any] = whole.fill_null(ABSTAIN).to_numpy()
+    most = k or 2**14
+    codes = numbers.clip(ABSTAIN - 1, most).astype(np.int16)
+    if not np.array_equal(codes, numbers) or codes.min(initial=ABSTAIN) < ABSTAIN or codes.max(initial=ABSTAIN) >= most:
+        wrong = np.flatnonzero((codes != numbers) | (codes < ABSTAIN) | (codes >= most))
         raise RulesError(
             f"votes of rule '{votes.name}': {votes[int(wrong[0])]} is no vote, "
             + (f"-1 to {k - 1} are" if k else "whole numbers from -1 are"),
             where=f"row {wrong[0]}; {len(wrong)} such votes",
             mend="give the number of tags by cardinality or tags, if there are more",
         )
-    return numbers.astype(np.int16)
+    return codes
