@@ -79,7 +79,7 @@ def lazy_table(value: Any, name: str) -> pl.LazyFrame:
     if own and getattr(value, own[0]) is not None:
         return lazy_table(getattr(value, own[0]), name)
     raise DataError(
-        f"{name} is no table, but {_described(value)}",
+        f"{name} is not a table but {_described(value)}",
         where=name,
         mend="give a polars LazyFrame or DataFrame, a pandas DataFrame, or the path of a CSV, NDJSON or Parquet file",
     )
@@ -99,7 +99,7 @@ def scan_file(path: Path) -> pl.LazyFrame:
 
 
 def is_pandas(value: Any) -> bool:
-    """Whether it is a pandas DataFrame, told without importing pandas."""
+    """Whether it is a pandas DataFrame, without importing pandas."""
     return type(value).__module__.partition(".")[0] == "pandas" and type(value).__name__ == "DataFrame"
 
 
@@ -117,7 +117,7 @@ def _as(wanted: Any, value: Any, name: str) -> Any:
         if isinstance(value, Mapping | str | Path):
             return wanted.read(value, where=name)
         raise SpecError(
-            f"{name} is no {wanted.__name__}, but {_described(value)}",
+            f"{name} is not a {wanted.__name__} but {_described(value)}",
             where=name,
             mend=f"give a {wanted.__name__}, a dict, or the path of a YAML file",
         )

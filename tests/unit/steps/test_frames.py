@@ -66,13 +66,13 @@ def test_a_whole_life_by_hand(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Any, Any]] = {
-    "messages is no table, but a list": ([1], RULES),
-    "messages is no table, but an int": (1, RULES),
-    "messages is no table, but an Applied of votes, metrics": ("applied", RULES),
+    "messages is not a table but a list": ([1], RULES),
+    "messages is not a table but an int": (1, RULES),
+    "messages is not a table but an Applied of votes, metrics": ("applied", RULES),
     "no file there.csv": ("there.csv", RULES),
     r"messages\.txt is of no known kind": ("messages.txt", RULES),
     "the pandas table cannot be read": (pd.DataFrame({"id": [1, "x"], "text": [None, {1}]}), RULES),
-    "rules is no RuleSet, but a list": (MESSAGES, [RULES]),
+    "rules is not a RuleSet but a list": (MESSAGES, [RULES]),
     "no file there.yaml": (MESSAGES, "there.yaml"),
     "RuleSet: unknown key 'tag' at": (MESSAGES, {"tag": ["card"]}),
 }

@@ -15,7 +15,7 @@ from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns
 
 Floats = NDArray[np.float64]
 
-AT_ONCE = 50_000  # patterns told together: bounds memory
+AT_ONCE = 50_000  # patterns predicted together: bounds memory
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,22 @@ def own_estimates(model: SnorkelFast | SnorkelModel, votes: VotePatterns) -> Est
 
 
 def estimates(predict: Predict, votes: VotePatterns, dev: DevRows | None) -> Estimates:
-    """Of any model: expected frequencies under its own beliefs, the M-step of Dawid & Skene (1979).
+    """Of any model: expected frequencies under its own probabilities, the M-step of Dawid & Skene (1979).
 
     ``P(rule j votes v | tag y) = Σ belief[row, y] (rows where it does) / Σ belief[row, y] (all rows)``, where a dev row
     has its true tag, and a row without a vote, of which the model knows nothing, the class balance of the others.
-    They are as good as the model's beliefs: those of `majority`, which are shares of votes, are less certain than
+    They are as good as the model's probabilities: those of `majority`, which are shares of votes, are less certain than
     the truth. A vote against a tag is right on a row of another, and no vote for any.
     """
     m, k = len(votes.rules), len(votes.tags)
     parts = [slice(start, start + AT_ONCE) for start in range(0, len(votes.counts), AT_ONCE)]
     seen = [(votes.votes[part][votes.covered[part]], votes.counts[part][votes.covered[part], None]) for part in parts]
-    rows = [(told, predict(told) * counts) for told, counts in seen if len(told)]
+    rows = [(cast, predict(cast) * counts) for cast, counts in seen if len(cast)]
     if dev is not None:
         rows.append((dev.votes, np.eye(k)[dev.truth]))
     tags = np.asarray(sum((belief.sum(axis=0) for _, belief in rows), np.zeros(k)))
     balance = tags / tags.sum() if tags.sum() else np.full(k, 1 / k)
-    joint = np.asarray(sum((_cast(told, k).T @ belief for told, belief in rows), np.zeros((m * 2 * k, k))))
+    joint = np.asarray(sum((_one_hot(cast, k).T @ belief for cast, belief in rows), np.zeros((m * 2 * k, k))))
     joint = joint.reshape(m, 2 * k, k)
     for_tag, against = joint[:, :k], joint[:, k:]
     right = np.trace(for_tag, axis1=1, axis2=2) + against.sum(axis=(1, 2)) - np.trace(against, axis1=1, axis2=2)
@@ -70,7 +70,7 @@ def estimates(predict: Predict, votes: VotePatterns, dev: DevRows | None) -> Est
     return Estimates(np.concatenate([abstains, conditional], axis=1), balance, right / np.where(cast > 0, cast, np.nan))
 
 
-def _cast(votes: Codes, k: int) -> sparse.csr_array:
+def _one_hot(votes: Codes, k: int) -> sparse.csr_array:
     """P x (m 2k): 1 where the rule casts the vote."""
     rows, rules = np.nonzero(votes >= 0)
     column = rules * (2 * k) + votes[rows, rules]

@@ -43,7 +43,7 @@ def votes_of(
         tags: what the functions may vote for.
         key: the column that names a row.
     Returns:
-        `key`, then an Enum column a function; null abstains.
+        `key`, then one Enum column per function; null abstains.
     Raises:
         RulesError: a function fails or votes for no tag; the message names it and the row.
         MissingColumn, DuplicateKeys, DataError: the messages have no such key.
@@ -76,7 +76,7 @@ def _named(
     named: dict[str, Callable[..., Any]] = {}
     for name, function in pairs:
         if not callable(function):
-            raise RulesError(f"rule '{name}' is no function, but {type(function).__name__}")
+            raise RulesError(f"rule '{name}' is not a function but {type(function).__name__}")
         if name in named or name in (key, "<lambda>"):
             raise RulesError(
                 f"no rule can be called '{name}'" + (" twice" if name in named else ""), mend="give a dict"

@@ -36,12 +36,12 @@ TiePolicy = Literal["abstain", "first", "random"]
 
 _TIE = 1e-5  # tags whose probabilities differ by less are tied, as in Snorkel
 _FORMAT = 1  # of the file that `save` writes
-_PROBED = 200  # patterns whose probabilities the file holds, to see at loading that they are told again
+_PROBED = 200  # patterns whose probabilities the file holds, to compare with at loading
 _SAME = 1e-4
 
 
 class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A label model: learns from votes how far each rule can be trusted, and tells the probability of each tag.
+    """A label model: learns from votes how far each rule can be trusted, and gives the probability of each tag.
 
     >>> import numpy as np
     >>> votes = np.array([[0, 0, -1], [1, -1, 1], [-1, 0, 0], [-1, -1, -1]])
@@ -52,7 +52,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     `votes` are everywhere one of
 
     - an n x m matrix of whole numbers: the place of a tag, or -1 where the rule abstains;
-    - a table of polars or pandas with a column a rule: what `apply_rules` or `votes_of` returned, or numbers as in a
+    - a polars or pandas table with one column per rule: what `apply_rules` or `votes_of` returned, or numbers as in a
       matrix; null (NaN) abstains. After `fit`, columns are found by their names.
 
     Rows have one tag each. Where they may have several use `label_messages`.
@@ -62,8 +62,8 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags: the tags' names, or a `RuleSet` that has them. Left out, they are those of the table's Enums, and
             numbers where there are none.
         cardinality: how many tags there are, where they have no names; left out, the highest number says.
-        key: a column of tables that names rows, and is no rule's.
-        tie_policy: what `predict` says where several tags are likeliest: nothing (`abstain`), the first of them
+        key: the column of a table that names its rows, and does not belong to a rule.
+        tie_policy: what `predict` gives where several tags are likeliest: nothing (`abstain`), the first of them
             (`first`), or one drawn by the seed and the row's votes (`random`), the same for equal rows in any order.
         seed: of what is random.
         iterations: EM steps of `dawid_skene`.
@@ -129,40 +129,40 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, votes: Any) -> Beliefs:
         """n x k probabilities of the tags in the order of `classes_`; each line sums to 1.
 
-        Of a row without a vote nothing is known: every tag is as likely as the next.
+        Nothing is known of a row without a vote: all its tags are equally likely.
 
         Raises:
-            DataError: a probability is no number, which `snorkel` gives where a row has many votes.
+            DataError: a probability is NaN, which `snorkel` gives where a row has very many votes.
         """
-        beliefs, patterns = self._told(votes)
+        beliefs, patterns = self._probabilities(votes)
         return beliefs[patterns.row_pattern]
 
     def predict(self, votes: Any) -> NDArray[Any]:
-        """n tags as in `classes_`; of a tie what `tie_policy` says. No tag is -1, or None where tags have names.
+        """n tags as in `classes_`, by `tie_policy` where there is a tie. No tag is -1, or None where tags have names.
 
         All tags of a row without a vote are tied.
         """
         self._check_choices()
-        beliefs, patterns = self._told(votes)
+        beliefs, patterns = self._probabilities(votes)
         place = beliefs.argmax(axis=1)
         ties = beliefs > beliefs.max(axis=1, keepdims=True, initial=0) - _TIE
         for i in np.flatnonzero(ties.sum(axis=1) > 1):
             place[i] = self._settled(np.flatnonzero(ties[i]), patterns.votes[i])
         if self.classes_.dtype != object:
             return np.asarray(place[patterns.row_pattern])
-        told: NDArray[Any] = np.array([*self.classes_, None], dtype=object)[place]
-        return told[patterns.row_pattern]
+        tags: NDArray[Any] = np.array([*self.classes_, None], dtype=object)[place]
+        return tags[patterns.row_pattern]
 
     def score(self, votes: Any, labels: Any) -> float:
-        """Share of rows whose tag is right; no tag is wrong."""
+        """Share of rows whose tag is right; a row that gets no tag counts as wrong."""
         return float((self.predict(votes) == np.asarray(labels)).mean())
 
     @property
     def conditional_probabilities_(self) -> NDArray[np.float64]:
         """m x (k + 1) x k, the probability of what a rule says given the tag: first abstains, then each tag.
 
-        Of `snorkel` and `snorkel_fast` their own parameters; of the others expected frequencies under their beliefs
-        (`estimates`). A vote against a tag is counted with none of these.
+        Of `snorkel` and `snorkel_fast` their own parameters; of the others expected frequencies under their
+        probabilities (`estimates`). A vote against a tag is counted with none of these.
         """
         return self._estimated().conditional
 
@@ -182,7 +182,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def save(self, path: Path | str) -> None:
         """Writes one file of plain arrays and JSON: settings, the distinct votes and the dev rows; no code."""
         check_is_fitted(self, "rules_")
-        told = self._settings() | {
+        settings = self._settings() | {
             "format": _FORMAT,
             "version": kommuna.__version__,
             "classes": self.classes_.tolist(),
@@ -192,7 +192,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with Path(path).open("wb") as file:
             np.savez_compressed(
                 file,
-                settings=np.frombuffer(json.dumps(told, ensure_ascii=False).encode(), dtype=np.uint8),
+                settings=np.frombuffer(json.dumps(settings, ensure_ascii=False).encode(), dtype=np.uint8),
                 votes=self._patterns.votes,
                 counts=self._patterns.counts,
                 dev_votes=dev.votes,
@@ -209,22 +209,22 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         and a warning then says by how much probabilities differ.
 
         Raises:
-            DataError: the file is missing, or none that `save` wrote.
+            DataError: the file is missing, or `save` did not write it.
         """
         path = Path(path)
         try:
             with np.load(path, allow_pickle=False) as file:
-                told = json.loads(file["settings"].tobytes().decode())
+                settings = json.loads(file["settings"].tobytes().decode())
                 arrays = {name: file[name] for name in file.files if name != "settings"}
-            if told["format"] != _FORMAT:
+            if settings["format"] != _FORMAT:
                 raise DataError(
-                    f"{path.name} is of format {told['format']}, this version reads {_FORMAT}",
+                    f"{path.name} is of format {settings['format']}, this version reads {_FORMAT}",
                     where=str(path),
-                    mend=f"it was written by Kommuna {told['version']}: load it with that, or fit anew",
+                    mend=f"it was written by Kommuna {settings['version']}: load it with that, or fit anew",
                 )
-            classes, rules, version = told.pop("classes"), told.pop("rules"), told.pop("version")
-            del told["format"]
-            made = cls(**told)
+            classes, rules, version = settings.pop("classes"), settings.pop("rules"), settings.pop("version")
+            del settings["format"]
+            made = cls(**settings)
             made._check_choices()
             made.classes_ = np.array(classes, dtype=object if made.tags else np.int64)
             made.rules_ = tuple(rules)
@@ -233,7 +233,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             missing = isinstance(error, FileNotFoundError)
             raise DataError(
-                f"no file {path}" if missing else f"{path.name} is no LabelModel's file: {error}",
+                f"no file {path}" if missing else f"{path.name} is not a LabelModel's file: {error}",
                 where=str(path),
                 mend="check the path" if missing else "give a file that LabelModel.save wrote",
             ) from None
@@ -246,8 +246,8 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _settings(self) -> dict[str, Any]:
         """The parameters as JSON; the tags by name, wherever they were known from."""
         named = self.classes_.dtype == object
-        told: dict[str, Any] = self.get_params()
-        return told | {
+        given: dict[str, Any] = self.get_params()
+        return given | {
             "tags": self.classes_.tolist() if named else None,
             "cardinality": None if named else len(self.classes_),
         }
@@ -287,11 +287,11 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._patterns = VotePatterns(votes, counts, rows, tuple(str(tag) for tag in self.classes_), self.rules_)
         self._labeled = dev
         self._estimates: Estimates | None = None
-        told = Settings(seed=self.seed, iterations=self.iterations, epochs=self.epochs, memory=self.memory)
+        settings = Settings(seed=self.seed, iterations=self.iterations, epochs=self.epochs, memory=self.memory)
         made: list[BaseLabelModel] = []
 
         def new_model() -> BaseLabelModel:
-            made.append(MODELS[self.model](told))
+            made.append(MODELS[self.model](settings))
             return made[-1]
 
         known = None if dev is None else Dev(dev.votes, np.eye(k, dtype=np.bool_)[dev.truth])
@@ -301,7 +301,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             fit = calibrated(fit, fit.held_out, known, several_tags=False)
         self._fitted = fit
 
-    def _told(self, votes: Any) -> tuple[Beliefs, VotePatterns]:
+    def _probabilities(self, votes: Any) -> tuple[Beliefs, VotePatterns]:
         """Probabilities of the distinct rows of votes."""
         check_is_fitted(self, "rules_")
         k = len(self.classes_)
@@ -322,7 +322,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return beliefs, patterns
 
     def _settled(self, tied: NDArray[np.intp], votes: Codes) -> int:
-        """Which of several tied tags is told; -1 is none."""
+        """Which of several tied tags is given; -1 is none."""
         if self.tie_policy == "abstain":
             return ABSTAIN
         if self.tie_policy == "first":

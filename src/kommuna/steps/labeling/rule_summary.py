@@ -18,7 +18,7 @@ from kommuna.steps.labeling.vote_columns import label_places, named_tags, vote_c
 def rule_summary(
     votes: Any, labels: Any = None, *, tags: Sequence[str] | RuleSet | None = None, key: str | None = "id"
 ) -> pl.DataFrame:
-    """How often each rule votes, for what, with whom, and how often it is right; one line a rule, in their order.
+    """How often each rule votes, for what, with whom, and how often it is right; one line per rule, in their order.
 
     `rule_report` says more of the rules of a `RuleSet`.
 
@@ -26,7 +26,7 @@ def rule_summary(
         votes: a matrix or table, as `LabelModel` takes it.
         labels: n true tags, by name or number as in the votes; null (or -1) is not known.
         tags: see `LabelModel`.
-        key: a column of the table that is no rule's.
+        key: a column of the table that does not belong to a rule.
     Returns:
         `rule`; `votes_for`, a list of tags (`!tag` against it); coverage, overlap, conflict (shares of rows); with
         labels right and wrong (votes on rows whose label is known), and accuracy with its 95 % interval, accuracy_low

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,17 +72,17 @@ def vote_columns(
     """Reads votes.
 
     Args:
-        votes: an n x m matrix of whole numbers, -1 abstains; or a table with a column a rule (what `lazy_table` takes,
-            the result of `apply_rules` too), of tags by name, or of numbers as in a matrix; null abstains.
+        votes: an n x m matrix of whole numbers, -1 abstains; or a table (see `lazy_table`; the result of
+            `apply_rules` too) with one column per rule, of tags by name, or of numbers as in a matrix; null abstains.
         tags: their names; None: those of the table's Enums, or none.
         k: how many tags there are; 0: as many as tags have names, or as the highest number says, two at least.
-        key: a column that is no rule's, if the table has it.
+        key: a column that does not belong to a rule, if the table has it.
         rules: the rules to read, in this order; None: all columns.
     Raises:
         RulesError: a vote is no tag.
         DataError, MissingColumn, SchemaDrift: the votes are no matrix or table of votes.
     """
-    if isinstance(votes, pl.DataFrame | pl.LazyFrame | str) or is_pandas(votes) or hasattr(votes, "_fields"):
+    if isinstance(votes, pl.DataFrame | pl.LazyFrame | str | Path) or is_pandas(votes) or hasattr(votes, "_fields"):
         series = _series(lazy_table(votes, "votes").collect(engine="streaming"), key, rules)
     else:
         series = _of_matrix(votes, rules)
@@ -143,9 +144,9 @@ def _of_matrix(votes: Any, rules: tuple[str, ...] | None) -> list[pl.Series]:
     matrix = np.asarray(votes)
     if matrix.ndim != 2 or matrix.dtype.kind not in "iuf":
         raise DataError(
-            f"votes are no matrix of whole numbers or table, but {matrix.dtype} of shape {matrix.shape}",
+            f"votes are neither a matrix of whole numbers nor a table, but {matrix.dtype} of shape {matrix.shape}",
             where="votes",
-            mend="give n x m numbers (-1 abstains), or a table with a column a rule",
+            mend="give n x m numbers (-1 abstains), or a table with one column per rule",
         )
     names = rules or tuple(f"rule_{j}" for j in range(matrix.shape[1]))
     if len(names) != matrix.shape[1]:
@@ -181,7 +182,7 @@ def _codes(votes: pl.Series, tags: tuple[str, ...] | None, k: int) -> Codes:
         raise RulesError(
             f"votes of rule '{votes.name}' are {votes.dtype}, and the tags are not known",
             where="votes",
-            mend="name the tags, LabelModel(tags=[...]); a column that is no rule's is left out, or given as `key`",
+            mend="name the tags, LabelModel(tags=[...]); leave out columns that are not votes, or name them by `key`",
         )
     return tag_codes(votes, tags)
 
@@ -194,8 +195,8 @@ def _numbered(votes: pl.Series, k: int) -> Codes:
     if not np.array_equal(codes, numbers) or codes.min(initial=ABSTAIN) < ABSTAIN or codes.max(initial=ABSTAIN) >= most:
         wrong = np.flatnonzero((codes != numbers) | (codes < ABSTAIN) | (codes >= most))
         raise RulesError(
-            f"votes of rule '{votes.name}': {votes[int(wrong[0])]} is no vote, "
-            + (f"-1 to {k - 1} are" if k else "whole numbers from -1 are"),
+            f"votes of rule '{votes.name}': {votes[int(wrong[0])]} is not a vote: "
+            + (f"-1 to {k - 1} are known" if k else "whole numbers from -1 are known"),
             where=f"row {wrong[0]}; {len(wrong)} such votes",
             mend="give the number of tags by cardinality or tags, if there are more",
         )

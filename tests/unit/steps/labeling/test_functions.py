@@ -89,7 +89,7 @@ def test_names_keys_and_emptiness_are_checked_first() -> None:
         votes_of([lambda row: None], MESSAGES, tags=TAGS)
     with pytest.raises(RulesError, match="no function to ask"):
         votes_of([], MESSAGES, tags=TAGS)
-    with pytest.raises(RulesError, match="rule 'r' is no function, but int"):
+    with pytest.raises(RulesError, match="rule 'r' is not a function but int"):
         votes_of({"r": 1}, MESSAGES, tags=TAGS)  # type: ignore[dict-item]
     with pytest.raises(MissingColumn, match="no column 'key'") as refused:
         votes_of([about_card], MESSAGES, tags=TAGS, key="key")

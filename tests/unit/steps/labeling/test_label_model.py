@@ -311,12 +311,12 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "Int8 with nulls, as where rows may have several tags": (
         {}, pl.DataFrame({"a": pl.Series([1, 0, None], dtype=pl.Int8)})
     ),
-    "no matrix of whole numbers or table, but bool": ({}, MATRIX == 0),
-    "no matrix of whole numbers or table, but int64 of shape": ({}, MATRIX[0]),
-    "votes is no table, but a Labeled": ({}, Labeled(pl.LazyFrame(), None, None, {})),
-    "'b': 5 is no vote, -1 to 1 are": ({"cardinality": 2}, pl.DataFrame({"a": [0, 1], "b": [0, 5]})),
-    "'rule_0': 0.5 is no vote": ({}, MATRIX / 2),
-    "'rule_1': -2 is no vote": ({}, MATRIX - [0, 2]),
+    "neither a matrix of whole numbers nor a table, but bool": ({}, MATRIX == 0),
+    "neither a matrix of whole numbers nor a table, but int64 of shape": ({}, MATRIX[0]),
+    "votes is not a table but a Labeled": ({}, Labeled(pl.LazyFrame(), None, None, {})),
+    "'b': 5 is not a vote: -1 to 1 are known": ({"cardinality": 2}, pl.DataFrame({"a": [0, 1], "b": [0, 5]})),
+    "'rule_0': 0.5 is not a vote": ({}, MATRIX / 2),
+    "'rule_1': -2 is not a vote": ({}, MATRIX - [0, 2]),
     "'a' are String, and the tags are not known": ({}, pl.DataFrame({"a": ["x", None]})),
     "'a': 'lone' is no tag .did you mean 'loan'": ({"tags": ["card", "loan"]}, pl.DataFrame({"a": ["lone"]})),
     "cardinality is 3, but there are 2 tags": ({"tags": ["card", "loan"], "cardinality": 3}, MATRIX),
@@ -391,10 +391,10 @@ def test_a_file_that_is_no_models_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.npz"
     for write in (lambda: other.write_text("{}"), lambda: other.write_bytes(b""), lambda: np.savez(other, a=[1])):
         write()
-        with pytest.raises(DataError, match=r"other\.npz is no LabelModel's file"):
+        with pytest.raises(DataError, match=r"other\.npz is not a LabelModel's file"):
             LabelModel.load(other)
     np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="no LabelModel's file"):
+    with pytest.raises(DataError, match="not a LabelModel's file"):
         LabelModel.load(tmp_path / "pickled.npy")
 
 
