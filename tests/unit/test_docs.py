@@ -81,3 +81,28 @@ def test_the_readmes_step_is_a_step() -> None:
 def test_the_readmes_team_fits_the_schema() -> None:
     (block,) = blocks("yaml")
     assert Platform.model_validate(yaml.safe_load(block)).teams["cards"].people == {"kim": "op"}
+
+
+def test_the_page_for_snorkels_users_runs_block_after_block() -> None:
+    text = (ROOT / "docs/from-snorkel.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    assert {language for language, _ in found} == {"python"}
+    assert len(found) >= 6
+    names: dict[str, object] = {}
+    for _, block in found:
+        exec(compile(block, "docs/from-snorkel.md", "exec"), names)
+
+
+def test_what_the_page_for_snorkels_users_names_is_there() -> None:
+    """Our side of its table; the blocks above run the rest."""
+    text = (ROOT / "docs/from-snorkel.md").read_text(encoding="utf-8")
+    from kommuna import notebook
+    from kommuna.notebook import LabelModel
+
+    ours = set(re.findall(r"`(LabelModel|votes_of|apply_rules|to_matrix|from_matrix|rule_summary|rule_report)\b", text))
+    assert len(ours) == 7
+    assert ours <= set(notebook.__all__)
+    for name in ("fit", "predict", "predict_proba", "score", "save", "load", "conditional_probabilities_",
+                 "rule_weights_"):  # fmt: skip
+        assert hasattr(LabelModel, name)
+        assert name in text

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from kommuna.cli.here import console
 from kommuna.cli.refine import refine
-from kommuna.errors import DataError, MissingColumn, nearest
+from kommuna.errors import MissingColumn, nearest
 from kommuna.spec.rules import RuleSet
 
 if TYPE_CHECKING:
@@ -83,14 +83,9 @@ def scanned(path: Path, *columns: str) -> pl.LazyFrame:
         DataError: the file is missing, or of another kind.
         MissingColumn: it lacks a column.
     """
-    import polars as pl
+    from kommuna.steps.frames import scan_file
 
-    if not path.is_file():
-        raise DataError(f"no file {path}", mend="check the path")
-    scans = {".csv": pl.scan_csv, ".ndjson": pl.scan_ndjson, ".jsonl": pl.scan_ndjson, ".parquet": pl.scan_parquet}
-    if path.suffix not in scans:
-        raise DataError(f"{path.name} is of no known kind", mend=f"give one of {', '.join(scans)}")
-    table: pl.LazyFrame = scans[path.suffix](path)  # type: ignore[operator]
+    table = scan_file(path)
     known = table.collect_schema().names()
     for column in columns:
         if column not in known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
@@ -14,6 +15,13 @@ class Report:
     """A self-contained HTML page: it opens offline, from a file."""
 
     html: str
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, without scripts and apart from the notebook around it."""
+        # Links within the page are relative to the page, not to the notebook that frames it.
+        page = self.html.replace("<head>", '<head><base href="about:srcdoc">', 1)
+        style = "width: 100%; height: 40rem; border: 0"
+        return f'<iframe sandbox srcdoc="{escape(page)}" style="{style}"></iframe>'
 
 
 @runtime_checkable

@@ -19,24 +19,27 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def read(cls, data: Any, *, where: str) -> Self:
-        """Validates plain data.
+    def read(cls, data: Any, *, where: str = "") -> Self:
+        """Validates plain data, or reads the file at a path.
 
         Raises:
             SpecError: names each key that does not fit, with the nearest known key.
         """
+        if isinstance(data, str | Path):
+            return cls.from_yaml(data)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
             raise spec_error(cls, error, where=where) from None
 
     @classmethod
-    def from_yaml(cls, path: Path) -> Self:
+    def from_yaml(cls, path: Path | str) -> Self:
         """Reads and validates a YAML (or JSON) file.
 
         Raises:
             SpecError: the file is missing, is no YAML, or does not fit the model.
         """
+        path = Path(path)
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:

@@ -11,6 +11,7 @@ import structlog
 
 from kommuna.errors import SchemaDrift, SpecError
 from kommuna.steps.etl.columns import require
+from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()
 
@@ -25,6 +26,7 @@ class Joined(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def asof_join(
     left: pl.LazyFrame,
     right: pl.LazyFrame,

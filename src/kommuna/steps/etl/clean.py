@@ -9,6 +9,7 @@ import structlog
 
 from kommuna.errors import DataError, DuplicateKeys
 from kommuna.steps.etl.columns import require, require_text, shortened
+from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()
 
@@ -25,6 +26,7 @@ class Cleaned(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars: int = MAX_CHARS) -> Cleaned:
     """Normalises texts, drops empty ones and repeated rows.
 

@@ -12,6 +12,7 @@ import structlog
 from kommuna.errors import SpecError, nearest
 from kommuna.steps.etl.columns import require_text, unused
 from kommuna.steps.etl.pii import KINDS, Masker
+from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()
 
@@ -25,6 +26,7 @@ class Masked(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def mask_pii(table: pl.LazyFrame, *, text: str = "text", names: Sequence[str] = (), region: str = "RU") -> Masked:
     """Masks what is surely personal data: numbers are masked where their check digits or numbering plan agree.
 

@@ -15,6 +15,7 @@ from kommuna.steps.etl.clean import MAX_CHARS, clean
 from kommuna.steps.etl.columns import require
 from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.etl.read import Format, read_table
+from kommuna.steps.frames import takes_frames
 
 CREATED_AT = "created_at"
 
@@ -26,6 +27,7 @@ class Prepared(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def prepare_messages(
     source: Path,
     *,

@@ -10,6 +10,7 @@ import structlog
 
 from kommuna.errors import DataError, MissingColumn, SpecError, StepNotFound, nearest
 from kommuna.steps.etl.columns import unused
+from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()
 
@@ -35,6 +36,7 @@ class Queried(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def query(tables: dict[str, pl.LazyFrame], *, sql: str) -> Queried:
     """Runs one SELECT (Polars' SQL dialect) over named tables. It reads no files, in whichever spelling.
 

@@ -14,6 +14,7 @@ from kommuna.spec.table import TableSchema
 from kommuna.steps.etl.columns import missing, shortened
 from kommuna.steps.etl.dtypes import parsed, polars_dtype, widens
 from kommuna.steps.etl.faults import csv_fault, csv_header, json_columns, json_fault, refuse_short_rows
+from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()
 
@@ -35,6 +36,7 @@ class Read(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def read_table(source: Path, *, table_schema: TableSchema, format: Format = "auto") -> Read:
     """Scans a file lazily; one streaming pass makes sure first that every value is of its declared type.
 

@@ -32,7 +32,7 @@ def sql_condition(rule: Rule, schema: pl.Schema) -> Condition:
         expression = pl.sql_expr(rule.sql or "")
     except (pl.exceptions.SQLInterfaceError, pl.exceptions.SQLSyntaxError) as error:
         raise RulesError(f"rule '{rule.name}': {_line(error)}", where=f"sql: {rule.sql}") from None
-    dtype = _checked_dtype(rule, expression, schema)
+    dtype = _checked_dtype(rule.name, expression, schema, f"sql: {rule.sql}")
     if dtype != pl.Boolean:
         raise RulesError(
             f"rule '{rule.name}': the SQL gives {dtype}, not true or false",
@@ -50,32 +50,49 @@ def python_condition(rule: Rule, schema: pl.Schema) -> Condition:
         MissingColumn: the expression names a column that the messages lack.
     """
     where = f"python: {rule.python}"
+    expression, by_name = expression_of(lambda: _function(rule)(), schema, rule=rule.name, tag=rule.tag, where=where)
+    return Condition(rule, expression, by_name)
+
+
+def expression_of(
+    function: Callable[[], object], schema: pl.Schema, *, rule: str, tag: str | None, where: str
+) -> tuple[pl.Expr, bool]:
+    """The expression that a rule's function returns, and whether it gives tags by name.
+
+    Args:
+        rule: its name.
+        tag: that it votes for; None: it says which itself.
+        where: names the function in messages, after its kind.
+    Raises:
+        RulesError, MissingColumn: see `python_condition`.
+    """
+    name = where.partition(" ")[2]
     try:
-        expression = _function(rule)()
+        expression = function()
     except RulesError:
         raise
     except Exception as error:
         raise RulesError(
-            f"rule '{rule.name}': {rule.python} failed: {type(error).__name__}: {_line(error)}", where=where
+            f"rule '{rule}': {name} failed: {type(error).__name__}: {_line(error)}", where=where
         ) from error
     if not isinstance(expression, pl.Expr):
         raise RulesError(
-            f"rule '{rule.name}': {rule.python} returned {type(expression).__name__}, not a Polars expression",
+            f"rule '{rule}': {name} returned {type(expression).__name__}, not a Polars expression",
             where=where,
             mend="return an expression such as pl.col('amount') > 100; the platform applies it to the rows",
         )
-    dtype = _checked_dtype(rule, expression, schema)
-    if dtype == pl.Boolean and rule.tag is not None:
-        return Condition(rule, expression)
-    if isinstance(dtype, pl.String | pl.Enum | pl.Categorical) and rule.tag is None:
-        return Condition(rule, expression.cast(pl.String), by_name=True)
-    if rule.tag is None:
+    dtype = _checked_dtype(rule, expression, schema, where)
+    if dtype == pl.Boolean and tag is not None:
+        return expression, False
+    if isinstance(dtype, pl.String | pl.Enum | pl.Categorical) and tag is None:
+        return expression.cast(pl.String), True
+    if tag is None:
         mend = "give the rule a tag" if dtype == pl.Boolean else "return a String expression, a tag by name"
     else:
-        mend = f"return a Boolean expression: true votes for '{rule.tag}'; or remove the tag and return tags by name"
-    has = f"the tag '{rule.tag}'" if rule.tag else "no tag"
+        mend = f"return a Boolean expression: true votes for '{tag}'; or remove the tag and return tags by name"
+    has = f"the tag '{tag}'" if tag else "no tag"
     raise RulesError(
-        f"rule '{rule.name}' has {has}, but {rule.python} gives {dtype}",
+        f"rule '{rule}' has {has}, but {name} gives {dtype}",
         where=where,
         mend=mend,
     )
@@ -102,23 +119,22 @@ def _function(rule: Rule) -> Callable[[], object]:
     return function  # type: ignore[no-any-return]
 
 
-def _checked_dtype(rule: Rule, expression: pl.Expr, schema: pl.Schema) -> pl.DataType:
+def _checked_dtype(rule: str, expression: pl.Expr, schema: pl.Schema, where: str) -> pl.DataType:
     """The type that an expression gives, tried on a table of the same columns without rows."""
-    where = f"{rule.kind}: {getattr(rule, rule.kind)}"
     for column in expression.meta.root_names():
         if column not in schema:
             raise MissingColumn(
-                f"rule '{rule.name}': no column '{column}'{nearest(column, schema.names())}",
+                f"rule '{rule}': no column '{column}'{nearest(column, schema.names())}",
                 where=where,
                 mend=f"the messages have {', '.join(schema.names())}",
             )
     try:
         dtype = pl.DataFrame(schema=schema).select(vote=expression).schema["vote"]
     except pl.exceptions.PolarsError as error:
-        raise RulesError(f"rule '{rule.name}': {_line(error)}", where=where) from None
+        raise RulesError(f"rule '{rule}': {_line(error)}", where=where) from None
     if not _by_row(expression, schema):
         raise RulesError(
-            f"rule '{rule.name}' looks at other rows than its own (an aggregate, a window or a sort)",
+            f"rule '{rule}' looks at other rows than its own (an aggregate, a window or a sort)",
             where=where,
             mend="compute the column in a step before, then compare with it",
         )

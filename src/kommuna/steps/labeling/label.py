@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift
 from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
+from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.calibrated import calibrated, dev_calibration_error, dev_figures
 from kommuna.steps.labeling.cross_fitted import cross_fitted
 from kommuna.steps.labeling.default_tag import confidence, given, with_default
@@ -36,6 +37,7 @@ class Labeled(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def label_messages(
     votes: pl.LazyFrame,
     rules: RuleSet,

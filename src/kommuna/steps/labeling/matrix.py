@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kommuna.errors import RulesError
 from kommuna.spec.rules import RuleSet
+from kommuna.steps.frames import lazy_table
 from kommuna.steps.labeling.patterns import vote_patterns
 
 
@@ -23,7 +24,7 @@ def to_matrix(votes: pl.DataFrame | pl.LazyFrame, rules: RuleSet, *, key: str = 
     if rules.several_tags or against:
         what = "rows have several tags" if rules.several_tags else f"rule '{against}' votes against a tag"
         raise RulesError(f"a label matrix cannot hold these votes: {what}", mend="make one for each tag, of 1 and 0")
-    return vote_patterns(votes.lazy().collect(), rules, key=key).row_votes().astype(np.int64)
+    return vote_patterns(lazy_table(votes, "votes").collect(), rules, key=key).row_votes().astype(np.int64)
 
 
 def from_matrix(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.errors import MissingColumn, RulesError, SchemaDrift, nearest
-from kommuna.spec.rules import Rule, RuleSet
+from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.agreement import Agreement, agreement
 
 Codes = NDArray[np.int16]
@@ -115,11 +115,13 @@ def vote_codes(table: pl.DataFrame, rules: RuleSet) -> list[Codes]:
     for first in range(0, len(plain), _COLUMNS):
         physical = pl.col(plain[first : first + _COLUMNS]).to_physical().cast(pl.Int16).fill_null(ABSTAIN)
         columns |= {votes.name: meaning[votes.name][votes.to_numpy()] for votes in table.select(physical)}
-    known = {tag: code for code, tag in enumerate((*rules.tags, *(f"!{tag}" for tag in rules.tags)))}
     for rule in rules.rules:
         if rule.name not in columns:
-            own = dict(enumerate(meaning[rule.name][:2].tolist())) if rules.several_tags else known
-            columns[rule.name] = _codes_of(table[rule.name], rule, own, rules)
+            votes = table[rule.name]
+            yes_no = dict(enumerate(meaning[rule.name][:2].tolist()))
+            columns[rule.name] = (
+                _yes_no_codes(votes, yes_no, rules) if rules.several_tags else tag_codes(votes, rules.tags)
+            )
     return [columns[name] for name in meaning]
 
 
@@ -146,23 +148,55 @@ def _plain_columns(table: pl.DataFrame, names: list[str], rules: RuleSet) -> lis
     return [name for name in whole if name not in strange]
 
 
-def _codes_of(votes: pl.Series, rule: Rule, known: Mapping[Any, int], rules: RuleSet) -> Codes:
-    """Votes of another type, such as text out of a CSV file, value by value."""
-    if rules.several_tags and not (votes.dtype.is_integer() or votes.dtype == pl.Null):
+def tag_codes(votes: pl.Series, tags: tuple[str, ...]) -> Codes:
+    """Votes for tags by name, or against them by `!name`, as codes. The series has the rule's name.
+
+    Raises:
+        RulesError: a vote is no tag.
+        SchemaDrift: the column holds no votes.
+    """
+    if not isinstance(votes.dtype, pl.Enum | pl.Categorical | pl.String | pl.Null):
+        raise SchemaDrift(f"votes of rule '{votes.name}': expected tags, found {votes.dtype}", where="votes")
+    known = _codes_of(tags)
+    if isinstance(votes.dtype, pl.Enum):
+        by_physical = _by_physical(tuple(votes.dtype.categories), tags)
+        if by_physical is not None:
+            physical = votes.to_physical().cast(pl.UInt32).fill_null(len(by_physical) - 1).to_numpy()
+            return by_physical[physical]  # type: ignore[no-any-return]
+    return _replaced(votes.cast(pl.String), known, tags)
+
+
+def _yes_no_codes(votes: pl.Series, known: Mapping[Any, int], rules: RuleSet) -> Codes:
+    if not (votes.dtype.is_integer() or votes.dtype == pl.Null):
         raise SchemaDrift(
-            f"votes of rule '{rule.name}': expected Int8 1, 0 or null, found {votes.dtype}", where="votes"
+            f"votes of rule '{votes.name}': expected Int8 1, 0 or null, found {votes.dtype}", where="votes"
         )
-    if not rules.several_tags and not isinstance(votes.dtype, pl.Enum | pl.Categorical | pl.String | pl.Null):
-        raise SchemaDrift(f"votes of rule '{rule.name}': expected tags, found {votes.dtype}", where="votes")
-    values = votes.cast(pl.Int64 if rules.several_tags else pl.String)
-    for value in values.drop_nulls().unique(maintain_order=True):
+    return _replaced(votes.cast(pl.Int64), known, rules.tags)
+
+
+@lru_cache(maxsize=4)
+def _codes_of(tags: tuple[str, ...]) -> dict[str, int]:
+    return {tag: i for i, tag in enumerate(tags)} | {f"!{tag}": len(tags) + i for i, tag in enumerate(tags)}
+
+
+@lru_cache(maxsize=4)
+def _by_physical(categories: tuple[str, ...], tags: tuple[str, ...]) -> Codes | None:
+    """The code of each category of an Enum, and last of null; None where a category is no vote."""
+    known = _codes_of(tags)
+    if any(category not in known for category in categories):
+        return None
+    return np.array([*(known[category] for category in categories), ABSTAIN], dtype=np.int16)
+
+
+def _replaced(votes: pl.Series, known: Mapping[Any, int], tags: tuple[str, ...]) -> Codes:
+    for value in votes.drop_nulls().unique(maintain_order=True):
         if value not in known:
             raise RulesError(
-                f"votes of rule '{rule.name}': {value!r} is no tag{nearest(str(value), rules.tags)}",
-                where=f"row {values.index_of(value)}",
+                f"votes of rule '{votes.name}': {value!r} is no tag{nearest(str(value), tags)}",
+                where=f"row {votes.index_of(value)}",
                 mend="votes and rules must be of the same rule set",
             )
-    return values.replace_strict(known, default=ABSTAIN, return_dtype=pl.Int16).to_numpy()
+    return votes.replace_strict(known, default=ABSTAIN, return_dtype=pl.Int16).to_numpy()
 
 
 def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np.int32]]:

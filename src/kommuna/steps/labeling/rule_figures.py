@@ -12,7 +12,8 @@ from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
-BY_NAME = "by name"  # what a rule votes that names tags itself
+BY_NAME = "by name"  # what a rule votes that names tags itself, before it has voted
+_NAMED = 5  # tags shown of such a rule
 _Z95 = 1.959963984540054
 
 COLUMNS: dict[str, type[pl.DataType]] = {
@@ -86,7 +87,7 @@ def rule_figures(
                 "rule": rule.name,
                 "group": rule.group,
                 "kind": rule.kind,
-                "vote": ("not " if rule.against else "") + (rule.tag or BY_NAME),
+                "vote": ("not " if rule.against else "") + (rule.tag or _tags_named(patterns, j)),
                 "flag": "never votes" if covered == 0 else "always votes" if covered == agreement.rows else "",
                 "coverage": covered / n,
                 "overlap": int(agreement.rule_overlaps[j]) / n,
@@ -103,6 +104,16 @@ def rule_figures(
     table = pl.DataFrame(lines, schema=COLUMNS)
     doubt = pl.coalesce("accuracy_high", pl.lit(1.0))
     return table.sort(pl.col("flag") == "", doubt, "agrees", -pl.col("conflict"), nulls_last=True, maintain_order=True)
+
+
+def _tags_named(patterns: VotePatterns, j: int) -> str:
+    """The tags that a rule votes for that names them itself, the commonest first."""
+    votes = patterns.votes[:, j]
+    voted = votes >= 0
+    rows = np.bincount(votes[voted], weights=patterns.counts[voted], minlength=len(patterns.tags))
+    named = [patterns.tags[t] for t in np.argsort(-rows, kind="stable") if rows[t]]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more or BY_NAME
 
 
 def _right(votes: Codes, truth: NDArray[np.bool_], counts: NDArray[np.int64]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.artifacts import Report
 from kommuna.spec.rules import RuleSet
+from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.dev import Dev, read_dev
 from kommuna.steps.labeling.gain import gains
 from kommuna.steps.labeling.patterns import VotePatterns, vote_patterns
@@ -27,6 +28,7 @@ class RuleReport(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def rule_report(
     votes: pl.LazyFrame,
     rules: RuleSet,

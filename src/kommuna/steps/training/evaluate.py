@@ -10,6 +10,7 @@ import structlog
 
 from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.artifacts import Report
+from kommuna.steps.frames import takes_frames
 from kommuna.steps.training import evaluation_report, scores
 from kommuna.steps.training.leakage import refuse_leakage
 from kommuna.steps.training.mistakes import surest_mistakes
@@ -30,6 +31,7 @@ class Evaluated(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def evaluate(
     model: Tagger,
     gold: pl.LazyFrame,

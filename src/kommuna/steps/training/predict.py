@@ -10,6 +10,7 @@ import structlog
 
 from kommuna.errors import SpecError
 from kommuna.spec.choices import TextClassifier
+from kommuna.steps.frames import takes_frames
 from kommuna.steps.training.tables import require_columns
 from kommuna.steps.training.tagger import Tagger
 
@@ -23,6 +24,7 @@ class Predicted(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def predict(
     messages: pl.LazyFrame, model: Tagger, *, key: str = "id", text: str = "text", batch_rows: int = 50_000
 ) -> Predicted:

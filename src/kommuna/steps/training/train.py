@@ -12,6 +12,7 @@ import structlog
 
 from kommuna.errors import SpecError
 from kommuna.spec.choices import Classifier
+from kommuna.steps.frames import takes_frames
 from kommuna.steps.training.classifiers import Rows, fit_bayes, fit_both, fit_embeddings, fit_linear, fit_trees
 from kommuna.steps.training.folds import plain_folds, read_folds
 from kommuna.steps.training.soft_logistic import Link, Matrix, probabilities
@@ -37,6 +38,7 @@ class Trained(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def train_classifier(
     messages: pl.LazyFrame,
     labels: pl.LazyFrame,

@@ -8,7 +8,9 @@ import pytest
 import structlog
 
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift
+from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.apply import apply_rules, votes_plan
+from kommuna.steps.labeling.patterns import vote_patterns
 
 MIXED = (
     {"name": "word", "tag": "card", "any": ["card"]},
@@ -128,3 +130,21 @@ def test_wrench_rules_reproduce_the_stored_weak_labels(shared_data: Path, rule_s
         votes = apply_rules(table, rules).votes.collect()
         got = [[-1 if vote is None else int(vote) for vote in row[1:]] for row in votes.rows()]
         assert got == [row["weak_labels"] for row in rows]
+
+
+def test_what_is_the_same_for_all_rules_is_not_computed_for_each(
+    monkeypatch: pytest.MonkeyPatch, rule_set: Any
+) -> None:
+    """With a thousand rules that is what takes the time; so are fields that are taken from one struct by themselves."""
+    asked = []
+    known = RuleSet.categories.fget
+    monkeypatch.setattr(RuleSet, "categories", property(lambda self: asked.append(1) or known(self)))
+    counts = []
+    for m in (3, 60):
+        rules = rule_set(*({"name": f"r{j}", "tag": "ab"[j % 2], "any": [f"w{j}"]} for j in range(m)), tags=["a", "b"])
+        asked.clear()
+        messages = pl.LazyFrame({"id": [1, 2], "text": ["w1 w2", "w0"]})
+        assert "struct.field" not in votes_plan(messages, rules).explain()
+        vote_patterns(apply_rules(messages, rules).votes.collect(), rules)
+        counts.append(len(asked))
+    assert counts[0] == counts[1]

@@ -1,5 +1,6 @@
 """What holds for every label model: by its name, through the step, on votes that are hard to learn from."""
 
+import inspect
 from typing import Any, get_args
 
 import numpy as np
@@ -41,7 +42,7 @@ def generated(
 
 def test_every_choice_is_a_model_and_the_first_is_the_default() -> None:
     assert list(MODELS) == list(get_args(choices.LabelModel))
-    assert label_messages.__kwdefaults__["model"] == next(iter(MODELS)) == "kommuna"
+    assert inspect.signature(label_messages).parameters["model"].default == next(iter(MODELS)) == "kommuna"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -236,3 +236,17 @@ def test_tags_are_told_with_what_they_are_taken_for(rule_set: Any) -> None:
     assert lines[0][:4] == ("b", 2, 0.5, 0.0)
     assert lines[0][4] == "a 1, nothing 1"
     assert lines[1][3] == pytest.approx(2 * 2 / (3 + 2))
+
+
+def test_a_rule_that_names_tags_itself_shows_those_it_votes_for_the_commonest_first(rule_set: Any) -> None:
+    tags = [f"t{i}" for i in range(8)]
+    rules = rule_set(
+        {"name": "few", "python": "bank:few"}, {"name": "many", "python": "bank:many"},
+        {"name": "none", "python": "bank:none"}, tags=tags,
+    )  # fmt: skip
+    few = [3, 1, 3, -1, -1, -1, -1, -1]
+    votes = from_matrix(np.array([few, list(range(8)), [-1] * 8]).T, rules).lazy()
+    report, table, _ = rule_report(votes, rules)
+    shown = dict(table.select("rule", "vote").rows())
+    assert shown == {"few": "t3, t1", "many": "t0, t1, t2, t3, t4 and 3 more", "none": "by name"}
+    assert "t3, t1" in report.html

@@ -69,11 +69,11 @@ class SnorkelFast(BaseLabelModel):
         m, k = len(votes.rules), len(votes.tags)
         self._k = k
         told = class_balance(dev, k)
-        self._balance = np.full(k, 1 / k) if told is None else told
+        self.balance = np.full(k, 1 / k) if told is None else told
         cast = np.unique(np.flatnonzero(votes.votes >= 0) % m * k + votes.votes[votes.votes >= 0])
         self._column = np.full(m * k, -1, dtype=np.int64)
         self._column[cast] = np.arange(len(cast))
-        p = self._balance.astype(_KEPT)
+        p = self.balance.astype(_KEPT)
         mu = _descend(_problem(self._happened(votes.votes), votes, cast, k), p, cast % k, self._epochs, self._seed)
         if not np.isfinite(mu).all():
             raise DataError(
@@ -83,14 +83,20 @@ class SnorkelFast(BaseLabelModel):
         full = np.full((m * k, k), least, dtype=_KEPT)
         full[cast] = np.clip(mu, _KEPT(least), _KEPT(1 - least))
         order = _columns_by_trust(full.reshape(m, k, k).sum(axis=0) @ np.diag(p), p)
+        self._mu = full[:, order]
         # As it is kept: of small probabilities the logarithm's rounding shows in the seventh digit.
         self._log_mu = np.log(full[cast][:, order])
         return self
 
     def predict(self, votes: Codes) -> Beliefs:
-        logs = self._happened(votes) @ self._log_mu.astype(np.float64) + np.log(self._balance)
+        logs = self._happened(votes) @ self._log_mu.astype(np.float64) + np.log(self.balance)
         beliefs = np.exp(logs - logs.max(axis=1, keepdims=True))
         return np.asarray(beliefs / beliefs.sum(axis=1, keepdims=True))
+
+    def conditional_probabilities(self) -> NDArray[np.float64]:
+        """m x (k + 1) x k, mu: the probability of each vote, first of none, given each tag."""
+        mu = self._mu.reshape(-1, self._k, self._k).astype(np.float64)
+        return np.concatenate([1 - mu.sum(axis=1, keepdims=True), mu], axis=1)
 
     def _happened(self, votes: Codes) -> sparse.csr_array:
         """P x d: 1 where the vote was cast. Votes unseen in fitting have equal rows in mu, which cancel."""

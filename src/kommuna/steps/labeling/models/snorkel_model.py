@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kommuna.errors import LimitExceeded, SpecError
 from kommuna.spec.resources import memory_bytes
@@ -58,6 +59,7 @@ class SnorkelModel(BaseLabelModel):
                 mend="install the extra kommuna[torch], or take model='kommuna'",
             ) from None
         told = class_balance(dev, k)
+        self.balance = np.full(k, 1 / k) if told is None else told
         balance = None if told is None else told.tolist()
         self._model = LabelModel(cardinality=k, verbose=False)
         rows = votes.row_votes().astype(np.int64)
@@ -68,3 +70,7 @@ class SnorkelModel(BaseLabelModel):
     def predict(self, votes: Codes) -> Beliefs:
         parts = [votes[i : i + self._step] for i in range(0, len(votes), self._step)]
         return np.concatenate([self._model.predict_proba(part.astype(np.int64)) for part in parts])
+
+    def conditional_probabilities(self) -> NDArray[np.float64]:
+        """m x (k + 1) x k, the library's own: the probability of each vote, first of none, given each tag."""
+        return np.asarray(self._model.get_conditional_probs(), dtype=np.float64)

@@ -15,6 +15,7 @@ from kommuna.spec.artifacts import Report
 from kommuna.spec.llm import Budget
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.spec.step import StepContext
+from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.patterns import ABSTAIN
 from kommuna.steps.labeling.refine.field import Field, read_field
 from kommuna.steps.labeling.refine.gold import gold_f1
@@ -47,6 +48,7 @@ class Refined(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def refine_rules(
     messages: pl.LazyFrame,
     dev: pl.LazyFrame,

@@ -1,0 +1,130 @@
+"""Steps called by hand: the tables, rules and paths that people hold in a notebook, as the types that a step wants."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import polars as pl
+
+from kommuna.errors import DataError, SpecError
+from kommuna.spec.base import Spec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SCANS: dict[str, Callable[[Path], pl.LazyFrame]] = {
+    ".csv": pl.scan_csv, ".ndjson": pl.scan_ndjson, ".jsonl": pl.scan_ndjson, ".parquet": pl.scan_parquet,
+}  # fmt: skip
+
+
+def takes_frames(step: Callable[P, R]) -> Callable[P, R]:
+    """Lets a step be called with what people have at hand.
+
+    By the annotation of an argument, of positional and keyword ones alike:
+
+    - `pl.LazyFrame`, or a dict of them: see `lazy_table`;
+    - a spec, such as `RuleSet`: also a dict, or the path of a YAML file;
+    - `Path`: also a str.
+
+    The runtime hands over the annotated types, which pass through as they are.
+    """
+    signature = inspect.signature(step)
+    wanted = functools.cache(lambda: typing.get_type_hints(step))
+
+    @functools.wraps(step)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            if value is not None:
+                bound.arguments[name] = _as(wanted()[name], value, name)
+        return step(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def lazy_table(value: Any, name: str) -> pl.LazyFrame:
+    """A table as a LazyFrame.
+
+    Args:
+        value: a polars LazyFrame or DataFrame; a pandas DataFrame, whose index becomes columns where it has a name; the
+            path of a CSV, NDJSON or Parquet file; or the result of a step, of which the table of that name is taken.
+        name: of the argument, as in `dev_votes`: the last word is the table's name in a step's result.
+    Raises:
+        DataError: it is none of these, or the file is missing or of another kind.
+    """
+    if isinstance(value, pl.LazyFrame):
+        return value
+    if isinstance(value, pl.DataFrame):
+        return value.lazy()
+    if is_pandas(value):
+        named = any(level is not None for level in value.index.names)
+        try:
+            return pl.from_pandas(value, include_index=named).lazy()
+        except Exception as error:
+            raise DataError(
+                f"{name}: the pandas table cannot be read: {error}",
+                where=name,
+                mend="give each column one type, and each a name of its own that is a str",
+            ) from None
+    if isinstance(value, str | Path):
+        return scan_file(Path(value))
+    fields = getattr(value, "_fields", ())
+    own = [field for field in fields if name == field or name.endswith(f"_{field}")]
+    if own and getattr(value, own[0]) is not None:
+        return lazy_table(getattr(value, own[0]), name)
+    raise DataError(
+        f"{name} is not a table but {_described(value)}",
+        where=name,
+        mend="give a polars LazyFrame or DataFrame, a pandas DataFrame, or the path of a CSV, NDJSON or Parquet file",
+    )
+
+
+def scan_file(path: Path) -> pl.LazyFrame:
+    """A table by its file's ending.
+
+    Raises:
+        DataError: the file is missing, or of another kind.
+    """
+    if not path.is_file():
+        raise DataError(f"no file {path}", mend="check the path")
+    if path.suffix not in SCANS:
+        raise DataError(f"{path.name} is of no known kind", mend=f"give one of {', '.join(SCANS)}")
+    return SCANS[path.suffix](path)
+
+
+def is_pandas(value: Any) -> bool:
+    """Whether it is a pandas DataFrame, without importing pandas."""
+    return type(value).__module__.partition(".")[0] == "pandas" and type(value).__name__ == "DataFrame"
+
+
+def _as(wanted: Any, value: Any, name: str) -> Any:
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        kept = [part for part in typing.get_args(wanted) if part is not type(None)]
+        return _as(kept[0], value, name) if len(kept) == 1 else value
+    if wanted is pl.LazyFrame:
+        return lazy_table(value, name)
+    if typing.get_origin(wanted) is dict and typing.get_args(wanted)[1] is pl.LazyFrame and isinstance(value, Mapping):
+        return {key: lazy_table(table, str(key)) for key, table in value.items()}
+    if wanted is Path and isinstance(value, str):
+        return Path(value)
+    if isinstance(wanted, type) and issubclass(wanted, Spec) and not isinstance(value, wanted):
+        if isinstance(value, Mapping | str | Path):
+            return wanted.read(value, where=name)
+        raise SpecError(
+            f"{name} is not a {wanted.__name__} but {_described(value)}",
+            where=name,
+            mend=f"give a {wanted.__name__}, a dict, or the path of a YAML file",
+        )
+    return value
+
+
+def _described(value: Any) -> str:
+    fields = getattr(value, "_fields", ())
+    a = "an" if type(value).__name__[0] in "aeiouAEIOU" else "a"
+    return f"{a} {type(value).__name__}" + (f" of {', '.join(fields)}" if fields else "")

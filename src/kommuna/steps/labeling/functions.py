@@ -1,0 +1,128 @@
+"""Labeling functions in Python, for notebooks: their votes as a table. Rules that a team keeps are data, in YAML."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from kommuna.errors import MissingColumn, RulesError, nearest
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.frames import lazy_table
+from kommuna.steps.labeling.apply import check_key
+from kommuna.steps.labeling.conditions import expression_of
+
+_MEND = "return a tag, its place among the tags, or None (-1) to abstain"
+
+
+class Row(dict[str, Any]):
+    """A message as a labeling function sees it: `row["text"]` and `row.text` are the same."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        raise AttributeError(f"no column '{name}'{nearest(name, self)}")
+
+
+def votes_of(
+    functions: Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]],
+    messages: Any,
+    *,
+    tags: Sequence[str] | RuleSet,
+    key: str = "id",
+) -> pl.DataFrame:
+    """The votes of Python functions on messages, as `apply_rules` returns those of rules.
+
+    Args:
+        functions: each is named as it is called, or by the dict. One that takes a row (`Row`) is called for each, and
+            returns a tag, its place among the tags, or None (-1) to abstain. One that takes nothing returns a Polars
+            expression of tags by name, which is applied to all rows at once and is faster by far.
+        messages: a table, see `lazy_table`.
+        tags: what the functions may vote for.
+        key: the column that names a row.
+    Returns:
+        `key`, then one Enum column per function; null abstains.
+    Raises:
+        RulesError: a function fails or votes for no tag; the message names it and the row.
+        MissingColumn, DuplicateKeys, DataError: the messages have no such key.
+    """
+    named = _named(functions, key)
+    known = tuple(tags.tags if isinstance(tags, RuleSet) else tags)
+    lazy = lazy_table(messages, "messages")
+    schema = lazy.collect_schema()
+    if key not in schema:
+        raise MissingColumn(
+            f"the messages have no column '{key}'{nearest(key, schema.names())}",
+            where=f"messages: {', '.join(schema.names())}",
+            mend=f"name the key column, or number the rows: messages.with_row_index('{key}')",
+        )
+    check_key(lazy, key)
+    table = lazy.collect()
+    columns = {}
+    for name, function in named.items():
+        if inspect.signature(function).parameters:
+            columns[name] = pl.Series(_by_row(name, function, table, known, key), dtype=pl.Enum(known))
+        else:
+            columns[name] = _by_expression(name, function, table, known, key)
+    return table.select(key).with_columns(**columns)
+
+
+def _named(
+    functions: Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]], key: str
+) -> dict[str, Callable[..., Any]]:
+    pairs = functions.items() if isinstance(functions, Mapping) else [(_name(one), one) for one in functions]
+    named: dict[str, Callable[..., Any]] = {}
+    for name, function in pairs:
+        if not callable(function):
+            raise RulesError(f"rule '{name}' is not a function but {type(function).__name__}")
+        if name in named or name in (key, "<lambda>"):
+            raise RulesError(
+                f"no rule can be called '{name}'" + (" twice" if name in named else ""), mend="give a dict"
+            )
+        named[name] = function
+    if not named:
+        raise RulesError("there is no function to ask for votes")
+    return named
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _by_row(
+    name: str, function: Callable[[Row], Any], table: pl.DataFrame, tags: tuple[str, ...], key: str
+) -> list[str | None]:
+    places = {tag: tag for tag in tags} | dict(enumerate(tags)) | {None: None, -1: None}
+    votes = []
+    for row in table.iter_rows(named=True):
+        try:
+            vote = function(Row(row))
+        except Exception as error:
+            raise RulesError(
+                f"rule '{name}' failed: {type(error).__name__}: {error}", where=f"row {key} = {row[key]!r}"
+            ) from error
+        if isinstance(vote, bool) or not isinstance(vote, str | int | None) or vote not in places:
+            hint = nearest(vote, tags) if isinstance(vote, str) else ""
+            raise RulesError(f"rule '{name}': {vote!r} is no tag{hint}", where=f"row {key} = {row[key]!r}", mend=_MEND)
+        votes.append(places[vote])
+    return votes
+
+
+def _by_expression(
+    name: str, function: Callable[[], Any], table: pl.DataFrame, tags: tuple[str, ...], key: str
+) -> pl.Series:
+    expression, _ = expression_of(function, table.schema, rule=name, tag=None, where=f"function: {name}")
+    try:
+        votes = table.select(pl.col(key), vote=expression)["vote"]
+    except pl.exceptions.PolarsError as error:
+        raise RulesError(f"rule '{name}' failed: {str(error).splitlines()[0]}", where=f"function: {name}") from None
+    astray = table[key].filter(votes.is_not_null() & ~votes.is_in(list(tags)))
+    if len(astray):
+        vote = votes.filter(table[key] == astray[0])[0]
+        raise RulesError(
+            f"rule '{name}': {vote!r} is no tag{nearest(str(vote), tags)}", where=f"row {key} = {astray[0]!r}",
+            mend="return tags by name, and null to abstain",
+        )  # fmt: skip
+    return votes.cast(pl.Enum(tags))

@@ -1,0 +1,341 @@
+"""`LabelModel`: every label model as a class with scikit-learn's manners, for notebooks and other programs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+import kommuna
+from kommuna.errors import DataError, SpecError, nearest
+from kommuna.spec import choices
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.labeling.calibrated import calibrated
+from kommuna.steps.labeling.dev import Dev
+from kommuna.steps.labeling.estimates import AT_ONCE, Estimates, estimates, own_estimates
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
+from kommuna.steps.labeling.models.registry import MODELS, Settings
+from kommuna.steps.labeling.models.snorkel_fast import SnorkelFast
+from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
+from kommuna.steps.labeling.one_tag import fitted
+from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
+from kommuna.steps.labeling.vote_columns import VoteColumns, label_places, named_tags, vote_columns
+
+log = structlog.get_logger()
+
+TiePolicy = Literal["abstain", "first", "random"]
+
+_TIE = 1e-5  # tags whose probabilities differ by less are tied, as in Snorkel
+_FORMAT = 1  # of the file that `save` writes
+_PROBED = 200  # patterns whose probabilities the file holds, to compare with at loading
+_SAME = 1e-4
+
+
+class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A label model: learns from votes how far each rule can be trusted, and gives the probability of each tag.
+
+    >>> import numpy as np
+    >>> votes = np.array([[0, 0, -1], [1, -1, 1], [-1, 0, 0], [-1, -1, -1]])
+    >>> model = LabelModel("majority").fit(votes)
+    >>> model.predict(votes).tolist()
+    [0, 1, 0, -1]
+
+    `votes` are everywhere one of
+
+    - an n x m matrix of whole numbers: the place of a tag, or -1 where the rule abstains;
+    - a polars or pandas table with one column per rule: what `apply_rules` or `votes_of` returned, or numbers as in a
+      matrix; null (NaN) abstains. After `fit`, columns are found by their names.
+
+    Rows have one tag each. Where they may have several use `label_messages`.
+
+    Args:
+        model: the label model's name, see docs/rules.md.
+        tags: the tags' names, or a `RuleSet` that has them. Left out, they are those of the table's Enums, and
+            numbers where there are none.
+        cardinality: how many tags there are, where they have no names; left out, the highest number says.
+        key: the column of a table that names its rows, and does not belong to a rule.
+        tie_policy: what `predict` gives where several tags are likeliest: nothing (`abstain`), the first of them
+            (`first`), or one drawn by the seed and the row's votes (`random`), the same for equal rows in any order.
+        seed: of what is random.
+        iterations: EM steps of `dawid_skene`.
+        epochs: training epochs of `snorkel` and `snorkel_fast`.
+        memory: the most that `snorkel` may take.
+
+    Attributes:
+        classes_: k, the tags, or 0 to k - 1.
+        rules_: m, the rules' names.
+        class_balance_, rule_weights_, conditional_probabilities_: see there.
+    """
+
+    suffix: ClassVar[str] = ".npz"
+
+    def __init__(
+        self,
+        model: choices.LabelModel = "kommuna",
+        *,
+        tags: Sequence[str] | RuleSet | None = None,
+        cardinality: int | None = None,
+        key: str | None = "id",
+        tie_policy: TiePolicy = "abstain",
+        seed: int = 0,
+        iterations: int = 5,
+        epochs: int = 500,
+        memory: str = "4Gi",
+    ) -> None:
+        self.model = model
+        self.tags = tags
+        self.cardinality = cardinality
+        self.key = key
+        self.tie_policy = tie_policy
+        self.seed = seed
+        self.iterations = iterations
+        self.epochs = epochs
+        self.memory = memory
+
+    def fit(self, votes: Any, dev_votes: Any = None, dev_labels: Any = None) -> Self:
+        """Fits.
+
+        Args:
+            votes: of all rows.
+            dev_votes: of the same rules on labeled rows; then probabilities are calibrated on these.
+            dev_labels: d, the labeled rows' tags as in `classes_`; rows whose label is null (or -1) are left out.
+        Raises:
+            SpecError: an unknown model or tie policy.
+            RulesError, DataError, MissingColumn, SchemaDrift: votes or labels that cannot be used.
+        """
+        self._check_choices()
+        tags, k = named_tags(self.tags, self.cardinality)
+        columns = vote_columns(votes, tags=tags, k=k, key=self.key)
+        if not len(columns):
+            raise DataError("the votes have no rows: there is nothing to learn from", where="votes")
+        labeled = self._dev(dev_votes, dev_labels, columns, k)
+        most = 0 if labeled is None else 1 + max(labeled.truth.max(), labeled.votes.max(initial=ABSTAIN))
+        k = columns.k if k or columns.tags else max(columns.k, int(most))
+        cast, counts, _ = distinct(columns.columns)
+        self.classes_ = np.arange(k) if columns.tags is None else np.array(columns.tags, dtype=object)
+        self.rules_ = columns.rules
+        self._fit(cast, counts, labeled)
+        return self
+
+    def predict_proba(self, votes: Any) -> Beliefs:
+        """n x k probabilities of the tags in the order of `classes_`; each line sums to 1.
+
+        Nothing is known of a row without a vote: all its tags are equally likely.
+
+        Raises:
+            DataError: a probability is NaN, which `snorkel` gives where a row has very many votes.
+        """
+        beliefs, patterns = self._probabilities(votes)
+        return beliefs[patterns.row_pattern]
+
+    def predict(self, votes: Any) -> NDArray[Any]:
+        """n tags as in `classes_`, by `tie_policy` where there is a tie. No tag is -1, or None where tags have names.
+
+        All tags of a row without a vote are tied.
+        """
+        self._check_choices()
+        beliefs, patterns = self._probabilities(votes)
+        place = beliefs.argmax(axis=1)
+        ties = beliefs > beliefs.max(axis=1, keepdims=True, initial=0) - _TIE
+        for i in np.flatnonzero(ties.sum(axis=1) > 1):
+            place[i] = self._settled(np.flatnonzero(ties[i]), patterns.votes[i])
+        if self.classes_.dtype != object:
+            return np.asarray(place[patterns.row_pattern])
+        tags: NDArray[Any] = np.array([*self.classes_, None], dtype=object)[place]
+        return tags[patterns.row_pattern]
+
+    def score(self, votes: Any, labels: Any) -> float:
+        """Share of rows whose tag is right; a row that gets no tag counts as wrong."""
+        return float((self.predict(votes) == np.asarray(labels)).mean())
+
+    @property
+    def conditional_probabilities_(self) -> NDArray[np.float64]:
+        """m x (k + 1) x k, the probability of what a rule says given the tag: first abstains, then each tag.
+
+        Of `snorkel` and `snorkel_fast` their own parameters; of the others expected frequencies under their
+        probabilities (`estimates`). A vote against a tag is counted with none of these.
+        """
+        return self._estimated().conditional
+
+    @property
+    def class_balance_(self) -> NDArray[np.float64]:
+        """k, each tag's share: the mean probability of rows with a vote; of Snorkel's models the shares they assume."""
+        return self._estimated().balance
+
+    @property
+    def rule_weights_(self) -> NDArray[np.float64]:
+        """m, the share of each rule's votes that are right, as the model believes; NaN of a rule that never votes.
+
+        Of `snorkel` and `snorkel_fast` what the library calls weights, P(right) / P(votes) by its own parameters.
+        """
+        return self._estimated().accuracy
+
+    def save(self, path: Path | str) -> None:
+        """Writes one file of plain arrays and JSON: settings, the distinct votes and the dev rows; no code."""
+        check_is_fitted(self, "rules_")
+        settings = self._settings() | {
+            "format": _FORMAT,
+            "version": kommuna.__version__,
+            "classes": self.classes_.tolist(),
+            "rules": self.rules_,
+        }
+        dev = self._labeled or DevRows(np.zeros((0, len(self.rules_)), np.int16), np.zeros(0, np.int64))
+        with Path(path).open("wb") as file:
+            np.savez_compressed(
+                file,
+                settings=np.frombuffer(json.dumps(settings, ensure_ascii=False).encode(), dtype=np.uint8),
+                votes=self._patterns.votes,
+                counts=self._patterns.counts,
+                dev_votes=dev.votes,
+                dev_truth=dev.truth,
+                probabilities=self._fitted.predict(self._patterns.votes[:_PROBED]),
+            )
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Reads what `save` wrote, and fits again on it.
+
+        That takes as long as `fit` took on distinct votes: seconds, but minutes for `snorkel`, which trains on every
+        row. The model is the same, to the last digit by the same version; another version of Kommuna may know better,
+        and a warning then says by how much probabilities differ.
+
+        Raises:
+            DataError: the file is missing, or `save` did not write it.
+        """
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                settings = json.loads(file["settings"].tobytes().decode())
+                arrays = {name: file[name] for name in file.files if name != "settings"}
+            if settings["format"] != _FORMAT:
+                raise DataError(
+                    f"{path.name} is of format {settings['format']}, this version reads {_FORMAT}",
+                    where=str(path),
+                    mend=f"it was written by Kommuna {settings['version']}: load it with that, or fit anew",
+                )
+            classes, rules, version = settings.pop("classes"), settings.pop("rules"), settings.pop("version")
+            del settings["format"]
+            made = cls(**settings)
+            made._check_choices()
+            made.classes_ = np.array(classes, dtype=object if made.tags else np.int64)
+            made.rules_ = tuple(rules)
+            dev = DevRows(arrays["dev_votes"], arrays["dev_truth"])
+            votes, counts, probed = arrays["votes"], arrays["counts"], arrays["probabilities"]
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            missing = isinstance(error, FileNotFoundError)
+            raise DataError(
+                f"no file {path}" if missing else f"{path.name} is not a LabelModel's file: {error}",
+                where=str(path),
+                mend="check the path" if missing else "give a file that LabelModel.save wrote",
+            ) from None
+        made._fit(votes, counts, dev if len(dev) else None)
+        differ = float(np.abs(made._fitted.predict(votes[:_PROBED]) - probed).max(initial=0))
+        if not differ <= _SAME:
+            log.warning("label_model.differs", most=differ, written_by=version, read_by=kommuna.__version__)
+        return made
+
+    def _settings(self) -> dict[str, Any]:
+        """The parameters as JSON; the tags by name, wherever they were known from."""
+        named = self.classes_.dtype == object
+        given: dict[str, Any] = self.get_params()
+        return given | {
+            "tags": self.classes_.tolist() if named else None,
+            "cardinality": None if named else len(self.classes_),
+        }
+
+    def _check_choices(self) -> None:
+        for what, value, known in (
+            ("label model", self.model, get_args(choices.LabelModel)),
+            ("tie policy", self.tie_policy, get_args(TiePolicy)),
+        ):
+            if value not in known:
+                raise SpecError(
+                    f"unknown {what} {value!r}{nearest(str(value), known)}", mend=f"give one of {', '.join(known)}"
+                )
+
+    def _dev(self, votes: Any, labels: Any, fit_on: VoteColumns, k: int) -> DevRows | None:
+        """The labeled rows."""
+        if votes is None and labels is None:
+            return None
+        if votes is None or labels is None:
+            lacking = "dev_votes" if votes is None else "dev_labels"
+            raise DataError(f"{lacking} is not given: dev rows need the rules' votes on them, and their labels")
+        tags = fit_on.tags
+        columns = vote_columns(votes, tags=tags, k=len(tags or ()) or k, key=self.key, rules=fit_on.rules)
+        truth = label_places(labels, tags, k)
+        if len(truth) != len(columns):
+            raise DataError(
+                f"there are {len(columns)} dev_votes and {len(truth)} dev_labels", mend="give one label for each row"
+            )
+        known = truth != ABSTAIN
+        dev = DevRows(np.stack(columns.columns, axis=1)[known], truth[known])
+        return dev if len(dev) else None
+
+    def _fit(self, votes: Codes, counts: NDArray[np.int64], dev: DevRows | None) -> None:
+        """Fits on distinct votes; rows stand in the order of these, so their own order does not matter."""
+        k = len(self.classes_)
+        rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self._patterns = VotePatterns(votes, counts, rows, tuple(str(tag) for tag in self.classes_), self.rules_)
+        self._labeled = dev
+        self._estimates: Estimates | None = None
+        settings = Settings(seed=self.seed, iterations=self.iterations, epochs=self.epochs, memory=self.memory)
+        made: list[BaseLabelModel] = []
+
+        def new_model() -> BaseLabelModel:
+            made.append(MODELS[self.model](settings))
+            return made[-1]
+
+        known = None if dev is None else Dev(dev.votes, np.eye(k, dtype=np.bool_)[dev.truth])
+        fit = fitted(new_model, self._patterns, known, seed=self.seed)
+        self._own = made[0]  # that of all rows; models without some dev rows follow
+        if known is not None and fit.held_out is not None and not fit.calibrated:
+            fit = calibrated(fit, fit.held_out, known, several_tags=False)
+        self._fitted = fit
+
+    def _probabilities(self, votes: Any) -> tuple[Beliefs, VotePatterns]:
+        """Probabilities of the distinct rows of votes."""
+        check_is_fitted(self, "rules_")
+        k = len(self.classes_)
+        tags = tuple(self.classes_) if self.classes_.dtype == object else None
+        patterns = vote_columns(votes, tags=tags, k=k, key=self.key, rules=self.rules_).patterns()
+        beliefs = np.full((len(patterns.counts), k), 1 / k)
+        for start in range(0, len(beliefs), AT_ONCE):
+            covered = start + np.flatnonzero(patterns.covered[start : start + AT_ONCE])
+            beliefs[covered] = self._fitted.predict(patterns.votes[covered])
+        lost = np.flatnonzero(~np.isfinite(beliefs).all(axis=1))
+        if len(lost):
+            raise DataError(
+                f"the label model '{self.model}' gives probabilities that are no numbers for "
+                f"{int(patterns.counts[lost].sum())} rows",
+                where=f"first of row {int(np.flatnonzero(patterns.row_pattern == lost[0])[0])}",
+                mend="take model='kommuna', or 'snorkel_fast' for the library's model without its underflow",
+            )
+        return beliefs, patterns
+
+    def _settled(self, tied: NDArray[np.intp], votes: Codes) -> int:
+        """Which of several tied tags is given; -1 is none."""
+        if self.tie_policy == "abstain":
+            return ABSTAIN
+        if self.tie_policy == "first":
+            return int(tied[0])
+        row = np.ascontiguousarray(votes, dtype="<i2").tobytes()
+        drawn = hashlib.blake2b(row, digest_size=8, key=str(self.seed).encode()).digest()
+        return int(tied[int.from_bytes(drawn, "little") % len(tied)])
+
+    def _estimated(self) -> Estimates:
+        check_is_fitted(self, "rules_")
+        if self._estimates is None:
+            if isinstance(self._own, SnorkelFast | SnorkelModel):
+                self._estimates = own_estimates(self._own, self._patterns)
+            else:
+                self._estimates = estimates(self._fitted.predict, self._patterns, self._labeled)
+        return self._estimates
