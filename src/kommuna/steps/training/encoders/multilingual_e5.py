@@ -2,7 +2,7 @@
 
 That package's own code, a C library with its Python binding, is neither imported nor run: its file of weights is read
 here. The file has the numbers of the model, the tokens with their log-probabilities, the normaliser as a table of
-characters, a directory of tensors, and the tensors: single floats, or blocks of 32 weights of four bits and their scale.
+characters, a directory of tensors, and the tensors: floats, or blocks of 32 four-bit weights that share a scale.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import struct
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def _tokenizer(reader: _Reader, most: int) -> tuple[Any, dict[int, str]]:
     ends = reader.array("<u4", n + 1).tolist()
     scores = reader.array("<f4", n).tolist()
     names = reader.take(size).tobytes()
-    pieces = [names[a:b].decode() for a, b in zip(ends, ends[1:], strict=False)]
+    pieces = [names[a:b].decode() for a, b in pairwise(ends)]
     tokenizer: Any = Tokenizer(models.Unigram(list(zip(pieces, scores, strict=True)), unknown, False))
     tokenizer.normalizer = normalizers.Replace(Regex(" {2,}"), " ")
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
