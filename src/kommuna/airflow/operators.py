@@ -280,6 +280,7 @@ class TrainClassifierOperator(StepOperator):
         dev: Input,
         cross_fitted: Input | None = None,
         classifier: str = "tfidf_logreg",
+        encoder: str = "auto",
         features: Sequence[str] = (),
         key: str = "id",
         text: str = "text",
@@ -292,6 +293,7 @@ class TrainClassifierOperator(StepOperator):
             inputs={"messages": messages, "labels": labels, "dev": dev, "cross_fitted": cross_fitted},
             parameters={
                 "classifier": classifier,
+                "encoder": encoder,
                 "features": list(features),
                 "key": key,
                 "text": text,

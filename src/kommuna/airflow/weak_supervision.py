@@ -20,7 +20,7 @@ from kommuna.airflow.operators import (
     RuleReportOperator,
     TrainClassifierOperator,
 )
-from kommuna.spec.choices import LabelModel, TextClassifier
+from kommuna.spec.choices import EncoderChoice, LabelModel, TextClassifier
 
 DEFAULT_GATE = "f1_macro >= 0.5 and f1_macro >= champion.f1_macro - 0.01"
 
@@ -42,6 +42,7 @@ def weak_supervision_dag(
     region: str = "RU",
     label_model: LabelModel = "kommuna",
     classifier: TextClassifier = "tfidf_logreg",
+    encoder: EncoderChoice = "auto",
     min_confidence: float = 0.0,
     asking: Mapping[str, Any] | None = None,
     gate: str = DEFAULT_GATE,
@@ -65,6 +66,7 @@ def weak_supervision_dag(
         region: where phone numbers without a country code are from.
         label_model: how votes become labels.
         classifier: what learns from them.
+        encoder: of a classifier of embeddings; `auto` goes by the letters of the messages.
         min_confidence: labels below it are not learned from.
         asking: how `ask` rules are asked: the budget of each of the three steps that vote, the share that may fail.
         gate: when a new version becomes the champion.
@@ -81,7 +83,7 @@ def weak_supervision_dag(
     columns_named = {"key": key, "text": text}
     with TeamDag(
         dag_id,
-        params=_form(messages, rules, label_model, classifier, min_confidence, gate),
+        params=_form(messages, rules, label_model, classifier, encoder, min_confidence, gate),
         doc_md=weak_supervision_dag.__doc__ if "doc_md" not in options else options.pop("doc_md"),
         **options,
     ) as dag:
@@ -131,6 +133,7 @@ def weak_supervision_dag(
             dev=dev_rows["table"],
             cross_fitted=labels["cross_fitted"],
             classifier="{{ params.classifier }}",
+            encoder="{{ params.encoder }}",
             min_confidence="{{ params.min_confidence }}",
             label=label,
             **columns_named,
@@ -166,7 +169,7 @@ def weak_supervision_dag(
 
 
 def _form(
-    messages: str, rules: str, label_model: str, classifier: str, min_confidence: float, gate: str
+    messages: str, rules: str, label_model: str, classifier: str, encoder: str, min_confidence: float, gate: str
 ) -> dict[str, Param]:
     """The typed form behind Airflow's trigger button."""
     return {
@@ -184,6 +187,9 @@ def _form(
         ),
         "classifier": Param(
             classifier, enum=list(get_args(TextClassifier)), title="Classifier", description="What learns from labels."
+        ),
+        "encoder": Param(
+            encoder, enum=list(get_args(EncoderChoice)), title="Encoder", description="Of classifiers of embeddings."
         ),
         "min_confidence": Param(
             min_confidence,

@@ -7,3 +7,5 @@ from typing import Literal
 LabelModel = Literal["kommuna", "majority", "weighted", "dawid_skene", "snorkel", "snorkel_fast"]
 TextClassifier = Literal["tfidf_logreg", "tfidf_cnb", "embeddings", "tfidf_embeddings"]
 Classifier = Literal["tfidf_logreg", "tfidf_cnb", "embeddings", "tfidf_embeddings", "boosted_trees"]
+Encoder = Literal["minilm", "multilingual_e5"]
+EncoderChoice = Literal["auto", "minilm", "multilingual_e5"]  # auto: by the letters of the texts

