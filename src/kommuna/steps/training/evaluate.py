@@ -10,13 +10,14 @@ import structlog
 
 from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.artifacts import Report
+from kommuna.steps.labeled_rows import TAGS_COLUMN, truth_matrix
 from kommuna.steps.training import evaluation_report, scores
 from kommuna.steps.training.leakage import refuse_leakage
 from kommuna.steps.training.mistakes import surest_mistakes
 from kommuna.steps.training.predict import features_of
 from kommuna.steps.training.scores import Chosen, Scores, TagScore
 from kommuna.steps.training.soft_logistic import Matrix
-from kommuna.steps.training.tables import TAGS_COLUMN, TagSet, one_hot, read_labeled, require_columns
+from kommuna.steps.training.tables import TagSet, read_labeled, require_columns
 from kommuna.steps.training.tagger import Tagger
 
 log = structlog.get_logger()
@@ -141,12 +142,10 @@ def _majority(dev: pl.LazyFrame, tags: TagSet, *, key: str, label: str, rows: in
 def _label_model(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: str) -> Chosen:
     """The label model's own tags of the gold rows; an unknown row has none, and is wrong."""
     column = _gold_column(labels, keys, tags, key=key)
-    filled = column.fill_null([]) if tags.several else column.drop_nulls()
-    known = np.flatnonzero((column.is_not_null()).to_numpy())
+    known = np.flatnonzero(column.is_not_null().to_numpy())
     out = np.zeros((len(keys), len(tags.tags)), dtype=np.bool_)
-    if tags.several:
-        return np.asarray(one_hot(filled, keys, tags, what="gold_labels") > 0.5)
-    out[known] = one_hot(filled, keys.gather(known), tags, what="gold_labels") > 0.5
+    own = column.drop_nulls().cast(pl.List(pl.String) if tags.several else pl.String)
+    out[known] = truth_matrix(own, keys.gather(known), tags.tags, several_tags=tags.several, what="gold_labels")
     return out
 
 

@@ -173,7 +173,9 @@ def test_gold_without_a_label_column_is_refused(task, trained: Trained) -> None:
 
 def test_a_gold_label_that_the_model_does_not_know_is_told_with_its_row(task, trained: Trained) -> None:
     bad = task.gold.with_columns(tag=pl.when(pl.col("id") == 300).then(pl.lit("cards")).otherwise("tag"))
-    with pytest.raises(DataError, match=r"gold: row 300 has the label 'cards', which is no tag.*did you mean 'card'"):
+    with pytest.raises(
+        DataError, match=r"gold: row 300 has the label 'cards', which is not one of the tags.*did you mean 'card'"
+    ):
         judged(trained, task, bad)
 
 
