@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, HeldOut, Predict, folds
-from kommuna.steps.labeling.models.calibration import Calibration, calibrate
+from kommuna.steps.labeling.models.calibration import calibrate
+from kommuna.steps.labeling.models.log_odds_calibration import log_odds_calibration
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
 
 log = structlog.get_logger()
 
 NewModel = Callable[[], BaseLabelModel]
-_AT_ITS_WORD = Calibration()
+_Mend = Callable[[Beliefs], Beliefs]
 _MOST_UNSPOKEN = 0.499  # a tag is told from one half
 _SILENT_ROWS = 4.0  # weight of all tags' share of silent dev rows beside a tag's own, in rows
 
@@ -92,13 +93,13 @@ def _tag_by_tag(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, se
     if dev is None:
         return Fitted(_told(answers, np.zeros(k), lambda fit: fit.predict), None)
     fold = folds(len(dev), seed=seed)
-    scale, scale_without = _calibration(answers, dev, fold)
+    *mend_without, mend = _calibrations(answers, dev, fold, counts=isinstance(new_model(), Majority))
     without = [
-        _told(answers, _silent_shares(answers, dev, fold != f), partial(_without, fold=f), scale_without[f])
+        _told(answers, _silent_shares(answers, dev, fold != f), partial(_without, fold=f), mend_without[f])
         for f in range(int(fold.max()) + 1)
     ]
     shares = _silent_shares(answers, dev, np.ones(len(dev), dtype=bool))
-    predict = _told(answers, shares, lambda fit: fit.predict, scale)
+    predict = _told(answers, shares, lambda fit: fit.predict, mend)
     return Fitted(predict, HeldOut.told(without, fold, dev.votes, k), calibrated=True)
 
 
@@ -115,14 +116,14 @@ def _told(
     answers: list[_Answer],
     silent_share: NDArray[np.float64],
     how: Callable[[Fitted], Predict],
-    scale: Calibration = _AT_ITS_WORD,
+    mend: _Mend = lambda beliefs: beliefs,
 ) -> Predict:
     """Rows x k probabilities from the answers to each tag's question.
 
     Args:
         silent_share: k, the probability of a tag on whose rules' votes nothing is heard.
         how: which of the fitted models answers: that of all dev rows, or one without a fold.
-        scale: mends the answers of models that are not calibrated.
+        mend: mends the answers of models that have not fitted their confidence to dev rows by themselves.
     """
 
     def predict(votes: Codes) -> Beliefs:
@@ -130,7 +131,7 @@ def _told(
         for answer in answers:
             asked, _, line = distinct([_yes_no(votes[:, j], answer.tag) for j in answer.rules])
             said = how(answer.fitted)(asked)
-            yes = (said if answer.fitted.calibrated else scale(said))[:, 1]
+            yes = (said if answer.fitted.calibrated else mend(said))[:, 1]
             spoken = (asked != ABSTAIN).any(axis=1)
             beliefs[:, answer.tag] = np.where(spoken, yes, silent_share[answer.tag])[line]
         return beliefs
@@ -159,21 +160,29 @@ def _silent_shares(answers: list[_Answer], dev: Dev, rows: NDArray[np.bool_]) ->
     return np.asarray(np.minimum((has + _SILENT_ROWS * over_all) / (seen + _SILENT_ROWS), _MOST_UNSPOKEN))
 
 
-def _calibration(
-    answers: list[_Answer], dev: Dev, fold: NDArray[np.int64]
-) -> tuple[Calibration, Sequence[Calibration]]:
-    """One calibration of all tags' answers that need it, and the same without each fold."""
+def _calibrations(answers: list[_Answer], dev: Dev, fold: NDArray[np.int64], *, counts: bool) -> list[_Mend]:
+    """What mends the answers to all tags' questions together: without each fold, and of all dev rows (the last).
+
+    Args:
+        counts: whether the model counts votes: then dev rows say how sure it may be, but change none of its answers.
+    """
     told: list[Beliefs] = [np.zeros((0, 2))]
     truth: list[NDArray[np.bool_]] = [np.zeros(0, dtype=bool)]
     of: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
     for answer in answers:
-        if answer.fitted.held_out is not None and not answer.fitted.calibrated:
-            spoken = (dev.votes[:, answer.rules] != ABSTAIN).any(axis=1)
-            told.append(answer.fitted.held_out.beliefs[spoken])
-            truth.append(dev.truth[spoken, answer.tag])
-            of.append(fold[spoken])
-    scale, without = calibrate(np.concatenate(told), np.concatenate(truth).astype(np.int64), np.concatenate(of))
-    return scale, [*without, *[scale] * (int(fold.max()) + 1 - len(without))]
+        if answer.fitted.held_out is None or answer.fitted.calibrated:
+            continue
+        spoken = (dev.votes[:, answer.rules] != ABSTAIN).any(axis=1)
+        told.append(answer.fitted.held_out.beliefs[spoken])
+        truth.append(dev.truth[spoken, answer.tag])
+        of.append(fold[spoken])
+    beliefs, right, its_fold = np.concatenate(told), np.concatenate(truth), np.concatenate(of)
+    last = int(fold.max()) + 1
+    if counts:
+        scale, without = calibrate(beliefs, right.astype(np.int64), its_fold)
+        return [*without, *[scale] * (last + 1 - len(without))]
+    kept = [its_fold != f for f in range(last + 1)]  # no cell is of the last, which stands for all dev rows
+    return [log_odds_calibration(beliefs[rows], right[rows]) for rows in kept]
 
 
 def _question(patterns: VotePatterns, tag: int, own: NDArray[np.intp]) -> VotePatterns:

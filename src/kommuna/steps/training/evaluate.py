@@ -68,9 +68,10 @@ def evaluate(
             are shown as they are, so give masked ones.
         scores: every figure as data.
         metrics: rows, accuracy (with several tags: of the whole set), accuracy_low and accuracy_high (95 %, Wilson),
-            precision_macro, recall_macro, f1_macro (over the tags that gold has), f1_micro (several tags), ece,
-            text_overlap, tags_never_seen; coverage (share of gold rows that the label model labels); the same quality
-            figures as `champion.*`, `baseline.majority_class.*`, `baseline.label_model.*`, `baseline.dev_only.*`.
+            precision_macro, recall_macro, f1_macro (over the tags that gold has), ece, with several tags f1_micro,
+            without_tag and gold_without_tag (share of rows that are given no tag, and that have none), text_overlap,
+            tags_never_seen; coverage (share of gold rows that the label model labels); the same quality figures as
+            `champion.*`, `baseline.majority_class.*`, `baseline.label_model.*`, `baseline.dev_only.*`.
     Raises:
         Leakage: gold rows were learnt from.
         MissingColumn, DataError, DuplicateKeys: gold does not fit the model, or is empty.
@@ -88,6 +89,10 @@ def evaluate(
     metrics["accuracy_low"], metrics["accuracy_high"] = scores.wilson(right, len(truth))
     metrics |= {"ece": scores.expected_calibration_error(bins), "text_overlap": overlap}
     metrics["tags_never_seen"] = float(sum(truth[:, model.tags.index(tag)].any() for tag in model.never_seen))
+
+    if tags.several:
+        metrics["without_tag"] = float((~chosen.any(axis=1)).mean())
+        metrics["gold_without_tag"] = float((~truth.any(axis=1)).mean())
 
     others = {"baseline.majority_class": _majority(dev, tags, key=key, label=label, rows=len(truth))}
     if gold_labels is not None:

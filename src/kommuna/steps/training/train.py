@@ -122,14 +122,10 @@ def train_classifier(
         )
 
     share = (weak.labels.sum(axis=0) + dev_labels.sum(axis=0)) / (len(weak.labels) + len(dev_labels))
-    model, dev_only = (
-        tagger(fit.model, fit.held_out, share),
-        tagger(fit.dev_only, fit.held_out_dev_only, dev_labels.mean(axis=0)),
-    )
-    for name, one, scores in (
-        ("held_out", model, fit.held_out),
-        ("held_out_dev_only", dev_only, fit.held_out_dev_only),
-    ):
+    model = tagger(fit.model, fit.held_out, share)
+    dev_only = tagger(fit.dev_only, fit.held_out_dev_only, dev_labels.mean(axis=0))
+    held_out = {"held_out": (model, fit.held_out), "held_out_dev_only": (dev_only, fit.held_out_dev_only)}
+    for name, (one, scores) in held_out.items():
         if scores is not None:
             given = one.chosen(probabilities(scores, link))
             metrics[f"{name}_accuracy"] = float(np.mean((given == (dev_labels > 0.5)).all(axis=1)))
