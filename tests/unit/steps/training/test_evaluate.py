@@ -67,6 +67,10 @@ def test_figures_of_several_tags_agree_with_scikit_learn(several_task) -> None:
     assert found.metrics["accuracy"] == pytest.approx(peer.accuracy_score(truth, given))
     assert found.metrics["f1_micro"] == pytest.approx(peer.f1_score(truth, given, average="micro"))
     assert found.metrics["f1_macro"] == pytest.approx(peer.f1_score(truth, given, average="macro"))
+    assert found.metrics["without_tag"] == pytest.approx((~given.any(axis=1)).mean())
+    assert found.metrics["gold_without_tag"] == pytest.approx((~truth.any(axis=1)).mean())
+    assert f"{found.metrics['without_tag']:.1%} ({found.metrics['gold_without_tag']:.1%} in gold)" in found.report.html
+    assert "What is taken for what" not in found.report.html
     labels = matrix(task.gold_labels["tags"])
     assert found.metrics["baseline.label_model.f1_micro"] == pytest.approx(
         peer.f1_score(truth, labels, average="micro")
