@@ -286,6 +286,7 @@ class TrainClassifierOperator(StepOperator):
         text: str = "text",
         label: str = "tag",
         min_confidence: float | str = 0.0,
+        at_least_one: bool | str = False,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -299,6 +300,7 @@ class TrainClassifierOperator(StepOperator):
                 "text": text,
                 "label": label,
                 "min_confidence": min_confidence,
+                "at_least_one": at_least_one,
             },
             **options,
         )

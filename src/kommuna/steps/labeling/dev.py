@@ -9,8 +9,9 @@ import polars as pl
 import structlog
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift, nearest
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift
 from kommuna.spec.rules import RuleSet
+from kommuna.steps.labeled_rows import label_column, read_labeled_rows, truth_matrix
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, vote_patterns
 
 log = structlog.get_logger()
@@ -51,9 +52,9 @@ def read_dev(
 
     Args:
         dev_votes: votes of the same rules on the dev rows.
-        dev: `key` and `label`: a tag, or where rows have several tags a list of them or a String with `|` between.
+        dev: `key` and `label`, see `read_labeled_rows`.
     Raises:
-        DataError: only one of the two is given, or no key is in both, or `label` is empty everywhere.
+        DataError: only one of the two is given, no key is in both, `label` is empty everywhere, or a tag is unknown.
         MissingColumn, SchemaDrift, DuplicateKeys, RulesError: see their messages.
     """
     if dev is None and dev_votes is None:
@@ -64,13 +65,10 @@ def read_dev(
             f"{given} is given, but {lacking} is not: dev rows need their labels and the rules' votes on them",
             mend="apply the same rules to the dev rows with apply_rules",
         )
-    schema = dev.collect_schema()
-    for column in (key, label):
-        if column not in schema:
-            raise MissingColumn(f"the dev rows have no column '{column}'{nearest(column, schema.names())}", where="dev")
     if key not in dev_votes.collect_schema():
         raise MissingColumn(f"the votes on the dev rows have no column '{key}'", where="dev_votes")
-    labels = dev.select(pl.col(key), _label=pl.col(label)).drop_nulls().collect()
+    label = label_column(dev, label, several_tags=rules.several_tags)
+    labels = read_labeled_rows(dev, several_tags=rules.several_tags, key=key, label=label, what="dev", columns=())
     votes = dev_votes.collect()
     for name, keys in (("dev", labels[key]), ("dev_votes", votes[key])):
         if keys.n_unique() < len(keys):
@@ -81,7 +79,7 @@ def read_dev(
         raise SchemaDrift(
             f"column '{key}': dev has {labels[key].dtype}, dev_votes {votes[key].dtype}", mend="give both the same type"
         )
-    joined = votes.join(labels, on=key, how="inner", maintain_order="left")
+    joined = votes.join(labels.rename({label: "_label"}), on=key, how="inner", maintain_order="left")
     if joined.is_empty():
         raise DataError(
             f"no key of the {labels.height} labeled dev rows is among the {votes.height} rows of dev_votes",
@@ -91,26 +89,7 @@ def read_dev(
     if joined.height < labels.height:
         log.warning("dev.rows_without_votes", labeled=labels.height, used=joined.height)
     patterns = vote_patterns(joined.drop("_label"), rules, key=key)
-    return Dev(patterns.row_votes(), _truth(joined["_label"], rules, label), joined[key])
-
-
-def _truth(labels: pl.Series, rules: RuleSet, column: str) -> NDArray[np.bool_]:
-    if isinstance(labels.dtype, pl.Enum | pl.Categorical):
-        labels = labels.cast(pl.String)
-    if rules.several_tags and labels.dtype == pl.String:
-        labels = labels.str.split("|").list.eval(pl.element().filter(pl.element() != ""))
-    wanted = "a tag, or tags with | between" if rules.several_tags else "a tag"
-    if labels.dtype != pl.String and not (rules.several_tags and isinstance(labels.dtype, pl.List)):
-        raise SchemaDrift(f"column '{column}': expected {wanted}, found {labels.dtype}", where="dev")
-    truth = np.zeros((len(labels), len(rules.tags)), dtype=np.bool_)
-    index = {tag: i for i, tag in enumerate(rules.tags)}
-    for row, value in enumerate(labels):
-        for tag in value if rules.several_tags else (value,):
-            if tag not in index:
-                raise RulesError(
-                    f"column '{column}': {tag!r} is no tag of the rule set{nearest(str(tag), rules.tags)}",
-                    where=f"dev, row {row}",
-                    mend="add it to the rule set's tags, or correct the label",
-                )
-            truth[row, index[tag]] = True
-    return truth
+    truth = truth_matrix(
+        joined["_label"].rename(label), joined[key], rules.tags, several_tags=rules.several_tags, what="dev"
+    )
+    return Dev(patterns.row_votes(), truth, joined[key])

@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, HeldOut, Predict, folds
+from kommuna.steps.labeling.models.calibration import calibrate
+from kommuna.steps.labeling.models.log_odds_calibration import log_odds_calibration
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
 
 log = structlog.get_logger()
 
 NewModel = Callable[[], BaseLabelModel]
+_Mend = Callable[[Beliefs], Beliefs]
 _MOST_UNSPOKEN = 0.499  # a tag is told from one half
+_SILENT_ROWS = 4.0  # weight of all tags' share of silent dev rows beside a tag's own, in rows
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,10 @@ def _fitted(new_model: NewModel, patterns: VotePatterns, dev: DevRows | None, se
 
 
 def _tag_by_tag(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, seed: int) -> Fitted:
-    """One question for each tag, has the row it or not, put to the rules of that tag."""
+    """One question for each tag, has the row it or not, put to the rules of that tag.
+
+    Where none of them votes the answer is the tag's share of such dev rows (`_silent_shares`), not the model's.
+    """
     k = len(patterns.tags)
     tag_of = patterns.votes.max(axis=0, initial=ABSTAIN) % k  # a rule's votes are all for or against one tag
     silent = (patterns.votes == ABSTAIN).all(axis=0)
@@ -73,54 +80,109 @@ def _tag_by_tag(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, se
     for tag in range(k):
         own = np.flatnonzero((tag_of == tag) & ~silent)
         if not len(own):
-            continue  # nobody speaks for the tag: no row is said to have it
+            continue
         rows = None
         if dev is not None:
             rows = DevRows(_yes_no(dev.votes[:, own], tag), dev.truth[:, tag].astype(np.int64))
         able = new_model if len(own) >= least else Majority
         if able is Majority:
             few.append(patterns.tags[tag])
-        fit = _fitted(able, _question(patterns, tag, own), rows, seed)
-        answers.append(_Answer(tag, own, fit, _MOST_UNSPOKEN if able().learns_from_dev else 0.0))
+        answers.append(_Answer(tag, own, _fitted(able, _question(patterns, tag, own), rows, seed)))
     if few:
         log.warning("label.majority_instead", tags=few, hint=f"the model needs {least} rules for each tag")
-
-    def told(how: Callable[[Fitted], Predict]) -> Predict:
-        def predict(votes: Codes) -> Beliefs:
-            beliefs = np.zeros((len(votes), k))
-            for answer in answers:
-                asked, _, line = distinct([_yes_no(votes[:, j], answer.tag) for j in answer.rules])
-                beliefs[:, answer.tag] = answer.yes(how(answer.fitted)(asked), asked)[line]
-            return beliefs
-
-        return predict
-
-    predict = told(lambda fit: fit.predict)
     if dev is None:
-        return Fitted(predict, None)
+        return Fitted(_told(answers, np.zeros(k), lambda fit: fit.predict), None)
     fold = folds(len(dev), seed=seed)
-    without = [told(partial(_without, fold=f)) for f in range(int(fold.max()) + 1)]
-    held_out = HeldOut.told(without, fold, dev.votes, k)
-    return Fitted(predict, held_out, calibrated=all(answer.fitted.calibrated for answer in answers))
+    *mend_without, mend = _calibrations(answers, dev, fold, counts=isinstance(new_model(), Majority))
+    without = [
+        _told(answers, _silent_shares(answers, dev, fold != f), partial(_without, fold=f), mend_without[f])
+        for f in range(int(fold.max()) + 1)
+    ]
+    shares = _silent_shares(answers, dev, np.ones(len(dev), dtype=bool))
+    predict = _told(answers, shares, lambda fit: fit.predict, mend)
+    return Fitted(predict, HeldOut.told(without, fold, dev.votes, k), calibrated=True)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Who answers whether a row has a tag, and to which rules' votes."""
+
+    tag: int
+    rules: NDArray[np.intp]
+    fitted: Fitted
+
+
+def _told(
+    answers: list[_Answer],
+    silent_share: NDArray[np.float64],
+    how: Callable[[Fitted], Predict],
+    mend: _Mend = lambda beliefs: beliefs,
+) -> Predict:
+    """Rows x k probabilities from the answers to each tag's question.
+
+    Args:
+        silent_share: k, the probability of a tag on whose rules' votes nothing is heard.
+        how: which of the fitted models answers: that of all dev rows, or one without a fold.
+        mend: mends the answers of models that have not fitted their confidence to dev rows by themselves.
+    """
+
+    def predict(votes: Codes) -> Beliefs:
+        beliefs = np.tile(silent_share, (len(votes), 1))
+        for answer in answers:
+            asked, _, line = distinct([_yes_no(votes[:, j], answer.tag) for j in answer.rules])
+            said = how(answer.fitted)(asked)
+            yes = (said if answer.fitted.calibrated else mend(said))[:, 1]
+            spoken = (asked != ABSTAIN).any(axis=1)
+            beliefs[:, answer.tag] = np.where(spoken, yes, silent_share[answer.tag])[line]
+        return beliefs
+
+    return predict
 
 
 def _without(fit: Fitted, *, fold: int) -> Predict:
     return fit.predict if fit.held_out is None else fit.held_out.predict[fold]
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """Who answers whether a row has a tag, to which rules' votes, and how likely a yes may be without any."""
+def _silent_shares(answers: list[_Answer], dev: Dev, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """k, the share of each tag among the dev rows on which others' rules vote and its own do not.
 
-    tag: int
-    rules: NDArray[np.intp]
-    fitted: Fitted
-    most_unspoken: float
+    The share counts beside `_SILENT_ROWS` rows of the share over all tags, which is 0 where there are no such dev rows.
+    It is never a yes: nobody has said so.
 
-    def yes(self, beliefs: Beliefs, votes: Codes) -> NDArray[np.float64]:
-        """The probability of yes. Silence of all the tag's rules may make it likely, but is no yes."""
-        spoken = (votes != ABSTAIN).any(axis=1)
-        return np.where(spoken, beliefs[:, 1], np.minimum(beliefs[:, 1], self.most_unspoken))
+    Args:
+        rows: d, which dev rows count.
+    """
+    silent = np.tile(dev.covered & rows, (dev.truth.shape[1], 1)).T
+    for answer in answers:
+        silent[:, answer.tag] &= (dev.votes[:, answer.rules] == ABSTAIN).all(axis=1)
+    seen, has = silent.sum(axis=0), (silent & dev.truth).sum(axis=0)
+    over_all = has.sum() / (seen.sum() + _SILENT_ROWS)
+    return np.asarray(np.minimum((has + _SILENT_ROWS * over_all) / (seen + _SILENT_ROWS), _MOST_UNSPOKEN))
+
+
+def _calibrations(answers: list[_Answer], dev: Dev, fold: NDArray[np.int64], *, counts: bool) -> list[_Mend]:
+    """What mends the answers to all tags' questions together: without each fold, and of all dev rows (the last).
+
+    Args:
+        counts: whether the model counts votes: then dev rows say how sure it may be, but change none of its answers.
+    """
+    told: list[Beliefs] = [np.zeros((0, 2))]
+    truth: list[NDArray[np.bool_]] = [np.zeros(0, dtype=bool)]
+    of: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
+    for answer in answers:
+        if answer.fitted.held_out is None or answer.fitted.calibrated:
+            continue
+        spoken = (dev.votes[:, answer.rules] != ABSTAIN).any(axis=1)
+        told.append(answer.fitted.held_out.beliefs[spoken])
+        truth.append(dev.truth[spoken, answer.tag])
+        of.append(fold[spoken])
+    beliefs, right, its_fold = np.concatenate(told), np.concatenate(truth), np.concatenate(of)
+    last = int(fold.max()) + 1
+    if counts:
+        scale, without = calibrate(beliefs, right.astype(np.int64), its_fold)
+        return [*without, *[scale] * (last + 1 - len(without))]
+    kept = [its_fold != f for f in range(last + 1)]  # no cell is of the last, which stands for all dev rows
+    return [log_odds_calibration(beliefs[rows], right[rows]) for rows in kept]
 
 
 def _question(patterns: VotePatterns, tag: int, own: NDArray[np.intp]) -> VotePatterns:

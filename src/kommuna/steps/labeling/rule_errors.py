@@ -20,16 +20,20 @@ ERROR_COLUMNS: dict[str, type[pl.DataType]] = {
 }  # fmt: skip
 
 
-def dev_texts(dev_votes: pl.LazyFrame, dev: pl.LazyFrame, *, key: str, label: str, text: str) -> pl.DataFrame:
-    """Key and text of the dev rows in the order of `read_dev`, masked here whatever was done to them before.
+def dev_texts(keys: pl.Series, dev: pl.LazyFrame, *, text: str) -> pl.DataFrame:
+    """Key and text of the dev rows in the order of their keys, masked here whatever was done to them before.
 
     A table without the column `text` has null texts.
+
+    Args:
+        keys: d keys of the dev rows that were read (`Dev.keys`).
+        dev: the table that they were read from.
     """
     there = text in dev.collect_schema().names()
-    shown = pl.col(text).cast(pl.String) if there else pl.lit(None, dtype=pl.String)
-    labeled = dev.select(pl.col(key), pl.col(label), text=shown).drop_nulls([key, label]).drop(label)
-    rows = dev_votes.select(key).join(labeled, on=key, how="inner", maintain_order="left")
-    return mask_pii(rows.select(key=pl.col(key).cast(pl.String), text="text")).table.collect()
+    shown = dev.select(keys.name, _text=pl.col(text).cast(pl.String) if there else pl.lit(None, dtype=pl.String))
+    shown = shown.unique(keys.name, keep="first")  # an unlabeled row may have a labeled one's key
+    rows = keys.to_frame().lazy().join(shown, on=keys.name, how="left", maintain_order="left")
+    return mask_pii(rows.select(key=pl.col(keys.name).cast(pl.String), text="_text")).table.collect()
 
 
 def rule_errors(dev: Dev, gains: Gains, texts: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:

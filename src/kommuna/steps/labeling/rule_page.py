@@ -56,8 +56,8 @@ def rule_page(
 ) -> Report:
     """The page of `rule_figures`, worst first as they stand."""
     errors = {} if judged is None else {name[0]: part for name, part in judged.errors.group_by("rule")}
-    sections: list[tuple[str, Markup]] = [("", _look_first(figures, errors))]
-    sections.append(("Rules, worst first", _rules_table(figures, errors)))
+    sections: list[tuple[str, Markup]] = [("", _look_first(figures, errors, rules))]
+    sections.append(("Rules, worst first", _rules_table(figures, errors, rules)))
     if judged is not None and figures["accuracy"].is_not_null().any():
         known = figures.filter(pl.col("accuracy").is_not_null())
         shown = known.head(_SHOWN_BARS)
@@ -67,7 +67,7 @@ def rule_page(
         sections.append(("Accuracy against coverage", plot(lambda axes: _draw_scatter(axes, known))))
     if errors:
         order = [name for name in figures["rule"] if name in errors]
-        parts = [_errors(name, errors[name], opened=i == 0) for i, name in enumerate(order)]
+        parts = [_errors(name, errors[name], rules, opened=i == 0) for i, name in enumerate(order)]
         sections.append(
             ("Most telling errors on dev: what no other rule puts right stands first", Markup("").join(parts))
         )
@@ -78,45 +78,51 @@ def rule_page(
     sections.append(("Tags", _tags(patterns, judged) + _left(patterns)))
     return page(
         "Rule report",
-        _lead(figures.row(0, named=True), judged),
+        _lead(figures.row(0, named=True), judged, rules),
         figures=[
             ("rows", f"{patterns.rows:,}"),
             ("rules", f"{len(patterns.rules):,}"),
             *((name, f"{metrics[name]:.1%}") for name in ("coverage", "overlap", "conflict")),
             *([(f"left to {rules.otherwise}", f"{metrics['left_to_default']:.1%}")] if rules.otherwise else []),
             *([("votes right on dev", f"{metrics['dev_vote_accuracy']:.1%}")] if judged else []),
-            *([("weighted vote right on dev", f"{judged.figure:.1%}")] if judged else []),
+            *([(_figure_name(rules), f"{judged.figure:.1%}")] if judged else []),
         ],
         sections=sections,
     )
 
 
-def _lead(worst: dict[str, Any], judged: Judged | None) -> str:
+def _figure_name(rules: RuleSet) -> str:
+    return "micro F1 of the weighted vote on dev" if rules.several_tags else "weighted vote right on dev"
+
+
+def _lead(worst: dict[str, Any], judged: Judged | None, rules: RuleSet) -> str:
     if worst["flag"] or worst["accuracy"] is not None:
-        return f"Look first at {worst['rule']}: {_why(worst)}."
+        return f"Look first at {worst['rule']}: {_why(worst, rules)}."
     return "No rule voted on a dev row." if judged else "Without dev rows nothing is known of the rules' accuracy."
 
 
-def _why(rule: dict[str, Any]) -> str:
+def _why(rule: dict[str, Any], rules: RuleSet) -> str:
     if rule["flag"]:
         return f"it {rule['flag']}"
     said = f"right in {rule['dev_right']} of {rule['dev_votes']} votes on dev, at best {rule['accuracy_high']:.0%}"
     if rule["gain"] is not None and rule["gain"] < 0:
-        said += f"; without it {-rule['gain']:.1%} more of dev would be right"
+        more = "better micro F1 on dev" if rules.several_tags else "more of dev would be right"
+        said += f"; without it {-rule['gain']:.1%} {more}"
     return said
 
 
-def _look_first(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame]) -> Markup:
+def _look_first(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: RuleSet) -> Markup:
     """The three worst rules, each with why and its most telling error."""
     parts = []
     for rule in figures.filter((pl.col("flag") != "") | pl.col("accuracy").is_not_null()).head(3).iter_rows(named=True):
         body = Markup("<p><b>{}</b> votes {}: {}.</p>").format(
-            _linked(rule["rule"], errors), _for(rule["vote"]), _why(rule)
+            _linked(rule["rule"], errors), _for(rule["vote"]), _why(rule, rules)
         )
         if rule["rule"] in errors:
             one = errors[rule["rule"]].row(0, named=True)
-            body += Markup("<p>Said {} of “{}”, which is {}.</p>").format(
-                one["said"], one["text"] or one["key"], one["truth"]
+            which = "whose tags are" if rules.several_tags else "which is"
+            body += Markup("<p>Said {} of “{}”, {} {}.</p>").format(
+                one["said"], one["text"] or one["key"], which, one["truth"]
             )
         parts.append(Markup('<div class="first">{}</div>').format(body))
     return Markup("").join(parts)
@@ -130,7 +136,7 @@ def _linked(name: str, errors: dict[Any, pl.DataFrame]) -> str:
     return link(name, f"errors-{name}") if name in errors else name
 
 
-def _rules_table(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame]) -> Markup:
+def _rules_table(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: RuleSet) -> Markup:
     names = {
         "rule": "rule", "group": "group", "kind": "kind", "vote": "votes for", "flag": "", "accuracy": "accuracy",
         "accuracy_low": "from", "accuracy_high": "to", "dev_votes": "dev votes", "gain": "gain", "coverage": "coverage",
@@ -151,15 +157,15 @@ def _rules_table(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame]) -> Mark
         [_linked(value, errors) if c == "rule" else value for c, value in zip(shown, row, strict=True)]
         for row in figures.select(shown).iter_rows()
     ]
-    note = Markup(
-        "<p>Gain: what dev accuracy (several tags: micro F1) of the weighted vote loses without the rule.</p>"
-    )
+    figure = "micro F1" if rules.several_tags else "accuracy"
+    note = Markup("<p>Gain: what the weighted vote's {} on dev loses without the rule.</p>").format(figure)
     return table([names[c] for c in shown], lines, mark=mark) + (note if "gain" in shown else Markup(""))
 
 
-def _errors(name: str, errors: pl.DataFrame, *, opened: bool) -> Markup:
+def _errors(name: str, errors: pl.DataFrame, rules: RuleSet, *, opened: bool) -> Markup:
     texts = errors["text"].null_count() < errors.height
-    columns = {"text" if texts else "key": "message" if texts else "row", "said": "the rule says", "truth": "it is",
+    columns = {"text" if texts else "key": "message" if texts else "row", "said": "the rule says",
+               "truth": "its tags are" if rules.several_tags else "it is",
                "all_say": "all rules say"}  # fmt: skip
     body = table(list(columns.values()), errors.select(list(columns)).rows())
     return folded(f"{name}: {errors.height}", body, anchor=f"errors-{name}", opened=opened)

@@ -66,9 +66,8 @@ def rule_report(
     dev_rows = read_dev(dev_votes, dev, rules, key=key, label=label)
     has_tag = _label_of_pattern(labels, frame[key], patterns, key=key) if labels is not None else None
     judged = None
-    if dev_rows is not None and dev is not None and dev_votes is not None:
-        texts = dev_texts(dev_votes, dev, key=key, label=label, text=text)
-        judged = _judged(dev_rows, texts, rules)
+    if dev_rows is not None and dev_rows.keys is not None and dev is not None:
+        judged = _judged(dev_rows, dev_texts(dev_rows.keys, dev, text=text), rules)
     figures = rule_figures(patterns, rules, dev_rows, has_tag, judged.rule_gain if judged else None)
     metrics = {"rows": float(patterns.rows), "rules": float(len(rules.rules))} | patterns.agreement.shares()
     metrics["rules_never"] = float((figures["flag"] == "never votes").sum())

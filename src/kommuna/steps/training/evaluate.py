@@ -11,13 +11,14 @@ import structlog
 from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.artifacts import Report
 from kommuna.steps.frames import takes_frames
+from kommuna.steps.labeled_rows import TAGS_COLUMN, truth_matrix
 from kommuna.steps.training import evaluation_report, scores
 from kommuna.steps.training.leakage import refuse_leakage
 from kommuna.steps.training.mistakes import surest_mistakes
 from kommuna.steps.training.predict import features_of
 from kommuna.steps.training.scores import Chosen, Scores, TagScore
 from kommuna.steps.training.soft_logistic import Matrix
-from kommuna.steps.training.tables import TAGS_COLUMN, TagSet, one_hot, read_labeled, require_columns
+from kommuna.steps.training.tables import TagSet, read_labeled, require_columns
 from kommuna.steps.training.tagger import Tagger
 
 log = structlog.get_logger()
@@ -69,9 +70,10 @@ def evaluate(
             are shown as they are, so give masked ones.
         scores: every figure as data.
         metrics: rows, accuracy (with several tags: of the whole set), accuracy_low and accuracy_high (95 %, Wilson),
-            precision_macro, recall_macro, f1_macro (over the tags that gold has), f1_micro (several tags), ece,
-            text_overlap, tags_never_seen; coverage (share of gold rows that the label model labels); the same quality
-            figures as `champion.*`, `baseline.majority_class.*`, `baseline.label_model.*`, `baseline.dev_only.*`.
+            precision_macro, recall_macro, f1_macro (over the tags that gold has), ece, with several tags f1_micro,
+            without_tag and gold_without_tag (share of rows that are given no tag, and that have none), text_overlap,
+            tags_never_seen; coverage (share of gold rows that the label model labels); the same quality figures as
+            `champion.*`, `baseline.majority_class.*`, `baseline.label_model.*`, `baseline.dev_only.*`.
     Raises:
         Leakage: gold rows were learnt from.
         MissingColumn, DataError, DuplicateKeys: gold does not fit the model, or is empty.
@@ -89,6 +91,10 @@ def evaluate(
     metrics["accuracy_low"], metrics["accuracy_high"] = scores.wilson(right, len(truth))
     metrics |= {"ece": scores.expected_calibration_error(bins), "text_overlap": overlap}
     metrics["tags_never_seen"] = float(sum(truth[:, model.tags.index(tag)].any() for tag in model.never_seen))
+
+    if tags.several:
+        metrics["without_tag"] = float((~chosen.any(axis=1)).mean())
+        metrics["gold_without_tag"] = float((~truth.any(axis=1)).mean())
 
     others = {"baseline.majority_class": _majority(dev, tags, key=key, label=label, rows=len(truth))}
     if gold_labels is not None:
@@ -143,12 +149,10 @@ def _majority(dev: pl.LazyFrame, tags: TagSet, *, key: str, label: str, rows: in
 def _label_model(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: str) -> Chosen:
     """The label model's own tags of the gold rows; an unknown row has none, and is wrong."""
     column = _gold_column(labels, keys, tags, key=key)
-    filled = column.fill_null([]) if tags.several else column.drop_nulls()
-    known = np.flatnonzero((column.is_not_null()).to_numpy())
+    known = np.flatnonzero(column.is_not_null().to_numpy())
     out = np.zeros((len(keys), len(tags.tags)), dtype=np.bool_)
-    if tags.several:
-        return np.asarray(one_hot(filled, keys, tags, what="gold_labels") > 0.5)
-    out[known] = one_hot(filled, keys.gather(known), tags, what="gold_labels") > 0.5
+    own = column.drop_nulls().cast(pl.List(pl.String) if tags.several else pl.String)
+    out[known] = truth_matrix(own, keys.gather(known), tags.tags, several_tags=tags.several, what="gold_labels")
     return out
 
 

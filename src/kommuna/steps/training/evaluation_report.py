@@ -35,14 +35,14 @@ def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> R
         ("all tags right" if scores.several_tags else "accuracy", f"{m['accuracy']:.3f}"),
         ("95 % interval", f"{m['accuracy_low']:.3f} to {m['accuracy_high']:.3f}"),
         ("macro F1", f"{m['f1_macro']:.3f}"),
-        *([("micro F1", f"{m['f1_micro']:.3f}")] if scores.several_tags else []),
+        *(_of_several_tags(m) if scores.several_tags else []),
         ("calibration error", f"{m['ece']:.3f}"),
         *([("label model covers", f"{m['coverage']:.1%}")] if "coverage" in m else []),
     ]
     sections = [
         ("Against the champion and plain baselines", _compared(scores)),
         ("F1 by tag, worst first", _by_tag(scores)),
-        ("What is taken for what", _confused(scores)),
+        ("Missed, and given instead" if scores.several_tags else "What is taken for what", _confused(scores)),
         ("Sure and wrong", _mistakes(mistakes)),
         ("Is the confidence honest?", _reliability(scores)),
         ("Every tag", _tags_table(scores)),
@@ -54,6 +54,11 @@ def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> R
     return page(title, lead, figures=figures, sections=sections)
 
 
+def _of_several_tags(m: dict[str, float]) -> list[tuple[str, str]]:
+    without = f"{m['without_tag']:.1%} ({m['gold_without_tag']:.1%} in gold)"
+    return [("micro F1", f"{m['f1_micro']:.3f}"), ("rows given no tag", without)]
+
+
 def _unseen(tags: list[str]) -> Markup:
     return Markup('<p class="bad">The model cannot give: {}. Label rows or write rules for them.</p>').format(
         escape(", ".join(tags))
@@ -62,12 +67,13 @@ def _unseen(tags: list[str]) -> Markup:
 
 def _compared(scores: Scores) -> Markup:
     m = scores.metrics
+    accuracy = "all tags right" if scores.several_tags else "accuracy"
     rows = [("this model", m["accuracy"], m["f1_macro"])]
     rows += [(name, m[f"{k}.accuracy"], m[f"{k}.f1_macro"]) for k, name in _NAMES.items() if f"{k}.accuracy" in m]
 
     def draw(axes: Axes) -> None:
         at = np.arange(len(rows))[::-1]
-        axes.barh(at + 0.2, [r[1] for r in rows], 0.38, color=ACCENT, label="accuracy")
+        axes.barh(at + 0.2, [r[1] for r in rows], 0.38, color=ACCENT, label=accuracy)
         axes.barh(at - 0.2, [r[2] for r in rows], 0.38, color=MUTED, label="macro F1")
         low, high = m["accuracy_low"], m["accuracy_high"]
         axes.plot([low, high], [at[0] + 0.2] * 2, color=INK, linewidth=1.5)
@@ -77,9 +83,9 @@ def _compared(scores: Scores) -> Markup:
 
     best = max(r[1] for r in rows[1:]) if len(rows) > 1 else 0.0
     body = table(
-        ["", "accuracy", "macro F1"],
+        ["", accuracy, "macro F1"],
         rows,
-        mark=lambda i, c, v: ("good" if rows[0][1] > best else "bad") if i == 0 and c == "accuracy" else "",
+        mark=lambda i, c, v: ("good" if rows[0][1] > best else "bad") if i == 0 and c == accuracy else "",
     )
     return plot(draw, height=0.6 + 0.55 * len(rows)) + body
 

@@ -10,10 +10,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, nearest
+from kommuna.steps.labeled_rows import TAGS_COLUMN, label_column, read_labeled_rows, truth_matrix
 
 Matrix = NDArray[np.float32]
-TAGS_COLUMN = "tags"  # of a label model's table where a row may have several tags
-SEPARATOR = "|"  # between several tags in a String column
 
 
 @dataclass(frozen=True)
@@ -142,55 +141,20 @@ def read_labeled(
     Args:
         table: dev or gold rows.
         what: `dev` or `gold`, for messages.
-        label: the column of the tag; several tags are a list, or a String with `|` between them.
+        label: the column of the tag, see `read_labeled_rows`.
     Raises:
-        MissingColumn, DataError: a column is missing, there is no row, or a label is empty or unknown.
+        MissingColumn, SchemaDrift: a column is missing or holds no tags.
+        DataError: no row is labeled, or a tag is unknown.
     """
-    label = label_column(table, tags, label)
-    require_columns(table, [key, label, *columns], what=what)
-    frame = table.select(key, *[c for c in columns if c != label], label).collect(engine="streaming")
+    label = label_column(table, label, several_tags=tags.several)
+    kept = [column for column in columns if column != label]
+    frame = read_labeled_rows(table, several_tags=tags.several, key=key, label=label, what=what, columns=kept)
     if frame.is_empty():
-        raise DataError(f"{what} has no rows", where=what, mend=f"label some messages by hand and give them as {what}")
-    return frame.drop(label), one_hot(frame[label], frame[key], tags, what=what)
-
-
-def label_column(table: pl.LazyFrame, tags: TagSet, label: str) -> str:
-    """The label's column: `tags` stands in for the default `tag` where rows have several."""
-    names = table.collect_schema().names()
-    return TAGS_COLUMN if tags.several and label == "tag" and label not in names and TAGS_COLUMN in names else label
-
-
-def one_hot(labels: pl.Series, keys: pl.Series, tags: TagSet, *, what: str) -> Matrix:
-    """Trusted labels as `n x k` zeros and ones.
-
-    Raises:
-        DataError: a label is empty, or is none of the tags; names the value and the row.
-    """
-    if labels.null_count():
-        row = keys[int(labels.is_null().arg_max() or 0)]
-        raise DataError(f"{what}: row {row!r} has no label in column '{labels.name}'", mend="label it, or leave it out")
-    lists = labels.cast(pl.String).str.split(SEPARATOR) if tags.several and labels.dtype != pl.List else labels
-    if not tags.several and labels.dtype == pl.List:
-        raise DataError(f"{what}: column '{labels.name}' holds lists, but the labels have one tag a row")
-    pairs = pl.DataFrame({"row": np.arange(labels.len()), "tag": lists}).explode("tag") if tags.several else None
-    if pairs is None:
-        pairs = pl.DataFrame({"row": np.arange(labels.len()), "tag": lists.cast(pl.String)})
-    pairs = pairs.with_columns(pl.col("tag").cast(pl.String).str.strip_chars()).filter(
-        pl.col("tag").is_not_null() & (pl.col("tag") != "") if tags.several else pl.lit(True)
-    )
-    order = {tag: i for i, tag in enumerate(tags.tags)}
-    unknown = pairs.filter(~pl.col("tag").is_in(list(order)))
-    if not unknown.is_empty():
-        value = unknown["tag"][0]
         raise DataError(
-            f"{what}: row {keys[int(unknown['row'][0])]!r} has the label '{value}', which is no tag of the model"
-            f"{nearest(value, order)}; {unknown.height} such in all",
-            where=f"{what}, column '{labels.name}'",
-            mend="correct the label, or add the tag to the rule set",
+            f"{what} has no labeled rows", where=what, mend=f"label some messages by hand and give them as {what}"
         )
-    matrix = np.zeros((labels.len(), len(order)), np.float32)
-    matrix[pairs["row"].to_numpy(), pairs["tag"].replace_strict(order, return_dtype=pl.Int64).to_numpy()] = 1
-    return matrix
+    truth = truth_matrix(frame[label], frame[key], tags.tags, several_tags=tags.several, what=what)
+    return frame.drop(label), truth.astype(np.float32)
 
 
 def _confident(min_confidence: float) -> pl.Expr:

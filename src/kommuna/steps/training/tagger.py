@@ -132,6 +132,7 @@ class Tagger:
         thresholds: `k`; with several tags, the probability from which a row has the tag.
         never_seen: tags that no training row had: the model cannot give them.
         trained_on: figures of the training for people: rows, coverage, held-out accuracy.
+        at_least_one: with several tags, whether a row below all thresholds has the tag whose threshold is nearest.
     """
 
     classifier: str
@@ -142,6 +143,7 @@ class Tagger:
     thresholds: tuple[float, ...] = ()
     never_seen: tuple[str, ...] = ()
     trained_on: dict[str, float] = field(default_factory=dict)
+    at_least_one: bool = False
 
     def predict_table(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Tags the rows of a table, in its order.
@@ -220,10 +222,17 @@ class Tagger:
 
     def chosen(self, p: Matrix) -> NDArray[np.bool_]:
         """Which tags each row gets, `n x k`, from its probabilities."""
-        if self.several_tags:
-            return np.asarray(p >= np.asarray(self.thresholds, dtype=np.float32))
         out = np.zeros(p.shape, dtype=np.bool_)
-        out[np.arange(len(p)), p.argmax(axis=1)] = True
+        if not self.several_tags:
+            out[np.arange(len(p)), p.argmax(axis=1)] = True
+            return out
+        given_from = np.asarray(self.thresholds, dtype=np.float32)
+        out |= p >= given_from
+        if self.at_least_one:
+            none = np.flatnonzero(~out.any(axis=1))
+            below = np.clip(p[none], 1e-7, 1 - 1e-7)
+            odds = below / (1 - below) * ((1 - given_from) / given_from)
+            out[none, odds.argmax(axis=1)] = True
         return out
 
     def save(self, path: Path) -> None:

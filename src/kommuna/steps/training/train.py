@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from kommuna.steps.training.folds import plain_folds, read_folds
 from kommuna.steps.training.soft_logistic import Link, Matrix, probabilities
 from kommuna.steps.training.tables import TagSet, Weak, read_labeled, read_weak, tag_set
 from kommuna.steps.training.tagger import Scorer, Tagger
+from kommuna.steps.training.thresholds import thresholds
 
 log = structlog.get_logger()
 
@@ -54,6 +56,7 @@ def train_classifier(
     min_confidence: float = 0.0,
     dev_weight: float = 1.0,
     max_rows: int | None = None,
+    at_least_one: bool = False,
     seed: int = 0,
 ) -> Trained:
     """Trains a tagger on soft labels and dev rows, and the same classifier on the dev rows alone.
@@ -78,13 +81,16 @@ def train_classifier(
         min_confidence: weak labels below it are left out, 0 to 1.
         dev_weight: how many times a dev row counts as it would by itself.
         max_rows: weak rows to train on at most, drawn at random.
+        at_least_one: where rows may have several tags, gives a row that reaches no tag's threshold the tag whose
+            threshold it comes nearest to. For messages that all have a tag.
         seed: of all that is random.
     Returns:
         model: the tagger.
         dev_only: the same classifier, trained on the dev rows alone: a baseline for the evaluation.
         metrics: rows, weak_rows, coverage, dev_rows, tags, tags_without_weak_rows, tags_without_dev_rows,
-            held_out_accuracy and held_out_dev_only_accuracy (by the folds of dev; absent under 30 dev rows), and what
-            the folds chose.
+            held_out_accuracy and held_out_dev_only_accuracy (by the folds of dev; absent under 30 dev rows), where rows
+            may have several tags held_out_without_tag and held_out_dev_only_without_tag (share of rows that are given
+            none), and what the folds chose.
     Raises:
         MissingColumn, DataError, DuplicateKeys: the tables do not fit; there is no dev row, or no weak label at all.
         SpecError: `boosted_trees` without features, embeddings without the extra, no such encoder.
@@ -115,15 +121,24 @@ def train_classifier(
     )
     fit = _FITS[classifier](rows)
     metrics |= fit.chosen
-    for name, scores in (("held_out", fit.held_out), ("held_out_dev_only", fit.held_out_dev_only)):
+
+    def tagger(scorer: Scorer, held_out: Matrix | None, share: Matrix) -> Tagger:
+        given_from = thresholds(held_out, dev_labels, share) if tags.several else ()
+        return Tagger(
+            classifier, tags.tags, tags.several, columns, scorer, given_from, never_seen, at_least_one=at_least_one
+        )
+
+    share = (weak.labels.sum(axis=0) + dev_labels.sum(axis=0)) / (len(weak.labels) + len(dev_labels))
+    model = tagger(fit.model, fit.held_out, share)
+    dev_only = tagger(fit.dev_only, fit.held_out_dev_only, dev_labels.mean(axis=0))
+    held_out = {"held_out": (model, fit.held_out), "held_out_dev_only": (dev_only, fit.held_out_dev_only)}
+    for name, (one, scores) in held_out.items():
         if scores is not None:
-            metrics[f"{name}_accuracy"] = _accuracy(scores, dev_labels, link)
-
-    def tagger(scorer: Scorer, held_out: Matrix | None) -> Tagger:
-        thresholds = _thresholds(held_out, dev_labels) if tags.several else ()
-        return Tagger(classifier, tags.tags, tags.several, columns, scorer, thresholds, never_seen, dict(metrics))
-
-    model, dev_only = tagger(fit.model, fit.held_out), tagger(fit.dev_only, fit.held_out_dev_only)
+            given = one.chosen(probabilities(scores, link))
+            metrics[f"{name}_accuracy"] = float(np.mean((given == (dev_labels > 0.5)).all(axis=1)))
+            if tags.several:
+                metrics[f"{name}_without_tag"] = float(np.mean(~given.any(axis=1)))
+    model, dev_only = replace(model, trained_on=dict(metrics)), replace(dev_only, trained_on=dict(metrics))
     log.info("classifier.trained", classifier=classifier, seconds=round(time.perf_counter() - started, 2), **metrics)
     return Trained(model, dev_only, metrics)
 
@@ -162,25 +177,3 @@ def _describe(weak: Weak, dev_labels: Matrix, tags: TagSet) -> tuple[dict[str, f
         "tags_never_seen": float(len(neither)),
     }
     return metrics, neither
-
-
-def _accuracy(scores: Matrix, labels: Matrix, link: Link) -> float:
-    """Share of rows whose tag (all of whose tags) is right."""
-    if link == "softmax":
-        return float(np.mean(scores.argmax(axis=1) == labels.argmax(axis=1)))
-    return float(np.mean(((scores >= 0) == (labels > 0.5)).all(axis=1)))
-
-
-def _thresholds(held_out: Matrix | None, labels: Matrix) -> tuple[float, ...]:
-    """For each tag, the probability from which its F1 on held-out dev rows is best; one half where rows are few."""
-    k = int(labels.shape[1])
-    if held_out is None:
-        return (0.5,) * k
-    p = probabilities(held_out, "sigmoid")
-    found: list[float] = []
-    for j in range(k):
-        truth = labels[:, j] > 0.5
-        grid = [0.5, 0.4, 0.3, 0.6, 0.7, 0.2] if truth.sum() >= 10 else [0.5]
-        f1 = {t: 2 * (truth & (p[:, j] >= t)).sum() / max(1, truth.sum() + (p[:, j] >= t).sum()) for t in grid}
-        found.append(max(f1, key=lambda t: float(f1[t])))
-    return tuple(found)

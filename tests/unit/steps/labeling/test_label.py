@@ -252,8 +252,8 @@ def test_dev_rows_without_votes_are_counted_out(rules: Any, votes: Any, dev: Any
         (lambda v, d: (v, v, d.rename({"tag": "tags"})), MissingColumn, "no column 'tag' (did you mean 'tags'?)"),
         (
             lambda v, d: (v, v, d.with_columns(tag=pl.lit("z"))),
-            RulesError,
-            "column 'tag': 'z' is no tag of the rule set",
+            DataError,
+            "dev: row 'w' has the label 'z', which is not one of the tags",
         ),
         (lambda v, d: (v, v, d.with_columns(tag=1)), SchemaDrift, "column 'tag': expected a tag, found Int32"),
         (lambda v, d: (v, v, pl.concat([d, d])), DuplicateKeys, "names several rows"),

@@ -173,7 +173,7 @@ def test_errors_show_masked_texts_and_the_one_that_no_rule_puts_right_first(rule
     found = rule_errors(
         Dev(matrix.astype(np.int16), truth),
         gains(Dev(matrix.astype(np.int16), truth), [], tags=rules.tags, several_tags=False),
-        dev_texts(votes, dev, key="id", label="tag", text="text"),
+        dev_texts(pl.Series("id", range(24)), dev, text="text"),
         rules,
     )
     assert found.filter(pl.col("rule") == "good").is_empty()

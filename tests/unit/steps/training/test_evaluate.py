@@ -67,6 +67,10 @@ def test_figures_of_several_tags_agree_with_scikit_learn(several_task) -> None:
     assert found.metrics["accuracy"] == pytest.approx(peer.accuracy_score(truth, given))
     assert found.metrics["f1_micro"] == pytest.approx(peer.f1_score(truth, given, average="micro"))
     assert found.metrics["f1_macro"] == pytest.approx(peer.f1_score(truth, given, average="macro"))
+    assert found.metrics["without_tag"] == pytest.approx((~given.any(axis=1)).mean())
+    assert found.metrics["gold_without_tag"] == pytest.approx((~truth.any(axis=1)).mean())
+    assert f"{found.metrics['without_tag']:.1%} ({found.metrics['gold_without_tag']:.1%} in gold)" in found.report.html
+    assert "What is taken for what" not in found.report.html
     labels = matrix(task.gold_labels["tags"])
     assert found.metrics["baseline.label_model.f1_micro"] == pytest.approx(
         peer.f1_score(truth, labels, average="micro")
@@ -173,7 +177,9 @@ def test_gold_without_a_label_column_is_refused(task, trained: Trained) -> None:
 
 def test_a_gold_label_that_the_model_does_not_know_is_told_with_its_row(task, trained: Trained) -> None:
     bad = task.gold.with_columns(tag=pl.when(pl.col("id") == 300).then(pl.lit("cards")).otherwise("tag"))
-    with pytest.raises(DataError, match=r"gold: row 300 has the label 'cards', which is no tag.*did you mean 'card'"):
+    with pytest.raises(
+        DataError, match=r"gold: row 300 has the label 'cards', which is not one of the tags.*did you mean 'card'"
+    ):
         judged(trained, task, bad)
 
 

@@ -58,6 +58,19 @@ def test_several_tags_are_a_list(several_task) -> None:
     assert found["tags"].equals(model.predict_table(several_task.messages)["tags"])
 
 
+def test_at_least_one_tag_is_given_where_that_is_asked_for_and_other_rows_stay_as_they_are(several_task) -> None:
+    tables = several_task.messages.lazy(), several_task.labels.lazy(), several_task.dev.lazy()
+    plain, one = train_classifier(*tables), train_classifier(*tables, at_least_one=True)
+    before = plain.model.predict_table(several_task.gold)["tags"]
+    after = predict(several_task.gold.lazy(), one.model).predictions.collect()["tags"]
+    without = before.list.len() == 0
+    assert plain.metrics["held_out_without_tag"] > 0
+    assert one.metrics["held_out_without_tag"] == 0
+    assert without.any()
+    assert (after.filter(without).list.len() == 1).all()
+    assert after.filter(~without).equals(before.filter(~without))
+
+
 def test_no_messages_give_no_predictions(task, trained: Trained) -> None:
     assert predict(task.messages.head(0).lazy(), trained.model).predictions.collect().height == 0
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
 from kommuna.spec.rules import Rule, RuleSet
+from kommuna.steps.labeled_rows import read_labeled_rows, tags_of
 from kommuna.steps.labeling.apply import apply_rules, votes_plan
 from kommuna.steps.labeling.dev import read_dev
 from kommuna.steps.labeling.patterns import Codes, vote_codes
@@ -111,8 +112,10 @@ def read_field(
         if schema[text] != pl.String:
             raise SchemaDrift(f"column '{text}': expected String, found {schema[text]}", where=name)
     several_tags = rules.several_tags if rules is not None else several_tags
-    labeled = dev.drop_nulls([key, label]).collect()
-    tags = rules.tags if rules is not None else _tags(labeled[label], several_tags)
+    labeled = read_labeled_rows(dev, several_tags=several_tags, key=key, label=label, what="dev")
+    tags = rules.tags if rules is not None else tags_of(labeled[label])
+    if not tags:
+        raise DataError("no dev row has a label", where="dev", mend="rules are written from labeled rows")
     truth = truth_of(labeled, tags, several_tags=several_tags, key=key, label=label)
     _check_enough(truth, tags)
     sample = _sample(messages, key, seed)
@@ -139,18 +142,6 @@ def truth_of(
     )
     assert dev is not None
     return dev.truth
-
-
-def _tags(labels: pl.Series, several_tags: bool) -> tuple[str, ...]:
-    if labels.is_empty():
-        raise DataError("no dev row has a label", where="dev", mend="rules are written from labeled rows")
-    if isinstance(labels.dtype, pl.Enum | pl.Categorical):
-        labels = labels.cast(pl.String)
-    if several_tags and labels.dtype == pl.String:
-        labels = labels.str.split("|")
-    names = labels.explode() if isinstance(labels.dtype, pl.List) else labels
-    counted = names.cast(pl.String).drop_nulls().rename("tag").value_counts().filter(pl.col("tag") != "")
-    return tuple(counted.sort("count", "tag", descending=[True, False])["tag"])
 
 
 def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 
 from kommuna.errors import MissingColumn, nearest
 from kommuna.spec.rules import Rule
+from kommuna.steps.labeled_rows import read_labeled_rows
 from kommuna.steps.labeling.refine.field import Field, truth_of
 from kommuna.steps.labeling.refine.judge import macro_f1, told_by
 from kommuna.steps.labeling.refine.loop import rules_after
@@ -31,7 +32,7 @@ def gold_f1(
     for column in (field.key, field.text, label):
         if column not in names:
             raise MissingColumn(f"the gold rows have no column '{column}'{nearest(column, names)}", where="gold")
-    rows = gold.drop_nulls([field.key, label]).collect()
+    rows = read_labeled_rows(gold, several_tags=field.several_tags, key=field.key, label=label, what="gold")
     truth = truth_of(rows, field.tags, several_tags=field.several_tags, key=field.key, label=label)
     ever = {rule.name: rule for rule in (*given, *(one.rule for made in rounds for one in made.written))}
     place = {name: j for j, name in enumerate(ever)}

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from kommuna.errors import DataError, MissingColumn, RulesError
+from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.refine.field import FOLDS, read_field
 from kommuna.steps.llm.client import Llm
@@ -42,7 +42,7 @@ def test_a_missing_column_is_named_with_the_nearest(unlabeled, dev):
 
 def test_a_dev_tag_that_the_rules_do_not_know_is_named(unlabeled, dev):
     rules = RuleSet.read({"tags": ["card", "loan"], "rules": [{"name": "a", "tag": "card", "any": ["card"]}]}, where="")
-    with pytest.raises(RulesError, match="'fees' is no tag"):
+    with pytest.raises(DataError, match="'fees', which is not one of the tags"):
         read_field(unlabeled, dev.lazy(), rules, **SETTINGS)
 
 

@@ -1,0 +1,126 @@
+"""Reads rows that a person has labeled: what a label, an empty one, and several tags in one cell mean to every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import structlog
+from numpy.typing import NDArray
+
+from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
+
+log = structlog.get_logger()
+
+SEPARATOR = "|"  # between several tags in a String column
+TAGS_COLUMN = "tags"  # stands in for the default label column `tag` where a row may have several tags
+
+
+def label_column(table: pl.LazyFrame, label: str, *, several_tags: bool) -> str:
+    """The label's column: `tags` stands in for the default `tag` where rows may have several."""
+    names = table.collect_schema().names()
+    return TAGS_COLUMN if several_tags and label == "tag" and label not in names and TAGS_COLUMN in names else label
+
+
+def read_labeled_rows(
+    table: pl.LazyFrame,
+    *,
+    several_tags: bool,
+    key: str,
+    label: str,
+    what: str,
+    columns: Sequence[str] | None = None,
+) -> pl.DataFrame:
+    """The rows of a table that have a key and a label, with the label in one form.
+
+    Where a row has one tag, a null or blank label is no label: the row is left out, and counted in a warning. Where it
+    may have several, `"a | b"` is the tags a and b, and a null or blank label says that the row has none of the tags:
+    a blank cell of a CSV file cannot be told from an empty list. Reading what was read changes nothing.
+
+    Args:
+        table: n rows.
+        several_tags: whether a row may have several tags, or none.
+        key: the column that names a row.
+        label: the column of the tag; several tags are a list, or a String with `|` between.
+        what: what the rows are called in messages: `dev` or `gold`.
+        columns: the columns to keep besides `key` and the label; all if absent.
+    Returns:
+        At most n rows, in order: `key`, the columns, and the label's column: a String, or where rows may have several
+        tags a list of Strings.
+    Raises:
+        MissingColumn: a column is missing.
+        SchemaDrift: the label's column holds no tags.
+    """
+    label = label_column(table, label, several_tags=several_tags)
+    schema = table.collect_schema()
+    for column in (key, label, *(columns or ())):
+        if column not in schema:
+            raise MissingColumn(
+                f"{what} has no column '{column}'{nearest(column, schema.names())}",
+                where=what,
+                mend=f"its columns are: {', '.join(schema.names())}",
+            )
+    _check_type(schema[label], label, several_tags=several_tags, what=what)
+    kept = table if columns is None else table.select(list(dict.fromkeys([key, *columns, label])))
+    tags = _tags(pl.col(label), schema[label]) if several_tags else _blank_as_null(pl.col(label).cast(pl.String))
+    rows = kept.filter(pl.col(key).is_not_null()).with_columns(tags.alias(label)).collect(engine="streaming")
+    labeled = rows if several_tags else rows.filter(pl.col(label).is_not_null())
+    if labeled.height < rows.height:
+        log.warning("labeled_rows.without_label", what=what, column=label, left_out=rows.height - labeled.height)
+    return labeled
+
+
+def truth_matrix(
+    labels: pl.Series, keys: pl.Series, tags: Sequence[str], *, several_tags: bool, what: str
+) -> NDArray[np.bool_]:
+    """Which tags labeled rows have, `n x k`.
+
+    Args:
+        labels: n labels in the form of `read_labeled_rows`.
+        keys: n, what to call a row by.
+        tags: the k tags.
+    Raises:
+        DataError: a label is none of the tags; names the value, the row and the nearest tag.
+    """
+    row = np.arange(len(labels))
+    pairs = pl.DataFrame({"row": row, "tag": labels})
+    pairs = pairs.explode("tag").drop_nulls("tag") if several_tags else pairs
+    order = {tag: i for i, tag in enumerate(tags)}
+    unknown = pairs.filter(~pl.col("tag").is_in(list(order)))
+    if not unknown.is_empty():
+        value = unknown["tag"][0]
+        raise DataError(
+            f"{what}: row {keys[int(unknown['row'][0])]!r} has the label '{value}', which is not one of the tags"
+            f"{nearest(value, order)}; {unknown.height} such in all",
+            where=f"{what}, column '{labels.name}'",
+            mend="correct the label, or add the tag to the rule set",
+        )
+    truth = np.zeros((len(labels), len(order)), dtype=np.bool_)
+    truth[pairs["row"].to_numpy(), pairs["tag"].replace_strict(order, return_dtype=pl.Int64).to_numpy()] = True
+    return truth
+
+
+def tags_of(labels: pl.Series) -> tuple[str, ...]:
+    """The tags that labels in the form of `read_labeled_rows` name, the most frequent first."""
+    names = labels.explode() if isinstance(labels.dtype, pl.List) else labels
+    counted = names.drop_nulls().rename("tag").value_counts()
+    return tuple(counted.sort("count", "tag", descending=[True, False])["tag"])
+
+
+def _check_type(kind: pl.DataType, label: str, *, several_tags: bool, what: str) -> None:
+    inner = kind.inner if several_tags and isinstance(kind, pl.List) else kind
+    if not isinstance(inner, pl.String | pl.Enum | pl.Categorical | pl.Null):
+        wanted = "a tag, or tags with | between" if several_tags else "a tag"
+        raise SchemaDrift(f"column '{label}': expected {wanted}, found {kind}", where=what)
+
+
+def _tags(label: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    lists = label if isinstance(kind, pl.List) else label.cast(pl.String).str.split(SEPARATOR)
+    parts = lists.cast(pl.List(pl.String)).list.eval(_blank_as_null(pl.element()).drop_nulls())
+    return parts.fill_null(pl.lit([], dtype=pl.List(pl.String)))
+
+
+def _blank_as_null(text: pl.Expr) -> pl.Expr:
+    stripped = text.str.strip_chars()
+    return pl.when(stripped != "").then(stripped)

@@ -1,0 +1,110 @@
+"""Labels as people write them, and that label, train, evaluate and refine read the same in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from structlog.testing import capture_logs
+
+from kommuna.errors import DataError, MissingColumn, SchemaDrift
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.labeled_rows import read_labeled_rows, tags_of, truth_matrix
+from kommuna.steps.labeling.dev import read_dev
+from kommuna.steps.labeling.refine.field import read_field
+from kommuna.steps.llm.client import Llm
+from kommuna.steps.training.tables import TagSet, read_labeled
+
+TAGS = ("card", "loan")
+ODD = ["card | loan", "card ", None, "", " | ", "loan|", "|card", "card|card", "  loan"]
+SEVERAL = ["card,loan", "card", "", "", "", "loan", "card", "card", "loan"]
+ONE = ["card", None, "", " ", " loan "]
+
+
+def read(labels: Any, *, several_tags: bool) -> pl.DataFrame:
+    table = pl.LazyFrame({"id": range(len(labels)), "tag": labels})
+    return read_labeled_rows(table, several_tags=several_tags, key="id", label="tag", what="dev")
+
+
+def names(truth: Any) -> list[str]:
+    return [",".join(TAGS[j] for j in np.flatnonzero(row)) for row in truth]
+
+
+def test_several_tags_in_a_cell_are_stripped_and_blank_parts_dropped() -> None:
+    rows = read(ODD, several_tags=True)
+    assert names(truth_matrix(rows["tag"], rows["id"], TAGS, several_tags=True, what="dev")) == SEVERAL
+    assert tags_of(rows["tag"]) == ("card", "loan")
+
+
+def test_a_list_means_what_the_same_tags_in_a_cell_mean() -> None:
+    lists = [["card", "loan"], ["card "], None, [], ["", None], ["loan", ""], ["card"], ["card", "card"], ["loan"]]
+    rows = read(lists, several_tags=True)
+    assert names(truth_matrix(rows["tag"], rows["id"], TAGS, several_tags=True, what="dev")) == SEVERAL
+
+
+@pytest.mark.parametrize("several_tags", [False, True])
+def test_reading_again_changes_nothing(several_tags: bool) -> None:
+    once = read(ODD if several_tags else ONE, several_tags=several_tags)
+    again = read_labeled_rows(once.lazy(), several_tags=several_tags, key="id", label="tag", what="dev")
+    assert again.equals(once)
+
+
+def test_a_row_of_one_tag_without_a_label_is_left_out_and_counted() -> None:
+    with capture_logs() as logs:
+        rows = read(ONE, several_tags=False)
+    assert rows.rows() == [(0, "card"), (4, "loan")]
+    assert [log["left_out"] for log in logs if log["event"] == "labeled_rows.without_label"] == [3]
+
+
+@pytest.mark.parametrize(
+    ("labels", "several_tags", "said"),
+    [
+        ([1, 2], False, "expected a tag, found Int64"),
+        ([["card"]], False, r"expected a tag, found List\(String\)"),
+        ([[1]], True, r"expected a tag, or tags with | between, found List\(Int64\)"),
+    ],
+)
+def test_what_holds_no_tags_is_refused(labels: Any, several_tags: bool, said: str) -> None:
+    with pytest.raises(SchemaDrift, match=said):
+        read(labels, several_tags=several_tags)
+
+
+def test_an_unknown_tag_is_named_with_its_row() -> None:
+    rows = read(["card", "card | laon"], several_tags=True)
+    with pytest.raises(DataError, match=r"gold: row 1 has the label 'laon'.*did you mean 'loan'.*1 such in all"):
+        truth_matrix(rows["tag"], rows["id"], TAGS, several_tags=True, what="gold")
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(MissingColumn, match=r"dev has no column 'tga' \(did you mean 'tag'\?\)"):
+        read_labeled_rows(
+            pl.LazyFrame({"id": [1], "tag": ["card"]}), several_tags=False, key="id", label="tga", what="dev"
+        )
+
+
+@pytest.mark.parametrize(("odd", "several_tags"), [(ODD, True), (ONE, False)])
+def test_label_train_evaluate_and_refine_read_the_same(odd: list[str | None], several_tags: bool) -> None:
+    labels = odd * 12  # refine asks for 50 labeled rows at least
+    if not several_tags:
+        labels = labels * 3
+    table = pl.DataFrame({"id": range(len(labels)), "text": "my card", "tag": labels})
+    rule = {"name": "r", "tag": "card", "any": ["card"]}
+    rules = RuleSet.read({"tags": list(TAGS), "several_tags": several_tags, "rules": [rule]}, where="test")
+    votes = table.select("id", r=pl.lit(1, pl.Int8) if several_tags else pl.lit("card"))
+
+    by_label = read_dev(votes.lazy(), table.lazy(), rules, key="id", label="tag")
+    tag_set = TagSet(TAGS, several_tags)
+    by_train, trained = read_labeled(table.lazy(), tag_set, what="dev", key="id", label="tag", columns=["text"])
+    by_gold, judged = read_labeled(table.lazy(), tag_set, what="gold", key="id", label="tag", columns=["text"])
+    by_refine = read_field(
+        table.lazy(), table.lazy(), rules, several_tags=several_tags, key="id", text="text", label="tag", seed=0, llm=Llm()
+    )  # fmt: skip
+    assert by_label is not None
+    assert by_label.keys is not None
+    assert by_label.keys.to_list() == by_train["id"].to_list() == by_gold["id"].to_list()
+    assert by_label.keys.to_list() == by_refine.dev["id"].to_list()
+    assert names(by_label.truth) == names(trained) == names(judged) == names(by_refine.truth)
+    expected = SEVERAL * 12 if several_tags else ["card", "loan"] * 36
+    assert names(by_label.truth) == expected
