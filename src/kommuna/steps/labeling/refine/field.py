@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift, nearest
 from kommuna.spec.rules import Rule, RuleSet
-from kommuna.steps.labeling.apply import apply_rules, votes_plan
+from kommuna.steps.labeling.apply import apply_rules, vote_type, votes_plan
 from kommuna.steps.labeling.dev import read_dev
-from kommuna.steps.labeling.patterns import Codes, vote_codes
+from kommuna.steps.labeling.patterns import ABSTAIN, Codes, vote_codes
 from kommuna.steps.llm.client import Llm
 
 FOLDS = 5
@@ -57,6 +57,11 @@ class Field:
         """The rules with this run's tags."""
         return RuleSet(tags=self.tags, several_tags=self.several_tags, rules=tuple(rules))
 
+    def code(self, rule: Rule) -> int:
+        """What a rule with a tag votes, as a code."""
+        tag = self.tags.index(rule.tag or "")
+        return len(self.tags) + tag if rule.against else tag
+
     def votes(self, rows: pl.DataFrame, rules: Sequence[Rule]) -> Codes:
         """Rows x rules codes: the rules' votes on `dev`, `sample` or any other rows."""
         if not rules:
@@ -70,6 +75,19 @@ class Field:
         if not table[self.key].equals(rows[self.key]):
             table = rows.select(self.key).join(table, on=self.key, how="left", maintain_order="left")
         return np.stack([vote_codes(table[rule.name], rule, rule_set) for rule in rules], axis=1)
+
+
+    def votes_table(self, rules: Sequence[Rule], codes: Codes) -> pl.DataFrame:
+        """The rules' votes on dev (d x m codes) as `apply_rules` would write them."""
+        rule_set = self.rule_set(rules)
+        named = np.array([*self.tags, *(f"!{tag}" for tag in self.tags)])
+        columns = {self.key: self.dev[self.key]}
+        for j, rule in enumerate(rules):
+            voted = codes[:, j] != ABSTAIN
+            said = (codes[:, j] < len(self.tags)).astype(np.int8) if self.several_tags else named[codes[:, j]]
+            column = pl.Series(said).cast(vote_type(rule_set), strict=False)
+            columns[rule.name] = column.set(pl.Series(~voted), None)
+        return pl.DataFrame(columns)
 
 
 def read_field(
@@ -105,21 +123,26 @@ def read_field(
             raise SchemaDrift(f"column '{text}': expected String, found {schema[text]}", where=name)
     several_tags = rules.several_tags if rules is not None else several_tags
     labeled = dev.drop_nulls([key, label]).collect()
-    tags = rules.tags if rules is not None else _tags(labeled[label], several_tags)
-    truth = truth_of(labeled, tags, several_tags=several_tags, key=key, label=label)
+    tags = rules.tags if rules is not None else tags_of(labeled[label], several_tags)
+    if not tags:
+        raise DataError("no dev row has a label", where="dev", mend="rules are written from labeled rows")
+    truth = truth_of(labeled, tags, several_tags=several_tags, key=key, label=label, where="dev")
     _check_enough(truth, tags)
     sample = _sample(messages, key, seed)
     return Field(tags, several_tags, labeled, truth, _folds(truth, seed), messages, sample, key, text, llm)
 
 
 def truth_of(
-    labeled: pl.DataFrame, tags: tuple[str, ...], *, several_tags: bool, key: str, label: str
+    labeled: pl.DataFrame, tags: tuple[str, ...], *, several_tags: bool, key: str, label: str, where: str
 ) -> NDArray[np.bool_]:
     """Rows x k, which tags labeled rows have.
 
     Raises:
         MissingColumn, SchemaDrift, DuplicateKeys, RulesError: see `read_dev`.
     """
+    if labeled[key].n_unique() < labeled.height:
+        again = labeled[key].filter(labeled[key].is_duplicated())[0]
+        raise DuplicateKeys(f"column '{key}': {again!r} names several rows", where=where)
     silent = Rule(name="silent_" if key == "silent" else "silent", tag=tags[0], any=("silent",))
     rules = RuleSet(tags=tags, several_tags=several_tags, rules=(silent,))
     dev = read_dev(
@@ -133,9 +156,8 @@ def truth_of(
     return dev.truth
 
 
-def _tags(labels: pl.Series, several_tags: bool) -> tuple[str, ...]:
-    if labels.is_empty():
-        raise DataError("no dev row has a label", where="dev", mend="rules are written from labeled rows")
+def tags_of(labels: pl.Series, several_tags: bool) -> tuple[str, ...]:
+    """The tags that rows have, the most frequent first."""
     if isinstance(labels.dtype, pl.Enum | pl.Categorical):
         labels = labels.cast(pl.String)
     if several_tags and labels.dtype == pl.String:

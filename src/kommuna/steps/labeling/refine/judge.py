@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.dev import Dev
-from kommuna.steps.labeling.models.kommuna_model import Kommuna
+from kommuna.steps.labeling.models.registry import MODELS, Settings
 from kommuna.steps.labeling.one_tag import fitted
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
 from kommuna.steps.labeling.refine.field import Field
@@ -27,52 +28,40 @@ class Judgement:
         beliefs: d x k, their probabilities; on rows without a vote the tags' shares.
         f1: macro F1 on dev, 0 to 1.
         coverage: share of unlabeled messages with a vote.
+        tell: the tags (n x k) that the label model, fitted on all of dev, gives to n other rows with such votes.
     """
 
     told: Mask
     beliefs: NDArray[np.float64]
     f1: float
     coverage: float
-
-    def only(self, rows: Mask) -> Judgement:
-        """Of some of the dev rows."""
-        return replace(self, told=self.told[rows], beliefs=self.beliefs[rows])
+    tell: Callable[[Codes], Mask]
 
 
 def judge(field: Field, dev: Codes, sample: Codes, *, seed: int) -> Judgement:
     """Fits the label model `kommuna` and judges it on dev, five folds held out.
 
     Args:
-        dev: d x m, the rules' votes on dev; only those that a rule cast on rows that it was not written from.
+        dev: d x m, the rules' votes on dev, each cast without the row.
         sample: s x m, their votes on the sample of messages.
     """
     shares = (field.truth.sum(axis=0) + 1) / (len(field.truth) + len(field.tags))
     prior = np.tile(shares, (len(dev), 1))
     if not dev.shape[1]:
         nobody = np.zeros_like(field.truth)
-        return Judgement(nobody, prior, 0.0, 0.0)
-    fit = fitted(lambda: Kommuna(seed=seed), _patterns(field, sample), Dev(dev, field.truth), seed=seed)
+        return Judgement(nobody, prior, 0.0, 0.0, lambda votes: np.zeros((len(votes), len(field.tags)), dtype=np.bool_))
+    settings = Settings(seed=seed)
+    fit = fitted(lambda: MODELS["kommuna"](settings), _patterns(field, sample), Dev(dev, field.truth), seed=seed)
     assert fit.held_out is not None
     covered = (dev != ABSTAIN).any(axis=1)
     told = _told(fit.held_out.beliefs, covered, field.several_tags)
 
+    def tell(votes: Codes) -> Mask:
+        return _told(fit.predict(votes), (votes != ABSTAIN).any(axis=1), field.several_tags)
+
     beliefs = np.where(covered[:, None], fit.held_out.beliefs, prior)
     coverage = float((sample != ABSTAIN).any(axis=1).mean())
-    return Judgement(told, beliefs, macro_f1(told, field.truth), coverage)
-
-
-def told_by(field: Field, dev: Codes, sample: Codes, asked: Codes, *, seed: int) -> Mask:
-    """The tags (n x k) that the label model, fitted on all of dev, gives to n other rows with the votes `asked`."""
-    if not dev.shape[1]:
-        return np.zeros((len(asked), len(field.tags)), dtype=np.bool_)
-    fit = fitted(lambda: _Once(seed=seed), _patterns(field, sample), Dev(dev, field.truth), seed=seed)
-    return _told(fit.predict(asked), (asked != ABSTAIN).any(axis=1), field.several_tags)
-
-
-class _Once(Kommuna):
-    """The model fitted once: where nobody asks for dev, its rows need not be held out."""
-
-    learns_from_dev = False
+    return Judgement(told, beliefs, macro_f1(told, field.truth), coverage, tell)
 
 
 def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:

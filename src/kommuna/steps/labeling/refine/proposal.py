@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -20,13 +20,17 @@ class Proposal:
 
     Attributes:
         rule: the rule.
-        unseen: d, dev rows that it was not written from: only they judge it.
+        fired: d, dev rows on which it votes, as told without them: on each row the rule votes that the same proposer
+            writes in the same slot without the row's fold, or none where a row was shown to whoever wrote the rule.
         origin: who wrote it and why, in a few words.
+        slot: what the rule is for, among the rules of its round; the rules that are written there without a fold of dev
+            stand for it on that fold.
     """
 
     rule: Rule
-    unseen: NDArray[np.bool_]
+    fired: NDArray[np.bool_]
     origin: str
+    slot: str
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,6 @@ class Standing:
     rules: tuple[Rule, ...]
     told: NDArray[np.bool_]
     round: int
-
-    def only(self, rows: NDArray[np.bool_]) -> Standing:
-        """Of some of the dev rows."""
-        return replace(self, field=self.field.only(rows), told=self.told[rows])
 
 
 @dataclass
