@@ -67,13 +67,13 @@ class LlmProposer:
         return self._model.metrics()
 
     def propose(self, standing: Standing) -> Proposals:
-        answer = Proposals()
+        answer, field = Proposals(), standing.field
         taken = {rule.name for rule in standing.rules}
         for tag in _worst_tags(standing):
             shown = self._shown(standing, tag)
             try:
                 said = self._model.complete_json(
-                    _prompt(standing, tag, shown), answer_schema(standing.field.tags), most_tokens=_MOST_TOKENS
+                    _prompt(standing, tag, shown), answer_schema(field.tags), most_tokens=_MOST_TOKENS
                 )
             except BudgetSpent:
                 answer.ended = "its budget is spent"
@@ -81,10 +81,10 @@ class LlmProposer:
             except LlmAnswerError as error:
                 answer.refuse(f"an answer that was {error.reason}")
                 continue
-            rules = _read(said, standing.field, taken, answer)
-            fired = standing.field.votes(standing.field.dev, rules) != ABSTAIN
+            rules = _read(said, field, taken, answer)
+            dev, sample = (field.votes(rows, rules) != ABSTAIN for rows in (field.dev, field.sample))
             for j, rule in enumerate(rules):
-                answer.rules.append(Proposal(rule, fired[:, j] & ~shown, "llm", f"llm {rule.name}"))
+                answer.rules.append(Proposal(rule, dev[:, j] & ~shown, sample[:, j], "llm", f"llm {rule.name}"))
         return answer
 
     def _shown(self, standing: Standing, tag: int) -> NDArray[np.bool_]:

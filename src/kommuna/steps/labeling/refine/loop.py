@@ -17,7 +17,7 @@ from kommuna.steps.labeling.refine.field import FOLDS, Field
 from kommuna.steps.labeling.refine.judge import Judgement, Mask, gain_error, judge, macro_f1
 from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Proposer, Standing
 from kommuna.steps.labeling.refine.rounds import Changed, Round, Rounds, Written, bits
-from kommuna.steps.labeling.refine.screening import Candidate, Screened, Votes, codes, screen
+from kommuna.steps.labeling.refine.screening import Candidate, Screened, candidate_of, codes, screen
 
 log = structlog.get_logger()
 
@@ -143,12 +143,9 @@ def refined(
         done = [Round(number=0, rules=len(given), f1=macro_f1(told, field.truth), coverage=coverage)]
         kept.keep(done[0])
     ended = {line.partition(":")[0] for earlier in done for line in earlier.ended}
-    votes = Votes(field)
     while len(done) <= most_rounds and not _finished(done) and set(proposers) - ended:
         asked = {name: proposer for name, proposer in proposers.items() if name not in ended}
-        made, tracks, told = _round(
-            field, tracks, told, asked, votes, len(done), least_precision=least_precision, seed=seed
-        )
+        made, tracks, told = _round(field, tracks, told, asked, len(done), least_precision=least_precision, seed=seed)
         kept.keep(made)
         done.append(made)
         ended |= {line.partition(":")[0] for line in made.ended}
@@ -183,20 +180,35 @@ def rules_after(rounds: Sequence[Round], fold: int | None = None) -> tuple[Writt
 def dev_codes(field: Field, given: Sequence[Rule], rounds: Sequence[Round]) -> Codes:
     """d x (given + written) votes on dev, where nothing that was written or picked from a row's fold votes on the row.
 
-    For a rule of the loop votes, on each fold, the rule that the run without the fold has in its slot; nothing if it
-    has none. Given rules vote as they do.
+    On each fold the rules of the run without it stand for those of the run on all of dev: each for the rule in its own
+    slot or, where that did not stay, for the rule of the same tag that votes most alike. Given rules vote as they do.
     """
     present = rules_after(rounds)
-    columns = [*field.votes(field.dev, given).T]
-    stand_ins = [{(one.round, one.slot): one for one in rules_after(rounds, fold)} for fold in range(FOLDS)]
-    for written in present:
-        fired = np.zeros(field.dev.height, dtype=np.bool_)
-        for fold, others in enumerate(stand_ins):
-            other = others.get((written.round, written.slot))
-            if other is not None:
-                fired |= (field.fold == fold) & other.fired_rows(len(fired))
-        columns.append(codes(fired, field.code(written.rule)))
+    fired = np.stack([one.fired_rows(field.dev.height) for one in present], axis=1) if present else None
+    slots = {(one.round, one.slot): j for j, one in enumerate(present)}
+    votes = np.zeros((field.dev.height, len(present)), dtype=np.bool_)
+    for fold in range(FOLDS):
+        for other in rules_after(rounds, fold):
+            its = other.fired_rows(field.dev.height)
+            place = slots.get((other.round, other.slot))
+            if place is None and fired is not None:
+                place = _most_alike(other, its, present, fired)
+            if place is not None:
+                votes[:, place] |= its & (field.fold == fold)
+    own = [codes(votes[:, j], field.code(one.rule)) for j, one in enumerate(present)]
+    columns = [*field.votes(field.dev, given).T, *own]
     return np.stack(columns, axis=1) if columns else np.zeros((field.dev.height, 0), dtype=np.int16)
+
+
+def _most_alike(other: Written, its: Mask, present: Sequence[Written], fired: Mask) -> int | None:
+    """Of the rules for, or against, the same tag the one whose votes (d x m) overlap most with another's, by Jaccard."""
+    same = [
+        j for j, one in enumerate(present) if (one.rule.tag, one.rule.against) == (other.rule.tag, other.rule.against)
+    ]
+    if not same:
+        return None
+    both, either = (fired[:, same] & its[:, None]).sum(axis=0), (fired[:, same] | its[:, None]).sum(axis=0)
+    return same[int((both / np.maximum(either, 1)).argmax())]
 
 
 def _started(field: Field, rows: Mask, start: _Rules, changes: Sequence[Changed], seed: int) -> _Track:
@@ -225,7 +237,6 @@ def _round(
     tracks: Sequence[_Track],
     told: Mask,
     proposers: Mapping[str, Proposer],
-    votes: Votes,
     number: int,
     *,
     least_precision: float,
@@ -237,14 +248,14 @@ def _round(
     proposals, lasting, refused, ended = _asked(proposers, whole.asked(number))
     proposed = len(proposals) + sum(refused.values())
     again = [proposer for proposer in proposers.values() if proposer.again]
-    screened = whole.screened(votes.candidates(proposals, whole.rows), least_precision)
+    screened = whole.screened([candidate_of(field, proposal) for proposal in proposals], least_precision)
     refused.update(screened.refused)
     passed = [screened.passed]
     for track in tracks[1:]:
         own = [proposal for proposer in again for proposal in proposer.propose(track.asked(number)).rules]
         names = {proposal.rule.name for proposal in own}
         others = [proposal for proposal in lasting if proposal.rule.name not in names]
-        tried = votes.candidates(own, track.rows) + votes.candidates(others, whole.rows)
+        tried = [candidate_of(field, proposal) for proposal in (*own, *others)]
         passed.append(track.screened(tried, least_precision).passed)
     share, after, changes = _gaining(field, tracks, told, passed, number, seed)
     if share:

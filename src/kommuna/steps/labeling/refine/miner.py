@@ -20,11 +20,12 @@ from kommuna.steps.labeling.refine.regex_bound import MOST_CHARACTERS
 from kommuna.steps.labeling.refine.teacher import Teacher
 from kommuna.steps.labeling.stems import stem
 
+_AT_ONCE = 2  # folds that a rule is written without: half as many as to leave out each
 _LEAST_Z = 1.64  # standard deviations of the log-odds: one-sided 95 %
 _LEAST_ROWS = 1  # dev rows that a condition must mend, where it is written
 _TIERS = (0.85, 0.7, 0.55)  # precision where it is written, one row at the tag's share besides: equals share a rule
 _LONGEST_LIST = 12  # keywords of a rule
-_MOST_RULES = 3  # of a tag, tier and kind in one round
+_MOST_RULES = 10  # of a tag, tier and kind in one round
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -60,6 +61,7 @@ class Miner:
             {self._key(word) for word in (c.split() if isinstance(c, str) else (c[0][0], c[1][0]))}
             for c in findings.conditions
         ]
+        self._dev, self._sample = findings.dev.tocsc(), findings.sample.tocsc()
         self._share = (findings.seen + 1.0) / (findings.seen + 1.0).sum()
         self._in_sample = np.asarray(findings.sample.sum(axis=0), dtype=np.float64)
 
@@ -71,33 +73,31 @@ class Miner:
         field = standing.field
         rows = np.flatnonzero(self._keys.is_in(field.dev[field.key].implode()).to_numpy())
         known, taken = self._known(standing.rules), {rule.name for rule in standing.rules}
-        columns = self._found.dev[rows].tocsc()
-        proposals = [*self._mined(standing, rows, columns, known), *self._named(standing, columns, known)]
-        for condition, against, tag, fired, origin, slot in proposals:
-            rule = self._rule(field.tags[tag], against, condition, taken)
+        for columns, against, tag, dev, origin, slot in (
+            *self._mined(standing, rows, known), *self._of_names(standing, known)
+        ):  # fmt: skip
+            rule = self._rule(field.tags[tag], against, columns, taken)
             taken.add(rule.name)
-            answer.rules.append(Proposal(rule, fired, origin, slot))
+            answer.rules.append(Proposal(rule, dev, _held(self._sample, columns), origin, slot))
         return answer
 
-    def _mined(
-        self, standing: Standing, rows: Columns, columns: sparse.csc_array, known: set[tuple[str, bool, str]]
-    ) -> Iterator[_Draft]:
+    def _mined(self, standing: Standing, rows: Columns, known: set[tuple[str, bool, str]]) -> Iterator[_Draft]:
         field = standing.field
+        fold = np.full(len(self._keys), -1)  # of all dev rows; those that nobody asked about have none
+        fold[rows] = field.fold
         for asked in _Asked.of(standing):
             whole = self._written(asked, rows, field, known)
-            without = {f: self._written(asked, rows, field, known, int(f)) for f in np.unique(field.fold)}
+            without = {f: self._written(asked, rows, field, known, int(f)) for f in np.unique(field.fold // _AT_ONCE)}
             for slot, (own, z) in whole.items():
-                fired = np.zeros(len(rows), dtype=np.bool_)
+                dev = (fold < 0) & _held(self._dev, own)
                 for f, written in without.items():
                     if slot in written:
-                        fired |= (field.fold == f) & _held(columns, written[slot][0])
+                        dev |= (fold // _AT_ONCE == f) & _held(self._dev, written[slot][0])
                 seen = int(self._found.seen[own].max())
                 origin = f"miner: log-odds {z:.1f} standard deviations, in {seen:,} messages"
-                yield _Draft(own, slot.against, slot.tag, fired, origin, str(slot))
+                yield _Draft(own, slot.against, slot.tag, dev, origin, str(slot))
 
-    def _named(
-        self, standing: Standing, columns: sparse.csc_array, known: set[tuple[str, bool, str]]
-    ) -> Iterator[_Draft]:
+    def _of_names(self, standing: Standing, known: set[tuple[str, bool, str]]) -> Iterator[_Draft]:
         """Conditions all of whose words stand in the tag's name."""
         field = standing.field
         for tag in np.flatnonzero((field.truth & ~standing.told).any(axis=0)):
@@ -105,14 +105,14 @@ class Miner:
             own = {self._key(word) for word in tokens(name.replace("_", " "))}
             for column, words in enumerate(self._words):
                 if words <= own and (name, False, self._looked_for[column]) not in known:
-                    fired = _held(columns, [column])
-                    yield _Draft([column], False, int(tag), fired, "miner: the tag's name", f"name {tag} {column}")
+                    dev = _held(self._dev, [column])
+                    yield _Draft([column], False, int(tag), dev, "miner: the tag's name", f"name {tag} {column}")
 
     def _written(
-        self, asked: _Asked, rows: Columns, field: Field, known: set[tuple[str, bool, str]], fold: int | None = None
+        self, asked: _Asked, rows: Columns, field: Field, known: set[tuple[str, bool, str]], part: int | None = None
     ) -> dict[_Slot, tuple[list[int], float]]:
-        """The conditions of each rule, the surest first, and the first one's log-odds; without a fold, if one is given."""
-        left = np.flatnonzero(field.fold != fold) if fold is not None else np.arange(len(rows))
+        """The conditions of each rule, the surest first, and the first one's log-odds; without some folds, if a part is given."""
+        left = np.flatnonzero(field.fold // _AT_ONCE != part) if part is not None else np.arange(len(rows))
         dev = self._found.dev[rows[left]]
         there = _per_tag(asked.rows[left], dev)
         tag, column = there.nonzero()
@@ -122,21 +122,21 @@ class Miner:
         def counts(mask: Mask) -> tuple[Floats, Floats]:
             """Of each entry: rows of the mask that hold the condition, and all conditions that they hold."""
             per_tag = _per_tag(mask[left], dev)
-            return _at(per_tag, tag, column), np.asarray(per_tag.sum(axis=1))[tag]
+            return per_tag[tag, column].astype(np.float64), per_tag.sum(axis=1, dtype=np.float64)[tag]
 
         y, n = counts(asked.rows)
         x, m = counts(asked.others)
         hits, good = counts(asked.judged)[0], counts(asked.right)[0]
         if not asked.against:
             told = self._told_by_teacher(rows[left], field, left)
-            more, all_more = _at(told, tag, column), np.asarray(told.sum(axis=1))[tag]
+            more, all_more = told[tag, column].astype(np.float64), told.sum(axis=1, dtype=np.float64)[tag]
             y, n, good, hits = y + more, n + all_more, good + more, hits + self._in_sample[column]
             x, m = x + self._in_sample[column] - more, m + self._in_sample.sum() - all_more
         z = log_odds(y, n, x, m, self._share[column])
         share = (asked.right[left].sum(axis=0) + 1) / (asked.judged[left].sum(axis=0) + 2)
         strength = (good + share[tag]) / (hits + 1)
         tier = np.digitize(-strength, [-least for least in _TIERS])
-        fit = (z >= _LEAST_Z) & (_at(there, tag, column) >= _LEAST_ROWS) & (tier < len(_TIERS))
+        fit = (z >= _LEAST_Z) & (there[tag, column] >= _LEAST_ROWS) & (tier < len(_TIERS))
         order = np.lexsort((column, -z, tag))
         by_tag: dict[int, list[int]] = {}
         for entry in order[fit[order]]:
@@ -156,13 +156,12 @@ class Miner:
                         written[_Slot(own_tag, asked.against, kind, number, part)] = own, float(z_of[own[0]])
         return written
 
-    def _told_by_teacher(self, rows: Columns, field: Field, left: Columns) -> sparse.csr_array:
+    def _told_by_teacher(self, rows: Columns, field: Field, left: Columns) -> NDArray[np.float32]:
         """k x c: messages of the sample that hold the condition and are given the tag by who was taught by the rows."""
         folds = tuple(int(f) for f in np.unique(field.fold[left]))
         if folds not in self._taught:
-            tags = self._teacher.tags(rows, field.truth[left], several_tags=field.several_tags)
-            self._taught[folds] = sparse.csr_array(tags.T @ self._found.sample)
-        return self._taught[folds]
+            self._taught[folds] = self._teacher.tags(rows, field.truth[left], several_tags=field.several_tags)
+        return _per_tag(self._taught[folds], self._found.sample)
 
     def _rule(self, tag: str, against: bool, columns: list[int], taken: set[str]) -> Rule:
         conditions = [self._looked_for[j] for j in columns]
@@ -253,18 +252,14 @@ class _Draft(NamedTuple):
     columns: list[int]
     against: bool
     tag: int
-    fired: Mask
+    dev: Mask
     origin: str
     slot: str
 
 
-def _per_tag(rows: Mask, dev: sparse.csr_array) -> sparse.csr_array:
+def _per_tag(rows: Mask | sparse.csr_array, conditions: sparse.csr_array) -> NDArray[np.float32]:
     """k x c: on how many of each tag's rows the condition holds."""
-    return sparse.csr_array(sparse.csr_array(rows.T.astype(np.float32)) @ dev)
-
-
-def _at(counts: sparse.csr_array, tag: Columns, column: Columns) -> Floats:
-    return np.asarray(counts[tag, column], dtype=np.float64).ravel()
+    return (sparse.csr_array(rows, dtype=np.float32).T @ conditions).toarray()  # type: ignore[no-any-return]
 
 
 def _held(dev: sparse.csc_array, columns: list[int]) -> Mask:

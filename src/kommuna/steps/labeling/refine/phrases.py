@@ -17,7 +17,7 @@ from kommuna.steps.labeling.refine.stop_words import Stemmed, language_of, stop_
 from kommuna.steps.labeling.stems import stem, stem_keyword, stem_lines, stem_pattern
 
 _LONGEST = 3  # words of a phrase
-_LEAST_ROWS = 2  # dev rows that a phrase or pair stands in
+_LEAST_ROWS = 2  # dev rows that a pair stands in
 _MOST_PHRASES = 30_000
 _MOST_PAIR_WORDS = 1_000
 _MOST_FORMS = 4  # forms of a word that a pair looks for
@@ -67,7 +67,7 @@ class Findings:
 
 
 def find_phrases(dev: pl.Series, sample: pl.Series, messages: pl.LazyFrame, text: str) -> Findings:
-    """Every phrase of one to three words that stands in two dev rows or more, and every pair of their words.
+    """Every phrase of one to three words that stands in dev, and every pair of words that stands in two rows of it.
 
     Words are compared by their stems where the language of the dev rows is clear. Stop-words alone are no phrase and
     no pair. Messages are read in batches; what is kept of them are counts.
@@ -158,7 +158,7 @@ def _vocabulary(lines: Iterable[str], language: Stemmed | None) -> list[str]:
         rows.update(set(own.values()))
         for phrase, key in own.items():
             forms[key][phrase] += 1
-    often = [(_commonest(forms[key], 1)[0], count) for key, count in rows.items() if count >= _LEAST_ROWS]
+    often = [(_commonest(forms[key], 1)[0], count) for key, count in rows.items()]
     often.sort(key=lambda item: (-item[1], item[0]))
     return [phrase for phrase, _ in often[:_MOST_PHRASES]]
 

@@ -20,15 +20,18 @@ class Proposal:
 
     Attributes:
         rule: the rule.
-        fired: d, dev rows on which it votes, as told without them: on each row the rule votes that the same proposer
-            writes in the same slot without the row's fold, or none where a row was shown to whoever wrote the rule.
+        dev: d, on which of all dev rows it votes, each as told without the row: on a row that the proposer was asked
+            about the rule votes that is written in the same slot without the row's fold, or none where the row was
+            shown to whoever wrote the rule; on all others it votes like on any message.
+        sample: s, on which messages of the sample it votes.
         origin: who wrote it and why, in a few words.
         slot: what the rule is for, among the rules of its round; the rules that are written there without a fold of dev
             stand for it on that fold.
     """
 
     rule: Rule
-    fired: NDArray[np.bool_]
+    dev: NDArray[np.bool_]
+    sample: NDArray[np.bool_]
     origin: str
     slot: str
 

@@ -53,11 +53,15 @@ class Round(Changed):
 
     number: int
     proposed: int = 0
-    without: tuple[Changed, ...] = Described((), description="What the round changed where each fold of dev was not there.")
+    without: tuple[Changed, ...] = Described(
+        (), description="What the round changed where each fold of dev was not there."
+    )
     refused: dict[str, int] = Described(default_factory=dict, description="Proposals that did not get in, by reason.")
     ended: tuple[str, ...] = Described((), description="Proposers that will answer no more, and why.")
     rules: int = Described(description="Rules at the end of the round.")
-    f1: float = Described(description="Macro F1 on dev at the end of the round, each fold told by what was done without it.")
+    f1: float = Described(
+        description="Macro F1 on dev at the end of the round, each fold told by what was done without it."
+    )
     coverage: float = Described(description="Share of unlabeled messages with a vote.")
     cost: dict[str, float] = Described(default_factory=dict, description="What the round's proposers used.")
     seconds: float = 0.0

@@ -1,16 +1,14 @@
-"""Screens proposals on dev, each on rows that it was not written from, and picks those that gain."""
+"""Screens proposals on dev, each by votes that are told without the row."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaln
 
-from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes
 from kommuna.steps.labeling.refine.field import FOLDS, Field
 from kommuna.steps.labeling.refine.judge import Judgement, counted, f1_of
@@ -19,7 +17,7 @@ from kommuna.steps.labeling.rule_figures import wilson
 
 MOST_COVERAGE = 0.9  # share of messages past which a rule says nothing
 MOST_CORRELATION = 0.9
-LEAST_LIFT = 2.0  # a rule's odds of being right, over those of a rule that fires at random
+LEAST_LIFT = 1.0  # a rule's odds of being right, over those of a rule that fires at random
 MOST_FALSE = 0.1  # share of the rules that pass, expected to be below the bar
 _MEANS = np.linspace(0.02, 0.98, 49)[:, None]  # of the grid that a Beta distribution is looked for on
 _ROWS = np.geomspace(0.5, 50, 25)[None]
@@ -34,7 +32,7 @@ class Candidate:
     """A proposal with its votes.
 
     Attributes:
-        dev: d codes; on each row as told without it (`Proposal.fired`).
+        dev: d codes; on each row as told without it (`Proposal.dev`).
         sample: s codes.
         right: votes on dev that are right.
         cast: votes on dev.
@@ -61,43 +59,21 @@ class Screened:
     refused: dict[str, int] = field(default_factory=dict)
 
     def refuse(self, reason: str, count: int = 1) -> None:
-        self.refused[reason] = self.refused.get(reason, 0) + count
+        """Counts what did not pass."""
+        if count:
+            self.refused[reason] = self.refused.get(reason, 0) + count
 
 
-class Votes:
-    """Votes of rules on dev and on the sample, each condition applied once: folds and rounds propose much the same."""
-
-    def __init__(self, rows: Field) -> None:
-        self._rows = rows
-        self._known: dict[Rule, tuple[Mask, Mask]] = {}
-
-    def candidates(self, proposals: Sequence[Proposal], seen: Mask) -> list[Candidate]:
-        """The proposals with their votes.
-
-        Args:
-            seen: d, the dev rows that they were written from: there they vote as `Proposal.fired` says.
-        """
-        rows = self._rows
-        bare = [proposal.rule.model_copy(update={"name": "rule"}) for proposal in proposals]
-        new = [rule for rule in dict.fromkeys(bare) if rule not in self._known]
-        named = [rule.model_copy(update={"name": f"rule{j}"}) for j, rule in enumerate(new)]
-        on_dev, on_sample = rows.votes(rows.dev, named), rows.votes(rows.sample, named)
-        for j, rule in enumerate(new):
-            self._known[rule] = on_dev[:, j] != ABSTAIN, on_sample[:, j] != ABSTAIN
-        made: list[Candidate] = []
-        for rule, proposal in zip(bare, proposals, strict=True):
-            on_dev, on_sample = self._known[rule]
-            fired = on_dev.copy()
-            fired[seen] = proposal.fired
-            code = rows.code(rule)
-            made.append(Candidate(proposal, codes(fired, code), codes(on_sample, code)))
-        return made
+def candidate_of(field: Field, proposal: Proposal) -> Candidate:
+    """The proposal with its votes."""
+    code = field.code(proposal.rule)
+    return Candidate(proposal, codes(proposal.dev, code), codes(proposal.sample, code))
 
 
 def screen(
     rows: Field, proposed: list[Candidate], dev: Codes, sample: Codes, standing: Judgement, *, least_precision: float
 ) -> Screened:
-    """Picks the candidates that gain.
+    """Picks the candidates that are precise, new and no harm.
 
     Args:
         proposed: candidates; their votes are those on the d dev rows of `rows`.
@@ -112,12 +88,14 @@ def screen(
     for candidate in proposed:
         if float((candidate.sample != ABSTAIN).mean()) > MOST_COVERAGE:
             screened.refuse("votes on nearly every message")
-        elif (counted_ := _counted(candidate, rows, standing)).cast == 0:
-            screened.refuse("no vote on a dev row that it was not written from")
+        elif not (candidate.sample != ABSTAIN).any():
+            screened.refuse("no vote on a message")
         else:
-            candidates.append(counted_)
-    precise = [candidate for candidate in _precise(candidates, rows, standing) if candidate.low >= least_precision]
-    screened.refuse("not surely precise", len(candidates) - len(precise))
+            candidates.append(_counted(candidate, rows, standing))
+    judged = [candidate for candidate in candidates if candidate.cast]
+    screened.refuse("no vote on a dev row that it was not written from", len(candidates) - len(judged))
+    precise = [candidate for candidate in _precise(judged, rows, standing) if candidate.low >= least_precision]
+    screened.refuse("not surely precise", len(judged) - len(precise))
     precise.sort(key=lambda c: (-c.low * c.right, c.proposal.rule.name))
     _pick(rows, precise, _Present(dev, sample), standing, screened)
     return screened
@@ -223,7 +201,8 @@ def _correlation(a: Mask, b: Mask) -> float:
 
 
 def _pick(rows: Field, candidates: list[Candidate], present: _Present, standing: Judgement, screened: Screened) -> None:
-    """Takes candidates one by one, the strongest first, where macro F1 on dev rises by it."""
+    """Takes candidates one by one, the strongest first, unless macro F1 on dev falls by it: one that adds
+    nothing on dev is right on other messages too."""
     scores = _Scores(rows, standing)
     for candidate in candidates:
         same = present.copy_of(candidate)
@@ -232,7 +211,7 @@ def _pick(rows: Field, candidates: list[Candidate], present: _Present, standing:
             continue
         gain = scores.gain(candidate)
         if gain < 0:
-            screened.refuse("no gain in macro F1")
+            screened.refuse("lowers macro F1")
             continue
         scores.take(candidate)
         present.add(candidate)
