@@ -54,8 +54,8 @@ def read_gold(field: Field, gold: pl.LazyFrame, *, label: str) -> Gold:
     shared = rows.join(field.dev, on=[field.key, field.text], how="semi", nulls_equal=True)
     if not shared.is_empty():
         raise DataError(
-            f"{shared.height} of {rows.height} gold rows are dev rows too: rules that were written from a row say nothing "
-            "of other rows by it",
+            f"{shared.height} of {rows.height} gold rows are dev rows too: rules that know a row say nothing of others "
+            "by it",
             where=f"gold, {field.key} = {shared[field.key][0]!r}",
             mend="give gold rows that are not in dev",
         )

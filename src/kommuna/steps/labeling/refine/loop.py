@@ -201,7 +201,7 @@ def dev_codes(field: Field, given: Sequence[Rule], rounds: Sequence[Round]) -> C
 
 
 def _most_alike(other: Written, its: Mask, present: Sequence[Written], fired: Mask) -> int | None:
-    """Of the rules for, or against, the same tag the one whose votes (d x m) overlap most with another's, by Jaccard."""
+    """Of the rules for, or against, the same tag the one whose votes (d x m) overlap most with another's (Jaccard)."""
     same = [
         j for j, one in enumerate(present) if (one.rule.tag, one.rule.against) == (other.rule.tag, other.rule.against)
     ]

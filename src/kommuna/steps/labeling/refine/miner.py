@@ -111,7 +111,11 @@ class Miner:
     def _written(
         self, asked: _Asked, rows: Columns, field: Field, known: set[tuple[str, bool, str]], part: int | None = None
     ) -> dict[_Slot, tuple[list[int], float]]:
-        """The conditions of each rule, the surest first, and the first one's log-odds; without some folds, if a part is given."""
+        """The conditions of each rule, the surest first, and the first one's log-odds.
+
+        Args:
+            part: folds that are left out; None: none.
+        """
         left = np.flatnonzero(field.fold // _AT_ONCE != part) if part is not None else np.arange(len(rows))
         dev = self._found.dev[rows[left]]
         there = _per_tag(asked.rows[left], dev)
