@@ -84,7 +84,7 @@ class LlmProposer:
             rules = _read(said, field, taken, answer)
             dev, sample = (field.votes(rows, rules) != ABSTAIN for rows in (field.dev, field.sample))
             for j, rule in enumerate(rules):
-                answer.rules.append(Proposal(rule, dev[:, j] & ~shown, sample[:, j], "llm", f"llm {rule.name}"))
+                answer.rules.append(Proposal(rule, dev[:, j] & ~shown, sample[:, j], "llm", f"llm {rule.name}", "llm"))
         return answer
 
     def _shown(self, standing: Standing, tag: int) -> NDArray[np.bool_]:

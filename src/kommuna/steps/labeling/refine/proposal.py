@@ -27,6 +27,8 @@ class Proposal:
         origin: who wrote it and why, in a few words.
         slot: what the rule is for, among the rules of its round; the rules that are written there without a fold of dev
             stand for it on that fold.
+        kind: rules of a kind are alike before a vote is looked at: their precisions are taken as drawn from one
+            distribution.
     """
 
     rule: Rule
@@ -34,6 +36,7 @@ class Proposal:
     sample: NDArray[np.bool_]
     origin: str
     slot: str
+    kind: str
 
 
 @dataclass(frozen=True)

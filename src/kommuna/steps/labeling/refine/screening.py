@@ -120,17 +120,17 @@ def _counted(candidate: Candidate, rows: Field, standing: Judgement) -> Candidat
 def _precise(candidates: list[Candidate], rows: Field, standing: Judgement) -> list[Candidate]:
     """The candidates that are likely precise, of all that were tried.
 
-    The precisions of what was tried are taken as drawn from one Beta distribution (`beta_prior`), so a lucky one among
-    many is believed less. A candidate's doubt is the posterior probability that its precision is below the bar: more
+    The precisions of what was tried of a kind are taken as drawn from one Beta distribution (`beta_prior`), so a lucky
+    one among many is believed less. A candidate's doubt is the posterior probability that its precision is below the bar: more
     often right than wrong, and at `LEAST_LIFT` times the odds of a rule that fires at random. As many pass, the least
     doubtful first, as are expected to be below the bar in no more than `MOST_FALSE` of the cases (the Bayesian false
     discovery rate: Efron 2010, "Large-scale inference", chapter 2).
     """
     doubted: list[Candidate] = []
-    for against in (False, True):
-        some = [candidate for candidate in candidates if candidate.proposal.rule.against == against]
-        if not some:
-            continue
+    kinds: dict[tuple[str, bool], list[Candidate]] = {}
+    for candidate in candidates:
+        kinds.setdefault((candidate.proposal.kind, candidate.proposal.rule.against), []).append(candidate)
+    for some in kinds.values():
         a, b = beta_prior(np.array([c.right for c in some]), np.array([c.cast for c in some]))
         for candidate in some:
             good, judged = _judged(candidate, rows, standing)

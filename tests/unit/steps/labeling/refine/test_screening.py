@@ -14,7 +14,8 @@ def screened(field, *rules, present=(), unseen=None, least_precision=0.0):
     dev, sample = field.votes(field.dev, present), field.votes(field.sample, present)
     on_dev, on_sample = field.votes(field.dev, rules) >= 0, field.votes(field.sample, rules) >= 0
     proposals = [
-        Proposal(rule, on_dev[:, j] & everywhere, on_sample[:, j], "test", rule.name) for j, rule in enumerate(rules)
+        Proposal(rule, on_dev[:, j] & everywhere, on_sample[:, j], "test", rule.name, "test")
+        for j, rule in enumerate(rules)
     ]
     tried = [candidate_of(field, proposal) for proposal in proposals]
     return screen(field, tried, dev, sample, judge(field, dev, sample, seed=0), least_precision=least_precision)
@@ -101,7 +102,7 @@ def test_what_was_lucky_among_many_is_believed_less(field):
     many = [random.permutation(field.dev.height) for _ in range(40)]
     votes = [lucky, *(np.isin(np.arange(field.dev.height), own[:5]) for own in many)]
     tried = [
-        candidate_of(field, Proposal(rule(f"r{j}", field.tags[0], f"w{j}"), on_dev, sample, "test", f"r{j}"))
+        candidate_of(field, Proposal(rule(f"r{j}", field.tags[0], f"w{j}"), on_dev, sample, "test", f"r{j}", "test"))
         for j, on_dev in enumerate(votes)
     ]
     standing = judge(field, *(field.votes(rows, ()) for rows in (field.dev, field.sample)), seed=0)
