@@ -17,7 +17,6 @@ from kommuna.steps.labeling.rule_figures import wilson
 
 MOST_COVERAGE = 0.9  # share of messages past which a rule says nothing
 MOST_CORRELATION = 0.9
-LEAST_LIFT = 1.0  # a rule's odds of being right, over those of a rule that fires at random
 MOST_FALSE = 0.1  # share of the rules that pass, expected to be below the bar
 _MEANS = np.linspace(0.02, 0.98, 49)[:, None]  # of the grid that a Beta distribution is looked for on
 _ROWS = np.geomspace(0.5, 50, 25)[None]
@@ -121,10 +120,10 @@ def _precise(candidates: list[Candidate], rows: Field, standing: Judgement) -> l
     """The candidates that are likely precise, of all that were tried.
 
     The precisions of what was tried of a kind are taken as drawn from one Beta distribution (`beta_prior`), so a lucky
-    one among many is believed less. A candidate's doubt is the posterior probability that its precision is below the bar: more
-    often right than wrong, and at `LEAST_LIFT` times the odds of a rule that fires at random. As many pass, the least
-    doubtful first, as are expected to be below the bar in no more than `MOST_FALSE` of the cases (the Bayesian false
-    discovery rate: Efron 2010, "Large-scale inference", chapter 2).
+    one among many is believed less. A candidate's doubt is the posterior probability that its precision is below the
+    bar: more often right than wrong, and more often than a rule that fires at random. As many pass, the least doubtful
+    first, as are expected to be below the bar in no more than `MOST_FALSE` of the cases (the Bayesian false discovery
+    rate: Efron 2010, "Large-scale inference", chapter 2).
     """
     doubted: list[Candidate] = []
     kinds: dict[tuple[str, bool], list[Candidate]] = {}
@@ -134,7 +133,7 @@ def _precise(candidates: list[Candidate], rows: Field, standing: Judgement) -> l
         a, b = beta_prior(np.array([c.right for c in some]), np.array([c.cast for c in some]))
         for candidate in some:
             good, judged = _judged(candidate, rows, standing)
-            bar = max(0.5, _lifted(float((good[judged].sum() + 1) / (judged.sum() + 2))))
+            bar = max(0.5, float((good[judged].sum() + 1) / (judged.sum() + 2)))
             right, wrong = candidate.right, candidate.cast - candidate.right
             doubted.append(replace(candidate, doubt=float(betainc(a + right, b + wrong, bar))))
     doubted.sort(key=lambda c: (c.doubt, c.proposal.rule.name))
@@ -153,12 +152,6 @@ def beta_prior(right: NDArray[np.int64], cast: NDArray[np.int64]) -> tuple[float
     likelihood = (betaln(a + r, b + n - r) - betaln(a, b)).sum(axis=0)
     best = int(likelihood.argmax())
     return float(a[0, best]), float(b[0, best])
-
-
-def _lifted(chance: float) -> float:
-    """The precision at which the odds of being right are `LEAST_LIFT` times those of chance."""
-    odds = LEAST_LIFT * chance / (1 - chance)
-    return odds / (1 + odds)
 
 
 def codes(fired: Mask, code: int) -> Codes:
