@@ -14,7 +14,9 @@ from kommuna.steps.labeling.fold import keyword_line
 
 Stemmed = Literal["english", "russian"]
 
-_LEAST_SHARE = 0.08  # of the words, that are a language's stop-words where texts are in it; English has about .45
+_LEAST_SHARE = (
+    0.15  # of the words, that are stop-words of the language texts are in: .22 in Russian tweets, .55 in questions
+)
 _LEAST_TIMES = 5  # as many as of the other language
 
 _ENGLISH = """
@@ -81,7 +83,8 @@ def language_of(phrases: Iterable[str]) -> Stemmed | None:
 
     >>> language_of("how can i top up my card".split()), language_of("как мне пополнить карту".split())
     ('english', 'russian')
-    >>> language_of("qui a volé ma carte bleue".split())
+    >>> print(language_of("jemand hat mir die karte gestohlen und in polen benutzt".split()))
+    None
     """
     words = list(phrases)
     counts = {language: sum(word in known for word in words) for language, known in WORDS.items()}
