@@ -190,11 +190,14 @@ class LabelOperator(StepOperator):
 
 
 class RefineRulesOperator(StepOperator):
-    """Writes better rules from the label model's errors on dev. Outputs: `rules`, `report`, `rounds`.
+    """Writes better rules from the label model's errors on dev. Outputs: `rules`, `report`, `rounds`, `dev_votes`.
+
+    `dev_votes` is for `LabelOperator` and `RuleReportOperator`: the rules' votes on dev, none of them cast by a rule
+    that knows the row. Votes of `ApplyRulesOperator` on the same dev rows would flatter the rules.
 
     Args:
         rules: rules to start from, which stay; none starts from nothing.
-        gold: labeled rows to report on; nothing is chosen by them.
+        gold: labeled rows to report on, none of them in dev; nothing is chosen by them.
         proposers: `miner`, `llm` or both.
         rounds: the most rounds.
         budget: the most that the platform's heavy LLM may use: `{"money": 5}` or `{"tokens": 200000}`. The model's name

@@ -22,8 +22,11 @@ def refine(
     dev: Annotated[Path, typer.Argument(help="Labeled messages, to write and to judge rules on.")],
     out: Annotated[Path, typer.Option(help="Where to write the rules.")] = Path("refined.yaml"),
     rules: Annotated[Path | None, typer.Option(help="Rules to start from; none starts from nothing.")] = None,
-    gold: Annotated[Path | None, typer.Option(help="Labeled messages to report on.")] = None,
+    gold: Annotated[Path | None, typer.Option(help="Labeled messages to report on, none of them in dev.")] = None,
     report: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
+    dev_votes: Annotated[
+        Path | None, typer.Option(help="Where to write the votes on dev that a label model may learn from, as Parquet.")
+    ] = None,
     proposer: Annotated[list[str], typer.Option(help="miner or llm; may be given twice.")] = ["miner"],  # noqa: B006
     rounds: Annotated[int, typer.Option(help="The most rounds.")] = 10,
     tokens: Annotated[int | None, typer.Option(help="The most tokens that the LLM may use.")] = None,
@@ -80,6 +83,10 @@ def refine(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
             console.print(f"Written: {path}", highlight=False)
+    if dev_votes is not None:
+        dev_votes.parent.mkdir(parents=True, exist_ok=True)
+        made.dev_votes.write_parquet(dev_votes)
+        console.print(f"Written: {dev_votes}", highlight=False)
     shutil.rmtree(kept, ignore_errors=True)  # only what was killed has a use for it
 
 

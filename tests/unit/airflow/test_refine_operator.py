@@ -10,15 +10,19 @@ import pytest
 
 from kommuna.errors import SpecError
 from kommuna.runtime.binding import find_step
+from kommuna.steps.labeling.refine.step import Refined
 
 Load = Callable[..., ModuleType]
 
 DAG = """
-from kommuna.airflow import ApplyRulesOperator, RefineRulesOperator, TeamDag
+from kommuna.airflow import ApplyRulesOperator, LabelOperator, RefineRulesOperator, TeamDag
 
 with TeamDag("refined") as dag:
     refine = RefineRulesOperator(task_id="refine", messages="m.parquet", dev="d.parquet", {options})
-    ApplyRulesOperator(task_id="vote", messages="m.parquet", rules=refine["rules"])
+    vote = ApplyRulesOperator(task_id="vote", messages="m.parquet", rules=refine["rules"])
+    LabelOperator(
+        task_id="label", votes=vote["votes"], rules=refine["rules"], dev_votes=refine["dev_votes"], dev="d.parquet"
+    )
 """
 LLM = '\nllm:\n  heavy: {url: "http://127.0.0.1:9/v1", model: giant}\n'
 
@@ -31,6 +35,8 @@ def test_the_steps_names_are_those_of_the_function(load: Load) -> None:
     assert checked["budget"].money == 2
     assert checked["proposers"] == ("miner",) or list(checked["proposers"]) == ["miner"]
     assert dag.get_task("vote").upstream_task_ids == {"refine"}
+    assert dag.get_task("label").upstream_task_ids == {"refine", "vote"}
+    assert {"rules", "dev_votes"} <= set(Refined._fields)
 
 
 def test_the_heavy_model_is_part_of_the_step_where_it_is_asked(load: Load, platform: Path) -> None:

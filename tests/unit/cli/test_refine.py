@@ -32,13 +32,20 @@ def refine(folder: Path, *options: str, dev: str = "dev.csv") -> tuple[str, Base
 
 
 def test_it_writes_rules_and_a_report_and_leaves_no_rounds_behind(files: Path) -> None:
-    output, error = refine(files, "--gold", str(files / "dev.csv"), "--report", str(files / "r.html"))
+    pl.read_csv(files / "dev.csv").with_columns(pl.col("id") + 5_000).write_csv(files / "gold.csv")
+    options = ["--gold", str(files / "gold.csv"), "--report", str(files / "r.html")]
+    output, error = refine(files, *options, "--dev-votes", str(files / "v.parquet"))
     assert error is None, output
     rules = RuleSet.from_yaml(files / "out.yaml")
     assert {rule.tag for rule in rules.rules} == {"card", "loan", "fees"}
     assert "1.000" in output
     assert "<svg" in (files / "r.html").read_text()
-    assert sorted(path.name for path in files.iterdir()) == ["dev.csv", "m.csv", "out.yaml", "r.html"]
+    assert sorted(path.name for path in files.iterdir()) == [
+        "dev.csv", "gold.csv", "m.csv", "out.yaml", "r.html", "v.parquet",
+    ]  # fmt: skip
+    votes = pl.read_parquet(files / "v.parquet")
+    assert votes["id"].to_list() == list(range(240))
+    assert set(votes.columns) == {"id", *(rule.name for rule in rules.rules)}
 
 
 def test_it_starts_from_rules_that_are_given(files: Path) -> None:
@@ -63,6 +70,12 @@ def test_what_cannot_be_is_said(
     _, error = refine(files, *options)
     assert isinstance(error, kind)
     assert message in str(error)
+
+
+def test_the_dev_file_is_refused_as_gold(files: Path) -> None:
+    _, error = refine(files, "--gold", str(files / "dev.csv"))
+    assert isinstance(error, DataError)
+    assert "240 of 240 gold rows are dev rows too" in str(error)
 
 
 def test_too_few_dev_rows_are_an_error_with_a_way_out(files: Path) -> None:

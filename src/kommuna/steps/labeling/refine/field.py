@@ -9,15 +9,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift, nearest
 from kommuna.spec.rules import Rule, RuleSet
-from kommuna.steps.labeled_rows import read_labeled_rows, tags_of
-from kommuna.steps.labeling.apply import apply_rules, votes_plan
-from kommuna.steps.labeling.dev import read_dev
-from kommuna.steps.labeling.patterns import Codes, vote_codes
+from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
+from kommuna.steps.labeling.apply import apply_rules, vote_type, votes_plan
+from kommuna.steps.labeling.patterns import ABSTAIN, Codes, vote_codes
 from kommuna.steps.llm.client import Llm
 
-FOLDS = 5
+FOLDS = 10  # of dev: without one, nine tenths are left to write from, so its rows judge nearly what all of dev wrote
 LEAST_DEV_ROWS = 50
 SAMPLE = 20_000  # unlabeled messages that rules are screened on and the label model learns from
 
@@ -65,6 +64,11 @@ class Field:
         """The rules with this run's tags."""
         return RuleSet(tags=self.tags, several_tags=self.several_tags, otherwise=self.otherwise, rules=tuple(rules))
 
+    def code(self, rule: Rule) -> int:
+        """What a rule with a tag votes, as a code."""
+        tag = self.tags.index(rule.tag or "")
+        return len(self.tags) + tag if rule.against else tag
+
     def votes(self, rows: pl.DataFrame, rules: Sequence[Rule]) -> Codes:
         """Rows x rules codes: the rules' votes on `dev`, `sample` or any other rows."""
         if not rules:
@@ -78,6 +82,18 @@ class Field:
         if not table[self.key].equals(rows[self.key]):
             table = rows.select(self.key).join(table, on=self.key, how="left", maintain_order="left")
         return np.stack(vote_codes(table, rule_set), axis=1)
+
+    def votes_table(self, rules: Sequence[Rule], codes: Codes) -> pl.DataFrame:
+        """The rules' votes on dev (d x m codes) as `apply_rules` would write them."""
+        rule_set = self.rule_set(rules)
+        named = np.array([*self.tags, *(f"!{tag}" for tag in self.tags)])
+        columns = {self.key: self.dev[self.key]}
+        for j, rule in enumerate(rules):
+            voted = codes[:, j] != ABSTAIN
+            said = (codes[:, j] < len(self.tags)).astype(np.int8) if self.several_tags else named[codes[:, j]]
+            column = pl.Series(said).cast(vote_type(rule_set), strict=False)
+            columns[rule.name] = column.set(pl.Series(~voted), None)
+        return pl.DataFrame(columns)
 
 
 def read_field(
@@ -112,11 +128,12 @@ def read_field(
         if schema[text] != pl.String:
             raise SchemaDrift(f"column '{text}': expected String, found {schema[text]}", where=name)
     several_tags = rules.several_tags if rules is not None else several_tags
+    label = label_column(dev, label, several_tags=several_tags)
     labeled = read_labeled_rows(dev, several_tags=several_tags, key=key, label=label, what="dev")
     tags = rules.tags if rules is not None else tags_of(labeled[label])
     if not tags:
         raise DataError("no dev row has a label", where="dev", mend="rules are written from labeled rows")
-    truth = truth_of(labeled, tags, several_tags=several_tags, key=key, label=label)
+    truth = truth_of(labeled, tags, several_tags=several_tags, key=key, label=label, where="dev")
     _check_enough(truth, tags)
     sample = _sample(messages, key, seed)
     otherwise = rules.otherwise if rules is not None else None
@@ -124,24 +141,18 @@ def read_field(
 
 
 def truth_of(
-    labeled: pl.DataFrame, tags: tuple[str, ...], *, several_tags: bool, key: str, label: str
+    labeled: pl.DataFrame, tags: tuple[str, ...], *, several_tags: bool, key: str, label: str, where: str
 ) -> NDArray[np.bool_]:
     """Rows x k, which tags labeled rows have.
 
     Raises:
-        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: see `read_dev`.
+        DuplicateKeys: a key names several rows.
+        DataError: a label is none of the tags.
     """
-    silent = Rule(name="silent_" if key == "silent" else "silent", tag=tags[0], any=("silent",))
-    rules = RuleSet(tags=tags, several_tags=several_tags, rules=(silent,))
-    dev = read_dev(
-        labeled.lazy().select(key, pl.lit(None, pl.Int8 if several_tags else pl.String).alias(silent.name)),
-        labeled.lazy(),
-        rules,
-        key=key,
-        label=label,
-    )
-    assert dev is not None
-    return dev.truth
+    if labeled[key].n_unique() < labeled.height:
+        again = labeled[key].filter(labeled[key].is_duplicated())[0]
+        raise DuplicateKeys(f"column '{key}': {again!r} names several rows", where=where)
+    return truth_matrix(labeled[label], labeled[key], tags, several_tags=several_tags, what=where)
 
 
 def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:

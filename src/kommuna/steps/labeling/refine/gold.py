@@ -1,49 +1,89 @@
-"""Macro F1 on gold after each round: read once, after the loop; nothing is chosen by it."""
+"""Gold: labeled rows to report on. Checked before the loop, read after it; nothing is chosen by them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from kommuna.errors import MissingColumn, nearest
+from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeled_rows import read_labeled_rows
+from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of
 from kommuna.steps.labeling.refine.field import Field, truth_of
-from kommuna.steps.labeling.refine.judge import macro_f1, told_by
-from kommuna.steps.labeling.refine.loop import rules_after
+from kommuna.steps.labeling.refine.judge import Mask, judge, macro_f1
+from kommuna.steps.labeling.refine.loop import dev_codes, rules_after
 from kommuna.steps.labeling.refine.rounds import Round
 
 
-def gold_f1(
-    field: Field, given: Sequence[Rule], rounds: Sequence[Round], gold: pl.LazyFrame, *, label: str, seed: int
-) -> list[float]:
+@dataclass(frozen=True)
+class Gold:
+    """The g gold rows.
+
+    Attributes:
+        rows: with all their columns.
+        truth: g x (k + u), which tags they have: the field's, then those that neither dev nor the rules know.
+    """
+
+    rows: pl.DataFrame
+    truth: Mask
+
+
+def read_gold(field: Field, gold: pl.LazyFrame, *, label: str) -> Gold:
+    """Reads and checks the gold rows. A tag that neither dev nor the rules know is no error: its rows are missed.
+
+    Raises:
+        MissingColumn, SchemaDrift, DuplicateKeys: gold lacks a column, or holds a wrong value.
+        DataError: no row is labeled, or a row is a dev row too.
+    """
+    schema = gold.collect_schema()
+    label = label_column(gold, label, several_tags=field.several_tags)
+    for column in (field.key, field.text, label):
+        if column not in schema:
+            raise MissingColumn(
+                f"the gold rows have no column '{column}'{nearest(column, schema.names())}", where="gold"
+            )
+    for column, wanted in ((field.text, pl.String()), (field.key, field.dev[field.key].dtype)):
+        if schema[column] != wanted:
+            raise SchemaDrift(f"column '{column}': expected {wanted}, found {schema[column]}", where="gold")
+    rows = read_labeled_rows(gold, several_tags=field.several_tags, key=field.key, label=label, what="gold")
+    if rows.is_empty():
+        raise DataError("no gold row has a label: there is nothing to report on", where="gold")
+    unknown = [tag for tag in tags_of(rows[label]) if tag not in field.tags]
+    tags = (*field.tags, *unknown)
+    truth = truth_of(rows, tags, several_tags=field.several_tags, key=field.key, label=label, where="gold")
+    shared = rows.join(field.dev, on=[field.key, field.text], how="semi", nulls_equal=True)
+    if not shared.is_empty():
+        raise DataError(
+            f"{shared.height} of {rows.height} gold rows are dev rows too: rules that know a row say nothing of others "
+            "by it",
+            where=f"gold, {field.key} = {shared[field.key][0]!r}",
+            mend="give gold rows that are not in dev",
+        )
+    return Gold(rows, truth)
+
+
+def gold_f1(field: Field, given: Sequence[Rule], rounds: Sequence[Round], gold: Gold, *, seed: int) -> list[float]:
     """What the label model alone says of the gold rows, with the rules as they were after each round.
 
-    It is fitted as `label_messages` would be: on all the rules' votes on dev.
+    It is fitted as `label_messages` is, on the votes that the step leaves for dev.
 
     Returns:
         Macro F1, 0 to 1, of each round; a row without a vote has the default tag, or is wrong.
-    Raises:
-        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: gold lacks a column, or holds a wrong value.
     """
-    names = gold.collect_schema().names()
-    for column in (field.key, field.text, label):
-        if column not in names:
-            raise MissingColumn(f"the gold rows have no column '{column}'{nearest(column, names)}", where="gold")
-    rows = read_labeled_rows(gold, several_tags=field.several_tags, key=field.key, label=label, what="gold")
-    truth = truth_of(rows, field.tags, several_tags=field.several_tags, key=field.key, label=label)
     ever = {rule.name: rule for rule in (*given, *(one.rule for made in rounds for one in made.written))}
     place = {name: j for j, name in enumerate(ever)}
-    dev, sample, asked = (field.votes(table, list(ever.values())) for table in (field.dev, field.sample, rows))
+    sample, asked = (field.votes(table, list(ever.values())) for table in (field.sample, gold.rows))
+    told = np.zeros_like(gold.truth)
     scores: list[float] = []
     for number, made in enumerate(rounds):
         if number and not made.written:
             scores.append(scores[-1])
             continue
-        kept, written = rules_after(given, rounds[: number + 1])
-        own = np.array([place[rule.name] for rule in (*kept, *(one.rule for one in written))], dtype=np.intp)
-        told = told_by(field, dev[:, own], sample[:, own], asked[:, own], seed=seed)
-        scores.append(macro_f1(told, truth))
+        present = (*given, *(one.rule for one in rules_after(rounds[: number + 1])))
+        own = np.array([place[rule.name] for rule in present], dtype=np.intp)
+        dev = dev_codes(field, given, rounds[: number + 1])
+        told[:, : len(field.tags)] = judge(field, dev, sample[:, own], seed=seed).tell(asked[:, own])
+        scores.append(macro_f1(told, gold.truth))
     return scores

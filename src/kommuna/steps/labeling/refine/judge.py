@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.default_tag import given, with_default
 from kommuna.steps.labeling.dev import Dev
-from kommuna.steps.labeling.models.kommuna_model import Kommuna
+from kommuna.steps.labeling.models.registry import MODELS, Settings
 from kommuna.steps.labeling.one_tag import fitted
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
 from kommuna.steps.labeling.refine.field import Field
@@ -29,58 +30,51 @@ class Judgement:
         beliefs: d x k, their probabilities; on rows without a vote the tags' shares (`shares_left` of a default tag).
         f1: macro F1 on dev, 0 to 1.
         coverage: share of unlabeled messages with a vote.
+        tell: the tags (n x k) that the label model, fitted on all of dev, gives to n other rows with such votes.
     """
 
     told: Mask
     beliefs: NDArray[np.float64]
     f1: float
     coverage: float
-
-    def only(self, rows: Mask) -> Judgement:
-        """Of some of the dev rows."""
-        return replace(self, told=self.told[rows], beliefs=self.beliefs[rows])
+    tell: Callable[[Codes], Mask]
 
 
 def judge(field: Field, dev: Codes, sample: Codes, *, seed: int) -> Judgement:
     """Fits the label model `kommuna` and judges it on dev, five folds held out.
 
     Args:
-        dev: d x m, the rules' votes on dev; only those that a rule cast on rows that it was not written from.
+        dev: d x m, the rules' votes on dev, each cast without the row.
         sample: s x m, their votes on the sample of messages.
     """
     shares = (field.truth.sum(axis=0) + 1) / (len(field.truth) + len(field.tags))
     prior = np.tile(shares, (len(dev), 1))
     covered = (dev != ABSTAIN).any(axis=1)
     if not dev.shape[1]:
-        told = _given(field, prior, covered)
-        return Judgement(told, prior, macro_f1(told, field.truth), 0.0)
+        told = _given(field, prior, dev)
+        return Judgement(
+            told,
+            prior,
+            macro_f1(told, field.truth),
+            0.0,
+            lambda votes: _given(field, np.tile(shares, (len(votes), 1)), votes),
+        )
+    settings = Settings(seed=seed)
     patterns, rows = _patterns(field, sample), Dev(dev, field.truth)
-    fit = with_default(fitted(lambda: Kommuna(seed=seed), patterns, rows, seed=seed), patterns, rows)
+    fit = with_default(fitted(lambda: MODELS["kommuna"](settings), patterns, rows, seed=seed), patterns, rows)
     assert fit.held_out is not None
-    told = _given(field, fit.held_out.beliefs, covered)
+    told = _given(field, fit.held_out.beliefs, dev)
     known = covered[:, None] | (field.otherwise is not None)
     beliefs = np.where(known, fit.held_out.beliefs, prior)
     coverage = float((sample != ABSTAIN).any(axis=1).mean())
-    return Judgement(told, beliefs, macro_f1(told, field.truth), coverage)
+    return Judgement(
+        told, beliefs, macro_f1(told, field.truth), coverage, lambda votes: _given(field, fit.predict(votes), votes)
+    )
 
 
-def told_by(field: Field, dev: Codes, sample: Codes, asked: Codes, *, seed: int) -> Mask:
-    """The tags (n x k) that the label model, fitted on all of dev, gives to n other rows with the votes `asked`."""
-    covered = (asked != ABSTAIN).any(axis=1)
-    if not dev.shape[1]:
-        return _given(field, np.zeros((len(asked), len(field.tags))), covered)
-    fit = fitted(lambda: _Once(seed=seed), _patterns(field, sample), Dev(dev, field.truth), seed=seed)
-    return _given(field, fit.predict(asked), covered)
-
-
-def _given(field: Field, beliefs: NDArray[np.float64], covered: Mask) -> Mask:
+def _given(field: Field, beliefs: NDArray[np.float64], votes: Codes) -> Mask:
+    covered = (votes != ABSTAIN).any(axis=1)
     return given(beliefs, covered, default=field.default, several_tags=field.several_tags)
-
-
-class _Once(Kommuna):
-    """The model fitted once: where nobody asks for dev, its rows need not be held out."""
-
-    learns_from_dev = False
 
 
 def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:

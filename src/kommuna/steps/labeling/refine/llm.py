@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kommuna.errors import BudgetSpent, LlmAnswerError, SpecError
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.fold import keyword_line
+from kommuna.steps.labeling.patterns import ABSTAIN
 from kommuna.steps.labeling.refine.field import Field
 from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Standing, rule_name
 from kommuna.steps.labeling.refine.regex_bound import unbounded
@@ -66,13 +67,13 @@ class LlmProposer:
         return self._model.metrics()
 
     def propose(self, standing: Standing) -> Proposals:
-        answer = Proposals()
+        answer, field = Proposals(), standing.field
         taken = {rule.name for rule in standing.rules}
         for tag in _worst_tags(standing):
             shown = self._shown(standing, tag)
             try:
                 said = self._model.complete_json(
-                    _prompt(standing, tag, shown), answer_schema(standing.field.tags), most_tokens=_MOST_TOKENS
+                    _prompt(standing, tag, shown), answer_schema(field.tags), most_tokens=_MOST_TOKENS
                 )
             except BudgetSpent:
                 answer.ended = "its budget is spent"
@@ -80,7 +81,10 @@ class LlmProposer:
             except LlmAnswerError as error:
                 answer.refuse(f"an answer that was {error.reason}")
                 continue
-            _read(said, standing.field, ~shown, taken, answer)
+            rules = _read(said, field, taken, answer)
+            dev, sample = (field.votes(rows, rules) != ABSTAIN for rows in (field.dev, field.sample))
+            for j, rule in enumerate(rules):
+                answer.rules.append(Proposal(rule, dev[:, j] & ~shown, sample[:, j], "llm", f"llm {rule.name}", "llm"))
         return answer
 
     def _shown(self, standing: Standing, tag: int) -> NDArray[np.bool_]:
@@ -145,18 +149,20 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + " …"
 
 
-def _read(said: Any, field: Field, unseen: NDArray[np.bool_], taken: set[str], answer: Proposals) -> None:
-    """Reads the rules of one answer; what is none is counted."""
+def _read(said: Any, field: Field, taken: set[str], answer: Proposals) -> list[Rule]:
+    """The rules of one answer; what is none is counted."""
     items = said.get("rules") if isinstance(said, dict) else None
     if not isinstance(items, list):
         answer.refuse("an answer that was no list of rules")
-        return
+        return []
+    rules: list[Rule] = []
     answer.refuse("more rules than were asked for", max(0, len(items) - _MOST_RULES))
     for item in items[:_MOST_RULES]:
         rule = _rule(item, field, taken, answer)
         if rule is not None:
             taken.add(rule.name)
-            answer.rules.append(Proposal(rule, unseen, "llm"))
+            rules.append(rule)
+    return rules
 
 
 def _rule(item: Any, field: Field, taken: set[str], answer: Proposals) -> Rule | None:

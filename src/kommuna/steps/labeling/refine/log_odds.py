@@ -11,12 +11,16 @@ _EDGE = 1e-9  # of a vocabulary of one word nothing is left beside it
 _PRIOR = 3_000.0  # weight of the background, in words
 
 
-def log_odds(there: Floats, elsewhere: Floats, background: NDArray[np.int64], *, prior: float = _PRIOR) -> Floats:
-    """Log-odds ratios over their standard deviation, of c words between g groups and each one's rest.
+def log_odds(
+    there: Floats, words_there: Floats, elsewhere: Floats, words_elsewhere: Floats, share: Floats,
+    *, prior: float = _PRIOR,
+) -> Floats:  # fmt: skip
+    """Log-odds ratios over their standard deviation, of e words between a group and its rest.
 
-    With y words counted in a group and in its rest, n their sums, and a prior a that is the background's share of
-    each word times `prior`, a0 in all (Monroe, Colaresi & Quinn 2008, "Fightin' Words: Lexical feature selection and
-    evaluation for identifying the content of political conflict", Political Analysis 16, equations 16, 18 and 22)::
+    With y words counted in a group and in its rest, n all the words counted there, and a prior a that is the
+    background's share of the word times `prior`, a0 in all (Monroe, Colaresi & Quinn 2008, "Fightin' Words: Lexical
+    feature selection and evaluation for identifying the content of political conflict", Political Analysis 16,
+    equations 16, 18 and 22)::
 
         d = log( (y + a) / (n + a0 - y - a) ) in the group  -  the same in its rest
         v = 1 / (y + a) in the group  +  the same in its rest
@@ -25,15 +29,17 @@ def log_odds(there: Floats, elsewhere: Floats, background: NDArray[np.int64], *,
     The prior pulls both sides to the background, and a rare word cannot show a sure difference.
 
     Args:
-        there: g x c, rows of the group that hold the word.
-        elsewhere: g x c, rows of its rest that do.
-        background: c, unlabeled rows that do.
+        there: e, rows of the group that hold the word.
+        words_there: e, the sum of `there` over all words.
+        elsewhere: e, rows of its rest that hold the word.
+        words_elsewhere: e, the sum of `elsewhere` over all words.
+        share: e, the word's share of the background.
         prior: a0.
     """
-    a = prior * (background + 1.0) / (background + 1.0).sum()
+    a = prior * share
 
-    def odds(y: Floats) -> Floats:
-        n = y.sum(axis=1, keepdims=True)
+    def odds(y: Floats, n: Floats) -> Floats:
         return np.asarray(np.log(y + a) - np.log(np.maximum(n + prior - y - a, _EDGE)))
 
-    return np.asarray((odds(there) - odds(elsewhere)) / np.sqrt(1 / (there + a) + 1 / (elsewhere + a)))
+    difference = odds(there, words_there) - odds(elsewhere, words_elsewhere)
+    return np.asarray(difference / np.sqrt(1 / (there + a) + 1 / (elsewhere + a)))

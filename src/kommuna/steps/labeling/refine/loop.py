@@ -14,10 +14,10 @@ import structlog
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes
 from kommuna.steps.labeling.refine.field import FOLDS, Field
-from kommuna.steps.labeling.refine.judge import Judgement, gain_error, judge, macro_f1, told_by
+from kommuna.steps.labeling.refine.judge import Judgement, Mask, gain_error, judge, macro_f1
 from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Proposer, Standing
-from kommuna.steps.labeling.refine.rounds import Round, Rounds, Written, bits
-from kommuna.steps.labeling.refine.screening import Candidate, Votes, screen
+from kommuna.steps.labeling.refine.rounds import Changed, Round, Rounds, Written, bits
+from kommuna.steps.labeling.refine.screening import Candidate, Screened, candidate_of, codes, screen
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ class _Rules:
     Attributes:
         given: m0, the rules that the loop started from; they stay.
         written: the loop's own.
-        dev: d x (m0 + written), votes on dev; abstains on rows that a rule was written from.
+        dev: d x (m0 + written), votes on dev, each as told without the row.
         sample: s x (m0 + written).
     """
 
@@ -46,16 +46,58 @@ class _Rules:
     def all(self) -> tuple[Rule, ...]:
         return (*self.given, *(written.rule for written in self.written))
 
-    def changed(self, out: Sequence[str], new: Sequence[Written], dev: Codes, sample: Codes) -> _Rules:
+    def changed(self, change: Changed, dev: Codes, sample: Codes) -> _Rules:
         """Without some rules, and with new ones and their votes."""
-        left = [j for j, written in enumerate(self.written) if written.rule.name not in out]
+        left = [j for j, written in enumerate(self.written) if written.rule.name not in change.out]
         columns = [*range(len(self.given)), *(len(self.given) + j for j in left)]
         return _Rules(
             self.given,
-            (*(self.written[j] for j in left), *new),
+            (*(self.written[j] for j in left), *change.written),
             np.concatenate([self.dev[:, columns], dev], axis=1),
             np.concatenate([self.sample[:, columns], sample], axis=1),
         )
+
+
+@dataclass(frozen=True)
+class _Track:
+    """The loop on some of the dev rows.
+
+    Attributes:
+        field: those rows.
+        rows: d, which of all dev rows they are; the others are unknown to all that the track does.
+        rules: its rules. On rows that are not its own they vote like on any message.
+        standing: how they do on its rows.
+    """
+
+    field: Field
+    rows: Mask
+    rules: _Rules
+    standing: Judgement
+
+    def judged(self, rules: _Rules, seed: int) -> _Track:
+        """With other rules."""
+        return replace(self, rules=rules, standing=judge(self.field, rules.dev[self.rows], rules.sample, seed=seed))
+
+    def asked(self, number: int) -> Standing:
+        return Standing(self.field, self.rules.all, self.standing.told, number)
+
+    def screened(self, tried: Sequence[Candidate], least_precision: float) -> Screened:
+        """Which candidates pass; with their votes on all rows."""
+        own = [replace(candidate, dev=candidate.dev[self.rows]) for candidate in tried]
+        dev = self.rules.dev[self.rows]
+        screened = screen(self.field, own, dev, self.rules.sample, self.standing, least_precision=least_precision)
+        whole = {candidate.proposal.rule.name: candidate.dev for candidate in tried}
+        passed = [replace(one, dev=whole[one.proposal.rule.name]) for one in screened.passed]
+        return replace(screened, passed=passed)
+
+    def with_best(self, passed: Sequence[Candidate], share: float, number: int, seed: int) -> tuple[_Track, Changed]:
+        """With a share of the candidates, the best."""
+        best = passed[: math.ceil(len(passed) * share)]
+        if not best:
+            return self, Changed()
+        change = Changed(written=tuple(_written(one, number) for one in best), out=_needless(self.rules, best))
+        dev, sample = (np.stack(votes, axis=1) for votes in ([c.dev for c in best], [c.sample for c in best]))
+        return self.judged(self.rules.changed(change, dev, sample), seed), change
 
 
 def refined(
@@ -71,6 +113,9 @@ def refined(
 ) -> list[Round]:
     """Runs rounds until one gains nothing, no proposer is left, or there were `most_rounds`.
 
+    The loop runs six times side by side: on all of dev, and without each of its folds, whose rows then judge it. The
+    runs take only two things from each other: how many of the best candidates stay in a round, and when to end.
+
     Args:
         field: the rows.
         given: rules to start from; none at all is a start too.
@@ -80,26 +125,27 @@ def refined(
         least_precision: see `screen`.
         seed: of the label model.
     Returns:
-        Round 0, where the loop started, and every further round. Macro F1 on dev rises from each to the next, by the
-        gain that cross-validation of writing, picking and model together gives the round; the last may have gained
-        nothing and changed nothing.
+        Round 0, where the loop started, and every further round. Macro F1 on dev, each fold told by the run that did
+        not see it, rises from each to the next; the last may have gained nothing and changed nothing.
     """
     done = kept.load()
-    rules = _Rules(tuple(given), (), *votes_given)
-    for earlier in done:
-        rules = _replayed(rules, earlier, field)
+    start = _Rules(tuple(given), (), *votes_given)
+    everything = np.ones(field.dev.height, dtype=np.bool_)
+    tracks = [
+        _started(field, rows, start, [_change(made, fold) for made in done], seed)
+        for fold, rows in [(None, everything), *((fold, field.fold != fold) for fold in range(FOLDS))]
+    ]
+    told = _told_apart(field, tracks)
     if done:
-        log.info("refine.resumed", rounds=len(done) - 1, rules=len(rules.all), f1=round(done[-1].f1, 4))
-    standing = judge(field, rules.dev, rules.sample, seed=seed)
-    if not done:
-        done = [Round(number=0, rules=len(rules.all), f1=standing.f1, coverage=standing.coverage)]
+        log.info("refine.resumed", rounds=len(done) - 1, rules=len(tracks[0].rules.all), f1=round(done[-1].f1, 4))
+    else:
+        coverage = tracks[0].standing.coverage
+        done = [Round(number=0, rules=len(given), f1=macro_f1(told, field.truth), coverage=coverage)]
         kept.keep(done[0])
     ended = {line.partition(":")[0] for earlier in done for line in earlier.ended}
     while len(done) <= most_rounds and not _finished(done) and set(proposers) - ended:
         asked = {name: proposer for name, proposer in proposers.items() if name not in ended}
-        made, rules, standing = _round(
-            field, rules, standing, asked, len(done), done[-1].f1, least_precision=least_precision, seed=seed
-        )
+        made, tracks, told = _round(field, tracks, told, asked, len(done), least_precision=least_precision, seed=seed)
         kept.keep(made)
         done.append(made)
         ended |= {line.partition(":")[0] for line in made.ended}
@@ -115,73 +161,124 @@ def _finished(done: Sequence[Round]) -> bool:
     return done[-1].number > 0 and not done[-1].written
 
 
-def rules_after(given: Sequence[Rule], rounds: Sequence[Round]) -> tuple[tuple[Rule, ...], tuple[Written, ...]]:
-    """The given rules and the loop's own, as they were after some rounds."""
+def _change(made: Round, fold: int | None) -> Changed:
+    """What a round changed, on all of dev or without a fold."""
+    if fold is None:
+        return made
+    return made.without[fold] if made.without else Changed()
+
+
+def rules_after(rounds: Sequence[Round], fold: int | None = None) -> tuple[Written, ...]:
+    """The loop's own rules as they were after some rounds, on all of dev or without a fold."""
     written: tuple[Written, ...] = ()
     for made in rounds:
-        written = (*(one for one in written if one.rule.name not in made.out), *made.written)
-    return tuple(given), written
+        change = _change(made, fold)
+        written = (*(one for one in written if one.rule.name not in change.out), *change.written)
+    return written
 
 
-def _replayed(rules: _Rules, made: Round, field: Field) -> _Rules:
-    """The rules after a round that was kept."""
-    new = [written.rule for written in made.written]
-    unseen = [written.unseen_rows(field.dev.height) for written in made.written]
-    dev = field.votes(field.dev, new)
-    if new:
-        dev = np.where(np.stack(unseen, axis=1), dev, ABSTAIN).astype(np.int16)
-    return rules.changed(made.out, made.written, dev, field.votes(field.sample, new))
+def dev_codes(field: Field, given: Sequence[Rule], rounds: Sequence[Round]) -> Codes:
+    """d x (given + written) votes on dev, where nothing that was written or picked from a row's fold votes on the row.
+
+    On each fold the rules of the run without it stand for those of the run on all of dev: each for the rule in its own
+    slot or, where that did not stay, for the rule of the same tag that votes most alike. Given rules vote as they do.
+    """
+    present = rules_after(rounds)
+    fired = np.stack([one.fired_rows(field.dev.height) for one in present], axis=1) if present else None
+    slots = {(one.round, one.slot): j for j, one in enumerate(present)}
+    votes = np.zeros((field.dev.height, len(present)), dtype=np.bool_)
+    for fold in range(FOLDS):
+        for other in rules_after(rounds, fold):
+            its = other.fired_rows(field.dev.height)
+            place = slots.get((other.round, other.slot))
+            if place is None and fired is not None:
+                place = _most_alike(other, its, present, fired)
+            if place is not None:
+                votes[:, place] |= its & (field.fold == fold)
+    own = [codes(votes[:, j], field.code(one.rule)) for j, one in enumerate(present)]
+    columns = [*field.votes(field.dev, given).T, *own]
+    return np.stack(columns, axis=1) if columns else np.zeros((field.dev.height, 0), dtype=np.int16)
+
+
+def _most_alike(other: Written, its: Mask, present: Sequence[Written], fired: Mask) -> int | None:
+    """Of the rules for, or against, the same tag the one whose votes (d x m) overlap most with another's (Jaccard)."""
+    same = [
+        j for j, one in enumerate(present) if (one.rule.tag, one.rule.against) == (other.rule.tag, other.rule.against)
+    ]
+    if not same:
+        return None
+    both, either = (fired[:, same] & its[:, None]).sum(axis=0), (fired[:, same] | its[:, None]).sum(axis=0)
+    return same[int((both / np.maximum(either, 1)).argmax())]
+
+
+def _started(field: Field, rows: Mask, start: _Rules, changes: Sequence[Changed], seed: int) -> _Track:
+    """A run after the rounds that were kept."""
+    rules = start
+    for change in changes:
+        new = [written.rule for written in change.written]
+        fired = [codes(one.fired_rows(len(rows)), field.code(one.rule)) for one in change.written]
+        dev = np.stack(fired, axis=1) if fired else start.dev[:, :0]
+        rules = rules.changed(change, dev, field.votes(field.sample, new))
+    own = field.only(rows)
+    return _Track(own, rows, rules, judge(own, rules.dev[rows], rules.sample, seed=seed))
+
+
+def _told_apart(field: Field, tracks: Sequence[_Track]) -> Mask:
+    """d x k, each fold's rows as told by the run that did not see them."""
+    told = np.zeros_like(field.truth)
+    for track in tracks[1:]:
+        held = ~track.rows
+        told[held] = track.standing.tell(track.rules.dev[held])
+    return told
 
 
 def _round(
     field: Field,
-    rules: _Rules,
-    standing: Judgement,
+    tracks: Sequence[_Track],
+    told: Mask,
     proposers: Mapping[str, Proposer],
     number: int,
-    f1: float,
     *,
     least_precision: float,
     seed: int,
-) -> tuple[Round, _Rules, Judgement]:
+) -> tuple[Round, list[_Track], Mask]:
     began = time.perf_counter()
     spent = Counter(_spent(proposers))
-    asked, votes = Standing(field, rules.all, standing.told, number), Votes(field)
-    proposals, lasting, refused, ended = _asked(proposers, asked)
-    screened = screen(
-        field, votes.candidates(proposals), rules.dev, rules.sample, standing, least_precision=least_precision
-    )
-    again = [proposer for proposer in proposers.values() if proposer.again]
-    without: list[list[Candidate]] = []
-    for fold in range(FOLDS):
-        blind = votes.candidates(_written_without(asked, fold, again, lasting))
-        without.append(_passed_without(field, blind, rules, standing, fold, least_precision))
+    whole = tracks[0]
+    proposals, lasting, refused, ended = _asked(proposers, whole.asked(number))
     proposed = len(proposals) + sum(refused.values())
+    again = [proposer for proposer in proposers.values() if proposer.again]
+    screened = whole.screened([candidate_of(field, proposal) for proposal in proposals], least_precision)
     refused.update(screened.refused)
-    share, gain = _gaining(field, rules, standing, without, seed)
-    passed = screened.passed[: _part(screened.passed, share)]
-    picked = tuple(_written(candidate, number) for candidate in passed)
-    out = _needless(rules, passed)
-    after = rules.changed(out, picked, *_votes(passed, rules)) if passed else rules
-    judgement = judge(field, after.dev, after.sample, seed=seed) if passed else standing
-    if len(picked) < len(screened.passed):
-        refused["the label model gained nothing by it"] += len(screened.passed) - len(picked)
+    passed = [screened.passed]
+    for track in tracks[1:]:
+        own = [proposal for proposer in again for proposal in proposer.propose(track.asked(number)).rules]
+        names = {proposal.rule.name for proposal in own}
+        others = [proposal for proposal in lasting if proposal.rule.name not in names]
+        tried = [candidate_of(field, proposal) for proposal in (*own, *others)]
+        passed.append(track.screened(tried, least_precision).passed)
+    share, after, changes = _gaining(field, tracks, told, passed, number, seed)
+    if share:
+        told = _told_apart(field, after)
+    if len(changes[0].written) < len(screened.passed):
+        refused["the label model gained nothing by it"] += len(screened.passed) - len(changes[0].written)
     used = Counter(_spent(proposers))
     used.subtract(spent)
     made = Round(
         number=number,
         proposed=proposed,
-        written=picked,
-        out=out,
+        written=changes[0].written,
+        out=changes[0].out,
+        without=tuple(changes[1:]),
         refused=dict(refused),
         ended=tuple(ended),
-        rules=len(after.all),
-        f1=f1 + gain if picked else f1,
-        coverage=judgement.coverage,
+        rules=len(after[0].rules.all),
+        f1=macro_f1(told, field.truth),
+        coverage=after[0].standing.coverage,
         cost={name: value for name, value in used.items() if value},
         seconds=time.perf_counter() - began,
     )
-    return made, after, judgement
+    return made, after, told
 
 
 def _asked(
@@ -210,67 +307,25 @@ def _asked(
     return proposals, lasting, refused, ended
 
 
-def _written_without(
-    standing: Standing, fold: int, again: Sequence[Proposer], lasting: Sequence[Proposal]
-) -> list[Proposal]:
-    """What is proposed where a fold of dev is not there: its rows judge what nobody wrote from them."""
-    rest = standing.field.fold != fold
-    proposals = {proposal.rule.name: proposal for proposal in lasting}
-    for proposer in again:
-        for proposal in proposer.propose(standing.only(rest)).rules:
-            unseen = np.ones(len(rest), dtype=np.bool_)
-            unseen[rest] = proposal.unseen
-            proposals.setdefault(proposal.rule.name, replace(proposal, unseen=unseen))
-    return list(proposals.values())
-
-
-def _passed_without(
-    field: Field, tried: Sequence[Candidate], rules: _Rules, standing: Judgement, fold: int, least_precision: float
-) -> list[Candidate]:
-    """Which of the candidates pass where a fold of dev is not there; with their votes on all rows."""
-    rest = field.fold != fold
-    blind = [replace(candidate, dev=candidate.dev[rest]) for candidate in tried]
-    screened = screen(
-        field.only(rest), blind, rules.dev[rest], rules.sample, standing.only(rest), least_precision=least_precision
-    )
-    whole = {candidate.proposal.rule.name: candidate for candidate in tried}
-    return [replace(passed, dev=whole[passed.proposal.rule.name].dev) for passed in screened.passed]
-
-
 def _gaining(
-    field: Field, rules: _Rules, standing: Judgement, without: Sequence[Sequence[Candidate]], seed: int
-) -> tuple[float, float]:
-    """The share of the best candidates by which the label model gains, and its gain in macro F1; 0, 0 if none does.
+    field: Field, tracks: Sequence[_Track], told: Mask, passed: Sequence[Sequence[Candidate]], number: int, seed: int
+) -> tuple[float, list[_Track], list[Changed]]:
+    """The share of the best candidates by which the label model gains, and the runs with it; 0 and as they were else.
 
-    All of it is cross-validated: rows of a fold are told by candidates that were written and picked without the fold
-    and by a model that was fitted without it. If all candidates do not gain, the better half may, or its half. A gain
-    within one standard error of nothing is none (the rule of Breiman et al. 1984, "Classification and regression
-    trees", section 3.4.3).
+    Each fold's rows are told by the run that did not see them. If all candidates do not gain, the better half may, or
+    its half. A gain within one standard error of nothing is none (the rule of Breiman et al. 1984, "Classification and
+    regression trees", section 3.4.3).
     """
     share = 1.0
     for _ in range(_HALVINGS):
-        told = np.zeros_like(field.truth)
-        for fold, passed in enumerate(without):
-            best = passed[: _part(passed, share)]
-            after = rules.changed(_needless(rules, best), (), *_votes(best, rules))
-            held = field.fold == fold
-            told[held] = told_by(field.only(~held), after.dev[~held], after.sample, after.dev[held], seed=seed)
-        gain = macro_f1(told, field.truth) - macro_f1(standing.told, field.truth)
-        if gain > _LEAST_ERRORS * gain_error(standing.told, told, field.truth, seed=seed):
-            return share, gain
+        apart = [track.with_best(own, share, number, seed) for track, own in zip(tracks[1:], passed[1:], strict=True)]
+        after = _told_apart(field, [tracks[0], *(track for track, _ in apart)])
+        gain = macro_f1(after, field.truth) - macro_f1(told, field.truth)
+        if passed[0] and gain > _LEAST_ERRORS * gain_error(told, after, field.truth, seed=seed):
+            made = [tracks[0].with_best(passed[0], share, number, seed), *apart]
+            return share, [track for track, _ in made], [change for _, change in made]
         share /= 2
-    return 0.0, 0.0
-
-
-def _part(passed: Sequence[Candidate], share: float) -> int:
-    return math.ceil(len(passed) * share)
-
-
-def _votes(passed: Sequence[Candidate], rules: _Rules) -> tuple[Codes, Codes]:
-    """The candidates' votes on dev and on the sample, a column each."""
-    if not passed:
-        return rules.dev[:, :0], rules.sample[:, :0]
-    return np.stack([c.dev for c in passed], axis=1), np.stack([c.sample for c in passed], axis=1)
+    return 0.0, list(tracks), [Changed() for _ in tracks]
 
 
 def _needless(rules: _Rules, passed: Sequence[Candidate]) -> tuple[str, ...]:
@@ -298,7 +353,8 @@ def _written(candidate: Candidate, number: int) -> Written:
         cast=candidate.cast,
         low=candidate.low,
         gain=candidate.gain,
-        unseen=bits(proposal.unseen),
+        slot=proposal.slot,
+        fired=bits(candidate.dev != ABSTAIN),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -20,13 +20,23 @@ class Proposal:
 
     Attributes:
         rule: the rule.
-        unseen: d, dev rows that it was not written from: only they judge it.
+        dev: d, on which of all dev rows it votes, each as told without the row: on a row that the proposer was asked
+            about the rule votes that is written in the same slot without the row's fold, or none where the row was
+            shown to whoever wrote the rule; on all others it votes like on any message.
+        sample: s, on which messages of the sample it votes.
         origin: who wrote it and why, in a few words.
+        slot: what the rule is for, among the rules of its round; the rules that are written there without a fold of dev
+            stand for it on that fold.
+        kind: rules of a kind are alike before a vote is looked at: their precisions are taken as drawn from one
+            distribution.
     """
 
     rule: Rule
-    unseen: NDArray[np.bool_]
+    dev: NDArray[np.bool_]
+    sample: NDArray[np.bool_]
     origin: str
+    slot: str
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -45,10 +55,6 @@ class Standing:
     rules: tuple[Rule, ...]
     told: NDArray[np.bool_]
     round: int
-
-    def only(self, rows: NDArray[np.bool_]) -> Standing:
-        """Of some of the dev rows."""
-        return replace(self, field=self.field.only(rows), told=self.told[rows])
 
 
 @dataclass

@@ -24,33 +24,44 @@ class Written(Spec):
     rule: Rule
     origin: str = Described(description="Who wrote it and why.")
     round: int
-    right: int = Described(description="Right votes on dev rows that it was not written from.")
-    cast: int = Described(description="Votes on dev rows that it was not written from.")
+    right: int = Described(description="Right votes on dev, each cast without the row.")
+    cast: int = Described(description="Votes on dev, each cast without the row.")
     low: float = Described(description="Lower end of the 95 % interval of its precision.")
     gain: float = Described(description="What it added to macro F1 on dev when it was picked.")
-    unseen: str = Described(description="One bit a dev row, in hexadecimal: 1 where it was not written from the row.")
+    slot: str = Described(description="What the rule is for; rules of one round and slot stand for each other.")
+    fired: str = Described(description="One bit a dev row, in hexadecimal: 1 where it votes, as told without the row.")
 
-    def unseen_rows(self, rows: int) -> NDArray[np.bool_]:
-        """d, the dev rows that judge the rule."""
-        return np.unpackbits(np.frombuffer(bytes.fromhex(self.unseen), dtype=np.uint8), count=rows).astype(np.bool_)
+    def fired_rows(self, rows: int) -> NDArray[np.bool_]:
+        """d, the dev rows on which the rule votes."""
+        return np.unpackbits(np.frombuffer(bytes.fromhex(self.fired), dtype=np.uint8), count=rows).astype(np.bool_)
 
 
 def bits(rows: NDArray[np.bool_]) -> str:
-    """Rows as `Written.unseen` holds them."""
+    """Rows as `Written.fired` holds them."""
     return np.packbits(rows).tobytes().hex()
 
 
-class Round(Spec):
+class Changed(Spec):
+    """What one round changed."""
+
+    written: tuple[Written, ...] = ()
+    out: tuple[str, ...] = Described((), description="Rules of earlier rounds that newer ones made needless.")
+
+
+class Round(Changed):
     """What one round did. Round 0 is where the loop started."""
 
     number: int
     proposed: int = 0
-    written: tuple[Written, ...] = ()
-    out: tuple[str, ...] = Described((), description="Rules of earlier rounds that newer ones made needless.")
+    without: tuple[Changed, ...] = Described(
+        (), description="What the round changed where each fold of dev was not there."
+    )
     refused: dict[str, int] = Described(default_factory=dict, description="Proposals that did not get in, by reason.")
     ended: tuple[str, ...] = Described((), description="Proposers that will answer no more, and why.")
     rules: int = Described(description="Rules at the end of the round.")
-    f1: float = Described(description="Macro F1 on dev at the end of the round: the start's, and each round's gain.")
+    f1: float = Described(
+        description="Macro F1 on dev at the end of the round, each fold told by what was done without it."
+    )
     coverage: float = Described(description="Share of unlabeled messages with a vote.")
     cost: dict[str, float] = Described(default_factory=dict, description="What the round's proposers used.")
     seconds: float = 0.0

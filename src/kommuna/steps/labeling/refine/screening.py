@@ -1,4 +1,4 @@
-"""Screens proposals on dev, each on rows that it was not written from, and picks those that gain."""
+"""Screens proposals on dev, each by votes that are told without the row."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betainc, betaln
 
-from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes
 from kommuna.steps.labeling.refine.field import FOLDS, Field
 from kommuna.steps.labeling.refine.judge import Judgement, counted, f1_of
@@ -17,7 +17,9 @@ from kommuna.steps.labeling.rule_figures import wilson
 
 MOST_COVERAGE = 0.9  # share of messages past which a rule says nothing
 MOST_CORRELATION = 0.9
-LEAST_LIFT = 2.0  # a rule's odds of being right, over those of a rule that fires at random
+MOST_FALSE = 0.1  # share of the rules that pass, expected to be below the bar
+_MEANS = np.linspace(0.02, 0.98, 49)[:, None]  # of the grid that a Beta distribution is looked for on
+_ROWS = np.geomspace(0.5, 50, 25)[None]
 _SHRINK = 2.0  # rows that the tag's share weighs against a rule's own precision
 
 Mask = NDArray[np.bool_]
@@ -29,12 +31,12 @@ class Candidate:
     """A proposal with its votes.
 
     Attributes:
-        dev: d codes; abstains on rows that the rule was written from.
+        dev: d codes; on each row as told without it (`Proposal.dev`).
         sample: s codes.
-        right: held-out votes that are right.
-        cast: held-out votes.
+        right: votes on dev that are right.
+        cast: votes on dev.
         low: lower end of the 95 % interval of their precision.
-        chance: their precision, were they cast at random.
+        doubt: probability that its precision is below the bar.
         gain: what it added to macro F1 on dev when it was picked.
     """
 
@@ -44,7 +46,7 @@ class Candidate:
     right: int = 0
     cast: int = 0
     low: float = 0.0
-    chance: float = 0.0
+    doubt: float = 1.0
     gain: float = 0.0
 
 
@@ -55,85 +57,106 @@ class Screened:
     passed: list[Candidate] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
 
-    def refuse(self, reason: str) -> None:
-        self.refused[reason] = self.refused.get(reason, 0) + 1
+    def refuse(self, reason: str, count: int = 1) -> None:
+        """Counts what did not pass."""
+        if count:
+            self.refused[reason] = self.refused.get(reason, 0) + count
 
 
-class Votes:
-    """Votes of rules on dev and on the sample, each condition applied once: folds propose much the same."""
-
-    def __init__(self, rows: Field) -> None:
-        self._rows = rows
-        self._known: dict[Rule, tuple[Codes, Codes]] = {}
-
-    def candidates(self, proposals: list[Proposal]) -> list[Candidate]:
-        """The proposals with their votes; on dev only those on rows that a rule was not written from."""
-        rows = self._rows
-        bare = [proposal.rule.model_copy(update={"name": "rule"}) for proposal in proposals]
-        new = [rule for rule in dict.fromkeys(bare) if rule not in self._known]
-        named = [rule.model_copy(update={"name": f"rule{j}"}) for j, rule in enumerate(new)]
-        on_dev, on_sample = rows.votes(rows.dev, named), rows.votes(rows.sample, named)
-        for j, rule in enumerate(new):
-            self._known[rule] = on_dev[:, j].copy(), on_sample[:, j].copy()
-        made: list[Candidate] = []
-        for rule, proposal in zip(bare, proposals, strict=True):
-            dev, sample = self._known[rule]
-            made.append(Candidate(proposal, np.where(proposal.unseen, dev, ABSTAIN).astype(np.int16), sample))
-        return made
+def candidate_of(field: Field, proposal: Proposal) -> Candidate:
+    """The proposal with its votes."""
+    code = field.code(proposal.rule)
+    return Candidate(proposal, codes(proposal.dev, code), codes(proposal.sample, code))
 
 
 def screen(
     rows: Field, proposed: list[Candidate], dev: Codes, sample: Codes, standing: Judgement, *, least_precision: float
 ) -> Screened:
-    """Picks the candidates that gain.
+    """Picks the candidates that are precise, new and no harm.
 
     Args:
         proposed: candidates; their votes are those on the d dev rows of `rows`.
         dev: d x m, the present rules' votes on dev.
         sample: s x m, and on the sample.
         standing: how the present rules do.
-        least_precision: the lower end of the 95 % Wilson interval of a rule's precision, on dev rows that it was not
-            written from, has to reach this, and twice the odds of a rule that fires at random. Of a rule against a
-            tag it is counted on rows that were told the tag: elsewhere it is right for nothing.
+        least_precision: the lower end of the 95 % Wilson interval of a rule's precision has to reach this. Of a rule
+            against a tag precision is counted on rows that were told the tag: elsewhere it is right for nothing.
     """
     screened = Screened()
-    measured = [_measured(candidate, rows, standing) for candidate in proposed]
-    precise = [c for c in measured if not _fault(c, least_precision, screened)]
+    candidates: list[Candidate] = []
+    for candidate in proposed:
+        if float((candidate.sample != ABSTAIN).mean()) > MOST_COVERAGE:
+            screened.refuse("votes on nearly every message")
+        elif not (candidate.sample != ABSTAIN).any():
+            screened.refuse("no vote on a message")
+        else:
+            candidates.append(_counted(candidate, rows, standing))
+    judged = [candidate for candidate in candidates if candidate.cast]
+    screened.refuse("no vote on a dev row that it was not written from", len(candidates) - len(judged))
+    precise = [candidate for candidate in _precise(judged, rows, standing) if candidate.low >= least_precision]
+    screened.refuse("not surely precise", len(judged) - len(precise))
     precise.sort(key=lambda c: (-c.low * c.right, c.proposal.rule.name))
     _pick(rows, precise, _Present(dev, sample), standing, screened)
     return screened
 
 
-def _measured(candidate: Candidate, rows: Field, standing: Judgement) -> Candidate:
+def _judged(candidate: Candidate, rows: Field, standing: Judgement) -> tuple[Mask, Mask]:
+    """On which rows (d) a vote would be right, and which rows judge it."""
     rule = candidate.proposal.rule
-    tag, against = rows.tags.index(rule.tag or ""), rule.against
-    judged = candidate.dev != ABSTAIN
-    if against:
-        judged &= standing.told[:, tag]
-    good = ~rows.truth[:, tag] if against else rows.truth[:, tag]
-    right, cast = int(good[judged].sum()), int(judged.sum())
-    asked = good[standing.told[:, tag]] if against else good
-    chance = float((asked.sum() + 1) / (len(asked) + 2))
-    return replace(candidate, right=right, cast=cast, low=wilson(right, cast)[0], chance=chance)
+    tag = rows.tags.index(rule.tag or "")
+    if rule.against:
+        return ~rows.truth[:, tag], standing.told[:, tag]
+    return rows.truth[:, tag], np.ones(len(rows.truth), dtype=np.bool_)
 
 
-def _fault(candidate: Candidate, least_precision: float, screened: Screened) -> bool:
-    covered = float((candidate.sample != ABSTAIN).mean())
-    if covered > MOST_COVERAGE:
-        screened.refuse("votes on nearly every message")
-    elif not candidate.cast:
-        screened.refuse("no vote on a dev row that it was not written from")
-    elif candidate.low < max(least_precision, _lifted(candidate.chance)):
-        screened.refuse("not surely precise")
-    else:
-        return False
-    return True
+def _counted(candidate: Candidate, rows: Field, standing: Judgement) -> Candidate:
+    good, judged = _judged(candidate, rows, standing)
+    votes = (candidate.dev != ABSTAIN) & judged
+    right, cast = int(good[votes].sum()), int(votes.sum())
+    return replace(candidate, right=right, cast=cast, low=wilson(right, cast)[0])
 
 
-def _lifted(chance: float) -> float:
-    """The precision at which the odds of being right are `LEAST_LIFT` times those of chance."""
-    odds = LEAST_LIFT * chance / (1 - chance)
-    return odds / (1 + odds)
+def _precise(candidates: list[Candidate], rows: Field, standing: Judgement) -> list[Candidate]:
+    """The candidates that are likely precise, of all that were tried.
+
+    The precisions of what was tried of a kind are taken as drawn from one Beta distribution (`beta_prior`), so a lucky
+    one among many is believed less. A candidate's doubt is the posterior probability that its precision is below the
+    bar: more often right than wrong, and more often than a rule that fires at random. As many pass, the least doubtful
+    first, as are expected to be below the bar in no more than `MOST_FALSE` of the cases (the Bayesian false discovery
+    rate: Efron 2010, "Large-scale inference", chapter 2).
+    """
+    doubted: list[Candidate] = []
+    kinds: dict[tuple[str, bool], list[Candidate]] = {}
+    for candidate in candidates:
+        kinds.setdefault((candidate.proposal.kind, candidate.proposal.rule.against), []).append(candidate)
+    for some in kinds.values():
+        a, b = beta_prior(np.array([c.right for c in some]), np.array([c.cast for c in some]))
+        for candidate in some:
+            good, judged = _judged(candidate, rows, standing)
+            bar = max(0.5, float((good[judged].sum() + 1) / (judged.sum() + 2)))
+            right, wrong = candidate.right, candidate.cast - candidate.right
+            doubted.append(replace(candidate, doubt=float(betainc(a + right, b + wrong, bar))))
+    doubted.sort(key=lambda c: (c.doubt, c.proposal.rule.name))
+    expected = np.cumsum([c.doubt for c in doubted]) / np.arange(1, len(doubted) + 1)
+    return doubted[: int((expected <= MOST_FALSE).sum())]
+
+
+def beta_prior(right: NDArray[np.int64], cast: NDArray[np.int64]) -> tuple[float, float]:
+    """The Beta distribution that precisions of rules are likeliest drawn from: its a and b.
+
+    By maximum likelihood of the beta-binomial counts over a grid; two rules more, one right once and one wrong once,
+    keep few rules from making it sure.
+    """
+    r, n = (np.concatenate([counts, extra])[:, None] for counts, extra in ((right, [1, 0]), (cast, [1, 1])))
+    a, b = (_MEANS * _ROWS).ravel()[None], ((1 - _MEANS) * _ROWS).ravel()[None]
+    likelihood = (betaln(a + r, b + n - r) - betaln(a, b)).sum(axis=0)
+    best = int(likelihood.argmax())
+    return float(a[0, best]), float(b[0, best])
+
+
+def codes(fired: Mask, code: int) -> Codes:
+    """A rule's votes where it fires."""
+    return np.where(fired, code, ABSTAIN).astype(np.int16)
 
 
 class _Present:
@@ -171,7 +194,8 @@ def _correlation(a: Mask, b: Mask) -> float:
 
 
 def _pick(rows: Field, candidates: list[Candidate], present: _Present, standing: Judgement, screened: Screened) -> None:
-    """Takes candidates one by one, the strongest first, where macro F1 on dev rises by it."""
+    """Takes candidates one by one, the strongest first, unless macro F1 on dev falls by it: one that adds
+    nothing on dev is right on other messages too."""
     scores = _Scores(rows, standing)
     for candidate in candidates:
         same = present.copy_of(candidate)
@@ -179,8 +203,8 @@ def _pick(rows: Field, candidates: list[Candidate], present: _Present, standing:
             screened.refuse(same)
             continue
         gain = scores.gain(candidate)
-        if gain <= 0:
-            screened.refuse("no gain in macro F1")
+        if gain < 0:
+            screened.refuse("lowers macro F1")
             continue
         scores.take(candidate)
         present.add(candidate)

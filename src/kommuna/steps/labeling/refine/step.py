@@ -18,9 +18,9 @@ from kommuna.spec.step import StepContext
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.patterns import ABSTAIN
 from kommuna.steps.labeling.refine.field import Field, read_field
-from kommuna.steps.labeling.refine.gold import gold_f1
+from kommuna.steps.labeling.refine.gold import gold_f1, read_gold
 from kommuna.steps.labeling.refine.llm import LlmProposer
-from kommuna.steps.labeling.refine.loop import refined, rules_after
+from kommuna.steps.labeling.refine.loop import dev_codes, refined, rules_after
 from kommuna.steps.labeling.refine.miner import Miner
 from kommuna.steps.labeling.refine.phrases import find_phrases
 from kommuna.steps.labeling.refine.proposal import Proposer
@@ -45,6 +45,7 @@ class Refined(NamedTuple):
     rules: RulesFile
     report: Report
     rounds: pl.DataFrame
+    dev_votes: pl.DataFrame
     metrics: dict[str, float]
 
 
@@ -75,7 +76,8 @@ def refine_rules(
         messages: unlabeled messages: `key` and `text`.
         dev: labeled messages besides `label`: rules are written on some of them and judged on others.
         rules: rules to start from, which stay. None: the loop starts from nothing, with the tags of dev.
-        gold: labeled messages to report on. Read once, after the loop.
+        gold: labeled messages to report on, none of them in dev. Checked before the loop, told after it; a tag that
+            neither dev nor the rules know is missed.
         proposers: who writes rules: `miner` (words that tell the errors), `llm` (the platform's heavy model).
         rounds: the most rounds.
         least_precision: 0 to 1; the lower end of the 95 % interval of a new rule's precision has to reach it.
@@ -94,6 +96,8 @@ def refine_rules(
         rules: a rules file for people, and for `apply_rules`.
         report: a page that opens offline.
         rounds: one line a round (`rounds_table`).
+        dev_votes: the rules' votes on dev for `label_messages` and `rule_report`, like those of `apply_rules`, but that
+            nothing votes on a row that was written or picked from its fold: else dev rows judge rules that know them.
         metrics: rounds, rules, rules_written, dev_f1_start, dev_f1 (macro, cross-fitted), coverage; with gold
             gold_f1_start, gold_f1; of the LLM llm_requests, llm_tokens_in, llm_tokens_out, llm_cost.
     Raises:
@@ -108,6 +112,7 @@ def refine_rules(
     field = read_field(
         messages, dev, rules, several_tags=several_tags, key=key, text=text, label=label, seed=seed, llm=llm
     )
+    held = read_gold(field, gold, label=label) if gold is not None else None
     given = rules.rules if rules is not None else ()
     history = kept.of(context.key)
     spent = _spent(history.load())
@@ -121,14 +126,14 @@ def refine_rules(
         least_precision=least_precision,
         seed=seed,
     )
-    _, written = rules_after(given, made)
+    written = rules_after(made)
     if not given and not written:
         raise DataError(
             f"no rule was found that gains on dev: {sum(r.proposed for r in made)} were tried",
             where=f"dev: {field.dev.height} rows, {len(field.tags)} tags",
             mend="label more rows, ten a tag or more; or give rules to start from",
         )
-    gold_scores = gold_f1(field, given, made, gold, label=label, seed=seed) if gold is not None else None
+    gold_scores = gold_f1(field, given, made, held, seed=seed) if held is not None else None
     rule_set = field.rule_set([*given, *(one.rule for one in written)])
     coverage = _coverage(field, rule_set.rules)
     file = rules_file(rule_set, written, coverage, about=_about(field, made, gold_scores))
@@ -138,12 +143,14 @@ def refine_rules(
         dev_f1=round(made[-1].f1, 4), seconds=round(time.perf_counter() - began, 2),
     )  # fmt: skip
     report = refine_report(made, written, coverage, gold_scores)
-    return Refined(file, report, rounds_table(made, gold_scores), metrics)
+    dev_votes = field.votes_table(rule_set.rules, dev_codes(field, given, made))
+    return Refined(file, report, rounds_table(made, gold_scores), dev_votes, metrics)
 
 
 def _proposer(name: ProposerName, field: Field, llm: Llm, budget: Budget, seed: int) -> Proposer:
     if name == "miner":
-        return Miner(find_phrases(field.dev[field.text], field.messages, field.text), field.dev[field.key])
+        found = find_phrases(field.dev[field.text], field.sample[field.text], field.messages, field.text)
+        return Miner(field, found)
     return LlmProposer(llm.heavy(budget), seed=seed)
 
 

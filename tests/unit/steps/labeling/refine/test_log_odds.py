@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from kommuna.steps.labeling.refine.log_odds import log_odds
+from kommuna.steps.labeling.refine import log_odds as module
+
+
+def log_odds(there, elsewhere, background, **settings):
+    """Of all words of two groups' counts (1 x c)."""
+    share = (background + 1.0) / (background + 1.0).sum()
+    return module.log_odds(there, there.sum(), elsewhere, elsewhere.sum(), share, **settings)
 
 
 def test_it_is_the_papers_formula():

@@ -14,17 +14,17 @@ def a_round(number, **fields):
 
 
 def test_what_was_kept_is_loaded_in_order(tmp_path):
-    unseen = np.arange(13) % 3 == 0
+    fired = np.arange(13) % 3 == 0
     written = Written(
         rule=Rule(name="r", tag="t", any=("x",)),
-        origin="miner", round=1, right=3, cast=4, low=0.3, gain=0.01, unseen=bits(unseen),
+        origin="miner", round=1, right=3, cast=4, low=0.3, gain=0.01, slot="s", fired=bits(fired),
     )  # fmt: skip
     kept = Rounds.from_services(Services(shared=StoreAddress(url=tmp_path.as_uri()))).of("k" * 64)
     for number in range(3):
         kept.keep(a_round(number, written=(written,) if number == 1 else ()))
     loaded = Rounds(StoreAddress(url=tmp_path.as_uri()), "k" * 64).load()
     assert [made.number for made in loaded] == [0, 1, 2]
-    assert (loaded[1].written[0].unseen_rows(13) == unseen).all()
+    assert (loaded[1].written[0].fired_rows(13) == fired).all()
 
 
 def test_another_run_sees_none_of_them(tmp_path):

@@ -6,13 +6,18 @@ import pytest
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.refine.judge import judge
 from kommuna.steps.labeling.refine.proposal import Proposal
-from kommuna.steps.labeling.refine.screening import Votes, screen
+from kommuna.steps.labeling.refine.screening import beta_prior, candidate_of, screen
 
 
 def screened(field, *rules, present=(), unseen=None, least_precision=0.0):
     everywhere = np.ones(field.dev.height, dtype=bool) if unseen is None else unseen
     dev, sample = field.votes(field.dev, present), field.votes(field.sample, present)
-    tried = Votes(field).candidates([Proposal(rule, everywhere, "test") for rule in rules])
+    on_dev, on_sample = field.votes(field.dev, rules) >= 0, field.votes(field.sample, rules) >= 0
+    proposals = [
+        Proposal(rule, on_dev[:, j] & everywhere, on_sample[:, j], "test", rule.name, "test")
+        for j, rule in enumerate(rules)
+    ]
+    tried = [candidate_of(field, proposal) for proposal in proposals]
     return screen(field, tried, dev, sample, judge(field, dev, sample, seed=0), least_precision=least_precision)
 
 
@@ -33,7 +38,7 @@ def test_a_good_rule_passes_with_its_figures(field, dev):
     [
         (rule("all", "card", regex="."), "votes on nearly every message"),
         (rule("all", "card", regex="(card)?"), "votes on nearly every message"),
-        (rule("never", "card", "zebra"), "no vote on a dev row that it was not written from"),
+        (rule("never", "card", "zebra"), "no vote on a message"),
         (rule("chance", "card", "hello"), "not surely precise"),
         (rule("wrong", "card", "loan"), "not surely precise"),
         (rule("same", "card", "CARD"), "the same votes as a present rule"),
@@ -71,10 +76,10 @@ def test_the_bar_on_precision_is_its_lower_bound_not_its_value(field):
     assert refused.refused == {"not surely precise": 1}
 
 
-def test_a_rule_that_adds_nothing_to_what_is_told_right_is_refused(field):
+def test_a_precise_rule_that_adds_nothing_on_dev_passes(field):
     present = (rule("card", "card", "card"),)
-    found = screened(field, rule("stolen", "card", "stolen"), present=present)
-    assert found.refused == {"no gain in macro F1": 1}
+    (passed,) = screened(field, rule("stolen", "card", "stolen"), present=present).passed
+    assert passed.gain == 0
 
 
 def test_a_rule_against_a_tag_is_judged_where_the_tag_was_told(field):
@@ -86,3 +91,32 @@ def test_a_rule_against_a_tag_is_judged_where_the_tag_was_told(field):
     assert total == 1
     for candidate in against:
         assert candidate.right == candidate.cast > 0
+
+
+def test_what_was_lucky_among_many_is_believed_less(field):
+    """A rule that is right 4 times of 5 passes alone; among forty that are right as often as chance it does not."""
+    hit = np.flatnonzero(field.truth[:, 0])[:4].tolist() + np.flatnonzero(~field.truth[:, 0])[:1].tolist()
+    lucky = np.isin(np.arange(field.dev.height), hit)
+    random = np.random.default_rng(0)
+    sample = np.arange(field.sample.height) < 10
+    many = [random.permutation(field.dev.height) for _ in range(40)]
+    votes = [lucky, *(np.isin(np.arange(field.dev.height), own[:5]) for own in many)]
+    tried = [
+        candidate_of(field, Proposal(rule(f"r{j}", field.tags[0], f"w{j}"), on_dev, sample, "test", f"r{j}", "test"))
+        for j, on_dev in enumerate(votes)
+    ]
+    standing = judge(field, *(field.votes(rows, ()) for rows in (field.dev, field.sample)), seed=0)
+    none = field.votes(field.dev, ()), field.votes(field.sample, ())
+    alone, among = (screen(field, some, *none, standing, least_precision=0.0) for some in (tried[:1], tried))
+    assert not any(passed.proposal.rule.name == "r0" for passed in among.passed)
+    assert among.refused["not surely precise"] == len(tried)
+    assert alone.refused == {"not surely precise": 1} or alone.passed
+
+
+def test_the_prior_of_precisions_is_found_from_counts():
+    random = np.random.default_rng(0)
+    cast = random.integers(1, 12, 3_000)
+    right = random.binomial(cast, random.beta(6, 4, 3_000))
+    a, b = beta_prior(right, cast)
+    assert a / (a + b) == pytest.approx(0.6, abs=0.02)
+    assert a + b == pytest.approx(10, rel=0.35)

@@ -8,17 +8,19 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
 from tests.llm_server import LlmServer
 
-from kommuna.errors import DataError, LlmSettings, SpecError
+from kommuna.errors import DataError, DuplicateKeys, LlmSettings, MissingColumn, SchemaDrift, SpecError
 from kommuna.runtime.binding import find_step
 from kommuna.spec.llm import Budget, LlmEndpoint, Llms
 from kommuna.spec.rules import RuleSet
 from kommuna.spec.step import StepContext, StepResult, StepSpec, StoreAddress
 from kommuna.steps.labeling.apply import apply_rules
+from kommuna.steps.labeling.label import label_messages
 from kommuna.steps.labeling.refine.rounds import Rounds
 from kommuna.steps.labeling.refine.step import refine_rules
 from kommuna.steps.llm.client import Llm
@@ -144,6 +146,71 @@ def test_it_is_a_step_with_its_clients_filled_in():
     signature = find_step("kommuna.steps.labeling.refine.step:refine_rules")
     assert list(signature.inputs) == ["messages", "dev", "rules", "gold"]
     assert set(signature.injected) == {"llm", "kept", "context"}
+
+
+# --- votes on dev ------------------------------------------------------------------------------------------------
+
+
+def test_the_label_model_on_dev_votes_says_what_gold_says(make_messages, unlabeled, gold):
+    """Tags with four words of noise each: rules learn the noise, and votes of the rules themselves show it as skill."""
+    noise = [f"x{i}" for i in range(60)]
+
+    def noisy(rows, seed):
+        random = np.random.default_rng(seed)
+        words = [" ".join(random.choice(noise, 4)) for _ in range(rows.height)]
+        blank = np.arange(rows.height) % 2 == 0
+        text = [own if lost else f"{text} {own}" for text, own, lost in zip(rows["text"], words, blank, strict=True)]
+        return rows.with_columns(text=pl.Series(text))
+
+    messages, dev, other = noisy(unlabeled.collect(), 1), noisy(make_messages(200, 2, "d"), 2), noisy(gold, 3)
+    made = refine_rules(messages.lazy(), dev.lazy())
+    rules = made.rules.rules
+    votes, flattering, gold_votes = (apply_rules(rows.lazy(), rules).votes for rows in (messages, dev, other))
+    labeled = label_messages(votes, rules, made.dev_votes.lazy(), dev.lazy(), gold_votes)
+    told = other.join(labeled.gold_labels.collect(), on="id", suffix="_told")
+    right = float((told["tag"] == told["tag_told"].cast(pl.String)).fill_null(False).mean())
+    assert labeled.metrics["dev_accuracy"] == pytest.approx(right, abs=0.07)
+    assert set(made.dev_votes.columns) == {"id", *(rule.name for rule in rules.rules)}
+    flattered = label_messages(votes, rules, flattering, dev.lazy()).metrics["dev_accuracy"]
+    assert flattered >= labeled.metrics["dev_accuracy"]
+
+
+def test_given_rules_vote_on_dev_as_they_do(unlabeled, dev):
+    given = RuleSet.read(POOR, where="test")
+    better = refine_rules(unlabeled, dev.lazy(), given)
+    plain = apply_rules(dev.lazy(), better.rules.rules).votes.collect()
+    assert better.dev_votes.select("id", "mine", "sums").equals(plain.select("id", "mine", "sums"))
+    assert better.dev_votes.schema == plain.select(better.dev_votes.columns).schema
+
+
+# --- gold --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        (lambda gold, dev: gold.drop("text"), MissingColumn, "the gold rows have no column 'text'"),
+        (lambda gold, dev: gold.rename({"tag": "tags"}), MissingColumn, "no column 'tag'"),
+        (lambda gold, dev: pl.concat([gold, gold.head(1)]), DuplicateKeys, "'g0' names several rows"),
+        (lambda gold, dev: gold.with_columns(id=pl.int_range(pl.len())), SchemaDrift, "column 'id': expected String"),
+        (lambda gold, dev: pl.concat([gold, dev.head(3)]), DataError, "3 of 303 gold rows are dev rows too"),
+        (lambda gold, dev: gold.with_columns(tag=pl.lit(None, pl.String)), DataError, "no gold row has a label"),
+    ],
+)
+def test_gold_that_does_not_fit_is_refused_before_a_round(unlabeled, dev, gold, tmp_path, change, kind, message):
+    kept = Rounds(StoreAddress(url=tmp_path.as_uri()))
+    settings = {"kept": kept, "context": StepContext(team="team", key="c" * 64)}
+    with pytest.raises(kind, match=message):
+        refine_rules(unlabeled, dev.lazy(), None, change(gold, dev).lazy(), **settings)
+    assert not list(tmp_path.rglob("round-*.json"))
+
+
+def test_a_gold_tag_that_nobody_knows_is_missed(made, unlabeled, dev, gold):
+    """A fourth tag whose F1 is 0 among three: three quarters of the mean, and a little off for rows told otherwise."""
+    new = gold.head(1).with_columns(id=pl.lit("new"), tag=pl.lit("zebra"))
+    other = refine_rules(unlabeled, dev.lazy(), None, pl.concat([gold, new]).lazy())
+    assert other.rules.rules == made.rules.rules
+    assert other.metrics["gold_f1"] == pytest.approx(0.75 * made.metrics["gold_f1"], abs=0.01)
 
 
 # --- with an LLM -------------------------------------------------------------------------------------------------
