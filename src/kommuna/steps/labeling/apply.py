@@ -15,6 +15,7 @@ import structlog
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift, nearest
 from kommuna.spec.llm import Asking
 from kommuna.spec.rules import Rule, RuleSet
+from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.agreement import Agreement, agreement_of_cast
 from kommuna.steps.labeling.ask.votes import Asked, ask_votes
 from kommuna.steps.labeling.conditions import python_condition, sql_condition
@@ -41,6 +42,7 @@ class Applied(NamedTuple):
     metrics: dict[str, float]
 
 
+@takes_frames
 def apply_rules(
     messages: pl.LazyFrame,
     rules: RuleSet,

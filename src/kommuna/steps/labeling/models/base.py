@@ -16,6 +16,7 @@ Beliefs = NDArray[np.float64]
 Predict = Callable[[Codes], Beliefs]
 
 FOLDS = 5
+_BELOW = 0.999  # so far below that rounding does not make it a tie
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def only_voted(beliefs: Beliefs, counted: NDArray[np.float64], known: NDArray[np
     """
     voted = counted > 0
     free = voted | known | ~voted.any(axis=1, keepdims=True)
-    most = np.where(free, beliefs, 0).max(axis=1, keepdims=True) * (1 - 1e-9)
+    most = np.where(free, beliefs, 0).max(axis=1, keepdims=True) * _BELOW
     return shares(np.where(free, beliefs, np.minimum(beliefs, most)))
 
 
