@@ -21,7 +21,7 @@ from kommuna.steps.labeling.dev import Dev, read_dev
 from kommuna.steps.labeling.models.base import HeldOut
 from kommuna.steps.labeling.models.registry import Settings, model_named
 from kommuna.steps.labeling.one_tag import Fitted, fitted
-from kommuna.steps.labeling.patterns import VotePatterns, vote_patterns
+from kommuna.steps.labeling.patterns import VotePatterns, unanimous, vote_patterns
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ def label_messages(
     key: str = "id",
     label: str = "tag",
     seed: int = 0,
-    iterations: int = 5,
+    iterations: int = 50,
     epochs: int = 500,
     memory: str = "4Gi",
 ) -> Labeled:
@@ -66,7 +66,7 @@ def label_messages(
         key: the column that names a row.
         label: the column of `dev` with the true tag; where rows have several tags, a list or a String with `|` between.
         seed: of what is random: the folds of dev rows, and Snorkel's initial values.
-        iterations: EM steps of `dawid_skene`.
+        iterations: EM steps of `dawid_skene`, at most.
         epochs: training epochs of `snorkel` and `snorkel_fast`.
         memory: the most that `snorkel` may take.
     Returns:
@@ -79,7 +79,8 @@ def label_messages(
         cross_fitted: what `train_classifier` needs to judge itself on the same dev rows honestly: dev rows and a sample
             of the messages as told by models that did not learn from each fold of the dev rows, see `cross_fitted`;
             None without dev rows.
-        metrics: rows, labeled (share of rows), confidence (mean), patterns, tags_without_votes; with a default tag
+        metrics: rows, labeled (share of rows), confidence (mean), patterns, tags_without_votes, contradicted (share of
+            rows whose votes are all for one tag and which are given another); with a default tag
             left_to_default (share of rows without a vote); with dev rows: dev_rows, dev_too_few (1 if there are fewer
             than tags), dev_coverage, dev_accuracy (an unknown row counts as wrong) and dev_accuracy_labeled, or
             dev_f1_micro and dev_f1_macro; dev_left_right (of dev rows without a vote the share that has the default
@@ -110,16 +111,23 @@ def label_messages(
         if dev_rows.keys is not None:
             known = dev_rows.covered | (rules.otherwise is not None)
             apart = cross_fitted(held_out, dev_rows.keys, known, table[key], patterns, seed=seed).lazy()
-    labels, sure = _labels(fit, table[key], patterns, rules, f"the label model '{model}'")
+    labels, sure, contradicted = _labels(fit, table[key], patterns, rules, f"the label model '{model}'")
     gold_labels = None
     if gold_votes is not None:
         gold = _table(gold_votes, key, "gold_votes")
         gold_patterns = vote_patterns(gold, rules, key=key)
-        gold_labels, _ = _labels(fit, gold[key], gold_patterns, rules, f"the label model '{model}'")
+        gold_labels, *_ = _labels(fit, gold[key], gold_patterns, rules, f"the label model '{model}'")
     metrics["labeled"] = float(patterns.counts[patterns.labeled].sum() / patterns.rows)
     if rules.otherwise is not None:
         metrics["left_to_default"] = float(patterns.counts[~patterns.covered].sum() / patterns.rows)
     metrics["confidence"] = sure
+    metrics["contradicted"] = contradicted / patterns.rows
+    if contradicted:
+        log.warning(
+            "label.unanimous_votes_contradicted",
+            rows=contradicted,
+            hint="all their votes are for one tag, and dev rows say another: see these rules in the rule report",
+        )
     log.info(
         "messages.labeled",
         model=model,
@@ -155,7 +163,7 @@ def _judged(
             "label.few_dev_rows",
             dev_rows=len(dev),
             tags=len(patterns.tags),
-            hint="they do not set the class prior, and the model kommuna does not learn from them",
+            hint="too few for the tags' shares; kommuna learns from half as many as tags, and from ten at least",
         )
     mended = fit if fit.calibrated else calibrated(fit, held_out, dev, several_tags=several)
     mended = with_default(mended, patterns, dev)
@@ -178,15 +186,23 @@ def _judged(
 
 def _labels(
     fit: Fitted, keys: pl.Series, patterns: VotePatterns, rules: RuleSet, who: str
-) -> tuple[pl.LazyFrame, float]:
-    """The labels of all rows, lazily, and their mean confidence. A pattern is told once, whatever rows have it."""
+) -> tuple[pl.LazyFrame, float, int]:
+    """The labels of all rows, lazily, their mean confidence, and how many contradict unanimous votes.
+
+    A pattern is told once, whatever rows have it.
+    """
     starts = range(0, len(patterns.counts), _AT_ONCE)
     by_pattern = pl.concat([_told(fit, patterns, slice(start, start + _AT_ONCE), rules, keys, who) for start in starts])
     counts = patterns.counts[patterns.labeled]
     sure = by_pattern["confidence"].cast(pl.Float64).to_numpy() @ counts
     rows = pl.LazyFrame({keys.name: keys, "_pattern": patterns.row_pattern})
     labels = rows.join(by_pattern.lazy(), on="_pattern", how="left", maintain_order="left").drop("_pattern")
-    return labels, float(sure / max(counts.sum(), 1))
+    contradicted = 0
+    if not rules.several_tags:
+        given_tag = by_pattern["tag"].to_physical().cast(pl.Int64).to_numpy()
+        agreed = unanimous(patterns.votes[patterns.labeled], len(rules.tags))
+        contradicted = int(counts[(agreed >= 0) & (agreed != given_tag)].sum())
+    return labels, float(sure / max(counts.sum(), 1)), contradicted
 
 
 def _told(fit: Fitted, patterns: VotePatterns, part: slice, rules: RuleSet, keys: pl.Series, who: str) -> pl.DataFrame:

@@ -66,7 +66,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tie_policy: what `predict` gives where several tags are likeliest: nothing (`abstain`), the first of them
             (`first`), or one drawn by the seed and the row's votes (`random`), the same for equal rows in any order.
         seed: of what is random.
-        iterations: EM steps of `dawid_skene`.
+        iterations: EM steps of `dawid_skene`, at most.
         epochs: training epochs of `snorkel` and `snorkel_fast`.
         memory: the most that `snorkel` may take.
 
@@ -87,7 +87,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         key: str | None = "id",
         tie_policy: TiePolicy = "abstain",
         seed: int = 0,
-        iterations: int = 5,
+        iterations: int = 50,
         epochs: int = 500,
         memory: str = "4Gi",
     ) -> None:

@@ -199,6 +199,16 @@ def _replaced(votes: pl.Series, known: Mapping[Any, int], tags: tuple[str, ...])
     return votes.replace_strict(known, default=ABSTAIN, return_dtype=pl.Int16).to_numpy()
 
 
+def unanimous(votes: Codes, k: int) -> NDArray[np.int64]:
+    """The tag that all votes of each of P patterns are for; -1 where they differ, or are against a tag, or absent."""
+    most = np.full(len(votes), ABSTAIN, dtype=np.int64)
+    least = np.full(len(votes), 2 * k, dtype=np.int64)
+    for column in votes.T:
+        np.maximum(most, column, out=most)
+        np.minimum(least, np.where(column < 0, 2 * k, column), out=least)
+    return np.where((most == least) & (most < k), most, ABSTAIN)
+
+
 def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np.int32]]:
     """Distinct rows of a table of codes, by Zobrist hashing, checked exactly.
 

@@ -317,3 +317,16 @@ def test_a_parameter_out_of_its_range_is_named(rules: Any, votes: Any, settings:
     with pytest.raises(SpecError) as error:
         label_messages(votes, rules, **settings)
     assert error.value.what.startswith(said)
+
+
+def test_unanimous_votes_that_dev_rows_contradict_are_counted_and_warned_of(rule_set: Any) -> None:
+    rules = rule_set(
+        {"name": "good", "tag": "a", "any": ["x"]}, {"name": "bad", "tag": "b", "any": ["x"]}, tags=["a", "b"]
+    )
+    matrix = np.array([[0, -1]] * 60 + [[-1, 1]] * 40)
+    votes = from_matrix(matrix, rules).lazy()
+    dev = pl.LazyFrame({"id": range(100), "tag": ["a"] * 58 + ["b"] * 2 + ["a"] * 38 + ["b"] * 2})
+    assert label_messages(votes, rules).metrics["contradicted"] == 0
+    with structlog.testing.capture_logs() as logs:
+        assert label_messages(votes, rules, votes, dev).metrics["contradicted"] == 0.4
+    assert next(log for log in logs if log["event"] == "label.unanimous_votes_contradicted")["rows"] == 40
