@@ -70,9 +70,9 @@ class Kommuna(BaseLabelModel):
         untaught, agreed = read_votes(seen)
         self._told = _Told(untaught, np.zeros(k, dtype=bool))
         if dev is not None and len(dev) >= max(_LEAST_DEV, _LEAST_PER_TAG * k):
-            fold = folds(len(dev), seed=self._seed)
-            pools = _Pools.of(seen, dev, untaught, agreed, fold)
-            self._told, without = pools.best()
+            fold, without = folds(len(dev), seed=self._seed), [self._told] * FOLDS
+            if (dev.votes >= 0).any(axis=1).sum() >= _LEAST_DEV:
+                self._told, without = _Pools.of(seen, dev, untaught, agreed, fold).best()
             self.held_out = HeldOut.told([told.predict for told in without], fold, dev.votes, k)
         return self
 
