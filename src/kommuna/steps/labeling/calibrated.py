@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,34 +12,27 @@ from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.models.base import Beliefs, HeldOut, Predict
 from kommuna.steps.labeling.models.calibration import Calibration, calibrate, calibration_error
 from kommuna.steps.labeling.one_tag import Fitted
+from kommuna.steps.labeling.patterns import Codes
 
 
-def calibrated(model: Fitted, held_out: HeldOut, dev: Dev, *, several_tags: bool) -> Fitted:
-    """The model with its confidence mended: the same answers, believed as far as dev rows bear them out.
+def calibrated(model: Fitted, held_out: HeldOut, dev: Dev) -> Fitted:
+    """The model of rows with one tag, its confidence as far as dev rows bear it out, and the same answers.
 
     Args:
-        held_out: the model without each fold of the dev rows; its confidence is mended without the fold as well.
+        held_out: the model without each fold of the dev rows; its confidence is calibrated without the fold as well.
     """
     covered = dev.covered
     if not covered.any():
         return model
-    told, fold = held_out.beliefs[covered], held_out.fold[covered]
-    if several_tags:
-        k = told.shape[1]
-        truth = dev.truth[covered].reshape(-1).astype(np.int64)
-        scale, without = calibrate(_yes_no(told), truth, np.repeat(fold, k))
-    else:
-        scale, without = calibrate(told, dev.tag[covered], fold)
+    scale, without = calibrate(held_out.beliefs[covered], dev.tag[covered], held_out.fold[covered])
     without += [scale] * (len(held_out.predict) - len(without))  # a fold without a covered row taught nothing
-
-    def mended(predict: Predict, scale: Calibration) -> Predict:
-        if not several_tags:
-            return lambda votes: scale(predict(votes))
-        return lambda votes: _yes(scale, predict(votes))
-
-    predict = [mended(say, s) for say, s in zip(held_out.predict, without, strict=True)]
+    predict = [partial(_scaled, say, s) for say, s in zip(held_out.predict, without, strict=True)]
     rest = HeldOut.told(predict, held_out.fold, dev.votes, held_out.beliefs.shape[1])
-    return Fitted(mended(model.predict, scale), rest, calibrated=True)
+    return Fitted(partial(_scaled, model.predict, scale), rest, calibrated=True)
+
+
+def _scaled(predict: Predict, scale: Calibration, votes: Codes) -> Beliefs:
+    return scale(predict(votes))
 
 
 def dev_figures(beliefs: Beliefs, dev: Dev, *, several_tags: bool, default: int | None) -> dict[str, float]:
@@ -69,13 +64,3 @@ def dev_calibration_error(beliefs: Beliefs, dev: Dev, *, several_tags: bool, def
         return calibration_error(told.reshape(-1), truth.reshape(-1))
     said = given(told, dev.covered[labeled], default=default, several_tags=False)
     return calibration_error(confidence(told, said), np.asarray((said & truth).any(axis=1)))
-
-
-def _yes(scale: Calibration, beliefs: Beliefs) -> Beliefs:
-    return scale(_yes_no(beliefs))[:, 1].reshape(beliefs.shape)
-
-
-def _yes_no(beliefs: Beliefs) -> Beliefs:
-    """Two columns, no and yes, of every belief."""
-    yes = beliefs.reshape(-1)
-    return np.stack([1 - yes, yes], axis=1)

@@ -165,7 +165,7 @@ def _judged(
             tags=len(patterns.tags),
             hint="too few for the tags' shares; kommuna learns from half as many as tags, and from ten at least",
         )
-    mended = fit if fit.calibrated else calibrated(fit, held_out, dev, several_tags=several)
+    mended = fit if fit.calibrated else calibrated(fit, held_out, dev)
     mended = with_default(mended, patterns, dev)
     rest = mended.held_out or held_out
     left = ~dev.covered

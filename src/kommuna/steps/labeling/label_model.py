@@ -298,7 +298,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         fit = fitted(new_model, self._patterns, known, seed=self.seed)
         self._own = made[0]  # that of all rows; models without some dev rows follow
         if known is not None and fit.held_out is not None and not fit.calibrated:
-            fit = calibrated(fit, fit.held_out, known, several_tags=False)
+            fit = calibrated(fit, fit.held_out, known)
         self._fitted = fit
 
     def _probabilities(self, votes: Any) -> tuple[Beliefs, VotePatterns]:
