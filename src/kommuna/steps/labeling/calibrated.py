@@ -40,7 +40,7 @@ def dev_figures(beliefs: Beliefs, dev: Dev, *, several_tags: bool, default: int 
 
     A row without a vote has the default tag; where there is none, it is unknown, which is wrong.
     """
-    said = given(beliefs, dev.covered, default=default, several_tags=several_tags)
+    said = given(beliefs, dev.votes, default=default, several_tags=several_tags)
     if several_tags:
         right: NDArray[np.int64] = (said & dev.truth).sum(axis=0)
         both: NDArray[np.int64] = said.sum(axis=0) + dev.truth.sum(axis=0)
@@ -62,5 +62,5 @@ def dev_calibration_error(beliefs: Beliefs, dev: Dev, *, several_tags: bool, def
     told, truth = beliefs[labeled], dev.truth[labeled]
     if several_tags:
         return calibration_error(told.reshape(-1), truth.reshape(-1))
-    said = given(told, dev.covered[labeled], default=default, several_tags=False)
+    said = given(told, dev.votes[labeled], default=default, several_tags=False)
     return calibration_error(confidence(told, said), np.asarray((said & truth).any(axis=1)))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.models.base import Beliefs, HeldOut, Predict
 from kommuna.steps.labeling.one_tag import Fitted
-from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns
+from kommuna.steps.labeling.patterns import Codes, VotePatterns, decided
 
 Mask = NDArray[np.bool_]
 
@@ -27,15 +27,17 @@ def with_default(fit: Fitted, patterns: VotePatterns, dev: Dev | None) -> Fitted
     if patterns.default is None:
         return fit
     none = np.zeros((0, len(patterns.tags)), dtype=np.bool_)
-    left = none if dev is None else dev.truth[~dev.covered]
+    left = none if dev is None else dev.truth[~decided(dev.votes, len(patterns.tags), patterns.default)]
     shares = shares_left(left, patterns.default, several_tags=patterns.several_tags)
-    predict = partial(_told, fit.predict, shares)
+    predict = partial(_told, fit.predict, shares, patterns.default)
     if dev is None or fit.held_out is None:
         return replace(fit, predict=predict)
     apart: list[Predict] = []
+    undecided = ~decided(dev.votes, len(patterns.tags), patterns.default)
     for f, say in enumerate(fit.held_out.predict):
-        others = dev.truth[~dev.covered & (fit.held_out.fold != f)]
-        apart.append(partial(_told, say, shares_left(others, patterns.default, several_tags=patterns.several_tags)))
+        others = dev.truth[undecided & (fit.held_out.fold != f)]
+        apart_shares = shares_left(others, patterns.default, several_tags=patterns.several_tags)
+        apart.append(partial(_told, say, apart_shares, patterns.default))
     return replace(fit, predict=predict, held_out=HeldOut.told(apart, fit.held_out.fold, dev.votes, len(patterns.tags)))
 
 
@@ -56,15 +58,15 @@ def shares_left(truth: Mask, default: int, *, several_tags: bool) -> NDArray[np.
     return np.asarray((truth.sum(axis=0) + PRESUMED_ROWS * presumed) / (len(truth) + PRESUMED_ROWS))
 
 
-def given(beliefs: Beliefs, covered: Mask, *, default: int | None, several_tags: bool) -> Mask:
+def given(beliefs: Beliefs, votes: Codes, *, default: int | None, several_tags: bool) -> Mask:
     """The tags that n rows are given, n x k.
 
-    A row with a vote has the likeliest tag, or where rows may have several tags each that is likelier than not; a row
-    without a vote has the default tag, or none.
+    A row that its votes decide (`decided`) has the likeliest tag, or where rows may have several tags each that is
+    likelier than not; any other row has the default tag, or none.
 
     Args:
         beliefs: n x k probabilities.
-        covered: n, whether any rule votes on the row.
+        votes: n x m codes.
         default: the default tag, if there is one.
     """
     if several_tags:
@@ -72,6 +74,7 @@ def given(beliefs: Beliefs, covered: Mask, *, default: int | None, several_tags:
     else:
         said = np.zeros(beliefs.shape, dtype=np.bool_)
         said[np.arange(len(beliefs)), beliefs.argmax(axis=1)] = True
+    covered = decided(votes, beliefs.shape[1], default)
     said[~covered] = False
     if default is not None:
         said[~covered, default] = True
@@ -83,6 +86,6 @@ def confidence(beliefs: Beliefs, said: Mask) -> NDArray[np.float64]:
     return np.asarray(np.where(said, beliefs, 1 - beliefs).min(axis=1))
 
 
-def _told(predict: Predict, shares: NDArray[np.float64], votes: Codes) -> Beliefs:
-    covered = (votes != ABSTAIN).any(axis=1)
+def _told(predict: Predict, shares: NDArray[np.float64], default: int, votes: Codes) -> Beliefs:
+    covered = decided(votes, len(shares), default)
     return np.where(covered[:, None], predict(votes), shares)

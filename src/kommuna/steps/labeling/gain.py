@@ -41,7 +41,7 @@ class Gains:
 
     def says(self, dev: Dev, *, several_tags: bool) -> NDArray[np.bool_]:
         """d x k, the tags that the weighted vote gives each dev row; where no rule votes the default tag, or none."""
-        return given(self.beliefs, dev.covered, default=self.default, several_tags=several_tags)
+        return given(self.beliefs, dev.votes, default=self.default, several_tags=several_tags)
 
 
 class _Once(Weighted):
@@ -124,7 +124,7 @@ def _counts(
     beliefs: Beliefs, votes: Codes, truth: NDArray[np.bool_], several_tags: bool, default: int | None
 ) -> NDArray[np.int64]:
     """A numerator and a denominator for each row, whose sums' quotient is the figure."""
-    says = given(beliefs, (votes != ABSTAIN).any(axis=1), default=default, several_tags=several_tags)
+    says = given(beliefs, votes, default=default, several_tags=several_tags)
     right = (says & truth).sum(axis=1)
     if several_tags:
         return np.stack([2 * right, says.sum(axis=1) + truth.sum(axis=1)], axis=1)

@@ -21,7 +21,7 @@ from kommuna.steps.labeling.dev import Dev, read_dev
 from kommuna.steps.labeling.models.base import HeldOut
 from kommuna.steps.labeling.models.registry import Settings, model_named
 from kommuna.steps.labeling.one_tag import Fitted, fitted
-from kommuna.steps.labeling.patterns import VotePatterns, unanimous, vote_patterns
+from kommuna.steps.labeling.patterns import VotePatterns, decided, unanimous, vote_patterns
 
 log = structlog.get_logger()
 
@@ -119,7 +119,7 @@ def label_messages(
         gold_labels, *_ = _labels(fit, gold[key], gold_patterns, rules, f"the label model '{model}'")
     metrics["labeled"] = float(patterns.counts[patterns.labeled].sum() / patterns.rows)
     if rules.otherwise is not None:
-        metrics["left_to_default"] = float(patterns.counts[~patterns.covered].sum() / patterns.rows)
+        metrics["left_to_default"] = float(patterns.counts[patterns.left].sum() / patterns.rows)
     metrics["confidence"] = sure
     metrics["contradicted"] = contradicted / patterns.rows
     if contradicted:
@@ -168,7 +168,7 @@ def _judged(
     mended = fit if fit.calibrated else calibrated(fit, held_out, dev)
     mended = with_default(mended, patterns, dev)
     rest = mended.held_out or held_out
-    left = ~dev.covered
+    left = ~decided(dev.votes, len(patterns.tags), default)
     before = np.where(left[:, None], rest.beliefs, held_out.beliefs) if default is not None else held_out.beliefs
     figures = {
         "dev_rows": float(len(dev)),
@@ -224,7 +224,7 @@ def _told(fit: Fitted, patterns: VotePatterns, part: slice, rules: RuleSet, keys
         )
     enum = pl.Enum(rules.tags)
     tags = pl.Series(rules.tags, dtype=enum)
-    said = given(beliefs, patterns.covered[part], default=patterns.default, several_tags=rules.several_tags)
+    said = given(beliefs, patterns.votes[part], default=patterns.default, several_tags=rules.several_tags)
     if rules.several_tags:
         yes = [np.flatnonzero(line).tolist() for line in said]
         named = pl.Series("tags", [tags.gather(line).to_list() for line in yes], dtype=pl.List(enum))

@@ -65,6 +65,11 @@ class VotePatterns:
         return self.covered if self.default is None else np.ones_like(self.covered)
 
     @cached_property
+    def left(self) -> NDArray[np.bool_]:
+        """P, whether the pattern is left to the default tag, or without one unknown (`decided`)."""
+        return ~decided(self.votes, len(self.tags), self.default)
+
+    @cached_property
     def agreement(self) -> Agreement:
         """Coverage, overlap and conflict, over rows and for each rule."""
         return agreement(self.votes, self.counts, k=len(self.tags), several_tags=self.several_tags)
@@ -197,6 +202,17 @@ def _replaced(votes: pl.Series, known: Mapping[Any, int], tags: tuple[str, ...])
                 mend="votes and rules must be of the same rule set",
             )
     return votes.replace_strict(known, default=ABSTAIN, return_dtype=pl.Int16).to_numpy()
+
+
+def decided(votes: Codes, k: int, default: int | None) -> NDArray[np.bool_]:
+    """Whether the votes of each of P patterns decide its tag, and not the default tag.
+
+    Any vote does where there is no default tag. Where there is one, votes that only say what a row is not leave it to
+    the default tag, unless that is ruled out.
+    """
+    if default is None:
+        return np.asarray((votes != ABSTAIN).any(axis=1))
+    return np.asarray((((votes >= 0) & (votes < k)) | (votes == k + default)).any(axis=1))
 
 
 def unanimous(votes: Codes, k: int) -> NDArray[np.int64]:

@@ -246,7 +246,7 @@ def _left(patterns: VotePatterns) -> Markup:
     """What the default tag does."""
     if patterns.default is None:
         return Markup("")
-    rows = int(patterns.counts[~patterns.covered].sum())
+    rows = int(patterns.counts[patterns.left].sum())
     return Markup("<p>No rule votes on {} of {} rows: they have the default tag {}.</p>").format(
         f"{rows:,}", f"{patterns.rows:,}", patterns.tags[patterns.default]
     )

@@ -73,7 +73,7 @@ def rule_report(
     metrics["rules_never"] = float((figures["flag"] == "never votes").sum())
     metrics["rules_always"] = float((figures["flag"] == "always votes").sum())
     if rules.otherwise is not None:
-        metrics["left_to_default"] = float(patterns.counts[~patterns.covered].sum() / max(patterns.rows, 1))
+        metrics["left_to_default"] = float(patterns.counts[patterns.left].sum() / max(patterns.rows, 1))
     if judged is not None:
         metrics["dev_vote_accuracy"] = float(figures["dev_right"].sum()) / max(float(figures["dev_votes"].sum()), 1.0)
         metrics["rules_poor"] = float((figures["accuracy_high"] < POOR).sum())

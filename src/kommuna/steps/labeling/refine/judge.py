@@ -73,8 +73,7 @@ def judge(field: Field, dev: Codes, sample: Codes, *, seed: int) -> Judgement:
 
 
 def _given(field: Field, beliefs: NDArray[np.float64], votes: Codes) -> Mask:
-    covered = (votes != ABSTAIN).any(axis=1)
-    return given(beliefs, covered, default=field.default, several_tags=field.several_tags)
+    return given(beliefs, votes, default=field.default, several_tags=field.several_tags)
 
 
 def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:
