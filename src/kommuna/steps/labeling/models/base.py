@@ -95,20 +95,32 @@ class BaseLabelModel(Protocol):
         """P x k probabilities of the tags; lines sum to 1; of a pattern without a vote they mean nothing."""
 
 
-def only_voted(beliefs: Beliefs, counted: NDArray[np.float64], known: NDArray[np.bool_]) -> Beliefs:
-    """Beliefs in which a tag that nobody votes for, and of which no dev row tells, is not the likeliest of a row.
+def may_win(votes: Codes, known: NDArray[np.bool_], ruled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """P x k, the tags that may be the likeliest of each pattern: those with a vote, and those of which dev rows tell.
 
-    Such a tag is cut to just below the likeliest tag with votes. A row without a vote is left alone.
+    Where votes only say what a row is not, any other tag may be that some rule votes for; if there is none, any other.
+    A pattern without a vote may have any.
 
     Args:
-        beliefs: P x k.
-        counted: P x k, the votes for each tag (`tally`).
+        votes: P x m codes.
         known: k, tags of which there are dev rows.
+        ruled: k, tags that some rule votes for.
     """
-    voted = counted > 0
-    free = voted | known | ~voted.any(axis=1, keepdims=True)
-    most = np.where(free, beliefs, 0).max(axis=1, keepdims=True) * _BELOW
-    return shares(np.where(free, beliefs, np.minimum(beliefs, most)))
+    k = len(known)
+    rules, rows = np.nonzero(votes.T >= 0)
+    cast = np.zeros((len(votes), 2 * k), dtype=bool)
+    cast[rows, votes[rows, rules]] = True
+    voted, ruled_out = cast[:, :k], cast[:, k:]
+    left = ~ruled_out & (ruled | known)
+    left = np.where(left.any(axis=1, keepdims=True), left, ~ruled_out)
+    may = np.where(voted.any(axis=1, keepdims=True), voted | known, left)
+    return np.where(may.any(axis=1, keepdims=True), may, True)
+
+
+def only_voted(beliefs: Beliefs, may: NDArray[np.bool_]) -> Beliefs:
+    """Beliefs in which a tag that may not win (`may_win`) is just below the likeliest of those that may, at most."""
+    most = np.where(may, beliefs, 0).max(axis=1, keepdims=True) * _BELOW
+    return shares(np.where(may, beliefs, np.minimum(beliefs, most)))
 
 
 def tally(votes: Codes, k: int) -> NDArray[np.float64]:

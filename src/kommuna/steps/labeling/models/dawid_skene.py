@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import softmax
 
 from kommuna.errors import SpecError
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, only_voted, shares, tally
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted, shares
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBayes
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
@@ -67,7 +67,9 @@ class DawidSkene(BaseLabelModel):
 
     def predict(self, votes: Codes) -> Beliefs:
         beliefs = softmax(self._opinion.logits(self._outcomes.happened(votes)), axis=1)
-        return beliefs if self._prior_rows == 0 else only_voted(beliefs, tally(votes, self._k), self._known)
+        return (
+            beliefs if self._prior_rows == 0 else only_voted(beliefs, may_win(votes, self._known, self._outcomes.ruled))
+        )
 
 
 def _published(seen: Evidence, iterations: int) -> Linear:

@@ -12,7 +12,8 @@ from kommuna.steps.labeling.models.naive_bayes import Linear
 from kommuna.steps.labeling.models.outcomes import Outcomes
 
 _ROUNDS = 5
-_PRIOR_ROWS, _DEFAULT_ACCURACY = 4.0, 0.7  # of a rule whose votes others have not judged
+_TAG_ROWS = 10.0  # added to each tag: of a small table its shares are not known
+_PRIOR_ROWS, _DEFAULT_ACCURACY = 10.0, 0.7  # of a rule whose votes others have not judged
 
 
 def with_iterated_majority(
@@ -48,7 +49,7 @@ def with_iterated_majority(
         lift = np.log(accuracy / owned) - np.log((1 - accuracy) / np.maximum(k - owned, 1))
         weight = found.owners * np.maximum(lift, 0) * discount[:, None]
         tags = belief.T @ counts
-        log_prior = np.log((tags + 1) / (tags.sum() + k))
+        log_prior = np.log((tags + _TAG_ROWS) / (tags.sum() + k * _TAG_ROWS))
         belief = softmax(happened @ weight + log_prior, axis=1)
     return Linear(
         np.where(found.one_sided[:, None], one_sided, weight), np.zeros(k) if found.one_sided.any() else log_prior

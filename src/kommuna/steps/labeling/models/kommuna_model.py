@@ -17,8 +17,8 @@ from kommuna.steps.labeling.models.base import (
     DevRows,
     HeldOut,
     folds,
+    may_win,
     only_voted,
-    tally,
 )  # fmt: skip
 from kommuna.steps.labeling.models.lift import Floats
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBayes
@@ -89,7 +89,8 @@ class _Told:
 
     def predict(self, votes: Codes) -> Beliefs:
         """P x k probabilities."""
-        return only_voted(softmax(self.opinion.logits(votes), axis=1), tally(votes, len(self.known)), self.known)
+        beliefs = softmax(self.opinion.logits(votes), axis=1)
+        return only_voted(beliefs, may_win(votes, self.known, self.opinion.outcomes.ruled))
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,9 @@ class _Pools:
             np.asarray(sum(w * part.bias for w, part in zip(weights, parts, strict=True))),
         )
         heard = np.asarray(self.seen.truth[rows].any(axis=0) & bool(weights[1:].any()))
-        return _Told(Opinion(self.seen.outcomes, linear, counting=float(weights[0]) * self.untaught.counting), heard)
+        return _Told(
+            Opinion(self.seen.outcomes, linear, self.untaught.careful, float(weights[0]) * self.untaught.care), heard
+        )
 
     @property
     def _covered(self) -> NDArray[np.bool_]:

@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import softmax
 
-from kommuna.steps.labeling.models.base import DevRows, only_voted, shares, tally
+from kommuna.steps.labeling.models.base import DevRows, may_win, only_voted, shares, tally
 from kommuna.steps.labeling.models.lift import Floats, coverage_bound, never_against_its_own
 from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
-from kommuna.steps.labeling.patterns import VotePatterns, sample
+from kommuna.steps.labeling.patterns import Codes, VotePatterns, sample
 
 _EDGE = 1e-6
 _FEWEST_TOGETHER = 3  # patterns; fewer say nothing of correlation
 _AT_ONCE = 100_000  # pairs
 _SEVERAL_VOTES = 1 / 3  # of the prior's weight: a rule that votes for several tags meets views of each
+_NEARLY_ALL = 0.9  # of the rows
 _STILL = 1e-4  # the largest change of a belief at which EM is done
 
 
@@ -86,6 +87,7 @@ class Evidence:
         outcomes: the f outcomes.
         happened: P x f, on the distinct patterns.
         counted: P x k, votes for each tag in the pattern.
+        may: P x k, tags with a vote (`may_win`), dev rows aside.
         counts: P, rows with the pattern.
         frequency: f, the share of all rows, with votes or without, on which the outcome happened.
         pairs: how often outcomes of different rules happen together.
@@ -96,6 +98,7 @@ class Evidence:
     outcomes: Outcomes
     happened: sparse.csr_array
     counted: Floats
+    may: NDArray[np.bool_]
     counts: Floats
     frequency: Floats
     pairs: Pairs
@@ -116,7 +119,8 @@ class Evidence:
         return cls(
             found,
             happened,
-            tally(learned_from.votes, k),
+            _counted(found, happened, learned_from.votes, k),
+            may_win(learned_from.votes, np.zeros(k, dtype=bool), found.ruled),
             counts,
             found.rows / max(int(votes.counts.sum()) + len(dev), 1),
             pairs(found, happened, counts, max(counts.sum(), 1.0)),
@@ -226,11 +230,23 @@ class NaiveBayes:
                 discount = 1 / found.alike / (1 + self.doubt * seen.pairs.sums(doubted, len(found)))
             opinion = _opinion(found, theta, discount, prior)
             estimate = Estimate(theta, prior, discount, excess, opinion)
-            before, belief = belief, only_voted(softmax(opinion.logits(seen.happened), axis=1), seen.counted, known)
+            before, belief = belief, only_voted(softmax(opinion.logits(seen.happened), axis=1), seen.may | known)
             if step and np.abs(belief - before).max(initial=0) < _STILL:
                 break
         assert estimate is not None
         return estimate
+
+
+def _counted(found: Outcomes, happened: sparse.csr_array, votes: Codes, k: int) -> Floats:
+    """P x k votes for each tag. Those of rules that vote on nearly every row, which say little of one, count where they
+    stand alone.
+    """
+    usual = found.one_sided & (found.rows >= _NEARLY_ALL * found.all_rows)
+    counted = tally(votes, k)
+    if usual.any():
+        rarer = np.maximum(counted - happened @ (found.owners * usual[:, None]), 0)
+        counted = np.where(rarer.any(axis=1, keepdims=True), rarer, counted)
+    return np.asarray(counted)
 
 
 def _opinion(found: Outcomes, theta: Floats, discount: Floats, prior: Floats) -> Linear:

@@ -30,6 +30,7 @@ class Outcomes:
         one_sided: f.
         rule: f, the rule of each outcome.
         rows: f, on how many rows each happened, dev rows included.
+        all_rows: how many rows there are, dev rows included.
         event: f, the same number where outcomes happen on exactly the same rows.
     """
 
@@ -39,6 +40,7 @@ class Outcomes:
     rule: NDArray[np.int32]
     rows: NDArray[np.float64]
     event: NDArray[np.int64]
+    all_rows: float
 
     def __len__(self) -> int:
         return len(self.rule)
@@ -61,6 +63,12 @@ class Outcomes:
         votes = sparse.csr_array(happened @ sparse.csr_array(word))
         votes.data = np.log1p(np.maximum(votes.data, 0) / prior_votes)
         return votes
+
+    @property
+    def ruled(self) -> NDArray[np.bool_]:
+        """k, the tags that some rule votes for."""
+        for_one = self.owners.sum(axis=1) == 1 if self.owners.shape[1] > 2 else np.ones(len(self), dtype=bool)
+        return np.asarray(self.owners[for_one].any(axis=0))
 
     @cached_property
     def alike(self) -> NDArray[np.int64]:
@@ -121,6 +129,7 @@ def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None, counts: NDArr
         np.array(rule, dtype=np.int32),
         np.array(rows, dtype=np.float64),
         event,
+        float(weight.sum() + (0 if dev_votes is None else len(dev_votes))),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from scipy.special import softmax
 
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, only_voted, tally
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted
 from kommuna.steps.labeling.models.lift import default_lift, judged_lift
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
@@ -32,6 +32,7 @@ class Weighted(BaseLabelModel):
         dev = DevRows.none(votes) if dev is None else dev
         tags = np.bincount(dev.truth, minlength=k).astype(np.float64)
         self._known = tags > 0
+        self._ruled = np.isin(np.arange(k), votes.votes)
         prior = (tags + 1) / (tags.sum() + k)
         self._log_prior = np.log(prior)
         m = len(votes.rules)
@@ -55,4 +56,4 @@ class Weighted(BaseLabelModel):
             voted = np.flatnonzero(column >= 0)
             vote = column[voted]
             logits[voted, vote % self._k] += np.where(vote < self._k, self.lift[j], -self.lift[j])
-        return only_voted(softmax(logits, axis=1), tally(votes, self._k), self._known)
+        return only_voted(softmax(logits, axis=1), may_win(votes, self._known, self._ruled))
