@@ -37,7 +37,7 @@ def refine(
     label: Annotated[str, typer.Option(help="The labels' column with the tag.")] = "tag",
 ) -> None:
     """Write rules from the label model's errors, round by round; a killed run goes on where it was."""
-    from kommuna.cli.rules import scanned
+    from kommuna.cli.rules import scanned, scanned_labels
     from kommuna.spec.llm import Budget
     from kommuna.spec.step import StepContext, StoreAddress
     from kommuna.steps.labeling.refine.rounds import Rounds
@@ -57,7 +57,11 @@ def refine(
         llm = Llm(llms)
         params["model"] = llms.heavy.model if llms.heavy else ""
     tables = {name: path for name, path in (("messages", messages), ("dev", dev), ("gold", gold)) if path is not None}
-    scans = {name: scanned(path, key, text, *([label] if name != "messages" else [])) for name, path in tables.items()}
+    several = several_tags or (rules is not None and RuleSet.from_yaml(rules).several_tags)
+    for labeled in (dev, gold):
+        if labeled is not None:
+            scanned_labels(labeled, key, label, several_tags=several)
+    scans = {name: scanned(path, key, text) for name, path in tables.items()}
     if rules is not None:
         sys.path.insert(0, str(rules.resolve().parent))
         tables["rules"] = rules

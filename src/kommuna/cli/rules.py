@@ -11,7 +11,7 @@ from rich.table import Table
 
 from kommuna.cli.here import console
 from kommuna.cli.refine import refine
-from kommuna.errors import MissingColumn, nearest
+from kommuna.errors import MissingColumn, SchemaDrift, nearest
 from kommuna.spec.rules import RuleSet
 
 if TYPE_CHECKING:
@@ -51,12 +51,18 @@ def test(
     sys.path.insert(0, str(rules.resolve().parent))
     rows = scanned(messages, key, text)
     votes = apply_rules(rows, rule_set, key=key, text=text).votes
-    dev = scanned(labels, key, label) if labels else None
+    dev = scanned_labels(labels, key, label, several_tags=rule_set.several_tags) if labels else None
     dev_votes = None
     if dev is not None:  # labels with texts are rows of their own; labels without are of the messages' rows
         own_texts = text in dev.collect_schema().names()
         dev_votes = apply_rules(dev, rule_set, key=key, text=text).votes if own_texts else votes
         if not own_texts:
+            kinds = [table.collect_schema()[key] for table in (dev, rows)]
+            if kinds[0] != kinds[1]:
+                raise SchemaDrift(
+                    f"column '{key}': the labels have {kinds[0]}, the messages {kinds[1]}",
+                    mend="give both the same type",
+                )
             dev = dev.join(rows.select(key, text), on=key, how="left", maintain_order="left")
     made = rule_report(votes, rule_set, None, dev_votes, dev, key=key, text=text, label=label)
     known = [column for column in made.table.columns if made.table[column].null_count() < made.table.height]
@@ -93,6 +99,13 @@ def scanned(path: Path, *columns: str) -> pl.LazyFrame:
                 f"{path.name} has no column '{column}'{nearest(column, known)}", mend=f"it has: {', '.join(known)}"
             )
     return table
+
+
+def scanned_labels(path: Path, key: str, label: str, *, several_tags: bool) -> pl.LazyFrame:
+    """A table of labeled rows; `tags` stands in for the default label `tag` where rows may have several."""
+    from kommuna.steps.labeled_rows import label_column
+
+    return scanned(path, key, label_column(scanned(path, key), label, several_tags=several_tags))
 
 
 def _cell(value: object) -> str:

@@ -22,6 +22,8 @@ SCANS: dict[str, Callable[[Path], pl.LazyFrame]] = {
     ".csv": pl.scan_csv, ".ndjson": pl.scan_ndjson, ".jsonl": pl.scan_ndjson, ".parquet": pl.scan_parquet,
 }  # fmt: skip
 
+_TRIED = 10_000  # rows that are read to see whether a file can be read at all
+
 
 def takes_frames(step: Callable[P, R]) -> Callable[P, R]:
     """Lets a step be called with what people have at hand.
@@ -89,13 +91,29 @@ def scan_file(path: Path) -> pl.LazyFrame:
     """A table by its file's ending.
 
     Raises:
-        DataError: the file is missing, or of another kind.
+        DataError: the file is missing, of another kind, or cannot be read.
     """
     if not path.is_file():
         raise DataError(f"no file {path}", mend="check the path")
     if path.suffix not in SCANS:
         raise DataError(f"{path.name} is of no known kind", mend=f"give one of {', '.join(SCANS)}")
-    return SCANS[path.suffix](path)
+    if not path.stat().st_size:
+        raise DataError(f"{path.name} is empty", where=str(path), mend="give a file with a header and rows")
+    try:
+        table = SCANS[path.suffix](path)
+        table.collect_schema()
+        table.head(_TRIED).collect()
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        encoding = "utf-8" in reason.lower() or "utf8" in reason.lower()
+        raise DataError(
+            f"{path.name} cannot be read: {reason}",
+            where=str(path),
+            mend="save it as UTF-8: `iconv -f WINDOWS-1251 -t UTF-8` for a Russian Excel's CSV"
+            if encoding
+            else "check that it is what its ending says",
+        ) from None
+    return table
 
 
 def is_pandas(value: Any) -> bool:

@@ -123,3 +123,18 @@ def test_importing_kommuna_stays_cheap_and_the_front_door_is_whole() -> None:
     )
     done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, check=True)
     assert done.stdout == "True False\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "fix"),
+    [
+        (b"", "messages.csv is empty", "a header and rows"),
+        ("id,text\n1,карта\n".encode("cp1251"), "messages.csv cannot be read", "UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_in_words(tmp_path: Path, content: bytes, words: str, fix: str) -> None:
+    file = tmp_path / "messages.csv"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=words) as caught:
+        apply_rules(file, {"tags": ["a"], "rules": [{"name": "r", "tag": "a", "any": ["x"]}]})  # type: ignore[arg-type]
+    assert fix in caught.value.mend

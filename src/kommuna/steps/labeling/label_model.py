@@ -154,8 +154,23 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags[patterns.row_pattern]
 
     def score(self, votes: Any, labels: Any) -> float:
-        """Share of rows whose tag is right; a row that gets no tag counts as wrong."""
-        return float((self.predict(votes) == np.asarray(labels)).mean())
+        """Share of labeled rows whose tag is right; a row that gets no tag counts as wrong.
+
+        Args:
+            labels: n tags as in `classes_`; rows labeled None, NaN or -1 are left out.
+        Raises:
+            DataError: there are not as many as rows, none is a label, or one is not a tag.
+        """
+        told, true = self.predict(votes), np.asarray(labels, dtype=object)
+        if len(true) != len(told):
+            raise DataError(f"there are {len(true)} labels for {len(told)} rows", mend="give one for each row")
+        labeled = np.array([not (tag is None or tag != tag or tag == -1) for tag in true], dtype=bool)
+        strange = [tag for tag in true[labeled] if tag not in set(self.classes_.tolist())]
+        if strange or not labeled.any():
+            known = ", ".join(map(str, self.classes_[:5]))
+            what = f"{strange[0]!r} is not one of the tags" if strange else "no row has a label"
+            raise DataError(what, where="labels", mend=f"the tags are {known}{' …' if len(self.classes_) > 5 else ''}")
+        return float((told[labeled] == true[labeled]).mean())
 
     @property
     def conditional_probabilities_(self) -> NDArray[np.float64]:
@@ -246,7 +261,9 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _settings(self) -> dict[str, Any]:
         """The parameters as JSON; the tags by name, wherever they were known from."""
         named = self.classes_.dtype == object
-        given: dict[str, Any] = self.get_params()
+        given: dict[str, Any] = {
+            name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()
+        }
         return given | {
             "tags": self.classes_.tolist() if named else None,
             "cardinality": None if named else len(self.classes_),

@@ -145,6 +145,7 @@ def read_labeled(
     Raises:
         MissingColumn, SchemaDrift: a column is missing or holds no tags.
         DataError: no row is labeled, or a tag is unknown.
+        DuplicateKeys: a key names several rows.
     """
     label = label_column(table, label, several_tags=tags.several)
     kept = [column for column in columns if column != label]
@@ -153,6 +154,9 @@ def read_labeled(
         raise DataError(
             f"{what} has no labeled rows", where=what, mend=f"label some messages by hand and give them as {what}"
         )
+    if frame[key].n_unique() < frame.height:
+        twice = frame[key].filter(frame[key].is_duplicated())[0]
+        raise DuplicateKeys(f"{what}: the key {twice!r} names several rows", where=f"column '{key}'")
     truth = truth_matrix(frame[label], frame[key], tags.tags, several_tags=tags.several, what=what)
     return frame.drop(label), truth.astype(np.float32)
 

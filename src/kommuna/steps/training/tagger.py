@@ -235,8 +235,9 @@ class Tagger:
             out[none, odds.argmax(axis=1)] = True
         return out
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Writes the model to one file; the same training gives the same bytes."""
+        path = Path(path)
         state = {name: getattr(self, name) for name in self.__dataclass_fields__}
         path.write_bytes(pickle.dumps({"format": FORMAT, "state": state}, protocol=5))
 

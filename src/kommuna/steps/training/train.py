@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import structlog
 
-from kommuna.errors import SpecError
+from kommuna.errors import SpecError, nearest
 from kommuna.spec.choices import Classifier, EncoderChoice
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.training.classifiers import Rows, fit_bayes, fit_both, fit_embeddings, fit_linear, fit_trees
@@ -93,9 +93,11 @@ def train_classifier(
             none), and what the folds chose.
     Raises:
         MissingColumn, DataError, DuplicateKeys: the tables do not fit; there is no dev row, or no weak label at all.
-        SpecError: `boosted_trees` without features, embeddings without the extra, no such encoder.
+        SpecError: `boosted_trees` without features, embeddings without the extra, no such classifier or encoder, or a
+            parameter is out of its range.
     """
     started = time.perf_counter()
+    _check_parameters(classifier, min_confidence=min_confidence, dev_weight=dev_weight, max_rows=max_rows)
     columns = _feature_columns(classifier, features, text)
     tags = tag_set(labels)
     dev_frame, dev_labels = read_labeled(dev, tags, what="dev", key=key, label=label, columns=columns)
@@ -177,3 +179,16 @@ def _describe(weak: Weak, dev_labels: Matrix, tags: TagSet) -> tuple[dict[str, f
         "tags_never_seen": float(len(neither)),
     }
     return metrics, neither
+
+
+def _check_parameters(classifier: str, *, min_confidence: float, dev_weight: float, max_rows: int | None) -> None:
+    if classifier not in _FITS:
+        raise SpecError(
+            f"there is no classifier '{classifier}'{nearest(classifier, _FITS)}", mend=f"take one of {', '.join(_FITS)}"
+        )
+    if not 0 <= min_confidence <= 1:
+        raise SpecError(f"min_confidence is {min_confidence}, which is not a probability", mend="give 0 to 1")
+    if not 0 < dev_weight < float("inf"):
+        raise SpecError(f"dev_weight is {dev_weight}, which is not a positive number", mend="give a number above 0")
+    if max_rows is not None and max_rows < 1:
+        raise SpecError(f"max_rows is {max_rows}: no weak row is left", mend="give 1 or more, or leave it out")

@@ -156,3 +156,20 @@ def test_the_rule_report_judges_rules_beside_the_default_tag(rule_set: Any) -> N
     assert metrics["left_to_default"] == pytest.approx(0.4)
     assert "No rule votes on 80 of 200 rows: they have the default tag plain." in report.html
     assert "left to plain" in report.html
+
+
+@pytest.mark.parametrize("model", ["kommuna", "majority", "weighted", "dawid_skene"])
+def test_votes_that_only_say_what_a_row_is_not_leave_it_to_the_default_tag(model: Any) -> None:
+    rules = {
+        "tags": ["card", "fee", "app"], "otherwise": "app",
+        "rules": [
+            {"name": "c", "tag": "card", "any": ["card"]}, {"name": "f", "tag": "fee", "any": ["fee"]},
+            {"name": "not_c", "tag": "card", "any": ["hello"], "against": True},
+            {"name": "not_a", "tag": "app", "any": ["bye"], "against": True},
+        ],
+    }  # fmt: skip
+    texts = ["hello", "nothing", "hello fee", "card", "bye"]
+    rows = pl.DataFrame({"id": range(len(texts)), "text": texts})
+    labels = label_messages(apply_rules(rows, rules).votes, rules, model=model).labels.collect()  # type: ignore[arg-type]
+    assert labels["tag"].to_list()[:4] == ["app", "app", "fee", "card"]
+    assert labels["tag"][4] != "app"

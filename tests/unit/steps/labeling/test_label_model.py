@@ -409,3 +409,19 @@ def test_it_is_an_artifact_that_a_step_may_return_and_take(tmp_path: Path) -> No
 def test_an_unknown_model_is_no_bare_key_error() -> None:
     with pytest.raises(SpecError, match="give one of kommuna, majority"):
         LabelModel("none").fit(MATRIX)  # type: ignore[arg-type]
+
+
+def test_score_leaves_rows_without_a_label_out_and_refuses_what_is_no_tag() -> None:
+    votes = np.array([[0, -1], [-1, -1], [1, 1]])
+    model = LabelModel("majority", tags=["x", "y"]).fit(votes)
+    assert model.score(votes, ["x", None, "x"]) == 0.5
+    with pytest.raises(DataError, match="'z' is not one of the tags"):
+        model.score(votes, ["x", "z", "y"])
+    with pytest.raises(DataError, match="2 labels for 3 rows"):
+        model.score(votes, ["x", "y"])
+
+
+def test_a_seed_of_numpys_is_saved(tmp_path: Path) -> None:
+    model = LabelModel("majority", cardinality=2, seed=np.int64(5)).fit(np.array([[0, 1], [1, 1]]))
+    model.save(tmp_path / "model.npz")
+    assert LabelModel.load(tmp_path / "model.npz").seed == 5

@@ -235,3 +235,58 @@ def test_the_vote_of_a_few_experts_on_a_rare_tag_is_told_as_the_published_model_
         assert np.mean(ours) > np.mean(counted) + 0.01
         assert np.mean(ours) > np.mean(published) - 0.02
         assert np.mean(ours) > least
+
+
+@pytest.mark.parametrize("name", ["kommuna", "dawid_skene"])
+@pytest.mark.parametrize("spam", [0.4, 0.5, 0.7])
+def test_a_catch_all_rule_does_not_outvote_three_rules_that_are_right(name: Any, spam: float) -> None:
+    votes, truth = one_sided(0, rows=3000, shares=(1 - spam, spam), rules=(0, 3), own=0.4, other=0.08)
+    with_catch_all = np.hstack([np.zeros((3000, 1), dtype=np.int16), votes])
+    told = model(name).fit(patterns(with_catch_all, 2)).predict(with_catch_all).argmax(axis=1)
+    assert (told[(votes == 1).all(axis=1)] == 1).all()
+    ties_to_the_first = np.where((votes == 1).sum(axis=1) > 1, 1, 0)
+    assert (told == truth).mean() > (ties_to_the_first == truth).mean() - MARGIN
+
+
+@pytest.mark.parametrize("shape", [0.5, 2.0])
+def test_where_messages_differ_in_length_a_tag_with_most_votes_stands(shape: float) -> None:
+    """Long messages have more of all words: rules are not independent given the tag."""
+    random = np.random.default_rng(0)
+    truth = (random.random(4000) < 0.05).astype(np.int64)
+    tag = np.repeat([0, 1], 10)
+    length = random.gamma(shape, 1 / shape, 4000)[:, None]
+    fires = random.random((4000, 20)) < np.where(truth[:, None] == tag, 0.2, 0.05) * length
+    votes = np.where(fires, tag, -1).astype(np.int16)
+    told = model("kommuna").fit(patterns(votes, 2)).predict(votes).argmax(axis=1)
+    first, second = (votes == 0).sum(axis=1), (votes == 1).sum(axis=1)
+    differ = first != second
+    assert (told == (second > first))[differ].mean() > 0.999
+
+
+@pytest.mark.parametrize(("rows", "rules"), [(500, 1000), (100, 1000)])
+def test_many_rules_on_few_rows_are_at_least_counted(rows: int, rules: int) -> None:
+    votes, truth = one_sided(
+        0, rows=rows, shares=(0.8, 0.2), rules=(rules // 2, rules - rules // 2), own=0.1, other=0.04
+    )
+    assert accuracy("kommuna", votes, truth, 2) >= accuracy("majority", votes, truth, 2)
+
+
+@pytest.mark.parametrize("rows", [2, 5, 20])
+def test_small_tables_are_told_about_as_well_as_by_counting(rows: int) -> None:
+    found = []
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        truth = random.integers(0, 2, rows)
+        votes = np.where(random.random((rows, 7)) < 0.7, truth[:, None], 1 - truth[:, None]).astype(np.int16)
+        found.append(accuracy("kommuna", votes, truth, 2) - accuracy("majority", votes, truth, 2))
+    assert np.mean(found) > -0.04
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_votes_against_a_tag_give_no_tag_that_no_rule_knows(name: Any) -> None:
+    a, not_a, b = 0, 3, 1  # tag 2 has no rule
+    rows = [[a, not_a, -1]] * 3 + [[a, -1, -1]] * 10 + [[-1, not_a, -1]] * 5 + [[-1, -1, b]] * 40
+    votes = np.array(rows, dtype=np.int16)
+    told = model(name).fit(patterns(votes, 3)).predict(votes).argmax(axis=1)
+    assert 2 not in told
+    assert (told[13:18] == b).all()  # it is not a, and of the others rules know b alone

@@ -395,3 +395,25 @@ def test_banking77_beats_the_label_model_and_the_dev_rows_alone(shared_data: Pat
     assert ours > accuracy(found.dev_only, test) + 0.02
     assert ours > (test_labels["tag"].cast(pl.String) == test["tag"]).fill_null(False).mean()
     assert ours > 0.75
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"classifier": "embedding"}, "no classifier 'embedding' \\(did you mean 'embeddings'\\?\\)"),
+        ({"dev_weight": -1.0}, "dev_weight is -1.0, which is not a positive number"),
+        ({"dev_weight": 0.0}, "dev_weight is 0.0"),
+        ({"dev_weight": float("nan")}, "dev_weight is nan"),
+        ({"min_confidence": 2.0}, "min_confidence is 2.0, which is not a probability"),
+        ({"max_rows": 0}, "max_rows is 0: no weak row is left"),
+    ],
+)
+def test_parameters_out_of_their_range_are_refused_by_name(task, options, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        train(task, **options)
+
+
+def test_dev_rows_named_twice_are_refused(task) -> None:
+    twice = pl.concat([task.dev, task.dev.head(1).with_columns(tag=pl.lit(TAGS[1]))])
+    with pytest.raises(DuplicateKeys, match="names several rows"):
+        train_classifier(task.messages.lazy(), task.labels.lazy(), twice.lazy())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import structlog
 
 from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
 from kommuna.spec.rules import Rule
@@ -15,6 +16,10 @@ from kommuna.steps.labeling.refine.field import Field, truth_of
 from kommuna.steps.labeling.refine.judge import Mask, judge, macro_f1
 from kommuna.steps.labeling.refine.loop import dev_codes, rules_after
 from kommuna.steps.labeling.refine.rounds import Round
+
+log = structlog.get_logger()
+
+_REPEATED = 0.05  # share of gold texts that stand in dev without a warning
 
 
 @dataclass(frozen=True)
@@ -53,13 +58,21 @@ def read_gold(field: Field, gold: pl.LazyFrame, *, label: str) -> Gold:
     unknown = [tag for tag in tags_of(rows[label]) if tag not in field.tags]
     tags = (*field.tags, *unknown)
     truth = truth_of(rows, tags, several_tags=field.several_tags, key=field.key, label=label, where="gold")
-    shared = rows.join(field.dev, on=[field.key, field.text], how="semi", nulls_equal=True)
+    shared = rows.join(field.dev, on=field.key, how="semi")
     if not shared.is_empty():
         raise DataError(
-            f"{shared.height} of {rows.height} gold rows are dev rows too: rules that know a row say nothing of others "
-            "by it",
+            f"{shared.height} of {rows.height} gold rows are dev rows too, by '{field.key}': rules that know a row say "
+            "nothing of others by it",
             where=f"gold, {field.key} = {shared[field.key][0]!r}",
             mend="give gold rows that are not in dev",
+        )
+    repeated = rows.join(field.dev, on=field.text, how="semi").height
+    if repeated > _REPEATED * rows.height:
+        log.warning(
+            "refine.gold_texts_in_dev",
+            rows=repeated,
+            of=rows.height,
+            hint="the figures on gold flatter the rules, unless such texts repeat by nature",
         )
     return Gold(rows, truth)
 
