@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import softmax
 
 from kommuna.errors import SpecError
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted, shares
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted, shares, tally
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBayes
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
 
@@ -53,7 +53,7 @@ class DawidSkene(BaseLabelModel):
         seen = Evidence.of(votes, DevRows.none(votes) if dev is None else dev)
         self._outcomes, self._known = seen.outcomes, np.asarray(seen.truth.any(axis=0))
         if self._prior_rows == 0:
-            self._opinion = _published(seen, self._iterations)
+            self._opinion = _published(seen, shares(tally(votes.votes, self._k)), self._iterations)
             return self
         model = NaiveBayes(
             iterations=min(self._iterations, _WITH_DEV) if len(seen.truth) >= self._k else self._iterations,
@@ -72,10 +72,9 @@ class DawidSkene(BaseLabelModel):
         )
 
 
-def _published(seen: Evidence, iterations: int) -> Linear:
+def _published(seen: Evidence, belief: Beliefs, iterations: int) -> Linear:
     """Dawid and Skene's formulas 2.3 to 2.5; dev rows are rows whose tag is known."""
-    belief, tags = shares(seen.counted), seen.truth.sum(axis=0)
-    dev_counts = seen.dev.T @ seen.truth
+    tags, dev_counts = seen.truth.sum(axis=0), seen.dev.T @ seen.truth
     for _ in range(iterations):
         weighted = belief * seen.covered[:, None]
         cast = seen.happened.T @ weighted + dev_counts

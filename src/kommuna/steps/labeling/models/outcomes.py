@@ -55,15 +55,6 @@ class Outcomes:
         matrix.sum_duplicates()
         return matrix
 
-    def usual_word(self, happened: sparse.csr_array, prior_votes: float) -> sparse.csr_array:
-        """P x k, the majority vote of one-sided outcomes as log-odds over a tag without votes,
-        ``log((votes + prior) / prior)``; votes against a tag alone are taken from those for it."""
-        alone_against = (self.owners.sum(axis=1) == self.owners.shape[1] - 1) & (self.owners.shape[1] > 2)
-        word = (self.owners.astype(np.float64) - alone_against[:, None]) * self.one_sided[:, None]
-        votes = sparse.csr_array(happened @ sparse.csr_array(word))
-        votes.data = np.log1p(np.maximum(votes.data, 0) / prior_votes)
-        return votes
-
     @property
     def ruled(self) -> NDArray[np.bool_]:
         """k, the tags that some rule votes for."""
