@@ -32,6 +32,9 @@ class Linear:
     def logits(self, happened: sparse.csr_array) -> Floats:
         return np.asarray(happened @ self.weight + self.bias)
 
+    def plus(self, other: Linear, times: float) -> Linear:
+        return Linear(self.weight + times * other.weight, self.bias + times * other.bias)
+
 
 @dataclass(frozen=True)
 class Pairs:

@@ -43,6 +43,8 @@ class Opinion:
     def logits(self, votes: Codes) -> Floats:
         """P x k, before tags without votes are held back (`only_voted`)."""
         happened = self.outcomes.happened(votes)
+        if not self.outcomes.one_sided.any():  # then both are linear
+            return self.linear.plus(self.careful, self.care).logits(happened)
         logits = self.linear.logits(happened)
         if self.care:
             logits += self.care * self._careful(happened)
