@@ -200,7 +200,7 @@ def _labels(
     contradicted = 0
     if not rules.several_tags:
         given_tag = by_pattern["tag"].to_physical().cast(pl.Int64).to_numpy()
-        agreed = unanimous(patterns.votes[patterns.labeled], len(rules.tags))
+        agreed = unanimous(patterns.votes, len(rules.tags))[patterns.labeled]
         contradicted = int(counts[(agreed >= 0) & (agreed != given_tag)].sum())
     return labels, float(sure / max(counts.sum(), 1)), contradicted
 

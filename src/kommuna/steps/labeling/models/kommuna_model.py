@@ -89,7 +89,7 @@ class _Told:
 
     def predict(self, votes: Codes) -> Beliefs:
         """P x k probabilities."""
-        beliefs = softmax(self.opinion.logits(votes), axis=1)
+        beliefs: Beliefs = softmax(self.opinion.logits(votes), axis=1)
         if self.known.all():
             return beliefs
         return only_voted(beliefs, may_win(votes, self.known, self.opinion.outcomes.ruled))
