@@ -58,10 +58,12 @@ def refine(
         params["model"] = llms.heavy.model if llms.heavy else ""
     tables = {name: path for name, path in (("messages", messages), ("dev", dev), ("gold", gold)) if path is not None}
     several = several_tags or (rules is not None and RuleSet.from_yaml(rules).several_tags)
-    for labeled in (dev, gold):
-        if labeled is not None:
-            scanned_labels(labeled, key, label, several_tags=several)
-    scans = {name: scanned(path, key, text) for name, path in tables.items()}
+    scans = {
+        name: scanned(path, key, text)
+        if name == "messages"
+        else scanned_labels(path, key, text, label=label, several_tags=several)
+        for name, path in tables.items()
+    }
     if rules is not None:
         sys.path.insert(0, str(rules.resolve().parent))
         tables["rules"] = rules

@@ -51,7 +51,7 @@ def test(
     sys.path.insert(0, str(rules.resolve().parent))
     rows = scanned(messages, key, text)
     votes = apply_rules(rows, rule_set, key=key, text=text).votes
-    dev = scanned_labels(labels, key, label, several_tags=rule_set.several_tags) if labels else None
+    dev = scanned_labels(labels, key, label=label, several_tags=rule_set.several_tags) if labels else None
     dev_votes = None
     if dev is not None:  # labels with texts are rows of their own; labels without are of the messages' rows
         own_texts = text in dev.collect_schema().names()
@@ -92,20 +92,26 @@ def scanned(path: Path, *columns: str) -> pl.LazyFrame:
     from kommuna.steps.frames import scan_file
 
     table = scan_file(path)
+    _require(table, path, *columns)
+    return table
+
+
+def scanned_labels(path: Path, *columns: str, label: str, several_tags: bool) -> pl.LazyFrame:
+    """A table of labeled rows; `tags` stands in for the default label `tag` where rows may have several."""
+    from kommuna.steps.labeled_rows import label_column
+
+    table = scanned(path, *columns)
+    _require(table, path, label_column(table, label, several_tags=several_tags))
+    return table
+
+
+def _require(table: pl.LazyFrame, path: Path, *columns: str) -> None:
     known = table.collect_schema().names()
     for column in columns:
         if column not in known:
             raise MissingColumn(
                 f"{path.name} has no column '{column}'{nearest(column, known)}", mend=f"it has: {', '.join(known)}"
             )
-    return table
-
-
-def scanned_labels(path: Path, key: str, label: str, *, several_tags: bool) -> pl.LazyFrame:
-    """A table of labeled rows; `tags` stands in for the default label `tag` where rows may have several."""
-    from kommuna.steps.labeled_rows import label_column
-
-    return scanned(path, key, label_column(scanned(path, key), label, several_tags=several_tags))
 
 
 def _cell(value: object) -> str:

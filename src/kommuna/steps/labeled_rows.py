@@ -9,7 +9,7 @@ import polars as pl
 import structlog
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift, nearest
 
 log = structlog.get_logger()
 
@@ -51,6 +51,7 @@ def read_labeled_rows(
     Raises:
         MissingColumn: a column is missing.
         SchemaDrift: the label's column holds no tags.
+        DuplicateKeys: a key names several labeled rows.
     """
     label = label_column(table, label, several_tags=several_tags)
     schema = table.collect_schema()
@@ -68,6 +69,9 @@ def read_labeled_rows(
     labeled = rows if several_tags else rows.filter(pl.col(label).is_not_null())
     if labeled.height < rows.height:
         log.warning("labeled_rows.without_label", what=what, column=label, left_out=rows.height - labeled.height)
+    if labeled[key].n_unique() < labeled.height:
+        again = labeled[key].filter(labeled[key].is_duplicated())[0]
+        raise DuplicateKeys(f"column '{key}': {again!r} names several rows", where=what)
     return labeled
 
 

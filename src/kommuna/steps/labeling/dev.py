@@ -70,11 +70,9 @@ def read_dev(
     label = label_column(dev, label, several_tags=rules.several_tags)
     labels = read_labeled_rows(dev, several_tags=rules.several_tags, key=key, label=label, what="dev", columns=())
     votes = dev_votes.collect()
-    for name, keys in (("dev", labels[key]), ("dev_votes", votes[key])):
-        if keys.n_unique() < len(keys):
-            raise DuplicateKeys(
-                f"column '{key}': {keys.filter(keys.is_duplicated())[0]!r} names several rows", where=name
-            )
+    if votes[key].n_unique() < votes.height:
+        again = votes[key].filter(votes[key].is_duplicated())[0]
+        raise DuplicateKeys(f"column '{key}': {again!r} names several rows", where="dev_votes")
     if labels[key].dtype != votes[key].dtype:
         raise SchemaDrift(
             f"column '{key}': dev has {labels[key].dtype}, dev_votes {votes[key].dtype}", mend="give both the same type"

@@ -154,9 +154,6 @@ def read_labeled(
         raise DataError(
             f"{what} has no labeled rows", where=what, mend=f"label some messages by hand and give them as {what}"
         )
-    if frame[key].n_unique() < frame.height:
-        twice = frame[key].filter(frame[key].is_duplicated())[0]
-        raise DuplicateKeys(f"{what}: the key {twice!r} names several rows", where=f"column '{key}'")
     truth = truth_matrix(frame[label], frame[key], tags.tags, several_tags=tags.several, what=what)
     return frame.drop(label), truth.astype(np.float32)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -189,7 +190,7 @@ class _Pools:
             Opinion(self.seen.outcomes, linear, self.untaught.careful, float(weights[0]) * self.untaught.care), heard
         )
 
-    @property
+    @cached_property
     def _covered(self) -> NDArray[np.bool_]:
         return np.asarray((self.dev.votes >= 0).any(axis=1))
 

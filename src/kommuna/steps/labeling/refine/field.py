@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift, nearest
+from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
 from kommuna.steps.labeling.apply import apply_rules, vote_type, votes_plan
@@ -117,6 +117,8 @@ def read_field(
         MissingColumn, SchemaDrift, DuplicateKeys, RulesError: dev or messages lack a column, or hold a wrong value.
         DataError: there are no messages, or too few dev rows to write and to judge rules on.
     """
+    several_tags = rules.several_tags if rules is not None else several_tags
+    label = label_column(dev, label, several_tags=several_tags)
     for name, table, columns in (("messages", messages, (key, text)), ("dev", dev, (key, text, label))):
         schema = table.collect_schema()
         for column in columns:
@@ -127,32 +129,15 @@ def read_field(
                 )
         if schema[text] != pl.String:
             raise SchemaDrift(f"column '{text}': expected String, found {schema[text]}", where=name)
-    several_tags = rules.several_tags if rules is not None else several_tags
-    label = label_column(dev, label, several_tags=several_tags)
     labeled = read_labeled_rows(dev, several_tags=several_tags, key=key, label=label, what="dev")
     tags = rules.tags if rules is not None else tags_of(labeled[label])
     if not tags:
         raise DataError("no dev row has a label", where="dev", mend="rules are written from labeled rows")
-    truth = truth_of(labeled, tags, several_tags=several_tags, key=key, label=label, where="dev")
+    truth = truth_matrix(labeled[label], labeled[key], tags, several_tags=several_tags, what="dev")
     _check_enough(truth, tags)
     sample = _sample(messages, key, seed)
     otherwise = rules.otherwise if rules is not None else None
     return Field(tags, several_tags, labeled, truth, _folds(truth, seed), messages, sample, key, text, llm, otherwise)
-
-
-def truth_of(
-    labeled: pl.DataFrame, tags: tuple[str, ...], *, several_tags: bool, key: str, label: str, where: str
-) -> NDArray[np.bool_]:
-    """Rows x k, which tags labeled rows have.
-
-    Raises:
-        DuplicateKeys: a key names several rows.
-        DataError: a label is none of the tags.
-    """
-    if labeled[key].n_unique() < labeled.height:
-        again = labeled[key].filter(labeled[key].is_duplicated())[0]
-        raise DuplicateKeys(f"column '{key}': {again!r} names several rows", where=where)
-    return truth_matrix(labeled[label], labeled[key], tags, several_tags=several_tags, what=where)
 
 
 def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:

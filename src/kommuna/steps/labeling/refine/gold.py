@@ -11,8 +11,8 @@ import structlog
 
 from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of
-from kommuna.steps.labeling.refine.field import Field, truth_of
+from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
+from kommuna.steps.labeling.refine.field import Field
 from kommuna.steps.labeling.refine.judge import Mask, judge, macro_f1
 from kommuna.steps.labeling.refine.loop import dev_codes, rules_after
 from kommuna.steps.labeling.refine.rounds import Round
@@ -57,7 +57,7 @@ def read_gold(field: Field, gold: pl.LazyFrame, *, label: str) -> Gold:
         raise DataError("no gold row has a label: there is nothing to report on", where="gold")
     unknown = [tag for tag in tags_of(rows[label]) if tag not in field.tags]
     tags = (*field.tags, *unknown)
-    truth = truth_of(rows, tags, several_tags=field.several_tags, key=field.key, label=label, where="gold")
+    truth = truth_matrix(rows[label], rows[field.key], tags, several_tags=field.several_tags, what="gold")
     shared = rows.join(field.dev, on=field.key, how="semi")
     if not shared.is_empty():
         raise DataError(
