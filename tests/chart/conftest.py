@@ -25,6 +25,13 @@ def program(name: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test that asks for a program waits while it is built."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(2400))
+
+
 @pytest.fixture(scope="session")
 def helm() -> str:
     return program("helm")

@@ -77,9 +77,10 @@ create_cgroup() {
 
 # end_node NODE: ends everything in it, whatever state it is in; its files stay.
 end_node() {
-  local node=$1 pid
-  for pid in $(processes_of "$node"); do kill -KILL "$pid" 2>/dev/null || true; done
-  wait_for 60 "the end of $node" no_processes_of "$node"
+  local node=$1 pids
+  mapfile -t pids < <(processes_of "$node")
+  [ ${#pids[@]} = 0 ] || kill -KILL "${pids[@]}" 2>/dev/null || true
+  wait_for 60 "the end of $node" have_ended "${pids[@]}"
   wait_for 60 "the end of $node's cgroups" remove_cgroups "$node"
   ip link delete "$node" 2>/dev/null || true
 }
@@ -97,7 +98,15 @@ processes_of() {
   mark=$(node_mark "$1")
   grep -lzx -- "[${mark::1}]${mark:1}" /proc/[0-9]*/cmdline 2>/dev/null | while IFS=/ read -r _ _ pid _; do echo "$pid"; done
 }
-no_processes_of() { [ -z "$(processes_of "$1")" ]; }
+
+# have_ended PID...: whether each is gone or only waits for its parent. A killed init loses its command line at once,
+# but stays until the kernel has ended the last process of its namespace.
+have_ended() {
+  local pid
+  for pid; do
+    [ ! -e "/proc/$pid" ] || grep -qs '^State:[[:space:]]*[ZX]' "/proc/$pid/status" || [ ! -e "/proc/$pid" ] || return 1
+  done
+}
 
 # remove_cgroups [NODE]: leaf first; without a node, the one above all. What still runs in one keeps it: try again.
 remove_cgroups() {
