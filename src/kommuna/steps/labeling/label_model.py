@@ -23,7 +23,7 @@ from kommuna.steps.labeling.calibrated import calibrated
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.estimates import AT_ONCE, Estimates, estimates, own_estimates
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
-from kommuna.steps.labeling.models.registry import MODELS, Settings
+from kommuna.steps.labeling.models.registry import Settings, model_named
 from kommuna.steps.labeling.models.snorkel_fast import SnorkelFast
 from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
 from kommuna.steps.labeling.one_tag import fitted
@@ -142,16 +142,11 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         All tags of a row without a vote are tied.
         """
-        self._check_choices()
-        beliefs, patterns = self._probabilities(votes)
-        place = beliefs.argmax(axis=1)
-        ties = beliefs > beliefs.max(axis=1, keepdims=True, initial=0) - _TIE
-        for i in np.flatnonzero(ties.sum(axis=1) > 1):
-            place[i] = self._settled(np.flatnonzero(ties[i]), patterns.votes[i])
+        places = self._places(votes)
         if self.classes_.dtype != object:
-            return np.asarray(place[patterns.row_pattern])
-        tags: NDArray[Any] = np.array([*self.classes_, None], dtype=object)[place]
-        return tags[patterns.row_pattern]
+            return places
+        tags: NDArray[Any] = np.array([*self.classes_, None], dtype=object)
+        return tags[places]
 
     def score(self, votes: Any, labels: Any) -> float:
         """Share of labeled rows whose tag is right; a row that gets no tag counts as wrong.
@@ -159,17 +154,15 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             labels: n tags as in `classes_`; rows labeled None, NaN or -1 are left out.
         Raises:
-            DataError: there are not as many as rows, none is a label, or one is not a tag.
+            DataError: there are not as many as rows, or none is a label.
+            RulesError: a label is not a tag.
         """
-        told, true = self.predict(votes), np.asarray(labels, dtype=object)
+        told, true = self._places(votes), label_places(labels, self._tags(), len(self.classes_))
         if len(true) != len(told):
             raise DataError(f"there are {len(true)} labels for {len(told)} rows", mend="give one for each row")
-        labeled = np.array([not (tag is None or tag != tag or tag == -1) for tag in true], dtype=bool)
-        strange = [tag for tag in true[labeled] if tag not in set(self.classes_.tolist())]
-        if strange or not labeled.any():
-            known = ", ".join(map(str, self.classes_[:5]))
-            what = f"{strange[0]!r} is not one of the tags" if strange else "no row has a label"
-            raise DataError(what, where="labels", mend=f"the tags are {known}{' …' if len(self.classes_) > 5 else ''}")
+        labeled = true != ABSTAIN
+        if not labeled.any():
+            raise DataError("no row has a label", where="labels", mend="give the tag of at least one row")
         return float((told[labeled] == true[labeled]).mean())
 
     @property
@@ -270,14 +263,30 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         }
 
     def _check_choices(self) -> None:
-        for what, value, known in (
-            ("label model", self.model, get_args(choices.LabelModel)),
-            ("tie policy", self.tie_policy, get_args(TiePolicy)),
-        ):
-            if value not in known:
-                raise SpecError(
-                    f"unknown {what} {value!r}{nearest(str(value), known)}", mend=f"give one of {', '.join(known)}"
-                )
+        model_named(self.model, self._model_settings())
+        known = get_args(TiePolicy)
+        if self.tie_policy not in known:
+            raise SpecError(
+                f"there is no tie policy '{self.tie_policy}'{nearest(str(self.tie_policy), known)}",
+                mend=f"name one of {', '.join(known)}",
+            )
+
+    def _model_settings(self) -> Settings:
+        return Settings(seed=self.seed, iterations=self.iterations, epochs=self.epochs, memory=self.memory)
+
+    def _tags(self) -> tuple[str, ...] | None:
+        """The tags' names; None where they have none."""
+        return tuple(self.classes_) if self.classes_.dtype == object else None
+
+    def _places(self, votes: Any) -> NDArray[np.int64]:
+        """n places of tags, by `tie_policy` where there is a tie; -1 is none."""
+        self._check_choices()
+        beliefs, patterns = self._probabilities(votes)
+        place = beliefs.argmax(axis=1)
+        ties = beliefs > beliefs.max(axis=1, keepdims=True, initial=0) - _TIE
+        for i in np.flatnonzero(ties.sum(axis=1) > 1):
+            place[i] = self._settled(np.flatnonzero(ties[i]), patterns.votes[i])
+        return np.asarray(place[patterns.row_pattern])
 
     def _dev(self, votes: Any, labels: Any, fit_on: VoteColumns, k: int) -> DevRows | None:
         """The labeled rows."""
@@ -304,11 +313,11 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._patterns = VotePatterns(votes, counts, rows, tuple(str(tag) for tag in self.classes_), self.rules_)
         self._labeled = dev
         self._estimates: Estimates | None = None
-        settings = Settings(seed=self.seed, iterations=self.iterations, epochs=self.epochs, memory=self.memory)
+        named = model_named(self.model, self._model_settings())
         made: list[BaseLabelModel] = []
 
         def new_model() -> BaseLabelModel:
-            made.append(MODELS[self.model](settings))
+            made.append(named())
             return made[-1]
 
         known = None if dev is None else Dev(dev.votes, np.eye(k, dtype=np.bool_)[dev.truth])
@@ -322,8 +331,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Probabilities of the distinct rows of votes."""
         check_is_fitted(self, "rules_")
         k = len(self.classes_)
-        tags = tuple(self.classes_) if self.classes_.dtype == object else None
-        patterns = vote_columns(votes, tags=tags, k=k, key=self.key, rules=self.rules_).patterns()
+        patterns = vote_columns(votes, tags=self._tags(), k=k, key=self.key, rules=self.rules_).patterns()
         beliefs = np.full((len(patterns.counts), k), 1 / k)
         for start in range(0, len(beliefs), AT_ONCE):
             covered = start + np.flatnonzero(patterns.covered[start : start + AT_ONCE])

@@ -204,6 +204,29 @@ def _replaced(votes: pl.Series, known: Mapping[Any, int], tags: tuple[str, ...])
     return votes.replace_strict(known, default=ABSTAIN, return_dtype=pl.Int16).to_numpy()
 
 
+@dataclass(frozen=True)
+class CastVotes:
+    """The votes of P patterns without the abstentions, rule by rule.
+
+    Attributes:
+        patterns: P.
+        rule: q, the rule of each vote.
+        line: q, its pattern.
+        code: q, what it is for or against (`VotePatterns.votes`).
+    """
+
+    patterns: int
+    rule: NDArray[np.intp]
+    line: NDArray[np.intp]
+    code: Codes
+
+    @classmethod
+    def of(cls, votes: Codes) -> CastVotes:
+        """Those of P x m codes."""
+        rule, line = np.nonzero(votes.T >= 0)
+        return cls(len(votes), rule, line, votes[line, rule])
+
+
 def decided(votes: Codes, k: int, default: int | None) -> NDArray[np.bool_]:
     """Whether the votes of each of P patterns decide its tag, and not the default tag.
 
@@ -217,12 +240,12 @@ def decided(votes: Codes, k: int, default: int | None) -> NDArray[np.bool_]:
 
 def unanimous(votes: Codes, k: int) -> NDArray[np.int64]:
     """The tag that all votes of each of P patterns are for; -1 where they differ, or are against a tag, or absent."""
-    most = np.full(len(votes), ABSTAIN, dtype=np.int64)
-    least = np.full(len(votes), 2 * k, dtype=np.int64)
+    most = np.full(len(votes), ABSTAIN, dtype=np.int16)
+    least = np.full(len(votes), np.iinfo(np.uint16).max, dtype=np.uint16)
     for column in votes.T:
         np.maximum(most, column, out=most)
-        np.minimum(least, np.where(column < 0, 2 * k, column), out=least)
-    return np.where((most == least) & (most < k), most, ABSTAIN)
+        np.minimum(least, column.view(np.uint16), out=least)  # an abstention, -1, is the largest of these
+    return np.where((most == least) & (most < k), most, ABSTAIN).astype(np.int64)
 
 
 def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np.int32]]:
@@ -246,10 +269,12 @@ def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np
     row_pattern = row_pattern.reshape(-1)
     # Column by column: each fits the cache, and those who read patterns read them by rule.
     votes = np.empty((len(first), len(columns)), dtype=np.int16, order="F")
+    again = np.flatnonzero(first[row_pattern] != np.arange(rows))  # rows whose pattern an earlier row has, by the hash
+    their_pattern = row_pattern[again]
     exact = True
     for j, column in enumerate(columns):
         votes[:, j] = column[first]
-        exact = exact and np.array_equal(votes[:, j][row_pattern], column)
+        exact = exact and np.array_equal(votes[their_pattern, j], column[again])
     if not exact:  # two patterns with one hash: never seen, yet never wrong
         votes, row_pattern, counts = np.unique(
             np.stack(columns, axis=1), axis=0, return_inverse=True, return_counts=True

@@ -119,7 +119,7 @@ def label_places(labels: Any, tags: tuple[str, ...] | None, k: int) -> NDArray[n
             found[row] = known[value]
         else:
             raise RulesError(
-                f"labels: {value!r} is no tag{nearest(str(value), tags or ())}",
+                f"labels: {value!r} is not one of the tags{nearest(str(value), tags or ())}",
                 where=f"row {row}",
                 mend=f"the tags are {', '.join((tags or ())[:10])}" if tags else "give numbers from 0, as in the votes",
             )

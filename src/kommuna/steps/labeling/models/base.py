@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kommuna.steps.labeling.patterns import Codes, VotePatterns
+from kommuna.steps.labeling.patterns import CastVotes, Codes, VotePatterns
 
 Beliefs = NDArray[np.float64]
 Predict = Callable[[Codes], Beliefs]
@@ -95,21 +95,20 @@ class BaseLabelModel(Protocol):
         """P x k probabilities of the tags; lines sum to 1; of a pattern without a vote they mean nothing."""
 
 
-def may_win(votes: Codes, known: NDArray[np.bool_], ruled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def may_win(votes: CastVotes, known: NDArray[np.bool_], ruled: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """P x k, the tags that may be the likeliest of each pattern: those with a vote, and those of which dev rows tell.
 
     Where votes only say what a row is not, any other tag may be that some rule votes for; if there is none, any other.
     A pattern without a vote may have any.
 
     Args:
-        votes: P x m codes.
+        votes: those cast in P patterns.
         known: k, tags of which there are dev rows.
         ruled: k, tags that some rule votes for.
     """
     k = len(known)
-    rules, rows = np.nonzero(votes.T >= 0)
-    cast = np.zeros((len(votes), 2 * k), dtype=bool)
-    cast[rows, votes[rows, rules]] = True
+    cast = np.zeros((votes.patterns, 2 * k), dtype=bool)
+    cast[votes.line, votes.code] = True
     voted, ruled_out = cast[:, :k], cast[:, k:]
     left = ~ruled_out & (ruled | known)
     left = np.where(left.any(axis=1, keepdims=True), left, ~ruled_out)
@@ -123,11 +122,10 @@ def only_voted(beliefs: Beliefs, may: NDArray[np.bool_]) -> Beliefs:
     return shares(np.where(may, beliefs, np.minimum(beliefs, most)))
 
 
-def tally(votes: Codes, k: int) -> NDArray[np.float64]:
+def tally(votes: CastVotes, k: int) -> NDArray[np.float64]:
     """P x k: how many rules vote for each tag, less those that vote against it, 0 at least."""
-    rules, rows = np.nonzero(votes.T >= 0)
-    cells = np.bincount(rows * (2 * k) + votes[rows, rules], minlength=len(votes) * 2 * k)
-    counts = cells.reshape(len(votes), 2 * k).astype(np.float64)
+    cells = np.bincount(votes.line * (2 * k) + votes.code, minlength=votes.patterns * 2 * k)
+    counts = cells.reshape(votes.patterns, 2 * k).astype(np.float64)
     for_tag, against = counts[:, :k], counts[:, k:]
     only_against = (for_tag.sum(axis=1) == 0) & (against.sum(axis=1) > 0)
     # Where rules only say what a row is not, every other tag is as likely as the next.

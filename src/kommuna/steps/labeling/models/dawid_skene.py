@@ -10,7 +10,7 @@ from scipy.special import softmax
 from kommuna.errors import SpecError
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted, shares, tally
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBayes
-from kommuna.steps.labeling.patterns import Codes, VotePatterns
+from kommuna.steps.labeling.patterns import CastVotes, Codes, VotePatterns
 
 COPY = 0.5  # excess correlation from which two rules are taken for near copies
 _SMALLEST = 1e-10
@@ -53,7 +53,7 @@ class DawidSkene(BaseLabelModel):
         seen = Evidence.of(votes, DevRows.none(votes) if dev is None else dev)
         self._outcomes, self._known = seen.outcomes, np.asarray(seen.truth.any(axis=0))
         if self._prior_rows == 0:
-            self._opinion = _published(seen, shares(tally(votes.votes, self._k)), self._iterations)
+            self._opinion = _published(seen, shares(tally(CastVotes.of(votes.votes), self._k)), self._iterations)
             return self
         model = NaiveBayes(
             iterations=min(self._iterations, _WITH_DEV) if len(seen.truth) >= self._k else self._iterations,
@@ -66,9 +66,10 @@ class DawidSkene(BaseLabelModel):
         return self
 
     def predict(self, votes: Codes) -> Beliefs:
-        beliefs = softmax(self._opinion.logits(self._outcomes.happened(votes)), axis=1)
+        cast = CastVotes.of(votes)
+        beliefs = softmax(self._opinion.logits(self._outcomes.happened(cast)), axis=1)
         return (
-            beliefs if self._prior_rows == 0 else only_voted(beliefs, may_win(votes, self._known, self._outcomes.ruled))
+            beliefs if self._prior_rows == 0 else only_voted(beliefs, may_win(cast, self._known, self._outcomes.ruled))
         )
 
 

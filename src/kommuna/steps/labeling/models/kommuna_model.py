@@ -25,7 +25,7 @@ from kommuna.steps.labeling.models.lift import Floats
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBayes
 from kommuna.steps.labeling.models.opinion_pool import corrections, pool_weights
 from kommuna.steps.labeling.models.unlabeled import Opinion, read_votes
-from kommuna.steps.labeling.patterns import Codes, VotePatterns
+from kommuna.steps.labeling.patterns import CastVotes, Codes, VotePatterns
 
 # The first takes all outcomes at their word, the second leans on the prior and discounts correlated ones.
 _FROM_DEV = (NaiveBayes(), NaiveBayes(share=1.0, prior_rows=3.0, doubt=0.3))
@@ -90,10 +90,11 @@ class _Told:
 
     def predict(self, votes: Codes) -> Beliefs:
         """P x k probabilities."""
-        beliefs: Beliefs = softmax(self.opinion.logits(votes), axis=1)
+        cast = CastVotes.of(votes)
+        beliefs: Beliefs = softmax(self.opinion.logits(cast), axis=1)
         if self.known.all():
             return beliefs
-        return only_voted(beliefs, may_win(votes, self.known, self.opinion.outcomes.ruled))
+        return only_voted(beliefs, may_win(cast, self.known, self.opinion.outcomes.ruled))
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class _Pools:
     def of(cls, seen: Evidence, dev: DevRows, untaught: Opinion, agreed: Linear, fold: NDArray[np.int64]) -> _Pools:
         learned = [_from_dev(seen.without(fold == f)) for f in range(FOLDS)]
         logits = np.empty((2 + len(_FROM_DEV), *seen.truth.shape))
-        logits[0], logits[1] = untaught.logits(dev.votes), agreed.logits(seen.dev)
+        logits[0], logits[1] = untaught.logits(CastVotes.of(dev.votes)), agreed.logits(seen.dev)
         for f, opinions in enumerate(learned):
             held = np.flatnonzero(fold == f)
             logits[2:, held] = [opinion.logits(seen.dev[held]) for opinion in opinions]

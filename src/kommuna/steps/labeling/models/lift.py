@@ -117,13 +117,16 @@ def never_against_its_own(found: Outcomes, theta: Floats, dev_counts: Floats, pr
     votes there were right more seldom than votes drawn at random.
     """
     owners = found.owners
-    own = np.where(owners, theta, np.inf).min(axis=1, keepdims=True)
-    right = np.where(owners, dev_counts, 0).sum(axis=1)
     judged = dev_counts.sum(axis=1)
+    unjudged = np.flatnonzero(judged == 0)
+    own = np.where(owners[unjudged], theta[unjudged], np.inf).min(axis=1, keepdims=True)
+    held = theta.copy()
+    held[unjudged] = np.where(owners[unjudged], theta[unjudged], np.minimum(theta[unjudged], own))
     owned = owners @ prior
-    others = np.where(owners, 0, theta) @ prior / np.maximum(1 - owned, _EDGE)
-    raised = np.where(owners & (right >= judged * owned)[:, None], np.maximum(theta, others[:, None]), theta)
-    return np.where((judged > 0)[:, None], raised, np.where(owners, theta, np.minimum(theta, own)))
+    better = np.flatnonzero((judged > 0) & (np.sum(dev_counts, axis=1, where=owners) >= judged * owned))
+    others = np.where(owners[better], 0, theta[better]) @ prior / np.maximum(1 - owned[better], _EDGE)
+    held[better] = np.where(owners[better], np.maximum(theta[better], others[:, None]), theta[better])
+    return held
 
 
 def _likeliest(offset: Floats, right: Floats, votes: Floats) -> Floats:

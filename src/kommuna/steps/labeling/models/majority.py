@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, shares, tally
-from kommuna.steps.labeling.patterns import Codes, VotePatterns
+from kommuna.steps.labeling.patterns import CastVotes, Codes, VotePatterns
 
 
 class Majority(BaseLabelModel):
@@ -22,4 +22,4 @@ class Majority(BaseLabelModel):
         return self
 
     def predict(self, votes: Codes) -> Beliefs:
-        return shares(tally(votes, self._k))
+        return shares(tally(CastVotes.of(votes), self._k))

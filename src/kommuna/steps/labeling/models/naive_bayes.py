@@ -12,7 +12,7 @@ from scipy.special import softmax
 from kommuna.steps.labeling.models.base import DevRows, may_win, only_voted, shares, tally
 from kommuna.steps.labeling.models.lift import Floats, coverage_bound, never_against_its_own
 from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
-from kommuna.steps.labeling.patterns import Codes, VotePatterns, sample
+from kommuna.steps.labeling.patterns import CastVotes, VotePatterns, sample
 
 _EDGE = 1e-6
 _FEWEST_TOGETHER = 3  # patterns; fewer say nothing of correlation
@@ -118,16 +118,17 @@ class Evidence:
         k = len(votes.tags)
         learned_from = votes if sampled_by is None else sample(votes, seed=sampled_by)
         found = outcomes(votes.votes, k, dev.votes, votes.counts)
-        happened, counts = found.happened(learned_from.votes), learned_from.counts.astype(np.float64)
+        cast, counts = CastVotes.of(learned_from.votes), learned_from.counts.astype(np.float64)
+        happened = found.happened(cast)
         return cls(
             found,
             happened,
-            _counted(found, happened, learned_from.votes, k),
-            may_win(learned_from.votes, np.zeros(k, dtype=bool), found.ruled),
+            _counted(found, happened, cast, k),
+            may_win(cast, np.zeros(k, dtype=bool), found.ruled),
             counts,
             found.rows / max(int(votes.counts.sum()) + len(dev), 1),
             pairs(found, happened, counts, max(counts.sum(), 1.0)),
-            found.happened(dev.votes),
+            found.happened(CastVotes.of(dev.votes)),
             np.eye(k)[dev.truth],
         )
 
@@ -215,9 +216,12 @@ class NaiveBayes:
         held = self.prior_share * np.where(found.one_sided, 1, _SEVERAL_VOTES)
         excess, discount = np.zeros(len(seen.pairs.one)), 1 / found.alike
         estimate: Estimate | None = None
-        for step in range(self.iterations + taught):
-            believed = belief * (weight if step or not taught else np.zeros_like(weight))[:, None]
-            rows, cast = believed.sum(axis=0) + tags, seen.happened.T @ believed + dev_counts
+        last = self.iterations + taught - 1
+        for step in range(last + 1):
+            rows, cast = tags, dev_counts
+            if step or not taught:  # the first step with dev rows hears them alone
+                believed = belief * weight[:, None]
+                rows, cast = believed.sum(axis=0) + tags, seen.happened.T @ believed + dev_counts
             if estimate is None or not taught:
                 base = coverage_bound(found, seen.frequency, dev_counts, prior)
             strength = self.prior_rows + (0.0 if taught else weight.sum()) * held[:, None] * prior
@@ -233,6 +237,8 @@ class NaiveBayes:
                 discount = 1 / found.alike / (1 + self.doubt * seen.pairs.sums(doubted, len(found)))
             opinion = _opinion(found, theta, discount, prior)
             estimate = Estimate(theta, prior, discount, excess, opinion)
+            if step == last:
+                break
             before, belief = belief, only_voted(softmax(opinion.logits(seen.happened), axis=1), seen.may | known)
             if step and np.abs(belief - before).max(initial=0) < _STILL:
                 break
@@ -240,7 +246,7 @@ class NaiveBayes:
         return estimate
 
 
-def _counted(found: Outcomes, happened: sparse.csr_array, votes: Codes, k: int) -> Floats:
+def _counted(found: Outcomes, happened: sparse.csr_array, votes: CastVotes, k: int) -> Floats:
     """P x k votes for each tag. Those of rules that vote on nearly every row, which say little of one, count where they
     stand alone.
     """

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.steps.labeling.patterns import Codes
+from kommuna.steps.labeling.patterns import CastVotes, Codes
 
 _COPY_ROWS, _COPY_PATTERNS = 10, 3
 
@@ -45,13 +45,12 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self.rule)
 
-    def happened(self, votes: Codes) -> sparse.csr_array:
+    def happened(self, votes: CastVotes) -> sparse.csr_array:
         """P x f: 1 where the outcome happened."""
-        rules, rows = np.nonzero(votes.T >= 0)
-        outcome = self.of[rules, votes[rows, rules]]
+        outcome = self.of[votes.rule, votes.code]
         known = outcome >= 0  # a vote never seen in fitting says nothing
         ones = np.ones(int(known.sum()))
-        matrix = sparse.csr_array((ones, (rows[known], outcome[known])), shape=(len(votes), len(self)))
+        matrix = sparse.csr_array((ones, (votes.line[known], outcome[known])), shape=(votes.patterns, len(self)))
         matrix.sum_duplicates()
         return matrix
 
@@ -96,17 +95,18 @@ def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None, counts: NDArr
     rows: list[float] = []
     events: dict[bytes, list[int]] = {}
     for j in range(votes.shape[1]):
-        cast = np.bincount(votes[:, j] + 1, weights=weight, minlength=2 * k + 1)
+        voting = np.flatnonzero(votes[:, j] >= 0)
+        cast = np.bincount(votes[voting, j], weights=weight[voting], minlength=2 * k)
         if dev_votes is not None:
-            cast = cast + np.bincount(dev_votes[:, j] + 1, minlength=2 * k + 1)
-        values = np.flatnonzero(cast[1:])
+            cast = cast + np.bincount(dev_votes[dev_votes[:, j] >= 0, j], minlength=2 * k)
+        values = np.flatnonzero(cast)
         for value in values:
             of[j, value] = len(owners)
             owners.append(np.arange(k) == value if value < k else np.arange(k) != value - k)
             one_sided.append(len(values) == 1)
             rule.append(j)
-            rows.append(float(cast[value + 1]))
-        often = len(values) == 1 and rows[-1] >= _COPY_ROWS and np.count_nonzero(votes[:, j] >= 0) >= _COPY_PATTERNS
+            rows.append(float(cast[value]))
+        often = len(values) == 1 and rows[-1] >= _COPY_ROWS and len(voting) >= _COPY_PATTERNS
         if often:
             rows_voted_on = _rows_voted_on(votes[:, j], None if dev_votes is None else dev_votes[:, j])
             events.setdefault(rows_voted_on, []).append(len(owners) - 1)

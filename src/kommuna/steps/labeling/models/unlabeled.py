@@ -16,7 +16,7 @@ from kommuna.steps.labeling.models.judged_by_others import judged_by_others
 from kommuna.steps.labeling.models.lift import Floats
 from kommuna.steps.labeling.models.naive_bayes import Estimate, Evidence, Linear, NaiveBayes
 from kommuna.steps.labeling.models.outcomes import Outcomes
-from kommuna.steps.labeling.patterns import Codes, VotePatterns
+from kommuna.steps.labeling.patterns import CastVotes, Codes, VotePatterns
 
 _HALF = 0.5  # of what agreement tells of a rule that votes for one tag; the count of votes stands beside it
 _DEPENDENT = 0.05  # mean excess correlation from which silence is not heard
@@ -40,7 +40,7 @@ class Opinion:
     careful: Linear
     care: float
 
-    def logits(self, votes: Codes) -> Floats:
+    def logits(self, votes: CastVotes) -> Floats:
         """P x k, before tags without votes are held back (`only_voted`)."""
         happened = self.outcomes.happened(votes)
         if not self.outcomes.one_sided.any():  # then both are linear
@@ -99,8 +99,9 @@ class Unlabeled(BaseLabelModel):
         return self
 
     def predict(self, votes: Codes) -> Beliefs:
-        beliefs = softmax(self._opinion.logits(votes), axis=1)
-        return only_voted(beliefs, may_win(votes, np.zeros(self._k, dtype=bool), self._opinion.outcomes.ruled))
+        cast = CastVotes.of(votes)
+        beliefs = softmax(self._opinion.logits(cast), axis=1)
+        return only_voted(beliefs, may_win(cast, np.zeros(self._k, dtype=bool), self._opinion.outcomes.ruled))
 
 
 def read_votes(seen: Evidence) -> tuple[Opinion, Linear]:

@@ -94,13 +94,13 @@ def test_a_rule_against_a_tag_is_judged_where_the_tag_was_told(field):
 
 
 def test_what_was_lucky_among_many_is_believed_less(field):
-    """A rule that is right 4 times of 5 passes alone; among forty that are right as often as chance it does not."""
-    hit = np.flatnonzero(field.truth[:, 0])[:4].tolist() + np.flatnonzero(~field.truth[:, 0])[:1].tolist()
+    """A rule that is right 8 times of 9 passes alone; among forty that are right as often as chance it does not."""
+    hit = np.flatnonzero(field.truth[:, 0])[:8].tolist() + np.flatnonzero(~field.truth[:, 0])[:1].tolist()
     lucky = np.isin(np.arange(field.dev.height), hit)
     random = np.random.default_rng(0)
     sample = np.arange(field.sample.height) < 10
     many = [random.permutation(field.dev.height) for _ in range(40)]
-    votes = [lucky, *(np.isin(np.arange(field.dev.height), own[:5]) for own in many)]
+    votes = [lucky, *(np.isin(np.arange(field.dev.height), own[:9]) for own in many)]
     tried = [
         candidate_of(field, Proposal(rule(f"r{j}", field.tags[0], f"w{j}"), on_dev, sample, "test", f"r{j}", "test"))
         for j, on_dev in enumerate(votes)
@@ -110,7 +110,7 @@ def test_what_was_lucky_among_many_is_believed_less(field):
     alone, among = (screen(field, some, *none, standing, least_precision=0.0) for some in (tried[:1], tried))
     assert not any(passed.proposal.rule.name == "r0" for passed in among.passed)
     assert among.refused["not surely precise"] == len(tried)
-    assert alone.refused == {"not surely precise": 1} or alone.passed
+    assert [passed.proposal.rule.name for passed in alone.passed] == ["r0"]
 
 
 def test_the_prior_of_precisions_is_found_from_counts():
