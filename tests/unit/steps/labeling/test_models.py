@@ -13,7 +13,7 @@ from kommuna.steps.labeling.models.dawid_skene import DawidSkene
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.models.outcomes import outcomes
 from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
-from kommuna.steps.labeling.patterns import Codes
+from kommuna.steps.labeling.patterns import CastVotes, Codes
 
 
 def right(model: BaseLabelModel, matrix: Codes, truth: np.ndarray) -> float:
@@ -144,7 +144,7 @@ def test_outcomes_tell_one_sided_rules_from_those_that_cast_several_votes() -> N
         [True, False, False],
         [True, False, True],
     ]
-    assert found.happened(votes).toarray().tolist() == [[1, 0, 1, 1, 0], [0, 1, 0, 0, 1], [1, 0, 1, 1, 0]]
+    assert found.happened(CastVotes.of(votes)).toarray().tolist() == [[1, 0, 1, 1, 0], [0, 1, 0, 0, 1], [1, 0, 1, 1, 0]]
 
 
 def test_rules_that_often_vote_on_exactly_the_same_rows_see_one_event() -> None:
