@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment
@@ -48,6 +48,12 @@ details { border-bottom: 1px solid var(--line); padding: .4rem 0; } summary { cu
 details table { margin: .5rem 0 .5rem 1rem; } details td:first-child { overflow-wrap: anywhere; }
 .first { border-left: .25rem solid var(--bad); background: var(--band); padding: .6rem 1rem; margin: 1rem 0; }
 .first b { font-size: 1.1rem; } .first p { margin: .2rem 0; }
+code { color: var(--muted); overflow-wrap: anywhere; }
+mark { background: none; color: var(--accent); font-weight: 600; }
+.search { font: inherit; color: inherit; background: var(--band); border: 1px solid var(--line); padding: .2rem .5rem;
+          margin-bottom: .5rem; }
+.sortable th { cursor: pointer; } th[aria-sort=ascending]::after { content: " ▲"; }
+th[aria-sort=descending]::after { content: " ▼"; }
 </style>
 </head>
 <body>
@@ -59,12 +65,35 @@ details table { margin: .5rem 0 .5rem 1rem; } details td:first-child { overflow-
 {% for heading, body in sections %}
 <section>{% if heading %}<h2>{{ heading }}</h2>{% endif %}<div class="wide">{{ body }}</div></section>
 {% endfor %}
+{% if sortable %}
+<script>
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+  const search = document.createElement("input");
+  search.className = "search"; search.type = "search"; search.placeholder = "search";
+  search.setAttribute("aria-label", "show only lines with this text");
+  search.oninput = () => { const wanted = search.value.toLowerCase();
+    for (const row of body.rows) row.hidden = !row.textContent.toLowerCase().includes(wanted); };
+  table.before(search);
+  heads.forEach((head, at) => head.onclick = () => {
+    const way = head.getAttribute("aria-sort") === "descending" ? 1 : -1;
+    for (const other of heads) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", way > 0 ? "ascending" : "descending");
+    const value = (row) => { const text = row.cells[at].textContent, number = parseFloat(text.replaceAll(",", ""));
+      return row.cells[at].classList.contains("number") ? number : text === "–" ? -Infinity : text; };
+    const order = (a, b) => { const x = value(a), y = value(b);
+      return (typeof x === "string" && typeof y === "string" ? x.localeCompare(y) : x > y ? 1 : x < y ? -1 : 0) * way; };
+    body.append(...[...body.rows].sort(order)); });
+}
+</script>
+{% endif %}
 </body>
 </html>
 """)
 
 _TABLE = Environment(autoescape=True).from_string(
-    "<table><thead><tr>{% for c in columns %}<th>{{ c }}</th>{% endfor %}</tr></thead><tbody>"
+    '<table{{ " class=sortable" if sortable }}>'
+    "<thead><tr>{% for c in columns %}<th>{{ c }}</th>{% endfor %}</tr></thead><tbody>"
     "{% for row in rows %}<tr>{% for value, number, mark in row %}"
     '<td class="{{ "number " if number }}{{ mark }}">{{ value }}</td>'
     "{% endfor %}</tr>{% endfor %}</tbody></table>"
@@ -86,7 +115,10 @@ def page(
         figures: name and value of the few numbers that matter most.
         sections: heading and body (`table`, `plot`) of each part; plain text is escaped.
     """
-    return Report(_PAGE.render(title=title, lead=lead, figures=list(figures), sections=list(sections)))
+    sortable = any("class=sortable" in body for _, body in sections)
+    return Report(
+        _PAGE.render(title=title, lead=lead, figures=list(figures), sections=list(sections), sortable=sortable)
+    )
 
 
 def table(
@@ -94,10 +126,12 @@ def table(
     rows: Sequence[Sequence[Any]],
     *,
     mark: Callable[[int, str, Any], str] | None = None,
+    sortable: bool = False,
 ) -> Markup:
     """An HTML table; every value is escaped, floats get three decimals, None a dash.
 
     Args:
+        sortable: whether a click on a column sorts the lines, and a field above searches them.
         mark: called with row number, column name and value; returns `"good"`, `"bad"` or `""`.
     """
     shown = [
@@ -107,7 +141,7 @@ def table(
         ]
         for i, row in enumerate(rows)
     ]
-    return Markup(_TABLE.render(columns=columns, rows=shown))
+    return Markup(_TABLE.render(columns=columns, rows=shown, sortable=sortable))
 
 
 def plot(draw: Callable[[Axes], None], *, width: float = 9.0, height: float = 3.5) -> Markup:
@@ -161,6 +195,21 @@ def folded(heading: str, body: Markup, *, anchor: str = "", opened: bool = False
 def link(text: str, anchor: str) -> Markup:
     """A link to an anchor on the page."""
     return Markup('<a href="#{}">{}</a>').format(anchor, text)
+
+
+def row_text(row: Mapping[str, object], columns: Iterable[str]) -> str:
+    """A row of a table in words.
+
+    >>> row_text({"amount": 120.0, "country": None, "night": True}, ["amount", "country", "night"])
+    'amount 120, country –, night yes'
+    """
+    return ", ".join(f"{name} {_in_words(row[name])}" for name in columns if name in row)
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return _text(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _text(value: Any) -> str:

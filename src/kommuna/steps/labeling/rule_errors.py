@@ -11,6 +11,7 @@ from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.gain import Gains
 from kommuna.steps.labeling.patterns import Codes
+from kommuna.steps.report import row_text
 
 ERRORS = 10  # shown a rule
 _CONFUSIONS = 3  # shown a tag
@@ -20,17 +21,26 @@ ERROR_COLUMNS: dict[str, type[pl.DataType]] = {
 }  # fmt: skip
 
 
-def dev_texts(keys: pl.Series, dev: pl.LazyFrame, *, text: str) -> pl.DataFrame:
+def dev_texts(keys: pl.Series, dev: pl.LazyFrame, *, text: str, label: str) -> pl.DataFrame:
     """Key and text of the dev rows in the order of their keys, masked here whatever was done to them before.
 
-    A table without the column `text` has null texts.
+    A table without the column `text` is shown by its other columns; if there are none, texts are null.
 
     Args:
         keys: d keys of the dev rows that were read (`Dev.keys`).
         dev: the table that they were read from.
+        text: the column with the message.
+        label: the column with the tag, which is not shown.
     """
-    there = text in dev.collect_schema().names()
-    shown = dev.select(keys.name, _text=pl.col(text).cast(pl.String) if there else pl.lit(None, dtype=pl.String))
+    names = dev.collect_schema().names()
+    others = [name for name in names if name not in (keys.name, label)]
+    if text in names:
+        message = pl.col(text).cast(pl.String)
+    elif others:
+        message = pl.struct(others).map_elements(lambda row: row_text(row, others), return_dtype=pl.String)
+    else:
+        message = pl.lit(None, dtype=pl.String)
+    shown = dev.filter(pl.col(keys.name).is_in(keys.implode())).select(keys.name, _text=message)
     shown = shown.unique(keys.name, keep="first")  # an unlabeled row may have a labeled one's key
     rows = keys.to_frame().lazy().join(shown, on=keys.name, how="left", maintain_order="left")
     return mask_pii(rows.select(key=pl.col(keys.name).cast(pl.String), text="_text")).table.collect()

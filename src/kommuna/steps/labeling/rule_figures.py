@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -11,10 +9,10 @@ from numpy.typing import NDArray
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.patterns import Codes, VotePatterns
+from kommuna.steps.statistics import wilson
 
 BY_NAME = "by name"  # what a rule votes that names tags itself, before it has voted
 _NAMED = 5  # tags shown of such a rule
-_Z95 = 1.959963984540054
 
 COLUMNS: dict[str, type[pl.DataType]] = {
     "rule": pl.String,
@@ -33,21 +31,6 @@ COLUMNS: dict[str, type[pl.DataType]] = {
     "accuracy_high": pl.Float64,
     "gain": pl.Float64,
 }
-
-
-def wilson(right: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22).
-
-    >>> [round(bound, 3) for bound in wilson(9, 10)]
-    [0.596, 0.982]
-    """
-    if of == 0:
-        return 0.0, 1.0
-    share, z = right / of, _Z95
-    middle = share + z * z / (2 * of)
-    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    below, above = (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
-    return (0.0 if right == 0 else below), (1.0 if right == of else above)
 
 
 def rule_figures(

@@ -15,6 +15,7 @@ from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.correlation import Correlation, correlation
 from kommuna.steps.labeling.patterns import VotePatterns
 from kommuna.steps.labeling.rule_figures import BY_NAME
+from kommuna.steps.labeling.rule_shown import condition, highlighted
 from kommuna.steps.report import ACCENT, BAD, GOOD, INK, MUTED, folded, link, page, plot, table
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _SHOWN_BARS = 25  # rules in the plot of intervals
 _SHOWN_RULES = 40  # in the correlation map
 _SHOWN_PAIRS = 10
 _COMPARED_RULES = 1000  # of any two of them it is told whether they vote together: memory and time grow by the square
+_SHOWN_CONDITION = 60  # characters
 _LEAST_PHI = 0.05  # smaller correlations are not drawn
 
 
@@ -121,9 +123,9 @@ def _look_first(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: R
         if rule["rule"] in errors:
             one = errors[rule["rule"]].row(0, named=True)
             which = "whose tags are" if rules.several_tags else "which is"
-            body += Markup("<p>Said {} of “{}”, {} {}.</p>").format(
-                one["said"], one["text"] or one["key"], which, one["truth"]
-            )
+            found = next(own for own in rules.rules if own.name == rule["rule"])
+            message = highlighted(found, one["text"]) if one["text"] else one["key"]
+            body += Markup("<p>Said {} of “{}”, {} {}.</p>").format(one["said"], message, which, one["truth"])
         parts.append(Markup('<div class="first">{}</div>').format(body))
     return Markup("").join(parts)
 
@@ -134,6 +136,12 @@ def _for(vote: str) -> str:
 
 def _linked(name: str, errors: dict[Any, pl.DataFrame]) -> str:
     return link(name, f"errors-{name}") if name in errors else name
+
+
+def _named(name: str, looks_for: str, errors: dict[Any, pl.DataFrame]) -> Markup:
+    """A rule with its condition, of which a long one is cut; the tooltip has all of it."""
+    shown = looks_for if len(looks_for) <= _SHOWN_CONDITION else looks_for[: _SHOWN_CONDITION - 1] + "…"
+    return Markup('{}<br><code title="{}">{}</code>').format(_linked(name, errors), looks_for, shown)
 
 
 def _rules_table(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: RuleSet) -> Markup:
@@ -153,21 +161,27 @@ def _rules_table(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: 
             return "bad" if value < 0 else "good"
         return "bad" if column == "to" and value is not None and value < POOR else ""
 
+    looks_for = {rule.name: condition(rule) for rule in rules.rules}
     lines = [
-        [_linked(value, errors) if c == "rule" else value for c, value in zip(shown, row, strict=True)]
+        [_named(value, looks_for[value], errors) if c == "rule" else value for c, value in zip(shown, row, strict=True)]
         for row in figures.select(shown).iter_rows()
     ]
     figure = "micro F1" if rules.several_tags else "accuracy"
     note = Markup("<p>Gain: what the weighted vote's {} on dev loses without the rule.</p>").format(figure)
-    return table([names[c] for c in shown], lines, mark=mark) + (note if "gain" in shown else Markup(""))
+    return table([names[c] for c in shown], lines, mark=mark, sortable=True) + (note if "gain" in shown else Markup(""))
 
 
 def _errors(name: str, errors: pl.DataFrame, rules: RuleSet, *, opened: bool) -> Markup:
     texts = errors["text"].null_count() < errors.height
+    rule = next(rule for rule in rules.rules if rule.name == name)
     columns = {"text" if texts else "key": "message" if texts else "row", "said": "the rule says",
                "truth": "its tags are" if rules.several_tags else "it is",
                "all_say": "all rules say"}  # fmt: skip
-    body = table(list(columns.values()), errors.select(list(columns)).rows())
+    lines = errors.select(list(columns)).rows()
+    if texts:
+        lines = [(highlighted(rule, line[0]), *line[1:]) for line in lines]
+    looks_for = Markup("<p>Looks for <code>{}</code></p>").format(condition(rule))
+    body = looks_for + table(list(columns.values()), lines)
     return folded(f"{name}: {errors.height}", body, anchor=f"errors-{name}", opened=opened)
 
 

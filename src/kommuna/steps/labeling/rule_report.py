@@ -12,6 +12,7 @@ from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.artifacts import Report
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.frames import takes_frames
+from kommuna.steps.labeled_rows import label_column
 from kommuna.steps.labeling.dev import Dev, read_dev
 from kommuna.steps.labeling.gain import gains
 from kommuna.steps.labeling.patterns import VotePatterns, vote_patterns
@@ -50,7 +51,8 @@ def rule_report(
         dev: the dev rows: `key` and `label`; then each rule's accuracy is told with its 95 % interval, what it is worth
             to the others, and its most telling errors.
         key: the column that names a row.
-        text: the column of `dev` with the message, masked here again before it is shown; rows without are told by key.
+        text: the column of `dev` with the message, masked here again before it is shown; without it rows are shown by
+            their other columns, or by their key.
         label: the column of `dev` with the true tag, or tags.
     Returns:
         report: a page that opens offline.
@@ -67,7 +69,8 @@ def rule_report(
     has_tag = _label_of_pattern(labels, frame[key], patterns, key=key) if labels is not None else None
     judged = None
     if dev_rows is not None and dev_rows.keys is not None and dev is not None:
-        judged = _judged(dev_rows, dev_texts(dev_rows.keys, dev, text=text), rules)
+        tag_column = label_column(dev, label, several_tags=rules.several_tags)
+        judged = _judged(dev_rows, dev_texts(dev_rows.keys, dev, text=text, label=tag_column), rules)
     figures = rule_figures(patterns, rules, dev_rows, has_tag, judged.rule_gain if judged else None)
     metrics = {"rows": float(patterns.rows), "rules": float(len(rules.rules))} | patterns.agreement.shares()
     metrics["rules_never"] = float((figures["flag"] == "never votes").sum())

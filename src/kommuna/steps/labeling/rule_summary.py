@@ -11,8 +11,8 @@ import polars as pl
 from kommuna.errors import DataError
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.patterns import ABSTAIN
-from kommuna.steps.labeling.rule_figures import wilson
 from kommuna.steps.labeling.vote_columns import label_places, named_tags, vote_columns
+from kommuna.steps.statistics import wilson
 
 
 def rule_summary(

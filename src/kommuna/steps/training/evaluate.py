@@ -12,6 +12,7 @@ from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.artifacts import Report
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import TAGS_COLUMN, truth_matrix
+from kommuna.steps.statistics import interval, wilson
 from kommuna.steps.training import evaluation_report, scores
 from kommuna.steps.training.leakage import refuse_leakage
 from kommuna.steps.training.mistakes import surest_mistakes
@@ -72,7 +73,9 @@ def evaluate(
         metrics: rows, accuracy (with several tags: of the whole set), accuracy_low and accuracy_high (95 %, Wilson),
             precision_macro, recall_macro, f1_macro (over the tags that gold has), ece, with several tags f1_micro,
             without_tag and gold_without_tag (share of rows that are given no tag, and that have none), text_overlap,
-            tags_never_seen; coverage (share of gold rows that the label model labels); the same quality figures as
+            tags_never_seen; automatic (the most rows, surest first, or where rows have several tags the most given
+            tags, of which 95 % are right; the threshold is found on these same rows); coverage (share of gold rows that
+            the label model labels); the same quality figures as
             `champion.*`, `baseline.majority_class.*`, `baseline.label_model.*`, `baseline.dev_only.*`.
     Raises:
         Leakage: gold rows were learnt from.
@@ -88,7 +91,7 @@ def evaluate(
     bins = scores.reliability(truth, p, several=tags.several)
     metrics = {"rows": float(len(truth)), **scores.quality(truth, chosen, several=tags.several)}
     right = int((truth == chosen).all(axis=1).sum())
-    metrics["accuracy_low"], metrics["accuracy_high"] = scores.wilson(right, len(truth))
+    metrics["accuracy_low"], metrics["accuracy_high"] = wilson(right, len(truth))
     metrics |= {"ece": scores.expected_calibration_error(bins), "text_overlap": overlap}
     metrics["tags_never_seen"] = float(sum(truth[:, model.tags.index(tag)].any() for tag in model.never_seen))
 
@@ -104,17 +107,26 @@ def evaluate(
         others["baseline.dev_only"] = _in_order(dev_only, frame, text, model.tags, who="dev_only")
     if champion is not None:
         others["champion"] = _in_order(champion, frame, text, model.tags, who="champion")
+    drawn = scores.resampled(truth, chosen)
+    comparisons = []
     for name, predicted in others.items():
         figures = scores.quality(truth, predicted, several=tags.several)
         metrics |= {f"{name}.{figure}": value for figure, value in figures.items()}
+        comparisons.append(scores.comparison(name, drawn, scores.resampled(truth, predicted), metrics))
+    points = scores.operating_points(p[chosen], truth[chosen])
+    sure = scores.automatic(points)
+    metrics["automatic"] = sure.coverage if sure else 0.0
 
     result = Scores(
         rows=len(truth),
         several_tags=tags.several,
         metrics=metrics,
-        per_tag=_per_tag(truth, chosen, model),
+        per_tag=_per_tag(truth, chosen, p, model, drawn),
         confusions=scores.confusions(truth, chosen, model.tags),
         reliability=bins,
+        comparisons=tuple(comparisons),
+        operating=scores.thinned(points),
+        automatic=sure,
     )
     log.info("classifier.evaluated", **{name: round(value, 4) for name, value in metrics.items()})
     mistakes = surest_mistakes(model, frame, truth, p, gold_votes, key=key, text=text)
@@ -178,16 +190,23 @@ def _gold_column(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: st
     return joined[name]
 
 
-def _per_tag(truth: Chosen, chosen: Chosen, model: Tagger) -> tuple[TagScore, ...]:
+def _per_tag(truth: Chosen, chosen: Chosen, p: Matrix, model: Tagger, drawn: scores.Resampled) -> tuple[TagScore, ...]:
     figures = scores.tag_figures(truth, chosen)
-    return tuple(
-        TagScore(
+    found = []
+    for j, tag in enumerate(model.tags):
+        given = chosen[:, j]
+        sure = scores.automatic(scores.operating_points(p[given, j], truth[given, j]))
+        low, high = interval(drawn.f1[:, j]) if truth[:, j].any() else (None, None)
+        score = TagScore(
             tag=tag,
             rows=int(truth[:, j].sum()),
             precision=float(figures[0, j]),
             recall=float(figures[1, j]),
             f1=float(figures[2, j]),
+            f1_low=low,
+            f1_high=high,
             never_seen=tag in model.never_seen,
+            automatic=(sure.coverage if sure else 0.0) if given.any() else None,
         )
-        for j, tag in enumerate(model.tags)
-    )
+        found.append(score)
+    return tuple(found)

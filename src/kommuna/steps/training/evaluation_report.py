@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from kommuna.spec.artifacts import Report
 from kommuna.steps.report import ACCENT, BAD, BAND, GOOD, INK, MUTED, page, plot, table
-from kommuna.steps.training.scores import Mistake, Scores
+from kommuna.steps.training.scores import TARGET, Comparison, Mistake, Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,11 +36,13 @@ def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> R
         ("95 % interval", f"{m['accuracy_low']:.3f} to {m['accuracy_high']:.3f}"),
         ("macro F1", f"{m['f1_macro']:.3f}"),
         *(_of_several_tags(m) if scores.several_tags else []),
+        (f"accepted unseen at {TARGET:.0%} precision", f"{m['automatic']:.1%}"),
         ("calibration error", f"{m['ece']:.3f}"),
         *([("label model covers", f"{m['coverage']:.1%}")] if "coverage" in m else []),
     ]
     sections = [
         ("Against the champion and plain baselines", _compared(scores)),
+        (f"How much can be accepted unseen at {TARGET:.0%} precision?", _automatic(scores)),
         ("F1 by tag, worst first", _by_tag(scores)),
         ("Missed, and given instead" if scores.several_tags else "What is taken for what", _confused(scores)),
         ("Sure and wrong", _mistakes(mistakes)),
@@ -79,15 +81,52 @@ def _compared(scores: Scores) -> Markup:
         axes.plot([low, high], [at[0] + 0.2] * 2, color=INK, linewidth=1.5)
         axes.set_yticks(at, [r[0] for r in rows])
         axes.set_xlim(0, 1)
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
-    best = max(r[1] for r in rows[1:]) if len(rows) > 1 else 0.0
+    gains = {_NAMES[c.name]: c for c in scores.comparisons}
     body = table(
-        ["", accuracy, "macro F1"],
-        rows,
-        mark=lambda i, c, v: ("good" if rows[0][1] > best else "bad") if i == 0 and c == accuracy else "",
+        ["", accuracy, "macro F1", f"{accuracy}: this model's gain", "macro F1: this model's gain"],
+        [(*row, *(_gains(gains[row[0]]) if row[0] in gains else (None, None))) for row in rows],
     )
-    return plot(draw, height=0.6 + 0.55 * len(rows)) + body
+    note = Markup(
+        "<p>In brackets the 95 % interval of the gain on the same rows (paired bootstrap): where it holds 0, nothing "
+        "shows that one is better.</p>"
+    )
+    return plot(draw, height=0.9 + 0.55 * len(rows)) + body + (note if gains else Markup(""))
+
+
+def _gains(c: Comparison) -> tuple[Markup, Markup]:
+    return _gain(c.accuracy, c.accuracy_low, c.accuracy_high), _gain(c.f1_macro, c.f1_macro_low, c.f1_macro_high)
+
+
+def _gain(gain: float, low: float, high: float) -> Markup:
+    mark = "good" if low > 0 else "bad" if high < 0 else ""
+    return Markup('<span class="{}">{:+.3f} ({:+.3f} to {:+.3f})</span>').format(mark, gain, low, high)
+
+
+def _automatic(scores: Scores) -> Markup:
+    """Precision against coverage, and where the target is met."""
+    sure, points = scores.automatic, scores.operating
+    of = "given tags" if scores.several_tags else "rows"
+    if sure is None:
+        said = f"At no confidence are {TARGET:.0%} of the {of} right."
+    else:
+        said = (
+            f"The surest {sure.coverage:.1%} of the {of}, from a confidence of {sure.confidence:.3f} on, are right in "
+            f"{sure.precision:.1%}. The confidence is read off these rows: allow for some less on new ones."
+        )
+
+    def draw(axes: Axes) -> None:
+        axes.plot([p.coverage for p in points], [p.precision for p in points], color=ACCENT)
+        axes.axhline(TARGET, color=MUTED, linewidth=1, linestyle=":")
+        if sure is not None:
+            axes.plot([sure.coverage], [sure.precision], color=GOOD, marker="o")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(min([0.5, *(p.precision for p in points)]), 1.01)
+        axes.set_xlabel(f"share of the {of} that is accepted, the surest first")
+        axes.set_ylabel("share of them that is right")
+
+    return Markup("<p>{}</p>").format(said) + (plot(draw, width=6, height=3.4) if points else Markup(""))
 
 
 def _by_tag(scores: Scores) -> Markup:
@@ -112,11 +151,8 @@ def _by_tag(scores: Scores) -> Markup:
 def _confused(scores: Scores) -> Markup:
     if not scores.confusions:
         return Markup("<p>Nothing.</p>")
-    tags: list[str] = []
-    for c in scores.confusions:
-        for tag in (c.truth, c.given):
-            if tag not in tags and len(tags) < MOST_CONFUSED:
-                tags.append(tag)
+    every = list(dict.fromkeys(tag for c in scores.confusions for tag in (c.truth, c.given)))
+    tags, left_out = every[:MOST_CONFUSED], every[MOST_CONFUSED:]
     counts = np.zeros((len(tags), len(tags)))
     for c in scores.confusions:
         if c.truth in tags and c.given in tags:
@@ -140,7 +176,11 @@ def _confused(scores: Scores) -> Markup:
     rows = {t.tag: t.rows for t in scores.per_tag}
     worst = [(c.truth, c.given, c.rows, c.rows / max(1, rows[c.truth])) for c in scores.confusions[:20]]
     size = 2.2 + 0.36 * len(tags)
-    return plot(draw, width=size + 2.2, height=size) + table(["true", "given", "rows", "of the tag's rows"], worst)
+    note = Markup("<p>The {} tags that are confused most. Confused, but not in this picture: {}.</p>").format(
+        len(tags), ", ".join(left_out)
+    )
+    drawn = plot(draw, width=size + 2.2, height=size)
+    return (note if left_out else Markup("")) + drawn + table(["true", "given", "rows", "of the tag's rows"], worst)
 
 
 def _square(x: int, y: int, strong: float, *, color: str = BAD) -> Any:
@@ -154,7 +194,9 @@ def _mistakes(mistakes: Sequence[Mistake]) -> Markup:
     """The errors to look at first: a wrong gold label, a rule that misleads, or a word that does."""
     if not mistakes:
         return Markup("<p>None.</p>")
+    words = any(m.words for m in mistakes)
     note = "What each word adds to the given tag's log-odds over the mean tag's, and the rules that spoke."
+    note = note if words else "The rows' features, and the rules that spoke."
     return Markup("<p>{}</p>{}").format(note, Markup("").join(_mistake(m) for m in mistakes))
 
 
@@ -203,9 +245,16 @@ def _reliability(scores: Scores) -> Markup:
 
 
 def _tags_table(scores: Scores) -> Markup:
-    columns = ["tag", "gold rows", "precision", "recall", "F1"]
-    rows = [(t.tag, t.rows, t.precision, t.recall, t.f1) for t in sorted(scores.per_tag, key=lambda t: (t.f1, t.tag))]
-    return table(columns, rows, mark=lambda i, c, v: "bad" if c == "F1" and rows[i][1] and v < 0.5 else "")
+    columns = ["tag", "gold rows", "precision", "recall", "F1", "from", "to", f"accepted at {TARGET:.0%}"]
+    rows = [
+        (t.tag, t.rows, t.precision, t.recall, t.f1, t.f1_low, t.f1_high, t.automatic)
+        for t in sorted(scores.per_tag, key=lambda t: (t.f1, t.tag))
+    ]
+    note = Markup(
+        "<p>From and to: the 95 % interval of F1 (bootstrap). Accepted: of the rows given the tag the surest share of "
+        "which {} are right.</p>"
+    ).format(f"{TARGET:.0%}")
+    return note + table(columns, rows, mark=lambda i, c, v: "bad" if c == "F1" and rows[i][1] and v < 0.5 else "")
 
 
 def _short(tag: str) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from kommuna.errors import DuplicateKeys
+from kommuna.steps.report import row_text
 from kommuna.steps.training.explain import spoken
 from kommuna.steps.training.scores import Chosen, Mistake
 from kommuna.steps.training.soft_logistic import Matrix
@@ -19,7 +20,7 @@ SHOWN_CHARACTERS = 300  # of a text
 def surest_mistakes(
     model: Tagger, frame: pl.DataFrame, truth: Chosen, p: Matrix, votes: pl.LazyFrame | None, *, key: str, text: str
 ) -> tuple[Mistake, ...]:
-    """The mistakes of highest confidence; of a model of tables, which has no words, none.
+    """The mistakes of highest confidence. Of a model of tables, which has no words, the row's features are shown.
 
     With several tags a row a mistake is a tag that was given and is wrong.
 
@@ -34,8 +35,7 @@ def surest_mistakes(
     Raises:
         MissingColumn, DuplicateKeys: the votes have no key, or it names several rows.
     """
-    if isinstance(model.scorer, EnsembleTables):
-        return ()
+    tables = isinstance(model.scorer, EnsembleTables)
     wrong = model.chosen(p) & ~truth
     rows, columns = np.nonzero(wrong)
     surest = sorted(zip(rows.tolist(), columns.tolist(), strict=True), key=lambda at: (-p[at], at))[:MOST]
@@ -44,11 +44,11 @@ def surest_mistakes(
     return tuple(
         Mistake(
             key=keys[row],
-            text=_short(frame[text][row]),
+            text=_short(row_text(frame.row(row, named=True), model.columns) if tables else frame[text][row]),
             truth="|".join(model.tags[j] for j in np.flatnonzero(truth[row])),
             given=model.tags[column],
             confidence=float(p[row, column]),
-            words=model.explain(frame[text][row] or "", tag=model.tags[column]).words,
+            words=() if tables else model.explain(frame[text][row] or "", tag=model.tags[column]).words,
             rules=rules.get(keys[row], ()),
         )
         for row, column in surest

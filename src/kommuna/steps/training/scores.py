@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from kommuna.spec.base import Spec
+from kommuna.steps.statistics import bootstrap, interval, resampled_f1
 from kommuna.steps.training.soft_logistic import Matrix
 
 Chosen = NDArray[np.bool_]
 BINS = 10
-Z95 = 1.959964  # two-sided 95 % of the normal distribution
+TARGET = 0.95  # precision at which tags are accepted unseen
+_DRAWS = 1000  # of the bootstrap
+_POINTS = 100  # of the curve of operating points, at most
 
 
 class TagScore(Spec):
@@ -24,7 +27,12 @@ class TagScore(Spec):
     precision: float
     recall: float
     f1: float
+    f1_low: float | None = Field(None, description="Lower end of the 95 % interval of F1, by the bootstrap.")
+    f1_high: float | None = None
     never_seen: bool = Field(False, description="True where no training row had the tag.")
+    automatic: float | None = Field(
+        None, description=f"Share of the rows given the tag that can be accepted unseen at {TARGET:.0%} precision."
+    )
 
 
 class Confusion(Spec):
@@ -47,12 +55,32 @@ class Mistake(Spec):
     """A gold row that the model is sure about and wrong."""
 
     key: str
-    text: str
+    text: str = Field(description="The message, or of a table the row's features.")
     truth: str = Field(description="Several tags are separated by `|`; empty where the row has none.")
     given: str
     confidence: float
     words: tuple[tuple[str, float], ...] = Field(description="What spoke for the given tag, the strongest first.")
     rules: tuple[tuple[str, str], ...] = Field((), description="The rules that spoke, and what they said.")
+
+
+class Comparison(Spec):
+    """The model less another on the same gold rows: differences with their 95 % intervals, by the paired bootstrap."""
+
+    name: str = Field(description="As in the metrics: `champion`, `baseline.label_model`, …")
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    f1_macro: float
+    f1_macro_low: float
+    f1_macro_high: float
+
+
+class Operating(Spec):
+    """Accepting what the model is surest of: how much that is, and how often it is right."""
+
+    confidence: float = Field(description="The least confidence that is accepted.")
+    coverage: float = Field(description="Share of all rows, or where rows have several tags of all tags given.")
+    precision: float
 
 
 class Scores(Spec):
@@ -64,6 +92,9 @@ class Scores(Spec):
     per_tag: tuple[TagScore, ...]
     confusions: tuple[Confusion, ...] = Field(description="Most frequent first.")
     reliability: tuple[Bin, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    operating: tuple[Operating, ...] = Field((), description="From the surest rows alone to all of them.")
+    automatic: Operating | None = Field(None, description=f"The most coverage at {TARGET:.0%} precision.")
 
 
 def quality(truth: Chosen, chosen: Chosen, *, several: bool) -> dict[str, float]:
@@ -99,19 +130,80 @@ def tag_figures(truth: Chosen, chosen: Chosen) -> NDArray[np.float64]:
     )
 
 
-def wilson(right: int, rows: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927).
+@dataclass(frozen=True)
+class Resampled:
+    """Figures in each of b bootstrap draws of the gold rows; draws of two models on the same rows are paired.
 
-    >>> tuple(round(x, 4) for x in wilson(81, 263))
-    (0.2553, 0.3662)
+    Attributes:
+        accuracy: b.
+        f1_macro: b.
+        f1: b x k.
     """
-    if rows == 0:
-        return 0.0, 1.0
-    p, z2 = right / rows, Z95**2
-    middle = (p + z2 / (2 * rows)) / (1 + z2 / rows)
-    half = Z95 / (1 + z2 / rows) * math.sqrt(p * (1 - p) / rows + z2 / (4 * rows**2))
-    # The bounds enclose the share itself; at 0 and 1 rounding would let it slip out.
-    return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))
+
+    accuracy: NDArray[np.float64]
+    f1_macro: NDArray[np.float64]
+    f1: NDArray[np.float64]
+
+
+def resampled(truth: Chosen, chosen: Chosen, *, seed: int = 0) -> Resampled:
+    """Draws gold rows anew, as often as its intervals need.
+
+    Args:
+        truth: `n x k`.
+        chosen: `n x k`.
+        seed: of the draws.
+    """
+    right, present = (truth == chosen).all(axis=1), truth.any(axis=0)
+    accuracy, f1_macro, f1 = [], [], np.zeros((_DRAWS, truth.shape[1]))
+    done = 0
+    for drawn in bootstrap(len(truth), draws=_DRAWS, seed=seed):
+        accuracy.append(drawn @ right / np.maximum(drawn.sum(axis=1), 1))
+        f1[done : done + len(drawn), present], macro = resampled_f1(drawn, chosen[:, present], truth[:, present])
+        f1_macro.append(macro)
+        done += len(drawn)
+    return Resampled(np.concatenate(accuracy), np.concatenate(f1_macro), f1)
+
+
+def comparison(name: str, ours: Resampled, theirs: Resampled, metrics: dict[str, float]) -> Comparison:
+    """The model beside another, whose figures stand in the metrics under its name."""
+    accuracy, f1 = interval(ours.accuracy - theirs.accuracy), interval(ours.f1_macro - theirs.f1_macro)
+    return Comparison(
+        name=name,
+        accuracy=metrics["accuracy"] - metrics[f"{name}.accuracy"],
+        accuracy_low=accuracy[0],
+        accuracy_high=accuracy[1],
+        f1_macro=metrics["f1_macro"] - metrics[f"{name}.f1_macro"],
+        f1_macro_low=f1[0],
+        f1_macro_high=f1[1],
+    )
+
+
+def operating_points(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> tuple[Operating, ...]:
+    """What is accepted from each confidence on, the surest first; equal confidences are accepted together.
+
+    Args:
+        confidence: n, of a tag that is given.
+        right: n, whether it is right.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    sure = confidence[order]
+    last = np.flatnonzero(np.diff(sure, append=-1.0))  # the last of each run of equals
+    rights = np.cumsum(right[order])[last]
+    return tuple(
+        Operating(confidence=float(sure[i]), coverage=float((i + 1) / len(sure)), precision=float(r / (i + 1)))
+        for i, r in zip(last, rights, strict=True)
+    )
+
+
+def automatic(points: tuple[Operating, ...]) -> Operating | None:
+    """The operating point of most coverage whose precision is `TARGET` or more."""
+    return max((p for p in points if p.precision >= TARGET), key=lambda p: p.coverage, default=None)
+
+
+def thinned(points: tuple[Operating, ...]) -> tuple[Operating, ...]:
+    """Some `_POINTS` of them, the last among them."""
+    step = max(1, len(points) // _POINTS)
+    return points[::-1][::step][::-1]
 
 
 def reliability(truth: Chosen, p: Matrix, *, several: bool) -> tuple[Bin, ...]:

@@ -16,8 +16,8 @@ from kommuna.steps.labeling.label import label_messages
 from kommuna.steps.labeling.matrix import from_matrix
 from kommuna.steps.labeling.patterns import VotePatterns
 from kommuna.steps.labeling.rule_errors import dev_texts, rule_errors, tag_figures
-from kommuna.steps.labeling.rule_figures import wilson
 from kommuna.steps.labeling.rule_report import rule_report
+from kommuna.steps.statistics import wilson
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_errors_show_masked_texts_and_the_one_that_no_rule_puts_right_first(rule
     found = rule_errors(
         Dev(matrix.astype(np.int16), truth),
         gains(Dev(matrix.astype(np.int16), truth), [], tags=rules.tags, several_tags=False),
-        dev_texts(pl.Series("id", range(24)), dev, text="text"),
+        dev_texts(pl.Series("id", range(24)), dev, text="text", label="tag"),
         rules,
     )
     assert found.filter(pl.col("rule") == "good").is_empty()

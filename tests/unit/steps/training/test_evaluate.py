@@ -11,8 +11,9 @@ import pytest
 from sklearn import metrics as peer
 
 from kommuna.errors import DataError, DuplicateKeys, Leakage, MissingColumn
+from kommuna.steps.statistics import wilson
 from kommuna.steps.training.evaluate import Evaluated, evaluate
-from kommuna.steps.training.scores import reliability, wilson
+from kommuna.steps.training.scores import reliability
 from kommuna.steps.training.train import Trained, train_classifier
 
 

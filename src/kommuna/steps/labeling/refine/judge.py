@@ -14,6 +14,7 @@ from kommuna.steps.labeling.models.registry import MODELS, Settings
 from kommuna.steps.labeling.one_tag import fitted
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
 from kommuna.steps.labeling.refine.field import Field
+from kommuna.steps.statistics import bootstrap, resampled_f1
 
 _DRAWS = 200  # of the bootstrap
 
@@ -77,20 +78,12 @@ def _given(field: Field, beliefs: NDArray[np.float64], votes: Codes) -> Mask:
 
 
 def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:
-    """The standard error of the difference in macro F1 on the same rows, by the bootstrap.
-
-    (Efron 1979, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7; rows are drawn as Poisson
-    counts.)
-    """
-    drawn = np.random.default_rng(seed).poisson(1.0, (_DRAWS, len(truth))).astype(np.float64)
-    was, is_ = (_drawn_f1(drawn, told, truth) for told in (before, after))
-    return float((is_ - was).std())
-
-
-def _drawn_f1(drawn: NDArray[np.float64], told: Mask, truth: Mask) -> NDArray[np.float64]:
-    right, both = drawn @ (told & truth), drawn @ (told.astype(np.float64) + truth)
-    there = both > 0
-    return np.asarray((2 * right / np.where(there, both, 1)).sum(axis=1) / np.maximum(there.sum(axis=1), 1))
+    """The standard error of the difference in macro F1 on the same rows, by the bootstrap."""
+    gains = [
+        resampled_f1(drawn, after, truth)[1] - resampled_f1(drawn, before, truth)[1]
+        for drawn in bootstrap(len(truth), draws=_DRAWS, seed=seed)
+    ]
+    return float(np.concatenate(gains).std())
 
 
 def _patterns(field: Field, sample: Codes) -> VotePatterns:

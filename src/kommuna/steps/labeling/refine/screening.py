@@ -13,7 +13,7 @@ from kommuna.steps.labeling.patterns import ABSTAIN, Codes
 from kommuna.steps.labeling.refine.field import FOLDS, Field
 from kommuna.steps.labeling.refine.judge import Judgement, counted, f1_of
 from kommuna.steps.labeling.refine.proposal import Proposal
-from kommuna.steps.labeling.rule_figures import wilson
+from kommuna.steps.statistics import wilson
 
 MOST_COVERAGE = 0.9  # share of messages past which a rule says nothing
 MOST_CORRELATION = 0.9
