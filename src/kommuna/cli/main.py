@@ -7,7 +7,8 @@ import sys
 import typer
 from rich.console import Console
 
-from kommuna.cli import artifacts, bundle, data, explain, platform, rules
+from kommuna.cli import artifacts, data, explain, platform, rules
+from kommuna.cli.check import command as check
 from kommuna.errors import KommunaError
 
 app = typer.Typer(
@@ -17,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for part in (platform.app, bundle.app, artifacts.app, data.app, explain.app):
+for part in (platform.app, check.app, artifacts.app, data.app, explain.app):
     app.registered_commands.extend(part.registered_commands)
 app.add_typer(rules.app, name="rules")
 

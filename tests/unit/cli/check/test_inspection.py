@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kommuna.cli.bundle import inspect
-from kommuna.cli.finding import Findings
+from kommuna.cli.check.finding import Findings
+from kommuna.cli.check.process import inspect
 from kommuna.cli.main import app
 
 GOOD = """from kommuna.airflow import ApplyRulesOperator, ReadTableOperator, StepOperator, TeamDag

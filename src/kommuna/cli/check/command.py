@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kommuna.cli.finding import Findings
+from kommuna.cli.check.process import inspect
 from kommuna.cli.here import console
-from kommuna.errors import PlatformFault, SpecError
+from kommuna.errors import SpecError
 
 app = typer.Typer()
 
@@ -36,26 +32,3 @@ def check(folder: Annotated[Path, typer.Argument(help="A team's bundle.")]) -> N
         style="green",
         highlight=False,
     )
-
-
-def inspect(folder: Path) -> Findings:
-    """Findings of a bundle; its code is imported in a process of its own.
-
-    Raises:
-        PlatformFault: that process died.
-    """
-    with tempfile.TemporaryDirectory(prefix="kommuna-check-") as scratch:
-        result = Path(scratch, "findings.json")
-        environment = {**os.environ, "AIRFLOW_HOME": scratch, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-        done = subprocess.run(
-            [sys.executable, "-m", "kommuna.cli.inspection", str(folder), str(result)],
-            env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if not result.exists():
-            lines = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
-            raise PlatformFault(
-                f"the bundle's code ended the check: {lines[-1]}",
-                where=str(folder),
-                mend="run its DAG files with python",
-            )
-        return Findings.model_validate_json(result.read_bytes())
