@@ -12,6 +12,7 @@ from airflow.sdk import DAG
 
 from kommuna.spec.installation import place_of
 from kommuna.spec.names import qualified
+from kommuna.spec.texts import text_list
 
 
 class TeamDag(DAG):
@@ -47,7 +48,7 @@ class TeamDag(DAG):
         options.setdefault("max_active_runs", 1)
         super().__init__(
             qualified(place.team, dag_id, teams=place.installation.platform.teams),
-            tags=sorted({place.team, *team.tags, *tags}),
+            tags=sorted({place.team, *team.tags, *text_list("tags", tags)}),
             default_args={
                 "owner": team.owner or place.team,
                 "pool": place.installation.platform.pool(place.team),

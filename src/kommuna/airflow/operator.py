@@ -15,7 +15,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from kommuna.airflow.links import ManifestLink, MlflowLink, ReportLink
-from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, SpecError, nearest
+from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, SpecError, TeamMistake, nearest
 from kommuna.spec.installation import place_of
 from kommuna.spec.names import qualified
 from kommuna.spec.resources import Resources
@@ -110,20 +110,21 @@ class StepOperator(BaseOperator):
     def step_spec(self, *, run_id: str = "") -> StepSpec:
         """The step as the runtime gets it; the inputs must be rendered."""
         place = place_of(self.dag.fileloc)
-        return StepSpec(
-            function=self.function,
-            team=place.team,
-            store=place.installation.store(),
-            inputs={name: self._qualified(_input(name, value)) for name, value in self.inputs.items()},
-            params=self.parameters,
-            resources=self.step_resources,
-            services=place.installation.services(place.team),
-            bundle=str(place.bundle),
-            dag_id=self.dag.dag_id,
-            run_id=run_id,
-            task_id=self.task_id,
-            cache=self.cache,
-        )
+        fields = {
+            "function": self.function,
+            "team": place.team,
+            "store": place.installation.store(),
+            "inputs": {name: self._qualified(_input(name, value)) for name, value in self.inputs.items()},
+            "params": self.parameters,
+            "resources": self.step_resources,
+            "services": place.installation.services(place.team),
+            "bundle": str(place.bundle),
+            "dag_id": self.dag.dag_id,
+            "run_id": run_id,
+            "task_id": self.task_id,
+            "cache": self.cache,
+        }
+        return StepSpec.read(fields, where=f"task {self.task_id}")
 
     def _qualified(self, tree: InputTree) -> InputTree:
         """The input, with the team's prefix on a registered model's name."""
@@ -138,7 +139,10 @@ class StepOperator(BaseOperator):
             AirflowFailException: the team's mistake, or a limit: no retry.
             AirflowException: anything else: retried.
         """
-        spec = self.step_spec(run_id=context["run_id"])
+        try:
+            spec = self.step_spec(run_id=context["run_id"])
+        except TeamMistake as error:
+            raise AirflowFailException(str(error)) from None
         self.result = self._found(spec) or self._run(spec)
         if self.result.exit_code != EXIT_DONE:
             error = AirflowException if self.result.exit_code == EXIT_FAULT else AirflowFailException
@@ -249,7 +253,7 @@ def _input(name: str, value: Any) -> InputTree:
 
 def _one(name: str, value: Any) -> Input:
     if isinstance(value, str):
-        return FileInput(url=value)
+        return FileInput.read({"url": value}, where=f"input '{name}'")
     if isinstance(value, Mapping) and _MODEL in value:
         unless = _one(name, value["unless"]) if value.get("unless") else None
         assert unless is None or isinstance(unless, ArtifactInput)

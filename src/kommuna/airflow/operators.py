@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow.sdk import XComArg
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from kommuna.airflow.operator import Model, StepOperator, StepOutput, model_name
@@ -16,6 +17,7 @@ from kommuna.spec.gate import Gate
 from kommuna.spec.installation import place_of
 from kommuna.spec.llm import Asking, Budget
 from kommuna.spec.step import StepResult, StepSpec
+from kommuna.spec.texts import text_list
 
 Input = StepOperator | StepOutput | Model | str
 
@@ -53,7 +55,7 @@ class MaskPiiOperator(StepOperator):
         super().__init__(
             function="kommuna.steps.etl.mask:mask_pii",
             inputs={"table": table},
-            parameters={"text": text, "names": list(names), "region": region},
+            parameters={"text": text, "names": _texts("names", names), "region": region},
             **options,
         )
 
@@ -122,7 +124,7 @@ class AsofJoinOperator(StepOperator):
         super().__init__(
             function="kommuna.steps.etl.asof:asof_join",
             inputs={"left": left, "right": right},
-            parameters={"on": on, "by": list(by), "tolerance": tolerance},
+            parameters={"on": on, "by": _texts("by", by), "tolerance": tolerance},
             **options,
         )
 
@@ -223,7 +225,7 @@ class RefineRulesOperator(StepOperator):
             function="kommuna.steps.labeling.refine.step:refine_rules",
             inputs={"messages": messages, "dev": dev, "rules": rules, "gold": gold},
             parameters={
-                "proposers": list(proposers),
+                "proposers": _texts("proposers", proposers),
                 "rounds": rounds,
                 "budget": dict(budget or {}),
                 "key": key,
@@ -298,7 +300,7 @@ class TrainClassifierOperator(StepOperator):
             parameters={
                 "classifier": classifier,
                 "encoder": encoder,
-                "features": list(features),
+                "features": _texts("features", features),
                 "key": key,
                 "text": text,
                 "label": label,
@@ -411,6 +413,13 @@ class PredictOperator(StepOperator):
             parameters={"key": key, "text": text},
             **options,
         )
+
+
+def _texts(name: str, value: Any) -> Any:
+    """A list of texts, or a template (or another task's value) that becomes one: the step judges that."""
+    if isinstance(value, XComArg) or (isinstance(value, str) and "{{" in value):
+        return value
+    return text_list(name, value)
 
 
 def _schema(columns: Mapping[str, Any]) -> dict[str, Any]:

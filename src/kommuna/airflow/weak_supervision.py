@@ -21,6 +21,7 @@ from kommuna.airflow.operators import (
     TrainClassifierOperator,
 )
 from kommuna.spec.choices import EncoderChoice, LabelModel, TextClassifier
+from kommuna.spec.texts import text_list
 
 DEFAULT_GATE = "f1_macro >= 0.5 and f1_macro >= champion.f1_macro - 0.01"
 
@@ -78,7 +79,7 @@ def weak_supervision_dag(
     prepare: dict[str, Any] = {
         "key": key,
         "text": text,
-        "parameters": {"names": list(names), "region": region, "since": "{{ params.since }}"},
+        "parameters": {"names": text_list("names", names), "region": region, "since": "{{ params.since }}"},
     }
     columns_named = {"key": key, "text": text}
     with TeamDag(
@@ -92,7 +93,7 @@ def weak_supervision_dag(
             learn = PrepareMessagesOperator(
                 task_id="read_messages", source="{{ params.messages }}", columns=columns, **prepare
             )
-            prepare["parameters"] = {"names": list(names), "region": region}
+            prepare["parameters"] = {"names": text_list("names", names), "region": region}
             dev_rows = PrepareMessagesOperator(task_id="read_dev", source=dev, columns=labeled, **prepare)
             gold_rows = PrepareMessagesOperator(task_id="read_gold", source=gold, columns=labeled, **prepare)
             new_rows = PrepareMessagesOperator(

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from kommuna.cli.here import console, installation
-from kommuna.errors import SpecError
+from kommuna.errors import DataError, SpecError
 from kommuna.spec.rules import RuleSet
 
 _STEP = "kommuna.steps.labeling.refine.step"
@@ -28,7 +28,7 @@ def refine(
         Path | None, typer.Option(help="Where to write the votes on dev that a label model may learn from, as Parquet.")
     ] = None,
     proposer: Annotated[list[str], typer.Option(help="miner or llm; may be given twice.")] = ["miner"],  # noqa: B006
-    rounds: Annotated[int, typer.Option(help="The most rounds.")] = 10,
+    rounds: Annotated[int, typer.Option(help="The most rounds.", min=0)] = 10,
     tokens: Annotated[int | None, typer.Option(help="The most tokens that the LLM may use.")] = None,
     money: Annotated[float | None, typer.Option(help="The most that the LLM may cost.")] = None,
     several_tags: Annotated[bool, typer.Option("--several-tags", help="A row may have several tags.")] = False,
@@ -68,17 +68,21 @@ def refine(
         sys.path.insert(0, str(rules.resolve().parent))
         tables["rules"] = rules
     kept = out.with_name(f".{out.name}.rounds").resolve()
-    made = refine_rules(
-        scans["messages"],
-        scans["dev"],
-        RuleSet.from_yaml(rules) if rules is not None else None,
-        scans.get("gold"),
-        **params | {"proposers": cast("list[Literal['miner', 'llm']]", proposer)},
-        budget=Budget(tokens=tokens, money=money),
-        llm=llm,
-        kept=Rounds(StoreAddress(url=kept.as_uri())),
-        context=StepContext(team="here", key=_run(params, tables)),
-    )
+    try:
+        made = refine_rules(
+            scans["messages"],
+            scans["dev"],
+            RuleSet.from_yaml(rules) if rules is not None else None,
+            scans.get("gold"),
+            **params | {"proposers": cast("list[Literal['miner', 'llm']]", proposer)},
+            budget=Budget(tokens=tokens, money=money),
+            llm=llm,
+            kept=Rounds(StoreAddress(url=kept.as_uri())),
+            context=StepContext(team="here", key=_run(params, tables)),
+        )
+    except DataError:  # another run of the same files would end in the same way: its rounds are of no use
+        shutil.rmtree(kept, ignore_errors=True)
+        raise
     shown = made.rounds.select("round", "proposed", "rules_in", "rules_out", "rules", "dev_f1", "gold_f1", "coverage")
     lines = Table(*shown.columns)
     for row in shown.iter_rows():

@@ -77,9 +77,26 @@ def find_step(name: str, *, bundle: Path | None = None) -> Signature:
     """Imports a step by `module:function`, a team's own from its bundle.
 
     Raises:
-        StepNotFound: no such module or function, or a signature that is no step's.
+        StepNotFound: no such module or function, a function of the platform that is not a step, or a signature that
+            is no step's.
     """
-    return read_signature(name, find_function(name, bundle=bundle))
+    if _is_platform_code(name.partition(":")[0]):
+        raise _not_a_step(name)
+    function = find_function(name, bundle=bundle)
+    if _is_platform_code(function.__module__):  # imported into a module of steps
+        raise _not_a_step(name)
+    return read_signature(name, function)
+
+
+def _is_platform_code(module: str) -> bool:
+    return module.partition(".")[0] == "kommuna" and module.split(".")[1:2] != ["steps"]
+
+
+def _not_a_step(name: str) -> StepNotFound:
+    return StepNotFound(
+        f"'{name}' is the platform's own code, not a step",
+        mend="the shared steps are below kommuna.steps; a team's own are in its bundle",
+    )
 
 
 def find_function(name: str, *, bundle: Path | None = None) -> Callable[..., Any]:

@@ -6,7 +6,6 @@ It touches no store and no manifest: the supervisor fetches before and puts afte
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import sys
@@ -21,6 +20,7 @@ from kommuna.runtime import codecs
 from kommuna.runtime.binding import Argument, find_step
 from kommuna.runtime.codecs import Written
 from kommuna.spec.base import Spec
+from kommuna.spec.plain import not_plain, readable
 from kommuna.spec.step import Services, StepContext, StepSpec, StoreAddress
 from kommuna.store.inputs import LocalInput, LocalTree
 from kommuna.store.store import store_error
@@ -45,7 +45,7 @@ def run(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, fold
         if known is None or known.exit_code == EXIT_FAULT:
             traceback.print_exc()
         report = ChildReport(
-            error=str(known) if known else f"{type(error).__name__}: {error}",
+            error=readable(str(known) if known else f"{type(error).__name__}: {error}"),
             exit_code=known.exit_code if known else EXIT_FAULT,
         )
     with os.fdopen(report_to, "w", encoding="utf-8") as file:
@@ -66,7 +66,7 @@ def _call(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, fo
     result = signature.function(**arguments)
     fields = result._asdict() if hasattr(result, "_asdict") else {"result": result}
     metrics = _metrics(spec.function, fields.pop("metrics", {}))
-    links = {str(name): str(url) for name, url in fields.pop("links", {}).items()}
+    links = {readable(str(name)): readable(str(url)) for name, url in dict(fields.pop("links", {})).items()}
     outputs = {name: codecs.write(value, folder / name) for name, value in fields.items() if value is not None}
     return ChildReport(outputs=outputs, metrics=metrics, links=links)
 
@@ -91,12 +91,18 @@ def _read(argument: Argument, tree: LocalTree) -> Any:
 
 def _metrics(function: str, given: Any) -> dict[str, float]:
     try:
-        return {str(name): float(value) for name, value in dict(given).items()}
+        metrics = {str(name): float(value) for name, value in dict(given).items()}
     except (TypeError, ValueError):
         raise StepNotFound(
-            f"the metrics of step {function} are no numbers by name: {json.dumps(given, default=str)[:100]}",
+            f"the metrics of step {function} are not numbers by name: {ascii(given)[:100]}",
             mend="return `metrics: dict[str, float]`",
         ) from None
+    if fault := not_plain(metrics, "metrics"):
+        raise DataError(
+            f"a metric of step {function} is not a number: {readable(fault)}",
+            mend="leave a metric out where it has no value, such as a mean of no rows",
+        )
+    return metrics
 
 
 def as_kommuna_error(error: BaseException, store_url: str) -> KommunaError | None:
@@ -107,6 +113,11 @@ def as_kommuna_error(error: BaseException, store_url: str) -> KommunaError | Non
         return LimitExceeded("the step ran out of memory", mend="give it more by `resources`, or stream the table")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return store_error(error, store_url)
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return DataError(
+            f"a text is not Unicode: {error.object[max(0, error.start - 20) : error.end + 20]!a}",
+            mend="decode the bytes that it came from with their own encoding, or with errors='replace'",
+        )
     if type(error).__module__.startswith("polars"):
         text = str(error)
         first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
@@ -127,4 +138,9 @@ def as_kommuna_error(error: BaseException, store_url: str) -> KommunaError | Non
             "SQLInterfaceError",
         ):
             return DataError(f"{type(error).__name__}: {first}")
+        if "'Object' datatype" in first:
+            return DataError(
+                "a column holds Python objects, which no Parquet file can",
+                mend="build the table with a schema of Polars types: a list for a set, a Struct for a dict",
+            )
     return None

@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from kommuna.errors import DataError, SpecError, StepNotFound
+from kommuna.errors import DataError, KommunaError, SpecError, StepNotFound
 from kommuna.spec.artifacts import Report, Saved
 from kommuna.spec.base import Spec
+from kommuna.spec.plain import not_json_scalar, not_plain, readable
 from kommuna.store.manifest import Kind
 
 
@@ -50,10 +51,7 @@ def write(value: Any, stem: Path) -> Written:
         return Written(path=str(path), kind="report", suffix=".html")
     if isinstance(value, BaseModel | dict | list):
         path = stem.with_suffix(".json")
-        raw = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-        path.write_text(
-            json.dumps(raw, ensure_ascii=False, sort_keys=isinstance(value, dict), indent=1), encoding="utf-8"
-        )
+        path.write_bytes(_json(value, stem.name))
         return Written(path=str(path), kind="json", suffix=".json")
     if isinstance(value, Saved):
         suffix: str = getattr(value, "suffix", ".model")
@@ -63,6 +61,31 @@ def write(value: Any, stem: Path) -> Written:
     raise StepNotFound(
         f"output '{stem.name}' is a {type(value).__name__}, which cannot be kept",
         mend="return a polars frame, a Report, a pydantic model, a dict or list, or a class with save and load",
+    )
+
+
+def _json(value: Any, name: str) -> bytes:
+    """A model, dict or list as JSON.
+
+    Raises:
+        DataError: a part of it has no place in JSON; names the part.
+    """
+    try:
+        if isinstance(value, BaseModel):  # its own JSON would have null for a number that is none
+            fault = not_json_scalar(value.model_dump(mode="python"), name)
+            raw = value.model_dump(mode="json")
+        else:
+            fault, raw = not_plain(value, name), value
+        if fault is None:
+            ordered = isinstance(value, dict)
+            return json.dumps(raw, ensure_ascii=False, sort_keys=ordered, indent=1, allow_nan=False).encode()
+    except RecursionError:
+        fault = f"{name} is nested too deeply"
+    except (TypeError, ValueError) as error:
+        fault = f"{name}: {error}"
+    raise DataError(
+        f"output '{name}' cannot be kept as JSON: {readable(fault)}",
+        mend="return numbers (None where there is none), texts, dicts and lists",
     )
 
 
@@ -88,11 +111,24 @@ def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
     if isinstance(wanted, type) and issubclass(wanted, Spec):
         return wanted.from_yaml(path)
     if isinstance(wanted, type) and hasattr(wanted, "load") and hasattr(wanted, "save"):
-        return wanted.load(path)
+        return _loaded(name, path, wanted, source)
     try:
         return TypeAdapter(wanted).validate_json(path.read_bytes())
     except ValidationError as error:
         raise SpecError(f"input '{name}' does not fit: {error.errors()[0]['msg']}", where=source) from None
+
+
+def _loaded(name: str, path: Path, wanted: Any, source: str) -> Any:
+    try:
+        return wanted.load(path)
+    except (KommunaError, OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever a foreign or broken file makes pickle and its like raise
+        raise DataError(
+            f"input '{name}': {source} cannot be read as {wanted.__name__}: {type(error).__name__}: {error}",
+            where=source,
+            mend="give it what the step that made it left, and make it again where versions have changed",
+        ) from error
 
 
 def item_annotation(annotation: Any) -> Any:

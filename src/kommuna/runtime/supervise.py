@@ -131,7 +131,8 @@ def _context(spec: StepSpec, key: str, inputs: Inputs) -> StepContext:
 
 
 def _put_plan(store: Store, path: Path, plan: str) -> Artifact:
-    path.write_text(plan, encoding="utf-8")
+    with store.faults():
+        path.write_text(plan, encoding="utf-8")
     return store.put(path, kind="plan", suffix=".txt")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from kommuna.spec.base import Spec
 from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
+from kommuna.spec.plain import not_json_scalar, readable
 from kommuna.spec.resources import Resources
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
@@ -91,6 +92,15 @@ class StepSpec(Spec):
     run_id: str = ""
     task_id: str = ""
     cache: bool = Field(True, description="False runs the step even where a manifest of the same key exists.")
+
+    @field_validator("params")
+    @classmethod
+    def _are_plain(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """A NaN would reach the step as null, and be another value than the one in the key."""
+        for name, value in params.items():
+            if fault := not_json_scalar(value, f"parameter '{name}'"):
+                raise ValueError(f"{readable(fault)}, which JSON does not have: leave it out")
+        return params
 
 
 class StepResult(Spec):

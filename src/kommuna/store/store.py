@@ -57,7 +57,7 @@ class Store:
 
     def manifest(self, key: str) -> Manifest | None:
         """The manifest of a cache key; None where there is none, where it is half, or where an artifact is gone."""
-        with self._faults():
+        with self.faults():
             try:
                 raw = self._fs.cat_file(self._manifest_path(key))
             except FileNotFoundError:
@@ -75,7 +75,7 @@ class Store:
         """Makes a step's outputs visible, atomically: readers see the whole manifest or none."""
         raw = manifest.model_dump_json(indent=1).encode()
         path = self._manifest_path(manifest.key)
-        with self._faults():
+        with self.faults():
             if not self._local:
                 self._fs.pipe_file(path, raw)
                 return
@@ -101,7 +101,7 @@ class Store:
 
     def remove_manifest(self, key: str) -> None:
         """Removes a manifest; its artifacts stay until `gc` finds that nothing refers to them."""
-        with self._faults(), contextlib.suppress(FileNotFoundError):
+        with self.faults(), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._manifest_path(key))
 
     # --- artifacts -----------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Store:
         Raises:
             StoreError: the store is full, read-only or unreachable; nothing half-written is visible.
         """
-        with self._faults():
+        with self.faults():
             artifact = Artifact(
                 kind=kind, digest=file_digest(path), suffix=suffix, bytes=path.stat().st_size, rows=rows
             )
@@ -132,7 +132,7 @@ class Store:
 
     def has(self, artifact: Artifact) -> bool:
         """Whether the artifact is there with its full size."""
-        with self._faults():
+        with self.faults():
             try:
                 return bool(self._fs.size(self._artifact_path(artifact)) == artifact.bytes)
             except FileNotFoundError:
@@ -140,7 +140,7 @@ class Store:
 
     def size(self, digest: str, suffix: str) -> int | None:
         """Bytes of an artifact by its digest; None where it is not there."""
-        with self._faults():
+        with self.faults():
             try:
                 return int(self._fs.size(f"{self._root}/artifacts/{digest[:2]}/{digest}{suffix}"))
             except FileNotFoundError:
@@ -153,7 +153,7 @@ class Store:
             IntegrityError: the bytes are not what the name says.
         """
         source = self._artifact_path(artifact)
-        with self._faults():
+        with self.faults():
             try:
                 if self._local:
                     path = Path(source)
@@ -186,7 +186,7 @@ class Store:
         import time
 
         now = time.time()
-        with self._faults():
+        with self.faults():
             for path in self._find("artifacts"):
                 info = self._fs.info(path)
                 changed = info.get("mtime") or info.get("LastModified") or info.get("created") or now
@@ -197,7 +197,7 @@ class Store:
         """Removes one artifact file, by a path that `artifacts` gave."""
         if not path.startswith(f"{self._root}/artifacts/"):
             raise StoreError(f"{path} is no artifact of team {self.team}")
-        with self._faults():
+        with self.faults():
             self._fs.rm_file(path)
 
     def url(self, artifact: Artifact) -> str:
@@ -211,7 +211,7 @@ class Store:
     def put_inbox(self, path: Path, relative: str) -> None:
         """Copies a local file below the team's prefix, where steps read it as `store://<relative>`."""
         target = f"{self._root}/{relative}"
-        with self._faults():
+        with self.faults():
             if self._local:  # an object store has no folders, and s3fs would make the bucket, which a team may not
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
             self._fs.put_file(str(path), f"{target}.partial")
@@ -240,7 +240,7 @@ class Store:
                 )
             return path
         target = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:12]}-{parts[-1]}"
-        with self._faults(), contextlib.suppress(FileNotFoundError):
+        with self.faults(), contextlib.suppress(FileNotFoundError):
             self._fs.get_file(source, str(target))
         return target
 
@@ -257,7 +257,7 @@ class Store:
                 yield Path(folder)
             return
         parent = Path(self._root) / "tmp"
-        with self._faults():
+        with self.faults():
             self.sweep()
             path = parent / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
             path.mkdir(parents=True)
@@ -286,14 +286,14 @@ class Store:
         return f"{self._root}/artifacts/{artifact.digest[:2]}/{artifact.filename}"
 
     def _find(self, part: str) -> list[str]:
-        with self._faults():
+        with self.faults():
             try:
                 return [str(path) for path in self._fs.find(f"{self._root}/{part}")]
             except FileNotFoundError:
                 return []
 
     @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
+    def faults(self) -> Iterator[None]:
         """Turns the file system's errors into the store's."""
         try:
             yield

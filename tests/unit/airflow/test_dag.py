@@ -149,3 +149,32 @@ print(len(found), [name for name in heavy if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "3 []"
+
+
+LISTS = {
+    "names": 'MaskPiiOperator(task_id="t", table="x.parquet", names={})',
+    "by": 'AsofJoinOperator(task_id="t", left="l.parquet", right="r.parquet", on="at", by={})',
+    "features": 'TrainClassifierOperator(task_id="t", messages="m", labels="l", dev="d", features={})',
+    "proposers": 'RefineRulesOperator(task_id="t", messages="m", dev="d", proposers={})',
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_text_where_a_list_is_meant_is_refused_at_parse_time(load: Load, name: str) -> None:
+    source = 'from kommuna.airflow import *\nwith TeamDag("d") as dag:\n    {}\n'
+    with pytest.raises(SpecError, match=f"`{name}` is a list of texts; got the text 'llm'"):
+        load(source.format(LISTS[name].format("'llm'")))
+    template = load(source.format(LISTS[name].format("'{{ params.given }}'"))).dag.get_task("t")
+    assert template.parameters[name] == "{{ params.given }}"
+    assert load(source.format(LISTS[name].format("('llm',)"))).dag.get_task("t").parameters[name] == ["llm"]
+
+
+def test_a_dags_tags_and_the_templates_names_are_lists_too(load: Load) -> None:
+    with pytest.raises(SpecError, match="`tags` is a list of texts; got the text 'fast'"):
+        load('from kommuna.airflow import *\nTeamDag("d", tags="fast")\n', name="a.py")
+    with pytest.raises(SpecError, match="`names` is a list of texts; got the text 'Иван'"):
+        load(
+            "from kommuna.airflow import *\n"
+            'weak_supervision_dag("d", model="m", columns={"id": "String", "text": "String"}, names="Иван")\n',
+            name="b.py",
+        )

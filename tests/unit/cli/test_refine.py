@@ -76,6 +76,7 @@ def test_the_dev_file_is_refused_as_gold(files: Path) -> None:
     _, error = refine(files, "--gold", str(files / "dev.csv"))
     assert isinstance(error, DataError)
     assert "240 of 240 gold rows are dev rows too" in str(error)
+    assert sorted(path.name for path in files.iterdir()) == ["dev.csv", "m.csv"]  # no folder of rounds
 
 
 def test_too_few_dev_rows_are_an_error_with_a_way_out(files: Path) -> None:
@@ -83,3 +84,18 @@ def test_too_few_dev_rows_are_an_error_with_a_way_out(files: Path) -> None:
     _, error = refine(files, dev="few.csv")
     assert isinstance(error, DataError)
     assert "20 dev rows are too few" in str(error)
+
+
+def test_fewer_rounds_than_none_are_refused(files: Path) -> None:
+    output, error = refine(files, "--rounds", "-1")
+    assert isinstance(error, SystemExit)
+    assert error.code == 2
+    assert "--rounds" in output
+
+
+def test_a_run_that_finds_no_rule_leaves_no_rounds_behind(files: Path) -> None:
+    table = pl.read_csv(files / "dev.csv").with_columns(text=pl.lit("the same words"))
+    table.write_csv(files / "dev.csv")
+    _, error = refine(files)
+    assert isinstance(error, DataError)
+    assert sorted(path.name for path in files.iterdir()) == ["dev.csv", "m.csv"]

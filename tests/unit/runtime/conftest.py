@@ -96,6 +96,50 @@ def allocator() -> dict[str, str]:
     return {"settings": os.environ["_RJEM_MALLOC_CONF"]}
 
 
+def nan_metric() -> Made:
+    return Made(pl.LazyFrame({"id": [1]}), {"rows": 1, "loss": float("nan")})
+
+
+def odd_json(*, which: str) -> dict[str, object]:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    values = {"nan": float("nan"), "set": {1, 2}, "broken": "a\\ud800b", "deep": deep, "key": {(1, 2): 3}}
+    return {"part": [1, values[which]]}
+
+
+class Rate(Spec):
+    rate: float
+    more: dict[str, object] = {}
+
+
+def odd_model(*, which: str) -> Rate:
+    return Rate(rate=float("nan")) if which == "field" else Rate(rate=1, more={"x": float("inf")})
+
+
+def odd_table(*, which: str) -> pl.DataFrame:
+    if which == "object":
+        return pl.DataFrame({"a": [{1, 2}]})
+    return pl.DataFrame({"a": ["x\\ud800"]})
+
+
+def odd_message() -> dict[str, int]:
+    raise RuntimeError("half a pair: \\ud800")
+
+
+class Pickled:
+    def save(self, path: Path) -> None:
+        path.write_bytes(b"abc")
+
+    @classmethod
+    def load(cls, path: Path) -> "Pickled":
+        raise ValueError("unsupported pickle protocol: 97")
+
+
+def use_pickled(model: Pickled) -> dict[str, int]:
+    return {}
+
+
 def says() -> dict[str, str]:
     print("a line of the step's own")
     return {}

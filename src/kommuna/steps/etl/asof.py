@@ -10,6 +10,7 @@ import polars as pl
 import structlog
 
 from kommuna.errors import SchemaDrift, SpecError
+from kommuna.spec.texts import text_list
 from kommuna.steps.etl.columns import require
 from kommuna.steps.frames import takes_frames
 
@@ -57,10 +58,11 @@ def asof_join(
         SchemaDrift: a column's type is not the same on both sides, or `on` has no order in time.
         SpecError: a tolerance that cannot be read.
     """
-    schema = _checked(left, right, on, list(by))
+    by = text_list("by", by)
+    schema = _checked(left, right, on, by)
     options: dict[str, Any] = {
         "on": on,
-        "by": list(by) or None,
+        "by": by or None,
         "strategy": strategy,
         "tolerance": _tolerance(tolerance, schema[on]),
         "suffix": suffix,
@@ -77,7 +79,7 @@ def asof_join(
     rows, matched = _count(numbered.select("#left", on, *by), lookup.select("#met", on, *by), options)
     joined = _join(numbered, lookup, options).sort("#left").drop("#left", "#met")
     metrics = {"rows": float(rows), "matched": float(matched), "unmatched": float(rows - matched)}
-    log.info("asof.joined", on=on, by=list(by), **metrics)
+    log.info("asof.joined", on=on, by=by, **metrics)
     return Joined(joined, metrics)
 
 

@@ -12,6 +12,7 @@ from unicodedata import normalize
 import polars as pl
 from stdnum import iban
 
+from kommuna.spec.texts import text_list
 from kommuna.steps.etl.digits import GAP, Found, numbers
 
 KINDS = ("PHONE", "CARD", "IBAN", "INN", "SNILS", "EMAIL", "NAME")
@@ -40,7 +41,7 @@ class Masker:
     def __init__(self, names: Iterable[str], region: str) -> None:
         self._region = region
         self._names: dict[str, list[tuple[str, ...]]] = {}
-        for name in names:
+        for name in text_list("names", names):
             words = tuple(_folded(word) for word in _WORD.findall(normalize("NFC", name)))
             if words:
                 self._names.setdefault(words[0], []).append(words)

@@ -10,6 +10,7 @@ import polars as pl
 
 from kommuna.errors import MissingColumn, RulesError, nearest
 from kommuna.spec.rules import RuleSet
+from kommuna.spec.texts import text_list
 from kommuna.steps.frames import lazy_table
 from kommuna.steps.labeling.apply import check_key
 from kommuna.steps.labeling.conditions import expression_of
@@ -49,7 +50,7 @@ def votes_of(
         MissingColumn, DuplicateKeys, DataError: the messages have no such key.
     """
     named = _named(functions, key)
-    known = tuple(tags.tags if isinstance(tags, RuleSet) else tags)
+    known = tuple(tags.tags if isinstance(tags, RuleSet) else text_list("tags", tags))
     lazy = lazy_table(messages, "messages")
     schema = lazy.collect_schema()
     if key not in schema:

@@ -48,7 +48,7 @@ def label_messages(
     model: choices.LabelModel = "kommuna",
     key: str = "id",
     label: str = "tag",
-    seed: int = 0,
+    seed: choices.Seed = 0,
     iterations: int = 50,
     epochs: int = 500,
     memory: str = "4Gi",

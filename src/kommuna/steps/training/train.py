@@ -12,7 +12,8 @@ import polars as pl
 import structlog
 
 from kommuna.errors import SpecError, nearest
-from kommuna.spec.choices import Classifier, EncoderChoice
+from kommuna.spec.choices import Classifier, EncoderChoice, Seed
+from kommuna.spec.texts import text_list
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.training.classifiers import Rows, fit_bayes, fit_both, fit_embeddings, fit_linear, fit_trees
 from kommuna.steps.training.folds import plain_folds, read_folds
@@ -57,7 +58,7 @@ def train_classifier(
     dev_weight: float = 1.0,
     max_rows: int | None = None,
     at_least_one: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Trained:
     """Trains a tagger on soft labels and dev rows, and the same classifier on the dev rows alone.
 
@@ -97,7 +98,7 @@ def train_classifier(
             parameter is out of its range.
     """
     started = time.perf_counter()
-    _check_parameters(classifier, min_confidence=min_confidence, dev_weight=dev_weight, max_rows=max_rows)
+    _check_parameters(classifier, min_confidence=min_confidence, dev_weight=dev_weight, max_rows=max_rows, seed=seed)
     columns = _feature_columns(classifier, features, text)
     tags = tag_set(labels)
     dev_frame, dev_labels = read_labeled(dev, tags, what="dev", key=key, label=label, columns=columns)
@@ -152,7 +153,7 @@ def _feature_columns(classifier: Classifier, features: Sequence[str], text: str)
         raise SpecError(
             "boosted_trees needs features", mend="name numeric and category columns: features=['amount', 'country']"
         )
-    return tuple(features)
+    return tuple(text_list("features", features))
 
 
 def _describe(weak: Weak, dev_labels: Matrix, tags: TagSet) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -181,7 +182,9 @@ def _describe(weak: Weak, dev_labels: Matrix, tags: TagSet) -> tuple[dict[str, f
     return metrics, neither
 
 
-def _check_parameters(classifier: str, *, min_confidence: float, dev_weight: float, max_rows: int | None) -> None:
+def _check_parameters(
+    classifier: str, *, min_confidence: float, dev_weight: float, max_rows: int | None, seed: int
+) -> None:
     if classifier not in _FITS:
         raise SpecError(
             f"there is no classifier '{classifier}'{nearest(classifier, _FITS)}", mend=f"take one of {', '.join(_FITS)}"
@@ -192,3 +195,5 @@ def _check_parameters(classifier: str, *, min_confidence: float, dev_weight: flo
         raise SpecError(f"dev_weight is {dev_weight}, which is not a positive number", mend="give a number above 0")
     if max_rows is not None and max_rows < 1:
         raise SpecError(f"max_rows is {max_rows}: no weak row is left", mend="give 1 or more, or leave it out")
+    if not 0 <= seed < 2**32:
+        raise SpecError(f"seed is {seed}, which is out of range", mend="give 0 to 4294967295")

@@ -406,6 +406,7 @@ def test_banking77_beats_the_label_model_and_the_dev_rows_alone(shared_data: Pat
         ({"dev_weight": float("nan")}, "dev_weight is nan"),
         ({"min_confidence": 2.0}, "min_confidence is 2.0, which is not a probability"),
         ({"max_rows": 0}, "max_rows is 0: no weak row is left"),
+        ({"seed": -1}, "seed is -1, which is out of range"),
     ],
 )
 def test_parameters_out_of_their_range_are_refused_by_name(task, options, words: str) -> None:

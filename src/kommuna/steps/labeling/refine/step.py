@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
+import pydantic
 import structlog
 
 from kommuna.errors import DataError, SpecError
 from kommuna.spec.artifacts import Report
+from kommuna.spec.choices import Seed
 from kommuna.spec.llm import Budget
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.spec.step import StepContext
@@ -57,15 +59,15 @@ def refine_rules(
     gold: pl.LazyFrame | None = None,
     *,
     proposers: Sequence[ProposerName] = ("miner",),
-    rounds: int = 10,
-    least_precision: float = 0.0,
+    rounds: Annotated[int, pydantic.Field(ge=0)] = 10,
+    least_precision: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0,
     budget: Budget = NO_LIMIT,
     model: str = "",
     several_tags: bool = False,
     key: str = "id",
     text: str = "text",
     label: str = "tag",
-    seed: int = 0,
+    seed: Seed = 0,
     llm: Llm = NO_LLM,
     kept: Rounds = NO_ROUNDS,
     context: StepContext = ALONE,
