@@ -141,8 +141,8 @@ class StepOperator(BaseOperator):
         """
         try:
             spec = self.step_spec(run_id=context["run_id"])
-        except TeamMistake as error:
-            raise AirflowFailException(str(error)) from None
+        except TeamMistake as mistake:
+            raise AirflowFailException(str(mistake)) from None
         self.result = self._found(spec) or self._run(spec)
         if self.result.exit_code != EXIT_DONE:
             error = AirflowException if self.result.exit_code == EXIT_FAULT else AirflowFailException

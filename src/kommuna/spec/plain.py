@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -40,8 +40,10 @@ def not_json_scalar(value: Any, place: str) -> str | None:
     """The first NaN, infinity or broken text in a value whose other types are turned into JSON's by pydantic."""
     if isinstance(value, float | str):
         return not_plain(value, place)
-    parts = value.items() if isinstance(value, Mapping) else ()
-    if isinstance(value, list | tuple | set | frozenset):
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple | set | frozenset):
         parts = enumerate(value)
     return next(filter(None, (not_json_scalar(item, f"{place}.{part}") for part, item in parts)), None)
 
