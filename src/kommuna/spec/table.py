@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -37,6 +37,7 @@ class TableSchema(Spec):
     Args:
         columns: column name to type name, one of `DTYPES`.
         required: columns that may hold no null.
+        non_finite: what NaN and infinity in a Float column are: `refuse` (an error that names the row), or `null`.
 
     >>> TableSchema(columns={"id": "String", "amount": "Float64"}, required=("id",)).columns["amount"]
     'Float64'
@@ -44,6 +45,7 @@ class TableSchema(Spec):
 
     columns: dict[str, str] = Field(min_length=1)
     required: tuple[str, ...] = ()
+    non_finite: Literal["refuse", "null"] = "refuse"
 
     @field_validator("columns")
     @classmethod

@@ -29,6 +29,13 @@ def polars_dtype(name: str) -> pl.DataType:
     return _DTYPES[name]
 
 
+_DAY = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = "[T ][0-9]{2}:[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,9})?)?"  # no second 60: it would be the next minute's
+_NAMED = "(?i)^[+-]?(?:nan|inf|infinity)$"
+_WHOLE = "^[+-]?0*([0-9]*?)0*(?:[.]0*)?$"
+_DIGITS = 15  # so many decimal digits stay apart as Float64
+
+
 def parsed(column: pl.Expr, dtype: str) -> pl.Expr:
     """Text as values of a type; what cannot be read, and empty text, is null.
 
@@ -43,15 +50,57 @@ def parsed(column: pl.Expr, dtype: str) -> pl.Expr:
         lower = text.str.to_lowercase()
         return pl.when(lower.is_in(["true", "1"])).then(True).when(lower.is_in(["false", "0"])).then(False)
     if dtype == "Date":
-        return text.str.to_date("%Y-%m-%d", strict=False)
+        return pl.when(text.str.contains(f"{_DAY}$")).then(text.str.to_date("%Y-%m-%d", strict=False))
     if dtype == "Datetime":
         stamp = text.str.replace(" ", "T", literal=True)
         forms = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
         day = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
-        return pl.coalesce(*(stamp.str.to_datetime(form, strict=False, time_unit="us") for form in forms), day)
+        value = pl.coalesce(*(stamp.str.to_datetime(form, strict=False, time_unit="us") for form in forms), day)
+        return pl.when(text.str.contains(f"{_DAY}(?:{_TIME})?$")).then(value)
     if dtype == "DatetimeUTC":
-        return text.str.to_datetime("%+", strict=False, time_unit="us", time_zone="UTC")
+        stamp = text.str.to_uppercase().str.replace(" ", "T", literal=True)
+        value = pl.coalesce(
+            stamp.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC")
+            for form in ("%+", "%Y-%m-%dT%H:%M%#z", "%Y-%m-%dT%H:%M:%S%.f%#z")
+        )
+        return pl.when(stamp.str.contains(f"{_DAY}{_TIME}(?:Z|[+-][0-9]{{2}}(?::?[0-9]{{2}})?)$")).then(value)
     return text.cast(polars_dtype(dtype), strict=False)
+
+
+def suspicious(value: pl.Expr, dtype: str) -> pl.Expr:
+    """Whether a float is not finite, or so large that not every whole number near it is one: cheap to ask of all."""
+    return ~value.is_finite() | (value.abs() >= 2.0 ** (53 if dtype == "Float64" else 24))
+
+
+def not_finite(text: pl.Expr) -> pl.Expr:
+    """Whether a text is a float's NaN or infinity by name."""
+    return text.str.strip_chars().str.contains(_NAMED)
+
+
+def inexact(text: pl.Expr, dtype: str) -> pl.Expr:
+    """Whether a text is a number that a float type turns into another one: too large, or a whole one of many digits.
+
+    Decimal fractions are what floats are for; ids are not: `9007199254740993` would become `…992`.
+    """
+    plain = text.str.strip_chars()
+    value = plain.cast(polars_dtype(dtype), strict=False)
+    digits = plain.str.extract(_WHOLE).str.len_bytes()
+    whole = plain.str.replace("[.]0*$", "").str.strip_prefix("+").cast(pl.Int128, strict=False)
+    other = (whole.is_null() | (whole != value.cast(pl.Int128, strict=False))).fill_null(True)
+    many = digits > (_DIGITS if dtype == "Float64" else 6)
+    return ((value.is_infinite() & ~not_finite(text)) | (many & other)).fill_null(False)
+
+
+def loses(value: pl.Expr, found: pl.DataType, dtype: str) -> pl.Expr | None:
+    """Which values of a found type a declared float type turns into others; None where there are none."""
+    wanted = polars_dtype(dtype)
+    exact = 53 if wanted == pl.Float64 else 24
+    if not wanted.is_float() or found.is_float() or found == pl.Null:
+        return None
+    if found.is_integer() and int(str(found).lstrip("UInt")) <= exact:
+        return None
+    back = value.cast(wanted).cast(found, strict=False)
+    return value.is_not_null() & (back.is_null() | (back != value))
 
 
 def widens(found: pl.DataType, dtype: str) -> bool:

@@ -1,21 +1,19 @@
-"""Says what is wrong with a text file that cannot be read: the encoding, a row's width, a quote, a JSON line."""
+"""Says what is wrong with a CSV file that cannot be read: the encoding, a row's width, a quote."""
 
 from __future__ import annotations
 
 import codecs
 import csv
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from kommuna.errors import DataError, SchemaDrift
+from kommuna.errors import DataError
 from kommuna.steps.etl.columns import shortened
+from kommuna.steps.etl.csv_survey import survey_csv
 
 _BLOCK = 1 << 20
-_SAMPLE = 1_000  # lines of NDJSON that are looked at for the names of the columns
 
 
 def csv_header(source: Path) -> list[str]:
@@ -25,9 +23,10 @@ def csv_header(source: Path) -> list[str]:
         DataError: the header is not UTF-8, or there is nothing below it.
     """
     with source.open("rb") as file:
-        start = file.read(4)
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start:
-        raise _not_utf8(source, 1, 0, "UTF-16")
+        start = file.read(_BLOCK)
+    if b"\r" in start and b"\n" not in start:
+        mend = "save it with line breaks of Linux or Windows: tr '\\r' '\\n'"
+        raise DataError(f"{source.name}: its lines end in CR alone, as on old Macs", where=str(source), mend=mend)
     try:
         with _rows(source) as rows:
             header = next(rows, [])
@@ -35,6 +34,7 @@ def csv_header(source: Path) -> list[str]:
     except UnicodeDecodeError:
         raise encoding_fault(source) or DataError(f"{source.name} is not UTF-8", where=str(source)) from None
     except csv.Error as error:
+        survey_csv(source)  # names the row
         raise DataError(f"{source.name}: the first rows are not valid CSV: {error}", where=f"{source}:1") from None
     if not any(name.strip() for name in header):
         raise DataError(f"{source.name} has no header: its first line is empty", where=f"{source}:1", mend=_NAMES)
@@ -54,16 +54,26 @@ def csv_fault(source: Path, width: int, error: Exception) -> DataError:
     """Why Polars could not read a CSV file, with the row."""
     if fault := encoding_fault(source) or _ragged(source, width):
         return fault
-    return DataError(f"{source.name} cannot be read as CSV: {_first_line(error)}", where=str(source), mend=_QUOTES)
+    return DataError(f"{source.name} cannot be read as CSV: {first_line(error)}", where=str(source), mend=_QUOTES)
 
 
 _QUOTES = "export it as CSV with commas, and quotes around texts (a quote inside is doubled)"
 
 
-def refuse_short_rows(source: Path, width: int) -> None:
-    """Raises DataError for the first row that has less fields than the header."""
-    if fault := _ragged(source, width):
-        raise fault
+def check_rows_of_width(source: Path, width: int) -> int:
+    """Asserts that every row has as many fields as the header, and returns the number of rows, blank lines among them.
+
+    Raises:
+        DataError: a row has less, or a quote is out of place; names the row.
+    """
+    survey = survey_csv(source, blank_lines=False)
+    if width > 1 and survey.commas != (width - 1) * survey.lines:
+        survey = survey_csv(source)
+    if width > 1 and survey.commas != (width - 1) * (survey.lines - survey.blank):
+        raise _ragged(source, width) or DataError(
+            f"{source.name}: its rows do not have the header's {width} fields each", where=str(source), mend=_QUOTES
+        )
+    return survey.lines - 1
 
 
 def _ragged(source: Path, width: int) -> DataError | None:
@@ -85,58 +95,6 @@ def _ragged(source: Path, width: int) -> DataError | None:
     return None
 
 
-def json_columns(source: Path) -> list[str]:
-    """The column names in the first lines of an NDJSON file, in the order in which they come."""
-    names: dict[str, None] = {}
-    try:
-        with source.open(encoding="utf-8-sig") as file:
-            for number, line in zip(range(_SAMPLE), file, strict=False):
-                if line.strip():
-                    names |= dict.fromkeys(_object(source, number + 1, line))
-    except UnicodeDecodeError:
-        raise encoding_fault(source) or DataError(f"{source.name} is not UTF-8", where=str(source)) from None
-    if not names:
-        raise DataError(f"{source.name} has no rows", where=str(source), mend="export it again")
-    return list(names)
-
-
-def json_fault(source: Path, lists: set[str], error: Exception) -> DataError:
-    """Why Polars could not read an NDJSON file, with the line."""
-    if fault := encoding_fault(source):
-        return fault
-    with source.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = _object(source, number, line)
-            except DataError as malformed:
-                return malformed
-            for name in lists:
-                if not isinstance(row.get(name), list | None):
-                    return SchemaDrift(
-                        f"column '{name}': expected List(String), found {shortened(row[name])} in row {number}",
-                        where=source.name,
-                        mend="write it as a JSON list",
-                    )
-    return DataError(f"{source.name} cannot be read as NDJSON: {_first_line(error)}", where=str(source))
-
-
-def _object(source: Path, number: int, line: str) -> dict[str, Any]:
-    where = f"{source}:{number}"
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(
-            f"{source.name}: line {number} is not valid JSON: {error}",
-            where=f"{where}: {shortened(line.strip())}",
-            mend="one JSON object a line; a file cut off ends in a broken line",
-        ) from None
-    if not isinstance(row, dict):
-        raise DataError(f"{source.name}: line {number} is no JSON object: {shortened(line.strip())}", where=where)
-    return row
-
-
 def encoding_fault(source: Path) -> DataError | None:
     """The error for the first byte that is not UTF-8, or None."""
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -148,18 +106,19 @@ def encoding_fault(source: Path) -> DataError | None:
                 decoder.decode(block, final=len(block) < _BLOCK)
             except UnicodeDecodeError as error:
                 bad = offset - held + error.start
-                return _not_utf8(source, line + block[: max(error.start - held, 0)].count(b"\n"), bad, "")
+                return not_utf8(source, line + block[: max(error.start - held, 0)].count(b"\n"), bad)
             offset += len(block)
             line += block.count(b"\n")
     return None
 
 
-def _not_utf8(source: Path, line: int, offset: int, guess: str) -> DataError:
-    if guess:
-        mend = f"it looks like {guess}: save it as UTF-8, for example by iconv -f {guess} -t UTF-8"
-    else:
-        mend = "save it as UTF-8; Russian text is often Windows-1251: iconv -f WINDOWS-1251 -t UTF-8"
-    return DataError(f"{source.name} is not UTF-8: line {line}, byte {offset}", where=f"{source}:{line}", mend=mend)
+def not_utf8(source: Path, line: int, offset: int) -> DataError:
+    """The error for a text file in another encoding."""
+    return DataError(
+        f"{source.name} is not UTF-8: line {line}, byte {offset}",
+        where=f"{source}:{line}",
+        mend="save it as UTF-8; Russian text is often Windows-1251: iconv -f WINDOWS-1251 -t UTF-8",
+    )
 
 
 @contextmanager
@@ -172,5 +131,6 @@ def _rows(source: Path) -> Iterator[Iterator[list[str]]]:
         csv.field_size_limit(before)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first, without the plan that Polars adds."""
     return str(error).strip().split("\n")[0]

@@ -36,7 +36,7 @@ _TEXT_START = b"\xef\xbb\xbf \t\r\n"
 
 
 def kind_of(source: Path) -> Kind:
-    """The format of a file by its suffix, else by its first bytes."""
+    """The format of a file by its name's ending, else by its first bytes."""
     known = _SUFFIXES.get(source.suffix.lower())
     if known:
         return known
@@ -60,7 +60,16 @@ def refuse_other_kinds(source: Path, kind: Kind) -> None:
         what, mend = found
         raise DataError(f"{source.name} is {what}", where=str(source), mend=mend)
     text = start.lstrip(_TEXT_START)
-    if kind == "ndjson" and text.startswith(b"["):
+    if kind != "parquet" and (encoding := _utf_16(start)):
+        raise DataError(
+            f"{source.name} is not UTF-8: line 1, byte 0",
+            where=f"{source}:1",
+            mend=f"it looks like {encoding}: save it as UTF-8, for example by iconv -f {encoding} -t UTF-8",
+        )
+    if kind == "csv" and text.startswith(b'{"'):
+        mend = "name it .ndjson, or give format=ndjson"
+        raise DataError(f"{source.name} holds JSON, read as CSV", where=str(source), mend=mend)
+    if (kind == "ndjson" and text.startswith(b"[")) or text.startswith((b"[{", b"[\n", b"[\r\n")):
         raise DataError(
             f"{source.name} is one JSON array: NDJSON holds one object a line",
             where=str(source),
@@ -77,6 +86,16 @@ def _foreign(source: Path, start: bytes) -> tuple[str, str] | None:
             return what, mend
     if start.startswith(b"PK\x03\x04"):
         return ("an Excel workbook", _EXPORT) if _holds_sheets(source) else ("a ZIP archive", f"{_UNPACK} unzip")
+    return None
+
+
+def _utf_16(start: bytes) -> str | None:
+    """UTF-16 shows by its mark, or by the high bytes of ASCII and Cyrillic letters at every second place."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16"
+    for name, high in (("UTF-16LE", start[1::2]), ("UTF-16BE", start[0::2])):
+        if b"\0" in high and sum(high.count(byte) for byte in (0, 4)) >= 0.9 * len(high):
+            return name
     return None
 
 

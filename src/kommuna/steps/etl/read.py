@@ -12,20 +12,16 @@ import structlog
 from kommuna.errors import DataError, SchemaDrift
 from kommuna.spec.table import TableSchema
 from kommuna.steps.etl.columns import missing, shortened
-from kommuna.steps.etl.dtypes import parsed, polars_dtype, widens
-from kommuna.steps.etl.faults import csv_fault, csv_header, json_columns, json_fault, refuse_short_rows
+from kommuna.steps.etl.csv_survey import survey_csv
+from kommuna.steps.etl.dtypes import inexact, loses, not_finite, parsed, polars_dtype, suspicious, widens
+from kommuna.steps.etl.faults import check_rows_of_width, csv_fault, csv_header
+from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
+from kommuna.steps.etl.kinds import kind_of, refuse_other_kinds
 from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()
 
 Format = Literal["auto", "csv", "ndjson", "parquet"]
-_SUFFIXES: dict[str, Format] = {
-    ".csv": "csv",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
 _ROW = "#row"
 
 
@@ -40,66 +36,73 @@ class Read(NamedTuple):
 def read_table(source: Path, *, table_schema: TableSchema, format: Format = "auto") -> Read:
     """Scans a file lazily; one streaming pass makes sure first that every value is of its declared type.
 
-    Columns that are not declared are left out. In CSV, an unquoted empty field is null, blank lines are skipped,
-    and `List(String)` is written `a|b|c`.
+    Columns that are not declared are left out. In CSV, an unquoted empty field is null, blank lines are skipped, rows
+    of nothing but commas are left out and counted, and `List(String)` is written `a|b|c`. The rows that are read are
+    counted against those of the file.
 
     Args:
         source: a local file.
         table_schema: the columns and their types.
         format: `auto` goes by the file's name, then by its first bytes.
     Returns:
-        The table, and the metrics `rows` and `bytes` (of the file).
+        The table, and the metrics `rows`, `bytes` (of the file) and `blank_rows` (those of nothing but commas).
     Raises:
         MissingColumn: a declared column is not in the file.
-        SchemaDrift: a value is not of its column's type, or a required one is null; names the first such row (1 is the
-            first row of data).
-        DataError: the file is absent, empty, not UTF-8, cut off, or has rows of another width.
+        SchemaDrift: a value is not of its column's type, NaN or infinite where that is not declared, or a required one
+            is null; names the first such row (1 is the first row of data).
+        DataError: the file is absent, empty, of another kind, not UTF-8, cut off, has a quote out of place, rows of
+            another width, or its header a second time.
     """
     source = Path(source)
+    if source.is_dir():
+        raise DataError(f"{source.name} is a folder, not a file", where=str(source), mend="name a file in it")
     if not source.is_file():
         raise DataError(f"no file {source.name}", where=str(source), mend="check the path")
     size = source.stat().st_size
     if size == 0:
         raise DataError(f"{source.name} is empty: 0 bytes", where=str(source), mend="export the file again")
-    kind = _format(source) if format == "auto" else format
+    kind = kind_of(source) if format == "auto" else format
+    refuse_other_kinds(source, kind)
     read = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}[kind]
-    table, rows = read(source, table_schema)
+    table, rows, blank = read(source, table_schema)
     if rows == 0:
         raise DataError(f"{source.name} has no rows", where=str(source), mend="export the file again")
     log.info("table.read", file=source.name, format=kind, rows=rows, bytes=size)
-    return Read(table, {"rows": float(rows), "bytes": float(size)})
+    if blank:
+        log.warning("table.blank_rows", file=source.name, rows=blank, hint="rows of nothing but commas are left out")
+    return Read(table, {"rows": float(rows), "bytes": float(size), "blank_rows": float(blank)})
 
 
-def _format(source: Path) -> Format:
-    known = _SUFFIXES.get(source.suffix.lower())
-    if known:
-        return known
-    with source.open("rb") as file:
-        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if start.startswith(b"PAR1"):
-        return "parquet"
-    return "ndjson" if start.startswith(b"{") else "csv"
-
-
-def _read_csv(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int]:
+def _read_csv(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int, int]:
     header = csv_header(source)
     _check_columns(declared, header, source)
+    lines = check_rows_of_width(source, len(header))
     try:
         raw = pl.scan_csv(source, infer_schema=False, glob=False)
-        blank = pl.all_horizontal(pl.col(name).is_null() for name in raw.collect_schema())
-        rows, blanks, gaps = _check_rows(raw, declared, source, more=(blank.sum(), pl.col(header[-1]).is_null().sum()))
+        columns = raw.collect_schema().names()
+        blank = pl.all_horizontal(pl.col(name).is_null() for name in columns)
+        again = pl.all_horizontal(pl.col(own) == name for own, name in zip(columns, header, strict=True))
+        found = _check_rows(raw, declared, source, blank=blank.sum(), again=pl.arg_where(again).min())
     except pl.exceptions.PolarsError as error:
         raise csv_fault(source, len(header), error) from None
-    if gaps > blanks:  # Polars fills up short rows with nulls
-        refuse_short_rows(source, len(header))
-    if blanks and len(header) > 1:
+    _reconcile(source, found["rows"], lines)
+    if len(header) == 1:
+        return _selected(raw, declared), found["rows"], 0
+    if found["again"] is not None:
+        raise DataError(
+            f"{source.name}: row {found['again'] + 1} is the header again",
+            where=str(source),
+            mend="several files were joined: keep the first header only",
+        )
+    rows = found["rows"] - found["blank"]
+    if found["blank"]:
         raw = raw.filter(~blank)
-        rows -= blanks
-    return raw.select(parsed(pl.col(name), dtype).alias(name) for name, dtype in declared.columns.items()), rows
+    return _selected(raw, declared), rows, found["blank"] - survey_csv(source).blank if found["blank"] else 0
 
 
-def _read_ndjson(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int]:
+def _read_ndjson(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int, int]:
     found = json_columns(source)
+    lines = count_json_rows(source)
     lists = {name for name, dtype in declared.columns.items() if dtype == "List(String)"}
     texts = {name: polars_dtype("List(String)" if name in lists else "String") for name in declared.columns}
     try:
@@ -109,28 +112,66 @@ def _read_ndjson(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int
             counts = raw.select(pl.col(absent).count()).collect(engine="streaming").row(0, named=True)
             found += [name for name in absent if counts[name]]
         _check_columns(declared, found, source)
-        rows, _, _ = _check_rows(raw, declared, source, lists=lists)
+        every = pl.sum_horizontal(pl.all().null_count())  # each value has to be read
+        rows = _check_rows(raw, declared, source, lists=lists, nulls=every)["rows"]
     except pl.exceptions.PolarsError as error:
-        raise json_fault(source, lists, error) from None
-    return raw.select(_value(name, dtype, lists).alias(name) for name, dtype in declared.columns.items()), rows
+        raise json_fault(source, lists, texts, error) from None
+    _reconcile(source, rows, lines)
+    return _selected(raw, declared, lists), rows, 0
 
 
-def _value(name: str, dtype: str, lists: Set[str]) -> pl.Expr:
-    return pl.col(name) if name in lists else parsed(pl.col(name), dtype)
+def _reconcile(source: Path, read: int, lines: int) -> None:
+    if read != lines:
+        raise DataError(
+            f"{source.name} holds {lines} rows, of which {read} are read",
+            where=str(source),
+            mend="export the file again; a quote or a line break may be out of place",
+        )
 
 
-def _read_parquet(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int]:
+def _selected(raw: pl.LazyFrame, declared: TableSchema, lists: Set[str] = frozenset()) -> pl.LazyFrame:
+    return raw.select(_value(name, declared, lists).alias(name) for name in declared.columns)
+
+
+def _value(name: str, declared: TableSchema, lists: Set[str]) -> pl.Expr:
+    if name in lists:
+        return pl.col(name)
+    dtype = declared.columns[name]
+    return _finite(parsed(pl.col(name), dtype), dtype, declared)
+
+
+def _finite(value: pl.Expr, dtype: str, declared: TableSchema) -> pl.Expr:
+    """Floats as they are declared: what is not finite is null, or was refused."""
+    if dtype.startswith("Float") and declared.non_finite == "null":
+        return pl.when(value.is_finite()).then(value)
+    return value
+
+
+def _read_parquet(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int, int]:
     try:
         raw = pl.scan_parquet(source, glob=False)
         found = raw.collect_schema()
         _check_columns(declared, list(found), source)
+        bad: dict[str, pl.Expr] = {}
         for name, dtype in declared.columns.items():
             if not widens(found[name], dtype):
                 raise _drift(raw, source, name, dtype, str(found[name]), bad=pl.col(name).is_not_null())
-        nulls = {name: pl.when(pl.col(name).is_null()).then(pl.col(_ROW)).min() for name in declared.required}
-        counts = raw.with_row_index(_ROW).select(pl.len(), **nulls).collect(engine="streaming").row(0, named=True)
-        rows = int(counts.pop("len"))
-        _refuse_nulls(counts, source)
+            if found[name].is_float() and declared.non_finite == "refuse":
+                bad[name] = ~pl.col(name).is_finite()
+            elif (lost := loses(pl.col(name), found[name], dtype)) is not None:
+                bad[name] = lost
+        checks = {f"bad {name}": _first(expression) for name, expression in bad.items()}
+        values = {name: _finite(pl.col(name), dtype, declared) for name, dtype in declared.columns.items()}
+        values = {name: value if found[name].is_float() else pl.col(name) for name, value in values.items()}
+        nulls = {f"null {name}": _first(values[name].is_null()) for name in declared.required}
+        counts = (
+            raw.with_row_index(_ROW).select(pl.len(), **checks, **nulls).collect(engine="streaming").row(0, named=True)
+        )
+        rows = int(counts["len"])
+        for name, expression in bad.items():
+            if counts[f"bad {name}"] is not None:
+                raise _drift(raw, source, name, declared.columns[name], str(found[name]), bad=expression)
+        _refuse_nulls({name: counts[f"null {name}"] for name in declared.required}, source)
         if rows:
             raw.select(pl.col(list(declared.columns)).count()).collect(engine="streaming")  # every page can be read
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -139,7 +180,12 @@ def _read_parquet(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, in
             where=str(source),
             mend="the file is cut off or damaged: export or copy it again",
         ) from None
-    return raw.select(pl.col(name).cast(polars_dtype(dtype)) for name, dtype in declared.columns.items()), rows
+    return raw.select(values[name].cast(polars_dtype(dtype)) for name, dtype in declared.columns.items()), rows, 0
+
+
+def _first(bad: pl.Expr) -> pl.Expr:
+    """The first row of which something is true."""
+    return pl.when(bad).then(pl.col(_ROW)).min()
 
 
 def _check_columns(declared: TableSchema, found: list[str], source: Path) -> None:
@@ -167,32 +213,41 @@ def _separated(found: list[str], source: Path) -> DataError | None:
 
 
 def _check_rows(
-    raw: pl.LazyFrame,
-    declared: TableSchema,
-    source: Path,
-    *,
-    more: tuple[pl.Expr, ...] = (),
-    lists: Set[str] = frozenset(),
-) -> tuple[int, int, int]:
-    """Rows, and two further counts; refuses the first value that is not of its type."""
-    rows = pl.col(_ROW)
-    checks = []
+    raw: pl.LazyFrame, declared: TableSchema, source: Path, *, lists: Set[str] = frozenset(), **more: pl.Expr
+) -> dict[str, int]:
+    """The number of `rows`, and further counts; refuses the first value that is not of its type."""
+    checks: dict[str, pl.Expr] = {}
     for name, dtype in declared.columns.items():
-        value = _value(name, dtype, lists)
+        value = _value(name, declared, lists)
         if name not in lists and dtype not in ("String", "List(String)"):
-            checks.append(pl.when(_unreadable(name, value)).then(rows).min().alias(f"drift {name}"))
+            read = parsed(pl.col(name), dtype)
+            checks[f"drift {name}"] = _first(_unreadable(name, read))
+            if dtype.startswith("Float"):
+                checks[f"odd {name}"] = _first(suspicious(read, dtype))
         if name in declared.required:
-            checks.append(pl.when(value.is_null()).then(rows).min().alias(f"null {name}"))
-    extra = [count.alias(f"more {i}") for i, count in enumerate(more)]
-    counts = raw.with_row_index(_ROW).select(*checks, *extra, pl.len().alias("rows"))
-    found = counts.collect(engine="streaming").row(0, named=True)
-    drifts = {name: found[f"drift {name}"] for name in declared.columns if found.get(f"drift {name}") is not None}
-    if drifts:
-        name = min(drifts, key=lambda column: int(drifts[column]))
-        dtype = declared.columns[name]
-        raise _drift(raw, source, name, dtype, "String", bad=_unreadable(name, parsed(pl.col(name), dtype)))
+            checks[f"null {name}"] = _first(value.is_null())
+    counts = raw.with_row_index(_ROW).select(pl.len().alias("rows"), **checks, **more)
+    found: dict[str, int] = counts.collect(engine="streaming").row(0, named=True)
+    bad = {
+        name: _unreadable(name, parsed(pl.col(name), dtype))
+        for name, dtype in declared.columns.items()
+        if found.get(f"drift {name}") is not None
+    }
+    for name, dtype in declared.columns.items():
+        if found.get(f"odd {name}") is not None:
+            wrong = inexact(pl.col(name), dtype)
+            if declared.non_finite == "refuse":
+                wrong |= not_finite(pl.col(name)).fill_null(False)
+            bad[name] = bad.get(name, pl.lit(False)) | wrong
+    if bad:
+        first = raw.with_row_index(_ROW).select(**{name: _first(wrong) for name, wrong in bad.items()})
+        rows = first.collect(engine="streaming").row(0, named=True)
+        drifts = [name for name in bad if rows[name] is not None]
+        if drifts:
+            name = min(drifts, key=lambda column: int(rows[column]))
+            raise _drift(raw, source, name, declared.columns[name], "String", bad=bad[name])
     _refuse_nulls({name: found[f"null {name}"] for name in declared.required}, source)
-    return int(found["rows"]), int(found.get("more 0") or 0), int(found.get("more 1") or 0)
+    return found
 
 
 def _unreadable(name: str, value: pl.Expr) -> pl.Expr:
@@ -202,13 +257,23 @@ def _unreadable(name: str, value: pl.Expr) -> pl.Expr:
 def _drift(raw: pl.LazyFrame, source: Path, name: str, dtype: str, found: str, *, bad: pl.Expr) -> SchemaDrift:
     first = raw.select(name).with_row_index(_ROW).filter(bad).head(1).collect(engine="streaming")
     value, row = (first[name][0], int(first[_ROW][0]) + 1) if len(first) else (None, 1)
-    hint = "correct the file, or the declared type"
-    if dtype == "Datetime" and isinstance(value, str) and _has_offset(value):
-        hint = "the times have an offset: declare the column as DatetimeUTC"
-    elif dtype in ("Date", "Datetime"):
-        hint = "write times as 2026-09-01T12:30:00 and days as 2026-09-01, or declare the column as String"
     what = f"column '{name}': expected {dtype}, found {found} {shortened(value)} in row {row}"
-    return SchemaDrift(what, where=source.name, mend=hint)
+    return SchemaDrift(what, where=source.name, mend=_drift_hint(dtype, value))
+
+
+def _drift_hint(dtype: str, value: object) -> str:
+    text = str(value).strip()
+    if dtype.startswith("Float") and text.lstrip("+-").lower() in ("nan", "inf", "infinity"):
+        return "correct the file, or declare `non_finite: null` beside the columns: NaN and infinity are read as null"
+    if dtype.startswith("Float") and text.lstrip("+-").replace(".", "", 1).isdigit():
+        return f"{dtype} would make another number of it: declare ids as Int64 or String"
+    if dtype == "Datetime" and _has_offset(text):
+        return "the times have an offset: declare the column as DatetimeUTC"
+    if dtype == "DatetimeUTC":
+        return "write times with an offset, as 2026-09-01T12:30:00+03:00, or declare the column as Datetime"
+    if dtype in ("Date", "Datetime"):
+        return "write times as 2026-09-01T12:30:00 and days as 2026-09-01, or declare the column as String"
+    return "correct the file, or the declared type"
 
 
 def _has_offset(value: str) -> bool:

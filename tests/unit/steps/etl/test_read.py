@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
+import re
+import zipfile
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from kommuna.errors import DataError, MissingColumn, SchemaDrift
@@ -51,7 +59,9 @@ def test_csv_values_become_the_declared_types(tmp_path: Path) -> None:
 
 def test_metrics_are_rows_and_bytes(tmp_path: Path) -> None:
     path = written(tmp_path, "id\na\nb\n")
-    assert read_table(path, table_schema=TableSchema(columns={"id": "String"})).metrics == {"rows": 2.0, "bytes": 7.0}
+    assert read_table(path, table_schema=TableSchema(columns={"id": "String"})).metrics == {
+        "rows": 2.0, "bytes": 7.0, "blank_rows": 0.0,
+    }  # fmt: skip
 
 
 def test_drift_names_column_expected_found_and_the_first_bad_row(tmp_path: Path) -> None:
@@ -180,6 +190,14 @@ def test_ndjson_is_read_by_name_or_first_bytes(tmp_path: Path) -> None:
         ('{"id": "a", "n": 1}\n{"id": "b", "n": "x"}\n', "column 'n': expected Int64, found String 'x' in row 2"),
         ('{"id": "a", "m": 1}\n', r"no column 'n'.*; found: id, m"),
         ("\n\n", "has no rows"),
+        ('\ufeff{"id": "a", "n": 1}\n', "begins with a byte order mark"),
+        (
+            '{"id": "a", "n": 1}\n' * 1500 + '{"id": "\\ud83d", "n": 1}\n',
+            r"line 1501 holds .ud83d, half of a character",
+        ),
+        ('{"id": "a", "n": 1}\n\n{"id": "b", "n": 1e999}\n', "line 3 cannot be read"),
+        ('{"id": "a", "n": 1}\n{"id": ' + "[" * 20_000 + "]" * 20_000 + "}\n", "line 2 is not valid JSON"),
+        ('{"id": "a", "n": 1}\n' * 1200 + '{"id": ' + "[" * 20_000 + "]" * 20_000 + "}\n", "line 1201"),
     ],
 )
 def test_a_broken_ndjson_says_which_line(tmp_path: Path, content: str, message: str) -> None:
@@ -226,3 +244,206 @@ def test_an_unknown_type_is_refused_with_the_nearest() -> None:
 def test_a_required_column_has_to_be_declared() -> None:
     with pytest.raises(ValidationError, match=r"required column 'ids' is not declared \(did you mean 'id'\?\)"):
         TableSchema(columns={"id": "String"}, required=("ids",))
+
+
+@pytest.mark.parametrize("wrong", ['"x"', "5", "true", '{"k": 1}', '"[1]"'])
+@pytest.mark.parametrize("before", [0, 1500])
+def test_a_value_that_is_no_list_is_named_with_its_row(tmp_path: Path, wrong: str, before: int) -> None:
+    path = written(tmp_path, '{"l": ["a"]}\n' * before + f'{{"l": {wrong}}}\n{{"l": null}}\n', "rows.ndjson")
+    with pytest.raises(DataError, match=rf"column 'l': expected List\(String\), found .* in row {before + 1}"):
+        rows(path, l="List(String)")
+
+
+def test_escaped_characters_of_ndjson_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path, json.dumps({"id": "\U0001f600 \\ud800 я"}) + "\n", "rows.ndjson")
+    assert rows(path, id="String") == [("\U0001f600 \\ud800 я",)]
+
+
+@pytest.mark.parametrize(
+    ("content", "row"),
+    [
+        ('id,channel,text\n1,карта,"привет"\n2,карта,экран 15"\n3,карта,"ок"\n4,карта,"да"\n', "row 2"),
+        ('id,channel,text\n1,карта,привет\n2,карта,экран 15"\n3,карта,ок\n4,карта,"да"\n', "row 2"),
+        ('id,channel,text\n1,a,b\n2,a,x 15"\n3,a,b\n', "row 2"),
+        ('id,channel,text\n1,a,"b"\n2,a,"x "y", z"\n3,a,"b"\n', "row 2"),
+        ('id,channel,text\n1,a,"b"\n2,a,"x"y"\n3,a,"b"\n4,a,"b"\n', "row 2"),
+        ('id,channel,text\n1,a,"b\n\nc"\n\n2,a,"b" \n', "row 3"),
+        ('id,"chan"nel,text\n1,a,b\n', "the header"),
+        ("id,channel,text\n" + '1,a,"b"\n' * 300_000 + '2,a,x 15"\n' + '1,a,"b"\n' * 10, "row 300001"),
+    ],
+)
+def test_a_stray_quote_is_refused_with_its_row(tmp_path: Path, content: str, row: str) -> None:
+    with pytest.raises(DataError, match=rf"rows.csv: {row} has a quote out of place"):
+        rows(written(tmp_path, content), id="String", channel="String", text="String")
+
+
+def test_quotes_that_every_reader_takes_for_letters_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path, 'id,text\n1,ООО "Ромашка" и "Лютик"\n2,""\n3,"a ""b"""\n4,x""\n')
+    assert rows(path, id="Int64", text="String") == [
+        (1, 'ООО "Ромашка" и "Лютик"'), (2, ""), (3, 'a "b"'), (4, 'x""'),
+    ]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_csv_is_read_as_strict_csv_reads_it_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    field = st.text('ab",\n\r', max_size=4)
+    made = io.StringIO()
+    writer = csv.writer(made, lineterminator=data.draw(st.sampled_from(["\n", "\r\n"])))
+    writer.writerow(["i", "t", "u"])
+    for i in range(data.draw(st.integers(1, 5))):
+        writer.writerow([f"{i}", data.draw(field), data.draw(field)])
+    text = made.getvalue()
+    for _ in range(data.draw(st.integers(0, 2))):  # where somebody edits by hand
+        at = data.draw(st.integers(6, len(text)))
+        text = text[:at] + data.draw(st.sampled_from('",\n\ra')) + text[at:]
+    path = written(tmp_path, text)
+    try:
+        got = rows(path, i="String", t="String", u="String")
+    except DataError as error:
+        if not re.search("row|header", error.what):
+            raise
+        return
+    wanted = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row and any(row)][1:]
+    assert [[value or "" for value in row] for row in got if any(row)] == wanted
+
+
+def test_an_undamaged_file_is_never_refused(tmp_path: Path) -> None:
+    values = ["", "a", '"', '""', ",", "\n", 'x "15" y', '"x"', "\r\n", ' "a"']
+    made = io.StringIO()
+    writer = csv.writer(made)
+    writer.writerows([["id", "t"], *([f"{i}", value] for i, value in enumerate(values))])
+    got = rows(written(tmp_path, made.getvalue()), id="Int64", t="String")
+    assert [value or "" for _, value in got] == values
+
+
+def test_rows_of_commas_are_counted_and_blank_lines_are_not(tmp_path: Path) -> None:
+    path = written(tmp_path, "id,text\na,x\n\n,\nb,y\n,\n\n")
+    read = read_table(path, table_schema=TableSchema(columns={"id": "String"}))
+    assert (read.metrics["rows"], read.metrics["blank_rows"]) == (2.0, 2.0)
+    assert read.table.collect().rows() == [("a",), ("b",)]
+
+
+def test_a_second_header_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 2 is the header again"):
+        rows(written(tmp_path, "id,text\na,x\nid,text\nb,y\n"), id="String")
+
+
+def test_a_file_of_old_line_ends_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its lines end in CR alone"):
+        rows(written(tmp_path, "id,text\ra,x\rb,y\r"), id="String")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("Float64", "9007199254740993"), ("Float64", "+123456789012345678"), ("Float64", "9007199254740993.0"),
+        ("Float32", "16777217"), ("Float64", "1e400"), ("Float64", "-1e999"), ("Float64", "NaN"), ("Float32", "inf"),
+        ("Float64", "-Infinity"), ("Float32", "1e39"),
+    ],
+)  # fmt: skip
+def test_a_number_that_a_float_cannot_hold_is_refused_with_its_row(tmp_path: Path, dtype: str, value: str) -> None:
+    found = rf"column 'n': expected {dtype}, found String '{re.escape(value)}' in row 2"
+    with pytest.raises(SchemaDrift, match=found) as caught:
+        rows(written(tmp_path, f"id,n\na,1.5\nb,{value}\n"), id="String", n=dtype)
+    assert "non_finite: null" in caught.value.mend or "Int64" in caught.value.mend or "e" in value
+    with pytest.raises(SchemaDrift, match=found):
+        rows(written(tmp_path, f'{{"n": "1.5"}}\n{{"n": "{value}"}}\n', "rows.ndjson"), n=dtype)
+
+
+def test_numbers_that_floats_hold_are_read(tmp_path: Path) -> None:
+    values = ["9007199254740992", "0.30000000000000004", "1e300", "10000000000000000000", "9007199254740993.5", "1e23"]
+    got = rows(written(tmp_path, "id,n\n" + "".join(f"a,{value}\n" for value in values)), n="Float64")
+    assert got == [(float(value),) for value in values]
+
+
+def test_what_is_not_finite_is_null_where_it_is_declared(tmp_path: Path) -> None:
+    schema = TableSchema(columns={"n": "Float64"}, non_finite="null")
+    wanted = [(None,), (None,), (2.0,), (None,)]
+    path = written(tmp_path, "id,n\na,NaN\nb,-inf\nc,2\nd,\n")
+    assert read_table(path, table_schema=schema).table.collect().rows() == wanted
+    pl.DataFrame({"n": [float("nan"), float("-inf"), 2.0, None]}).write_parquet(tmp_path / "rows.parquet")
+    assert read_table(tmp_path / "rows.parquet", table_schema=schema).table.collect().rows() == wanted
+    required = schema.model_copy(update={"required": ("n",)})
+    for name in ("rows.csv", "rows.parquet"):
+        with pytest.raises(SchemaDrift, match="column 'n': required, found null in row 1"):
+            read_table(tmp_path / name, table_schema=required)
+    with pytest.raises(SchemaDrift, match="found String '1e400' in row 1"):  # a number, and none that is infinite
+        read_table(written(tmp_path, "id,n\na,1e400\n"), table_schema=schema)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), 2**53 + 1, Decimal(2**53 + 1), Decimal("12345678901234567.25")],
+)
+def test_a_parquet_value_that_float64_cannot_hold_is_refused_with_its_row(tmp_path: Path, value: Any) -> None:
+    frame = pl.DataFrame(
+        {"n": [type(value)(1), value]}, schema={"n": pl.Decimal(38, 2)} if isinstance(value, Decimal) else None
+    )
+    frame.write_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(SchemaDrift, match=r"column 'n': expected Float64, found .* in row 2"):
+        rows(tmp_path / "rows.parquet", n="Float64")
+
+
+def test_amounts_pass_into_float64(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"n": [Decimal("1.10"), Decimal("-999999999.99"), None]}, schema={"n": pl.Decimal(38, 2)})
+    frame.write_parquet(tmp_path / "rows.parquet")
+    assert rows(tmp_path / "rows.parquet", n="Float64") == [(1.1,), (-999999999.99,), (None,)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("Date", "01-09-26"), ("Date", "26-01-02"), ("Datetime", "26-01-02"), ("Datetime", "26-01-02T10:00:00"),
+        ("Datetime", "2026-09-01T12:30:60"), ("DatetimeUTC", "2026-09-01T12:30:60Z"), ("Datetime", "2026-09-01T24:00:00"),
+        ("DatetimeUTC", "26-09-01T12:30:00Z"), ("Date", "2026-9-1"), ("Datetime", "2026-09-01T1:3"),
+    ],
+)  # fmt: skip
+def test_times_that_could_be_others_are_drift(tmp_path: Path, dtype: str, value: str) -> None:
+    with pytest.raises(SchemaDrift, match=f"column 'd': expected {dtype}, found String '{value}' in row 1"):
+        rows(written(tmp_path, f"id,d\na,{value}\n"), d=dtype)
+
+
+@pytest.mark.parametrize(
+    "value", ["2026-09-01T12:30Z", "2026-09-01 15:30+03:00", "2026-09-01T15:30:00+0300", "2026-09-01t12:30:00.0z",
+              "2026-09-01T12:30+00"],
+)  # fmt: skip
+def test_times_with_an_offset_need_no_seconds(tmp_path: Path, value: str) -> None:
+    path = written(tmp_path, f"id,d\na,{value}\n")
+    assert rows(path, d="DatetimeUTC") == [(datetime(2026, 9, 1, 12, 30, tzinfo=UTC),)]
+
+
+def _zipped(name: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(name, "x")
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.csv", gzip.compress(b"id\na\n"), "rows.csv is a gzip archive"),
+        ("rows.csv", b"\x28\xb5\x2f\xfd" + bytes(range(200)), "rows.csv is a Zstandard archive"),
+        ("rows.csv", _zipped("xl/workbook.xml"), "rows.csv is an Excel workbook"),
+        ("rows.ndjson", _zipped("rows.ndjson"), "rows.ndjson is a ZIP archive"),
+        ("rows.csv", b"\xd0\xcf\x11\xe0" + bytes(200), "rows.csv is an old Excel or Word file"),
+        ("rows.parquet", b"SQLite format 3\0" + bytes(200), "rows.parquet is a SQLite database"),
+        ("rows.csv", b"PAR1" + bytes(200), "rows.csv is a Parquet file, read as csv"),
+        ("rows.csv", b'[{"id": 1}]', "rows.csv is one JSON array"),
+        ("rows.json", b'[\n  {"id": 1}\n]', "rows.json is one JSON array"),
+        ("rows.csv", b'{"id": 1}\n', "rows.csv holds JSON, read as CSV"),
+        ("rows.csv", b"<!DOCTYPE html><html></html>", "rows.csv is an HTML page"),
+        ("rows.csv", "номер,текст\nа,Перевод\n".encode("utf-16-le"), "rows.csv is not UTF-8: line 1, byte 0"),
+        ("rows.ndjson", '{"номер": "текст"}\n'.encode("utf-16-be"), "rows.ndjson is not UTF-8: line 1, byte 0"),
+    ],
+)  # fmt: skip
+def test_files_of_other_kinds_are_called_by_their_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        rows(written(tmp_path, content, name), id="String")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").mkdir()
+    with pytest.raises(DataError, match="is a folder, not a file"):
+        rows(tmp_path / "rows.csv", id="String")

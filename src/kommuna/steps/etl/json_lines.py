@@ -1,0 +1,155 @@
+"""NDJSON line by line: the names of the columns, and what is wrong with a line that cannot be read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Set
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from kommuna.errors import DataError, SchemaDrift
+from kommuna.steps.etl.columns import shortened
+from kommuna.steps.etl.faults import encoding_fault, first_line
+
+_SAMPLE = 1_000  # lines that are looked at for the names of the columns
+_BLOCK = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+_ONE_A_LINE = "one JSON object a line; a file cut off ends in a broken line"
+# Half of a character that is written as two \\u escapes: Polars reads it as the character 0.
+_HALF = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
+
+
+def json_columns(source: Path) -> list[str]:
+    """The column names in the first lines of an NDJSON file, in the order in which they come.
+
+    Raises:
+        DataError: a line is not UTF-8 or no JSON object, or there is none.
+    """
+    names: dict[str, None] = {}
+    with source.open("rb") as file:
+        if file.read(len(_BOM)) == _BOM:
+            raise DataError(
+                f"{source.name} begins with a byte order mark, which JSON does not allow",
+                where=f"{source}:1",
+                mend="save it as UTF-8 without the mark: tail -c +4 FILE",
+            )
+        file.seek(0)
+        for number, line in zip(range(_SAMPLE), file, strict=False):
+            if line.strip():
+                names |= dict.fromkeys(_object(source, number + 1, line))
+    if not names:
+        raise DataError(f"{source.name} has no rows", where=str(source), mend="export it again")
+    return list(names)
+
+
+def count_json_rows(source: Path) -> int:
+    """The lines of an NDJSON file that are not blank.
+
+    Raises:
+        DataError: a text in a line holds half of a character; names the line.
+    """
+    rows = number = 0
+    for lines in _blocks(source):
+        blank = sum(map(bytes.isspace, lines))
+        if _HALF.search(b"".join(lines)):
+            for at, line in enumerate(lines, start=number + 1):
+                if _HALF.search(line):
+                    _refuse_half(source, at, line)
+        rows, number = rows + len(lines) - blank, number + len(lines)
+    return rows
+
+
+def json_fault(source: Path, lists: Set[str], schema: dict[str, pl.DataType], error: Exception) -> DataError:
+    """Why Polars could not read an NDJSON file, with the line or the row."""
+    if fault := encoding_fault(source):
+        return fault
+    rows = number = 0
+    for lines in _blocks(source):
+        if _readable(b"".join(lines), schema) is None:
+            rows, number = rows + sum(not line.isspace() for line in lines), number + len(lines)
+            continue
+        for line in lines:
+            number += 1
+            if line.isspace():
+                continue
+            rows += 1
+            if (reason := _readable(line, schema)) is not None:
+                return _line_fault(source, lists, line, number, rows, reason)
+    return DataError(f"{source.name} cannot be read as NDJSON: {first_line(error)}", where=str(source))
+
+
+def _line_fault(source: Path, lists: Set[str], line: bytes, number: int, row: int, reason: str) -> DataError:
+    try:
+        values = _object(source, number, line)
+    except DataError as malformed:
+        return malformed
+    for name in sorted(lists & set(values)):
+        if not isinstance(values[name], list | None):
+            return SchemaDrift(
+                f"column '{name}': expected List(String), found {shortened(values[name])} in row {row}",
+                where=f"{source}:{number}",
+                mend="write it as a JSON list",
+            )
+    return DataError(
+        f"{source.name}: line {number} cannot be read: {reason}",
+        where=f"{source}:{number}: {shortened(_text(line))}",
+        mend="numbers beyond 1.8e308 are no JSON that can be read: write null, or a text",
+    )
+
+
+def _readable(lines: bytes, schema: dict[str, pl.DataType]) -> str | None:
+    """Why lines cannot be read; None if they can."""
+    if not lines.strip():
+        return None
+    try:
+        pl.scan_ndjson(lines, schema=schema).collect(engine="streaming")
+    except pl.exceptions.PolarsError as error:
+        return first_line(error)
+    return None
+
+
+def _blocks(source: Path) -> Iterator[list[bytes]]:
+    with source.open("rb") as file:
+        while lines := file.readlines(_BLOCK):
+            yield lines
+
+
+def _object(source: Path, number: int, line: bytes) -> dict[str, Any]:
+    where = f"{source}:{number}"
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError:
+        raise encoding_fault(source) or DataError(f"{source.name}: line {number} is not UTF-8", where=where) from None
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise DataError(
+            f"{source.name}: line {number} is not valid JSON: {reason}",
+            where=f"{where}: {shortened(_text(line))}",
+            mend=_ONE_A_LINE,
+        ) from None
+    if not isinstance(row, dict):
+        raise DataError(
+            f"{source.name}: line {number} is no JSON object: {shortened(_text(line))}", where=where, mend=_ONE_A_LINE
+        )
+    return row
+
+
+def _refuse_half(source: Path, number: int, line: bytes) -> None:
+    try:
+        json.dumps(_object(source, number, line), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start].encode("unicode_escape").decode()
+        raise DataError(
+            f"{source.name}: line {number} holds {half}, half of a character",
+            where=f"{source}:{number}: {shortened(_text(line))}",
+            mend="the text was cut within a character, such as an emoji: correct it where it is written",
+        ) from None
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace").strip()
