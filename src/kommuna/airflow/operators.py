@@ -109,7 +109,13 @@ class QueryOperator(StepOperator):
 
 
 class AsofJoinOperator(StepOperator):
-    """Joins to each row the other table's latest row at or before it. Output: `table`."""
+    """Joins to each row the other table's nearest row: at or before it, at or after it, or either. Output: `table`.
+
+    Args:
+        tolerance: how far away it may be: `2h`, `30m`, `1d12h`; a number where `on` holds numbers.
+        strategy: `backward`, `forward` or `nearest`.
+        suffix: goes to the right columns whose names stand on the left too.
+    """
 
     def __init__(
         self,
@@ -119,12 +125,20 @@ class AsofJoinOperator(StepOperator):
         on: str,
         by: Sequence[str] = (),
         tolerance: str | None = None,
+        strategy: str = "backward",
+        suffix: str = "_right",
         **options: Any,
     ) -> None:
         super().__init__(
             function="kommuna.steps.etl.asof:asof_join",
             inputs={"left": left, "right": right},
-            parameters={"on": on, "by": _texts("by", by), "tolerance": tolerance},
+            parameters={
+                "on": on,
+                "by": _texts("by", by),
+                "tolerance": tolerance,
+                "strategy": strategy,
+                "suffix": suffix,
+            },
             **options,
         )
 

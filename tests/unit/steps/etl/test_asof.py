@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -91,3 +92,53 @@ def test_it_agrees_with_pandas(left: Any, right: Any, strategy: Any, tolerance: 
     limit = None if tolerance is None else int(tolerance)
     wanted = pd.merge_asof(*frames, on="n", by="g", direction=strategy, tolerance=limit).sort_values("id")
     assert got["v"].to_list() == [None if pd.isna(v) else int(v) for v in wanted["v"]]
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "met"), [("1", True), ("0.1", True), ("0.10", True), ("0.099", False), ("0", False)]
+)
+def test_a_tolerance_of_decimals_is_in_their_unit(tolerance: str, met: bool) -> None:
+    money = {"n": pl.Decimal(12, 2)}
+    left, right = pl.LazyFrame({"n": [Decimal("1.50")]}, money), pl.LazyFrame({"n": [Decimal("1.40")]}, money)
+    got = asof_join(left, right.with_columns(v=1), on="n", tolerance=tolerance)
+    assert got.metrics["matched"] == float(met)
+
+
+@pytest.mark.parametrize("strategy", ["backward", "forward", "nearest"])
+@pytest.mark.parametrize("tolerance", [None, "100"])
+def test_what_is_not_finite_joins_nothing(strategy: Any, tolerance: str | None) -> None:
+    nan, inf = float("nan"), float("inf")
+    left = pl.LazyFrame({"n": [2.0, nan, inf, -inf, 5.0]})
+    right = pl.LazyFrame({"n": [nan, 2.0, inf, 5.0, -inf], "v": [1, 2, 3, 4, 5]})
+    got = asof_join(left, right, on="n", strategy=strategy, tolerance=tolerance).table.collect()
+    assert got["v"].to_list() == [2, None, None, None, 4]
+
+
+@pytest.mark.parametrize("tolerance", ["-1", "nan", "inf", "1.5"])
+def test_a_tolerance_that_is_no_distance_is_refused(tolerance: str) -> None:
+    table = pl.LazyFrame({"n": [1, 2]})
+    with pytest.raises(SpecError, match=rf"tolerance '{tolerance}' is no"):
+        asof_join(table, table, on="n", tolerance=tolerance)
+
+
+def test_clashing_names_are_named_with_the_way_out() -> None:
+    left = pl.LazyFrame({"at": [1], "v": [0], "v_right": [0]})
+    right = pl.LazyFrame({"at": [1], "v": [2]})
+    with pytest.raises(SpecError, match="column 'v' is in both tables, and 'v_right' is taken") as caught:
+        asof_join(left, right, on="at")
+    assert "suffix='_2'" in caught.value.mend
+    assert asof_join(left, right, on="at", suffix="_2").table.collect().rows() == [(1, 0, 0, 2)]
+    with pytest.raises(SpecError, match="column 'v' is in both tables, and 'v' is taken"):
+        asof_join(left, right, on="at", suffix="")
+    with pytest.raises(SpecError, match="column 'at' is given as `on` and in `by`"):
+        asof_join(left, right, on="at", by=["at"])
+    with pytest.raises(SpecError, match=r"no strategy 'bakward' \(did you mean 'backward'\?\)"):
+        asof_join(left, right, on="at", strategy="bakward")  # type: ignore[arg-type]
+
+
+def test_columns_may_have_any_name() -> None:
+    names = ["#left", "#right", "#met", "#row"]
+    left, right = (pl.LazyFrame({"at": [1], **{name: [side] for name in names}}) for side in ("l", "r"))
+    got = asof_join(left, right, on="at").table.collect()
+    assert got.columns == ["at", *names, *(f"{name}_right" for name in names)]
+    assert got.row(0)[1:] == ("l",) * 4 + ("r",) * 4
