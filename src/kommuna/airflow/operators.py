@@ -13,7 +13,7 @@ from airflow.sdk import XComArg
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from kommuna.airflow.operator import Model, StepOperator, StepOutput, model_name
-from kommuna.spec.gate import Gate
+from kommuna.spec.gate import EVALUATION_METRICS, Gate
 from kommuna.spec.installation import place_of
 from kommuna.spec.llm import Asking, Budget
 from kommuna.spec.step import StepResult, StepSpec
@@ -406,7 +406,9 @@ class PromoteOperator(_RegistryOperator):
             **options,
         )
         if "{{" not in gate:
-            Gate(gate)  # a gate that cannot be read is refused at parse time
+            parsed = Gate(gate)  # a gate that cannot be read is refused at parse time
+            if isinstance(_maker(scores), EvaluateOperator):
+                parsed.check_names(EVALUATION_METRICS)
         self.fail_when_refused = fail_when_refused
 
     def after(self, spec: StepSpec, result: StepResult) -> None:
@@ -427,6 +429,13 @@ class PredictOperator(StepOperator):
             parameters={"key": key, "text": text},
             **options,
         )
+
+
+def _maker(source: Input) -> StepOperator | None:
+    """The task that makes an input."""
+    if isinstance(source, StepOutput):
+        return source.operator
+    return source if isinstance(source, StepOperator) else None
 
 
 def _texts(name: str, value: Any) -> Any:

@@ -4,7 +4,7 @@
 
 Allowed are numbers, metric names (dotted: `champion.f1_macro`), `+ - * /`, comparisons, `and`, `or`, `not` and
 parentheses. Where there is no champion yet, what is said about `champion.*` counts as unknown and does not stand in
-the way of the first model.
+the way of the first model. A metric that is not a number makes the gate refuse, whatever it says.
 """
 
 from __future__ import annotations
@@ -12,12 +12,21 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from kommuna.errors import GateError, nearest
 
 CHAMPION = "champion."
+BASELINE = "baseline."
+# What the evaluation step leaves: of the model itself, and of each model that it is compared with.
+COMPARED = ("accuracy", "f1_macro", "f1_micro", "precision_macro", "recall_macro")
+EVALUATED = (
+    *COMPARED, "accuracy_high", "accuracy_low", "automatic", "coverage", "ece", "gold_without_tag", "rows",
+    "tags_never_seen", "text_overlap", "without_tag",
+)  # fmt: skip
+OTHERS = (CHAMPION, *(f"{BASELINE}{name}." for name in ("dev_only", "label_model", "majority_class")))
+EVALUATION_METRICS = (*EVALUATED, *(f"{other}{name}" for other in OTHERS for name in COMPARED))
 MAX_CHARACTERS = 1000
 MAX_NODES = 200
 _MEND = "write comparisons of metrics, as in: f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01"
@@ -109,21 +118,31 @@ class Gate:
         Raises:
             GateError: the expression names a metric that is not there, or divides by zero.
         """
-        has_champion = any(name.startswith(CHAMPION) for name in metrics)
-        for name in self.names:
-            known = name in metrics or (
-                not has_champion and name.startswith(CHAMPION) and name.removeprefix(CHAMPION) in metrics
-            )
-            if not known:
-                possible = [*metrics, *(f"{CHAMPION}{m}" for m in metrics if not m.startswith(CHAMPION))]
-                raise GateError(
-                    f"the gate names an unknown metric '{name}'{nearest(name, possible)}",
-                    where=self.expression,
-                    mend="metrics are: " + ", ".join(sorted(metrics)[:20]),
-                )
-        missed: list[str] = []
+        self.check_names([*metrics, *_of_a_champion(metrics)])
+        missed = [f"{name} is {metrics[name]}" for name in self.names if not math.isfinite(metrics.get(name, 0.0))]
+        if missed:
+            return Verdict(holds=False, missed=tuple(missed))
         result = self._truth(self._root, metrics, missed, wanted=True)
         return Verdict(holds=result is not False, missed=tuple(missed) if result is False else (), first=result is None)
+
+    def check_names(self, known: Collection[str]) -> None:
+        """Refuses a metric that is none of those known.
+
+        Raises:
+            GateError: names the metric, the nearest known one, and those there are.
+        """
+        for name in self.names:
+            if name in known:
+                continue
+            prefix, _, figure = name.rpartition(".")
+            own = [one.removeprefix(f"{prefix}.") for one in known if one.startswith(f"{prefix}.")]
+            if prefix and own and not nearest(figure, own):
+                mend = f"{prefix} is compared by: {', '.join(sorted(own))}"
+            else:
+                mend = f"metrics are: {', '.join(sorted(known)[:20])}"
+            raise GateError(
+                f"the gate names an unknown metric '{name}'{nearest(name, known)}", where=self.expression, mend=mend
+            )
 
     def _truth(self, node: ast.expr, metrics: Mapping[str, float], missed: list[str], *, wanted: bool) -> bool | None:
         """Kleene's three-valued logic: None is what cannot be said without a champion."""
@@ -146,7 +165,7 @@ class Gate:
                 result = None if result else result
                 continue
             sign, compare, opposite = _COMPARE[type(op)]
-            true = compare(left, right) and not (math.isnan(left) or math.isnan(right))
+            true = compare(left, right)
             if true != wanted:
                 shown = sign if true else opposite
                 missed.append(f"{_shown(sides[i], left)} {shown} {_shown(sides[i + 1], right)}")
@@ -166,9 +185,12 @@ class Gate:
             if left is None or right is None:
                 return None
             try:
-                return _CALCULATE[type(node.op)][1](left, right)
+                result = _CALCULATE[type(node.op)][1](left, right)
             except ZeroDivisionError:
                 raise GateError(f"the gate divides by zero: {ast.unparse(node)}", where=self.expression) from None
+            if not math.isfinite(result):
+                raise GateError(f"the gate calculates {result}: {ast.unparse(node)}", where=self.expression)
+            return result
         value = metrics.get(_name(node))
         return None if value is None else float(value)
 
@@ -221,6 +243,19 @@ class Gate:
         text = self.expression[: max(0, before)]
         line, character = text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
         return f"line {line}, character {character}" if "\n" in self.expression else f"character {character}"
+
+
+def _of_a_champion(metrics: Mapping[str, float]) -> list[str]:
+    """The champion's metrics that would be known if there were one; none where there is one.
+
+    A champion is compared by the figures that the baselines are compared by. Where there are no baselines, a team's own
+    step made the metrics, and may compare by any.
+    """
+    if any(name.startswith(CHAMPION) for name in metrics):
+        return []
+    compared = {name.rpartition(".")[2] for name in metrics if name.startswith(BASELINE)}
+    known = {*compared, *COMPARED} if compared else metrics
+    return [f"{CHAMPION}{name}" for name in metrics if "." not in name and name in known]
 
 
 def _name(node: ast.expr) -> str:

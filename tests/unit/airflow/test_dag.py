@@ -178,3 +178,17 @@ def test_a_dags_tags_and_the_templates_names_are_lists_too(load: Load) -> None:
             'weak_supervision_dag("d", model="m", columns={"id": "String", "text": "String"}, names="Иван")\n',
             name="b.py",
         )
+
+
+GATED = """from kommuna.airflow import *
+with TeamDag("d"):
+    scores = EvaluateOperator(task_id="e", model="m", gold="g", dev="d", messages="x")
+    PromoteOperator(task_id="p", version="v", scores=scores["scores"], gate="{}")
+"""
+
+
+@pytest.mark.parametrize("name", ["f1_macr", "champion.ece"])
+def test_a_gate_over_an_evaluation_names_figures_that_there_are(load: Load, name: str) -> None:
+    load(GATED.format("f1_macro >= champion.f1_macro"), name="a.py")
+    with pytest.raises(GateError, match=f"the gate names an unknown metric '{name}'"):
+        load(GATED.format(f"{name} >= 0.7"), name="b.py")

@@ -58,6 +58,26 @@ def test_a_chain_of_comparisons_reads_as_in_mathematics() -> None:
 def test_a_metric_that_is_not_a_number_never_passes() -> None:
     assert not Gate("x >= 0").judge({"x": float("nan")}).holds
     assert not Gate("x != 0").judge({"x": float("nan")}).holds
+    assert Gate("not x < 0.7").judge({"x": float("nan")}).missed == ("x is nan",)
+    assert not Gate("not (x < 0.7 or x > 1) or y > 0").judge({"x": float("nan"), "y": 1.0}).holds
+    assert Gate("x >= 0.7").judge({"x": float("inf")}).missed == ("x is inf",)
+    with pytest.raises(GateError, match="the gate calculates inf: x \\* y"):
+        Gate("not x * y < 1").judge({"x": 1e300, "y": 1e300})
+
+
+COMPARED = {"ece": 0.1, "accuracy": 0.8, "baseline.majority_class.accuracy": 0.5}
+
+
+def test_a_figure_that_champions_are_not_compared_by_is_refused_with_the_first_model_too() -> None:
+    first = Gate("accuracy >= champion.accuracy").judge(COMPARED)
+    assert first.holds
+    assert first.first
+    for metrics in (COMPARED, {**COMPARED, "champion.accuracy": 0.7}):
+        with pytest.raises(GateError) as error:
+            Gate("ece <= champion.ece").judge(metrics)
+        assert "unknown metric 'champion.ece'" in str(error.value)
+        assert "did you mean 'champion.ece'" not in str(error.value)
+        assert "champion is compared by: accuracy" in str(error.value)
 
 
 def test_a_gate_may_stand_on_several_lines() -> None:

@@ -29,15 +29,18 @@ def refuse_leakage(
         DataError, DuplicateKeys, MissingColumn: gold is empty, or its key is not one.
     """
     require_columns(gold, [key], what="gold")
-    keys = gold.select(pl.col(key).cast(pl.String)).collect(engine="streaming")
+    require_columns(dev, [key], what="dev")
+    require_columns(messages, [key], what="messages")
+    kinds = [table.collect_schema()[key] for table in (gold, dev, messages)]
+    numbers = any(kind.is_numeric() for kind in kinds)
+    keys = gold.select(_key(key, kinds[0], numbers=numbers)).collect(engine="streaming")
     if keys.is_empty():
         raise DataError("gold has no rows", where="gold", mend="label some messages by hand and give them as gold")
     if keys[key].n_unique() < keys.height:
         twice = keys.filter(keys[key].is_duplicated())[key][0]
         raise DuplicateKeys(f"gold: the key '{twice}' names more than one row", where=f"column '{key}'")
-    for name, table in (("messages", messages), ("dev", dev)):
-        require_columns(table, [key], what=name)
-        met = table.select(pl.col(key).cast(pl.String)).join(keys.lazy(), on=key, how="semi").unique()
+    for name, table, kind in (("messages", messages, kinds[2]), ("dev", dev, kinds[1])):
+        met = table.select(_key(key, kind, numbers=numbers)).join(keys.lazy(), on=key, how="semi").unique()
         found = met.sort(key).collect(engine="streaming")[key].to_list()
         if found:
             raise Leakage(
@@ -60,6 +63,27 @@ def refuse_leakage(
             mend="draw gold and dev from different messages; raise max_text_overlap only where texts repeat by nature",
         )
     return share
+
+
+def _key(key: str, kind: pl.DataType, *, numbers: bool) -> pl.Expr:
+    """A key as a text that is the same for the same row, however its table writes it: 1, 1.0, 1.00 and "01" are one.
+
+    Args:
+        kind: the column's type.
+        numbers: whether a table has numbers for keys; texts are then read as numbers where they are some. Where all
+            tables have texts, "01" and "1" are two rows.
+    """
+    if isinstance(kind, pl.Datetime):
+        return pl.col(key).dt.cast_time_unit("us").dt.replace_time_zone(None).cast(pl.String)
+    written = pl.col(key).cast(pl.String)
+    if kind.is_float():
+        whole = (pl.col(key) == pl.col(key).floor()) & (pl.col(key).abs() < 2.0**63)
+        return pl.when(whole).then(pl.col(key).cast(pl.Int64, strict=False).cast(pl.String)).otherwise(written)
+    if not numbers:
+        return written
+    plain = written.str.strip_chars()
+    short = plain.str.replace(r"^\+?(-?)0*([0-9])", "$1$2").str.replace(r"(\.[0-9]*?)0+$", "$1").str.strip_suffix(".")
+    return pl.when(plain.str.contains(r"^[+-]?[0-9]+(\.[0-9]*)?$")).then(short).otherwise(written)
 
 
 def _plain(text: str) -> pl.Expr:

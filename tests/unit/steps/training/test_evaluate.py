@@ -11,6 +11,7 @@ import pytest
 from sklearn import metrics as peer
 
 from kommuna.errors import DataError, DuplicateKeys, Leakage, MissingColumn
+from kommuna.spec.gate import EVALUATION_METRICS
 from kommuna.steps.statistics import wilson
 from kommuna.steps.training.evaluate import Evaluated, evaluate
 from kommuna.steps.training.scores import reliability
@@ -59,7 +60,10 @@ def test_figures_agree_with_scikit_learn(task, trained: Trained) -> None:
 def test_figures_of_several_tags_agree_with_scikit_learn(several_task) -> None:
     task = several_task
     trained = train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.lazy())
-    found = judged(trained, task, dev_only=trained.dev_only, gold_labels=task.gold_labels.lazy())
+    found = judged(
+        trained, task, dev_only=trained.dev_only, gold_labels=task.gold_labels.lazy(), champion=trained.dev_only
+    )
+    assert set(found.metrics) == set(EVALUATION_METRICS)  # what a gate over an evaluation may name
 
     def matrix(lists: pl.Series) -> np.ndarray:
         return np.array([[tag in row for tag in trained.model.tags] for row in lists.to_list()])
@@ -223,6 +227,29 @@ def test_keys_of_two_types_still_show_a_leak(task, trained: Trained) -> None:
     messages = pl.concat([task.messages, task.gold.head(1).drop("tag")]).with_columns(pl.col("id").cast(pl.String))
     with pytest.raises(Leakage):
         evaluate(trained.model, task.gold.lazy(), task.dev.lazy(), messages.lazy())
+
+
+@pytest.mark.parametrize(
+    "kind", [pl.Float64, pl.Float32, pl.Decimal(12, 2), pl.Int16, pl.UInt64, pl.String, "as_float_text", "padded"]
+)
+@pytest.mark.parametrize("where", ["messages", "dev"])
+def test_a_leak_shows_whatever_types_the_keys_have(task, trained: Trained, kind: Any, where: str) -> None:
+    key = {
+        "as_float_text": pl.col("id").cast(pl.Float64).cast(pl.String),
+        "padded": pl.col("id").cast(pl.String).str.zfill(9),
+    }.get(kind, pl.col("id").cast(kind) if not isinstance(kind, str) else None)
+    tables = {"messages": task.messages, "dev": task.dev}
+    evaluate(trained.model, task.gold.lazy(), **{n: t.with_columns(key).lazy() for n, t in tables.items()})
+    leak = task.gold.head(5).select(tables[where].columns)
+    tables[where] = pl.concat([tables[where], leak])
+    with pytest.raises(Leakage, match=f"5 of 200 gold rows stand in {where} as well"):
+        evaluate(trained.model, task.gold.lazy(), **{n: t.with_columns(key).lazy() for n, t in tables.items()})
+
+
+def test_texts_that_look_like_numbers_are_different_keys_where_all_keys_are_texts(task, trained: Trained) -> None:
+    gold = task.gold.with_columns(pl.format("0{}", "id").alias("id"))
+    messages, dev = (t.with_columns(pl.col("id").cast(pl.String)) for t in (task.gold.drop("tag"), task.dev))
+    assert evaluate(trained.model, gold.lazy(), dev.lazy(), messages.lazy()).metrics["rows"] == 200
 
 
 def test_the_report_shows_the_surest_mistakes_with_words_and_rules(task, trained: Trained) -> None:
