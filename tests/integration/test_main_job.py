@@ -114,11 +114,12 @@ def test_a_team_sees_its_own_dags_and_reports_only(site: Site, first: dict[str, 
     run = next(run for run in first["runs"] if run["dag"] == "support__topics")
     task = f"/api/v2/dags/support__topics/dagRuns/{run['run_id']}/taskInstances/evaluate"
     links = site.get(f"{task}/links", "support").json()["extra_links"]
-    assert links["Report"].startswith("/kommuna/dags/support__topics/artifacts/")
+    assert links["Report"].startswith("/kommuna/dags/support__topics/manifests/")
     page = site.get(links["Report"], "support")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "sandbox" in page.headers["content-security-policy"]
     assert "<svg" in page.text
+    assert "team <b>support</b> · DAG <b>support__topics</b> · task <b>evaluate</b> · run <b>" in page.text
     assert site.get(links["Manifest"], "support").json()["key"] == run["tasks"]["evaluate"]["key"]
     assert site.get(links["Report"], "fraud").status_code == 403
     assert requests.get(f"{site.embedded.access.airflow}{links['Report']}", timeout=20).status_code == 401

@@ -32,8 +32,8 @@ class ReportLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The report's page; empty where the step left none."""
         result = _result(operator)
-        reports = [file for file in result.outputs.values() if file.endswith(".html")] if result else []
-        return _page(operator, f"artifacts/{reports[0]}") if reports else ""
+        reports = [name for name, file in result.outputs.items() if file.endswith(".html")] if result else []
+        return _page(operator, f"manifests/{result.key}/outputs/{reports[0]}") if result and reports else ""
 
 
 class ManifestLink(BaseOperatorLink):

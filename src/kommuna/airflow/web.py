@@ -12,54 +12,54 @@ import re
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException, Response
 
+from kommuna.airflow.provenance import with_provenance
 from kommuna.errors import KommunaError
 from kommuna.spec.installation import find_installation
 from kommuna.spec.names import owner_of
-from kommuna.store import Artifact, Store
+from kommuna.store import Manifest, Store
 
 _SANDBOX = (
     "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 )
-_ARTIFACT = re.compile(r"^([0-9a-f]{64})(\.html|\.json|\.txt)$")
-_TYPES = {".html": "text/html", ".json": "application/json", ".txt": "text/plain"}
-_KINDS = {".html": "report", ".json": "json", ".txt": "plan"}
+_TYPES = {"report": "text/html", "json": "application/json"}
 
 app = FastAPI(title="Kommuna", docs_url=None, redoc_url=None, openapi_url=None)
 _reads_dag = Depends(requires_access_dag("GET"))
 
 
-@app.get("/dags/{dag_id}/artifacts/{filename}", dependencies=[_reads_dag])
-def artifact(dag_id: str, filename: str) -> Response:
-    """A report, a JSON document or a plan of the DAG's team."""
-    match = _ARTIFACT.match(filename)
-    if not match:
-        raise HTTPException(404, "no such artifact")
-    digest, suffix = match.groups()
+@app.get("/dags/{dag_id}/manifests/{key}/outputs/{output}", dependencies=[_reads_dag])
+def step_output(dag_id: str, key: str, output: str) -> Response:
+    """A JSON document of the DAG's team; or a report, under a header that says who made it, when and from what."""
     store = _store(dag_id)
-    size = store.size(digest, suffix)
-    if size is None:
-        raise HTTPException(404, "no such artifact: it may have been collected; run the task again")
+    found = _manifest(store, key)
+    artifact = found.outputs.get(output)
+    if artifact is None or artifact.kind not in _TYPES:
+        raise HTTPException(404, "no such report")
     try:
-        raw = store.read(Artifact(kind=_KINDS[suffix], digest=digest, suffix=suffix, bytes=size))
+        raw = store.read(artifact)
     except KommunaError as error:
-        raise HTTPException(502, str(error)) from None
-    return _answer(raw, _TYPES[suffix])
+        raise HTTPException(404, str(error)) from None
+    return _answer(with_provenance(raw, found) if artifact.kind == "report" else raw, _TYPES[artifact.kind])
 
 
 @app.get("/dags/{dag_id}/manifests/{key}", dependencies=[_reads_dag])
 def manifest(dag_id: str, key: str) -> Response:
     """A step's manifest."""
-    found = _store(dag_id).manifest(key) if re.fullmatch(r"[0-9a-f]{64}", key) else None
+    return _answer(_manifest(_store(dag_id), key).model_dump_json(indent=1).encode(), "application/json")
+
+
+def _manifest(store: Store, key: str) -> Manifest:
+    found = store.manifest(key) if re.fullmatch(r"[0-9a-f]{64}", key) else None
     if found is None:
         raise HTTPException(404, "no such manifest")
-    return _answer(found.model_dump_json(indent=1).encode(), "application/json")
+    return found
 
 
 def _answer(raw: bytes, media_type: str) -> Response:
     headers = {
         "Content-Security-Policy": _SANDBOX,
         "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "private, max-age=86400",
+        "Cache-Control": "private, no-cache",
     }
     return Response(raw, media_type=f"{media_type}; charset=utf-8", headers=headers)
 

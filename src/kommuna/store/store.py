@@ -138,14 +138,6 @@ class Store:
             except FileNotFoundError:
                 return False
 
-    def size(self, digest: str, suffix: str) -> int | None:
-        """Bytes of an artifact by its digest; None where it is not there."""
-        with self.faults():
-            try:
-                return int(self._fs.size(f"{self._root}/artifacts/{digest[:2]}/{digest}{suffix}"))
-            except FileNotFoundError:
-                return None
-
     def fetch(self, artifact: Artifact, folder: Path) -> Path:
         """A local path of an artifact whose bytes were checked; a remote one is downloaded into `folder`.
 
