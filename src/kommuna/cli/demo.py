@@ -149,20 +149,20 @@ def _outcome(run: Run, results: dict[str, dict[str, Any]]) -> Outcome:
 
 
 def _show(outcomes: list[Outcome], console: Console) -> None:
-    table = Table("team", "DAG", "state", "steps", "cached", "rows", "coverage", "accuracy on gold", "model", "seconds")
+    table = Table("team", "DAG", "state", "steps", "cached", "rows", "coverage", "macro F1 on gold", "model", "seconds")
     for o in outcomes:
         table.add_row(
-            o.team, o.dag, o.state, str(o.steps), str(o.cached), f"{o.rows:,}", _share(o.coverage), _share(o.accuracy),
+            o.team, o.dag, o.state, str(o.steps), str(o.cached), f"{o.rows:,}", _share(o.coverage), _share(o.f1_macro),
             f"{o.model} v{o.version}" if o.version else "–", f"{o.seconds:.0f}",
         )  # fmt: skip
     console.print(table)
     for o in outcomes:
         plain = [
-            f"{name.split('.')[1]} {value:.3f}" for name, value in o.baselines.items() if name.endswith(".accuracy")
+            f"{name.split('.')[1]} {value:.3f}" for name, value in o.baselines.items() if name.endswith(".f1_macro")
         ]
         if plain:
             console.print(
-                f"{o.dag}: accuracy on gold {_share(o.accuracy)}; beside it: {', '.join(plain)}", highlight=False
+                f"{o.dag}: macro F1 on gold {_share(o.f1_macro)}; beside it: {', '.join(plain)}", highlight=False
             )
 
 

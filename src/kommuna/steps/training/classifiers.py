@@ -230,9 +230,9 @@ def _weighted(fitted: weighted_rows.Fitted, model: Scorer, dev_only: Scorer) -> 
     return Fit(
         model,
         dev_only,
-        _times(fitted.held_out, fitted.model.sharpness),
-        _times(fitted.held_out_dev_only, fitted.dev_only.sharpness),
-        {"weak_weight": fitted.weak_weight, "sharpness": fitted.model.sharpness},
+        fitted.held_out,
+        fitted.held_out_dev_only,
+        {"weak_weight": fitted.weak_weight, "sharpness": fitted.model.scaling.factor},
     )
 
 

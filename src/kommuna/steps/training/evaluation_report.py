@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MOST_BARS = 60  # tags in the plot; the table has all
 SHOWN_WORDS = 4
 SHOWN_RULES = 8
+LEAST_AUTOMATIC = 5  # tags that are named
 MOST_CONFUSED = 14  # tags in the heat map
 _NAMES = {
     "baseline.majority_class": "majority class",
@@ -32,9 +33,9 @@ def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> R
     m = scores.metrics
     figures = [
         ("gold rows", f"{scores.rows:,}"),
+        ("macro F1", f"{m['f1_macro']:.3f}"),
         ("all tags right" if scores.several_tags else "accuracy", f"{m['accuracy']:.3f}"),
         ("95 % interval", f"{m['accuracy_low']:.3f} to {m['accuracy_high']:.3f}"),
-        ("macro F1", f"{m['f1_macro']:.3f}"),
         *(_of_several_tags(m) if scores.several_tags else []),
         (f"accepted unseen at {TARGET:.0%} precision", f"{m['automatic']:.1%}"),
         ("calibration error", f"{m['ece']:.3f}"),
@@ -70,22 +71,22 @@ def _unseen(tags: list[str]) -> Markup:
 def _compared(scores: Scores) -> Markup:
     m = scores.metrics
     accuracy = "all tags right" if scores.several_tags else "accuracy"
-    rows = [("this model", m["accuracy"], m["f1_macro"])]
-    rows += [(name, m[f"{k}.accuracy"], m[f"{k}.f1_macro"]) for k, name in _NAMES.items() if f"{k}.accuracy" in m]
+    rows = [("this model", m["f1_macro"], m["accuracy"])]
+    rows += [(name, m[f"{k}.f1_macro"], m[f"{k}.accuracy"]) for k, name in _NAMES.items() if f"{k}.accuracy" in m]
 
     def draw(axes: Axes) -> None:
         at = np.arange(len(rows))[::-1]
-        axes.barh(at + 0.2, [r[1] for r in rows], 0.38, color=ACCENT, label=accuracy)
-        axes.barh(at - 0.2, [r[2] for r in rows], 0.38, color=MUTED, label="macro F1")
+        axes.barh(at + 0.2, [r[1] for r in rows], 0.38, color=ACCENT, label="macro F1")
+        axes.barh(at - 0.2, [r[2] for r in rows], 0.38, color=MUTED, label=accuracy)
         low, high = m["accuracy_low"], m["accuracy_high"]
-        axes.plot([low, high], [at[0] + 0.2] * 2, color=INK, linewidth=1.5)
+        axes.plot([low, high], [at[0] - 0.2] * 2, color=INK, linewidth=1.5)
         axes.set_yticks(at, [r[0] for r in rows])
         axes.set_xlim(0, 1)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
     gains = {_NAMES[c.name]: c for c in scores.comparisons}
     body = table(
-        ["", accuracy, "macro F1", f"{accuracy}: this model's gain", "macro F1: this model's gain"],
+        ["", "macro F1", accuracy, "macro F1: this model's gain", f"{accuracy}: this model's gain"],
         [(*row, *(_gains(gains[row[0]]) if row[0] in gains else (None, None))) for row in rows],
     )
     note = Markup(
@@ -96,7 +97,7 @@ def _compared(scores: Scores) -> Markup:
 
 
 def _gains(c: Comparison) -> tuple[Markup, Markup]:
-    return _gain(c.accuracy, c.accuracy_low, c.accuracy_high), _gain(c.f1_macro, c.f1_macro_low, c.f1_macro_high)
+    return _gain(c.f1_macro, c.f1_macro_low, c.f1_macro_high), _gain(c.accuracy, c.accuracy_low, c.accuracy_high)
 
 
 def _gain(gain: float, low: float, high: float) -> Markup:
@@ -126,7 +127,17 @@ def _automatic(scores: Scores) -> Markup:
         axes.set_xlabel(f"share of the {of} that is accepted, the surest first")
         axes.set_ylabel("share of them that is right")
 
-    return Markup("<p>{}</p>").format(said) + (plot(draw, width=6, height=3.4) if points else Markup(""))
+    drawn = plot(draw, width=6, height=3.4) if points else Markup("")
+    return Markup("<p>{}</p>").format(said) + drawn + _least_automatic(scores)
+
+
+def _least_automatic(scores: Scores) -> Markup:
+    """The tags of which least is accepted: a frequent tag may hide them in the mean."""
+    given = [(t.automatic, t.tag) for t in scores.per_tag if t.automatic is not None and t.automatic < 1]
+    if not given:
+        return Markup("")
+    listed = ", ".join(f"{tag} {share:.1%}" for share, tag in sorted(given)[:LEAST_AUTOMATIC])
+    return Markup("<p>Of what is given one tag, at the same precision of that tag, the least: {}.</p>").format(listed)
 
 
 def _by_tag(scores: Scores) -> Markup:

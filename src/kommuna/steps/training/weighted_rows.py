@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kommuna.steps.training import vector_scaling
 from kommuna.steps.training.evidence import Evidence
 from kommuna.steps.training.folds import MIN_ROWS, Folds
 from kommuna.steps.training.soft_logistic import Link, Matrix, probabilities
-from kommuna.steps.training.weak_prior import best_sharpness
+from kommuna.steps.training.vector_scaling import Scaling
 
 FLOOR = 0.05  # less likely classes of a row are left out
 WEAK_WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0)  # of a weak row, where a dev row weighs one
@@ -28,18 +29,18 @@ class Ensemble:
     estimators: tuple[Any, ...]
     k: int
     link: Link
-    sharpness: float = 1.0
+    scaling: Scaling = field(default_factory=Scaling)
 
     def scores(self, rows: Any) -> Matrix:
         """`n x k` log-odds or log-probabilities."""
         if self.link == "sigmoid":
             columns = [_yes(estimator, rows) for estimator in self.estimators]
             p = np.clip(np.stack(columns, axis=1), 1e-6, 1 - 1e-6)
-            return np.asarray(self.sharpness * (np.log(p) - np.log1p(-p)), dtype=np.float32)
+            return self.scaling.of(np.asarray(np.log(p) - np.log1p(-p), dtype=np.float32))
         found = self.estimators[0].predict_proba(rows)
         p = np.full((rows.shape[0], self.k), 1e-6)
         p[:, self.estimators[0].classes_.astype(int)] = np.maximum(found, 1e-6)
-        return np.asarray(self.sharpness * np.log(p), dtype=np.float32)
+        return self.scaling.of(np.asarray(np.log(p), dtype=np.float32))
 
     def probabilities(self, rows: Any) -> Matrix:
         """`n x k` probabilities."""
@@ -48,7 +49,7 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The model, the same from the dev rows alone, and what held-out dev rows chose."""
+    """The model, the same from the dev rows alone, what held-out dev rows chose, and their calibrated scores."""
 
     model: Ensemble
     dev_only: Ensemble
@@ -80,7 +81,7 @@ def fit(
         return _fit(estimator, stack(weak_rows, dev_rows), np.vstack([weak_p, dev_p]), weights, link)
 
     rows, k = dev_labels.shape
-    weight, sharpness, alone_sharpness = DEFAULT_WEAK_WEIGHT, 1.0, 1.0
+    weight, scaling, alone_scaling = DEFAULT_WEAK_WEIGHT, Scaling(), Scaling()
     held_out: dict[float, Matrix] = {}
     if rows >= MIN_ROWS:
         some, scale = weak[folds.rows], weak.shape[0] / max(1, len(folds.rows))
@@ -89,17 +90,17 @@ def fit(
             for fold, inside, held in folds:
                 model = train(some, folds.labels[fold], candidate * scale, dev[inside], dev_labels[inside])
                 held_out[candidate][held] = model.scores(dev[held])
-        judged = {candidate: best_sharpness(z, dev_labels, link) for candidate, z in held_out.items()}
+        judged = {candidate: vector_scaling.fit(z, dev_labels, link) for candidate, z in held_out.items()}
         weight = min(judged, key=lambda c: judged[c][1])
-        sharpness, alone_sharpness = judged[weight][0], judged[0.0][0]
+        scaling, alone_scaling = judged[weight][0], judged[0.0][0]
     model = train(weak, evidence.weak_labels, weight, dev, dev_labels)
     alone = train(weak, evidence.weak_labels, 0.0, dev, dev_labels)
     return Fitted(
-        Ensemble(model.estimators, k, link, sharpness),
-        Ensemble(alone.estimators, k, link, alone_sharpness),
+        replace(model, scaling=scaling),
+        replace(alone, scaling=alone_scaling),
         weight,
-        held_out.get(weight),
-        held_out.get(0.0),
+        scaling.of(held_out[weight]) if held_out else None,
+        alone_scaling.of(held_out[0.0]) if held_out else None,
     )
 
 

@@ -14,7 +14,7 @@ from kommuna.errors import DataError, DuplicateKeys, Leakage, MissingColumn
 from kommuna.spec.gate import EVALUATION_METRICS
 from kommuna.steps.statistics import wilson
 from kommuna.steps.training.evaluate import Evaluated, evaluate
-from kommuna.steps.training.scores import reliability
+from kommuna.steps.training.scores import automatic, operating_points, reliability
 from kommuna.steps.training.train import Trained, train_classifier
 
 
@@ -121,6 +121,75 @@ def test_the_calibration_error_of_known_bins() -> None:
     from kommuna.steps.training.scores import expected_calibration_error
 
     assert expected_calibration_error(bins) == pytest.approx((0.4 + 0.2) / 2)
+
+
+def test_a_model_beside_itself_gains_nothing_and_is_not_marked(task, trained: Trained) -> None:
+    found = judged(trained, task, champion=trained.model)
+    (champion,) = [c for c in found.scores.comparisons if c.name == "champion"]
+    assert (champion.accuracy, champion.accuracy_low, champion.accuracy_high) == (0, 0, 0)
+    assert (champion.f1_macro, champion.f1_macro_low, champion.f1_macro_high) == (0, 0, 0)
+    assert '<span class="">+0.000 (+0.000 to +0.000)</span>' in found.report.html
+
+
+def test_a_gain_is_marked_where_its_paired_interval_leaves_nothing_out(task, trained: Trained) -> None:
+    found = judged(trained, task, dev_only=trained.dev_only)
+    majority = next(c for c in found.scores.comparisons if c.name == "baseline.majority_class")
+    assert majority.f1_macro_low > 0
+    assert f'<span class="good">{majority.f1_macro:+.3f} ({majority.f1_macro_low:+.3f} to' in found.report.html
+    # McNemar's standard error of a paired difference: rows that only one of the two has right.
+    truth = task.gold["tag"].to_numpy()
+    ours, theirs = (
+        m.predict_table(task.gold)["tag"].cast(pl.String).to_numpy() == truth for m in (trained.model, trained.dev_only)
+    )
+    alone = next(c for c in found.scores.comparisons if c.name == "baseline.dev_only")
+    differences = ours.astype(float) - theirs
+    error = differences.std() / np.sqrt(len(truth))
+    assert alone.accuracy == pytest.approx(differences.mean())
+    assert alone.accuracy_high - alone.accuracy_low == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+def test_what_can_be_accepted_unseen_is_the_most_at_the_target() -> None:
+    confidence = np.array([0.99, 0.98, 0.97, 0.97, 0.9, 0.8])
+    right = np.array([True] * 4 + [False, True])
+    points = operating_points(confidence, right)
+    assert [(p.confidence, round(p.coverage, 3), round(p.precision, 3)) for p in points] == [
+        (0.99, 0.167, 1.0), (0.98, 0.333, 1.0), (0.97, 0.667, 1.0), (0.9, 0.833, 0.8), (0.8, 1.0, 0.833),
+    ]  # fmt: skip
+    assert automatic(points) == points[2]
+    assert automatic(operating_points(confidence, ~right)) is None
+
+
+def test_the_report_says_which_tags_the_frequent_ones_hide(task, trained: Trained) -> None:
+    found = judged(trained, task)
+    by_tag = {t.tag: t.automatic for t in found.scores.per_tag}
+    for tag, share in by_tag.items():
+        assert share is not None
+        given = trained.model.predict_table(task.gold)["tag"].cast(pl.String).to_numpy() == tag
+        p = trained.model.probabilities(task.gold)[given, trained.model.tags.index(tag)]
+        best = automatic(operating_points(p, (task.gold["tag"].to_numpy() == tag)[given]))
+        assert share == (best.coverage if best else 0)
+    worst = min((share, tag) for tag, share in by_tag.items())
+    assert f"the least: {worst[1]} {worst[0]:.1%}" in found.report.html
+
+
+def test_mistakes_in_a_table_show_its_features() -> None:
+    random = np.random.default_rng(0)
+    table = pl.DataFrame({"id": np.arange(400), "amount": random.lognormal(3, 1, 400).round(2)})
+    table = table.with_columns(tag=pl.when(pl.col("amount") > 40).then(pl.lit("large")).otherwise(pl.lit("small")))
+    p = np.where(table["amount"].to_numpy()[:, None] > 40, [0.1, 0.9], [0.9, 0.1]).astype(np.float32)
+    labels = table.select("id").with_columns(
+        tag=table["tag"].cast(pl.Enum(["small", "large"])),
+        confidence=pl.lit(0.9, pl.Float32),
+        probabilities=pl.Series(p, dtype=pl.Array(pl.Float32, 2)),
+    )
+    messages, dev, gold = table.head(200), table.slice(200, 100), table.tail(100)
+    trained = train_classifier(
+        messages.lazy(), labels.head(200).lazy(), dev.lazy(), classifier="boosted_trees", features=["amount"]
+    )
+    odd = gold.with_columns(tag=pl.when(pl.int_range(pl.len()) == 7).then(pl.lit("small")).otherwise("tag"))
+    odd = odd.with_columns(amount=pl.when(pl.int_range(pl.len()) == 7).then(999.5).otherwise("amount"))
+    found = evaluate(trained.model, odd.lazy(), dev.lazy(), messages.lazy(), gold_labels=None)
+    assert '<b>amount 999.5</b> <span class="lead">row 307</span>' in found.report.html
 
 
 def test_the_report_opens_offline_and_names_the_baselines(task, trained: Trained) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy.special import expit
+from sklearn.metrics import average_precision_score
 from structlog.testing import capture_logs
 
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SpecError
@@ -243,6 +245,35 @@ def test_trees_learn_from_numbers_and_categories_and_take_an_unknown_category() 
         found.model.predict_table(pl.DataFrame({"amount": ["much"], "country": ["RU"]}))
     with pytest.raises(MissingColumn, match=r"no column 'country'.*did you mean 'county'"):
         found.model.predict_table(pl.DataFrame({"amount": [1.0], "county": ["RU"]}))
+
+
+def _rare(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
+    """Rows of which 6 % are fraud, whether they are, and the true log-odds."""
+    random = np.random.default_rng(seed)
+    x = random.normal(0, 1, (n, 3))
+    odds = 2.5 * x[:, 0] + 2 * x[:, 1] * (x[:, 2] > 0) - 5
+    table = pl.DataFrame({"id": np.arange(n) + seed * 10_000, "a": x[:, 0], "b": x[:, 1], "c": x[:, 2]})
+    return table, random.random(n) < expit(odds), odds
+
+
+def test_labels_that_overstate_a_rare_tag_still_teach() -> None:
+    messages, _, odds = _rare(4000, 0)
+    said = odds + 2 + np.random.default_rng(9).normal(0, 0.5, len(odds))  # 19 % on the mean
+    p = np.stack([expit(-said), expit(said)], axis=1).astype(np.float32)
+    tag = pl.Series(np.where(said > 0, "fraud", "fine"), dtype=pl.Enum(["fine", "fraud"]))
+    labels = pl.DataFrame({"id": messages["id"], "tag": tag, "confidence": p.max(axis=1)}).with_columns(
+        probabilities=pl.Series(p, dtype=pl.Array(pl.Float32, 2))
+    )
+    dev, dev_truth, _ = _rare(300, 1)
+    dev = dev.with_columns(tag=pl.Series(np.where(dev_truth, "fraud", "fine")))
+    found = train_classifier(
+        messages.lazy(), labels.lazy(), dev.lazy(), classifier="boosted_trees", features=["a", "b", "c"]
+    )
+    assert found.metrics["weak_weight"] > 0
+    gold, truth, _ = _rare(3000, 2)
+    taught, alone = (model.probabilities(gold)[:, 1] for model in (found.model, found.dev_only))
+    assert average_precision_score(truth, taught) > average_precision_score(truth, alone) + 0.1
+    assert taught.mean() == pytest.approx(truth.mean(), abs=0.02)
 
 
 def test_trees_take_a_column_without_a_single_value() -> None:
