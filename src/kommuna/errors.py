@@ -16,11 +16,14 @@ KommunaError
 │   └── BudgetSpent        the next request to an LLM would go past the budget
 ├── LimitExceeded          exit 3: memory or time
 └── PlatformFault          exit 1: the platform's trouble, worth a retry
-    ├── StoreError         the artifact store is full, read-only, unreachable
+    ├── StoreError         the artifact store is full or read-only
     │   └── IntegrityError an artifact's bytes are not what its name says
-    ├── RegistryError      MLflow is unreachable or refuses
-    ├── LlmUnreachable     an LLM endpoint does not answer, or only with errors
-    └── LlmAnswerError     one answer of an LLM that cannot be used
+    ├── RegistryError      MLflow refuses
+    ├── LlmAnswerError     one answer of an LLM that cannot be used
+    └── Outage             a service does not answer: waited out by the platform before anything is retried
+        ├── StoreUnreachable     (a StoreError too)
+        ├── RegistryUnreachable  (a RegistryError too)
+        └── LlmUnreachable
 """
 
 from __future__ import annotations
@@ -124,8 +127,16 @@ class PlatformFault(KommunaError):
     """The platform's trouble; worth a retry."""
 
 
+class Outage(PlatformFault):
+    """A service does not answer, or only with errors that are its own; nobody's mistake, and waited out."""
+
+
 class StoreError(PlatformFault):
-    """The artifact store is full, read-only or unreachable."""
+    """The artifact store is full or read-only."""
+
+
+class StoreUnreachable(StoreError, Outage):
+    """The artifact store, or a file's server, does not answer."""
 
 
 class IntegrityError(StoreError):
@@ -133,10 +144,14 @@ class IntegrityError(StoreError):
 
 
 class RegistryError(PlatformFault):
-    """The model registry is unreachable or refuses."""
+    """The model registry refuses."""
 
 
-class LlmUnreachable(PlatformFault):
+class RegistryUnreachable(RegistryError, Outage):
+    """The model registry does not answer."""
+
+
+class LlmUnreachable(Outage):
     """An LLM endpoint does not answer, or only with errors, after all tries."""
 
 

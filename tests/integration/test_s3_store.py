@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import yaml
 
-from kommuna.errors import EXIT_DONE, IntegrityError, StoreError
+from kommuna.errors import EXIT_DONE, IntegrityError, StoreUnreachable
 from kommuna.spec.step import StepResult, StepSpec, StoreAddress
 from kommuna.store import Store
 from kommuna.store.gc import collect
@@ -128,7 +128,7 @@ def test_an_unreachable_store_says_so() -> None:
         StoreAddress(url="s3://artifacts/x", options=options | {"config_kwargs": {"retries": {"max_attempts": 1}}}),
         "support",
     )
-    with pytest.raises(StoreError, match="the artifact store failed"):
+    with pytest.raises(StoreUnreachable, match="the artifact store does not answer"):
         store.manifest("a" * 64)
 
 

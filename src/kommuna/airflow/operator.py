@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from kommuna.airflow.links import ManifestLink, MlflowLink, ReportLink
 from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, SpecError, TeamMistake, nearest
+from kommuna.outages import wait_out
 from kommuna.spec.installation import place_of
 from kommuna.spec.names import qualified
 from kommuna.spec.resources import Resources
@@ -208,10 +209,10 @@ class StepOperator(BaseOperator):
         import json
 
         store = Store(spec.store, spec.team)
-        manifest = store.manifest(self.result.key if self.result else "")
+        manifest = wait_out(lambda: store.manifest(self.result.key if self.result else ""))
         if manifest is None:
             raise AirflowException(f"the manifest of {self.task_id} is gone from the store")
-        return dict(json.loads(store.read(manifest.outputs[output])))
+        return dict(json.loads(wait_out(lambda: store.read(manifest.outputs[output]))))
 
 
 def _defining_line() -> int:

@@ -15,7 +15,16 @@ from typing import Any
 
 from pydantic import Field
 
-from kommuna.errors import EXIT_DONE, EXIT_FAULT, DataError, KommunaError, LimitExceeded, MissingColumn, StepNotFound
+from kommuna.errors import (
+    EXIT_DONE,
+    EXIT_FAULT,
+    DataError,
+    KommunaError,
+    LimitExceeded,
+    MissingColumn,
+    Outage,
+    StepNotFound,
+)
 from kommuna.runtime import codecs
 from kommuna.runtime.binding import Argument, find_step
 from kommuna.runtime.codecs import Written
@@ -33,7 +42,10 @@ class ChildReport(Spec):
     metrics: dict[str, float] = Field(default_factory=dict)
     links: dict[str, str] = Field(default_factory=dict)
     error: str = ""
+    where: str = ""
+    mend: str = ""
     exit_code: int = EXIT_DONE
+    outage: bool = Field(False, description="A service does not answer: the step is worth another try later.")
 
 
 def run(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, report_to: int) -> int:
@@ -42,11 +54,16 @@ def run(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, fold
         report = _call(spec, inputs, context, folder)
     except BaseException as error:
         known = as_kommuna_error(error, spec.store.url)
-        if known is None or known.exit_code == EXIT_FAULT:
+        outage = isinstance(known, Outage)
+        if known is None or (known.exit_code == EXIT_FAULT and not outage):
             traceback.print_exc()
+        known = known or KommunaError(f"{type(error).__name__}: {error}")
         report = ChildReport(
-            error=readable(str(known) if known else f"{type(error).__name__}: {error}"),
-            exit_code=known.exit_code if known else EXIT_FAULT,
+            error=readable(known.what),
+            where=readable(known.where),
+            mend=readable(known.mend),
+            exit_code=known.exit_code,
+            outage=outage,
         )
     with os.fdopen(report_to, "w", encoding="utf-8") as file:
         file.write(report.model_dump_json())

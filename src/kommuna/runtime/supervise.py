@@ -17,7 +17,18 @@ import structlog
 from pydantic import ValidationError
 
 import kommuna
-from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, LimitExceeded, PlatformFault
+from kommuna.errors import (
+    EXIT_DONE,
+    EXIT_FAULT,
+    EXIT_LIMIT,
+    EXIT_MISTAKE,
+    KommunaError,
+    LimitExceeded,
+    Outage,
+    PlatformFault,
+    TeamMistake,
+)
+from kommuna.outages import wait_out
 from kommuna.runtime import child
 from kommuna.runtime.child import ChildReport
 from kommuna.runtime.limits import allocate_lean, oom_kills, resident_bytes
@@ -25,6 +36,7 @@ from kommuna.spec.step import StepContext, StepResult, StepSpec
 from kommuna.store import Artifact, Manifest, Store
 from kommuna.store.inputs import Inputs, LocalTree
 from kommuna.store.lookup import look_up, result_of
+from kommuna.store.manifest import Kind
 
 log = structlog.get_logger()
 
@@ -64,7 +76,7 @@ def run_step(spec: StepSpec) -> StepResult:
 def _run(spec: StepSpec) -> StepResult:
     store = Store(spec.store, spec.team)
     with store.scratch() as folder:
-        found = look_up(spec, store, folder)
+        found = wait_out(lambda: look_up(spec, store, folder))
         key, inputs = found.key, found.inputs
         if found.manifest is not None:
             log.info("step.cached", step=spec.function, key=key[:12], rows=found.manifest.rows)
@@ -78,12 +90,9 @@ def _run(spec: StepSpec) -> StepResult:
             memory=spec.resources.memory,
             seconds=spec.resources.seconds,
         )
-        ended = _in_child(spec, inputs.local(store, folder), context, folder)
-        report = _report(ended, spec)
-        outputs = {
-            name: store.put(Path(w.path), kind=w.kind, suffix=w.suffix, rows=w.rows)
-            for name, w in report.outputs.items()
-        }
+        local = wait_out(lambda: inputs.local(store, folder))
+        ended, report = wait_out(lambda: _ended_well(spec, local, context, folder))
+        outputs = {name: _put(store, Path(w.path), w.kind, w.suffix, w.rows) for name, w in report.outputs.items()}
         manifest = Manifest(
             key=key,
             team=spec.team,
@@ -105,7 +114,7 @@ def _run(spec: StepSpec) -> StepResult:
             run_id=spec.run_id,
             task_id=spec.task_id,
         )
-        store.write_manifest(manifest)
+        wait_out(lambda: store.write_manifest(manifest))
         log.info(
             "step.done",
             step=spec.function,
@@ -130,10 +139,21 @@ def _context(spec: StepSpec, key: str, inputs: Inputs) -> StepContext:
     )
 
 
+def _put(store: Store, path: Path, kind: Kind, suffix: str, rows: int | None = None) -> Artifact:
+    return wait_out(lambda: store.put(path, kind=kind, suffix=suffix, rows=rows))
+
+
 def _put_plan(store: Store, path: Path, plan: str) -> Artifact:
     with store.faults():
         path.write_text(plan, encoding="utf-8")
-    return store.put(path, kind="plan", suffix=".txt")
+    return _put(store, path, "plan", ".txt")
+
+
+def _ended_well(
+    spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path
+) -> tuple[_Ended, ChildReport]:
+    ended = _in_child(spec, inputs, context, folder)
+    return ended, _report(ended, spec)
 
 
 def _report(ended: _Ended, spec: StepSpec) -> ChildReport:
@@ -165,12 +185,9 @@ def _report(ended: _Ended, spec: StepSpec) -> ChildReport:
 
 def _reported(report: ChildReport) -> KommunaError:
     """The child's error again, of the branch that its exit code stands for."""
-    from kommuna.errors import EXIT_LIMIT, EXIT_MISTAKE, TeamMistake
-
-    kind = {EXIT_MISTAKE: TeamMistake, EXIT_LIMIT: LimitExceeded}.get(report.exit_code, PlatformFault)
-    what, *rest = (report.error or "the step failed").split("\n  ")
-    parts = dict(line.split(": ", 1) for line in rest if line.startswith(("where: ", "mend: ")))
-    return kind(what, where=parts.get("where", ""), mend=parts.get("mend", ""))
+    kinds: dict[int, type[KommunaError]] = {EXIT_MISTAKE: TeamMistake, EXIT_LIMIT: LimitExceeded}
+    kind = Outage if report.outage else kinds.get(report.exit_code, PlatformFault)
+    return kind(report.error or "the step failed", where=report.where, mend=report.mend)
 
 
 def _in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> _Ended:

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from kommuna.errors import StoreError
+from kommuna.errors import StoreError, StoreUnreachable
+from kommuna.outages import is_outage
 from kommuna.spec.step import StoreAddress
 
 _STALE_SECONDS = 60
@@ -96,7 +97,8 @@ class SharedFolder:
         try:
             yield
         except Exception as error:  # the drivers' errors share no base
-            raise StoreError(
+            kind = StoreUnreachable if is_outage(error) else StoreError
+            raise kind(
                 f"the kept {self._what} cannot be read or written: {type(error).__name__}: {error}",
                 where=f"{self._address.url.rstrip('/')}/{self._below}",
                 mend="check the store; what was kept is safe",

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kommuna.errors import DataError, IntegrityError, RegistryError, SpecError, StepNotFound, nearest
+from kommuna.errors import (
+    DataError,
+    IntegrityError,
+    RegistryError,
+    RegistryUnreachable,
+    SpecError,
+    StepNotFound,
+    StoreUnreachable,
+    nearest,
+)
+from kommuna.outages import is_outage, is_outage_status
 from kommuna.spec.base import Spec
 from kommuna.spec.step import ArtifactInput, FileInput, Input, ModelInput, StepSpec
 from kommuna.store.key import python_references
@@ -154,9 +164,12 @@ def _local_file(name: str, wanted: FileInput, spec: StepSpec, store: Store, fold
         fs.get_file(path, str(target))
     except FileNotFoundError:
         raise DataError(f"input '{name}': {wanted.url} does not exist", mend="check the URL") from None
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # a URL may name any of fsspec's file systems, whose errors share no base
+        said = f"input '{name}': {wanted.url} cannot be read: {type(error).__name__}: {error}"
+        if is_outage(error):
+            raise StoreUnreachable(said, mend="check that its server is up, and the URL") from None
         raise DataError(
-            f"input '{name}': {wanted.url} cannot be read: {error}", mend="check the URL and its rights"
+            said, mend="check the URL and its rights; a file of the team's is best put into store://inbox"
         ) from None
     return target
 
@@ -228,9 +241,15 @@ def _ask_registry(spec: StepSpec, what: str, params: dict[str, str]) -> tuple[An
     headers = {"X-MLFLOW-WORKSPACE": spec.services.workspace} if spec.services.workspace else {}
     try:
         answer = requests.get(url, params=params, headers=headers, auth=registry_login(), timeout=20)
+        if is_outage_status(answer.status_code):
+            raise RegistryUnreachable(
+                f"MLflow at {spec.services.mlflow} does not answer: {answer.status_code} {answer.reason}",
+                mend="look into the MLflow server's log",
+            )
         return answer, dict(answer.json()) if "json" in answer.headers.get("content-type", "") else {}
     except (requests.RequestException, ValueError) as error:
-        raise RegistryError(
+        kind = RegistryUnreachable if is_outage(error) else RegistryError
+        raise kind(
             f"MLflow at {spec.services.mlflow} is unreachable: {type(error).__name__}",
             mend="check that the MLflow server is up and `mlflow` in kommuna.yaml",
         ) from None

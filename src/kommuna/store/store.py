@@ -16,10 +16,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kommuna.errors import IntegrityError, StoreError, TeamMistake
+from kommuna.errors import IntegrityError, StoreError, StoreUnreachable, TeamMistake
+from kommuna.outages import is_outage
 from kommuna.spec.step import StoreAddress
 from kommuna.store.manifest import Artifact, Kind, Manifest
 
+DRIVERS = ("aiobotocore", "aiohttp", "botocore")  # top modules of errors of S3's
 _CHUNK = 1 << 20
 
 
@@ -152,7 +154,9 @@ class Store:
                 else:
                     path = folder / artifact.filename
                     if not path.exists():
-                        self._fs.get_file(source, str(path))
+                        partial = path.with_name(f"{path.name}.partial")  # what an outage cuts off is no hit later
+                        self._fs.get_file(source, str(partial))
+                        partial.replace(path)
                 found = file_digest(path)
             except FileNotFoundError:
                 raise IntegrityError(
@@ -294,7 +298,7 @@ class Store:
         except OSError as error:
             raise store_error(error, self.address.url) from error
         except Exception as error:  # botocore's and other drivers' errors share no base
-            if type(error).__module__.partition(".")[0] in ("botocore", "aiobotocore", "aiohttp"):
+            if type(error).__module__.partition(".")[0] in DRIVERS:
                 raise store_error(error, self.address.url) from error
             raise
 
@@ -306,8 +310,16 @@ def store_error(error: Exception, url: str) -> StoreError:
         return StoreError("the artifact store is full", where=url, mend="run `kommuna gc`, or give the store more room")
     if number in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StoreError(f"the artifact store refuses to write: {error}", where=url, mend="check its mount and rights")
+    if is_outage(error):
+        return StoreUnreachable(
+            f"the artifact store does not answer: {type(error).__name__}: {error}",
+            where=url,
+            mend="check that it is up and its address, `store` in kommuna.yaml",
+        )
     return StoreError(
-        f"the artifact store failed: {type(error).__name__}: {error}", where=url, mend="check that it is up"
+        f"the artifact store failed: {type(error).__name__}: {error}",
+        where=url,
+        mend="check its address, bucket and credentials, `store` in kommuna.yaml",
     )
 
 

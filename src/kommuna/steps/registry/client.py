@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from kommuna.errors import RegistryError
+from kommuna.errors import KommunaError, RegistryError, RegistryUnreachable
+from kommuna.outages import is_outage
 from kommuna.spec.base import Spec
 from kommuna.spec.step import Services
 
@@ -28,6 +29,7 @@ EXPERIMENT = "kommuna.experiment"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
+_SERVERS_OWN = re.compile(r"failed with error code (5\d\d|408|429)\b")
 _NO_WORKSPACE = re.compile(r"Workspace '[^']*' not found|[Ww]orkspace APIs|workspaces? (is|are) not enabled")
 
 # MLflow's own defaults are 120 seconds a request and 7 retries with growing pauses: minutes until a failure shows.
@@ -109,6 +111,12 @@ class Registry:
             raise self._readable(error) from None
         except requests.RequestException as error:
             raise self._unreachable(str(error)) from None
+        except KommunaError:
+            raise
+        except Exception as error:  # of the driver of MLflow's artifact store
+            if is_outage(error):
+                raise self._unreachable(f"{type(error).__name__}: {error}") from None
+            raise
         finally:
             if self.workspace:
                 mlflow.set_workspace(before["MLFLOW_WORKSPACE"])
@@ -165,7 +173,7 @@ class Registry:
     def _readable(self, error: Any) -> RegistryError:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         code = str(getattr(error, "error_code", ""))
-        if "failed with exception" in message or "timeout exception" in message:
+        if "failed with exception" in message or "timeout exception" in message or _SERVERS_OWN.search(message):
             return self._unreachable(message)
         if _NO_WORKSPACE.search(message) or code == "FEATURE_DISABLED":
             return RegistryError(
@@ -181,12 +189,12 @@ class Registry:
 
     def _unreachable(self, message: str) -> RegistryError:
         if "too many" in message and "error responses" in message:
-            return RegistryError(
-                f"MLflow at {self.url} refuses: {_short(message.split('Caused by')[-1])}",
+            return RegistryUnreachable(
+                f"MLflow at {self.url} does not answer: {_short(message.split('Caused by')[-1])}",
                 where=self.url,
                 mend="look into the MLflow server's log",
             )
-        return RegistryError(
+        return RegistryUnreachable(
             f"MLflow at {self.url} is unreachable: {_short(_cause(message))}",
             where=self.url,
             mend="check that the MLflow server is up (`kommuna status`), and its address, `mlflow` in kommuna.yaml",
