@@ -187,7 +187,10 @@ def _slots(pool: str, team: str, platform: Platform) -> int:
 
 def _judge_config(task: TaskFacts, team: str, platform: Platform) -> Iterable[Violation]:
     """A step's resources may stand in an executor_config, within the team's quota; nothing else may."""
-    mend = "drop it and use the step's `step_resources`"
+    mend = (
+        "a step has `step_resources`; an ordinary task may set"
+        ' executor_config={"resources": {"cpu": "1", "memory": "2Gi"}}, nothing else'
+    )
     if set(task.executor_config) - {"resources"}:
         names = ", ".join(task.executor_config)
         yield Violation(f"task '{task.task_id}' sets executor_config ({names})", mend, task.task_id)
@@ -215,6 +218,11 @@ def _judge_schedule(dag: DagFacts) -> Iterable[Violation]:
             yield Violation(
                 f"DAG '{dag.dag_id}' has the timetable {path}",
                 "use one of Airflow's: the scheduler runs no team's code",
+            )
+        elif path.endswith(".ContinuousTimetable"):
+            yield Violation(
+                f"DAG '{dag.dag_id}' runs again as soon as it has ended (@continuous)",
+                f"leave {SHORTEST_INTERVAL} s at least between two runs: schedule='* * * * *' is every minute",
             )
     often = [expression for expression in dag.cron if len(expression.split()) > 5]
     if often:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ def find_function(name: str, *, bundle: Path | None = None) -> Callable[..., Any
         StepNotFound: no such module or function; the nearest is named.
     """
     module_name, _, function_name = name.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
+        raise StepNotFound(f"'{name}' does not name a step", mend="a step is named 'module:function'")
     if bundle is not None and str(bundle) not in sys.path:
         sys.path.insert(0, str(bundle))
     try:
@@ -121,6 +124,13 @@ def find_function(name: str, *, bundle: Path | None = None) -> Callable[..., Any
             where=str(bundle or ""),
             mend="a step is named 'module:function'",
         ) from None
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise StepNotFound(
+            f"the import of module '{module_name}' fails: {type(error).__name__}: {error}",
+            where=f"{place.filename}:{place.lineno}",
+            mend="fix the module",
+        ) from error
     function = getattr(module, function_name, None)
     if not inspect.isfunction(function):
         functions = [

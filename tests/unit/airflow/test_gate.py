@@ -48,6 +48,12 @@ def of_dag(**fields: object) -> list[str]:
     return [v.what for v in judge(facts, team="support", platform=PLATFORM)]
 
 
+@pytest.mark.parametrize("module", ["airflow.timetables.simple", "airflow.sdk.definitions.timetables.simple"])
+def test_a_dag_that_would_run_without_a_pause_is_refused(module: str) -> None:
+    (found,) = of_dag(timetables=[f"{module}.ContinuousTimetable"])
+    assert found == "DAG 'support__d' runs again as soon as it has ended (@continuous)"
+
+
 def test_a_steps_resources_within_the_teams_quota_pass() -> None:
     assert words(executor_config={"resources": {"cpu": "2", "memory": "16Gi"}}) == []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,36 @@ IGNORE_FILE = ".airflowignore"
 def dag_files(bundle: Path) -> list[Path]:
     """Relative paths of the Python files that may define a DAG.
 
-    Links are left out: one to /proc/self/environ would be read, and shown as a DAG's code. So are archives. The
-    bundle's own `.airflowignore` counts, those in sub-folders do not.
+    Links are left out: one to /proc/self/environ would be read, and shown as a DAG's code. So are archives. An
+    `.airflowignore` counts for its own folder and those below, as with Airflow.
     """
-    ignored = _ignored(bundle)
-    found = [path for path in _python_files(bundle) if not ignored.match_file(path) and _may_define_dag(bundle / path)]
-    return found[:MAX_DAG_FILES]
+    return [path for path in python_files(bundle) if _may_define_dag(bundle / path)][:MAX_DAG_FILES]
+
+
+def python_files(bundle: Path) -> list[Path]:
+    """Relative paths of the bundle's Python files, without links and what an `.airflowignore` names."""
+    found: list[Path] = []
+    ignoring: dict[Path, pathspec.PathSpec[Any]] = {}
+    for name, folders, names in os.walk(bundle):
+        here = Path(name)
+        ignoring[here] = _ignored(bundle, here)
+        folders[:] = sorted(
+            folder
+            for folder in folders
+            if not folder.startswith(".") and folder != "__pycache__" and not _is_ignored(here / folder, True, ignoring)
+        )
+        for file in sorted(names):
+            path = here / file
+            plain = file.endswith(".py") and not path.is_symlink() and path.is_file()
+            if plain and not _is_ignored(path, False, ignoring):
+                found.append(path.relative_to(bundle))
+    return found
 
 
 def is_plain(bundle: Path, relative: str | Path) -> bool:
     """Whether a path of a bundle is a file, and is where it seems to be."""
     path = bundle.resolve() / relative
     return path.is_file() and path.resolve() == path
-
-
-def _python_files(bundle: Path) -> Iterator[Path]:
-    for here, folders, names in os.walk(bundle):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
-        for name in sorted(names):
-            path = Path(here, name)
-            if name.endswith(".py") and not path.is_symlink() and path.is_file():
-                yield path.relative_to(bundle)
 
 
 def _may_define_dag(path: Path) -> bool:
@@ -48,9 +57,18 @@ def _may_define_dag(path: Path) -> bool:
     return len(content) > MAX_SOURCE or (b"airflow" in content and (b"dag" in content or b"asset" in content))
 
 
-def _ignored(bundle: Path) -> pathspec.PathSpec[Any]:
-    path = bundle / IGNORE_FILE
+def _is_ignored(path: Path, folder: bool, ignoring: Mapping[Path, pathspec.PathSpec[Any]]) -> bool:
+    """Whether an ignore file of a folder above names a path."""
+    return any(
+        ignoring[above].match_file(f"{path.relative_to(above)}{'/' if folder else ''}")
+        for above in path.parents
+        if above in ignoring
+    )
+
+
+def _ignored(bundle: Path, folder: Path) -> pathspec.PathSpec[Any]:
+    path = folder / IGNORE_FILE
     lines: list[str] = []
-    if is_plain(bundle, IGNORE_FILE) and path.stat().st_size <= MAX_IGNORE:
+    if is_plain(bundle, path.relative_to(bundle)) and path.stat().st_size <= MAX_IGNORE:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return pathspec.PathSpec.from_lines("gitwildmatch", lines)

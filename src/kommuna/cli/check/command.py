@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kommuna.cli.check.process import inspect
+from kommuna.cli.check.process.start import inspect
 from kommuna.cli.here import console
 from kommuna.errors import SpecError
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kommuna.cli.check.finding import Findings
-from kommuna.cli.check.process import inspect
+from kommuna.cli.check.process.start import inspect
 from kommuna.cli.main import app
 
 GOOD = """from kommuna.airflow import ApplyRulesOperator, ReadTableOperator, StepOperator, TeamDag
@@ -63,7 +63,7 @@ def test_a_good_bundle_has_no_finding(bundle: Path) -> None:
         (('{"votes": vote["votes"]}', '{"vote": vote["votes"]}'), 6, "task 'own': unknown input 'vote' of step own_steps:count (did you mean 'votes'?)"),
         (('vote["votes"]}', 'vote["vots"]}'), 6, "task 'own': 'vote' has no output 'vots' (did you mean 'votes'?)"),
         (('rules="rules.yaml"', 'rules="rulez.yaml"'), 5, "task 'vote': input 'rules' names the file 'rulez.yaml', which is not in the bundle"),
-        (('rules="rules.yaml"', 'rules="rules.yaml", text="txt"'), 5, "task 'vote': text='txt' is no declared column (did you mean 'text'?)"),
+        (('rules="rules.yaml"', 'rules="rules.yaml", text="txt"'), 5, "task 'vote': text='txt' is not a declared column (did you mean 'text'?)"),
         (('rules="rules.yaml"', 'rules="rules.yaml", pool="fraud__default"'), 5, "task 'vote' uses the pool 'fraud__default', which is not team support's"),
         (('TeamDag("good"', 'TeamDag("fraud__good"'), 3, "'fraud__good' has the prefix of team 'fraud', but belongs to team 'support'"),
         (('"0 3 * * *"', '"0 33 * * *"'), 3, "DAG 'support__good': "),
@@ -107,8 +107,8 @@ def test_two_dags_with_one_id_are_found(bundle: Path) -> None:
     assert ("twin.py", 3, "two DAGs have the id 'support__good': the other is in good.py") in found(bundle)
 
 
-def test_a_bundle_that_ends_the_process_is_told(bundle: Path) -> None:
-    (bundle / "good.py").write_text("# kommuna dag\nimport sys\nsys.exit(3)\n")
+def test_a_file_that_exits_is_named_with_the_line(bundle: Path) -> None:
+    (bundle / "good.py").write_text("# airflow dag\nimport sys\nsys.exit(3)\n")
     assert ("good.py", 3, "SystemExit: 3") in [(f.file, f.line, f.what) for f in inspect(bundle).findings]
 
 

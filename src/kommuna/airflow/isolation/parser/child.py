@@ -17,10 +17,11 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file's process may use: bytes of memory beyond the warm start, and seconds."""
+    """What one file's process may use: bytes of memory beyond the warm start, seconds, and processes of its user."""
 
     memory: int
     seconds: int
+    processes: int = MAX_PROCESSES
 
 
 def parse(
@@ -46,7 +47,7 @@ def _parse(
     from airflow.dag_processing.processor import _parse_file_entrypoint
     from airflow.sdk.execution_time.supervisor import _fork_main
 
-    _limit(limits)
+    limit(limits)
     os.chdir(folder)
     _name_modules_after(original)
     # The parser's own settings are of no use to team code; what is left in the environment is public.
@@ -55,14 +56,15 @@ def _parse(
     _fork_main(requests, output, output.dup(), logs.fileno(), _parse_file_entrypoint)
 
 
-def _limit(limits: Limits) -> None:
+def limit(limits: Limits) -> None:
+    """Holds this process, and what it starts, to limits."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # the kernel takes this process, not the server
-    memory = _data_bytes() + limits.memory
+    memory = data_bytes() + limits.memory
     for name, value in (
         (resource.RLIMIT_DATA, memory),
         (resource.RLIMIT_CPU, limits.seconds),
-        (resource.RLIMIT_NPROC, MAX_PROCESSES),
+        (resource.RLIMIT_NPROC, limits.processes),
         (resource.RLIMIT_FSIZE, MAX_FILE_BYTES),
         (resource.RLIMIT_NOFILE, 256),
         (resource.RLIMIT_CORE, 0),
@@ -72,7 +74,7 @@ def _limit(limits: Limits) -> None:
         resource.setrlimit(name, (bound, bound))
 
 
-def _data_bytes() -> int:
+def data_bytes() -> int:
     """Private writable memory of this process, in bytes: what RLIMIT_DATA counts."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmData:"):

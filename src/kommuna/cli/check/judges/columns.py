@@ -1,0 +1,152 @@
+"""Columns that steps and rules name, against the schema that their table was declared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kommuna.cli.check.finding import Collector, line_of
+from kommuna.cli.check.judges.rules_files import RulesFiles
+from kommuna.errors import KommunaError, nearest
+from kommuna.runtime.binding import find_step
+from kommuna.spec.rules import Rule
+from kommuna.spec.table import DTYPES
+
+_STEP = "kommuna_step"
+_KEEP_COLUMNS = ("read_table", "prepare_messages", "clean", "mask_pii")
+_NAME_COLUMNS = ("apply_rules", "prepare_messages", "predict")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A table's declared columns, with their types, and the task that declares them."""
+
+    task_id: str
+    columns: Mapping[str, str]
+
+
+class ColumnJudge:
+    """Judges the columns that one DAG file's tasks name; a column that is missing is said once per table."""
+
+    def __init__(self, folder: Path, rules: RulesFiles, found: Collector) -> None:
+        self.folder = folder
+        self._rules = rules
+        self._found = found
+        self._missing: set[tuple[str, str]] = set()
+
+    def judge(self, task: Any, add: Callable[[Any, str, str], None]) -> None:
+        """Judges a task.
+
+        Args:
+            add: takes down a finding about the task.
+        """
+        declared = _declared(task)
+        if declared is None:
+            return
+        for parameter in ("key", "text", "label"):
+            column = task.parameters.get(parameter)
+            names_one = parameter in params_of(task.function) and _function(task) in _NAME_COLUMNS
+            if names_one and isinstance(column, str) and not templated(column) and self._is_new(column, declared):
+                add(task, f"{parameter}='{column}' is not a declared column{nearest(column, declared.columns)}",
+                    f"declared are: {', '.join(declared.columns)}")  # fmt: skip
+        rules_file = default_of(task, task.inputs.get("rules"))
+        if isinstance(rules_file, str) and "://" not in rules_file and (self.folder / rules_file).is_file():
+            self._conditions(task, self.folder / rules_file, declared)
+
+    def _conditions(self, task: Any, file: Path, declared: Declared) -> None:
+        """Tries each SQL and Python rule on a table of the declared columns, as the step will."""
+        rules = self._rules.read(file)
+        conditions = [rule for rule in (rules.rules if rules else ()) if rule.kind in ("sql", "python")]
+        if not conditions:
+            return
+        text = file.read_text(encoding="utf-8")
+        missing: dict[str, list[Rule]] = {}
+        for rule in conditions:
+            unknown = [column for column in self._rules.columns(rule) if column not in declared.columns]
+            for column in unknown:
+                missing.setdefault(column, []).append(rule)
+            error = None if unknown else _failure(rule, declared)
+            if error is not None:
+                self._found.add(file, line_of(text, rule.name), error.what, error.mend or "fix the rule")
+        for column, using in missing.items():
+            if self._is_new(column, declared):
+                more = f" and {len(using) - 1} more" if len(using) > 1 else ""
+                what = f"rule '{using[0].name}'{more} uses the column '{column}', which task '{task.task_id}' does not"
+                self._found.add(
+                    file,
+                    line_of(text, using[0].name),
+                    f"{what} have{nearest(column, declared.columns)}",
+                    f"declared are: {', '.join(declared.columns)}",
+                )
+
+    def _is_new(self, column: str, declared: Declared) -> bool:
+        """Whether a column is missing, and this was not said of the table yet."""
+        if column in declared.columns or (declared.task_id, column) in self._missing:
+            return False
+        self._missing.add((declared.task_id, column))
+        return True
+
+
+def default_of(task: Any, source: Any) -> str | None:
+    """A plain string, or the default of the one Param that a template names; None where it cannot be told."""
+    if not isinstance(source, str) or "{{" not in source:
+        return source if isinstance(source, str) else None
+    name = source.strip("{} ").removeprefix("params.")
+    value = task.dag.params.get(name) if name.isidentifier() and name in task.dag.params else None
+    return value if isinstance(value, str) else None
+
+
+def templated(value: Any) -> bool:
+    """Whether a parameter is known at a run only: a template, a file of SQL, or what another task returns."""
+    from airflow.sdk.definitions.xcom_arg import XComArg
+
+    if isinstance(value, Mapping):
+        return any(templated(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(templated(item) for item in value)
+    return isinstance(value, XComArg) or (isinstance(value, str) and ("{{" in value or value.endswith(".sql")))
+
+
+def params_of(function: str) -> dict[str, Any]:
+    """The parameters of a step; none where it cannot be found."""
+    try:
+        return dict(find_step(function).params)
+    except KommunaError:
+        return {}
+
+
+def _declared(task: Any) -> Declared | None:
+    """The columns of a task's table, where a reading step declares them and no step between changes them."""
+    schema = task.parameters.get("table_schema")
+    if isinstance(schema, Mapping):
+        columns = schema.get("columns")
+        return Declared(task.task_id, columns) if isinstance(columns, Mapping) else None
+    for name in ("messages", "table"):
+        source = task.inputs.get(name)
+        if isinstance(source, Mapping) and _STEP in source:
+            upstream = source[_STEP].operator
+            return _declared(upstream) if _function(upstream) in _KEEP_COLUMNS else None
+    return None
+
+
+def _function(task: Any) -> str:
+    return str(getattr(task, "function", "")).rpartition(":")[2]
+
+
+def _failure(rule: Rule, declared: Declared) -> KommunaError | None:
+    """What the step would say of a rule on such a table; what only its rows can show is left to it."""
+    import polars as pl
+
+    from kommuna.steps.etl.dtypes import polars_dtype
+    from kommuna.steps.labeling.conditions import python_condition, sql_condition
+
+    if any(dtype not in DTYPES for dtype in declared.columns.values()):
+        return None
+    schema = pl.Schema({column: polars_dtype(dtype) for column, dtype in declared.columns.items()})
+    try:
+        (sql_condition if rule.kind == "sql" else python_condition)(rule, schema)
+    except KommunaError as error:
+        return error
+    return None

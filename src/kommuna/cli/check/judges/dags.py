@@ -1,0 +1,116 @@
+"""What `kommuna check` says of a DAG: what the gate says, what Airflow says when it stores it, and its steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kommuna.airflow.gate import judge
+from kommuna.airflow.policies import facts
+from kommuna.cli.check.finding import Collector, line_of
+from kommuna.cli.check.judges.steps import StepJudge
+from kommuna.cli.check.process.loading import Lines
+from kommuna.errors import nearest
+from kommuna.spec.installation import Place
+
+_PRESETS = ("@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+
+
+class DagJudge:
+    """Judges the DAGs of one file.
+
+    Args:
+        path: the file.
+        source: its text.
+        lines: which of its lines made what.
+        place: its team and bundle.
+    """
+
+    def __init__(self, path: Path, source: str, lines: Lines, place: Place, found: Collector) -> None:
+        self._path = path
+        self._source = source
+        self._lines = lines
+        self._place = place
+        self._found = found
+        self._steps = StepJudge(place.bundle, path, lines, found)
+        self.steps = 0
+
+    def line(self, dag: Any) -> int:
+        """The line that makes a DAG."""
+        return self._lines.of(dag, line_of(self._source, dag.dag_id))
+
+    def judge(self, dag: Any) -> None:
+        """Takes down everything that is wrong with a DAG."""
+        if self._has_cycle(dag):
+            return
+        tasks = {task.task_id: self._lines.of(task, self.line(dag)) for task in dag.tasks}
+        for violation in judge(facts(dag), team=self._place.team, platform=self._place.installation.platform):
+            line = tasks.get(violation.task_id, self.line(dag))
+            self._found.add(self._path, line, violation.what, violation.mend, task=violation.task_id)
+        self._storing(dag)
+        for task in dag.tasks:
+            if hasattr(task, "step_spec"):
+                self.steps += 1
+                self._steps.judge(task)
+
+    def _has_cycle(self, dag: Any) -> bool:
+        cycle = _cycle(dag)
+        if cycle:
+            self._found.add(
+                self._path,
+                max(self._lines.of(dag.get_task(task_id), self.line(dag)) for task_id in cycle),
+                f"DAG '{dag.dag_id}' has a cycle: {' >> '.join((*cycle, cycle[0]))}",
+                "drop one of these dependencies",
+            )
+        return bool(cycle)
+
+    def _storing(self, dag: Any) -> None:
+        """Does what the platform does to store a DAG and to plan its first run."""
+        from airflow.exceptions import AirflowTimetableInvalid
+        from airflow.serialization.serialized_objects import DagSerialization, LazyDeserializedDAG
+
+        schedule = getattr(dag, "schedule", None)
+        mend = f"write five fields ('0 3 * * *') or one of {', '.join(_PRESETS)}"
+        try:
+            dag.validate()
+            data = DagSerialization.to_dict(dag)
+            stored = LazyDeserializedDAG.model_construct(data=data, last_loaded=None)
+            planned = stored.next_dagrun_info(last_automated_run_info=None)
+            if planned is None and isinstance(schedule, str) and schedule != "@once" and dag.end_date is None:
+                self._add(dag, f"the schedule '{schedule}' never comes", mend)
+        except AirflowTimetableInvalid as error:
+            hint = nearest(schedule, _PRESETS) if isinstance(schedule, str) else ""
+            self._add(dag, f"the schedule '{schedule}' cannot be read{hint}: {_first_line(error)}", mend)
+        except Exception as error:
+            self._add(dag, _first_line(error.__cause__ or error), "fix the argument that it names")
+
+    def _add(self, dag: Any, what: str, mend: str) -> None:
+        self._found.add(self._path, self.line(dag), f"DAG '{dag.dag_id}': {what}", mend)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _cycle(dag: Any) -> list[str]:
+    """The tasks of a cycle in their order; empty where there is none."""
+    done: set[str] = set()
+    for start in dag.task_dict:
+        path: list[str] = []
+        todo = [(start, iter(sorted(dag.task_dict[start].downstream_task_ids)))]
+        if start in done:
+            continue
+        path.append(start)
+        while todo:
+            task_id, below = todo[-1]
+            following = next((name for name in below if name not in done), None)
+            if following is None:
+                done.add(task_id)
+                todo.pop()
+                path.pop()
+            elif following in path:
+                return path[path.index(following) :]
+            elif following in dag.task_dict:
+                path.append(following)
+                todo.append((following, iter(sorted(dag.task_dict[following].downstream_task_ids))))
+    return []

@@ -1,0 +1,65 @@
+"""What `kommuna check` says of a bundle's rules files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kommuna.cli.check.finding import Collector, line_of
+from kommuna.errors import KommunaError
+from kommuna.runtime.binding import find_function
+from kommuna.spec.rules import Rule, RuleSet
+
+
+class RulesFiles:
+    """Reads and judges rules files, each once."""
+
+    def __init__(self, folder: Path, found: Collector) -> None:
+        self.folder = folder
+        self._found = found
+        self._read: dict[Path, RuleSet | None] = {}
+
+    def read(self, file: Path) -> RuleSet | None:
+        """Reads a rules file; None where it is not usable, which is then a finding."""
+        if file in self._read:
+            return self._read[file]
+        self._read[file] = None
+        try:
+            rules = RuleSet.from_yaml(file)
+        except KommunaError as error:
+            line = error.where.rpartition(":")[2]
+            self._found.add(file, int(line) if line.isdigit() else 1, error.what, error.mend or "fix the line")
+            return None
+        except RecursionError:
+            self._found.add(file, 1, "nested too deeply", "write rules as a plain list")
+            return None
+        text = file.read_text(encoding="utf-8")
+        for rule in rules.rules:
+            for what, mend in self._broken(rule):
+                self._found.add(file, line_of(text, rule.name), f"rule '{rule.name}': {what}", mend)
+        self._read[file] = rules
+        return rules
+
+    def columns(self, rule: Rule) -> list[str]:
+        """Columns that a SQL rule's condition names; none of a condition that is broken."""
+        import polars as pl
+
+        try:
+            return pl.sql_expr(rule.sql).meta.root_names() if rule.sql else []
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            return []
+
+    def _broken(self, rule: Rule) -> list[tuple[str, str]]:
+        """What is wrong with a rule's function or SQL, whatever table it meets."""
+        import polars as pl
+
+        try:
+            if rule.python:
+                find_function(rule.python, bundle=self.folder)
+            if rule.sql:
+                pl.sql_expr(rule.sql)
+        except KommunaError as error:
+            return [(error.what, error.mend or "fix it")]
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return [(f"the SQL cannot be read: {first}", "write one condition over the row's columns: amount > 100")]
+        return []

@@ -1,0 +1,106 @@
+"""What `kommuna check` says of a task that runs a step: its function, inputs, parameters and columns."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kommuna.cli.check.finding import Collector
+from kommuna.cli.check.judges.columns import ColumnJudge, default_of, params_of, templated
+from kommuna.cli.check.judges.rules_files import RulesFiles
+from kommuna.cli.check.process.loading import Lines
+from kommuna.errors import KommunaError, nearest
+from kommuna.runtime.binding import Signature, find_step
+from kommuna.spec.rules import RuleSet
+
+_STEP, _OUTPUT, _MODEL = "kommuna_step", "kommuna_output", "kommuna_model"
+
+
+class StepJudge:
+    """Judges the steps of one DAG file's tasks.
+
+    Args:
+        folder: the bundle.
+        path: the DAG file.
+        lines: which of its lines makes which task.
+    """
+
+    def __init__(self, folder: Path, path: Path, lines: Lines, found: Collector) -> None:
+        self.folder = folder
+        self._path = path
+        self._lines = lines
+        self._found = found
+        self._rules = RulesFiles(folder, found)
+        self._columns = ColumnJudge(folder, self._rules, found)
+
+    def judge(self, task: Any) -> None:
+        """Judges a task's step: the function, its inputs and parameters, its rules file, its columns."""
+        try:
+            signature = find_step(task.function, bundle=self.folder)
+            parameters = {**task.parameters, **({"name": task.name} if "name" in params_of(task.function) else {})}
+            signature.check_names(task.inputs, parameters)
+            signature.check_params({name: value for name, value in parameters.items() if not templated(value)})
+        except KommunaError as error:
+            self._add(task, error.what, error.mend)
+            return
+        for name, source in _flat(task.inputs):
+            self._input(task, name, source, signature)
+        self._columns.judge(task, self._add)
+
+    def _add(self, task: Any, what: str, mend: str) -> None:
+        self._found.add(
+            self._path, self._lines.of(task), f"task '{task.task_id}': {what}", mend or "fix it", task=task.task_id
+        )
+
+    def _input(self, task: Any, name: str, source: Any, signature: Signature) -> None:
+        if isinstance(source, Mapping) and _STEP in source:
+            upstream = source[_STEP].operator
+            outputs = _outputs(getattr(upstream, "function", ""), self.folder)
+            wanted = source[_OUTPUT]
+            if wanted is None and outputs and len(outputs) > 1:
+                self._add(
+                    task,
+                    f"input '{name}' does not say which output of '{upstream.task_id}' it takes",
+                    f'write {upstream.task_id}["{outputs[0]}"]; there are {", ".join(outputs)}',
+                )
+            elif wanted is not None and outputs and wanted not in outputs:
+                self._add(
+                    task,
+                    f"'{upstream.task_id}' has no output '{wanted}'{nearest(wanted, outputs)}",
+                    f"its outputs are: {', '.join(outputs)}",
+                )
+        elif isinstance(source, str) and "://" not in source:
+            text = default_of(task, source)
+            if text is None or "://" in text:
+                return
+            file = self.folder / text
+            if not file.is_file():
+                self._add(
+                    task,
+                    f"input '{name}' names the file '{text}', which is not in the bundle",
+                    "a plain path is relative to the bundle; store://… to the team's prefix",
+                )
+            elif signature.inputs[name.partition(".")[0]].annotation is RuleSet:
+                self._rules.read(file)
+
+
+def _outputs(function: str, folder: Path) -> list[str]:
+    """Names of a step's outputs, from its return annotation; empty where they cannot be told."""
+    try:
+        returned = typing.get_type_hints(find_step(function, bundle=folder).function).get("return")
+    except (KommunaError, NameError):
+        return []
+    fields = getattr(returned, "_fields", None)
+    return [name for name in fields if name not in ("metrics", "links")] if fields else ["result"]
+
+
+def _flat(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, source in inputs.items():
+        if isinstance(source, Mapping) and not {_STEP, _MODEL} & set(source):
+            yield from ((f"{name}.{part}", item) for part, item in source.items())
+        elif isinstance(source, list):
+            yield from ((f"{name}.{i}", item) for i, item in enumerate(source))
+        else:
+            yield name, source

@@ -1,0 +1,89 @@
+"""A file that prints, waits, takes memory or forks without end is ended, named, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.check_rig import dag, findings_of
+
+from kommuna.cli.check.process.limits import Limits
+
+LIMITS = Limits(seconds=4, memory=256 * 1024 * 1024)
+HEAD = "# airflow dag\nimport os, time\n"
+FOREVER = {
+    "prints.py": HEAD + "while True:\n    print('x' * 1000)\n",
+    "writes.py": HEAD + "while True:\n    os.write(1, b'x' * 100000)\n",
+    "sleeps.py": HEAD + "time.sleep(10000)\n",
+    "swallows.py": HEAD + "while True:\n    try:\n        time.sleep(10000)\n    except BaseException:\n        pass\n",
+}
+SLOW = "the import takes longer than 4 s"
+ENDED = {
+    "prints.py": (4, SLOW),
+    "writes.py": (4, SLOW),
+    "sleeps.py": (3, SLOW),
+    "swallows.py": (1, "the file was ended after 8 s"),
+}
+GREEDY = {
+    "allocates.py": HEAD + "kept = []\nwhile True:\n    kept.append(bytearray(1 << 20))\n",
+    "allocates_and_swallows.py": HEAD
+    + "kept = []\nwhile True:\n    try:\n        kept.append(bytearray(1 << 20))\n    except MemoryError:\n        pass\n",
+    "raises_its_limit.py": HEAD
+    + "import resource\nhard = resource.getrlimit(resource.RLIMIT_DATA)[1]\n"
+    + "resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))\nkept = []\n"
+    + "while True:\n    kept.append(b'x' * (1 << 24))\n",
+    "forks.py": HEAD + "while True:\n    os.fork()\n",
+    "leaves_daemons.py": HEAD
+    + "for _ in range(200):\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(10000)\n"
+    + "time.sleep(10000)\n",
+    "fills_the_disk.py": HEAD + "with open('/tmp/kommuna-check-filler', 'wb') as f:\n"
+    "    os.unlink(f.name)\n    while True:\n        f.write(bytes(1 << 20))\n",
+}
+GOOD = {"good.py": dag("good")}
+
+
+def left_of(folder: Path) -> list[psutil.Process]:
+    """Processes of an inspection, and of what its files started."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(folder / "dags") in (process.info["cmdline"] or [])
+    ]
+
+
+@pytest.mark.parametrize("names", [("prints.py", "writes.py"), ("sleeps.py", "swallows.py")])
+def test_a_file_that_goes_on_for_ever_is_ended(tmp_path: Path, names: tuple[str, ...]) -> None:
+    found = findings_of(tmp_path, {name: FOREVER[name] for name in names} | GOOD, LIMITS)
+    assert sorted(found) == sorted(names)
+    for name in names:
+        ((line, said, mend),) = found[name]
+        assert (line, said.partition(";")[0]) == ENDED[name]
+        assert "into a task" in mend
+    assert not left_of(tmp_path)
+
+
+def test_a_file_that_takes_too_much_is_ended_and_the_next_is_looked_at(tmp_path: Path) -> None:
+    found = findings_of(tmp_path, {**GREEDY, **GOOD, "broken.py": "# airflow dag\nnope\n"}, LIMITS)
+    said = {name: (line, what) for name, ((line, what, _),) in found.items()}
+    assert said["allocates.py"] == (5, "the import takes more memory than 256 MiB")
+    assert said["allocates_and_swallows.py"][1] == "the import takes longer than 4 s"
+    assert said["raises_its_limit.py"] == (1, "the file takes more memory than 256 MiB")
+    assert said["forks.py"][1] in ("the file starts processes without end", "the file takes more memory than 256 MiB")
+    assert said["leaves_daemons.py"][1] in (
+        "the file starts processes without end",
+        "the file takes more memory than 256 MiB",
+    )
+    assert said["fills_the_disk.py"] == (6, "OSError: [Errno 27] File too large")
+    assert said["broken.py"] == (2, "NameError: name 'nope' is not defined")
+    assert "good.py" not in said
+    assert not left_of(tmp_path)
+
+
+def test_a_bundle_whose_files_all_wait_is_not_waited_for_file_by_file(tmp_path: Path) -> None:
+    files = {f"file_{i}.py": "# airflow dag\nimport time\ntime.sleep(1000)\n" for i in range(9)}
+    found = findings_of(tmp_path, files, Limits(seconds=1))
+    assert sorted(found)[1:] == ["file_0.py", "file_1.py", "file_2.py"]
+    assert any(
+        what == "3 files take too long: 6 files were not looked at" for _, what, _ in found[str(tmp_path / "dags")]
+    )
