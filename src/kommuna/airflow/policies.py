@@ -14,7 +14,7 @@ from airflow.policies import hookimpl
 
 from kommuna.airflow.gate import AssetFacts, DagFacts, TaskFacts, judge
 from kommuna.errors import KommunaError
-from kommuna.spec.installation import place_of
+from kommuna.spec.installation import Place, place_of
 
 _A_DAY = datetime(2025, 1, 1)  # to which a delta, be it of days or of months, is added
 
@@ -28,9 +28,22 @@ def dag_policy(dag: Any) -> None:
         place = place_of(dag.fileloc)
     except KommunaError as error:
         raise AirflowClusterPolicyViolation(str(error)) from None
+    name_pools(dag, place)
     violations = judge(facts(dag), team=place.team, platform=place.installation.platform)
     if violations:
         raise AirflowClusterPolicyViolation("\n".join(str(violation) for violation in violations))
+
+
+def name_pools(dag: Any, place: Place) -> None:
+    """Gives the team's prefix to each pool that a task names as kommuna.yaml does: `pool="slow"`."""
+    platform = place.installation.platform
+    for task in dag.tasks:
+        if task.pool in place.spec.pools:
+            options = getattr(task, "partial_kwargs", None)
+            if options is None:
+                task.pool = platform.pool(place.team, task.pool)
+            else:  # a mapped task
+                options["pool"] = platform.pool(place.team, task.pool)
 
 
 def facts(dag: Any) -> DagFacts:

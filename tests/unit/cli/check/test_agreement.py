@@ -35,6 +35,10 @@ GOOD = {
     "sub/helper.py": "NAME = 1\n",
     "hourly.py": dag("hourly", schedule="'@hourly'"),
     "slow_pool.py": dag("slow_pool", "EmptyOperator(task_id='t', pool='support__slow')"),
+    "bare_pool.py": dag("bare_pool", "EmptyOperator(task_id='t', pool='slow')"),
+    "mapped_pool.py": dag(
+        "mapped_pool", "StepOperator.partial(task_id='t', pool='slow', function='a:b').expand(inputs=[{}])"
+    ),
     "asset_like.txt": "airflow dag",
 }
 BAD = {
@@ -105,7 +109,10 @@ def test_the_platform_takes_every_file_in_which_nothing_is_found(
     refused = {name for name, (_, errors) in said_by_platform.items() if errors}
     assert refused == set(said_by_check) - {"dags.zip"} == set(BAD)
     taken = {dag for dags, errors in said_by_platform.values() if not errors for dag in dags}
-    assert taken == {f"support__{name}" for name in ("good", "bom", "cookie", "inside", "hourly", "slow_pool")}
+    assert taken == {
+        f"support__{name}"
+        for name in ("good", "bom", "cookie", "inside", "hourly", "slow_pool", "bare_pool", "mapped_pool")
+    }
 
 
 def test_an_archive_which_the_platform_does_not_read_is_named(

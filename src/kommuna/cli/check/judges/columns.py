@@ -57,8 +57,7 @@ class ColumnJudge:
 
     def _conditions(self, task: Any, file: Path, declared: Declared) -> None:
         """Tries each SQL and Python rule on a table of the declared columns, as the step will."""
-        rules = self._rules.read(file)
-        conditions = [rule for rule in (rules.rules if rules else ()) if rule.kind in ("sql", "python")]
+        conditions = self._rules.conditions(file)
         if not conditions:
             return
         text = file.read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ class RulesFiles:
         self.folder = folder
         self._found = found
         self._read: dict[Path, RuleSet | None] = {}
+        self._broken: set[tuple[Path, str]] = set()
 
     def read(self, file: Path) -> RuleSet | None:
         """Reads a rules file; None where it is not usable, which is then a finding."""
@@ -34,10 +35,17 @@ class RulesFiles:
             return None
         text = file.read_text(encoding="utf-8")
         for rule in rules.rules:
-            for what, mend in self._broken(rule):
+            for what, mend in self._faults(rule):
+                self._broken.add((file, rule.name))
                 self._found.add(file, line_of(text, rule.name), f"rule '{rule.name}': {what}", mend)
         self._read[file] = rules
         return rules
+
+    def conditions(self, file: Path) -> list[Rule]:
+        """The SQL and Python rules of a file that can be tried on a table."""
+        rules = self.read(file)
+        kinds = [rule for rule in (rules.rules if rules else ()) if rule.kind in ("sql", "python")]
+        return [rule for rule in kinds if (file, rule.name) not in self._broken]
 
     def columns(self, rule: Rule) -> list[str]:
         """Columns that a SQL rule's condition names; none of a condition that is broken."""
@@ -48,7 +56,7 @@ class RulesFiles:
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             return []
 
-    def _broken(self, rule: Rule) -> list[tuple[str, str]]:
+    def _faults(self, rule: Rule) -> list[tuple[str, str]]:
         """What is wrong with a rule's function or SQL, whatever table it meets."""
         import polars as pl
 
