@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import NamedTuple
 
 import polars as pl
@@ -10,6 +11,7 @@ import structlog
 
 from kommuna.errors import DataError, MissingColumn, SpecError, StepNotFound, nearest
 from kommuna.steps.etl.columns import unused
+from kommuna.steps.etl.sql import standard_sql, widened
 from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()
@@ -38,7 +40,8 @@ class Queried(NamedTuple):
 
 @takes_frames
 def query(tables: dict[str, pl.LazyFrame], *, sql: str) -> Queried:
-    """Runs one SELECT (Polars' SQL dialect) over named tables. It reads no files, in whichever spelling.
+    """Runs one SELECT over named tables: standard SQL by Polars, see docs/steps.md. It reads no files, in whichever
+    spelling. Integers of the tables are computed with as 64 bits, NaN is null, and so is a division by 0.
 
     Args:
         tables: the tables by the names that the SQL uses.
@@ -53,11 +56,16 @@ def query(tables: dict[str, pl.LazyFrame], *, sql: str) -> Queried:
         DataError: the rows cannot be computed, for example by a CAST that some value does not allow.
     """
     _only_select(sql)
+    tables = {name: widened(table) for name, table in tables.items()}
     schemas = {name: table.collect_schema() for name, table in tables.items()}
     columns = {name: list(schema) for name, schema in schemas.items()}
-    _only_inputs(sql, schemas, columns)
     try:
-        table = pl.SQLContext(frames=tables, eager=False).execute(sql)
+        standard = standard_sql(sql, partial(_plans, schemas=schemas))
+    except SpecError as error:
+        raise SpecError(error.what, where=_shown(sql), mend=error.mend) from None
+    _only_inputs(standard, sql, schemas, columns)
+    try:
+        table = pl.SQLContext(frames=tables, eager=False).execute(standard)
         table.collect_schema()
     except pl.exceptions.PolarsError as error:
         raise _mistake(error, sql, columns) from None
@@ -131,7 +139,20 @@ def _comment_end(sql: str, at: int) -> int:
     return len(sql)
 
 
-def _only_inputs(sql: str, schemas: dict[str, pl.Schema], columns: dict[str, list[str]]) -> None:
+def _plans(sql: str, *, schemas: dict[str, pl.Schema]) -> bool:
+    """Whether a statement can be computed over empty tables."""
+    empty = {name: pl.LazyFrame(schema=schema) for name, schema in schemas.items()}
+    try:
+        table = pl.SQLContext(frames=empty, eager=False).execute(sql)
+        if _SCAN.search(table.explain(optimized=False)):
+            return False
+        table.collect()
+    except (pl.exceptions.PolarsError, OSError):
+        return False
+    return True
+
+
+def _only_inputs(standard: str, sql: str, schemas: dict[str, pl.Schema], columns: dict[str, list[str]]) -> None:
     """Refuses SQL that reads anything but its inputs: planned over empty tables, its plan may scan no file.
 
     The search of the text before spares most files from being opened; this holds for every other spelling. Where the
@@ -139,7 +160,7 @@ def _only_inputs(sql: str, schemas: dict[str, pl.Schema], columns: dict[str, lis
     """
     empty = {name: pl.LazyFrame(schema=schema) for name, schema in schemas.items()}
     try:
-        plan = pl.SQLContext(frames=empty, eager=False).execute(sql).explain(optimized=False)
+        plan = pl.SQLContext(frames=empty, eager=False).execute(standard).explain(optimized=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         if function := _FILE_FUNCTION.search(sql):
             raise _reads_a_file(function.group(1), sql) from None
@@ -181,7 +202,7 @@ def _mistake(error: Exception, sql: str, columns: dict[str, list[str]]) -> SpecE
             where=_shown(sql),
             mend="correct the column's name",
         )
-    mend = "the dialect is that of Polars' SQLContext"
+    mend = "the dialect is in docs/steps.md"
     return SpecError(f"the SQL cannot be read: {line}", where=_shown(sql), mend=mend)
 
 

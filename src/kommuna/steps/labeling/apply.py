@@ -18,7 +18,7 @@ from kommuna.spec.rules import Rule, RuleSet
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.agreement import Agreement, agreement_of_cast
 from kommuna.steps.labeling.ask.votes import Asked, ask_votes
-from kommuna.steps.labeling.conditions import python_condition, sql_condition
+from kommuna.steps.labeling.conditions import failing_rule, python_condition, sql_condition
 from kommuna.steps.labeling.patterns import vote_meaning
 from kommuna.steps.labeling.regexes import python_only
 from kommuna.steps.labeling.text_rules import text_hits
@@ -83,6 +83,8 @@ def apply_rules(
         plan.sink_parquet(file, compression="zstd", compression_level=1, statistics=False, row_group_size=ROW_GROUP)
     except RulesError as error:
         raise RulesError(error.what.partition("\n\nThis error occurred")[0]) from None  # Polars adds its plan
+    except pl.exceptions.PolarsError as error:
+        raise failing_rule(messages, rules) or error from None
     table = pl.scan_parquet(file.getvalue())
     check_key(table, key)
     outside = _outside_tags(table)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 
-from kommuna.errors import MissingColumn, RulesError, nearest
-from kommuna.spec.rules import Rule
+from kommuna.errors import MissingColumn, RulesError, SpecError, nearest
+from kommuna.spec.rules import Rule, RuleSet
+from kommuna.steps.etl.sql import standard_sql, with_wide_columns
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,20 @@ def sql_condition(rule: Rule, schema: pl.Schema) -> Condition:
         RulesError: it is no SQL, no condition, or looks at other rows.
         MissingColumn: it names a column that the messages lack.
     """
+    sql, where = rule.sql or "", f"sql: {rule.sql}"
+    if re.search(r"\bselect\b", re.sub(r"'[^']*'|\"[^\"]*\"", "", sql), re.IGNORECASE):
+        raise RulesError(
+            f"rule '{rule.name}': its SQL is a SELECT, not a condition",
+            where=where,
+            mend="write a condition over the row's columns, such as amount > 100; join tables in a step before",
+        )
     try:
-        expression = pl.sql_expr(rule.sql or "")
+        standard = standard_sql(sql, partial(_plans, schema=schema))
+        expression = with_wide_columns(pl.sql_expr(standard), schema)
+    except SpecError as error:
+        raise RulesError(f"rule '{rule.name}': {error.what}", where=where, mend=error.mend) from None
     except (pl.exceptions.SQLInterfaceError, pl.exceptions.SQLSyntaxError) as error:
-        raise RulesError(f"rule '{rule.name}': {_line(error)}", where=f"sql: {rule.sql}") from None
+        raise RulesError(f"rule '{rule.name}': {_line(error)}", where=where) from None
     dtype = _checked_dtype(rule.name, expression, schema, f"sql: {rule.sql}")
     if dtype != pl.Boolean:
         raise RulesError(
@@ -96,6 +109,33 @@ def expression_of(
         where=where,
         mend=mend,
     )
+
+
+def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
+    """The error of the first SQL or Python rule that cannot be computed on some row; None if it is none of them."""
+    schema = messages.collect_schema()
+    for rule in rules.rules:
+        if rule.kind not in ("sql", "python"):
+            continue
+        condition = sql_condition(rule, schema) if rule.kind == "sql" else python_condition(rule, schema)
+        try:
+            messages.select(pl.len(), condition.expression.count().alias("votes")).collect(engine="streaming")
+        except pl.exceptions.PolarsError as error:
+            return RulesError(
+                f"rule '{rule.name}' fails on a row: {_line(error)}",
+                where=f"{rule.kind}: {getattr(rule, rule.kind)}",
+                mend="TRY_CAST gives null where CAST fails" if rule.kind == "sql" else "correct the function",
+            )
+    return None
+
+
+def _plans(sql: str, *, schema: pl.Schema) -> bool:
+    """Whether an expression can be computed over a table without rows."""
+    try:
+        pl.DataFrame(schema=schema).select(with_wide_columns(pl.sql_expr(sql), schema))
+    except pl.exceptions.PolarsError:
+        return False
+    return True
 
 
 def _function(rule: Rule) -> Callable[[], object]:

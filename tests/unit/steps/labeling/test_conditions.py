@@ -110,3 +110,49 @@ def test_a_rule_that_cannot_be_applied_is_named(
     with pytest.raises(error) as caught:
         apply_rules(messages, rule_set({"name": "r", "tag": "card"} | filled, tags=["card"]))
     assert said.replace("MODULE", bank_rules) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sql", "votes"),
+    [
+        ("usual > 4", [False, False, True, False]),  # NaN is no vote
+        ("amount / usual > 1", [True, False, False, False]),
+        ("small * 1000 > 0", [True, True, True, False]),
+        ("small * small = 10000", [True, False, False, False]),
+        ("ok IS NOT TRUE", [False, True, True, True]),
+        ("SQRT(amount - 3) > 0", [True, False, True, False]),
+        ("STRPOS(name, 'ов') = 5", [True, False, False, False]),
+        ("LENGTH(name) - 10 > 0", [False, False, False, False]),
+        ("amount % 0 = 0", [False, False, False, False]),
+        ("NOT usual > 4", [True, True, False, False]),
+    ],
+)
+def test_sql_rules_mean_what_standard_sql_means(rule_set: Any, sql: str, votes: list[bool]) -> None:
+    rows = pl.LazyFrame(
+        {
+            "id": [1, 2, 3, 4],
+            "amount": [5.0, 0.0, 5.0, float("nan")],
+            "usual": [2.0, 0.0, 8.0, float("nan")],
+            "small": pl.Series([100, 200, 50, None], dtype=pl.Int16),
+            "ok": [True, False, None, None],
+            "name": ["Иванов", "b", None, "c"],
+        }
+    )
+    got = apply_rules(rows, rule_set({"name": "r", "tag": "loan", "sql": sql})).votes.collect()["r"]
+    assert got.is_not_null().to_list() == votes
+
+
+def test_a_rule_that_fails_on_a_row_is_named(messages: pl.LazyFrame, rule_set: Any) -> None:
+    rules = rule_set(
+        {"name": "fine", "tag": "loan", "sql": "amount > 1"},
+        {"name": "cast", "tag": "loan", "sql": "CAST(channel AS INT) > 1"},
+    )
+    with pytest.raises(RulesError, match="rule 'cast' fails on a row: conversion from `str`") as caught:
+        apply_rules(messages, rules)
+    assert "TRY_CAST" in caught.value.mend
+
+
+def test_a_select_in_a_rule_is_refused_by_name(messages: pl.LazyFrame, rule_set: Any) -> None:
+    rules = rule_set({"name": "sub", "tag": "loan", "sql": "amount IN (SELECT 1)"})
+    with pytest.raises(RulesError, match="rule 'sub': its SQL is a SELECT, not a condition"):
+        apply_rules(messages, rules)

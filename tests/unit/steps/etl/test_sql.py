@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import ast
+import re
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.steps.etl.sql_statements import REFUSED, SAME
+
+from kommuna.errors import SpecError, TeamMistake
+from kommuna.steps.etl.query import query
+from kommuna.steps.etl.sql import widened
+
+NAN, INF = float("nan"), float("inf")
+TABLES = {
+    "t": pl.DataFrame(
+        {
+            "i": [1, 2, None],
+            "s": ["Иванов", "b", None],
+            "x": [2.5, -0.5, None],
+            "b": [True, False, None],
+            "z": [0, 0, 0],
+            "sm": pl.Series([100, 200, 300], dtype=pl.Int16),
+            "u8": pl.Series([200, 100, 3], dtype=pl.UInt8),
+            "f4": pl.Series([0.1, 16777217, None], dtype=pl.Float32),
+            "g": ["a", "b", "a"],
+            "ts": [datetime(2026, 9, 1, 12, 30), datetime(2026, 9, 6, 23, 59, 59), None],
+            "d": [date(2026, 9, 1), date(2026, 9, 6), None],
+            "nan": [NAN, 1.0, INF],
+            "dec": pl.Series(["1.50", "2.55", None]).cast(pl.Decimal(10, 2)),
+        }
+    ),
+    "e": pl.DataFrame(
+        {
+            "k": [1, 2, 2, None, 5],
+            "w": [10, 20, 21, 40, 50],
+            "y": ["p", None, "q", "r", "s"],
+            "fl": [1.5, 2.5, None, 4.0, 0.5],
+        }
+    ),
+}
+
+# Where DuckDB raises, is not the standard, or docs/steps.md says something else.
+OTHERWISE: dict[str, list[Any]] = {
+    # a division by 0, and what has no value, is null
+    "i / z": [None, None, None], "x / z": [None, None, None], "5 / 0": [None] * 3, "0 / 0": [None] * 3,
+    "5.0 / 0": [None] * 3, "x / 0.0": [None] * 3, "i % z": [None] * 3, "x % z": [None] * 3, "MOD(5, 0)": [None] * 3,
+    "i // z": [None] * 3, "0 / z > 1": [None] * 3, "i / z > 4 OR i = 1": [True, None, None],
+    "SQRT(x)": [1.58113883008, None, None], "LN(x) > 0": [True, None, None], "POWER(x, 0.5) > 1": [True, None, None],
+    # integers have 64 bits
+    "2147483647 + 1": [2147483648] * 3, "sm * sm": [10_000, 40_000, 90_000], "u8 - 201": [-1, -101, -198],
+    # places before a text's first character are empty, as in PostgreSQL
+    "SUBSTR(s, -2)": ["Иванов", "b", None], "SUBSTR(s, -1, 3)": ["И", "b", None],
+    # a difference of days is a duration
+    "d - DATE '2026-08-01'": [timedelta(31), timedelta(36), None],
+    # a text is compared with a number as a text
+    "s = 1": [False, False, None], "'07' = 7": [False] * 3,
+    # past 64 bits nothing is said
+    "9223372036854775807 + i": [-9223372036854775808, -9223372036854775807, None],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def peer() -> duckdb.DuckDBPyConnection:
+    """DuckDB over the tables as SQL computes with them: integers of 64 bits, null for NaN."""
+    connection = duckdb.connect()
+    for name, table in TABLES.items():
+        connection.register(name, widened(table.lazy()).collect().to_arrow())
+    return connection
+
+
+def statement(sql: str) -> str:
+    return sql if sql.startswith(("SELECT", "WITH")) else f"SELECT {sql} AS v FROM t"
+
+
+def answer(sql: str) -> list[tuple[Any, ...]]:
+    return query({name: table.lazy() for name, table in TABLES.items()}, sql=sql).table.collect().rows()
+
+
+def comparable(rows: list[tuple[Any, ...]], sql: str) -> list[str]:
+    outer = re.sub(r"\([^()]*\)", "", sql)
+    shown = [repr(tuple(plain(value) for value in row)) for row in rows]
+    return shown if "ORDER BY" in outer else sorted(shown)
+
+
+def plain(value: Any) -> Any:
+    """Numbers of all types by their first twelve digits, days as their midnight."""
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return float(f"{float(value):.12g}") + 0.0
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day)
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("sql", SAME)
+def test_the_answer_is_duckdbs(peer: duckdb.DuckDBPyConnection, sql: str) -> None:
+    sql = statement(sql)
+    assert comparable(answer(sql), sql) == comparable(peer.execute(sql).fetchall(), sql)
+
+
+@pytest.mark.parametrize("sql", REFUSED)
+def test_what_is_not_answered_is_refused(sql: str) -> None:
+    with pytest.raises(TeamMistake):
+        answer(statement(sql))
+
+
+@pytest.mark.parametrize("sql", OTHERWISE)
+def test_what_the_dialect_says_of_its_own(sql: str) -> None:
+    assert [plain(value) for (value,) in answer(statement(sql))] == [plain(value) for value in OTHERWISE[sql]]
+
+
+def test_the_table_is_large() -> None:
+    assert len(set(SAME)) > 500
+
+
+def test_nulls_come_first_where_the_order_is_descending() -> None:
+    assert answer("SELECT k FROM e ORDER BY k DESC")[0] == (None,)
+    assert answer("SELECT k FROM e ORDER BY k DESC NULLS LAST")[-1] == (None,)
+
+
+def test_the_names_of_columns_are_kept() -> None:
+    got = query(
+        {"t": TABLES["t"].lazy()}, sql="SELECT x / i, STRPOS(s, 'ов') AS p, LENGTH(s), SQRT(dec), b IS TRUE FROM t"
+    )
+    assert got.table.collect_schema().names() == ["x", "p", "s", "dec", "b"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT CAST(s AS DATE) FROM t", "CAST of a text to a day or time guesses"),
+        ("SELECT CAST('01.09.2026' AS DATE)", "'01.09.2026' is not written as 2026-09-01"),
+        ("SELECT LEFT(s, 0) FROM t", "LEFT of 0 characters"),
+        ("SELECT REPLACE(s, '', 'x') FROM t", "REPLACE of ''"),
+        ("SELECT ROUND(x, -1) FROM t", "ROUND.*: the number of decimals"),
+        ("SELECT " + "(" * 5000 + "1" + ")" * 5000, "nested too deep|cannot be read"),
+        ("SELECT " + "ROUND(" * 12 + "x" + ")" * 12 + " FROM t", "too many calls within calls"),
+    ],
+)
+def test_a_refusal_says_what_and_shows_the_sql(sql: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message) as caught:
+        answer(sql)
+    assert sql[:40] in caught.value.where
+
+
+NUMBERS = st.sampled_from(["i", "x", "z", "sm", "u8", "dec", "2", "0", "1.5", "-3", "nan", "LENGTH(s)"])
+TRUTHS = st.sampled_from(["b", "i > 1", "s = 'b'", "TRUE", "x < 0", "u8 > 100"])
+
+
+def _numbers(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    pair = st.tuples(inner, inner)
+    truth = st.one_of(TRUTHS, pair.map(lambda p: f"{p[0]} > {p[1]}"), TRUTHS.map(lambda t: f"({t}) IS NOT TRUE"))
+    return st.one_of(
+        *(pair.map(lambda p, mark=mark: f"{p[0]} {mark} {p[1]}") for mark in "+-*"),  # type: ignore[misc]
+        pair.map(lambda p: f"({p[0]}) / NULLIF({p[1]}, 0)"),
+        inner.map(lambda n: f"({n})"),
+        inner.map(lambda n: f"ROUND({n})"),
+        inner.map(lambda n: f"CAST({n} AS BIGINT)"),
+        st.tuples(truth, inner, inner).map(lambda p: f"CASE WHEN {p[0]} THEN {p[1]} ELSE {p[2]} END"),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.recursive(NUMBERS, _numbers, max_leaves=6))
+def test_any_expression_is_answered_as_duckdb_does_or_refused(sql: str) -> None:
+    connection = duckdb.connect()
+    connection.register("t", widened(TABLES["t"].lazy()).collect().to_arrow())
+    try:
+        wanted = connection.execute(statement(sql)).fetchall()
+    except duckdb.Error:
+        return  # a value past its type's range
+    try:
+        got = answer(statement(sql))
+    except TeamMistake:
+        return
+    for (mine,), (theirs,) in zip(got, wanted, strict=True):
+        if theirs is not None and abs(theirs) == INF:
+            continue
+        assert (mine is None) == (theirs is None)
+        assert mine is None or float(mine) == pytest.approx(float(theirs), rel=1e-6, abs=1e-9, nan_ok=True)
+
+
+DOCS = Path(__file__).resolve().parents[4] / "docs" / "steps.md"
+DIALECT = re.findall(r"^\| `([^`]+)` \| `?([^`|]+?)`? \|", DOCS.read_text().partition("| SQL | is |")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize(("sql", "shown"), DIALECT)
+def test_the_dialect_is_as_it_is_documented(sql: str, shown: str) -> None:
+    if shown == "refused":
+        with pytest.raises(SpecError):
+            answer(f"SELECT {sql} AS v")
+        return
+    wanted = {"null": None, "true": True, "false": False}
+    assert answer(f"SELECT {sql} AS v") == [(wanted[shown] if shown in wanted else ast.literal_eval(shown),)]
+
+
+def test_the_documented_dialect_was_found() -> None:
+    assert len(DIALECT) > 15
