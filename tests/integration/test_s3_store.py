@@ -102,6 +102,30 @@ def test_a_changed_object_is_found_when_it_is_read(address: StoreAddress, bundle
         store.fetch(artifact, tmp_path)
 
 
+def test_a_damaged_object_heals_and_a_hit_is_a_use_on_s3(address: StoreAddress, bundle: Path, tmp_path: Path) -> None:
+    made = run(address, bundle, "make", params={"rows": 33})
+    store = Store(address, "support")
+    manifest = store.manifest(made.key)
+    assert manifest is not None
+    artifact = manifest.outputs["result"]
+    before = store.last_use(made.key)
+    time.sleep(1.1)  # S3 dates objects to the second
+    assert run(address, bundle, "make", params={"rows": 33}).cached
+    after = store.last_use(made.key)
+    assert before is not None
+    assert after is not None
+    assert after > before
+    other = bytes(artifact.bytes)
+    store._fs.pipe_file(store._artifact_path(artifact), other)
+    assert run(address, bundle, "make", params={"rows": 33}, cache=False).exit_code == EXIT_DONE
+    assert pl.read_parquet(store.fetch(artifact, tmp_path)).height == 33
+    store._fs.pipe_file(store._artifact_path(artifact), other)
+    broken = run(address, bundle, "double", inputs={"t": {"manifest": made.key}})
+    assert "it is removed now" in broken.message
+    assert not run(address, bundle, "make", params={"rows": 33}).cached
+    assert run(address, bundle, "double", inputs={"t": {"manifest": made.key}}).exit_code == EXIT_DONE
+
+
 def test_inbox_files_are_read_from_the_teams_prefix(address: StoreAddress, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("id\n1\n")
     store = Store(address, "support")

@@ -31,8 +31,8 @@ from kommuna.runtime.codecs import Written
 from kommuna.spec.base import Spec
 from kommuna.spec.plain import not_plain, readable
 from kommuna.spec.step import Services, StepContext, StepSpec, StoreAddress
+from kommuna.store.faults import store_error
 from kommuna.store.inputs import LocalInput, LocalTree
-from kommuna.store.store import store_error
 
 
 class ChildReport(Spec):

@@ -37,12 +37,16 @@ def collect(
 
     Args:
         registered: artifact digests and manifest keys that the model registry refers to.
-        keep_days: manifests older than this are removed; None keeps all.
-        grace_seconds: younger artifacts are left alone.
+        keep_days: manifests that no run has written, or been given by the cache, for so long are removed; None keeps
+            all.
+        grace_seconds: younger artifacts, and manifests used since, are left alone: a run may still need them.
         dry_run: only counts.
     """
     manifests = {manifest.key: manifest for manifest in store.manifests()}
-    kept = _kept(manifests, set(registered), keep_days)
+    oldest = None
+    if keep_days is not None:
+        oldest = datetime.now(UTC) - max(timedelta(days=keep_days), timedelta(seconds=grace_seconds))
+    kept = _kept(store, manifests, set(registered), oldest)
     expired = [key for key in manifests if key not in kept]
     if not dry_run:
         for key in expired:
@@ -64,16 +68,16 @@ def collect(
     return Collected(manifests=len(expired), artifacts=count, bytes=size)
 
 
-def _kept(manifests: dict[str, Manifest], registered: set[str], keep_days: float | None) -> set[str]:
-    if keep_days is None:
+def _kept(store: Store, manifests: dict[str, Manifest], registered: set[str], oldest: datetime | None) -> set[str]:
+    if oldest is None:
         return set(manifests)
-    oldest = datetime.now(UTC) - timedelta(days=keep_days)
     todo = [
         key
         for key, manifest in manifests.items()
         if manifest.started >= oldest
         or key in registered
         or any(artifact.digest in registered for artifact in manifest.outputs.values())
+        or (store.last_use(key) or oldest) > oldest
     ]
     kept: set[str] = set()
     while todo:

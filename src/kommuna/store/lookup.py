@@ -37,7 +37,7 @@ def look_up(spec: StepSpec, store: Store, folder: Path) -> LookedUp:
     bundle = Path(spec.bundle) if spec.bundle else None
     code = code_digest([spec.function.partition(":")[0], *inputs.modules], bundle=bundle)
     key = cache_key(spec.function, code, spec.params, inputs.digests())
-    return LookedUp(key, code, inputs, store.manifest(key) if spec.cache else None)
+    return LookedUp(key, code, inputs, store.hit(key, spec.function) if spec.cache else None)
 
 
 def result_of(manifest: Manifest, *, cached: bool) -> StepResult:

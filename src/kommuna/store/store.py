@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
@@ -11,15 +10,19 @@ import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
-from kommuna.errors import IntegrityError, StoreError, StoreUnreachable, TeamMistake
-from kommuna.outages import is_outage
+from kommuna.errors import IntegrityError, StoreError, TeamMistake
 from kommuna.spec.step import StoreAddress
+from kommuna.store.faults import store_error
 from kommuna.store.manifest import Artifact, Kind, Manifest
+
+log = structlog.get_logger()
 
 DRIVERS = ("aiobotocore", "aiohttp", "botocore")  # top modules of errors of S3's
 _CHUNK = 1 << 20
@@ -68,7 +71,7 @@ class Store:
             manifest = Manifest.model_validate_json(raw)
         except ValidationError:
             return None
-        whole = manifest.key == key and all(
+        whole = (manifest.key, manifest.team) == (key, self.team) and all(
             self.has(artifact) for artifact in (*manifest.outputs.values(), *manifest.plans.values())
         )
         return manifest if whole else None
@@ -101,6 +104,27 @@ class Store:
                 if manifest is not None:
                     yield manifest
 
+    def record_use(self, key: str) -> None:
+        """Dates a manifest to now: what a run has been given by the cache is not old for `gc`."""
+        path = self._manifest_path(key)
+        try:
+            with self.faults():
+                if self._local:
+                    os.utime(path)
+                else:  # an object's date is that of its last writing
+                    self._fs.pipe_file(path, self._fs.cat_file(path))
+        except StoreError as error:
+            log.warning("manifest.use_not_recorded", key=key[:12], reason=error.what)
+
+    def last_use(self, key: str) -> datetime | None:
+        """When a manifest was written, or last given to a run by the cache; None where it is gone."""
+        with self.faults():
+            try:
+                self._fs.invalidate_cache()
+                return _changed(self._fs.info(self._manifest_path(key)))
+            except FileNotFoundError:
+                return None
+
     def remove_manifest(self, key: str) -> None:
         """Removes a manifest; its artifacts stay until `gc` finds that nothing refers to them."""
         with self.faults(), contextlib.suppress(FileNotFoundError):
@@ -109,7 +133,7 @@ class Store:
     # --- artifacts -----------------------------------------------------------------------------------------------
 
     def put(self, path: Path, *, kind: Kind, suffix: str, rows: int | None = None) -> Artifact:
-        """Moves a local file into the store, under the name that its content gives it.
+        """Moves a local file into the store, under the name that its content gives it; a damaged one is replaced.
 
         Raises:
             StoreError: the store is full, read-only or unreachable; nothing half-written is visible.
@@ -119,7 +143,7 @@ class Store:
                 kind=kind, digest=file_digest(path), suffix=suffix, bytes=path.stat().st_size, rows=rows
             )
             target = self._artifact_path(artifact)
-            if self.has(artifact):
+            if self.intact(artifact):
                 path.unlink()
             elif self._local:
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +164,43 @@ class Store:
             except FileNotFoundError:
                 return False
 
+    def intact(self, artifact: Artifact) -> bool:
+        """Whether the artifact is there with the very bytes that its name stands for. Reads them all."""
+        if not self.has(artifact):
+            return False
+        with self.faults():
+            try:
+                return self._digest(self._artifact_path(artifact)) == artifact.digest
+            except FileNotFoundError:
+                return False
+
+    def hit(self, key: str, function: str) -> Manifest | None:
+        """What an earlier run of a step left under its key, ready to be used; None where that has to be made again.
+
+        On a local store the artifacts' bytes are checked: hashing takes a thirtieth of the time that Polars takes to
+        read the same Parquet file. A remote object is checked when it is fetched, and S3 keeps its own checksums.
+        """
+        manifest = self.manifest(key)
+        if manifest is None or manifest.function != function:
+            return None
+        damaged = [a for a in manifest.outputs.values() if self._local and not self.intact(a)]
+        for artifact in damaged:
+            self.discard(artifact)
+        if damaged:
+            return None
+        self.record_use(key)
+        return manifest
+
+    def discard(self, artifact: Artifact) -> bool:
+        """Removes a damaged artifact, so that the step that made it is no longer a hit; False where that is refused."""
+        log.warning("artifact.damaged", artifact=artifact.filename[:12], url=self.url(artifact))
+        try:
+            with self.faults(), contextlib.suppress(FileNotFoundError):
+                self._fs.rm_file(self._artifact_path(artifact))
+        except StoreError:
+            return False
+        return True
+
     def fetch(self, artifact: Artifact, folder: Path) -> Path:
         """A local path of an artifact whose bytes were checked; a remote one is downloaded into `folder`.
 
@@ -149,14 +210,9 @@ class Store:
         source = self._artifact_path(artifact)
         with self.faults():
             try:
-                if self._local:
-                    path = Path(source)
-                else:
-                    path = folder / artifact.filename
-                    if not path.exists():
-                        partial = path.with_name(f"{path.name}.partial")  # what an outage cuts off is no hit later
-                        self._fs.get_file(source, str(partial))
-                        partial.replace(path)
+                path = Path(source) if self._local else folder / artifact.filename
+                if not self._local and not path.exists():
+                    self._download(source, path, artifact.digest)
                 found = file_digest(path)
             except FileNotFoundError:
                 raise IntegrityError(
@@ -165,12 +221,22 @@ class Store:
                     mend="run the step that made it again: its manifest is no longer a hit",
                 ) from None
         if found != artifact.digest:
+            removed = self.discard(artifact)
             raise IntegrityError(
                 f"artifact {artifact.digest[:12]} was changed in the store: its bytes have the digest {found[:12]}",
                 where=self.url(artifact),
-                mend="remove the file and run the step that made it again",
+                mend=f"{'it is removed now' if removed else 'remove the file'}; run the step that made it again",
             )
         return path
+
+    def _download(self, source: str, path: Path, digest: str) -> None:
+        """Gets a remote file, twice where its bytes are not what they should be: the transfer may be at fault."""
+        partial = path.with_name(f"{path.name}.partial")  # what an outage cuts off is not taken for the file later
+        for _ in range(2):
+            self._fs.get_file(source, str(partial))
+            if file_digest(partial) == digest:
+                break
+        partial.replace(path)
 
     def read(self, artifact: Artifact) -> bytes:
         """The checked bytes of a small artifact (a report, a JSON document)."""
@@ -185,9 +251,7 @@ class Store:
         with self.faults():
             for path in self._find("artifacts"):
                 info = self._fs.info(path)
-                changed = info.get("mtime") or info.get("LastModified") or info.get("created") or now
-                stamp = changed.timestamp() if hasattr(changed, "timestamp") else float(changed)
-                yield path, int(info["size"]), now - stamp
+                yield path, int(info["size"]), now - _changed(info).timestamp()
 
     def remove_file(self, path: str) -> None:
         """Removes one artifact file, by a path that `artifacts` gave."""
@@ -281,6 +345,14 @@ class Store:
     def _artifact_path(self, artifact: Artifact) -> str:
         return f"{self._root}/artifacts/{artifact.digest[:2]}/{artifact.filename}"
 
+    def _digest(self, path: str) -> str:
+        """SHA-256 of a file of the store."""
+        digest = hashlib.sha256()
+        with self._fs.open(path, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
     def _find(self, part: str) -> list[str]:
         with self.faults():
             try:
@@ -303,24 +375,12 @@ class Store:
             raise
 
 
-def store_error(error: Exception, url: str) -> StoreError:
-    """The store's error for a driver's: full, read-only, refused or unreachable."""
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError("the artifact store is full", where=url, mend="run `kommuna gc`, or give the store more room")
-    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StoreError(f"the artifact store refuses to write: {error}", where=url, mend="check its mount and rights")
-    if is_outage(error):
-        return StoreUnreachable(
-            f"the artifact store does not answer: {type(error).__name__}: {error}",
-            where=url,
-            mend="check that it is up and its address, `store` in kommuna.yaml",
-        )
-    return StoreError(
-        f"the artifact store failed: {type(error).__name__}: {error}",
-        where=url,
-        mend="check its address, bucket and credentials, `store` in kommuna.yaml",
-    )
+def _changed(info: dict[str, Any]) -> datetime:
+    """When a file was last written; now where the file system does not say."""
+    changed = info.get("mtime") or info.get("LastModified") or info.get("created")
+    if isinstance(changed, datetime):
+        return changed if changed.tzinfo else changed.replace(tzinfo=UTC)
+    return datetime.fromtimestamp(changed, UTC) if changed else datetime.now(UTC)
 
 
 def file_digest(path: Path) -> str:

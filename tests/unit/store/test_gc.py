@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,12 +18,14 @@ def put(store: Store, content: str) -> Artifact:
 
 def add(store: Store, key: str, artifact: Artifact, *, days: float = 0, upstream: str | None = None) -> None:
     lineage = (Lineage(input="x", digest="d", manifest=upstream),) if upstream else ()
+    started = datetime.now(UTC) - timedelta(days=days)
     store.write_manifest(
         Manifest(
             key=key, team="support", function="m:f", outputs={"result": artifact}, code="b" * 64, version="0",
-            started=datetime.now(UTC) - timedelta(days=days), seconds=1.0, peak_memory_bytes=1, lineage=lineage,
+            started=started, seconds=1.0, peak_memory_bytes=1, lineage=lineage,
         )
     )  # fmt: skip
+    os.utime(store.manifest_url(key).removeprefix("file://"), (started.timestamp(),) * 2)
 
 
 def test_only_what_no_manifest_refers_to_is_removed(store: Store) -> None:
@@ -70,3 +73,24 @@ def test_a_registered_artifact_stays_even_without_any_manifest(store: Store, tmp
     model = put(store, "model")
     assert collect(store, registered=[model.digest], grace_seconds=0).artifacts == 0
     assert store.has(model)
+
+
+def test_what_the_cache_has_given_to_a_run_is_in_use_with_all_it_comes_from(store: Store) -> None:
+    add(store, "1" * 64, put(store, "table"), days=90)
+    add(store, "2" * 64, put(store, "labels"), days=90, upstream="1" * 64)
+    add(store, "3" * 64, put(store, "other"), days=90)
+    assert store.hit("2" * 64, "m:f") is not None
+    found = collect(store, keep_days=30, grace_seconds=0)
+    assert (found.manifests, found.artifacts) == (1, 1)
+    assert store.manifest("2" * 64) is not None
+    assert store.manifest("1" * 64) is not None
+
+
+def test_nothing_that_a_run_of_today_may_need_is_removed_however_few_days_are_kept(store: Store) -> None:
+    add(store, "1" * 64, put(store, "made just now"))
+    add(store, "2" * 64, put(store, "made long ago, used just now"), days=90)
+    assert store.hit("2" * 64, "m:f") is not None
+    add(store, "3" * 64, put(store, "made long ago"), days=90)
+    assert collect(store, keep_days=0).manifests == 1
+    assert store.manifest("1" * 64) is not None
+    assert store.manifest("2" * 64) is not None

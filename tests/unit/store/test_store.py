@@ -86,6 +86,47 @@ def test_changed_bytes_are_found_when_an_artifact_is_read(store: Store, tmp_path
         store.fetch(artifact, tmp_path)
 
 
+def damage(store: Store, artifact: Artifact, content: bytes) -> None:
+    path = Path(store.url(artifact).removeprefix("file://"))
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def test_a_damaged_artifact_of_the_same_size_is_no_hit_and_is_made_anew(store: Store, tmp_path: Path) -> None:
+    artifact = put(store, b'{"a": 1}')
+    store.write_manifest(manifest_of(artifact))
+    assert store.hit(KEY, "m:f") is not None
+    damage(store, artifact, b'{"a": 2}')
+    assert store.hit(KEY, "m:f") is None
+    assert put(store, b'{"a": 1}') == artifact
+    assert store.hit(KEY, "m:f") is not None
+    assert store.fetch(artifact, tmp_path).read_bytes() == b'{"a": 1}'
+
+
+def test_a_damaged_artifact_that_a_reader_finds_makes_its_producer_run_again(store: Store, tmp_path: Path) -> None:
+    artifact = put(store, b'{"a": 1}')
+    store.write_manifest(manifest_of(artifact))
+    damage(store, artifact, b'{"a": 2}')
+    with pytest.raises(IntegrityError, match="it is removed now; run the step that made it again"):
+        store.fetch(artifact, tmp_path)
+    assert store.manifest(KEY) is None
+
+
+def test_a_step_that_ignores_the_cache_replaces_a_damaged_artifact(store: Store, tmp_path: Path) -> None:
+    artifact = put(store, b'{"a": 1}')
+    damage(store, artifact, b'{"a": 2}')
+    assert put(store, b'{"a": 1}') == artifact
+    assert store.fetch(artifact, tmp_path).read_bytes() == b'{"a": 1}'
+
+
+def test_a_manifest_of_another_team_or_step_under_the_right_key_is_a_miss(store: Store) -> None:
+    manifest = manifest_of(put(store, b"{}"))
+    store.write_manifest(manifest)
+    assert store.hit(KEY, "m:g") is None
+    store.write_manifest(manifest.model_copy(update={"team": "fraud"}))
+    assert store.manifest(KEY) is None
+
+
 def test_the_work_folder_is_gone_at_the_end_and_after_an_error(store: Store) -> None:
     def half() -> None:
         with store.scratch() as folder:
