@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import requests
@@ -13,12 +14,13 @@ import requests
 from kommuna.errors import PlatformFault, StepNotFound, nearest
 
 PATIENCE_SECONDS = 120.0
+PAGE = 100  # items; the most that Airflow's server gives at one time
 FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
 @dataclass
 class Run:
-    """One DAG run: its state, and each task's."""
+    """One DAG run: its state, and each task's; a mapped task's is kept as `task[index]`."""
 
     dag_id: str
     run_id: str
@@ -52,12 +54,11 @@ class AirflowApi:
 
     def dag_ids(self) -> list[str]:
         """Every DAG that the user may see."""
-        return [dag["dag_id"] for dag in self._call("GET", "/dags", params={"limit": 1000})["dags"]]
+        return [dag["dag_id"] for dag in self._all("/dags", "dags")]
 
     def import_errors(self) -> list[tuple[str, str]]:
         """File and error of each DAG file that could not be read."""
-        answer = self._call("GET", "/importErrors", params={"limit": 100})
-        return [(error["filename"], error["stack_trace"]) for error in answer["import_errors"]]
+        return [(error["filename"], error["stack_trace"]) for error in self._all("/importErrors", "import_errors")]
 
     def wait_for_dags(self, dag_ids: list[str], *, seconds: float = 120) -> None:
         """Waits until each DAG is there.
@@ -83,18 +84,24 @@ class AirflowApi:
                 )
             time.sleep(0.5)
 
-    def trigger(self, dag_id: str, conf: dict[str, Any]) -> Run:
+    def trigger(self, dag_id: str, conf: dict[str, Any], *, date: datetime | None = None) -> Run:
         """Starts a run.
 
+        Args:
+            dag_id: with the team's prefix.
+            conf: the run's parameters.
+            date: the logical date, which `{{ ds }}` is made of; None for a run without one.
         Raises:
-            StepNotFound: there is no such DAG, or a parameter does not fit its form.
+            StepNotFound: there is no such DAG, a parameter does not fit its form, or there is a run of that date.
         """
         known = self.dag_ids()
         if dag_id not in known:
             raise StepNotFound(
                 f"no DAG '{dag_id}'{nearest(dag_id, known)}", mend=f"there are: {', '.join(known) or 'none'}"
             )
-        answer = self._call("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
+        answer = self._call(
+            "POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": date and date.isoformat(), "conf": conf}
+        )
         return Run(dag_id, answer["dag_run_id"])
 
     def watch(self, runs: list[Run], *, every: float = 0.5) -> Iterator[None]:
@@ -119,29 +126,33 @@ class AirflowApi:
         """Reads a run's state and its tasks'."""
         base = f"/dags/{run.dag_id}/dagRuns/{run.run_id}"
         answer = self._call("GET", base)
-        tasks = self._call("GET", f"{base}/taskInstances", params={"limit": 1000})["task_instances"]
-        run.tasks = {task["task_id"]: task["state"] or "waiting" for task in tasks}
+        tasks = self._all(f"{base}/taskInstances", "task_instances")
+        run.tasks = {_label(task): task["state"] or "waiting" for task in tasks}
         run.state = answer["state"]
         run.seconds = float(answer.get("duration") or 0.0)
 
     def results(self, run: Run) -> dict[str, dict[str, Any]]:
         """What each step of a run left, by task."""
         found = {}
-        for task_id, state in run.tasks.items():
+        for task, state in run.tasks.items():
             if state != "success":
                 continue
+            task_id, map_index = _parts(task)
             path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-            answer = self._session.get(f"{self._url}{path}", timeout=30)
+            answer = self._session.get(f"{self._url}{path}", params={"map_index": map_index}, timeout=30)
             if answer.ok:
                 value = answer.json()["value"]
-                found[task_id] = json.loads(value) if isinstance(value, str) else value
+                found[task] = json.loads(value) if isinstance(value, str) else value
         return found
 
-    def last_lines(self, run: Run, task_id: str, *, lines: int = 12) -> list[str]:
-        """The end of a task's last log."""
+    def last_lines(self, run: Run, task: str, *, lines: int = 12) -> list[str]:
+        """The end of a task's last log; of a mapped task it is `task[index]`."""
+        task_id, map_index = _parts(task)
         base = f"{self._url}/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}"
-        tries = self._session.get(base, timeout=30).json().get("try_number", 1)
-        answer = self._session.get(f"{base}/logs/{tries}", params={"full_content": "true"}, timeout=30)
+        one = base if map_index < 0 else f"{base}/{map_index}"
+        tries = self._session.get(one, timeout=30).json().get("try_number", 1)
+        options = {"full_content": "true", "map_index": str(map_index)}
+        answer = self._session.get(f"{base}/logs/{tries}", params=options, timeout=30)
         content = answer.json().get("content", []) if answer.ok else []
         found: list[str] = []
         for entry in content:
@@ -153,6 +164,15 @@ class AirflowApi:
                 found += str(detail.get("exc_value", "")).splitlines()
         return found[-lines:]
 
+    def _all(self, path: str, items: str) -> list[dict[str, Any]]:
+        """Every item of a list, page by page: Airflow's server cuts what asks for more than a page."""
+        found: list[dict[str, Any]] = []
+        while True:
+            answer = self._call("GET", path, params={"limit": PAGE, "offset": len(found)})
+            found += answer[items]
+            if not answer[items] or len(found) >= answer["total_entries"]:
+                return found
+
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
             answer = self._session.request(method, f"{self._url}{path}", timeout=30, **options)
@@ -160,13 +180,25 @@ class AirflowApi:
             raise PlatformFault(
                 f"Airflow at {self._url} is unreachable: {type(error).__name__}", mend="run `kommuna up`"
             ) from None
-        if answer.status_code in (400, 404, 422):
+        if answer.status_code in (400, 404, 409, 422):
             raise StepNotFound(
                 f"Airflow refuses: {_detail(answer)}", where=f"{method} {path}", mend="check the names and values"
             )
         if not answer.ok:
             raise PlatformFault(f"Airflow refuses: {answer.status_code} {_detail(answer)}", where=f"{method} {path}")
         return dict(answer.json())
+
+
+def _label(task: Mapping[str, Any]) -> str:
+    """A task, or one of a mapped task's."""
+    map_index = task.get("map_index", -1)
+    return str(task["task_id"]) if map_index < 0 else f"{task['task_id']}[{map_index}]"
+
+
+def _parts(label: str) -> tuple[str, int]:
+    """The task's id and the map index, -1 where it is not mapped."""
+    task_id, bracket, index = label.removesuffix("]").partition("[")
+    return task_id, int(index) if bracket else -1
 
 
 def _detail(answer: requests.Response) -> str:

@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from kommuna.embedded import Embedded
 from kommuna.store import Store
 
 DAGS = ("support__topics", "fraud__cards")
+MOST_LOGS = 5  # failed tasks whose logs are shown
 OWN_DAG = "support__own_messages"
 _FRAUD_FILES = ("transactions.csv", "tx_dev.csv", "tx_gold.csv", "new_transactions.csv", "events.csv")
 _SUPPORT_FILES = ("messages.csv", "dev.csv", "gold.csv", "new_messages.csv")
@@ -57,7 +59,7 @@ def run(platform: Embedded, console: Console, *, data: Path | None, messages: in
         dag_ids = [OWN_DAG] if data else list(DAGS)
         api.wait_for_dags(dag_ids)
         ready = time.monotonic()
-        runs = [api.trigger(dag_id, {}) for dag_id in dag_ids]
+        runs = [api.trigger(dag_id, {}, date=datetime.now(UTC)) for dag_id in dag_ids]
         follow(api, runs, console)
         whole = report_failures(api, runs, console)
         outcomes = [_outcome(run, api.results(run)) for run in runs]
@@ -113,13 +115,19 @@ def place_data(platform: Embedded, console: Console, *, data: Path | None, messa
 
 
 def report_failures(api: AirflowApi, runs: list[Run], console: Console) -> bool:
-    """Prints the end of each failed task's log. True where all runs succeeded."""
+    """Prints the end of each failed task's log, a mapped one's with its index. True where all runs succeeded."""
     for run in runs:
-        for task_id, state in run.tasks.items():
-            if state == "failed":
-                console.print(f"{run.dag_id} {task_id} failed:", style="bold red", highlight=False)
-                for line in api.last_lines(run, task_id):
-                    console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        failed = [task for task, state in run.tasks.items() if state == "failed"]
+        for task in failed[:MOST_LOGS]:
+            console.print(f"{run.dag_id} {task} failed:", style="bold red", highlight=False, markup=False)
+            for line in api.last_lines(run, task):
+                console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        if failed[MOST_LOGS:]:
+            console.print(f"{run.dag_id}: {len(failed) - MOST_LOGS} more failed: {', '.join(failed[MOST_LOGS:])}",
+                          style="bold red", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+        if run.state != "success" and not failed:
+            rest = ", ".join(f"{task}: {state}" for task, state in run.tasks.items() if state != "success") or "no task"
+            console.print(f"{run.dag_id} is {run.state}; {rest}", style="bold red", highlight=False, markup=False)
     return all(run.state == "success" for run in runs)
 
 

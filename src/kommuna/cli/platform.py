@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,14 +59,21 @@ def trigger(
     param: Annotated[
         list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE, JSON or text; repeatable")
     ] = None,
+    conf: Annotated[str, typer.Option("--conf", help="All parameters as a JSON object, or @FILE that holds one.")] = "",
+    date: Annotated[
+        str,
+        typer.Option("--date", help="The logical date ({{ ds }}): 2026-09-01, a time in ISO 8601, or `none`."),
+    ] = "now",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the run's end; exit 1 where it fails.")] = False,
 ) -> None:
-    """Start a run of a DAG."""
+    """Start a run of a DAG; as in Airflow's form, its logical date is now unless `--date` says otherwise."""
+    parameters = _conf(conf) | dict(_parameter(text) for text in param or ())
+    logical_date = _date(date)
     platform = embedded()
     if not platform.running():
         raise PlatformFault("the platform is down", mend="start it with `kommuna up`")
     api = AirflowApi(platform.access.airflow, platform.token())
-    run = api.trigger(dag_id, dict(_parameter(text) for text in param or ()))
+    run = api.trigger(dag_id, parameters, date=logical_date)
     console.print(
         f"{run.dag_id} {run.run_id}: {run_url(platform, run.dag_id, run.run_id)}", highlight=False, soft_wrap=True
     )
@@ -113,6 +121,43 @@ def _parameter(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+def _conf(text: str) -> dict[str, Any]:
+    """The parameters of `--conf`.
+
+    Raises:
+        SpecError: there is no such file, or it holds no JSON object.
+    """
+    if not text:
+        return {}
+    mend = "write --conf '{\"min_confidence\": 0.7}', or --conf @parameters.json"
+    try:
+        given = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+    except OSError as error:
+        raise SpecError(f"--conf {text}: {error.strerror}", mend=mend) from None
+    except ValueError as error:
+        raise SpecError(f"--conf is not JSON: {error}", mend=mend) from None
+    if not isinstance(given, dict):
+        raise SpecError("--conf is not a JSON object", mend=mend)
+    return given
+
+
+def _date(text: str) -> datetime | None:
+    """The logical date of `--date`; a date without an offset is UTC.
+
+    Raises:
+        SpecError: it is not a date.
+    """
+    if text == "none":
+        return None
+    try:
+        given = datetime.now(UTC) if text == "now" else datetime.fromisoformat(text)
+    except ValueError:
+        raise SpecError(
+            f"--date '{text}' is not a date", mend="write 2026-09-01, 2026-09-01T12:00+03:00, now or none"
+        ) from None
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 def _sigterm_is_ctrl_c() -> None:

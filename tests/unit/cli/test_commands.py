@@ -48,7 +48,7 @@ def test_rules_test_shows_figures_and_writes_the_report(tmp_path: Path) -> None:
     assert "0.500" in result.stdout  # the coverage of both rules, and the accuracy of `cards`
     page = (tmp_path / "r.html").read_text()
     assert "<svg" in page
-    assert "card and money" in page  # the text of an error, though the labels have none
+    assert "<mark>card</mark> and money" in page  # the text of an error, though the labels have none
 
 
 def test_rules_test_says_what_is_left_to_the_default_tag(tmp_path: Path) -> None:
