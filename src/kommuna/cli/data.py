@@ -1,4 +1,4 @@
-"""`kommuna demo-data` and `kommuna schema`."""
+"""`kommuna put`, `kommuna demo-data` and `kommuna schema`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from kommuna.cli.here import console
-from kommuna.errors import SpecError, nearest
+from kommuna.cli.here import console, store
+from kommuna.errors import DataError, SpecError, nearest
 from kommuna.spec.base import Spec
 from kommuna.spec.chart import ChartValues
 from kommuna.spec.resources import Resources
@@ -52,6 +52,20 @@ def demo_data(
         )
     for name, rows in made.rows.items():
         console.print(f"{made.folder / name}: {rows:,} rows", highlight=False)
+
+
+@app.command()
+def put(
+    file: Annotated[Path, typer.Argument(help="The file to copy.")],
+    name: Annotated[str, typer.Argument(help="What it is called in the inbox; as it is called now if absent.")] = "",
+    team: Annotated[str, typer.Option(help="Whose inbox.")] = ...,  # type: ignore[assignment]
+) -> None:
+    """Copy a file into a team's inbox in the store, where its DAGs read it as store://inbox/NAME."""
+    if not file.is_file():
+        raise DataError("not a file" if file.exists() else "no such file", where=str(file), mend="name one file")
+    relative = f"inbox/{name or file.name}"
+    store(team).put_inbox(file, relative)
+    console.print(f"store://{relative}: {file.stat().st_size:,} bytes", markup=False, highlight=False)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from kommuna.cli.here import console, installation, store
-from kommuna.errors import TeamMistake
+from kommuna.errors import KommunaError, TeamMistake
 from kommuna.spec.rules import RuleSet
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ def explain(
     text: Annotated[str, typer.Argument(help="The message.")],
     tag: Annotated[str | None, typer.Option(help="The tag to explain; the likeliest if absent.")] = None,
     rules: Annotated[Path | None, typer.Option(help="A rules file: shows which rules speak, too.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Another column of the message for the rules: NAME=VALUE.")
+    ] = None,
     team: Annotated[str | None, typer.Option(help="The team whose store is searched; all if absent.")] = None,
 ) -> None:
     """Show which words of a message speak for a tag and against it, and which rules do."""
@@ -37,7 +40,7 @@ def explain(
     console.print(words)
     if rules:
         spoke = Table("rule", "says")
-        for row in _spoken(rules, text):
+        for row in _spoken(rules, _message(text, column or [])):
             spoke.add_row(*row)
         console.print(spoke)
 
@@ -63,13 +66,41 @@ def _tagger(key: str, teams: list[str]) -> Tagger:
         return Tagger.load(store(name).fetch(manifest.outputs["model"], Path(folder)))
 
 
-def _spoken(rules: Path, text: str) -> tuple[tuple[str, str], ...]:
+def _message(text: str, columns: list[str]) -> dict[str, str]:
+    """The message as a row.
+
+    Raises:
+        TeamMistake: a column is not NAME=VALUE.
+    """
+    row = {"id": "message", "text": text}
+    for column in columns:
+        name, equals, value = column.partition("=")
+        if not equals or name in row:
+            raise TeamMistake(f"--column {column} is not NAME=VALUE of another column", mend="--column channel=app")
+        row[name] = value
+    return row
+
+
+def _spoken(path: Path, row: dict[str, str]) -> list[tuple[str, str]]:
+    """What each rule that speaks says of the row; of one that cannot be asked, why."""
     import polars as pl
 
     from kommuna.steps.labeling.apply import apply_rules
     from kommuna.steps.training.explain import spoken
 
-    sys.path.insert(0, str(rules.resolve().parent))
-    message, rule_set = pl.LazyFrame({"id": [0], "text": [text]}), RuleSet.from_yaml(rules)
-    said = spoken(apply_rules(message, rule_set).votes.collect(), "id")[0]
-    return said or ((("otherwise", rule_set.otherwise),) if rule_set.otherwise is not None else ())
+    sys.path.insert(0, str(path.resolve().parent))
+    message, rules = pl.LazyFrame([row]), RuleSet.from_yaml(path)
+    said: list[tuple[str, str]] = []
+    unasked: list[tuple[str, str]] = []
+    for rule in rules.rules:
+        if rule.ask is not None:
+            unasked.append((rule.name, "not asked: it asks an LLM"))
+            continue
+        alone = rules.model_copy(update={"rules": (rule,), "otherwise": None})
+        try:
+            said += spoken(apply_rules(message, alone).votes.collect(), "id")[0]
+        except KommunaError as error:
+            unasked.append((rule.name, f"not asked: {error.what}"))
+    if not said and rules.otherwise is not None:
+        said.append(("otherwise", rules.otherwise))
+    return said + unasked

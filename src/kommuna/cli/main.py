@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from kommuna.cli import artifacts, data, explain, platform, rules
+from kommuna.cli import artifacts, data, explain, new, platform, rules
 from kommuna.cli.check import command as check
 from kommuna.errors import KommunaError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 for part in (platform.app, check.app, artifacts.app, data.app, explain.app):
     app.registered_commands.extend(part.registered_commands)
 app.add_typer(rules.app, name="rules")
+app.add_typer(new.app, name="new")
 
 
 def main() -> None:

@@ -269,8 +269,12 @@ class Store:
         return str(self._fs.unstrip_protocol(self._manifest_path(key)))
 
     def put_inbox(self, path: Path, relative: str) -> None:
-        """Copies a local file below the team's prefix, where steps read it as `store://<relative>`."""
-        target = f"{self._root}/{relative}"
+        """Copies a local file below the team's prefix, where steps read it as `store://<relative>`.
+
+        Raises:
+            TeamMistake: the path leaves the team's prefix.
+        """
+        target = f"{self._root}/{_within(relative)}"
         with self.faults():
             if self._local:  # an object store has no folders, and s3fs would make the bucket, which a team may not
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
@@ -286,12 +290,7 @@ class Store:
         Raises:
             TeamMistake: the path leaves the team's prefix.
         """
-        parts = relative.split("/")
-        if not relative or any(part in ("", ".", "..") for part in parts):
-            raise TeamMistake(
-                f"'store://{relative}' leaves the team's part of the store", mend="write store://inbox/FILE"
-            )
-        source = f"{self._root}/{relative}"
+        source = f"{self._root}/{_within(relative)}"
         if self._local:
             path = Path(source)
             if path.exists() and not path.resolve().is_relative_to(Path(self._root).resolve()):
@@ -299,7 +298,8 @@ class Store:
                     f"'store://{relative}' leaves the team's part of the store", mend="put the file there, not a link"
                 )
             return path
-        target = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:12]}-{parts[-1]}"
+        name = source.rpartition("/")[2]
+        target = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:12]}-{name}"
         with self.faults(), contextlib.suppress(FileNotFoundError):
             self._fs.get_file(source, str(target))
         return target
@@ -390,3 +390,14 @@ def file_digest(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _within(relative: str) -> str:
+    """A path below the team's prefix.
+
+    Raises:
+        TeamMistake: it leaves the prefix.
+    """
+    if any(part in ("", ".", "..") for part in relative.split("/")):
+        raise TeamMistake(f"'store://{relative}' leaves the team's part of the store", mend="write store://inbox/FILE")
+    return relative

@@ -55,6 +55,26 @@ def test_explain_shows_the_words_and_the_rules_that_speak(site: Path) -> None:
     assert not any("notes" in line and "cash" in line for line in lines)
 
 
+def test_a_rule_whose_column_is_not_given_is_named_and_the_others_speak(site: Path) -> None:
+    (site / "rules.yaml").write_text(RULES + "  - {name: by_app, tag: card, sql: channel = 'app'}\n")
+    asked = ["explain", KEY[:8], "my card, please", "--rules", "rules.yaml"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    assert any("plastic" in line and "card" in line for line in result.stdout.splitlines())
+    assert any("by_app" in line and "not asked" in line and "channel" in line for line in result.stdout.splitlines())
+    given = CliRunner().invoke(app, [*asked, "--column", "channel=app"])
+    assert any("by_app" in line and "not asked" not in line for line in given.stdout.splitlines())
+    with pytest.raises(TeamMistake, match="--column text=x is not NAME=VALUE"):
+        CliRunner().invoke(app, [*asked, "--column", "text=x"], catch_exceptions=False)
+
+
+def test_the_shipped_rules_can_be_asked(site: Path, root: Path) -> None:
+    rules = root / "dags" / "support" / "rules.yaml"
+    result = CliRunner().invoke(app, ["explain", KEY[:8], "где мой перевод", "--rules", str(rules)])
+    assert result.exit_code == 0, result.output
+    assert any("where_is_transfer" in line and "transfer_status" in line for line in result.stdout.splitlines())
+
+
 def test_explain_names_the_default_tag_where_no_rule_speaks(site: Path) -> None:
     (site / "rules.yaml").write_text("otherwise: cash\n" + RULES)
     result = CliRunner().invoke(app, ["explain", KEY[:8], "hello", "--rules", "rules.yaml"])
