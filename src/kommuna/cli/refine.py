@@ -37,7 +37,7 @@ def refine(
     label: Annotated[str, typer.Option(help="The labels' column with the tag.")] = "tag",
 ) -> None:
     """Write rules from the label model's errors, round by round; a killed run goes on where it was."""
-    from kommuna.cli.rules import scanned, scanned_labels
+    from kommuna.cli.rules import scanned, scanned_labels, with_one_key_type
     from kommuna.spec.llm import Budget
     from kommuna.spec.step import StepContext, StoreAddress
     from kommuna.steps.labeling.refine.rounds import Rounds
@@ -58,12 +58,13 @@ def refine(
         params["model"] = llms.heavy.model if llms.heavy else ""
     tables = {name: path for name, path in (("messages", messages), ("dev", dev), ("gold", gold)) if path is not None}
     several = several_tags or (rules is not None and RuleSet.from_yaml(rules).several_tags)
-    scans = {
+    read = {
         name: scanned(path, key, text)
         if name == "messages"
         else scanned_labels(path, key, text, label=label, several_tags=several)
         for name, path in tables.items()
     }
+    scans = with_one_key_type(read, key)
     if rules is not None:
         sys.path.insert(0, str(rules.resolve().parent))
         tables["rules"] = rules

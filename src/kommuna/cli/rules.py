@@ -11,7 +11,7 @@ from rich.table import Table
 
 from kommuna.cli.here import console
 from kommuna.cli.refine import refine
-from kommuna.errors import MissingColumn, SchemaDrift, nearest
+from kommuna.errors import MissingColumn, nearest
 from kommuna.spec.rules import RuleSet
 
 if TYPE_CHECKING:
@@ -50,19 +50,15 @@ def test(
         rule_set = rule_set.only(group)
     sys.path.insert(0, str(rules.resolve().parent))
     rows = scanned(messages, key, text)
-    votes = apply_rules(rows, rule_set, key=key, text=text).votes
     dev = scanned_labels(labels, key, label=label, several_tags=rule_set.several_tags) if labels else None
+    if dev is not None:
+        rows, dev = with_one_key_type({"rows": rows, "dev": dev}, key).values()
+    votes = apply_rules(rows, rule_set, key=key, text=text).votes
     dev_votes = None
     if dev is not None:  # labels with texts are rows of their own; labels without are of the messages' rows
         own_texts = text in dev.collect_schema().names()
         dev_votes = apply_rules(dev, rule_set, key=key, text=text).votes if own_texts else votes
         if not own_texts:
-            kinds = [table.collect_schema()[key] for table in (dev, rows)]
-            if kinds[0] != kinds[1]:
-                raise SchemaDrift(
-                    f"column '{key}': the labels have {kinds[0]}, the messages {kinds[1]}",
-                    mend="give both the same type",
-                )
             dev = dev.join(rows.select(key, text), on=key, how="left", maintain_order="left")
     made = rule_report(votes, rule_set, None, dev_votes, dev, key=key, text=text, label=label)
     known = [column for column in made.table.columns if made.table[column].null_count() < made.table.height]
@@ -82,27 +78,36 @@ def test(
         console.print(f"The report is {report}", highlight=False)
 
 
-def scanned(path: Path, *columns: str) -> pl.LazyFrame:
-    """A table by its file's ending.
+def scanned(path: Path, key: str, *columns: str) -> pl.LazyFrame:
+    """A table by its file's ending; 7 and 007 are two keys.
 
     Raises:
-        DataError: the file is missing, or of another kind.
+        DataError: the file is missing, of another kind, or cannot be read.
         MissingColumn: it lacks a column.
     """
     from kommuna.steps.frames import scan_file
 
-    table = scan_file(path)
-    _require(table, path, *columns)
+    table = scan_file(path, keys=(key,))
+    _require(table, path, key, *columns)
     return table
 
 
-def scanned_labels(path: Path, *columns: str, label: str, several_tags: bool) -> pl.LazyFrame:
+def scanned_labels(path: Path, key: str, *columns: str, label: str, several_tags: bool) -> pl.LazyFrame:
     """A table of labeled rows; `tags` stands in for the default label `tag` where rows may have several."""
     from kommuna.steps.labeled_rows import label_column
 
-    table = scanned(path, *columns)
+    table = scanned(path, key, *columns)
     _require(table, path, label_column(table, label, several_tags=several_tags))
     return table
+
+
+def with_one_key_type(tables: dict[str, pl.LazyFrame], key: str) -> dict[str, pl.LazyFrame]:
+    """Tables whose keys are texts, where they are texts in one and numbers in another."""
+    import polars as pl
+
+    if len({table.collect_schema()[key] for table in tables.values()}) < 2:
+        return tables
+    return {name: table.with_columns(pl.col(key).cast(pl.String)) for name, table in tables.items()}
 
 
 def _require(table: pl.LazyFrame, path: Path, *columns: str) -> None:

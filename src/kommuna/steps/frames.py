@@ -6,7 +6,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,12 +17,6 @@ from kommuna.spec.base import Spec
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-SCANS: dict[str, Callable[[Path], pl.LazyFrame]] = {
-    ".csv": pl.scan_csv, ".ndjson": pl.scan_ndjson, ".jsonl": pl.scan_ndjson, ".parquet": pl.scan_parquet,
-}  # fmt: skip
-
-_TRIED = 10_000  # rows that are read to see whether a file can be read at all
 
 
 def takes_frames(step: Callable[P, R]) -> Callable[P, R]:
@@ -87,33 +81,18 @@ def lazy_table(value: Any, name: str) -> pl.LazyFrame:
     )
 
 
-def scan_file(path: Path) -> pl.LazyFrame:
-    """A table by its file's ending.
+def scan_file(path: Path, *, keys: Sequence[str] = ()) -> pl.LazyFrame:
+    """A table by its file's ending, read as strictly as by `read_table`.
 
+    Args:
+        path: a CSV, NDJSON or Parquet file.
+        keys: columns of CSV that are whole numbers or texts.
     Raises:
-        DataError: the file is missing, of another kind, or cannot be read.
+        DataError: the file is missing, of another kind, or cannot be read; names the row.
     """
-    if not path.is_file():
-        raise DataError(f"no file {path}", mend="check the path")
-    if path.suffix not in SCANS:
-        raise DataError(f"{path.name} is of no known kind", mend=f"give one of {', '.join(SCANS)}")
-    if not path.stat().st_size:
-        raise DataError(f"{path.name} is empty", where=str(path), mend="give a file with a header and rows")
-    try:
-        table = SCANS[path.suffix](path)
-        table.collect_schema()
-        table.head(_TRIED).collect()
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        encoding = "utf-8" in reason.lower() or "utf8" in reason.lower()
-        raise DataError(
-            f"{path.name} cannot be read: {reason}",
-            where=str(path),
-            mend="save it as UTF-8: `iconv -f WINDOWS-1251 -t UTF-8` for a Russian Excel's CSV"
-            if encoding
-            else "check that it is what its ending says",
-        ) from None
-    return table
+    from kommuna.steps.etl.untyped import read_untyped  # it is made of steps, which take frames
+
+    return read_untyped(path, keys=keys)
 
 
 def is_pandas(value: Any) -> bool:

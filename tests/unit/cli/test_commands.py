@@ -93,6 +93,45 @@ def test_rules_test_says_what_is_wrong(tmp_path: Path, files: dict[str, str], me
     assert message in result.exception.what
 
 
+@pytest.mark.parametrize("command", ["test", "refine"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,text\n1,карта\n".encode("cp1251"), "m.csv is not UTF-8: line 2, byte 10"),
+        (b"", "m.csv is empty"),
+        (b"id,text\n1,x\n2\n", "m.csv: row 2 has 1 fields, the header has 2"),
+        (b'id,text\n1,x\n2,15"\n3,"y"\n', "m.csv: row 2 has a quote out of place"),
+        (b"id;text\n1;x\n", "m.csv seems to be separated by ';'"),
+        (b"PK\x03\x04" + bytes(60), "m.csv is a ZIP archive"),
+        (None, "m.csv is a folder, not a file"),
+    ],
+)
+def test_files_of_the_rules_commands_are_read_strictly(
+    tmp_path: Path, command: str, content: bytes | None, message: str
+) -> None:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    (tmp_path / "dev.csv").write_text("id,text,tag\n1,card,a\n")
+    if content is None:
+        (tmp_path / "m.csv").mkdir()
+    else:
+        (tmp_path / "m.csv").write_bytes(content)
+    given = {"test": ["rules.yaml", "m.csv"], "refine": ["m.csv", "dev.csv"]}[command]
+    result = CliRunner().invoke(app, ["rules", command, *(str(tmp_path / name) for name in given)])
+    assert isinstance(result.exception, KommunaError), result.exception
+    assert message in result.exception.what
+    assert result.exception.exit_code == 2
+
+
+def test_keys_are_texts_in_all_files_of_the_rules_commands(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    (tmp_path / "m.csv").write_text("id,text\n007,my card\n7,cash please\nx9,hello\n")
+    (tmp_path / "l.csv").write_text("id,tag\n7,b\n")  # numbers all, and the row of `cash please`
+    arguments = ["rules", "test", str(tmp_path / "rules.yaml"), str(tmp_path / "m.csv")]
+    result = CliRunner().invoke(app, [*arguments, "--labels", str(tmp_path / "l.csv")])
+    assert result.exit_code == 0, result.output
+    assert "1.000" in next(line for line in result.stdout.splitlines() if "cash" in line)
+
+
 def test_demo_data_is_written(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["demo-data", str(tmp_path / "demo"), "--messages", "500"])
     assert result.exit_code == 0, result.output

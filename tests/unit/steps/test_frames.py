@@ -108,7 +108,7 @@ def test_every_step_with_tables_takes_them_and_the_runtime_sees_its_own_signatur
         plain = inspect.unwrap(step)
         assert plain is not step, name
         assert read_signature(name, step).inputs == read_signature(name, plain).inputs
-        assert read_signature(name, step).params == read_signature(name, plain).params
+        assert repr(read_signature(name, step).params) == repr(read_signature(name, plain).params)
 
 
 def test_importing_kommuna_stays_cheap_and_the_front_door_is_whole() -> None:
@@ -129,7 +129,7 @@ def test_importing_kommuna_stays_cheap_and_the_front_door_is_whole() -> None:
     ("content", "words", "fix"),
     [
         (b"", "messages.csv is empty", "a header and rows"),
-        ("id,text\n1,карта\n".encode("cp1251"), "messages.csv cannot be read", "UTF-8"),
+        ("id,text\n1,карта\n".encode("cp1251"), "messages.csv is not UTF-8: line 2", "WINDOWS-1251"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_in_words(tmp_path: Path, content: bytes, words: str, fix: str) -> None:

@@ -191,7 +191,7 @@ def _first(bad: pl.Expr) -> pl.Expr:
 def _check_columns(declared: TableSchema, found: list[str], source: Path) -> None:
     for name in declared.columns:
         if name not in found:
-            raise _separated(found, source) or missing(name, found, where=source.name)
+            raise separated(found, source) or missing(name, found, where=source.name)
         if found.count(name) > 1:
             what = f"column '{name}' stands twice in {source.name}"
             raise DataError(what, where=str(source), mend="rename one of them")
@@ -200,7 +200,7 @@ def _check_columns(declared: TableSchema, found: list[str], source: Path) -> Non
         log.info("columns.left_out", file=source.name, columns=left_out)
 
 
-def _separated(found: list[str], source: Path) -> DataError | None:
+def separated(found: list[str], source: Path) -> DataError | None:
     """The error for a file whose fields are separated by something else than a comma."""
     for mark, name in ((";", "';'"), ("\t", "tabs"), ("|", "'|'")):
         if len(found) == 1 and mark in found[0]:

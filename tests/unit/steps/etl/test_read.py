@@ -423,7 +423,7 @@ def _zipped(name: str) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.csv", gzip.compress(b"id\na\n"), "rows.csv is a gzip archive"),
+        ("rows.csv", gzip.compress(b"id\na\n", mtime=0), "rows.csv is a gzip archive"),
         ("rows.csv", b"\x28\xb5\x2f\xfd" + bytes(range(200)), "rows.csv is a Zstandard archive"),
         ("rows.csv", _zipped("xl/workbook.xml"), "rows.csv is an Excel workbook"),
         ("rows.ndjson", _zipped("rows.ndjson"), "rows.ndjson is a ZIP archive"),

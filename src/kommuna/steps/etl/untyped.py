@@ -1,0 +1,110 @@
+"""Files without a declared schema: types as all of their values allow, read as strictly as declared ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from kommuna.errors import DataError
+from kommuna.spec.table import TableSchema
+from kommuna.steps.etl.dtypes import inexact, polars_dtype
+from kommuna.steps.etl.faults import csv_header
+from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
+from kommuna.steps.etl.kinds import kind_of, refuse_other_kinds
+from kommuna.steps.etl.read import read_table, separated
+
+ENDINGS = (".csv", ".ndjson", ".jsonl", ".parquet", ".pq")
+
+# How a value has to be written to be a number: 007 and +7 are texts, which 7 is not.
+_WHOLE = "^-?(?:0|[1-9][0-9]{0,17})$"
+_NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
+
+
+def read_untyped(source: Path, *, keys: Sequence[str] = ()) -> pl.LazyFrame:
+    """Scans a CSV, NDJSON or Parquet file, with the types that all of its values have, not only the first.
+
+    In CSV a column is Boolean (true and false), Int64, Float64 or else String.
+
+    Args:
+        source: a local file.
+        keys: columns of CSV that are whole numbers or texts: 1.5 and 1.50 are two keys, as 7 and 007 are anyway.
+    Raises:
+        DataError: what `read_table` raises of a file that cannot be read, or is of another kind; SchemaDrift and
+            MissingColumn are among it.
+    """
+    if source.is_dir():
+        raise DataError(f"{source.name} is a folder, not a file", where=str(source), mend="name a file in it")
+    if not source.is_file():
+        raise DataError(f"no file {source}", mend="check the path")
+    if source.stat().st_size:
+        refuse_other_kinds(source, kind_of(source))
+    if source.suffix.lower() not in ENDINGS:
+        raise DataError(f"{source.name} is of no known kind", mend=f"give one of {', '.join(ENDINGS)}")
+    if not source.stat().st_size:
+        raise DataError(f"{source.name} is empty", where=str(source), mend="give a file with a header and rows")
+    kind = kind_of(source)
+    if kind == "ndjson":
+        return _ndjson(source)
+    if kind == "parquet":
+        return _parquet(source)
+    return read_table(source, table_schema=TableSchema(columns=_types(source, keys))).table
+
+
+def _types(source: Path, keys: Sequence[str]) -> dict[str, str]:
+    header = csv_header(source)
+    if fault := separated(header, source):
+        raise fault
+    names = [name for name in header if header.count(name) == 1]
+    read_table(source, table_schema=TableSchema(columns=dict.fromkeys(header, "String")))  # rows, quotes, encoding
+    raw = pl.scan_csv(source, infer_schema=False, glob=False)
+    tests = {name: _tests(pl.col(name)) for name in names}
+    tests |= {name: {"Int64": tests[name]["Int64"]} for name in keys if name in tests}
+    found = (
+        raw.select(
+            pl.lit(True).alias("#"),
+            *(test.all().alias(f"{dtype} {name}") for name, each in tests.items() for dtype, test in each.items()),
+            *(pl.col(name).count().alias(f"# {name}") for name in tests),
+        )
+        .collect(engine="streaming")
+        .row(0, named=True)
+    )
+    types = dict.fromkeys(header, "String")
+    for name, each in tests.items():
+        if found[f"# {name}"]:
+            types[name] = next((dtype for dtype in each if found[f"{dtype} {name}"]), "String")
+    return types
+
+
+def _tests(column: pl.Expr) -> dict[str, pl.Expr]:
+    number = column.str.contains(_NUMBER) & column.cast(polars_dtype("Float64"), strict=False).is_finite()
+    return {
+        "Boolean": column.str.to_lowercase().is_in(["true", "false"]),
+        "Int64": column.str.contains(_WHOLE),
+        "Float64": number & ~inexact(column, "Float64"),
+    }
+
+
+def _ndjson(source: Path) -> pl.LazyFrame:
+    names = json_columns(source)
+    count_json_rows(source)
+    try:
+        table = pl.scan_ndjson(source, infer_schema_length=None)
+        table.select(pl.all().null_count()).collect(engine="streaming")
+    except pl.exceptions.PolarsError as error:
+        raise json_fault(source, set(), dict.fromkeys(names, pl.String()), error) from None
+    return table
+
+
+def _parquet(source: Path) -> pl.LazyFrame:
+    try:
+        table = pl.scan_parquet(source, glob=False)
+        table.select(pl.all().null_count()).collect(engine="streaming")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(
+            f"{source.name} is no readable Parquet file: {str(error).splitlines()[0]}",
+            where=str(source),
+            mend="the file is cut off or damaged: export or copy it again",
+        ) from None
+    return table
