@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kommuna.airflow.dag import TeamDag
     from kommuna.airflow.image import ImageOperator
-    from kommuna.airflow.operator import Model, StepOperator, StepOutput
+    from kommuna.airflow.operator import StepOperator
     from kommuna.airflow.operators import (
         ApplyRulesOperator,
         AsofJoinOperator,
@@ -30,14 +30,15 @@ if TYPE_CHECKING:
         RuleReportOperator,
         TrainClassifierOperator,
     )
+    from kommuna.airflow.references import Model, StepOutput
     from kommuna.airflow.weak_supervision import weak_supervision_dag
 
 _HOMES = {
     "ImageOperator": "image",
     "TeamDag": "dag",
-    "Model": "operator",
+    "Model": "references",
     "StepOperator": "operator",
-    "StepOutput": "operator",
+    "StepOutput": "references",
     "weak_supervision_dag": "weak_supervision",
 }
 

@@ -58,7 +58,6 @@ class TeamDag(DAG):
                 "retry_exponential_backoff": True,
                 **(default_args or {}),
             },
-            render_template_as_native_obj=True,
             **options,
         )
         self.fileloc = file

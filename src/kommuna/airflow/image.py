@@ -40,7 +40,6 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
     template_fields = ("inputs", "parameters", "image")
 
     def __init__(self, *, function: str, image: str, **options: Any) -> None:
-        options.setdefault("executor_config", {"resources": dict(_WAITING)})
         super().__init__(
             function=function,
             image=image,
@@ -53,6 +52,11 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
         )
         self.do_xcom_push = True  # the step's result; Airflow's operator takes it for a sidecar, see _run
         self._context: Context | None = None
+
+    @classmethod
+    def executor_config_of(cls, resources: Resources) -> dict[str, Any]:
+        """What the waiting task needs; the step's resources are its own pod's."""
+        return {"resources": dict(_WAITING)}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Starts the pod and waits for the step.

@@ -6,56 +6,30 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.bases.operator import get_merged_defaults
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from kommuna.airflow.links import ManifestLink, MlflowLink, ReportLink
-from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, SpecError, TeamMistake, nearest
+from kommuna.airflow.mapped import StepPartial, partial_of
+from kommuna.airflow.references import StepOutput, input_tree, reference
+from kommuna.airflow.rendering import StepEnvironment, cast, evaluate, step_environment
+from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, SpecError, TeamMistake
 from kommuna.outages import wait_out
 from kommuna.spec.installation import place_of
 from kommuna.spec.names import qualified
 from kommuna.spec.resources import Resources
-from kommuna.spec.step import ArtifactInput, FileInput, Input, InputTree, ModelInput, StepResult, StepSpec
+from kommuna.spec.step import InputTree, ModelInput, StepResult, StepSpec
 from kommuna.store import Store
 from kommuna.store.lookup import bounded, look_up, result_of
+from kommuna.store.parameters import parameter_types
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
-
-_STEP, _OUTPUT, _MODEL = "kommuna_step", "kommuna_output", "kommuna_model"
-
-
-@dataclass(frozen=True)
-class StepOutput:
-    """One named output of a step: `train["model"]`."""
-
-    operator: StepOperator
-    output: str
-
-
-@dataclass(frozen=True)
-class Model:
-    """A registered model as an input.
-
-    Args:
-        name: the model's name in the team's registry workspace.
-        alias: which version: `champion` or `challenger`.
-        optional: the input is None where there is no such version.
-        unless: the input is None where the version is this very model: nothing to compare it with.
-    """
-
-    name: str
-    alias: str = "champion"
-    optional: bool = False
-    unless: StepOutput | None = None
-
-
-Source = "StepOperator | StepOutput | Model | str | None"
 
 
 class StepOperator(BaseOperator):
@@ -64,8 +38,10 @@ class StepOperator(BaseOperator):
     Args:
         function: `module:function` of a shared step or of one in the team's bundle.
         inputs: by the step's argument names: another operator (its only output), one of its outputs
-            (`operator["votes"]`), a `Model`, or a file: relative to the bundle, `store://inbox/…`, or any URL.
-        parameters: the step's keyword arguments, as JSON; templates are rendered.
+            (`operator["votes"]`), a `Model`, or a file: relative to the bundle, `store://inbox/…`, or any URL. What
+            the tasks of a mapped step left is a list.
+        parameters: the step's keyword arguments, as JSON. What a template renders, or another task returns, is cast
+            to the type that the step declares; everything else reaches it as it is.
         resources: limits of the step.
         cache: False runs the step even where it has run before on the same inputs, code and parameters.
 
@@ -87,22 +63,34 @@ class StepOperator(BaseOperator):
         cache: bool = True,
         **options: Any,
     ) -> None:
-        resources = (
-            step_resources
-            if isinstance(step_resources, Resources)
-            else Resources.read(step_resources or {}, where=f"task {options.get('task_id')}")
-        )
-        # Plain data: the team's executor makes the pod's part of it. Other executors do not look at it.
-        options.setdefault("executor_config", {"resources": {"cpu": resources.cpu, "memory": resources.memory}})
+        resources = _resources(step_resources, options.get("task_id"))
+        options.setdefault("executor_config", self.executor_config_of(resources))
         super().__init__(**options)
         self.function = function
-        self.inputs = {name: _reference(source) for name, source in (inputs or {}).items()}
-        self.parameters = dict(parameters or {})
+        # Where another task gives all of them, they are mappings once they are rendered.
+        self.inputs: Any = reference(inputs or {})
+        self.parameters: Any = dict(parameters or {}) if isinstance(parameters, Mapping | None) else parameters
         self.step_resources = resources
         self.cache = cache
-        self.defined_at = _defining_line()
         self.result: StepResult | None = None
         self._process: subprocess.Popen[str] | None = None
+
+    @classmethod
+    def partial(cls, **options: Any) -> StepPartial:
+        """The step, to be mapped by `expand()`; each of its tasks has the same resources."""
+        made = super().partial(**options)
+        task_id, dag, group = (made.kwargs[name] for name in ("task_id", "dag", "task_group"))
+        defaults, _ = get_merged_defaults(dag, group, None, options.get("default_args"))
+        given = {**defaults, **options}
+        resources = _resources(given.get("step_resources"), task_id)
+        made.kwargs["step_resources"] = resources.model_dump()
+        made.kwargs["executor_config"] = given.get("executor_config") or cls.executor_config_of(resources)
+        return partial_of(cls, made)
+
+    @classmethod
+    def executor_config_of(cls, resources: Resources) -> dict[str, Any]:
+        """What the task's pod needs, as plain data, of which the team's executor makes the pod's part."""
+        return {"resources": {"cpu": resources.cpu, "memory": resources.memory}}
 
     def __getitem__(self, output: str) -> StepOutput:
         """One named output, as an input of another step."""
@@ -115,7 +103,7 @@ class StepOperator(BaseOperator):
             "function": self.function,
             "team": place.team,
             "store": place.installation.store(),
-            "inputs": {name: self._qualified(_input(name, value)) for name, value in self.inputs.items()},
+            "inputs": {name: self._qualified(input_tree(name, value)) for name, value in self.inputs.items()},
             "params": self.parameters,
             "resources": self.step_resources,
             "services": place.installation.services(place.team),
@@ -126,6 +114,26 @@ class StepOperator(BaseOperator):
             "cache": self.cache,
         }
         return StepSpec.read(fields, where=f"task {self.task_id}")
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        """Renders `inputs` and `parameters` to values of the types that the step declares, other fields as Airflow."""
+        own = [name for name in template_fields if parent is self and name in ("inputs", "parameters")]
+        rest = [name for name in template_fields if name not in own]
+        given = self.parameters
+        super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
+        super()._do_render_template_fields(parent, own, context, step_environment(jinja_env), seen_oids)
+        if "parameters" in own:
+            self.parameters = cast(given, self.parameters, parameter_types(self.function, bundle=self._bundle()))
+
+    def _render(self, template: Any, context: Context, dag: Any = None) -> Any:
+        if isinstance(template.environment, StepEnvironment):
+            return evaluate(template, context)
+        return super()._render(template, context, dag)
+
+    def _bundle(self) -> Path:
+        return place_of(self.dag.fileloc).bundle
 
     def _qualified(self, tree: InputTree) -> InputTree:
         """The input, with the team's prefix on a registered model's name."""
@@ -215,65 +223,13 @@ class StepOperator(BaseOperator):
         return dict(json.loads(wait_out(lambda: store.read(manifest.outputs[output]))))
 
 
-def _defining_line() -> int:
-    """The line of the DAG file that makes the task: the nearest caller that is neither Kommuna nor Airflow."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("kommuna.", "airflow.")):
-        frame = frame.f_back
-    return frame.f_lineno
+def _resources(given: Resources | Mapping[str, Any] | None, task_id: Any) -> Resources:
+    return given if isinstance(given, Resources) else Resources.read(given or {}, where=f"task {task_id}")
 
 
 def _environment() -> dict[str, str]:
     """The step's environment: without Airflow's settings, which hold secrets and are none of a step's business."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
-
-
-def _reference(source: Any) -> Any:
-    """An input as a template field: plain data, in which Airflow finds and resolves the upstream's XCom."""
-    if isinstance(source, StepOutput):
-        return {_STEP: source.operator.output, _OUTPUT: source.output}
-    if isinstance(source, StepOperator):
-        return {_STEP: source.output, _OUTPUT: None}
-    if isinstance(source, Model):
-        unless = {"unless": _reference(source.unless)} if source.unless else {}
-        return {_MODEL: source.name, "alias": source.alias, "optional": source.optional, **unless}
-    if isinstance(source, Mapping):
-        return {name: _reference(item) for name, item in source.items()}
-    if isinstance(source, list | tuple):
-        return [_reference(item) for item in source]
-    return source
-
-
-def _input(name: str, value: Any) -> InputTree:
-    if isinstance(value, list):
-        return [_one(name, item) for item in value]
-    if isinstance(value, Mapping) and not {_STEP, _MODEL} & set(value):
-        return {str(part): _one(f"{name}.{part}", item) for part, item in value.items()}
-    return None if value is None else _one(name, value)
-
-
-def _one(name: str, value: Any) -> Input:
-    if isinstance(value, str):
-        return FileInput.read({"url": value}, where=f"input '{name}'")
-    if isinstance(value, Mapping) and _MODEL in value:
-        unless = _one(name, value["unless"]) if value.get("unless") else None
-        assert unless is None or isinstance(unless, ArtifactInput)
-        return ModelInput(model=value[_MODEL], alias=value["alias"], optional=value["optional"], unless=unless)
-    if isinstance(value, Mapping) and isinstance(value.get(_STEP), Mapping):
-        step, output = value[_STEP], value[_OUTPUT]
-        outputs = step["outputs"]
-        if output is None:
-            if len(outputs) != 1:
-                what = f"input '{name}': the upstream step has the outputs {', '.join(outputs)}"
-                raise AirflowFailException(f'{what}\n  mend: say which: task["{next(iter(outputs), "name")}"]')
-            output = next(iter(outputs))
-        if output not in outputs:
-            what = f"input '{name}': the upstream step left no '{output}'{nearest(output, outputs)}"
-            raise AirflowFailException(f"{what}\n  mend: it left {', '.join(outputs)}")
-        return ArtifactInput(manifest=step["key"], output=output)
-    raise AirflowFailException(
-        f"input '{name}': the upstream task left nothing\n  mend: look at its log; it was skipped or is no step"
-    )
 
 
 def model_name(dag_id: str, name: str) -> str:

@@ -10,16 +10,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow.sdk import XComArg
+from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from kommuna.airflow.operator import Model, StepOperator, StepOutput, model_name
+from kommuna.airflow.operator import StepOperator, model_name
+from kommuna.airflow.references import Model, StepOutput
+from kommuna.airflow.rendering import is_templated
 from kommuna.spec.gate import EVALUATION_METRICS, Gate
 from kommuna.spec.installation import place_of
 from kommuna.spec.llm import Asking, Budget
 from kommuna.spec.step import StepResult, StepSpec
 from kommuna.spec.texts import text_list
 
-Input = StepOperator | StepOutput | Model | str
+Input = StepOperator | StepOutput | XComArg | Model | str
 
 
 class ReadTableOperator(StepOperator):
@@ -92,7 +95,7 @@ class QueryOperator(StepOperator):
     def __init__(self, *, tables: Mapping[str, Input], sql: str, **options: Any) -> None:
         super().__init__(
             function="kommuna.steps.etl.query:query",
-            inputs={"tables": dict(tables)},
+            inputs={"tables": tables},
             parameters={"sql": sql},
             **options,
         )
@@ -164,10 +167,10 @@ class ApplyRulesOperator(StepOperator):
         super().__init__(
             function="kommuna.steps.labeling.apply:apply_rules",
             inputs={"messages": messages, "rules": rules},
-            parameters={"key": key, "text": text} | ({"asking": dict(asking)} if asking else {}),
+            parameters={"key": key, "text": text} | ({"asking": asking} if asking else {}),
             **options,
         )
-        if asking and "{{" not in str(asking):
+        if asking and not is_templated(asking):
             Asking.read(dict(asking), where=f"task {self.task_id}")  # what does not fit is refused at parse time
 
     def step_spec(self, *, run_id: str = "") -> StepSpec:
@@ -241,14 +244,14 @@ class RefineRulesOperator(StepOperator):
             parameters={
                 "proposers": _texts("proposers", proposers),
                 "rounds": rounds,
-                "budget": dict(budget or {}),
+                "budget": budget or {},
                 "key": key,
                 "text": text,
                 "label": label,
             },
             **options,
         )
-        if "{{" not in str(budget):
+        if not is_templated(budget):
             Budget.read(dict(budget or {}), where=f"task {self.task_id}")  # what does not fit is refused at parse time
 
     def step_spec(self, *, run_id: str = "") -> StepSpec:
@@ -405,7 +408,7 @@ class PromoteOperator(_RegistryOperator):
             parameters={"gate": gate},
             **options,
         )
-        if "{{" not in gate:
+        if not is_templated(gate):
             parsed = Gate(gate)  # a gate that cannot be read is refused at parse time
             if isinstance(_maker(scores), EvaluateOperator):
                 parsed.check_names(EVALUATION_METRICS)
@@ -431,20 +434,20 @@ class PredictOperator(StepOperator):
         )
 
 
-def _maker(source: Input) -> StepOperator | None:
+def _maker(source: Input) -> Any:
     """The task that makes an input."""
-    if isinstance(source, StepOutput):
-        return source.operator
-    return source if isinstance(source, StepOperator) else None
+    return source.operator if isinstance(source, StepOutput | PlainXComArg) else source
 
 
 def _texts(name: str, value: Any) -> Any:
-    """A list of texts, or a template (or another task's value) that becomes one: the step judges that."""
-    if isinstance(value, XComArg) or (isinstance(value, str) and "{{" in value):
-        return value
+    """A list of texts, or what a template or another task makes one of: the step judges that."""
+    if is_templated(value):
+        return list(value) if isinstance(value, list | tuple) else value
     return text_list(name, value)
 
 
-def _schema(columns: Mapping[str, Any]) -> dict[str, Any]:
+def _schema(columns: Any) -> Any:
     """A table's declared schema: `{"id": "String"}`, or all of `TableSchema`'s fields."""
-    return dict(columns) if isinstance(columns.get("columns"), Mapping) else {"columns": dict(columns)}
+    if not isinstance(columns, Mapping) or isinstance(columns.get("columns"), Mapping):
+        return columns  # whole already, or what a template or another task gives
+    return {"columns": dict(columns)}

@@ -8,7 +8,6 @@ from typing import Any, get_args
 from airflow.sdk import Param, TaskGroup
 
 from kommuna.airflow.dag import TeamDag
-from kommuna.airflow.operator import Model
 from kommuna.airflow.operators import (
     ApplyRulesOperator,
     EvaluateOperator,
@@ -20,6 +19,7 @@ from kommuna.airflow.operators import (
     RuleReportOperator,
     TrainClassifierOperator,
 )
+from kommuna.airflow.references import Model
 from kommuna.spec.choices import EncoderChoice, LabelModel, TextClassifier
 from kommuna.spec.texts import text_list
 

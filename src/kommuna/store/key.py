@@ -27,7 +27,7 @@ def cache_key(function: str, code: str, params: Mapping[str, Any], inputs: Mappi
     Args:
         function: `module:function`.
         code: `code_digest` of what it runs.
-        params: JSON parameters as given.
+        params: JSON parameters, each as its step's signature has it (`canonical`).
         inputs: input name to content digest (or dict/list of them; None for an absent optional one).
     """
     document = json.dumps([function, code, params, inputs], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -46,18 +46,18 @@ def code_digest(modules: Iterable[str], *, bundle: Path | None = None) -> str:
     Raises:
         StepNotFound: a module is neither in the bundle nor in Kommuna nor installed.
     """
-    roots = [root for root in (bundle, Path(kommuna.__file__).parent.parent) if root is not None]
+    roots = source_roots(bundle)
     files: dict[str, str] = {}
     outside: set[str] = set()
     todo = list(modules)
     for name in todo:
-        if _source(name, roots) is None and not _installed(name):
+        if source_file(name, roots) is None and not _installed(name):
             raise StepNotFound(f"no module '{name}'", where=str(bundle or ""), mend="a step is named 'module:function'")
     while todo:
         name = todo.pop()
         if name in files or name in outside:
             continue
-        path = _source(name, roots)
+        path = source_file(name, roots)
         if path is None:
             outside.add(name)
             continue
@@ -76,7 +76,13 @@ def python_references(path: Path) -> list[str]:
     return sorted(set(_PYTHON_REFERENCE.findall(path.read_text(encoding="utf-8", errors="replace"))))
 
 
-def _source(name: str, roots: list[Path]) -> Path | None:
+def source_roots(bundle: Path | None) -> list[Path]:
+    """Where the source of steps is looked for: the team's bundle, then Kommuna."""
+    return [root for root in (bundle, Path(kommuna.__file__).parent.parent) if root is not None]
+
+
+def source_file(name: str, roots: list[Path]) -> Path | None:
+    """The file of a module; None where it is in no root."""
     for root in roots:
         stem = root.joinpath(*name.split("."))
         for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
@@ -103,7 +109,7 @@ def _digest_and_imports(path: Path, name: str) -> tuple[str, list[str]]:
             if node.level:
                 above = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
                 base = f"{above}.{base}".strip(".")
-            # `from package import name`: the name may be a module; where it is none, `_source` does not find it
+            # `from package import name`: the name may be a module; where it is none, `source_file` does not find it
             imports += [base, *(f"{base}.{alias.name}" for alias in node.names)] if base else []
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
 

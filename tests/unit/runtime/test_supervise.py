@@ -77,8 +77,13 @@ def test_other_parameters_or_inputs_are_another_key(run: Run) -> None:
     assert len({three.key, four.key}) == 2
 
 
-def test_the_same_content_by_another_way_is_a_hit_downstream(run: Run) -> None:
+def test_a_number_written_in_another_way_is_a_hit(run: Run) -> None:
     one, two = run("make", params={"rows": 3}), run("make", params={"rows": "3"})
+    assert (one.key, two.cached) == (two.key, True)
+
+
+def test_the_same_content_by_another_way_is_a_hit_downstream(run: Run) -> None:
+    one, two = run("make", params={"rows": 3}), run("make", params={"rows": 3, "mode": "up"})
     assert one.key != two.key
     assert not run("scale", inputs={"table": from_step(one, "table")}).cached
     assert run("scale", inputs={"table": from_step(two, "table")}).cached

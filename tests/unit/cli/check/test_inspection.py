@@ -102,6 +102,57 @@ def test_a_mistake_in_a_rules_file_is_found_with_its_line(
     assert any(file == "rules.yaml" and at == line and what in said for file, at, said in findings), findings
 
 
+MAPPED = """from airflow.sdk import task
+from kommuna.airflow import CleanOperator, StepOperator, TeamDag
+
+@task
+def least():
+    return 2
+
+with TeamDag("mapped"):
+    made = StepOperator.partial(task_id="made", function="own_steps:one").expand(parameters=[{"least": 1}, {"least": 2}])
+    clean = CleanOperator.partial(task_id="clean").expand(table=made.output)
+    StepOperator(task_id="all", function="own_steps:join", inputs={"tables": made.output}, parameters={"least": least()})
+    StepOperator(task_id="listed", function="own_steps:join", inputs={"tables": [made.output, clean["table"]]})
+    StepOperator(task_id="named", function="own_steps:join", inputs={"tables": made["result"]})
+"""
+JOINS = """import polars as pl
+def one(*, least: int = 1) -> pl.LazyFrame:
+    return pl.LazyFrame({"n": [least]})
+def join(tables: list[pl.LazyFrame], *, least: int = 1) -> pl.LazyFrame:
+    return pl.concat(tables)
+"""
+
+
+def test_mapped_steps_and_what_takes_their_outputs_are_judged(bundle: Path) -> None:
+    (bundle / "good.py").write_text(MAPPED)
+    (bundle / "own_steps.py").write_text(JOINS)
+    result = inspect(bundle)
+    assert result.findings == ()
+    assert result.steps == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "what"),
+    [
+        (('{"least": 2}]', '{"leest": 2}]'), 9, "task 'made': unknown parameter 'leest' of step own_steps:one"),
+        (('"least": 2}]', '"least": "x"}]'), 9, "task 'made': parameter 'least' of step own_steps:one: Input should be"),
+        (('made["result"]', 'made["resultt"]'), 13, "task 'named': 'made' has no output 'resultt' (did you mean 'result'?)"),
+        (('function="own_steps:one"', 'function="own_steps:oen"'), 9, "task 'made': module 'own_steps' has no step 'oen'"),
+        (('.partial(task_id="clean").expand(table=made.output)', '(task_id="clean", table=made.output)'), 10, "task 'clean': input 'table' takes one artifact, and the mapped 'made' leaves a list"),
+        (('"made", function', '"made", step_resources={"memory": "1Ti"}, function'), 9, "task 'made' asks for 1 cores and 1Ti, more than the team's quota"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_mapped_step_is_found_with_its_line(
+    bundle: Path, change: tuple[str, str], line: int, what: str
+) -> None:
+    assert change[0] in MAPPED
+    (bundle / "good.py").write_text(MAPPED.replace(*change))
+    (bundle / "own_steps.py").write_text(JOINS)
+    findings = found(bundle)
+    assert any(file == "good.py" and at == line and said.startswith(what) for file, at, said in findings), findings
+
+
 def test_two_dags_with_one_id_are_found(bundle: Path) -> None:
     (bundle / "twin.py").write_text(GOOD)
     assert ("twin.py", 3, "two DAGs have the id 'support__good': the other is in good.py") in found(bundle)

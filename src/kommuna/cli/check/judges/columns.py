@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kommuna.airflow.mapped import samples
+from kommuna.airflow.references import STEP, is_step
+from kommuna.airflow.rendering import is_templated
 from kommuna.cli.check.finding import Collector, line_of
 from kommuna.cli.check.judges.rules_files import RulesFiles
 from kommuna.errors import KommunaError, nearest
@@ -14,7 +17,6 @@ from kommuna.runtime.binding import find_step
 from kommuna.spec.rules import Rule
 from kommuna.spec.table import DTYPES
 
-_STEP = "kommuna_step"
 _KEEP_COLUMNS = ("read_table", "prepare_messages", "clean", "mask_pii")
 _NAME_COLUMNS = ("apply_rules", "prepare_messages", "predict")
 
@@ -99,13 +101,13 @@ def default_of(task: Any, source: Any) -> str | None:
 
 def templated(value: Any) -> bool:
     """Whether a parameter is known at a run only: a template, a file of SQL, or what another task returns."""
-    from airflow.sdk.definitions.xcom_arg import XComArg
+    return is_templated(value) or (isinstance(value, str) and value.endswith(".sql"))
 
-    if isinstance(value, Mapping):
-        return any(templated(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(templated(item) for item in value)
-    return isinstance(value, XComArg) or (isinstance(value, str) and ("{{" in value or value.endswith(".sql")))
+
+def upstream_of(source: Mapping[str, Any]) -> Any:
+    """The step that an input comes from; of a mapped one, one of its tasks. None where it cannot be told."""
+    task = getattr(source[STEP], "operator", None)
+    return next(samples(task), None) if task is not None and is_step(task) else None
 
 
 def params_of(function: str) -> dict[str, Any]:
@@ -124,8 +126,8 @@ def _declared(task: Any) -> Declared | None:
         return Declared(task.task_id, columns) if isinstance(columns, Mapping) else None
     for name in ("messages", "table"):
         source = task.inputs.get(name)
-        if isinstance(source, Mapping) and _STEP in source:
-            upstream = source[_STEP].operator
+        if isinstance(source, Mapping) and STEP in source:
+            upstream = upstream_of(source)
             return _declared(upstream) if _function(upstream) in _KEEP_COLUMNS else None
     return None
 

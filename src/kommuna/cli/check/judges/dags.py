@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from kommuna.airflow.gate import judge
+from kommuna.airflow.mapped import samples
 from kommuna.airflow.policies import facts, name_pools
+from kommuna.airflow.references import is_step
 from kommuna.cli.check.finding import Collector, line_of
 from kommuna.cli.check.judges.steps import StepJudge
 from kommuna.cli.check.process.loading import Lines
@@ -50,9 +52,10 @@ class DagJudge:
             self._found.add(self._path, line, violation.what, violation.mend, task=violation.task_id)
         self._storing(dag)
         for task in dag.tasks:
-            if hasattr(task, "step_spec"):
+            if is_step(task):
                 self.steps += 1
-                self._steps.judge(task)
+                for sample in samples(task):
+                    self._steps.judge(sample, self._lines.of(task, self.line(dag)))
 
     def _has_cycle(self, dag: Any) -> bool:
         cycle = _cycle(dag)

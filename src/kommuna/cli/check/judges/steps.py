@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kommuna.airflow.references import MODEL, OUTPUT, STEP
 from kommuna.cli.check.finding import Collector
-from kommuna.cli.check.judges.columns import ColumnJudge, default_of, params_of, templated
+from kommuna.cli.check.judges.columns import ColumnJudge, default_of, params_of, templated, upstream_of
 from kommuna.cli.check.judges.rules_files import RulesFiles
 from kommuna.cli.check.process.loading import Lines
 from kommuna.errors import KommunaError, nearest
 from kommuna.runtime.binding import Signature, find_step
 from kommuna.spec.rules import RuleSet
-
-_STEP, _OUTPUT, _MODEL = "kommuna_step", "kommuna_output", "kommuna_model"
 
 
 class StepJudge:
@@ -35,10 +34,18 @@ class StepJudge:
         self._rules = RulesFiles(folder, found)
         self._columns = ColumnJudge(folder, self._rules, found)
 
-    def judge(self, task: Any) -> None:
-        """Judges a task's step: the function, its inputs and parameters, its rules file, its columns."""
+    def judge(self, task: Any, line: int) -> None:
+        """Judges a task's step: the function, its inputs and parameters, its rules file, its columns.
+
+        Args:
+            task: of a mapped step, one of its tasks.
+            line: of the file, that makes it.
+        """
+        self._line = line
         try:
             signature = find_step(task.function, bundle=self.folder)
+            if not isinstance(task.inputs, Mapping) or not isinstance(task.parameters, Mapping):
+                return  # another task says what they are
             parameters = {**task.parameters, **({"name": task.name} if "name" in params_of(task.function) else {})}
             signature.check_names(task.inputs, parameters)
             signature.check_params({name: value for name, value in parameters.items() if not templated(value)})
@@ -50,15 +57,16 @@ class StepJudge:
         self._columns.judge(task, self._add)
 
     def _add(self, task: Any, what: str, mend: str) -> None:
-        self._found.add(
-            self._path, self._lines.of(task), f"task '{task.task_id}': {what}", mend or "fix it", task=task.task_id
-        )
+        self._found.add(self._path, self._line, f"task '{task.task_id}': {what}", mend or "fix it", task=task.task_id)
 
     def _input(self, task: Any, name: str, source: Any, signature: Signature) -> None:
-        if isinstance(source, Mapping) and _STEP in source:
-            upstream = source[_STEP].operator
-            outputs = _outputs(getattr(upstream, "function", ""), self.folder)
-            wanted = source[_OUTPUT]
+        if isinstance(source, Mapping) and STEP in source:
+            upstream = upstream_of(source)
+            if upstream is None:
+                return
+            self._number(task, name, source, signature)
+            outputs = _outputs(upstream.function, self.folder)
+            wanted = source[OUTPUT]
             if wanted is None and outputs and len(outputs) > 1:
                 self._add(
                     task,
@@ -85,6 +93,21 @@ class StepJudge:
             elif signature.inputs[name.partition(".")[0]].annotation is RuleSet:
                 self._rules.read(file)
 
+    def _number(self, task: Any, name: str, source: Mapping[str, Any], signature: Signature) -> None:
+        """A mapped step's outputs are a list, which the input has to take; in a list it is one of its items."""
+        upstream = source[STEP].operator
+        argument, _, part = name.partition(".")
+        if not upstream.is_mapped or part.isdigit():
+            return
+        annotation = signature.inputs[argument].annotation
+        kinds = [annotation, *typing.get_args(annotation)]
+        if part or not any(typing.get_origin(kind) in (list, tuple, Sequence) for kind in kinds):
+            self._add(
+                task,
+                f"input '{name}' takes one artifact, and the mapped '{upstream.task_id}' leaves a list",
+                "map this task as well (`.expand`), or use a step whose input is a list",
+            )
+
 
 def _outputs(function: str, folder: Path) -> list[str]:
     """Names of a step's outputs, from its return annotation; empty where they cannot be told."""
@@ -98,7 +121,7 @@ def _outputs(function: str, folder: Path) -> list[str]:
 
 def _flat(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, source in inputs.items():
-        if isinstance(source, Mapping) and not {_STEP, _MODEL} & set(source):
+        if isinstance(source, Mapping) and not {STEP, MODEL} & set(source):
             yield from ((f"{name}.{part}", item) for part, item in source.items())
         elif isinstance(source, list):
             yield from ((f"{name}.{i}", item) for i, item in enumerate(source))

@@ -1,0 +1,96 @@
+"""DAG files on a running platform: written into a team's bundle, awaited, run, and looked at."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Site
+
+OVER = ("success", "failed")
+
+
+class DagRuns:
+    """Runs DAGs of one team's bundle through Airflow's REST API."""
+
+    def __init__(self, site: Site, team: str = "support") -> None:
+        self.site = site
+        self.team = team
+        self.bundle: Path = site.root / "dags" / team
+
+    def write(self, name: str, source: str) -> Path:
+        """Puts a file into the bundle."""
+        path = self.bundle / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+        return path
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Asks Airflow's server as the administrator."""
+        headers = {"Authorization": f"Bearer {self.site.embedded.token('admin')}"}
+        url = f"{self.site.embedded.access.airflow}/api/v2{path}"
+        return requests.request(method, url, headers=headers, timeout=60, **options)
+
+    def await_dags(self, dag_ids: set[str], seconds: float = 90) -> set[str]:
+        """Waits until DAGs are known; gives those that are."""
+        known: set[str] = set()
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            known = {dag["dag_id"] for dag in self.pages("/dags", "dags")}
+            if dag_ids <= known:
+                break
+            time.sleep(1)
+        return known & dag_ids
+
+    def pages(self, path: str, items: str) -> list[dict[str, Any]]:
+        """Every item of a list."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.call("GET", path, params={"limit": 100, "offset": len(found)}).json()
+            found += page[items]
+            if len(found) >= page["total_entries"] or not page[items]:
+                return found
+
+    def import_errors(self) -> dict[str, str]:
+        """File to the words of its error."""
+        return {error["filename"]: error["stack_trace"] for error in self.pages("/importErrors", "import_errors")}
+
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, logical_date: str | None = None) -> str:
+        """Starts a run; gives its id."""
+        body = {"logical_date": logical_date, "conf": conf or {}}
+        answer = self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)
+        assert answer.ok, answer.text
+        return str(answer.json()["dag_run_id"])
+
+    def wait(self, dag_id: str, run_id: str, seconds: float = 120) -> dict[str, str]:
+        """Waits for a run's end; gives the state of each task, and of the run as `""`."""
+        deadline = time.monotonic() + seconds
+        state = ""
+        while state not in OVER and time.monotonic() < deadline:
+            state = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json()["state"]
+            time.sleep(0.5)
+        tasks = self.pages(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
+        states = {
+            task["task_id"] + (f"[{task['map_index']}]" if task["map_index"] >= 0 else ""): str(task["state"])
+            for task in tasks
+        }
+        return {**states, "": state}
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
+        """What a task returned."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        answer = self.call("GET", path, params={"map_index": map_index, "deserialize": "false"})
+        import json
+
+        value = answer.json()["value"]
+        return json.loads(value) if isinstance(value, str) else value
+
+    def log(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
+        """The log of a task's first try."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1"
+        answer = self.call("GET", path, params={"map_index": map_index}, stream=False)
+        return answer.text
