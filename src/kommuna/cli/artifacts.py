@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.markup import escape
 from rich.tree import Tree
 
 from kommuna.cli.here import console, installation, store
+from kommuna.cli.tables import AsJson, print_json, print_table, records
 from kommuna.errors import RegistryError, TeamMistake
 from kommuna.store import Manifest, Store
 from kommuna.store.gc import collect
@@ -21,6 +22,7 @@ app = typer.Typer()
 def show(
     key: Annotated[str, typer.Argument(help="A manifest's key, or its first characters.")],
     team: Annotated[str | None, typer.Option(help="The team whose store is searched; all if absent.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a step's manifest, and what it was made from as a tree."""
     for name in [team] if team else installation().platform.teams:
@@ -28,6 +30,9 @@ def show(
         if len(found) > 1:
             keys = ", ".join(manifest.key[:16] for manifest in found[:5])
             raise TeamMistake(f"{len(found)} manifests begin with '{key}'", mend=f"give more characters: {keys} …")
+        if found and as_json:
+            print_json(found[0].model_dump(mode="json"))
+            return
         if found:
             _show_manifest(found[0], store(name))
             return
@@ -41,14 +46,18 @@ def gc(
         float | None, typer.Option(help="Remove manifests older than this; all are kept if absent.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove artifacts that no manifest and no registered model refers to."""
-    table = Table("team", "manifests", "artifacts", "MiB")
+    rows: list[tuple[object, ...]] = []
     for name in [team] if team else list(installation().platform.teams):
         removed = collect(store(name), registered=_registered(name), keep_days=keep_days, dry_run=dry_run)
-        table.add_row(name, str(removed.manifests), str(removed.artifacts), f"{removed.bytes / 2**20:.1f}")
+        rows.append((name, removed.manifests, removed.artifacts, removed.bytes))
+    if as_json:
+        print_json(records(("team", "manifests", "artifacts", "bytes"), rows))
+        return
     console.print("Would remove:" if dry_run else "Removed:")
-    console.print(table)
+    print_table(console, ("team", "manifests", "artifacts", "bytes"), rows)
 
 
 def _registered(team: str) -> set[str]:
@@ -86,7 +95,7 @@ def _registered(team: str) -> set[str]:
 
 
 def _show_manifest(manifest: Manifest, where: Store) -> None:
-    console.print(f"[bold]{manifest.function}[/]  team {manifest.team}", highlight=False)
+    console.print(f"[bold]{escape(manifest.function)}[/]  team {manifest.team}", highlight=False)
     console.print(f"key {manifest.key}", highlight=False)
     if manifest.dag_id:
         console.print(f"made by {manifest.dag_id} · {manifest.task_id} · {manifest.run_id}", highlight=False)
@@ -95,16 +104,11 @@ def _show_manifest(manifest: Manifest, where: Store) -> None:
         f"peak {manifest.peak_memory_bytes >> 20} MiB",
         highlight=False,
     )
-    outputs = Table("output", "kind", "rows", "bytes", "URL")
-    for name, artifact in manifest.outputs.items():
-        rows = "" if artifact.rows is None else f"{artifact.rows:,}"
-        outputs.add_row(name, artifact.kind, rows, f"{artifact.bytes:,}", where.url(artifact))
-    console.print(outputs)
+    outputs = [(name, a.kind, a.rows, a.bytes, where.url(a)) for name, a in manifest.outputs.items()]
+    print_table(console, ("output", "kind", "rows", "bytes", "URL"), outputs)
     if manifest.metrics:
-        metrics = Table("metric", "value")
-        for name, value in sorted(manifest.metrics.items()):
-            metrics.add_row(name, f"{value:.6g}")
-        console.print(metrics)
+        metrics = [(name, f"{value:.6g}") for name, value in sorted(manifest.metrics.items())]
+        print_table(console, ("metric", "value"), metrics)
     console.print(_lineage(manifest, where, Tree(f"{manifest.function} {manifest.key[:12]}"), set()))
 
 

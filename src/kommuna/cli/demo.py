@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from kommuna.cli.airflow_api import AirflowApi, Run
 from kommuna.cli.progress import follow
+from kommuna.cli.tables import print_table
 from kommuna.demo.banking77 import write_banking_data
 from kommuna.demo.write import write_demo_data
 from kommuna.embedded import Embedded
@@ -157,13 +157,13 @@ def _outcome(run: Run, results: dict[str, dict[str, Any]]) -> Outcome:
 
 
 def _show(outcomes: list[Outcome], console: Console) -> None:
-    table = Table("team", "DAG", "state", "steps", "cached", "rows", "coverage", "macro F1 on gold", "model", "seconds")
-    for o in outcomes:
-        table.add_row(
-            o.team, o.dag, o.state, str(o.steps), str(o.cached), f"{o.rows:,}", _share(o.coverage), _share(o.f1_macro),
-            f"{o.model} v{o.version}" if o.version else "–", f"{o.seconds:.0f}",
-        )  # fmt: skip
-    console.print(table)
+    columns = ("DAG", "state", "steps", "cached", "rows", "coverage", "macro F1 on gold", "model", "seconds")
+    rows = [
+        (o.dag, o.state, o.steps, o.cached, o.rows, o.coverage, o.f1_macro, f"v{o.version}" if o.version else "",
+         round(o.seconds))
+        for o in outcomes
+    ]  # fmt: skip
+    print_table(console, columns, rows)
     for o in outcomes:
         plain = [
             f"{name.split('.')[1]} {value:.3f}" for name, value in o.baselines.items() if name.endswith(".f1_macro")

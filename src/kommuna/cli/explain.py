@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.markup import escape
 
 from kommuna.cli.here import console, installation, store
+from kommuna.cli.tables import AsJson, print_json, print_table, records
 from kommuna.errors import KommunaError, TeamMistake
 from kommuna.spec.rules import RuleSet
 
@@ -30,19 +31,19 @@ def explain(
         list[str] | None, typer.Option(help="Another column of the message for the rules: NAME=VALUE.")
     ] = None,
     team: Annotated[str | None, typer.Option(help="The team whose store is searched; all if absent.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show which words of a message speak for a tag and against it, and which rules do."""
     found = _tagger(key, [team] if team else list(installation().platform.teams)).explain(text, tag=tag)
-    console.print(f"[bold]{found.tag}[/] {found.confidence:.3f}", highlight=False)
-    words = Table("word", "adds to the log-odds")
-    for word, value in found.words:
-        words.add_row(word, f"{value:+.2f}")
-    console.print(words)
-    if rules:
-        spoke = Table("rule", "says")
-        for row in _spoken(rules, _message(text, column or [])):
-            spoke.add_row(*row)
-        console.print(spoke)
+    spoke = _spoken(rules, _message(text, column or [])) if rules else None
+    if as_json:
+        document = {"tag": found.tag, "confidence": found.confidence, "words": records(("word", "adds"), found.words)}
+        print_json(document | ({} if spoke is None else {"rules": records(("rule", "says"), spoke)}))
+        return
+    console.print(f"[bold]{escape(found.tag)}[/] {found.confidence:.3f}", highlight=False)
+    print_table(console, ("word", "adds to the log-odds"), [(word, f"{value:+.2f}") for word, value in found.words])
+    if spoke is not None:
+        print_table(console, ("rule", "says"), spoke)
 
 
 def _tagger(key: str, teams: list[str]) -> Tagger:

@@ -12,6 +12,12 @@ from kommuna.spec.installation import Installation, find_installation
 from kommuna.store import Store
 
 console = Console(width=None if sys.stdout.isatty() else 150)
+_messages = Console(stderr=True)
+
+
+def voice(*, as_json: bool) -> Console:
+    """Where a command talks to people: beside the JSON document, if there is one, and not in it."""
+    return _messages if as_json else console
 
 
 def installation() -> Installation:

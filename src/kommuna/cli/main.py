@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
+import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+import kommuna
 from kommuna.cli import artifacts, data, explain, new, platform, rules
 from kommuna.cli.check import command as check
 from kommuna.errors import KommunaError
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kommuna {kommuna.__version__}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="kommuna",
     help="A communal ML platform: one Airflow that many ML teams share.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 for part in (platform.app, check.app, artifacts.app, data.app, explain.app):
     app.registered_commands.extend(part.registered_commands)
 app.add_typer(rules.app, name="rules")
 app.add_typer(new.app, name="new")
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and end.", callback=_version)
+    ] = False,
+) -> None:
+    """A communal ML platform: one Airflow that many ML teams share."""
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))  # stdout has the command's answer
 
 
 def main() -> None:
@@ -31,7 +51,7 @@ def main() -> None:
     except KommunaError as error:
         console = Console(stderr=True)
         what, *rest = str(error).splitlines()
-        console.print(f"[bold red]error:[/] {what}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {escape(what)}", highlight=False, soft_wrap=True)
         for line in rest:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
         sys.exit(error.exit_code)

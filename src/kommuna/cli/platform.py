@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from kommuna.cli import demo as demo_run
 from kommuna.cli.airflow_api import AirflowApi
-from kommuna.cli.here import console, embedded
+from kommuna.cli.here import console, embedded, voice
 from kommuna.cli.progress import follow
+from kommuna.cli.tables import AsJson, print_json, print_table, records
 from kommuna.embedded import Access, Embedded
 from kommuna.errors import PlatformFault, SpecError
 
@@ -22,11 +23,15 @@ app = typer.Typer()
 
 
 @app.command()
-def up() -> None:
+def up(as_json: AsJson = False) -> None:
     """Start the embedded platform and leave it running."""
     platform = embedded()
     _sigterm_is_ctrl_c()
-    access = platform.up(lambda line: console.print(line, highlight=False))
+    say = voice(as_json=as_json)
+    access = platform.up(lambda line: say.print(line, highlight=False))
+    if as_json:
+        print_json(_access(access))
+        return
     console.print("It runs already." if access.already_running else "It runs.", style="bold green")
     show_access(access)
     console.print("Stop it with `make down` (or `kommuna down`).", highlight=False)
@@ -39,18 +44,17 @@ def down() -> None:
 
 
 @app.command()
-def status() -> None:
+def status(as_json: AsJson = False) -> None:
     """Show the embedded platform's processes."""
     processes = embedded().status()
+    if as_json:
+        print_json([asdict(process) for process in processes])
+        raise typer.Exit(0 if processes else 1)
     if not processes:
         console.print("The platform is down. Start it with `make up` (or `kommuna up`).", highlight=False)
         raise typer.Exit(1)
-    table = Table("process", "state", "pid", "up for", "memory")
-    for process in processes:
-        table.add_row(
-            process.name, process.state, str(process.pid), f"{process.seconds} s", f"{process.memory >> 20} MiB"
-        )
-    console.print(table)
+    rows = [(p.name, p.state, str(p.pid), f"{p.seconds} s", f"{p.memory >> 20} MiB", p.restarts) for p in processes]
+    print_table(console, ("process", "state", "pid", "up for", "memory", "restarts"), rows)
 
 
 @app.command()
@@ -91,21 +95,29 @@ def demo(
     ] = None,
     messages: Annotated[int, typer.Option(help="Messages, and card transactions, to make up.")] = 50_000,
     output: Annotated[Path, typer.Option(help="Where the table is written as JSON.")] = Path("build/demo.json"),
+    as_json: AsJson = False,
 ) -> None:
     """Run the main job: both example teams' DAGs from raw data to registered models and tagged messages."""
     platform = embedded()
     _sigterm_is_ctrl_c()
-    if not demo_run.run(platform, console, data=data, messages=messages, output=output):
+    whole = demo_run.run(platform, voice(as_json=as_json), data=data, messages=messages, output=output)
+    if as_json:
+        typer.echo(output.read_text(encoding="utf-8"))
+    if not whole:
         raise typer.Exit(1)
 
 
 def show_access(access: Access) -> None:
     """Prints the addresses and a login a team."""
-    table = Table("team", "login", "password")
-    for login, team in access.logins.items():
-        table.add_row(team or "(all)", login, access.passwords[login])
     console.print(f"Airflow {access.airflow}   MLflow {access.mlflow}", highlight=False)
-    console.print(table)
+    logins = [(team or "(all)", login, access.passwords[login]) for login, team in access.logins.items()]
+    print_table(console, ("team", "login", "password"), logins)
+
+
+def _access(access: Access) -> dict[str, object]:
+    logins = [(team or None, login, access.passwords[login]) for login, team in access.logins.items()]
+    columns = ("team", "login", "password")
+    return {"airflow": access.airflow, "mlflow": access.mlflow, "logins": records(columns, logins)}
 
 
 def run_url(platform: Embedded, dag_id: str, run_id: str) -> str:

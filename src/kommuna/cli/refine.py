@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import typer
-from rich.table import Table
 
-from kommuna.cli.here import console, installation
+from kommuna.cli.here import console, installation, voice
+from kommuna.cli.tables import AsJson, print_json, print_table
 from kommuna.errors import DataError, SpecError
 from kommuna.spec.rules import RuleSet
 
@@ -35,6 +35,7 @@ def refine(
     key: Annotated[str, typer.Option(help="The column that names a row.")] = "id",
     text: Annotated[str, typer.Option(help="The column with the message.")] = "text",
     label: Annotated[str, typer.Option(help="The labels' column with the tag.")] = "tag",
+    as_json: AsJson = False,
 ) -> None:
     """Write rules from the label model's errors, round by round; a killed run goes on where it was."""
     from kommuna.cli.rules import scanned, scanned_labels, with_one_key_type
@@ -85,19 +86,20 @@ def refine(
         shutil.rmtree(kept, ignore_errors=True)
         raise
     shown = made.rounds.select("round", "proposed", "rules_in", "rules_out", "rules", "dev_f1", "gold_f1", "coverage")
-    lines = Table(*shown.columns)
-    for row in shown.iter_rows():
-        lines.add_row(*("–" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
-    console.print(lines)
+    say = voice(as_json=as_json)
+    if as_json:
+        print_json(shown.to_dicts())
+    else:
+        print_table(console, shown.columns, shown.iter_rows())
     for path, content in ((out, made.rules.text), (report, made.report.html)):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
-            console.print(f"Written: {path}", highlight=False)
+            say.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
     if dev_votes is not None:
         dev_votes.parent.mkdir(parents=True, exist_ok=True)
         made.dev_votes.write_parquet(dev_votes)
-        console.print(f"Written: {dev_votes}", highlight=False)
+        say.print(f"Written: {dev_votes}", highlight=False, markup=False, soft_wrap=True)
     shutil.rmtree(kept, ignore_errors=True)  # only what was killed has a use for it
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from kommuna.cli.here import console
+from kommuna.cli.here import console, voice
 from kommuna.cli.refine import refine
+from kommuna.cli.tables import AsJson, print_json, print_table
 from kommuna.errors import MissingColumn, nearest
 from kommuna.spec.rules import RuleSet
 
@@ -40,6 +40,7 @@ def test(
     label: Annotated[str, typer.Option(help="The labels' column with the tag.")] = "tag",
     group: Annotated[str | None, typer.Option(help="Only the rules of this group.")] = None,
     report: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show each rule's coverage, overlap, conflict and, with labels, accuracy and worth; the worst rule first."""
     from kommuna.steps.labeling.apply import apply_rules
@@ -62,20 +63,21 @@ def test(
             dev = dev.join(rows.select(key, text), on=key, how="left", maintain_order="left")
     made = rule_report(votes, rule_set, None, dev_votes, dev, key=key, text=text, label=label)
     known = [column for column in made.table.columns if made.table[column].null_count() < made.table.height]
-    table = Table(*known)
-    for row in made.table.select(known).iter_rows():
-        table.add_row(*(_cell(value) for value in row))
-    console.print(table)
+    if as_json:
+        print_json({"rules": made.table.to_dicts(), "metrics": made.metrics})
+    else:
+        print_table(console, known, made.table.select(known).iter_rows())
+    say = voice(as_json=as_json)
     if rule_set.otherwise is not None:
         left = made.metrics["left_to_default"]
-        console.print(
+        say.print(
             f"No rule votes on {left:.1%} of rows: they have the default tag {rule_set.otherwise}",
             highlight=False, markup=False,
         )  # fmt: skip
     if report:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(made.report.html, encoding="utf-8")
-        console.print(f"The report is {report}", highlight=False)
+        say.print(f"The report is {report}", highlight=False, markup=False, soft_wrap=True)
 
 
 def scanned(path: Path, key: str, *columns: str) -> pl.LazyFrame:
@@ -117,9 +119,3 @@ def _require(table: pl.LazyFrame, path: Path, *columns: str) -> None:
             raise MissingColumn(
                 f"{path.name} has no column '{column}'{nearest(column, known)}", mend=f"it has: {', '.join(known)}"
             )
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

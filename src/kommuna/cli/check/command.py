@@ -9,17 +9,21 @@ import typer
 
 from kommuna.cli.check.process.start import inspect
 from kommuna.cli.here import console
+from kommuna.cli.tables import AsJson, print_json
 from kommuna.errors import SpecError
 
 app = typer.Typer()
 
 
 @app.command()
-def check(folder: Annotated[Path, typer.Argument(help="A team's bundle.")]) -> None:
+def check(folder: Annotated[Path, typer.Argument(help="A team's bundle.")], as_json: AsJson = False) -> None:
     """Judge a team's bundle: imports, ids, pools, schedules, rules files, steps, parameters and columns."""
     if not folder.is_dir():
         raise SpecError(f"no folder {folder}", mend="name a team's bundle, such as dags/support")
     found = inspect(folder.resolve())
+    if as_json:
+        print_json(found.model_dump())
+        raise typer.Exit(1 if found.findings else 0)
     for finding in found.findings:
         console.print(f"{finding.file}:{finding.line}: {finding.what}", highlight=False, markup=False, soft_wrap=True)
         if finding.mend:

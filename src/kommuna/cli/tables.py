@@ -1,0 +1,92 @@
+"""Tables for people and for programs: no cell is ever cropped.
+
+On a terminal a table that is too wide becomes one block per row; where the output is piped each row is one line, so
+that `grep` finds a whole name in it; `--json` gives the values themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else; messages go to stderr.")]
+_NOTHING = "–"
+
+
+def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints rows under their columns; the first column is what a row is about.
+
+    Args:
+        console: a terminal, or what stands for a file or a pipe.
+    """
+    cells = [[cell(value) for value in row] for row in rows]
+    if not console.is_terminal:
+        _print_lines(console, columns, cells)
+        return
+    table = Table(*(Column(Text(column), overflow="fold") for column in columns))
+    for row in cells:
+        table.add_row(*(Text(value) for value in row))
+    unbounded = console.options.update(max_width=100_000)
+    if console.measure(table, options=unbounded).maximum <= console.width:
+        console.print(table)
+    else:
+        _print_blocks(console, columns, cells)
+
+
+def print_json(document: object) -> None:
+    """Prints a document to stdout; a number that JSON has not is null."""
+    typer.echo(json.dumps(_plain(document), ensure_ascii=False, indent=1, default=str))
+
+
+def records(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[dict[str, object]]:
+    """Rows as JSON has them: one object each."""
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def cell(value: object) -> str:
+    """A value as people read it."""
+    if value is None or value == "":
+        return _NOTHING
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _print_lines(console: Console, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    lines = [columns, *([" ".join(value.split()) for value in row] for row in cells)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        text = "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True))
+        console.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_blocks(console: Console, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    for first, *rest in cells:
+        console.print(Text(first, style="bold"), overflow="fold")
+        line = "  "
+        for column, value in zip(columns[1:], rest, strict=True):
+            part = f"{column} {value}"
+            if value == _NOTHING:
+                continue
+            if len(line) > 2 and len(line) + len(part) > console.width:
+                console.print(Text(line.rstrip()), overflow="fold")
+                line = "  "
+            line += f"{part}   "
+        console.print(Text(line.rstrip()), overflow="fold")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
