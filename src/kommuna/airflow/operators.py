@@ -28,9 +28,11 @@ Input = StepOperator | StepOutput | XComArg | Model | str
 class ReadTableOperator(StepOperator):
     """Reads CSV, NDJSON or Parquet against a declared schema. Output: `table`."""
 
+    step = "kommuna.steps.etl.read:read_table"
+
     def __init__(self, *, source: Input, columns: Mapping[str, Any], format: str = "auto", **options: Any) -> None:
         super().__init__(
-            function="kommuna.steps.etl.read:read_table",
+            function=self.step,
             inputs={"source": source},
             parameters={"table_schema": _schema(columns), "format": format},
             **options,
@@ -40,9 +42,11 @@ class ReadTableOperator(StepOperator):
 class CleanOperator(StepOperator):
     """Normalises texts, drops empty ones, and de-duplicates by key. Output: `table`."""
 
+    step = "kommuna.steps.etl.clean:clean"
+
     def __init__(self, *, table: Input, key: str = "id", text: str = "text", **options: Any) -> None:
         super().__init__(
-            function="kommuna.steps.etl.clean:clean",
+            function=self.step,
             inputs={"table": table},
             parameters={"key": key, "text": text},
             **options,
@@ -52,11 +56,13 @@ class CleanOperator(StepOperator):
 class MaskPiiOperator(StepOperator):
     """Masks phones, cards, IBANs, INNs, SNILSs, e-mails and listed names. Output: `table`."""
 
+    step = "kommuna.steps.etl.mask:mask_pii"
+
     def __init__(
         self, *, table: Input, text: str = "text", names: Sequence[str] = (), region: str = "RU", **options: Any
     ) -> None:
         super().__init__(
-            function="kommuna.steps.etl.mask:mask_pii",
+            function=self.step,
             inputs={"table": table},
             parameters={"text": text, "names": _texts("names", names), "region": region},
             **options,
@@ -65,6 +71,8 @@ class MaskPiiOperator(StepOperator):
 
 class PrepareMessagesOperator(StepOperator):
     """Reads, cleans and masks messages in one pass. Output: `table`."""
+
+    step = "kommuna.steps.etl.prepare:prepare_messages"
 
     def __init__(
         self,
@@ -77,7 +85,7 @@ class PrepareMessagesOperator(StepOperator):
         **options: Any,
     ) -> None:
         super().__init__(
-            function="kommuna.steps.etl.prepare:prepare_messages",
+            function=self.step,
             inputs={"source": source},
             parameters={"table_schema": _schema(columns), "key": key, "text": text, **(parameters or {})},
             **options,
@@ -92,9 +100,11 @@ class QueryOperator(StepOperator):
         sql: a SELECT, or the name of a `.sql` file in the bundle.
     """
 
+    step = "kommuna.steps.etl.query:query"
+
     def __init__(self, *, tables: Mapping[str, Input], sql: str, **options: Any) -> None:
         super().__init__(
-            function="kommuna.steps.etl.query:query",
+            function=self.step,
             inputs={"tables": tables},
             parameters={"sql": sql},
             **options,
@@ -120,6 +130,8 @@ class AsofJoinOperator(StepOperator):
         suffix: goes to the right columns whose names stand on the left too.
     """
 
+    step = "kommuna.steps.etl.asof:asof_join"
+
     def __init__(
         self,
         *,
@@ -133,7 +145,7 @@ class AsofJoinOperator(StepOperator):
         **options: Any,
     ) -> None:
         super().__init__(
-            function="kommuna.steps.etl.asof:asof_join",
+            function=self.step,
             inputs={"left": left, "right": right},
             parameters={
                 "on": on,
@@ -154,6 +166,8 @@ class ApplyRulesOperator(StepOperator):
             endpoint is the platform's light LLM; its model's name becomes part of the step's key.
     """
 
+    step = "kommuna.steps.labeling.apply:apply_rules"
+
     def __init__(
         self,
         *,
@@ -165,7 +179,7 @@ class ApplyRulesOperator(StepOperator):
         **options: Any,
     ) -> None:
         super().__init__(
-            function="kommuna.steps.labeling.apply:apply_rules",
+            function=self.step,
             inputs={"messages": messages, "rules": rules},
             parameters={"key": key, "text": text} | ({"asking": asking} if asking else {}),
             **options,
@@ -187,6 +201,8 @@ class LabelOperator(StepOperator):
     Outputs: `labels`, with dev rows `cross_fitted` for `TrainClassifierOperator`, and `gold_labels` where asked.
     """
 
+    step = "kommuna.steps.labeling.label:label_messages"
+
     def __init__(
         self,
         *,
@@ -201,7 +217,7 @@ class LabelOperator(StepOperator):
         **options: Any,
     ) -> None:
         super().__init__(
-            function="kommuna.steps.labeling.label:label_messages",
+            function=self.step,
             inputs={"votes": votes, "rules": rules, "dev_votes": dev_votes, "dev": dev, "gold_votes": gold_votes},
             parameters={"model": model, "key": key, "label": label},
             **options,
@@ -223,6 +239,8 @@ class RefineRulesOperator(StepOperator):
             becomes part of the step's key.
     """
 
+    step = "kommuna.steps.labeling.refine.step:refine_rules"
+
     def __init__(
         self,
         *,
@@ -239,7 +257,7 @@ class RefineRulesOperator(StepOperator):
         **options: Any,
     ) -> None:
         super().__init__(
-            function="kommuna.steps.labeling.refine.step:refine_rules",
+            function=self.step,
             inputs={"messages": messages, "dev": dev, "rules": rules, "gold": gold},
             parameters={
                 "proposers": _texts("proposers", proposers),
@@ -265,6 +283,8 @@ class RefineRulesOperator(StepOperator):
 class RuleReportOperator(StepOperator):
     """Each rule's figures, errors on dev and worth to the others, the worst first. Outputs: `report`, `table`."""
 
+    step = "kommuna.steps.labeling.rule_report:rule_report"
+
     def __init__(
         self,
         *,
@@ -279,7 +299,7 @@ class RuleReportOperator(StepOperator):
         **options: Any,
     ) -> None:
         super().__init__(
-            function="kommuna.steps.labeling.rule_report:rule_report",
+            function=self.step,
             inputs={"votes": votes, "rules": rules, "labels": labels, "dev_votes": dev_votes, "dev": dev},
             parameters={"key": key, "text": text, "label": label},
             **options,
@@ -293,6 +313,8 @@ class TrainClassifierOperator(StepOperator):
         cross_fitted: the label step's output of that name, where it learned from the same dev rows: without it what is
             chosen on dev trusts the labels too far.
     """
+
+    step = "kommuna.steps.training.train:train_classifier"
 
     def __init__(
         self,
@@ -312,7 +334,7 @@ class TrainClassifierOperator(StepOperator):
         **options: Any,
     ) -> None:
         super().__init__(
-            function="kommuna.steps.training.train:train_classifier",
+            function=self.step,
             inputs={"messages": messages, "labels": labels, "dev": dev, "cross_fitted": cross_fitted},
             parameters={
                 "classifier": classifier,
@@ -331,6 +353,8 @@ class TrainClassifierOperator(StepOperator):
 class EvaluateOperator(StepOperator):
     """Scores a model on gold beside the champion and plain baselines. Outputs: `report`, `scores`."""
 
+    step = "kommuna.steps.training.evaluate:evaluate"
+
     def __init__(
         self,
         *,
@@ -348,7 +372,7 @@ class EvaluateOperator(StepOperator):
         **options: Any,
     ) -> None:
         super().__init__(
-            function="kommuna.steps.training.evaluate:evaluate",
+            function=self.step,
             inputs={
                 "model": model,
                 "gold": gold,
@@ -377,9 +401,11 @@ class _RegistryOperator(StepOperator):
 class RegisterOperator(_RegistryOperator):
     """Registers a model version in MLflow, alias `challenger`. Output: `version`."""
 
+    step = "kommuna.steps.registry.register:register"
+
     def __init__(self, *, model: Input, scores: Input, sample: Input, name: str, **options: Any) -> None:
         super().__init__(
-            function="kommuna.steps.registry.register:register",
+            function=self.step,
             inputs={"model": model, "scores": scores, "sample": sample},
             name=name,
             **options,
@@ -399,11 +425,13 @@ class PromoteOperator(_RegistryOperator):
         fail_when_refused: True fails the task where the gate refuses.
     """
 
+    step = "kommuna.steps.registry.promote:promote"
+
     def __init__(
         self, *, version: Input, scores: Input, gate: str, fail_when_refused: bool = False, **options: Any
     ) -> None:
         super().__init__(
-            function="kommuna.steps.registry.promote:promote",
+            function=self.step,
             inputs={"version": version, "scores": scores},
             parameters={"gate": gate},
             **options,
@@ -425,9 +453,11 @@ class PromoteOperator(_RegistryOperator):
 class PredictOperator(StepOperator):
     """Tags new messages by a model. Output: `predictions`."""
 
+    step = "kommuna.steps.training.predict:predict"
+
     def __init__(self, *, messages: Input, model: Input, key: str = "id", text: str = "text", **options: Any) -> None:
         super().__init__(
-            function="kommuna.steps.training.predict:predict",
+            function=self.step,
             inputs={"messages": messages, "model": model},
             parameters={"key": key, "text": text},
             **options,

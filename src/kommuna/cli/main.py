@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import kommuna
-from kommuna.cli import artifacts, data, explain, new, platform, rules
+from kommuna.cli import artifacts, data, explain, new, platform, rules, steps
 from kommuna.cli.check import command as check
 from kommuna.errors import KommunaError
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for part in (platform.app, check.app, artifacts.app, data.app, explain.app):
+for part in (platform.app, check.app, artifacts.app, data.app, explain.app, steps.app):
     app.registered_commands.extend(part.registered_commands)
 app.add_typer(rules.app, name="rules")
 app.add_typer(new.app, name="new")
