@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG
 
+from kommuna.airflow.seam import made_in
 from kommuna.spec.installation import place_of
 from kommuna.spec.names import qualified
 from kommuna.spec.texts import text_list
@@ -40,7 +39,7 @@ class TeamDag(DAG):
         file: str | None = None,
         **options: Any,
     ) -> None:
-        file = file or _calling_file()
+        file = file or made_in()[0]
         place = place_of(file)
         team = place.spec
         options.setdefault("catchup", False)
@@ -61,12 +60,3 @@ class TeamDag(DAG):
             **options,
         )
         self.fileloc = file
-
-
-def _calling_file() -> str:
-    """The DAG file: the nearest caller that is not part of Kommuna."""
-    here = str(Path(__file__).parent)
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
-        frame = frame.f_back
-    return frame.f_code.co_filename

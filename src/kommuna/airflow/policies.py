@@ -12,11 +12,18 @@ from typing import Any
 
 from airflow.policies import hookimpl
 
+from kommuna.airflow import seam
 from kommuna.airflow.gate import AssetFacts, DagFacts, TaskFacts, judge
 from kommuna.errors import KommunaError
 from kommuna.spec.installation import Place, place_of
+from kommuna.spec.names import owner_of, qualified
 
+_NO_POOL = "default_pool"  # Airflow's name for the pool of a task that names none
+_DAG_IDS = ("trigger_dag_id", "external_dag_id")
 _A_DAY = datetime(2025, 1, 1)  # to which a delta, be it of days or of months, is added
+
+
+seam.install()
 
 
 @hookimpl
@@ -28,22 +35,35 @@ def dag_policy(dag: Any) -> None:
         place = place_of(dag.fileloc)
     except KommunaError as error:
         raise AirflowClusterPolicyViolation(str(error)) from None
-    name_pools(dag, place)
+    complete(dag, place)
     violations = judge(facts(dag), team=place.team, platform=place.installation.platform)
     if violations:
         raise AirflowClusterPolicyViolation("\n".join(str(violation) for violation in violations))
 
 
-def name_pools(dag: Any, place: Place) -> None:
-    """Gives the team's prefix to each pool that a task names as kommuna.yaml does: `pool="slow"`."""
+def complete(dag: Any, place: Place) -> None:
+    """Fills in what an ordinary DAG file leaves out of its tasks: the team's pool, the prefix of ids.
+
+    A pool may be named as in kommuna.yaml (`pool="slow"`); one that is not named is the team's default. Ids of other
+    DAGs (`trigger_dag_id="helpers"`) are of the team's own, unless they have another team's prefix.
+    """
     platform = place.installation.platform
     for task in dag.tasks:
-        if task.pool in place.spec.pools:
-            options = getattr(task, "partial_kwargs", None)
-            if options is None:
-                task.pool = platform.pool(place.team, task.pool)
-            else:  # a mapped task
-                options["pool"] = platform.pool(place.team, task.pool)
+        pool = "default" if task.pool == _NO_POOL else task.pool
+        if pool in place.spec.pools:
+            _set(task, "pool", platform.pool(place.team, pool))
+        for name in _DAG_IDS:
+            dag_id = getattr(task, "partial_kwargs", vars(task)).get(name)
+            if isinstance(dag_id, str) and dag_id and "{{" not in dag_id and owner_of(dag_id) not in platform.teams:
+                _set(task, name, qualified(place.team, dag_id, teams=platform.teams))
+
+
+def _set(task: Any, name: str, value: str) -> None:
+    options = getattr(task, "partial_kwargs", None)  # of a mapped task
+    if options is None:
+        setattr(task, name, value)
+    else:
+        options[name] = value
 
 
 def facts(dag: Any) -> DagFacts:

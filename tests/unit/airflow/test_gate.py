@@ -184,9 +184,9 @@ def test_airflows_own_policy_refuses_the_same_with_the_same_words(
     from kommuna.airflow.policies import dag_policy
 
     dag = load(
-        'from airflow.sdk import DAG\nfrom airflow.providers.standard.operators.empty import EmptyOperator\nwith DAG("plain") as dag:\n    EmptyOperator(task_id="t")\n'
+        'from airflow.sdk import DAG\nfrom airflow.providers.standard.operators.empty import EmptyOperator\nwith DAG("plain") as dag:\n    EmptyOperator(task_id="t", pool="fraud__default", retries=99)\n'
     ).dag
     with pytest.raises(AirflowClusterPolicyViolation) as error:
         dag_policy(dag)
-    assert "DAG 'plain' lacks the prefix of team 'support'" in str(error.value)
-    assert "task 't' uses the pool 'default_pool'" in str(error.value)
+    assert "task 't' has 99 retries" in str(error.value)
+    assert "task 't' uses the pool 'fraud__default'" in str(error.value)

@@ -7,7 +7,7 @@ from typing import Any
 
 from kommuna.airflow.gate import judge
 from kommuna.airflow.mapped import samples
-from kommuna.airflow.policies import facts, name_pools
+from kommuna.airflow.policies import complete, facts
 from kommuna.airflow.references import is_step
 from kommuna.cli.check.finding import Collector, line_of
 from kommuna.cli.check.judges.steps import StepJudge
@@ -45,7 +45,7 @@ class DagJudge:
         """Takes down everything that is wrong with a DAG."""
         if self._has_cycle(dag):
             return
-        name_pools(dag, self._place)
+        complete(dag, self._place)
         tasks = {task.task_id: self._lines.of(task, self.line(dag)) for task in dag.tasks}
         for violation in judge(facts(dag), team=self._place.team, platform=self._place.installation.platform):
             line = tasks.get(violation.task_id, self.line(dag))
