@@ -267,7 +267,7 @@ def _judge_asset(asset: AssetFacts, team: str) -> Iterable[Violation]:
             f"asset '{asset.name}' lacks the prefix of team '{team}'",
             f"name it '{team}__…'; another team's is read by Asset.ref(name=…)",
         )
-    elif asset.uri and asset.uri.rstrip("/") != asset.name and team not in re.split(r"[/:]+", asset.uri):
+    elif asset.uri and asset.uri.rstrip("/") != asset.name and team not in re.split(r"[/:?&=]+", asset.uri):
         yield Violation(
             f"asset '{asset.name}' has the address '{asset.uri}'",
             f"leave it out, or use one with a part '/{team}/': an address belongs to one asset of all teams",

@@ -13,7 +13,7 @@ import functools
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -25,26 +25,26 @@ from kommuna.spec.installation import Place, place_of
 from kommuna.spec.names import qualified
 from kommuna.spec.texts import text_list
 
-_HOME = "airflow.sdk.definitions.dag"
-_MARK = "_kommuna_seam"
+MARK = "_kommuna_seam"
 _KOMMUNA = str(Path(__file__).parent.parent)
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")})
 
 
 def install() -> None:
     """Opens the seam: now, or as soon as Airflow's `DAG` is imported."""
-    module = sys.modules.get(_HOME)
-    if module is not None and hasattr(module, "DAG"):
-        open_seam(module)
-    elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterImport())
+    for name, seam in _SEAMS.items():
+        module = sys.modules.get(name)
+        if module is not None and not getattr(module.__spec__, "_initializing", False):
+            seam(module)
+        elif not any(isinstance(finder, _AfterImport) and finder.name == name for finder in sys.meta_path):
+            sys.meta_path.insert(0, _AfterImport(name))
 
 
 def open_seam(module: ModuleType) -> None:
     """Makes the constructor of a module's `DAG` fill in what a team's DAG file leaves out."""
     dag_class: Any = vars(module)["DAG"]
     make = dag_class.__init__
-    if hasattr(make, _MARK):
+    if hasattr(make, MARK):
         return
 
     @functools.wraps(make)
@@ -55,7 +55,7 @@ def open_seam(module: ModuleType) -> None:
         make(dag, *arguments, **options)
         dag.fileloc = file
 
-    setattr(make_in_team, _MARK, True)
+    setattr(make_in_team, MARK, True)
     dag_class.__init__ = make_in_team
 
 
@@ -101,13 +101,35 @@ def _callers(frame: FrameType | None) -> Iterator[str]:
         before, frame = file, frame.f_back
 
 
+def _open_assets(module: ModuleType) -> None:
+    from kommuna.airflow.asset_seam import open_asset_seam
+
+    open_asset_seam(module)
+
+
+def _open_asset_decorator(module: ModuleType) -> None:
+    from kommuna.airflow.asset_seam import open_decorator_seam
+
+    open_decorator_seam(module)
+
+
+_SEAMS: dict[str, Callable[[ModuleType], None]] = {
+    "airflow.sdk.definitions.dag": open_seam,
+    "airflow.sdk.definitions.asset": _open_assets,
+    "airflow.sdk.definitions.asset.decorators": _open_asset_decorator,
+}
+
+
 class _AfterImport(MetaPathFinder):
-    """Opens the seam once the module of Airflow's `DAG` is imported."""
+    """Opens the seam of a module of Airflow's once it is imported."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != _HOME:
+        if fullname != self.name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
@@ -116,7 +138,7 @@ class _AfterImport(MetaPathFinder):
 
             def run_and_open(module: ModuleType) -> None:
                 run(module)
-                open_seam(module)
+                _SEAMS[fullname](module)
 
             spec.loader.exec_module = run_and_open  # type: ignore[method-assign]
         return spec

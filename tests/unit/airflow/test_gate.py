@@ -163,7 +163,6 @@ with DAG("support__d", schedule=DeltaTriggerTimetable(timedelta(seconds=1)), sta
         "runs every 1 s",
         "asset 'support__w' has a watcher",
         "asset 'fraud__x' lacks the prefix",
-        "asset 'loose' lacks the prefix",
         "sets executor_config (pod_override)",
         "has 99 retries",
     ):
