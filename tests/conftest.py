@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,6 +18,10 @@ _HOME = tempfile.TemporaryDirectory(prefix="kommuna-airflow-", ignore_cleanup_er
 os.environ["AIRFLOW_HOME"] = _HOME.name
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ.pop("KOMMUNA_PLATFORM", None)
+
+# No test asserts a time: an example that imports a library takes 90 ms, and four times that on a busy machine.
+settings.register_profile("kommuna", deadline=None)
+settings.load_profile("kommuna")
 
 
 @pytest.fixture(scope="session")

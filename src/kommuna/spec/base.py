@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from kommuna.errors import SpecError, nearest
+from kommuna.spec.yaml_text import load_yaml
 
 
 class Spec(BaseModel):
     """A frozen pydantic model that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    refuse_yaml_traps: ClassVar[bool] = False  # of its files: what YAML silently makes another text of
 
     @classmethod
     def read(cls, data: Any, *, where: str = "") -> Self:
@@ -48,35 +51,11 @@ class Spec(BaseModel):
             raise SpecError(
                 f"{path} is not UTF-8 text: {error.reason}", where=str(path), mend="save the file as UTF-8"
             ) from None
-        try:
-            data = yaml.load(text, Loader=_UniqueKeys)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f":{mark.line + 1}" if mark else ""
-            problem = getattr(error, "problem", None) or "cannot be read"
-            raise SpecError(f"{path.name} is not valid YAML: {problem}", where=f"{path}{line}") from None
+        data = load_yaml(text, path, traps=cls.refuse_yaml_traps)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
             raise spec_error(cls, error, where=f"{path}:{_line_of(error, text)}") from None
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a mapping that holds the same key twice, where YAML would silently keep the last."""
-
-
-def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if isinstance(key, str | int | float | bool) and key in seen:
-            raise yaml.MarkedYAMLError(problem=f"the key '{key}' stands twice", problem_mark=key_node.start_mark)
-        if isinstance(key, str | int | float | bool):
-            seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
 def spec_error(model: type[BaseModel], error: ValidationError, *, where: str) -> SpecError:
@@ -88,15 +67,40 @@ def spec_error(model: type[BaseModel], error: ValidationError, *, where: str) ->
             known = _fields_at(model, item["loc"][:-1])
             problems.append(f"unknown key '{item['loc'][-1]}' at {place}{nearest(str(item['loc'][-1]), known)}")
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            problems.append(f"{place}: {message}")
+            problems.append(f"{place}: {_message(item)}")
     rest = "; ".join(problems[1:4])
     return SpecError(f"{model.__name__}: {problems[0]}", where=where, mend=f"also: {rest}" if rest else "")
 
 
+def _message(item: ErrorDetails) -> str:
+    """A problem in words; pydantic's own where they say it."""
+    value = item.get("input")
+    if item["type"] == "string_type" and isinstance(value, bool):
+        return f"expected a text, found {str(value).lower()}: put it in quotes (YAML reads yes, no, on and off as such)"
+    if item["type"] == "string_type" and isinstance(value, int | float | date):
+        return f"expected a text, found {value}: put it in quotes"
+    if item["type"] == "too_short":
+        return f"needs at least {item['ctx']['min_length']} item, has {item['ctx']['actual_length']}"
+    if item["type"] == "missing":
+        return "is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    shown = isinstance(value, str | int | float | bool) and message.startswith(("Input should", "String should"))
+    return f"{message}; got {str(value)[:60]!r}" if shown else message
+
+
 def _unknown_first(error: ValidationError) -> list[ErrorDetails]:
-    """The problems; unknown keys lead, since a misspelt one is why another is missing."""
-    return sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    """The problems; unknown keys lead, since a misspelt one is why another is missing.
+
+    Of a list that is too short only because an item of it does not fit, the item is what is wrong.
+    """
+    found = error.errors()
+    caused = [
+        item
+        for item in found
+        if item["type"] == "too_short"
+        and any(other is not item and other["loc"][: len(item["loc"])] == item["loc"] for other in found)
+    ]
+    return sorted((item for item in found if item not in caused), key=lambda item: item["type"] != "extra_forbidden")
 
 
 def _line_of(error: ValidationError, text: str) -> int:

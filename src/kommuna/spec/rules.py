@@ -5,14 +5,23 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from kommuna.errors import RulesError, nearest
 from kommuna.spec.base import Spec
 
-Tag = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^!]")]
+
+def _tag(name: str) -> str:
+    if not name.strip() or name != name.strip():
+        raise ValueError(f"the tag {name!r} is blank, or has white space at an end")
+    if name.startswith("!"):
+        raise ValueError(f"the tag '{name}' begins with !, which marks votes against a tag")
+    return name
+
+
+Tag = Annotated[str, AfterValidator(_tag)]
 RuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][\w.\-]*$")]
 GroupName = Annotated[str, StringConstraints(min_length=1)]
 Language = Literal[
@@ -72,6 +81,8 @@ class Rule(Spec):
         for keyword in self.any or ():
             if not keyword.strip():
                 raise ValueError(f"rule '{self.name}' has the blank keyword {keyword!r}")
+        if self.regex == "":
+            raise ValueError(f"rule '{self.name}' has an empty regex, which fires on every text")
         if self.regex is not None:
             try:
                 with warnings.catch_warnings():
@@ -87,6 +98,8 @@ class RuleSet(Spec):
 
     Rules of a group that is `off` are checked, but are not among `rules`: nothing downstream knows of them.
     """
+
+    refuse_yaml_traps: ClassVar[bool] = True
 
     tags: tuple[Tag, ...] = Field(min_length=1, description="Every tag; their order breaks ties.")
     several_tags: bool = Field(False, description="True where a row may have several tags, or none.")

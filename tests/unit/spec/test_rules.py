@@ -59,10 +59,16 @@ def test_where_rows_have_several_tags_a_rule_votes_one_or_zero() -> None:
         ({"rules": [{"name": "a", "python": "m:f", "against": True}]}, "rule 'a' is against, but names no tag"),
         ({"rules": [{"name": "a", "tag": "card", "any": ["ok", " \t"]}]}, "rule 'a' has the blank keyword ' \\t'"),
         ({"rules": [{"name": "a", "tag": "card", "any": []}]}, "rules.0.any"),
-        ({"rules": []}, "rules: Tuple should have at least 1 item"),
+        ({"rules": []}, "rules: needs at least 1 item, has 0"),
         ({"several_tags": True, "rules": [{"name": "a", "python": "m:f"}]}, "each rule votes for one"),
         ({"several_tags": True, "tags": ["card", "a|b"]}, "a tag with '|'"),
-        ({"tags": ["card", "!loan"]}, "tags.1"),
+        ({"tags": ["card", "!loan"]}, "tags.1: the tag '!loan' begins with !"),
+        ({"tags": ["card", " "]}, "tags.1: the tag ' ' is blank, or has white space at an end"),
+        ({"tags": ["card", " loan"]}, "the tag ' loan' is blank, or has white space at an end"),
+        ({"tags": ["card", False]}, "tags.1: expected a text, found false: put it in quotes (YAML reads yes, no"),
+        ({"tags": ["card", 1]}, "tags.1: expected a text, found 1: put it in quotes"),
+        ({"rules": [{"name": "a", "tag": "card", "any": [24]}]}, "rules.0.any.0: expected a text, found 24"),
+        ({"rules": [{"name": "a", "tag": "card", "regex": ""}]}, "rule 'a' has an empty regex"),
         ({"rules": [{"name": "a", "tag": "card", "regex": "x", "stem": "russian"}]}, "rule 'a' has a stem, but no keywords"),
         ({"rules": [{"name": "a", "tag": "card", "any": ["x"], "stem": "rusian"}]}, "rules.0.stem"),
         ({"rules": [GROUPED], "off": ["carsd"]}, "no rule is of the group 'carsd', which is off (did you mean 'cards'?)"),
@@ -106,3 +112,49 @@ def test_the_default_tag_is_one_of_the_tags_and_a_group_alone_has_none() -> None
     assert read(otherwise="loan", rules=[GROUPED]).only("cards").otherwise is None
     with pytest.raises(SpecError, match=r"`otherwise` is the unknown tag 'laon' \(did you mean 'loan'\?\)"):
         read(otherwise="laon")
+
+
+TRAPS = {
+    "any: [договор #5]": "'договор #5]' is read as 'договор': the rest is a comment",
+    "any:\n      - договор #5\n      - x": "'договор #5' is read as 'договор': the rest is a comment",
+    'regex: "\\bкарта\\b"': r"in double quotes \b is a backspace, not a word's edge",
+    'regex: "\\N{DIGIT ONE}"': r"in double quotes \N is a line break",
+    'regex: "\\d"': "is not valid YAML: found unknown escape character 'd'",
+    "any: " + "[" * 5000 + "]" * 5000: "is nested too deep",
+}
+
+
+@pytest.mark.parametrize("written", TRAPS)
+def test_what_yaml_would_read_as_something_else_is_refused_with_its_line(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(f"tags: [a]  # a comment\nrules:\n  - name: r #1\n    tag: a\n    {written}\n".replace(" #1", ""))
+    with pytest.raises(SpecError) as error:
+        RuleSet.from_yaml(path)
+    assert TRAPS[written] in error.value.what
+    if "deep" not in TRAPS[written]:
+        assert f"{path}:{5 + written.count('- x')}" in error.value.where
+    if '"' in written:
+        assert "single quotes" in error.value.mend
+
+
+def test_comments_and_escapes_that_mean_what_they_say_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text('tags: [a]  # a\nrules:\n  - {name: r, tag: a, any: [x, "№ #5", \'#6\', "t\\tu"]}  #end\n')
+    assert RuleSet.from_yaml(path).rules[0].any == ("x", "№ #5", "#6", "t\tu")
+
+
+def test_merge_keys_are_read_and_doubled_keys_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("tags: [a]\nrules:\n  - &b {name: r, tag: a, any: [x]}\n  - {<<: *b, name: q}\n")
+    assert [(rule.name, rule.any) for rule in RuleSet.from_yaml(path).rules] == [("r", ("x",)), ("q", ("x",))]
+    path.write_text("tags: [a]\nrules:\n  - &b {name: r, tag: a, any: [x]}\n  - {<<: *b, name: q, name: p}\n")
+    with pytest.raises(SpecError, match="the key 'name' stands twice"):
+        RuleSet.from_yaml(path)
+
+
+def test_one_wrong_item_is_one_problem(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("tags: [no]\nrules: [{name: r, tag: a, any: [x]}]\n")
+    with pytest.raises(SpecError) as error:
+        RuleSet.from_yaml(path)
+    assert error.value.mend == ""

@@ -62,7 +62,9 @@ def _bounded_search(name: str, pattern: str) -> Callable[[pl.Series], pl.Series]
         raise RulesError(
             f"rule '{name}': {odd[0]!r} in a regex with look-around or the like is not read as in Python",
             where=f"regex: {pattern}",
-            mend="put a backslash before the bracket",
+            mend="write the character itself, or as \\u0031"
+            if "\\N{" in pattern
+            else "put a backslash before the bracket",
         )
     found = regex.compile(pattern, regex.IGNORECASE | regex.VERSION0).search
 

@@ -1,0 +1,87 @@
+"""YAML as people write it: what the language would silently read as something else is refused, with the line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kommuna.errors import SpecError
+
+_QUOTES = "put the text in single quotes: there a backslash is a backslash"
+_ESCAPES = {  # in double quotes, and what a regular expression means by them
+    "a": "a bell", "b": "a backspace, not a word's edge", "e": "an escape", "f": "a form feed", "v": "a vertical tab",
+    "0": "the character 0", "N": "a line break", "L": "a line break", "P": "a line break", "_": "a no-break space",
+}  # fmt: skip
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_COMMENT = re.compile(r"[ \t]+(#[^\s#][^\n]*)")
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+def load_yaml(text: str, path: Path, *, traps: bool = False) -> Any:
+    """The data of a YAML text.
+
+    Args:
+        text: the file's content.
+        path: of the file, for messages.
+        traps: refuse a text that a comment cuts off (`договор #5`), and in double quotes what is no such sign in a
+            regular expression (`"\\bкарта"`).
+    Raises:
+        SpecError: it is no YAML, a key stands twice, or it is nested too deep; names the line.
+    """
+    try:
+        if traps:
+            _refuse_traps(text, path)
+        return yaml.load(text, Loader=_UniqueKeys)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be read"
+        mend = _QUOTES if "unknown escape" in problem else ""
+        raise SpecError(f"{path.name} is not valid YAML: {problem}", where=f"{path}{line}", mend=mend) from None
+    except RecursionError:
+        raise SpecError(
+            f"{path.name} is nested too deep", where=str(path), mend="close the brackets, or write it flat"
+        ) from None
+
+
+def _refuse_traps(text: str, path: Path) -> None:
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if not isinstance(token, yaml.ScalarToken):
+            continue
+        where = f"{path}:{token.start_mark.line + 1}"
+        start, end = token.start_mark.index, token.end_mark.index
+        if token.plain and (comment := _COMMENT.match(text, end)):
+            raise SpecError(
+                f"'{token.value}{comment.group().rstrip()}' is read as '{token.value}': the rest is a comment",
+                where=where,
+                mend="put the text in quotes; for a comment leave a space behind the #",
+            )
+        if token.style == '"':
+            for escape in _ESCAPE.finditer(text, start, end):
+                if escape.group(1) in _ESCAPES:
+                    what = f"in double quotes {escape.group()} is {_ESCAPES[escape.group(1)]}"
+                    raise SpecError(what, where=f"{where}: {text[start:end]}", mend=_QUOTES)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a mapping that holds the same key twice, where YAML would silently keep the last."""
+
+
+def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == _MERGE:
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, str | int | float | bool):
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key '{key}' stands twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
