@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from kommuna.cli.here import console, installation, store
@@ -95,7 +95,7 @@ def _registered(team: str) -> set[str]:
 
 
 def _show_manifest(manifest: Manifest, where: Store) -> None:
-    console.print(f"[bold]{escape(manifest.function)}[/]  team {manifest.team}", highlight=False)
+    console.print(Text.assemble((manifest.function, "bold"), f"  team {manifest.team}"))
     console.print(f"key {manifest.key}", highlight=False)
     if manifest.dag_id:
         console.print(f"made by {manifest.dag_id} · {manifest.task_id} · {manifest.run_id}", highlight=False)

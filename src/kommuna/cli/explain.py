@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from kommuna.cli.here import console, installation, store
 from kommuna.cli.tables import AsJson, print_json, print_table, records
@@ -40,7 +40,7 @@ def explain(
         document = {"tag": found.tag, "confidence": found.confidence, "words": records(("word", "adds"), found.words)}
         print_json(document | ({} if spoke is None else {"rules": records(("rule", "says"), spoke)}))
         return
-    console.print(f"[bold]{escape(found.tag)}[/] {found.confidence:.3f}", highlight=False)
+    console.print(Text.assemble((found.tag, "bold"), f" {found.confidence:.3f}"))
     print_table(console, ("word", "adds to the log-odds"), [(word, f"{value:+.2f}") for word, value in found.words])
     if spoke is not None:
         print_table(console, ("rule", "says"), spoke)

@@ -11,8 +11,9 @@ from kommuna.embedded import Embedded
 from kommuna.spec.installation import Installation, find_installation
 from kommuna.store import Store
 
-console = Console(width=None if sys.stdout.isatty() else 150)
-_messages = Console(stderr=True)
+# What is printed holds people's words: names, rules, URLs. None of it is Rich's markup or a name of an emoji.
+console = Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
+_messages = Console(stderr=True, markup=False, emoji=False)
 
 
 def voice(*, as_json: bool) -> Console:

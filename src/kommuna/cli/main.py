@@ -8,7 +8,7 @@ from typing import Annotated
 import structlog
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 import kommuna
 from kommuna.cli import artifacts, data, explain, new, platform, rules, steps
@@ -49,11 +49,11 @@ def main() -> None:
     try:
         app()
     except KommunaError as error:
-        console = Console(stderr=True)
+        console = Console(stderr=True, markup=False, emoji=False)
         what, *rest = str(error).splitlines()
-        console.print(f"[bold red]error:[/] {escape(what)}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("error:", "bold red"), f" {what}"), soft_wrap=True)
         for line in rest:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            console.print(line, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
 
 

@@ -170,6 +170,7 @@ def plot(draw: Callable[[Axes], None], *, width: float = 9.0, height: float = 3.
         "figure.facecolor": "none",
         "legend.frameon": False,
         "font.size": 9,
+        "text.parse_math": False,  # a tag such as 'fees $5 and $10' is text, not a formula
     }
     with rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")

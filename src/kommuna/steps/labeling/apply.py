@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,7 @@ from kommuna.spec.rules import Rule, RuleSet
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.agreement import Agreement, agreement_of_cast
 from kommuna.steps.labeling.ask.votes import Asked, ask_votes
-from kommuna.steps.labeling.conditions import failing_rule, python_condition, sql_condition
+from kommuna.steps.labeling.conditions import computed, python_condition, sql_condition
 from kommuna.steps.labeling.patterns import vote_meaning
 from kommuna.steps.labeling.regexes import python_only
 from kommuna.steps.labeling.text_rules import text_hits
@@ -79,12 +79,8 @@ def apply_rules(
     file = io.BytesIO()
     asked = _asked(messages, rules, llm, asking, key=key, text=text)
     plan = votes_plan(messages, rules, asked.votes.lazy() if asked else None, key=key, text=text)
-    try:
-        plan.sink_parquet(file, compression="zstd", compression_level=1, statistics=False, row_group_size=ROW_GROUP)
-    except RulesError as error:
-        raise RulesError(error.what.partition("\n\nThis error occurred")[0]) from None  # Polars adds its plan
-    except pl.exceptions.PolarsError as error:
-        raise failing_rule(messages, rules) or error from None
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "row_group_size": ROW_GROUP}
+    computed(plan, messages, rules, lambda plan: plan.sink_parquet(file, statistics=False, **options))
     table = pl.scan_parquet(file.getvalue())
     check_key(table, key)
     outside = _outside_tags(table)

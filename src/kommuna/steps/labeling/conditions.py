@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import polars as pl
 
-from kommuna.errors import MissingColumn, RulesError, SpecError, nearest
+from kommuna.errors import KommunaError, MissingColumn, RulesError, SpecError, nearest
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.steps.etl.sql import standard_sql, with_wide_columns
+
+T = TypeVar("T")
+
+_RUNS_PYTHON = "python_udf()"  # in an expression as Polars prints it
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,9 @@ def expression_of(
     name = where.partition(" ")[2]
     try:
         expression = function()
-    except RulesError:
+    except (RulesError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RulesError(
             f"rule '{rule}': {name} failed: {type(error).__name__}: {_line(error)}", where=where
         ) from error
@@ -95,6 +100,8 @@ def expression_of(
             mend="return an expression such as pl.col('amount') > 100; the platform applies it to the rows",
         )
     dtype = _checked_dtype(rule, expression, schema, where)
+    if _RUNS_PYTHON in str(expression):
+        expression = _of_each_row(expression, dtype, rule, where)
     if dtype == pl.Boolean and tag is not None:
         return expression, False
     if isinstance(dtype, pl.String | pl.Enum | pl.Categorical) and tag is None:
@@ -111,8 +118,38 @@ def expression_of(
     )
 
 
+def computed(plan: pl.LazyFrame, messages: pl.LazyFrame, rules: RuleSet, write: Callable[[pl.LazyFrame], T]) -> T:
+    """Computes a plan of votes.
+
+    Args:
+        plan: of the votes of `rules` on `messages`.
+        write: computes it.
+    Raises:
+        RulesError: a SQL or Python rule fails on a row; the message names it.
+    """
+    try:
+        return write(plan)
+    except RulesError as error:
+        raise as_it_was(error) from None
+    except (KommunaError, MemoryError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a team's function may raise anything, and Polars panic over what it returns
+        raise failing_rule(messages, rules) or error from None
+
+
+def as_it_was(error: RulesError) -> RulesError:
+    """An error that a function raised inside Polars, which makes one text of it and adds its plan."""
+    what, *rest = error.what.partition("\n\nThis error occurred")[0].split("\n  ")
+    parts = dict(line.split(": ", 1) for line in rest if ": " in line)
+    return RulesError(what, where=parts.get("where", error.where), mend=parts.get("mend", error.mend))
+
+
 def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
     """The error of the first SQL or Python rule that cannot be computed on some row; None if it is none of them."""
+    try:
+        messages.select(pl.all().count()).collect(engine="streaming")
+    except Exception:
+        return None  # the messages themselves cannot be read
     schema = messages.collect_schema()
     for rule in rules.rules:
         if rule.kind not in ("sql", "python"):
@@ -120,13 +157,34 @@ def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
         condition = sql_condition(rule, schema) if rule.kind == "sql" else python_condition(rule, schema)
         try:
             messages.select(pl.len(), condition.expression.count().alias("votes")).collect(engine="streaming")
-        except pl.exceptions.PolarsError as error:
+        except RulesError as error:
+            return as_it_was(error)
+        except (MemoryError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             return RulesError(
-                f"rule '{rule.name}' fails on a row: {_line(error)}",
+                f"rule '{rule.name}' fails on a row: {_said(error)}",
                 where=f"{rule.kind}: {getattr(rule, rule.kind)}",
                 mend="TRY_CAST gives null where CAST fails" if rule.kind == "sql" else "correct the function",
             )
     return None
+
+
+def _of_each_row(expression: pl.Expr, dtype: pl.DataType, rule: str, where: str) -> pl.Expr:
+    """The expression of a Python function, checked to give a value for each row: Polars would repeat a single one."""
+
+    def checked(given: Sequence[pl.Series]) -> pl.Series:
+        rows, values = len(given[0]), given[1]
+        if len(values) != rows:
+            raise RulesError(
+                f"rule '{rule}': its function returned {len(values)} values for a batch of {rows} rows",
+                where=where,
+                mend="return a value for each row of the Series that it is given, and null where it has no opinion",
+            )
+        return values
+
+    any_column = expression.meta.root_names()[0]
+    return pl.map_batches([pl.col(any_column), expression], checked, return_dtype=dtype, is_elementwise=True)
 
 
 def _plans(sql: str, *, schema: pl.Schema) -> bool:
@@ -170,8 +228,10 @@ def _checked_dtype(rule: str, expression: pl.Expr, schema: pl.Schema, where: str
             )
     try:
         dtype = pl.DataFrame(schema=schema).select(vote=expression).schema["vote"]
-    except pl.exceptions.PolarsError as error:
-        raise RulesError(f"rule '{rule}': {_line(error)}", where=where) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a function is asked about a table without rows
+        raise RulesError(f"rule '{rule}': {_said(error)}", where=where) from None
     if not _by_row(expression, schema):
         raise RulesError(
             f"rule '{rule}' looks at other rows than its own (an aggregate, a window or a sort)",
@@ -193,5 +253,11 @@ def _by_row(expression: pl.Expr, schema: pl.Schema) -> bool:
     return plan.find("FILTER") > plan.find("WITH_COLUMNS")
 
 
-def _line(error: Exception) -> str:
+def _said(error: BaseException) -> str:
+    """The first line of an error; with its kind where that is not one of Polars' own."""
+    polars = isinstance(error, pl.exceptions.PolarsError)
+    return _line(error) if polars else f"{type(error).__name__}: {_line(error)}"
+
+
+def _line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ from kommuna.spec.rules import RuleSet
 from kommuna.spec.texts import text_list
 from kommuna.steps.frames import lazy_table
 from kommuna.steps.labeling.apply import check_key
-from kommuna.steps.labeling.conditions import expression_of
+from kommuna.steps.labeling.conditions import as_it_was, expression_of
 
 _MEND = "return a tag, its place among the tags, or None (-1) to abstain"
 
@@ -117,7 +117,11 @@ def _by_expression(
     expression, _ = expression_of(function, table.schema, rule=name, tag=None, where=f"function: {name}")
     try:
         votes = table.select(pl.col(key), vote=expression)["vote"]
-    except pl.exceptions.PolarsError as error:
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        if isinstance(error, RulesError):
+            raise as_it_was(error) from None
         raise RulesError(f"rule '{name}' failed: {str(error).splitlines()[0]}", where=f"function: {name}") from None
     astray = table[key].filter(votes.is_not_null() & ~votes.is_in(list(tags)))
     if len(astray):

@@ -112,6 +112,55 @@ def test_a_rule_that_cannot_be_applied_is_named(
     assert said.replace("MODULE", bank_rules) in str(caught.value)
 
 
+FUNCTIONS = """
+import polars as pl
+
+
+def _per_row(function):
+    return pl.col("text").map_batches(function, return_dtype=pl.Boolean, is_elementwise=True)
+
+
+def one(): return _per_row(lambda s: pl.Series([True]))
+def in_a_condition(): return _per_row(lambda s: pl.Series([True])) & (pl.col("id") > 0)
+def short(): return _per_row(lambda s: pl.Series([True] * (len(s) - 1), dtype=pl.Boolean))
+def bare(): return _per_row(lambda s: True)
+def wrong_type(): return _per_row(lambda s: s)
+def raises(): return pl.col("text").map_elements(lambda s: bool(int(s[9:])), return_dtype=pl.Boolean)
+def opens(): return pl.col("text").map_elements(lambda s: bool(open("/nowhere/words.txt")), return_dtype=pl.Boolean)
+def leaves(): raise SystemExit(3)
+def fine(): return _per_row(lambda s: s.str.contains("card"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("one", "rule 'r': its function returned 1 values for a batch of "),
+        ("in_a_condition", "rule 'r'"),
+        ("short", "rule 'r': its function returned "),
+        ("bare", "rule 'r'"),
+        ("wrong_type", "rule 'r'"),
+        ("raises", "rule 'r' fails on a row: ValueError: invalid literal for int()"),
+        ("opens", "rule 'r' fails on a row: FileNotFoundError: "),
+        ("leaves", "rule 'r': kommuna_odd_rules:leaves failed: SystemExit: 3"),
+    ],
+)
+def test_a_python_rule_that_fails_is_named_and_never_repeated_over_all_rows(
+    messages: pl.LazyFrame, rule_set: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, said: str
+) -> None:
+    (tmp_path / "kommuna_odd_rules.py").write_text(FUNCTIONS)
+    monkeypatch.syspath_prepend(tmp_path)
+    other = {"name": "other", "tag": "card", "sql": "amount > 1"}
+    rules = rule_set(other, {"name": "r", "tag": "card", "python": f"kommuna_odd_rules:{function}"}, tags=["card"])
+    with pytest.raises(RulesError) as caught:
+        apply_rules(messages, rules)
+    assert said in str(caught.value)
+    assert caught.value.where == f"python: kommuna_odd_rules:{function}"
+    assert "This error occurred" not in str(caught.value)
+    fine = rule_set({"name": "r", "tag": "card", "python": "kommuna_odd_rules:fine"}, tags=["card"])
+    assert apply_rules(messages, fine).votes.collect()["r"].null_count() < 5
+
+
 @pytest.mark.parametrize(
     ("sql", "votes"),
     [

@@ -13,6 +13,7 @@ from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
 from kommuna.steps.labeling.apply import apply_rules, vote_type, votes_plan
+from kommuna.steps.labeling.conditions import computed
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, vote_codes
 from kommuna.steps.llm.client import Llm
 
@@ -78,7 +79,7 @@ class Field:
             plan = apply_rules(rows.lazy(), rule_set, llm=self.llm, key=self.key, text=self.text).votes
         else:
             plan = votes_plan(rows.lazy(), rule_set, key=self.key, text=self.text)
-        table = plan.collect(engine="streaming")
+        table = computed(plan, rows.lazy(), rule_set, lambda plan: plan.collect(engine="streaming"))
         if not table[self.key].equals(rows[self.key]):
             table = rows.select(self.key).join(table, on=self.key, how="left", maintain_order="left")
         return np.stack(vote_codes(table, rule_set), axis=1)
