@@ -8,7 +8,7 @@ import polars as pl
 import structlog
 
 from kommuna.errors import DataError, DuplicateKeys
-from kommuna.steps.etl.columns import require, require_text, shortened
+from kommuna.steps.etl.columns import OWN, ROW, require, require_apart, require_text, shortened
 from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()
@@ -44,7 +44,9 @@ def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars
         MissingColumn, SchemaDrift: no such columns, or `text` holds no text.
         DuplicateKeys: a key names rows of different content.
         DataError: a key is null, or every text is empty.
+        SpecError: `key` and `text` are one column.
     """
+    require_apart(key, text)
     schema = table.collect_schema()
     require(schema, [key])
     require_text(schema, text)
@@ -91,12 +93,12 @@ def _count(table: pl.LazyFrame, key: str, text: str, schema: pl.Schema) -> dict[
         return {"rows": rows, "empty": rows, "bytes": 0}
     found = (
         table.select(key, text)
-        .with_row_index("#row")
+        .with_row_index(ROW)
         .select(
             pl.len().alias("rows"),
             (~_has_text(text)).fill_null(True).sum().alias("empty"),
             pl.col(text).str.len_bytes().max().fill_null(0).alias("bytes"),
-            pl.when(pl.col(key).is_null()).then(pl.col("#row")).min().alias("null_key"),
+            pl.when(pl.col(key).is_null()).then(pl.col(ROW)).min().alias("null_key"),
         )
         .collect(engine="streaming")
         .row(0, named=True)
@@ -110,7 +112,7 @@ def _count(table: pl.LazyFrame, key: str, text: str, schema: pl.Schema) -> dict[
 
 
 def _repeated_keys(table: pl.LazyFrame, key: str) -> pl.Series:
-    counts = table.group_by(key).agg(pl.len().alias("#rows")).filter(pl.col("#rows") > 1)
+    counts = table.group_by(key).agg(pl.len().alias(f"{OWN}rows")).filter(pl.col(f"{OWN}rows") > 1)
     return counts.select(key).collect(engine="streaming")[key]
 
 
@@ -118,23 +120,23 @@ def _identical_rows(cleaned: pl.LazyFrame, key: str, repeated: pl.Series, schema
     """How many rows only repeat another; refuses a key whose rows differ."""
     content = [name for name in schema if name != key]
     rows = (
-        cleaned.with_row_index("#row")
+        cleaned.with_row_index(ROW)
         .filter(pl.col(key).is_in(repeated.implode()))
-        .select("#row", key, pl.struct(content).hash(1).alias("#content"))
+        .select(ROW, key, pl.struct(content).hash(1).alias(f"{OWN}content"))
         .collect(engine="streaming")
-        .sort("#row")
+        .sort(ROW)
     )
-    kinds = pl.col("#content").n_unique().alias("kinds")
-    keys = rows.group_by(key, maintain_order=True).agg(pl.len().alias("n"), kinds)
-    differing = keys.filter(pl.col("kinds") > 1)
+    kinds = pl.col(f"{OWN}content").n_unique().alias(f"{OWN}kinds")
+    keys = rows.group_by(key, maintain_order=True).agg(pl.len().alias(f"{OWN}rows"), kinds)
+    differing = keys.filter(pl.col(f"{OWN}kinds") > 1)
     if len(differing):
         first = differing.row(0, named=True)
         raise DuplicateKeys(
-            f"column '{key}': the key {shortened(first[key])} names {first['n']} rows of different content"
+            f"column '{key}': the key {shortened(first[key])} names {first[f'{OWN}rows']} rows of different content"
             f" ({len(differing)} such {'key' if len(differing) == 1 else 'keys'})",
             mend="give each message a key of its own, or keep one row of each key (rows equal in every column are)",
         )
-    return int(keys["n"].sum()) - len(keys)
+    return int(keys[f"{OWN}rows"].sum()) - len(keys)
 
 
 def _too_long(table: pl.LazyFrame, text: str, max_chars: int) -> int:

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from kommuna.errors import MissingColumn, SchemaDrift, nearest
+from kommuna.errors import MissingColumn, SchemaDrift, SpecError, nearest
+
+OWN = "\0"  # begins the columns that steps add for themselves: no file's header has such a name
+ROW = f"{OWN}row"
 
 
 def require(schema: pl.Schema, columns: Iterable[str], *, where: str = "") -> None:
@@ -24,6 +27,15 @@ def require_text(schema: pl.Schema, column: str, *, where: str = "") -> None:
             f"column '{column}': expected String, found {schema[column]}",
             where=where,
             mend=f"name the column with the text, or declare '{column}' as String where the table is read",
+        )
+
+
+def require_apart(key: str, text: str) -> None:
+    """Raises SpecError where one column is given as the key and as the text."""
+    if key == text:
+        raise SpecError(
+            f"column '{key}' is given as the key and as the text",
+            mend="name the column that tells rows apart as `key`, and the one with the message as `text`",
         )
 
 

@@ -137,7 +137,7 @@ def _first_fault(buffer: NDArray[np.uint8], quotes: Positions, *, last: bool) ->
         # Rare: which of the pairs are quoted fields, and which are letters of a field without quotes around it?
         chain = np.cumsum(~goes_on) - 1
         quoted = starts_field[~goes_on][chain]
-        marks = np.flatnonzero((buffer == _COMMA) | (buffer == _LF))
+        marks = np.flatnonzero((buffer == _COMMA) | (buffer == _LF) | (buffer == _CR))
         ends = closing if len(closing) == len(opening) else np.append(closing, len(buffer))
         splits = np.searchsorted(marks, opening) != np.searchsorted(marks, ends)
         bad = np.where(quoted, np.append(~ends_field, [False] * (len(opening) - len(closing))), splits)

@@ -11,7 +11,7 @@ import structlog
 
 from kommuna.errors import DataError, SchemaDrift
 from kommuna.spec.table import TableSchema
-from kommuna.steps.etl.columns import missing, shortened
+from kommuna.steps.etl.columns import ROW, missing, shortened
 from kommuna.steps.etl.csv_survey import survey_csv
 from kommuna.steps.etl.dtypes import inexact, loses, not_finite, parsed, polars_dtype, suspicious, widens
 from kommuna.steps.etl.faults import check_rows_of_width, csv_fault, csv_header
@@ -22,7 +22,6 @@ from kommuna.steps.frames import takes_frames
 log = structlog.get_logger()
 
 Format = Literal["auto", "csv", "ndjson", "parquet"]
-_ROW = "#row"
 
 
 class Read(NamedTuple):
@@ -165,7 +164,7 @@ def _read_parquet(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, in
         values = {name: value if found[name].is_float() else pl.col(name) for name, value in values.items()}
         nulls = {f"null {name}": _first(values[name].is_null()) for name in declared.required}
         counts = (
-            raw.with_row_index(_ROW).select(pl.len(), **checks, **nulls).collect(engine="streaming").row(0, named=True)
+            raw.with_row_index(ROW).select(pl.len(), **checks, **nulls).collect(engine="streaming").row(0, named=True)
         )
         rows = int(counts["len"])
         for name, expression in bad.items():
@@ -185,7 +184,7 @@ def _read_parquet(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, in
 
 def _first(bad: pl.Expr) -> pl.Expr:
     """The first row of which something is true."""
-    return pl.when(bad).then(pl.col(_ROW)).min()
+    return pl.when(bad).then(pl.col(ROW)).min()
 
 
 def _check_columns(declared: TableSchema, found: list[str], source: Path) -> None:
@@ -226,7 +225,7 @@ def _check_rows(
                 checks[f"odd {name}"] = _first(suspicious(read, dtype))
         if name in declared.required:
             checks[f"null {name}"] = _first(value.is_null())
-    counts = raw.with_row_index(_ROW).select(pl.len().alias("rows"), **checks, **more)
+    counts = raw.with_row_index(ROW).select(pl.len().alias("rows"), **checks, **more)
     found: dict[str, int] = counts.collect(engine="streaming").row(0, named=True)
     bad = {
         name: _unreadable(name, parsed(pl.col(name), dtype))
@@ -240,7 +239,7 @@ def _check_rows(
                 wrong |= not_finite(pl.col(name)).fill_null(False)
             bad[name] = bad.get(name, pl.lit(False)) | wrong
     if bad:
-        first = raw.with_row_index(_ROW).select(**{name: _first(wrong) for name, wrong in bad.items()})
+        first = raw.with_row_index(ROW).select(**{name: _first(wrong) for name, wrong in bad.items()})
         rows = first.collect(engine="streaming").row(0, named=True)
         drifts = [name for name in bad if rows[name] is not None]
         if drifts:
@@ -255,8 +254,8 @@ def _unreadable(name: str, value: pl.Expr) -> pl.Expr:
 
 
 def _drift(raw: pl.LazyFrame, source: Path, name: str, dtype: str, found: str, *, bad: pl.Expr) -> SchemaDrift:
-    first = raw.select(name).with_row_index(_ROW).filter(bad).head(1).collect(engine="streaming")
-    value, row = (first[name][0], int(first[_ROW][0]) + 1) if len(first) else (None, 1)
+    first = raw.select(name).with_row_index(ROW).filter(bad).head(1).collect(engine="streaming")
+    value, row = (first[name][0], int(first[ROW][0]) + 1) if len(first) else (None, 1)
     what = f"column '{name}': expected {dtype}, found {found} {shortened(value)} in row {row}"
     return SchemaDrift(what, where=source.name, mend=_drift_hint(dtype, value))
 

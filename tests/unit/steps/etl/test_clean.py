@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift, SpecError
 from kommuna.steps.etl.clean import clean
 
 
@@ -79,3 +79,16 @@ def test_an_empty_table_stays_empty() -> None:
 def test_cleaning_twice_changes_nothing(texts: list[str], max_chars: int) -> None:
     once = cleaned(["x", *texts], max_chars=max_chars)
     assert cleaned(once, max_chars=max_chars) == once
+
+
+@pytest.mark.parametrize("name", ["text", "id"])
+def test_one_column_is_not_key_and_text(name: str) -> None:
+    table = pl.LazyFrame({"id": ["a"], "text": ["x"]})
+    with pytest.raises(SpecError, match=f"column '{name}' is given as the key and as the text"):
+        clean(table, key=name, text=name)
+
+
+@pytest.mark.parametrize("key", ["n", "kinds", "#row", "#rows", "#content", "rows", "empty"])
+def test_columns_may_have_any_name(key: str) -> None:
+    table = pl.LazyFrame({key: ["a", "a", "b"], "text": ["x", "x", "y"], "count": [1, 1, 2]})
+    assert clean(table, key=key).table.collect()[key].to_list() == ["a", "b"]

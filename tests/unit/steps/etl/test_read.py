@@ -268,6 +268,7 @@ def test_escaped_characters_of_ndjson_are_read(tmp_path: Path) -> None:
         ('id,channel,text\n1,a,"b"\n2,a,"x "y", z"\n3,a,"b"\n', "row 2"),
         ('id,channel,text\n1,a,"b"\n2,a,"x"y"\n3,a,"b"\n4,a,"b"\n', "row 2"),
         ('id,channel,text\n1,a,"b\n\nc"\n\n2,a,"b" \n', "row 3"),
+        ('id,channel,text\r\n1,a,b\r\n2,a"\r",b\r\n', "row 2"),
         ('id,"chan"nel,text\n1,a,b\n', "the header"),
         ("id,channel,text\n" + '1,a,"b"\n' * 300_000 + '2,a,x 15"\n' + '1,a,"b"\n' * 10, "row 300001"),
     ],
@@ -284,7 +285,7 @@ def test_quotes_that_every_reader_takes_for_letters_are_read(tmp_path: Path) -> 
     ]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_csv_is_read_as_strict_csv_reads_it_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     field = st.text('ab",\n\r', max_size=4)
@@ -447,3 +448,8 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
     with pytest.raises(DataError, match="is a folder, not a file"):
         rows(tmp_path / "rows.csv", id="String")
+
+
+def test_a_columns_name_may_be_any(tmp_path: Path) -> None:
+    path = written(tmp_path, "#row,rows,len\n1,2,3\n")
+    assert rows(path, **{"#row": "Int64", "rows": "Int64", "len": "Float64"}) == [(1, 2, 3.0)]
