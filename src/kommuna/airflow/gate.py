@@ -53,6 +53,7 @@ class AssetFacts:
     name: str
     uri: str = ""
     watchers: int = 0
+    consumers: tuple[str, ...] = ()  # teams that it is published to
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def judge(dag: DagFacts, *, team: str, platform: Platform) -> list[Violation]:
         *(v for task in dag.tasks for v in _judge_task(task, team, platform)),
         *_judge_schedule(dag),
         *_judge_reach(dag),
-        *(v for asset in dag.assets for v in _judge_asset(asset, team)),
+        *(v for asset in dag.assets for v in _judge_asset(asset, team, platform)),
         *_judge_size(dag),
     ]
 
@@ -256,16 +257,23 @@ def _judge_reach(dag: DagFacts) -> Iterable[Violation]:
             yield Violation(f"DAG '{dag.dag_id}' links its owner '{owner}' to '{link[:60]}'", "use https:// or mailto:")
 
 
-def _judge_asset(asset: AssetFacts, team: str) -> Iterable[Violation]:
+def _judge_asset(asset: AssetFacts, team: str, platform: Platform) -> Iterable[Violation]:
     if asset.watchers:
         yield Violation(
             f"asset '{asset.name}' has a watcher",
             "drop it: a watcher's trigger runs in the control plane, where no team's code does",
         )
+    for consumer in asset.consumers:
+        if consumer not in platform.teams:
+            yield Violation(
+                f"asset '{asset.name}' is published to '{consumer}', which is not a team"
+                f"{nearest(consumer, platform.teams)}",
+                f"name one of {', '.join(platform.teams)}",
+            )
     if owner_of(asset.name) != team:
         yield Violation(
             f"asset '{asset.name}' lacks the prefix of team '{team}'",
-            f"name it '{team}__…'; another team's is read by Asset.ref(name=…)",
+            f"name it '{team}__…'; another team's is a schedule by Asset.ref(name=…), where that team publishes it",
         )
     elif asset.uri and asset.uri.rstrip("/") != asset.name and team not in re.split(r"[/:?&=]+", asset.uri):
         yield Violation(

@@ -129,4 +129,8 @@ def _assets(thing: Any) -> Iterator[AssetFacts]:
     name, uri = getattr(thing, "name", None), getattr(thing, "uri", None)
     is_alias = uri is None and hasattr(thing, "group")
     if isinstance(name, str) and (isinstance(uri, str) or is_alias):
-        yield AssetFacts(name, uri or "", len(getattr(thing, "watchers", ())))
+        access = getattr(thing, "access_control", None)
+        consumers = (
+            access.get("consumer_teams") if isinstance(access, dict) else getattr(access, "consumer_teams", None)
+        )
+        yield AssetFacts(name, uri or "", len(getattr(thing, "watchers", ())), tuple(consumers or ()))

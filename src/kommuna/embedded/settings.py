@@ -33,6 +33,7 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
             "PLUGINS_FOLDER": installation.root / "plugins",
             "LOAD_EXAMPLES": False,
             "MULTI_TEAM": True,
+            "ASSET_MANAGER_CLASS": "kommuna.airflow.publishing.PublishingAssetManager",
             "EXECUTOR": ";".join(["LocalExecutor", *(f"{team}=LocalExecutor" for team in teams)]),
             # The scheduler never runs more than this over all executors, and each executor keeps as many workers.
             "PARALLELISM": parallel_tasks(installation),

@@ -1,0 +1,82 @@
+"""A data set that one team publishes starts another team's DAG, and nobody else's."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.dag_runs import DagRuns
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Site
+
+PRODUCER = """
+from airflow.sdk import Asset, AssetAccessControl, asset, dag, task
+
+published = Asset("published", access_control=AssetAccessControl(consumer_teams=["fraud"]))
+kept = Asset("kept")
+
+@dag
+def publishing():
+    @task(outlets=[published, kept])
+    def publish():
+        return 1
+    publish()
+publishing()
+
+@asset(schedule=published)
+def derived():
+    return 2
+"""
+CONSUMER = """
+from airflow.sdk import Asset, dag, task
+
+for name in ("published", "kept"):
+    @dag(dag_id=f"follows_{name}", schedule=Asset.ref(name=f"support__{name}"))
+    def follows():
+        @task
+        def follow(triggering_asset_events=None):
+            return sorted(key.name for key in triggering_asset_events)
+        follow()
+    follows()
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(site: Site) -> DagRuns:
+    made = DagRuns(site)
+    made.write("publishing.py", PRODUCER)
+    DagRuns(site, "fraud").write("following.py", CONSUMER)
+    wanted = {"support__publishing", "support__derived", "fraud__follows_published", "fraud__follows_kept"}
+    assert made.await_dags(wanted) == wanted, made.import_errors()
+    return made
+
+
+def run_of(runs: DagRuns, dag_id: str, seconds: float) -> str | None:
+    """The first run of a DAG, once there is one."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = runs.pages(f"/dags/{dag_id}/dagRuns", "dag_runs")
+        if found:
+            return str(found[0]["dag_run_id"])
+        time.sleep(1)
+    return None
+
+
+def test_a_published_asset_starts_the_consumers_dag_and_another_does_not(runs: DagRuns) -> None:
+    states = runs.wait("support__publishing", runs.trigger("support__publishing"))
+    assert states[""] == "success"
+    for dag_id, task_id in (("support__derived", "derived"), ("fraud__follows_published", "follow")):
+        started = run_of(runs, dag_id, 60)
+        assert started is not None, dag_id
+        assert runs.wait(dag_id, started)[""] == "success"
+        if task_id == "follow":
+            assert runs.xcom(dag_id, started, task_id) == ["support__published"]
+    assert run_of(runs, "fraud__follows_kept", 5) is None
+
+
+@pytest.mark.parametrize("team", ["support", "fraud"])
+def test_check_finds_nothing_in_either_bundle(site: Site, runs: DagRuns, team: str) -> None:
+    done = site.kommuna("check", f"dags/{team}")
+    assert done.returncode == 0, done.stdout + done.stderr
