@@ -13,7 +13,7 @@ PLATFORM := $(call stamp,platform)
 DEVELOPMENT := $(call stamp,dev)
 LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 
-.PHONY: help setup setup-dev setup-llm demo up down status test lint unit integration e2e cluster-up \
+.PHONY: help setup setup-dev setup-llm demo up down status test lint unit integration examples e2e cluster-up \
 	cluster-down bench lock clean
 
 help:  ## List the targets
@@ -44,6 +44,9 @@ unit: setup-dev  ## Unit tests
 
 integration: setup-dev  ## Tests of the running platform: real Airflow, MLflow and S3
 	@$(BIN)/python -m pytest tests/integration
+
+examples: setup-dev  ## Run every example DAG of the installed Airflow, unchanged, in a team's bundle (half an hour)
+	@KOMMUNA_EXAMPLES=all $(BIN)/python -m pytest tests/integration/test_example_dags.py
 
 e2e: setup-dev  ## Tests of the chart, and of the platform on a real Kubernetes (KUBECONFIG: on that one)
 	@$(BIN)/python -m pytest tests/chart tests/e2e

@@ -17,6 +17,7 @@ from kommuna.cli.here import console, embedded, voice
 from kommuna.cli.progress import follow
 from kommuna.cli.tables import AsJson, print_json, print_table, records
 from kommuna.embedded import Access, Embedded
+from kommuna.embedded.settings import lowered_pools
 from kommuna.errors import PlatformFault, SpecError
 
 app = typer.Typer()
@@ -34,6 +35,8 @@ def up(as_json: AsJson = False) -> None:
         return
     console.print("It runs already." if access.already_running else "It runs.", style="bold green")
     show_access(access)
+    for line in lowered_pools(platform.installation):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print("Stop it with `make down` (or `kommuna down`).", highlight=False)
 
 

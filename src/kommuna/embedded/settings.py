@@ -167,6 +167,17 @@ def local_pool_slots(installation: Installation) -> dict[str, tuple[str, int]]:
     }
 
 
+def lowered_pools(installation: Installation) -> list[str]:
+    """What to say of pools that kommuna.yaml asks more slots for than the team's `parallelism` lets run here."""
+    teams = installation.platform.teams
+    asked = pool_slots(installation.platform)
+    return [
+        f"pool {pool} has {slots} slots here, not {asked[pool][1]}: team {team} has `parallelism: {slots}`"
+        for pool, (team, slots) in local_pool_slots(installation).items()
+        if slots < asked[pool][1] and "pools" in teams[team].model_fields_set
+    ]
+
+
 def state_folder(installation: Installation) -> Path:
     """Where all of the embedded platform's state is."""
     return (installation.root / installation.platform.state).resolve()

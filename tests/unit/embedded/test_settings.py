@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from kommuna.embedded.settings import airflow_settings, commands, local_pool_slots, logins, process_environment
+from kommuna.embedded.settings import (
+    airflow_settings,
+    commands,
+    local_pool_slots,
+    logins,
+    lowered_pools,
+    process_environment,
+)
 from kommuna.errors import SpecError
 from kommuna.spec.installation import Installation
 from kommuna.spec.team import Platform
@@ -90,6 +97,16 @@ def test_pools_hold_a_team_to_its_parallelism_for_its_executor_does_not() -> Non
     teams = {"support": {"bundle": "a", "parallelism": 3, "pools": {"default": 8, "gpu": 1}}}
     site = Installation(Platform.model_validate({"teams": teams}), Path("/site"))
     assert local_pool_slots(site) == {"support__default": ("support", 3), "support__gpu": ("support", 1)}
+
+
+def test_a_pool_that_gets_fewer_slots_than_it_asks_for_is_said() -> None:
+    teams = {
+        "support": {"bundle": "a", "parallelism": 3, "pools": {"default": 8, "gpu": 1}},
+        "fraud": {"bundle": "b"},  # asks for nothing
+    }
+    site = Installation(Platform.model_validate({"teams": teams}), Path("/site"))
+    said = "pool support__default has 3 slots here, not 8: team support has `parallelism: 3`"
+    assert lowered_pools(site) == [said]
 
 
 def test_one_team_alone_does_not_get_more_workers_than_it_may_use() -> None:
