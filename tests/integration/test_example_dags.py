@@ -35,7 +35,6 @@ CORE = {
     "example_branch_labels.py": {"example_branch_labels": "success"},
     "example_dynamic_task_mapping.py": {"example_dynamic_task_mapping": "success"},
     "example_failed_dag.py": {"example_failed_dag": "failed"},
-    "example_params_ui_tutorial.py": {"example_params_ui_tutorial": "success"},
     "example_setup_teardown_taskflow.py": {"example_setup_teardown_taskflow": "success"},
     "example_short_circuit_operator.py": {"example_short_circuit_operator": "success"},
     "example_task_group_decorator.py": {"example_task_group_decorator": "success"},
