@@ -10,14 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import jinja2
 from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import get_merged_defaults
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from kommuna.airflow.links import ManifestLink, MlflowLink, ReportLink
 from kommuna.airflow.mapped import StepPartial, partial_of
+from kommuna.airflow.params import is_first_step, value_mistakes
 from kommuna.airflow.references import StepOutput, input_tree, reference
-from kommuna.airflow.rendering import StepEnvironment, cast, evaluate, step_environment
+from kommuna.airflow.rendering import StepEnvironment, cast, evaluate, explain_undefined, step_environment
 from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, SpecError, TeamMistake
 from kommuna.outages import wait_out
 from kommuna.spec.installation import place_of
@@ -122,8 +124,11 @@ class StepOperator(BaseOperator):
         own = [name for name in template_fields if parent is self and name in ("inputs", "parameters")]
         rest = [name for name in template_fields if name not in own]
         given = self.parameters
-        super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
-        super()._do_render_template_fields(parent, own, context, step_environment(jinja_env), seen_oids)
+        try:
+            super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
+            super()._do_render_template_fields(parent, own, context, step_environment(jinja_env), seen_oids)
+        except jinja2.UndefinedError as error:  # no retry would find it
+            raise AirflowFailException(explain_undefined(error, context)) from None
         if "parameters" in own:
             self.parameters = cast(given, self.parameters, parameter_types(self.function, bundle=self._bundle()))
 
@@ -148,6 +153,10 @@ class StepOperator(BaseOperator):
             AirflowFailException: the team's mistake, or a limit: no retry.
             AirflowException: anything else: retried.
         """
+        if is_first_step(self):
+            mistakes = value_mistakes(self.dag, context["params"], self._bundle())
+            if mistakes:
+                raise AirflowFailException("\n".join(map(str, mistakes)))
         try:
             spec = self.step_spec(run_id=context["run_id"])
         except TeamMistake as mistake:
@@ -158,6 +167,13 @@ class StepOperator(BaseOperator):
             raise error(self.result.message)
         self.after(spec, self.result)
         return self.result.model_dump(exclude={"exit_code", "message"}) | {"team": spec.team}
+
+    def judge_values(self, parameters: Mapping[str, Any]) -> None:
+        """Refuses values of parameters that their types alone do not refuse; for subclasses.
+
+        Raises:
+            TeamMistake: a value that would fail the task.
+        """
 
     def after(self, spec: StepSpec, result: StepResult) -> None:
         """What is left to do in the task once the step ended well; for subclasses."""

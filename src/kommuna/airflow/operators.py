@@ -436,11 +436,16 @@ class PromoteOperator(_RegistryOperator):
             parameters={"gate": gate},
             **options,
         )
-        if not is_templated(gate):
-            parsed = Gate(gate)  # a gate that cannot be read is refused at parse time
-            if isinstance(_maker(scores), EvaluateOperator):
-                parsed.check_names(EVALUATION_METRICS)
         self.fail_when_refused = fail_when_refused
+        self._evaluated = isinstance(_maker(scores), EvaluateOperator)
+        if not is_templated(gate):
+            self.judge_values({"gate": gate})  # a gate that cannot be read is refused at parse time
+
+    def judge_values(self, parameters: Mapping[str, Any]) -> None:
+        """Refuses a gate that cannot be read, or that names a figure which the evaluation does not leave."""
+        gate = Gate(str(parameters["gate"]))
+        if self._evaluated:
+            gate.check_names(EVALUATION_METRICS)
 
     def after(self, spec: StepSpec, result: StepResult) -> None:
         """Raises where the gate refused: the registry and the manifest have it already."""

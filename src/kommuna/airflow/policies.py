@@ -31,12 +31,17 @@ def dag_policy(dag: Any) -> None:
     """Refuses a DAG that breaks the platform's rules, with the words of `kommuna check`."""
     from airflow.exceptions import AirflowClusterPolicyViolation
 
+    from kommuna.airflow.params import default_mistakes
+
     try:
         place = place_of(dag.fileloc)
     except KommunaError as error:
         raise AirflowClusterPolicyViolation(str(error)) from None
     complete(dag, place)
-    violations = judge(facts(dag), team=place.team, platform=place.installation.platform)
+    violations = [
+        *judge(facts(dag), team=place.team, platform=place.installation.platform),
+        *default_mistakes(dag, place.bundle),
+    ]
     if violations:
         raise AirflowClusterPolicyViolation("\n".join(str(violation) for violation in violations))
 

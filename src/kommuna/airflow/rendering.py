@@ -6,13 +6,22 @@ a number. A step says of each parameter what it is, so nothing is guessed here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import jinja2
 from airflow.sdk.definitions._internal.templater import NativeEnvironment
 
+from kommuna.errors import nearest
 from kommuna.store.parameters import cast_rendered
+
+# What a run's logical date makes; a run that an asset starts has none, and one that the API starts may have none.
+OF_A_DATE = (
+    "ds", "ds_nodash", "ts", "ts_nodash", "ts_nodash_with_tz", "logical_date", "data_interval_start",
+    "data_interval_end",
+)  # fmt: skip
+AS_OTHERS = "Airflow's templates reference lists what a run has"
 
 
 class StepEnvironment(NativeEnvironment):
@@ -49,6 +58,23 @@ def evaluate(template: jinja2.Template, context: Mapping[str, Any]) -> Any:
     if len(parts) == 1 and not isinstance(parts[0], jinja2.Undefined):
         return parts[0]
     return "".join(str(part) for part in parts)
+
+
+def explain_undefined(error: jinja2.UndefinedError, context: Mapping[str, Any]) -> str:
+    """What a template names that the run does not have, and what to do."""
+    what = str(error.message)
+    named = re.search(r"attribute '([^']+)'$", what)
+    name = named[1] if named else what.partition("'")[2].partition("'")[0]
+    if name in OF_A_DATE and not named:
+        return (
+            f"a template names '{name}', and this run has no logical date\n  mend: start it with one"
+            " (`kommuna trigger --date 2026-09-01`, the form's «Logical date»), or use a param"
+        )
+    params = list(context.get("params") or ())
+    if named and name not in params:
+        there = f"the params are: {', '.join(params) or 'none'}"
+        return f"a template names '{name}', which is not there{nearest(name, params)}\n  mend: {there}"
+    return f"a template cannot be rendered: {what}\n  mend: {AS_OTHERS}"
 
 
 def cast(given: Any, rendered: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:

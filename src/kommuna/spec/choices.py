@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+
+from kommuna.errors import nearest
 
 LabelModel = Literal["kommuna", "majority", "weighted", "dawid_skene", "snorkel", "snorkel_fast"]
 TextClassifier = Literal["tfidf_logreg", "tfidf_cnb", "embeddings", "tfidf_embeddings"]
@@ -12,3 +14,21 @@ Classifier = Literal["tfidf_logreg", "tfidf_cnb", "embeddings", "tfidf_embedding
 Encoder = Literal["minilm", "multilingual_e5"]
 EncoderChoice = Literal["auto", "minilm", "multilingual_e5"]  # auto: by the letters of the texts
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy and scikit-learn take one
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def known_region(region: str) -> str:
+    """The region, if phone numbers are known of it.
+
+    Raises:
+        ValueError: they are not; names the nearest.
+    """
+    from phonenumbers import SUPPORTED_REGIONS
+
+    if region not in SUPPORTED_REGIONS:
+        hint = nearest(region.upper(), SUPPORTED_REGIONS)
+        raise ValueError(f"no region '{region}'{hint}; two capital letters of ISO 3166, for example RU, KZ, DE")
+    return region
+
+
+Region = Annotated[str, AfterValidator(known_region)]

@@ -14,6 +14,9 @@ import math
 import operator
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from kommuna.errors import GateError, nearest
 
@@ -243,6 +246,17 @@ class Gate:
         text = self.expression[: max(0, before)]
         line, character = text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
         return f"line {line}, character {character}" if "\n" in self.expression else f"character {character}"
+
+
+def _readable(expression: str) -> str:
+    try:
+        Gate(expression)
+    except GateError as error:
+        raise ValueError(error.what) from None
+    return expression
+
+
+GateExpression = Annotated[str, AfterValidator(_readable)]  # of a step's parameter
 
 
 def _of_a_champion(metrics: Mapping[str, float]) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from kommuna.store.key import source_file, source_roots
@@ -66,7 +66,7 @@ def cast_rendered(value: Any, wanted: Any) -> Any:
         value: of any type, as the template's expression has it.
         wanted: the declared type; None where it is not known.
     """
-    if wanted is str and value is not None:
+    if _is_text(wanted) and value is not None:
         return str(value)
     if wanted is not None:
         adapter = TypeAdapter(wanted, config=_config(wanted))
@@ -76,6 +76,26 @@ def cast_rendered(value: Any, wanted: Any) -> Any:
             except (ValueError, TypeError):
                 continue
     return to_jsonable_python(value, fallback=str)
+
+
+def _is_text(wanted: Any) -> bool:
+    """Whether a type is text, be it bounded."""
+    return wanted is str or (typing.get_origin(wanted) is typing.Annotated and typing.get_args(wanted)[0] is str)
+
+
+def refusal(value: Any, wanted: Any) -> str:
+    """Why a step refuses what a template rendered for one of its parameters; empty where it takes it.
+
+    Args:
+        value: what the template's expression has.
+        wanted: the declared type.
+    """
+    try:
+        TypeAdapter(wanted, config=_config(wanted)).validate_python(cast_rendered(value, wanted))
+    except ValidationError as error:
+        first = error.errors()[0]
+        return str(first["msg"]).removeprefix("Value error, ")
+    return ""
 
 
 def _config(wanted: Any) -> ConfigDict | None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jinja2
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 Load = Callable[..., ModuleType]
 
@@ -65,9 +65,20 @@ def test_a_parameter_is_what_was_written_or_what_the_step_declares(
     assert type(value) is type(found)
 
 
-def test_an_undefined_value_is_named_and_does_not_reach_the_step(load: Load, platform: Path) -> None:
-    with pytest.raises(jinja2.UndefinedError, match="'dict object' has no attribute 'dya'"):
-        rendered(load, platform, {"text": "{{ params.dya }}"})
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{{ params.txet }}", r"a template names 'txet', which is not there \(did you mean 'text'\?\)"),
+        ("{{ ds }}", "a template names 'ds', and this run has no logical date\n.*--date"),
+        ("x {{ ds }}", "a template names 'ds', and this run has no logical date\n.*--date"),
+        ("{{ nope }}", "a template cannot be rendered: 'nope' is undefined"),
+    ],
+)
+def test_an_undefined_value_is_named_and_fails_without_a_retry(
+    load: Load, platform: Path, text: str, what: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=what):
+        rendered(load, platform, {"text": text})
 
 
 def test_an_ordinary_operator_renders_texts_as_everywhere(load: Load, platform: Path) -> None:

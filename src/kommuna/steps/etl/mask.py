@@ -9,7 +9,8 @@ from typing import NamedTuple
 import polars as pl
 import structlog
 
-from kommuna.errors import SpecError, nearest
+from kommuna.errors import SpecError
+from kommuna.spec.choices import Region, known_region
 from kommuna.steps.etl.columns import require_text, unused
 from kommuna.steps.etl.pii import KINDS, Masker
 from kommuna.steps.frames import takes_frames
@@ -27,7 +28,7 @@ class Masked(NamedTuple):
 
 
 @takes_frames
-def mask_pii(table: pl.LazyFrame, *, text: str = "text", names: Sequence[str] = (), region: str = "RU") -> Masked:
+def mask_pii(table: pl.LazyFrame, *, text: str = "text", names: Sequence[str] = (), region: Region = "RU") -> Masked:
     """Masks what is surely personal data: numbers are masked where their check digits or numbering plan agree.
 
     Args:
@@ -94,11 +95,8 @@ def _masked(masker: Masker, old: str, remembered: dict[str, str]) -> str:
 
 
 def _known_region(region: str) -> str:
-    from phonenumbers import SUPPORTED_REGIONS
-
-    if region not in SUPPORTED_REGIONS:
-        raise SpecError(
-            f"no region '{region}'{nearest(region.upper(), SUPPORTED_REGIONS)}",
-            mend="two capital letters of ISO 3166, for example RU, KZ, DE",
-        )
-    return region
+    try:
+        return known_region(region)
+    except ValueError as error:
+        what, _, mend = str(error).partition("; ")
+        raise SpecError(what, mend=mend) from None

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from kommuna.errors import SchemaDrift
+from kommuna.spec.choices import Region
 from kommuna.spec.table import TableSchema
 from kommuna.steps.etl.clean import MAX_CHARS, clean
 from kommuna.steps.etl.columns import require
@@ -35,7 +36,7 @@ def prepare_messages(
     key: str = "id",
     text: str = "text",
     names: Sequence[str] = (),
-    region: str = "RU",
+    region: Region = "RU",
     format: Format = "auto",
     since: date | None = None,
     max_chars: int = MAX_CHARS,

@@ -8,7 +8,7 @@ import structlog
 from pydantic import Field
 
 from kommuna.spec.base import Spec
-from kommuna.spec.gate import Gate
+from kommuna.spec.gate import Gate, GateExpression
 from kommuna.steps.registry.client import CHAMPION, ModelVersion, Registry
 from kommuna.steps.training.scores import Scores
 
@@ -36,7 +36,7 @@ class Promoted(NamedTuple):
     metrics: dict[str, float]
 
 
-def promote(version: ModelVersion, scores: Scores, *, gate: str, registry: Registry) -> Promoted:
+def promote(version: ModelVersion, scores: Scores, *, gate: GateExpression, registry: Registry) -> Promoted:
     """Gives a version the alias `champion` if the gate holds; a champion stays one.
 
     Args:

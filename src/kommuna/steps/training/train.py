@@ -12,7 +12,7 @@ import polars as pl
 import structlog
 
 from kommuna.errors import SpecError, nearest
-from kommuna.spec.choices import Classifier, EncoderChoice, Seed
+from kommuna.spec.choices import Classifier, EncoderChoice, Seed, Share
 from kommuna.spec.texts import text_list
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.training.classifiers import Rows, fit_bayes, fit_both, fit_embeddings, fit_linear, fit_trees
@@ -54,7 +54,7 @@ def train_classifier(
     text: str = "text",
     key: str = "id",
     label: str = "tag",
-    min_confidence: float = 0.0,
+    min_confidence: Share = 0.0,
     dev_weight: float = 1.0,
     max_rows: int | None = None,
     at_least_one: bool = False,

@@ -7,10 +7,12 @@ from typing import Any
 
 from kommuna.airflow.gate import judge
 from kommuna.airflow.mapped import samples
+from kommuna.airflow.params import default_mistakes
 from kommuna.airflow.policies import complete, facts
 from kommuna.airflow.references import is_step
 from kommuna.cli.check.finding import Collector, line_of
 from kommuna.cli.check.judges.steps import StepJudge
+from kommuna.cli.check.judges.templates import template_mistakes
 from kommuna.cli.check.process.loading import Lines
 from kommuna.errors import nearest
 from kommuna.spec.installation import Place
@@ -51,11 +53,17 @@ class DagJudge:
             line = tasks.get(violation.task_id, self.line(dag))
             self._found.add(self._path, line, violation.what, violation.mend, task=violation.task_id)
         self._storing(dag)
+        for mistake in default_mistakes(dag, self._place.bundle):
+            self._add(dag, mistake.what, mistake.mend)
+        dag.resolve_template_files()
         for task in dag.tasks:
+            line = self._lines.of(task, self.line(dag))
+            for what, mend in template_mistakes(task):
+                self._found.add(self._path, line, f"task '{task.task_id}': {what}", mend, task=task.task_id)
             if is_step(task):
                 self.steps += 1
                 for sample in samples(task):
-                    self._steps.judge(sample, self._lines.of(task, self.line(dag)))
+                    self._steps.judge(sample, line)
 
     def _has_cycle(self, dag: Any) -> bool:
         cycle = _cycle(dag)

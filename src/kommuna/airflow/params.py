@@ -1,0 +1,93 @@
+"""Judges a DAG's params before anything is spent on them: each value against the steps that a template hands it to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kommuna.airflow.references import is_step
+from kommuna.errors import TeamMistake
+from kommuna.store.parameters import parameter_types, refusal
+
+# A template that is one param and nothing else: `{{ params.gate }}`, `{{ params["gate"] }}`.
+_ONE_PARAM = re.compile(r"""^\s*\{\{\s*params(?:\.(\w+)|\[['"](\w+)['"]\])\s*\}\}\s*$""")
+_SHOWN = 80
+
+
+@dataclass(frozen=True)
+class ParamMistake:
+    """A param's value that would fail a task."""
+
+    param: str
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  mend: {self.mend}"
+
+
+def default_mistakes(dag: Any, bundle: Path) -> list[ParamMistake]:
+    """What is wrong with the defaults of a DAG's params: by their own schema, or for the steps that they go to.
+
+    A param without a default, or with None for one, is for the form to fill in.
+    """
+    found: dict[str, ParamMistake] = {}
+    values: dict[str, Any] = {}
+    for name in dag.params:
+        param = dag.params.get_param(name)
+        if not param.has_value or param.value is None:
+            continue
+        try:
+            values[name] = param.resolve()
+        except Exception as error:
+            first = str(error).strip().splitlines()[0].removeprefix("Invalid input for param ")
+            found[name] = ParamMistake(name, f"params.{name}: the default is refused by its schema: {first}",
+                                       "give a default that the form would take")  # fmt: skip
+    return [*found.values(), *value_mistakes(dag, values, bundle)]
+
+
+def value_mistakes(dag: Any, values: Mapping[str, Any], bundle: Path) -> list[ParamMistake]:
+    """What is wrong with values of a DAG's params for the steps that they go to; each param's first mistake.
+
+    Args:
+        values: of those params that are known.
+        bundle: the team's folder.
+    """
+    found: dict[str, ParamMistake] = {}
+    for task, parameter, param in _uses(dag):
+        if param not in values or param in found:
+            continue
+        types = parameter_types(str(getattr(task, "function", "")), bundle=bundle)
+        why = refusal(values[param], types[parameter]) if parameter in types else ""
+        mend = "see the step's parameter of that name"
+        judge_values = getattr(task, "judge_values", None)
+        if not why and judge_values is not None:
+            try:
+                judge_values({parameter: values[param]})
+            except TeamMistake as mistake:
+                why, mend = mistake.what, mistake.mend or mend
+        if why:
+            shown = repr(values[param])
+            shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+            found[param] = ParamMistake(
+                param, f"params.{param} = {shown}: {why} (for '{parameter}' of task '{task.task_id}')", mend
+            )
+    return list(found.values())
+
+
+def is_first_step(task: Any) -> bool:
+    """Whether no other step comes before a task."""
+    return not any(is_step(above) for above in task.get_flat_relatives(upstream=True))
+
+
+def _uses(dag: Any) -> Iterator[tuple[Any, str, str]]:
+    """Each step's parameter that is one param and nothing else: the task, the parameter, the param."""
+    for task in dag.tasks:
+        parameters = getattr(task, "parameters", None) if is_step(task) else None
+        for parameter, value in parameters.items() if isinstance(parameters, Mapping) else ():
+            match = _ONE_PARAM.match(value) if isinstance(value, str) else None
+            if match:
+                yield task, parameter, match[1] or match[2]
