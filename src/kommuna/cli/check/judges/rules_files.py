@@ -30,9 +30,6 @@ class RulesFiles:
             line = error.where.rpartition(":")[2]
             self._found.add(file, int(line) if line.isdigit() else 1, error.what, error.mend or "fix the line")
             return None
-        except RecursionError:
-            self._found.add(file, 1, "nested too deeply", "write rules as a plain list")
-            return None
         text = file.read_text(encoding="utf-8")
         for rule in rules.rules:
             for what, mend in self._faults(rule):
