@@ -54,8 +54,8 @@ def prepare_messages(
         since: keep messages whose `created_at` is on or after this day.
         max_chars: longer texts are cut.
     Returns:
-        The messages, and the metrics of the three steps: `rows_read`, `bytes`, then those of `clean` (`rows_in`,
-        `rows`, …) and of `mask_pii`.
+        The messages, and the metrics of the three steps: `rows_read`, `bytes`, `blank_rows`, then those of `clean`
+        (`rows_in`, `rows`, …) and of `mask_pii`.
     Raises:
         DataError: what the three steps raise; MissingColumn where `since` is given and there is no `created_at`.
     """
@@ -63,7 +63,8 @@ def prepare_messages(
     table = read.table if since is None else _since(read.table, since, where=source.name)
     cleaned = clean(table, key=key, text=text, max_chars=max_chars)
     masked = mask_pii(cleaned.table, text=text, names=names, region=region)
-    metrics = {"rows_read": read.metrics["rows"], "bytes": read.metrics["bytes"]} | cleaned.metrics | masked.metrics
+    own = {"rows_read": read.metrics["rows"], "bytes": read.metrics["bytes"], "blank_rows": read.metrics["blank_rows"]}
+    metrics = own | cleaned.metrics | masked.metrics
     return Prepared(masked.table, metrics)
 
 

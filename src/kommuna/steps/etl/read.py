@@ -80,23 +80,31 @@ def _read_csv(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int, i
         raw = pl.scan_csv(source, infer_schema=False, glob=False)
         columns = raw.collect_schema().names()
         blank = pl.all_horizontal(pl.col(name).is_null() for name in columns)
-        again = pl.all_horizontal(pl.col(own) == name for own, name in zip(columns, header, strict=True))
-        found = _check_rows(raw, declared, source, blank=blank.sum(), again=pl.arg_where(again).min())
+        # Of most files no row begins as the header does: all columns are compared only where one does.
+        begins = _first(pl.col(columns[0]) == header[0])
+        found = _check_rows(raw, declared, source, blank=blank.sum(), begins=begins)
+        if len(header) > 1 and found["begins"] is not None:
+            _refuse_second_header(raw, dict(zip(columns, header, strict=True)), source)
     except pl.exceptions.PolarsError as error:
         raise csv_fault(source, len(header), error) from None
     _reconcile(source, found["rows"], lines)
     if len(header) == 1:
         return _selected(raw, declared), found["rows"], 0
-    if found["again"] is not None:
-        raise DataError(
-            f"{source.name}: row {found['again'] + 1} is the header again",
-            where=str(source),
-            mend="several files were joined: keep the first header only",
-        )
     rows = found["rows"] - found["blank"]
     if found["blank"]:
         raw = raw.filter(~blank)
     return _selected(raw, declared), rows, found["blank"] - survey_csv(source).blank if found["blank"] else 0
+
+
+def _refuse_second_header(raw: pl.LazyFrame, header: dict[str, str], source: Path) -> None:
+    again = pl.all_horizontal(pl.col(name) == own for name, own in header.items())
+    row = raw.with_row_index(ROW).select(_first(again)).collect(engine="streaming").item()
+    if row is not None:
+        raise DataError(
+            f"{source.name}: row {row + 1} is the header again",
+            where=str(source),
+            mend="several files were joined: keep the first header only",
+        )
 
 
 def _read_ndjson(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int, int]:

@@ -52,12 +52,13 @@ _TESTS = {
 }
 
 
-def standard_sql(sql: str, plans: Callable[[str], bool]) -> str:
+def standard_sql(sql: str, plans: Callable[[str], bool] | None = None) -> str:
     """The statement or expression as Polars has to read it, to mean what standard SQL means.
 
     Args:
         sql: a SELECT, or an expression.
-        plans: whether a text can be planned over the tables' columns, which tells the types of what is cast.
+        plans: whether a text can be planned over the tables' columns, which tells the types of what is cast;
+            None where there are no tables yet.
     Raises:
         SpecError: the SQL means something else to Polars and is not rewritten, or calls stand too deep within calls.
     """
@@ -67,7 +68,7 @@ def standard_sql(sql: str, plans: Callable[[str], bool]) -> str:
     try:
         whole = _Rewriter()
         text = whole.run(nodes)
-        if not (whole.rounded or whole.times):
+        if plans is None or not (whole.rounded or whole.times):
             return _bounded(text)
         rounded = whole.rounded
         if not plans(text):

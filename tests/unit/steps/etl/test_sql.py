@@ -16,7 +16,7 @@ from tests.unit.steps.etl.sql_statements import REFUSED, SAME
 
 from kommuna.errors import SpecError, TeamMistake
 from kommuna.steps.etl.query import query
-from kommuna.steps.etl.sql import widened
+from kommuna.steps.etl.sql import standard_sql, widened
 
 NAN, INF = float("nan"), float("inf")
 TABLES = {
@@ -116,6 +116,12 @@ def test_what_the_dialect_says_of_its_own(sql: str) -> None:
     assert [plain(value) for (value,) in answer(statement(sql))] == [plain(value) for value in OTHERWISE[sql]]
 
 
+def test_without_tables_no_type_is_asked_for() -> None:
+    assert standard_sql("CAST(s AS DATE) > d AND b IS UNKNOWN") == "CAST(s AS DATE) > d AND ((b) IS NULL)"
+    with pytest.raises(SpecError, match="LEFT of 0 characters"):
+        standard_sql("LEFT(s, 0) = 'x'")
+
+
 def test_the_table_is_large() -> None:
     assert len(set(SAME)) > 500
 
@@ -188,7 +194,11 @@ def test_any_expression_is_answered_as_duckdb_does_or_refused(sql: str) -> None:
 
 
 DOCS = Path(__file__).resolve().parents[4] / "docs" / "steps.md"
-DIALECT = re.findall(r"^\| `([^`]+)` \| `?([^`|]+?)`? \|", DOCS.read_text().partition("| SQL | is |")[2], re.MULTILINE)
+DIALECT = re.findall(
+    r"^\| `([^`]+)` \| `?([^`|]+?)`? \|",
+    DOCS.read_text().partition("| SQL | is |")[2].partition("\n\n")[0],
+    re.MULTILINE,
+)
 
 
 @pytest.mark.parametrize(("sql", "shown"), DIALECT)

@@ -48,20 +48,24 @@ class RulesFiles:
         """Columns that a SQL rule's condition names; none of a condition that is broken."""
         import polars as pl
 
+        from kommuna.steps.etl.sql import standard_sql
+
         try:
-            return pl.sql_expr(rule.sql).meta.root_names() if rule.sql else []
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            return pl.sql_expr(standard_sql(rule.sql)).meta.root_names() if rule.sql else []
+        except (KommunaError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
             return []
 
     def _faults(self, rule: Rule) -> list[tuple[str, str]]:
         """What is wrong with a rule's function or SQL, whatever table it meets."""
         import polars as pl
 
+        from kommuna.steps.etl.sql import standard_sql
+
         try:
             if rule.python:
                 find_function(rule.python, bundle=self.folder)
             if rule.sql:
-                pl.sql_expr(rule.sql)
+                pl.sql_expr(standard_sql(rule.sql))
         except KommunaError as error:
             return [(error.what, error.mend or "fix it")]
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
