@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+from kommuna.airflow import seam
 from kommuna.airflow.seam import MARK, made_in
 from kommuna.spec.installation import Place
 from kommuna.spec.names import owner_of, qualified
@@ -117,6 +118,8 @@ def _wrap(made: Any, fill_in: Callable[[Place, Any, Any], tuple[Any, Any]]) -> N
     @functools.wraps(make)
     def make_in_team(self: Any, *arguments: Any, **options: Any) -> None:
         _, place = made_in()
+        if place is None and "Ref" in made.__name__:
+            place = seam.parsed  # a template's: inlet_events.for_asset(name=…) has no file above it
         if place is not None:
             positional = dict(zip(list(inspect.signature(make).parameters)[1:], arguments, strict=False))
             given = {**positional, **options}

@@ -38,6 +38,7 @@ def dag_policy(dag: Any) -> None:
     except KommunaError as error:
         raise AirflowClusterPolicyViolation(str(error)) from None
     complete(dag, place)
+    seam.remember(place)
     violations = [
         *judge(facts(dag), team=place.team, platform=place.installation.platform),
         *default_mistakes(dag, place.bundle),

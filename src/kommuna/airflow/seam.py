@@ -30,6 +30,15 @@ _KOMMUNA = str(Path(__file__).parent.parent)
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")})
 
 
+parsed: Place | None = None  # of the DAG that this process accepted last; a task's process has one
+
+
+def remember(place: Place) -> None:
+    """Keeps the place of a DAG file for templates, which are rendered when no line of the file is being run."""
+    global parsed
+    parsed = place
+
+
 def install() -> None:
     """Opens the seam: now, or as soon as Airflow's `DAG` is imported."""
     for name, seam in _SEAMS.items():

@@ -53,6 +53,21 @@ def test_an_asset_outside_of_every_bundle_stays_as_it_is() -> None:
     assert (Asset("scores", "s3://bucket/x").name, Asset("scores", "s3://bucket/x").uri) == ("scores", "s3://bucket/x")
 
 
+def test_a_templates_reference_is_the_teams_of_the_dag_that_the_process_runs(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.definitions.asset import AssetUriRef
+
+    from kommuna.airflow import seam
+
+    monkeypatch.setattr(seam, "parsed", None)
+    assert AssetUriRef("s3://bucket/x").uri == "s3://bucket/x"
+    dag_policy(load(HEAD + 'dag = DAG("d")\n').dag)
+    assert AssetUriRef(uri="s3://bucket/x").uri == "s3://bucket/x?team=support"
+    assert Asset.ref(name="scores").name == "support__scores"
+    assert Asset("scores").name == "scores"  # a declaration is only ever a file's
+
+
 DECORATED = (
     HEAD
     + """
