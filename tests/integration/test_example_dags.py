@@ -1,7 +1,7 @@
 """DAG files that nobody here wrote, in a team's bundle as they are: Airflow's examples and the standard provider's.
 
-`check` and the platform say the same of each file, and runs end as they do elsewhere. `make examples` runs every DAG
-(KOMMUNA_EXAMPLES=all); otherwise a core of them runs.
+`check` and the platform say the same of each file, and runs of a core end as they do elsewhere. `make examples` loads
+every file (KOMMUNA_EXAMPLES=all); otherwise the core's and those that are refused are loaded.
 """
 
 from __future__ import annotations
