@@ -36,9 +36,8 @@ GOOD = {
     "hourly.py": dag("hourly", schedule="'@hourly'"),
     "slow_pool.py": dag("slow_pool", "EmptyOperator(task_id='t', pool='support__slow')"),
     "bare_pool.py": dag("bare_pool", "EmptyOperator(task_id='t', pool='slow')"),
-    "mapped_pool.py": dag(
-        "mapped_pool", "StepOperator.partial(task_id='t', pool='slow', function='a:b').expand(inputs=[{}])"
-    ),
+    "mapped_pool.py": "from airflow.providers.standard.operators.bash import BashOperator\n"
+    + dag("mapped_pool", "BashOperator.partial(task_id='t', pool='slow').expand(bash_command=['true'])"),
     "asset_like.txt": "airflow dag",
 }
 BAD = {
