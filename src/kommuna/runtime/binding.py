@@ -16,6 +16,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from kommuna.errors import SpecError, StepNotFound, nearest
 from kommuna.spec.step import Services, StepContext
+from kommuna.spec.words import in_words, place_of_problem, problems, shown
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -177,11 +178,11 @@ def _coerce(step: str, argument: Argument, value: Any) -> Any:
     try:
         return TypeAdapter(argument.annotation).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in (argument.name, *first["loc"]))
-        shown = repr(value) if len(repr(value)) < 80 else f"{repr(value)[:77]}..."
+        first = problems(error)[0]
+        place = place_of_problem((argument.name, *first["loc"]))
+        said = in_words(first)
         raise SpecError(
-            f"parameter '{place}' of step {step}: {first['msg'].removeprefix('Value error, ')}; got {shown}",
+            f"parameter '{place}' of step {step}: {said}" + ("" if ", found " in said else f"; found {shown(value)}"),
             mend=f"its type is {_type_name(argument.annotation)}",
         ) from None
     except PydanticUserError as error:

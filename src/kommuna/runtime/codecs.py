@@ -14,6 +14,7 @@ from kommuna.errors import DataError, KommunaError, SpecError, StepNotFound
 from kommuna.spec.artifacts import Report, Saved
 from kommuna.spec.base import Spec
 from kommuna.spec.plain import not_json_scalar, not_plain, readable
+from kommuna.spec.words import in_words, place_of_problem, problems
 from kommuna.store.manifest import Kind
 
 
@@ -115,7 +116,10 @@ def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
     try:
         return TypeAdapter(wanted).validate_json(path.read_bytes())
     except ValidationError as error:
-        raise SpecError(f"input '{name}' does not fit: {error.errors()[0]['msg']}", where=source) from None
+        first = problems(error)[0]
+        said = "it is not JSON" if first["type"] == "json_invalid" else in_words(first)
+        place = place_of_problem((name, *first["loc"]))
+        raise SpecError(f"input '{place}' does not fit: {said}", where=source) from None
 
 
 def _loaded(name: str, path: Path, wanted: Any, source: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from kommuna.errors import SpecError, nearest
+from kommuna.spec.words import in_words, place_of_problem, problems
 from kommuna.spec.yaml_text import load_yaml
 
 
@@ -60,47 +60,21 @@ class Spec(BaseModel):
 
 def spec_error(model: type[BaseModel], error: ValidationError, *, where: str) -> SpecError:
     """One readable error out of pydantic's list: the first problem leads, the rest follow."""
-    problems = []
+    said = []
     for item in _unknown_first(error):
-        place = ".".join(str(part) for part in item["loc"]) or "(top)"
+        place = place_of_problem(item["loc"]) or "(top)"
         if item["type"] == "extra_forbidden":
             known = _fields_at(model, item["loc"][:-1])
-            problems.append(f"unknown key '{item['loc'][-1]}' at {place}{nearest(str(item['loc'][-1]), known)}")
+            said.append(f"unknown key '{item['loc'][-1]}' at {place}{nearest(str(item['loc'][-1]), known)}")
         else:
-            problems.append(f"{place}: {_message(item)}")
-    rest = "; ".join(problems[1:4])
-    return SpecError(f"{model.__name__}: {problems[0]}", where=where, mend=f"also: {rest}" if rest else "")
-
-
-def _message(item: ErrorDetails) -> str:
-    """A problem in words; pydantic's own where they say it."""
-    value = item.get("input")
-    if item["type"] == "string_type" and isinstance(value, bool):
-        return f"expected a text, found {str(value).lower()}: put it in quotes (YAML reads yes, no, on and off as such)"
-    if item["type"] == "string_type" and isinstance(value, int | float | date):
-        return f"expected a text, found {value}: put it in quotes"
-    if item["type"] == "too_short":
-        return f"needs at least {item['ctx']['min_length']} item, has {item['ctx']['actual_length']}"
-    if item["type"] == "missing":
-        return "is missing"
-    message = item["msg"].removeprefix("Value error, ")
-    shown = isinstance(value, str | int | float | bool) and message.startswith(("Input should", "String should"))
-    return f"{message}; got {str(value)[:60]!r}" if shown else message
+            said.append(f"{place}: {in_words(item)}")
+    rest = "; ".join(said[1:4])
+    return SpecError(f"{model.__name__}: {said[0]}", where=where, mend=f"also: {rest}" if rest else "")
 
 
 def _unknown_first(error: ValidationError) -> list[ErrorDetails]:
-    """The problems; unknown keys lead, since a misspelt one is why another is missing.
-
-    Of a list that is too short only because an item of it does not fit, the item is what is wrong.
-    """
-    found = error.errors()
-    caused = [
-        item
-        for item in found
-        if item["type"] == "too_short"
-        and any(other is not item and other["loc"][: len(item["loc"])] == item["loc"] for other in found)
-    ]
-    return sorted((item for item in found if item not in caused), key=lambda item: item["type"] != "extra_forbidden")
+    """The problems; unknown keys lead, since a misspelt one is why another is missing."""
+    return sorted(problems(error), key=lambda item: item["type"] != "extra_forbidden")
 
 
 def _line_of(error: ValidationError, text: str) -> int:
@@ -113,6 +87,8 @@ def _line_of(error: ValidationError, text: str) -> int:
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     line = 1
     for part in first["loc"]:
+        if str(part).startswith("<"):  # a part of a union, which the file does not name
+            continue
         if isinstance(node, yaml.MappingNode):
             pairs = [(key, value) for key, value in node.value if str(key.value) == str(part)]
             if not pairs:

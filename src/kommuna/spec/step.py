@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator
 
 from kommuna.spec.base import Spec
 from kommuna.spec.llm import Llms
@@ -42,8 +42,34 @@ class ModelInput(Spec):
     unless: ArtifactInput | None = Field(None, description="None where the version is this very model.")
 
 
-Input = ArtifactInput | FileInput | ModelInput
-InputTree = Input | dict[str, Input] | list[Input] | None
+def _kind_of_input(value: Any) -> str:
+    """Which input is meant, by its own key: what does not fit is then said of that kind alone."""
+    names = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
+    return next((tag for name, tag in _KINDS.items() if name in names), "<file>")
+
+
+def _shape_of_inputs(value: Any) -> str:
+    """One input, or inputs by name or in order."""
+    if value is None or isinstance(value, list | tuple):
+        return "<none>" if value is None else "<list>"
+    named = isinstance(value, dict) and not any(isinstance(value.get(name), str) for name in _KINDS)
+    return "<named>" if named else "<one>"
+
+
+_KINDS = {"manifest": "<artifact>", "url": "<file>", "model": "<model>"}
+Input = Annotated[
+    Annotated[ArtifactInput, Tag("<artifact>")]
+    | Annotated[FileInput, Tag("<file>")]
+    | Annotated[ModelInput, Tag("<model>")],
+    Discriminator(_kind_of_input),
+]
+InputTree = Annotated[
+    Annotated[Input, Tag("<one>")]
+    | Annotated[dict[str, Input], Tag("<named>")]
+    | Annotated[list[Input], Tag("<list>")]
+    | Annotated[None, Tag("<none>")],
+    Discriminator(_shape_of_inputs),
+]
 
 
 class StoreAddress(Spec):

@@ -118,8 +118,8 @@ def test_the_context_tells_team_and_key(run: Run, store: Store) -> None:
     ("function", "fields", "code", "message"),
     [
         ("make", {"params": {"rowz": 1}}, 2, "unknown parameter 'rowz' of step team_steps:make (did you mean 'rows'?)"),
-        ("make", {"params": {"rows": "many"}}, 2, "parameter 'rows' of step team_steps:make: Input should be a valid"),
-        ("make", {"params": {"mode": "sideways"}}, 2, "parameter 'mode' of step team_steps:make: Input should be 'up'"),
+        ("make", {"params": {"rows": "many"}}, 2, "parameter 'rows' of step team_steps:make: expected a whole number, found 'many'"),
+        ("make", {"params": {"mode": "sideways"}}, 2, "parameter 'mode' of step team_steps:make: expected one of 'up', 'down', found 'sideways'"),
         ("scale", {}, 2, "step team_steps:scale needs the input 'table'"),
         ("scale", {"inputs": {"tabel": None}}, 2, "unknown input 'tabel' of step team_steps:scale (did you mean 'table'?)"),
         ("mkae", {}, 2, "module 'team_steps' has no step 'mkae' (did you mean 'make'?)"),

@@ -21,7 +21,7 @@ def read(tmp_path: Path, text: str) -> Platform:
     ("text", "message", "line"),
     [
         ("teams:\n  support:\n    bundel: dags/x\n", "unknown key 'bundel' at teams.support.bundel (did you mean 'bundle'?)", 3),
-        ("teams:\n  Support:\n    bundle: x\n", "teams.Support.[key]: String should match pattern", 2),
+        ("teams:\n  Support:\n    bundle: x\n", "teams.Support.[key]: expected a text that matches", 2),
         ("teams:\n  aaa: {bundle: x}\n  bbb: {bundle: x}\n", "teams aaa and bbb share the bundle 'x'", 2),
         ("teams:\n  aaa:\n    bundle: x\n    pools: {gpu: 1}\n", "a team needs a pool named 'default'", 2),
         ("teams:\n  aaa:\n    bundle: x\n    quota:\n      memory: 4 gigs\n", "'4 gigs' is no memory quantity", 5),

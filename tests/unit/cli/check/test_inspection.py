@@ -59,7 +59,7 @@ def test_a_good_bundle_has_no_finding(bundle: Path) -> None:
     [
         (('"own_steps:count"', '"own_steps:cuont"'), 6, "task 'own': module 'own_steps' has no step 'cuont' (did you mean 'count'?)"),
         (('"least": 2', '"leest": 2'), 6, "task 'own': unknown parameter 'leest' of step own_steps:count (did you mean 'least'?)"),
-        (('"least": 2', '"least": "two"'), 6, "task 'own': parameter 'least' of step own_steps:count: Input should be a valid integer"),
+        (('"least": 2', '"least": "two"'), 6, "task 'own': parameter 'least' of step own_steps:count: expected a whole number, found 'two'"),
         (('{"votes": vote["votes"]}', '{"vote": vote["votes"]}'), 6, "task 'own': unknown input 'vote' of step own_steps:count (did you mean 'votes'?)"),
         (('vote["votes"]}', 'vote["vots"]}'), 6, "task 'own': 'vote' has no output 'vots' (did you mean 'votes'?)"),
         (('rules="rules.yaml"', 'rules="rulez.yaml"'), 5, "task 'vote': input 'rules' names the file 'rulez.yaml', which is not in the bundle"),
@@ -136,7 +136,7 @@ def test_mapped_steps_and_what_takes_their_outputs_are_judged(bundle: Path) -> N
     ("change", "line", "what"),
     [
         (('{"least": 2}]', '{"leest": 2}]'), 9, "task 'made': unknown parameter 'leest' of step own_steps:one"),
-        (('"least": 2}]', '"least": "x"}]'), 9, "task 'made': parameter 'least' of step own_steps:one: Input should be"),
+        (('"least": 2}]', '"least": "x"}]'), 9, "task 'made': parameter 'least' of step own_steps:one: expected a whole number, found 'x'"),
         (('made["result"]', 'made["resultt"]'), 13, "task 'named': 'made' has no output 'resultt' (did you mean 'result'?)"),
         (('function="own_steps:one"', 'function="own_steps:oen"'), 9, "task 'made': module 'own_steps' has no step 'oen'"),
         (('.partial(task_id="clean").expand(table=made.output)', '(task_id="clean", table=made.output)'), 10, "task 'clean': input 'table' takes one artifact, and the mapped 'made' leaves a list"),
