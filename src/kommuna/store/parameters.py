@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
+from kommuna.spec.words import in_words, problems
 from kommuna.store.key import source_file, source_roots
 
 _BUILTINS = {t.__name__: t for t in (str, int, float, bool, list, dict, tuple, set, frozenset)}
@@ -93,8 +94,7 @@ def refusal(value: Any, wanted: Any) -> str:
     try:
         TypeAdapter(wanted, config=_config(wanted)).validate_python(cast_rendered(value, wanted))
     except ValidationError as error:
-        first = error.errors()[0]
-        return str(first["msg"]).removeprefix("Value error, ")
+        return in_words(problems(error)[0])
     return ""
 
 

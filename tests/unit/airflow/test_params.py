@@ -47,9 +47,9 @@ def begin(load: Load, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     [
         ({"gate": "f1_macr >= 0.7 and"}, r"params\.gate = 'f1_macr >= 0\.7 and': the gate cannot be read .*'promote'"),
         ({"gate": "f1_macr >= 0.7"}, r"params\.gate = .*unknown metric 'f1_macr' \(did you mean 'f1_macro'\?\)"),
-        ({"min_confidence": 7}, r"params\.min_confidence = 7: Input should be less than or equal to 1 .*'train'"),
-        ({"label_model": "komuna"}, r"params\.label_model = 'komuna': Input should be 'kommuna', .*'label'"),
-        ({"since": "yesterday"}, r"params\.since = 'yesterday': Input should be a valid date"),
+        ({"min_confidence": 7}, r"params\.min_confidence = 7: expected a number of at most 1.*'train'"),
+        ({"label_model": "komuna"}, r"params\.label_model = 'komuna': expected one of 'kommuna', .*'label'"),
+        ({"since": "yesterday"}, r"params\.since = 'yesterday': expected a date, as in"),
     ],
 )
 def test_a_params_mistake_fails_the_first_step_and_names_the_field(

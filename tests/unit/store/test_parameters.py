@@ -66,7 +66,7 @@ def test_a_step_that_cannot_be_read_has_no_types(bundle: Path, function: str) ->
 
 def test_the_types_of_every_shared_step_are_those_that_its_signature_has(root: Path) -> None:
     source = (root / "src/kommuna/airflow/operators.py").read_text()
-    functions = re.findall(r'function="([^"]+)"', source)
+    functions = re.findall(r'^    step = "([^"]+)"', source, re.MULTILINE)
     assert len(functions) > 12
     for function in functions:
         declared = {name: argument.annotation for name, argument in find_step(function).params.items()}

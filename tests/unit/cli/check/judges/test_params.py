@@ -28,7 +28,7 @@ CASES = {
     "confidence.py": (chain("confidence", min_confidence="7"), 3, "DAG 'support__confidence': params.min_confidence: the default is refused by its schema: 7 is greater than the maximum"),
     "region.py": (chain("region", region="'XX'"), 3, "task 'read_messages': parameter 'region' of step kommuna.steps.etl.prepare:prepare_messages: no region 'XX'"),
     "plain.py": (dag("plain", "StepOperator(task_id='s', function='own:made', parameters={'n': '{{ params.n }}'})", params="{'n': 'two'}"), 3,
-                 "DAG 'support__plain': params.n = 'two': Input should be a valid integer, unable to parse string as an integer (for 'n' of task 's')"),
+                 "DAG 'support__plain': params.n = 'two': expected a whole number, found 'two' (for 'n' of task 's')"),
     "typo.py": (bash("typo", "echo {{ params.dya }}", params="{'day': 1}"), 6, "task 't': '{{ params.dya }}' in 'bash_command': the DAG has no param 'dya' (did you mean 'day'?)"),
     "item.py": (bash("item", "echo {{ params['x'] }}"), 6, "task 't': '{{ params.x }}' in 'bash_command': the DAG has no param 'x'"),
     "name.py": (bash("name", "echo {{ dss }}"), 6, "task 't': '{{ dss }}' in 'bash_command' is not known to a run (did you mean 'ds'?)"),
