@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +23,13 @@ os.environ.pop("KOMMUNA_PLATFORM", None)
 # No test asserts a time: an example that imports a library takes 90 ms, and four times that on a busy machine.
 settings.register_profile("kommuna", deadline=None)
 settings.load_profile("kommuna")
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_at_the_start() -> Iterator[None]:
+    """A command run in this process sends logs to stderr; the next test finds them where they were."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
