@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,3 +56,26 @@ def site(tmp_path_factory: pytest.TempPathFactory, root: Path, free_port: Callab
     assert up.returncode == 0, up.stdout + up.stderr
     yield made
     made.kommuna("down")
+
+
+@pytest.fixture(scope="module")
+def s3(free_port: Callable[[], int]) -> Iterator[dict[str, str]]:
+    """Where a real S3 server with the bucket `artifacts` is, as a client's options."""
+    import boto3
+
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    where = {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
+    client = boto3.client("s3", aws_access_key_id="a", aws_secret_access_key="b", **where)
+    for _ in range(200):
+        try:
+            client.create_bucket(Bucket="artifacts")
+            break
+        except Exception:
+            time.sleep(0.1)
+    yield where
+    server.terminate()
+    server.wait()

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import polars as pl
 import psutil
 import pytest
@@ -40,26 +39,12 @@ def server() -> Iterator[LlmServer]:
 
 
 @pytest.fixture(params=["file", "s3"])
-def address(request: pytest.FixtureRequest, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[StoreAddress]:
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> StoreAddress:
     if request.param == "file":
-        yield StoreAddress(url=(tmp_path / "store").as_uri())
-        return
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    where = {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
-    client = boto3.client("s3", aws_access_key_id="a", aws_secret_access_key="b", **where)
-    for _ in range(200):
-        try:
-            client.create_bucket(Bucket="artifacts")
-            break
-        except Exception:
-            time.sleep(0.1)
-    yield StoreAddress(url="s3://artifacts/kommuna", options={"key": "a", "secret": "b", "client_kwargs": where})
-    process.terminate()
-    process.wait()
+        return StoreAddress(url=(tmp_path / "store").as_uri())
+    where = request.getfixturevalue("s3")
+    options = {"key": "a", "secret": "b", "client_kwargs": where}
+    return StoreAddress(url=f"s3://artifacts/{tmp_path.name}", options=options)
 
 
 Start = Callable[..., "subprocess.Popen[str]"]

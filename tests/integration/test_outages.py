@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from kommuna.errors import EXIT_DONE
@@ -101,32 +100,9 @@ class _quiet:
         return isinstance(error, OSError)
 
 
-@pytest.fixture(scope="module")
-def s3(free_port: Callable[[], int]) -> Iterator[int]:
-    """The port of a real S3 server with a bucket."""
-    port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    client = boto3.client(
-        "s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
-        aws_access_key_id="a", aws_secret_access_key="b",
-    )  # fmt: skip
-    for _ in range(100):
-        try:
-            client.create_bucket(Bucket="artifacts")
-            break
-        except Exception:
-            time.sleep(0.1)
-    yield port
-    server.terminate()
-    server.wait()
-
-
 @pytest.fixture
-def gate(s3: int, free_port: Callable[[], int]) -> Iterator[Gate]:
-    made = Gate(free_port(), s3)
+def gate(s3: dict[str, str], free_port: Callable[[], int]) -> Iterator[Gate]:
+    made = Gate(free_port(), int(s3["endpoint_url"].rpartition(":")[2]))
     made.open()
     yield made
     made.close()

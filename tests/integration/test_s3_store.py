@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
@@ -21,28 +20,8 @@ from kommuna.store.gc import collect
 
 
 @pytest.fixture(scope="module")
-def address(free_port: Callable[[], int]) -> Iterator[StoreAddress]:
-    port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    client = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
-    )
-    for _ in range(100):
-        try:
-            client.create_bucket(Bucket="artifacts")
-            break
-        except Exception:
-            time.sleep(0.1)
-    yield StoreAddress(
-        url="s3://artifacts/kommuna",
-        options={"key": "a", "secret": "b", "client_kwargs": {"endpoint_url": url, "region_name": "us-east-1"}},
-    )
-    server.terminate()
-    server.wait()
+def address(s3: dict[str, str]) -> StoreAddress:
+    return StoreAddress(url="s3://artifacts/kommuna", options={"key": "a", "secret": "b", "client_kwargs": s3})
 
 
 @pytest.fixture

@@ -60,6 +60,21 @@ def csv_fault(source: Path, width: int, error: Exception) -> DataError:
 _QUOTES = "export it as CSV with commas, and quotes around texts (a quote inside is doubled)"
 
 
+@contextmanager
+def parquet_faults(source: Path) -> Iterator[None]:
+    """Says of a file whose Parquet cannot be read that it is damaged."""
+    import polars as pl
+
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(
+            f"{source.name} is no readable Parquet file: {first_line(error)}",
+            where=str(source),
+            mend="the file is cut off or damaged: export or copy it again",
+        ) from None
+
+
 def check_rows_of_width(source: Path, width: int) -> int:
     """Asserts that every row has as many fields as the header, and returns the number of rows, blank lines among them.
 

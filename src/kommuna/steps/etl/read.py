@@ -14,7 +14,7 @@ from kommuna.spec.table import TableSchema
 from kommuna.steps.etl.columns import ROW, missing, shortened
 from kommuna.steps.etl.csv_survey import survey_csv
 from kommuna.steps.etl.dtypes import inexact, loses, not_finite, parsed, polars_dtype, suspicious, widens
-from kommuna.steps.etl.faults import check_rows_of_width, csv_fault, csv_header
+from kommuna.steps.etl.faults import check_rows_of_width, csv_fault, csv_header, parquet_faults
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
 from kommuna.steps.etl.kinds import kind_of, refuse_other_kinds
 from kommuna.steps.frames import takes_frames
@@ -155,7 +155,7 @@ def _finite(value: pl.Expr, dtype: str, declared: TableSchema) -> pl.Expr:
 
 
 def _read_parquet(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int, int]:
-    try:
+    with parquet_faults(source):
         raw = pl.scan_parquet(source, glob=False)
         found = raw.collect_schema()
         _check_columns(declared, list(found), source)
@@ -181,12 +181,6 @@ def _read_parquet(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, in
         _refuse_nulls({name: counts[f"null {name}"] for name in declared.required}, source)
         if rows:
             raw.select(pl.col(list(declared.columns)).count()).collect(engine="streaming")  # every page can be read
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(
-            f"{source.name} is no readable Parquet file: {str(error).splitlines()[0]}",
-            where=str(source),
-            mend="the file is cut off or damaged: export or copy it again",
-        ) from None
     return raw.select(values[name].cast(polars_dtype(dtype)) for name, dtype in declared.columns.items()), rows, 0
 
 

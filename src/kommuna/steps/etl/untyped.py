@@ -10,7 +10,7 @@ import polars as pl
 from kommuna.errors import DataError
 from kommuna.spec.table import TableSchema
 from kommuna.steps.etl.dtypes import inexact, polars_dtype
-from kommuna.steps.etl.faults import csv_header
+from kommuna.steps.etl.faults import csv_header, parquet_faults
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
 from kommuna.steps.etl.kinds import kind_of, refuse_other_kinds
 from kommuna.steps.etl.read import read_table, separated
@@ -98,13 +98,7 @@ def _ndjson(source: Path) -> pl.LazyFrame:
 
 
 def _parquet(source: Path) -> pl.LazyFrame:
-    try:
+    with parquet_faults(source):
         table = pl.scan_parquet(source, glob=False)
         table.select(pl.all().null_count()).collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(
-            f"{source.name} is no readable Parquet file: {str(error).splitlines()[0]}",
-            where=str(source),
-            mend="the file is cut off or damaged: export or copy it again",
-        ) from None
     return table
