@@ -24,14 +24,16 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "the control plane's namespace": (
         changed(teams={"team00": team(0, namespace="kommuna")}), ["teams.team00.namespace", "control plane"],
     ),
-    "quota of memory below the parser's": (
+    "quota of memory below a task's": (
         changed(teams={"team00": team(0, quota={"memory": "512Mi"})}),
-        ["teams.team00.quota.memory", "512Mi", "parser.memory: 1280Mi"],
+        ["teams.team00.quota.memory", "512Mi", "no room for one task (1Gi)"],
     ),
-    "quota of cores below the parser's": (
-        changed(teams={"team00": team(0, quota={"cpu": "50m"})}), ["teams.team00.quota.cpu", "parser.cpu"],
+    "quota of cores below a task's": (
+        changed(teams={"team00": team(0, quota={"cpu": "500m"})}), ["teams.team00.quota.cpu", "500m", "(1 core)"],
     ),
-    "no pod beside the parser": (changed(teams={"team00": team(0, quota={"pods": 1})}), ["teams.team00.quota.pods"]),
+    "a pull secret with the name of the platform's own": (
+        changed(images={"pull_secrets": ["worker"]}), ["images.pull_secrets", "'worker'"],
+    ),
     "no repository": (changed(repository=None), ["teams.team00.repository"]),
     "no database": (changed(postgresql={"enabled": False}), ["database_secret", "postgresql.enabled"]),
     "two databases": (changed(database_secret="bank"), ["postgresql.enabled", "database_secret"]),

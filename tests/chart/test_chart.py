@@ -75,9 +75,9 @@ def test_each_team_has_all_that_is_its_own(render: Render, teams: int) -> None:
         assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
         assert one(objects, "ServiceAccount", "worker", namespace)["automountServiceAccountToken"] is False
         for kind, name in (
-            ("ResourceQuota", "team"), ("LimitRange", "team"), ("NetworkPolicy", "default-deny"),
-            ("NetworkPolicy", "worker"), ("NetworkPolicy", "parser"), ("Deployment", "parser"), ("Service", "parser"),
-            ("Secret", "parser"), ("Secret", "worker"), ("ConfigMap", "platform"),
+            ("ResourceQuota", "tasks"), ("ResourceQuota", "parser"), ("LimitRange", "team"),
+            ("NetworkPolicy", "default-deny"), ("NetworkPolicy", "worker"), ("NetworkPolicy", "parser"),
+            ("Deployment", "parser"), ("Service", "parser"), ("ConfigMap", "platform"),
         ):  # fmt: skip
             one(objects, kind, name, namespace)
         one(objects, "Deployment", f"kommuna-dag-processor-{team}")
@@ -108,13 +108,15 @@ def test_every_pod_is_restricted_and_says_what_it_needs(render: Render, teams: i
             assert set(container["resources"]["requests"]) == {"cpu", "memory"}, about
 
 
-def test_only_the_scheduler_and_the_api_server_have_a_service_account_token(render: Render) -> None:
+def test_only_who_asks_the_kubernetes_api_has_a_service_account_token(render: Render) -> None:
     having = {
         owner["metadata"]["name"]
         for owner, spec in pods(render(values(2)))
         if spec.get("automountServiceAccountToken") is not False
     }
-    assert having == {"kommuna-scheduler", "kommuna-api-server"}
+    servers, jobs = {"kommuna-scheduler", "kommuna-api-server"}, {n for n in having if "-credentials" in n}
+    assert having == servers | jobs
+    assert len(jobs) == 2
 
 
 def test_no_pod_of_a_team_names_a_secret_of_the_control_plane(render: Render) -> None:
@@ -170,7 +172,7 @@ def test_the_rendered_kommuna_yaml_fits_the_model_of_the_embedded_platform(rende
     )
     assert platform.teams["support"].pools == {"default": 2, "heavy": 1}
     assert platform.teams["support"].people == {"ann": "op"}
-    quota = one(objects, "ResourceQuota", "team", "ml-support")["spec"]["hard"]
+    quota = one(objects, "ResourceQuota", "tasks", "ml-support")["spec"]["hard"]
     assert (quota["limits.cpu"], quota["limits.memory"], quota["pods"]) == ("4", "8Gi", "5")
 
 
@@ -240,7 +242,7 @@ def test_an_external_database_leaves_the_bundled_one_out(render: Render) -> None
 
 
 def test_the_databases_are_prepared_before_an_upgrade_changes_anything(render: Render) -> None:
-    install = one(render(values(1)), "Job", "kommuna-prepare-install")
+    (install,) = [o for o in render(values(1)) if o["metadata"]["name"].startswith("kommuna-prepare-install-")]
     assert "annotations" not in install["metadata"]
     upgrade = one(render(values(1), "--is-upgrade"), "Job", "kommuna-prepare")
     assert upgrade["metadata"]["annotations"]["helm.sh/hook"] == "pre-upgrade,pre-rollback"

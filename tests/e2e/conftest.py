@@ -35,6 +35,7 @@ MESSAGES = 2000
 IMAGES = ("airflow", "steps", "postgresql")
 JOBS = {"support": "support__topics", "fraud": "fraud__cards"}
 PASSWORD = "rootsecret-of-the-tests"
+LOGIN = "registry-login"  # the tests' registry asks for none, and takes any
 USERS = {
     "support": ["teams/support"],
     "fraud": ["teams/fraud"],
@@ -156,7 +157,7 @@ def repository(
 @pytest.fixture(scope="session")
 def values(images: dict[str, str]) -> dict[str, Any]:
     given = yaml.safe_load((HERE / "fixtures" / "values.yaml").read_text())
-    return given | {"images": images}
+    return given | {"images": {**images, "pull_secrets": [LOGIN]}}
 
 
 @pytest.fixture(scope="session")
@@ -168,12 +169,17 @@ def installation(
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
     secrets = {
         f"store-{user}": {"AWS_ACCESS_KEY_ID": user, "AWS_SECRET_ACCESS_KEY": f"{user}-secret"} for user in USERS
-    } | {"git-fraud": {"connection": json.dumps({"conn_type": "git", "login": "fraud", "password": PASSWORD})}}
+    } | {
+        "git-fraud": {"connection": json.dumps({"conn_type": "git", "login": "fraud", "password": PASSWORD})},
+        LOGIN: {".dockerconfigjson": json.dumps({"auths": {"registry.example": {"auth": "dTpw"}}})},
+    }
     for name, entries in secrets.items():
         secret = {
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": CONTROL},
             "stringData": entries,
         }  # fmt: skip
+        if name == LOGIN:
+            secret["type"] = "kubernetes.io/dockerconfigjson"
         cluster.kubectl("apply", "-f", "-", stdin=json.dumps(secret))
     found = Installation(cluster, images, values)
     done = found.upgrade(values)

@@ -202,7 +202,7 @@ class Installation:
     def namespace(self, team: str) -> str:
         return f"{CONTROL}-{team}"
 
-    def upgrade(self, values: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
+    def upgrade(self, values: dict[str, Any], *options: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
         """`helm upgrade --install` with these values."""
         BUILD.mkdir(parents=True, exist_ok=True)
         file = BUILD / "values.yaml"
@@ -211,7 +211,7 @@ class Installation:
             "upgrade",
             "--install",
             CONTROL,
-            CHART,
+            chart,
             "--namespace",
             CONTROL,
             "--values",
@@ -242,6 +242,14 @@ class Installation:
         pods = self.cluster.items("pods", self.namespace(team), "-l", "app.kubernetes.io/component=worker")
         return [pod for pod in pods if pod["status"]["phase"] in ("Pending", "Running")]
 
+    def secrets(self) -> dict[str, dict[str, str]]:
+        """What is in every Secret of the platform's, by namespace and name."""
+        places = [(CONTROL, name) for name in ("keys", "passwords", "database", "parser-authority")]
+        places += [(CONTROL, f"parser-{team}") for team in self.values["teams"]]
+        found = {(space, f"{CONTROL}-{name}") for space, name in places}
+        found |= {(self.namespace(team), name) for team in self.values["teams"] for name in ("worker", "parser")}
+        return {f"{space}/{name}": self.cluster.get("secret", name, space)["data"] for space, name in sorted(found)}
+
     def python(self, code: str, namespace: str, labels: dict[str, str], *, env_from: str = "") -> str:
         """What a piece of Python prints in a pod of a namespace, with some labels: for asking what a pod may reach."""
         name = f"probe-{time.monotonic_ns() % 10**9}"
@@ -258,6 +266,7 @@ class Installation:
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels},
             "spec": {
                 "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False,
+                "activeDeadlineSeconds": 600,  # as every pod that is not the platform's
                 "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
                 "containers": [container],
             },

@@ -23,6 +23,15 @@ def _own_log(installation: Installation, run: Run) -> str:
     return ""
 
 
+def workers(installation: Installation, run: Run) -> set[str]:
+    """The names of the run's worker pods that are not over."""
+    return {
+        pod["metadata"]["name"]
+        for pod in installation.workers("support")
+        if pod["metadata"]["annotations"]["run_id"] == run.run_id
+    }
+
+
 def counted(run: Run) -> None:
     """The right result, and each task done once."""
     tasks = run.tasks()
@@ -51,18 +60,38 @@ def test_the_scheduler_is_killed_and_the_step_goes_on(installation: Installation
 
 
 def test_a_full_quota_makes_a_step_wait_and_not_fail(installation: Installation, airflow: Airflow) -> None:
-    """Six steps of 4 GiB in a quota of 14, parser included: three at a time, though the nodes have room for all."""
+    """Six steps of 3500 MiB in a quota of 14 GiB: four at a time, though the nodes have room for all."""
     run = airflow.trigger("support__wide", seconds=8)
     most = 0
     while run.state not in ("success", "failed"):
-        mine = [
-            pod for pod in installation.workers("support") if pod["metadata"]["annotations"]["run_id"] == run.run_id
-        ]
-        most = max(most, len(mine))
+        most = max(most, len(workers(installation, run)))
     run.succeed()
-    assert 1 <= most <= 3
+    assert 1 <= most <= 4
     assert {task["try_number"] for task in run.tasks().values()} == {1}
     assert len(run.tasks()) == 6
+
+
+def test_the_parser_comes_back_while_steps_fill_the_quota(installation: Installation, airflow: Airflow) -> None:
+    """As after an eviction: the steps that wait for the quota do not take its room, nor it theirs."""
+    run = airflow.trigger("support__wide", seconds=180)
+    wait_until("four steps fill the quota", lambda: len(workers(installation, run)) == 4, seconds=300)
+    filling = workers(installation, run)
+    parser = ["-n", "kommuna-support", "-l", "app.kubernetes.io/component=parser"]
+    (before,) = installation.cluster.items("pods", *parser[1:])
+    installation.cluster.kubectl(*parser[:2], "delete", "pod", *parser[2:], "--grace-period=0", "--force")
+
+    def back() -> bool:
+        pods = installation.cluster.items("pods", *parser[1:])
+        return any(
+            pod["metadata"]["uid"] != before["metadata"]["uid"]
+            and any(status["ready"] for status in pod["status"].get("containerStatuses", []))
+            for pod in pods
+        )
+
+    wait_until("a new parser is ready", back, seconds=120)
+    assert workers(installation, run) == filling
+    assert airflow.call("PATCH", run.path, json={"state": "failed"}).ok
+    wait_until("the steps are gone", lambda: not workers(installation, run), seconds=120)
 
 
 def test_out_of_memory_ends_in_its_own_words_and_without_a_retry(installation: Installation, airflow: Airflow) -> None:

@@ -29,10 +29,11 @@ def test_helm_test_runs_a_step_of_each_team(installation: Installation) -> None:
 
 
 def test_an_upgrade_without_change_restarts_nothing(installation: Installation) -> None:
-    before = pods(installation)
+    before, secrets = pods(installation), installation.secrets()
     done = installation.upgrade(installation.values)
     assert done.returncode == 0, done.stderr
     assert pods(installation) == before
+    assert installation.secrets() == secrets
 
 
 def test_there_is_no_clusterrole_of_the_release(installation: Installation) -> None:
@@ -43,7 +44,7 @@ def test_there_is_no_clusterrole_of_the_release(installation: Installation) -> N
 
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a missing secret": ({"store_secret": "nowhere"}, ["teams.support.store_secret", "nowhere", "create it first"]),
-    "a quota below the parser's needs": ({"quota": {"memory": "64Mi"}}, ["teams.support.quota.memory"]),
+    "a quota below a task's needs": ({"quota": {"memory": "64Mi"}}, ["teams.support.quota.memory"]),
     "a namespace that is taken": ({"namespace": "kommuna-fraud"}, ["namespace", "kommuna-fraud"]),
     "an unknown key": ({"quotas": {}}, ["quotas"]),
 }
@@ -60,7 +61,7 @@ def test_a_bad_upgrade_is_refused_and_the_old_release_works_on(
     done = installation.upgrade(bad)
     assert done.returncode != 0
     for word in words:
-        assert word in done.stderr, done.stderr
+        assert word in done.stdout + done.stderr, done.stdout + done.stderr
     assert pods(installation) == before
     assert "support__topics" in airflow.dags()
 

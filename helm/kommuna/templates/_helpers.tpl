@@ -75,11 +75,6 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 {{ .Values.passwords_secret | default (printf "%s-passwords" .Release.Name) }}
 {{- end }}
 
-{{/* The data of a Secret that is in the cluster already, as a map; empty where there is none. */}}
-{{- define "kommuna.known" -}}
-{{- (lookup "v1" "Secret" .namespace .name).data | default dict | toJson -}}
-{{- end }}
-
 {{/* Everyone who may log in, as a list: the admin, each team, and each team's people. */}}
 {{- define "kommuna.logins" -}}
 {{- $logins := list "admin" -}}

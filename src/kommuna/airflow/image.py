@@ -110,7 +110,7 @@ def pod_of(team: str, resources: Resources) -> dict[str, Any]:
         "kind": "Pod",
         "metadata": {"name": "step", "labels": {"app.kubernetes.io/component": "worker", "kommuna/team": team}},
         "spec": {
-            "serviceAccountName": "default",
+            "serviceAccountName": "worker",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "restartPolicy": "Never",

@@ -18,6 +18,8 @@ from kommuna.errors import KommunaError
 from kommuna.spec.installation import Place, place_of
 from kommuna.spec.names import owner_of, qualified
 
+POD_DEADLINE_SECONDS = 30 * 24 * 3600
+
 _NO_POOL = "default_pool"  # Airflow's name for the pool of a task that names none
 _DAG_IDS = ("trigger_dag_id", "external_dag_id")
 _A_DAY = datetime(2025, 1, 1)  # to which a delta, be it of days or of months, is added
@@ -70,6 +72,13 @@ def _set(task: Any, name: str, value: str) -> None:
         setattr(task, name, value)
     else:
         options[name] = value
+
+
+@hookimpl
+def pod_mutation_hook(pod: Any) -> None:
+    """Gives a pod without a deadline a distant one: by that the team's quota counts it, and not the parser's."""
+    if pod.spec.active_deadline_seconds is None:
+        pod.spec.active_deadline_seconds = POD_DEADLINE_SECONDS
 
 
 def facts(dag: Any) -> DagFacts:

@@ -22,7 +22,9 @@ class Images(Spec):
     steps: str = Field(min_length=1, description="Worker pods, parsers and MLflow: built from docker/steps.")
     postgresql: str = Field(min_length=1, description="The bundled database: any image with PostgreSQL's own programs.")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
-    pull_secrets: tuple[str, ...] = Field((), description="Secrets of the registry, beside the control plane.")
+    pull_secrets: tuple[str, ...] = Field(
+        (), description="Secrets of the registry, beside the control plane; each team's namespace gets a copy."
+    )
 
 
 class Component(Spec):
@@ -49,7 +51,7 @@ class Mlflow(Component):
 
 
 class Parser(Spec):
-    """The pod that parses a team's DAG files, in the team's namespace and out of its quota."""
+    """The pod that parses a team's DAG files, in the team's namespace, beside its quota."""
 
     processes: int = Field(2, ge=1, le=16, description="Files that it parses at one time.")
     file_memory: Memory = Field("512Mi", description="The most that parsing one file may use.")
@@ -107,7 +109,7 @@ class ChartValues(Spec):
         "", description="Secret with the keys `airflow` and `mlflow`: SQLAlchemy URLs of an external PostgreSQL."
     )
     passwords_secret: str = Field(
-        "", description="Secret with the key `passwords.json`: login to password; made by the chart if empty."
+        "", description="Secret with the key `passwords.json`: login to password; made by a job of the chart if empty."
     )
     postgresql: Postgresql
     api_server: Component

@@ -19,8 +19,8 @@ Role = Literal["viewer", "user", "op"]
 class Quota(Spec):
     """The most that a team's steps may use at one time."""
 
-    cpu: Cpu = Field("8", description="Cores over all of the team's pods.")
-    memory: Memory = Field("16Gi", description="Memory over all of the team's pods.")
+    cpu: Cpu = Field("8", description="Cores over all pods of the team's tasks.")
+    memory: Memory = Field("16Gi", description="Memory over all pods of the team's tasks.")
     pods: int = Field(20, gt=0, description="Pods at one time.")
 
 
@@ -40,6 +40,9 @@ class Team(Spec):
     bundle: str = Field(description="The team's folder of DAG files, relative to kommuna.yaml or in its repository.")
     repository: Repository | None = Field(None, description="The team's own repository; the platform's if absent.")
     namespace: NamespaceName = Field("", description="The team's namespace on Kubernetes; RELEASE-TEAM if empty.")
+    keep_namespace: bool = Field(
+        True, description="The namespace outlives the team's entry in the chart's values, with the Secrets in it."
+    )
     store_secret: str = Field(
         "",
         description="Secret beside the control plane with the team's own AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",

@@ -48,6 +48,7 @@ def test_the_pod_is_restricted_and_holds_the_teams_secret_only() -> None:
     pod = pod_of("support", Resources(cpu="2", memory="8Gi"))
     container = pod["spec"]["containers"][0]
     assert pod["spec"]["automountServiceAccountToken"] is False
+    assert pod["spec"]["serviceAccountName"] == "worker"  # which knows the registry's secrets
     assert container["resources"]["limits"] == {"cpu": "2", "memory": "8Gi"}
     assert container["envFrom"] == [{"secretRef": {"name": "worker"}}]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True

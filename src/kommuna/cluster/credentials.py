@@ -1,0 +1,217 @@
+"""`python -m kommuna.cluster.credentials platform|teams`: makes the release's Secrets; run twice without harm.
+
+The chart's templates hold no secret and make none, so two renders of the same values are equal. `platform` runs before
+the rest of a release, as a hook: it refuses Secrets that the values name and the namespace lacks, and makes the control
+plane's own. `teams` runs beside the rest, once the teams' namespaces are there: it puts into each what its pods need.
+What a Secret holds already is kept, and Helm removes none of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import secrets
+import string
+import sys
+import time
+from collections.abc import Iterable, Mapping
+
+from kommuna.cluster.certificates import Pair, is_signed_by, new_authority, new_certificate
+from kommuna.cluster.vault import KubernetesSecrets, Secret, Vault
+from kommuna.errors import KommunaError, SpecError
+from kommuna.spec.base import Spec
+
+STORE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_GIT = re.compile(r"AIRFLOW_CONN_.*__GIT")
+SETTLE_SECONDS = 10  # Helm removes what an older chart had made a moment after it has made this job
+
+
+class TeamSecrets(Spec):
+    """Where a team is, and which Secrets beside the control plane are copied to it."""
+
+    namespace: str
+    store_secret: str = ""
+    repository_secret: str = ""
+
+
+class Wanted(Spec):
+    """What the chart's values say about Secrets, as its template renders it."""
+
+    release: str
+    namespace: str
+    logins: tuple[str, ...]
+    database_server: str = ""  # HOST:PORT of the bundled database; empty where there is none
+    database_secret: str = ""
+    passwords_secret: str = ""
+    store_secret: str = ""
+    mlflow_secret: str = ""
+    pull_secrets: tuple[str, ...] = ()
+    teams: dict[str, TeamSecrets]
+
+    def named(self) -> Iterable[tuple[str, str, tuple[str, ...]]]:
+        """Every Secret that the values name: by which key, its name, and the entries that it needs."""
+        yield "database_secret", self.database_secret, ("airflow", "mlflow")
+        yield "passwords_secret", self.passwords_secret, ("passwords.json",)
+        yield "store_secret", self.store_secret, STORE
+        yield "mlflow.secret", self.mlflow_secret, STORE
+        for name in self.pull_secrets:
+            yield "images.pull_secrets", name, (".dockerconfigjson",)
+        for team, spec in self.teams.items():
+            yield f"teams.{team}.store_secret", spec.store_secret, STORE
+            yield f"teams.{team}.repository.secret", spec.repository_secret, ("connection",)
+
+
+def refuse_missing(wanted: Wanted, vault: Vault) -> None:
+    """Looks for each Secret that the values name.
+
+    Raises:
+        SpecError: one is not there, or lacks an entry; says by which key it is named.
+    """
+    for key, name, entries in wanted.named():
+        if not name:
+            continue
+        found = vault.read(wanted.namespace, name)
+        if found is None:
+            raise SpecError(f"{key}: there is no Secret '{name}' in namespace {wanted.namespace}: create it first")
+        for entry in entries:
+            if entry not in found.data:
+                raise SpecError(f"{key}: the Secret '{name}' in namespace {wanted.namespace} has no key '{entry}'")
+
+
+def make_platforms(wanted: Wanted, vault: Vault) -> None:
+    """The Secrets of the control plane: keys, passwords, database, the parsers' authority, and the teams' tokens."""
+    here, release = wanted.namespace, wanted.release
+    lengths = {"jwt": 48, "api": 48, "mlflow-flask": 48, "mlflow-admin": 48} | {
+        f"mlflow-{team}": 32 for team in wanted.teams
+    }
+    vault.hold(
+        here,
+        f"{release}-keys",
+        lambda known: {
+            "fernet": base64.urlsafe_b64encode(os.urandom(32)),
+            **{name: _random(length) for name, length in lengths.items()},
+            **known,
+        },
+    )
+    if not wanted.passwords_secret:
+        vault.hold(here, f"{release}-passwords", lambda known: _with_passwords(known, wanted.logins))
+    if wanted.database_server:
+        vault.hold(here, f"{release}-database", lambda known: _database(known, wanted.database_server))
+    vault.hold(here, f"{release}-parser-authority", lambda known: _authority(known, f"{release}-parsers"))
+    for team in wanted.teams:
+        vault.hold(
+            here,
+            f"{release}-parser-{team}",
+            lambda known: {"token": _random(40), **known},
+            labels={"kommuna/team": team},
+        )
+
+
+def make_teams(wanted: Wanted, vault: Vault) -> None:
+    """The Secrets in each team's namespace: the registry's, its workers' credentials, and its parser's certificate."""
+    here, release = wanted.namespace, wanted.release
+    keys = _entries(vault, here, f"{release}-keys")
+    authority = _entries(vault, here, f"{release}-parser-authority")
+    signer = Pair(authority["ca.crt"], authority["ca.key"])
+    for team, spec in wanted.teams.items():
+        labels = {"kommuna/team": team}
+        for name in wanted.pull_secrets:
+            _copy(vault, here, spec.namespace, name, labels)
+        credentials = {"MLFLOW_TRACKING_USERNAME": team.encode(), "MLFLOW_TRACKING_PASSWORD": keys[f"mlflow-{team}"]}
+        if spec.store_secret:
+            store = _entries(vault, here, spec.store_secret)
+            credentials |= {name: store[name] for name in STORE}
+        if spec.repository_secret:
+            repository = _entries(vault, here, spec.repository_secret)
+            credentials[f"AIRFLOW_CONN_{team.upper()}__GIT"] = repository["connection"]
+        vault.hold(spec.namespace, "worker", lambda known, made=credentials: _worker(known, made), labels=labels)  # type: ignore[misc]
+        token = _entries(vault, here, f"{release}-parser-{team}")["token"]
+        vault.hold(
+            spec.namespace,
+            "parser",
+            lambda known, host=f"parser.{spec.namespace}.svc", token=token: _parser(known, host, token, signer),  # type: ignore[misc]
+            labels=labels,
+        )
+
+
+def _random(length: int) -> bytes:
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length)).encode()
+
+
+def _with_passwords(known: Mapping[str, bytes], logins: Iterable[str]) -> dict[str, bytes]:
+    """A password for each login; those of people who are not there now wait for their return."""
+    passwords = json.loads(known.get("passwords.json", b"{}"))
+    made = {login: _random(16).decode() for login in logins if login not in passwords}
+    return {**known, "passwords.json": json.dumps(passwords | made, sort_keys=True).encode()} if made else {**known}
+
+
+def _database(known: Mapping[str, bytes], server: str) -> dict[str, bytes]:
+    password = known.get("password") or _random(32)
+    urls = {
+        name: f"postgresql+psycopg2://kommuna:{password.decode()}@{server}/{name}".encode()
+        for name in ("airflow", "mlflow")
+    }
+    return {**urls, **known, "password": password}
+
+
+def _authority(known: Mapping[str, bytes], name: str) -> dict[str, bytes]:
+    if "ca.crt" in known and "ca.key" in known:
+        return {**known}
+    made = new_authority(name)
+    return {"ca.crt": made.certificate, "ca.key": made.key}
+
+
+def _worker(known: Mapping[str, bytes], made: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A team's credentials, and what somebody else has put beside them; none that the values no longer name."""
+    others = {key: value for key, value in known.items() if key not in STORE and not _GIT.fullmatch(key)}
+    return others | dict(made)
+
+
+def _parser(known: Mapping[str, bytes], host: str, token: bytes, authority: Pair) -> dict[str, bytes]:
+    digest = hashlib.sha256(token).hexdigest().encode()
+    if {"tls.crt", "tls.key"} <= known.keys() and is_signed_by(known["tls.crt"], authority.certificate):
+        return {**known, "token-sha256": digest}
+    made = new_certificate(host, authority)
+    return {**known, "tls.crt": made.certificate, "tls.key": made.key, "token-sha256": digest}
+
+
+def _there(vault: Vault, namespace: str, name: str) -> Secret:
+    found = vault.read(namespace, name)
+    if found is None:
+        raise SpecError(f"there is no Secret '{name}' in namespace {namespace}", mend="create it, or upgrade again")
+    return found
+
+
+def _entries(vault: Vault, namespace: str, name: str) -> dict[str, bytes]:
+    return _there(vault, namespace, name).data
+
+
+def _copy(vault: Vault, source: str, target: str, name: str, labels: Mapping[str, str]) -> None:
+    """Copies a Secret with its type, over an older copy."""
+    found = _there(vault, source, name)
+    vault.hold(target, name, lambda _known: found.data, kind=found.kind, labels=labels)
+
+
+def main() -> None:
+    """Makes one part's Secrets."""
+    wanted = Wanted.read(json.loads(os.environ["KOMMUNA_SECRETS"]), where="the chart's values")
+    vault = Vault(KubernetesSecrets())
+    if sys.argv[1] == "platform":
+        refuse_missing(wanted, vault)
+        make_platforms(wanted, vault)
+        return
+    make_teams(wanted, vault)
+    if vault.adopted:
+        time.sleep(SETTLE_SECONDS)
+        make_teams(wanted, vault)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KommunaError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
