@@ -80,7 +80,7 @@ _RESERVED = ("self", "context", "outlet_events")
 
 def asset_name(place: Place, name: str) -> str:
     """An asset's name with the team's prefix, unless it has a team's."""
-    teams = place.installation.platform.teams
+    teams = place.installation.platform.team_names
     return name if owner_of(name) in teams else qualified(place.team, name, teams=teams)
 
 
@@ -88,7 +88,7 @@ def asset_address(place: Place, address: str) -> str:
     """An asset's address with the team in it, unless a team is; one without a scheme is a name."""
     if "://" not in address:
         return asset_name(place, address)
-    if set(_PARTS.split(address)) & set(place.installation.platform.teams):
+    if set(_PARTS.split(address)) & place.installation.platform.team_names:
         return address
     return f"{address}{'&' if '?' in address else '?'}team={place.team}"
 
@@ -96,7 +96,7 @@ def asset_address(place: Place, address: str) -> str:
 def _of_asset(place: Place, name: Any, uri: Any) -> tuple[Any, Any]:
     name, uri = (uri, uri) if name is None else (name, name if uri is None else uri)
     address = str(uri)
-    if not isinstance(name, str) or owner_of(name) in set(place.installation.platform.teams) - {place.team}:
+    if not isinstance(name, str) or owner_of(name) in place.installation.platform.team_names - {place.team}:
         return name, uri  # another team's, or for Airflow to refuse
     return asset_name(place, name), asset_address(place, address)
 

@@ -46,7 +46,7 @@ class TeamDag(DAG):
         options.setdefault("schedule", None)
         options.setdefault("max_active_runs", 1)
         super().__init__(
-            qualified(place.team, dag_id, teams=place.installation.platform.teams),
+            qualified(place.team, dag_id, teams=place.installation.platform.team_names),
             tags=sorted({place.team, *team.tags, *text_list("tags", tags)}),
             default_args={
                 "owner": team.owner or place.team,

@@ -110,7 +110,7 @@ def judge(dag: DagFacts, *, team: str, platform: Platform) -> list[Violation]:
         platform: every team, with its pools.
     """
     return [
-        *_judge_id(dag.dag_id, team),
+        *_judge_id(dag.dag_id, team, platform),
         *(v for task in dag.tasks for v in _judge_task(task, team, platform)),
         *_judge_schedule(dag),
         *_judge_reach(dag),
@@ -119,8 +119,9 @@ def judge(dag: DagFacts, *, team: str, platform: Platform) -> list[Violation]:
     ]
 
 
-def _judge_id(dag_id: str, team: str) -> Iterable[Violation]:
+def _judge_id(dag_id: str, team: str, platform: Platform) -> Iterable[Violation]:
     owner = owner_of(dag_id)
+    second = owner_of(dag_id.removeprefix(f"{team}__"))
     if owner is None:
         yield Violation(
             f"DAG '{dag_id}' lacks the prefix of team '{team}'",
@@ -130,6 +131,12 @@ def _judge_id(dag_id: str, team: str) -> Iterable[Violation]:
         yield Violation(
             f"DAG '{dag_id}' has the prefix of team '{owner}', but belongs to team '{team}'",
             f"name it '{team}__{dag_id.partition('__')[2]}'",
+        )
+    elif second in platform.team_names - {team}:
+        named = dag_id.removeprefix(f"{team}__")
+        yield Violation(
+            f"DAG '{named}' has the prefix of team '{second}', but belongs to team '{team}'",
+            f"name it '{named.partition('__')[2]}': the platform adds '{team}__' by itself",
         )
 
 
@@ -264,11 +271,11 @@ def _judge_asset(asset: AssetFacts, team: str, platform: Platform) -> Iterable[V
             "drop it: a watcher's trigger runs in the control plane, where no team's code does",
         )
     for consumer in asset.consumers:
-        if consumer not in platform.teams:
+        if consumer not in platform.team_names:
             yield Violation(
                 f"asset '{asset.name}' is published to '{consumer}', which is not a team"
-                f"{nearest(consumer, platform.teams)}",
-                f"name one of {', '.join(platform.teams)}",
+                f"{nearest(consumer, platform.team_names)}",
+                f"name one of {', '.join(sorted(platform.team_names))}",
             )
     if owner_of(asset.name) != team:
         yield Violation(

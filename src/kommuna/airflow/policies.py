@@ -62,8 +62,13 @@ def complete(dag: Any, place: Place) -> None:
             _set(task, "pool", platform.pool(place.team, pool))
         for name in _DAG_IDS:
             dag_id = getattr(task, "partial_kwargs", vars(task)).get(name)
-            if isinstance(dag_id, str) and dag_id and "{{" not in dag_id and owner_of(dag_id) not in platform.teams:
-                _set(task, name, qualified(place.team, dag_id, teams=platform.teams))
+            if (
+                isinstance(dag_id, str)
+                and dag_id
+                and "{{" not in dag_id
+                and owner_of(dag_id) not in platform.team_names
+            ):
+                _set(task, name, qualified(place.team, dag_id, teams=platform.team_names))
 
 
 def _set(task: Any, name: str, value: str) -> None:

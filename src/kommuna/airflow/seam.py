@@ -76,7 +76,7 @@ def filled_in(
     Raises:
         SpecError: the id has another team's prefix.
     """
-    team, teams = place.spec, place.installation.platform.teams
+    team, teams = place.spec, place.installation.platform.team_names
     dag_id = arguments[0] if arguments else options.get("dag_id")
     if isinstance(dag_id, str):
         named = qualified(place.team, dag_id, teams=teams)

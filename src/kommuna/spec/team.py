@@ -81,6 +81,9 @@ class Platform(Spec):
     """`kommuna.yaml`: the whole installation."""
 
     teams: dict[TeamName, Team] = Field(description="Every team, by name.")
+    neighbours: tuple[TeamName, ...] = Field(
+        (), description="Names of further teams, where no more is told of them: in the pods of one team."
+    )
     store: str = Field("", description="Where artifacts live: file:// or s3:// URL; the state folder if empty.")
     repository: Repository | None = Field(None, description="The repository of teams that have none of their own.")
     store_options: dict[str, Any] = Field(
@@ -104,6 +107,11 @@ class Platform(Spec):
             seen[place] = name
         return self
 
+    @property
+    def team_names(self) -> frozenset[str]:
+        """Every team: a name with the prefix of one of them is that team's."""
+        return frozenset((*self.teams, *self.neighbours))
+
     def pool(self, team: str, name: str = "default") -> str:
         """The global id of a team's pool."""
-        return qualified(team, name, teams=self.teams)
+        return qualified(team, name, teams=self.team_names)

@@ -30,6 +30,7 @@ def test_a_dag_that_keeps_to_its_team_passes() -> None:
     ("fields", "message"),
     [
         ({"dag_id": "d"}, "DAG 'd' lacks the prefix of team 'support'"),
+        ({"dag_id": "support__fraud__d"}, "DAG 'fraud__d' has the prefix of team 'fraud', but belongs to team 'support'"),
         ({"dag_id": "fraud__d"}, "DAG 'fraud__d' has the prefix of team 'fraud', but belongs to team 'support'"),
         ({"pool": "fraud__default"}, "task 't' uses the pool 'fraud__default', which is not team support's"),
         ({"pool": "default_pool"}, "task 't' uses the pool 'default_pool', which is not team support's"),

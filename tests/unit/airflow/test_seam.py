@@ -13,7 +13,9 @@ import pytest
 from airflow.sdk import DAG
 
 from kommuna.airflow.policies import dag_policy
+from kommuna.airflow.seam import filled_in
 from kommuna.errors import SpecError
+from kommuna.spec.installation import place_of
 
 Load = Callable[..., ModuleType]
 EMPTY = "from airflow.providers.standard.operators.empty import EmptyOperator\n"
@@ -127,3 +129,14 @@ def test_the_seam_opens_by_itself_in_a_process_that_only_imports_airflow(platfor
     file.write_text('from airflow.sdk import DAG\nprint(DAG("plain").dag_id)\n')
     done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=True, cwd=platform)
     assert done.stdout.strip().splitlines()[-1] == "support__plain"
+
+
+def test_where_only_names_of_other_teams_are_known_their_prefixes_are_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a pod of one team: its kommuna.yaml holds that team alone."""
+    (tmp_path / "kommuna.yaml").write_text("teams:\n  support: {bundle: dags}\nneighbours: [fraud]\n")
+    place = place_of(tmp_path / "dags" / "d.py")
+    assert filled_in(place, ("etl__daily",), {})[0] == ("support__etl__daily",)
+    with pytest.raises(SpecError, match="prefix of team 'fraud'"):
+        filled_in(place, ("fraud__daily",), {})
