@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 from kommuna.airflow import seam
+from kommuna.airflow.gate import address_parts
 from kommuna.airflow.seam import MARK, made_in
 from kommuna.spec.installation import Place
 from kommuna.spec.names import owner_of, qualified
-
-_PARTS = re.compile(r"[/:?&=]+")
 
 
 def open_asset_seam(module: ModuleType) -> None:
@@ -88,7 +86,7 @@ def asset_address(place: Place, address: str) -> str:
     """An asset's address with the team in it, unless a team is; one without a scheme is a name."""
     if "://" not in address:
         return asset_name(place, address)
-    if set(_PARTS.split(address)) & place.installation.platform.team_names:
+    if address_parts(address) & place.installation.platform.team_names:
         return address
     return f"{address}{'&' if '?' in address else '?'}team={place.team}"
 
