@@ -83,6 +83,19 @@ class RelayingManager(DagFileProcessorManager):
     _waiting: list[tuple[float, Any]] = attrs.field(factory=list, init=False)  # callbacks, and when to try them again
     _tries: dict[str, int] = attrs.field(factory=dict, init=False)
     _digests: dict[Path, tuple[float, str]] = attrs.field(factory=dict, init=False)
+    _ended_by: int | None = attrs.field(default=None, init=False)  # the signal that asked this process to end
+
+    def _exit_gracefully(self, signum: int, frame: object) -> None:
+        """Notes the signal. Airflow's own handler logs and asks the database within the signal.
+
+        Where it interrupts what holds a lock of either, it waits for itself, and the process never ends.
+        """
+        self._ended_by = signum
+
+    def end_if_asked(self) -> None:
+        """Ends the process between two rounds, its children first, if a signal came."""
+        if self._ended_by is not None:
+            super()._exit_gracefully(self._ended_by, None)
 
     def get_all_bundles(self) -> list[Any]:
         """The team's bundles; another's is not even made, since that reads its Git credential."""
@@ -259,7 +272,8 @@ def run(team: str, *, max_runs: int = -1) -> None:
     runner = DagProcessorJobRunner(job=job, processor=manager)
     beat = manager.heartbeat
 
-    def heartbeat() -> None:
+    def heartbeat() -> None:  # once a round
+        manager.end_if_asked()
         beat()
         ALIVE.touch()
 
