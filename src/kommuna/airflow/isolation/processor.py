@@ -95,7 +95,7 @@ class RelayingManager(DagFileProcessorManager):
     def end_if_asked(self) -> None:
         """Ends the process between two rounds, its children first, if a signal came."""
         if self._ended_by is not None:
-            super()._exit_gracefully(self._ended_by, None)
+            super()._exit_gracefully(self._ended_by, None)  # type: ignore[no-untyped-call]
 
     def get_all_bundles(self) -> list[Any]:
         """The team's bundles; another's is not even made, since that reads its Git credential."""
