@@ -6,6 +6,7 @@ BIN := .venv/bin
 UV := .uv/bin/uv
 DATA ?=
 MESSAGES ?= 50000
+FUZZ_MINUTES ?= 60
 
 # A virtual environment is of one lock: its stamp carries the lock's hash. The development one holds the other.
 stamp = .venv/.$(1)-$(shell cat requirements/$(1).txt pyproject.toml | sha256sum | cut -c1-12)
@@ -13,7 +14,7 @@ PLATFORM := $(call stamp,platform)
 DEVELOPMENT := $(call stamp,dev)
 LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 
-.PHONY: help setup setup-dev setup-llm demo up down status test lint unit integration examples e2e cluster-up \
+.PHONY: help setup setup-dev setup-llm demo up down status test lint unit fuzz integration examples e2e cluster-up \
 	cluster-down bench lock clean
 
 help:  ## List the targets
@@ -39,8 +40,11 @@ lint: setup-dev  ## Style, types and import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-unit: setup-dev  ## Unit tests
-	@$(BIN)/python -m pytest tests/unit -n 2 --dist loadscope
+unit: setup-dev  ## Unit tests, and a short round of the random ones
+	@$(BIN)/python -m pytest tests/unit tests/fuzz -n 2 --dist loadscope
+
+fuzz: setup-dev  ## Random tests of what people write: CSV, NDJSON, YAML, parameters, SQL, DAGs (FUZZ_MINUTES in all)
+	@FUZZ_MINUTES=$(FUZZ_MINUTES) $(BIN)/python -m pytest tests/fuzz
 
 integration: setup-dev  ## Tests of the running platform: real Airflow, MLflow and S3
 	@$(BIN)/python -m pytest tests/integration

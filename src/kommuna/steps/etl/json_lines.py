@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ _ONE_A_LINE = "one JSON object a line; a file cut off ends in a broken line"
 _HALF = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
+_ESCAPED_KEY = r'\\[^"]*"\s*:'
 
 
 def json_columns(source: Path) -> list[str]:
@@ -47,19 +49,25 @@ def json_columns(source: Path) -> list[str]:
     return list(names)
 
 
-def count_json_rows(source: Path) -> int:
+def count_json_rows(source: Path, names: Iterable[str]) -> int:
     """The lines of an NDJSON file that are not blank.
 
+    Args:
+        source: the file.
+        names: of the columns that are read.
     Raises:
-        DataError: a text in a line holds half of a character; names the line.
+        DataError: a text in a line holds half of a character, or a line names a column twice; names the line.
     """
     rows = number = 0
+    names = set(names)
     for lines in _blocks(source):
         blank = sum(map(bytes.isspace, lines))
         if _HALF.search(b"".join(lines)):
             for at, line in enumerate(lines, start=number + 1):
                 if _HALF.search(line):
                     _refuse_half(source, at, line)
+        for at in _perhaps_twice(lines, names):
+            _refuse_twice(source, number + at + 1, lines[at], names)
         rows, number = rows + len(lines) - blank, number + len(lines)
     return rows
 
@@ -71,16 +79,44 @@ def json_fault(source: Path, lists: Set[str], schema: dict[str, pl.DataType], er
     rows = number = 0
     for lines in _blocks(source):
         if _readable(b"".join(lines), schema) is None:
-            rows, number = rows + sum(not line.isspace() for line in lines), number + len(lines)
+            rows, number = rows + sum(not _is_blank(line) for line in lines), number + len(lines)
             continue
         for line in lines:
             number += 1
-            if line.isspace():
+            if _is_blank(line):
                 continue
             rows += 1
             if (reason := _readable(line, schema)) is not None:
                 return _line_fault(source, lists, line, number, rows, reason)
     return DataError(f"{source.name} cannot be read as NDJSON: {first_line(error)}", where=str(source))
+
+
+def _perhaps_twice(lines: list[bytes], names: Set[str]) -> list[int]:
+    """The places of lines in which a name may stand twice: Polars would take the first, other readers the last."""
+    texts = pl.Series(lines, dtype=pl.Binary).cast(pl.String, strict=False)
+    often = texts.str.contains(_ESCAPED_KEY)
+    for name in names:
+        often |= texts.str.count_matches(json.dumps(name, ensure_ascii=False), literal=True) > 1
+    return often.fill_null(False).arg_true().to_list()
+
+
+def _refuse_twice(source: Path, number: int, line: bytes, names: Set[str]) -> None:
+    pairs = json.loads(line, object_pairs_hook=list) if _is_object(line) else []
+    often = Counter(name for name, _ in pairs)
+    for name in sorted(names):
+        if often[name] > 1:
+            raise DataError(
+                f"{source.name}: line {number} names '{name}' twice",
+                where=f"{source}:{number}: {shortened(_text(line))}",
+                mend="keep one of them: readers differ in which they take",
+            )
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False  # Polars says so
 
 
 def _line_fault(source: Path, lists: Set[str], line: bytes, number: int, row: int, reason: str) -> DataError:
@@ -104,13 +140,17 @@ def _line_fault(source: Path, lists: Set[str], line: bytes, number: int, row: in
 
 def _readable(lines: bytes, schema: dict[str, pl.DataType]) -> str | None:
     """Why lines cannot be read; None if they can."""
-    if not lines.strip():
+    if _is_blank(lines):
         return None
     try:
         pl.scan_ndjson(lines, schema=schema).collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
         return first_line(error)
     return None
+
+
+def _is_blank(line: bytes) -> bool:
+    return not line.strip(b" \t\r\n")
 
 
 def _blocks(source: Path) -> Iterator[list[bytes]]:
@@ -122,7 +162,7 @@ def _blocks(source: Path) -> Iterator[list[bytes]]:
 def _object(source: Path, number: int, line: bytes) -> dict[str, Any]:
     where = f"{source}:{number}"
     try:
-        row = json.loads(line.decode())
+        row = json.loads(line.decode(), parse_constant=_no_number)
     except UnicodeDecodeError:
         raise encoding_fault(source) or DataError(f"{source.name}: line {number} is not UTF-8", where=where) from None
     except (ValueError, RecursionError) as error:
@@ -137,6 +177,10 @@ def _object(source: Path, number: int, line: bytes) -> dict[str, Any]:
             f"{source.name}: line {number} is no JSON object: {shortened(_text(line))}", where=where, mend=_ONE_A_LINE
         )
     return row
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"it holds {constant}, which JSON does not have: write null")
 
 
 def _refuse_half(source: Path, number: int, line: bytes) -> None:

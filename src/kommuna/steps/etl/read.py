@@ -12,6 +12,7 @@ import structlog
 from kommuna.errors import DataError, SchemaDrift
 from kommuna.spec.table import TableSchema
 from kommuna.steps.etl.columns import ROW, missing, shortened
+from kommuna.steps.etl.csv_scan import scan_texts
 from kommuna.steps.etl.csv_survey import survey_csv
 from kommuna.steps.etl.dtypes import inexact, loses, not_finite, parsed, polars_dtype, suspicious, widens
 from kommuna.steps.etl.faults import check_rows_of_width, csv_fault, csv_header, parquet_faults
@@ -77,7 +78,7 @@ def _read_csv(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int, i
     _check_columns(declared, header, source)
     lines = check_rows_of_width(source, len(header))
     try:
-        raw = pl.scan_csv(source, infer_schema=False, glob=False)
+        raw = scan_texts(source, header)
         columns = raw.collect_schema().names()
         blank = pl.all_horizontal(pl.col(name).is_null() for name in columns)
         # Of most files no row begins as the header does: all columns are compared only where one does.
@@ -109,7 +110,7 @@ def _refuse_second_header(raw: pl.LazyFrame, header: dict[str, str], source: Pat
 
 def _read_ndjson(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int, int]:
     found = json_columns(source)
-    lines = count_json_rows(source)
+    lines = count_json_rows(source, declared.columns)
     lists = {name for name, dtype in declared.columns.items() if dtype == "List(String)"}
     texts = {name: polars_dtype("List(String)" if name in lists else "String") for name in declared.columns}
     try:

@@ -9,6 +9,7 @@ import polars as pl
 
 from kommuna.errors import DataError
 from kommuna.spec.table import TableSchema
+from kommuna.steps.etl.csv_scan import scan_texts
 from kommuna.steps.etl.dtypes import inexact, polars_dtype
 from kommuna.steps.etl.faults import csv_header, parquet_faults
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
@@ -58,7 +59,7 @@ def _types(source: Path, keys: Sequence[str]) -> dict[str, str]:
         raise fault
     names = [name for name in header if header.count(name) == 1]
     read_table(source, table_schema=TableSchema(columns=dict.fromkeys(header, "String")))  # rows, quotes, encoding
-    raw = pl.scan_csv(source, infer_schema=False, glob=False)
+    raw = scan_texts(source, header)
     tests = {name: _tests(pl.col(name)) for name in names}
     tests |= {name: {"Int64": tests[name]["Int64"]} for name in keys if name in tests}
     found = (
@@ -88,9 +89,9 @@ def _tests(column: pl.Expr) -> dict[str, pl.Expr]:
 
 def _ndjson(source: Path) -> pl.LazyFrame:
     names = json_columns(source)
-    count_json_rows(source)
     try:
         table = pl.scan_ndjson(source, infer_schema_length=None)
+        count_json_rows(source, table.collect_schema().names())
         table.select(pl.all().null_count()).collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
         raise json_fault(source, set(), dict.fromkeys(names, pl.String()), error) from None

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from kommuna.errors import DataError, MissingColumn, SchemaDrift
 from kommuna.spec.table import TableSchema
 from kommuna.steps.etl.read import read_table
+from kommuna.steps.etl.untyped import read_untyped
 
 SCHEMA = TableSchema(columns={"id": "String", "amount": "Float64", "at": "Datetime"})
 
@@ -196,6 +197,13 @@ def test_ndjson_is_read_by_name_or_first_bytes(tmp_path: Path) -> None:
             r"line 1501 holds .ud83d, half of a character",
         ),
         ('{"id": "a", "n": 1}\n\n{"id": "b", "n": 1e999}\n', "line 3 cannot be read"),
+        ('{"id": "a", "n": NaN}\n', "line 1 is not valid JSON: it holds NaN, which JSON does not have"),
+        ('{"id": "a", "n": 1}\n\x0b\n', "line 2 is not valid JSON"),
+        ('{"id": "a", "n": 1}\n{"id": "b", "n": 1, "n": 2}\n', "line 2 names 'n' twice"),
+        (
+            '{"id": "a", "n": 1}\n' * 1500 + '{"n": 1}\n{"i\\u0064": "b", "n": 1, "id": "c"}\n',
+            "line 1502 names 'id' twice",
+        ),
         ('{"id": "a", "n": 1}\n{"id": ' + "[" * 20_000 + "]" * 20_000 + "}\n", "line 2 is not valid JSON"),
         ('{"id": "a", "n": 1}\n' * 1200 + '{"id": ' + "[" * 20_000 + "]" * 20_000 + "}\n", "line 1201"),
     ],
@@ -448,6 +456,18 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
     with pytest.raises(DataError, match="is a folder, not a file"):
         rows(tmp_path / "rows.csv", id="String")
+
+
+def test_what_stands_twice_within_a_value_or_aside_is_no_matter(tmp_path: Path) -> None:
+    path = written(tmp_path, '{"id": "\\"n\\": 1", "n": 1, "x": {"n": 2, "n": 3}, "y": 1, "y": 2}\n', "rows.ndjson")
+    assert rows(path, id="String", n="Int64") == [('"n": 1', 1)]
+
+
+def test_quotes_in_a_columns_name_are_read_as_in_a_value(tmp_path: Path) -> None:
+    path = written(tmp_path, '"the ""id""",n,n\na,1,2\n')
+    assert rows(path, **{'the "id"': "String"}) == [("a",)]
+    path = written(tmp_path, '"the ""id""",n\na,1\n')
+    assert read_untyped(path).collect().to_dicts() == [{'the "id"': "a", "n": 1}]
 
 
 def test_a_columns_name_may_be_any(tmp_path: Path) -> None:
