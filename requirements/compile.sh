@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lock() { "${UV:-.uv/bin/uv}" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 "$@"; }
-lock pyproject.toml --group build -o requirements/platform.txt
-lock pyproject.toml --group build --group dev --extra torch --extra embeddings -c requirements/platform.txt -o requirements/dev.txt
+lock pyproject.toml --extra embedded --group build -o requirements/platform.txt
+lock pyproject.toml --group build --group dev --extra embedded --extra torch --extra embeddings -c requirements/platform.txt -o requirements/dev.txt
 # The images: control plane, worker pods, and what builds Kommuna's own wheel in them.
 lock pyproject.toml --extra cluster -c requirements/platform.txt -o requirements/steps.txt
 lock --group control -c requirements/steps.txt -o requirements/airflow.txt

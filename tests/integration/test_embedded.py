@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from kommuna.embedded import Embedded
+from kommuna.embedded.database import databases, server
 from kommuna.embedded.leftovers import marked
+from kommuna.embedded.prepare import wanted
 from kommuna.errors import PlatformFault
 from kommuna.spec.installation import find_installation
 
@@ -86,13 +88,22 @@ def test_two_platforms_do_not_disturb_each_other_and_one_recovers_from_a_killed_
 
 def test_a_process_that_cannot_start_is_named_with_the_end_of_its_log(other: Site) -> None:
     state = other.embedded.state
-    (state / "mlflow").mkdir(parents=True)
-    (state / "mlflow/mlflow.db").write_text("this is no database " * 100)
-    from importlib.metadata import version
 
-    (state / "mlflow/prepared.json").write_text(json.dumps({"schema": version("mlflow"), "content": ""}))
+    def damage(copy: str) -> None:
+        with databases.connected(state, copy) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE alembic_version (version_num text)")
+            cursor.execute("INSERT INTO alembic_version VALUES ('of another world')")
+
+    state.mkdir()
+    server.make(state)
+    with (state / "log").open("w") as log:
+        process = subprocess.Popen(server.command(state), stdout=log, stderr=log)
+    databases.wait_until_it_answers(state, lambda: None)
+    databases.change_copy(state, "mlflow", damage, text=wanted(other.embedded.installation, "mlflow"))
+    server.end_left(state)
+    process.wait(timeout=30)
     with pytest.raises(PlatformFault, match="mlflow does not start: it died") as caught:
         other.embedded.up()
-    assert "file is not a database" in caught.value.mend
+    assert "of another world" in caught.value.mend
     assert caught.value.where == str(state / "logs/mlflow.log")
     assert [process for process in marked(str(state)) if process.pid != os.getpid()] == []

@@ -39,7 +39,7 @@ def wait_healthy(installation: Installation, *, seconds: float = HEALTH_SECONDS)
     state = state_folder(installation)
     deadline = time.monotonic() + seconds
     while missing := next(unhealthy(installation), ""):
-        _raise_if_dead(state)
+        raise_if_dead(state)
         if time.monotonic() > deadline:
             raise failed_start(state, missing, f"{missing} was not healthy after {seconds:.0f} seconds")
         time.sleep(0.2)
@@ -86,7 +86,12 @@ def failed_start(state: Path, name: str, what: str) -> PlatformFault:
     return PlatformFault(what, where=str(log), mend=f"the end of its log says why:{shown}")
 
 
-def _raise_if_dead(state: Path) -> None:
+def raise_if_dead(state: Path) -> None:
+    """Raises where a process has died too often, or supervisord is gone.
+
+    Raises:
+        PlatformFault: with the end of that process's log.
+    """
     server = supervision.client(state)
     if server is None:
         raise failed_start(state, "supervisord", "supervisord died while the platform was starting")

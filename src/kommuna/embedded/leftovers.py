@@ -18,20 +18,31 @@ PROGRAM_VARIABLE = "KOMMUNA_PROGRAM"
 def marked(state: str, *, program: str | None = None) -> list[psutil.Process]:
     """This platform's processes, but for the calling one and its ancestors.
 
+    A process that writes its title over its environment, as PostgreSQL's do, is known by the one that started it.
+
     Args:
         state: the state folder, which marks all processes of one platform.
         program: only those of one program (`scheduler`).
     """
     spared = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
-    found = []
+    found: dict[int, psutil.Process] = {}
+    others: list[tuple[int, psutil.Process]] = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid in spared:
                 continue
-            environment = process.environ()
+            try:
+                environment = process.environ()
+            except psutil.AccessDenied:
+                environment = {}
             if environment.get(STATE_VARIABLE) == state and program in (None, environment.get(PROGRAM_VARIABLE)):
-                found.append(process)
-    return found
+                found[process.pid] = process
+            elif STATE_VARIABLE not in environment:
+                others.append((process.ppid(), process))
+    while children := [(parent, process) for parent, process in others if parent in found]:
+        found |= {process.pid: process for _, process in children}
+        others = [pair for pair in others if pair not in children]
+    return list(found.values())
 
 
 def end_all(processes: Sequence[psutil.Process], *, grace_seconds: float = 5) -> None:

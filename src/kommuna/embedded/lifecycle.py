@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +20,29 @@ import psutil
 
 from kommuna.embedded import supervision
 from kommuna.embedded.access import Access, token
-from kommuna.embedded.health import failed_start, unhealthy, wait_healthy
+from kommuna.embedded.database import databases, server
+from kommuna.embedded.health import failed_start, raise_if_dead, unhealthy, wait_healthy
 from kommuna.embedded.launch import STARTS_FOLDER
 from kommuna.embedded.leftovers import end_all, marked, memory_bytes
 from kommuna.embedded.loopback import call
 from kommuna.embedded.ports import require_free
+from kommuna.embedded.prepare import is_prepared
 from kommuna.embedded.secrets import kept_secrets
 from kommuna.embedded.settings import (
     ADMIN,
-    airflow_database,
     commands,
-    local_pool_slots,
-    mlflow_database,
     mlflow_url,
     ports_needed,
     process_environment,
     state_folder,
 )
+from kommuna.embedded.sockets import remove_sockets_folder
 from kommuna.embedded.supervision import ProcessState
 from kommuna.errors import PlatformFault
 from kommuna.spec.installation import Installation
 
 Progress = Callable[[str], None]
 _RUNNING = "running.json"
-_PREPARED = "prepared.json"
 
 
 class Embedded:
@@ -141,7 +139,9 @@ class Embedded:
         for folder in ("airflow/dags", "mlflow/artifacts", "logs", "store", STARTS_FOLDER):
             (self.state / folder).mkdir(parents=True, exist_ok=True)
         _ = self.access
+        server.make(self.state)
         self._start_supervisord()
+        self._start_postgres()
         # Two chains side by side: Airflow's servers need not wait for MLflow's schema, nor MLflow for Airflow's.
         with ThreadPoolExecutor() as pool:
             jobs = [pool.submit(self._start_airflow, progress)]
@@ -151,7 +151,7 @@ class Embedded:
                 for job in jobs:
                     job.result()
             except BaseException:
-                end_all(marked(str(self.state)))  # the preparations, for which the pool would wait
+                self._stop()  # with the preparations, for which the pool would wait
                 raise
         wait_healthy(self.installation)
         self._make_workspaces()
@@ -166,28 +166,31 @@ class Embedded:
                 where=str(self.installation.root / "kommuna.yaml"),
                 mend="take it down and up again: kommuna down, then kommuna up",
             )
-        server = supervision.client(self.state)
-        for info in server.getAllProcessInfo():
+        supervisor = supervision.client(self.state)
+        for info in supervisor.getAllProcessInfo():
             if info["statename"] in ("FATAL", "STOPPED", "EXITED"):
                 progress(f"starting {info['name']} again")
                 (self.state / STARTS_FOLDER / info["name"]).unlink(missing_ok=True)
-                supervision.start_program(server, info["name"])
+                supervision.start_program(supervisor, info["name"])
         wait_healthy(self.installation)
 
     def _stop(self) -> bool:
-        server = supervision.client(self.state)
-        if server is not None:
-            supervisord = psutil.Process(server.getPID())
+        supervisor = supervision.client(self.state)
+        if supervisor is not None:
+            supervisord = psutil.Process(supervisor.getPID())
             with contextlib.suppress(Exception):
-                server.shutdown()
+                supervisor.shutdown()
             with contextlib.suppress(psutil.TimeoutExpired):
-                supervisord.wait(timeout=30)
+                supervisord.wait(timeout=60)
         left = marked(str(self.state))
-        end_all(left)
-        for path in (supervision.socket_path(self.state), self.state / "supervisord.pid", self.state / _RUNNING):
+        end_all([process for process in left if not server.is_server(process)])
+        server.end_left(self.state)
+        end_all(marked(str(self.state)))
+        remove_sockets_folder(self.state)
+        for path in (self.state / "supervisord.pid", self.state / _RUNNING):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.state / STARTS_FOLDER, ignore_errors=True)
-        return server is not None or bool(left)
+        return supervisor is not None or bool(left)
 
     def _start_supervisord(self) -> None:
         """supervisord in a session of its own, so that a Ctrl-C reaches it only through `down`."""
@@ -210,46 +213,50 @@ class Embedded:
                 raise PlatformFault(f"supervisord does not start: {log.read_text()[-300:].strip()}", where=str(log))
             time.sleep(0.05)
 
+    def _start_postgres(self) -> None:
+        self._start_programs(server.PROGRAM)
+
+        def still_starting() -> None:
+            raise_if_dead(self.state)
+
+        databases.wait_until_it_answers(self.state, still_starting)
+
     def _start_airflow(self, progress: Progress) -> None:
-        pools = sorted((name, *rest) for name, rest in local_pool_slots(self.installation).items())
-        teams = {"teams": sorted(self.installation.platform.teams), "pools": pools}
-        schema = version("apache-airflow")
-        database = airflow_database(self.installation)
-        self._prepare("airflow", database, schema=schema, content=json.dumps(teams), progress=progress)
+        self._prepare("airflow", progress)
         self._start_programs("api-server", "scheduler", "dag-processor", "triggerer")
         progress("starting Airflow")
 
     def _start_mlflow(self, progress: Progress) -> None:
-        database = mlflow_database(self.installation)
-        self._prepare("mlflow", database, schema=version("mlflow"), content="", progress=progress)
+        self._prepare("mlflow", progress)
         self._start_programs("mlflow")
         progress("starting MLflow")
 
-    def _prepare(self, name: str, database: Path, *, schema: str, content: str, progress: Progress) -> None:
+    def _prepare(self, name: str, progress: Progress) -> None:
         """Brings a database to this version's schema and content, where it is not known to have them."""
-        note = self.state / name / _PREPARED
-        wanted = {"schema": schema, "content": content}
-        known = json.loads(note.read_text()) if note.exists() and database.exists() else {}
-        if known == wanted:
+        if is_prepared(self.installation, name):
             return
-        migrate = known.get("schema") != schema
         progress(f"preparing the database of {name}")
+        earlier = self.state / name / f"{name}.db"
+        if earlier.exists() and databases.note(self.state, name) is None:
+            progress(
+                f"{earlier} is the SQLite database of an earlier Kommuna: it is left as it is and no longer used, "
+                f"{name} begins with a new database (docs/embedded.md says how to keep what was in it)"
+            )
         log = self.state / "logs" / f"{name}-prepare.log"
-        command = [sys.executable, "-m", "kommuna.embedded.prepare", name, *(["migrate"] if migrate else [])]
+        command = [sys.executable, "-m", "kommuna.embedded.prepare", name]
         with log.open("w") as file:
             code = subprocess.run(
                 command, env=self.environment(), stdout=file, stderr=subprocess.STDOUT, cwd=self.state, check=False
             ).returncode
         if code:
             raise failed_start(self.state, log.stem, f"the database of {name} could not be prepared (exit code {code})")
-        note.write_text(json.dumps(wanted))
 
     def _start_programs(self, *names: str) -> None:
-        server = supervision.client(self.state)
-        if server is None:
+        supervisor = supervision.client(self.state)
+        if supervisor is None:
             raise failed_start(self.state, "supervisord", "supervisord died while the platform was starting")
         for name in names:
-            supervision.start_program(server, name)
+            supervision.start_program(supervisor, name)
 
     def _make_workspaces(self) -> None:
         """A registry workspace a team on the platform's own MLflow server; one that exists is left as it is."""

@@ -1,32 +1,52 @@
-"""Databases, teams and pools: `python -m kommuna.embedded.prepare airflow|mlflow [migrate]`, run twice without harm.
+"""Databases, teams and pools: `python -m kommuna.embedded.prepare airflow|mlflow`, run twice without harm.
 
 One process for all of Airflow's part, instead of one Airflow command for the schema, each team and each pool: every
 such command takes seconds to start.
 
-A migration works on a copy and replaces the database at its end: SQLite's schema changes cannot be rolled back, and
-neither server mends a database that an interrupted migration left behind.
+A migration works on a copy, which takes the database's place at its end: neither server mends a database that an
+interrupted migration left behind.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import sqlite3
 import sys
-from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
-from kommuna.embedded.settings import airflow_database, local_pool_slots, mlflow_database
+from kommuna.embedded.database import databases
+from kommuna.embedded.settings import local_pool_slots, state_folder
 from kommuna.spec.installation import Installation, find_installation
 from kommuna.teams import synchronise
 
 
-def prepare_airflow(installation: Installation, *, migrate: bool) -> None:
-    """Airflow's schema where asked for, then teams and pools."""
-    if not migrate:
-        return synchronise(installation.platform.teams, local_pool_slots(installation))
+def wanted(installation: Installation, database: str) -> str:
+    """What a database should be prepared for: the version of its schema, and its content, as JSON."""
+    if database == "mlflow":
+        return json.dumps({"schema": version("mlflow")})
+    pools = sorted((name, *rest) for name, rest in local_pool_slots(installation).items())
+    teams = {"teams": sorted(installation.platform.teams), "pools": pools}
+    return json.dumps({"schema": version("apache-airflow"), "content": teams})
 
-    def work(partial: Path) -> None:
-        os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{partial}"
+
+def is_prepared(installation: Installation, database: str) -> bool:
+    """Whether a database is known to be as it should be."""
+    return databases.note(state_folder(installation), database) == wanted(installation, database)
+
+
+def prepare_airflow(installation: Installation) -> None:
+    """Airflow's schema where it is of another version, then teams and pools."""
+    state, note = state_folder(installation), wanted(installation, "airflow")
+    known = json.loads(databases.note(state, "airflow") or "{}")
+    if known.get("schema") == json.loads(note)["schema"]:
+        synchronise(installation.platform.teams, local_pool_slots(installation))
+        databases.set_note(state, "airflow", note)
+        return
+
+    def work(copy: str) -> None:
+        os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = databases.url(state, copy)
+        os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"] = databases.url(state, copy, driver="asyncpg")
         from airflow.cli.cli_parser import get_parser
 
         arguments = get_parser().parse_args(["db", "migrate"])
@@ -36,40 +56,21 @@ def prepare_airflow(installation: Installation, *, migrate: bool) -> None:
 
         dispose_orm(do_log=False)
 
-    migrate_copy(airflow_database(installation), work)
+    databases.change_copy(state, "airflow", work, text=note)
 
 
 def prepare_mlflow(installation: Installation) -> None:
     """MLflow's schema."""
+    state = state_folder(installation)
 
-    def work(partial: Path) -> None:
+    def work(copy: str) -> None:
         from mlflow.db import upgrade
 
-        upgrade.main([f"sqlite:///{partial}"], standalone_mode=False)
+        upgrade.main([databases.url(state, copy)], standalone_mode=False)
 
-    migrate_copy(mlflow_database(installation), work)
-
-
-def migrate_copy(database: Path, work: Callable[[Path], None]) -> None:
-    """Lets `work` change a copy of a database (an empty one if there is none), then puts it in the database's place."""
-    partial = database.with_name(f"{database.name}.partial")
-    for path in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm"), Path(f"{partial}-journal")):
-        path.unlink(missing_ok=True)
-    if database.exists():
-        with sqlite3.connect(database) as source, sqlite3.connect(partial) as target:
-            source.backup(target)
-    work(partial)
-    with sqlite3.connect(partial) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    for leftover in ("-wal", "-shm"):
-        Path(f"{database}{leftover}").unlink(missing_ok=True)
-    partial.replace(database)
+    databases.change_copy(state, "mlflow", work, text=wanted(installation, "mlflow"))
 
 
 if __name__ == "__main__":
     here = find_installation(Path.cwd())
-    if sys.argv[1] == "mlflow":
-        prepare_mlflow(here)
-    else:
-        prepare_airflow(here, migrate="migrate" in sys.argv)
+    (prepare_mlflow if sys.argv[1] == "mlflow" else prepare_airflow)(here)

@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from kommuna.embedded.database import databases
+from kommuna.embedded.database.server import PROGRAM as POSTGRES
+from kommuna.embedded.database.server import command as postgres_command
 from kommuna.embedded.leftovers import STATE_VARIABLE
 from kommuna.errors import SpecError
 from kommuna.spec.installation import PLATFORM_VARIABLE, Installation
 from kommuna.teams import pool_slots
 
-PARALLEL_TASKS = 6  # SQLite locks for good at 32, and two cores are busy with fewer
+PARALLEL_TASKS = 6  # each step uses all cores it is given: two are busy with fewer
 ADMIN = "admin"
 _LOOPBACK = "127.0.0.1,localhost"
 _CLEARED = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "MLFLOW_", "_MLFLOW_", "KOMMUNA_", "no_proxy", "NO_PROXY")
@@ -45,10 +48,8 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
             "DAGS_ARE_PAUSED_AT_CREATION": False,
         },
         "DATABASE": {
-            "SQL_ALCHEMY_CONN": f"sqlite:///{airflow_database(installation)}?timeout=60",
-            # A request that holds SQLite's write lock may want a second connection: with the usual limit of 15, those
-            # that wait for the lock have them all, and the server stands still for half a minute.
-            "SQL_ALCHEMY_MAX_OVERFLOW": -1,
+            "SQL_ALCHEMY_CONN": databases.url(state, "airflow"),
+            "SQL_ALCHEMY_CONN_ASYNC": databases.url(state, "airflow", driver="asyncpg"),
             "LOAD_DEFAULT_CONNECTIONS": False,
         },
         "DAG_PROCESSOR": {
@@ -126,6 +127,7 @@ def commands(installation: Installation, bin_folder: Path) -> dict[str, list[str
     ports = installation.platform.ports
     airflow = str(bin_folder / "airflow")
     found = {
+        POSTGRES: postgres_command(state_folder(installation)),
         "api-server": [airflow, "api-server", "--host", "127.0.0.1", "--port", str(ports.airflow), "--workers", "1"],
         # Without its log server, which would want port 8793 on every platform: task logs are read from the files.
         "scheduler": [airflow, "scheduler", "--skip-serve-logs"],
@@ -138,7 +140,7 @@ def commands(installation: Installation, bin_folder: Path) -> dict[str, list[str
     if not installation.platform.mlflow:
         found["mlflow"] = [
             str(bin_folder / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(ports.mlflow), "--workers", "1",
-            "--enable-workspaces", "--backend-store-uri", f"sqlite:///{mlflow_database(installation)}",
+            "--enable-workspaces", "--backend-store-uri", databases.url(state_folder(installation), "mlflow"),
             "--serve-artifacts", "--artifacts-destination", str(state_folder(installation) / "mlflow" / "artifacts"),
         ]  # fmt: skip
     return found
@@ -191,16 +193,6 @@ def airflow_url(installation: Installation) -> str:
 def mlflow_url(installation: Installation) -> str:
     """MLflow's address."""
     return installation.services("").mlflow
-
-
-def airflow_database(installation: Installation) -> Path:
-    """Airflow's SQLite database."""
-    return state_folder(installation) / "airflow" / "airflow.db"
-
-
-def mlflow_database(installation: Installation) -> Path:
-    """MLflow's SQLite database."""
-    return state_folder(installation) / "mlflow" / "mlflow.db"
 
 
 def passwords_file(installation: Installation) -> Path:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import hashlib
 import json
 import shlex
 import sys
-import tempfile
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +16,19 @@ from typing import Any
 import psutil
 
 from kommuna.embedded import launch
+from kommuna.embedded.database.server import PROGRAM as POSTGRES
 from kommuna.embedded.leftovers import memory_bytes
+from kommuna.embedded.sockets import is_private, make_sockets_folder, sockets_folder
 
 GROUP = "kommuna"
+_DATABASE = "database"
 # Airflow's scheduler and DAG processor leave children behind on SIGTERM and end cleanly on SIGINT.
-_STOP_SIGNALS = {"scheduler": "INT", "dag-processor": "INT"}
+# PostgreSQL waits for its clients on SIGTERM, and ends at once, in order, on SIGINT.
+_STOP_SIGNALS = {"scheduler": "INT", "dag-processor": "INT", POSTGRES: "INT"}
 # The DAG processor logs from its signal handler, and hangs where the signal meets it logging; it has nothing to save.
 # The scheduler waits for running tasks, which may take hours: they are run again after the next start. The triggerer
 # waits ten seconds for its other half; what its triggers wait for is in the database.
-_STOP_SECONDS = {"dag-processor": 3, "scheduler": 5, "triggerer": 3}
+_STOP_SECONDS = {"dag-processor": 3, "scheduler": 5, "triggerer": 3, POSTGRES: 30}
 
 
 @dataclass(frozen=True)
@@ -49,25 +51,22 @@ class ProcessState:
 
 
 def socket_path(state: Path) -> Path:
-    """supervisord's socket: in the state folder, or, where that path is too long for a socket, in the temporary one."""
-    path = state / "supervisor.sock"
-    if len(str(path).encode()) < 90:
-        return path
-    return Path(tempfile.gettempdir(), f"kommuna-{hashlib.sha256(str(state).encode()).hexdigest()[:12]}.sock")
+    """supervisord's socket."""
+    return sockets_folder(state) / "supervisor.sock"
 
 
 def write_configuration(state: Path, programs: Mapping[str, Sequence[str]]) -> Path:
     """Writes supervisord.conf; environment variables are inherited from supervisord's own.
 
     Nothing starts by itself, for each program has something to wait for. The programs are one group, which is stopped
-    all at once; groups are stopped one after the other. Paths are relative to the state folder, in which supervisord
-    is started, and the commands stand in a file of their own: in the folder's own name, a `%` would be expanded and a
-    ` #` would begin a comment.
+    all at once; groups are stopped one after the other, that of the database last. Paths are relative to the state
+    folder, in which supervisord is started, and the commands stand in a file of their own: in the folder's own name, a
+    `%` would be expanded and a ` #` would begin a comment.
     """
     (state / launch.COMMANDS).write_text(json.dumps(programs))
-    socket = socket_path(state)
+    make_sockets_folder(state)
     config = configparser.RawConfigParser()
-    config["unix_http_server"] = {"file": socket.name if socket.parent == state else str(socket), "chmod": "0600"}
+    config["unix_http_server"] = {"file": str(socket_path(state)), "chmod": "0600"}
     config["supervisord"] = {
         "logfile": "logs/supervisord.log",
         "logfile_maxbytes": "5MB",
@@ -79,7 +78,9 @@ def write_configuration(state: Path, programs: Mapping[str, Sequence[str]]) -> P
     config["rpcinterface:supervisor"] = {
         "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
     }
-    config[f"group:{GROUP}"] = {"programs": ",".join(programs)}
+    for group in sorted({_group(name) for name in programs}):
+        members = ",".join(name for name in programs if _group(name) == group)
+        config[f"group:{group}"] = {"programs": members, "priority": "1" if group == _DATABASE else "999"}
     for name in programs:
         config[f"program:{name}"] = {
             "command": shlex.join([sys.executable, "-m", launch.__name__, name]).replace("%", "%%"),
@@ -106,7 +107,7 @@ def client(state: Path) -> Any:
     """supervisord's RPC interface; None where it does not answer."""
     from supervisor.xmlrpc import SupervisorTransport
 
-    if not socket_path(state).exists():
+    if not is_private(sockets_folder(state)) or not socket_path(state).exists():
         return None
     transport = SupervisorTransport(None, None, serverurl=f"unix://{socket_path(state)}")
     server = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
@@ -129,7 +130,7 @@ def start_program(server: Any, name: str) -> None:
     from supervisor.xmlrpc import Faults
 
     try:
-        server.startProcess(f"{GROUP}:{name}", False)
+        server.startProcess(f"{_group(name)}:{name}", False)
     except xmlrpc.client.Fault as fault:
         if fault.faultCode != Faults.SPAWN_ERROR:
             raise
@@ -152,6 +153,10 @@ def processes(state: Path) -> list[ProcessState]:
             )
         )
     return sorted(found, key=lambda process: process.name)
+
+
+def _group(name: str) -> str:
+    return _DATABASE if name == POSTGRES else GROUP
 
 
 def _family(pid: int) -> list[psutil.Process]:

@@ -67,6 +67,22 @@ def test_a_process_that_renames_itself_keeps_its_mark(crowd: Crowd, tmp_path: Pa
     assert pids(marked(str(tmp_path))) == {renamed.pid}
 
 
+def test_a_process_that_lost_its_mark_is_known_by_who_started_it(crowd: Crowd, tmp_path: Path) -> None:
+    bare = "import os, subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'input()'], env={}, stdin=-1); print(p.pid, flush=True); p.wait()"
+    parent = crowd.start(PLAIN, **{STATE_VARIABLE: str(tmp_path), PROGRAM_VARIABLE: "postgres"})
+    assert pids(marked(str(tmp_path))) == {parent.pid}
+    member = subprocess.Popen(
+        [sys.executable, "-c", bare],
+        env={**os.environ, STATE_VARIABLE: str(tmp_path), PROGRAM_VARIABLE: "postgres"},
+        stdout=subprocess.PIPE,
+    )
+    crowd.members.append(member)
+    assert member.stdout is not None
+    child = int(member.stdout.readline())
+    assert pids(marked(str(tmp_path), program="postgres")) == {parent.pid, member.pid, child}
+    assert child not in pids(marked(str(tmp_path), program="scheduler"))
+
+
 def test_the_caller_and_those_who_started_it_are_spared(tmp_path: Path) -> None:
     code = f"""
 import subprocess, sys

@@ -15,6 +15,7 @@ from kommuna.embedded.settings import (
     lowered_pools,
     process_environment,
 )
+from kommuna.embedded.sockets import sockets_folder
 from kommuna.errors import SpecError
 from kommuna.spec.installation import Installation
 from kommuna.spec.team import Platform
@@ -55,11 +56,21 @@ def test_users_belong_to_their_team_and_only_the_admin_to_all() -> None:
     assert logins(installation("support")) == {"admin": "", "support": "support", "sue": "support"}
 
 
-def test_many_teams_share_the_tasks_that_sqlite_bears() -> None:
+def test_many_teams_share_the_tasks_that_one_machine_bears() -> None:
     names = [f"team{i}" for i in range(20)]
     settings = airflow_settings(installation(*names), SECRETS)
     assert {settings[f"AIRFLOW__{name.upper()}___CORE__PARALLELISM"] for name in names} == {"1"}
     assert settings["AIRFLOW__CORE__PARALLELISM"] == "6"
+
+
+def test_airflow_and_mlflow_are_on_the_platforms_own_server() -> None:
+    settings = airflow_settings(installation("support"), SECRETS)
+    folder = sockets_folder(Path("/site/.kommuna"))
+    at = f"kommuna@/airflow?host={folder}&port=5432"
+    assert settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == f"postgresql+psycopg2://{at}"
+    assert settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"] == f"postgresql+asyncpg://{at}"
+    mlflow = commands(installation("support"), Path("/bin"))["mlflow"]
+    assert f"postgresql+psycopg2://kommuna@/mlflow?host={folder}&port=5432" in mlflow
 
 
 def test_a_platform_without_teams_has_settings() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from kommuna.embedded import supervision
 from kommuna.embedded.leftovers import STATE_VARIABLE, end_all, marked
+from kommuna.embedded.sockets import remove_sockets_folder
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(300)  # 100% ready"]
 
@@ -25,7 +26,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
     (path / "logs").mkdir(parents=True)
     yield path
     end_all(marked(str(path)))
-    supervision.socket_path(path).unlink(missing_ok=True)
+    remove_sockets_folder(path)
 
 
 def start(state: Path, **programs: list[str]) -> psutil.Process:
@@ -87,8 +88,28 @@ def test_shutdown_ends_all_at_once_with_their_children(state: Path) -> None:
     assert supervision.processes(state) == []
 
 
-def test_a_long_path_moves_the_socket_to_where_it_fits(tmp_path: Path) -> None:
-    long = tmp_path / ("x" * 120)
-    assert len(str(supervision.socket_path(long))) < 100
-    assert supervision.socket_path(long) != supervision.socket_path(long / "other")
-    assert supervision.socket_path(Path("/site/.kommuna")) == Path("/site/.kommuna/supervisor.sock")
+WITNESS = """
+import signal, sys, time
+def end(*_):
+    time.sleep({seconds})
+    print(time.time(), flush=True)
+    sys.exit()
+signal.signal(signal.{signal}, end)
+print("ready", flush=True)
+time.sleep(300)
+"""
+
+
+def test_the_database_is_stopped_after_all_that_use_it(state: Path) -> None:
+    client = [sys.executable, "-c", WITNESS.format(seconds=1, signal="SIGTERM")]
+    database = [sys.executable, "-c", WITNESS.format(seconds=0, signal="SIGINT")]
+    supervisord = start(state, postgres=database, aaa=client, zzz=client)
+    logs = {name: state / f"logs/{name}.log" for name in ("postgres", "aaa", "zzz")}
+    for name, log in logs.items():
+        supervision.start_program(supervision.client(state), name)
+        while not log.exists() or "ready" not in log.read_text():
+            time.sleep(0.05)
+    supervision.client(state).shutdown()
+    supervisord.wait(timeout=60)
+    ended = {name: float(log.read_text().split()[1]) for name, log in logs.items()}
+    assert ended["postgres"] > max(ended["aaa"], ended["zzz"])

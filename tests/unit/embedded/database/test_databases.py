@@ -1,0 +1,80 @@
+"""A change is made to a copy: whatever interrupts it, the database is whole, old or new, with its note."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kommuna.embedded.database import databases
+
+
+def rows(state: Path, database: str) -> list[tuple[object, ...]]:
+    with databases.connected(state, database) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM things ORDER BY 1")
+        return list(cursor.fetchall())
+
+
+def run(state: Path, database: str, *statements: str) -> None:
+    with databases.connected(state, database) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def create(state: Path, name: str) -> None:
+    def work(copy: str) -> None:
+        run(state, copy, "CREATE TABLE things (id integer)", "INSERT INTO things VALUES (1)")
+
+    databases.change_copy(state, name, work, text="first")
+
+
+def names(state: Path) -> set[str]:
+    with databases.connected(state) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT datname FROM pg_database")
+        return {name for (name,) in cursor.fetchall()}
+
+
+def test_there_is_no_note_of_a_database_that_is_not_there(running: Path) -> None:
+    assert databases.note(running, "nothing") is None
+
+
+def test_a_changed_copy_takes_the_databases_place_with_its_note(running: Path) -> None:
+    create(running, "one")
+    assert (rows(running, "one"), databases.note(running, "one")) == ([(1,)], "first")
+    databases.change_copy(
+        running, "one", lambda copy: run(running, copy, "ALTER TABLE things ADD more text DEFAULT 'new'"), text="it's"
+    )
+    assert (rows(running, "one"), databases.note(running, "one")) == ([(1, "new")], "it's")
+    assert {name for name in names(running) if name.startswith("one")} == {"one"}
+
+
+def test_an_interrupted_change_leaves_the_old_database_and_the_next_one_starts_anew(running: Path) -> None:
+    create(running, "two")
+
+    def interrupted(copy: str) -> None:
+        run(running, copy, "ALTER TABLE things ADD more text DEFAULT 'half'")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        databases.change_copy(running, "two", interrupted, text="second")
+    assert (rows(running, "two"), databases.note(running, "two")) == ([(1,)], "first")
+    databases.change_copy(
+        running, "two", lambda copy: run(running, copy, "ALTER TABLE things ADD more text DEFAULT 'new'"), text="second"
+    )
+    assert rows(running, "two") == [(1, "new")]
+
+
+def test_connections_that_the_work_leaves_open_do_not_hold_the_change_up(running: Path) -> None:
+    import psycopg2
+
+    from kommuna.embedded.database.server import PORT
+    from kommuna.embedded.sockets import sockets_folder
+
+    create(running, "three")
+    held = []
+
+    def work(copy: str) -> None:
+        held.append(psycopg2.connect(host=str(sockets_folder(running)), port=PORT, user="kommuna", dbname=copy))
+
+    databases.change_copy(running, "three", work, text="second")
+    assert databases.note(running, "three") == "second"
