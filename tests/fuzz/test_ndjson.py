@@ -16,7 +16,7 @@ from kommuna.spec.table import TableSchema
 from kommuna.steps.etl.read import read_table
 from kommuna.steps.etl.untyped import read_untyped
 
-KEYS = st.one_of(st.sampled_from(["id", "n", "l", "Текст", "a b"]), TEXTS)
+KEYS = st.one_of(st.sampled_from(["id", "n", "l", "Текст", "a b", "*", "^a.*$", ""]), TEXTS)
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.integers(-5, 5), st.floats(allow_nan=False), TEXTS,
     NUMBERS, DTYPE.flatmap(texts_of),
@@ -112,7 +112,7 @@ def test_lines_are_read_as_python_reads_them_or_refused(folder: Path, made: tupl
     content, declared = made
     path = folder / "rows.ndjson"
     path.write_bytes(content)
-    read, error = attempt(lambda: read_table(path, table_schema=TableSchema(columns=declared)))
+    read, error = attempt(lambda: read_table(path, table_schema=TableSchema.read({"columns": declared})))
     rows = objects(content)
     if error is not None:
         return

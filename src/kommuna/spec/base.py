@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from kommuna.errors import SpecError, nearest
+from kommuna.spec.json_text import load_json
 from kommuna.spec.words import in_words, place_of_problem, problems
 from kommuna.spec.yaml_text import load_yaml
 
@@ -37,10 +38,10 @@ class Spec(BaseModel):
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> Self:
-        """Reads and validates a YAML (or JSON) file.
+        """Reads and validates a YAML file, or a JSON one, which ends in `.json`.
 
         Raises:
-            SpecError: the file is missing, is no YAML, or does not fit the model.
+            SpecError: the file is missing, is no YAML or JSON, or does not fit the model.
         """
         path = Path(path)
         try:
@@ -51,11 +52,15 @@ class Spec(BaseModel):
             raise SpecError(
                 f"{path} is not UTF-8 text: {error.reason}", where=str(path), mend="save the file as UTF-8"
             ) from None
-        data = load_yaml(text, path, traps=cls.refuse_yaml_traps)
+        except OSError as error:
+            raise SpecError(f"{path} cannot be read: {error.strerror}", where=str(path), mend="name a file") from None
+        is_json = path.suffix.lower() == ".json"
+        data = load_json(text, path) if is_json else load_yaml(text, path, traps=cls.refuse_yaml_traps)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise spec_error(cls, error, where=f"{path}:{_line_of(error, text)}") from None
+            line = "" if is_json else f":{_line_of(error, text)}"
+            raise spec_error(cls, error, where=f"{path}{line}") from None
 
 
 def spec_error(model: type[BaseModel], error: ValidationError, *, where: str) -> SpecError:

@@ -56,12 +56,29 @@ class TableSchema(Spec):
                 raise ValueError(f"column '{column}' has unknown type '{dtype}'{hint}; one of {', '.join(DTYPES)}")
         return columns
 
+    @field_validator("columns")
+    @classmethod
+    def _names_are_names(cls, columns: dict[str, str]) -> dict[str, str]:
+        for column in columns:
+            if is_pattern(column):
+                raise ValueError(f"column '{column}' has the name of a pattern: rename it in the file")
+        return columns
+
     @model_validator(mode="after")
     def _required_are_columns(self) -> Self:
         for column in self.required:
             if column not in self.columns:
                 raise ValueError(f"required column '{column}' is not declared{nearest(column, self.columns)}")
         return self
+
+
+def is_pattern(column: str) -> bool:
+    """Whether Polars takes a column's name for a pattern over all names.
+
+    >>> is_pattern("*"), is_pattern("^x.*$"), is_pattern("a*b")
+    (True, True, False)
+    """
+    return column == "*" or (column.startswith("^") and column.endswith("$"))
 
 
 def _nearest_dtype(dtype: str) -> str:

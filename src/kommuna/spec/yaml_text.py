@@ -9,14 +9,17 @@ from typing import Any
 import yaml
 
 from kommuna.errors import SpecError
+from kommuna.spec.plain import not_plain
 
 _QUOTES = "put the text in single quotes: there a backslash is a backslash"
 _ESCAPES = {  # in double quotes, and what a regular expression means by them
     "a": "a bell", "b": "a backspace, not a word's edge", "e": "an escape", "f": "a form feed", "v": "a vertical tab",
     "0": "the character 0", "N": "a line break", "L": "a line break", "P": "a line break", "_": "a no-break space",
 }  # fmt: skip
+_SHOWN = 60  # characters of a value
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _COMMENT = re.compile(r"[ \t]+(#[^\s#][^\n]*)")
+_BREAKS = re.compile("[\x85\u2028\u2029]")
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -29,12 +32,17 @@ def load_yaml(text: str, path: Path, *, traps: bool = False) -> Any:
         traps: refuse a text that a comment cuts off (`договор #5`), and in double quotes what is no such sign in a
             regular expression (`"\\bкарта"`).
     Raises:
-        SpecError: it is no YAML, a key stands twice, or it is nested too deep; names the line.
+        SpecError: it is no YAML, a key stands twice, it is nested too deep, or holds a line break that nobody sees;
+            names the line.
     """
+    if found := _BREAKS.search(text):
+        raise _odd_character(text, found.start(), path, "which YAML takes for a line break")
     try:
         if traps:
             _refuse_traps(text, path)
         return yaml.load(text, Loader=_UniqueKeys)
+    except yaml.reader.ReaderError as error:
+        raise _odd_character(text, error.position, path, "which YAML does not allow") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -45,6 +53,15 @@ def load_yaml(text: str, path: Path, *, traps: bool = False) -> Any:
         raise SpecError(
             f"{path.name} is nested too deep", where=str(path), mend="close the brackets, or write it flat"
         ) from None
+
+
+def _odd_character(text: str, at: int, path: Path, why: str) -> SpecError:
+    code = f"U+{ord(text[at]):04X}"
+    return SpecError(
+        f"{path.name} holds the character {code}, {why}",
+        where=f"{path}:{text.count(chr(10), 0, at) + 1}",
+        mend=f'remove it; where it is meant, write "\\u{ord(text[at]):04X}" in double quotes',
+    )
 
 
 def _refuse_traps(text: str, path: Path) -> None:
@@ -67,7 +84,29 @@ def _refuse_traps(text: str, path: Path) -> None:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a mapping that holds the same key twice, where YAML would silently keep the last."""
+    """Refuses a mapping that holds the same key twice, where YAML would silently keep the last.
+
+    A scalar that is none of its kind, such as the day 2026-02-30, is an error of YAML's, with its line.
+    """
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            kind, text = str(node.tag).rpartition(":")[2], str(node.value)
+            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+            problem = f"'{shown}' is taken for a value of kind {kind}, and is none ({error}): put it in quotes"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+
+    def construct_scalar(self, node: Any) -> Any:
+        text = super().construct_scalar(node)
+        if isinstance(text, str) and not_plain(text, ""):  # halves of characters, as JSON writes them: "\\ud83d\\ude00"
+            try:
+                return text.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError:
+                problem = f"{text[:_SHOWN]!a} holds half of a character"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+        return text
 
 
 def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:

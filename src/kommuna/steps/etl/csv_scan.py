@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from kommuna.spec.table import is_pattern
 from kommuna.steps.etl.columns import OWN
 
 
@@ -18,8 +19,8 @@ def scan_texts(source: Path, header: Sequence[str]) -> pl.LazyFrame:
 
     Args:
         source: a local file.
-        header: its column names; of a name that stands twice, each column gets one that no file has.
+        header: its column names; a name that stands twice, or is a pattern to Polars, becomes one that no file has.
     """
     often = Counter(header)
-    names = [name if often[name] == 1 else f"{OWN}{i}" for i, name in enumerate(header)]
+    names = [name if often[name] == 1 and not is_pattern(name) else f"{OWN}{i}" for i, name in enumerate(header)]
     return pl.scan_csv(source, infer_schema=False, glob=False, with_column_names=lambda _: names)

@@ -50,21 +50,26 @@ def parsed(column: pl.Expr, dtype: str) -> pl.Expr:
         lower = text.str.to_lowercase()
         return pl.when(lower.is_in(["true", "1"])).then(True).when(lower.is_in(["false", "0"])).then(False)
     if dtype == "Date":
-        return pl.when(text.str.contains(f"{_DAY}$")).then(text.str.to_date("%Y-%m-%d", strict=False))
+        return _in_calendar(text.str.contains(f"{_DAY}$"), text.str.to_date("%Y-%m-%d", strict=False))
     if dtype == "Datetime":
         stamp = text.str.replace(" ", "T", literal=True)
         forms = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
         day = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
         value = pl.coalesce(*(stamp.str.to_datetime(form, strict=False, time_unit="us") for form in forms), day)
-        return pl.when(text.str.contains(f"{_DAY}(?:{_TIME})?$")).then(value)
+        return _in_calendar(text.str.contains(f"{_DAY}(?:{_TIME})?$"), value)
     if dtype == "DatetimeUTC":
         stamp = text.str.to_uppercase().str.replace(" ", "T", literal=True)
         value = pl.coalesce(
             stamp.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC")
             for form in ("%+", "%Y-%m-%dT%H:%M%#z", "%Y-%m-%dT%H:%M:%S%.f%#z")
         )
-        return pl.when(stamp.str.contains(f"{_DAY}{_TIME}(?:Z|[+-][0-9]{{2}}(?::?[0-9]{{2}})?)$")).then(value)
+        return _in_calendar(stamp.str.contains(f"{_DAY}{_TIME}(?:Z|[+-][0-9]{{2}}(?::?[0-9]{{2}})?)$"), value)
     return text.cast(polars_dtype(dtype), strict=False)
+
+
+def _in_calendar(written: pl.Expr, value: pl.Expr) -> pl.Expr:
+    """Times that are written as they have to be, of the years 1 to 9999: Python and databases have no others."""
+    return pl.when(written & value.dt.year().is_between(1, 9999)).then(value)
 
 
 def suspicious(value: pl.Expr, dtype: str) -> pl.Expr:

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from kommuna.errors import DataError
-from kommuna.spec.table import TableSchema
+from kommuna.spec.table import TableSchema, is_pattern
 from kommuna.steps.etl.csv_scan import scan_texts
 from kommuna.steps.etl.dtypes import inexact, polars_dtype
 from kommuna.steps.etl.faults import csv_header, parquet_faults
@@ -46,17 +46,18 @@ def read_untyped(source: Path, *, keys: Sequence[str] = ()) -> pl.LazyFrame:
     if not source.stat().st_size:
         raise DataError(f"{source.name} is empty", where=str(source), mend="give a file with a header and rows")
     kind = kind_of(source)
-    if kind == "ndjson":
-        return _ndjson(source)
-    if kind == "parquet":
-        return _parquet(source)
-    return read_table(source, table_schema=TableSchema(columns=_types(source, keys))).table
+    if kind == "csv":
+        return read_table(source, table_schema=TableSchema(columns=_types(source, keys))).table
+    table = _ndjson(source) if kind == "ndjson" else _parquet(source)
+    _refuse_patterns(table.collect_schema().names(), source)
+    return table
 
 
 def _types(source: Path, keys: Sequence[str]) -> dict[str, str]:
     header = csv_header(source)
     if fault := separated(header, source):
         raise fault
+    _refuse_patterns(header, source)
     names = [name for name in header if header.count(name) == 1]
     read_table(source, table_schema=TableSchema(columns=dict.fromkeys(header, "String")))  # rows, quotes, encoding
     raw = scan_texts(source, header)
@@ -76,6 +77,13 @@ def _types(source: Path, keys: Sequence[str]) -> dict[str, str]:
         if found[f"# {name}"]:
             types[name] = next((dtype for dtype in each if found[f"{dtype} {name}"]), "String")
     return types
+
+
+def _refuse_patterns(names: Sequence[str], source: Path) -> None:
+    for name in names:
+        if is_pattern(name):
+            what = f"column '{name}' of {source.name} has the name of a pattern"
+            raise DataError(what, where=str(source), mend="rename it: a pattern stands for all columns that match it")
 
 
 def _tests(column: pl.Expr) -> dict[str, pl.Expr]:

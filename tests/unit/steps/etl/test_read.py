@@ -405,7 +405,8 @@ def test_amounts_pass_into_float64(tmp_path: Path) -> None:
     [
         ("Date", "01-09-26"), ("Date", "26-01-02"), ("Datetime", "26-01-02"), ("Datetime", "26-01-02T10:00:00"),
         ("Datetime", "2026-09-01T12:30:60"), ("DatetimeUTC", "2026-09-01T12:30:60Z"), ("Datetime", "2026-09-01T24:00:00"),
-        ("DatetimeUTC", "26-09-01T12:30:00Z"), ("Date", "2026-9-1"), ("Datetime", "2026-09-01T1:3"),
+        ("Date", "0000-01-01"), ("Datetime", "0000-02-01T10:00"),
+        ("DatetimeUTC", "9999-12-31T23:59:59-05:00"), ("DatetimeUTC", "26-09-01T12:30:00Z"), ("Date", "2026-9-1"), ("Datetime", "2026-09-01T1:3"),
     ],
 )  # fmt: skip
 def test_times_that_could_be_others_are_drift(tmp_path: Path, dtype: str, value: str) -> None:
@@ -468,6 +469,18 @@ def test_quotes_in_a_columns_name_are_read_as_in_a_value(tmp_path: Path) -> None
     assert rows(path, **{'the "id"': "String"}) == [("a",)]
     path = written(tmp_path, '"the ""id""",n\na,1\n')
     assert read_untyped(path).collect().to_dicts() == [{'the "id"': "a", "n": 1}]
+
+
+def test_a_columns_name_that_polars_takes_for_a_pattern_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path, "*,^n$,n\na,b,1\n")
+    assert rows(path, n="Int64") == [(1,)]
+    for name in ("*", "^n$"):
+        with pytest.raises(ValidationError, match="has the name of a pattern"):
+            TableSchema(columns={name: "String"})
+    with pytest.raises(DataError, match=r"column '\*' of rows.csv has the name of a pattern"):
+        read_untyped(path)
+    with pytest.raises(DataError, match=r"column '\^n\$' of rows.ndjson"):
+        read_untyped(written(tmp_path, '{"^n$": 1}\n', "rows.ndjson"))
 
 
 def test_a_columns_name_may_be_any(tmp_path: Path) -> None:
