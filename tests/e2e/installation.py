@@ -67,9 +67,14 @@ class Cluster:
     def helm(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["helm", *map(str, arguments)], env=self.env, capture_output=True, text=True, check=False)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is the test cluster, where everything may be taken away."""
+        return "KOMMUNA_CLUSTER_SERVICE_RANGE" in self.env
+
     def address(self, service: str, namespace: str, port: int) -> str:
         """HOST:PORT of a service, from here: by route to the test cluster's services, by port-forward to another's."""
-        if "KOMMUNA_CLUSTER_SERVICE_RANGE" in self.env:
+        if self.is_ours:
             return f"{self.get('service', service, namespace)['spec']['clusterIP']}:{port}"
         return self.forwarded(service, namespace, port)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
 from tests.e2e.installation import CONTROL, Airflow, Installation, Run, wait_until
 
 
@@ -57,6 +60,31 @@ def test_the_scheduler_is_killed_and_the_step_goes_on(installation: Installation
     installation.cluster.kubectl("-n", CONTROL, "delete", "pod", name, "--grace-period=0", "--force")
     run.succeed(seconds=900)
     counted(run)
+
+
+def test_a_run_outlives_an_api_server_a_git_server_and_a_dns_that_are_away(
+    installation: Installation, airflow: Airflow
+) -> None:
+    """The first step ends meanwhile; the second step's pod finds the API server back, Git and DNS not yet."""
+    if not installation.cluster.is_ours:
+        pytest.skip("takes away the DNS of the whole cluster: on the test cluster alone")
+    kubectl = installation.cluster.kubectl
+    api, others = (CONTROL, "kommuna-api-server"), [("fixtures", "git"), ("kube-system", "coredns")]
+    run = airflow.trigger("support__waits", seconds=5)
+    running_worker(installation, run)
+    try:
+        for namespace, deployment in [api, *others]:
+            kubectl("-n", namespace, "scale", "deployment", deployment, "--replicas=0")
+        time.sleep(75)
+        kubectl("-n", api[0], "scale", "deployment", api[1], "--replicas=1")
+        time.sleep(30)
+    finally:
+        for namespace, deployment in [api, *others]:
+            kubectl("-n", namespace, "scale", "deployment", deployment, "--replicas=1")
+            kubectl("-n", namespace, "rollout", "status", "deployment", deployment, "--timeout=180s")
+    run.succeed(seconds=600)
+    counted(run)
+    assert {task["try_number"] for task in run.tasks().values()} == {1}
 
 
 def test_a_full_quota_makes_a_step_wait_and_not_fail(installation: Installation, airflow: Airflow) -> None:

@@ -447,7 +447,7 @@ def test_a_git_bundle_is_parsed_at_its_commit_and_a_link_in_it_is_no_dag(rig: Ri
     for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*git, *command], check=True)
     rig.bundles["support"] |= {
-        "classpath": "airflow.providers.git.bundles.git.GitDagBundle",
+        "classpath": "kommuna.airflow.bundles.TeamGitBundle",
         "kwargs": {"repo_url": str(origin), "tracking_ref": "main", "subdir": "dags"},
     }
     rig.start_parser()

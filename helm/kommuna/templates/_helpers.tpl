@@ -44,7 +44,7 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 {{- $repository := include "kommuna.repository" . | fromYaml -}}
 {{- $kwargs := dict "repo_url" $repository.url "tracking_ref" ($repository.ref | default "main") "subdir" $spec.bundle "refresh_interval" 10 -}}
 {{- if $repository.secret }}{{ $_ := set $kwargs "git_conn_id" (printf "%s__git" .team) }}{{ end -}}
-{{- dict "name" .team "classpath" "airflow.providers.git.bundles.git.GitDagBundle" "kwargs" $kwargs "team_name" .team | toJson -}}
+{{- dict "name" .team "classpath" "kommuna.airflow.bundles.TeamGitBundle" "kwargs" $kwargs "team_name" .team | toJson -}}
 {{- end }}
 
 {{/* Every team's bundles, as a JSON list. */}}

@@ -38,6 +38,9 @@ spec:
         - {name: KOMMUNA_TEAM, value: {{ .team }}}
         - {name: AIRFLOW__CORE__MULTI_TEAM, value: "True"}
         - {name: AIRFLOW__CORE__EXECUTION_API_SERVER_URL, value: "{{ include "kommuna.execution" .root }}"}
+        # A task waits for an API server that is away: some fifteen minutes, half of these pauses on average.
+        - {name: AIRFLOW__WORKERS__EXECUTION_API_RETRIES, value: "65"}
+        - {name: AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX, value: "30"}
         - name: AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST
           value: {{ printf "[%s, %s]" (include "kommuna.bundle" .) (include "kommuna.checkBundle" .team) | quote }}
         - {name: AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH, value: /airflow/bundles}

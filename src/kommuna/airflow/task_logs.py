@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.config_templates.airflow_local_settings import DEFAULT_LOGGING_CONFIG
 
+from kommuna.outages import wait_out
 from kommuna.spec.installation import find_installation
+from kommuna.store.faults import store_error
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
@@ -30,20 +32,27 @@ class StoreLogs:
 
         Args:
             path: relative to the log folder.
+        Raises:
+            StoreError: the store refuses, or did not answer for all of the time that an outage is waited out.
         """
         from airflow.sdk.configuration import conf
 
         local = Path(conf.get("logging", "base_log_folder"), path)
-        if not local.is_file():
-            return
+        if local.is_file():
+            wait_out(lambda: self._put(local, str(path)))
+
+    def _put(self, local: Path, path: str) -> None:
         fs, root = self._file_system()
         where = f"{root}/{path}"
-        # By a listing, since a team whose rights end at its prefix is told "forbidden" of an object that is not there.
-        earlier = fs.cat_file(where) if where in self._beside(fs, where) else b""
-        if earlier and not (written := local.read_bytes()).startswith(earlier):
-            fs.pipe_file(where, earlier + written)
-        else:
-            fs.put_file(str(local), where)
+        try:
+            # By a listing: a team whose rights end at its prefix is told "forbidden" of an object that is not there.
+            earlier = fs.cat_file(where) if where in self._beside(fs, where) else b""
+            if earlier and not (written := local.read_bytes()).startswith(earlier):
+                fs.pipe_file(where, earlier + written)
+            else:
+                fs.put_file(str(local), where)
+        except Exception as error:
+            raise store_error(error, where) from error
 
     def read(self, relative_path: str, ti: RuntimeTaskInstanceProtocol) -> tuple[list[str], list[str] | None]:
         """Where a task's log and those of its triggers are, and their texts; None where there is none yet."""

@@ -1,5 +1,6 @@
 """Task logs go into the store and come back from it."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,24 @@ def test_a_task_that_waited_keeps_the_log_of_before_and_shows_its_triggers(store
     places, texts = REMOTE_TASK_LOG.read(LOG, ti=None)  # type: ignore[arg-type]
     assert texts == ["deferred\nresumed\n", "waiting\n"]
     assert [place.rpartition("/")[2] for place in places] == ["attempt=1.log", "attempt=1.log.trigger.7.log"]
+
+
+def test_a_log_waits_for_a_store_that_is_away(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kommuna.airflow import task_logs
+    from kommuna.outages import RetryPolicy
+
+    local = store / "logs" / LOG
+    local.parent.mkdir(parents=True)
+    local.write_text("done\n")
+    policy = RetryPolicy(first=0.01, longest=0.01, total=0.1)
+    monkeypatch.setattr(task_logs, "wait_out", partial(task_logs.wait_out, policy=policy))
+    file_system, tries = task_logs.StoreLogs._file_system, iter([ConnectionRefusedError(), TimeoutError()])
+
+    def away() -> tuple[object, str]:
+        for error in tries:
+            raise error
+        return file_system()
+
+    monkeypatch.setattr(task_logs.StoreLogs, "_beside", staticmethod(lambda fs, where: away() and []))
+    task_logs.REMOTE_TASK_LOG.upload(LOG)
+    assert (store / "store" / LOG).read_text() == "done\n"
