@@ -71,10 +71,10 @@ def test_an_upgrade_whose_database_cannot_be_prepared_leaves_the_old_release_wor
 ) -> None:
     before = pods(installation)
     bad = copy.deepcopy(installation.values)
-    bad["images"] = bad["images"] | {"airflow": "localhost/kommuna/airflow:that-does-not-exist"}
-    done = installation.upgrade(bad, "--timeout", "20s")
+    bad["images"] = bad["images"] | {"steps": "localhost/kommuna/steps:that-does-not-exist"}
+    done = installation.upgrade(bad, "--timeout", "30s")
     assert done.returncode != 0
-    assert "kommuna-credentials" in done.stderr  # the first hook; the image is the prepare job's too
+    assert "kommuna-prepare" in done.stderr  # of the hooks, it alone has this image
     assert pods(installation) == before
     airflow.trigger("support__platform_check").succeed()
     assert installation.upgrade(installation.values).returncode == 0

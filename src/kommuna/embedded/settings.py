@@ -37,6 +37,7 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
             "LOAD_EXAMPLES": False,
             "MULTI_TEAM": True,
             "ASSET_MANAGER_CLASS": "kommuna.airflow.publishing.PublishingAssetManager",
+            "MIGHT_CONTAIN_DAG_CALLABLE": "kommuna.airflow.isolation.listing.airflow_may_read",
             "EXECUTOR": ";".join(["LocalExecutor", *(f"{team}=LocalExecutor" for team in teams)]),
             # The scheduler never runs more than this over all executors, and each executor keeps as many workers.
             "PARALLELISM": parallel_tasks(installation),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,30 @@ def is_plain(bundle: Path, relative: str | Path) -> bool:
     """Whether a path of a bundle is a file, and is where it seems to be."""
     path = bundle.resolve() / relative
     return path.is_file() and path.resolve() == path
+
+
+def airflow_may_read(file_path: str, zip_file: object = None) -> bool:
+    """Airflow's `[core] might_contain_dag_callable` where it lists a bundle by itself: what `dag_files` would list.
+
+    Args:
+        file_path: below a bundle; within an archive where there is one.
+        zip_file: the archive, of which nothing is read.
+    """
+    path = Path(file_path)
+    if zip_file is not None or path.suffix != ".py" or path.stat().st_size > MAX_SOURCE:
+        return False
+    within = next((path.relative_to(root) for root in _bundle_folders() if path.is_relative_to(root)), Path(path.name))
+    links = any(path.parents[depth].is_symlink() for depth in range(len(within.parts) - 1)) or path.is_symlink()
+    return not links and _may_define_dag(path)
+
+
+@functools.cache
+def _bundle_folders() -> tuple[Path, ...]:
+    from airflow.configuration import conf
+
+    bundles = conf.getjson("dag_processor", "dag_bundle_config_list", fallback=[])
+    assert isinstance(bundles, list)
+    return tuple(Path(bundle["kwargs"]["path"]) for bundle in bundles if "path" in bundle.get("kwargs", {}))
 
 
 def _may_define_dag(path: Path) -> bool:
