@@ -90,6 +90,11 @@ class Gate:
             raise GateError("the gate is empty", mend=_MEND)
         if len(self.expression) > MAX_CHARACTERS:
             raise GateError(f"the gate has {len(self.expression)} characters, more than {MAX_CHARACTERS}", mend=_MEND)
+        comment = self.expression.find("#")
+        if comment >= 0:  # on the one line below it would hide the lines that follow it
+            raise GateError(
+                f"the gate has '#' at {self._place(comment)}: a gate has no comments", where=self.expression, mend=_MEND
+            )
         # A gate from YAML may stand on several lines; one line keeps every character at its place.
         self._line = "".join(" " if c.isspace() else c for c in self.expression)
         try:

@@ -80,6 +80,11 @@ def test_a_figure_that_champions_are_not_compared_by_is_refused_with_the_first_m
         assert "champion is compared by: accuracy" in str(error.value)
 
 
+def test_a_comment_is_refused_and_hides_nothing() -> None:
+    with pytest.raises(GateError, match="at line 1, character 17: a gate has no comments"):
+        Gate("f1_macro >= 0.1 # at least\nand accuracy >= 0.95")
+
+
 def test_a_gate_may_stand_on_several_lines() -> None:
     assert Gate("accuracy > 0.5\n  and f1_macro > 0.5").judge(METRICS).holds
 
