@@ -420,7 +420,10 @@ def test_the_parser_parses_for_nobody_without_its_token(rig: Rig) -> None:
 def test_a_file_gets_the_variables_of_its_team_and_no_others(rig: Rig) -> None:
     with sqlite3.connect(rig.db) as connection:
         for key in ("support__colour", "fraud__colour"):
-            connection.execute("insert into variable (key, val, is_encrypted) values (?, ?, 0)", (key, f"of {key}"))
+            connection.execute(
+                "insert into variable (key, val, is_encrypted, team_name) values (?, ?, 0, ?)",
+                (key, f"of {key}", key.partition("__")[0]),
+            )
     rig.write(
         "asks.py",
         "from airflow.sdk import Variable\nfound = Variable.get('support__colour')\n"
@@ -464,9 +467,14 @@ def test_a_git_bundle_is_parsed_at_its_commit_and_a_link_in_it_is_no_dag(rig: Ri
 
 def test_a_callback_runs_in_the_parser_and_waits_for_one_that_is_away(rig: Rig) -> None:
     mark = rig.folder / "called"
+    with sqlite3.connect(rig.db) as connection:
+        connection.execute(
+            "insert into variable (key, val, is_encrypted, team_name) values ('support__colour', 'red', 0, 'support')"
+        )
     rig.write(
         "calls.py",
-        f"def call(context):\n    import os\n    open({str(mark)!r}, 'w').write(str(os.getppid()))\n"
+        "def call(context):\n    from airflow.sdk import Variable\n    colour = Variable.get('support__colour')\n"
+        f"    open({str(mark)!r}, 'w').write(colour)\n"
         + GOOD.format(team="support", name="calls").replace("schedule=None", "schedule=None, on_failure_callback=call"),
     )
     parser = rig.start_parser()
@@ -493,7 +501,7 @@ def test_a_callback_runs_in_the_parser_and_waits_for_one_that_is_away(rig: Rig) 
         wait_for(lambda: "calls.py" in rig.errors())
         assert not mark.exists()
         parser = rig.start_parser()
-        wait_for(mark.exists)
+        wait_for(lambda: mark.exists() and mark.read_text() == "red")
     finally:
         processor.send_signal(signal.SIGTERM)
         processor.wait(timeout=30)

@@ -132,7 +132,7 @@ def commands(installation: Installation, bin_folder: Path) -> dict[str, list[str
         "api-server": [airflow, "api-server", "--host", "127.0.0.1", "--port", str(ports.airflow), "--workers", "1"],
         # Without its log server, which would want port 8793 on every platform: task logs are read from the files.
         "scheduler": [airflow, "scheduler", "--skip-serve-logs"],
-        "dag-processor": [airflow, "dag-processor"],
+        "dag-processor": [str(bin_folder / "python"), "-m", "kommuna.airflow.dag_processor"],
         "triggerer": [
             str(bin_folder / "python"), "-m", "kommuna.airflow.triggerer", "--skip-serve-logs",
             *installation.platform.teams,

@@ -7,7 +7,6 @@ parser. No file of the team is imported, nor any module that it names.
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import tempfile
 import time
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import attrs
-from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager, DagFileStat
+from airflow.dag_processing.manager import DagFileInfo, DagFileStat
 from airflow.dag_processing.processor import DagFileParsingResult, DagFileProcessorProcess
 from pydantic import Field, TypeAdapter
 
+from kommuna.airflow import dag_processor
 from kommuna.airflow.isolation.asking import Ask
 from kommuna.airflow.isolation.listing import dag_files, is_plain
 from kommuna.airflow.isolation.relay import Job, ParserFault, relay
@@ -67,7 +67,7 @@ class RelayedFile(DagFileProcessorProcess):
 
 
 @attrs.define(kw_only=True)
-class RelayingManager(DagFileProcessorManager):
+class RelayingManager(dag_processor.EndingManager):
     """Airflow's manager over one team's bundles.
 
     Args:
@@ -83,19 +83,11 @@ class RelayingManager(DagFileProcessorManager):
     _waiting: list[tuple[float, Any]] = attrs.field(factory=list, init=False)  # callbacks, and when to try them again
     _tries: dict[str, int] = attrs.field(factory=dict, init=False)
     _digests: dict[Path, tuple[float, str]] = attrs.field(factory=dict, init=False)
-    _ended_by: int | None = attrs.field(default=None, init=False)  # the signal that asked this process to end
 
-    def _exit_gracefully(self, signum: int, frame: object) -> None:
-        """Notes the signal. Airflow's own handler logs and asks the database within the signal.
-
-        Where it interrupts what holds a lock of either, it waits for itself, and the process never ends.
-        """
-        self._ended_by = signum
-
-    def end_if_asked(self) -> None:
-        """Ends the process between two rounds, its children first, if a signal came."""
-        if self._ended_by is not None:
-            super()._exit_gracefully(self._ended_by, None)  # type: ignore[no-untyped-call]
+    @functools.cached_property
+    def client(self) -> Any:
+        """The client that answers what the team's files ask for."""
+        return dag_processor.client_of(self._api_server, self.team)
 
     def get_all_bundles(self) -> list[Any]:
         """The team's bundles; another's is not even made, since that reads its Git credential."""
@@ -255,10 +247,6 @@ def run(team: str, *, max_runs: int = -1) -> None:
     Args:
         max_runs: how often each file is parsed; -1 is for ever.
     """
-    from airflow.jobs.dag_processor_job_runner import DagProcessorJobRunner
-    from airflow.jobs.job import Job as AirflowJob
-    from airflow.jobs.job import run_job
-
     installation = find_installation(Path.cwd())
     installation.require_team(team)
     manager = RelayingManager(
@@ -268,27 +256,14 @@ def run(team: str, *, max_runs: int = -1) -> None:
         platform=installation.platform,
         parser=ParserAddress.of_environment(),
     )
-    job = AirflowJob()  # type: ignore[no-untyped-call]
-    runner = DagProcessorJobRunner(job=job, processor=manager)
-    beat = manager.heartbeat
-
-    def heartbeat() -> None:  # once a round
-        manager.end_if_asked()
-        beat()
-        ALIVE.touch()
-
-    manager.heartbeat = heartbeat
-    run_job(job=job, execute_callable=runner._execute)
+    dag_processor.run(manager, beat=ALIVE.touch)
 
 
 def main() -> None:
     """The command."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m kommuna.airflow.isolation.processor TEAM")
-    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
-    from airflow.providers_manager import ProvidersManager
-
-    ProvidersManager().initialize_providers_configuration()  # type: ignore[no-untyped-call]
+    dag_processor.start()
     try:
         run(sys.argv[1])
     except KommunaError as error:
