@@ -11,7 +11,7 @@ import typer
 from kommuna.cli.here import console, voice
 from kommuna.cli.refine import refine
 from kommuna.cli.tables import AsJson, print_json, print_table
-from kommuna.errors import MissingColumn, nearest
+from kommuna.errors import MissingColumn, SpecError, nearest
 from kommuna.spec.rules import RuleSet
 
 if TYPE_CHECKING:
@@ -35,6 +35,13 @@ def test(
     labels: Annotated[
         Path | None, typer.Option(help="A file with key and true tag: of some messages, or, with texts, of others.")
     ] = None,
+    dev_votes: Annotated[
+        Path | None,
+        typer.Option(
+            help="The rules' votes on the labeled rows, as `rules refine --dev-votes` wrote them; else the rules are "
+            "applied to these rows."
+        ),
+    ] = None,
     key: Annotated[str, typer.Option(help="The column that names a row.")] = "id",
     text: Annotated[str, typer.Option(help="The column with the message.")] = "text",
     label: Annotated[str, typer.Option(help="The labels' column with the tag.")] = "tag",
@@ -46,22 +53,29 @@ def test(
     from kommuna.steps.labeling.apply import apply_rules
     from kommuna.steps.labeling.rule_report import rule_report
 
+    if dev_votes is not None and labels is None:
+        raise SpecError("--dev-votes is given without --labels", mend="give the labeled rows that the votes are on")
     rule_set = RuleSet.from_yaml(rules)
     if group is not None:
         rule_set = rule_set.only(group)
     sys.path.insert(0, str(rules.resolve().parent))
     rows = scanned(messages, key, text)
     dev = scanned_labels(labels, key, label=label, several_tags=rule_set.several_tags) if labels else None
+    held_out = scanned(dev_votes, key) if dev_votes is not None else None
     if dev is not None:
-        rows, dev = with_one_key_type({"rows": rows, "dev": dev}, key).values()
+        tables = {"rows": rows, "dev": dev} | ({"held_out": held_out} if held_out is not None else {})
+        tables = with_one_key_type(tables, key)
+        rows, dev, held_out = tables["rows"], tables["dev"], tables.get("held_out")
     votes = apply_rules(rows, rule_set, key=key, text=text).votes
-    dev_votes = None
+    votes_on_dev = None
     if dev is not None:  # labels with texts are rows of their own; labels without are of the messages' rows
         own_texts = text in dev.collect_schema().names()
-        dev_votes = apply_rules(dev, rule_set, key=key, text=text).votes if own_texts else votes
+        votes_on_dev = apply_rules(dev, rule_set, key=key, text=text).votes if own_texts else votes
+        if held_out is not None:
+            votes_on_dev = held_out
         if not own_texts:
             dev = dev.join(rows.select(key, text), on=key, how="left", maintain_order="left")
-    made = rule_report(votes, rule_set, None, dev_votes, dev, key=key, text=text, label=label)
+    made = rule_report(votes, rule_set, None, votes_on_dev, dev, key=key, text=text, label=label)
     known = [column for column in made.table.columns if made.table[column].null_count() < made.table.height]
     if as_json:
         print_json({"rules": made.table.to_dicts(), "metrics": made.metrics})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -46,6 +47,28 @@ def test_it_writes_rules_and_a_report_and_leaves_no_rounds_behind(files: Path) -
     votes = pl.read_parquet(files / "v.parquet")
     assert votes["id"].to_list() == list(range(240))
     assert set(votes.columns) == {"id", *(rule.name for rule in rules.rules)}
+
+
+def test_refined_rules_are_tested_by_the_held_out_votes_on_dev(files: Path) -> None:
+    output, error = refine(files, "--dev-votes", str(files / "v.parquet"))
+    assert error is None, output
+    first = RuleSet.from_yaml(files / "out.yaml").rules[0].name
+    pl.read_parquet(files / "v.parquet").with_columns(pl.lit(None).cast(pl.String).alias(first)).write_parquet(
+        files / "v.parquet"
+    )
+    asked = ["rules", "test", str(files / "out.yaml"), str(files / "m.csv"), "--json"]
+    own, held_out = (
+        json.loads(CliRunner().invoke(app, [*asked, *options]).stdout)["rules"]
+        for options in (
+            ["--labels", str(files / "dev.csv")],
+            ["--labels", str(files / "dev.csv"), "--dev-votes", str(files / "v.parquet")],
+        )
+    )
+    assert next(rule["dev_votes"] for rule in own if rule["rule"] == first) > 0
+    assert next(rule["dev_votes"] for rule in held_out if rule["rule"] == first) == 0
+    alone = CliRunner().invoke(app, [*asked, "--dev-votes", str(files / "v.parquet")]).exception
+    assert isinstance(alone, SpecError)
+    assert "--labels" in str(alone)
 
 
 def test_it_starts_from_rules_that_are_given(files: Path) -> None:

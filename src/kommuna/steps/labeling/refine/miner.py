@@ -73,12 +73,12 @@ class Miner:
         field = standing.field
         rows = np.flatnonzero(self._keys.is_in(field.dev[field.key].implode()).to_numpy())
         known, taken = self._known(standing.rules), {rule.name for rule in standing.rules}
-        for columns, against, tag, dev, origin, slot, kind in (
+        for columns, against, tag, dev, origin, slot, kind, rewritten in (
             *self._mined(standing, rows, known), *self._of_names(standing, known)
         ):  # fmt: skip
             rule = self._rule(field.tags[tag], against, columns, taken)
             taken.add(rule.name)
-            answer.rules.append(Proposal(rule, dev, _held(self._sample, columns), origin, slot, kind))
+            answer.rules.append(Proposal(rule, dev, _held(self._sample, columns), origin, slot, kind, rewritten))
         return answer
 
     def _mined(self, standing: Standing, rows: Columns, known: set[tuple[str, bool, str]]) -> Iterator[_Draft]:
@@ -95,7 +95,7 @@ class Miner:
                         dev |= (fold // _AT_ONCE == f) & _held(self._dev, written[slot][0])
                 seen = int(self._found.seen[own].max())
                 origin = f"miner: log-odds {z:.1f} standard deviations, in {seen:,} messages"
-                yield _Draft(own, slot.against, slot.tag, dev, origin, str(slot), f"mined {slot.tier}")
+                yield _Draft(own, slot.against, slot.tag, dev, origin, str(slot), f"mined {slot.tier}", True)
 
     def _of_names(self, standing: Standing, known: set[tuple[str, bool, str]]) -> Iterator[_Draft]:
         """Conditions all of whose words stand in the tag's name."""
@@ -106,9 +106,8 @@ class Miner:
             for column, words in enumerate(self._words):
                 if words <= own and (name, False, self._looked_for[column]) not in known:
                     dev = _held(self._dev, [column])
-                    yield _Draft(
-                        [column], False, int(tag), dev, "miner: the tag's name", f"name {tag} {column}", "name"
-                    )
+                    slot = f"name {tag} {column}"
+                    yield _Draft([column], False, int(tag), dev, "miner: the tag's name", slot, "name", False)
 
     def _written(
         self, asked: _Asked, rows: Columns, field: Field, known: set[tuple[str, bool, str]], part: int | None = None
@@ -262,6 +261,7 @@ class _Draft(NamedTuple):
     origin: str
     slot: str
     kind: str
+    rewritten: bool
 
 
 def _per_tag(rows: Mask | sparse.csr_array, conditions: sparse.csr_array) -> NDArray[np.float32]:

@@ -29,6 +29,7 @@ class Proposal:
             stand for it on that fold.
         kind: rules of a kind are alike before a vote is looked at: their precisions are taken as drawn from one
             distribution.
+        rewritten: whether its votes on dev are those of what is written in its slot without each row, not its own.
     """
 
     rule: Rule
@@ -37,6 +38,7 @@ class Proposal:
     origin: str
     slot: str
     kind: str
+    rewritten: bool = False
 
 
 @dataclass(frozen=True)

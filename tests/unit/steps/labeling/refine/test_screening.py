@@ -113,6 +113,53 @@ def test_what_was_lucky_among_many_is_believed_less(field):
     assert [passed.proposal.rule.name for passed in alone.passed] == ["r0"]
 
 
+def tried_by(field, votes, *, rewritten):
+    """One rule for each line of votes on dev, all for the first tag and of one kind, screened."""
+    sample = np.arange(field.sample.height)
+    tried = [
+        Proposal(
+            rule(f"r{j}", field.tags[0], f"w{j}"),
+            on_dev,
+            sample % 50 == j,
+            "test",
+            f"r{j}",
+            "test",
+            rewritten=rewritten,
+        )
+        for j, on_dev in enumerate(votes)
+    ]
+    none = field.votes(field.dev, ()), field.votes(field.sample, ())
+    standing = judge(field, *none, seed=0)
+    return screen(field, [candidate_of(field, one) for one in tried], *none, standing, least_precision=0.0)
+
+
+def right_and_wrong(field, right, wrong, *, after=0):
+    rows = np.flatnonzero(field.truth[:, 0])[after : after + right], np.flatnonzero(~field.truth[:, 0])[:wrong]
+    return np.isin(np.arange(field.dev.height), np.concatenate(rows))
+
+
+def test_a_rewritten_rule_that_no_dev_row_has_judged_is_believed_as_its_kind(field):
+    judged = [right_and_wrong(field, 4, 0, after=4 * j) for j in range(8)]
+    unjudged = np.zeros(field.dev.height, dtype=bool)
+    passed = {one.proposal.rule.name for one in tried_by(field, [*judged, unjudged], rewritten=True).passed}
+    assert passed == {f"r{j}" for j in range(9)}
+    own = tried_by(field, [*judged, unjudged], rewritten=False)
+    assert own.refused == {"no vote on a dev row that it was not written from": 1}
+
+
+def test_votes_of_rules_written_without_the_row_count_less(field):
+    poor = [right_and_wrong(field, 2, 4, after=2 * j) for j in range(6)]
+    good = right_and_wrong(field, 9, 0, after=20)
+    assert [one.proposal.rule.name for one in tried_by(field, [*poor, good], rewritten=False).passed] == ["r6"]
+    assert tried_by(field, [*poor, good], rewritten=True).passed == []
+
+
+def test_few_votes_of_each_rule_do_not_show_that_all_are_alike():
+    a, b = beta_prior(np.full(200, 3), np.full(200, 4))
+    assert a / (a + b) == pytest.approx(0.75, abs=0.05)
+    assert a + b <= 10
+
+
 def test_the_prior_of_precisions_is_found_from_counts():
     random = np.random.default_rng(0)
     cast = random.integers(1, 12, 3_000)
