@@ -23,6 +23,9 @@ MAX_CHARS = 2_000_000  # of the rewritten text; calls within calls of ROUND grow
 _NUMBER = re.compile(r"-?\s*(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?")
 _ISO = re.compile(r"'\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?'")
 _STRPTIME = "write CAST(STRPTIME(column, '%Y-%m-%d') AS DATE), or declare the type where the table is read"
+_SPAN = "write DATE '2026-09-01' for a day, INTERVAL '30 days' for a difference of days or times"
+_EPOCH = "write EXTRACT(EPOCH FROM column): seconds since 1970"
+MAX_PROBED = 50  # comparisons of one statement whose types are asked for: each plans the statement once or twice
 _WIDE = "CAST(0 AS BIGINT)"
 _NAN = "CAST('NaN' AS DOUBLE)"
 _SMALL = {"tinyint", "smallint", "int", "integer", "int2", "int4", "mediumint"}
@@ -42,6 +45,8 @@ _KEYWORDS = {
     *_BOUNDS, "in", "from", "join", "as", "over", "between", "like", "ilike", "union", "intersect", "except", "values",
     "using", "limit", "offset", "is", "exists", "with", "any", "some", "filter", "group", "order", "end", "natural",
 }  # fmt: skip
+_ENDS = (_KEYWORDS - {"over", "filter"}) | {"within"}  # of a side of a comparison
+_COMPARES = ("=", "==", "<>", "!=", "<", "<=", ">", ">=")
 _TESTS = {
     ("true", False): "IS NOT DISTINCT FROM TRUE",
     ("true", True): "IS DISTINCT FROM TRUE",
@@ -68,7 +73,7 @@ def standard_sql(sql: str, plans: Callable[[str], bool] | None = None) -> str:
     try:
         whole = _Rewriter()
         text = whole.run(nodes)
-        if plans is None or not (whole.rounded or whole.times):
+        if plans is None or not (whole.rounded or whole.times or whole.compared):
             return _bounded(text)
         rounded = whole.rounded
         if not plans(text):
@@ -80,9 +85,30 @@ def standard_sql(sql: str, plans: Callable[[str], bool] | None = None) -> str:
                     "CAST of a text to a day or time guesses how it is written",
                     mend=_STRPTIME,
                 )
+        _refuse_times_as_numbers(nodes, whole, rounded, plans)
         return _bounded(text)
     except RecursionError:
         raise SpecError("the SQL is nested too deep", mend="split it into steps") from None
+
+
+def _refuse_times_as_numbers(
+    nodes: Sequence[Node], whole: _Rewriter, rounded: set[int], plans: Callable[[str], bool]
+) -> None:
+    """Refuses what Polars reads as a count of days or microseconds since 1970, or between two times."""
+    for at in whole.times:
+        if plans(_Rewriter(only=rounded, as_number=at).run(nodes)):
+            raise SpecError("CAST of a number to a day or time", mend="make the day or time a text before it is read")
+    for at in whole.rounded:
+        if plans(_Rewriter(only=rounded - {at}, as_time=at).run(nodes)):
+            raise SpecError("CAST of a day, time or difference of times to a number", mend=_EPOCH)
+    for at, (left, right) in list(whole.compared.items())[:MAX_PROBED]:
+        for turned, number in ((False, right), (True, left)):
+            if _NUMBER.fullmatch(left if number is right else right):
+                continue  # a number that is written out is no time
+            if plans(_Rewriter(only=rounded, asked=(at, turned)).run(nodes)):
+                raise SpecError(
+                    f"{left} is compared with {right}: a day, time or difference of times with a number", mend=_SPAN
+                )
 
 
 def widened(table: pl.LazyFrame) -> pl.LazyFrame:
@@ -134,14 +160,23 @@ class _Rewriter:
     Attributes:
         only: the casts (by their place) whose operand is rounded; None: all that may have to be.
         parsed: the cast to a time whose operand is read as text.
+        as_number: the cast to a time that can be planned only where its operand is a number.
+        as_time: the cast to a whole number that can be planned only where its operand is a time or a difference of two.
+        asked: the comparison that can be planned only where its left side is a time or a difference of two, and its
+            right one a number; True: the other way round.
         rounded: the casts that were met whose operand may have to be rounded.
         times: the casts to days and times that were met.
+        compared: the comparisons that were met, with both sides, where one may be a time and the other a number.
     """
 
     only: set[int] | None = None
     parsed: int | None = None
+    as_number: int | None = None
+    as_time: int | None = None
+    asked: tuple[int, bool] | None = None
     rounded: set[int] = field(default_factory=set)
     times: set[int] = field(default_factory=set)
+    compared: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def run(self, nodes: Sequence[Node]) -> str:
         out: list[str] = []
@@ -153,6 +188,10 @@ class _Rewriter:
             elif node.is_word("is") and (test := self._test(nodes, i)):
                 how, i = test
                 out[left:], text = [], f" (({''.join(out[left:]).strip()}) {how})"
+            elif (node.is_mark(*_COMPARES) or node.is_word("between")) and (
+                asked := self._compared(nodes, i, "".join(out[left:]).strip())
+            ):
+                out[left:], text, i = [], asked[0], asked[1]
             else:
                 text, i = self._primary(nodes, i)
             out.append(text)
@@ -220,6 +259,25 @@ class _Rewriter:
             return _TESTS[nodes[last].text.lower(), negated], last + 1
         return None
 
+    def _compared(self, nodes: Sequence[Node], i: int, left: str) -> tuple[str, int] | None:
+        """Notes a comparison; the text that asks what its sides are, and its end, where this one is asked about."""
+        end = _end_of_side(nodes, i + 1)
+        if self.asked is not None and self.asked[0] != nodes[i].at:
+            return None
+        right = self.run(nodes[i + 1 : end]).strip()
+        sides = (left, right)
+        if not all(sides) or any(side.startswith("'") or side.lower() in ("null", "true", "false") for side in sides):
+            return None
+        if all(_NUMBER.fullmatch(side) for side in sides):
+            return None
+        if self.asked is None:
+            self.compared[nodes[i].at] = sides
+            return None
+        if nodes[i].is_word("between"):
+            end = _end_of_side(nodes, end + 1)
+        time, number = reversed(sides) if self.asked[1] else sides
+        return f" ((INTERVAL '1 day' + ({time})) IS NULL AND (({number}) % 2) IS NULL)", end
+
     def _divided(self, nodes: Sequence[Node], i: int) -> tuple[str, int]:
         """A division, by null where the divisor is 0; `/` is one of floats."""
         mark = nodes[i].text
@@ -272,6 +330,8 @@ class _Rewriter:
 
     def _cast(self, function: str, text: str, kind: str, size: str, at: int, *, literal: bool) -> str:
         lower = kind.lower()
+        if self.as_time == at:
+            return f"(INTERVAL '1 day' + ({text}))"
         if lower in _WHOLE and _NUMBER.fullmatch(text.strip()):
             text = str(
                 int(Decimal(text.replace(" ", "")).to_integral_value(ROUND_HALF_UP))
@@ -293,7 +353,16 @@ class _Rewriter:
             self.times.add(at)
             if self.parsed == at:
                 text = f"STRPTIME({text}, '%Y')"
+            if self.as_number == at:
+                text = f"({text}) % 2"
         return f"{function}({text} AS {kind}{size})"
+
+
+def _end_of_side(nodes: Sequence[Node], at: int) -> int:
+    """Where a side of a comparison ends that begins at a node."""
+    while at < len(nodes) and not (nodes[at].is_mark(",", *_COMPARES) or nodes[at].is_word(*_ENDS)):
+        at += 1
+    return at
 
 
 def _divisor(text: str, *, exact: bool) -> str:
