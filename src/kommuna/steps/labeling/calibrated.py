@@ -35,12 +35,14 @@ def _scaled(predict: Predict, scale: Calibration, votes: Codes) -> Beliefs:
     return scale(predict(votes))
 
 
-def dev_figures(beliefs: Beliefs, dev: Dev, *, several_tags: bool, default: int | None) -> dict[str, float]:
+def dev_figures(
+    beliefs: Beliefs, dev: Dev, *, several_tags: bool, default: int | None, least: NDArray[np.float64] | None = None
+) -> dict[str, float]:
     """How right d x k beliefs of dev rows are: accuracy, or F1 where rows have several tags.
 
-    A row without a vote has the default tag; where there is none, it is unknown, which is wrong.
+    A row without a vote has the default tag; where there is none, it is unknown, which is wrong. `least`: see `given`.
     """
-    said = given(beliefs, dev.votes, default=default, several_tags=several_tags)
+    said = given(beliefs, dev.votes, default=default, several_tags=several_tags, least=least)
     if several_tags:
         right: NDArray[np.int64] = (said & dev.truth).sum(axis=0)
         both: NDArray[np.int64] = said.sum(axis=0) + dev.truth.sum(axis=0)

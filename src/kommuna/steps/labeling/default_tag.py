@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.dev import Dev
+from kommuna.steps.labeling.given_tags import voted_for
 from kommuna.steps.labeling.models.base import Beliefs, HeldOut, Predict
 from kommuna.steps.labeling.one_tag import Fitted
 from kommuna.steps.labeling.patterns import Codes, VotePatterns, decided
@@ -17,6 +18,7 @@ Mask = NDArray[np.bool_]
 
 PRESUMED = 0.7  # how likely the default tag is where no dev row tells: as a rule that no dev row has judged
 PRESUMED_ROWS = 4.0  # dev rows that this weighs
+_ROUNDING = 1e-9
 
 
 def with_default(fit: Fitted, patterns: VotePatterns, dev: Dev | None) -> Fitted:
@@ -58,7 +60,14 @@ def shares_left(truth: Mask, default: int, *, several_tags: bool) -> NDArray[np.
     return np.asarray((truth.sum(axis=0) + PRESUMED_ROWS * presumed) / (len(truth) + PRESUMED_ROWS))
 
 
-def given(beliefs: Beliefs, votes: Codes, *, default: int | None, several_tags: bool) -> Mask:
+def given(
+    beliefs: Beliefs,
+    votes: Codes,
+    *,
+    default: int | None,
+    several_tags: bool,
+    least: NDArray[np.float64] | None = None,
+) -> Mask:
     """The tags that n rows are given, n x k.
 
     A row that its votes decide (`decided`) has the likeliest tag, or where rows may have several tags each that is
@@ -68,9 +77,13 @@ def given(beliefs: Beliefs, votes: Codes, *, default: int | None, several_tags: 
         beliefs: n x k probabilities.
         votes: n x m codes.
         default: the default tag, if there is one.
+        least: k, where rows may have several tags: the probability from which a tag with a vote is given
+            (`least_given`); None: one half.
     """
     if several_tags:
         said = np.asarray(beliefs >= 0.5)
+        if least is not None:
+            said |= voted_for(votes, len(least)) & (beliefs >= least - _ROUNDING)
     else:
         said = np.zeros(beliefs.shape, dtype=np.bool_)
         said[np.arange(len(beliefs)), beliefs.argmax(axis=1)] = True

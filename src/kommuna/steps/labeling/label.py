@@ -71,10 +71,11 @@ def label_messages(
         memory: the most that `snorkel` may take.
     Returns:
         labels: `key`; `tag`, an Enum of the tags (where rows have several tags: `tags`, a list, each with a
-            probability of one half or more); `confidence`, Float32, the tag's probability (several tags: that of the
-            least certain yes or no); `probabilities`, an Array of k in the tags' order. A row without a vote has the
-            rule set's default tag, with the probabilities of `shares_left`; where there is none, the row is unknown:
-            null in all three. With dev rows probabilities are calibrated on them (`Calibration`).
+            probability of one half or more, or, with dev rows, with a vote and the probability from which the tag's
+            expected F1 is highest: `least_given`); `confidence`, Float32, the tag's probability (several tags: that of
+            the least certain yes or no); `probabilities`, an Array of k in the tags' order. A row without a vote has
+            the rule set's default tag, with the probabilities of `shares_left`; where there is none, the row is
+            unknown: null in all three. With dev rows probabilities are calibrated on them (`Calibration`).
         gold_labels: the same for the gold rows; None without `gold_votes`.
         cross_fitted: what `train_classifier` needs to judge itself on the same dev rows honestly: dev rows and a sample
             of the messages as told by models that did not learn from each fold of the dev rows, see `cross_fitted`;
@@ -174,7 +175,7 @@ def _judged(
         "dev_rows": float(len(dev)),
         "dev_too_few": float(len(dev) < len(patterns.tags)),
         "dev_coverage": float(dev.covered.mean()),
-        **dev_figures(rest.beliefs, dev, several_tags=several, default=default),
+        **dev_figures(rest.beliefs, dev, several_tags=several, default=default, least=mended.least),
         "dev_calibration_error": dev_calibration_error(rest.beliefs, dev, several_tags=several, default=default),
         "dev_calibration_error_before": dev_calibration_error(before, dev, several_tags=several, default=default),
     }
@@ -224,7 +225,9 @@ def _told(fit: Fitted, patterns: VotePatterns, part: slice, rules: RuleSet, keys
         )
     enum = pl.Enum(rules.tags)
     tags = pl.Series(rules.tags, dtype=enum)
-    said = given(beliefs, patterns.votes[part], default=patterns.default, several_tags=rules.several_tags)
+    said = given(
+        beliefs, patterns.votes[part], default=patterns.default, several_tags=rules.several_tags, least=fit.least
+    )
     if rules.several_tags:
         yes = [np.flatnonzero(line).tolist() for line in said]
         named = pl.Series("tags", [tags.gather(line).to_list() for line in yes], dtype=pl.List(enum))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -11,11 +11,12 @@ import structlog
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.dev import Dev
+from kommuna.steps.labeling.given_tags import least_given, voted_for
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, HeldOut, Predict, folds
 from kommuna.steps.labeling.models.calibration import calibrate
 from kommuna.steps.labeling.models.log_odds_calibration import log_odds_calibration
 from kommuna.steps.labeling.models.majority import Majority
-from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
+from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct, sample
 
 log = structlog.get_logger()
 
@@ -33,11 +34,14 @@ class Fitted:
         predict: probabilities, a line each of P x m codes and k columns. Where rows have one tag lines sum to 1.
         held_out: the model without each fold of the dev rows; None without dev rows.
         calibrated: whether the model has fitted its confidence to the dev rows by itself.
+        least: k, where rows may have several tags: the probability from which a tag with a vote is given
+            (`least_given`); None: one half.
     """
 
     predict: Predict
     held_out: HeldOut | None
     calibrated: bool = False
+    least: NDArray[np.float64] | None = None
 
 
 def fitted(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, *, seed: int) -> Fitted:
@@ -93,14 +97,19 @@ def _tag_by_tag(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, se
     if dev is None:
         return Fitted(_told(answers, np.zeros(k), lambda fit: fit.predict), None)
     fold = folds(len(dev), seed=seed)
-    *mend_without, mend = _calibrations(answers, dev, fold, counts=isinstance(new_model(), Majority))
+    counts_votes = isinstance(new_model(), Majority)
+    *mend_without, mend = _calibrations(answers, dev, fold, counts=counts_votes)
     without = [
         _told(answers, _silent_shares(answers, dev, fold != f), partial(_without, fold=f), mend_without[f])
         for f in range(int(fold.max()) + 1)
     ]
     shares = _silent_shares(answers, dev, np.ones(len(dev), dtype=bool))
     predict = _told(answers, shares, lambda fit: fit.predict, mend)
-    return Fitted(predict, HeldOut.told(without, fold, dev.votes, k), calibrated=True)
+    fit = Fitted(predict, HeldOut.told(without, fold, dev.votes, k), calibrated=True)
+    if counts_votes:  # dev rows change none of its answers
+        return fit
+    seen = sample(patterns, seed=seed)
+    return replace(fit, least=least_given(predict(seen.votes), voted_for(seen.votes, k), seen.counts))
 
 
 @dataclass(frozen=True)
