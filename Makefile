@@ -15,7 +15,7 @@ DEVELOPMENT := $(call stamp,dev)
 LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 
 .PHONY: help setup setup-dev setup-llm demo up down status test lint unit fuzz integration examples e2e cluster-up \
-	cluster-down bench lock clean
+	cluster-down bench load lock clean platform-environment development-environment
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ cluster-down:  ## Stop it; nothing stays
 bench: setup-dev  ## Measure, beside a peer, and print JSON lines (`make bench label_models`: that benchmark alone)
 	@$(BIN)/python -m tests.benchmarks $(BENCHMARKS)
 
+load: setup-dev  ## Runs, backfills and people at once on the embedded platform, five times: a table, and whether the bar is met
+	@$(BIN)/python -m tests.benchmarks.load
+
 # Words after `bench` are names of benchmarks: as targets they do nothing.
 ifeq (bench,$(firstword $(MAKECMDGOALS)))
 BENCHMARKS := $(filter-out bench,$(MAKECMDGOALS))
@@ -75,12 +78,22 @@ lock: $(UV)  ## Compile the locks anew from pyproject.toml
 	@UV=$(UV) requirements/compile.sh
 
 clean: down  ## Remove all state, caches and the virtual environment
-	rm -rf .kommuna build .venv .venv-llm .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .kommuna build .setup.lock .venv .venv-llm .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-setup: $(UV)
+# Two `make` at once: the second waits for the first one's set-up.
+ALONE := $(PYTHON) -c 'import fcntl, subprocess, sys; lock = open(".setup.lock", "w"); \
+	fcntl.flock(lock, fcntl.LOCK_EX); sys.exit(subprocess.call(sys.argv[1:]))'
+
+setup:
+	@[ -e $(DEVELOPMENT) ] || [ -e $(PLATFORM) ] || $(ALONE) $(MAKE) --no-print-directory platform-environment
+
+setup-dev:
+	@[ -e $(DEVELOPMENT) ] || $(ALONE) $(MAKE) --no-print-directory development-environment
+
+platform-environment: $(UV)
 	@[ -e $(DEVELOPMENT) ] || [ -e $(PLATFORM) ] || { echo "setting up .venv (once)"; $(call install,platform) && touch $(PLATFORM); }
 
-setup-dev: $(UV)
+development-environment: $(UV)
 	@[ -e $(DEVELOPMENT) ] || { echo "setting up .venv for development (once)"; $(call install,dev) && touch $(DEVELOPMENT); }
 
 # llama-cpp-python comes as source: 13 minutes of one core. uv keeps the wheel by the source's hash, outside the tree;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -33,7 +34,7 @@ def test_a_second_up_says_that_it_runs_already(site: Site) -> None:
     assert pid_of(site, "scheduler") == before
 
 
-@pytest.mark.parametrize("name", ["mlflow", "scheduler"])
+@pytest.mark.parametrize("name", ["mlflow", "scheduler", "postgres"])
 def test_a_killed_process_comes_back(site: Site, name: str) -> None:
     before = pid_of(site, name)
     os.kill(before, signal.SIGKILL)
@@ -52,8 +53,22 @@ def test_a_killed_process_comes_back(site: Site, name: str) -> None:
 
 def test_status_names_every_process(site: Site) -> None:
     done = site.kommuna("status")
-    for name in ("api-server", "dag-processor", "mlflow", "scheduler", "triggerer"):
+    assert done.returncode == 0, done.stdout
+    for name in ("api-server", "dag-processor", "mlflow", "postgres", "scheduler", "triggerer", "watch"):
         assert name in done.stdout
+
+
+def test_status_gives_addresses_and_logins_and_where_passwords_are(site: Site) -> None:
+    done, access = site.kommuna("status"), site.embedded.access
+    assert f"Airflow {access.airflow}   MLflow {access.mlflow}" in done.stdout
+    assert "support (support)" in done.stdout
+    assert "admin (all teams)" in done.stdout
+    told = json.loads(site.kommuna("status", "--json").stdout)
+    assert (told["running"], told["airflow"], told["mlflow"]) == (True, access.airflow, access.mlflow)
+    assert {login["login"]: login["team"] for login in told["logins"]}["support"] == "support"
+    assert json.loads(Path(told["passwords"]).read_text())["support"] == access.passwords["support"]
+    assert access.passwords["support"] not in done.stdout + json.dumps(told)
+    assert {process["trouble"] for process in told["processes"]} == {""}
 
 
 @pytest.fixture
@@ -103,6 +118,9 @@ def test_a_killed_supervisord_is_cleaned_up_after(other: Site) -> None:
     supervisord = int((other.embedded.state / "supervisord.pid").read_text())
     os.kill(supervisord, signal.SIGKILL)
     assert len(marked(str(other.embedded.state))) > 3
+    told = other.kommuna("status")
+    assert told.returncode == 1
+    assert "The platform's supervisor is gone, and " in told.stdout
     assert other.kommuna("down").returncode == 0
     assert marked(str(other.embedded.state)) == []
 

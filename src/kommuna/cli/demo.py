@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +21,7 @@ from kommuna.cli.tables import print_table
 from kommuna.demo.banking77 import write_banking_data
 from kommuna.demo.write import write_demo_data
 from kommuna.embedded import Embedded
+from kommuna.embedded.disk import disk_errors_told
 from kommuna.store import Store
 
 DAGS = ("support__topics", "fraud__cards")
@@ -49,12 +53,33 @@ class Outcome:
 
 
 def run(platform: Embedded, console: Console, *, data: Path | None, messages: int, output: Path) -> bool:
-    """Runs the demo; what it started it stops. True where every run succeeded and registered a model."""
-    started_here = not platform.running()
+    """Runs the demo, after another one of this platform; what it started it stops.
+
+    Returns:
+        Whether every run succeeded and registered a model.
+    """
+    with disk_errors_told(platform.state), _alone(platform, console):
+        return _run(platform, console, data=data, messages=messages, output=output)
+
+
+@contextlib.contextmanager
+def _alone(platform: Embedded, console: Console) -> Iterator[None]:
+    """One demo of a platform at a time: the first to end would stop the platform under the other."""
+    platform.state.mkdir(parents=True, exist_ok=True)
+    with (platform.state / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print("waiting for another demo of this platform to end", highlight=False)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _run(platform: Embedded, console: Console, *, data: Path | None, messages: int, output: Path) -> bool:
     began = time.monotonic()
     try:
         place_data(platform, console, data=data, messages=messages)
-        access = platform.up(lambda line: console.print(line, highlight=False))
+        access = platform.up(lambda line: console.print(line, highlight=False), keep=False)
         api = AirflowApi(access.airflow, platform.token())
         dag_ids = [OWN_DAG] if data else list(DAGS)
         api.wait_for_dags(dag_ids)
@@ -65,8 +90,7 @@ def run(platform: Embedded, console: Console, *, data: Path | None, messages: in
         outcomes = [_outcome(run, api.results(run)) for run in runs]
         pipeline_seconds = time.monotonic() - ready
     finally:
-        if started_here:
-            platform.down()
+        stopped = platform.release()
     seconds = time.monotonic() - began
     whole = whole and all(outcome.version for outcome in outcomes)
     _show(outcomes, console)
@@ -81,9 +105,7 @@ def run(platform: Embedded, console: Console, *, data: Path | None, messages: in
     console.print(
         f"{seconds:.0f} s in all, {pipeline_seconds:.0f} s of it the DAGs. Written to {output}.", highlight=False
     )
-    where = (
-        "It is still running: `kommuna status`." if not started_here else "`make up` starts it again, to look around."
-    )
+    where = "It is still running: `kommuna status`." if not stopped else "`make up` starts it again, to look around."
     console.print(
         f"Next: {where} Reports are behind each task's «Report» button; `kommuna show KEY` shows a step's lineage.",
         highlight=False,

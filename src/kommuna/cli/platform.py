@@ -17,7 +17,7 @@ from kommuna.cli.here import console, embedded, voice
 from kommuna.cli.progress import follow
 from kommuna.cli.tables import AsJson, print_json, print_table, records
 from kommuna.embedded import Access, Embedded
-from kommuna.embedded.settings import lowered_pools
+from kommuna.embedded.settings import airflow_url, logins, lowered_pools, mlflow_url, passwords_file
 from kommuna.errors import PlatformFault, SpecError
 
 app = typer.Typer()
@@ -48,16 +48,44 @@ def down() -> None:
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Show the embedded platform's processes."""
-    processes = embedded().status()
+    """Show the embedded platform's processes, addresses and logins; exit 1 where not all is well."""
+    platform = embedded()
+    processes, site = platform.status(), platform.installation
+    well = bool(processes) and all(process.state == "running" and not process.trouble for process in processes)
     if as_json:
-        print_json([asdict(process) for process in processes])
-        raise typer.Exit(0 if processes else 1)
+        people = [{"login": login, "team": team or None} for login, team in logins(site).items()]
+        document = {"running": bool(processes), "busy": platform.is_busy(), "left": platform.left(),
+                    "airflow": airflow_url(site), "mlflow": mlflow_url(site), "logins": people,
+                    "passwords": str(passwords_file(site)), "state": str(platform.state),
+                    "processes": [asdict(process) for process in processes]}  # fmt: skip
+        print_json(document)
+        raise typer.Exit(0 if well else 1)
+    if platform.is_busy():
+        console.print("A start or a stop of the platform is going on.", highlight=False)
     if not processes:
-        console.print("The platform is down. Start it with `make up` (or `kommuna up`).", highlight=False)
+        _print_down(platform)
         raise typer.Exit(1)
-    rows = [(p.name, p.state, str(p.pid), f"{p.seconds} s", f"{p.memory >> 20} MiB", p.restarts) for p in processes]
-    print_table(console, ("process", "state", "pid", "up for", "memory", "restarts"), rows)
+    rows = [(p.name, p.state, str(p.pid), f"{p.seconds} s", f"{p.memory >> 20} MiB", p.restarts, p.trouble or "none")
+            for p in processes]  # fmt: skip
+    print_table(console, ("process", "state", "pid", "up for", "memory", "restarts", "trouble"), rows)
+    console.print(f"Airflow {airflow_url(site)}   MLflow {mlflow_url(site)}", highlight=False, soft_wrap=True)
+    names = ", ".join(f"{login} ({team or 'all teams'})" for login, team in logins(site).items())
+    console.print(f"Logins: {names}; passwords are in {passwords_file(site)}", highlight=False, soft_wrap=True)
+    if not well:
+        raise typer.Exit(1)
+
+
+def _print_down(platform: Embedded) -> None:
+    """Says that the platform is down, and what goes on nevertheless."""
+    if left := platform.left():
+        console.print(
+            f"The platform's supervisor is gone, and {left} of its processes go on: `kommuna up` ends them and starts "
+            "anew, `kommuna down` ends them.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    elif not platform.is_busy():
+        console.print("The platform is down. Start it with `make up` (or `kommuna up`).", highlight=False)
 
 
 @app.command()
@@ -113,14 +141,14 @@ def demo(
 def show_access(access: Access) -> None:
     """Prints the addresses and a login a team."""
     console.print(f"Airflow {access.airflow}   MLflow {access.mlflow}", highlight=False)
-    logins = [(team or "(all)", login, access.passwords[login]) for login, team in access.logins.items()]
-    print_table(console, ("team", "login", "password"), logins)
+    people = [(team or "(all)", login, access.passwords[login]) for login, team in access.logins.items()]
+    print_table(console, ("team", "login", "password"), people)
 
 
 def _access(access: Access) -> dict[str, object]:
-    logins = [(team or None, login, access.passwords[login]) for login, team in access.logins.items()]
+    people = [(team or None, login, access.passwords[login]) for login, team in access.logins.items()]
     columns = ("team", "login", "password")
-    return {"airflow": access.airflow, "mlflow": access.mlflow, "logins": records(columns, logins)}
+    return {"airflow": access.airflow, "mlflow": access.mlflow, "logins": records(columns, people)}
 
 
 def run_url(platform: Embedded, dag_id: str, run_id: str) -> str:

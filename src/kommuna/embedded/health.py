@@ -5,33 +5,32 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
 
 from kommuna.embedded import launch, supervision
 from kommuna.embedded.loopback import call
-from kommuna.embedded.settings import airflow_url, mlflow_url, state_folder
+from kommuna.embedded.settings import airflow_url, program_names, state_folder
+from kommuna.embedded.signs import signs
 from kommuna.errors import PlatformFault
 from kommuna.spec.installation import Installation
 
 HEALTH_SECONDS = 300.0  # 12 on two idle cores, 130 were seen on two busy ones
 _STARTS = 3
 _LINES = 12
-_HEARTBEATS = {
-    "scheduler": ("scheduler", "latest_scheduler_heartbeat"),
-    "dag-processor": ("dag_processor", "latest_dag_processor_heartbeat"),
-    "triggerer": ("triggerer", "latest_triggerer_heartbeat"),
-}
 
 
-def wait_healthy(installation: Installation, *, seconds: float = HEALTH_SECONDS) -> None:
+def wait_healthy(
+    installation: Installation, *, seconds: float = HEALTH_SECONDS, before: Mapping[str, int] = MappingProxyType({})
+) -> None:
     """Returns once every process answers or has given a sign of life.
 
     Args:
         seconds: longest wait.
+        before: how often each process was started before this wait.
     Raises:
         PlatformFault: a process died three times, supervisord is gone, or the time is over. It names the process and
             holds the last lines of its log.
@@ -39,7 +38,7 @@ def wait_healthy(installation: Installation, *, seconds: float = HEALTH_SECONDS)
     state = state_folder(installation)
     deadline = time.monotonic() + seconds
     while missing := next(unhealthy(installation), ""):
-        raise_if_dead(state)
+        raise_if_dead(state, before)
         if time.monotonic() > deadline:
             raise failed_start(state, missing, f"{missing} was not healthy after {seconds:.0f} seconds")
         time.sleep(0.2)
@@ -53,21 +52,18 @@ def unhealthy(installation: Installation) -> Iterator[str]:
     """
     server = supervision.client(state_folder(installation))
     started = {info["name"]: info["start"] for info in server.getAllProcessInfo() if _runs(info)} if server else {}
-    airflow = airflow_url(installation)
-    answer = call(f"{airflow}/api/v2/monitor/health", seconds=5) if "api-server" in started else None
-    if answer is None or not answer.ok or not _answers(f"{airflow}/execution/health", seconds=60):
-        yield "api-server"
-    for name, (part, heartbeat) in _HEARTBEATS.items():
-        known = answer.json().get(part) or {} if answer is not None and answer.ok else {}
-        last = known.get(heartbeat)
+    heard = signs(installation, started)
+    for name in program_names(installation):
+        sign = heard.get(name)
         # A killed process leaves its last sign of life in the database: only what its successor gives counts.
-        fresh = name in started and last is not None and datetime.fromisoformat(last).timestamp() >= started[name]
-        if known.get("status") != "healthy" or not fresh:
+        stale = sign is not None and sign.heartbeat is not None and sign.heartbeat < started[name]
+        if (
+            sign is None
+            or sign.trouble
+            or stale
+            or (name == "api-server" and not _answers(f"{airflow_url(installation)}/execution/health", seconds=60))
+        ):
             yield name
-    if not installation.platform.mlflow and not (
-        "mlflow" in started and _answers(f"{mlflow_url(installation)}/health", seconds=5)
-    ):
-        yield "mlflow"
 
 
 def _runs(info: Mapping[str, Any]) -> bool:
@@ -86,9 +82,11 @@ def failed_start(state: Path, name: str, what: str) -> PlatformFault:
     return PlatformFault(what, where=str(log), mend=f"the end of its log says why:{shown}")
 
 
-def raise_if_dead(state: Path) -> None:
+def raise_if_dead(state: Path, before: Mapping[str, int] = MappingProxyType({})) -> None:
     """Raises where a process has died too often, or supervisord is gone.
 
+    Args:
+        before: how often each process was started before this wait.
     Raises:
         PlatformFault: with the end of that process's log.
     """
@@ -96,7 +94,8 @@ def raise_if_dead(state: Path) -> None:
     if server is None:
         raise failed_start(state, "supervisord", "supervisord died while the platform was starting")
     for info in server.getAllProcessInfo():
-        name, starts = info["name"], launch.starts_of(state, info["name"])
+        name = info["name"]
+        starts = launch.starts_of(state, name) - before.get(name, 0)
         if info["statename"] == "FATAL" or (starts >= _STARTS and info["statename"] != "STOPPED"):
             raise failed_start(state, name, f"{name} does not start: it died {max(starts - 1, 1)} times")
 

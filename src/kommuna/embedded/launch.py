@@ -7,6 +7,7 @@ mark for each start, by which restarts are counted.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -25,9 +26,10 @@ def main() -> None:
     command = json.loads((state / COMMANDS).read_text())[name]
     end_all(marked(str(state), program=name), grace_seconds=3)
     mark = state / STARTS_FOLDER / name
-    mark.parent.mkdir(exist_ok=True)
-    with mark.open("a") as starts:
-        starts.write(f"{os.getpid()}\n")
+    with contextlib.suppress(OSError):  # a full disk
+        mark.parent.mkdir(exist_ok=True)
+        with mark.open("a") as starts:
+            starts.write(f"{os.getpid()}\n")
     os.execvpe(command[0], command, {**os.environ, PROGRAM_VARIABLE: name})
 
 

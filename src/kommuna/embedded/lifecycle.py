@@ -13,16 +13,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from kommuna.embedded import supervision
+from kommuna.embedded import supervise, supervision
 from kommuna.embedded.access import Access, token
 from kommuna.embedded.database import databases, server
+from kommuna.embedded.disk import disk_errors_told, require_space
 from kommuna.embedded.health import failed_start, raise_if_dead, unhealthy, wait_healthy
-from kommuna.embedded.launch import STARTS_FOLDER
+from kommuna.embedded.launch import STARTS_FOLDER, starts_of
 from kommuna.embedded.leftovers import end_all, marked, memory_bytes
 from kommuna.embedded.loopback import call
 from kommuna.embedded.ports import require_free
@@ -34,15 +36,16 @@ from kommuna.embedded.settings import (
     mlflow_url,
     ports_needed,
     process_environment,
+    program_names,
     state_folder,
 )
+from kommuna.embedded.signs import signs
 from kommuna.embedded.sockets import remove_sockets_folder
-from kommuna.embedded.supervision import ProcessState
+from kommuna.embedded.supervision import ProcessState, running_file
 from kommuna.errors import PlatformFault
 from kommuna.spec.installation import Installation
 
 Progress = Callable[[str], None]
-_RUNNING = "running.json"
 
 
 class Embedded:
@@ -65,23 +68,25 @@ class Embedded:
         """Whether supervisord answers."""
         return supervision.client(self.state) is not None
 
-    def up(self, progress: Progress = lambda line: None) -> Access:
+    def up(self, progress: Progress = lambda line: None, *, keep: bool = True) -> Access:
         """Starts everything and waits until it is healthy; where it runs already, says so.
 
         Args:
             progress: told each stage, in a line for people.
+            keep: whether `release` leaves it running; once kept, it is.
         Raises:
             PlatformFault: a port is taken, a database cannot be prepared, or a process dies; nothing stays running.
             SpecError: kommuna.yaml gives one login two roles.
         """
-        with self._alone(progress):
-            if self.running() and (self.state / _RUNNING).exists():
-                self._resume(progress)
+        with disk_errors_told(self.state), self._alone(progress):
+            if self.running() and running_file(self.state).exists():
+                self._resume(progress, keep=keep)
                 return Access.of(self.installation, already_running=True)
             self._stop()  # what a killed start, or a killed supervisord, has left
             require_free(ports_needed(self.installation))
+            require_space(self.state)
             try:
-                self._start(progress)
+                self._start(progress, keep=keep)
             except BaseException:
                 self._stop()
                 raise
@@ -91,12 +96,34 @@ class Embedded:
         """Stops everything; True where something ran. Only processes with this platform's mark are ended."""
         if not self.state.exists():
             return False
-        with self._alone(lambda line: None):
+        with disk_errors_told(self.state), self._alone(lambda line: None):
             return self._stop()
 
+    def release(self) -> bool:
+        """Stops what was started with `keep=False`, unless somebody has since asked for it; True where it did."""
+        with disk_errors_told(self.state), self._alone(lambda line: None):
+            path = running_file(self.state)
+            return path.exists() and not json.loads(path.read_text())["keep"] and self._stop()
+
     def status(self) -> list[ProcessState]:
-        """Each process; empty where the platform is down."""
-        return supervision.processes(self.state)
+        """Each process, with what is wrong though it runs; empty where the platform is down."""
+        found = supervision.processes(self.state)
+        heard = signs(self.installation, [process.name for process in found if process.state == "running"])
+        return [replace(process, trouble=heard[process.name].trouble) if process.name in heard else process
+                for process in found]  # fmt: skip
+
+    def is_busy(self) -> bool:
+        """Whether a start or a stop is going on."""
+        with contextlib.suppress(FileNotFoundError), (self.state / "lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def left(self) -> int:
+        """How many of the platform's processes go on though their supervisor is gone."""
+        return 0 if self.running() else len(marked(str(self.state)))
 
     def healthy(self) -> bool:
         """Whether every process answers, or has given a sign of life of late."""
@@ -135,7 +162,7 @@ class Embedded:
     def _unhealthy(self) -> Iterator[str]:
         return unhealthy(self.installation)
 
-    def _start(self, progress: Progress) -> None:
+    def _start(self, progress: Progress, *, keep: bool) -> None:
         for folder in ("airflow/dags", "mlflow/artifacts", "logs", "store", STARTS_FOLDER):
             (self.state / folder).mkdir(parents=True, exist_ok=True)
         _ = self.access
@@ -153,26 +180,33 @@ class Embedded:
             except BaseException:
                 self._stop()  # with the preparations, for which the pool would wait
                 raise
+        self._start_programs("watch")
         wait_healthy(self.installation)
         self._make_workspaces()
-        (self.state / _RUNNING).write_text(json.dumps({"description": self._description()}))
+        self._note_running(keep=keep)
 
-    def _resume(self, progress: Progress) -> None:
+    def _note_running(self, *, keep: bool) -> None:
+        content = {"description": self._description(), "keep": keep}
+        running_file(self.state).write_text(json.dumps(content))
+
+    def _resume(self, progress: Progress, *, keep: bool) -> None:
         """Where the platform runs: starts again what has given up, and waits until all is well."""
-        known = json.loads((self.state / _RUNNING).read_text())
+        known = json.loads(running_file(self.state).read_text())
         if known["description"] != self._description():
             raise PlatformFault(
                 "the platform runs with an older kommuna.yaml",
                 where=str(self.installation.root / "kommuna.yaml"),
                 mend="take it down and up again: kommuna down, then kommuna up",
             )
+        if keep and not known["keep"]:
+            self._note_running(keep=True)
         supervisor = supervision.client(self.state)
         for info in supervisor.getAllProcessInfo():
             if info["statename"] in ("FATAL", "STOPPED", "EXITED"):
                 progress(f"starting {info['name']} again")
-                (self.state / STARTS_FOLDER / info["name"]).unlink(missing_ok=True)
                 supervision.start_program(supervisor, info["name"])
-        wait_healthy(self.installation)
+        before = {name: starts_of(self.state, name) for name in program_names(self.installation)}
+        wait_healthy(self.installation, before=before)
 
     def _stop(self) -> bool:
         supervisor = supervision.client(self.state)
@@ -187,7 +221,7 @@ class Embedded:
         server.end_left(self.state)
         end_all(marked(str(self.state)))
         remove_sockets_folder(self.state)
-        for path in (self.state / "supervisord.pid", self.state / _RUNNING):
+        for path in (self.state / "supervisord.pid", running_file(self.state)):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.state / STARTS_FOLDER, ignore_errors=True)
         return supervisor is not None or bool(left)
@@ -198,7 +232,7 @@ class Embedded:
         configuration = supervision.write_configuration(self.state, programs)
         with (self.state / "logs" / "supervisord.out").open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],
+                [sys.executable, "-m", supervise.__name__, "-c", str(configuration)],
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=file,

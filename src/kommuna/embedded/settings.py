@@ -144,7 +144,14 @@ def commands(installation: Installation, bin_folder: Path) -> dict[str, list[str
             "--enable-workspaces", "--backend-store-uri", databases.url(state_folder(installation), "mlflow"),
             "--serve-artifacts", "--artifacts-destination", str(state_folder(installation) / "mlflow" / "artifacts"),
         ]  # fmt: skip
+    found["watch"] = [str(bin_folder / "python"), "-m", "kommuna.embedded.watch"]
     return found
+
+
+def program_names(installation: Installation) -> list[str]:
+    """The names of the platform's processes, those that others need first."""
+    own = [] if installation.platform.mlflow else ["mlflow"]
+    return [POSTGRES, "api-server", "scheduler", "dag-processor", "triggerer", *own, "watch"]
 
 
 def ports_needed(installation: Installation) -> dict[str, int]:

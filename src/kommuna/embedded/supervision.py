@@ -40,6 +40,7 @@ class ProcessState:
         seconds: since it was started.
         memory: bytes (proportional set size), with its children.
         restarts: times that it was started again since the platform came up.
+        trouble: what is wrong though it runs (it does not answer, its last heartbeat is old); "" if nothing is known.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ProcessState:
     seconds: int
     memory: int
     restarts: int = 0
+    trouble: str = ""
 
 
 def socket_path(state: Path) -> Path:
@@ -134,6 +136,27 @@ def start_program(server: Any, name: str) -> None:
     except xmlrpc.client.Fault as fault:
         if fault.faultCode != Faults.SPAWN_ERROR:
             raise
+
+
+def restart_program(server: Any, name: str) -> None:
+    """Stops a program, by force where it does not listen, and starts it.
+
+    Args:
+        server: what `client` gives.
+    """
+    from supervisor.xmlrpc import Faults
+
+    try:
+        server.stopProcess(f"{_group(name)}:{name}")
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode != Faults.NOT_RUNNING:
+            raise
+    start_program(server, name)
+
+
+def running_file(state: Path) -> Path:
+    """The file that says that a start came to its end, and what was started."""
+    return state / "running.json"
 
 
 def processes(state: Path) -> list[ProcessState]:

@@ -29,6 +29,8 @@ def test_an_empty_log_is_told_as_such(tmp_path: Path) -> None:
 
 def test_without_supervisord_all_is_unhealthy_and_a_start_is_given_up(tmp_path: Path) -> None:
     installation = Installation(Platform.model_validate({"teams": {"support": {"bundle": "dags"}}}), tmp_path)
-    assert list(unhealthy(installation)) == ["api-server", "scheduler", "dag-processor", "triggerer", "mlflow"]
+    assert list(unhealthy(installation)) == [
+        "postgres", "api-server", "scheduler", "dag-processor", "triggerer", "mlflow", "watch"
+    ]  # fmt: skip
     with pytest.raises(PlatformFault, match="supervisord died"):
         wait_healthy(installation)

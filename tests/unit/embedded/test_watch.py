@@ -1,0 +1,88 @@
+"""What stands still or has given up is started again, and nothing else is."""
+
+from __future__ import annotations
+
+from kommuna.embedded.signs import Sign
+from kommuna.embedded.watch import REST_SECONDS, SILENCE_SECONDS, Watch
+
+
+class Clock:
+    """Time that passes when told."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def info(name: str, start: float, state: str = "RUNNING") -> dict[str, object]:
+    return {"name": name, "start": start, "statename": state}
+
+
+def silent_after(seconds: float, sign: Sign, *, start: float = 0, step: float = 5) -> dict[str, float]:
+    """What is restarted in the round after so many seconds of the same sign."""
+    clock = Clock()
+    watch = Watch(clock=clock)
+    watch.standing_still([info(sign.name, start)], {sign.name: Sign(sign.name)})
+    end = clock.now + seconds
+    while clock.now < end:
+        clock.now = min(end, clock.now + step)
+        found = watch.standing_still([info(sign.name, start)], {sign.name: sign})
+    return found
+
+
+def test_a_scheduler_whose_heartbeat_is_old_is_restarted_though_its_process_is_there() -> None:
+    stopped = Sign("scheduler", "no heartbeat for 99 s", heartbeat=1_000_000)
+    assert silent_after(SILENCE_SECONDS + 1, stopped) == {"scheduler": SILENCE_SECONDS + 1}
+    assert silent_after(SILENCE_SECONDS - 1, stopped) == {}
+
+
+def test_a_server_that_does_not_answer_is_restarted() -> None:
+    assert list(silent_after(SILENCE_SECONDS + 1, Sign("mlflow", "does not answer at http://127.0.0.1:1/health"))) == [
+        "mlflow"
+    ]
+
+
+def test_a_late_heartbeat_is_no_reason() -> None:
+    clock = Clock()
+    watch = Watch(clock=clock)
+    for _ in range(100):
+        clock.now += 5
+        late = Sign("scheduler", "no heartbeat for 30 s", heartbeat=clock.now - 30)
+        assert watch.standing_still([info("scheduler", 0)], {"scheduler": late}) == {}
+
+
+def test_one_that_was_just_started_has_its_time() -> None:
+    before = Sign("scheduler", "no heartbeat for 999 s", heartbeat=999_001)
+    assert silent_after(SILENCE_SECONDS + 1, before, start=1_000_050) == {}
+
+
+def test_one_that_cannot_be_heard_of_is_not_blamed() -> None:
+    assert silent_after(SILENCE_SECONDS * 4, Sign("scheduler", "not heard of: …", known=False)) == {}
+
+
+def test_after_a_laptops_sleep_nothing_is_restarted_at_once() -> None:
+    clock = Clock()
+    watch = Watch(clock=clock)
+    sign = {"scheduler": Sign("scheduler", "no heartbeat for 3600 s", heartbeat=clock.now)}
+    clock.now += 3600
+    assert watch.standing_still([info("scheduler", 0)], sign) == {}
+    for _ in range(10):
+        clock.now += 5
+        assert watch.standing_still([info("scheduler", 0)], sign) == {}
+    clock.now += 44
+    assert list(watch.standing_still([info("scheduler", 0)], sign)) == ["scheduler"]
+
+
+def test_what_has_given_up_is_started_again_after_a_rest_as_often_as_it_takes() -> None:
+    clock = Clock()
+    watch = Watch(clock=clock)
+    states = [info("postgres", 0, "FATAL"), info("mlflow", 0)]
+    for _ in range(3):
+        assert watch.given_up(states) == []
+        clock.now += REST_SECONDS
+        assert watch.given_up(states) == ["postgres"]
+    assert watch.given_up([info("postgres", 0, "STARTING")]) == []
+    clock.now += REST_SECONDS
+    assert watch.given_up(states) == []
