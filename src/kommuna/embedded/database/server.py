@@ -120,13 +120,18 @@ def is_server(process: psutil.Process) -> bool:
 
 
 def end_left(state: Path) -> None:
-    """Ends a server that runs though its supervisor is gone; it is known by its data folder."""
+    """Ends a server that runs though its supervisor is gone; it is known by its data folder.
+
+    The file with its process's number goes too: after a restart of the machine another process may have that number,
+    and PostgreSQL would take it for a running server.
+    """
     for path in folder(state).glob("*/postmaster.pid"):
-        with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
+        with contextlib.suppress(ValueError, IndexError, psutil.Error):
             process = psutil.Process(int(path.read_text().splitlines()[0]))
             if str(path.parent) in process.cmdline():
                 process.send_signal(signal.SIGINT)  # at once, but in order: without waiting for clients
                 end_all([process], grace_seconds=10)
+        path.unlink(missing_ok=True)
 
 
 def _major(programs_folder: Path) -> int:

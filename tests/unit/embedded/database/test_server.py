@@ -110,6 +110,15 @@ def test_a_server_left_behind_is_ended_in_order(start: Start, tmp_path: Path) ->
     assert "database system is shut down" in (tmp_path / "postgres.log").read_text()
 
 
+def test_a_number_that_another_process_has_now_is_not_taken_for_a_server(start: Start, tmp_path: Path) -> None:
+    server.make(tmp_path)
+    lock = server.folder(tmp_path) / str(max(server.programs())) / "postmaster.pid"
+    lock.write_text(f"{os.getpid()}\n{lock.parent}\n")
+    server.end_left(tmp_path)
+    assert not lock.exists()
+    start(tmp_path)
+
+
 def test_data_of_an_older_version_is_carried_over_even_from_a_killed_server(start: Start, tmp_path: Path) -> None:
     old, new = min(server.programs()), max(server.programs())
     assert old < new
