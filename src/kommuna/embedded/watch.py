@@ -19,6 +19,7 @@ from kommuna.spec.installation import Installation, find_installation
 
 PROGRAM = "watch"
 SILENCE_SECONDS = 90.0  # heartbeats are 5 s apart; 20 s were seen on two cores with ten times the work
+STARTING_SECONDS = 900.0  # until the first sign; 330 were seen on two cores with fifteen times the work
 _ROUND_SECONDS = 5.0
 REST_SECONDS = 15.0
 _log = logging.getLogger(PROGRAM)
@@ -29,7 +30,7 @@ class Watch:
 
     Args:
         clock: seconds since the epoch.
-        silence_seconds: how long a process may give no sign of life.
+        silence_seconds: how long a process that has given a sign of life may give no other.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time, silence_seconds: float = SILENCE_SECONDS) -> None:
@@ -37,6 +38,7 @@ class Watch:
         self._silence_seconds = silence_seconds
         self._last_round = clock()
         self._heard: dict[str, float] = {}
+        self._excused: dict[str, float] = {}
         self._gave_up: dict[str, float] = {}
 
     def given_up(self, infos: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -53,7 +55,7 @@ class Watch:
             del self._gave_up[name]
         return due
 
-    def standing_still(self, infos: Iterable[Mapping[str, Any]], heard: Mapping[str, Sign]) -> dict[str, float]:
+    def standing_still(self, infos: Iterable[Mapping[str, Any]], found: Mapping[str, Sign]) -> dict[str, float]:
         """Programs to restart, with the seconds of their silence: they run, and have long given no sign of life.
 
         A program that is heard of by another, which is in trouble itself, is not blamed for it. Nor is any where this
@@ -61,20 +63,24 @@ class Watch:
 
         Args:
             infos: what supervisord says of each.
-            heard: a sign of each that runs.
+            found: a sign of each that runs.
         """
         now = self._clock()
         slept, self._last_round = now - self._last_round > self._silence_seconds / 2, now
         silent = {}
         for info in infos:
             name = info["name"]
-            sign = heard.get(name)
-            if sign is None or slept or not sign.trouble or not sign.known:
-                self._heard[name] = now
+            sign = found.get(name)
+            if sign is None or slept or not sign.known:
+                self._excused[name] = now
                 continue
-            last = max(self._heard.get(name, 0), info["start"], sign.heartbeat or 0)
-            if info["statename"] == "RUNNING" and now - last > self._silence_seconds:
-                silent[name] = now - last
+            if not sign.trouble and sign.heartbeat is None:  # else it may be the last one of an earlier life
+                self._heard[name] = now
+            heard = max(self._heard.get(name, 0), sign.heartbeat or 0)
+            allowed = self._silence_seconds if heard > info["start"] else STARTING_SECONDS
+            silence = now - max(heard, info["start"], self._excused.get(name, 0))
+            if info["statename"] == "RUNNING" and silence > allowed:
+                silent[name] = silence
         return silent
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kommuna.embedded.signs import Sign
-from kommuna.embedded.watch import REST_SECONDS, SILENCE_SECONDS, Watch
+from kommuna.embedded.watch import REST_SECONDS, SILENCE_SECONDS, STARTING_SECONDS, Watch
 
 
 class Clock:
@@ -53,9 +55,25 @@ def test_a_late_heartbeat_is_no_reason() -> None:
         assert watch.standing_still([info("scheduler", 0)], {"scheduler": late}) == {}
 
 
-def test_one_that_was_just_started_has_its_time() -> None:
-    before = Sign("scheduler", "no heartbeat for 999 s", heartbeat=999_001)
-    assert silent_after(SILENCE_SECONDS + 1, before, start=1_000_050) == {}
+@pytest.mark.parametrize(
+    "sign",
+    [Sign("scheduler", "no heartbeat for 999 s", heartbeat=999_001), Sign("mlflow", "does not answer")],
+    ids=["scheduler", "mlflow"],
+)
+def test_one_that_was_started_and_is_slow_has_its_time_and_is_restarted_in_the_end(sign: Sign) -> None:
+    assert silent_after(STARTING_SECONDS, sign, start=1_000_002) == {}
+    assert list(silent_after(STARTING_SECONDS + 3, sign, start=1_000_002)) == [sign.name]
+
+
+def test_the_last_heartbeat_of_an_earlier_life_is_not_a_sign_of_the_next() -> None:
+    clock = Clock()
+    watch = Watch(clock=clock)
+    killed, started = clock.now, clock.now + 2
+    while clock.now < started + STARTING_SECONDS - 5:
+        clock.now += 5
+        trouble = "" if clock.now < killed + 15 else "no heartbeat for some time"
+        sign = {"scheduler": Sign("scheduler", trouble, heartbeat=killed)}
+        assert watch.standing_still([info("scheduler", started)], sign) == {}
 
 
 def test_one_that_cannot_be_heard_of_is_not_blamed() -> None:
@@ -68,10 +86,10 @@ def test_after_a_laptops_sleep_nothing_is_restarted_at_once() -> None:
     sign = {"scheduler": Sign("scheduler", "no heartbeat for 3600 s", heartbeat=clock.now)}
     clock.now += 3600
     assert watch.standing_still([info("scheduler", 0)], sign) == {}
-    for _ in range(10):
+    while clock.now < 1_003_600 + SILENCE_SECONDS - 5:
         clock.now += 5
         assert watch.standing_still([info("scheduler", 0)], sign) == {}
-    clock.now += 44
+    clock.now += 6
     assert list(watch.standing_still([info("scheduler", 0)], sign)) == ["scheduler"]
 
 
