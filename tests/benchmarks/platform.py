@@ -59,8 +59,7 @@ def _line(name: str, ours: float, peer: float) -> dict[str, Any]:
 def _site(folder: Path) -> Path:
     import shutil
 
-    for part in ("dags", "plugins"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "dags/fraud/bench_steps.py").write_text(STEP)
     (folder / "dags/fraud/bench.py").write_text(DAG)
     text = (ROOT / "kommuna.yaml").read_text()

@@ -42,7 +42,6 @@ class Site:
 def make_site(folder: Path, root: Path, free_port: Callable[[], int]) -> Site:
     """Copies what a platform needs into a folder, with free ports."""
     shutil.copytree(root / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(root / "plugins", folder / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
     text = (root / "kommuna.yaml").read_text()
     (folder / "kommuna.yaml").write_text(f"{text}\nports: {{airflow: {free_port()}, mlflow: {free_port()}}}\n")
     return Site(folder, Embedded(find_installation(folder)))

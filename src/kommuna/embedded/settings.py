@@ -16,6 +16,8 @@ from kommuna.teams import pool_slots
 
 PARALLEL_TASKS = 6  # each step uses all cores it is given: two are busy with fewer
 ADMIN = "admin"
+# Of the package: a site is a folder with kommuna.yaml, and its walls do not hang on what else it holds.
+_PLUGINS = Path(__file__).resolve().parents[1] / "airflow" / "plugins"
 _LOOPBACK = "127.0.0.1,localhost"
 _CLEARED = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "MLFLOW_", "_MLFLOW_", "KOMMUNA_", "no_proxy", "NO_PROXY")
 
@@ -33,7 +35,7 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
     settings: dict[str, dict[str, object]] = {
         "CORE": {
             "DAGS_FOLDER": home / "dags",
-            "PLUGINS_FOLDER": installation.root / "plugins",
+            "PLUGINS_FOLDER": _PLUGINS,
             "LOAD_EXAMPLES": False,
             "MULTI_TEAM": True,
             "ASSET_MANAGER_CLASS": "kommuna.airflow.publishing.PublishingAssetManager",

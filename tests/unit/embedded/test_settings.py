@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 
+from kommuna.airflow.plugin import KommunaPlugin
 from kommuna.embedded.settings import (
     airflow_settings,
     commands,
@@ -39,6 +41,12 @@ def test_each_team_gets_an_executor_and_settings_of_its_own() -> None:
     for team in ("SUPPORT", "FRAUD"):
         assert settings[f"AIRFLOW__{team}___CORE__PARALLELISM"] == "3"
         assert settings[f"AIRFLOW__{team}___CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:8080/execution/"
+
+
+def test_a_folder_with_nothing_but_kommuna_yaml_has_the_pages_and_walls_of_the_platform() -> None:
+    folder = Path(airflow_settings(installation("support"), SECRETS)["AIRFLOW__CORE__PLUGINS_FOLDER"])
+    (plugin,) = folder.glob("*.py")
+    assert runpy.run_path(str(plugin))["KommunaPlugin"] is KommunaPlugin
 
 
 def test_bundles_carry_their_team_and_their_folder() -> None:
