@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ import requests
 from kommuna.errors import PlatformFault, StepNotFound, nearest
 
 PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 30
 PAGE = 100  # items; the most that Airflow's server gives at one time
 FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
@@ -84,21 +85,32 @@ class AirflowApi:
                 )
             time.sleep(0.5)
 
-    def trigger(self, dag_id: str, conf: dict[str, Any], *, date: datetime | None = None) -> Run:
+    def trigger(
+        self, dag_id: str, conf: dict[str, Any], *, date: datetime | None = None, declared: Collection[str] = ()
+    ) -> Run:
         """Starts a run.
 
         Args:
             dag_id: with the team's prefix.
             conf: the run's parameters.
             date: the logical date, which `{{ ds }}` is made of; None for a run without one.
+            declared: parameters that the DAG has to know: Airflow takes any, and a misspelt one would change nothing.
         Raises:
-            StepNotFound: there is no such DAG, a parameter does not fit its form, or there is a run of that date.
+            StepNotFound: there is no such DAG, or no such parameter of it, a parameter does not fit its form, or there
+                is a run of that date.
         """
         known = self.dag_ids()
         if dag_id not in known:
             raise StepNotFound(
                 f"no DAG '{dag_id}'{nearest(dag_id, known)}", mend=f"there are: {', '.join(known) or 'none'}"
             )
+        params = list(self._call("GET", f"/dags/{dag_id}/details").get("params") or ()) if declared else []
+        for name in declared:
+            if name not in params:
+                raise StepNotFound(
+                    f"{dag_id} has no parameter '{name}'{nearest(name, params)}",
+                    mend=f"its parameters are: {', '.join(params) or 'none'}; what is none of them goes by --conf",
+                )
         answer = self._call(
             "POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": date and date.isoformat(), "conf": conf}
         )
@@ -175,7 +187,12 @@ class AirflowApi:
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
-            answer = self._session.request(method, f"{self._url}{path}", timeout=30, **options)
+            answer = self._session.request(method, f"{self._url}{path}", timeout=TIMEOUT_SECONDS, **options)
+        except requests.ReadTimeout:
+            mend = "try again" if method == "GET" else "see in Airflow whether it was done before you try again"
+            raise PlatformFault(
+                f"Airflow at {self._url} is up, and has not answered in {TIMEOUT_SECONDS} s", mend=mend
+            ) from None
         except requests.RequestException as error:
             raise PlatformFault(
                 f"Airflow at {self._url} is unreachable: {type(error).__name__}", mend="run `kommuna up`"

@@ -92,9 +92,10 @@ def _print_down(platform: Embedded) -> None:
 def trigger(
     dag_id: Annotated[str, typer.Argument(help="TEAM__DAG")],
     param: Annotated[
-        list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE, JSON or text; repeatable")
+        list[str] | None,
+        typer.Option("--param", "-p", help="NAME=VALUE of a param of the DAG's, JSON or text; repeatable"),
     ] = None,
-    conf: Annotated[str, typer.Option("--conf", help="All parameters as a JSON object, or @FILE that holds one.")] = "",
+    conf: Annotated[str, typer.Option("--conf", help="The run's conf as a JSON object, or @FILE that holds one.")] = "",
     date: Annotated[
         str,
         typer.Option("--date", help="The logical date ({{ ds }}): 2026-09-01, a time in ISO 8601, or `none`."),
@@ -102,13 +103,14 @@ def trigger(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the run's end; exit 1 where it fails.")] = False,
 ) -> None:
     """Start a run of a DAG; as in Airflow's form, its logical date is now unless `--date` says otherwise."""
-    parameters = _conf(conf) | dict(_parameter(text) for text in param or ())
+    parameters = dict(_parameter(text) for text in param or ())
+    whole = _conf(conf) | parameters
     logical_date = _date(date)
     platform = embedded()
     if not platform.running():
         raise PlatformFault("the platform is down", mend="start it with `kommuna up`")
     api = AirflowApi(platform.access.airflow, platform.token())
-    run = api.trigger(dag_id, parameters, date=logical_date)
+    run = api.trigger(dag_id, whole, date=logical_date, declared=parameters)
     console.print(
         f"{run.dag_id} {run.run_id}: {run_url(platform, run.dag_id, run.run_id)}", highlight=False, soft_wrap=True
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +21,7 @@ from kommuna.cli import platform
 from kommuna.cli.airflow_api import AirflowApi, Run
 from kommuna.cli.demo import report_failures
 from kommuna.cli.main import app
-from kommuna.errors import SpecError, StepNotFound
+from kommuna.errors import PlatformFault, SpecError, StepNotFound
 
 DAGS = [f"support__dag_{i:03}" for i in range(250)]
 
@@ -36,6 +37,8 @@ class Airflow(BaseHTTPRequestHandler):
         path = url.path.removeprefix("/api/v2")
         if path == "/dags":
             self._page(query, "dags", [{"dag_id": dag} for dag in DAGS])
+        elif path.endswith("/details"):
+            self._send({"params": {"b": {"value": 1}, "limit": {"value": 2}}})
         elif path.endswith("/taskInstances"):
             mapped = [("t", i, "failed" if i in (3, 120) else "success") for i in range(150)]
             tasks = [("read", -1, "success"), *mapped]
@@ -52,6 +55,8 @@ class Airflow(BaseHTTPRequestHandler):
             self._send({"state": "failed", "duration": 2.0})
 
     def do_POST(self) -> None:
+        if self.path.endswith("dag_249/dagRuns"):
+            time.sleep(2)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         taken = any(body["logical_date"] and body["logical_date"] == other["logical_date"] for other in self.posted)
         self.posted.append(body)
@@ -107,7 +112,7 @@ def embedded(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_dag_beyond_the_first_page_is_found(api: AirflowApi) -> None:
     assert api.dag_ids() == DAGS
-    assert api.trigger("support__dag_249", {}).run_id == "manual__1"
+    assert api.trigger("support__dag_248", {}).run_id == "manual__1"
     with pytest.raises(StepNotFound, match="did you mean 'support__dag_24"):
         api.trigger("support__dag_2499", {})
 
@@ -149,10 +154,10 @@ def test_a_run_has_the_logical_date_of_now_unless_another_is_asked_for(tmp_path:
     ):
         done = CliRunner().invoke(app, ["trigger", "support__dag_001", *options])
         assert done.exit_code == 0, done.output
-    now, day, time, none = Airflow.posted
+    now, day, noon, none = Airflow.posted
     assert before <= datetime.fromisoformat(now["logical_date"]) <= datetime.now(UTC)
     assert day["logical_date"] == "2026-09-01T00:00:00+00:00"
-    assert time["logical_date"] == "2026-09-01T12:00:00+03:00"
+    assert noon["logical_date"] == "2026-09-01T12:00:00+03:00"
     assert none == {"logical_date": None, "conf": {"a": 1, "b": "y"}}
     assert day["conf"] == {}
 
@@ -172,6 +177,24 @@ def test_what_cannot_be_read_is_named_before_anything_is_started(options: list[s
     assert isinstance(done.exception, SpecError)
     assert done.exception.what.startswith(what)
     assert Airflow.posted == []
+
+
+@pytest.mark.usefixtures("embedded")
+def test_a_misspelt_parameter_starts_nothing() -> None:
+    done = CliRunner().invoke(app, ["trigger", "support__dag_001", "-p", "limitt=3"])
+    assert isinstance(done.exception, StepNotFound)
+    assert done.exception.what == "support__dag_001 has no parameter 'limitt' (did you mean 'limit'?)"
+    assert "its parameters are: b, limit" in done.exception.mend
+    assert Airflow.posted == []
+    assert CliRunner().invoke(app, ["trigger", "support__dag_001", "--conf", '{"path": "x"}']).exit_code == 0
+    assert Airflow.posted[0]["conf"] == {"path": "x"}
+
+
+def test_a_slow_server_may_have_started_the_run(api: AirflowApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kommuna.cli.airflow_api.TIMEOUT_SECONDS", 1)
+    with pytest.raises(PlatformFault, match="is up, and has not answered in 1 s") as caught:
+        api.trigger("support__dag_249", {})
+    assert caught.value.mend.startswith("see in Airflow whether it was done")
 
 
 def test_a_second_run_of_a_date_is_the_callers_mistake(api: AirflowApi) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -99,7 +99,7 @@ def train_classifier(
     """
     started = time.perf_counter()
     _check_parameters(classifier, min_confidence=min_confidence, dev_weight=dev_weight, max_rows=max_rows, seed=seed)
-    columns = _feature_columns(classifier, features, text)
+    columns = _feature_columns(classifier, features, text, taken={key: "names the rows", label: "is the answer"})
     tags = tag_set(labels)
     dev_frame, dev_labels = read_labeled(dev, tags, what="dev", key=key, label=label, columns=columns)
     weak = read_weak(
@@ -146,9 +146,20 @@ def train_classifier(
     return Trained(model, dev_only, metrics)
 
 
-def _feature_columns(classifier: Classifier, features: Sequence[str], text: str) -> tuple[str, ...]:
+def _feature_columns(
+    classifier: Classifier, features: Sequence[str], text: str, *, taken: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The columns that the classifier reads; `taken` says of a column what else it is."""
     if classifier != "boosted_trees":
+        if features:
+            raise SpecError(
+                f"{classifier} reads the text alone, and features are given",
+                mend="leave features out, or take classifier='boosted_trees'",
+            )
         return (text,)
+    for column in features:
+        if column in taken:
+            raise SpecError(f"column '{column}' is no feature: it {taken[column]}", mend="take it out of features")
     if not features:
         raise SpecError(
             "boosted_trees needs features", mend="name numeric and category columns: features=['amount', 'country']"

@@ -296,6 +296,17 @@ def test_trees_without_features_are_refused(task) -> None:
         train(task, classifier="boosted_trees")
 
 
+@pytest.mark.parametrize(("column", "what"), [("tag", "is the answer"), ("id", "names the rows")])
+def test_the_answer_and_the_key_are_no_features(task, column: str, what: str) -> None:
+    with pytest.raises(SpecError, match=f"column '{column}' is no feature: it {what}"):
+        train(task, classifier="boosted_trees", features=["amount", column])
+
+
+def test_features_beside_a_classifier_of_texts_are_refused(task) -> None:
+    with pytest.raises(SpecError, match="tfidf_logreg reads the text alone, and features are given"):
+        train(task, features=["amount"])
+
+
 def test_a_time_is_no_feature(task) -> None:
     later = {n: getattr(task, n).with_columns(at=pl.lit("2026-01-01").str.to_datetime()) for n in ("messages", "dev")}
     with pytest.raises(DataError, match="feature 'at' is Datetime"):
