@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from kommuna.errors import SpecError
+from kommuna.steps.etl.sql_calls import WIDE, divisor, position, round_half_up
 from kommuna.steps.etl.sql_tokens import Node, nodes_of, split
 
 MAX_CHARS = 2_000_000  # of the rewritten text; calls within calls of ROUND grow sixfold a level
@@ -26,7 +27,6 @@ _STRPTIME = "write CAST(STRPTIME(column, '%Y-%m-%d') AS DATE), or declare the ty
 _SPAN = "write DATE '2026-09-01' for a day, INTERVAL '30 days' for a difference of days or times"
 _EPOCH = "write EXTRACT(EPOCH FROM column): seconds since 1970"
 MAX_PROBED = 50  # comparisons of one statement whose types are asked for: each plans the statement once or twice
-_WIDE = "CAST(0 AS BIGINT)"
 _NAN = "CAST('NaN' AS DOUBLE)"
 _SMALL = {"tinyint", "smallint", "int", "integer", "int2", "int4", "mediumint"}
 _WHOLE = _SMALL | {"bigint", "int8", "int64", "hugeint", "int128"}
@@ -37,6 +37,7 @@ _COUNTS = {
     "length", "char_length", "character_length", "octet_length", "bit_length", "array_length", "extract", "date_part",
     "year", "month", "day", "hour", "minute", "second", "week", "quarter",
 }  # fmt: skip
+_CLOCK = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "now", "today"}
 _UNDEFINED = {"sqrt", "ln", "log", "log2", "log10", "log1p", "asin", "acos", "pow", "power"}
 _BOUNDS = (
     "and", "or", "not", "when", "then", "else", "select", "distinct", "all", "where", "having", "qualify", "on", "by",
@@ -214,6 +215,15 @@ class _Rewriter:
             text, i = f"{node.text} {nodes[i].text}", i + 1
         else:
             text = node.text
+            following = nodes[i] if i < len(nodes) else None
+            if node.is_word(*_CLOCK) and (
+                (following is not None and following.kind == "group" and not following.inner)
+                or (text.lower() not in ("now", "today") and not (following is not None and following.is_mark(".")))
+            ):
+                raise SpecError(
+                    f"{text.upper()} is another one at each run, and the result of a step is kept",
+                    mend="write the run's own date into the SQL of a DAG: DATE '{{ ds }}'; for rules make it a column",
+                )
             while node.kind in ("word", "name") and i + 1 < len(nodes) and nodes[i].is_mark("."):
                 node = nodes[i + 1]
                 text, i = f"{text}.{node.text}", i + 2
@@ -291,22 +301,22 @@ class _Rewriter:
         text, i = self._primary(nodes, i)
         if first.is_word("interval"):
             return f" {mark}{sign}{text}", i
-        return f" {mark} {_divisor(sign + text, exact=mark != '/')}", i
+        return f" {mark} {divisor(sign + text, exact=mark != '/')}", i
 
     def _call(self, function: str, group: Node) -> str:
         name = function.strip('"`').lower()
         if name in ("cast", "try_cast"):
             return self._cast_call(function, group)
         if name == "position" and (parts := split(group.inner, lambda node: node.is_word("in"))) and len(parts) == 2:
-            return _position(self.run(parts[1]), self.run(parts[0]))
+            return position(self.run(parts[1]), self.run(parts[0]))
         arguments = [self.run(part).strip() for part in split(group.inner, lambda node: node.is_mark(","))]
         call = f"{function}({self.run(group.inner)})"
         if name == "strpos" and len(arguments) == 2:
-            return _position(*arguments)
+            return position(*arguments)
         if name == "round":
-            return _round(arguments)
+            return round_half_up(arguments)
         if name in ("mod", "div") and len(arguments) == 2:
-            return f"{function}({arguments[0]}, {_divisor(arguments[1], exact=True)})"
+            return f"{function}({arguments[0]}, {divisor(arguments[1], exact=True)})"
         if name == "log" and len(arguments) == 2:
             call = f"{function}({arguments[1]}, {arguments[0]})"  # Polars takes the base last
         if name in ("left", "right") and arguments[-1] in ("0", "- 0", "-0"):
@@ -314,7 +324,7 @@ class _Rewriter:
         if name == "replace" and len(arguments) == 3 and arguments[1] == "''":
             raise SpecError("REPLACE of '' puts the new text between all characters", mend="give the text to replace")
         if name in _COUNTS:
-            return f"({call} + {_WIDE})"
+            return f"({call} + {WIDE})"
         if name in _UNDEFINED:
             return f"(CASE WHEN {call} <> {_NAN} THEN {call} END)"
         return call
@@ -363,36 +373,3 @@ def _end_of_side(nodes: Sequence[Node], at: int) -> int:
     while at < len(nodes) and not (nodes[at].is_mark(",", *_COMPARES) or nodes[at].is_word(*_ENDS)):
         at += 1
     return at
-
-
-def _divisor(text: str, *, exact: bool) -> str:
-    text = text.strip()
-    if re.fullmatch(r"[\d.]*[1-9][\d.]*(?:[eE][+-]?\d+)?", text):
-        return text if exact or "e" in text.lower() else f"{text}e0"
-    return f"NULLIF({text}, 0)" if exact else f"NULLIF(({text}) * 1e0, 0)"
-
-
-def _position(text: str, part: str) -> str:
-    """The place in characters; Polars' STRPOS counts bytes, and is 0 for null."""
-    text, part = text.strip(), part.strip()
-    found = f"STRPOS({text}, {part})"
-    return (
-        f"(CASE WHEN {found} > 1 THEN LENGTH(SPLIT_PART({text}, {part}, 1)) + 1 + {_WIDE}"
-        f" WHEN ({text}) IS NULL OR ({part}) IS NULL THEN NULL ELSE {found} + {_WIDE} END)"
-    )
-
-
-def _round(arguments: list[str]) -> str:
-    """Halves away from zero; Polars' ROUND takes those of floats to the even number."""
-    value, places = arguments[0], arguments[1] if len(arguments) == 2 else "0"
-    if len(arguments) > 2 or not re.fullmatch(r"\d+", places):
-        raise SpecError(
-            f"ROUND({', '.join(arguments)}): the number of decimals is not 0 or more, written out",
-            mend="write it as a number, as in ROUND(amount, 2); for tens, ROUND(amount / 10) * 10",
-        )
-    if not re.fullmatch(r'[\w."`]+', value):
-        value = f"({value})"
-    scaled = f"({value} * 1e{int(places)})" if int(places) else value
-    half = f"(TRUNC({scaled}) + SIGN({scaled}))" + (f" / 1e{int(places)}" if int(places) else "")
-    native = f"ROUND({value}, {places})" if int(places) else f"ROUND({value})"  # of decimals it is right
-    return f"(CASE WHEN ABS({scaled} - TRUNC({scaled})) = 0.5e0 THEN {half} ELSE {native} END)"

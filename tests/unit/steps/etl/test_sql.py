@@ -146,6 +146,7 @@ def test_the_names_of_columns_are_kept() -> None:
         ("SELECT i FROM t WHERE d > 20260101", "^d is compared with 20260101: a day, time or difference of times with"),
         ("SELECT CAST(i AS TIMESTAMP) FROM t", "CAST of a number to a day or time"),
         ("SELECT CAST(d AS BIGINT) FROM t", "CAST of a day, time or difference of times to a number"),
+        ("SELECT i FROM t WHERE d > CURRENT_DATE", "CURRENT_DATE is another one at each run"),
         ("SELECT LEFT(s, 0) FROM t", "LEFT of 0 characters"),
         ("SELECT REPLACE(s, '', 'x') FROM t", "REPLACE of ''"),
         ("SELECT ROUND(x, -1) FROM t", "ROUND.*: the number of decimals"),
