@@ -22,7 +22,7 @@ from kommuna.airflow.references import StepOutput, input_tree, reference
 from kommuna.airflow.rendering import StepEnvironment, cast, evaluate, explain_undefined, step_environment
 from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, SpecError, TeamMistake
 from kommuna.outages import wait_out
-from kommuna.spec.installation import place_of
+from kommuna.spec.installation import AT_HAND_VARIABLE, place_of
 from kommuna.spec.names import qualified
 from kommuna.spec.resources import Resources
 from kommuna.spec.step import InputTree, ModelInput, StepResult, StepSpec
@@ -207,19 +207,8 @@ class StepOperator(BaseOperator):
             spec_file, result_file = Path(folder, "spec.json"), Path(folder, "result.json")
             spec_file.write_text(spec.model_dump_json(), encoding="utf-8")
             command = [sys.executable, "-m", "kommuna.runtime", "--die-with-parent"]
-            self._process = subprocess.Popen(
-                [*command, "--spec", str(spec_file), "--result", str(result_file)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                env=_environment(),
-            )
-            assert self._process.stdout is not None
-            for line in self._process.stdout:
-                self.log.info("%s", line.rstrip("\n"))
-            code = self._process.wait()
+            command += ["--spec", str(spec_file), "--result", str(result_file)]
+            code = _run_at_hand(command) if AT_HAND_VARIABLE in os.environ else self._run_logged(command)
             if not result_file.exists():
                 return StepResult(
                     exit_code=EXIT_FAULT,
@@ -227,6 +216,22 @@ class StepOperator(BaseOperator):
                     "\n  mend: see the lines above; the task is retried",
                 )
             return StepResult.model_validate_json(result_file.read_bytes())
+
+    def _run_logged(self, command: list[str]) -> int:
+        """Runs the step's runtime; what it prints is the task's log."""
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=_environment(),
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.log.info("%s", line.rstrip("\n"))
+        return self._process.wait()
 
     def read_json(self, spec: StepSpec, output: str) -> dict[str, Any]:
         """A JSON output of the step that has just run."""
@@ -237,6 +242,11 @@ class StepOperator(BaseOperator):
         if manifest is None:
             raise AirflowException(f"the manifest of {self.task_id} is gone from the store")
         return dict(json.loads(wait_out(lambda: store.read(manifest.outputs[output]))))
+
+
+def _run_at_hand(command: list[str]) -> int:
+    """Runs the step's runtime on the terminal of this process, the step itself in it: a breakpoint works there too."""
+    return subprocess.run([*command, "--here"], env=_environment(), check=False).returncode
 
 
 def _resources(given: Resources | Mapping[str, Any] | None, task_id: Any) -> Resources:

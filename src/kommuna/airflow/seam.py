@@ -30,6 +30,7 @@ _KOMMUNA = str(Path(__file__).parent.parent)
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")})
 
 
+before_test: list[Callable[[Any], None]] = []  # what is done with a DAG before its `test()` runs it
 parsed: Place | None = None  # of the DAG that this process accepted last; a task's process has one
 
 
@@ -64,8 +65,17 @@ def open_seam(module: ModuleType) -> None:
         make(dag, *arguments, **options)
         dag.fileloc = file
 
+    test = dag_class.test
+
+    @functools.wraps(test)
+    def test_in_team(dag: Any, *arguments: Any, **options: Any) -> Any:
+        for prepare in before_test:
+            prepare(dag)
+        return test(dag, *arguments, **options)
+
     setattr(make_in_team, MARK, True)
     dag_class.__init__ = make_in_team
+    dag_class.test = test_in_team
 
 
 def filled_in(

@@ -11,6 +11,7 @@ from typing import Any
 
 import requests
 
+from kommuna.cli.run_arguments import require_declared
 from kommuna.errors import PlatformFault, StepNotFound, nearest
 
 PATIENCE_SECONDS = 120.0
@@ -105,12 +106,7 @@ class AirflowApi:
                 f"no DAG '{dag_id}'{nearest(dag_id, known)}", mend=f"there are: {', '.join(known) or 'none'}"
             )
         params = list(self._call("GET", f"/dags/{dag_id}/details").get("params") or ()) if declared else []
-        for name in declared:
-            if name not in params:
-                raise StepNotFound(
-                    f"{dag_id} has no parameter '{name}'{nearest(name, params)}",
-                    mend=f"its parameters are: {', '.join(params) or 'none'}; what is none of them goes by --conf",
-                )
+        require_declared(dag_id, declared, params)
         answer = self._call(
             "POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": date and date.isoformat(), "conf": conf}
         )

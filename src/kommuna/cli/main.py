@@ -13,6 +13,7 @@ from rich.text import Text
 import kommuna
 from kommuna.cli import artifacts, data, explain, new, platform, rules, steps
 from kommuna.cli.check import command as check
+from kommuna.cli.run_dag import command as run_dag
 from kommuna.errors import KommunaError
 
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for part in (platform.app, check.app, artifacts.app, data.app, explain.app, steps.app):
+for part in (platform.app, check.app, run_dag.app, artifacts.app, data.app, explain.app, steps.app):
     app.registered_commands.extend(part.registered_commands)
 app.add_typer(rules.app, name="rules")
 app.add_typer(new.app, name="new")

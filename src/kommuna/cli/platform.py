@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,10 +13,11 @@ from kommuna.cli import demo as demo_run
 from kommuna.cli.airflow_api import AirflowApi
 from kommuna.cli.here import console, embedded, voice
 from kommuna.cli.progress import follow
+from kommuna.cli.run_arguments import Conf, LogicalDate, Params, given_conf, given_date, given_params
 from kommuna.cli.tables import AsJson, print_json, print_table, records
 from kommuna.embedded import Access, Embedded
 from kommuna.embedded.settings import airflow_url, logins, lowered_pools, mlflow_url, passwords_file
-from kommuna.errors import PlatformFault, SpecError
+from kommuna.errors import PlatformFault
 
 app = typer.Typer()
 
@@ -91,21 +90,15 @@ def _print_down(platform: Embedded) -> None:
 @app.command()
 def trigger(
     dag_id: Annotated[str, typer.Argument(help="TEAM__DAG")],
-    param: Annotated[
-        list[str] | None,
-        typer.Option("--param", "-p", help="NAME=VALUE of a param of the DAG's, JSON or text; repeatable"),
-    ] = None,
-    conf: Annotated[str, typer.Option("--conf", help="The run's conf as a JSON object, or @FILE that holds one.")] = "",
-    date: Annotated[
-        str,
-        typer.Option("--date", help="The logical date ({{ ds }}): 2026-09-01, a time in ISO 8601, or `none`."),
-    ] = "now",
+    param: Params = None,
+    conf: Conf = "",
+    date: LogicalDate = "now",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the run's end; exit 1 where it fails.")] = False,
 ) -> None:
     """Start a run of a DAG; as in Airflow's form, its logical date is now unless `--date` says otherwise."""
-    parameters = dict(_parameter(text) for text in param or ())
-    whole = _conf(conf) | parameters
-    logical_date = _date(date)
+    parameters = given_params(param)
+    whole = given_conf(conf) | parameters
+    logical_date = given_date(date)
     platform = embedded()
     if not platform.running():
         raise PlatformFault("the platform is down", mend="start it with `kommuna up`")
@@ -156,53 +149,6 @@ def _access(access: Access) -> dict[str, object]:
 def run_url(platform: Embedded, dag_id: str, run_id: str) -> str:
     """A run's page in Airflow's UI."""
     return f"{platform.access.airflow}/dags/{dag_id}/runs/{run_id}"
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise SpecError(f"--param '{text}' is no NAME=VALUE", mend="write --param min_confidence=0.7")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def _conf(text: str) -> dict[str, Any]:
-    """The parameters of `--conf`.
-
-    Raises:
-        SpecError: there is no such file, or it holds no JSON object.
-    """
-    if not text:
-        return {}
-    mend = "write --conf '{\"min_confidence\": 0.7}', or --conf @parameters.json"
-    try:
-        given = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
-    except OSError as error:
-        raise SpecError(f"--conf {text}: {error.strerror}", mend=mend) from None
-    except ValueError as error:
-        raise SpecError(f"--conf is not JSON: {error}", mend=mend) from None
-    if not isinstance(given, dict):
-        raise SpecError("--conf is not a JSON object", mend=mend)
-    return given
-
-
-def _date(text: str) -> datetime | None:
-    """The logical date of `--date`; a date without an offset is UTC.
-
-    Raises:
-        SpecError: it is not a date.
-    """
-    if text == "none":
-        return None
-    try:
-        given = datetime.now(UTC) if text == "now" else datetime.fromisoformat(text)
-    except ValueError:
-        raise SpecError(
-            f"--date '{text}' is not a date", mend="write 2026-09-01, 2026-09-01T12:00+03:00, now or none"
-        ) from None
-    return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 def _sigterm_is_ctrl_c() -> None:

@@ -15,7 +15,7 @@ from typing import NoReturn
 import structlog
 
 from kommuna.errors import KommunaError
-from kommuna.runtime.supervise import run_step
+from kommuna.runtime.supervise import in_child, in_here, run_step
 from kommuna.spec.step import StepResult, StepSpec
 from kommuna.store.lookup import bounded
 
@@ -29,13 +29,16 @@ def main() -> int:
     parser.add_argument(
         "--die-with-parent", action="store_true", help="stop when the process that started this one ends"
     )
+    parser.add_argument(
+        "--here", action="store_true", help="run it in this very process, where a debugger works, without its limits"
+    )
     options = parser.parse_args()
     _configure_logs()
     if options.die_with_parent:
         _die_with_parent()
     try:
         spec = _spec(options)
-        result = run_step(spec)
+        result = run_step(spec, in_here if options.here else in_child)
     except KommunaError as error:
         result = StepResult(exit_code=error.exit_code, message=str(error))
     if result.message:

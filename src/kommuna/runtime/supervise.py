@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,15 +56,53 @@ class _Ended:
     reason: str = ""  # "memory", "time" or "stopped" where the supervisor ended it
 
 
-def run_step(spec: StepSpec) -> StepResult:
+Run = Callable[[StepSpec, dict[str, LocalTree], StepContext, Path], _Ended]  # how the step's function is called
+
+
+def in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> _Ended:
+    """Runs the step in a forked child: the interpreter and pydantic are loaded already, polars is not."""
+    began = time.monotonic()
+    kills = oom_kills()
+    supervisor = os.getpid()
+    report = os.memfd_create("report")
+    pid = os.fork()
+    if pid == 0:
+        _become_child(supervisor)
+        os._exit(child.run(spec, inputs, context, folder, report))
+    with _forwarded_signals(pid) as stopped, os.fdopen(report, "rb") as file:
+        reason, peak = _watch(pid, spec, began, stopped)
+        _, status, usage = os.wait4(pid, 0)
+        file.seek(0)
+        answer = file.read()
+    _kill_group(pid, signal.SIGKILL)  # whatever the step itself had started
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGKILL and not reason and oom_kills() > kills:
+        reason = "memory"
+    return _Ended(code, time.monotonic() - began, max(peak, usage.ru_maxrss * 1024), answer, reason)
+
+
+def in_here(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> _Ended:
+    """Runs the step in this process, for a person with a debugger: nothing limits it."""
+    began = time.monotonic()
+    report = os.memfd_create("report")
+    with os.fdopen(os.dup(report), "rb") as file:
+        code = child.run(spec, inputs, context, folder, report)
+        file.seek(0)
+        return _Ended(code, time.monotonic() - began, resident_bytes(os.getpid()), file.read())
+
+
+def run_step(spec: StepSpec, run: Run = in_child) -> StepResult:
     """Runs a step, or finds what it left before.
+
+    Args:
+        run: `in_child`, or `in_here`.
 
     Never raises: the result has the exit code (0 done, 1 retry, 2 the team's mistake, 3 memory or time) and the
     message.
     """
     place = " · ".join(part for part in (spec.team, spec.dag_id, spec.task_id, spec.function) if part)
     try:
-        return _run(spec)
+        return _run(spec, run)
     except KommunaError as error:
         error.where = f"{place}; {error.where}" if error.where else place
         return StepResult(exit_code=error.exit_code, message=str(error))
@@ -73,7 +111,7 @@ def run_step(spec: StepSpec) -> StepResult:
         return StepResult(exit_code=EXIT_FAULT, message=f"{type(error).__name__}: {error}\n  where: {place}")
 
 
-def _run(spec: StepSpec) -> StepResult:
+def _run(spec: StepSpec, run: Run) -> StepResult:
     store = Store(spec.store, spec.team)
     with store.scratch() as folder:
         found = wait_out(lambda: look_up(spec, store, folder))
@@ -91,7 +129,7 @@ def _run(spec: StepSpec) -> StepResult:
             seconds=spec.resources.seconds,
         )
         local = wait_out(lambda: inputs.local(store, folder))
-        ended, report = wait_out(lambda: _ended_well(spec, local, context, folder))
+        ended, report = wait_out(lambda: _ended_well(run, spec, local, context, folder))
         outputs = {name: _put(store, Path(w.path), w.kind, w.suffix, w.rows) for name, w in report.outputs.items()}
         manifest = Manifest(
             key=key,
@@ -150,9 +188,9 @@ def _put_plan(store: Store, path: Path, plan: str) -> Artifact:
 
 
 def _ended_well(
-    spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path
+    run: Run, spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path
 ) -> tuple[_Ended, ChildReport]:
-    ended = _in_child(spec, inputs, context, folder)
+    ended = run(spec, inputs, context, folder)
     return ended, _report(ended, spec)
 
 
@@ -188,28 +226,6 @@ def _reported(report: ChildReport) -> KommunaError:
     kinds: dict[int, type[KommunaError]] = {EXIT_MISTAKE: TeamMistake, EXIT_LIMIT: LimitExceeded}
     kind = Outage if report.outage else kinds.get(report.exit_code, PlatformFault)
     return kind(report.error or "the step failed", where=report.where, mend=report.mend)
-
-
-def _in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> _Ended:
-    """Runs the step in a forked child: the interpreter and pydantic are loaded already, polars is not."""
-    began = time.monotonic()
-    kills = oom_kills()
-    supervisor = os.getpid()
-    report = os.memfd_create("report")
-    pid = os.fork()
-    if pid == 0:
-        _become_child(supervisor)
-        os._exit(child.run(spec, inputs, context, folder, report))
-    with _forwarded_signals(pid) as stopped, os.fdopen(report, "rb") as file:
-        reason, peak = _watch(pid, spec, began, stopped)
-        _, status, usage = os.wait4(pid, 0)
-        file.seek(0)
-        answer = file.read()
-    _kill_group(pid, signal.SIGKILL)  # whatever the step itself had started
-    code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGKILL and not reason and oom_kills() > kills:
-        reason = "memory"
-    return _Ended(code, time.monotonic() - began, max(peak, usage.ru_maxrss * 1024), answer, reason)
 
 
 def _become_child(supervisor: int) -> None:

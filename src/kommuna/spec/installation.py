@@ -13,6 +13,7 @@ from kommuna.spec.team import Platform, Team
 
 PLATFORM_VARIABLE = "KOMMUNA_PLATFORM"
 TEAM_VARIABLE = "KOMMUNA_TEAM"
+AT_HAND_VARIABLE = "KOMMUNA_AT_HAND"  # set where a person runs a DAG in a process of their own, with a terminal maybe
 
 
 @dataclass(frozen=True)

@@ -168,11 +168,11 @@ def store(address: StoreAddress) -> Store:
 def start(bundle: Path, address: StoreAddress, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Starts `python -m kommuna.runtime` on a step of the bundle."""
 
-    def start(function: str, **fields: Any) -> subprocess.Popen[str]:
+    def start(function: str, *options: str, **fields: Any) -> subprocess.Popen[str]:
         fields = {"team": "support", "store": address.model_dump(), "bundle": str(bundle)} | fields
         spec = StepSpec.model_validate({"function": function if ":" in function else f"team_steps:{function}"} | fields)
         process = subprocess.Popen(
-            [sys.executable, "-m", "kommuna.runtime", "--result", str(tmp_path / "result.json")],
+            [sys.executable, "-m", "kommuna.runtime", "--result", str(tmp_path / "result.json"), *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ},
         )  # fmt: skip
         assert process.stdin is not None
@@ -188,8 +188,8 @@ def start(bundle: Path, address: StoreAddress, tmp_path: Path) -> Callable[..., 
 def run(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> Callable[..., StepResult]:
     """Runs a step to its end; the result's exit code is also the process's."""
 
-    def run(function: str, **fields: Any) -> StepResult:
-        process = start(function, **fields)
+    def run(function: str, *options: str, **fields: Any) -> StepResult:
+        process = start(function, *options, **fields)
         output, _ = process.communicate(timeout=60)
         result = StepResult.model_validate(json.loads((tmp_path / "result.json").read_text()))
         assert process.returncode == result.exit_code, output

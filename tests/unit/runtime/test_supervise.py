@@ -184,6 +184,17 @@ def test_sigterm_is_passed_on_and_nothing_stays(start: Start, store: Store, tmp_
     assert files(store) == []
 
 
+def test_a_step_that_runs_here_is_in_the_runtimes_process_without_limits(
+    start: Start, run: Run, tmp_path: Path, store: Store
+) -> None:
+    flag = tmp_path / "flag"
+    process = start("wait", "--here", params={"seconds": 1.2, "flag": str(flag)}, resources={"seconds": 1})
+    assert (process.wait(timeout=60), int(flag.read_text())) == (0, process.pid)
+    assert run("make").key == run("make", "--here").key
+    failed = run("bad_column", "--here", inputs={"table": from_step(run("make"), "table")})
+    assert (failed.exit_code, "no column 'amuont'" in failed.message) == (2, True)
+
+
 def test_a_killed_step_process_is_worth_a_retry_and_the_retry_is_whole(
     start: Start, run: Run, store: Store, tmp_path: Path
 ) -> None:

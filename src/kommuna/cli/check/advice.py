@@ -48,6 +48,7 @@ _MOVED_ARGUMENTS = {
     "orientation": "leave it out: Airflow 3 has one view",
     "sla": "write dagrun_timeout=… at the DAG, or execution_timeout=… at the task",
 }
+_OR_ELSE = {"variable": "give `Variable.get` a default", "connection": "ask for it in a task"}
 _WHOLE = "fix the line; `python FILE` shows the whole traceback"
 
 
@@ -73,6 +74,10 @@ def explain(error: BaseException, path: Path, bundle: Path, limits: Limits) -> t
         return line, kind + _similar(error), _missing_name(error)
     if isinstance(error, SystemExit):
         return line, kind, "leave it out: it ends the process that reads the file"
+    if secret := re.search(r"Variable (\S+) not found|conn_id `([^`]+)` isn't defined", str(error)):
+        kind, name = ("variable", secret[1]) if secret[1] else ("connection", secret[2])
+        what = f"the {kind} '{name}' is not there"
+        return line, what, f"make it on the platform, which has to be up for this check to see it; or {_OR_ELSE[kind]}"
     named = re.search(r"unexpected keyword argument '(\w+)'|Invalid arguments were passed.*?'(\w+)'", str(error), re.S)
     moved = next(filter(None, named.groups()), "") if named else ""
     if isinstance(error, TypeError) and moved not in _MOVED_ARGUMENTS and (argument := misspelt(error, path)):

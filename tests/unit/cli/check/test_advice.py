@@ -23,6 +23,10 @@ CASES = {
         "from airflow.providers.standard.operators.python import PythonOperator\n"
         + dag("context", "PythonOperator(task_id='t', python_callable=print, provide_context=True)"),
         5, "TypeError: Invalid arguments were passed to PythonOperator", "leave it out: Airflow 3 passes the context"),
+    "variable.py": ("from airflow.sdk import Variable  # dag\nVariable.get('support__limit')\n",
+                    2, "the variable 'support__limit' is not there", "give `Variable.get` a default"),
+    "connection.py": ("from airflow.sdk import BaseHook  # dag\nBaseHook.get_connection('support__bank')\n",
+                      2, "the connection 'support__bank' is not there", "ask for it in a task"),
     "typo.py": (dag("typo", "PrepareMessagesOperator(task_id='t', sorce='store://x', columns={'id': 'String'})"),
                 4, "PrepareMessagesOperator has no argument 'sorce' (did you mean 'source'?)", "fix the name"),
     "modl.py": (dag("modl", "LabelOperator(\n    task_id='t', votes='store://v', rules='r.yaml', modl='kommuna')"),
