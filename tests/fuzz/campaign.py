@@ -72,8 +72,13 @@ def attempt(work: Callable[[], Any]) -> tuple[Any, KommunaError | None]:
         return work(), None
     except KommunaError as error:
         refusal = error
-    _outcomes["refused"] += 1
+    count_refusal()
     assert refusal.exit_code == EXIT_MISTAKE, f"{type(refusal).__name__} ends in {refusal.exit_code}"
     assert refusal.what.strip()
     str(refusal).encode()  # people see it: no half of a character
     return None, refusal
+
+
+def count_refusal() -> None:
+    """Takes down that the example that is being tried was refused."""
+    _outcomes["refused"] += 1

@@ -8,10 +8,8 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from kommuna.airflow.seam import made_in
+from kommuna.airflow.seam import filled_in, made_in
 from kommuna.spec.installation import place_of
-from kommuna.spec.names import qualified
-from kommuna.spec.texts import text_list
 
 
 class TeamDag(DAG):
@@ -45,18 +43,15 @@ class TeamDag(DAG):
         options.setdefault("catchup", False)
         options.setdefault("schedule", None)
         options.setdefault("max_active_runs", 1)
-        super().__init__(
-            qualified(place.team, dag_id, teams=place.installation.platform.team_names),
-            tags=sorted({place.team, *team.tags, *text_list("tags", tags)}),
-            default_args={
-                "owner": team.owner or place.team,
-                "pool": place.installation.platform.pool(place.team),
-                "retries": team.retries,
-                "retry_delay": timedelta(seconds=5),
-                "max_retry_delay": timedelta(minutes=10),
-                "retry_exponential_backoff": True,
-                **(default_args or {}),
-            },
-            **options,
-        )
+        options["tags"] = tags
+        options["default_args"] = {
+            "pool": place.installation.platform.pool(place.team),
+            "retries": team.retries,
+            "retry_delay": timedelta(seconds=5),
+            "max_retry_delay": timedelta(minutes=10),
+            "retry_exponential_backoff": True,
+            **(default_args or {}),
+        }
+        arguments, options = filled_in(place, (dag_id,), options)
+        super().__init__(*arguments, **options)
         self.fileloc = file

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kommuna.errors import SpecError, nearest
-from kommuna.spec.names import owner_of
+from kommuna.spec.names import owner_of, qualified
 from kommuna.spec.resources import Resources, cpu_cores, memory_bytes
 from kommuna.spec.team import Platform
 
@@ -120,23 +120,15 @@ def judge(dag: DagFacts, *, team: str, platform: Platform) -> list[Violation]:
 
 
 def _judge_id(dag_id: str, team: str, platform: Platform) -> Iterable[Violation]:
-    owner = owner_of(dag_id)
-    second = owner_of(dag_id.removeprefix(f"{team}__"))
-    if owner is None:
+    try:
+        qualified(team, dag_id.removeprefix(f"{team}__"), teams=platform.team_names)
+    except SpecError as error:
+        yield Violation(f"DAG {error.what}", error.mend)
+        return
+    if owner_of(dag_id) != team:
         yield Violation(
             f"DAG '{dag_id}' lacks the prefix of team '{team}'",
             f"use TeamDag, which adds it, or name it '{team}__{dag_id}'",
-        )
-    elif owner != team:
-        yield Violation(
-            f"DAG '{dag_id}' has the prefix of team '{owner}', but belongs to team '{team}'",
-            f"name it '{team}__{dag_id.partition('__')[2]}'",
-        )
-    elif second in platform.team_names - {team}:
-        named = dag_id.removeprefix(f"{team}__")
-        yield Violation(
-            f"DAG '{named}' has the prefix of team '{second}', but belongs to team '{team}'",
-            f"name it '{named.partition('__')[2]}': the platform adds '{team}__' by itself",
         )
 
 

@@ -92,7 +92,12 @@ def facts(dag: Any) -> DagFacts:
     deltas = [delta for t in timetables if (delta := _field(t, "delta")) is not None]
     declared = [
         *(asset for t in timetables for asset in _assets(getattr(t, "asset_condition", None))),
-        *(asset for task in dag.tasks for thing in (*task.inlets, *task.outlets) for asset in _assets(thing)),
+        *(
+            asset
+            for task in dag.tasks
+            for thing in (*(task.inlets or ()), *(task.outlets or ()))
+            for asset in _assets(thing)
+        ),
     ]
     return DagFacts(
         dag.dag_id,
@@ -115,7 +120,7 @@ def _task_facts(task: Any) -> TaskFacts:
     from_trigger = getattr(task, "start_from_trigger", False) is True
     delays = (task.execution_timeout, task.retry_delay, task.max_retry_delay)
     return TaskFacts(
-        task_id=task.task_id,
+        task_id=str(task.task_id),
         pool=task.pool,
         executor=getattr(task, "executor", None),
         priority_weight=task.priority_weight or 1,

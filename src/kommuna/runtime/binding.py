@@ -82,6 +82,8 @@ def find_step(name: str, *, bundle: Path | None = None) -> Signature:
         StepNotFound: no such module or function, a function of the platform that is not a step, or a signature that
             is no step's.
     """
+    if not isinstance(name, str):
+        raise StepNotFound(f"{shown(name)} does not name a step", mend="a step is named 'module:function'")
     if _is_platform_code(name.partition(":")[0]):
         raise _not_a_step(name)
     function = find_function(name, bundle=bundle)

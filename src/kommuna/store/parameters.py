@@ -7,13 +7,14 @@ them. A parameter of another type, or with a validator, is left as it was given;
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from kommuna.spec.words import in_words, problems
@@ -21,7 +22,10 @@ from kommuna.store.key import source_file, source_roots
 
 _BUILTINS = {t.__name__: t for t in (str, int, float, bool, list, dict, tuple, set, frozenset)}
 _IMPORTED = ("typing", "collections.abc", "datetime", "decimal", "kommuna.spec")  # importing these costs nothing
-_PLAIN_METADATA = ("Field", "StringConstraints")  # they bound a value, and do not change it
+_PLAIN_METADATA: dict[str, Callable[..., Any]] = {
+    "Field": Field,
+    "StringConstraints": StringConstraints,
+}  # they bound a value, and do not change it
 _DEPTH = 8
 
 
@@ -155,10 +159,8 @@ class _Module:
         if base is typing.Literal:
             return typing.Literal[tuple(part.value for part in parts if isinstance(part, ast.Constant))]
         if base is typing.Annotated:
-            for part in parts[1:]:
-                if not isinstance(part, ast.Call) or _last_name(part.func) not in _PLAIN_METADATA:
-                    raise _Unknown(ast.dump(part))
-            return self.type_of(parts[0])
+            bounds = [_bound(part) for part in parts[1:]]
+            return functools.reduce(lambda inner, bound: typing.Annotated[inner, bound], bounds, self.type_of(parts[0]))
         types = tuple(
             ... if isinstance(part, ast.Constant) and part.value is ... else self.type_of(part) for part in parts
         )
@@ -207,6 +209,20 @@ def _attribute(module: str, name: str) -> Any:
     if found is None:
         raise _Unknown(f"{module}.{name}")
     return found
+
+
+def _bound(node: ast.expr) -> Any:
+    """What bounds a type: `Field(ge=0)`."""
+    made = _PLAIN_METADATA.get(_last_name(node.func)) if isinstance(node, ast.Call) else None
+    if made is None or not isinstance(node, ast.Call):
+        raise _Unknown(ast.dump(node))
+    try:
+        return made(
+            *(ast.literal_eval(part) for part in node.args),
+            **{str(part.arg): ast.literal_eval(part.value) for part in node.keywords},
+        )
+    except (ValueError, TypeError):
+        raise _Unknown(ast.dump(node)) from None
 
 
 def _last_name(node: ast.expr) -> str:

@@ -29,6 +29,8 @@ def test_a_dag_that_keeps_to_its_team_passes() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"dag_id": "support__"}, "DAG 'support__' lacks the prefix of team 'support'"),
+        ({"dag_id": "daily__d"}, "DAG 'daily__d' lacks the prefix of team 'support'"),
         ({"dag_id": "d"}, "DAG 'd' lacks the prefix of team 'support'"),
         ({"dag_id": "support__fraud__d"}, "DAG 'fraud__d' has the prefix of team 'fraud', but belongs to team 'support'"),
         ({"dag_id": "fraud__d"}, "DAG 'fraud__d' has the prefix of team 'fraud', but belongs to team 'support'"),

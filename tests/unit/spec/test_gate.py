@@ -131,6 +131,7 @@ def test_bad_syntax_is_told_with_its_position(expression: str, place: str) -> No
         "(x := 3) > 1",
         "True == 1",
         "1e400 > accuracy",
+        f"{'9' * 400} > accuracy",
         "accuracy",
         "accuracy + 1",
         "(accuracy > 1) + 1 > 2",

@@ -91,11 +91,11 @@ def explain_end(ended: Ended, source: bytes, limits: Limits) -> tuple[int, str, 
     if ended.reason == "time" or ended.code == -24:  # SIGXCPU
         what = f"the file was ended after {2 * limits.seconds:g} s{printed}"
         return 1, what, "move what takes long from the top of the file into a task"
+    if ended.reason == "processes":
+        return 1, "the file starts processes without end", "start none at the top of the file: that is a task's work"
     if ended.reason == "memory" or ended.code == -9:
         what = f"the file takes more memory than {limits.memory >> 20} MiB{printed}"
         return 1, what, "move what is large from the top of the file into a task"
-    if ended.reason == "processes":
-        return 1, "the file starts processes without end", "start none at the top of the file: that is a task's work"
     if ended.code == -25:  # SIGXFSZ
         return 1, "the file writes more than 64 MiB to disk", "write files in a task"
     line = _line_of_exit(source)

@@ -7,6 +7,7 @@ is certain is rewritten in the text; docs/steps.md lists the dialect that comes 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ _STRPTIME = "write CAST(STRPTIME(column, '%Y-%m-%d') AS DATE), or declare the ty
 _SPAN = "write DATE '2026-09-01' for a day, INTERVAL '30 days' for a difference of days or times"
 _EPOCH = "write EXTRACT(EPOCH FROM column): seconds since 1970"
 MAX_PROBED = 50  # comparisons of one statement whose types are asked for: each plans the statement once or twice
-_NAN = "CAST('NaN' AS DOUBLE)"
+NAN = "CAST('NaN' AS DOUBLE)"
 _SMALL = {"tinyint", "smallint", "int", "integer", "int2", "int4", "mediumint"}
 _WHOLE = _SMALL | {"bigint", "int8", "int64", "hugeint", "int128"}
 _DECIMAL = {"decimal", "numeric", "dec"}
@@ -224,6 +225,8 @@ class _Rewriter:
                     f"{text.upper()} is another one at each run, and the result of a step is kept",
                     mend="write the run's own date into the SQL of a DAG: DATE '{{ ds }}'; for rules make it a column",
                 )
+            if node.kind == "number" and math.isinf(float(text)):
+                raise SpecError(f"{text[:40]} is beyond the largest number", mend="numbers go to 1.8e308")
             while node.kind in ("word", "name") and i + 1 < len(nodes) and nodes[i].is_mark("."):
                 node = nodes[i + 1]
                 text, i = f"{text}.{node.text}", i + 2
@@ -326,7 +329,7 @@ class _Rewriter:
         if name in _COUNTS:
             return f"({call} + {WIDE})"
         if name in _UNDEFINED:
-            return f"(CASE WHEN {call} <> {_NAN} THEN {call} END)"
+            return f"(CASE WHEN {call} <> {NAN} THEN {call} END)"
         return call
 
     def _cast_call(self, function: str, group: Node) -> str:

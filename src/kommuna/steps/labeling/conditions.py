@@ -13,7 +13,8 @@ import polars as pl
 
 from kommuna.errors import KommunaError, MissingColumn, RulesError, SpecError, nearest
 from kommuna.spec.rules import Rule, RuleSet
-from kommuna.steps.etl.sql import standard_sql, with_wide_columns
+from kommuna.steps.etl.sql import standard_sql, widened, with_wide_columns
+from kommuna.steps.etl.sql_numbers import with_nulls_for_no_numbers
 
 T = TypeVar("T")
 
@@ -45,7 +46,8 @@ def sql_condition(rule: Rule, schema: pl.Schema) -> Condition:
         )
     try:
         standard = standard_sql(sql, partial(_plans, schema=schema))
-        expression = with_wide_columns(pl.sql_expr(standard), schema)
+        wide = widened(pl.LazyFrame(schema=schema)).collect_schema()
+        expression = with_wide_columns(with_nulls_for_no_numbers(pl.sql_expr(standard), wide), schema)
     except SpecError as error:
         raise RulesError(f"rule '{rule.name}': {error.what}", where=where, mend=error.mend) from None
     except (pl.exceptions.SQLInterfaceError, pl.exceptions.SQLSyntaxError) as error:

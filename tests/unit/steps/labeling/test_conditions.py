@@ -83,6 +83,7 @@ def test_a_python_rule_may_name_tags_and_values_outside_are_no_votes_but_counted
         ({"sql": "amuont > 1"}, MissingColumn, "rule 'r': no column 'amuont' (did you mean 'amount'?)"),
         ({"sql": "amount >"}, RulesError, "rule 'r': unable to parse 'amount >'"),
         ({"sql": "nosuch(amount)"}, RulesError, "rule 'r': unsupported function 'nosuch'"),
+        ({"sql": "amount > 1e999"}, RulesError, "rule 'r': 1e999 is beyond the largest number"),
         ({"sql": "amount + 1"}, RulesError, "rule 'r': the SQL gives Float64, not true or false"),
         ({"sql": "text > 3"}, RulesError, "rule 'r': cannot compare string with numeric type"),
         ({"sql": "amount > AVG(amount)"}, RulesError, "rule 'r' looks at other rows than its own"),
@@ -185,6 +186,45 @@ def test_sql_rules_mean_what_standard_sql_means(rule_set: Any, sql: str, votes: 
             "small": pl.Series([100, 200, 50, None], dtype=pl.Int16),
             "ok": [True, False, None, None],
             "name": ["Иванов", "b", None, "c"],
+        }
+    )
+    got = apply_rules(rows, rule_set({"name": "r", "tag": "loan", "sql": sql})).votes.collect()["r"]
+    assert got.is_not_null().to_list() == votes
+
+
+@pytest.mark.parametrize(
+    ("sql", "votes"),
+    [
+        ("huge * 10 - huge * 10 > -1", [True, False, False]),  # inf - inf
+        ("NOT huge * 10 - huge * 10 > 1", [True, False, False]),
+        ("huge * 10 - huge * 10 <> 5", [True, False, False]),
+        ("huge * 10 - huge * 10 IS NOT DISTINCT FROM NULL", [False, True, True]),
+        ("(huge * 10 - huge * 10) NOT IN (7.5, 8.5)", [True, False, False]),
+        ("CASE WHEN huge > 1e300 THEN huge * 10 - huge * 10 ELSE 100.0 END > 50", [True, False, True]),
+        ("inf - inf > 0", [False, False, False]),
+        ("inf > 1 AND inf - amount > 0", [True, True, True]),
+        ("big + 1 > 0", [True, False, False]),
+        ("big + 1 < 0", [False, False, False]),
+        ("big * big > 0", [True, False, False]),
+        ("(big + 1) - 1 > 0", [True, False, False]),
+        ("-(-big) > 0", [True, True, False]),
+        ("small * 1000 * 1000 > 0", [True, True, False]),
+        ("9223372036854775807 + CAST(amount AS BIGINT) < 0", [False, False, False]),
+        ("unsigned - 5 > 0", [False, True, False]),
+        ("unsigned - 5 < 0", [True, False, False]),
+    ],
+)
+def test_what_is_no_number_gives_no_vote_whatever_made_it(rule_set: Any, sql: str, votes: list[bool]) -> None:
+    inf = float("inf")
+    rows = pl.LazyFrame(
+        {
+            "id": [1, 2, 3],
+            "amount": [1.0, 2.0, 3.0],
+            "huge": [10.0, 1e308, None],
+            "inf": [inf, inf, inf],
+            "big": [5, 2**63 - 1, None],
+            "small": pl.Series([100, 32000, None], dtype=pl.Int16),
+            "unsigned": pl.Series([2, 200, None], dtype=pl.UInt8),
         }
     )
     got = apply_rules(rows, rule_set({"name": "r", "tag": "loan", "sql": sql})).votes.collect()["r"]

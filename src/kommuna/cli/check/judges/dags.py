@@ -45,6 +45,12 @@ class DagJudge:
 
     def judge(self, dag: Any) -> None:
         """Takes down everything that is wrong with a DAG."""
+        try:
+            self._judge(dag)
+        except (TypeError, ValueError, AttributeError) as error:  # Airflow takes arguments of any type
+            self._add(dag, f"an argument has a value of the wrong type: {_first_line(error)}", "correct the argument")
+
+    def _judge(self, dag: Any) -> None:
         if self._has_cycle(dag):
             return
         complete(dag, self._place)

@@ -28,6 +28,10 @@ CASES = {
                 [("list.py", 5, "task 'j': 'm' has no output 'tabel'")]),
     "returned.py": (dag("returned", "@task\ndef two():\n    return 2\nStepOperator(task_id='m', function='own:made',"
                         " parameters={'n': two()})").replace("from kom", "from airflow.sdk import task\nfrom kom"), []),
+    "no_function.py": (dag("no_function", "StepOperator.partial(task_id='m').expand(function={'a': 1})"),
+                       [("no_function.py", 4, "task 'm': ('a', 1) does not name a step")]),
+    "no_inlets.py": (dag("no_inlets", "EmptyOperator(task_id='m', inlets=None)\nStepOperator.partial(task_id='n',"
+                         " function='own:made', inlets=None).expand(parameters=[{}])"), []),
     "unnamed.py": (dag("unnamed", "StepOperator(task_id='m', function='')"),
                    [("unnamed.py", 4, "task 'm': '' does not name a step")]),
     "broken_module.py": (dag("broken_module", "StepOperator(task_id='m', function='broken_steps:f')"),

@@ -29,6 +29,10 @@ GREEDY = {
     "allocates.py": HEAD + "kept = []\nwhile True:\n    kept.append(bytearray(1 << 20))\n",
     "allocates_and_swallows.py": HEAD
     + "kept = []\nwhile True:\n    try:\n        kept.append(bytearray(1 << 20))\n    except MemoryError:\n        pass\n",
+    "fills_the_disk.py": HEAD + "with open('/tmp/kommuna-check-filler', 'wb') as f:\n"
+    "    os.unlink(f.name)\n    while True:\n        f.write(bytes(1 << 20))\n",
+}
+ENDLESS = {
     "raises_its_limit.py": HEAD
     + "import resource\nhard = resource.getrlimit(resource.RLIMIT_DATA)[1]\n"
     + "resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))\nkept = []\n"
@@ -37,8 +41,6 @@ GREEDY = {
     "leaves_daemons.py": HEAD
     + "for _ in range(200):\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(10000)\n"
     + "time.sleep(10000)\n",
-    "fills_the_disk.py": HEAD + "with open('/tmp/kommuna-check-filler', 'wb') as f:\n"
-    "    os.unlink(f.name)\n    while True:\n        f.write(bytes(1 << 20))\n",
 }
 GOOD = {"good.py": dag("good")}
 
@@ -68,15 +70,30 @@ def test_a_file_that_takes_too_much_is_ended_and_the_next_is_looked_at(tmp_path:
     said = {name: (line, what) for name, ((line, what, _),) in found.items()}
     assert said["allocates.py"] == (5, "the import takes more memory than 256 MiB")
     assert said["allocates_and_swallows.py"][1] == "the import takes longer than 4 s"
-    assert said["raises_its_limit.py"][1] in ("the file takes more memory than 256 MiB", SLOW)  # on a busy machine
-    assert said["forks.py"][1] in ("the file starts processes without end", "the file takes more memory than 256 MiB")
-    assert said["leaves_daemons.py"][1] in (
-        "the file starts processes without end",
-        "the file takes more memory than 256 MiB",
-    )
     assert said["fills_the_disk.py"] == (6, "OSError: [Errno 27] File too large")
     assert said["broken.py"] == (2, "NameError: name 'nope' is not defined")
     assert "good.py" not in said
+    assert not left_of(tmp_path)
+
+
+# Each with room for everything but the one thing that it takes without end: what it is ended for is certain.
+MEMORY = Limits(seconds=300, memory=256 * 1024 * 1024)
+PROCESSES = Limits(seconds=300, memory=64 * 1024**3)
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "reason"),
+    [
+        ("raises_its_limit.py", MEMORY, "the file takes more memory than 256 MiB"),
+        ("forks.py", PROCESSES, "the file starts processes without end"),
+        ("leaves_daemons.py", PROCESSES, "the file starts processes without end"),
+    ],
+)
+def test_what_a_file_is_ended_for_is_said(tmp_path: Path, name: str, limits: Limits, reason: str) -> None:
+    found = findings_of(tmp_path, {name: ENDLESS[name], **GOOD}, limits)
+    ((_, said, _),) = found[name]
+    assert said == reason
+    assert list(found) == [name]
     assert not left_of(tmp_path)
 
 
