@@ -81,6 +81,13 @@ def test_airflow_and_mlflow_are_on_the_platforms_own_server() -> None:
     assert f"postgresql+psycopg2://kommuna@/mlflow?host={folder}&port=5432" in mlflow
 
 
+def test_tasks_wait_for_airflows_server_as_long_as_on_the_cluster(root: Path) -> None:
+    settings = airflow_settings(installation("support"), SECRETS)
+    worker = (root / "helm/kommuna/templates/_worker.tpl").read_text()
+    for name in ("AIRFLOW__WORKERS__EXECUTION_API_RETRIES", "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX"):
+        assert f'{{name: {name}, value: "{settings[name]}"}}' in worker
+
+
 def test_a_platform_without_teams_has_settings() -> None:
     settings = airflow_settings(installation(), SECRETS)
     assert settings["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
