@@ -63,7 +63,7 @@ def put(
     """Copy a file into a team's inbox in the store, where its DAGs read it as store://inbox/NAME."""
     if not file.is_file():
         raise DataError("not a file" if file.exists() else "no such file", where=str(file), mend="name one file")
-    relative = f"inbox/{name or file.name}"
+    relative = f"inbox/{name.removeprefix('store://inbox/') or file.name}"
     store(team).put_inbox(file, relative)
     console.print(f"store://{relative}: {file.stat().st_size:,} bytes", markup=False, highlight=False)
 

@@ -137,7 +137,11 @@ def find_function(name: str, *, bundle: Path | None = None) -> Callable[..., Any
     function = getattr(module, function_name, None)
     if not inspect.isfunction(function):
         functions = [
-            key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")
+            key
+            for key, value in vars(module).items()
+            if inspect.isfunction(value)
+            and not key.startswith("_")
+            and value.__module__.partition(".")[0] not in sys.stdlib_module_names
         ]
         raise StepNotFound(
             f"module '{module_name}' has no step '{function_name}'{nearest(function_name, functions)}",

@@ -84,6 +84,7 @@ def test_a_file_is_put_where_dags_read_it(folder: Path) -> None:
     (folder / "messages.csv").write_text("id,text\n1,hello\n")
     assert "store://inbox/messages.csv: 16 bytes" in run("put", "messages.csv", "--team", "support")
     assert "store://inbox/own/m.csv" in run("put", "messages.csv", "own/m.csv", "--team", "support")
+    assert "store://inbox/n.csv: 16" in run("put", "messages.csv", "store://inbox/n.csv", "--team", "support")
     store = Store(find_installation(folder).store(), "support")
     assert store.inbox_file("inbox/own/m.csv", folder).read_text() == "id,text\n1,hello\n"
     with pytest.raises(TeamMistake, match="leaves the team's part"):

@@ -326,6 +326,12 @@ def test_an_undamaged_file_is_never_refused(tmp_path: Path) -> None:
     assert [value or "" for _, value in got] == values
 
 
+def test_a_blank_line_is_a_row_where_the_file_has_one_column(tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("name\nИванов\n\nПетров\n")
+    read = read_table(tmp_path / "names.csv", table_schema=TableSchema(columns={"name": "String"}))
+    assert read.table.collect()["name"].to_list() == ["Иванов", None, "Петров"]
+
+
 def test_rows_of_commas_are_counted_and_blank_lines_are_not(tmp_path: Path) -> None:
     path = written(tmp_path, "id,text\na,x\n\n,\nb,y\n,\n\n")
     read = read_table(path, table_schema=TableSchema(columns={"id": "String"}))
