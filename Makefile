@@ -49,7 +49,7 @@ fuzz: setup-dev  ## Random tests of what people write: CSV, NDJSON, YAML, parame
 integration: setup-dev  ## Tests of the running platform: real Airflow, MLflow and S3
 	@$(BIN)/python -m pytest tests/integration
 
-examples: setup-dev  ## Load every example file of the installed Airflow, unchanged, in a team's bundle, and run a core of their DAGs
+examples: setup-dev  ## Run every example DAG of the installed Airflow, unchanged, in a team's bundle (an hour)
 	@KOMMUNA_EXAMPLES=all $(BIN)/python -m pytest tests/integration/test_example_dags.py
 
 e2e: setup-dev  ## Tests of the chart, and of the platform on a real Kubernetes (KUBECONFIG: on that one)
