@@ -396,8 +396,10 @@ def _within(relative: str) -> str:
     """A path below the team's prefix.
 
     Raises:
-        TeamMistake: it leaves the prefix.
+        TeamMistake: it leaves the prefix, or has characters that no log shows.
     """
+    if not relative.isprintable():
+        raise TeamMistake(f"{relative!a} has characters that cannot be shown", mend="give the file another name")
     if any(part in ("", ".", "..") for part in relative.split("/")):
         raise TeamMistake(f"'store://{relative}' leaves the team's part of the store", mend="write store://inbox/FILE")
     return relative

@@ -209,3 +209,9 @@ def test_two_teams_do_not_see_each_other(store: Store) -> None:
     other = Store(store.address, "fraud")
     assert other.manifest(KEY) is None
     assert list(other.manifests()) == []
+
+
+def test_a_name_that_no_log_shows_is_refused(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(TeamMistake, match=r"characters that cannot be shown"):
+        store.put_inbox(tmp_path / "f", "inbox/a\nb.csv")
