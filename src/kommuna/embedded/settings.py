@@ -53,6 +53,9 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
         "DATABASE": {
             "SQL_ALCHEMY_CONN": databases.url(state, "airflow"),
             "SQL_ALCHEMY_CONN_ASYNC": databases.url(state, "airflow", driver="asyncpg"),
+            # A request that has a connection may want a second one: with the usual limit of 15, those that wait have
+            # them all, and the server stands still for half a minute. Its 40 threads are the limit.
+            "SQL_ALCHEMY_MAX_OVERFLOW": -1,
             "LOAD_DEFAULT_CONNECTIONS": False,
         },
         "DAG_PROCESSOR": {

@@ -81,6 +81,13 @@ def test_airflow_and_mlflow_are_on_the_platforms_own_server() -> None:
     assert f"postgresql+psycopg2://kommuna@/mlflow?host={folder}&port=5432" in mlflow
 
 
+def test_forty_requests_that_want_two_connections_each_do_not_wait_for_each_other() -> None:
+    assert airflow_settings(installation("support"), SECRETS)["AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW"] == "-1"
+    postgres = commands(installation("support"), Path("/bin"))["postgres"]
+    (most,) = [option for option in postgres if option.startswith("max_connections=")]
+    assert int(most.partition("=")[2]) > 40 * 2 + 100  # and the other processes
+
+
 def test_tasks_wait_for_airflows_server_as_long_as_on_the_cluster(root: Path) -> None:
     settings = airflow_settings(installation("support"), SECRETS)
     worker = (root / "helm/kommuna/templates/_worker.tpl").read_text()

@@ -32,7 +32,7 @@ _SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
     "unix_socket_permissions": "0700",
-    "max_connections": "200",
+    "max_connections": "300",
     "shared_buffers": "64MB",
     "wal_level": "minimal",
     "max_wal_senders": "0",
