@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.llm_server import LlmServer, status
 
 from kommuna.errors import EXIT_DONE
 from kommuna.spec.step import StepResult, StepSpec, StoreAddress
 
 STEPS = """
+import json
 import time
 from pathlib import Path
 
-from kommuna.errors import LlmUnreachable, SpecError
+from kommuna.errors import SpecError
+from kommuna.steps.llm.client import Llm
 from kommuna.steps.registry.client import Registry
 
 
@@ -40,13 +43,10 @@ def size(model: Path | None = None) -> dict[str, bool]:
     return {"is_there": model is not None}
 
 
-def ask(*, tries: str) -> dict[str, int]:
-    made = Path(tries)
-    count = len(made.read_text()) if made.exists() else 0
-    made.write_text("x" * (count + 1))
-    if count < 2:
-        raise LlmUnreachable("the LLM endpoint gives no answer")
-    return {"tries": count + 1}
+def ask(*, llm: Llm) -> dict[str, bool]:
+    asked = {"questions": {"q1": "Does it mention card?"}, "messages": {"m1": "my card"}}
+    message = {"role": "user", "content": json.dumps(asked)}
+    return {"answered": bool(llm.light().complete_json([message], {"type": "object", "properties": {}}))}
 
 
 def mistaken(*, tries: str) -> dict[str, int]:
@@ -198,10 +198,17 @@ def test_a_registry_that_comes_back_is_waited_for(bundle: Path, free_port: Calla
 
 def test_an_llm_that_does_not_answer_is_asked_again_later(bundle: Path, tmp_path: Path) -> None:
     store = StoreAddress(url=(tmp_path / "store").as_uri())
-    process = start(bundle, "ask", store, params={"tries": str(tmp_path / "tries")})
-    result, output = ended(process, bundle, "ask")
+    overloaded = status(503, "overloaded", headers={"Retry-After": "900"})  # longer than the client itself waits
+    server = LlmServer(faults=[overloaded, overloaded]).start()
+    light = {"url": server.url, "model": "tiny"}
+    try:
+        process = start(bundle, "ask", store, services={"llm": {"light": light}})
+        result, output = ended(process, bundle, "ask")
+    finally:
+        server.stop()
     assert result.exit_code == EXIT_DONE, output
     assert output.count("outage.waiting") == 2
+    assert len(server.received) == 3
     assert "Traceback" not in output
 
 
