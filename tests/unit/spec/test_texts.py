@@ -44,7 +44,7 @@ def test_what_is_not_a_list_of_texts_is_refused(value: Any, message: str) -> Non
     [
         ("names", lambda: mask_pii(TABLE.lazy(), names="Иван")),
         ("by", lambda: asof_join(TABLE.lazy(), TABLE.lazy(), on="amount", by="id")),
-        ("features", lambda: _feature_columns("boosted_trees", "amount", "text")),
+        ("features", lambda: _feature_columns("boosted_trees", "amount", "text", taken={})),
         ("tags", lambda: votes_of({"never": lambda: None}, TABLE, tags="card")),
     ],
 )
