@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -65,23 +66,34 @@ def test_the_scheduler_is_killed_and_the_step_goes_on(installation: Installation
 def test_a_run_outlives_an_api_server_a_git_server_and_a_dns_that_are_away(
     installation: Installation, airflow: Airflow
 ) -> None:
-    """The first step ends meanwhile; the second step's pod finds the API server back, Git and DNS not yet."""
+    """The first step ends meanwhile; the second step's pod finds the API server and DNS back, Git not yet."""
     if not installation.cluster.is_ours:
         pytest.skip("takes away the DNS of the whole cluster: on the test cluster alone")
     kubectl = installation.cluster.kubectl
-    api, others = (CONTROL, "kommuna-api-server"), [("fixtures", "git"), ("kube-system", "coredns")]
+    dns, api = ("kube-system", "coredns"), (CONTROL, "kommuna-api-server")
+
+    def scale(deployment: tuple[str, str], replicas: int) -> None:
+        kubectl("-n", deployment[0], "scale", "deployment", deployment[1], f"--replicas={replicas}")
+
+    def lead_git_to(app: str) -> None:  # the server itself forgets its repositories with its pod
+        kubectl("-n", "fixtures", "patch", "service", "git", "-p", json.dumps({"spec": {"selector": {"app": app}}}))
+
     run = airflow.trigger("support__waits", seconds=5)
     running_worker(installation, run)
     try:
-        for namespace, deployment in [api, *others]:
-            kubectl("-n", namespace, "scale", "deployment", deployment, "--replicas=0")
+        lead_git_to("nowhere")
+        scale(dns, 0)
+        scale(api, 0)
         time.sleep(75)
-        kubectl("-n", api[0], "scale", "deployment", api[1], "--replicas=1")
-        time.sleep(30)
+        scale(dns, 1)  # without it the API server does not find its database
+        scale(api, 1)
+        time.sleep(45)
     finally:
-        for namespace, deployment in [api, *others]:
-            kubectl("-n", namespace, "scale", "deployment", deployment, "--replicas=1")
-            kubectl("-n", namespace, "rollout", "status", "deployment", deployment, "--timeout=180s")
+        scale(dns, 1)
+        scale(api, 1)
+        lead_git_to("git")
+    for namespace, name in (dns, api):
+        kubectl("-n", namespace, "rollout", "status", "deployment", name, "--timeout=180s")
     run.succeed(seconds=600)
     counted(run)
     assert {task["try_number"] for task in run.tasks().values()} == {1}
