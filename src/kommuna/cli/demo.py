@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +20,7 @@ from kommuna.demo.banking77 import write_banking_data
 from kommuna.demo.write import write_demo_data
 from kommuna.embedded import Embedded
 from kommuna.embedded.disk import disk_errors_told
+from kommuna.embedded.locks import one_at_a_time
 from kommuna.store import Store
 
 DAGS = ("support__topics", "fraud__cards")
@@ -62,17 +61,12 @@ def run(platform: Embedded, console: Console, *, data: Path | None, messages: in
         return _run(platform, console, data=data, messages=messages, output=output)
 
 
-@contextlib.contextmanager
-def _alone(platform: Embedded, console: Console) -> Iterator[None]:
+def _alone(platform: Embedded, console: Console) -> contextlib.AbstractContextManager[None]:
     """One demo of a platform at a time: the first to end would stop the platform under the other."""
-    platform.state.mkdir(parents=True, exist_ok=True)
-    with (platform.state / "demo.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print("waiting for another demo of this platform to end", highlight=False)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return one_at_a_time(
+        platform.state / "demo.lock",
+        lambda: console.print("waiting for another demo of this platform to end", highlight=False),
+    )
 
 
 def _run(platform: Embedded, console: Console, *, data: Path | None, messages: int, output: Path) -> bool:

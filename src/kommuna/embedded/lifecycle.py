@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from kommuna.embedded.disk import disk_errors_told, require_space
 from kommuna.embedded.health import failed_start, raise_if_dead, unhealthy, wait_healthy
 from kommuna.embedded.launch import STARTS_FOLDER, starts_of
 from kommuna.embedded.leftovers import end_all, marked, memory_bytes
+from kommuna.embedded.locks import is_held, one_at_a_time
 from kommuna.embedded.loopback import call
 from kommuna.embedded.ports import require_free
 from kommuna.embedded.prepare import is_prepared
@@ -114,12 +114,7 @@ class Embedded:
 
     def is_busy(self) -> bool:
         """Whether a start or a stop is going on."""
-        with contextlib.suppress(FileNotFoundError), (self.state / "lock").open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return is_held(self._lock)
 
     def left(self) -> int:
         """How many of the platform's processes go on though their supervisor is gone."""
@@ -147,17 +142,13 @@ class Embedded:
 
     # --- below ---------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _alone(self, progress: Progress) -> Iterator[None]:
-        """One start or stop at a time; the lock ends with its process."""
-        self.state.mkdir(parents=True, exist_ok=True)
-        with (self.state / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                progress("waiting for another start or stop of this platform to end")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    @property
+    def _lock(self) -> Path:
+        return self.state / "lock"
+
+    def _alone(self, progress: Progress) -> contextlib.AbstractContextManager[None]:
+        """One start or stop at a time."""
+        return one_at_a_time(self._lock, lambda: progress("waiting for another start or stop of this platform to end"))
 
     def _unhealthy(self) -> Iterator[str]:
         return unhealthy(self.installation)

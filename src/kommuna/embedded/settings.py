@@ -81,8 +81,8 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
             "SECRET_KEY": secrets["api"],
             "INSTANCE_NAME": "Kommuna",
         },
-        # Tasks wait for a server that starts, or stands still, as on the cluster: half an hour instead of some seconds,
-        # after which a task that had not even begun has failed.
+        # Tasks wait for a server that starts, or stands still, as on the cluster: some fifteen minutes instead of some
+        # seconds, after which a task that had not even begun has failed.
         "WORKERS": {"EXECUTION_API_RETRIES": 65, "EXECUTION_API_RETRY_WAIT_MAX": 30},
         "API_AUTH": {"JWT_SECRET": secrets["jwt"]},
         "LOGGING": {

@@ -94,8 +94,10 @@ def test_what_was_committed_outlives_a_kill(start: Start, tmp_path: Path) -> Non
     server.make(tmp_path)
     process = start(tmp_path)
     query(tmp_path, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id")
+    children = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert psutil.wait_procs(children, timeout=30)[1] == []  # they notice it, and let go of the memory they shared
     assert not databases.answers(tmp_path)
     start(tmp_path)
     assert query(tmp_path, "SELECT count(*) FROM kept") == [(1000,)]
