@@ -63,10 +63,13 @@ class DagRuns:
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, logical_date: str | None = None) -> str:
         """Starts a run; gives its id."""
-        body = {"logical_date": logical_date, "conf": conf or {}}
-        answer = self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)
+        answer = self._triggered(dag_id, conf, logical_date)
         assert answer.ok, answer.text
         return str(answer.json()["dag_run_id"])
+
+    def _triggered(self, dag_id: str, conf: dict[str, Any] | None, logical_date: str | None) -> requests.Response:
+        body = {"logical_date": logical_date, "conf": conf or {}}
+        return self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)
 
     def wait(self, dag_id: str, run_id: str, seconds: float = 120) -> dict[str, str]:
         """Waits for a run's end; gives the state of each task, and of the run as `""`."""
@@ -87,20 +90,22 @@ class DagRuns:
     ) -> dict[str, dict[str, str]]:
         """Runs DAGs of the team side by side: the states of each one's tasks, and of its run as `""`.
 
-        A run that is not over in time is `running`, and is ended.
+        A run that is not over in time is `running`, and is ended; one that Airflow does not start is `refused: …`.
 
         Args:
             names: their ids without the team's prefix.
             conf: a run's parameters, by DAG.
         """
-        begun = {
-            name: self.trigger(f"{self.team}__{name}", (conf or {}).get(name), logical_date=logical_date)
-            for name in names
+        answers = {
+            name: self._triggered(f"{self.team}__{name}", (conf or {}).get(name), logical_date) for name in names
         }
         deadline = time.monotonic() + seconds
         found = {}
-        for name, run_id in begun.items():
-            dag_id = f"{self.team}__{name}"
+        for name, answer in answers.items():
+            if not answer.ok:
+                found[name] = {"": f"refused: {answer.text}"}
+                continue
+            dag_id, run_id = f"{self.team}__{name}", answer.json()["dag_run_id"]
             found[name] = self.wait(dag_id, run_id, max(1, deadline - time.monotonic()))
             if found[name][""] not in OVER:
                 self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})

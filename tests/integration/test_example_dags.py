@@ -60,7 +60,7 @@ OTHER_ENDS = {
     "tutorial_objectstorage": ("failed", "needs network and a connection to S3"),
 }
 STARTED_BY_ANOTHER = ("child_dag",)  # of example_external_task, which takes the run of its own date
-CONF = {"example_params_ui_tutorial": {"required_field": "given"}}
+CONF = {"example_params_ui_tutorial": {"required_field": "a text of ten or more"}}
 FIRST = ["example_outlet_event_extra.py"]  # makes the events that example_inlet_event_extra.py reads
 RUN_SECONDS, WAIT_SECONDS = 900, 60
 LOGICAL_DATE = "2026-01-05T00:00:00Z"
