@@ -77,7 +77,7 @@ def explain_undefined(error: jinja2.UndefinedError, context: Mapping[str, Any]) 
     return f"a template cannot be rendered: {what}\n  mend: {AS_OTHERS}"
 
 
-def cast(given: Any, rendered: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+def cast(given: Any, rendered: Any, types: Mapping[str, Any]) -> Any:
     """Parameters, of which those that hold a template are cast to the type that the step declares.
 
     Args:
@@ -85,6 +85,8 @@ def cast(given: Any, rendered: Mapping[str, Any], types: Mapping[str, Any]) -> d
         rendered: the same, rendered.
         types: by parameter, of those that are known.
     """
+    if not isinstance(rendered, Mapping):
+        return rendered  # another task gave it for all of them; the step's spec refuses it by name
     all_rendered = not isinstance(given, Mapping)
     return {
         name: cast_rendered(value, types.get(name)) if all_rendered or is_templated(given[name]) else value

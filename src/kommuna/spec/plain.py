@@ -1,10 +1,83 @@
-"""Whether a value is plain data: what JSON, the manifest and Airflow's database can hold without changing it."""
+"""What JSON, the manifest and Airflow's database can hold: whether a value is plain, and how others become plain."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
-from collections.abc import Iterable, Mapping
+import sys
+from collections import deque
+from collections.abc import ItemsView, Iterable, KeysView, Mapping, Sequence, Set, ValuesView
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter
+
+MAX_DEPTH = 50  # pydantic writes JSON of 255 levels, and the canonical form of a level may be four
+MAX_BITS = 14_000  # Python reads and writes integers of up to 4300 digits
+
+_ISO_DURATION: TypeAdapter[Any] = TypeAdapter(timedelta)
+_NUMBER = "give null (None) where there is no number, or leave it out"
+_TEXT = "give Unicode text; other bytes as base64, or as a file in the step's inputs"
+_TYPES = "give numbers, texts, dates, lists, dicts or pydantic models; of a numpy array its tolist()"
+_FLAT = "write it flat, or hand it in as a file in the step's inputs"
+
+
+class NotJson(ValueError):
+    """A part of a value that JSON cannot hold.
+
+    Args:
+        place: of the part, from the value's own name on.
+        why: what is wrong with it, as the rest of a sentence.
+        mend: what to give instead.
+    """
+
+    def __init__(self, place: str, why: str, mend: str) -> None:
+        super().__init__(f"{place} {why}")
+        self.place, self.why, self.mend = place, why, mend
+
+
+def as_json(value: Any, place: str, *, depth: int = 0) -> Any:
+    """A value as JSON has it, from which pydantic reads the same value for the type that it has.
+
+    Dates, durations, decimals, paths and UUIDs become text, sets sorted lists, models dicts. Lists and dicts keep their
+    order.
+
+    Args:
+        place: what the value is called, for the message.
+    Raises:
+        NotJson: a part is NaN, infinite, no Unicode, of a type that pydantic does not read from JSON, or two keys of a
+            dict are one text.
+
+    >>> as_json({"since": date(2026, 1, 31), 1: {"b", "a"}}, "x")
+    {'since': '2026-01-31', '1': ['a', 'b']}
+    """
+    if depth > MAX_DEPTH:
+        raise NotJson(f"{place[:40]}…", f"is nested more than {MAX_DEPTH} deep, or holds itself", _FLAT)
+    if isinstance(value, Enum):
+        return as_json(value.value, place, depth=depth + 1)
+    value = _without_numpy(value, place)
+    if value is None or isinstance(value, bool | int | float | str):
+        return _scalar(value, place)
+    text = _as_text(value, place)
+    if text is not None:
+        return _scalar(text, place)
+    if isinstance(value, RootModel):
+        return as_json(value.root, place, depth=depth + 1)
+    if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        return _of_fields(value, place, depth)
+    if isinstance(value, Mapping):
+        return _of_mapping(value, place, depth)
+    if isinstance(value, Sequence | deque | KeysView | ItemsView | ValuesView):
+        return [as_json(item, f"{place}[{i}]", depth=depth + 1) for i, item in enumerate(value)]
+    if isinstance(value, Set):
+        items = [as_json(item, f"{place}.{_shown(item)}", depth=depth + 1) for item in value]
+        return sorted(items, key=json.dumps)
+    return _as_pydantic_has_it(value, place)
 
 
 def not_plain(value: Any, place: str) -> str | None:
@@ -51,6 +124,127 @@ def not_json_scalar(value: Any, place: str) -> str | None:
 def readable(text: str) -> str:
     """The text with a replacement for each half of a surrogate pair, which no file or database takes."""
     return text.encode("utf-8", "replace").decode("utf-8") if _is_broken(text) else text
+
+
+def _scalar(value: Any, place: str) -> Any:
+    if isinstance(value, str):
+        if _is_broken(value):
+            raise NotJson(place, f"is the text {value[:40]!a}, which is not Unicode", _TEXT)
+        return str.__str__(value)  # of a subclass the text itself, whatever it prints
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise NotJson(place, f"is {value}, which JSON does not have", _NUMBER)
+        return float(value)
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise NotJson(place, "is a whole number of more than 4200 digits", "give it as text")
+    return value if value is None or isinstance(value, bool) else int(value)
+
+
+def _as_text(value: Any, place: str) -> str | None:
+    """The text of a date, duration, decimal, path, UUID, or bytes; None of other types."""
+    if isinstance(value, PurePath | UUID):
+        return str(value)
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise NotJson(place, f"is {value}, which JSON does not have", _NUMBER)
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        try:
+            return bytes(value).decode("utf-8")
+        except UnicodeDecodeError:
+            raise NotJson(place, f"is {_shown(bytes(value))}, which is not UTF-8", _TEXT) from None
+    for kind in (datetime, date, time, timedelta):
+        if isinstance(value, kind):
+            text = str(
+                value.isoformat() if hasattr(value, "isoformat") else _ISO_DURATION.dump_python(value, mode="json")
+            )
+            if not _is_read_back(value, text, kind):
+                raise NotJson(place, f"is {value}, which is not read back as the same {kind.__name__}", _TYPES)
+            return text
+    return None
+
+
+def _of_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key, item in value.items():
+        name = as_json(key, f"a key of {place}", depth=depth + 1)
+        if isinstance(name, list | dict):
+            raise NotJson(place, f"has the key {_shown(key)}, a {type(key).__name__}", "give texts as keys")
+        name = name if isinstance(name, str) else json.dumps(name)
+        if name in made:
+            raise NotJson(place, f"has two keys that JSON writes as '{name}'", "give each key once, as text")
+        made[name] = as_json(item, f"{place}.{name}", depth=depth + 1)
+    return made
+
+
+def _of_fields(value: Any, place: str, depth: int) -> Any:
+    """A model or dataclass by its fields, each under the name that it is read by."""
+    names: dict[str, str] = {}
+    if isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            alias = field.validation_alias
+            names[name] = alias if isinstance(alias, str) else name
+        names |= {name: name for name in value.model_extra or {}}
+    else:
+        names = {field.name: field.name for field in dataclasses.fields(value) if field.init}
+    try:
+        made = {
+            alias: as_json(getattr(value, name), f"{place}.{name}", depth=depth + 1) for name, alias in names.items()
+        }
+    except NotJson as fault:
+        try:  # its model may know a form in JSON of what is in a field
+            return _as_pydantic_has_it(value, place)
+        except NotJson:
+            raise fault from None
+    if not _is_read_back(value, made, type(value)) and not _is_read_as_alike(value, made):
+        raise NotJson(
+            place, f"is a {type(value).__name__}, {_shown(value)}, which its model does not read back", _TYPES
+        )
+    return made
+
+
+def _is_read_as_alike(value: Any, made: Any) -> bool:
+    """Whether what is read differs in nothing but what JSON cannot tell, such as a date where anything may stand."""
+    adapter = TypeAdapter(type(value))
+    try:
+        read = adapter.validate_python(made)
+        return bool(adapter.dump_python(read, mode="json") == adapter.dump_python(value, mode="json"))
+    except (PydanticUserError, ValueError, TypeError):
+        return False
+
+
+def _as_pydantic_has_it(value: Any, place: str) -> Any:
+    """What pydantic writes of another type, if it reads the same value from it."""
+    try:
+        text = TypeAdapter(type(value)).dump_python(value, mode="json", by_alias=True, round_trip=True)
+    except (PydanticUserError, ValueError, TypeError, AttributeError):
+        text = value
+    if text is value or not_plain(text, "") or not _is_read_back(value, text, type(value)):
+        raise NotJson(place, f"is a {type(value).__name__}, {_shown(value)}, which JSON cannot hold", _TYPES)
+    return text
+
+
+def _is_read_back(value: Any, text: Any, kind: type) -> bool:
+    try:
+        return bool(TypeAdapter(kind).validate_python(text) == value)
+    except (PydanticUserError, ValueError, TypeError):
+        return False
+
+
+def _without_numpy(value: Any, place: str) -> Any:
+    """A numpy scalar as Python's own; numpy is not imported for it."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.generic):
+        return value
+    if value.dtype.kind in "mM":  # Python's own have microseconds
+        micros = value.astype(f"{value.dtype.kind}8[us]")
+        if not numpy.isnat(value) and micros == value:
+            return micros.item()
+        raise NotJson(place, f"is {value}, which JSON cannot hold", "give it in whole microseconds")
+    made = value.item()
+    if isinstance(made, numpy.generic):
+        raise NotJson(place, f"is a {type(value).__name__}, {value}, which JSON cannot hold", _TYPES)
+    return made
 
 
 def _is_broken(text: str) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationInfo, field_validator
 
+from kommuna.errors import SpecError
 from kommuna.spec.base import Spec
 from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
-from kommuna.spec.plain import not_json_scalar, readable
+from kommuna.spec.plain import NotJson, as_json, readable
 from kommuna.spec.resources import Resources
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
@@ -121,12 +123,24 @@ class StepSpec(Spec):
 
     @field_validator("params")
     @classmethod
-    def _are_plain(cls, params: dict[str, Any]) -> dict[str, Any]:
-        """A NaN would reach the step as null, and be another value than the one in the key."""
-        for name, value in params.items():
-            if fault := not_json_scalar(value, f"parameter '{name}'"):
-                raise ValueError(f"{readable(fault)}, which JSON does not have: leave it out")
-        return params
+    def _are_json(cls, params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return json_params(params, info.data.get("function", ""))
+
+
+def json_params(params: Mapping[str, Any], function: str) -> dict[str, Any]:
+    """Parameters as JSON: what the step's process is given, and all that the cache knows of them.
+
+    Args:
+        params: of any types.
+        function: of the step, for the message.
+    Raises:
+        SpecError: a part of one has no place in JSON; names the parameter, the part and the value.
+    """
+    try:
+        return {str(name): as_json(value, str(name)) for name, value in params.items()}
+    except NotJson as fault:
+        of_step = f" of step {function}" if function else ""
+        raise SpecError(readable(f"parameter '{fault.place}'{of_step} {fault.why}"), mend=fault.mend) from None
 
 
 class StepResult(Spec):

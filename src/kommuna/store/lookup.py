@@ -10,7 +10,7 @@ from kommuna.spec.step import StepResult, StepSpec
 from kommuna.store.inputs import Inputs, find_inputs
 from kommuna.store.key import cache_key, code_digest
 from kommuna.store.manifest import Manifest
-from kommuna.store.parameters import canonical, parameter_types
+from kommuna.store.parameters import canonical_params
 from kommuna.store.store import Store
 
 RESULT_LIMIT_BYTES = 4000  # what a container's termination message holds
@@ -37,7 +37,7 @@ def look_up(spec: StepSpec, store: Store, folder: Path) -> LookedUp:
     inputs = find_inputs(spec, store, folder)
     bundle = Path(spec.bundle) if spec.bundle else None
     code = code_digest([spec.function.partition(":")[0], *inputs.modules], bundle=bundle)
-    params = canonical(spec.params, parameter_types(spec.function, bundle=bundle))
+    params = canonical_params(spec.function, spec.params, bundle=bundle)
     key = cache_key(spec.function, code, params, inputs.digests())
     return LookedUp(key, code, inputs, store.hit(key, spec.function) if spec.cache else None)
 

@@ -60,6 +60,7 @@ def test_a_good_bundle_has_no_finding(bundle: Path) -> None:
         (('"own_steps:count"', '"own_steps:cuont"'), 6, "task 'own': module 'own_steps' has no step 'cuont' (did you mean 'count'?)"),
         (('"least": 2', '"leest": 2'), 6, "task 'own': unknown parameter 'leest' of step own_steps:count (did you mean 'least'?)"),
         (('"least": 2', '"least": "two"'), 6, "task 'own': parameter 'least' of step own_steps:count: expected a whole number, found 'two'"),
+        (('"least": 2', '"least": float("inf")'), 6, "task 'own': parameter 'least' of step own_steps:count is inf, which JSON does not have"),
         (('{"votes": vote["votes"]}', '{"vote": vote["votes"]}'), 6, "task 'own': unknown input 'vote' of step own_steps:count (did you mean 'votes'?)"),
         (('vote["votes"]}', 'vote["vots"]}'), 6, "task 'own': 'vote' has no output 'vots' (did you mean 'votes'?)"),
         (('rules="rules.yaml"', 'rules="rulez.yaml"'), 5, "task 'vote': input 'rules' names the file 'rulez.yaml', which is not in the bundle"),

@@ -15,6 +15,7 @@ from kommuna.cli.check.process.loading import Lines
 from kommuna.errors import KommunaError, nearest
 from kommuna.runtime.binding import Signature, find_step
 from kommuna.spec.rules import RuleSet
+from kommuna.spec.step import json_params
 
 
 class StepJudge:
@@ -48,7 +49,8 @@ class StepJudge:
                 return  # another task says what they are
             parameters = {**task.parameters, **({"name": task.name} if "name" in params_of(task.function) else {})}
             signature.check_names(task.inputs, parameters)
-            signature.check_params({name: value for name, value in parameters.items() if not templated(value)})
+            given = {name: value for name, value in parameters.items() if not templated(value)}
+            signature.check_params(json_params(given, task.function))
         except KommunaError as error:
             self._add(task, error.what, error.mend)
             return

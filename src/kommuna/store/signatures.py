@@ -1,0 +1,339 @@
+"""A step's signature, read from its source: types and defaults of its parameters. Nothing of a team's is imported.
+
+Only what is certain is told. A name that is bound twice, in an `if` or by `*`, a function below a decorator, a type
+that validates by code of its own: each is unknown, and left to the step's own process.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import sys
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, StringConstraints
+
+import kommuna
+from kommuna.store.bindings import bindings
+
+_BUILTINS = {t.__name__: t for t in (str, int, float, bool, list, dict, tuple, set, frozenset)}
+_IMPORTED = ("typing", "collections.abc", "datetime", "decimal", "pathlib", "uuid")  # importing these costs nothing
+_BOUNDS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("pydantic", "Field"): Field,
+    ("pydantic", "StringConstraints"): StringConstraints,
+}
+# Below these a function has the arguments that it declares.
+_PLAIN_DECORATORS = {("kommuna.spec.step", "step"), ("kommuna.steps.frames", "takes_frames")}
+_ROOT = Path(kommuna.__file__).parent.parent
+_DEPTH = 16
+
+
+class Unknown(Exception):
+    """The source does not say for certain."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A keyword-only argument as its function declares it.
+
+    Args:
+        type: `UNKNOWN` where it cannot be told.
+        default: `UNKNOWN` where there is none, or it cannot be told.
+    """
+
+    type: Any
+    default: Any
+
+
+UNKNOWN: Any = object()
+
+
+def declared_parameters(function: str, *, bundle: Path | None = None) -> dict[str, Declared]:
+    """The keyword-only arguments of a step; none where its function cannot be found for certain.
+
+    Args:
+        function: `module:function`.
+        bundle: the team's folder, searched first.
+    """
+    name, _, wanted = function.partition(":")
+    try:
+        module, node = SourceModule(name, bundle).function(wanted)
+    except Unknown:
+        return {}
+    arguments = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    return {
+        argument.arg: Declared(_or_unknown(module.type_of, argument.annotation), _or_unknown(module.value_of, default))
+        for argument, default in arguments
+    }
+
+
+def _or_unknown(read: Any, node: ast.expr | None) -> Any:
+    try:
+        return read(node)
+    except Unknown:
+        return UNKNOWN
+
+
+class SourceModule:
+    """A module's source, and what its names stand for.
+
+    Raises:
+        Unknown: it is not found, or is no source that can be read.
+    """
+
+    def __init__(self, name: str, bundle: Path | None, depth: int = 0) -> None:
+        path = _source_file(name, bundle)
+        if path is None or depth > _DEPTH:
+            raise Unknown(name)
+        try:
+            self._names = bindings(path.read_bytes())
+        except (SyntaxError, ValueError, OSError, RecursionError):
+            raise Unknown(name) from None
+        self._package = name if path.stem == "__init__" else name.rpartition(".")[0]
+        self._bundle = bundle
+        self._depth = depth
+        self._reading: set[str] = set()
+
+    def function(self, name: str) -> tuple[SourceModule, ast.FunctionDef]:
+        """A function, here or where it was imported from, with its module."""
+        match self._binding(name):
+            case ast.FunctionDef(decorator_list=decorators) as node if not getattr(node, "type_params", None):
+                if all(self._is_plain(decorator) for decorator in decorators):
+                    return self, node
+            case ast.Assign(value=ast.Name(id=other)):
+                with self._once(name):
+                    return self.function(other)
+            case ast.ImportFrom() as node:
+                home, original = self._origin(node, name)
+                return self._other(home).function(original)
+        raise Unknown(name)
+
+    def type_of(self, node: ast.expr | None) -> Any:
+        """The type that an annotation stands for."""
+        match node:
+            case ast.Constant(value=None):
+                return None
+            case ast.Constant(value=str(text)):
+                return self.type_of(_parsed(text))
+            case ast.Name(id=name):
+                return self.named(name)
+            case ast.Attribute(attr=attribute):
+                return self._attribute(node, attribute)
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                return self._made(lambda: typing.Union[self.type_of(left), self.type_of(right)])  # noqa: UP007
+            case ast.Subscript(value=base, slice=inner):
+                return self._subscripted(self.type_of(base), inner)
+        raise Unknown(ast.dump(node) if node else "no annotation")
+
+    def value_of(self, node: ast.expr | None) -> Any:
+        """The value of a literal, or of a constant that is bound once to one that nothing can change."""
+        if isinstance(node, ast.Attribute):
+            return self._other(self._module(node.value)).value_of(ast.Name(node.attr))
+        if not isinstance(node, ast.Name):
+            return _literal(node)
+        match self._binding(node.id):
+            case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
+                found = _literal(value)
+                try:
+                    hash(found)
+                except TypeError:  # what can be changed may have been
+                    raise Unknown(node.id) from None
+                return found
+            case ast.ImportFrom() as imported:
+                home, original = self._origin(imported, node.id)
+                return self._other(home).value_of(ast.Name(original))
+        raise Unknown(node.id)
+
+    def named(self, name: str) -> Any:
+        """The type that a name stands for."""
+        if name not in self._names and name in _BUILTINS and None not in self._names:
+            return _BUILTINS[name]
+        match self._binding(name):
+            case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
+                if isinstance(value, ast.Constant) and value.value is not None:
+                    raise Unknown(name)
+                with self._once(name):
+                    return self.type_of(value)
+            case ast.ImportFrom() as node:
+                home, original = self._origin(node, name)
+                return self._in_module(home, original)
+        raise Unknown(name)
+
+    def _attribute(self, node: ast.Attribute, attribute: str) -> Any:
+        return self._in_module(self._module(node.value), attribute)
+
+    def _in_module(self, home: str, name: str) -> Any:
+        if home not in _IMPORTED and not home.startswith("kommuna.spec."):
+            return self._other(home).named(name)
+        found = getattr(importlib.import_module(home), name, None)
+        if found is None:
+            raise Unknown(f"{home}.{name}")
+        return found
+
+    def _other(self, name: str) -> SourceModule:
+        return SourceModule(name, self._bundle, self._depth + 1)
+
+    def _module(self, node: ast.expr) -> str:
+        """The module that an expression stands for: `dt`, `collections.abc`."""
+        if isinstance(node, ast.Attribute):
+            dotted = ast.unparse(node)
+            top = dotted.partition(".")[0]
+            match self._binding(top):
+                case ast.Import(names=names) if any(a.name == dotted and not a.asname for a in names):
+                    return dotted
+            raise Unknown(dotted)
+        name = node.id if isinstance(node, ast.Name) else ""
+        match self._binding(name):
+            case ast.Import(names=names):
+                for alias in names:
+                    if alias.asname == name or (alias.name == name and not alias.asname):
+                        return alias.name
+            case ast.ImportFrom() as imported:
+                home, original = self._origin(imported, name)
+                return self._submodule(home, original)
+        raise Unknown(name)
+
+    def _submodule(self, home: str, name: str) -> str:
+        """What `from home import name` imports, where it is a module."""
+        full = f"{home}.{name}"
+        if full not in _IMPORTED and not full.startswith("kommuna.spec."):
+            names = self._other(home)._names
+            if name in names or None in names:
+                raise Unknown(full)
+        return full
+
+    def _subscripted(self, base: Any, inner: ast.expr) -> Any:
+        parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+        if base is typing.Literal:
+            return self._made(lambda: typing.Literal[tuple(_literal(part) for part in parts)])
+        if base is typing.Annotated:
+            first, bounds = self.type_of(parts[0]), [self._bound(part) for part in parts[1:]]
+            return self._made(
+                lambda: functools.reduce(lambda made, bound: typing.Annotated[made, bound], bounds, first)
+            )
+        types = tuple(
+            ... if isinstance(part, ast.Constant) and part.value is ... else self.type_of(part) for part in parts
+        )
+        return self._made(lambda: base[types if len(types) > 1 else types[0]])
+
+    def _made(self, make: Any) -> Any:
+        try:
+            return make()
+        except (TypeError, AttributeError, RecursionError):
+            raise Unknown("no type") from None
+
+    def _bound(self, node: ast.expr) -> Any:
+        """What bounds a type: `Field(ge=0)`; a text beside it means nothing."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return node.value
+        made = _BOUNDS.get(self._home(node.func)) if isinstance(node, ast.Call) else None
+        if made is None or not isinstance(node, ast.Call) or any(part.arg is None for part in node.keywords):
+            raise Unknown(ast.dump(node))
+        try:
+            return made(
+                *(_literal(part) for part in node.args),
+                **{str(part.arg): _literal(part.value) for part in node.keywords},
+            )
+        except (ValueError, TypeError):
+            raise Unknown(ast.dump(node)) from None
+
+    def _is_plain(self, decorator: ast.expr) -> bool:
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        try:
+            return self._home(called) in _PLAIN_DECORATORS
+        except Unknown:
+            return False
+
+    def _home(self, node: ast.expr) -> tuple[str, str]:
+        """Where a name comes from: `("pydantic", "Field")`."""
+        if isinstance(node, ast.Attribute):
+            return self._module(node.value), node.attr
+        match self._binding(name := node.id if isinstance(node, ast.Name) else ""):
+            case ast.ImportFrom() as imported:
+                return self._origin(imported, name)
+        raise Unknown(name)
+
+    def _binding(self, name: str) -> ast.stmt:
+        """The one statement that binds a name."""
+        found = self._names.get(name, [])
+        if None in self._names or len(found) != 1 or found[0] is None:
+            raise Unknown(name)
+        return found[0]
+
+    def _origin(self, node: ast.ImportFrom, name: str) -> tuple[str, str]:
+        """Where a name was imported from, and what it is called there."""
+        home = node.module or ""
+        if node.level:
+            parts = self._package.split(".") if self._package else []
+            if node.level > len(parts):
+                raise Unknown(name)
+            home = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [home])])
+        return home, next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
+
+    def _once(self, name: str) -> _Reading:
+        return _Reading(self._reading, name)
+
+
+class _Reading:
+    """A name is read; one that stands for itself is unknown."""
+
+    def __init__(self, reading: set[str], name: str) -> None:
+        self._reading, self._name = reading, name
+
+    def __enter__(self) -> None:
+        if self._name in self._reading:
+            raise Unknown(self._name)
+        self._reading.add(self._name)
+
+    def __exit__(self, *_: object) -> None:
+        self._reading.discard(self._name)
+
+
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:
+        raise Unknown("no value")
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise Unknown(ast.dump(node)) from None
+
+
+def _parsed(text: str) -> ast.expr:
+    try:
+        return ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError):
+        raise Unknown(text) from None
+
+
+def _source_file(name: str, bundle: Path | None) -> Path | None:
+    """The source that an import of a module would run; None where it would run something else."""
+    top, *rest = name.split(".")
+    if top in sys.stdlib_module_names:  # the runtime has imported its own
+        return None
+    roots = [_ROOT] if top == "kommuna" else [root for root in (bundle, _ROOT) if root is not None]
+    for root in roots:
+        found = _in_folder(root, top)
+        for part in rest:
+            if found is None or (found.is_file() and found.stem != "__init__"):
+                return None
+            found = _in_folder(found.parent if found.is_file() else found, part)
+        if found is not None and found.is_file():
+            return found if found.suffix in SOURCE_SUFFIXES else None
+    return None
+
+
+def _in_folder(folder: Path, name: str) -> Path | None:
+    """The file of a module in a folder, by Python's own order; a folder for a package without an `__init__`."""
+    stem = folder / name
+    suffixes = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)
+    package = [stem / f"__init__{suffix}" for suffix in suffixes]
+    for path in (*package, *(folder / f"{name}{suffix}" for suffix in suffixes)):
+        if path.is_file():
+            return path
+    return stem if stem.is_dir() else None
