@@ -25,6 +25,10 @@ settings.register_profile("kommuna", deadline=None)
 settings.load_profile("kommuna")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", action="store_true", help="record results anew, where versions were raised")
+
+
 @pytest.fixture(autouse=True)
 def _logs_as_at_the_start() -> Iterator[None]:
     """A command run in this process sends logs to stderr; the next test finds them where they were."""
@@ -57,3 +61,9 @@ def free_port() -> Callable[[], int]:
             return int(probe.getsockname()[1])
 
     return free
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> bool:
+    """Whether results are recorded, not only compared."""
+    return bool(request.config.getoption("--record"))

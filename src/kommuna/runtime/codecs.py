@@ -17,6 +17,9 @@ from kommuna.spec.plain import not_json_scalar, not_plain, readable
 from kommuna.spec.words import in_words, place_of_problem, problems
 from kommuna.store.manifest import Kind
 
+# Of all steps' cache keys: how values become files and files values. Raised when that changes; a test compares.
+FORMAT = 1
+
 
 class Written(Spec):
     """A file that the step's process wrote, for the supervisor to put into the store."""

@@ -13,6 +13,7 @@ from kommuna.airflow import StepOperator
 from kommuna.cli.main import app
 from kommuna.cli.steps import shared_steps
 from kommuna.errors import StepNotFound
+from kommuna.steps.versions import VERSIONS
 
 
 def test_every_operator_is_listed_with_its_inputs_and_outputs(root: Path) -> None:
@@ -26,6 +27,10 @@ def test_every_operator_is_listed_with_its_inputs_and_outputs(root: Path) -> Non
     for name, step in listed.items():
         outputs = ", ".join(f"`{output}`" for output in step.outputs)
         assert f"| {outputs} | {step.row[-1]} |" in docs.split(f"| `{name}` |")[1].splitlines()[0] + "\n"
+
+
+def test_the_step_of_every_operator_has_a_version() -> None:
+    assert {step.address for step in shared_steps()} <= set(VERSIONS)
 
 
 def test_one_operator_shows_its_arguments() -> None:

@@ -1,0 +1,165 @@
+"""Cases of the steps that train, evaluate and use classifiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tests.recorded.tables import TAGS, cross_fitted, labels, messages, rule_set, several, votes
+
+from kommuna.steps.training.evaluate import evaluate
+from kommuna.steps.training.predict import predict
+from kommuna.steps.training.soft_logistic import Linear
+from kommuna.steps.training.tabular import TableFeatures
+from kommuna.steps.training.tagger import EnsembleTables, LinearTexts, Tagger
+from kommuna.steps.training.text import TextFeatures
+from kommuna.steps.training.train import train_classifier
+
+LABELED, DEV, GOLD = messages(240), messages(60, first=500), messages(40, first=900)
+UNLABELED = LABELED.drop("tag")
+NEW = pl.DataFrame(
+    {
+        "id": ["a", "b", "c", "d", "e"],
+        "text": ["lost my card, please", "ставка по кредиту", None, "", "open a deposit, loan?"],
+        "amount": [10.0, None, float("nan"), 499.0, 0.0],
+        "channel": ["chat", "почта", None, "never seen", "chat"],
+    }
+)
+
+
+WEIGHTS = {"card": 4.0, "карта": 3.0, "lost": 1.0, "loan": 4.0, "кредиту": 3.5, "deposit": 5.0, "вклада": 2.5}
+OF = {"card": 0, "карта": 0, "lost": 0, "loan": 1, "кредиту": 1, "deposit": 2, "вклада": 2}
+
+
+def linear_model(*, several_tags: bool = False, flip: float = 1.0) -> Tagger:
+    """A tagger of TF-IDF whose weights are given, not learned."""
+    features = TextFeatures(pieces=True).fit(UNLABELED["text"].to_list())
+    coef = np.zeros((len(features.terms), len(TAGS)), np.float32)
+    for i, term in enumerate(features.terms):
+        coef[i, OF.get(term, i % 3)] = flip * WEIGHTS.get(term, 0.01 * (i % 7))
+    linear = Linear(coef, np.array([-0.2, 0.1, -0.4], np.float32))
+    scorer = LinearTexts("text", features, linear, "sigmoid" if several_tags else "softmax")
+    given_from = (0.6, 0.7, 0.5) if several_tags else ()
+    return Tagger("tfidf_logreg", tuple(TAGS), several_tags, ("text",), scorer, given_from, at_least_one=several_tags)
+
+
+class Summed:
+    """Stands for an ensemble: probabilities by the codes and the gaps of the features."""
+
+    def probabilities(self, rows: Any) -> Any:
+        raw = np.stack([np.nan_to_num(rows).sum(axis=1) % 7, np.isnan(rows).sum(axis=1), np.ones(len(rows))], axis=1)
+        return np.asarray((raw + 1) / (raw + 1).sum(axis=1, keepdims=True), np.float32)
+
+
+def table_model() -> Tagger:
+    """A tagger of columns."""
+    columns = ("amount", "channel")
+    scorer = EnsembleTables(TableFeatures(columns).fit(UNLABELED), Summed())  # type: ignore[arg-type]
+    return Tagger("boosted_trees", tuple(TAGS), False, columns, scorer)
+
+
+def trained(
+    *, several_tags: bool = False, told: bool = True, rows: int = 240, dev_rows: int = 60, **parameters: Any
+) -> dict[str, Any]:
+    """The models by what they say: their files are as the libraries of the day write them."""
+    table, dev = LABELED.head(rows), DEV.head(dev_rows)
+    apart = cross_fitted(table, dev, several_tags=several_tags).lazy() if told else None
+    given = labels(table, several_tags=several_tags).lazy()
+    dev = several(dev) if several_tags else dev
+    made = train_classifier(table.drop("tag").lazy(), given, dev.lazy(), apart, **parameters)
+    return {"model": _model(made.model), "dev_only": _model(made.dev_only), "metrics": made.metrics}
+
+
+def _model(model: Tagger) -> dict[str, Any]:
+    about = {name: getattr(model, name) for name in model.__dataclass_fields__ if name != "scorer"}
+    return about | {"tags given": model.predict_table(NEW)}
+
+
+def train_words(_: Path) -> Any:
+    return trained()
+
+
+def train_words_without_cross_fitted(_: Path) -> Any:
+    return trained(told=False, min_confidence=0.5, dev_weight=3.0, max_rows=100, seed=1)
+
+
+def train_words_of_several_tags(_: Path) -> Any:
+    return trained(several_tags=True, at_least_one=True)
+
+
+def train_bayes(_: Path) -> Any:
+    return trained(classifier="tfidf_cnb")
+
+
+def train_embeddings(_: Path) -> Any:
+    return trained(classifier="embeddings", encoder="minilm", rows=60, dev_rows=30)
+
+
+def train_words_and_embeddings(_: Path) -> Any:
+    return trained(classifier="tfidf_embeddings", encoder="multilingual_e5", told=False, rows=30, dev_rows=30)
+
+
+def train_trees(_: Path) -> Any:
+    return trained(classifier="boosted_trees", features=("amount", "channel"), rows=80, dev_rows=30)
+
+
+def evaluate_against_all(_: Path) -> Any:
+    return evaluate(
+        linear_model(), GOLD.lazy(), DEV.lazy(), UNLABELED.lazy(), linear_model(flip=-1.0), labels(GOLD).lazy(),
+        champion=linear_model(flip=0.1), gold_votes=votes(GOLD, rule_set()), max_text_overlap=1.0,
+    )  # fmt: skip
+
+
+def evaluate_several_tags(_: Path) -> Any:
+    gold, dev = several(GOLD).lazy(), several(DEV).lazy()
+    model = linear_model(several_tags=True)
+    return evaluate(model, gold, dev, UNLABELED.lazy(), max_text_overlap=1.0, title="Несколько тем")
+
+
+def evaluate_tables(_: Path) -> Any:
+    return evaluate(table_model(), GOLD.lazy(), DEV.lazy(), UNLABELED.lazy(), max_text_overlap=1.0)
+
+
+class Fixed:
+    """A scorer whose probabilities are in the text: a model of which every figure can be worked out by hand."""
+
+    def probabilities(self, frame: pl.DataFrame) -> Any:
+        return np.array([[float(part) for part in text.split()] for text in frame["text"]], dtype=np.float32)
+
+    def words(self, text: str, column: int) -> dict[str, float]:
+        return {text.split()[column]: 1.0}
+
+
+def evaluate_known_probabilities(_: Path) -> Any:
+    model = Tagger("tfidf_logreg", tuple(TAGS), False, ("text",), Fixed(), never_seen=("вклад",))  # type: ignore[arg-type]
+    said = ["0.9 0.05 0.05", "0.8 0.1 0.1", "0.1 0.7 0.2", "0.4 0.4 0.2", "0.3 0.6 0.1", "0.5 0.3 0.2", "0.2 0.2 0.6"]
+    truth = ["card", "loan", "loan", "loan", "вклад", "card", "card"]
+    gold = pl.DataFrame({"id": range(7), "text": said, "tag": truth})
+    dev = pl.DataFrame({"id": [10, 11, 12], "text": ["0 0 1", "0 1 0", "1 0 0"], "tag": ["loan", "card", "loan"]})
+    return evaluate(model, gold.lazy(), dev.lazy(), pl.LazyFrame({"id": [20, 21]}), max_text_overlap=0.0)
+
+
+def predict_texts(_: Path) -> Any:
+    return predict(NEW.rename({"text": "said"}).lazy(), linear_model(), text="said", batch_rows=2)
+
+
+def predict_several_tags(_: Path) -> Any:
+    return predict(NEW.lazy(), linear_model(several_tags=True))
+
+
+def predict_tables(_: Path) -> Any:
+    return predict(NEW.lazy(), table_model())
+
+
+CASES = {
+    "kommuna.steps.training.train:train_classifier": [
+        train_words, train_words_without_cross_fitted, train_words_of_several_tags, train_bayes, train_embeddings, train_words_and_embeddings,
+        train_trees,
+    ],
+    "kommuna.steps.training.evaluate:evaluate": [
+        evaluate_against_all, evaluate_several_tags, evaluate_tables, evaluate_known_probabilities,
+    ],
+    "kommuna.steps.training.predict:predict": [predict_texts, predict_several_tags, predict_tables],
+}  # fmt: skip

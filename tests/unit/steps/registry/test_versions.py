@@ -1,0 +1,103 @@
+"""The registry's steps leave in MLflow what is recorded at their version."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from tests.recorded.results import RecordedFile, plain
+from tests.recorded.training import NEW, linear_model
+
+from kommuna.spec.step import StepContext
+from kommuna.steps.registry.client import Registry
+from kommuna.steps.registry.promote import promote
+from kommuna.steps.registry.register import register
+from kommuna.steps.training.scores import Scores
+from kommuna.steps.versions import VERSIONS
+
+RECORDED = RecordedFile(Path(__file__).parent.with_name("recorded.json"))
+
+
+@pytest.fixture
+def registry(mlflow_server: str) -> Registry:
+    return Registry(mlflow_server, "support")
+
+
+def scores(f1_macro: float) -> Scores:
+    metrics = {"accuracy": 0.8, "f1_macro": f1_macro, "champion.f1_macro": 0.75}
+    return Scores(rows=100, several_tags=False, metrics=metrics, per_tag=(), confusions=(), reliability=())
+
+
+def registered(
+    registry: Registry, name: str, *, digest: str = "1", f1_macro: float = 0.75, several: bool = False
+) -> Any:
+    context = StepContext(
+        team="support", dag_id="support__topics", run_id="manual__1", task_id="register", key="a" * 64,
+        inputs={"model": digest * 64, "sample": "6" * 64}, manifests={"model": "b" * 64},
+    )  # fmt: skip
+    model = linear_model(several_tags=several)
+    table = NEW.filter(pl.col("text").is_not_null())
+    return register(model, scores(f1_macro), table.lazy(), name=name, context=context, registry=registry)
+
+
+def without_chance(value: Any, registry: Registry) -> Any:
+    """Ids of runs, the server's port and versions of libraries are another's each time."""
+    if isinstance(value, dict):
+        return {name: without_chance(part, registry) for name, part in value.items()}
+    if isinstance(value, list):
+        return [without_chance(part, registry) for part in value]
+    if isinstance(value, str):
+        named = value.replace(registry.url, "<mlflow>")
+        return re.sub(r"\b[0-9a-f]{32}\b|(?<=experiments/)\d+|(?<!\w)m-[0-9a-f]{32}", "<id>", named)
+    return value
+
+
+def in_mlflow(registry: Registry, found: Any) -> dict[str, Any]:
+    """What the step left in MLflow."""
+    with registry.session() as client:
+        run = client.get_run(found.version.run_id)
+        version = client.get_model_version(found.version.name, found.version.version)
+        files = sorted(file.path for file in client.list_artifacts(found.version.run_id))
+    own = {name: value for name, value in run.data.tags.items() if name.startswith("kommuna.")}
+    named = {"run": run.info.run_name, "aliases": sorted(version.aliases), "files": files}
+    tags = {name: value for name, value in version.tags.items() if name != "kommuna.experiment"}
+    return named | {"params": run.data.params, "metrics": run.data.metrics, "tags": own, "version's tags": tags}
+
+
+def test_register_leaves_what_is_recorded_at_its_version(registry: Registry, record: bool) -> None:
+    cases = {}
+    for name, several in (("recorded_one", False), ("recorded_several", True)):
+        found = registered(registry, name, several=several)
+        result = plain(found._asdict() | {"mlflow": in_mlflow(registry, found)})
+        result["version"]["tags"].pop("kommuna.experiment", None)
+        cases[name] = without_chance(_sorted(result), registry)
+    _compare("kommuna.steps.registry.register:register", cases, record=record)
+
+
+def test_promote_leaves_what_is_recorded_at_its_version(registry: Registry, record: bool) -> None:
+    gate = "f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01"
+    cases = {}
+    for case, digest, f1_macro in (
+        ("first", "1", 0.75),
+        ("refused", "2", 0.69),
+        ("again", "1", 0.1),
+        ("next", "2", 0.9),
+    ):
+        version = registered(registry, "recorded_gate", digest=digest, f1_macro=f1_macro).version
+        found = plain(promote(version, scores(f1_macro), gate=gate, registry=registry))
+        champion = registry.by_alias("recorded_gate", "champion")
+        cases[case] = without_chance(found | {"champion": champion.version if champion else None}, registry)
+    _compare("kommuna.steps.registry.promote:promote", cases, record=record)
+
+
+def _sorted(value: Any) -> Any:
+    """MLflow keeps no order of tags."""
+    return {name: _sorted(value[name]) for name in sorted(value)} if isinstance(value, dict) else value
+
+
+def _compare(step: str, cases: dict[str, Any], *, record: bool) -> None:
+    said = RECORDED.fault(step, VERSIONS[step], cases, constant=f"VERSIONS['{step}']", record=record)
+    assert not said, said

@@ -1,0 +1,124 @@
+"""Each shared step has a version, and gives at that version what is recorded in `recorded.json` beside this test."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.recorded.cases import CASES, results, results_of_a_process
+from tests.recorded.results import RecordedFile, differences, fault, plain
+
+import kommuna.steps
+from kommuna.steps.versions import VERSIONS
+
+RECORDED = RecordedFile(Path(__file__).with_name("recorded.json"))
+# With a server, in registry/test_versions.py.
+REGISTRY = {"kommuna.steps.registry.register:register", "kommuna.steps.registry.promote:promote"}
+TRAIN = "kommuna.steps.training.train:train_classifier"
+
+
+@pytest.mark.parametrize("step", CASES)
+def test_a_step_gives_what_is_recorded_at_its_version(step: str, tmp_path: Path, record: bool) -> None:
+    found = (results_of_a_process if step == TRAIN else results)(step, tmp_path)
+    said = RECORDED.fault(step, VERSIONS[step], found, constant=f"VERSIONS['{step}']", record=record)
+    assert not said, said
+
+
+def test_every_shared_step_has_a_version_and_recorded_results() -> None:
+    """A shared step is a function of `kommuna.steps` that leaves metrics; what operators name is among them."""
+    assert _with_metrics() == set(VERSIONS) == set(CASES) | REGISTRY == set(RECORDED.read())
+
+
+def _with_metrics() -> set[str]:
+    """Public functions that return a named tuple with `metrics`, as their modules are written."""
+    found = set()
+    package = Path(kommuna.steps.__path__[0])
+    for path in package.rglob("*.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        results = {one.name for one in body if isinstance(one, ast.ClassDef) and _has_metrics(one)}
+        functions = [one for one in body if isinstance(one, ast.FunctionDef) and not one.name.startswith("_")]
+        module = ".".join(("kommuna", "steps", *path.relative_to(package).with_suffix("").parts))
+        returned = {f"{module}:{one.name}": ast.unparse(one.returns) for one in functions if one.returns}
+        found |= {address for address, made in returned.items() if made in results}
+    return found
+
+
+def _has_metrics(made: ast.ClassDef) -> bool:
+    fields = [one.target.id for one in made.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)]
+    return "metrics" in fields and "NamedTuple" in [ast.unparse(base) for base in made.bases]
+
+
+def test_the_table_is_read_without_the_libraries_of_the_steps() -> None:
+    script = "import sys, kommuna.steps.versions; print({'polars', 'numpy', 'pydantic', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+STEP = "kommuna.steps.etl.clean:clean"
+
+
+@pytest.mark.parametrize(
+    ("patched", "value", "place"),
+    [
+        ("kommuna.steps.etl.clean._INVISIBLE", "x", "clean_texts.table.text: String"),
+        ("kommuna.steps.etl.clean._VISIBLE", "[^ ]", "clean_texts.metrics.dropped_empty"),
+    ],
+)
+def test_a_changed_helper_of_a_step_is_noticed(
+    patched: str, value: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patched, value)
+    said = fault(RECORDED.read()[STEP], VERSIONS[STEP], results(STEP, tmp_path), constant=f"VERSIONS['{STEP}']")
+    assert said.startswith(f"the results changed, and the version did not: raise VERSIONS['{STEP}'] to ")
+    assert "--record" in said
+    assert place in said
+
+
+BEFORE = {"version": 2, "cases": {"one": {"rows": 3.0, "tags": ["a", None]}}}
+
+
+@pytest.mark.parametrize(
+    ("version", "case", "said"),
+    [
+        (2, {"rows": 3.0000001, "tags": ["a", None]}, ""),
+        (2, {"rows": 3.0001, "tags": ["a", None]}, "raise X to 3"),
+        (2, {"rows": 3, "tags": ["a", None]}, "one.rows: 3.0 is recorded, now it is 3"),
+        (2, {"rows": 3.0, "tags": [None, "a"]}, 'one.tags[0]: "a" is recorded, now it is null'),
+        (2, {"rows": 3.0, "tags": ["a"]}, "raise X to 3"),
+        (2, {"rows": 3.0}, "one: no 'tags' any more"),
+        (2, {"rows": 3.0, "tags": ["a", None], "n": 1}, "one: 'n' is new"),
+        (2, {"tags": ["a", None], "rows": 3.0}, "one: the order was rows, tags, now tags, rows"),
+        (3, {"rows": 4.0, "tags": []}, "X is 3, and the recorded results are those of 2: record the results"),
+        (1, {"rows": 3.0, "tags": ["a", None]}, "a version only goes up"),
+    ],
+)
+def test_results_are_judged_by_version(version: int, case: Any, said: str) -> None:
+    found = fault(BEFORE, version, {"one": case}, constant="X")
+    assert (found == "") == (said == "")
+    assert said in found
+
+
+def test_changed_results_are_recorded_under_a_higher_version_only(tmp_path: Path) -> None:
+    file = RecordedFile(tmp_path / "recorded.json")
+
+    def given(version: int, **cases: Any) -> str:
+        return file.fault("step", version, cases, constant="X", record=True)
+
+    assert given(1, one=0.5) == ""
+    assert given(1, one=0.5, two={"Ё": [None, True]}) == ""  # another case of the same results
+    assert "raise X to 2" in given(1, one=0.25)
+    assert file.read() == {"step": {"version": 1, "cases": {"one": 0.5, "two": {"Ё": [None, True]}}}}
+    assert "the recorded cases of X are one, two, not one" in fault(file.read()["step"], 1, {"one": 0.5}, constant="X")
+    assert given(2, one=0.25) == ""
+    assert file.read() == {"step": {"version": 2, "cases": {"one": 0.25}}}
+    assert "has no recorded results" in fault(None, 1, {}, constant="X")
+
+
+def test_numbers_that_are_none_are_told_apart() -> None:
+    values = plain([float("nan"), float("inf"), None, "", 0.0, 0])
+    assert [differences(values[0], other, "x") == [] for other in values] == [True] + [False] * 5
+    assert differences(values[4], values[5], "x") == ["x: 0.0 is recorded, now it is 0"]
