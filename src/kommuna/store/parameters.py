@@ -163,6 +163,8 @@ def _marked(value: Any) -> Any:
         return {_COLLECTIONS[kind]: items if kind is tuple else sorted(items, key=json.dumps)}
     if kind in _TEXTS:
         return {f"${kind.__name__.lower()}": str(value)}
+    if kind is bytes:
+        return {"$bytes": value.hex()}
     if kind is timedelta:
         return {"$timedelta": [value.days, value.seconds, value.microseconds]}
     if isinstance(value, PurePath):

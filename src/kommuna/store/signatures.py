@@ -22,7 +22,7 @@ from pydantic import Field, StringConstraints
 import kommuna
 from kommuna.store.bindings import bindings
 
-_BUILTINS = {t.__name__: t for t in (str, int, float, bool, list, dict, tuple, set, frozenset)}
+_BUILTINS = {t.__name__: t for t in (str, bytes, int, float, bool, list, dict, tuple, set, frozenset, object)}
 _IMPORTED = ("typing", "collections.abc", "datetime", "decimal", "pathlib", "uuid")  # importing these costs nothing
 _BOUNDS: dict[tuple[str, str], Callable[..., Any]] = {
     ("pydantic", "Field"): Field,
