@@ -6,8 +6,11 @@ import ast
 import functools
 from collections.abc import Iterator, Mapping
 
-_REWRITERS = ("globals", "locals", "exec")  # a module that calls these may bind any name
-_REWRITTEN = ("__annotations__", "__kwdefaults__", "__defaults__", "__signature__", "__wrapped__", "__dict__")
+_REWRITERS = ("globals", "locals", "vars", "exec")  # a module that calls these may bind any name
+_REWRITTEN = (  # and so may one that has any of these attributes
+    "__annotations__", "__kwdefaults__", "__defaults__", "__signature__", "__wrapped__", "__dict__", "__globals__",
+    "modules",
+)  # fmt: skip
 
 
 Bindings = Mapping[str | None, list[ast.stmt | None]]

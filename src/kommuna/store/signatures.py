@@ -172,7 +172,7 @@ class SourceModule:
         if home not in _IMPORTED and not home.startswith("kommuna.spec."):
             return self._other(home).named(name)
         found = getattr(importlib.import_module(home), name, None)
-        if found is None:
+        if found is None or isinstance(found, str):
             raise Unknown(f"{home}.{name}")
         return found
 
