@@ -1,0 +1,122 @@
+"""The definitions that a step reaches in a team's bundle, as one digest, told from source alone.
+
+`files` finds modules, `loading` follows what importing them does, `purity` says which of their statements only bind
+names, `references` reads one statement, `reach` follows names. No code of a team is imported. What cannot be told is
+said in a sentence: the caller then compares whole files.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kommuna.store.definitions.files import BundleFiles, Unclear
+from kommuna.store.definitions.loading import Loader
+from kommuna.store.definitions.reach import Counted, LoadsLate, Reach, Target
+from kommuna.store.definitions.references import text
+
+# Raised when a digest means something else than before.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """What a step reaches in a bundle.
+
+    `digest` covers every statement that the entry points reach or that runs at import. `modules` are the dotted names
+    of all bundle modules that importing and calling the entry points may load. `unclear` says why it cannot be told
+    ("helpers.py:12 uses globals"); it is "" where it can.
+    """
+
+    digest: str
+    modules: frozenset[str]
+    unclear: str
+
+
+def definitions(entry_points: Iterable[str], bundle: Path, *, libraries: Collection[str]) -> Definitions:
+    """What steps and Python rules reach in a bundle.
+
+    Docstrings, comments, layout, functions that nothing reaches, unused imports and the order of definitions do not
+    count. Everything that acts when a module is imported does, and everything that it refers to.
+
+    Args:
+        entry_points: `module:function`, or `module:*` for everything in a module; in the order in which their
+            modules are imported. Those that are not in the bundle count by name alone.
+        bundle: the team's folder, the first of `sys.path`.
+        libraries: top-level names of installed distributions that are loaded anyway; importing them does nothing.
+    """
+    names = list(dict.fromkeys(entry_points))
+    for uncertain in (False, True):
+        files = BundleFiles(bundle, libraries)
+        loader = Loader(files, uncertain=uncertain)
+        try:
+            reach, entries = _follow(names, files, loader, late_allowed=uncertain)
+        except LoadsLate:
+            continue
+        except Unclear as error:
+            return Definitions(_digest([names, str(error)]), frozenset(loader.modules), str(error))
+        except RecursionError:
+            return Definitions(_digest(names), frozenset(loader.modules), "the bundle's code is nested too deeply")
+        unclear = min(reach.unclear, default="")
+        return Definitions(_digest(_document(reach, loader, entries)), frozenset(loader.modules), unclear)
+    raise AssertionError("an uncertain loader never loads late")
+
+
+def _follow(
+    names: list[str], files: BundleFiles, loader: Loader, *, late_allowed: bool
+) -> tuple[Reach, list[tuple[str, list[Target]]]]:
+    inside = [name for name in names if files.find(name.partition(":")[0]) is not None]
+    for index, name in enumerate(inside):
+        loader.load(name.partition(":")[0], uncertain=index > 0)
+    reach = Reach(files, loader, late_allowed=late_allowed)
+    reach.follow()
+    reach.allow_late()
+    entries: list[tuple[str, list[Target]]] = []
+    for name in names:
+        module, _, function = name.partition(":")
+        targets: set[Target] = set()
+        if name in inside and function == "*":
+            reach.whole(loader.modules[module])
+        elif name in inside:
+            targets = reach.attribute(module, function.partition(".")[0])
+            if not targets or any(target[0] != "definition" for target in targets):
+                raise Unclear(f"{loader.modules[module].path} does not define {function}")
+        entries.append((name, sorted(targets)))
+    reach.follow()
+    return reach, entries
+
+
+def _document(reach: Reach, loader: Loader, entries: list[tuple[str, list[Target]]]) -> list[Any]:
+    """All that counts, in an order that does not depend on how it was found."""
+    for module, name in loader.observed:
+        for binding in loader.modules[module].bindings.get(name, ()):
+            reach.places.add((binding.position, module, name))
+    acts: list[Any] = []
+    for act, counted in reach.acts:
+        said = [text(counted.node, docstrings=True), _meanings(counted)] if counted else []
+        acts.append([act.module, act.note, *said])
+    acting = {(act.module, act.statement) for act, _ in reach.acts}
+    reached = [[c.module, _text(reach, c, key in acting), _meanings(c)] for key, c in reach.definitions.items()]
+    return [entries, acts, sorted(reach.places), sorted(reached), sorted(reach.futures)]
+
+
+def _text(reach: Reach, counted: Counted, acts: bool) -> str:
+    """A definition without its docstring, unless something may read it."""
+    node = counted.node
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return text(node, docstrings=True)
+    handed_on = ("definition", counted.module, node.name) in reach.values
+    return text(node, docstrings=acts or handed_on, kept=reach.value_attributes)
+
+
+def _meanings(counted: Counted | None) -> list[Any]:
+    return sorted([list(chain), targets] for chain, targets in counted.meanings.items()) if counted else []
+
+
+def _digest(document: list[Any]) -> str:
+    return hashlib.sha256(json.dumps([_FORMAT, document]).encode("utf-8", "surrogatepass")).hexdigest()

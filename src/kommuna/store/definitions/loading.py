@@ -1,0 +1,294 @@
+"""Follows what importing a bundle's modules does, in order, without importing them.
+
+A module's statements either only bind names (`purity`), or act: those are noted in the order in which they would run.
+Everything else that is known of a name is where it is bound: in which statement, from which module, and between
+which two of the statements that act.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kommuna.store.definitions.files import BundleFiles, Unclear
+from kommuna.store.definitions.module import Binding, Module
+from kommuna.store.definitions.purity import has_pure_decorators, is_pure, is_pure_no_op
+from kommuna.store.definitions.references import Import, bound_names, imports_run, is_string
+
+_BUILTINS = frozenset(dir(builtins))
+_HOOKS = frozenset(
+    {
+        *("__getattr__", "__dir__", "__path__", "__name__", "__spec__", "__loader__", "__package__", "__file__"),
+        *("__builtins__", "__class__", "__annotations__", "__dict__", "__debug__", "__doc__"),
+    }
+)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something that importing a module does: a statement of it, or a note where the statement is not needed."""
+
+    module: str
+    statement: int | None
+    node: ast.stmt | None
+    note: str = ""
+
+
+class Loader:
+    """Loads modules as import statements would.
+
+    Args:
+        files: the bundle.
+        uncertain: whether the moment at which modules are loaded cannot be told, so that every import counts.
+    """
+
+    def __init__(self, files: BundleFiles, *, uncertain: bool) -> None:
+        self._files = files
+        self._uncertain = uncertain
+        self._patched: set[str] = set()
+        self.modules: dict[str, Module] = {}
+        self.acts: list[Act] = []
+        self.observed: set[tuple[str, str]] = set()
+        """Names whose place in their module matters though nothing may refer to them."""
+
+    def load(self, name: str, *, uncertain: bool) -> bool:
+        """Loads a module of the bundle after its parents.
+
+        Returns:
+            Whether one of them may be loaded at another moment too, so that the import statement itself matters.
+        Raises:
+            Unclear: a module is missing or cannot be read.
+        """
+        moment_matters = uncertain or self._uncertain
+        parts = name.split(".")
+        for count in range(1, len(parts) + 1):
+            dotted = ".".join(parts[:count])
+            if dotted in self.modules:
+                moment_matters = moment_matters or self.modules[dotted].uncertain
+                continue
+            self._load_one(dotted, uncertain=uncertain or self._uncertain)
+        return moment_matters
+
+    def _load_one(self, name: str, *, uncertain: bool) -> None:
+        path = self._files.find(name)
+        if path is None:
+            raise Unclear(f"the bundle has no module {name}")
+        tree = ast.Module([], []) if path.endswith("/") else self._files.parse(path)
+        module = Module(name, path, [], self._files, self.modules, self._patched, uncertain)
+        self.modules[name] = module
+        module.statements = list(_flat(tree, self._files))
+        for bound, node in bound_names(module.statements):
+            module.binders[bound].append(node)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
+                module.changed.add(bound)
+        hooks = _HOOKS & set(module.binders)
+        if hooks:
+            raise Unclear(f"{path} defines {min(hooks)}")
+        self._survey(module)
+        for index, statement in enumerate(module.statements):
+            self._run(module, index, statement)
+        module.loading = False
+        parent, _, last = name.rpartition(".")
+        if parent and self._sets_another_attribute(self.modules[parent], last):
+            self.acts.append(Act(parent, None, None, f"attribute {last} becomes module {name}"))
+
+    def _survey(self, module: Module) -> None:
+        """Notes what any statement of a module, however deep, may do to names that look settled."""
+        imported: set[str] = set()
+        assigned: list[tuple[str, str]] = []
+        for node in (n for statement in module.statements for n in ast.walk(statement)):
+            if isinstance(node, ast.Global):
+                module.changed.update(node.names)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                imported.update(name for name, _ in bound_names([node]))
+                if isinstance(node, ast.ImportFrom):
+                    if node.module == "__future__":
+                        module.eager_annotations &= all(alias.name != "annotations" for alias in node.names)
+                    elif node.names[0].name == "*":
+                        module.star_library |= self._files.find(module.absolute(node).partition(".")[0]) is None
+            elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+                base: ast.expr = node
+                while isinstance(base, ast.Attribute):
+                    base = base.value
+                if isinstance(base, ast.Name):
+                    assigned.append((base.id, node.attr))
+        self._patched.update(attribute for root, attribute in assigned if root in imported)
+
+    def _sets_another_attribute(self, package: Module, name: str) -> bool:
+        """Whether loading a submodule replaces something else that its package binds by that name."""
+        binders = package.binders.get(name, [])
+        stars = bool(package.bindings.get(name)) and not binders
+        return stars or any(
+            not (
+                isinstance(node, ast.ImportFrom)
+                and package.absolute(node) == package.name
+                and all(alias.asname != name for alias in node.names)
+            )
+            for node in binders
+        )
+
+    def _run(self, module: Module, index: int, node: ast.stmt) -> None:
+        if is_pure_no_op(node):
+            return
+        names = [name for name, _ in bound_names([node])]
+        rebound = any(module.is_rebound(name) for name in names)
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            matters = self._import(module, index, node, uncertain=module.uncertain)
+            if matters or rebound:
+                self.acts.append(Act(module.name, index, node))
+            if not (rebound and isinstance(node, ast.ImportFrom)):
+                module.sure.update(names)
+            return
+        pure = is_pure(node, module)
+        if not pure or rebound:
+            self._act(module, index, node, signature=not rebound)
+        for name in names:
+            if not (isinstance(node, ast.AnnAssign) and node.value is None):
+                module.bindings[name].append(Binding(index, ("here",), len(self.acts)))
+        annotated = isinstance(node, ast.AnnAssign) and node.value is not None
+        if annotated or isinstance(node, (*_FUNCTIONS, ast.ClassDef, ast.Assign)):
+            module.sure.update(names)
+        if isinstance(node, ast.ClassDef) and pure:
+            module.classes[node.name] = node
+
+    def _act(self, module: Module, index: int, node: ast.stmt, *, signature: bool) -> None:
+        for inner in imports_run(node):
+            self._import(module, index, inner, uncertain=True)
+        if signature and isinstance(node, _FUNCTIONS) and has_pure_decorators(node, module):
+            head = copy.copy(node)
+            head.body = [ast.Pass()]
+            self.acts.append(Act(module.name, None, head))
+        else:
+            self.acts.append(Act(module.name, index, node))
+
+    def _import(self, module: Module, index: int, node: Import, *, uncertain: bool) -> bool:
+        """Loads what an import statement names and binds its names; returns whether the statement itself matters."""
+        matters = uncertain or self._uncertain
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top, _, rest = alias.name.partition(".")
+                matters |= self._load_named(module, node, alias.name, uncertain=uncertain)
+                source: tuple[str, ...] = ("module", top)
+                if alias.asname:
+                    parent, _, last = alias.name.rpartition(".")
+                    source = ("attribute", parent, last) if rest else ("module", alias.name)
+                name = alias.asname or top
+                module.bindings[name].append(Binding(index, source, len(self.acts)))
+            return matters
+        base = module.absolute(node)
+        if base == "__future__":
+            return False
+        if not base:
+            raise Unclear(f"{module.path}:{node.lineno} imports from above the bundle")
+        matters |= self._load_named(module, node, base, uncertain=uncertain)
+        here = self.modules.get(base)
+        for alias in node.names:
+            if alias.name == "*":
+                matters |= self._import_star(module, index, base, uncertain=uncertain)
+                continue
+            if here is None:
+                matters |= "experimental" in base or alias.name.startswith("enable_")
+            else:
+                matters |= self._import_attribute(here, alias.name, uncertain=uncertain)
+            source = ("attribute", base, alias.name)
+            module.bindings[alias.asname or alias.name].append(Binding(index, source, len(self.acts)))
+        return matters
+
+    def _load_named(self, module: Module, node: Import, name: str, *, uncertain: bool) -> bool:
+        if self._files.find(name.partition(".")[0]) is None:
+            return not self._files.is_known_library(name) or "experimental" in name
+        if self._files.find(name) is None:
+            raise Unclear(f"{module.path}:{node.lineno} imports {name}, which the bundle does not have")
+        return self.load(name, uncertain=uncertain)
+
+    def _import_attribute(self, module: Module, name: str, *, uncertain: bool) -> bool:
+        """Loads the submodule that `from module import name` may mean; returns whether the import itself matters."""
+        submodule = f"{module.name}.{name}"
+        exists = module.is_package and self._files.find(submodule) is not None
+        sure = module.is_bound(name)
+        if exists and not sure:
+            return self.load(submodule, uncertain=uncertain or self._sets_another_attribute(module, name))
+        if module.loading or uncertain or self._uncertain or module.uncertain:
+            self.observed.add((module.name, name))
+            return True
+        return not sure
+
+    def _import_star(self, module: Module, index: int, base: str, *, uncertain: bool) -> bool:
+        other = self.modules.get(base)
+        if other is None:
+            return True
+        if other.loading:
+            raise Unclear(f"{module.path} imports * from {base}, which imports it")
+        names, listed = _exported(other)
+        matters = not listed
+        for name in names:
+            submodule = f"{base}.{name}"
+            if name not in other.bindings and other.is_package and self._files.find(submodule):
+                matters |= self.load(submodule, uncertain=uncertain)
+            elif not other.is_bound(name):
+                matters = True
+            if name in module.binders or name in module.bindings:
+                module.changed.add(name)
+            matters |= name in module.changed or name in _BUILTINS
+            module.bindings[name].append(Binding(index, ("attribute", base, name), len(self.acts)))
+            if uncertain or self._uncertain or other.uncertain:
+                self.observed.add((base, name))
+        if not matters:
+            module.sure.update(names)
+        return matters
+
+
+def _exported(module: Module) -> tuple[list[str], bool]:
+    """Names that `from module import *` binds at most, and whether they are surely just these."""
+    written = module.binders.get("__all__", [])
+    if not written:
+        names = [name for name in module.bindings if not name.startswith("_")]
+        loaded = [m.rpartition(".")[2] for m in module.modules if m.rpartition(".")[0] == module.name]
+        return sorted({*names, *loaded}), not module.is_package and not module.star_library
+    uses = sum(isinstance(n, ast.Name) and n.id == "__all__" for s in module.statements for n in ast.walk(s))
+    for node in module.statements:
+        if not isinstance(node, ast.Assign) or node.targets[0] not in written:
+            continue
+        items = node.value.elts if isinstance(node.value, (ast.List, ast.Tuple)) else [node.value]
+        names = [item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+        if len(names) == len(items) and uses == 1 and isinstance(node.value, (ast.List, ast.Tuple)):
+            return sorted(set(names)), True
+    constants = (n.value for s in module.statements for n in ast.walk(s) if isinstance(n, ast.Constant))
+    strings = (value for value in constants if isinstance(value, str) and value.isidentifier())
+    return sorted({*module.bindings, *strings}), False
+
+
+def _flat(tree: ast.Module, files: BundleFiles) -> Iterator[ast.stmt]:
+    """A module's statements without its docstring and without blocks that no import runs."""
+    body = tree.body[1:] if tree.body and is_string(tree.body[0]) else tree.body
+    names = [name for name, _ in bound_names(body)]
+    typing = files.find("typing") is None and any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "typing"
+        and not node.level
+        and any(alias.name == "TYPE_CHECKING" and not alias.asname for alias in node.names)
+        for node in body
+    )
+    guarded = typing and names.count("TYPE_CHECKING") == 1 and not _declares_global(tree, "TYPE_CHECKING")
+    for node in body:
+        test = node.test if isinstance(node, ast.If) else None
+        typing_only = guarded and isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+        if isinstance(node, ast.If) and (typing_only or _is_main_guard(node.test)):
+            yield from node.orelse
+        else:
+            yield node
+
+
+def _declares_global(tree: ast.Module, name: str) -> bool:
+    return any(isinstance(node, ast.Global) and name in node.names for node in ast.walk(tree))
+
+
+def _is_main_guard(test: ast.expr) -> bool:
+    return ast.dump(test) == _MAIN
+
+
+_MAIN = ast.dump(ast.parse("__name__ == '__main__'", mode="eval").body)
