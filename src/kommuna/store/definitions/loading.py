@@ -89,8 +89,9 @@ class Loader:
         if hooks:
             raise Unclear(f"{path} defines {min(hooks)}")
         self._survey(module)
+        first_act = len(self.acts)
         for index, statement in enumerate(module.statements):
-            self._run(module, index, statement)
+            self._run(module, index, statement, first_act)
         module.loading = False
         parent, _, last = name.rpartition(".")
         if parent and self._sets_another_attribute(self.modules[parent], last):
@@ -118,8 +119,27 @@ class Loader:
                     assigned.append((base.id, node.attr))
         self._patched.update(attribute for root, attribute in assigned if root in imported)
 
+    def _note_replaced(self, module: Module, node: ast.ImportFrom, first_act: int) -> None:
+        """Notes `from .clean import clean` of a package: nobody sees the submodule by that name.
+
+        That holds if this statement is the one that loads the submodule, so that nothing runs in between.
+        """
+        base = module.absolute(node)
+        package, _, name = base.rpartition(".")
+        acted = any(not isinstance(act.node, (ast.Import, ast.ImportFrom)) for act in self.acts[first_act:])
+        if (
+            package == module.name
+            and base not in self.modules
+            and module.binders.get(name) == [node]
+            and not module.is_rebound(name)
+            and not ((module.uncertain or self._uncertain) and acted)
+        ):
+            module.replaced.add(name)
+
     def _sets_another_attribute(self, package: Module, name: str) -> bool:
         """Whether loading a submodule replaces something else that its package binds by that name."""
+        if name in package.replaced:
+            return False
         binders = package.binders.get(name, [])
         stars = bool(package.bindings.get(name)) and not binders
         return stars or any(
@@ -131,12 +151,14 @@ class Loader:
             for node in binders
         )
 
-    def _run(self, module: Module, index: int, node: ast.stmt) -> None:
+    def _run(self, module: Module, index: int, node: ast.stmt, first_act: int) -> None:
         if is_pure_no_op(node):
             return
         names = [name for name, _ in bound_names([node])]
         rebound = any(module.is_rebound(name) for name in names)
         if isinstance(node, (ast.Import, ast.ImportFrom)):
+            if isinstance(node, ast.ImportFrom):
+                self._note_replaced(module, node, first_act)
             matters = self._import(module, index, node, uncertain=module.uncertain)
             if matters or rebound:
                 self.acts.append(Act(module.name, index, node))

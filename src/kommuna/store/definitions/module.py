@@ -44,6 +44,8 @@ class Module:
     sure: set[str] = field(default_factory=set)
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
     star_library: bool = False
+    replaced: set[str] = field(default_factory=set)
+    """Submodules whose name, once they are loaded, the package binds at once to something of theirs."""
 
     @property
     def is_package(self) -> bool:

@@ -154,7 +154,7 @@ class Reach:
             return set()
         if loaded.bindings.get(name):
             found |= self._bindings(loaded, name, position, seen | {(module, name)})
-        if loaded.is_package and self._files.find(submodule) is not None:
+        if loaded.is_package and name not in loaded.replaced and self._files.find(submodule) is not None:
             if submodule in self._loader.modules:
                 found.add(("module", submodule))
             elif not found:
