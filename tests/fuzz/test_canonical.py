@@ -196,7 +196,9 @@ def attempt_all(items: Iterator[Any]) -> tuple[list[Any], str]:
     try:
         for item in items:
             found.append(item)
-    except ValueError as error:
+    except BaseException as error:  # pydantic's own panic too, on an iterable of a type that it defines once
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         return found, type(error).__name__
     return found, ""
 
