@@ -108,6 +108,15 @@ def mask_of_another_region(_: Path) -> Any:
     return mask_pii(table, text="said", region="DE")
 
 
+def mask_numbers(_: Path) -> Any:
+    texts = [
+        "(916) 123-45-67, 8(495)123-45-67, +7 (495) 123 45 67, +49 30 901820, 9161234567",
+        "3782 822463 10005, 3056 930902 5904, 4000 0000 0000 0000 006, 4111-1111-1111-1111, 41111111111111111",
+        "500100732259, 7707083894, 11223344595, a4111111111111111",
+    ]
+    return mask_pii(pl.LazyFrame({"text": texts}))
+
+
 def prepare(folder: Path) -> Any:
     rows = [
         "id,text,created_at,tag",
@@ -151,6 +160,17 @@ def query_texts(_: Path) -> Any:
                EXTRACT(MONTH FROM at) * 100 AS month, who LIKE 'И%' AS like_i, COALESCE(who, '—') || '!' AS said,
                CASE WHEN rate > 1 THEN 'high' WHEN rate IS NULL THEN 'none' ELSE 'low' END AS level
         FROM cards ORDER BY who DESC NULLS LAST
+    """
+    return query({"cards": CARDS}, sql=sql)
+
+
+def query_conditions(_: Path) -> Any:
+    sql = """
+        SELECT id, CAST(NULL AS BOOLEAN) IS NOT TRUE AS a, amount IS NOT NULL AS b, id NOT IN (1, 2) AS c,
+               id NOT BETWEEN 2 AND 3 AS d, who NOT LIKE 'И%' AS e, POSITION('ов' IN who) AS f, ROUND(1.005, 2) AS g,
+               1 / 0 AS h, 1 * 1.0 / 1000000000 AS i, -(amount) / 4 + 2 * 3 AS j, NOT (rate > 1 OR id = 1) AS k,
+               '07' = 7 AS l, CAST(1.7e0 AS INT) AS m, 9223372036854775807 + CAST(1 AS BIGINT) AS n /* a /* b */ 'c' */
+        FROM cards WHERE NOT (rate > 2 AND at < DATE '2025-01-01') -- 'rest'
     """
     return query({"cards": CARDS}, sql=sql)
 
@@ -199,8 +219,8 @@ CASES = {
     "kommuna.steps.check:check": [check_of_a_team],
     "kommuna.steps.etl.read:read_table": [read_csv, read_csv_of_one_column, read_ndjson, read_parquet],
     "kommuna.steps.etl.clean:clean": [clean_texts, clean_other_names],
-    "kommuna.steps.etl.mask:mask_pii": [mask_texts, mask_of_another_region],
+    "kommuna.steps.etl.mask:mask_pii": [mask_texts, mask_numbers, mask_of_another_region],
     "kommuna.steps.etl.prepare:prepare_messages": [prepare],
-    "kommuna.steps.etl.query:query": [query_numbers, query_texts, query_join],
+    "kommuna.steps.etl.query:query": [query_numbers, query_texts, query_conditions, query_join],
     "kommuna.steps.etl.asof:asof_join": [asof_backward, asof_forward, asof_nearest_number],
 }

@@ -147,6 +147,10 @@ def label_several_tags(_: Path) -> Any:
     return _labeled(rule_set(several_tags=True), dev=several(DEV))
 
 
+def label_several_tags_by_majority(_: Path) -> Any:
+    return _labeled(rule_set(several_tags=True), dev=several(DEV), model="majority")
+
+
 def label_several_tags_without_dev(_: Path) -> Any:
     return _labeled(rule_set(several_tags=True), dev=None)
 
@@ -209,7 +213,10 @@ def refine_by_an_llm(_: Path) -> Any:
 
 CASES = {
     "kommuna.steps.labeling.apply:apply_rules": [
-        apply_odd_texts, apply_several_tags, apply_with_default_tag, apply_questions,
+        apply_odd_texts,
+        apply_several_tags,
+        apply_with_default_tag,
+        apply_questions,
     ],
     "kommuna.steps.labeling.ask.votes:ask_votes": [
         ask_questions,
@@ -217,12 +224,23 @@ CASES = {
         ask_of_a_model_that_refuses,
     ],
     "kommuna.steps.labeling.label:label_messages": [
-        label_by_kommuna, label_by_kommuna_without_dev, label_by_majority, label_by_weights, label_by_dawid_skene,
-        label_by_dawid_skene_without_dev, label_by_weights_of_several_tags,
-        label_by_snorkel_fast, label_several_tags, label_several_tags_without_dev, label_with_default_tag,
+        label_by_kommuna,
+        label_by_kommuna_without_dev,
+        label_by_majority,
+        label_by_weights,
+        label_by_dawid_skene,
+        label_by_dawid_skene_without_dev,
+        label_by_weights_of_several_tags,
+        label_by_snorkel_fast,
+        label_several_tags,
+        label_several_tags_by_majority,
+        label_several_tags_without_dev,
+        label_with_default_tag,
     ],
     "kommuna.steps.labeling.rule_report:rule_report": [report_with_dev, report_without_dev, report_of_several_tags],
     "kommuna.steps.labeling.refine.step:refine_rules": [
-        refine_from_nothing, refine_given_rules_of_several_tags, refine_by_an_llm,
+        refine_from_nothing,
+        refine_given_rules_of_several_tags,
+        refine_by_an_llm,
     ],
-}  # fmt: skip
+}

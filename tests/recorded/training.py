@@ -141,6 +141,13 @@ def evaluate_known_probabilities(_: Path) -> Any:
     return evaluate(model, gold.lazy(), dev.lazy(), pl.LazyFrame({"id": [20, 21]}), max_text_overlap=0.0)
 
 
+def evaluate_a_long_mistake(_: Path) -> Any:
+    model = Tagger("tfidf_logreg", tuple(TAGS), False, ("text",), Fixed())  # type: ignore[arg-type]
+    gold = pl.DataFrame({"id": [1, 2], "text": [f"0.1{'0' * 400} 0.7 0.2", "0.6 0.4 0"], "tag": ["card", "card"]})
+    dev = pl.DataFrame({"id": [3], "text": ["0.6 0.4 0"], "tag": ["loan"]})
+    return evaluate(model, gold.lazy(), dev.lazy(), pl.LazyFrame({"id": [4]}), max_text_overlap=0.5)
+
+
 def predict_texts(_: Path) -> Any:
     return predict(NEW.rename({"text": "said"}).lazy(), linear_model(), text="said", batch_rows=2)
 
@@ -155,11 +162,20 @@ def predict_tables(_: Path) -> Any:
 
 CASES = {
     "kommuna.steps.training.train:train_classifier": [
-        train_words, train_words_without_cross_fitted, train_words_of_several_tags, train_bayes, train_embeddings, train_words_and_embeddings,
+        train_words,
+        train_words_without_cross_fitted,
+        train_words_of_several_tags,
+        train_bayes,
+        train_embeddings,
+        train_words_and_embeddings,
         train_trees,
     ],
     "kommuna.steps.training.evaluate:evaluate": [
-        evaluate_against_all, evaluate_several_tags, evaluate_tables, evaluate_known_probabilities,
+        evaluate_against_all,
+        evaluate_several_tags,
+        evaluate_tables,
+        evaluate_known_probabilities,
+        evaluate_a_long_mistake,
     ],
     "kommuna.steps.training.predict:predict": [predict_texts, predict_several_tags, predict_tables],
-}  # fmt: skip
+}
