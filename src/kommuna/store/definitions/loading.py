@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kommuna.store.definitions.files import BundleFiles, Unclear
 from kommuna.store.definitions.module import Binding, Module
 from kommuna.store.definitions.purity import has_pure_decorators, is_pure, is_pure_no_op
-from kommuna.store.definitions.references import Import, bound_names, imports_run, is_string
+from kommuna.store.definitions.references import Import, bound_names, descendants, imports_run, is_string
 
 _BUILTINS = frozenset(dir(builtins))
 _HOOKS = frozenset(
@@ -81,18 +81,20 @@ class Loader:
         module = Module(name, path, [], self._files, self.modules, self._patched, uncertain)
         self.modules[name] = module
         module.statements = list(_flat(tree, self._files))
-        for bound, node in bound_names(module.statements):
-            module.binders[bound].append(node)
+        bound = [list(bound_names([statement])) for statement in module.statements]
+        for bound_name, node in (pair for pairs in bound for pair in pairs):
+            module.binders[bound_name].append(node)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
-                module.changed.add(bound)
+                module.changed.add(bound_name)
         hooks = _HOOKS & set(module.binders)
         if hooks:
             raise Unclear(f"{path} defines {min(hooks)}")
         self._survey(module)
         first_act = len(self.acts)
         for index, statement in enumerate(module.statements):
-            self._run(module, index, statement, first_act)
+            self._run(module, index, statement, [name for name, _ in bound[index]], first_act)
         module.loading = False
+        module.position = len(self.acts)
         parent, _, last = name.rpartition(".")
         if parent and self._sets_another_attribute(self.modules[parent], last):
             self.acts.append(Act(parent, None, None, f"attribute {last} becomes module {name}"))
@@ -101,7 +103,7 @@ class Loader:
         """Notes what any statement of a module, however deep, may do to names that look settled."""
         imported: set[str] = set()
         assigned: list[tuple[str, str]] = []
-        for node in (n for statement in module.statements for n in ast.walk(statement)):
+        for node in descendants(module.statements):
             if isinstance(node, ast.Global):
                 module.changed.update(node.names)
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -151,10 +153,9 @@ class Loader:
             for node in binders
         )
 
-    def _run(self, module: Module, index: int, node: ast.stmt, first_act: int) -> None:
+    def _run(self, module: Module, index: int, node: ast.stmt, names: list[str], first_act: int) -> None:
         if is_pure_no_op(node):
             return
-        names = [name for name, _ in bound_names([node])]
         rebound = any(module.is_rebound(name) for name in names)
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             if isinstance(node, ast.ImportFrom):
@@ -287,30 +288,27 @@ def _exported(module: Module) -> tuple[list[str], bool]:
 def _flat(tree: ast.Module, files: BundleFiles) -> Iterator[ast.stmt]:
     """A module's statements without its docstring and without blocks that no import runs."""
     body = tree.body[1:] if tree.body and is_string(tree.body[0]) else tree.body
-    names = [name for name, _ in bound_names(body)]
-    typing = files.find("typing") is None and any(
-        isinstance(node, ast.ImportFrom)
-        and node.module == "typing"
-        and not node.level
-        and any(alias.name == "TYPE_CHECKING" and not alias.asname for alias in node.names)
-        for node in body
-    )
-    guarded = typing and names.count("TYPE_CHECKING") == 1 and not _declares_global(tree, "TYPE_CHECKING")
+    guard = next(filter(None, map(_typing_guard, body)), None) if files.find("typing") is None else None
+    bound = [name for name, _ in bound_names(body)] if guard else []
+    if guard and (bound.count(guard.partition(".")[0]) > 1 or _declares_global(tree, guard.partition(".")[0])):
+        guard = None
     for node in body:
-        test = node.test if isinstance(node, ast.If) else None
-        typing_only = guarded and isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
-        if isinstance(node, ast.If) and (typing_only or _is_main_guard(node.test)):
+        test = ast.unparse(node.test) if isinstance(node, ast.If) else ""
+        if isinstance(node, ast.If) and (test == guard or test == "__name__ == '__main__'"):
             yield from node.orelse
         else:
             yield node
 
 
 def _declares_global(tree: ast.Module, name: str) -> bool:
-    return any(isinstance(node, ast.Global) and name in node.names for node in ast.walk(tree))
+    return any(isinstance(node, ast.Global) and name in node.names for node in descendants([tree]))
 
 
-def _is_main_guard(test: ast.expr) -> bool:
-    return ast.dump(test) == _MAIN
-
-
-_MAIN = ast.dump(ast.parse("__name__ == '__main__'", mode="eval").body)
+def _typing_guard(node: ast.stmt) -> str | None:
+    """What `TYPE_CHECKING` is called after an import statement."""
+    if isinstance(node, ast.Import) and any(alias.name == "typing" and not alias.asname for alias in node.names):
+        return "typing.TYPE_CHECKING"
+    if isinstance(node, ast.ImportFrom) and node.module == "typing" and not node.level:
+        names = [alias.asname or alias.name for alias in node.names if alias.name == "TYPE_CHECKING"]
+        return names[0] if names else None
+    return None

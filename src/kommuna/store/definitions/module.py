@@ -37,6 +37,7 @@ class Module:
     patched: set[str]  # attributes that some module assigns on another
     uncertain: bool  # may be loaded earlier, later or never
     loading: bool = True
+    position: int = 0  # as of a `Binding`: when it becomes an attribute of its package
     eager_annotations: bool = True
     bindings: dict[str, list[Binding]] = field(default_factory=lambda: collections.defaultdict(list))
     binders: dict[str, list[ast.AST]] = field(default_factory=lambda: collections.defaultdict(list))

@@ -36,7 +36,7 @@ _UNCLEAR_LIBRARIES = re.compile(
     r"(importlib(?!\.(metadata|resources))|imp|runpy|pkgutil|zipimport|pyclbr|modulefinder|inspect|ast(?!\.literal_eval)|dis|symtable"
     r"|tokenize|linecache|traceback|gc|code|codeop|pdb|trace|timeit|profile|cProfile|bdb|doctest|pydoc|marshal"
     r"|pickle|_pickle|pickletools|copyreg|shelve|cloudpickle|dill|jsonpickle|unittest\.mock|mock|pytest|site"
-    r"|joblib\.load|torch\.load|pandas\.read_pickle|builtins\.(eval|exec|compile|globals|locals|vars|__import__)"
+    r"|hydra|gin|jsonargparse|fire|logging\.config|skops\.io\.load|joblib\.load|torch\.load|pandas\.read_pickle|builtins\.(eval|exec|compile|globals|locals|vars|__import__)"
     r"|sys\.(modules|path|meta_path|path_hooks|path_importer_cache|_getframe|_current_frames|settrace|setprofile"
     r"|exc_info|last_traceback|last_exc))(\.|$)|(.*\.)?sys\.(modules|path|meta_path|_getframe)(\.|$)"
 )
@@ -157,6 +157,10 @@ class Reach:
         if loaded.is_package and name not in loaded.replaced and self._files.find(submodule) is not None:
             if submodule in self._loader.modules:
                 found.add(("module", submodule))
+                if submodule in self._early:
+                    self.places.add((self._loader.modules[submodule].position, submodule, ""))
+                else:
+                    found.add(("late", submodule))
             elif not found:
                 self._late.add(submodule)
                 return set()
@@ -222,7 +226,7 @@ class Reach:
                 counted.meanings[chain] = tuple(sorted(self._chain(module, chain, aliases)))
         for string in found.strings | found.annotations:
             self._named(counted, string)
-            if string.startswith("__") and string in _UNCLEAR_ATTRIBUTES | _UNCLEAR_NAMES:
+            if string.startswith("__") and string in _UNCLEAR_ATTRIBUTES | _UNCLEAR_NAMES | _PATCHED_HOOKS:
                 self.unclear.add(f"{module.path}:{counted.node.lineno} names {string}")
             if "python_scan_all_frames" in string:
                 self.unclear.add(f"{module.path}:{counted.node.lineno} lets SQL read the variables of every caller")
@@ -344,6 +348,10 @@ class Reach:
 
     def _named(self, counted: Counted, string: str) -> None:
         """Follows `module:function` and `module.function` in a string: a library may import it by that name."""
+        if string[-1:] in (".", ":") and string[:-1] in self._early:
+            self.unclear.add(
+                f"{self._loader.modules[counted.module].path}:{counted.node.lineno} puts together a name in {string[:-1]}"
+            )
         if len(string) > 200 or not _BY_NAME.fullmatch(string):
             return
         dotted, colon, attributes = string.partition(":")

@@ -14,6 +14,8 @@ Import = ast.Import | ast.ImportFrom
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _NOT_WRITTEN = ("ctx", "kind", "type_comment", "type_ignores")
+_LEAVES = (ast.Name, ast.Constant, ast.Pass, ast.Global)
+_fields: dict[type[ast.AST], tuple[str, ...]] = {}  # of each kind of node, those that count
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
@@ -92,7 +94,33 @@ def bound_names(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
                 yield node.name, node
             elif isinstance(node, ast.MatchMapping) and node.rest:
                 yield node.rest, node
-            yield from bound_names(ast.iter_child_nodes(node))
+            yield from bound_names(children(node))
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes right below a node. `ast.iter_child_nodes`, without contexts, in half the time."""
+    kind = type(node)
+    fields = _fields.get(kind)
+    if fields is None:
+        fields = _fields[kind] = tuple(name for name in kind._fields if name not in _NOT_WRITTEN)
+    found: list[ast.AST] = []
+    for name in fields:
+        value = getattr(node, name, None)
+        if isinstance(value, ast.AST):
+            found.append(value)
+        elif type(value) is list:
+            found += [item for item in value if isinstance(item, ast.AST)]
+    return found
+
+
+def descendants(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """All nodes of some trees, in no particular order."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if type(node) not in _LEAVES:
+            waiting += children(node)
 
 
 def evaluated(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[ast.expr]:
@@ -119,7 +147,7 @@ def imports_run(node: ast.AST) -> Iterator[Import]:
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         yield node
     elif not isinstance(node, (*_FUNCTIONS, ast.Lambda, ast.ClassDef)):
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             yield from imports_run(child)
 
 
@@ -140,7 +168,7 @@ class _Reader:
             self._chain(node, called=called)
         elif isinstance(node, ast.ClassDef):
             around, self._class = self._class, node.name.lstrip("_")
-            self._all(ast.iter_child_nodes(node))
+            self._all(children(node))
             self._class = around
         elif isinstance(node, ast.Call):
             if _is_folder_of_file(node):
@@ -170,7 +198,7 @@ class _Reader:
                 self._found.attributes.setdefault(node.arg, node.lineno)
             elif isinstance(node, ast.MatchClass):
                 self._found.attributes.update(dict.fromkeys(node.kwd_attrs, node.lineno))
-            self._all(ast.iter_child_nodes(node))
+            self._all(children(node))
 
     def _all(self, nodes: Iterable[ast.AST]) -> None:
         for node in nodes:
@@ -292,15 +320,12 @@ def is_string(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-_fields: dict[type[ast.AST], tuple[str, ...]] = {}
-
-
 def _write(node: object, out: list[str], left_out: frozenset[int]) -> None:
     if isinstance(node, ast.AST):
         kind = type(node)
         out.append(f"{kind.__name__}(")
         if kind not in _fields:
-            _fields[kind] = tuple(name for name in kind._fields if name not in _NOT_WRITTEN)
+            children(node)
         for name in _fields[kind]:
             _write(getattr(node, name, None), out, left_out)
             out.append(",")
