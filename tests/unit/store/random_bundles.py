@@ -21,12 +21,10 @@ PATHS = {
     "steps": "steps.py",
     "a": "a.py",
     "b": "b.py",
-    "c": "c.py",
     "pkg": "pkg/__init__.py",
     "pkg.x": "pkg/x.py",
-    "pkg.y": "pkg/y.py",
 }
-NAMES = ["n0", "n1", "n2", "n3", "n4", "n5", "x", "len", "_p"]
+NAMES = [*["n0", "n1", "n2", "len"] * 6, "x"]
 ALIASES = {name: f"m_{name.replace('.', '_')}" for name in PATHS}
 HEADER = f"from {LIBRARY} import read, note, register, keep, Base"
 
@@ -54,7 +52,7 @@ class Bundle:
         name = rng.choice(sorted(modules))
         lines = modules[name]
         at = rng.randrange(len(lines))
-        kind = rng.randrange(9)
+        kind = rng.choice([0, 1, 2, 3, 4, 4, 4, 5, 6, 7, 8, 9, 9])
         if kind == 0:
             lines[at] = _with_another_number(lines[at], rng)
         elif kind == 1:
@@ -72,8 +70,12 @@ class Bundle:
         elif kind == 7:
             other = modules[rng.choice(sorted(modules))]
             other.insert(rng.randrange(len(other)), lines[at] if lines[at].startswith("def run") else lines.pop(at))
-        else:
+        elif kind == 8:
             lines.insert(at, import_line(name, rng))
+        else:
+            imports = [index for index, line in enumerate(lines) if re.match("(from|import) .*$", line)]
+            if imports:
+                lines[rng.choice(imports)] = import_line(name, rng)
         if not any(line.startswith("def run") for line in modules["steps"]) or not all(modules.values()):
             return self.edited(rng)
         return Bundle(modules)
@@ -88,7 +90,7 @@ def random_bundle(rng: random.Random) -> Bundle:
         if rng.random() < 0.2:
             rng.shuffle(lines)
         if rng.random() < 0.1:
-            lines.insert(0, f"__all__ = {rng.sample(NAMES, 2)!r}")
+            lines.insert(0, f"__all__ = {rng.sample(sorted(set(NAMES)), 2)!r}")
         modules[name] = lines
     modules["steps"] += [import_line("steps", rng) for _ in range(3)]
     calls = ", ".join(f"read(lambda k: read({term('steps', rng)}, k), k)" for _ in range(5))

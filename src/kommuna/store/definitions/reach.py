@@ -349,9 +349,8 @@ class Reach:
     def _named(self, counted: Counted, string: str) -> None:
         """Follows `module:function` and `module.function` in a string: a library may import it by that name."""
         if string[-1:] in (".", ":") and string[:-1] in self._early:
-            self.unclear.add(
-                f"{self._loader.modules[counted.module].path}:{counted.node.lineno} puts together a name in {string[:-1]}"
-            )
+            path = self._loader.modules[counted.module].path
+            self.unclear.add(f"{path}:{counted.node.lineno} puts together a name in {string[:-1]}")
         if len(string) > 200 or not _BY_NAME.fullmatch(string):
             return
         dotted, colon, attributes = string.partition(":")
