@@ -485,6 +485,75 @@ change(
     {"late.py": "print(2)\n"},
 )
 
+change(
+    "both sources of a name are reached",
+    DIFFERENT,
+    {
+        "steps.py": "from a import f\nimport a\nimport b\n" + step("    return f(df) + 2 * a.f(df) + 3 * b.f(df)\n"),
+        "a.py": "def f(x): return 1\n",
+        "b.py": "def f(x): return 2\n",
+    },
+    {"steps.py": "from b import f\nimport a\nimport b\n" + step("    return f(df) + 2 * a.f(df) + 3 * b.f(df)\n")},
+)
+change(
+    "a constant that is taken before it is set",
+    DIFFERENT,
+    {
+        "steps.py": "try:\n    import m\n    R = 1\nexcept NameError:\n    R = 2\ndef run(df): return R\n",
+        "m.py": "X = 1\nY = X\n",
+    },
+    {"m.py": "Y = X\nX = 1\n"},
+)
+change(
+    "whether an import within a cycle finds a name that nothing uses",
+    DIFFERENT,
+    {
+        "steps.py": "import a\ndef run(df): return a.R\n",
+        "a.py": "X = 1\nimport b\nR = b.R\n",
+        "b.py": "try:\n    from a import X\n    R = 1\nexcept ImportError:\n    R = 2\n",
+    },
+    {"a.py": "import b\nX = 1\nR = b.R\n"},
+)
+MAYBE = "try:\n    raise ImportError\n    import patch\nexcept ImportError: pass\n"
+change(
+    "an import after one that may not have happened",
+    DIFFERENT,
+    {
+        "steps.py": MAYBE + "from helpers import clean\nimport patch\n" + step("    return clean(df)\n"),
+        "helpers.py": HELPERS,
+        "patch.py": "import helpers\nhelpers.clean = print\n",
+    },
+    {"steps.py": MAYBE + "import patch\nfrom helpers import clean\n" + step("    return clean(df)\n")},
+)
+TAKEN = "try: X = pkg.a.f(1)\nexcept AttributeError: X = 0\n"
+change(
+    "a submodule is loaded before or after it is used",
+    DIFFERENT,
+    {"steps.py": f"import pkg\n{TAKEN}import pkg.a\ndef run(df): return X\n", **PACKAGE},
+    {"steps.py": f"import pkg\nimport pkg.a\n{TAKEN}def run(df): return X\n"},
+)
+change(
+    "a submodule that another module no longer loads",
+    DIFFERENT,
+    {
+        "steps.py": "import pkg\nimport other\n" + step("    return pkg.a.f(df)\n"),
+        "other.py": "import pkg.a\n",
+        **PACKAGE,
+    },
+    {"other.py": ""},
+)
+LOUD = "import a\nclass Loud:\n    def __init_subclass__(cls): print(cls.n)\na.Base = Loud\n"
+change(
+    "a class whose base was patched",
+    DIFFERENT,
+    {
+        "steps.py": "import patch\nfrom a import Base\nclass C(Base):\n    n = 1\n" + step("    return 1\n"),
+        "a.py": "class Base: pass\n",
+        "patch.py": LOUD,
+    },
+    {"steps.py": "import patch\nfrom a import Base\nclass C(Base):\n    n = 2\n" + step("    return 1\n")},
+)
+
 # What cannot be told.
 for label, line in {
     "globals": "    return globals()\n",
