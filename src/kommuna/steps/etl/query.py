@@ -11,7 +11,7 @@ import structlog
 
 from kommuna.errors import DataError, MissingColumn, SpecError, StepNotFound, nearest
 from kommuna.steps.etl.columns import unused
-from kommuna.steps.etl.sql import standard_sql, widened
+from kommuna.steps.etl.sql import POLARS_ERRORS, standard_sql, widened
 from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()
@@ -67,11 +67,11 @@ def query(tables: dict[str, pl.LazyFrame], *, sql: str) -> Queried:
     try:
         table = pl.SQLContext(frames=tables, eager=False).execute(standard)
         table.collect_schema()
-    except pl.exceptions.PolarsError as error:
+    except POLARS_ERRORS as error:
         raise _mistake(error, sql, columns) from None
     try:
         rows = _rows(table)
-    except pl.exceptions.PolarsError as error:
+    except POLARS_ERRORS as error:
         raise DataError(f"the query fails on its rows: {_first_line(error)}", where=_shown(sql)) from None
     log.info("query.planned", tables=sorted(tables), rows=rows)
     return Queried(table, {"rows": float(rows)})
@@ -147,7 +147,7 @@ def _plans(sql: str, *, schemas: dict[str, pl.Schema]) -> bool:
         if _SCAN.search(table.explain(optimized=False)):
             return False
         table.collect()
-    except (pl.exceptions.PolarsError, OSError):
+    except (*POLARS_ERRORS, OSError):
         return False
     return True
 
@@ -161,7 +161,7 @@ def _only_inputs(standard: str, sql: str, schemas: dict[str, pl.Schema], columns
     empty = {name: pl.LazyFrame(schema=schema) for name, schema in schemas.items()}
     try:
         plan = pl.SQLContext(frames=empty, eager=False).execute(standard).explain(optimized=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (*POLARS_ERRORS, OSError) as error:
         if function := _FILE_FUNCTION.search(sql):
             raise _reads_a_file(function.group(1), sql) from None
         raise _mistake(error, sql, columns) from None
@@ -178,7 +178,7 @@ def _reads_a_file(function: str, sql: str) -> SpecError:
     )
 
 
-def _mistake(error: Exception, sql: str, columns: dict[str, list[str]]) -> SpecError | StepNotFound | MissingColumn:
+def _mistake(error: BaseException, sql: str, columns: dict[str, list[str]]) -> SpecError | StepNotFound | MissingColumn:
     line = _first_line(error)
     column = re.search(r"column (?:named )?(?:\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|`([^`]*)`)", line)
     if relation := re.search(r"relation '([^']*)' was not found", line):
@@ -206,7 +206,7 @@ def _mistake(error: Exception, sql: str, columns: dict[str, list[str]]) -> SpecE
     return SpecError(f"the SQL cannot be read: {line}", where=_shown(sql), mend=mend)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
 

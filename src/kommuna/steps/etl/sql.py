@@ -17,8 +17,8 @@ from typing import Any
 import polars as pl
 
 from kommuna.errors import SpecError
-from kommuna.steps.etl.sql_calls import WIDE, divisor, position, round_half_up
-from kommuna.steps.etl.sql_tokens import Node, nodes_of, split
+from kommuna.steps.etl.sql_calls import WIDE, decimal_places, divisor, position, round_half_up
+from kommuna.steps.etl.sql_tokens import Node, end_of_case, end_of_operand, is_infix_not, nodes_of, split
 
 MAX_CHARS = 2_000_000  # of the rewritten text; calls within calls of ROUND grow sixfold a level
 
@@ -29,6 +29,7 @@ _SPAN = "write DATE '2026-09-01' for a day, INTERVAL '30 days' for a difference 
 _EPOCH = "write EXTRACT(EPOCH FROM column): seconds since 1970"
 MAX_PROBED = 50  # comparisons of one statement whose types are asked for: each plans the statement once or twice
 NAN = "CAST('NaN' AS DOUBLE)"
+POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)  # some SQL panics: GREATEST()
 _SMALL = {"tinyint", "smallint", "int", "integer", "int2", "int4", "mediumint"}
 _WHOLE = _SMALL | {"bigint", "int8", "int64", "hugeint", "int128"}
 _DECIMAL = {"decimal", "numeric", "dec"}
@@ -169,6 +170,7 @@ class _Rewriter:
         rounded: the casts that were met whose operand may have to be rounded.
         times: the casts to days and times that were met.
         compared: the comparisons that were met, with both sides, where one may be a time and the other a number.
+        texts: of the nodes that were met, by the places of the first and the last: sides are read more than once.
     """
 
     only: set[int] | None = None
@@ -179,25 +181,37 @@ class _Rewriter:
     rounded: set[int] = field(default_factory=set)
     times: set[int] = field(default_factory=set)
     compared: dict[int, tuple[str, str]] = field(default_factory=dict)
+    texts: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def run(self, nodes: Sequence[Node]) -> str:
+        place = (nodes[0].at, nodes[-1].at) if nodes else (0, 0)
+        if nodes and place not in self.texts:
+            self.texts[place] = self._text(nodes)
+        return self.texts[place] if nodes else ""
+
+    def _text(self, nodes: Sequence[Node]) -> str:
         out: list[str] = []
-        i = left = 0  # `left`: where the operand of a test may begin
+        i = left = betweens = 0  # `left`: where the operand of a test may begin
         while i < len(nodes):
-            node = nodes[i]
+            node, at = nodes[i], i
             if node.is_mark("/", "//", "%") and i + 1 < len(nodes):
                 text, i = self._divided(nodes, i)
             elif node.is_word("is") and (test := self._test(nodes, i)):
                 how, i = test
                 out[left:], text = [], f" (({''.join(out[left:]).strip()}) {how})"
+            elif node.is_word("is") and (told := self._distinct(nodes, i, "".join(out[left:]).strip())):
+                out[left:], text, i = [], told[0], told[1]
             elif (node.is_mark(*_COMPARES) or node.is_word("between")) and (
                 asked := self._compared(nodes, i, "".join(out[left:]).strip())
             ):
                 out[left:], text, i = [], asked[0], asked[1]
             else:
                 text, i = self._primary(nodes, i)
+                betweens += node.is_word("between")
             out.append(text)
-            if node.is_word(*_BOUNDS) or node.is_mark(","):
+            if betweens and node.is_word("and"):
+                betweens -= 1
+            elif node.is_mark(",") or (node.is_word(*_BOUNDS) and not is_infix_not(nodes, at)):
                 left = len(out)
         return "".join(out)
 
@@ -256,13 +270,9 @@ class _Rewriter:
         return gap + text, i
 
     def _case(self, nodes: Sequence[Node], i: int) -> tuple[int, str]:
-        depth, end = 1, i
-        while end < len(nodes):
-            depth += 1 if nodes[end].is_word("case") else -1 if nodes[end].is_word("end") else 0
-            if not depth:
-                return end + 1, f"CASE {self.run(nodes[i:end])} END"
-            end += 1
-        return end, f"CASE {self.run(nodes[i:])}"
+        end = end_of_case(nodes, i - 1)
+        closed = nodes[end - 1].is_word("end")
+        return end, f"CASE {self.run(nodes[i : end - closed])}{' END' * closed}"
 
     def _test(self, nodes: Sequence[Node], i: int) -> tuple[str, int] | None:
         """IS [NOT] TRUE, FALSE or UNKNOWN: Polars leaves null null."""
@@ -272,13 +282,24 @@ class _Rewriter:
             return _TESTS[nodes[last].text.lower(), negated], last + 1
         return None
 
+    def _distinct(self, nodes: Sequence[Node], i: int, left: str) -> tuple[str, int] | None:
+        """IS [NOT] DISTINCT FROM and its end: Polars takes an AND or OR behind it for a part of its right side."""
+        start = i + 1 + (i + 1 < len(nodes) and nodes[i + 1].is_word("not")) + 2
+        if start > len(nodes) or not (nodes[start - 2].is_word("distinct") and nodes[start - 1].is_word("from")):
+            return None
+        if asked := self._compared(nodes, start - 1, left):
+            return asked
+        end = end_of_operand(nodes, start)
+        how = "IS DISTINCT FROM" if start == i + 3 else "IS NOT DISTINCT FROM"
+        return f" ({left} {how} {self.run(nodes[start:end]).strip()})", end
+
     def _compared(self, nodes: Sequence[Node], i: int, left: str) -> tuple[str, int] | None:
         """Notes a comparison; the text that asks what its sides are, and its end, where this one is asked about."""
         end = _end_of_side(nodes, i + 1)
         if self.asked is not None and self.asked[0] != nodes[i].at:
             return None
         right = self.run(nodes[i + 1 : end]).strip()
-        sides = (left, right)
+        sides = (re.sub(r"\s+not$", "", left, flags=re.IGNORECASE), right)  # x NOT BETWEEN
         if not all(sides) or any(side.startswith("'") or side.lower() in ("null", "true", "false") for side in sides):
             return None
         if all(_NUMBER.fullmatch(side) for side in sides):
@@ -355,11 +376,11 @@ class _Rewriter:
                 text = f"ROUND({text})"  # Polars' own, which takes halves to the even number, as the cast has to
         if lower in _SMALL:
             return f"CAST({function}({text} AS {kind}) AS BIGINT)"
-        places = re.fullmatch(r"\(\s*\d+\s*(?:,\s*(\d+)\s*)?\)", size)
-        if lower in _DECIMAL and places and not literal:
+        places = decimal_places(size) if lower in _DECIMAL else None
+        if places is not None and not literal:
             self.rounded.add(at)
             if self.only is None or at in self.only:
-                text = f"ROUND({text}, {places.group(1) or 0})"
+                text = f"ROUND({text}, {places})"
         if lower in _TIMES and literal and not _ISO.fullmatch(text.strip()):
             raise SpecError(f"{text.strip()} is not written as 2026-09-01", mend=_STRPTIME)
         if lower in _TIMES and not literal:

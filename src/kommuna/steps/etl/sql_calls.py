@@ -17,6 +17,20 @@ def divisor(text: str, *, exact: bool) -> str:
     return f"NULLIF({text}, 0)" if exact else f"NULLIF(({text}) * 1e0, 0)"
 
 
+def decimal_places(size: str) -> int | None:
+    """The digits behind the point of a type DECIMAL(digits, places); None where it is without numbers."""
+    numbers = re.fullmatch(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)", size)
+    if numbers is None:
+        return None
+    digits, places = int(numbers[1][:9]), int((numbers[2] or "0")[:9])
+    if not max(1, places) <= digits <= 38:
+        raise SpecError(
+            f"no type DECIMAL{size}: it has 1 to 38 digits, of which no more stand behind the point",
+            mend="write DECIMAL(18, 2)",
+        )
+    return places
+
+
 def position(text: str, part: str) -> str:
     """The place in characters; Polars' STRPOS counts bytes, and is 0 for null."""
     text, part = text.strip(), part.strip()

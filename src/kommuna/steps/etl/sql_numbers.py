@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from kommuna.steps.etl.columns import OWN
-from kommuna.steps.etl.sql import NAN
+from kommuna.steps.etl.sql import NAN, POLARS_ERRORS
 
 _COMPARED = ("Eq", "NotEq", "Lt", "LtEq", "Gt", "GtEq", "EqValidity", "NotEqValidity")
 _NOT = {"Boolean": "Not"}
@@ -73,7 +73,7 @@ class _Numbers:
         try:
             expression = pl.Expr.deserialize(json.dumps(node).encode(), format="json")
             return self._table.select(expression.alias(_PLACE)).collect_schema()[_PLACE]
-        except pl.exceptions.PolarsError:
+        except POLARS_ERRORS:
             return None  # Polars says what is wrong with it
 
 

@@ -16,6 +16,12 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NESTED = re.compile(r"/\*|\*/")
+_OPERATORS = ("in", "like", "ilike", "rlike", "regexp")
+_PREFIXES = ("not", "exists", "any", "all", "some")
+_CLAUSES = (
+    "and", "or", "is", "when", "then", "else", "end", "select", "from", "where", "group", "having", "qualify", "order",
+    "limit", "offset", "on", "using", "join", "as", "union", "intersect", "except", "between", "in", "like", "ilike",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,3 +92,64 @@ def split(nodes: Sequence[Node], apart: Callable[[Node], bool]) -> list[Sequence
         else:
             parts[-1].append(node)
     return list(parts)
+
+
+def is_infix_not(nodes: Sequence[Node], at: int) -> bool:
+    """Whether a node is the NOT of `x NOT IN (…)` or `x IS NOT NULL`, which belongs to what stands before it."""
+    following = nodes[at + 1] if at + 1 < len(nodes) else None
+    return (
+        at > 0
+        and nodes[at].is_word("not")
+        and following is not None
+        and (following.is_word(*_OPERATORS, "between") or (following.is_word("null") and nodes[at - 1].is_word("is")))
+    )
+
+
+def end_of_operand(nodes: Sequence[Node], at: int) -> int:
+    """Where the operand ends that begins at a node: before AND, OR, IS, a comma, an alias or the next clause."""
+    wanted, betweens = True, 0  # `wanted`: a value, not an operator
+    while at < len(nodes):
+        node = nodes[at]
+        if node.is_mark(",", ";"):
+            break
+        if wanted and node.is_word("case"):
+            at, wanted = end_of_case(nodes, at), False
+            continue
+        if node.kind == "mark":
+            wanted = not node.is_mark("]")
+        elif wanted and not node.is_word(*_PREFIXES):
+            if node.is_word(*_CLAUSES):
+                break
+            wanted = False
+        elif node.is_word("between") or (betweens and node.is_word("and")):
+            betweens += 1 if node.is_word("between") else -1
+            wanted = True
+        elif node.is_word(*_OPERATORS):
+            wanted = True
+        elif not (wanted or node.is_word("not") or _goes_on(nodes, at)):
+            break
+        at += 1
+    return at
+
+
+def _goes_on(nodes: Sequence[Node], at: int) -> bool:
+    """Whether a node goes on with the value before it: arguments, a literal of a type, OVER, a type's second word."""
+    node, before = nodes[at], nodes[at - 1]
+    if node.kind == "group":
+        return before.kind in ("word", "name")
+    if node.kind == "text":
+        return before.is_word("date", "time", "timestamp", "interval")
+    return node.is_word("over", "filter", "within", "precision", "unsigned", "varying") or (
+        node.is_word("group") and before.is_word("within")
+    )
+
+
+def end_of_case(nodes: Sequence[Node], at: int) -> int:
+    """Where the CASE ends that is at a node: behind its END, or at the end of the nodes."""
+    depth = 0
+    while at < len(nodes):
+        depth += nodes[at].is_word("case") - nodes[at].is_word("end")
+        at += 1
+        if not depth:
+            break
+    return at

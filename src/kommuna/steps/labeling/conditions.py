@@ -13,7 +13,7 @@ import polars as pl
 
 from kommuna.errors import KommunaError, MissingColumn, RulesError, SpecError, nearest
 from kommuna.spec.rules import Rule, RuleSet
-from kommuna.steps.etl.sql import standard_sql, widened, with_wide_columns
+from kommuna.steps.etl.sql import POLARS_ERRORS, standard_sql, widened, with_wide_columns
 from kommuna.steps.etl.sql_numbers import with_nulls_for_no_numbers
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ def sql_condition(rule: Rule, schema: pl.Schema) -> Condition:
         expression = with_wide_columns(with_nulls_for_no_numbers(pl.sql_expr(standard), wide), schema)
     except SpecError as error:
         raise RulesError(f"rule '{rule.name}': {error.what}", where=where, mend=error.mend) from None
-    except (pl.exceptions.SQLInterfaceError, pl.exceptions.SQLSyntaxError) as error:
+    except POLARS_ERRORS as error:
         raise RulesError(f"rule '{rule.name}': {_line(error)}", where=where) from None
     dtype = _checked_dtype(rule.name, expression, schema, f"sql: {rule.sql}")
     if dtype != pl.Boolean:
@@ -91,7 +91,7 @@ def expression_of(
         expression = function()
     except (RulesError, MemoryError):
         raise
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, pl.exceptions.PanicException) as error:
         raise RulesError(
             f"rule '{rule}': {name} failed: {type(error).__name__}: {_line(error)}", where=where
         ) from error
@@ -193,7 +193,7 @@ def _plans(sql: str, *, schema: pl.Schema) -> bool:
     """Whether an expression can be computed over a table without rows."""
     try:
         pl.DataFrame(schema=schema).select(with_wide_columns(pl.sql_expr(sql), schema))
-    except pl.exceptions.PolarsError:
+    except POLARS_ERRORS:
         return False
     return True
 
@@ -232,7 +232,7 @@ def _checked_dtype(rule: str, expression: pl.Expr, schema: pl.Schema, where: str
         dtype = pl.DataFrame(schema=schema).select(vote=expression).schema["vote"]
     except MemoryError:
         raise
-    except Exception as error:  # a function is asked about a table without rows
+    except (Exception, pl.exceptions.PanicException) as error:  # a function is asked about a table without rows
         raise RulesError(f"rule '{rule}': {_said(error)}", where=where) from None
     if not _by_row(expression, schema):
         raise RulesError(

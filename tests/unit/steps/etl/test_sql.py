@@ -65,6 +65,12 @@ def test_without_tables_no_type_is_asked_for() -> None:
         standard_sql("LEFT(s, 0) = 'x'")
 
 
+@pytest.mark.parametrize("call", ["(b = ", "(b IS NOT DISTINCT FROM ", "ABS(", "NULLIF(1, "])
+def test_what_is_nested_deep_is_read_once(call: str) -> None:
+    sql = standard_sql(call * 40 + "b" + ")" * 40)  # twice a level would take days
+    assert sql.count("b") >= call.count("b") * 40 + 1
+
+
 def test_the_table_is_large() -> None:
     assert len(set(SAME)) > 500
 
@@ -87,6 +93,12 @@ def test_the_names_of_columns_are_kept() -> None:
         ("SELECT CAST(s AS DATE) FROM t", "CAST of a text to a day or time guesses"),
         ("SELECT CAST('01.09.2026' AS DATE)", "'01.09.2026' is not written as 2026-09-01"),
         ("SELECT i FROM t WHERE d > 20260101", "^d is compared with 20260101: a day, time or difference of times with"),
+        ("SELECT i FROM t WHERE d NOT BETWEEN 1 AND 2", "^d is compared with 1: a day, time"),
+        ("SELECT i FROM t WHERE d IS DISTINCT FROM 3", "^d is compared with 3: a day, time"),
+        ("SELECT INTERVAL 'x'", "cannot be read: expected leading integer in the interval"),
+        ("SELECT CAST(i AS DECIMAL(99, 2)) FROM t", r"no type DECIMAL\(99, 2\)"),
+        ("SELECT x::DECIMAL(2, 3) FROM t", r"no type DECIMAL\(2, 3\)"),
+        ("SELECT GREATEST()", "the SQL cannot be read"),
         ("SELECT CAST(i AS TIMESTAMP) FROM t", "CAST of a number to a day or time"),
         ("SELECT CAST(d AS BIGINT) FROM t", "CAST of a day, time or difference of times to a number"),
         ("SELECT i FROM t WHERE d > CURRENT_DATE", "CURRENT_DATE is another one at each run"),

@@ -241,6 +241,25 @@ def test_a_rule_that_fails_on_a_row_is_named(messages: pl.LazyFrame, rule_set: A
     assert "TRY_CAST" in caught.value.mend
 
 
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("INTERVAL 'x'", "expected leading integer in the interval string, found 'x'"),
+        ("GREATEST() > 1", "cannot return empty fold"),  # Polars panics
+        ("COLUMNS('(') > 1", "invalid regex"),
+        ("CAST(amount AS DECIMAL(99)) > 1", r"no type DECIMAL\(99\)"),
+    ],
+)
+def test_sql_that_polars_cannot_take_is_refused(messages: pl.LazyFrame, rule_set: Any, sql: str, said: str) -> None:
+    with pytest.raises(RulesError, match=f"rule 'r': .*{said}"):
+        apply_rules(messages, rule_set({"name": "r", "tag": "loan", "sql": sql}))
+
+
+def test_a_test_ends_where_the_standard_ends_it(messages: pl.LazyFrame, rule_set: Any) -> None:
+    rules = rule_set({"name": "r", "tag": "loan", "sql": "amount IS NOT DISTINCT FROM amount AND amount < 0"})
+    assert apply_rules(messages, rules).votes.collect()["r"].null_count() == 5
+
+
 def test_a_select_in_a_rule_is_refused_by_name(messages: pl.LazyFrame, rule_set: Any) -> None:
     rules = rule_set({"name": "sub", "tag": "loan", "sql": "amount IN (SELECT 1)"})
     with pytest.raises(RulesError, match="rule 'sub': its SQL is a SELECT, not a condition"):

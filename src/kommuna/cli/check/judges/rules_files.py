@@ -48,18 +48,18 @@ class RulesFiles:
         """Columns that a SQL rule's condition names; none of a condition that is broken."""
         import polars as pl
 
-        from kommuna.steps.etl.sql import standard_sql
+        from kommuna.steps.etl.sql import POLARS_ERRORS, standard_sql
 
         try:
             return pl.sql_expr(standard_sql(rule.sql)).meta.root_names() if rule.sql else []
-        except (KommunaError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        except (KommunaError, *POLARS_ERRORS):
             return []
 
     def _faults(self, rule: Rule) -> list[tuple[str, str]]:
         """What is wrong with a rule's function or SQL, whatever table it meets."""
         import polars as pl
 
-        from kommuna.steps.etl.sql import standard_sql
+        from kommuna.steps.etl.sql import POLARS_ERRORS, standard_sql
 
         try:
             if rule.python:
@@ -68,7 +68,7 @@ class RulesFiles:
                 pl.sql_expr(standard_sql(rule.sql))
         except KommunaError as error:
             return [(error.what, error.mend or "fix it")]
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        except POLARS_ERRORS as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             return [(f"the SQL cannot be read: {first}", "write one condition over the row's columns: amount > 100")]
         return []
