@@ -3,8 +3,7 @@
 >>> from kommuna.notebook import LabelModel, RuleSet, apply_rules
 
 All tables may be of polars or pandas, or the path of a CSV, NDJSON or Parquet file; rules a `RuleSet`, a dict, or the
-path of a YAML file. It stands apart from `kommuna` itself, which Airflow imports and which has to stay light, and on
-whose code each step's cache key depends.
+path of a YAML file. It stands apart from `kommuna` itself, which Airflow imports and which has to stay light.
 """
 
 from __future__ import annotations

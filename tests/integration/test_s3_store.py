@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from kommuna.errors import EXIT_DONE, IntegrityError, StoreUnreachable
 from kommuna.spec.step import StepResult, StepSpec, StoreAddress
 from kommuna.store import Store
 from kommuna.store.gc import collect
+from kommuna.store.results import Results
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +97,44 @@ def test_a_damaged_object_heals_and_a_hit_is_a_use_on_s3(address: StoreAddress, 
     assert after is not None
     assert after > before
     other = bytes(artifact.bytes)
-    store._fs.pipe_file(store._artifact_path(artifact), other)
+    store.fs.pipe_file(store._artifact_path(artifact), other)
     assert run(address, bundle, "make", params={"rows": 33}, cache=False).exit_code == EXIT_DONE
     assert pl.read_parquet(store.fetch(artifact, tmp_path)).height == 33
-    store._fs.pipe_file(store._artifact_path(artifact), other)
+    store.fs.pipe_file(store._artifact_path(artifact), other)
     broken = run(address, bundle, "double", inputs={"t": {"manifest": made.key}})
     assert "it is removed now" in broken.message
     assert not run(address, bundle, "make", params={"rows": 33}).cached
     assert run(address, bundle, "double", inputs={"t": {"manifest": made.key}}).exit_code == EXIT_DONE
+
+
+def test_three_at_once_are_done_once_on_s3(address: StoreAddress, bundle: Path, tmp_path: Path) -> None:
+    (bundle / "slow.py").write_text(
+        "import time, uuid\ndef f() -> dict[str, str]:\n    time.sleep(3)\n    return {'n': str(uuid.uuid4())}\n"
+    )
+    fields = {"function": "slow:f", "team": "support", "store": address.model_dump(), "bundle": str(bundle)}
+    spec = StepSpec.model_validate(fields).model_dump_json()
+    command = [sys.executable, "-m", "kommuna.runtime", "--spec-json", spec, "--result"]
+    started = [
+        subprocess.Popen([*command, str(tmp_path / f"{n}.json")], stdout=subprocess.PIPE, text=True) for n in range(3)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in started]
+    results = [json.loads((tmp_path / f"{n}.json").read_text()) for n in range(3)]
+    assert sorted(result["cached"] for result in results) == [False, True, True], said
+    assert len({result["key"] for result in results}) == 1
+    store = Store(address, "support")
+    assert store.fs.find(f"{store.root}/claims") == []
+
+
+def test_a_claim_whose_holder_is_gone_is_taken_over_on_s3(
+    address: StoreAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kommuna.store.results.LEASE_SECONDS", 2.0)
+    store = Store(address, "support")
+    question = "ab" * 32
+    store.fs.pipe_file(f"{store.root}/claims/ab/{question}", b"a run that was killed")
+    with Results(store).claim(question):
+        assert store.fs.cat_file(f"{store.root}/claims/ab/{question}") != b"a run that was killed"
+    assert store.fs.find(f"{store.root}/claims") == []
 
 
 def test_inbox_files_are_read_from_the_teams_prefix(address: StoreAddress, tmp_path: Path) -> None:

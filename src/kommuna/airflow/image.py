@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from kommuna.airflow.operator import StepOperator
 from kommuna.errors import EXIT_FAULT, EXIT_LIMIT, SpecError
+from kommuna.spec.caching import INTERPRETER
 from kommuna.spec.resources import Resources
 from kommuna.spec.step import FileInput, InputTree, StepResult, StepSpec
 
@@ -72,6 +73,10 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
         """Airflow ends the task: so does the pod."""
         KubernetesPodOperator.on_kill(self)
 
+    def _found(self, spec: StepSpec) -> StepResult | None:
+        """None: what the image holds is not known here, so the step's own runtime looks."""
+        return None
+
     def _run(self, spec: StepSpec) -> StepResult:
         for name, value in spec.inputs.items():
             _not_of_the_bundle(name, value)
@@ -95,7 +100,10 @@ def pod_of(team: str, resources: Resources) -> dict[str, Any]:
     amounts = {"cpu": resources.cpu, "memory": resources.memory}
     container = {
         "name": "base",
-        "env": [{"name": "KOMMUNA_TEAM", "value": team}, {"name": "HOME", "value": "/tmp"}],
+        "env": [
+            {"name": name, "value": value}
+            for name, value in {"KOMMUNA_TEAM": team, "HOME": "/tmp", **INTERPRETER}.items()
+        ],
         "envFrom": [{"secretRef": {"name": "worker"}}],
         "resources": {"requests": amounts, "limits": amounts},
         "securityContext": {

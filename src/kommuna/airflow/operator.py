@@ -22,6 +22,7 @@ from kommuna.airflow.references import StepOutput, input_tree, reference
 from kommuna.airflow.rendering import StepEnvironment, cast, evaluate, explain_undefined, step_environment
 from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, SpecError, TeamMistake
 from kommuna.outages import wait_out
+from kommuna.spec.caching import INTERPRETER
 from kommuna.spec.installation import AT_HAND_VARIABLE, place_of
 from kommuna.spec.names import qualified
 from kommuna.spec.resources import Resources
@@ -29,6 +30,7 @@ from kommuna.spec.step import InputTree, ModelInput, StepResult, StepSpec
 from kommuna.store import Store
 from kommuna.store.lookup import bounded, look_up, result_of
 from kommuna.store.parameters import parameter_types
+from kommuna.store.results import Results
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
@@ -45,7 +47,9 @@ class StepOperator(BaseOperator):
         parameters: the step's keyword arguments, as JSON. What a template renders, or another task returns, is cast
             to the type that the step declares; everything else reaches it as it is.
         resources: limits of the step.
-        cache: False runs the step even where it has run before on the same inputs, code and parameters.
+        cache: False runs the step in any case, and gives what it leaves to no other run.
+        expires: how long other runs may be given what it leaves: `12h`, `1d`. For a step that reads what changes by
+            itself, such as a service of the bank's.
 
     The XCom is the step's manifest key, its outputs' file names and its metrics: under 4 KB.
     """
@@ -63,6 +67,7 @@ class StepOperator(BaseOperator):
         parameters: Mapping[str, Any] | None = None,
         step_resources: Resources | Mapping[str, Any] | None = None,
         cache: bool = True,
+        expires: str | None = None,
         **options: Any,
     ) -> None:
         resources = _resources(step_resources, options.get("task_id"))
@@ -74,6 +79,7 @@ class StepOperator(BaseOperator):
         self.parameters: Any = dict(parameters or {}) if isinstance(parameters, Mapping | None) else parameters
         self.step_resources = resources
         self.cache = cache
+        self.expires = expires
         self.result: StepResult | None = None
         self._process: subprocess.Popen[str] | None = None
 
@@ -114,6 +120,7 @@ class StepOperator(BaseOperator):
             "run_id": run_id,
             "task_id": self.task_id,
             "cache": self.cache,
+            "expires": self.expires,
         }
         return StepSpec.read(fields, where=f"task {self.task_id}")
 
@@ -195,9 +202,10 @@ class StepOperator(BaseOperator):
             store = Store(spec.store, spec.team)
             with store.scratch() as folder:
                 manifest = look_up(spec, store, folder).manifest
+            if manifest is None:
+                return None
+            Results(store).remember(spec.dag_id, spec.task_id, spec.function, manifest.key)
         except KommunaError:
-            return None
-        if manifest is None:
             return None
         self.log.info("step.cached step=%s key=%s rows=%s", spec.function, manifest.key[:12], manifest.rows)
         return bounded(result_of(manifest, cached=True))
@@ -255,7 +263,8 @@ def _resources(given: Resources | Mapping[str, Any] | None, task_id: Any) -> Res
 
 def _environment() -> dict[str, str]:
     """The step's environment: without Airflow's settings, which hold secrets and are none of a step's business."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
+    return outside | INTERPRETER
 
 
 def model_name(dag_id: str, name: str) -> str:

@@ -31,7 +31,6 @@ def _header(manifest: Manifest) -> Markup:
         ("run", manifest.run_id),
         ("made", f"{manifest.started:%Y-%m-%d %H:%M:%S} UTC"),
         ("step", manifest.function),
-        ("code", manifest.code[:12]),
         ("Kommuna", manifest.version),
         ("manifest", manifest.key[:12]),
     ]

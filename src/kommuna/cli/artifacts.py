@@ -14,6 +14,7 @@ from kommuna.errors import RegistryError, TeamMistake
 from kommuna.store import Manifest, Store
 from kommuna.store.gc import collect
 from kommuna.store.inputs import registry_login
+from kommuna.store.why import between
 
 app = typer.Typer()
 
@@ -25,17 +26,40 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a step's manifest, and what it was made from as a tree."""
+    manifest, where = _manifest(key, team)
+    if as_json:
+        print_json(manifest.model_dump(mode="json"))
+    else:
+        _show_manifest(manifest, where)
+
+
+@app.command()
+def why(
+    first: Annotated[str, typer.Argument(help="A manifest's key, or its first characters.")],
+    second: Annotated[str, typer.Argument(help="Another one's.")],
+    team: Annotated[str | None, typer.Option(help="The team whose store is searched; all if absent.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what differs between two runs of a step: why the second was not given what the first had left."""
+    found = list(between(_manifest(first, team)[0], _manifest(second, team)[0]))
+    if as_json:
+        print_json({"differences": found})
+        return
+    for line in found:
+        console.print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
+    if not found:
+        console.print("Nothing differs that counts: both were asked the same, and used the same.")
+
+
+def _manifest(key: str, team: str | None) -> tuple[Manifest, Store]:
+    """The one manifest that begins with a key, and the store that it is in."""
     for name in [team] if team else installation().platform.teams:
         found = [manifest for manifest in store(name).manifests() if manifest.key.startswith(key)]
         if len(found) > 1:
             keys = ", ".join(manifest.key[:16] for manifest in found[:5])
             raise TeamMistake(f"{len(found)} manifests begin with '{key}'", mend=f"give more characters: {keys} …")
-        if found and as_json:
-            print_json(found[0].model_dump(mode="json"))
-            return
         if found:
-            _show_manifest(found[0], store(name))
-            return
+            return found[0], store(name)
     raise TeamMistake(f"no manifest begins with '{key}'", mend="the key stands in the task's XCom and in its log")
 
 
@@ -97,6 +121,11 @@ def _registered(team: str) -> set[str]:
 def _show_manifest(manifest: Manifest, where: Store) -> None:
     console.print(Text.assemble((manifest.function, "bold"), f"  team {manifest.team}"))
     console.print(f"key {manifest.key}", highlight=False)
+    if manifest.uses is not None:
+        for reason in manifest.uses.unknown:
+            console.print(f"not kept for others: {reason}", highlight=False, markup=False, soft_wrap=True)
+    if manifest.expires is not None:
+        console.print(f"given to no other run from {manifest.expires:%Y-%m-%d %H:%M} UTC on", highlight=False)
     if manifest.dag_id:
         console.print(f"made by {manifest.dag_id} · {manifest.task_id} · {manifest.run_id}", highlight=False)
     console.print(

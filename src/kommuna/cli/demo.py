@@ -20,7 +20,7 @@ from kommuna.demo.banking77 import write_banking_data
 from kommuna.demo.write import write_demo_data
 from kommuna.embedded import Embedded
 from kommuna.embedded.disk import disk_errors_told
-from kommuna.embedded.locks import one_at_a_time
+from kommuna.locks import one_at_a_time
 from kommuna.store import Store
 
 DAGS = ("support__topics", "fraud__cards")

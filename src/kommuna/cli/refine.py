@@ -13,8 +13,9 @@ from kommuna.cli.here import console, installation, voice
 from kommuna.cli.tables import AsJson, print_json, print_table
 from kommuna.errors import DataError, SpecError
 from kommuna.spec.rules import RuleSet
+from kommuna.spec.versions import VERSIONS
 
-_STEP = "kommuna.steps.labeling.refine.step"
+_STEP = "kommuna.steps.labeling.refine.step:refine_rules"
 
 
 def refine(
@@ -104,9 +105,11 @@ def refine(
 
 
 def _run(params: dict[str, Any], files: dict[str, Path]) -> str:
-    """What names a run: the same files, parameters and code."""
-    from kommuna.store.key import cache_key, code_digest
-    from kommuna.store.store import file_digest
+    """What names a run: the same files, parameters and version of the step."""
+    import hashlib
+    import json
+
+    from kommuna.store.digests import file_digest
 
     digests = {name: file_digest(path) for name, path in files.items()}
-    return cache_key(f"{_STEP}:refine_rules", code_digest([_STEP]), params, digests)
+    return hashlib.sha256(json.dumps([VERSIONS[_STEP], params, digests]).encode()).hexdigest()

@@ -25,7 +25,6 @@ from kommuna.embedded.disk import disk_errors_told, require_space
 from kommuna.embedded.health import failed_start, raise_if_dead, unhealthy, wait_healthy
 from kommuna.embedded.launch import STARTS_FOLDER, starts_of
 from kommuna.embedded.leftovers import end_all, marked, memory_bytes
-from kommuna.embedded.locks import is_held, one_at_a_time
 from kommuna.embedded.loopback import call
 from kommuna.embedded.ports import require_free
 from kommuna.embedded.prepare import is_prepared
@@ -43,6 +42,7 @@ from kommuna.embedded.signs import signs
 from kommuna.embedded.sockets import remove_sockets_folder
 from kommuna.embedded.supervision import ProcessState, running_file
 from kommuna.errors import PlatformFault
+from kommuna.locks import is_held, one_at_a_time
 from kommuna.spec.installation import Installation
 
 Progress = Callable[[str], None]

@@ -16,6 +16,7 @@ import structlog
 
 from kommuna.errors import KommunaError
 from kommuna.runtime.supervise import in_child, in_here, run_step
+from kommuna.spec.caching import INTERPRETER
 from kommuna.spec.step import StepResult, StepSpec
 from kommuna.store.lookup import bounded
 
@@ -33,6 +34,8 @@ def main() -> int:
         "--here", action="store_true", help="run it in this very process, where a debugger works, without its limits"
     )
     options = parser.parse_args()
+    if any(os.environ.get(name) != value for name, value in INTERPRETER.items()):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | INTERPRETER)  # itself
     _configure_logs()
     if options.die_with_parent:
         _die_with_parent()

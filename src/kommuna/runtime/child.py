@@ -28,6 +28,8 @@ from kommuna.errors import (
 from kommuna.runtime import codecs
 from kommuna.runtime.binding import Argument, find_step
 from kommuna.runtime.codecs import Written
+from kommuna.runtime.recording import Told
+from kommuna.runtime.watched import Watched
 from kommuna.spec.base import Spec
 from kommuna.spec.plain import not_plain, readable
 from kommuna.spec.step import Services, StepContext, StepSpec, StoreAddress
@@ -45,6 +47,7 @@ class ChildReport(Spec):
     where: str = ""
     mend: str = ""
     exit_code: int = EXIT_DONE
+    told: Told = Field(default_factory=Told)
     outage: bool = Field(False, description="A service does not answer: the step is worth another try later.")
 
 
@@ -73,11 +76,14 @@ def run(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, fold
 
 
 def _call(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> ChildReport:
+    watched = Watched()
+    watched.install()
     signature = find_step(spec.function, bundle=Path(spec.bundle) if spec.bundle else None)
     signature.check_names(spec.inputs, spec.params)
+    services = _services(spec)
     arguments: dict[str, Any] = {
         **signature.check_params(spec.params),
-        **signature.inject(_services(spec), context),
+        **signature.inject(services, watched.context(context)),
         **{name: _read(signature.inputs[name], tree) for name, tree in inputs.items()},
     }
     result = signature.function(**arguments)
@@ -85,7 +91,8 @@ def _call(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, fo
     metrics = _metrics(spec.function, fields.pop("metrics", {}))
     links = {readable(str(name)): readable(str(url)) for name, url in dict(fields.pop("links", {})).items()}
     outputs = {name: codecs.write(value, folder / name) for name, value in fields.items() if value is not None}
-    return ChildReport(outputs=outputs, metrics=metrics, links=links)
+    told = watched.told(spec, signature, arguments)
+    return ChildReport(outputs=outputs, metrics=metrics, links=links, told=told)
 
 
 def _services(spec: StepSpec) -> Services:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import types
 import typing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -17,8 +18,8 @@ from kommuna.spec.plain import not_json_scalar, not_plain, readable
 from kommuna.spec.words import in_words, place_of_problem, problems
 from kommuna.store.manifest import Kind
 
-# Of all steps' cache keys: how values become files and files values. Raised when that changes; a test compares.
-FORMAT = 1
+if TYPE_CHECKING:
+    import polars as pl
 
 
 class Written(Spec):
@@ -37,18 +38,9 @@ def write(value: Any, stem: Path) -> Written:
     Raises:
         StepNotFound: the value is of no type that can be kept.
     """
-    import polars as pl
-
-    if isinstance(value, pl.LazyFrame | pl.DataFrame):
-        path = stem.with_suffix(".parquet")
-        plan = ""
-        if isinstance(value, pl.LazyFrame):
-            plan = value.explain(optimized=True)
-            value.sink_parquet(path)
-        else:
-            value.write_parquet(path)
-        rows = pl.scan_parquet(path).select(pl.len()).collect().item()
-        return Written(path=str(path), kind="table", suffix=".parquet", rows=rows, plan=plan)
+    polars = sys.modules.get("polars")  # a step that has made a table has loaded it
+    if polars is not None and isinstance(value, polars.LazyFrame | polars.DataFrame):
+        return _write_table(value, stem)
     if isinstance(value, Report):
         path = stem.with_suffix(".html")
         path.write_text(value.html, encoding="utf-8")
@@ -66,6 +58,20 @@ def write(value: Any, stem: Path) -> Written:
         f"output '{stem.name}' is a {type(value).__name__}, which cannot be kept",
         mend="return a polars frame, a Report, a pydantic model, a dict or list, or a class with save and load",
     )
+
+
+def _write_table(value: pl.LazyFrame | pl.DataFrame, stem: Path) -> Written:
+    import polars as pl
+
+    path = stem.with_suffix(".parquet")
+    plan = ""
+    if isinstance(value, pl.LazyFrame):
+        plan = value.explain(optimized=True)
+        value.sink_parquet(path)
+    else:
+        value.write_parquet(path)
+    rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+    return Written(path=str(path), kind="table", suffix=".parquet", rows=rows, plan=plan)
 
 
 def _json(value: Any, name: str) -> bytes:
@@ -112,7 +118,7 @@ def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
         return _read_table(name, path, wanted, source)
     if wanted is Report:
         return Report(path.read_text(encoding="utf-8"))
-    if isinstance(wanted, type) and issubclass(wanted, Spec):
+    if reads_document(wanted):
         return wanted.from_yaml(path)
     if isinstance(wanted, type) and hasattr(wanted, "load") and hasattr(wanted, "save"):
         return _loaded(name, path, wanted, source)
@@ -123,6 +129,12 @@ def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
         said = "it is not JSON" if first["type"] == "json_invalid" else in_words(first)
         place = place_of_problem((name, *first["loc"]))
         raise SpecError(f"input '{place}' does not fit: {said}", where=source) from None
+
+
+def reads_document(annotation: Any) -> bool:
+    """Whether an input of this type is read for what its document says: comments and layout are not seen."""
+    wanted = _without_none(annotation)
+    return isinstance(wanted, type) and issubclass(wanted, Spec)
 
 
 def _loaded(name: str, path: Path, wanted: Any, source: str) -> Any:
@@ -154,9 +166,8 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _is_table(wanted: Any) -> bool:
-    import polars as pl
-
-    return wanted in (pl.LazyFrame, pl.DataFrame)
+    polars = sys.modules.get("polars")  # whoever names its types has loaded it
+    return polars is not None and wanted in (polars.LazyFrame, polars.DataFrame)
 
 
 def _read_table(name: str, path: Path, wanted: Any, source: str) -> Any:

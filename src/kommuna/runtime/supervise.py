@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import select
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +24,7 @@ from kommuna.errors import (
     EXIT_FAULT,
     EXIT_LIMIT,
     EXIT_MISTAKE,
+    DataError,
     KommunaError,
     LimitExceeded,
     Outage,
@@ -29,19 +32,24 @@ from kommuna.errors import (
     TeamMistake,
 )
 from kommuna.outages import wait_out
-from kommuna.runtime import child
+from kommuna.runtime import child, environment
 from kommuna.runtime.child import ChildReport
 from kommuna.runtime.limits import allocate_lean, oom_kills, resident_bytes
+from kommuna.runtime.opens import Opens
+from kommuna.runtime.recording import Recorder
+from kommuna.spec.caching import duration
 from kommuna.spec.step import StepContext, StepResult, StepSpec
 from kommuna.store import Artifact, Manifest, Store
-from kommuna.store.inputs import Inputs, LocalTree
-from kommuna.store.lookup import look_up, result_of
+from kommuna.store.inputs import InputChanged, LocalTree
+from kommuna.store.lookup import LookedUp, answer, context_of, look_up, result_of
 from kommuna.store.manifest import Kind
+from kommuna.store.results import Results
 
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0
+MOST_CHANGES = 5  # of an input between the look at it and its copy
 _PR_SET_PDEATHSIG = 1
 
 
@@ -54,6 +62,8 @@ class _Ended:
     peak: int
     report: bytes
     reason: str = ""  # "memory", "time" or "stopped" where the supervisor ended it
+    recorder: Recorder | None = None  # of what it opened; none of one that was run by hand
+    unheard: str = ""  # why that could not be heard
 
 
 Run = Callable[[StepSpec, dict[str, LocalTree], StepContext, Path], _Ended]  # how the step's function is called
@@ -65,30 +75,50 @@ def in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext,
     kills = oom_kills()
     supervisor = os.getpid()
     report = os.memfd_create("report")
+    recorder = Recorder(spec, _own(spec, inputs, folder))
+    opens = Opens(recorder.heard)
     pid = os.fork()
     if pid == 0:
         _become_child(supervisor)
+        opens.in_child()
+        environment.fix(os.environ, spec)
         os._exit(child.run(spec, inputs, context, folder, report))
+    recorder.process = pid
     with _forwarded_signals(pid) as stopped, os.fdopen(report, "rb") as file:
+        opens.in_supervisor()
         reason, peak = _watch(pid, spec, began, stopped)
         _, status, usage = os.wait4(pid, 0)
         file.seek(0)
         answer = file.read()
     _kill_group(pid, signal.SIGKILL)  # whatever the step itself had started
+    opens.close()
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL and not reason and oom_kills() > kills:
         reason = "memory"
-    return _Ended(code, time.monotonic() - began, max(peak, usage.ru_maxrss * 1024), answer, reason)
+    seconds, peak = time.monotonic() - began, max(peak, usage.ru_maxrss * 1024)
+    return _Ended(code, seconds, peak, answer, reason, recorder, opens.missing)
 
 
 def in_here(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> _Ended:
-    """Runs the step in this process, for a person with a debugger: nothing limits it."""
+    """Runs the step in this process, for a person with a debugger: nothing limits it, and no other run is given it."""
     began = time.monotonic()
     report = os.memfd_create("report")
+    environment.fix(os.environ, spec)
     with os.fdopen(os.dup(report), "rb") as file:
         code = child.run(spec, inputs, context, folder, report)
         file.seek(0)
         return _Ended(code, time.monotonic() - began, resident_bytes(os.getpid()), file.read())
+
+
+def _own(spec: StepSpec, inputs: dict[str, LocalTree], folder: Path) -> tuple[str, ...]:
+    """What the runtime gives to a step: its work folder, its inputs, and what its clients keep from run to run."""
+    given = [str(folder)]
+    for tree in inputs.values():
+        items = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else [tree]
+        given += [item.path for item in items if item.path]
+    if spec.store.url.startswith("file:"):
+        given.append(f"{spec.store.url.removeprefix('file://').rstrip('/')}/{spec.team}/shared/")
+    return tuple(given)
 
 
 def run_step(spec: StepSpec, run: Run = in_child) -> StepResult:
@@ -114,67 +144,101 @@ def run_step(spec: StepSpec, run: Run = in_child) -> StepResult:
 def _run(spec: StepSpec, run: Run) -> StepResult:
     store = Store(spec.store, spec.team)
     with store.scratch() as folder:
-        found = wait_out(lambda: look_up(spec, store, folder))
-        key, inputs = found.key, found.inputs
-        if found.manifest is not None:
-            log.info("step.cached", step=spec.function, key=key[:12], rows=found.manifest.rows)
-            return result_of(found.manifest, cached=True)
-        context = _context(spec, key, inputs)
-        started = datetime.now(UTC)
-        log.info(
-            "step.started",
-            step=spec.function,
-            key=key[:12],
-            memory=spec.resources.memory,
-            seconds=spec.resources.seconds,
+        source = ""
+        for _ in range(MOST_CHANGES):
+            found = wait_out(lambda: look_up(spec, store, folder))
+            try:
+                return _result(spec, store, folder, found, run)
+            except InputChanged as changed:
+                source = str(changed)
+                log.warning("step.input_changed", source=source, hint="it is read again")
+        raise DataError(
+            f"an input is replaced again and again while it is read: {source}",
+            mend="let it be written elsewhere, and moved to its place once it is whole",
         )
-        local = wait_out(lambda: inputs.local(store, folder))
-        ended, report = wait_out(lambda: _ended_well(run, spec, local, context, folder))
-        outputs = {name: _put(store, Path(w.path), w.kind, w.suffix, w.rows) for name, w in report.outputs.items()}
-        manifest = Manifest(
-            key=key,
-            team=spec.team,
-            function=spec.function,
-            outputs=outputs,
-            plans={
-                name: _put_plan(store, folder / f"{name}.plan", w.plan) for name, w in report.outputs.items() if w.plan
-            },
-            metrics=report.metrics,
-            links=report.links,
-            params=spec.params,
-            lineage=tuple(found.lineage.model_copy(update={"input": name}) for name, found in inputs.flat().items()),
-            code=found.code,
-            version=kommuna.__version__,
-            started=started,
-            seconds=ended.seconds,
-            peak_memory_bytes=ended.peak,
-            dag_id=spec.dag_id,
-            run_id=spec.run_id,
-            task_id=spec.task_id,
-        )
-        wait_out(lambda: store.write_manifest(manifest))
-        log.info(
-            "step.done",
-            step=spec.function,
-            rows=manifest.rows,
-            bytes=manifest.bytes,
-            seconds=round(ended.seconds, 2),
-            peak_mib=ended.peak >> 20,
-        )
-        return result_of(manifest, cached=False)
 
 
-def _context(spec: StepSpec, key: str, inputs: Inputs) -> StepContext:
-    flat = inputs.flat()
-    return StepContext(
+def _result(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run) -> StepResult:
+    results = Results(store)
+    given = found.manifest
+    if given is not None:
+        made = given
+    elif not spec.cache or _was_of_no_use(spec, results):
+        made = _made(spec, store, folder, found, run)
+    else:
+        with results.claim(found.digest):
+            given, _ = wait_out(lambda: answer(spec, store, found.question, found.inputs))
+            made = given or _made(spec, store, folder, found, run)
+    if given is not None:
+        log.info("step.cached", step=spec.function, key=given.key[:12], rows=given.rows)
+    if spec.task_id:
+        wait_out(lambda: results.remember(spec.dag_id, spec.task_id, spec.function, made.key))
+    return result_of(made, cached=given is not None)
+
+
+def _was_of_no_use(spec: StepSpec, results: Results) -> bool:
+    """Whether no run could be given what the task left last: then nobody waits for its like."""
+    last = results.last(spec.dag_id, spec.task_id, spec.function) if spec.task_id else None
+    return last is not None and last.uses is not None and bool(last.uses.unknown) and last.expires is None
+
+
+def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run) -> Manifest:
+    """Runs a step and keeps what it leaves."""
+    inputs = found.inputs
+    context = context_of(spec, found.question, inputs)
+    started = datetime.now(UTC)
+    log.info(
+        "step.started",
+        step=spec.function,
+        question=found.digest[:12],
+        why=found.miss,
+        memory=spec.resources.memory,
+        seconds=spec.resources.seconds,
+    )
+    local = wait_out(lambda: inputs.local(store, folder))
+    ended, report = wait_out(lambda: _ended_well(run, spec, local, context, folder))
+    outputs = {name: _put(store, Path(w.path), w.kind, w.suffix, w.rows) for name, w in report.outputs.items()}
+    uses = None
+    if ended.recorder is not None:
+        fields = context.model_dump(mode="json")
+        uses = ended.recorder.uses(report.told, inputs, fields, missing=ended.unheard)
+    expires = spec.expires or report.told.expires
+    manifest = Manifest(
+        key=hashlib.sha256(f"{found.digest} {uuid.uuid4()}".encode()).hexdigest(),
         team=spec.team,
+        function=spec.function,
+        outputs=outputs,
+        plans={name: _put_plan(store, folder / f"{name}.plan", w.plan) for name, w in report.outputs.items() if w.plan},
+        metrics=report.metrics,
+        links=report.links,
+        params=spec.params,
+        lineage=tuple(found.lineage.model_copy(update={"input": name}) for name, found in inputs.flat().items()),
+        question=found.question,
+        uses=uses,
+        expires=started + duration(expires) if expires else None,
+        version=kommuna.__version__,
+        started=started,
+        seconds=ended.seconds,
+        peak_memory_bytes=ended.peak,
         dag_id=spec.dag_id,
         run_id=spec.run_id,
         task_id=spec.task_id,
-        key=key,
-        inputs={name: found.digest for name, found in flat.items()},
-        manifests={name: found.lineage.manifest for name, found in flat.items() if found.lineage.manifest},
     )
+    wait_out(lambda: store.write_manifest(manifest))
+    if manifest.is_cacheable and spec.cache:
+        wait_out(lambda: Results(store).add(found.digest, manifest.key))
+    log.info(
+        "step.done",
+        step=spec.function,
+        key=manifest.key[:12],
+        rows=manifest.rows,
+        bytes=manifest.bytes,
+        seconds=round(ended.seconds, 2),
+        peak_mib=ended.peak >> 20,
+    )
+    if uses is not None and uses.unknown and spec.cache:
+        log.info("step.not_kept_for_others", why="; ".join(uses.unknown[:3]))
+    return manifest
 
 
 def _put(store: Store, path: Path, kind: Kind, suffix: str, rows: int | None = None) -> Artifact:

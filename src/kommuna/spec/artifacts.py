@@ -39,7 +39,11 @@ class Saved(Protocol):
 
 @runtime_checkable
 class Client(Protocol):
-    """A typed client of a service: a step that declares a parameter of such a type is given one."""
+    """A typed client of a service: a step that declares a parameter of such a type is given one.
+
+    A method `settings_used`, if it has one, names the settings that its answers depend on (`llm.light.model`); else all
+    of the services' settings count for the step's result.
+    """
 
     @classmethod
     def from_services(cls, services: Services) -> Self: ...

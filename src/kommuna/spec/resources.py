@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
@@ -63,3 +64,12 @@ class Resources(Spec):
     @property
     def memory_bytes(self) -> int:
         return memory_bytes(self.memory)
+
+
+def threads(resources: Resources) -> int:
+    """Threads of a step's libraries: one a core, whatever the node has.
+
+    >>> threads(Resources(cpu="1500m"))
+    2
+    """
+    return max(1, math.ceil(cpu_cores(resources.cpu)))

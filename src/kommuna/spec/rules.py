@@ -109,6 +109,11 @@ class RuleSet(Spec):
     off: tuple[GroupName, ...] = Field((), description="Groups whose rules are not applied.")
     rules: tuple[Rule, ...] = Field(min_length=1)
 
+    @property
+    def python_functions(self) -> tuple[str, ...]:
+        """`module:function` of every Python rule."""
+        return tuple(rule.python for rule in self.rules if rule.python)
+
     @model_validator(mode="after")
     def _names_and_tags(self) -> RuleSet:
         for what, names in (("tag", self.tags), ("rule name", tuple(rule.name for rule in self.rules))):

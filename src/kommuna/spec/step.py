@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationInf
 
 from kommuna.errors import SpecError
 from kommuna.spec.base import Spec
+from kommuna.spec.caching import Duration
 from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
 from kommuna.spec.plain import NotJson, as_json, readable
@@ -23,6 +24,7 @@ class ArtifactInput(Spec):
 
     manifest: Digest
     output: str = "result"
+    digest: Digest | None = Field(None, description="Of the artifact, as the upstream task left it; checked if given.")
 
 
 class FileInput(Spec):
@@ -100,7 +102,7 @@ class StepContext(Spec):
     dag_id: str = ""
     run_id: str = ""
     task_id: str = ""
-    key: str = Field("", description="The step's cache key: also the name of its manifest.")
+    key: str = Field("", description="Names the same work: equal for the same step, code, parameters and inputs.")
     inputs: dict[str, str] = Field(default_factory=dict, description="Input name to content digest.")
     manifests: dict[str, str] = Field(default_factory=dict, description="Input name to the manifest that made it.")
 
@@ -119,7 +121,10 @@ class StepSpec(Spec):
     dag_id: str = ""
     run_id: str = ""
     task_id: str = ""
-    cache: bool = Field(True, description="False runs the step even where a manifest of the same key exists.")
+    cache: bool = Field(
+        True, description="False runs the step in any case, and what it leaves is given to no other run."
+    )
+    expires: Duration | None = Field(None, description="How long its result may be given to other runs: 12h, 1d.")
 
     @field_validator("params")
     @classmethod

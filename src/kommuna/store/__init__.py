@@ -1,8 +1,8 @@
-"""Where artifacts live: layout, manifest, cache key and integrity, on any fsspec file system.
+"""Where artifacts live: layout, manifest, step cache and integrity, on any fsspec file system.
 
 ```
 <store>/<team>/artifacts/<ab>/<sha256>.<suffix>   immutable, named by content
-<store>/<team>/manifests/<ab>/<cache key>.json    written last: what makes a step's outputs visible
+<store>/<team>/manifests/<ab>/<key>.json          written last: what makes a step's outputs visible
 <store>/<team>/tmp/<host>-<pid>-<random>/         work in progress of a running step (local stores)
 ```
 """

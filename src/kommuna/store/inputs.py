@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kommuna.errors import (
     DataError,
     IntegrityError,
+    KommunaError,
     RegistryError,
     RegistryUnreachable,
     SpecError,
@@ -20,11 +23,13 @@ from kommuna.errors import (
 from kommuna.outages import is_outage, is_outage_status
 from kommuna.spec.base import Spec
 from kommuna.spec.step import ArtifactInput, FileInput, Input, ModelInput, StepSpec
-from kommuna.store.key import python_references
-from kommuna.store.manifest import Artifact, Lineage
-from kommuna.store.store import Store, file_digest
+from kommuna.spec.yaml_text import load_yaml
+from kommuna.store.digests import file_digest
+from kommuna.store.manifest import Artifact, Lineage, Manifest
+from kommuna.store.store import Store
 
 STORE_SCHEME = "store://"
+_LARGEST_DOCUMENT = 4 << 20  # a longer YAML file is read by its bytes alone
 
 
 class LocalInput(Spec):
@@ -37,19 +42,56 @@ class LocalInput(Spec):
 LocalTree = LocalInput | dict[str, LocalInput] | list[LocalInput]
 
 
+NONE = "none"
+
+
 @dataclass(frozen=True)
 class Found:
-    """One input before it is fetched."""
+    """One input before it is fetched.
 
-    digest: str
+    Args:
+        bytes: SHA-256 of its bytes; `none` of an optional input that is absent.
+        content: what counts: the same, or that of a YAML file's document, and the suffix.
+        artifact: what a step left.
+        file: what no step made.
+    """
+
+    bytes: str
+    content: str
     lineage: Lineage
     artifact: Artifact | None = None
     file: Path | None = None
 
-    def local(self, store: Store, folder: Path) -> LocalInput:
-        """The input's checked local file."""
-        path = self.file if self.artifact is None else store.fetch(self.artifact, folder)
+    def local(self, store: Store, folder: Path, name: str) -> LocalInput:
+        """The input's checked local file: an artifact, which does not change, or a copy that nobody else has.
+
+        Raises:
+            InputChanged: the file is no longer the one that was found.
+        """
+        if self.artifact is not None:
+            path: Path | None = store.fetch(self.artifact, folder)
+        else:
+            path = self._copy(folder, name) if self.file is not None else None
         return LocalInput(path=str(path) if path else None, source=self.lineage.source or str(path))
+
+    def _copy(self, folder: Path, name: str) -> Path:
+        assert self.file is not None
+        target = folder / "inputs" / f"{name}{self.file.suffix}"
+        target.parent.mkdir(exist_ok=True)
+        if self.file.is_relative_to(folder):  # it was downloaded to here
+            self.file.replace(target)
+            return target
+        try:
+            shutil.copyfile(self.file, target)
+        except FileNotFoundError:
+            raise InputChanged(self.lineage.source) from None
+        if file_digest(target) != self.bytes:
+            raise InputChanged(self.lineage.source)
+        return target
+
+
+class InputChanged(Exception):
+    """A file was replaced after it was found."""
 
 
 FoundTree = Found | dict[str, Found] | list[Found]
@@ -60,11 +102,10 @@ class Inputs:
     """All inputs of one step."""
 
     trees: dict[str, FoundTree]
-    modules: list[str] = field(default_factory=list)
 
-    def digests(self) -> dict[str, Any]:
-        """Input name to digest, in the shape of the inputs."""
-        return {name: _map(tree, lambda found: found.digest) for name, tree in self.trees.items()}
+    def contents(self) -> dict[str, Any]:
+        """Input name to what counts of it, in the shape of the inputs."""
+        return {name: _map(tree, lambda found: found.content) for name, tree in self.trees.items()}
 
     def flat(self) -> dict[str, Found]:
         """Every single input; those inside a dict or list as `name.part`."""
@@ -78,8 +119,15 @@ class Inputs:
         return out
 
     def local(self, store: Store, folder: Path) -> dict[str, LocalTree]:
-        """Local files of all inputs, in the shape of the inputs."""
-        return {name: _map(tree, lambda found: found.local(store, folder)) for name, tree in self.trees.items()}
+        """Local files of all inputs, in the shape of the inputs.
+
+        Raises:
+            InputChanged: a file is no longer the one that was found.
+        """
+        names = iter(self.flat())  # in the very order in which the trees are walked
+        return {
+            name: _map(tree, lambda found: found.local(store, folder, next(names))) for name, tree in self.trees.items()
+        }
 
 
 def find_inputs(spec: StepSpec, store: Store, folder: Path) -> Inputs:
@@ -96,9 +144,9 @@ def find_inputs(spec: StepSpec, store: Store, folder: Path) -> Inputs:
 
     def one(name: str, wanted: Input | None) -> Found:
         if wanted is None:
-            return Found("none", Lineage(input=name, digest="none"))
+            return _none(name)
         if isinstance(wanted, FileInput):
-            return _file(name, wanted, spec, store, folder, inputs.modules)
+            return _file(name, wanted, spec, store, folder)
         if isinstance(wanted, ModelInput):
             return _model(name, wanted, spec, store)
         return _artifact(name, wanted, store)
@@ -116,6 +164,16 @@ def _map(tree: Any, change: Any) -> Any:
     return change(tree)
 
 
+def _none(name: str, source: str = "") -> Found:
+    return Found(NONE, NONE, Lineage(input=name, digest=NONE, source=source))
+
+
+def _made(name: str, manifest: Manifest, output: str, source: str = "") -> Found:
+    artifact = manifest.outputs[output]
+    lineage = Lineage(input=name, digest=artifact.digest, manifest=manifest.key, output=output, source=source)
+    return Found(artifact.digest, artifact.filename, lineage, artifact=artifact)
+
+
 def _artifact(name: str, wanted: ArtifactInput, store: Store) -> Found:
     manifest = store.manifest(wanted.manifest)
     if manifest is None:
@@ -130,12 +188,18 @@ def _artifact(name: str, wanted: ArtifactInput, store: Store) -> Found:
             f"{nearest(wanted.output, manifest.outputs)}",
             mend=f"its outputs are: {', '.join(manifest.outputs)}",
         )
-    artifact = manifest.outputs[wanted.output]
-    lineage = Lineage(input=name, digest=artifact.digest, manifest=manifest.key, output=wanted.output)
-    return Found(artifact.digest, lineage, artifact=artifact)
+    found = _made(name, manifest, wanted.output)
+    if wanted.digest is not None and wanted.digest != found.bytes:
+        raise IntegrityError(
+            f"input '{name}': output '{wanted.output}' of the manifest {wanted.manifest[:12]} is not what the upstream "
+            f"task left: {found.bytes[:12]} instead of {wanted.digest[:12]}",
+            where=store.manifest_url(wanted.manifest),
+            mend="clear the upstream task: it will make it again",
+        )
+    return found
 
 
-def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Path, modules: list[str]) -> Found:
+def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Path) -> Found:
     path = _local_file(name, wanted, spec, store, folder)
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
@@ -144,9 +208,20 @@ def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Pa
             where=str(path),
             mend="a plain path is relative to the team's bundle, store://… to the team's prefix in the store",
         )
-    modules.extend(python_references(path))
     digest = file_digest(path)
-    return Found(digest, Lineage(input=name, digest=digest, source=wanted.url), file=path)
+    content = f"{_document_digest(path) or digest}{path.suffix}"
+    return Found(digest, content, Lineage(input=name, digest=digest, source=wanted.url), file=path)
+
+
+def _document_digest(path: Path) -> str:
+    """SHA-256 of what a YAML file says, whatever its comments and layout; empty where it is no plain YAML."""
+    if path.suffix not in (".yaml", ".yml") or path.stat().st_size > _LARGEST_DOCUMENT:
+        return ""
+    try:
+        document = load_yaml(path.read_text(encoding="utf-8"), path, traps=True)
+    except (KommunaError, OSError, UnicodeDecodeError):
+        return ""
+    return hashlib.sha256(repr(document).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _local_file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Path) -> Path:
@@ -178,25 +253,21 @@ def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found
     version = _registered(wanted, spec)
     if version is None:
         if wanted.optional:
-            return Found("none", Lineage(input=name, digest="none", source=f"no {wanted.alias} of {wanted.model}"))
+            return _none(name, f"no {wanted.alias} of {wanted.model}")
         raise SpecError(
             f"model '{wanted.model}' has no {wanted.alias} yet",
             where=f"{spec.services.mlflow} workspace {spec.services.workspace}",
             mend=f"the {wanted.alias} is set by promote, when the gate holds: see the evaluation report",
         )
     tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
-    if wanted.unless is not None and _artifact(name, wanted.unless, store).digest == tags.get("kommuna.model_digest"):
-        return Found("none", Lineage(input=name, digest="none", source=f"the {wanted.alias} is that very model"))
+    if wanted.unless is not None and _artifact(name, wanted.unless, store).bytes == tags.get("kommuna.model_digest"):
+        return _none(name, f"the {wanted.alias} is that very model")
     source = f"{wanted.model} v{version['version']} ({wanted.alias})"
     manifest = store.manifest(tags.get("kommuna.manifest", ""))
     digest = tags.get("kommuna.model_digest", "")
     for output, artifact in (manifest.outputs if manifest else {}).items():
         if manifest and artifact.digest == digest:
-            return Found(
-                digest,
-                Lineage(input=name, digest=digest, manifest=manifest.key, output=output, source=source),
-                artifact,
-            )
+            return _made(name, manifest, output, source)
     raise IntegrityError(
         f"input '{name}': {source} has no artifact in the store",
         where=store.address.url,

@@ -1,45 +1,119 @@
-"""Whether a step's work is done already: its key, and the manifest under it. Loads no library that steps use."""
+"""Whether a step's work is done already: its question, and the manifest that answers it. Loads no library of steps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from kommuna.errors import EXIT_DONE
-from kommuna.spec.step import StepResult, StepSpec
+from kommuna.spec.caching import duration
+from kommuna.spec.step import StepContext, StepResult, StepSpec
 from kommuna.store.inputs import Inputs, find_inputs
-from kommuna.store.key import cache_key, code_digest
 from kommuna.store.manifest import Manifest
-from kommuna.store.parameters import canonical_params
+from kommuna.store.question import Question, differences, question_of
+from kommuna.store.results import Results
 from kommuna.store.store import Store
+from kommuna.store.uses import Present, changes
 
 RESULT_LIMIT_BYTES = 4000  # what a container's termination message holds
 
 
 @dataclass(frozen=True)
 class LookedUp:
-    """A step's key, with all that went into it."""
+    """A step's question, with all that went into it.
 
-    key: str
-    code: str
+    Args:
+        manifest: what answers it, ready to be used; None for a miss.
+        miss: why there is none, in words.
+    """
+
+    question: Question
     inputs: Inputs
     manifest: Manifest | None
+    miss: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        """The question's digest."""
+        return self.question.digest
 
 
 def look_up(spec: StepSpec, store: Store, folder: Path) -> LookedUp:
-    """Finds the inputs of a step, its key, and what an earlier run left under it.
+    """Finds the inputs of a step, its question, and what an earlier run left that answers it.
 
     Args:
         folder: where remote files are downloaded to.
     Raises:
-        KommunaError: an input or the step's module is not there.
+        KommunaError: an input is not there.
     """
     inputs = find_inputs(spec, store, folder)
-    bundle = Path(spec.bundle) if spec.bundle else None
-    code = code_digest([spec.function.partition(":")[0], *inputs.modules], bundle=bundle)
-    params = canonical_params(spec.function, spec.params, bundle=bundle)
-    key = cache_key(spec.function, code, params, inputs.digests())
-    return LookedUp(key, code, inputs, store.hit(key, spec.function) if spec.cache else None)
+    question = question_of(spec, inputs)
+    manifest, miss = answer(spec, store, question, inputs) if spec.cache else (None, "the task says cache=False")
+    return LookedUp(question, inputs, manifest, miss)
+
+
+def answer(spec: StepSpec, store: Store, question: Question, inputs: Inputs) -> tuple[Manifest | None, str]:
+    """A manifest that answers a question, ready to be used; or why there is none, in words."""
+    present = Present.of(spec, inputs, context_of(spec, question, inputs).model_dump(mode="json"))
+    results = Results(store)
+    reasons = []
+    for key in results.candidates(question.digest):
+        manifest = store.manifest(key)
+        if manifest is None:
+            results.remove(question.digest, key)
+            reasons.append("an artifact of it is gone from the store")
+            continue
+        objection = next(_objections(manifest, spec, present, store), "")
+        if not objection:
+            store.record_use(key)
+            return manifest, ""
+        reasons.append(objection)
+    return None, reasons[0] if reasons else _why_new(spec, question, results)
+
+
+def _objections(manifest: Manifest, spec: StepSpec, present: Present, store: Store) -> Iterator[str]:
+    """Why a manifest that answers the question cannot be given to a run."""
+    if manifest.uses is None:
+        yield "it was run by hand"
+        return
+    now = datetime.now(UTC)
+    limits = [manifest.expires] if manifest.expires else []
+    limits += [manifest.started + duration(spec.expires)] if spec.expires else []
+    if limits and now >= min(limits):
+        yield f"it expired at {min(limits):%Y-%m-%d %H:%M} UTC"
+    if manifest.expires is None:
+        yield from manifest.uses.unknown
+    yield from changes(manifest.uses, present)
+    if not store.is_whole(manifest):
+        yield "an artifact was damaged in the store"
+
+
+def _why_new(spec: StepSpec, question: Question, results: Results) -> str:
+    """Why nothing answers a question: what the task was last asked differs."""
+    last = results.last(spec.dag_id, spec.task_id, spec.function) if spec.task_id else None
+    if last is None or last.question is None:
+        return "it has not run before"
+    found = list(differences(last.question, question))
+    if not found and last.uses is not None:
+        found = list(last.uses.unknown)
+    return "; ".join(found[:3]) or "what it left is no candidate any more"
+
+
+def context_of(spec: StepSpec, question: Question, inputs: Inputs) -> StepContext:
+    """What a step may be told of its run."""
+    flat = inputs.flat()
+    return StepContext(
+        team=spec.team,
+        dag_id=spec.dag_id,
+        run_id=spec.run_id,
+        task_id=spec.task_id,
+        key=question.digest,
+        inputs={name: found.bytes for name, found in flat.items()},
+        manifests={name: found.lineage.manifest for name, found in flat.items() if found.lineage.manifest},
+    )
 
 
 def result_of(manifest: Manifest, *, cached: bool) -> StepResult:

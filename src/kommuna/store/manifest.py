@@ -1,15 +1,17 @@
-"""The manifest: what a step left, from what, at which cost. Written last, it makes the outputs visible."""
+"""The manifest: what a step left, from what, at which cost. Written last, it makes outputs visible; never changed."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from kommuna.spec.base import Spec
 from kommuna.spec.names import TeamName
 from kommuna.spec.step import Digest, FunctionName
+from kommuna.store.question import Question
+from kommuna.store.uses import Uses
 
 Kind = Literal["table", "model", "report", "json", "plan"]
 
@@ -41,7 +43,9 @@ class Lineage(Spec):
 class Manifest(Spec):
     """The record of one step that ended well."""
 
-    key: Digest
+    model_config = ConfigDict(frozen=True, extra="ignore")  # of another version of Kommuna it may have more
+
+    key: Digest = Field(description="Its own name: no other run has it, not even one of the same work.")
     team: TeamName
     function: FunctionName
     outputs: dict[str, Artifact]
@@ -50,7 +54,9 @@ class Manifest(Spec):
     links: dict[str, str] = Field(default_factory=dict, description="Link name to URL, such as the MLflow run's.")
     params: dict[str, Any] = Field(default_factory=dict)
     lineage: tuple[Lineage, ...] = ()
-    code: Digest = Field(description="Hash of the step's code and of the library versions that it uses.")
+    question: Question | None = Field(None, description="What was known before the step ran.")
+    uses: Uses | None = Field(None, description="What the step used besides; None of one that was run by hand.")
+    expires: datetime | None = Field(None, description="From when on no other run is given it.")
     version: str = Field(description="Kommuna's version.")
     started: datetime
     seconds: float = Field(ge=0, description="Wall time of the step's process.")
@@ -58,6 +64,11 @@ class Manifest(Spec):
     dag_id: str = ""
     run_id: str = ""
     task_id: str = ""
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether other runs may be given it, as long as its uses hold."""
+        return self.uses is not None and (not self.uses.unknown or self.expires is not None)
 
     @property
     def rows(self) -> int:

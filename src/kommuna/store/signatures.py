@@ -29,7 +29,7 @@ _BOUNDS: dict[tuple[str, str], Callable[..., Any]] = {
     ("pydantic", "StringConstraints"): StringConstraints,
 }
 # Below these a function has the arguments that it declares.
-_PLAIN_DECORATORS = {("kommuna.spec.step", "step"), ("kommuna.steps.frames", "takes_frames")}
+_PLAIN_DECORATORS = {("kommuna.spec.caching", "step"), ("kommuna.steps.frames", "takes_frames")}
 _ROOT = Path(kommuna.__file__).parent.parent
 _DEPTH = 16
 

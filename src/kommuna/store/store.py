@@ -19,13 +19,13 @@ from pydantic import ValidationError
 
 from kommuna.errors import IntegrityError, StoreError, TeamMistake
 from kommuna.spec.step import StoreAddress
+from kommuna.store.digests import content_digest, file_digest
 from kommuna.store.faults import store_error
 from kommuna.store.manifest import Artifact, Kind, Manifest
 
 log = structlog.get_logger()
 
 DRIVERS = ("aiobotocore", "aiohttp", "botocore")  # top modules of errors of S3's
-_CHUNK = 1 << 20
 
 
 class Store:
@@ -51,9 +51,9 @@ class Store:
             raise StoreError(
                 f"the store's URL '{address.url}' cannot be used: {error}", mend="see `store` in kommuna.yaml"
             ) from None
-        self._fs: Any = fs
-        self._root = f"{root.rstrip('/')}/{team}"
-        self._local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+        self.fs: Any = fs
+        self.root = f"{root.rstrip('/')}/{team}"
+        self.is_local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
     def __repr__(self) -> str:
         return f"Store({self.address.url!r}, {self.team!r})"
@@ -61,10 +61,10 @@ class Store:
     # --- manifests -----------------------------------------------------------------------------------------------
 
     def manifest(self, key: str) -> Manifest | None:
-        """The manifest of a cache key; None where there is none, where it is half, or where an artifact is gone."""
+        """The manifest of a key; None where there is none, where it is half, or where an artifact is gone."""
         with self.faults():
             try:
-                raw = self._fs.cat_file(self._manifest_path(key))
+                raw = self.fs.cat_file(self._manifest_path(key))
             except FileNotFoundError:
                 return None
         try:
@@ -78,11 +78,17 @@ class Store:
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Makes a step's outputs visible, atomically: readers see the whole manifest or none."""
-        raw = manifest.model_dump_json(indent=1).encode()
-        path = self._manifest_path(manifest.key)
+        self.write(self._manifest_path(manifest.key), manifest.model_dump_json(indent=1).encode())
+
+    def write(self, path: str, raw: bytes) -> None:
+        """Writes a small file below the team's prefix, atomically.
+
+        Args:
+            path: from the root of the file system, as `root` is.
+        """
         with self.faults():
-            if not self._local:
-                self._fs.pipe_file(path, raw)
+            if not self.is_local:
+                self.fs.pipe_file(path, raw)
                 return
             target = Path(path)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,10 +115,10 @@ class Store:
         path = self._manifest_path(key)
         try:
             with self.faults():
-                if self._local:
+                if self.is_local:
                     os.utime(path)
                 else:  # an object's date is that of its last writing
-                    self._fs.pipe_file(path, self._fs.cat_file(path))
+                    self.fs.pipe_file(path, self.fs.cat_file(path))
         except StoreError as error:
             log.warning("manifest.use_not_recorded", key=key[:12], reason=error.what)
 
@@ -120,15 +126,15 @@ class Store:
         """When a manifest was written, or last given to a run by the cache; None where it is gone."""
         with self.faults():
             try:
-                self._fs.invalidate_cache()
-                return _changed(self._fs.info(self._manifest_path(key)))
+                self.fs.invalidate_cache()
+                return changed(self.fs.info(self._manifest_path(key)))
             except FileNotFoundError:
                 return None
 
     def remove_manifest(self, key: str) -> None:
         """Removes a manifest; its artifacts stay until `gc` finds that nothing refers to them."""
         with self.faults(), contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(self._manifest_path(key))
+            self.fs.rm_file(self._manifest_path(key))
 
     # --- artifacts -----------------------------------------------------------------------------------------------
 
@@ -145,14 +151,14 @@ class Store:
             target = self._artifact_path(artifact)
             if self.intact(artifact):
                 path.unlink()
-            elif self._local:
+            elif self.is_local:
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
                 path.chmod(0o444)
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
                 path.replace(target)
             else:
-                self._fs.put_file(str(path), target)
+                self.fs.put_file(str(path), target)
                 path.unlink()
         return artifact
 
@@ -160,7 +166,7 @@ class Store:
         """Whether the artifact is there with its full size."""
         with self.faults():
             try:
-                return bool(self._fs.size(self._artifact_path(artifact)) == artifact.bytes)
+                return bool(self.fs.size(self._artifact_path(artifact)) == artifact.bytes)
             except FileNotFoundError:
                 return False
 
@@ -174,29 +180,23 @@ class Store:
             except FileNotFoundError:
                 return False
 
-    def hit(self, key: str, function: str) -> Manifest | None:
-        """What an earlier run of a step left under its key, ready to be used; None where that has to be made again.
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Whether every artifact of a manifest is ready to be used; a damaged one is removed.
 
         On a local store the artifacts' bytes are checked: hashing takes a thirtieth of the time that Polars takes to
         read the same Parquet file. A remote object is checked when it is fetched, and S3 keeps its own checksums.
         """
-        manifest = self.manifest(key)
-        if manifest is None or manifest.function != function:
-            return None
-        damaged = [a for a in manifest.outputs.values() if self._local and not self.intact(a)]
+        damaged = [a for a in manifest.outputs.values() if self.is_local and not self.intact(a)]
         for artifact in damaged:
             self.discard(artifact)
-        if damaged:
-            return None
-        self.record_use(key)
-        return manifest
+        return not damaged
 
     def discard(self, artifact: Artifact) -> bool:
         """Removes a damaged artifact, so that the step that made it is no longer a hit; False where that is refused."""
         log.warning("artifact.damaged", artifact=artifact.filename[:12], url=self.url(artifact))
         try:
             with self.faults(), contextlib.suppress(FileNotFoundError):
-                self._fs.rm_file(self._artifact_path(artifact))
+                self.fs.rm_file(self._artifact_path(artifact))
         except StoreError:
             return False
         return True
@@ -210,8 +210,8 @@ class Store:
         source = self._artifact_path(artifact)
         with self.faults():
             try:
-                path = Path(source) if self._local else folder / artifact.filename
-                if not self._local and not path.exists():
+                path = Path(source) if self.is_local else folder / artifact.filename
+                if not self.is_local and not path.exists():
                     self._download(source, path, artifact.digest)
                 found = file_digest(path)
             except FileNotFoundError:
@@ -233,7 +233,7 @@ class Store:
         """Gets a remote file, twice where its bytes are not what they should be: the transfer may be at fault."""
         partial = path.with_name(f"{path.name}.partial")  # what an outage cuts off is not taken for the file later
         for _ in range(2):
-            self._fs.get_file(source, str(partial))
+            self.fs.get_file(source, str(partial))
             if file_digest(partial) == digest:
                 break
         partial.replace(path)
@@ -250,23 +250,23 @@ class Store:
         now = time.time()
         with self.faults():
             for path in self._find("artifacts"):
-                info = self._fs.info(path)
-                yield path, int(info["size"]), now - _changed(info).timestamp()
+                info = self.fs.info(path)
+                yield path, int(info["size"]), now - changed(info).timestamp()
 
     def remove_file(self, path: str) -> None:
         """Removes one artifact file, by a path that `artifacts` gave."""
-        if not path.startswith(f"{self._root}/artifacts/"):
+        if not path.startswith(f"{self.root}/artifacts/"):
             raise StoreError(f"{path} is no artifact of team {self.team}")
         with self.faults():
-            self._fs.rm_file(path)
+            self.fs.rm_file(path)
 
     def url(self, artifact: Artifact) -> str:
         """The artifact's URL."""
-        return str(self._fs.unstrip_protocol(self._artifact_path(artifact)))
+        return str(self.fs.unstrip_protocol(self._artifact_path(artifact)))
 
     def manifest_url(self, key: str) -> str:
         """The URL of a manifest."""
-        return str(self._fs.unstrip_protocol(self._manifest_path(key)))
+        return str(self.fs.unstrip_protocol(self._manifest_path(key)))
 
     def put_inbox(self, path: Path, relative: str) -> None:
         """Copies a local file below the team's prefix, where steps read it as `store://<relative>`.
@@ -274,12 +274,12 @@ class Store:
         Raises:
             TeamMistake: the path leaves the team's prefix.
         """
-        target = f"{self._root}/{_within(relative)}"
+        target = f"{self.root}/{_within(relative)}"
         with self.faults():
-            if self._local:  # an object store has no folders, and s3fs would make the bucket, which a team may not
+            if self.is_local:  # an object store has no folders, and s3fs would make the bucket, which a team may not
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
-            self._fs.put_file(str(path), f"{target}.partial")
-            self._fs.mv(f"{target}.partial", target)
+            self.fs.put_file(str(path), f"{target}.partial")
+            self.fs.mv(f"{target}.partial", target)
 
     def inbox_file(self, relative: str, folder: Path) -> Path:
         """A local path of a file that people or other systems put below the team's prefix.
@@ -290,10 +290,10 @@ class Store:
         Raises:
             TeamMistake: the path leaves the team's prefix.
         """
-        source = f"{self._root}/{_within(relative)}"
-        if self._local:
+        source = f"{self.root}/{_within(relative)}"
+        if self.is_local:
             path = Path(source)
-            if path.exists() and not path.resolve().is_relative_to(Path(self._root).resolve()):
+            if path.exists() and not path.resolve().is_relative_to(Path(self.root).resolve()):
                 raise TeamMistake(
                     f"'store://{relative}' leaves the team's part of the store", mend="put the file there, not a link"
                 )
@@ -301,7 +301,7 @@ class Store:
         name = source.rpartition("/")[2]
         target = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:12]}-{name}"
         with self.faults(), contextlib.suppress(FileNotFoundError):
-            self._fs.get_file(source, str(target))
+            self.fs.get_file(source, str(target))
         return target
 
     # --- work in progress ----------------------------------------------------------------------------------------
@@ -312,11 +312,11 @@ class Store:
 
         It is removed at the end; what a killed process left is removed by the next one on the same host.
         """
-        if not self._local:
+        if not self.is_local:
             with tempfile.TemporaryDirectory(prefix="kommuna-") as folder:
                 yield Path(folder)
             return
-        parent = Path(self._root) / "tmp"
+        parent = Path(self.root) / "tmp"
         with self.faults():
             self.sweep()
             path = parent / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -328,8 +328,8 @@ class Store:
 
     def sweep(self) -> None:
         """Removes the work folders of this host's processes that are no more."""
-        parent = Path(self._root) / "tmp"
-        if not self._local or not parent.is_dir():
+        parent = Path(self.root) / "tmp"
+        if not self.is_local or not parent.is_dir():
             return
         host = socket.gethostname()
         for path in parent.iterdir():
@@ -340,23 +340,20 @@ class Store:
     # --- below ---------------------------------------------------------------------------------------------------
 
     def _manifest_path(self, key: str) -> str:
-        return f"{self._root}/manifests/{key[:2]}/{key}.json"
+        return f"{self.root}/manifests/{key[:2]}/{key}.json"
 
     def _artifact_path(self, artifact: Artifact) -> str:
-        return f"{self._root}/artifacts/{artifact.digest[:2]}/{artifact.filename}"
+        return f"{self.root}/artifacts/{artifact.digest[:2]}/{artifact.filename}"
 
     def _digest(self, path: str) -> str:
         """SHA-256 of a file of the store."""
-        digest = hashlib.sha256()
-        with self._fs.open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
+        with self.fs.open(path, "rb") as file:
+            return content_digest(file)
 
     def _find(self, part: str) -> list[str]:
         with self.faults():
             try:
-                return [str(path) for path in self._fs.find(f"{self._root}/{part}")]
+                return [str(path) for path in self.fs.find(f"{self.root}/{part}")]
             except FileNotFoundError:
                 return []
 
@@ -375,21 +372,12 @@ class Store:
             raise
 
 
-def _changed(info: dict[str, Any]) -> datetime:
+def changed(info: dict[str, Any]) -> datetime:
     """When a file was last written; now where the file system does not say."""
     changed = info.get("mtime") or info.get("LastModified") or info.get("created")
     if isinstance(changed, datetime):
         return changed if changed.tzinfo else changed.replace(tzinfo=UTC)
     return datetime.fromtimestamp(changed, UTC) if changed else datetime.now(UTC)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _within(relative: str) -> str:

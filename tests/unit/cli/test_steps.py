@@ -13,7 +13,7 @@ from kommuna.airflow import StepOperator
 from kommuna.cli.main import app
 from kommuna.cli.steps import shared_steps
 from kommuna.errors import StepNotFound
-from kommuna.steps.versions import VERSIONS
+from kommuna.spec.versions import VERSIONS
 
 
 def test_every_operator_is_listed_with_its_inputs_and_outputs(root: Path) -> None:

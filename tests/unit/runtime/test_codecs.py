@@ -1,4 +1,4 @@
-"""Values become files and files values as is recorded at `codecs.FORMAT`, in `recorded.json` beside this test."""
+"""Values become files and files values as is recorded at `FORMAT`, in `recorded.json` beside this test."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from tests.recorded.results import RecordedFile, fault, plain
 from kommuna.runtime import codecs
 from kommuna.spec.artifacts import Report
 from kommuna.spec.base import Spec
+from kommuna.spec.versions import FORMAT
 
 RECORDED = RecordedFile(Path(__file__).with_name("recorded.json"))
 NAME = "kommuna.runtime.codecs"
-CONSTANT = "FORMAT of kommuna.runtime.codecs"
+CONSTANT = "FORMAT of kommuna.spec.versions"
 
 
 class Options(Spec):
@@ -123,7 +124,7 @@ def read_path(folder: Path) -> bool:
 
 def test_values_become_files_as_is_recorded(tmp_path: Path, record: bool) -> None:
     found = json.loads(json.dumps(plain(written(tmp_path))))
-    said = RECORDED.fault(NAME, codecs.FORMAT, found, constant=CONSTANT, record=record)
+    said = RECORDED.fault(NAME, FORMAT, found, constant=CONSTANT, record=record)
     assert not said, said
 
 
@@ -132,6 +133,6 @@ def test_another_way_to_write_is_noticed(tmp_path: Path, monkeypatch: pytest.Mon
         return json.dumps(value if not isinstance(value, BaseModel) else value.model_dump(mode="json")).encode()
 
     monkeypatch.setattr(codecs, "_json", compact)
-    said = fault(RECORDED.read()[NAME], codecs.FORMAT, plain(written(tmp_path)), constant=CONSTANT)
-    assert said.startswith("the results changed, and the version did not: raise FORMAT of kommuna.runtime.codecs to ")
+    said = fault(RECORDED.read()[NAME], FORMAT, plain(written(tmp_path)), constant=CONSTANT)
+    assert said.startswith("the results changed, and the version did not: raise FORMAT of kommuna.spec.versions to ")
     assert "dict.content" in said or "model.content" in said

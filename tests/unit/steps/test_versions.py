@@ -13,7 +13,7 @@ from tests.recorded.cases import CASES, results, results_of_a_process
 from tests.recorded.results import RecordedFile, differences, fault, plain
 
 import kommuna.steps
-from kommuna.steps.versions import VERSIONS
+from kommuna.spec.versions import VERSIONS
 
 RECORDED = RecordedFile(Path(__file__).with_name("recorded.json"))
 # With a server, in registry/test_versions.py.
@@ -53,7 +53,7 @@ def _has_metrics(made: ast.ClassDef) -> bool:
 
 
 def test_the_table_is_read_without_the_libraries_of_the_steps() -> None:
-    script = "import sys, kommuna.steps.versions; print({'polars', 'numpy', 'pydantic', 'sklearn'} & set(sys.modules))"
+    script = "import sys, kommuna.spec.versions; print({'polars', 'numpy', 'pydantic', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -79,7 +79,7 @@ def test_what_the_cache_has_given_to_a_run_is_in_use_with_all_it_comes_from(stor
     add(store, "1" * 64, put(store, "table"), days=90)
     add(store, "2" * 64, put(store, "labels"), days=90, upstream="1" * 64)
     add(store, "3" * 64, put(store, "other"), days=90)
-    assert store.hit("2" * 64, "m:f") is not None
+    store.record_use("2" * 64)
     found = collect(store, keep_days=30, grace_seconds=0)
     assert (found.manifests, found.artifacts) == (1, 1)
     assert store.manifest("2" * 64) is not None
@@ -89,7 +89,7 @@ def test_what_the_cache_has_given_to_a_run_is_in_use_with_all_it_comes_from(stor
 def test_nothing_that_a_run_of_today_may_need_is_removed_however_few_days_are_kept(store: Store) -> None:
     add(store, "1" * 64, put(store, "made just now"))
     add(store, "2" * 64, put(store, "made long ago, used just now"), days=90)
-    assert store.hit("2" * 64, "m:f") is not None
+    store.record_use("2" * 64)
     add(store, "3" * 64, put(store, "made long ago"), days=90)
     assert collect(store, keep_days=0).manifests == 1
     assert store.manifest("1" * 64) is not None

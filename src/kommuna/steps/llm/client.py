@@ -84,6 +84,7 @@ class Llm:
         self._llms = llms or Llms()
         self.shared = shared
         self._patience = patience
+        self._asked: dict[str, None] = {}
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
@@ -112,6 +113,10 @@ class Llm:
         """
         return self._model("heavy", self._llms.heavy, budget)
 
+    def settings_used(self) -> list[str]:
+        """Settings that the answers depend on, of the models that were asked for: see the step cache."""
+        return [f"llm.{which}.{name}" for which in self._asked for name in ("url", "model")]
+
     def _model(self, which: str, endpoint: LlmEndpoint | None, budget: Budget | None) -> Model:
         if endpoint is None:
             raise LlmSettings(
@@ -119,6 +124,7 @@ class Llm:
                 where=f"kommuna.yaml: llm.{which}",
                 mend=f"set `llm: {{{which}: {{url: …/v1, model: …, key_variable: …}}}}` in kommuna.yaml",
             )
+        self._asked[which] = None
         return Model(endpoint, budget, self._patience)
 
 

@@ -87,6 +87,10 @@ class Registry:
             raise RegistryError("no MLflow server is configured", mend="set `mlflow` in kommuna.yaml")
         return cls(services.mlflow, services.workspace, services.mlflow_pages)
 
+    def settings_used(self) -> list[str]:
+        """Settings that the answers depend on: see the step cache."""
+        return ["mlflow", "mlflow_pages", "workspace"]
+
     @contextlib.contextmanager
     def session(self) -> Iterator[MlflowClient]:
         """MLflow set to this server and workspace; what was set before comes back afterwards.

@@ -12,11 +12,11 @@ from tests.recorded.results import RecordedFile, plain
 from tests.recorded.training import NEW, linear_model
 
 from kommuna.spec.step import StepContext
+from kommuna.spec.versions import VERSIONS
 from kommuna.steps.registry.client import Registry
 from kommuna.steps.registry.promote import promote
 from kommuna.steps.registry.register import register
 from kommuna.steps.training.scores import Scores
-from kommuna.steps.versions import VERSIONS
 
 RECORDED = RecordedFile(Path(__file__).parent.with_name("recorded.json"))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 import pydantic
 import structlog
+from numpy.typing import NDArray
 
 from kommuna.errors import DataError, SpecError
 from kommuna.spec.artifacts import Report
@@ -116,14 +118,15 @@ def refine_rules(
     )
     held = read_gold(field, gold, label=label) if gold is not None else None
     given = rules.rules if rules is not None else ()
-    history = kept.of(context.key)
+    votes_given = (field.votes(field.dev, given), field.votes(field.sample, given))
+    history = kept.of(_work(context.key, votes_given))
     spent = _spent(history.load())
     made = refined(
         field,
         given,
         {name: _proposer(name, field, llm, _left(budget, spent), seed) for name in proposers},
         history,
-        votes_given=(field.votes(field.dev, given), field.votes(field.sample, given)),
+        votes_given=votes_given,
         most_rounds=rounds,
         least_precision=least_precision,
         seed=seed,
@@ -154,6 +157,14 @@ def _proposer(name: ProposerName, field: Field, llm: Llm, budget: Budget, seed: 
         found = find_phrases(field.dev[field.text], field.sample[field.text], field.messages, field.text)
         return Miner(field, found)
     return LlmProposer(llm.heavy(budget), seed=seed)
+
+
+def _work(key: str, votes: Sequence[NDArray[Any]]) -> str:
+    """Names a run whose rounds go on: the same work, from rules that vote alike, whatever became of Python rules."""
+    digest = hashlib.sha256(key.encode())
+    for table in votes:
+        digest.update(np.ascontiguousarray(table).tobytes())
+    return digest.hexdigest() if key else ""
 
 
 def _spent(made: Sequence[Round]) -> dict[str, float]:

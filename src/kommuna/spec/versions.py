@@ -1,4 +1,4 @@
-"""The version of each shared step, part of the cache key of its results: raised when the step's results change.
+"""The version of each shared step, part of the question that a run of it asks the cache.
 
 So a release of Kommuna makes teams compute again only what it changed. The results of small cases are recorded, and a
 test fails where they changed and the version did not: docs/steps.md says what to do then. Nothing is imported here:
@@ -26,3 +26,6 @@ VERSIONS: dict[str, int] = {
     "kommuna.steps.registry.register:register": 1,
     "kommuna.steps.registry.promote:promote": 1,
 }
+
+# Of how values become files and files values (`runtime/codecs.py`), which counts for all steps: raised like the others.
+FORMAT = 1

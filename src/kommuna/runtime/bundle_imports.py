@@ -1,0 +1,103 @@
+"""Imports of the team's own modules in the step's process: from source alone, and with every search noted.
+
+A file that Python compiled earlier may be older than it looks, and a module that an import looked for in the bundle and
+found elsewhere may be put there later: both would make a kept result stale.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoader, SourcelessFileLoader
+from importlib.util import spec_from_file_location
+from types import CodeType
+from typing import Any
+
+from kommuna.store.searches import ABSENT, is_a, module_in
+
+
+class Imports:
+    """What a process imports from folders that belong to no installed library.
+
+    Args:
+        installed: folders whose modules are those of Python and of installed distributions.
+    """
+
+    def __init__(self, installed: Iterable[str]) -> None:
+        self._installed = tuple(f"{folder.rstrip('/')}/" for folder in installed)
+        self.searches: dict[str, dict[str, str]] = {}
+        self.modules: dict[str, str] = {}
+
+    def install(self) -> None:
+        """Takes over from Python's own finder from now on."""
+        sys.dont_write_bytecode = True
+        sys.path_hooks.insert(0, self._finder)
+        for folder in list(sys.path_importer_cache):
+            if self._is_ours(folder):
+                del sys.path_importer_cache[folder]
+
+    def _is_ours(self, folder: str) -> bool:
+        return is_a(folder or ".", stat.S_ISDIR) and not f"{os.path.abspath(folder)}/".startswith(self._installed)  # noqa: PTH100
+
+    def _finder(self, folder: str) -> _Finder:
+        if not self._is_ours(folder):
+            raise ImportError(folder)
+        return _Finder(os.path.abspath(folder), self)  # noqa: PTH100
+
+
+class _Finder:
+    """Finds modules in one folder; an entry of `sys.path` or of a package's `__path__`."""
+
+    def __init__(self, folder: str, imports: Imports) -> None:
+        self._folder = folder
+        self._imports = imports
+
+    def find_spec(self, name: str, target: object = None) -> ModuleSpec | None:
+        """The module of a full name, if it is in this folder."""
+        del target
+        tail = name.rpartition(".")[2]
+        path = module_in(self._folder, tail)
+        self._imports.searches.setdefault(self._folder, {})[tail] = path
+        if path == ABSENT:
+            return None
+        if is_a(path, stat.S_ISDIR):
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [path]
+            return spec
+        self._imports.modules[name] = path
+        is_package = os.path.basename(path).startswith("__init__.") and tail != "__init__"  # noqa: PTH119
+        return spec_from_file_location(
+            name,
+            path,
+            loader=_loader(name, path),
+            submodule_search_locations=[os.path.dirname(path)] if is_package else None,  # noqa: PTH120
+        )
+
+    def invalidate_caches(self) -> None:
+        """Nothing is cached."""
+
+    def iter_modules(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
+        """The modules of the folder, for `pkgutil`: whoever lists them depends on all of their names."""
+        for name in sorted(os.listdir(self._folder)):  # noqa: PTH208
+            stem = name.partition(".")[0]
+            if stem.isidentifier() and stem not in ("__init__", "__pycache__") and module_in(self._folder, stem):
+                path = os.path.join(self._folder, name)  # noqa: PTH118
+                if name.endswith(".py") or is_a(f"{path}/__init__.py", stat.S_ISREG):
+                    yield prefix + stem, is_a(path, stat.S_ISDIR)
+
+
+class _SourceLoader(SourceFileLoader):
+    """Compiles the source in any case, whatever lies in `__pycache__`."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: Any = self.source_to_code(self.get_data(path), path)
+        return code  # type: ignore[no-any-return]
+
+
+def _loader(name: str, path: str) -> Any:
+    if path.endswith(".py"):
+        return _SourceLoader(name, path)
+    return SourcelessFileLoader(name, path) if path.endswith(".pyc") else ExtensionFileLoader(name, path)

@@ -1,0 +1,45 @@
+"""The step's environment: the same wherever it runs, so that no result depends on it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import MutableMapping
+
+from kommuna.spec.caching import INTERPRETER
+from kommuna.spec.resources import threads
+from kommuna.spec.step import StepSpec
+
+_FIXED = {"PYTHONDONTWRITEBYTECODE": "1", "TZ": "UTC", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_MAX_THREADS",
+    "POLARS_MAX_THREADS",
+    "RAYON_NUM_THREADS",
+    "ARROW_NUM_THREADS",
+)
+# Where programs and certificates are, what clients log in with, and what hardware there is.
+_KEPT = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "HOSTNAME", "TMPDIR", "LD_LIBRARY_PATH", "JAVA_HOME", "VIRTUAL_ENV"),
+        *("PYTHONPATH", "PYTHONHOME", *INTERPRETER),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    }
+)
+_KEPT_BEGINNINGS = ("AWS_", "MLFLOW_", "KOMMUNA_", "CUDA_", "NVIDIA_", "_RJEM_")
+_PROXIES = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
+
+
+def fix(environment: MutableMapping[str, str], spec: StepSpec) -> None:
+    """Sets the environment of a step's process, and this process's time zone."""
+    keys = {endpoint.key_variable for endpoint in (spec.services.llm.light, spec.services.llm.heavy) if endpoint}
+    for name in list(environment):
+        kept = name in _KEPT or name in keys or name.startswith(_KEPT_BEGINNINGS) or name.lower() in _PROXIES
+        if not kept:
+            del environment[name]
+    environment.update(_FIXED)
+    environment.update(dict.fromkeys(_THREADS, str(threads(spec.resources))))
+    if environment is os.environ:
+        time.tzset()

@@ -1,0 +1,94 @@
+"""The question: all that is known of a step's run before it runs, as one digest. Nothing is imported for it.
+
+What its code will read and import is not known yet: that is recorded while it runs (`kommuna.store.uses`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from kommuna.spec.base import Spec
+from kommuna.spec.resources import threads
+from kommuna.spec.step import StepSpec
+from kommuna.spec.versions import FORMAT, VERSIONS
+from kommuna.spec.words import shown
+from kommuna.store.parameters import canonical_params
+
+if TYPE_CHECKING:
+    from kommuna.store.inputs import Inputs
+
+
+class Question(Spec):
+    """What a step is asked to do. Equal questions have equal answers, as far as the step uses nothing else."""
+
+    function: str
+    version: int | None = Field(description="The shared step's own version; None of a team's step.")
+    params: dict[str, Any] = Field(description="As the step's types have them, with defaults.")
+    inputs: dict[str, Any] = Field(description="Input name to its content, in the shape of the inputs.")
+    format: int = Field(FORMAT, description="The version of how values become files and files values.")
+    python: str = Field(default_factory=lambda: f"{sys.implementation.name} {platform.python_version()}")
+    machine: str = Field(default_factory=platform.machine)
+    threads: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the question. The order of a dict counts: a step sees it."""
+        document = json.dumps(self.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(document.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def question_of(spec: StepSpec, inputs: Inputs) -> Question:
+    """The question that a spec asks of the inputs that were found for it."""
+    params = canonical_params(spec.function, spec.params, bundle=Path(spec.bundle) if spec.bundle else None)
+    return Question(
+        function=spec.function,
+        version=VERSIONS.get(spec.function),
+        params=params,
+        inputs=dict(sorted(inputs.contents().items())),
+        threads=threads(spec.resources),
+    )
+
+
+def differences(before: Question, now: Question) -> Iterator[str]:
+    """What differs between two questions, in words."""
+    if before.function != now.function:
+        yield f"the step: {before.function} → {now.function}"
+        return
+    for name, what in (
+        ("version", "the shared step's version"),
+        ("format", "the format of values"),
+        ("python", "Python"),
+        ("machine", "the machine"),
+        ("threads", "threads (`cpu` of the step's resources)"),
+    ):
+        old, new = getattr(before, name), getattr(now, name)
+        if old != new:
+            yield f"{what}: {old} → {new}"
+    yield from _differences("parameter", before.params, now.params)
+    yield from _differences("input", before.inputs, now.inputs)
+
+
+_MISSING = object()
+
+
+def _differences(what: str, before: Any, now: Any, place: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in (*before, *(name for name in now if name not in before)):
+            inner = f"{place}.{name}" if place else name
+            yield from _differences(what, before.get(name, _MISSING), now.get(name, _MISSING), inner)
+        if list(before) != list(now) and set(before) == set(now):
+            yield f"{what} '{place}': the order {', '.join(before)} → {', '.join(now)}"
+    elif json.dumps(before, default=str) != json.dumps(now, default=str):
+        yield f"{what} '{place}': {_told(before)} → {_told(now)}"
+
+
+def _told(value: Any) -> str:
+    return "not given" if value is _MISSING else shown(value)

@@ -1,0 +1,155 @@
+"""Uses: what a step's process really used besides what the question holds, and whether that still is as it was.
+
+Recorded while the step runs (`kommuna.runtime.recording`), kept in the manifest, held against the present before a
+result is given to another run. A use that cannot be held against the present makes the result uncacheable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from kommuna.spec.base import Spec
+from kommuna.spec.step import StepSpec
+from kommuna.spec.words import shown
+from kommuna.store.definitions import definitions
+from kommuna.store.digests import file_digest
+from kommuna.store.distributions import installed
+from kommuna.store.searches import ABSENT, module_in
+
+if TYPE_CHECKING:
+    from kommuna.store.inputs import Inputs
+
+MISSING, FOLDER, FILE = "missing", "folder", "file"
+
+
+class Reached(Spec):
+    """The definitions that a step reached, for the case that only the rest of their modules changes."""
+
+    digest: str
+    entry_points: tuple[str, ...]
+    libraries: tuple[str, ...]
+    modules: tuple[str, ...] = Field(description="Paths of modules that were read for nothing but their import.")
+
+
+class Uses(Spec):
+    """What a step's process used. Paths within the bundle are relative to it, others absolute."""
+
+    files: dict[str, str] = Field(
+        default_factory=dict,
+        description="Path to SHA-256 of the content; `missing`; `folder` and a digest of its names. Of a path that was "
+        "only looked at: `file`, `folder` or `missing`.",
+    )
+    searches: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="Folder to module name to the path that an import found, or empty."
+    )
+    libraries: dict[str, str] = Field(default_factory=dict, description="Distribution to version.")
+    services: dict[str, Any] = Field(default_factory=dict, description="Dotted name of a service's setting to value.")
+    context: dict[str, Any] = Field(default_factory=dict, description="Field of the StepContext to value.")
+    bytes: dict[str, str] = Field(
+        default_factory=dict, description="Input, of which the question has the document, to SHA-256 of its bytes."
+    )
+    reached: Reached | None = Field(None, description="None where source alone does not tell.")
+    unknown: tuple[str, ...] = Field((), description="What cannot be held against the present: nothing is cacheable.")
+
+
+@dataclass(frozen=True)
+class Present:
+    """What uses are held against."""
+
+    bundle: str
+    services: Mapping[str, Any]
+    context: Mapping[str, Any]
+    inputs: Inputs
+
+    @classmethod
+    def of(cls, spec: StepSpec, inputs: Inputs, context: Mapping[str, Any]) -> Present:
+        """The present of a step that is about to run."""
+        return cls(spec.bundle, spec.services.model_dump(mode="json"), context, inputs)
+
+    def path(self, name: str) -> str:
+        """A recorded path as it is here."""
+        return os.path.normpath(os.path.join(self.bundle, name))  # noqa: PTH118  # an absolute one stays
+
+
+def changes(uses: Uses, present: Present) -> Iterator[str]:
+    """What is no longer as a step used it, in words; nothing where all of it is. What is unknown is not looked at."""
+    files = {name: _state(present.path(name), was) for name, was in uses.files.items()}
+    changed = [name for name, now in files.items() if now != uses.files[name]]
+    reached = uses.reached
+    if changed and reached is not None and set(changed) <= set(reached.modules):
+        now = definitions(reached.entry_points, Path(present.bundle), libraries=reached.libraries)
+        if not now.unclear and now.digest == reached.digest:
+            changed = []
+    for name in changed:
+        yield _file_change(name, uses.files[name], files[name])
+    for folder, names in uses.searches.items():
+        for name, was in names.items():
+            now_found = module_in(present.path(folder), name)
+            if now_found != (present.path(was) if was != ABSENT else ABSENT):
+                found = os.path.relpath(now_found, present.bundle or "/") if now_found else "nothing"
+                yield f"`import {name}` finds {found} instead of {was or 'nothing in the bundle'}"
+    versions = installed()
+    for name, was in uses.libraries.items():
+        if versions.get(name) != was:
+            yield f"{name} {was or '?'} → {versions.get(name) or 'not installed'}"
+    for name, was in uses.services.items():
+        now_value = setting(present.services, name)
+        if now_value != was:
+            yield f"services.{name}: {shown(was)} → {shown(now_value)}"
+    for name, was in uses.context.items():
+        if present.context.get(name) != was:
+            yield f"the step reads context.{name}: {shown(was)} → {shown(present.context.get(name))}"
+    flat = present.inputs.flat()
+    for name, was in uses.bytes.items():
+        if name not in flat or flat[name].bytes != was:
+            yield f"the bytes of input '{name}', which the step reads by itself"
+
+
+def path_state(path: str) -> str:
+    """What stands at a path: SHA-256 of a file's content, `folder` and a digest of its names, or `missing`."""
+    try:
+        if os.path.isdir(path):  # noqa: PTH112
+            return f"{FOLDER} {names_digest(path)}"
+        return file_digest(Path(path)) if os.path.isfile(path) else MISSING  # noqa: PTH113
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def names_digest(folder: str) -> str:
+    """A digest of the names in a folder, without what Python leaves there."""
+    with os.scandir(folder) as entries:
+        names = sorted(f"{entry.name}{'/' if entry.is_dir() else ''}" for entry in entries)
+    text = "\n".join(name for name in names if name != "__pycache__/")
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _state(path: str, was: str) -> str:
+    """The state of a path, as far as the recorded one looks into it."""
+    if was in (FILE, FOLDER, MISSING):
+        return FOLDER if os.path.isdir(path) else FILE if os.path.exists(path) else MISSING  # noqa: PTH112, PTH110
+    return path_state(path)
+
+
+def _file_change(name: str, was: str, now: str) -> str:
+    if was == MISSING:
+        return f"{name} is there now"
+    if now == MISSING:
+        return f"{name} is gone"
+    if was.startswith(FOLDER) and now.startswith(FOLDER):
+        return f"other files are in {name}/"
+    return f"{name} changed" if not now.startswith("unreadable") else f"{name} is {now}"
+
+
+def setting(document: Mapping[str, Any], dotted: str) -> Any:
+    """A value in nested mappings by its dotted name; None where it is not set."""
+    value: Any = document
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,59 @@
+"""What differs between two runs of a step, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kommuna.spec.words import shown
+from kommuna.store.manifest import Manifest
+from kommuna.store.question import differences
+from kommuna.store.uses import Uses
+
+
+def between(first: Manifest, second: Manifest) -> Iterator[str]:
+    """What the second run was asked or used otherwise than the first, and what keeps either from being given to others.
+
+    Manifests of an older Kommuna, which say neither, differ by that alone.
+    """
+    if first.question is None or second.question is None:
+        yield "one of them was made by an older Kommuna, which did not note what a step uses"
+        return
+    yield from differences(first.question, second.question)
+    if first.uses is not None and second.uses is not None:
+        yield from _uses(first.uses, second.uses)
+    for manifest in (first, second):
+        if manifest.uses is None:
+            yield f"{manifest.key[:12]} was run by hand"
+        else:
+            yield from (f"{manifest.key[:12]}: {reason}" for reason in manifest.uses.unknown)
+        if manifest.expires is not None:
+            yield f"{manifest.key[:12]} is given to no other run from {manifest.expires:%Y-%m-%d %H:%M} UTC on"
+
+
+def _uses(first: Uses, second: Uses) -> Iterator[str]:
+    same_definitions = first.reached is not None and second.reached is not None
+    same_definitions = same_definitions and first.reached.digest == second.reached.digest  # type: ignore[union-attr]
+    for path in _all(first.files, second.files):
+        old, new = first.files.get(path), second.files.get(path)
+        if old != new:
+            only = f"{path} is used by one of them alone"
+            note = " (but nothing that the step reaches)" if same_definitions and path.endswith(".py") else ""
+            yield only if None in (old, new) else f"{path} changed{note}"
+    for name in _all(first.libraries, second.libraries):
+        old, new = first.libraries.get(name), second.libraries.get(name)
+        if old != new:
+            yield f"{name} {old or 'not used'} → {new or 'not used'}"
+    for what, before, now in (
+        ("services", first.services, second.services),
+        ("context", first.context, second.context),
+    ):
+        for name in _all(before, now):
+            if before.get(name) != now.get(name):
+                yield f"{what}.{name}: {shown(before.get(name))} → {shown(now.get(name))}"
+    for name in _all(first.bytes, second.bytes):
+        if first.bytes.get(name) != second.bytes.get(name):
+            yield f"the bytes of input '{name}', which the step reads by itself"
+
+
+def _all(first: dict[str, str], second: dict[str, str]) -> list[str]:
+    return list(dict.fromkeys([*first, *second]))

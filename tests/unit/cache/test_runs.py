@@ -1,0 +1,299 @@
+"""What a run is given stays what it was given: files that are replaced, manifests that follow, and work done at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cache_rig import CacheRig, Ran
+
+from kommuna.store.results import Results
+
+COPIES = "from pathlib import Path\ndef f(source: Path) -> dict[str, object]:\n    return {'n': source.read_text()}\n"
+FILE = {"inputs": {"source": {"url": "in.txt"}}}
+
+
+def from_task(ran: Ran, output: str = "result") -> dict[str, Any]:
+    """The input that a task makes of another one's XCom."""
+    name = ran.result.outputs[output]
+    return {"manifest": ran.result.key, "output": output, "digest": name.partition(".")[0]}
+
+
+def unknown(rig: CacheRig, ran: Ran) -> str:
+    """Why a result is not kept for others."""
+    uses = rig.manifest(ran.result).uses
+    assert uses is not None
+    return "; ".join(uses.unknown)
+
+
+def test_a_step_reads_the_input_that_was_hashed_though_it_is_replaced_while_it_runs(rig: CacheRig) -> None:
+    """The step itself swaps the file before it reads its own input."""
+    swaps = (
+        "from pathlib import Path\n"
+        "def f(source: Path, *, real: str) -> dict[str, object]:\n"
+        "    Path(real).write_text('new')\n"
+        "    return {'n': source.read_text()}\n"
+    )
+    inbox = Path(rig.folder, "store", "support", "inbox")
+    inbox.mkdir(parents=True)
+    (inbox / "in.txt").write_text("old")
+    rig.write({"step.py": swaps})
+    spec = {"inputs": {"source": {"url": "store://inbox/in.txt"}}, "params": {"real": str(inbox / "in.txt")}}
+    assert rig.run(**spec).content == {"result": {"n": "old"}}
+    (inbox / "in.txt").write_text("old")
+    again = rig.run(**spec)
+    assert again.content == {"result": {"n": "old"}}
+
+
+def test_a_module_that_changes_while_the_step_runs_is_kept_for_nobody(rig: CacheRig) -> None:
+    slow = "import lib, time\ndef f() -> dict[str, object]:\n    time.sleep(1)\n    return {'n': lib.n()}\n"
+    rig.write({"step.py": slow, "lib.py": "def n():\n    return 1\n"})
+    swap = threading.Timer(0.5, rig.write, [{"lib.py": "def n():\n    return 2\n"}])
+    swap.start()
+    first = rig.run()
+    swap.join()
+    assert first.content == {"result": {"n": 1}}
+    assert unknown(rig, first) == "lib.py changed while the step ran"
+    rig.write({"lib.py": "def n():\n    return 1\n"})
+    assert not rig.run().hit
+
+
+def test_a_module_that_is_swapped_before_a_late_import_and_back_again_leaves_nothing_stale(rig: CacheRig) -> None:
+    late = (
+        "import time\ndef f() -> dict[str, object]:\n    time.sleep(0.6)\n    import lib\n    return {'n': lib.n()}\n"
+    )
+    rig.write({"step.py": late, "lib.py": "def n():\n    return 1\n"})
+    swap = threading.Timer(0.3, rig.write, [{"lib.py": "def n():\n    return 2\n"}])
+    swap.start()
+    first = rig.run()
+    swap.join()
+    assert first.content == {"result": {"n": 2}}
+    rig.write({"lib.py": "def n():\n    return 1\n"})
+    second = rig.run()
+    assert (second.hit, second.content) == (False, {"result": {"n": 1}})
+
+
+def test_an_input_that_is_replaced_without_end_is_said(rig: CacheRig) -> None:
+    rig.write({"step.py": COPIES, "in.txt": "x" * 20_000_000})
+    stop = threading.Event()
+
+    def replace() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            rig.write({"in.txt": str(number) * 20_000_000})
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        spec = rig.spec(**FILE)
+        done = subprocess.run(
+            [sys.executable, "-m", "kommuna.runtime", "--result", str(rig.folder / "result.json")],
+            input=spec.model_dump_json(), text=True, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        stop.set()
+        writer.join()
+    if done.returncode:  # a fast machine may read it between two writes
+        assert "an input is replaced again and again while it is read: in.txt" in done.stderr
+    else:
+        result = json.loads((rig.folder / "result.json").read_text())
+        text = rig.store.read(rig.store.manifest(result["key"]).outputs["result"])  # type: ignore[union-attr]
+        assert len(set(json.loads(text)["n"])) <= 10
+
+
+def test_a_run_keeps_the_split_that_it_was_given(rig: CacheRig) -> None:
+    """Run A splits and trains; run B splits anew, by chance otherwise; A is tested on its own split."""
+    rig.write({
+        "step.py": "import os\nfrom typing import NamedTuple\n\n"
+        "class Split(NamedTuple):\n    train: list[int]\n    test: list[int]\n\n"
+        "def split() -> Split:\n    n = int.from_bytes(os.urandom(8), 'big')\n    return Split([n], [n + 1])\n\n"
+        "def train(rows: list[int]) -> dict[str, int]:\n    return {'n': rows[0]}\n\n"
+        "def test(model: dict[str, int], rows: list[int]) -> dict[str, bool]:\n"
+        "    return {'apart': rows[0] == model['n'] + 1}\n"
+    })  # fmt: skip
+    a = rig.run("step:split", cache=False, run_id="a")
+    model = rig.run("step:train", inputs={"rows": from_task(a, "train")}, run_id="a")
+    b = rig.run("step:split", cache=False, run_id="b")
+    assert a.result.key != b.result.key
+    tested = rig.run("step:test", inputs={"model": from_task(model), "rows": from_task(a, "test")}, run_id="a")
+    assert tested.content == {"result": {"apart": True}}
+
+
+def test_an_input_of_another_digest_than_the_upstream_task_left_is_refused(rig: CacheRig) -> None:
+    rig.write(
+        {"step.py": "def f() -> list[int]:\n    return [1]\ndef g(rows: list[int]) -> list[int]:\n    return rows\n"}
+    )
+    made = from_task(rig.run())
+    refused = rig.run("step:g", inputs={"rows": {**made, "digest": "0" * 64}}, fails=True)
+    assert "is not what the upstream task left" in refused.result.message
+
+
+def test_what_was_made_without_the_cache_is_given_to_nobody(rig: CacheRig) -> None:
+    rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 1}\n"})
+    assert not rig.run(cache=False).hit
+    assert not rig.run().hit
+    assert rig.run().hit
+    assert not rig.run(cache=False).hit
+
+
+def test_six_at_once_are_done_once(rig: CacheRig) -> None:
+    counts = (
+        "import time, uuid\nfrom pathlib import Path\n"
+        "def f(*, at: str) -> dict[str, int]:\n"
+        "    Path('/tmp', f'{at}-{uuid.uuid4()}').touch()\n"
+        "    time.sleep(1.5)\n    return {'n': 1}\n"
+    )
+    rig.write({"step.py": counts})
+    at = f"kommuna-{os.getpid()}-{time.time_ns()}"
+    spec = rig.spec(params={"at": at}).model_dump_json()
+    started = [
+        subprocess.Popen([sys.executable, "-m", "kommuna.runtime", "--result", str(rig.folder / f"{n}.json")],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for n in range(6)
+    ]  # fmt: skip
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write(spec)
+        process.stdin.close()
+        process.stdin = None
+    said = [process.communicate(timeout=60)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * 6, said
+    results = [json.loads((rig.folder / f"{n}.json").read_text()) for n in range(6)]
+    computed = list(Path("/tmp").glob(f"{at}-*"))  # where a step's writing counts for nothing
+    for path in computed:
+        path.unlink()
+    assert len(computed) == 1
+    assert sorted(result["cached"] for result in results) == [False, *[True] * 5]
+    assert len({result["key"] for result in results}) == 1
+    assert any("another run does the same work" in text for text in said)
+
+
+def test_a_killed_worker_is_not_waited_for(rig: CacheRig) -> None:
+    rig.write({"step.py": "import time\ndef f() -> dict[str, int]:\n    time.sleep(30)\n    return {'n': 1}\n"})
+    first = subprocess.Popen([sys.executable, "-m", "kommuna.runtime"], stdin=subprocess.PIPE, text=True)
+    assert first.stdin is not None
+    first.stdin.write(rig.spec().model_dump_json())
+    first.stdin.close()
+    time.sleep(2)
+    first.kill()
+    first.wait()
+    rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 2}\n"})
+    assert rig.run().content == {"result": {"n": 2}}
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("import urllib.request\ndef f() -> dict[str, int]:\n    try:\n        urllib.request.urlopen('http://127.0.0.1:9/')\n"
+         "    except OSError:\n        pass\n    return {'n': 1}\n", "it asks 127.0.0.1:9, which is no service of the platform"),
+        ("from pathlib import Path\ndef f() -> dict[str, int]:\n    Path(__file__).with_name('out.txt').write_text('x')\n"
+         "    return {'n': 1}\n", "it writes out.txt, which a kept result would not write again"),
+        ("from kommuna.spec.caching import step\n@step(cacheable=False)\ndef f() -> dict[str, int]:\n    return {'n': 1}\n",
+         "the step says cacheable=False"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_known_keeps_a_result_from_others_and_is_said(rig: CacheRig, source: str, why: str) -> None:
+    rig.write({"step.py": source})
+    first = rig.run()
+    assert unknown(rig, first) == why
+    assert not rig.run().hit
+
+
+def test_a_result_that_expires_is_given_until_then_whatever_the_step_asks(rig: CacheRig) -> None:
+    asks = (
+        "import urllib.request\nfrom kommuna.spec.caching import step\n@step(expires='3s')\n"
+        "def f() -> dict[str, int]:\n    try:\n        urllib.request.urlopen('http://127.0.0.1:9/')\n"
+        "    except OSError:\n        pass\n    return {'n': 1}\n"
+    )
+    rig.write({"step.py": asks})
+    rig.run()
+    assert rig.run().hit
+    time.sleep(1.1)
+    assert not rig.run(expires="1s").hit  # the task may want it younger than the step does
+    assert rig.run(expires="1h").hit
+    time.sleep(3)
+    assert not rig.run().hit
+
+
+def test_a_workers_pool_on_this_machines_loopback_is_the_steps_own(rig: CacheRig) -> None:
+    rig.write({
+        "step.py": "import socket, threading\ndef f() -> dict[str, int]:\n"
+        "    with socket.create_server(('127.0.0.1', 0)) as server:\n"
+        "        threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()\n"
+        "        socket.create_connection(server.getsockname()).close()\n    return {'n': 1}\n"
+    })  # fmt: skip
+    assert unknown(rig, rig.run()) == ""
+    assert rig.run().hit
+
+
+def test_the_environment_is_the_same_whatever_the_caller_has(rig: CacheRig, tmp_path: Path) -> None:
+    looks = (
+        "import os, time, locale\ndef f() -> dict[str, object]:\n"
+        "    return {'tz': time.tzname, 'lang': locale.getpreferredencoding(), 'foreign': os.environ.get('FOREIGN'),\n"
+        "            'hash': hash('a'), 'hour': time.localtime(0).tm_hour, 'threads': os.environ['POLARS_MAX_THREADS']}\n"
+    )
+    rig.write({"step.py": looks})
+    here = rig.run(cache=False).content
+    other = tmp_path / "other"
+    other.mkdir()
+    environment = {"TZ": "Asia/Vladivostok", "LC_ALL": "C", "FOREIGN": "yes", "POLARS_MAX_THREADS": "7"}
+    elsewhere = CacheRig(other, environment)
+    elsewhere.write({"step.py": looks})
+    try:
+        assert elsewhere.run().content == here
+    finally:
+        elsewhere.close()
+    assert here["result"]["tz"] == ["UTC", "UTC"]
+
+
+def test_a_miss_says_why(rig: CacheRig) -> None:
+    from kommuna.store.lookup import look_up
+
+    def why(**fields: Any) -> str:
+        return look_up(rig.spec(**fields), rig.store, rig.folder).miss
+
+    rig.write(
+        {
+            "step.py": "import lib\ndef f(*, k: int = 1) -> dict[str, int]:\n    return {'n': lib.n()}\n",
+            "lib.py": "def n():\n    return 1\n",
+        }
+    )
+    assert why() == "it has not run before"
+    rig.run()
+    assert why() == ""
+    assert why(params={"k": 2}) == "parameter 'k': 1 → 2"
+    rig.write({"lib.py": "def n():\n    return 2\n"})
+    assert why() == "lib.py changed"
+    rig.write({"lib.py": None})
+    assert why() == "lib.py is gone"
+
+
+def test_a_damaged_artifact_of_equal_size_is_made_anew(rig: CacheRig) -> None:
+    rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 1}\n"})
+    artifact = rig.manifest(rig.run().result).outputs["result"]
+    path = Path(rig.store.url(artifact).removeprefix("file://"))
+    good = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(good.replace(b"1", b"7"))
+    assert not rig.run().hit
+    assert path.read_bytes() == good
+
+
+def test_old_candidates_are_still_hits_when_code_goes_back(rig: CacheRig) -> None:
+    one, two = "def f() -> dict[str, int]:\n    return {'n': 1}\n", "def f() -> dict[str, int]:\n    return {'n': 2}\n"
+    rig.write({"step.py": one})
+    first = rig.run()
+    rig.write({"step.py": two})
+    assert not rig.run().hit
+    rig.write({"step.py": one})
+    again = rig.run()
+    assert (again.hit, again.content) == (True, first.content)
+    assert len(Results(rig.store).candidates(rig.manifest(first.result).question.digest)) == 2  # type: ignore[union-attr]
