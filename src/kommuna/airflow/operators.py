@@ -6,7 +6,7 @@ relative to the bundle, `store://inbox/…`, or any URL. Every parameter may be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow.sdk import XComArg
@@ -20,7 +20,7 @@ from kommuna.spec.gate import EVALUATION_METRICS, Gate
 from kommuna.spec.installation import place_of
 from kommuna.spec.llm import Asking, Budget
 from kommuna.spec.step import StepResult, StepSpec
-from kommuna.spec.texts import text_list
+from kommuna.spec.texts import distinct_texts, text_list
 
 Input = StepOperator | StepOutput | XComArg | Model | str
 
@@ -149,7 +149,7 @@ class AsofJoinOperator(StepOperator):
             inputs={"left": left, "right": right},
             parameters={
                 "on": on,
-                "by": _texts("by", by),
+                "by": _texts("by", by, distinct_texts),
                 "tolerance": tolerance,
                 "strategy": strategy,
                 "suffix": suffix,
@@ -339,7 +339,7 @@ class TrainClassifierOperator(StepOperator):
             parameters={
                 "classifier": classifier,
                 "encoder": encoder,
-                "features": _texts("features", features),
+                "features": _texts("features", features, distinct_texts),
                 "key": key,
                 "text": text,
                 "label": label,
@@ -474,11 +474,11 @@ def _maker(source: Input) -> Any:
     return source.operator if isinstance(source, StepOutput | PlainXComArg) else source
 
 
-def _texts(name: str, value: Any) -> Any:
+def _texts(name: str, value: Any, read: Callable[[str, Any], list[str]] = text_list) -> Any:
     """A list of texts, or what a template or another task makes one of: the step judges that."""
     if is_templated(value):
         return list(value) if isinstance(value, list | tuple) else value
-    return text_list(name, value)
+    return read(name, value)
 
 
 def _schema(columns: Any) -> Any:

@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from kommuna.errors import SpecError, StepNotFound, nearest
+from kommuna.spec.plain import UNICODE
 from kommuna.spec.step import Services, StepContext
-from kommuna.spec.words import in_words, place_of_problem, problems, shown
+from kommuna.spec.words import in_unicode, in_words, place_of_problem, problems, shown
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -191,6 +192,8 @@ def _coerce(step: str, argument: Argument, value: Any) -> Any:
             f"parameter '{place}' of step {step}: {said}" + ("" if ", found " in said else f"; found {shown(value)}"),
             mend=f"its type is {_type_name(argument.annotation)}",
         ) from None
+    except UnicodeEncodeError as error:
+        raise SpecError(f"parameter '{argument.name}' of step {step}: {in_unicode(error)}", mend=UNICODE) from None
     except PydanticUserError as error:
         raise StepNotFound(f"parameter '{argument.name}' of step {step} is of no plain type: {error.message}") from None
 

@@ -12,7 +12,8 @@ from pydantic_core import ErrorDetails
 
 from kommuna.errors import SpecError, nearest
 from kommuna.spec.json_text import load_json
-from kommuna.spec.words import in_words, place_of_problem, problems
+from kommuna.spec.plain import UNICODE
+from kommuna.spec.words import in_unicode, in_words, place_of_problem, problems
 from kommuna.spec.yaml_text import load_yaml
 
 
@@ -35,6 +36,8 @@ class Spec(BaseModel):
             return cls.model_validate(data)
         except ValidationError as error:
             raise spec_error(cls, error, where=where) from None
+        except UnicodeEncodeError as error:
+            raise SpecError(f"{cls.__name__}: {in_unicode(error)}", where=where, mend=UNICODE) from None
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> Self:
@@ -61,6 +64,8 @@ class Spec(BaseModel):
         except ValidationError as error:
             line = "" if is_json else f":{_line_of(error, text)}"
             raise spec_error(cls, error, where=f"{path}{line}") from None
+        except UnicodeEncodeError as error:
+            raise SpecError(f"{cls.__name__}: {in_unicode(error)}", where=str(path), mend=UNICODE) from None
 
 
 def spec_error(model: type[BaseModel], error: ValidationError, *, where: str) -> SpecError:

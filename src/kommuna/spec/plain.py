@@ -22,7 +22,7 @@ MAX_BITS = 14_000  # Python reads and writes integers of up to 4300 digits
 
 _ISO_DURATION: TypeAdapter[Any] = TypeAdapter(timedelta)
 _NUMBER = "give null (None) where there is no number, or leave it out"
-_TEXT = "give Unicode text; other bytes as base64, or as a file in the step's inputs"
+UNICODE = "give Unicode text; other bytes as base64, or as a file in the step's inputs"
 _TYPES = "give numbers, texts, dates, lists, dicts or pydantic models; of a numpy array its tolist()"
 _FLAT = "write it flat, or hand it in as a file in the step's inputs"
 
@@ -129,7 +129,7 @@ def readable(text: str) -> str:
 def _scalar(value: Any, place: str) -> Any:
     if isinstance(value, str):
         if _is_broken(value):
-            raise NotJson(place, f"is the text {value[:40]!a}, which is not Unicode", _TEXT)
+            raise NotJson(place, f"is the text {value[:40]!a}, which is not Unicode", UNICODE)
         return str.__str__(value)  # of a subclass the text itself, whatever it prints
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -152,7 +152,7 @@ def _as_text(value: Any, place: str) -> str | None:
         try:
             return bytes(value).decode("utf-8")
         except UnicodeDecodeError:
-            raise NotJson(place, f"is {_shown(bytes(value))}, which is not UTF-8", _TEXT) from None
+            raise NotJson(place, f"is {_shown(bytes(value))}, which is not UTF-8", UNICODE) from None
     for kind in (datetime, date, time, timedelta):
         if isinstance(value, kind):
             text = str(

@@ -29,3 +29,19 @@ def text_list(name: str, value: Any) -> list[str]:
         if not isinstance(item, str):
             raise SpecError(f"`{name}` is a list of texts; it holds {item!r}, a {type(item).__name__}")
     return sorted(items) if isinstance(value, set | frozenset) else items
+
+
+def distinct_texts(name: str, value: Any) -> list[str]:
+    """A parameter that is a list of texts, each once, such as the columns of a table: see `text_list`.
+
+    Raises:
+        SpecError: it is no such list, or a text stands in it twice.
+
+    >>> distinct_texts("by", ["team", "day"])
+    ['team', 'day']
+    """
+    items = text_list(name, value)
+    for i, item in enumerate(items):
+        if item in items[:i]:
+            raise SpecError(f"`{name}` holds {item!r} twice", mend=f"name it once: {name}={[*dict.fromkeys(items)]!r}")
+    return items

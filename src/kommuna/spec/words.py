@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from kommuna.spec.plain import readable
+
 _SHOWN = 80  # characters of a value
 # What is expected, by pydantic's name of the error without its last word (`_type`, `_parsing`).
 _EXPECTED = {
@@ -45,6 +47,11 @@ def in_words(item: ErrorDetails) -> str:
         least, found = context["min_length"], context["actual_length"]
         return f"needs at least {least} item{'s' * (least != 1)}, has {found}"
     return f"expected {_expected(kind, context)}, found {shown(value)}"
+
+
+def in_unicode(error: UnicodeEncodeError) -> str:
+    """What pydantic could not pass on: the message of a validator that quotes half of a surrogate pair."""
+    return readable(str(error.object))
 
 
 def problems(error: ValidationError) -> list[ErrorDetails]:

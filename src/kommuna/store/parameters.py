@@ -20,7 +20,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from kommuna.spec.plain import as_json, not_plain
-from kommuna.spec.words import in_words, problems
+from kommuna.spec.words import in_unicode, in_words, problems
 from kommuna.store.signatures import UNKNOWN, declared_parameters
 
 _AS_GIVEN, _DICT, _FLOAT, _MODEL = "$given", "$dict", "$float", "$model"
@@ -101,6 +101,8 @@ def refusal(value: Any, wanted: Any) -> str:
         TypeAdapter(wanted, config=_config(wanted)).validate_python(cast_rendered(value, wanted))
     except ValidationError as error:
         return in_words(problems(error)[0])
+    except UnicodeEncodeError as error:
+        return in_unicode(error)
     return ""
 
 

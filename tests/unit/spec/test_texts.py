@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from kommuna.errors import SpecError
-from kommuna.spec.texts import text_list
+from kommuna.spec.texts import distinct_texts, text_list
 from kommuna.steps.etl.asof import asof_join
 from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.labeling.functions import votes_of
@@ -51,3 +51,23 @@ def test_what_is_not_a_list_of_texts_is_refused(value: Any, message: str) -> Non
 def test_every_step_that_takes_a_list_refuses_a_text(name: str, call: Callable[[], object]) -> None:
     with pytest.raises(SpecError, match=f"`{name}` is a list of texts; got the text"):
         call()
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("by", lambda: asof_join(TABLE.lazy(), TABLE.lazy(), on="amount", by=["id", "id"])),
+        ("features", lambda: _feature_columns("boosted_trees", ["id", "id"], "text", taken={})),
+        ("tags", lambda: votes_of({"never": lambda: None}, TABLE, tags=["id", "id"])),
+    ],
+)
+def test_every_step_whose_list_holds_each_text_once_says_which_is_there_twice(
+    name: str, call: Callable[[], object]
+) -> None:
+    with pytest.raises(SpecError, match=f"`{name}` holds 'id' twice") as error:
+        call()
+    assert error.value.mend == f"name it once: {name}=['id']"
+
+
+def test_a_list_of_different_texts_keeps_its_order() -> None:
+    assert distinct_texts("by", ("b", "a")) == ["b", "a"]

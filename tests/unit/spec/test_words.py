@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,7 +13,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core.core_schema import ErrorType
 
 from kommuna.errors import SpecError
+from kommuna.spec.resources import Resources
+from kommuna.spec.rules import RuleSet
 from kommuna.spec.step import StepSpec
+from kommuna.spec.table import TableSchema
 from kommuna.spec.words import _expected, in_words, problems
 
 PYDANTICS = ("Input should", "should be a valid", "unable to parse", "Field required", "Value error")
@@ -71,3 +76,30 @@ def test_an_input_that_does_not_fit_is_judged_as_what_it_is_meant_to_be(given: o
         StepSpec.read(spec)
     assert str(error.value).startswith(f"StepSpec: {message}")
     assert "also" not in str(error.value)
+
+
+RULE = {"name": "r", "tag": "x", "any": ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (lambda: RuleSet.read({"tags": ["!\ud83d"], "rules": [RULE]}, where="r.yaml"), "RuleSet: the tag '!?' begins with !"),
+        (lambda: RuleSet.read({"tags": ["x"], "rules": [RULE | {"tag": "\ud83d"}]}), "RuleSet: rule 'r' has the unknown tag '?'"),
+        (lambda: Resources.read({"memory": "\ud83d"}), "Resources: '?' is no memory quantity"),
+        (lambda: TableSchema.read({"columns": {"\ud83d": "x"}}), "TableSchema: column '?' has unknown type 'x'"),
+    ],
+)  # fmt: skip
+def test_half_a_character_that_a_message_quotes_is_a_mistake_like_any(read: Callable[[], object], message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        read()
+    assert str(error.value).startswith(message)
+    assert error.value.mend.startswith("give Unicode text")
+
+
+def test_half_a_character_in_a_json_file_is_a_mistake_like_any(tmp_path: Path) -> None:
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps({"tags": ["!\ud83d"], "rules": [RULE]}))
+    with pytest.raises(SpecError, match=r"the tag '!\?' begins with !") as error:
+        RuleSet.from_yaml(path)
+    assert error.value.where == str(path)

@@ -193,3 +193,8 @@ def test_what_a_template_rendered_becomes_what_the_step_declares(value: object, 
 def test_what_json_does_not_have_never_becomes_null(wanted: object) -> None:
     value = [float("nan")] if wanted == list[float] else float("nan")
     assert repr(cast_rendered(value, wanted)) == repr(value)  # the step's spec refuses it by name
+
+
+def test_half_a_character_from_a_template_is_refused_in_words() -> None:
+    wanted = parameter_types("kommuna.steps.etl.prepare:prepare_messages")["region"]
+    assert refusal("\ud83d", wanted).startswith("no region '?'")

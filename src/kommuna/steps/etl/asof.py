@@ -11,7 +11,7 @@ import polars as pl
 import structlog
 
 from kommuna.errors import SchemaDrift, SpecError, nearest
-from kommuna.spec.texts import text_list
+from kommuna.spec.texts import distinct_texts
 from kommuna.steps.etl.columns import require, unused
 from kommuna.steps.frames import takes_frames
 
@@ -57,12 +57,13 @@ def asof_join(
     Raises:
         MissingColumn: a side lacks `on` or one of `by`.
         SchemaDrift: a column's type is not the same on both sides, or `on` has no order in time.
-        SpecError: a tolerance that cannot be read or is negative; `on` is among `by`; a column's name with the suffix
-            is taken.
+        SpecError: a tolerance that cannot be read or is negative; `on` is among `by`, or a column twice; a column's
+            name with the suffix is taken.
     """
-    by = text_list("by", by)
+    by = distinct_texts("by", by)
     schema = _checked(left, right, on, by, suffix=suffix, strategy=strategy)
-    taken = (*schema, *right.collect_schema())
+    found = list(right.collect_schema())
+    taken = (*schema, *found, *(name + suffix for name in found))
     row, met = unused(taken, "#row"), unused(taken, "#met")
     options: dict[str, Any] = {
         "on": on,

@@ -10,7 +10,7 @@ import polars as pl
 
 from kommuna.errors import MissingColumn, RulesError, nearest
 from kommuna.spec.rules import RuleSet
-from kommuna.spec.texts import text_list
+from kommuna.spec.texts import distinct_texts
 from kommuna.steps.frames import lazy_table
 from kommuna.steps.labeling.apply import check_key
 from kommuna.steps.labeling.conditions import as_it_was, expression_of
@@ -48,9 +48,10 @@ def votes_of(
     Raises:
         RulesError: a function fails or votes for no tag; the message names it and the row.
         MissingColumn, DuplicateKeys, DataError: the messages have no such key.
+        SpecError: the tags are no list of texts, or one stands in it twice.
     """
     named = _named(functions, key)
-    known = tuple(tags.tags if isinstance(tags, RuleSet) else text_list("tags", tags))
+    known = tuple(tags.tags if isinstance(tags, RuleSet) else distinct_texts("tags", tags))
     lazy = lazy_table(messages, "messages")
     schema = lazy.collect_schema()
     if key not in schema:

@@ -13,7 +13,7 @@ import structlog
 
 from kommuna.errors import SpecError, nearest
 from kommuna.spec.choices import Classifier, EncoderChoice, Seed, Share
-from kommuna.spec.texts import text_list
+from kommuna.spec.texts import distinct_texts
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.training.classifiers import Rows, fit_bayes, fit_both, fit_embeddings, fit_linear, fit_trees
 from kommuna.steps.training.folds import plain_folds, read_folds
@@ -164,7 +164,7 @@ def _feature_columns(
         raise SpecError(
             "boosted_trees needs features", mend="name numeric and category columns: features=['amount', 'country']"
         )
-    return tuple(text_list("features", features))
+    return tuple(distinct_texts("features", features))
 
 
 def _describe(weak: Weak, dev_labels: Matrix, tags: TagSet) -> tuple[dict[str, float], tuple[str, ...]]:

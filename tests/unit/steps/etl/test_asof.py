@@ -136,6 +136,15 @@ def test_clashing_names_are_named_with_the_way_out() -> None:
         asof_join(left, right, on="at", strategy="bakward")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("suffix", ["row", "met"])
+def test_a_suffix_may_make_any_name(suffix: str) -> None:
+    left = pl.LazyFrame({"at": [1], "#": ["l"]})
+    right = pl.LazyFrame({"at": [1], "#": ["r"]})
+    assert asof_join(left, right, on="at", suffix=suffix).table.collect().to_dicts() == [
+        {"at": 1, "#": "l", f"#{suffix}": "r"}
+    ]
+
+
 def test_columns_may_have_any_name() -> None:
     names = ["#left", "#right", "#met", "#row"]
     left, right = (pl.LazyFrame({"at": [1], **{name: [side] for name in names}}) for side in ("l", "r"))
