@@ -103,11 +103,12 @@ def _require_many(step: Any) -> None:
         )
 
 
-def samples(task: Any) -> Iterator[Any]:
+def samples(task: Any, refused: Callable[[Exception], None] = lambda _: None) -> Iterator[Any]:
     """A mapped step's tasks, as far as they can be told before a run: what other tasks give stays a reference.
 
     Args:
         task: a mapped step; an ordinary one is its only sample.
+        refused: is told why a task cannot be made of what it is mapped over; such a task is no sample.
     """
     if not task.is_mapped:
         yield task
@@ -117,6 +118,8 @@ def samples(task: Any) -> Iterator[Any]:
             yield task.unmap(given)
         except AirflowException:
             continue  # what it lacks comes from another task
+        except Exception as error:  # the operator and Airflow judge their arguments as they are given them
+            refused(error)
 
 
 def _item(value: Any) -> Any:

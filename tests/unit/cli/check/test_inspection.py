@@ -154,6 +154,25 @@ def test_a_mistake_in_a_mapped_step_is_found_with_its_line(
     assert any(file == "good.py" and at == line and said.startswith(what) for file, at, said in findings), findings
 
 
+OWN_LISTS = """from kommuna.airflow import AsofJoinOperator, CleanOperator, ReadTableOperator, TeamDag
+
+with TeamDag("lists"):
+    read = ReadTableOperator(task_id="read", source="store://inbox/m.csv", columns={"id": "String", "at": "Date"})
+    join = AsofJoinOperator.partial(task_id="join", left=read, right=read, on="at").expand(by=[[], ["id", 1], "id"])
+    clean = CleanOperator.partial(task_id="clean").expand(table=join.output)
+    CleanOperator.partial(task_id="odd").expand_kwargs([{"table": read}, {"key": "id"}])
+"""
+
+
+def test_what_an_operator_refuses_of_the_list_it_is_mapped_over_is_found_with_its_line(bundle: Path) -> None:
+    (bundle / "good.py").write_text(OWN_LISTS)
+    assert found(bundle) == [
+        ("good.py", 5, "task 'join': `by` is a list of texts; it holds 1, a int"),
+        ("good.py", 5, "task 'join': `by` is a list of texts; got the text 'id'"),
+        ("good.py", 7, "task 'odd': TypeError: missing keyword argument 'table'"),
+    ]
+
+
 def test_two_dags_with_one_id_are_found(bundle: Path) -> None:
     (bundle / "twin.py").write_text(GOOD)
     assert ("twin.py", 3, "two DAGs have the id 'support__good': the other is in good.py") in found(bundle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from kommuna.cli.check.finding import Collector, line_of
 from kommuna.cli.check.judges.steps import StepJudge
 from kommuna.cli.check.judges.templates import template_mistakes
 from kommuna.cli.check.process.loading import Lines
-from kommuna.errors import nearest
+from kommuna.errors import KommunaError, nearest
 from kommuna.spec.installation import Place
 
 _PRESETS = ("@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+_WRONG_TYPE = "an argument has a value of the wrong type: "
 
 
 class DagJudge:
@@ -48,7 +50,9 @@ class DagJudge:
         try:
             self._judge(dag)
         except (TypeError, ValueError, AttributeError) as error:  # Airflow takes arguments of any type
-            self._add(dag, f"an argument has a value of the wrong type: {_first_line(error)}", "correct the argument")
+            self._add(dag, _WRONG_TYPE + _first_line(error), "correct the argument")
+        except KommunaError as error:
+            self._add(dag, error.what, error.mend or "correct the argument")
 
     def _judge(self, dag: Any) -> None:
         if self._has_cycle(dag):
@@ -68,8 +72,16 @@ class DagJudge:
                 self._found.add(self._path, line, f"task '{task.task_id}': {what}", mend, task=task.task_id)
             if is_step(task):
                 self.steps += 1
-                for sample in samples(task):
+                for sample in samples(task, partial(self._refused, task, line)):
                     self._steps.judge(sample, line)
+
+    def _refused(self, task: Any, line: int, error: Exception) -> None:
+        """Takes down why Airflow could not make a task of what its step is mapped over."""
+        what, mend = f"{type(error).__name__}: {' '.join(str(error).split())}", ""
+        if isinstance(error, KommunaError):
+            what, mend = error.what, error.mend
+        what = f"task '{task.task_id}': {what}"
+        self._found.add(self._path, line, what, mend or "correct what it is mapped over", task=task.task_id)
 
     def _has_cycle(self, dag: Any) -> bool:
         cycle = _cycle(dag)
