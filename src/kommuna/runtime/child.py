@@ -77,7 +77,7 @@ def run(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, fold
 
 def _call(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> ChildReport:
     watched = Watched()
-    watched.install()
+    watched.install(spec.bundle)
     signature = find_step(spec.function, bundle=Path(spec.bundle) if spec.bundle else None)
     signature.check_names(spec.inputs, spec.params)
     services = _services(spec)

@@ -27,7 +27,7 @@ from kommuna.spec.versions import VERSIONS
 from kommuna.store.definitions import definitions
 from kommuna.store.distributions import SHARED_STEPS, distributions_of, installed
 from kommuna.store.inputs import Inputs
-from kommuna.store.uses import MISSING, Reached, Uses, path_state, setting
+from kommuna.store.uses import FILE, MISSING, Reached, Uses, path_state, setting
 
 ALWAYS = ("pydantic", "pydantic-core", "pyyaml")  # they read parameters and documents before a step sees them
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -72,6 +72,7 @@ class Recorder:
     spec: StepSpec
     own: tuple[str, ...]
     process: int = 0
+    _began: int = field(default_factory=time.time_ns)
     _seen: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
     _times: dict[str, int] = field(default_factory=dict)
     _states: dict[str, str] = field(default_factory=dict)
@@ -119,7 +120,11 @@ class Recorder:
             if signature is None or flags & os.O_TRUNC:
                 self._made.add(path)
                 return
-        if signature is None and elsewhere:
+        if signature is None and (elsewhere or call.flags is None):  # a program is looked for all along PATH
+            return
+        if (
+            elsewhere and signature is not None and _changed_at(path) >= self._began
+        ):  # the step made it, by whatever call
             return
         self._times[path] = self._times.get(path, 0) + 1
         if path not in self._seen:
@@ -144,8 +149,8 @@ class Recorder:
         for peer in self._foreign_peers(told):
             self._unknown[f"it asks {peer}, which is no service of the platform"] = None
         files = {self._name(path): state for path, state in self._files()}
-        for path, state in told.paths.items():
-            files.setdefault(self._name(path), state)
+        for path, kind in told.paths.items():  # what was looked at may be a file's size
+            files.setdefault(self._name(path), path_state(path) if kind == FILE else kind)
         modules = {self._name(path) for path in told.modules.values()}
         return Uses(
             files=files,
@@ -235,6 +240,13 @@ def _signature(path: str) -> tuple[int, ...] | None:
     if stat.S_ISDIR(found.st_mode):  # its names are compared
         return (found.st_ino,)
     return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _changed_at(path: str) -> int:
+    """When a file or folder changed last, in nanoseconds; 0 where it is gone."""
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_ctime_ns  # noqa: PTH116
+    return 0
 
 
 def _imported(path: str) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import stat
 import sys
@@ -32,10 +33,18 @@ class Watched:
         self._unpickled: dict[str, None] = {}
         self._fields: set[str] = set()
 
-    def install(self) -> None:
-        """Begins."""
+    def install(self, bundle: str) -> None:
+        """Begins.
+
+        Args:
+            bundle: the team's folder; installed distributions are not looked for in it, which would list its files.
+        """
         self._imports.install()
         sys.addaudithook(self._hear)
+        finder: Any = importlib.metadata.MetadataPathFinder
+        search = finder._search_paths
+        bundles = {bundle, os.path.abspath(bundle)} if bundle else set()  # noqa: PTH100
+        finder._search_paths = lambda name, paths: search(name, [path for path in paths if path not in bundles])
         for name in ("stat", "lstat", "access"):
             function = getattr(os, name)
             noting = self._noting(function)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from kommuna.store.manifest import Manifest
+from kommuna.store.results import Results
 from kommuna.store.store import Store
 
 # An artifact is put before its manifest is written: younger ones may belong to a step that still runs.
@@ -49,8 +50,13 @@ def collect(
     kept = _kept(store, manifests, set(registered), oldest)
     expired = [key for key in manifests if key not in kept]
     if not dry_run:
+        results = Results(store)
         for key in expired:
+            question = manifests[key].question
             store.remove_manifest(key)
+            if question is not None:
+                results.remove(question.digest, key)
+        results.forget(set(expired))
         store.sweep()
     referred = set(registered) | {
         artifact.digest

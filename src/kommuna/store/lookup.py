@@ -99,7 +99,7 @@ def _why_new(spec: StepSpec, question: Question, results: Results) -> str:
     found = list(differences(last.question, question))
     if not found and last.uses is not None:
         found = list(last.uses.unknown)
-    return "; ".join(found[:3]) or "what it left is no candidate any more"
+    return "; ".join(found[:3]) or "what it left was made without the cache, or is gone from the store"
 
 
 def context_of(spec: StepSpec, question: Question, inputs: Inputs) -> StepContext:

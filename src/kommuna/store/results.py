@@ -14,7 +14,7 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -77,6 +77,21 @@ class Results:
     def remember(self, dag_id: str, task_id: str, function: str, key: str) -> None:
         """Notes what a task left or was given."""
         self._store.write(self._task_path(dag_id, task_id, function), key.encode())
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Removes notes of what tasks left, of manifests that are gone."""
+        if not keys:
+            return
+        store = self._store
+        with store.faults():
+            try:
+                paths = [str(path) for path in store.fs.find(f"{store.root}/tasks")]
+            except FileNotFoundError:
+                return
+            for path in paths:
+                with contextlib.suppress(FileNotFoundError):
+                    if store.fs.cat_file(path).decode() in keys:
+                        store.fs.rm_file(path)
 
     @contextlib.contextmanager
     def claim(self, question: str) -> Iterator[None]:

@@ -44,7 +44,7 @@ class Uses(Spec):
     files: dict[str, str] = Field(
         default_factory=dict,
         description="Path to SHA-256 of the content; `missing`; `folder` and a digest of its names. Of a path that was "
-        "only looked at: `file`, `folder` or `missing`.",
+        "only looked at: `folder` or `missing`.",
     )
     searches: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Folder to module name to the path that an import found, or empty."

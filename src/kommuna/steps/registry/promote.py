@@ -8,6 +8,7 @@ import structlog
 from pydantic import Field
 
 from kommuna.spec.base import Spec
+from kommuna.spec.caching import step
 from kommuna.spec.gate import Gate, GateExpression
 from kommuna.steps.registry.client import CHAMPION, ModelVersion, Registry
 from kommuna.steps.training.scores import Scores
@@ -36,6 +37,7 @@ class Promoted(NamedTuple):
     metrics: dict[str, float]
 
 
+@step(cacheable=False)
 def promote(version: ModelVersion, scores: Scores, *, gate: GateExpression, registry: Registry) -> Promoted:
     """Gives a version the alias `champion` if the gate holds; a champion stays one.
 

@@ -13,6 +13,7 @@ import structlog
 
 import kommuna
 from kommuna.errors import SpecError
+from kommuna.spec.caching import step
 from kommuna.spec.step import StepContext
 from kommuna.steps.registry.client import (
     CHALLENGER,
@@ -46,6 +47,7 @@ class Registered(NamedTuple):
     metrics: dict[str, float]
 
 
+@step(cacheable=False)
 def register(
     model: Tagger,
     scores: Scores,
