@@ -8,13 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cache_rig import CacheRig, Ran
 
+from kommuna.store.gc import collect
 from kommuna.store.results import Results
+from kommuna.store.why import between
 
 COPIES = "from pathlib import Path\ndef f(source: Path) -> dict[str, object]:\n    return {'n': source.read_text()}\n"
 FILE = {"inputs": {"source": {"url": "in.txt"}}}
@@ -297,3 +300,26 @@ def test_old_candidates_are_still_hits_when_code_goes_back(rig: CacheRig) -> Non
     again = rig.run()
     assert (again.hit, again.content) == (True, first.content)
     assert len(Results(rig.store).candidates(rig.manifest(first.result).question.digest)) == 2  # type: ignore[union-attr]
+
+
+def test_gc_removes_what_names_a_manifest_that_is_gone(rig: CacheRig) -> None:
+    rig.write({"step.py": "def f(*, k: int = 1) -> dict[str, int]:\n    return {'n': k}\n"})
+    manifest = rig.manifest(rig.run().result)
+    store = rig.store
+    path = Path(store.manifest_url(manifest.key).removeprefix("file://"))
+    long_ago = time.time() - 90 * 86400
+    store.write_manifest(manifest.model_copy(update={"started": datetime.fromtimestamp(long_ago, UTC)}))
+    os.utime(path, (long_ago, long_ago))
+    assert collect(store, keep_days=30, grace_seconds=0).manifests == 1
+    assert [at.relative_to(store.root).parts[0] for at in Path(store.root).rglob("*") if at.is_file()] == []
+    assert not rig.run().hit
+
+
+def test_why_says_what_differs_between_two_runs(rig: CacheRig) -> None:
+    rig.write({"step.py": "import lib\ndef f(*, k: int = 1) -> dict[str, int]:\n    return {'n': lib.n() + k}\n",
+               "lib.py": "def n():\n    return 1\n"})  # fmt: skip
+    first = rig.manifest(rig.run().result)
+    rig.write({"lib.py": "def n():\n    return 2\n"})
+    second = rig.manifest(rig.run(params={"k": 2}).result)
+    assert list(between(first, second)) == ["parameter 'k': 1 → 2", "lib.py changed"]
+    assert list(between(first, first)) == []

@@ -39,7 +39,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store.write_manifest(
         Manifest(
             key=KEY, function="kommuna.steps.training.train:train_classifier", team="support", outputs={"model": model},
-            code="0" * 64, version="0", started=datetime.now(UTC), seconds=0, peak_memory_bytes=0,
+            version="0", started=datetime.now(UTC), seconds=0, peak_memory_bytes=0,
         )
     )  # fmt: skip
     return tmp_path
