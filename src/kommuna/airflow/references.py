@@ -168,4 +168,5 @@ def _artifact(name: str, result: Mapping[str, Any], output: str | None) -> Artif
     if output not in outputs:
         what = f"input '{name}': the upstream step left no '{output}'{nearest(output, outputs)}"
         raise AirflowFailException(f"{what}\n  mend: it left {', '.join(outputs)}")
-    return ArtifactInput(manifest=result["key"], output=output, digest=str(outputs[output]).partition(".")[0])
+    given = {"manifest": result["key"], "output": output, "digest": str(outputs[output]).partition(".")[0]}
+    return ArtifactInput.read(given, where=f"input '{name}'")

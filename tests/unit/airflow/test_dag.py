@@ -55,7 +55,7 @@ def test_the_dag_survives_airflows_serialization(load: Load) -> None:
 
 def test_rendered_inputs_become_the_runtimes_references(load: Load, platform: Path) -> None:
     dag = load(CHAIN).dag
-    xcom = {"key": "a" * 64, "outputs": {"table": "x.parquet"}}
+    xcom = {"key": "a" * 64, "outputs": {"table": f"{'d' * 64}.parquet"}}
     own = dag.get_task("own")
     own.inputs = {
         "tables": {
@@ -64,7 +64,8 @@ def test_rendered_inputs_become_the_runtimes_references(load: Load, platform: Pa
         }
     }
     spec = own.step_spec(run_id="r1")
-    assert spec.inputs["tables"] == {name: ArtifactInput(manifest="a" * 64, output="table") for name in "ab"}
+    table = ArtifactInput(manifest="a" * 64, output="table", digest="d" * 64)
+    assert spec.inputs["tables"] == {"a": table, "b": table}
     assert (spec.team, spec.run_id, spec.task_id) == ("support", "r1", "own")
     assert spec.bundle == str(platform / "dags/support")
     assert spec.store.url == (platform / ".kommuna/store").as_uri()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -36,8 +37,18 @@ MADE = """
 """
 
 
+def digest(name: str) -> str:
+    """What stands for the content of an output of this name."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def table_of(letter: str) -> ArtifactInput:
+    """The reference to the output `table` of `result(letter, "table")`."""
+    return ArtifactInput(manifest=letter * 64, output="table", digest=digest("table"))
+
+
 def result(letter: str, *outputs: str) -> dict[str, Any]:
-    return {"key": letter * 64, "outputs": {name: f"{name}.parquet" for name in outputs}, "metrics": {}}
+    return {"key": letter * 64, "outputs": {name: f"{digest(name)}.parquet" for name in outputs}, "metrics": {}}
 
 
 class Instance:
@@ -113,7 +124,7 @@ def test_resources_cannot_differ_among_a_mapped_steps_tasks(load: Load) -> None:
 
 
 TWO = [result("a", "table"), result("b", "table")]
-BOTH = [ArtifactInput(manifest="a" * 64, output="table"), ArtifactInput(manifest="b" * 64, output="table")]
+BOTH = [table_of("a"), table_of("b")]
 
 
 @pytest.mark.parametrize(
@@ -126,10 +137,10 @@ BOTH = [ArtifactInput(manifest="a" * 64, output="table"), ArtifactInput(manifest
         ("[made['table']]", BOTH),
         ("made['table']", BOTH),
         ("made.output['table']", BOTH),
-        ("[made.output, read['table']]", [*BOTH, ArtifactInput(manifest="c" * 64, output="table")]),
-        ("read.output", ArtifactInput(manifest="c" * 64, output="table")),
-        ("read.output['table']", ArtifactInput(manifest="c" * 64, output="table")),
-        ("{'a': read.output}", {"a": ArtifactInput(manifest="c" * 64, output="table")}),
+        ("[made.output, read['table']]", [*BOTH, table_of("c")]),
+        ("read.output", table_of("c")),
+        ("read.output['table']", table_of("c")),
+        ("{'a': read.output}", {"a": table_of("c")}),
         ("names()", [FileInput(url="a.csv"), FileInput(url="b.csv")]),
     ],
 )
