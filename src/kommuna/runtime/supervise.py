@@ -172,7 +172,7 @@ def _result(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Ru
     if given is not None:
         log.info("step.cached", step=spec.function, key=given.key[:12], rows=given.rows)
     if spec.task_id:
-        wait_out(lambda: results.remember(spec.dag_id, spec.task_id, spec.function, made.key))
+        results.remember(spec.dag_id, spec.task_id, spec.function, made.key)
     return result_of(made, cached=given is not None)
 
 

@@ -75,8 +75,11 @@ class Results:
         return self._store.manifest(key)
 
     def remember(self, dag_id: str, task_id: str, function: str, key: str) -> None:
-        """Notes what a task left or was given."""
-        self._store.write(self._task_path(dag_id, task_id, function), key.encode())
+        """Notes what a task left or was given: only a later miss's words depend on it."""
+        try:
+            self._store.write(self._task_path(dag_id, task_id, function), key.encode())
+        except StoreError as error:
+            log.warning("step.not_noted", task=task_id, reason=error.what)
 
     def forget(self, keys: Collection[str]) -> None:
         """Removes notes of what tasks left, of manifests that are gone."""
