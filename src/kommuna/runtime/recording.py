@@ -157,7 +157,6 @@ class Recorder:
             searches={
                 self._name(folder): {name: self._name(path) if path else "" for name, path in names.items()}
                 for folder, names in told.searches.items()
-                if f"{folder}/".startswith(self._bundle) or any(names.values())
             },
             libraries=self._versions(told),
             services={name: setting(self.spec.services.model_dump(mode="json"), name) for name in told.services},
