@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import MutableMapping
 
 from kommuna.spec.caching import INTERPRETER
 from kommuna.spec.resources import threads
@@ -32,14 +31,17 @@ _KEPT_BEGINNINGS = ("AWS_", "MLFLOW_", "KOMMUNA_", "CUDA_", "NVIDIA_", "_RJEM_")
 _PROXIES = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
 
 
-def fix(environment: MutableMapping[str, str], spec: StepSpec) -> None:
-    """Sets the environment of a step's process, and this process's time zone."""
+def fix(spec: StepSpec, *, keep_others: bool = False) -> None:
+    """Sets this process's environment to that of a step.
+
+    Args:
+        keep_others: leave the caller's own variables, for a person with a debugger.
+    """
     keys = {endpoint.key_variable for endpoint in (spec.services.llm.light, spec.services.llm.heavy) if endpoint}
-    for name in list(environment):
+    for name in () if keep_others else list(os.environ):
         kept = name in _KEPT or name in keys or name.startswith(_KEPT_BEGINNINGS) or name.lower() in _PROXIES
         if not kept:
-            del environment[name]
-    environment.update(_FIXED)
-    environment.update(dict.fromkeys(_THREADS, str(threads(spec.resources))))
-    if environment is os.environ:
-        time.tzset()
+            del os.environ[name]
+    os.environ.update(_FIXED)
+    os.environ.update(dict.fromkeys(_THREADS, str(threads(spec.resources))))
+    time.tzset()

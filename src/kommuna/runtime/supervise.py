@@ -81,7 +81,7 @@ def in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext,
     if pid == 0:
         _become_child(supervisor)
         opens.in_child()
-        environment.fix(os.environ, spec)
+        environment.fix(spec)
         os._exit(child.run(spec, inputs, context, folder, report))
     recorder.process = pid
     with _forwarded_signals(pid) as stopped, os.fdopen(report, "rb") as file:
@@ -103,7 +103,7 @@ def in_here(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, 
     """Runs the step in this process, for a person with a debugger: nothing limits it, and no other run is given it."""
     began = time.monotonic()
     report = os.memfd_create("report")
-    environment.fix(os.environ, spec)
+    environment.fix(spec, keep_others=True)
     with os.fdopen(os.dup(report), "rb") as file:
         code = child.run(spec, inputs, context, folder, report)
         file.seek(0)
