@@ -138,7 +138,7 @@ def s3_address(gate: Gate) -> StoreAddress:
 
 def test_a_store_that_is_away_when_the_step_begins_is_waited_for(gate: Gate, bundle: Path) -> None:
     gate.close()
-    process = start(bundle, "make", s3_address(gate), cache=False)
+    process = start(bundle, "make", s3_address(gate))
     time.sleep(14)  # longer than the S3 client's own tries
     assert process.poll() is None
     gate.open()

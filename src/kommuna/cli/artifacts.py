@@ -14,7 +14,7 @@ from kommuna.errors import RegistryError, TeamMistake
 from kommuna.store import Manifest, Store
 from kommuna.store.gc import collect
 from kommuna.store.inputs import registry_login
-from kommuna.store.why import between
+from kommuna.store.why import between, not_given
 
 app = typer.Typer()
 
@@ -121,9 +121,8 @@ def _registered(team: str) -> set[str]:
 def _show_manifest(manifest: Manifest, where: Store) -> None:
     console.print(Text.assemble((manifest.function, "bold"), f"  team {manifest.team}"))
     console.print(f"key {manifest.key}", highlight=False)
-    if manifest.uses is not None:
-        for reason in manifest.uses.unknown:
-            console.print(f"not kept for others: {reason}", highlight=False, markup=False, soft_wrap=True)
+    for reason in not_given(manifest):
+        console.print(f"not kept for others: {reason}", highlight=False, markup=False, soft_wrap=True)
     if manifest.expires is not None:
         console.print(f"given to no other run from {manifest.expires:%Y-%m-%d %H:%M} UTC on", highlight=False)
     if manifest.dag_id:

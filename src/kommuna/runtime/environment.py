@@ -22,7 +22,7 @@ _THREADS = (
 # Where programs and certificates are, what clients log in with, and what hardware there is.
 _KEPT = frozenset(
     {
-        *("PATH", "HOME", "USER", "LOGNAME", "HOSTNAME", "TMPDIR", "LD_LIBRARY_PATH", "JAVA_HOME", "VIRTUAL_ENV"),
+        *("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "JAVA_HOME", "VIRTUAL_ENV"),
         *("PYTHONPATH", "PYTHONHOME", *INTERPRETER),
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     }

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 import kommuna
-from kommuna.runtime.opens import Call, Connected, Opened
+from kommuna.runtime.opens import Call, Changed, Connected, Opened
 from kommuna.spec.base import Spec
 from kommuna.spec.step import StepSpec
 from kommuna.spec.versions import VERSIONS
@@ -30,19 +30,25 @@ from kommuna.store.inputs import Inputs
 from kommuna.store.uses import FILE, MISSING, Reached, Uses, path_state, setting
 
 ALWAYS = ("pydantic", "pydantic-core", "pyyaml")  # they read parameters and documents before a step sees them
+_TEMPORARY_FILE = os.O_TMPFILE
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _YOUNG_NS = 20_000_000  # a file that has just changed may change again at the same tick of the file system's clock
 PYTHON_FOLDERS = tuple(
     dict.fromkeys(
         f"{os.path.realpath(path) if real else path}/"
-        for path in (sys.prefix, sys.base_prefix, sys.exec_prefix, sysconfig.get_path("stdlib"))
+        for path in (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
         for real in (False, True)
     )
 )
+_PREFIXES = tuple({f"{sys.prefix}/", f"{sys.base_prefix}/", f"{os.path.realpath(sys.base_prefix)}/"})
 _KOMMUNA = str(Path(kommuna.__file__).parent)
 # The machine, what identifies it, and the operating system's own libraries: the table in docs/steps.md says so.
+_KERNEL = ("/proc/", "/sys/", "/dev/")
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/run/", "/var/run/", "/usr/", "/lib/", "/lib64/", "/bin/", "/sbin/", "/etc/")
 _SYSTEM_FILES = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/")
+# Programs that libraries ask for the machine and its compilers; what they look at is the system's.
+_SYSTEM_PROGRAMS = frozenset({"ldconfig", "uname", "lscpu", "nvidia-smi", "gcc", "cc", "ld", "objdump", "file"})
+_SYSTEM_SOCKETS = ("/var/run/nscd/", "/run/nscd/", "/dev/log", "/run/systemd/", "/var/run/dbus/", "/run/dbus/")
 
 
 class Told(Spec):
@@ -52,6 +58,9 @@ class Told(Spec):
     searches: dict[str, dict[str, str]] = Field(default_factory=dict)
     paths: dict[str, str] = Field(default_factory=dict, description="Path that was only looked at to what was there.")
     libraries: tuple[str, ...] = Field((), description="Top-level names of installed libraries that were loaded.")
+    links: dict[str, str] = Field(default_factory=dict, description="Link on the way to such a path to its target.")
+    absent: tuple[str, ...] = Field((), description="Top-level modules that were looked for and found nowhere.")
+    has_clients: bool = Field(False, description="Whether the step was given a client of the platform's services.")
     entry_points: tuple[str, ...] = ()
     services: tuple[str, ...] = Field((), description="Dotted names of settings that the step's clients used.")
     context: tuple[str, ...] = Field((), description="Fields of the StepContext that were read.")
@@ -77,6 +86,8 @@ class Recorder:
     _times: dict[str, int] = field(default_factory=dict)
     _states: dict[str, str] = field(default_factory=dict)
     _made: set[str] = field(default_factory=set)
+    _may_write: set[str] = field(default_factory=set)
+    _started: bool = False
     _libraries: set[str] = field(default_factory=set)
     _peers: set[Connected] = field(default_factory=set)
     _unknown: dict[str, None] = field(default_factory=dict)
@@ -84,20 +95,27 @@ class Recorder:
     def __post_init__(self) -> None:
         bundle = self.spec.bundle
         self._bundle = f"{os.path.abspath(bundle)}/" if bundle else "\0"  # noqa: PTH100
+        self._real_bundle = f"{os.path.realpath(bundle)}/" if bundle else "\0"
         self._temporary = tuple({f"{tempfile.gettempdir()}/", "/tmp/", "/var/tmp/", "/dev/shm/"})
         self._caches = tuple(f"{Path.home()}/{name}/" for name in (".cache", ".config", ".local"))
 
     def heard(self, call: Call) -> None:
         """Notes a call, while it waits."""
         if isinstance(call, Connected):
-            if not (_is_loopback(call.host) and _listens(self.process, call.port)):
+            if self._is_foreign(call):
                 self._peers.add(call)
             return
-        path = _source(call.path)
+        path = self._in_bundle(call.path if isinstance(call, Changed) else _source(call.path))
         if path.startswith(self.own) or path in self._made:
             return
+        if isinstance(call, Changed):
+            if not self._is_elsewhere(path) and "/__pycache__" not in path and not path.startswith(_KERNEL):
+                self._unknown[f"it changes {self._name(path)}, which a kept result would not do again"] = None
+            return
+        if call.flags is None and os.path.basename(path) not in _SYSTEM_PROGRAMS and os.path.exists(path):  # noqa: PTH119, PTH110
+            self._started = True
         if not path.startswith(self._bundle):
-            if path.startswith(_KOMMUNA):
+            if path.startswith(_KOMMUNA) or path == str(Path(_KOMMUNA).parent):
                 self._libraries.add(SHARED_STEPS)
                 return
             if path.startswith(PYTHON_FOLDERS):
@@ -105,34 +123,55 @@ class Recorder:
                 return
             if path.startswith(_SYSTEM) or path in _SYSTEM_FILES:
                 return
+            if path.startswith(_PREFIXES) and (".so" in path or path.endswith("pyvenv.cfg") or "/bin/" in path):
+                return
         self._note(call, path)
 
     def _note(self, call: Opened, path: str) -> None:
         signature = _signature(path)
         flags = call.flags or 0
-        elsewhere = path.startswith((*self._temporary, *self._caches)) and not path.startswith(self._bundle)
+        elsewhere = self._is_elsewhere(path)
+        if flags & _TEMPORARY_FILE == _TEMPORARY_FILE:  # it has no name
+            return
         if flags & _WRITING and (flags & _WRITING != os.O_CREAT or signature is None):
             if "/__pycache__/" in path:
                 return
-            if not elsewhere:
-                self._unknown[f"it writes {self._name(path)}, which a kept result would not write again"] = None
-                return
-            if signature is None or flags & os.O_TRUNC:
+            if elsewhere and (signature is None or flags & (os.O_TRUNC | os.O_WRONLY)):
                 self._made.add(path)
                 return
+            if signature is None or flags & (os.O_TRUNC | os.O_WRONLY):
+                self._writes(path)
+                return
+            self._may_write.add(path)  # such as a database that is only read: told by whether it has changed
         if signature is None and (elsewhere or call.flags is None):  # a program is looked for all along PATH
             return
-        if (
-            elsewhere and signature is not None and _changed_at(path) >= self._began
-        ):  # the step made it, by whatever call
+        if elsewhere and signature is not None and _changed_at(path) >= self._began:  # the step's own, by whatever call
             return
         self._times[path] = self._times.get(path, 0) + 1
         if path not in self._seen:
             self._seen[path] = signature
             if signature is not None and (len(signature) == 1 or time.time_ns() - signature[-1] < _YOUNG_NS):
-                self._states[path] = path_state(path)
+                self._states[path] = path_state(path, self.spec.bundle)
         elif self._seen[path] != signature:
             self._changed(path)
+
+    def _is_elsewhere(self, path: str) -> bool:
+        """Whether a path is in a folder for temporary files or for libraries' own caches."""
+        return not path.startswith(self._bundle) and f"{path}/".startswith((*self._temporary, *self._caches))
+
+    def _in_bundle(self, path: str) -> str:
+        """A path as the bundle's folder is called, where it is below the folder that this is a link to."""
+        if path.startswith(self._real_bundle):
+            return self._bundle + path[len(self._real_bundle) :]
+        return self._bundle.rstrip("/") if path == self._real_bundle.rstrip("/") else path
+
+    def _is_foreign(self, peer: Connected) -> bool:
+        if not peer.port:
+            return not peer.host.startswith((*self._temporary, *self.own, *_SYSTEM_SOCKETS))
+        return not (_is_loopback(peer.host) and _listens(self.process, peer.port))
+
+    def _writes(self, path: str) -> None:
+        self._unknown[f"it writes {self._name(path)}, which a kept result would not write again"] = None
 
     def uses(self, told: Told, inputs: Inputs, context: Mapping[str, Any], *, missing: str = "") -> Uses:
         """What the step used, once its last process has ended.
@@ -144,16 +183,17 @@ class Recorder:
         """
         if missing:
             self._unknown[f"what the step opens cannot be seen here: {missing}"] = None
-        if not told.cacheable:
-            self._unknown["the step says cacheable=False"] = None
         for peer in self._foreign_peers(told):
             self._unknown[f"it asks {peer}, which is no service of the platform"] = None
+        if self._started and self.spec.bundle:  # what a program looks at without opening it is not told
+            self._count_bundle()
         files = {self._name(path): state for path, state in self._files()}
-        for path, kind in told.paths.items():  # what was looked at may be a file's size
-            files.setdefault(self._name(path), path_state(path) if kind == FILE else kind)
+        files = {**dict(self._looks(told)), **files}
         modules = {self._name(path) for path in told.modules.values()}
         return Uses(
             files=files,
+            links={self._name(path): target for path, target in told.links.items() if self._counts(path)},
+            absent_libraries=told.absent,
             searches={
                 self._name(folder): {name: self._name(path) if path else "" for name, path in names.items()}
                 for folder, names in told.searches.items()
@@ -170,10 +210,37 @@ class Recorder:
 
     def _files(self) -> Iterator[tuple[str, str]]:
         for path, before in self._seen.items():
-            state = path_state(path)
+            state = path_state(path, self.spec.bundle)
             if _signature(path) != before or self._states.get(path, state) != state:
-                self._changed(path)
+                (self._writes if path in self._may_write else self._changed)(path)
             yield path, state if before is not None else MISSING
+
+    def _looks(self, told: Told) -> Iterator[tuple[str, str]]:
+        """Paths that the step looked at without opening them. Of a file all of its content counts, for its size may."""
+        for given, kind in told.paths.items():
+            path = self._in_bundle(given)
+            if self._counts(path):
+                dangling = kind == FILE and not os.path.exists(path)  # noqa: PTH110  # its link counts by itself
+                if not dangling:
+                    yield self._name(path), path_state(path, self.spec.bundle) if kind == FILE else kind
+
+    def _counts(self, path: str) -> bool:
+        """Whether a path that the step looked at is neither its own nor Python's nor the system's."""
+        if path.startswith(self._bundle) or path == self._bundle.rstrip("/"):
+            return True
+        inner = f"{path}/"
+        if inner.startswith((*self.own, _KOMMUNA, *PYTHON_FOLDERS, *_PREFIXES, *_SYSTEM)) or path in _SYSTEM_FILES:
+            return False
+        if any(part.startswith(inner) for part in (self._bundle, self._real_bundle, *PYTHON_FOLDERS, *self.own)):
+            return os.path.islink(path)  # on the way to what counts by itself  # noqa: PTH114
+        return not self._is_elsewhere(path)
+
+    def _count_bundle(self) -> None:
+        """Every file of the bundle counts."""
+        for folder, folders, names in os.walk(self._bundle.rstrip("/")):
+            folders[:] = [name for name in folders if name not in ("__pycache__", ".git")]
+            for path in (folder, *(f"{folder}/{name}" for name in names)):
+                self._seen.setdefault(path, _signature(path))
 
     def _changed(self, path: str) -> None:
         self._unknown[f"{self._name(path)} changed while the step ran"] = None
@@ -215,10 +282,11 @@ class Recorder:
         """Peers that are no service of the platform, by the names that the step asked for."""
         if not self._peers:
             return []
-        allowed = {(address, port) for host, port in _service_addresses(self.spec) for address in _addresses(host)}
+        services = _service_addresses(self.spec) if told.has_clients else ()
+        allowed = {(address, port) for host, port in services for address in _addresses(host)}
         foreign = [peer for peer in self._peers if (peer.host, peer.port) not in allowed]
         names = {address: host for host in told.hosts for address in _addresses(host)} if foreign else {}
-        return sorted({f"{names.get(peer.host, peer.host)}:{peer.port}" for peer in foreign})
+        return sorted({f"{names.get(peer.host, peer.host)}{f':{peer.port}' if peer.port else ''}" for peer in foreign})
 
 
 def _source(path: str) -> str:

@@ -44,6 +44,7 @@ from kommuna.store.inputs import InputChanged, LocalTree
 from kommuna.store.lookup import LookedUp, answer, context_of, look_up, result_of
 from kommuna.store.manifest import Kind
 from kommuna.store.results import Results
+from kommuna.store.why import not_given
 
 log = structlog.get_logger()
 
@@ -82,6 +83,7 @@ def in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext,
         _become_child(supervisor)
         opens.in_child()
         environment.fix(spec)
+        os.chdir(_empty(folder))
         os._exit(child.run(spec, inputs, context, folder, report))
     recorder.process = pid
     with _forwarded_signals(pid) as stopped, os.fdopen(report, "rb") as file:
@@ -108,6 +110,13 @@ def in_here(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, 
         code = child.run(spec, inputs, context, folder, report)
         file.seek(0)
         return _Ended(code, time.monotonic() - began, resident_bytes(os.getpid()), file.read())
+
+
+def _empty(folder: Path) -> Path:
+    """A folder to work in, so that no step depends on where its task happens to run."""
+    made = folder / "here"
+    made.mkdir(exist_ok=True)
+    return made
 
 
 def _own(spec: StepSpec, inputs: dict[str, LocalTree], folder: Path) -> tuple[str, ...]:
@@ -179,7 +188,7 @@ def _result(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Ru
 def _was_of_no_use(spec: StepSpec, results: Results) -> bool:
     """Whether no run could be given what the task left last: then nobody waits for its like."""
     last = results.last(spec.dag_id, spec.task_id, spec.function) if spec.task_id else None
-    return last is not None and last.uses is not None and bool(last.uses.unknown) and last.expires is None
+    return last is not None and last.expires is None and not spec.expires and next(not_given(last), "") != ""
 
 
 def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run) -> Manifest:
@@ -202,7 +211,7 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run)
     if ended.recorder is not None:
         fields = context.model_dump(mode="json")
         uses = ended.recorder.uses(report.told, inputs, fields, missing=ended.unheard)
-    expires = spec.expires or report.told.expires
+    expires = report.told.expires
     manifest = Manifest(
         key=hashlib.sha256(f"{found.digest} {uuid.uuid4()}".encode()).hexdigest(),
         team=spec.team,
@@ -215,6 +224,7 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run)
         lineage=tuple(found.lineage.model_copy(update={"input": name}) for name, found in inputs.flat().items()),
         question=found.question,
         uses=uses,
+        cacheable=report.told.cacheable and spec.cache,
         expires=started + duration(expires) if expires else None,
         version=kommuna.__version__,
         started=started,
@@ -225,7 +235,8 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run)
         task_id=spec.task_id,
     )
     wait_out(lambda: store.write_manifest(manifest))
-    if manifest.is_cacheable and spec.cache:
+    kept = uses is not None and manifest.cacheable
+    if kept and (not uses.unknown or expires or spec.expires):  # type: ignore[union-attr]
         wait_out(lambda: Results(store).add(found.digest, manifest.key))
     log.info(
         "step.done",
@@ -236,7 +247,7 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run)
         seconds=round(ended.seconds, 2),
         peak_mib=ended.peak >> 20,
     )
-    if uses is not None and uses.unknown and spec.cache:
+    if uses is not None and uses.unknown and manifest.cacheable:
         log.info("step.not_kept_for_others", why="; ".join(uses.unknown[:3]))
     return manifest
 

@@ -8,7 +8,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import kommuna
 from kommuna.runtime.binding import Signature
@@ -17,10 +17,27 @@ from kommuna.runtime.codecs import reads_document
 from kommuna.runtime.recording import PYTHON_FOLDERS, Told
 from kommuna.spec.caching import caching_of
 from kommuna.spec.step import Services, StepContext, StepSpec
-from kommuna.store.searches import is_a
-from kommuna.store.uses import FILE, FOLDER, MISSING
+from kommuna.store.distributions import library_folders
+from kommuna.store.searches import is_a, module_in
+from kommuna.store.uses import FILE, FOLDER, MISSING, link_target
 
 _UNCOUNTED = ("shared",)  # where clients keep what they have asked already: the answers are the same
+
+
+class _NotedContext(StepContext):
+    """A context that notes which fields are read; as a whole it is a plain one."""
+
+    _read: ClassVar[set[str]] = set()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in StepContext.model_fields:
+            _NotedContext._read.add(name)
+        elif name in ("__dict__", "__iter__") or name.startswith(("model_", "copy", "dict", "json", "__repr")):
+            _NotedContext._read.update(StepContext.model_fields)
+        return super().__getattribute__(name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StepContext.model_validate, (dict(self),)
 
 
 class Watched:
@@ -29,8 +46,10 @@ class Watched:
     def __init__(self) -> None:
         self._imports = Imports([*PYTHON_FOLDERS, str(Path(kommuna.__file__).parent.parent)])
         self._paths: dict[str, str] = {}
+        self._links: dict[str, str] = {}
         self._hosts: dict[str, None] = {}
         self._unpickled: dict[str, None] = {}
+        self._forked = False
         self._fields: set[str] = set()
 
     def install(self, bundle: str) -> None:
@@ -45,9 +64,11 @@ class Watched:
         search = finder._search_paths
         bundles = {bundle, os.path.abspath(bundle)} if bundle else set()  # noqa: PTH100
         finder._search_paths = lambda name, paths: search(name, [path for path in paths if path not in bundles])
-        for name in ("stat", "lstat", "access"):
+        for name in ("stat", "lstat", "access", "readlink"):
             function = getattr(os, name)
             noting = self._noting(function)
+            # A pool of workers is given functions by their names.
+            noting.__module__, noting.__name__, noting.__qualname__ = "os", name, name
             setattr(os, name, noting)
             for able in (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks):
                 if function in able:  # `shutil` looks its functions up in there
@@ -55,29 +76,27 @@ class Watched:
 
     def context(self, context: StepContext) -> StepContext:
         """The context, which notes the fields that are read."""
-        read = self._fields
-
-        class Noted(StepContext):
-            def __getattribute__(self, name: str) -> Any:
-                if name in StepContext.model_fields:
-                    read.add(name)
-                elif name in ("__dict__", "__iter__") or name.startswith(("model_", "copy", "dict", "json", "__repr")):
-                    read.update(StepContext.model_fields)
-                return super().__getattribute__(name)
-
-        noted = Noted.model_construct(**dict(context))
-        read.clear()
+        noted = _NotedContext.model_construct(**dict(context))
+        _NotedContext._read = self._fields
+        self._fields.clear()
         return noted
 
     def told(self, spec: StepSpec, signature: Signature, arguments: Mapping[str, Any]) -> Told:
         """All that was noted."""
+        if self._forked and any(isinstance(arguments[name], StepContext) for name in signature.injected):
+            self._fields.update(StepContext.model_fields)  # what a worker reads is not noted here
         fields = set(self._fields)
         caching = caching_of(signature.function)
-        bundle = f"{os.path.abspath(spec.bundle)}/" if spec.bundle else ""  # noqa: PTH100
+        for folder in sys.path:
+            if folder and not os.path.exists(folder):  # noqa: PTH110  # it may come, with modules in it
+                self._paths.setdefault(os.path.abspath(folder), MISSING)  # noqa: PTH100
         return Told(
             modules=self._imports.modules,
             searches=self._imports.searches,
-            paths={path: kind for path, kind in self._paths.items() if bundle and path.startswith(bundle)},
+            paths=self._paths,
+            links={path: target for path, target in self._links.items() if target},
+            absent=tuple(sorted(set(self._absent()))),
+            has_clients=any(not isinstance(arguments[name], StepContext) for name in signature.injected),
             libraries=tuple(sorted(_loaded_libraries())),
             entry_points=(spec.function, *_functions(arguments.values()), *self._unpickled),
             services=tuple(_settings(arguments[name] for name in signature.injected)),
@@ -93,18 +112,39 @@ class Watched:
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "socket.getaddrinfo" and isinstance(arguments[0], str):
             self._hosts[arguments[0]] = None
+        elif event in ("os.fork", "os.forkpty"):
+            self._forked = True
+        elif event == "os.chdir" and isinstance(arguments[0], str):
+            self._look(arguments[0])
         elif event == "pickle.find_class":
             module, name = arguments
             self._unpickled[f"{module}:{str(name).partition('.')[0]}"] = None
+
+    def _look(self, name: str) -> None:
+        """Notes what stands at a path, and where the links on the way to it lead."""
+        path = os.path.abspath(name)  # noqa: PTH100
+        if path in self._paths:
+            return
+        self._paths[path] = _kind(path)
+        parts = path.split("/")
+        for end in range(2, len(parts) + 1):
+            part = "/".join(parts[:end])
+            if part not in self._links:
+                self._links[part] = link_target(part)
+
+    def _absent(self) -> Iterator[str]:
+        """Top-level modules that were looked for and found nowhere."""
+        for names in self._imports.searches.values():
+            for name, path in names.items():
+                if not path and name not in sys.modules and not any(module_in(at, name) for at in library_folders()):
+                    yield name
 
     def _noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function of `os` that looks at a path, which notes what was there."""
 
         def noting(path: Any, *rest: Any, **options: Any) -> Any:
-            if isinstance(path, str | os.PathLike) and not options.get("dir_fd"):
-                name = os.path.abspath(os.fspath(path))  # noqa: PTH100
-                if isinstance(name, str) and name not in self._paths:
-                    self._paths[name] = _kind(name)
+            if isinstance(path, str | bytes | os.PathLike) and not options.get("dir_fd"):
+                self._look(os.fsdecode(os.fspath(path)))
             return function(path, *rest, **options)
 
         return noting
@@ -112,7 +152,7 @@ class Watched:
 
 def _kind(path: str) -> str:
     """What stands at a path, without asking for its content."""
-    return FOLDER if is_a(path, stat.S_ISDIR) else FILE if is_a(path, lambda _: True) else MISSING
+    return FOLDER if is_a(path, stat.S_ISDIR) else FILE if link_target(path) or is_a(path, lambda _: True) else MISSING
 
 
 def _loaded_libraries() -> Iterator[str]:

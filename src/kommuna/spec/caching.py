@@ -15,7 +15,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _check_duration(value: str) -> str:
-    if not re.fullmatch(r"\d+[smhd]", value):
+    if not re.fullmatch(r"\d{1,6}[smhd]", value):
         raise ValueError(f"'{value}' is no duration: write it as 30m, 12h or 1d")
     return value
 

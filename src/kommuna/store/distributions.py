@@ -19,7 +19,7 @@ SHARED_STEPS = "kommuna.steps"  # stands for the versions of all shared steps, f
 def installed() -> Mapping[str, str]:
     """Every distribution's version, by its normalised name; of two that are installed, the one that is imported."""
     found = {SHARED_STEPS: hashlib.sha256(json.dumps(VERSIONS, sort_keys=True).encode()).hexdigest()[:12]}
-    for folder in _library_folders():
+    for folder in library_folders():
         for stem in _metadata_folders(folder):
             name, version = stem.split("-")[:2]
             found.setdefault(normalised(name), version)
@@ -42,7 +42,7 @@ def distributions_of(opened: Collection[str], imported: Collection[str]) -> tupl
     """
     found: set[str] = set()
     unclaimed: set[str] = set()
-    for folder in _library_folders():
+    for folder in library_folders():
         below = [path.removeprefix(f"{folder}/") for path in opened if path.startswith(f"{folder}/")]
         if not below and not imported:
             continue
@@ -63,7 +63,8 @@ def distributions_of(opened: Collection[str], imported: Collection[str]) -> tupl
 
 
 @functools.cache
-def _library_folders() -> tuple[str, ...]:
+def library_folders() -> tuple[str, ...]:
+    """Folders on the import path that installers put libraries into."""
     names = ("site-packages", "dist-packages")
     return tuple(dict.fromkeys(path.rstrip("/") for path in sys.path if os.path.basename(path.rstrip("/")) in names))  # noqa: PTH119
 

@@ -17,6 +17,7 @@ from kommuna.store.question import Question, differences, question_of
 from kommuna.store.results import Results
 from kommuna.store.store import Store
 from kommuna.store.uses import Present, changes
+from kommuna.store.why import not_given
 
 RESULT_LIMIT_BYTES = 4000  # what a container's termination message holds
 
@@ -79,12 +80,14 @@ def _objections(manifest: Manifest, spec: StepSpec, present: Present, store: Sto
     if manifest.uses is None:
         yield "it was run by hand"
         return
+    if not manifest.cacheable:
+        yield "the step says cacheable=False"
     now = datetime.now(UTC)
     limits = [manifest.expires] if manifest.expires else []
     limits += [manifest.started + duration(spec.expires)] if spec.expires else []
     if limits and now >= min(limits):
         yield f"it expired at {min(limits):%Y-%m-%d %H:%M} UTC"
-    if manifest.expires is None:
+    if not limits:
         yield from manifest.uses.unknown
     yield from changes(manifest.uses, present)
     if not store.is_whole(manifest):
@@ -97,9 +100,7 @@ def _why_new(spec: StepSpec, question: Question, results: Results) -> str:
     if last is None or last.question is None:
         return "it has not run before"
     found = list(differences(last.question, question))
-    if not found and last.uses is not None:
-        found = list(last.uses.unknown)
-    return "; ".join(found[:3]) or "what it left was made without the cache, or is gone from the store"
+    return "; ".join(found[:3]) or next(not_given(last), "what it left is gone from the store")
 
 
 def context_of(spec: StepSpec, question: Question, inputs: Inputs) -> StepContext:

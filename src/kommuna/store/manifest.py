@@ -56,7 +56,8 @@ class Manifest(Spec):
     lineage: tuple[Lineage, ...] = ()
     question: Question | None = Field(None, description="What was known before the step ran.")
     uses: Uses | None = Field(None, description="What the step used besides; None of one that was run by hand.")
-    expires: datetime | None = Field(None, description="From when on no other run is given it.")
+    cacheable: bool = Field(True, description="False where the step says so, or the task said cache=False.")
+    expires: datetime | None = Field(None, description="From when on no other run is given it, as the step says.")
     version: str = Field(description="Kommuna's version.")
     started: datetime
     seconds: float = Field(ge=0, description="Wall time of the step's process.")
@@ -64,11 +65,6 @@ class Manifest(Spec):
     dag_id: str = ""
     run_id: str = ""
     task_id: str = ""
-
-    @property
-    def is_cacheable(self) -> bool:
-        """Whether other runs may be given it, as long as its uses hold."""
-        return self.uses is not None and (not self.uses.unknown or self.expires is not None)
 
     @property
     def rows(self) -> int:

@@ -45,7 +45,7 @@ class Results:
         with store.faults():
             try:
                 if store.is_local:
-                    found = [(entry.stat().st_mtime, entry.name) for entry in os.scandir(folder)]
+                    found = [(entry.stat().st_mtime, entry.name) for entry in os.scandir(folder) if entry.is_file()]
                 else:
                     store.fs.invalidate_cache(folder)
                     found = [
@@ -105,7 +105,7 @@ class Results:
         path = self._path("claims", question)
 
         def waiting() -> None:
-            log.info("step.waits", question=question[:12], why="another run does the same work: its result is taken")
+            log.info("step.waits", question=question[:12], why="another run is asked the same: its result may do")
 
         if self._store.is_local:
             with self._store.faults():

@@ -65,7 +65,7 @@ class Store:
         with self.faults():
             try:
                 raw = self.fs.cat_file(self._manifest_path(key))
-            except FileNotFoundError:
+            except (FileNotFoundError, IsADirectoryError):
                 return None
         try:
             manifest = Manifest.model_validate_json(raw)

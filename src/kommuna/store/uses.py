@@ -7,7 +7,9 @@ result is given to another run. A use that cannot be held against the present ma
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import posix
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from kommuna.spec.step import StepSpec
 from kommuna.spec.words import shown
 from kommuna.store.definitions import definitions
 from kommuna.store.digests import file_digest
-from kommuna.store.distributions import installed
+from kommuna.store.distributions import installed, library_folders
 from kommuna.store.searches import ABSENT, module_in
 
 if TYPE_CHECKING:
@@ -43,13 +45,15 @@ class Uses(Spec):
 
     files: dict[str, str] = Field(
         default_factory=dict,
-        description="Path to SHA-256 of the content; `missing`; `folder` and a digest of its names. Of a path that was "
-        "only looked at: `folder` or `missing`.",
+        description="Path to SHA-256 of the content; `missing`; `folder` and a digest of names and sizes in it, or "
+        "`folder` alone where it was only looked at.",
     )
+    links: dict[str, str] = Field(default_factory=dict, description="Link on the way to one of them to its target.")
     searches: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Folder to module name to the path that an import found, or empty."
     )
     libraries: dict[str, str] = Field(default_factory=dict, description="Distribution to version.")
+    absent_libraries: tuple[str, ...] = Field((), description="Modules that it looked for and found nowhere.")
     services: dict[str, Any] = Field(default_factory=dict, description="Dotted name of a service's setting to value.")
     context: dict[str, Any] = Field(default_factory=dict, description="Field of the StepContext to value.")
     bytes: dict[str, str] = Field(
@@ -80,7 +84,7 @@ class Present:
 
 def changes(uses: Uses, present: Present) -> Iterator[str]:
     """What is no longer as a step used it, in words; nothing where all of it is. What is unknown is not looked at."""
-    files = {name: _state(present.path(name), was) for name, was in uses.files.items()}
+    files = {name: _state(present.path(name), was, present.bundle) for name, was in uses.files.items()}
     changed = [name for name, now in files.items() if now != uses.files[name]]
     reached = uses.reached
     if changed and reached is not None and set(changed) <= set(reached.modules):
@@ -89,6 +93,9 @@ def changes(uses: Uses, present: Present) -> Iterator[str]:
             changed = []
     for name in changed:
         yield _file_change(name, uses.files[name], files[name])
+    for name, target in uses.links.items():
+        if (now_target := link_target(present.path(name))) != target:
+            yield f"the link {name} leads to {now_target or 'nothing'} instead of {target}"
     for folder, names in uses.searches.items():
         for name, was in names.items():
             now_found = module_in(present.path(folder), name)
@@ -99,6 +106,9 @@ def changes(uses: Uses, present: Present) -> Iterator[str]:
     for name, was in uses.libraries.items():
         if versions.get(name) != was:
             yield f"{name} {was or '?'} → {versions.get(name) or 'not installed'}"
+    for name in uses.absent_libraries:
+        if any(module_in(folder, name) for folder in library_folders()):
+            yield f"{name} is installed now"
     for name, was in uses.services.items():
         now_value = setting(present.services, name)
         if now_value != was:
@@ -112,29 +122,49 @@ def changes(uses: Uses, present: Present) -> Iterator[str]:
             yield f"the bytes of input '{name}', which the step reads by itself"
 
 
-def path_state(path: str) -> str:
-    """What stands at a path: SHA-256 of a file's content, `folder` and a digest of its names, or `missing`."""
+def path_state(path: str, bundle: str = "") -> str:
+    """What stands at a path: SHA-256 of a file's content, `folder` and a digest of what is in it, or `missing`.
+
+    Args:
+        bundle: the team's folder, which may be a link itself.
+    """
     try:
         if os.path.isdir(path):  # noqa: PTH112
-            return f"{FOLDER} {names_digest(path)}"
+            return f"{FOLDER} {_folder_digest(path, bundle)}"
         return file_digest(Path(path)) if os.path.isfile(path) else MISSING  # noqa: PTH113
     except OSError as error:
         return f"unreadable: {error.strerror}"
 
 
-def names_digest(folder: str) -> str:
-    """A digest of the names in a folder, without what Python leaves there."""
+def link_target(path: str) -> str:
+    """Where a link points to; empty where there is none."""
+    try:
+        return posix.readlink(path)
+    except OSError:
+        return ""
+
+
+def _folder_digest(folder: str, bundle: str) -> str:
+    """A digest of names and sizes in a folder, without what Python leaves there, and of where a link to it leads."""
     with os.scandir(folder) as entries:
-        names = sorted(f"{entry.name}{'/' if entry.is_dir() else ''}" for entry in entries)
-    text = "\n".join(name for name in names if name != "__pycache__/")
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        found = sorted(
+            (entry.name, entry.stat().st_size if entry.is_file() else "/")
+            for entry in entries
+            if entry.name != "__pycache__"
+        )
+    real, root = os.path.realpath(folder), os.path.realpath(bundle) if bundle else ""
+    inside = f"{os.path.abspath(folder)}/".startswith(f"{os.path.abspath(bundle)}/") if bundle else False  # noqa: PTH100
+    leads = os.path.relpath(real, root) if inside else real
+    straight = os.path.relpath(os.path.abspath(folder), os.path.abspath(bundle)) if inside else os.path.abspath(folder)  # noqa: PTH100
+    document = json.dumps([found, "" if leads == straight else leads])
+    return hashlib.sha256(document.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _state(path: str, was: str) -> str:
+def _state(path: str, was: str, bundle: str) -> str:
     """The state of a path, as far as the recorded one looks into it."""
-    if was in (FILE, FOLDER, MISSING):
-        return FOLDER if os.path.isdir(path) else FILE if os.path.exists(path) else MISSING  # noqa: PTH112, PTH110
-    return path_state(path)
+    if was in (FOLDER, MISSING):
+        return FOLDER if os.path.isdir(path) else FILE if os.path.lexists(path) else MISSING  # noqa: PTH112
+    return path_state(path, bundle)
 
 
 def _file_change(name: str, was: str, now: str) -> str:
@@ -143,7 +173,7 @@ def _file_change(name: str, was: str, now: str) -> str:
     if now == MISSING:
         return f"{name} is gone"
     if was.startswith(FOLDER) and now.startswith(FOLDER):
-        return f"other files are in {name}/"
+        return f"other files are in {'the bundle' if name == '.' else name}, which the step lists"
     return f"{name} changed" if not now.startswith("unreadable") else f"{name} is {now}"
 
 

@@ -21,13 +21,21 @@ def between(first: Manifest, second: Manifest) -> Iterator[str]:
     yield from differences(first.question, second.question)
     if first.uses is not None and second.uses is not None:
         yield from _uses(first.uses, second.uses)
-    for manifest in (first, second):
-        if manifest.uses is None:
-            yield f"{manifest.key[:12]} was run by hand"
-        else:
-            yield from (f"{manifest.key[:12]}: {reason}" for reason in manifest.uses.unknown)
-        if manifest.expires is not None:
-            yield f"{manifest.key[:12]} is given to no other run from {manifest.expires:%Y-%m-%d %H:%M} UTC on"
+    for manifest in dict.fromkeys((first.key, second.key)):
+        one = first if manifest == first.key else second
+        yield from (f"{manifest[:12]}: {reason}" for reason in not_given(one))
+        if one.expires is not None:
+            yield f"{manifest[:12]} is given to no other run from {one.expires:%Y-%m-%d %H:%M} UTC on"
+
+
+def not_given(manifest: Manifest) -> Iterator[str]:
+    """Why other runs are not given what a run left, in words."""
+    if manifest.uses is None:
+        yield "it was run by hand"
+    elif not manifest.cacheable:
+        yield "the step says cacheable=False, or the task said cache=False"
+    else:
+        yield from manifest.uses.unknown
 
 
 def _uses(first: Uses, second: Uses) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from tests.cache_rig import CacheRig, Ran
 
 from kommuna.store.gc import collect
 from kommuna.store.results import Results
-from kommuna.store.why import between
+from kommuna.store.why import between, not_given
 
 COPIES = "from pathlib import Path\ndef f(source: Path) -> dict[str, object]:\n    return {'n': source.read_text()}\n"
 FILE = {"inputs": {"source": {"url": "in.txt"}}}
@@ -31,9 +32,7 @@ def from_task(ran: Ran, output: str = "result") -> dict[str, Any]:
 
 def unknown(rig: CacheRig, ran: Ran) -> str:
     """Why a result is not kept for others."""
-    uses = rig.manifest(ran.result).uses
-    assert uses is not None
-    return "; ".join(uses.unknown)
+    return "; ".join(not_given(rig.manifest(ran.result)))
 
 
 def test_a_step_reads_the_input_that_was_hashed_though_it_is_replaced_while_it_runs(rig: CacheRig) -> None:
@@ -176,7 +175,7 @@ def test_six_at_once_are_done_once(rig: CacheRig) -> None:
     assert len(computed) == 1
     assert sorted(result["cached"] for result in results) == [False, *[True] * 5]
     assert len({result["key"] for result in results}) == 1
-    assert any("another run does the same work" in text for text in said)
+    assert any("another run is asked the same" in text for text in said)
 
 
 def test_a_killed_worker_is_not_waited_for(rig: CacheRig) -> None:
@@ -197,10 +196,11 @@ def test_a_killed_worker_is_not_waited_for(rig: CacheRig) -> None:
     [
         ("import urllib.request\ndef f() -> dict[str, int]:\n    try:\n        urllib.request.urlopen('http://127.0.0.1:9/')\n"
          "    except OSError:\n        pass\n    return {'n': 1}\n", "it asks 127.0.0.1:9, which is no service of the platform"),
+        ("import os\nfrom pathlib import Path\ndef f() -> dict[str, int]:\n    (Path(__file__).parent / 'made').mkdir(exist_ok=True)\n    return {'n': 1}\n", "it changes made, which a kept result would not do again"),
         ("from pathlib import Path\ndef f() -> dict[str, int]:\n    Path(__file__).with_name('out.txt').write_text('x')\n"
          "    return {'n': 1}\n", "it writes out.txt, which a kept result would not write again"),
         ("from kommuna.spec.caching import step\n@step(cacheable=False)\ndef f() -> dict[str, int]:\n    return {'n': 1}\n",
-         "the step says cacheable=False"),
+         "the step says cacheable=False, or the task said cache=False"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_known_keeps_a_result_from_others_and_is_said(rig: CacheRig, source: str, why: str) -> None:
@@ -323,3 +323,79 @@ def test_why_says_what_differs_between_two_runs(rig: CacheRig) -> None:
     second = rig.manifest(rig.run(params={"k": 2}).result)
     assert list(between(first, second)) == ["parameter 'k': 1 → 2", "lib.py changed"]
     assert list(between(first, first)) == []
+
+
+def test_a_link_to_the_bundle_that_is_switched_is_followed_even_where_the_step_resolves_it(rig: CacheRig) -> None:
+    for version in ("v1", "v2"):
+        rig.write({
+            f"{version}/step.py": "from pathlib import Path\nimport os\n"
+            "def f() -> dict[str, object]:\n    here = Path(__file__).resolve().parent\n"
+            "    os.chdir(here)\n    return {'n': [here.joinpath('d').read_text(), open('d').read()]}\n",
+            f"{version}/d": version,
+        })  # fmt: skip
+    link = rig.folder / "current"
+    link.symlink_to(rig.bundle / "v1")
+    spec = {"bundle": str(link)}
+    first = rig.run(**spec)
+    assert rig.run(**spec).hit
+    link.unlink()
+    link.symlink_to(rig.bundle / "v2")
+    second = rig.run(**spec)
+    assert (second.hit, second.content) == (False, {"result": {"n": ["v2", "v2"]}})
+    assert first.content == {"result": {"n": ["v1", "v1"]}}
+
+
+def test_what_a_step_looks_at_outside_its_bundle_counts(rig: CacheRig) -> None:
+    """Files, links and folders that are no temporary ones: here below the rig's own, which the step cannot know."""
+    place = Path("/var/kommuna-test") / str(os.getpid())
+    place.mkdir(parents=True)
+    try:
+        rig.write({
+            "step.py": "import os\ndef f(*, at: str) -> dict[str, object]:\n"
+            "    return {'n': [os.path.exists(f'{at}/flag'), os.path.islink(f'{at}/link') and os.readlink(f'{at}/link')]}\n"
+        })  # fmt: skip
+        spec = {"params": {"at": str(place)}}
+        rig.run(**spec)
+        assert rig.run(**spec).hit
+        (place / "flag").touch()
+        assert not rig.run(**spec).hit
+        (place / "link").symlink_to("a")
+        assert not rig.run(**spec).hit
+        assert rig.run(**spec).hit
+        (place / "link").unlink()
+        (place / "link").symlink_to("b")
+        assert rig.run(**spec).content == {"result": {"n": [True, "b"]}}
+    finally:
+        shutil.rmtree(place)
+
+
+def test_a_step_that_starts_a_program_counts_the_whole_bundle(rig: CacheRig) -> None:
+    rig.write({
+        "step.py": "import subprocess\nfrom pathlib import Path\ndef f() -> dict[str, object]:\n"
+        "    return {'n': subprocess.call(['test', '-e', str(Path(__file__).with_name('flag'))])}\n"
+    })  # fmt: skip
+    rig.run()
+    assert rig.run().hit
+    rig.write({"flag": ""})
+    assert rig.run().content == {"result": {"n": 0}}
+
+
+def test_a_library_that_was_not_there_and_comes_is_a_miss(rig: CacheRig, tmp_path: Path) -> None:
+    rig.write({"step.py": "try:\n    import made_up_for_this_test as m\nexcept ImportError:\n    m = None\n"
+               "def f() -> dict[str, object]:\n    return {'n': m is not None}\n"})  # fmt: skip
+    first = rig.run()
+    uses = rig.manifest(first.result).uses
+    assert uses is not None
+    assert uses.absent_libraries == ("made_up_for_this_test",)
+
+
+def test_the_context_can_be_handed_to_workers(rig: CacheRig) -> None:
+    rig.write({
+        "step.py": "import multiprocessing, os\nfrom kommuna.spec.step import StepContext\n"
+        "def work(c):\n    return c.run_id\n"
+        "def f(*, context: StepContext) -> dict[str, object]:\n"
+        "    with multiprocessing.get_context('fork').Pool(1) as pool:\n"
+        "        return {'n': [pool.apply(work, (context,)), len(pool.map(os.stat, ['/']))]}\n"
+    })  # fmt: skip
+    assert rig.run(run_id="a").content == {"result": {"n": ["a", 1]}}
+    assert rig.run(run_id="b").content == {"result": {"n": ["b", 1]}}

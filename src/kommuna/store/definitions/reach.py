@@ -28,6 +28,7 @@ _UNCLEAR_ATTRIBUTES = frozenset(
         *("__path__", "__subclasses__", "__builtins__", "__traceback__", "__import__", "__getattr__", "__package__"),
         *("tb_frame", "tb_lineno", "tb_next", "f_back", "f_code", "f_globals", "f_locals", "f_lineno"),
         *("gi_frame", "gi_code", "cr_frame", "cr_code", "ag_frame", "co_code", "co_consts", "co_names"),
+        *("lineno", "catch_warnings", "showwarning", "formatwarning", "findCaller", "CallsiteParameterAdder"),
         *("co_firstlineno", "co_filename", "co_lines", "import_module", "exec_module", "load_module"),
         *("allow_pickle", "read_pickle", "load_model", "unsafe_load", "python_scan_all_frames", "full_load"),
     }
