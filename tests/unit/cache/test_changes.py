@@ -120,6 +120,8 @@ CODE = [
     Change("an unrelated data file", USES_LIB, {"notes.md": "# notes\n"}, HIT),
     Change("a helper's global that another function sets", USES_LIB | {"lib.py": "S = {'k': 1}\ndef put():\n    S['k'] = 1\nput()\ndef n():\n    return S['k']\n"}, {"lib.py": "S = {'k': 1}\ndef put():\n    S['k'] = 7\nput()\ndef n():\n    return S['k']\n"}),
     Change("a monkey patch", USES_LIB | {"step.py": f("return {'n': lib.n()}", "import lib, patch"), "patch.py": "import lib\nlib.n = lambda: 5\n"}, {"patch.py": "import lib\nlib.n = lambda: 6\n"}),
+    Change("an import that gives another module a submodule", {"step.py": f("return {'n': hasattr(wsgiref, 'headers')}", "import wsgiref, lib"), "lib.py": "import wsgiref.headers\n"}, {"lib.py": "import wsgiref\n"}),
+    Change("the line of a warning", {"step.py": f("with warnings.catch_warnings(record=True) as caught:\n    warnings.simplefilter('always')\n    warnings.warn('x')\n    return {'n': caught[0].lineno}", "import warnings")}, {"step.py": "# why\n" + f("with warnings.catch_warnings(record=True) as caught:\n    warnings.simplefilter('always')\n    warnings.warn('x')\n    return {'n': caught[0].lineno}", "import warnings")}),
     Change("globals() by name", USES_LIB | {"lib.py": "def a():\n    return 1\ndef n():\n    return globals()['a']()\n"}, {"lib.py": "def a():\n    return 2\ndef n():\n    return globals()['a']()\n"}),
     Change("getattr on a module", USES_LIB | {"step.py": f("return {'n': getattr(lib, 'a')()}", "import lib"), "lib.py": "def a():\n    return 1\n"}, {"lib.py": "def a():\n    return 2\n"}),
 ]  # fmt: skip

@@ -223,7 +223,8 @@ class Loader:
 
     def _load_named(self, module: Module, node: Import, name: str, *, uncertain: bool) -> bool:
         if self._files.find(name.partition(".")[0]) is None:
-            return not self._files.is_known_library(name) or "experimental" in name
+            # `import xml.etree` makes the attribute `etree` for whoever has `xml`.
+            return not self._files.is_known_library(name) or "." in name
         if self._files.find(name) is None:
             raise Unclear(f"{module.path}:{node.lineno} imports {name}, which the bundle does not have")
         return self.load(name, uncertain=uncertain)
