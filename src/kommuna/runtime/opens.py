@@ -57,6 +57,7 @@ _X86_CHANGES = {
 _ARM_CHANGES = {
     **{34: (1, 0), 35: (1, 0), 36: (2, 1), 37: (3, 2), 38: (3, 2), 45: (0, -1), 53: (1, 0), 88: (1, 0), 276: (3, 2)},
 }
+_MAKING = {"x86_64": (83, 86, 88, 258, 265, 266), "aarch64": (34, 36, 37)}  # mkdir, link, symlink and their like
 _CALLS = {
     "x86_64": _Calls(0xC000003E, 317, 257, 437, 59, 322, 42, _X86_CHANGES, 2),
     "aarch64": _Calls(0xC00000B7, 277, 56, 437, 221, 281, 203, _ARM_CHANGES),
@@ -104,9 +105,14 @@ class Connected:
 
 @dataclass(frozen=True)
 class Changed:
-    """A path that is about to be made, removed, renamed to, or given other attributes."""
+    """A path that is about to be made, removed, renamed to, or given other attributes.
+
+    Args:
+        makes: whether the call fails, and changes nothing, where the path is there already.
+    """
 
     path: str
+    makes: bool
 
 
 Call = Opened | Connected | Changed
@@ -214,7 +220,8 @@ class Opens:
         if (places := calls.changes.get(call)) is not None:
             path_at, folder_at = places
             folder = _AT_FDCWD if folder_at < 0 else ctypes.c_int(arguments[folder_at]).value
-            self._heard(Changed(_absolute(pid, folder, _path(pid, arguments[path_at]))))
+            path = _absolute(pid, folder, _path(pid, arguments[path_at]))
+            self._heard(Changed(path, makes=call in _MAKING[platform.machine()]))
             return
         relative_to, address, flags = _AT_FDCWD, arguments[0], arguments[1]
         if call in (calls.openat, calls.openat2, calls.execveat):

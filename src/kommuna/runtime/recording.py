@@ -109,6 +109,8 @@ class Recorder:
         if path.startswith(self.own) or path in self._made:
             return
         if isinstance(call, Changed):
+            if call.makes and os.path.lexists(path):  # as `os.makedirs(exist_ok=True)` asks for each folder on the way
+                return
             if not self._is_elsewhere(path) and "/__pycache__" not in path and not path.startswith(_KERNEL):
                 self._unknown[f"it changes {self._name(path)}, which a kept result would not do again"] = None
             return

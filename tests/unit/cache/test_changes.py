@@ -136,6 +136,7 @@ A_CLASS = "class M:\n    def n(self):\n        return 1\n"
 FILES = [
     Change("a file's size", {"step.py": f("return {'n': Path(__file__).with_name('data.json').stat().st_size}", "from pathlib import Path"), "data.json": "1"}, {"data.json": "12"}),
     Change("a file in the bundle, where a library looks for installed distributions", {"step.py": f("return {'n': len(list(importlib.metadata.entry_points())) > 0}", "import importlib.metadata")}, {"more.py": ""}, HIT),
+    Change("a folder that is made where it is", {"step.py": f("os.makedirs(os.path.dirname(__file__), exist_ok=True)\nreturn {'n': 1}", "import os")}, {"more.py": ""}, HIT),
     Change("a temporary file that the step makes and reads", {"step.py": f("with tempfile.TemporaryDirectory() as d:\n    Path(d, 'a').write_text('x')\n    Path(d, 'a').rename(Path(d, 'b'))\n    os.mkdir(Path(d, 'c'))\n    return {'n': Path(d, 'b').read_text() + str(len(list(Path(d).iterdir())))}", "import os, tempfile\nfrom pathlib import Path")}, {"more.py": ""}, HIT),
     Change("a class that only a pickle names", {"step.py": PICKLED, "lib.py": A_CLASS, "m.pickle": b"clib\nM\n)\x81."}, {"lib.py": A_CLASS.replace("1", "2")}, MISS, {"inputs": {"model": {"url": "m.pickle"}}}),
     Change("a data file that the code reads", {"step.py": READS, "data.json": "1"}, {"data.json": "2"}),
