@@ -201,8 +201,8 @@ def _artifact(name: str, wanted: ArtifactInput, store: Store) -> Found:
 
 def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Path) -> Found:
     path = _local_file(name, wanted, spec, store, folder)
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+    if not os.path.isfile(path):  # noqa: PTH113  # False of a name that no file system takes
+        what = "is a folder, not a file" if os.path.isdir(path) else "does not exist"  # noqa: PTH112
         raise DataError(
             f"input '{name}': {wanted.url} {what}",
             where=str(path),

@@ -127,6 +127,7 @@ def test_the_context_tells_team_and_key(run: Run, store: Store) -> None:
         ("mkae", {}, 2, "module 'team_steps' has no step 'mkae' (did you mean 'make'?)"),
         ("kommuna.steps.etl.raed:f", {}, 2, "no module 'kommuna.steps.etl.raed'"),
         ("size", {"inputs": {"source": {"url": "absent.csv"}}}, 2, "input 'source': absent.csv does not exist"),
+        ("size", {"inputs": {"source": {"url": "a" * 300}}}, 2, "input 'source': aaa"),
         ("size", {"inputs": {"source": {"url": "store://../fraud/x"}}}, 2, "leaves the team's part of the store"),
         ("scale", {"inputs": {"table": {"url": "team_steps.py"}}}, 2, "input 'table' wants a table"),
         ("scale", {"inputs": {"table": {"manifest": "f" * 64}}}, 1, "the manifest ffffffffffff or one of its artifacts is gone"),

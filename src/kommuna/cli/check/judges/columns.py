@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class ColumnJudge:
                 add(task, f"{parameter}='{column}' is not a declared column{nearest(column, declared.columns)}",
                     f"declared are: {', '.join(declared.columns)}")  # fmt: skip
         rules_file = default_of(task, task.inputs.get("rules"))
-        if isinstance(rules_file, str) and "://" not in rules_file and (self.folder / rules_file).is_file():
+        if isinstance(rules_file, str) and "://" not in rules_file and os.path.isfile(self.folder / rules_file):  # noqa: PTH113
             self._conditions(task, self.folder / rules_file, declared)
 
     def _conditions(self, task: Any, file: Path, declared: Declared) -> None:
