@@ -55,3 +55,8 @@ def round_half_up(arguments: list[str]) -> str:
     half = f"(TRUNC({scaled}) + SIGN({scaled}))" + (f" / 1e{int(places)}" if int(places) else "")
     native = f"ROUND({value}, {places})" if int(places) else f"ROUND({value})"  # of decimals it is right
     return f"(CASE WHEN ABS({scaled} - TRUNC({scaled})) = 0.5e0 THEN {half} ELSE {native} END)"
+
+
+def is_literal(text: str) -> bool:
+    """Whether an expression is a single text or number."""
+    return bool(re.fullmatch(r"'(?:[^']|'')*'|\d+(?:\.\d+)?", text))

@@ -52,6 +52,7 @@ CONCAT(s,'x')
 s||'x'
 i||'x'
 COALESCE(i,0)
+('x'=COALESCE('x',s))
 NULLIF(i,1)
 IFNULL(i,0)
 0.1+0.2
