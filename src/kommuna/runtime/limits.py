@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -22,16 +23,20 @@ def allocate_lean() -> None:
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process and all of its children, in bytes; 0 once it is gone."""
     total = 0
-    todo = [pid]
-    while todo:
-        current = todo.pop()
-        try:
-            total += int(Path(f"/proc/{current}/statm").read_text().split()[1]) * _PAGE
-            for thread in Path(f"/proc/{current}/task").iterdir():
-                todo += map(int, (thread / "children").read_text().split())
-        except (OSError, IndexError, ValueError):
-            continue
+    for one in family(pid):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            total += int(Path(f"/proc/{one}/statm").read_text().split()[1]) * _PAGE
     return total
+
+
+def family(pid: int) -> list[int]:
+    """A process and all of its children, theirs included."""
+    found = [pid]
+    for one in found:
+        with contextlib.suppress(OSError, ValueError):
+            for thread in Path(f"/proc/{one}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def oom_kills() -> int:

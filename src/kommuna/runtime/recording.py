@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 import kommuna
+from kommuna.runtime.limits import family
 from kommuna.runtime.opens import Call, Changed, Connected, Opened
 from kommuna.spec.base import Spec
 from kommuna.spec.step import StepSpec
@@ -138,11 +139,11 @@ class Recorder:
         if flags & _WRITING and (flags & _WRITING != os.O_CREAT or signature is None):
             if "/__pycache__/" in path:
                 return
-            if elsewhere and (signature is None or flags & (os.O_TRUNC | os.O_WRONLY)):
-                self._made.add(path)
-                return
             if signature is None or flags & (os.O_TRUNC | os.O_WRONLY):
-                self._writes(path)
+                if elsewhere:
+                    self._made.add(path)
+                else:
+                    self._writes(path)
                 return
             self._may_write.add(path)  # such as a database that is only read: told by whether it has changed
         if signature is None and (elsewhere or call.flags is None):  # a program is looked for all along PATH
@@ -192,6 +193,7 @@ class Recorder:
         files = {self._name(path): state for path, state in self._files()}
         files = {**dict(self._looks(told)), **files}
         modules = {self._name(path) for path in told.modules.values()}
+        services = self.spec.services.model_dump(mode="json")
         return Uses(
             files=files,
             links={self._name(path): target for path, target in told.links.items() if self._counts(path)},
@@ -201,7 +203,7 @@ class Recorder:
                 for folder, names in told.searches.items()
             },
             libraries=self._versions(told),
-            services={name: setting(self.spec.services.model_dump(mode="json"), name) for name in told.services},
+            services={name: setting(services, name) for name in told.services},
             context={name: context[name] for name in told.context},
             bytes={name: found.bytes for name, found in inputs.flat().items() if name.split(".")[0] in told.bytes},
             reached=self._reached(told, modules),
@@ -367,7 +369,7 @@ def _listens(process: int, port: int) -> bool:
                 columns = line.split()
                 if columns[3] == "0A" and int(columns[1].rpartition(":")[2], 16) == port:
                     inodes.add(f"socket:[{columns[9]}]")
-    return any(_descriptors(pid) & inodes for pid in _family(process)) if inodes else False
+    return any(_descriptors(pid) & inodes for pid in family(process)) if inodes else False
 
 
 def _descriptors(pid: int) -> set[str]:
@@ -376,13 +378,4 @@ def _descriptors(pid: int) -> set[str]:
         for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
             with contextlib.suppress(OSError):
                 found.add(os.readlink(f"/proc/{pid}/fd/{name}"))  # noqa: PTH115
-    return found
-
-
-def _family(pid: int) -> list[int]:
-    found = [pid]
-    for one in found:
-        with contextlib.suppress(OSError):
-            for thread in Path(f"/proc/{one}/task").iterdir():
-                found += map(int, (thread / "children").read_text().split())
     return found

@@ -85,7 +85,6 @@ class Watched:
         """All that was noted."""
         if self._forked and any(isinstance(arguments[name], StepContext) for name in signature.injected):
             self._fields.update(StepContext.model_fields)  # what a worker reads is not noted here
-        fields = set(self._fields)
         caching = caching_of(signature.function)
         for folder in sys.path:
             if folder and not os.path.exists(folder):  # noqa: PTH110  # it may come, with modules in it
@@ -100,7 +99,7 @@ class Watched:
             libraries=tuple(sorted(_loaded_libraries())),
             entry_points=(spec.function, *_functions(arguments.values()), *self._unpickled),
             services=tuple(_settings(arguments[name] for name in signature.injected)),
-            context=tuple(sorted(fields)),
+            context=tuple(sorted(self._fields)),
             bytes=tuple(name for name, input_ in signature.inputs.items() if not reads_document(input_.annotation)),
             hosts=tuple(self._hosts),
             cacheable=caching.cacheable,

@@ -100,7 +100,7 @@ class Results:
     def claim(self, question: str) -> Iterator[None]:
         """Holds a question: another run of the same work waits until this one has its answer, or has ended.
 
-        A run whose answer can be given to nobody should not be waited for: see `share`.
+        A run whose answer can be given to nobody should not be waited for.
         """
         path = self._path("claims", question)
 
