@@ -17,6 +17,7 @@ import structlog
 from kommuna.errors import KommunaError
 from kommuna.runtime.supervise import in_child, in_here, run_step
 from kommuna.spec.caching import INTERPRETER
+from kommuna.spec.json_text import load_json
 from kommuna.spec.step import StepResult, StepSpec
 from kommuna.store.lookup import bounded
 
@@ -62,16 +63,7 @@ def _spec(options: argparse.Namespace) -> StepSpec:
     if options.spec:
         return StepSpec.from_yaml(options.spec)
     where = "--spec-json" if options.spec_json else "standard input"
-    return StepSpec.read(_json(options.spec_json or sys.stdin.read(), where), where=where)
-
-
-def _json(text: str, where: str) -> object:
-    import json
-
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise KommunaError(f"{where} is no JSON: {error}", mend="give it a StepSpec") from None
+    return StepSpec.read(load_json(options.spec_json or sys.stdin.read(), Path(where)), where=where)
 
 
 def _die_with_parent() -> None:

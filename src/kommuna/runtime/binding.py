@@ -28,7 +28,12 @@ class Argument:
 
     name: str
     annotation: Any
-    required: bool
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,14 @@ class Signature:
                     )
 
     def check_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters of the annotated types.
+        """Parameters of the annotated types; those that are left out have their defaults, coerced alike.
 
         Raises:
             SpecError: a value does not fit its type; names the parameter, the value and the reason.
         """
-        return {name: _coerce(self.name, self.params[name], value) for name, value in params.items()}
+        given = {name: _coerce(self.name, self.params[name], value) for name, value in params.items()}
+        left_out = [argument for name, argument in self.params.items() if name not in params and not argument.required]
+        return {**given, **{argument.name: _default(argument) for argument in left_out}}
 
     def inject(self, services: Services, context: StepContext) -> dict[str, Any]:
         """The clients and the context that the step asks for by type."""
@@ -166,7 +173,7 @@ def read_signature(name: str, function: Callable[..., Any]) -> Signature:
         if parameter.name not in hints:
             raise StepNotFound(f"argument '{parameter.name}' of step {name} has no annotation", mend="annotate it")
         annotation = hints[parameter.name]
-        argument = Argument(parameter.name, annotation, parameter.default is inspect.Parameter.empty)
+        argument = Argument(parameter.name, annotation, parameter.default)
         if annotation is StepContext or (isinstance(annotation, type) and hasattr(annotation, "from_services")):
             injected[parameter.name] = annotation
         elif parameter.kind in _POSITIONAL:
@@ -196,6 +203,14 @@ def _coerce(step: str, argument: Argument, value: Any) -> Any:
         raise SpecError(f"parameter '{argument.name}' of step {step}: {in_unicode(error)}", mend=UNICODE) from None
     except PydanticUserError as error:
         raise StepNotFound(f"parameter '{argument.name}' of step {step} is of no plain type: {error.message}") from None
+
+
+def _default(argument: Argument) -> Any:
+    """A default as its type has it, so that it is the same whether it is given or left out; else as it stands."""
+    try:
+        return TypeAdapter(argument.annotation).validate_python(argument.default)
+    except (PydanticUserError, ValueError, TypeError):
+        return argument.default
 
 
 def _type_name(annotation: Any) -> str:

@@ -75,7 +75,7 @@ def _write_table(value: pl.LazyFrame | pl.DataFrame, stem: Path) -> Written:
 
 
 def _json(value: Any, name: str) -> bytes:
-    """A model, dict or list as JSON.
+    """A model, dict or list as JSON; dicts keep their order, which whoever reads them sees.
 
     Raises:
         DataError: a part of it has no place in JSON; names the part.
@@ -87,8 +87,7 @@ def _json(value: Any, name: str) -> bytes:
         else:
             fault, raw = not_plain(value, name), value
         if fault is None:
-            ordered = isinstance(value, dict)
-            return json.dumps(raw, ensure_ascii=False, sort_keys=ordered, indent=1, allow_nan=False).encode()
+            return json.dumps(raw, ensure_ascii=False, indent=1, allow_nan=False).encode()
     except RecursionError:
         fault = f"{name} is nested too deeply"
     except (TypeError, ValueError) as error:

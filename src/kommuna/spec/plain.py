@@ -103,18 +103,20 @@ def not_plain(value: Any, place: str) -> str | None:
                 return f"{place} has the key {_shown(name)}, a {type(name).__name__}"
             if fault := not_plain(name, f"a key of {place}") or not_plain(item, f"{place}.{name}"):
                 return fault
-        return None
+        return _two_keys_as_one(value, place)
     if isinstance(value, list | tuple):
         return next(filter(None, (not_plain(item, f"{place}[{i}]") for i, item in enumerate(value))), None)
     return f"{place} is a {type(value).__name__}: {_shown(value)}"
 
 
 def not_json_scalar(value: Any, place: str) -> str | None:
-    """The first NaN, infinity or broken text in a value whose other types are turned into JSON's by pydantic."""
+    """The first NaN, infinity, broken text or doubled key in a value that pydantic turns into JSON otherwise."""
     if isinstance(value, float | str):
         return not_plain(value, place)
     parts: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Mapping):
+        if fault := _two_keys_as_one(value, place):
+            return fault
         parts = value.items()
     elif isinstance(value, list | tuple | set | frozenset):
         parts = enumerate(value)
@@ -164,6 +166,21 @@ def _as_text(value: Any, place: str) -> str | None:
     return None
 
 
+def _two_keys_as_one(value: Mapping[Any, Any], place: str) -> str | None:
+    """Which two keys of a dict JSON writes as one; None where there are none."""
+    seen: set[str] = set()
+    for key in value:
+        text = json.dumps(key) if key is None or isinstance(key, bool | int | float) else str(key)
+        if text in seen:
+            return f"{place} {_two_keys(text)}"
+        seen.add(text)
+    return None
+
+
+def _two_keys(text: str) -> str:
+    return f"has two keys that JSON writes as '{text}'"
+
+
 def _of_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, item in value.items():
@@ -172,7 +189,7 @@ def _of_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[str, A
             raise NotJson(place, f"has the key {_shown(key)}, a {type(key).__name__}", "give texts as keys")
         name = name if isinstance(name, str) else json.dumps(name)
         if name in made:
-            raise NotJson(place, f"has two keys that JSON writes as '{name}'", "give each key once, as text")
+            raise NotJson(place, _two_keys(name), "give each key once, as text")
         made[name] = as_json(item, f"{place}.{name}", depth=depth + 1)
     return made
 

@@ -28,4 +28,4 @@ VERSIONS: dict[str, int] = {
 }
 
 # Of how values become files and files values (`runtime/codecs.py`), which counts for all steps: raised like the others.
-FORMAT = 1
+FORMAT = 2

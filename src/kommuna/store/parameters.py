@@ -59,7 +59,7 @@ def canonical_params(function: str, params: Mapping[str, Any], *, bundle: Path |
             made[name] = _coerced(adapter, params[name])
         elif declared.default is not UNKNOWN:
             try:
-                default = _marked(declared.default)  # a default reaches the step as it stands in the source
+                default = _marked(_default(adapter, declared.default))
             except _Unmarkable:
                 continue
             if not not_plain(default, name):
@@ -141,6 +141,14 @@ def _coerced(adapter: TypeAdapter[Any], value: Any) -> Any:
     except (ValueError, TypeError, _Unmarkable):
         return {_AS_GIVEN: value}
     return made
+
+
+def _default(adapter: TypeAdapter[Any], value: Any) -> Any:
+    """A default as the step gets it: as its type has it, or as it stands in the source where that refuses it."""
+    try:
+        return adapter.validate_python(value)
+    except (ValueError, TypeError):
+        return value
 
 
 class _Unmarkable(Exception):

@@ -226,6 +226,14 @@ PARAMETERS = [
     p("x: str", "a\x85b", "a b"),
     p("x: str", "a", "a "),
     p("x: bool = True", ..., "yes", hit=HIT),
+    p("x: float = 0", ..., 0, hit=HIT),
+    p("x: float = 0", ..., 0.5),
+    p("x: list[str] | None = []", ..., [], hit=HIT),
+    p("x: list[int] = (1, 2)", ..., [1, 2], hit=HIT),
+    p("x: tuple[int, ...] = [1, 2]", ..., [1, 2], hit=HIT),
+    p("x: dict[str, set[int]] = {'a': [2, 1]}", ..., {"a": [1, 2]}, hit=HIT),
+    p("x: datetime.date = '2026-05-01'", ..., "2026-05-01", hit=HIT),
+    p("x: int = None", ..., 1),  # which the type refuses: it reaches the step as it stands
 ]
 
 LOOKS_AT = "return {{'n': {0}}}"

@@ -139,6 +139,34 @@ def test_an_input_of_another_digest_than_the_upstream_task_left_is_refused(rig: 
     assert "is not what the upstream task left" in refused.result.message
 
 
+def test_a_dict_that_a_step_returned_is_read_in_its_order_which_counts(rig: CacheRig) -> None:
+    rig.write({
+        "step.py": "def f(*, names: str) -> dict[str, dict[str, int]]:\n    return {n: {m: 1 for m in names} for n in names}\n"
+        "def g(made: dict[str, dict[str, int]]) -> dict[str, object]:\n"
+        "    return {'n': [*made, *made['a']]}\n"
+    })  # fmt: skip
+    made = {names: rig.run(params={"names": names}) for names in ("ab", "ba")}
+    reads = {names: rig.run("step:g", inputs={"made": from_task(ran)}) for names, ran in made.items()}
+    assert [ran.hit for ran in reads.values()] == [False, False]
+    assert {names: ran.content["result"]["n"] for names, ran in reads.items()} == {"ab": [*"abab"], "ba": [*"baba"]}
+
+
+def test_a_dict_with_two_keys_that_are_one_in_json_is_refused_by_name(rig: CacheRig) -> None:
+    rig.write({"step.py": "def f() -> dict[str, object]:\n    return {'n': [{1: 'a', '1': 'b'}]}\n"})
+    assert "output 'result' cannot be kept as JSON: result.n[0] has two keys that JSON writes as '1'" in (
+        rig.run(fails=True).result.message
+    )
+
+
+def test_a_spec_that_says_a_parameter_twice_is_refused(rig: CacheRig) -> None:
+    text = rig.spec(params={"k": 1}).model_dump_json().replace('"k":1', '"k":1,"k":2')
+    done = subprocess.run(
+        [sys.executable, "-m", "kommuna.runtime", "--spec-json", text], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "the key 'k' stands twice" in done.stderr
+
+
 def test_what_was_made_without_the_cache_is_given_to_nobody(rig: CacheRig) -> None:
     rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 1}\n"})
     assert not rig.run(cache=False).hit
