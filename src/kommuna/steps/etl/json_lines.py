@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ _ONE_A_LINE = "one JSON object a line; a file cut off ends in a broken line"
 _HALF = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
-_ESCAPED_KEY = r'\\[^"]*"\s*:'
+# A whole number of 16 or more digits that is written with a point or an exponent: Polars reads it as Float64.
+_LONG_FLOAT = re.compile(rb"[0-9]{16}(?:[.]0*(?![0-9])|[.]?0*[eE])|[0-9][0-9.]{15,}[eE][+]?[0-9]")
+_ESCAPED_KEY = r'\\.(?:[^"\\]|\\.)*"\s*:'
 
 
 def json_columns(source: Path) -> list[str]:
@@ -56,7 +60,8 @@ def count_json_rows(source: Path, names: Iterable[str]) -> int:
         source: the file.
         names: of the columns that are read.
     Raises:
-        DataError: a text in a line holds half of a character, or a line names a column twice; names the line.
+        DataError: a text in a line holds half of a character, a line names a column twice, or a whole number has more
+            digits than Float64 keeps; names the line.
     """
     rows = number = 0
     names = set(names)
@@ -66,6 +71,10 @@ def count_json_rows(source: Path, names: Iterable[str]) -> int:
             for at, line in enumerate(lines, start=number + 1):
                 if _HALF.search(line):
                     _refuse_half(source, at, line)
+        if _LONG_FLOAT.search(b"".join(lines)):
+            for at, line in enumerate(lines, start=number + 1):
+                if _LONG_FLOAT.search(line):
+                    _refuse_lost_digits(source, at, line, names)
         for at in _perhaps_twice(lines, names):
             _refuse_twice(source, number + at + 1, lines[at], names)
         rows, number = rows + len(lines) - blank, number + len(lines)
@@ -110,6 +119,37 @@ def _refuse_twice(source: Path, number: int, line: bytes, names: Set[str]) -> No
                 where=f"{source}:{number}: {shortened(_text(line))}",
                 mend="keep one of them: readers differ in which they take",
             )
+
+
+def _refuse_lost_digits(source: Path, number: int, line: bytes, names: Set[str]) -> None:
+    """Refuses 9007199254740993.0, which would be read as 9007199254740992; decimal fractions are what floats are for."""
+    values = json.loads(line, parse_float=_Float) if _is_object(line) else {}
+    for name in sorted(names & set(values)):
+        for value in _floats(values[name]):
+            if value.loses_digits():
+                raise DataError(
+                    f"column '{name}': {value} in line {number} would be read as {float(value):.0f}",
+                    where=f"{source}:{number}: {shortened(_text(line))}",
+                    mend="write whole numbers without point and exponent, or as texts",
+                )
+
+
+class _Float(str):
+    """A JSON number with a point or an exponent, as it is written."""
+
+    def loses_digits(self) -> bool:
+        """Whether it is a whole number that Float64 turns into another one."""
+        written, read = Decimal(self), float(self)
+        whole = math.isfinite(read) and written == written.to_integral_value()
+        return whole and written != Decimal(repr(read))
+
+
+def _floats(value: Any) -> Iterator[_Float]:
+    if isinstance(value, _Float):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _floats(item)
 
 
 def _is_object(line: bytes) -> bool:

@@ -101,9 +101,20 @@ def _ndjson(source: Path) -> pl.LazyFrame:
         table = pl.scan_ndjson(source, infer_schema_length=None)
         count_json_rows(source, table.collect_schema().names())
         table.select(pl.all().null_count()).collect(engine="streaming")
+        _refuse_lost_digits(source, [name for name, dtype in table.collect_schema().items() if dtype == pl.Float64()])
     except pl.exceptions.PolarsError as error:
         raise json_fault(source, set(), dict.fromkeys(names, pl.String()), error) from None
     return table
+
+
+def _refuse_lost_digits(source: Path, floats: Sequence[str]) -> None:
+    """Refuses whole numbers that other values of their column, which are fractions, would turn into others."""
+    texts = pl.scan_ndjson(source, schema=dict.fromkeys(floats, pl.String()))
+    lost = texts.select(pl.col(name).filter(inexact(pl.col(name), "Float64")).first() for name in floats)
+    for name, value in lost.collect(engine="streaming").row(0, named=True).items() if floats else ():
+        if value is not None:
+            what = f"column '{name}' of {source.name} holds fractions and {value}, which Float64 does not keep"
+            raise DataError(what, where=str(source), mend="write its values as texts")
 
 
 def _parquet(source: Path) -> pl.LazyFrame:
