@@ -122,7 +122,7 @@ def _refuse_twice(source: Path, number: int, line: bytes, names: Set[str]) -> No
 
 
 def _refuse_lost_digits(source: Path, number: int, line: bytes, names: Set[str]) -> None:
-    """Refuses 9007199254740993.0, which would be read as 9007199254740992; decimal fractions are what floats are for."""
+    """Refuses 9007199254740993.0, which would be read as …992; decimal fractions are what floats are for."""
     values = json.loads(line, parse_float=_Float) if _is_object(line) else {}
     for name in sorted(names & set(values)):
         for value in _floats(values[name]):

@@ -216,7 +216,7 @@ def test_a_broken_ndjson_says_which_line(tmp_path: Path, content: str, message: 
 @pytest.mark.parametrize("number", ["9007199254740993.0", "90071992547409930e-1", "9.007199254740993e15"])
 @pytest.mark.parametrize("dtype", ["Int64", "Float64", "String"])
 def test_whole_numbers_that_polars_would_read_as_floats_are_refused(tmp_path: Path, number: str, dtype: str) -> None:
-    path = written(tmp_path, '{"n": 1, "x": 0}\n{"n": %s, "x": 0}\n' % number, "rows.ndjson")
+    path = written(tmp_path, f'{{"n": 1, "x": 0}}\n{{"n": {number}, "x": 0}}\n', "rows.ndjson")
     with pytest.raises(DataError, match=f"column 'n': {number} in line 2 would be read as 9007199254740992"):
         rows(path, n=dtype)
     assert rows(path, x="Int64") == [(0,), (0,)]
@@ -224,7 +224,7 @@ def test_whole_numbers_that_polars_would_read_as_floats_are_refused(tmp_path: Pa
 
 @pytest.mark.parametrize("number", ["9007199254740992.0", "0.12345678901234567", "1234567890.1234567", "1e15"])
 def test_fractions_and_whole_numbers_that_floats_keep_are_read(tmp_path: Path, number: str) -> None:
-    assert rows(written(tmp_path, '{"n": %s}\n' % number, "rows.ndjson"), n="Float64") == [(float(number),)]
+    assert rows(written(tmp_path, f'{{"n": {number}}}\n', "rows.ndjson"), n="Float64") == [(float(number),)]
 
 
 def test_a_key_that_comes_late_in_ndjson_is_found(tmp_path: Path) -> None:
