@@ -280,6 +280,7 @@ class Recorder:
             entry_points=points,
             libraries=told.libraries,
             modules=tuple(sorted(modules & {self._name(path) for path in once})),
+            parts=dict(sorted(found.parts.items())),
         )
 
     def _foreign_peers(self, told: Told) -> list[str]:

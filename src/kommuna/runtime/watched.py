@@ -8,7 +8,9 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
+
+from pydantic import PrivateAttr
 
 import kommuna
 from kommuna.runtime.binding import Signature
@@ -27,13 +29,14 @@ _UNCOUNTED = ("shared",)  # where clients keep what they have asked already: the
 class _NotedContext(StepContext):
     """A context that notes which fields are read; as a whole it is a plain one."""
 
-    _read: ClassVar[set[str]] = set()
+    _read: set[str] = PrivateAttr(default_factory=set)
 
     def __getattribute__(self, name: str) -> Any:
+        read = (super().__getattribute__("__pydantic_private__") or {}).get("_read", set())
         if name in StepContext.model_fields:
-            _NotedContext._read.add(name)
+            read.add(name)
         elif name in ("__dict__", "__iter__") or name.startswith(("model_", "copy", "dict", "json", "__repr")):
-            _NotedContext._read.update(StepContext.model_fields)
+            read.update(StepContext.model_fields)
         return super().__getattribute__(name)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -77,8 +80,7 @@ class Watched:
     def context(self, context: StepContext) -> StepContext:
         """The context, which notes the fields that are read."""
         noted = _NotedContext.model_construct(**dict(context))
-        _NotedContext._read = self._fields
-        self._fields.clear()
+        noted._read = self._fields
         return noted
 
     def told(self, spec: StepSpec, signature: Signature, arguments: Mapping[str, Any]) -> Told:

@@ -13,7 +13,7 @@ import sys
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES
+from importlib.machinery import SOURCE_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pydantic import Field, StringConstraints
 
 import kommuna
 from kommuna.store.bindings import bindings
+from kommuna.store.searches import module_in
 
 _BUILTINS = {t.__name__: t for t in (str, bytes, int, float, bool, list, dict, tuple, set, frozenset, object)}
 _IMPORTED = ("typing", "collections.abc", "datetime", "decimal", "pathlib", "uuid")  # importing these costs nothing
@@ -318,22 +319,9 @@ def _source_file(name: str, bundle: Path | None) -> Path | None:
         return None
     roots = [_ROOT] if top == "kommuna" else [root for root in (bundle, _ROOT) if root is not None]
     for root in roots:
-        found = _in_folder(root, top)
+        found = module_in(str(root), top)
         for part in rest:
-            if found is None or (found.is_file() and found.stem != "__init__"):
-                return None
-            found = _in_folder(found.parent if found.is_file() else found, part)
-        if found is not None and found.is_file():
-            return found if found.suffix in SOURCE_SUFFIXES else None
+            found = found and module_in(found.rpartition("/__init__.")[0] or found, part)
+        if found and Path(found).is_file():
+            return Path(found) if Path(found).suffix in SOURCE_SUFFIXES else None
     return None
-
-
-def _in_folder(folder: Path, name: str) -> Path | None:
-    """The file of a module in a folder, by Python's own order; a folder for a package without an `__init__`."""
-    stem = folder / name
-    suffixes = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)
-    package = [stem / f"__init__{suffix}" for suffix in suffixes]
-    for path in (*package, *(folder / f"{name}{suffix}" for suffix in suffixes)):
-        if path.is_file():
-            return path
-    return stem if stem.is_dir() else None

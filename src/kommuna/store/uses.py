@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import posix
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,21 @@ class Reached(Spec):
     entry_points: tuple[str, ...]
     libraries: tuple[str, ...]
     modules: tuple[str, ...] = Field(description="Paths of modules that were read for nothing but their import.")
+    parts: dict[str, str] = Field(default_factory=dict, description="Path of a module to a digest of its definitions.")
+
+    def which_count(self, changed: Collection[str], digest: str, parts: Mapping[str, str]) -> list[str]:
+        """Those of changed files by which a step that reached these definitions may leave something else.
+
+        Args:
+            digest: of the definitions that are reached now.
+            parts: the same of each module.
+        """
+        modules = set(changed) & set(self.modules)
+        if digest == self.digest:
+            return [path for path in changed if path not in modules]
+        same = {path for path in modules if path in self.parts and self.parts[path] == parts.get(path)}
+        # The definitions differ, so that at least one of the modules counts, be it for what others find in it.
+        return [path for path in changed if path not in same or same == modules]
 
 
 class Uses(Spec):
@@ -87,10 +102,9 @@ def changes(uses: Uses, present: Present) -> Iterator[str]:
     files = {name: _state(present.path(name), was, present.bundle) for name, was in uses.files.items()}
     changed = [name for name, now in files.items() if now != uses.files[name]]
     reached = uses.reached
-    if changed and reached is not None and set(changed) <= set(reached.modules):
+    if reached is not None and not set(changed).isdisjoint(reached.modules):
         now = definitions(reached.entry_points, Path(present.bundle), libraries=reached.libraries)
-        if not now.unclear and now.digest == reached.digest:
-            changed = []
+        changed = changed if now.unclear else reached.which_count(changed, now.digest, now.parts)
     for name in changed:
         yield _file_change(name, uses.files[name], files[name])
     for name, target in uses.links.items():

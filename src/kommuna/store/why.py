@@ -39,14 +39,12 @@ def not_given(manifest: Manifest) -> Iterator[str]:
 
 
 def _uses(first: Uses, second: Uses) -> Iterator[str]:
-    same_definitions = first.reached is not None and second.reached is not None
-    same_definitions = same_definitions and first.reached.digest == second.reached.digest  # type: ignore[union-attr]
-    for path in _all(first.files, second.files):
-        old, new = first.files.get(path), second.files.get(path)
-        if old != new:
-            only = f"{path} is used by one of them alone"
-            note = " (but nothing that the step reaches)" if same_definitions and path.endswith(".py") else ""
-            yield only if None in (old, new) else f"{path} changed{note}"
+    paths = [path for path in _all(first.files, second.files) if first.files.get(path) != second.files.get(path)]
+    if first.reached is not None and second.reached is not None:
+        paths = first.reached.which_count(paths, second.reached.digest, second.reached.parts)
+    for path in paths:
+        alone = path not in first.files or path not in second.files
+        yield f"{path} is used by one of them alone" if alone else f"{path} changed"
     for name in _all(first.libraries, second.libraries):
         old, new = first.libraries.get(name), second.libraries.get(name)
         if old != new:

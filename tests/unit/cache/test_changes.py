@@ -115,6 +115,7 @@ CODE = [
     Change("one that comes to shadow an installed library's", {"step.py": f("return {'n': hasattr(yaml, 'mine')}", "import colorlog as yaml")}, {"colorlog.py": "mine = 1\n"}),
     Change("a package beside a module of its name", USES_LIB, {"lib/__init__.py": LIB_2}),
     Change("a folder without __init__ beside a module of its name", USES_LIB, {"lib/other.py": ""}, HIT),
+    Change("what a module takes from another for a third", {"step.py": f("return {'n': a.n()}", "import a, b, c"), "a.py": "from b import n\n", "b.py": "def n():\n    return 1\n", "c.py": "def n():\n    return 2\n"}, {"a.py": "from c import n\n"}),
     Change("an unrelated module", USES_LIB, {"other.py": "K = 2\n"}, HIT),
     Change("an unrelated module that changes", USES_LIB | {"other.py": "K = 1\n"}, {"other.py": "K = 2\n"}, HIT),
     Change("an unrelated data file", USES_LIB, {"notes.md": "# notes\n"}, HIT),

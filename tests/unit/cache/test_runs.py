@@ -352,6 +352,22 @@ def test_why_says_what_differs_between_two_runs(rig: CacheRig) -> None:
     assert list(between(first, first)) == []
 
 
+def test_only_modules_of_which_something_counts_are_named(rig: CacheRig) -> None:
+    lib = "def n():\n    return {0}\n"
+    rig.write({
+        "step.py": "import a, b, z\ndef f() -> dict[str, int]:\n    return {'n': a.n() + b.n() + z.n()}\n",
+        **{f"{name}.py": lib.format(1) for name in "abz"},
+    })  # fmt: skip
+    first = rig.manifest(rig.run().result)
+    rig.write({"a.py": "# why\n" + lib.format(1), "b.py": lib.format(2)})
+    assert look_up(rig.spec(), rig.store, rig.folder).miss == "b.py changed"
+    second = rig.manifest(rig.run().result)
+    rig.write({"z.py": lib.format("1  # why")})
+    third = rig.manifest(rig.run(cache=False).result)
+    assert list(between(first, second)) == ["b.py changed"]
+    assert list(between(second, third)) == [f"{third.key[:12]}: {next(not_given(third))}"]
+
+
 def test_a_link_to_the_bundle_that_is_switched_is_followed_even_where_the_step_resolves_it(rig: CacheRig) -> None:
     for version in ("v1", "v2"):
         rig.write({

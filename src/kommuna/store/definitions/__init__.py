@@ -11,8 +11,8 @@ import ast
 import gc
 import hashlib
 import json
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,16 @@ _FORMAT = 1
 class Definitions:
     """What a step reaches in a bundle.
 
-    `digest` covers every statement that the entry points reach or that runs at import. `modules` are the dotted names
-    of all bundle modules that importing and calling the entry points may load. `unclear` says why it cannot be told
+    `digest` covers every statement that the entry points reach or that runs at import. `parts` has digests of the
+    statements in single modules, by path: which of them changed. `modules` are the dotted names of all bundle modules
+    that importing and calling the entry points may load. `unclear` says why it cannot be told
     ("helpers.py:12 uses globals"); it is "" where it can.
     """
 
     digest: str
     modules: frozenset[str]
     unclear: str
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 def definitions(entry_points: Iterable[str], bundle: Path, *, libraries: Collection[str]) -> Definitions:
@@ -73,7 +75,8 @@ def _definitions(names: list[str], bundle: Path, libraries: Collection[str]) -> 
         except RecursionError:
             return Definitions(_digest(names), frozenset(loader.modules), "the bundle's code is nested too deeply")
         unclear = min(reach.unclear, default="")
-        return Definitions(_digest(_document(reach, loader, entries)), frozenset(loader.modules), unclear)
+        document = _document(reach, loader, entries)
+        return Definitions(_digest(document), frozenset(loader.modules), unclear, _parts(document, loader))
     raise AssertionError("an uncertain loader never loads late")
 
 
@@ -113,6 +116,15 @@ def _document(reach: Reach, loader: Loader, entries: list[tuple[str, list[Target
     acting = {(act.module, act.statement) for act, _ in reach.acts}
     reached = [[c.module, _text(reach, c, key in acting), _meanings(c)] for key, c in reach.definitions.items()]
     return [entries, acts, sorted(reach.places), sorted(reached), sorted(reach.futures)]
+
+
+def _parts(document: list[Any], loader: Loader) -> dict[str, str]:
+    """Digests of what counts in each module, by its path."""
+    _, acts, _, reached, _ = document
+    found: dict[str, list[Any]] = {name: [] for name in loader.modules}
+    for module, *said in (*acts, *reached):
+        found[module].append(said)
+    return {loader.modules[name].path: _digest(said) for name, said in found.items()}
 
 
 def _text(reach: Reach, counted: Counted, acts: bool) -> str:
