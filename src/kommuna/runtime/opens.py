@@ -1,4 +1,4 @@
-"""Every file that a process and its children open, program that they start and peer that they connect to.
+"""Every file that a process and its children open, program that they start and peer that they connect or send to.
 
 By seccomp user notifications (Linux 5.5): the kernel stops a call, tells the supervisor, and goes on with it. No
 privilege is needed, and it does not matter which language or library makes the call. A call costs 20 to 120 µs: the
@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import platform
+import queue
 import select
 import socket
 import struct
@@ -39,11 +40,15 @@ class _Calls(NamedTuple):
     execve: int
     execveat: int
     connect: int
+    sendto: int
+    sendmsg: int
+    sendmmsg: int
     changes: Mapping[int, tuple[int, int]]
     open: int = -1  # only older architectures have it
 
     def told(self) -> list[int]:
-        numbers = (self.openat, self.openat2, self.execve, self.execveat, self.connect, self.open, *self.changes)
+        opens = (self.openat, self.openat2, self.execve, self.execveat, self.open)
+        numbers = (*opens, self.connect, self.sendmsg, self.sendmmsg, *self.changes)
         return [number for number in numbers if number >= 0]
 
 
@@ -59,14 +64,16 @@ _ARM_CHANGES = {
 }
 _MAKING = {"x86_64": (83, 86, 88, 258, 265, 266), "aarch64": (34, 36, 37)}  # mkdir, link, symlink and their like
 _CALLS = {
-    "x86_64": _Calls(0xC000003E, 317, 257, 437, 59, 322, 42, _X86_CHANGES, 2),
-    "aarch64": _Calls(0xC00000B7, 277, 56, 437, 221, 281, 203, _ARM_CHANGES),
+    "x86_64": _Calls(0xC000003E, 317, 257, 437, 59, 322, 42, 44, 46, 307, _X86_CHANGES, 2),
+    "aarch64": _Calls(0xC00000B7, 277, 56, 437, 221, 281, 203, 206, 211, 269, _ARM_CHANGES),
 }
 _PR_SET_NO_NEW_PRIVS = 38
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06  # of classic BPF
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
-_CALL_NUMBER_AT, _ARCHITECTURE_AT = 0, 4  # in struct seccomp_data
+_CALL_NUMBER_AT, _ARCHITECTURE_AT, _FIFTH_ARGUMENT_AT = 0, 4, 48  # in struct seccomp_data
+_MESSAGE = struct.Struct("=QI52x")  # struct mmsghdr: of its struct msghdr where the peer's address is, and its length
+_MOST_MESSAGES = 1024  # of one call, which the kernel takes
 _RECEIVE, _SEND, _CONTINUE = 0xC0502100, 0xC0182101, 1
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # struct seccomp_notif
 _RESPONSE = struct.Struct("=QqiI")  # struct seccomp_notif_resp
@@ -92,15 +99,17 @@ class Opened:
 
 @dataclass(frozen=True)
 class Connected:
-    """A peer that is about to be connected to.
+    """A peer that is about to be connected to, or to be sent a message that names it.
 
     Args:
-        host: its IP address, or the path of a socket of this machine.
+        host: its IP address, or the path of a socket of this machine; `@` before a name that is no path.
         port: 0 for the latter.
+        sends: whether it is sent a message.
     """
 
     host: str
     port: int
+    sends: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,12 +167,17 @@ class Opens:
     def in_child(self) -> None:
         """What the child calls, once it is forked."""
         self._ours.close()
+        made: queue.SimpleQueue[int] = queue.SimpleQueue()
+        # Handing it over is a call that is told of, of all threads but those that are there already.
+        hands = threading.Thread(target=lambda: socket.send_fds(self._childs, [b"+"], [made.get()]), daemon=True)
+        hands.start()
         try:
             listener = listen()
         except OSError as error:
             self._childs.send(f"{error.strerror}".encode())
         else:
-            socket.send_fds(self._childs, [b"+"], [listener])
+            made.put(listener)
+            hands.join()
             os.close(listener)
         self._childs.close()
 
@@ -214,8 +228,16 @@ class Opens:
         calls = self._calls
         assert calls is not None
         if call == calls.connect:
-            if (peer := _peer(_memory(pid, arguments[1], min(arguments[2], 128)))) is not None:
-                self._heard(peer)
+            self._tell_peer(pid, arguments[1], arguments[2], sends=False)
+            return
+        if call == calls.sendto:
+            self._tell_peer(pid, arguments[4], arguments[5], sends=True)
+            return
+        if call in (calls.sendmsg, calls.sendmmsg):
+            number = 1 if call == calls.sendmsg else min(arguments[2] & 0xFFFFFFFF, _MOST_MESSAGES)
+            for at in range(arguments[1], arguments[1] + number * _MESSAGE.size, _MESSAGE.size):
+                message = _memory(pid, at, 12).ljust(_MESSAGE.size, b"\0")
+                self._tell_peer(pid, *_MESSAGE.unpack(message), sends=True)
             return
         if (places := calls.changes.get(call)) is not None:
             path_at, folder_at = places
@@ -232,15 +254,28 @@ class Opens:
         is_program = call in (calls.execve, calls.execveat)
         self._heard(Opened(_absolute(pid, relative_to, path), None if is_program else flags))
 
+    def _tell_peer(self, pid: int, address: int, length: int, *, sends: bool) -> None:
+        """Tells of the peer whose address is in a process's memory, if one is."""
+        peer = _peer(_memory(pid, address, min(length, 128)), sends=sends) if address and length else None
+        if peer is not None:
+            self._heard(peer)
+
 
 def _program(calls: _Calls) -> bytes:
-    """A BPF program that lets all calls pass but those that are told of."""
+    """A BPF program that lets all calls pass but those that are told of; of `sendto` those that name a peer."""
     told = calls.told()
     out = [
         _instruction(_LOAD, _ARCHITECTURE_AT),
         _instruction(_EQUAL, calls.audit_architecture, when_equal=1),
         _instruction(_RETURN, _ALLOW),
         _instruction(_LOAD, _CALL_NUMBER_AT),
+        _instruction(_EQUAL, calls.sendto, when_other=6),
+        _instruction(_LOAD, _FIFTH_ARGUMENT_AT),
+        _instruction(_EQUAL, 0, when_other=2),
+        _instruction(_LOAD, _FIFTH_ARGUMENT_AT + 4),
+        _instruction(_EQUAL, 0, when_equal=1),
+        _instruction(_RETURN, _NOTIFY),
+        _instruction(_RETURN, _ALLOW),
         *(_instruction(_EQUAL, number, when_equal=len(told) - i) for i, number in enumerate(told)),
         _instruction(_RETURN, _ALLOW),
         _instruction(_RETURN, _NOTIFY),
@@ -248,8 +283,9 @@ def _program(calls: _Calls) -> bytes:
     return b"".join(out)
 
 
-def _instruction(code: int, value: int, *, when_equal: int = 0) -> bytes:
-    return struct.pack("HBBI", code, when_equal, 0, value)
+def _instruction(code: int, value: int, *, when_equal: int = 0, when_other: int = 0) -> bytes:
+    """One instruction, and how many it skips after a comparison."""
+    return struct.pack("HBBI", code, when_equal, when_other, value)
 
 
 class _Range(ctypes.Structure):
@@ -282,15 +318,16 @@ def _absolute(pid: int, relative_to: int, path: str) -> str:
         return path
 
 
-def _peer(address: bytes) -> Connected | None:
-    """A peer; None for the kernel itself and for a question to a name server."""
+def _peer(address: bytes, *, sends: bool) -> Connected | None:
+    """A peer; None for the kernel itself."""
     family = int.from_bytes(address[:2], "little")
     if family == socket.AF_UNIX:
-        path = os.fsdecode(address[2:].partition(b"\0")[0])
-        return Connected(path, 0) if path else None  # without a path it is of this machine's processes
+        name = address[2:]
+        path = name.replace(b"\0", b"@") if name.startswith(b"\0") else name.partition(b"\0")[0]  # as in /proc/net/unix
+        return Connected(os.fsdecode(path), 0, sends) if path else None
     if family not in (socket.AF_INET, socket.AF_INET6) or len(address) < 8:
         return None
     port = int.from_bytes(address[2:4], "big")
     raw = address[4:8] if family == socket.AF_INET else address[8:24]
     host = socket.inet_ntop(family, raw).removeprefix("::ffff:")
-    return None if port in (0, 53) else Connected(host, port)
+    return Connected(host, port, sends) if port else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
-import socket
 import stat
 import sys
 import sysconfig
@@ -15,13 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
 import kommuna
-from kommuna.runtime.limits import family
 from kommuna.runtime.opens import Call, Changed, Connected, Opened
+from kommuna.runtime.peers import Peers
 from kommuna.spec.base import Spec
 from kommuna.spec.step import StepSpec
 from kommuna.spec.versions import VERSIONS
@@ -49,7 +47,6 @@ _SYSTEM = ("/proc/", "/sys/", "/dev/", "/run/", "/var/run/", "/usr/", "/lib/", "
 _SYSTEM_FILES = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/")
 # Programs that libraries ask for the machine and its compilers; what they look at is the system's.
 _SYSTEM_PROGRAMS = frozenset({"ldconfig", "uname", "lscpu", "nvidia-smi", "gcc", "cc", "ld", "objdump", "file"})
-_SYSTEM_SOCKETS = ("/var/run/nscd/", "/run/nscd/", "/dev/log", "/run/systemd/", "/var/run/dbus/", "/run/dbus/")
 
 
 class Told(Spec):
@@ -81,7 +78,6 @@ class Recorder:
 
     spec: StepSpec
     own: tuple[str, ...]
-    process: int = 0
     _began: int = field(default_factory=time.time_ns)
     _seen: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
     _times: dict[str, int] = field(default_factory=dict)
@@ -90,21 +86,24 @@ class Recorder:
     _may_write: set[str] = field(default_factory=set)
     _started: bool = False
     _libraries: set[str] = field(default_factory=set)
-    _peers: set[Connected] = field(default_factory=set)
     _unknown: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         bundle = self.spec.bundle
+        self._peers = Peers(self.spec)
         self._bundle = f"{os.path.abspath(bundle)}/" if bundle else "\0"  # noqa: PTH100
         self._real_bundle = f"{os.path.realpath(bundle)}/" if bundle else "\0"
         self._temporary = tuple({f"{tempfile.gettempdir()}/", "/tmp/", "/var/tmp/", "/dev/shm/"})
         self._caches = tuple(f"{Path.home()}/{name}/" for name in (".cache", ".config", ".local"))
 
+    def belongs_to(self, process: int) -> None:
+        """Says which process's calls are heard, with those of its children."""
+        self._peers.process = process
+
     def heard(self, call: Call) -> None:
         """Notes a call, while it waits."""
         if isinstance(call, Connected):
-            if self._is_foreign(call):
-                self._peers.add(call)
+            self._peers.heard(call)
             return
         path = self._in_bundle(call.path if isinstance(call, Changed) else _source(call.path))
         if path.startswith(self.own) or path in self._made:
@@ -168,11 +167,6 @@ class Recorder:
             return self._bundle + path[len(self._real_bundle) :]
         return self._bundle.rstrip("/") if path == self._real_bundle.rstrip("/") else path
 
-    def _is_foreign(self, peer: Connected) -> bool:
-        if not peer.port:
-            return not peer.host.startswith((*self._temporary, *self.own, *_SYSTEM_SOCKETS))
-        return not (_is_loopback(peer.host) and _listens(self.process, peer.port))
-
     def _writes(self, path: str) -> None:
         self._unknown[f"it writes {self._name(path)}, which a kept result would not write again"] = None
 
@@ -186,7 +180,7 @@ class Recorder:
         """
         if missing:
             self._unknown[f"what the step opens cannot be seen here: {missing}"] = None
-        for peer in self._foreign_peers(told):
+        for peer in self._peers.foreign(told.hosts, has_clients=told.has_clients):
             self._unknown[f"it asks {peer}, which is no service of the platform"] = None
         if self._started and self.spec.bundle:  # what a program looks at without opening it is not told
             self._count_bundle()
@@ -283,16 +277,6 @@ class Recorder:
             parts=dict(sorted(found.parts.items())),
         )
 
-    def _foreign_peers(self, told: Told) -> list[str]:
-        """Peers that are no service of the platform, by the names that the step asked for."""
-        if not self._peers:
-            return []
-        services = _service_addresses(self.spec) if told.has_clients else ()
-        allowed = {(address, port) for host, port in services for address in _addresses(host)}
-        foreign = [peer for peer in self._peers if (peer.host, peer.port) not in allowed]
-        names = {address: host for host in told.hosts for address in _addresses(host)} if foreign else {}
-        return sorted({f"{names.get(peer.host, peer.host)}{f':{peer.port}' if peer.port else ''}" for peer in foreign})
-
 
 def _source(path: str) -> str:
     """The source of a compiled module; any other path as it is."""
@@ -329,54 +313,3 @@ def _imported(path: str) -> Iterable[str]:
                 yield from (alias.name.partition(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 yield node.module.partition(".")[0]
-
-
-def _service_addresses(spec: StepSpec) -> Iterator[tuple[str, int]]:
-    """Host and port of everything that the step's clients may ask."""
-    services = spec.services
-    urls = [services.mlflow, *(endpoint.url for endpoint in (services.llm.light, services.llm.heavy) if endpoint)]
-    urls += [str(value) for value in _texts(spec.store.options) if "://" in value]
-    urls += [value for name, value in os.environ.items() if name.lower().endswith("_proxy") and "://" in value]
-    for url in urls:
-        parts = urlsplit(url)
-        if parts.hostname:
-            yield parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, str):
-        yield value
-
-
-def _addresses(host: str) -> Iterator[str]:
-    """The IP addresses of a name."""
-    with contextlib.suppress(OSError):
-        yield from {str(address[0]) for *_, address in socket.getaddrinfo(host, None)}
-
-
-def _is_loopback(host: str) -> bool:
-    return host.startswith("127.") or host == "::1"
-
-
-def _listens(process: int, port: int) -> bool:
-    """Whether one of a process's family listens on a port of this machine: Spark's gateway, a pool of workers."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                columns = line.split()
-                if columns[3] == "0A" and int(columns[1].rpartition(":")[2], 16) == port:
-                    inodes.add(f"socket:[{columns[9]}]")
-    return any(_descriptors(pid) & inodes for pid in family(process)) if inodes else False
-
-
-def _descriptors(pid: int) -> set[str]:
-    found = set()
-    with contextlib.suppress(OSError):
-        for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
-            with contextlib.suppress(OSError):
-                found.add(os.readlink(f"/proc/{pid}/fd/{name}"))  # noqa: PTH115
-    return found

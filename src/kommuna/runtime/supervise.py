@@ -85,7 +85,7 @@ def in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext,
         environment.fix(spec)
         os.chdir(_empty(folder))
         os._exit(child.run(spec, inputs, context, folder, report))
-    recorder.process = pid
+    recorder.belongs_to(pid)
     with _forwarded_signals(pid) as stopped, os.fdopen(report, "rb") as file:
         opens.in_supervisor()
         reason, peak = _watch(pid, spec, began, stopped)

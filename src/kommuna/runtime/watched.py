@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import ipaddress
 import os
 import stat
 import sys
@@ -23,6 +24,7 @@ from kommuna.store.distributions import library_folders
 from kommuna.store.searches import is_a, module_in
 from kommuna.store.uses import FILE, FOLDER, MISSING, link_target
 
+_LOOK_UPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 _UNCOUNTED = ("shared",)  # where clients keep what they have asked already: the answers are the same
 
 
@@ -111,8 +113,8 @@ class Watched:
     # --- below ---------------------------------------------------------------------------------------------------
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "socket.getaddrinfo" and isinstance(arguments[0], str):
-            self._hosts[arguments[0]] = None
+        if event in _LOOK_UPS and isinstance(arguments[0], str | bytes):
+            self._look_up(arguments[0])
         elif event in ("os.fork", "os.forkpty"):
             self._forked = True
         elif event == "os.chdir" and isinstance(arguments[0], str):
@@ -120,6 +122,14 @@ class Watched:
         elif event == "pickle.find_class":
             module, name = arguments
             self._unpickled[f"{module}:{str(name).partition('.')[0]}"] = None
+
+    def _look_up(self, host: str | bytes) -> None:
+        """Notes a name that is looked up; an address stands for itself."""
+        name = host if isinstance(host, str) else host.decode(errors="replace")
+        try:
+            ipaddress.ip_address(name.partition("%")[0])
+        except ValueError:
+            self._hosts[name.lower()] = None
 
     def _look(self, name: str) -> None:
         """Notes what stands at a path, and where the links on the way to it lead."""

@@ -220,11 +220,26 @@ def test_a_killed_worker_is_not_waited_for(rig: CacheRig) -> None:
     assert rig.run().content == {"result": {"n": 2}}
 
 
+UDP = "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"
+
+
+def asks(what: str) -> str:
+    """A step that asks somebody and takes no answer for an answer."""
+    return f"import socket\ndef f() -> dict[str, int]:\n    try:\n        {what}\n    except OSError:\n        pass\n    return {{'n': 1}}\n"
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [
         ("import urllib.request\ndef f() -> dict[str, int]:\n    try:\n        urllib.request.urlopen('http://127.0.0.1:9/')\n"
          "    except OSError:\n        pass\n    return {'n': 1}\n", "it asks 127.0.0.1:9, which is no service of the platform"),
+        (asks("socket.create_connection(('kommuna.invalid', 80))"), "it asks kommuna.invalid, which is no service of the platform"),
+        (asks("socket.gethostbyname('kommuna.invalid')"), "it asks kommuna.invalid, which is no service of the platform"),
+        (asks("socket.socket(socket.AF_UNIX).connect('/tmp/kommuna-nobody')"), "it asks /tmp/kommuna-nobody, which is no service of the platform"),
+        (asks("socket.socket(socket.AF_UNIX).connect('\\0kommuna-nobody')"), "it asks @kommuna-nobody, which is no service of the platform"),
+        (asks(f"{UDP}.sendto(b'x', ('127.0.0.1', 9))"), "it asks 127.0.0.1:9, which is no service of the platform"),
+        (asks(f"{UDP}.sendmsg([b'x'], [], 0, ('127.0.0.1', 9))"), "it asks 127.0.0.1:9, which is no service of the platform"),
+        (asks(f"{UDP}.sendto(b'x', ('192.0.2.1', 53))"), "it asks 192.0.2.1:53, which is no service of the platform"),
         ("import os\nfrom pathlib import Path\ndef f() -> dict[str, int]:\n    (Path(__file__).parent / 'made').mkdir(exist_ok=True)\n    return {'n': 1}\n", "it changes made, which a kept result would not do again"),
         ("from pathlib import Path\ndef f() -> dict[str, int]:\n    Path(__file__).with_name('out.txt').write_text('x')\n"
          "    return {'n': 1}\n", "it writes out.txt, which a kept result would not write again"),
@@ -255,12 +270,15 @@ def test_a_result_that_expires_is_given_until_then_whatever_the_step_asks(rig: C
     assert not rig.run().hit
 
 
-def test_a_workers_pool_on_this_machines_loopback_is_the_steps_own(rig: CacheRig) -> None:
+def test_a_workers_pool_on_this_machine_is_the_steps_own(rig: CacheRig) -> None:
     rig.write({
-        "step.py": "import socket, threading\ndef f() -> dict[str, int]:\n"
+        "step.py": "import multiprocessing, socket, threading\ndef f() -> dict[str, int]:\n"
         "    with socket.create_server(('127.0.0.1', 0)) as server:\n"
         "        threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()\n"
-        "        socket.create_connection(server.getsockname()).close()\n    return {'n': 1}\n"
+        "        socket.create_connection(server.getsockname()).close()\n"
+        f"    with {UDP} as server, {UDP} as client:\n"
+        "        server.bind(('127.0.0.1', 0))\n        client.sendto(b'x', server.getsockname())\n"
+        "    with multiprocessing.Manager() as manager:\n        return {'n': manager.list([1])[0]}\n"
     })  # fmt: skip
     assert unknown(rig, rig.run()) == ""
     assert rig.run().hit
