@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import kommuna
 from kommuna.runtime.opens import Call, Changed, Connected, Opened
 from kommuna.runtime.peers import Peers
 from kommuna.spec.base import Spec
+from kommuna.spec.caching import TOLD_BELOW, UNCACHEABLE, duration
 from kommuna.spec.step import StepSpec
 from kommuna.spec.versions import VERSIONS
 from kommuna.store.definitions import definitions
@@ -85,6 +87,7 @@ class Recorder:
     _made: set[str] = field(default_factory=set)
     _may_write: set[str] = field(default_factory=set)
     _started: bool = False
+    _called: set[str] = field(default_factory=set)
     _libraries: set[str] = field(default_factory=set)
     _unknown: dict[str, None] = field(default_factory=dict)
 
@@ -104,6 +107,9 @@ class Recorder:
         """Notes a call, while it waits."""
         if isinstance(call, Connected):
             self._peers.heard(call)
+            return
+        if call.path.startswith(TOLD_BELOW):
+            self._called.add(call.path.removeprefix(TOLD_BELOW))
             return
         path = self._in_bundle(call.path if isinstance(call, Changed) else _source(call.path))
         if path.startswith(self.own) or path in self._made:
@@ -170,6 +176,11 @@ class Recorder:
     def _writes(self, path: str) -> None:
         self._unknown[f"it writes {self._name(path)}, which a kept result would not write again"] = None
 
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether nothing that the step called says that every run has to do it."""
+        return UNCACHEABLE not in self._called
+
     def uses(self, told: Told, inputs: Inputs, context: Mapping[str, Any], *, missing: str = "") -> Uses:
         """What the step used, once its last process has ended.
 
@@ -201,10 +212,16 @@ class Recorder:
             context={name: context[name] for name in told.context},
             bytes={name: found.bytes for name, found in inputs.flat().items() if name.split(".")[0] in told.bytes},
             reached=self._reached(told, modules),
+            until=self._until(),
             unknown=tuple(self._unknown),
         )
 
     # --- below ---------------------------------------------------------------------------------------------------
+
+    def _until(self) -> datetime | None:
+        """When the first of what the step called expires."""
+        limits = [duration(said) for said in self._called - {UNCACHEABLE}]
+        return datetime.fromtimestamp(self._began / 1e9, UTC) + min(limits) if limits else None
 
     def _files(self) -> Iterator[tuple[str, str]]:
         for path, before in self._seen.items():

@@ -224,7 +224,7 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run)
         lineage=tuple(found.lineage.model_copy(update={"input": name}) for name, found in inputs.flat().items()),
         question=found.question,
         uses=uses,
-        cacheable=report.told.cacheable and spec.cache,
+        cacheable=report.told.cacheable and spec.cache and (ended.recorder is None or ended.recorder.is_cacheable),
         expires=started + duration(expires) if expires else None,
         version=kommuna.__version__,
         started=started,
@@ -235,7 +235,7 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run)
         task_id=spec.task_id,
     )
     wait_out(lambda: store.write_manifest(manifest))
-    kept = uses is not None and manifest.cacheable
+    kept = uses is not None and manifest.cacheable and not ended.unheard
     if kept and (not uses.unknown or expires or spec.expires):  # type: ignore[union-attr]
         wait_out(lambda: Results(store).add(found.digest, manifest.key))
     log.info(

@@ -85,10 +85,11 @@ def _objections(manifest: Manifest, spec: StepSpec, present: Present, store: Sto
     now = datetime.now(UTC)
     limits = [manifest.expires] if manifest.expires else []
     limits += [manifest.started + duration(spec.expires)] if spec.expires else []
-    if limits and now >= min(limits):
-        yield f"it expired at {min(limits):%Y-%m-%d %H:%M} UTC"
     if not limits:
         yield from manifest.uses.unknown
+    limits += [manifest.uses.until] if manifest.uses.until else []
+    if limits and now >= min(limits):
+        yield f"it expired at {min(limits):%Y-%m-%d %H:%M} UTC"
     yield from changes(manifest.uses, present)
     if not store.is_whole(manifest):
         yield "an artifact was damaged in the store"

@@ -12,6 +12,7 @@ import os
 import posix
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,7 @@ class Uses(Spec):
         default_factory=dict, description="Input, of which the question has the document, to SHA-256 of its bytes."
     )
     reached: Reached | None = Field(None, description="None where source alone does not tell.")
+    until: datetime | None = Field(None, description="When what it called, and says `expires`, is no longer as it was.")
     unknown: tuple[str, ...] = Field((), description="What cannot be held against the present: nothing is cacheable.")
 
 

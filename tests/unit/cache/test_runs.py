@@ -270,6 +270,50 @@ def test_a_result_that_expires_is_given_until_then_whatever_the_step_asks(rig: C
     assert not rig.run().hit
 
 
+HIDES = "def hides(function):\n    def other() -> dict[str, int]:\n        return {how}\n    return other\n"
+DECLARED = (
+    "import functools, multiprocessing, os, sys, subprocess\nfrom kommuna.spec.caching import step\n{hides}"
+    "@hides\n@step({said})\ndef f() -> dict[str, int]:\n    return {{'n': 1}}\n"
+)
+
+
+@pytest.mark.parametrize("said", ["cacheable=False", "expires='2s'"])
+@pytest.mark.parametrize(
+    "hides",
+    [
+        HIDES.format(how="function()"),
+        HIDES.format(how="[function][0]()"),
+        "class Hides:\n    def __init__(self, function): self.function = function\n    def call(self): return self.function()\n"
+        "def hides(function):\n    hidden = Hides(function)\n    def other() -> dict[str, int]:\n        return hidden.call()\n    return other\n",
+        HIDES.format(how="multiprocessing.get_context('fork').Pool(1).apply(call)")
+        + "def call():\n    return hidden()\n"
+        "def hides(function, plain=hides):\n    global hidden\n    hidden = function\n    return plain(function)\n",
+    ],
+    ids=["closure", "list", "object", "worker"],
+)
+def test_what_a_step_declares_holds_below_a_decorator_that_hides_it(rig: CacheRig, hides: str, said: str) -> None:
+    rig.write({"step.py": DECLARED.format(hides=hides, said=said)})
+    rig.run()
+    if said != "cacheable=False":
+        assert rig.run().hit
+        time.sleep(2)
+    assert not rig.run().hit
+
+
+def test_what_a_helper_declares_holds_for_the_step_that_calls_it_but_allows_it_nothing(rig: CacheRig) -> None:
+    rig.write({
+        "step.py": "import socket\nfrom kommuna.spec.caching import step\n@step(cacheable=False)\ndef tells() -> None: ...\n"
+        "@step(expires='1h')\ndef rates() -> None: ...\n"
+        "def f() -> dict[str, int]:\n    tells()\n    return {'n': 1}\n"
+        "def g() -> dict[str, int]:\n    rates()\n    return {'n': 1}\n"
+        f"def h() -> dict[str, int]:\n    rates()\n    {UDP}.sendto(b'x', ('127.0.0.1', 9))\n    return {{'n': 1}}\n"
+        "def k() -> dict[str, int]:\n    return {'n': 1}\n"
+    })  # fmt: skip
+    for name in "fghk":
+        rig.run(f"step:{name}")
+    assert [rig.run(f"step:{name}").hit for name in "fghk"] == [False, True, False, True]
+
+
 def test_a_workers_pool_on_this_machine_is_the_steps_own(rig: CacheRig) -> None:
     rig.write({
         "step.py": "import multiprocessing, socket, threading\ndef f() -> dict[str, int]:\n"
