@@ -16,10 +16,13 @@ from kommuna.spec.artifacts import Report, Saved
 from kommuna.spec.base import Spec
 from kommuna.spec.plain import not_json_scalar, not_plain, readable
 from kommuna.spec.words import in_words, place_of_problem, problems
+from kommuna.spec.yaml_text import load_yaml
 from kommuna.store.manifest import Kind
 
 if TYPE_CHECKING:
     import polars as pl
+
+_YAML = (".yaml", ".yml")
 
 
 class Written(Spec):
@@ -117,23 +120,45 @@ def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
         return _read_table(name, path, wanted, source)
     if wanted is Report:
         return Report(path.read_text(encoding="utf-8"))
-    if reads_document(wanted):
+    if _is_spec(wanted):
         return wanted.from_yaml(path)
-    if isinstance(wanted, type) and hasattr(wanted, "load") and hasattr(wanted, "save"):
+    if _is_saved(wanted):
         return _loaded(name, path, wanted, source)
     try:
+        if path.suffix.lower() in _YAML:
+            return TypeAdapter(wanted).validate_python(load_yaml(path.read_text(encoding="utf-8"), path))
         return TypeAdapter(wanted).validate_json(path.read_bytes())
     except ValidationError as error:
         first = problems(error)[0]
         said = "it is not JSON" if first["type"] == "json_invalid" else in_words(first)
         place = place_of_problem((name, *first["loc"]))
         raise SpecError(f"input '{place}' does not fit: {said}", where=source) from None
+    except UnicodeDecodeError as error:
+        raise SpecError(
+            f"input '{name}' does not fit: it is not UTF-8 text: {error.reason}",
+            where=source,
+            mend="save the file as UTF-8",
+        ) from None
 
 
 def reads_document(annotation: Any) -> bool:
     """Whether an input of this type is read for what its document says: comments and layout are not seen."""
     wanted = _without_none(annotation)
+    if _is_spec(wanted):
+        return True
+    if wanted is Path or wanted is Report or _is_table(wanted) or _is_saved(wanted):
+        return False
+    return wanted is Any or reads_document(
+        item_annotation(wanted)
+    )  # of a dict or list of inputs each is read by itself
+
+
+def _is_spec(wanted: Any) -> bool:
     return isinstance(wanted, type) and issubclass(wanted, Spec)
+
+
+def _is_saved(wanted: Any) -> bool:
+    return isinstance(wanted, type) and hasattr(wanted, "load") and hasattr(wanted, "save")
 
 
 def _loaded(name: str, path: Path, wanted: Any, source: str) -> Any:

@@ -177,6 +177,10 @@ PYTHON_RULES = [
     Change("a commented-out rule that names no module", MINE | {"rules.yaml": RULES.format(python="python: mine:g")}, {"rules.yaml": RULES.format(python="python: mine:g") + "#  - {name: two, tag: a, python: absent:g}\n"}, HIT, _rules("yaml")),
     Change("a YAML comment", MINE | {"rules.yaml": RULES.format(python="python: mine:g")}, {"rules.yaml": "# for May\n" + RULES.format(python="python: mine:g")}, HIT, _rules("yaml")),
     Change("a YAML comment that the step can see", {"step.py": f("return {'n': rules.read_text()}", "from pathlib import Path", "rules: Path"), "rules.yaml": "a: 1\n"}, {"rules.yaml": "a: 1 # one\n"}, MISS, _rules("yaml")),
+    *(Change(f"a YAML comment, read as {kind}", {"step.py": f("return {'n': repr(doc)}", "from pydantic import BaseModel\nfrom pathlib import Path\nclass M(BaseModel):\n    a: list[int]\n", f"doc: {kind}"), "d.yaml": "a: [1]\n"}, {"d.yaml": "# one\na:\n  - 1\n"}, HIT, {"inputs": {"doc": {"url": "d.yaml"}}})
+      for kind in ("M", "M | None", "dict[str, list[int]]", "dict", "object")),
+    Change("a YAML value, read as a dict", {"step.py": f("return {'n': repr(doc)}", "", "doc: dict[str, int]"), "d.yaml": "a: 1\nb: 2\n"}, {"d.yaml": "b: 2\na: 1\n"}, MISS, {"inputs": {"doc": {"url": "d.yaml"}}}),
+    Change("a YAML comment in a dict of files", {"step.py": f("return {'n': doc['x'].read_text()}", "from pathlib import Path", "doc: dict[str, Path]"), "d.yaml": "a: 1\n"}, {"d.yaml": "a: 1 # one\n"}, MISS, {"inputs": {"doc": {"x": {"url": "d.yaml"}}}}),
     Change("a YAML value", MINE | {"rules.yaml": RULES.format(python="python: mine:g")}, {"rules.yaml": RULES.format(python="python: mine:g").replace("one", "two")}, MISS, _rules("yaml")),
 ]  # fmt: skip
 
