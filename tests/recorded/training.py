@@ -148,6 +148,13 @@ def evaluate_a_long_mistake(_: Path) -> Any:
     return evaluate(model, gold.lazy(), dev.lazy(), pl.LazyFrame({"id": [4]}), max_text_overlap=0.5)
 
 
+def evaluate_gold_rows_without_a_label(_: Path) -> Any:
+    """Rows of the messages and of dev among gold, not labeled: they are not judged, so they are no leakage."""
+    left_out = pl.concat([UNLABELED.head(3), DEV.drop("tag").head(2)]).with_columns(tag=pl.lit(None, pl.String))
+    gold = pl.concat([GOLD, left_out.select(GOLD.columns)])
+    return evaluate(linear_model(), gold.lazy(), DEV.lazy(), UNLABELED.lazy(), max_text_overlap=1.0)
+
+
 def predict_texts(_: Path) -> Any:
     return predict(NEW.rename({"text": "said"}).lazy(), linear_model(), text="said", batch_rows=2)
 
@@ -176,6 +183,7 @@ CASES = {
         evaluate_tables,
         evaluate_known_probabilities,
         evaluate_a_long_mistake,
+        evaluate_gold_rows_without_a_label,
     ],
     "kommuna.steps.training.predict:predict": [predict_texts, predict_several_tags, predict_tables],
 }

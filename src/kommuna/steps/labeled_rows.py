@@ -9,7 +9,8 @@ import polars as pl
 import structlog
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift, nearest
+from kommuna.errors import DataError, DuplicateKeys, SchemaDrift, nearest
+from kommuna.steps.columns import require_columns
 
 log = structlog.get_logger()
 
@@ -51,17 +52,11 @@ def read_labeled_rows(
     Raises:
         MissingColumn: a column is missing.
         SchemaDrift: the label's column holds no tags.
+        DataError: no row is labeled.
         DuplicateKeys: a key names several labeled rows.
     """
     label = label_column(table, label, several_tags=several_tags)
-    schema = table.collect_schema()
-    for column in (key, label, *(columns or ())):
-        if column not in schema:
-            raise MissingColumn(
-                f"{what} has no column '{column}'{nearest(column, schema.names())}",
-                where=what,
-                mend=f"its columns are: {', '.join(schema.names())}",
-            )
+    schema = require_columns(table, [key, label, *(columns or ())], what=what)
     _check_type(schema[label], label, several_tags=several_tags, what=what)
     kept = table if columns is None else table.select(list(dict.fromkeys([key, *columns, label])))
     tags = _tags(pl.col(label), schema[label]) if several_tags else _blank_as_null(pl.col(label).cast(pl.String))
@@ -72,6 +67,10 @@ def read_labeled_rows(
     if labeled[key].n_unique() < labeled.height:
         again = labeled[key].filter(labeled[key].is_duplicated())[0]
         raise DuplicateKeys(f"column '{key}': {again!r} names several rows", where=what)
+    if labeled.is_empty():
+        raise DataError(
+            f"{what} has no labeled rows", where=what, mend=f"label some messages by hand and give them as {what}"
+        )
     return labeled
 
 

@@ -1,4 +1,4 @@
-"""Labels as people write them, and that label, train, evaluate and refine read the same in them."""
+"""Labels as people write them. That every step reads them so is in `test_same_in_every_step.py`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from kommuna.errors import DataError, MissingColumn, SchemaDrift
-from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeled_rows import read_labeled_rows, tags_of, truth_matrix
-from kommuna.steps.labeling.dev import read_dev
-from kommuna.steps.labeling.refine.field import read_field
-from kommuna.steps.llm.client import Llm
-from kommuna.steps.training.tables import TagSet, read_labeled
 
 TAGS = ("card", "loan")
 ODD = ["card | loan", "card ", None, "", " | ", "loan|", "|card", "card|card", "  loan"]
@@ -82,29 +77,3 @@ def test_a_missing_column_is_named() -> None:
         read_labeled_rows(
             pl.LazyFrame({"id": [1], "tag": ["card"]}), several_tags=False, key="id", label="tga", what="dev"
         )
-
-
-@pytest.mark.parametrize(("odd", "several_tags"), [(ODD, True), (ONE, False)])
-def test_label_train_evaluate_and_refine_read_the_same(odd: list[str | None], several_tags: bool) -> None:
-    labels = odd * 12  # refine asks for 50 labeled rows at least
-    if not several_tags:
-        labels = labels * 3
-    table = pl.DataFrame({"id": range(len(labels)), "text": "my card", "tag": labels})
-    rule = {"name": "r", "tag": "card", "any": ["card"]}
-    rules = RuleSet.read({"tags": list(TAGS), "several_tags": several_tags, "rules": [rule]}, where="test")
-    votes = table.select("id", r=pl.lit(1, pl.Int8) if several_tags else pl.lit("card"))
-
-    by_label = read_dev(votes.lazy(), table.lazy(), rules, key="id", label="tag")
-    tag_set = TagSet(TAGS, several_tags)
-    by_train, trained = read_labeled(table.lazy(), tag_set, what="dev", key="id", label="tag", columns=["text"])
-    by_gold, judged = read_labeled(table.lazy(), tag_set, what="gold", key="id", label="tag", columns=["text"])
-    by_refine = read_field(
-        table.lazy(), table.lazy(), rules, several_tags=several_tags, key="id", text="text", label="tag", seed=0, llm=Llm()
-    )  # fmt: skip
-    assert by_label is not None
-    assert by_label.keys is not None
-    assert by_label.keys.to_list() == by_train["id"].to_list() == by_gold["id"].to_list()
-    assert by_label.keys.to_list() == by_refine.dev["id"].to_list()
-    assert names(by_label.truth) == names(trained) == names(judged) == names(by_refine.truth)
-    expected = SEVERAL * 12 if several_tags else ["card", "loan"] * 36
-    assert names(by_label.truth) == expected

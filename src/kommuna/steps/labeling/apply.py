@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 import structlog
 
-from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift, nearest
+from kommuna.errors import DataError, DuplicateKeys, RulesError
 from kommuna.spec.llm import Asking
 from kommuna.spec.rules import Rule, RuleSet
+from kommuna.steps.columns import require_columns, require_text
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.agreement import Agreement, agreement_of_cast
 from kommuna.steps.labeling.ask.votes import Asked, ask_votes
@@ -112,7 +113,7 @@ def votes_plan(
         `key`, one column a rule, and a Boolean column `_astray:<rule>` for each rule that names tags itself.
     """
     schema = messages.collect_schema()
-    _check_columns(rules, schema, key=key, text=text)
+    _check_columns(rules, messages, key=key, text=text)
     text_rules = [rule for rule in rules.rules if rule.kind in ("any", "regex")]
     votes: dict[str, pl.Expr] = {}
     astray: list[pl.Expr] = []
@@ -151,10 +152,7 @@ def asked_votes(ask_rules: Sequence[Rule], asked: pl.LazyFrame | None, rules: Ru
             where=f"ask: {ask_rules[0].ask}",
             mend="give the votes of the ask rules (`asked`), or remove the rule",
         )
-    names = asked.collect_schema().names()
-    for column in (key, *(rule.name for rule in ask_rules)):
-        if column not in names:
-            raise MissingColumn(f"the asked votes have no column '{column}'{nearest(column, names)}", where="asked")
+    require_columns(asked, [key, *(rule.name for rule in ask_rules)], what="asked")
     dtype = vote_type(rules)
     return asked.select(key, *(pl.col(rule.name).cast(dtype).alias(_ASKED + rule.name) for rule in ask_rules))
 
@@ -163,7 +161,7 @@ def _asked(messages: pl.LazyFrame, rules: RuleSet, llm: Llm, asking: Asking, *, 
     """The answers of `ask` rules, if there are any; nobody pays for messages that would be refused afterwards."""
     if not any(rule.kind == "ask" for rule in rules.rules):
         return None
-    _check_columns(rules, messages.collect_schema(), key=key, text=text)
+    _check_columns(rules, messages, key=key, text=text)
     check_key(messages, key)
     return ask_votes(messages, rules, llm, asking=asking, key=key, text=text)
 
@@ -187,16 +185,11 @@ def _warn_of_slow(rule: Rule) -> None:
         log.warning("rules.slow_regex", rule=rule.name, reason=reason, hint="runs in Python, row by row")
 
 
-def _check_columns(rules: RuleSet, schema: pl.Schema, *, key: str, text: str) -> None:
+def _check_columns(rules: RuleSet, messages: pl.LazyFrame, *, key: str, text: str) -> None:
     looks_at_text = any(rule.kind in ("any", "regex", "ask") for rule in rules.rules)
-    for column in (key, text) if looks_at_text else (key,):
-        if column not in schema:
-            raise MissingColumn(
-                f"the messages have no column '{column}'{nearest(column, schema.names())}",
-                where=f"messages: {', '.join(schema.names())}",
-            )
-    if looks_at_text and schema[text] != pl.String:
-        raise SchemaDrift(f"column '{text}': expected String, found {schema[text]}", where="messages")
+    require_columns(messages, [key], what="messages")
+    if looks_at_text:
+        require_text(messages, text, what="messages")
     for rule in rules.rules:
         if rule.name == key:
             raise RulesError(f"rule '{rule.name}' has the name of the key column", mend="rename the rule")

@@ -9,8 +9,9 @@ import polars as pl
 import structlog
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift
+from kommuna.errors import DataError, DuplicateKeys, SchemaDrift
 from kommuna.spec.rules import RuleSet
+from kommuna.steps.columns import require_columns
 from kommuna.steps.labeled_rows import label_column, read_labeled_rows, truth_matrix
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, vote_patterns
 
@@ -65,8 +66,7 @@ def read_dev(
             f"{given} is given, but {lacking} is not: dev rows need their labels and the rules' votes on them",
             mend="apply the same rules to the dev rows with apply_rules",
         )
-    if key not in dev_votes.collect_schema():
-        raise MissingColumn(f"the votes on the dev rows have no column '{key}'", where="dev_votes")
+    require_columns(dev_votes, [key], what="dev_votes")
     label = label_column(dev, label, several_tags=rules.several_tags)
     labels = read_labeled_rows(dev, several_tags=rules.several_tags, key=key, label=label, what="dev", columns=())
     votes = dev_votes.collect()

@@ -8,9 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from kommuna.errors import MissingColumn, RulesError, nearest
+from kommuna.errors import RulesError, nearest
 from kommuna.spec.rules import RuleSet
 from kommuna.spec.texts import distinct_texts
+from kommuna.steps.columns import require_columns
 from kommuna.steps.frames import lazy_table
 from kommuna.steps.labeling.apply import check_key
 from kommuna.steps.labeling.conditions import as_it_was, expression_of
@@ -53,13 +54,8 @@ def votes_of(
     named = _named(functions, key)
     known = tuple(tags.tags if isinstance(tags, RuleSet) else distinct_texts("tags", tags))
     lazy = lazy_table(messages, "messages")
-    schema = lazy.collect_schema()
-    if key not in schema:
-        raise MissingColumn(
-            f"the messages have no column '{key}'{nearest(key, schema.names())}",
-            where=f"messages: {', '.join(schema.names())}",
-            mend=f"name the key column, or number the rows: messages.with_row_index('{key}')",
-        )
+    mend = f"name the key column, or number the rows: messages.with_row_index('{key}')"
+    require_columns(lazy, [key], what="messages", mend=mend)
     check_key(lazy, key)
     table = lazy.collect()
     columns = {}

@@ -10,9 +10,10 @@ import polars as pl
 import structlog
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift
+from kommuna.errors import DataError, DuplicateKeys, SchemaDrift
 from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
+from kommuna.steps.columns import require_columns
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.calibrated import calibrated, dev_calibration_error, dev_figures
 from kommuna.steps.labeling.cross_fitted import cross_fitted
@@ -142,9 +143,8 @@ def label_messages(
 
 def _table(votes: pl.LazyFrame, key: str, where: str) -> pl.DataFrame:
     """A votes table in memory, its key checked."""
+    require_columns(votes, [key], what=where)
     table = votes.collect(engine="streaming")
-    if key not in table.columns:
-        raise MissingColumn(f"the votes have no column '{key}'", where=f"{where}: {', '.join(table.columns[:5])} …")
     if table[key].n_unique() < table.height:
         raise DuplicateKeys(
             f"column '{key}': {table[key].filter(table[key].is_duplicated())[0]!r} names several rows", where=where

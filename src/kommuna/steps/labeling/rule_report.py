@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, MissingColumn
+from kommuna.errors import DataError
 from kommuna.spec.artifacts import Report
 from kommuna.spec.rules import RuleSet
+from kommuna.steps.columns import require_columns
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import label_column
 from kommuna.steps.labeling.dev import Dev, read_dev
@@ -61,9 +62,8 @@ def rule_report(
             (share of rows without a vote); with dev rows also dev_vote_accuracy (share of right votes), rules_poor
             (surely below one half) and rules_harmful (without them dev rows are labeled better).
     """
+    require_columns(votes, [key], what="votes")
     frame = votes.collect(engine="streaming")
-    if key not in frame.columns:
-        raise MissingColumn(f"the votes have no column '{key}'", where="votes")
     patterns = vote_patterns(frame, rules, key=key)
     dev_rows = read_dev(dev_votes, dev, rules, key=key, label=label)
     has_tag = _label_of_pattern(labels, frame[key], patterns, key=key) if labels is not None else None
@@ -102,10 +102,7 @@ def _judged(dev: Dev, texts: pl.DataFrame, rules: RuleSet) -> Judged:
 def _label_of_pattern(labels: pl.LazyFrame, keys: pl.Series, patterns: VotePatterns, *, key: str) -> NDArray[np.bool_]:
     """P x k: the tags that each pattern was given. Rows of one pattern have one label: the label model saw no more."""
     column = "tags" if patterns.several_tags else "tag"
-    names = labels.collect_schema().names()
-    for wanted in (key, column):
-        if wanted not in names:
-            raise MissingColumn(f"the labels have no column '{wanted}'", where=f"labels: {', '.join(names)}")
+    require_columns(labels, [key, column], what="labels")
     _, first = np.unique(patterns.row_pattern, return_index=True)
     asked = pl.DataFrame({key: keys.gather(first)})
     found = asked.join(labels.select(key, column).collect(), on=key, how="left", maintain_order="left")

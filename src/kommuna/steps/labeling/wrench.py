@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from kommuna.errors import DataError, MissingColumn
+from kommuna.errors import DataError
 from kommuna.spec.rules import RuleSet
+from kommuna.steps.columns import require_columns
 from kommuna.steps.labeling.matrix import from_matrix, to_matrix
 
 _CLASSES = "label.json"
@@ -94,8 +95,7 @@ def write_wrench(
         MissingColumn: `messages` has no `key`.
         DataError: a row of `votes` has no message, or its label is no tag.
     """
-    if key not in messages.columns:
-        raise MissingColumn(f"the messages have no column '{key}'", where="messages")
+    require_columns(messages.lazy(), [key], what="messages")
     matrix = to_matrix(votes, rules, key=key)
     joined = votes.select(key).join(messages, on=key, how="left", maintain_order="left")
     if joined.height != votes.height or not votes[key].is_in(messages[key].implode()).all():

@@ -10,16 +10,17 @@ import structlog
 
 from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.artifacts import Report
+from kommuna.steps.columns import require_columns
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import TAGS_COLUMN, truth_matrix
 from kommuna.steps.statistics import interval, wilson
 from kommuna.steps.training import evaluation_report, scores
 from kommuna.steps.training.leakage import refuse_leakage
 from kommuna.steps.training.mistakes import surest_mistakes
-from kommuna.steps.training.predict import features_of
+from kommuna.steps.training.predict import features_of, require_features
 from kommuna.steps.training.scores import Chosen, Scores, TagScore
 from kommuna.steps.training.soft_logistic import Matrix
-from kommuna.steps.training.tables import TagSet, read_labeled, require_columns
+from kommuna.steps.training.tables import TagSet, read_labeled
 from kommuna.steps.training.tagger import Tagger
 
 log = structlog.get_logger()
@@ -79,12 +80,13 @@ def evaluate(
             `champion.*`, `baseline.majority_class.*`, `baseline.label_model.*`, `baseline.dev_only.*`.
     Raises:
         Leakage: gold rows were learnt from.
-        MissingColumn, DataError, DuplicateKeys: gold does not fit the model, or is empty.
+        MissingColumn, SchemaDrift, DataError, DuplicateKeys: gold does not fit the model, or has no labeled row.
     """
     tags = TagSet(model.tags, model.several_tags)
-    overlap = refuse_leakage(gold, dev, messages, key=key, text=text, max_text_overlap=max_text_overlap)
+    require_features(gold, model, text, what="gold")
     columns = [name for name in gold.collect_schema().names() if name not in (key, label)]
     frame, labels = read_labeled(gold, tags, what="gold", key=key, label=label, columns=columns)
+    overlap = refuse_leakage(frame.lazy(), dev, messages, key=key, text=text, max_text_overlap=max_text_overlap)
     truth: Chosen = labels > 0.5
     p = _probabilities(model, frame, text, who="model")
     chosen = model.chosen(p)

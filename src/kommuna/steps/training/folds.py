@@ -10,7 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.errors import DataError
-from kommuna.steps.training.tables import Matrix, TagSet, probabilities_of, require_columns
+from kommuna.steps.columns import require_columns
+from kommuna.steps.training.tables import Matrix, TagSet, probabilities_of
 
 FOLDS = 3  # where the label model brings none
 MIN_ROWS = 30  # dev rows: below, held-out folds say nothing and defaults are used

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from kommuna.errors import DataError, DuplicateKeys, Leakage
-from kommuna.steps.training.tables import require_columns
+from kommuna.errors import DuplicateKeys, Leakage
+from kommuna.steps.columns import require_columns
 
 SHOWN = 5  # keys in a message
 
@@ -16,7 +16,7 @@ def refuse_leakage(
     """Checks that gold rows are new to the model.
 
     Args:
-        gold: rows to report on.
+        gold: the labeled rows to report on.
         dev: rows that trained or chose the model.
         messages: rows that trained it with weak labels; only `key` is read.
         key: the column that names a row in all three.
@@ -26,7 +26,8 @@ def refuse_leakage(
         The share of gold rows whose normalised text stands in dev, 0 to 1.
     Raises:
         Leakage: names how many rows, the first ones, and how to mend it.
-        DataError, DuplicateKeys, MissingColumn: gold is empty, or its key is not one.
+        MissingColumn: a table has no such key.
+        DuplicateKeys: two keys of gold are one where tables write them differently: 7 and 007.
     """
     require_columns(gold, [key], what="gold")
     require_columns(dev, [key], what="dev")
@@ -34,11 +35,9 @@ def refuse_leakage(
     kinds = [table.collect_schema()[key] for table in (gold, dev, messages)]
     numbers = any(kind.is_numeric() for kind in kinds)
     keys = gold.select(_key(key, kinds[0], numbers=numbers)).collect(engine="streaming")
-    if keys.is_empty():
-        raise DataError("gold has no rows", where="gold", mend="label some messages by hand and give them as gold")
     if keys[key].n_unique() < keys.height:
         twice = keys.filter(keys[key].is_duplicated())[key][0]
-        raise DuplicateKeys(f"gold: the key '{twice}' names more than one row", where=f"column '{key}'")
+        raise DuplicateKeys(f"column '{key}': {twice!r} names several rows", where="gold")
     for name, table, kind in (("messages", messages, kinds[2]), ("dev", dev, kinds[1])):
         met = table.select(_key(key, kind, numbers=numbers)).join(keys.lazy(), on=key, how="semi").unique()
         found = met.sort(key).collect(engine="streaming")[key].to_list()

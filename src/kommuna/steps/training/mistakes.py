@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 
 from kommuna.errors import DuplicateKeys
+from kommuna.steps.columns import require_columns
 from kommuna.steps.report import row_text
 from kommuna.steps.training.explain import spoken
 from kommuna.steps.training.scores import Chosen, Mistake
 from kommuna.steps.training.soft_logistic import Matrix
-from kommuna.steps.training.tables import require_columns
 from kommuna.steps.training.tagger import EnsembleTables, Tagger
 
 MOST = 20

@@ -10,8 +10,8 @@ import structlog
 
 from kommuna.errors import SpecError
 from kommuna.spec.choices import TextClassifier
+from kommuna.steps.columns import require_columns, require_text
 from kommuna.steps.frames import takes_frames
-from kommuna.steps.training.tables import require_columns
 from kommuna.steps.training.tagger import Tagger
 
 log = structlog.get_logger()
@@ -40,13 +40,13 @@ def predict(
         predictions: `key`, `tag` (an Enum; `tags`, a list, where rows have several) and `confidence` (Float32).
         metrics: rows.
     Raises:
-        MissingColumn: a feature or the key is missing.
+        MissingColumn, SchemaDrift: a feature or the key is missing, or the text column holds no texts.
         SpecError: `batch_rows` is not positive.
     """
     if batch_rows < 1:
         raise SpecError(f"batch_rows is {batch_rows}, not positive")
-    columns = features_of(model, text)
-    schema = require_columns(messages, [key, *columns], what="messages")
+    schema = require_columns(messages, [key], what="messages")
+    columns = require_features(messages, model, text, what="messages")
     named = [pl.col(given).alias(name) for given, name in columns.items() if given != key]
     wanted = messages.select(pl.col(key), *named)
     enum = pl.Enum(model.tags)
@@ -69,6 +69,19 @@ def predict(
     rows = messages.select(pl.len()).collect(engine="streaming").item()
     predictions = pl.io.plugins.register_io_source(scored, schema=pl.Schema(out), is_pure=True)
     return Predicted(predictions, {"rows": float(rows)})
+
+
+def require_features(table: pl.LazyFrame, model: Tagger, text: str, *, what: str) -> dict[str, str]:
+    """`features_of` the model, once the table has them.
+
+    Raises:
+        MissingColumn, SchemaDrift: a feature is missing, or the text column holds no texts.
+    """
+    columns = features_of(model, text)
+    require_columns(table, list(columns), what=what)
+    if model.classifier in get_args(TextClassifier):
+        require_text(table, text, what=what)
+    return columns
 
 
 def features_of(model: Tagger, text: str) -> dict[str, str]:

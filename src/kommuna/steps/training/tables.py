@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, DuplicateKeys, MissingColumn, nearest
+from kommuna.errors import DataError, DuplicateKeys
+from kommuna.steps.columns import require_columns
 from kommuna.steps.labeled_rows import TAGS_COLUMN, label_column, read_labeled_rows, truth_matrix
 
 Matrix = NDArray[np.float32]
@@ -35,23 +36,6 @@ class Weak:
     def coverage(self) -> float:
         """Share of messages with a label, 0 to 1."""
         return self.frame.height / self.rows if self.rows else 0.0
-
-
-def require_columns(table: pl.LazyFrame, columns: Sequence[str], *, what: str) -> pl.Schema:
-    """The table's schema, once it has the columns.
-
-    Raises:
-        MissingColumn: names the column, the nearest one and all that there are.
-    """
-    schema = table.collect_schema()
-    for column in columns:
-        if column not in schema:
-            raise MissingColumn(
-                f"{what} has no column '{column}'{nearest(column, schema.names())}",
-                where=what,
-                mend=f"its columns are: {', '.join(schema.names())}",
-            )
-    return schema
 
 
 def tag_set(labels: pl.LazyFrame) -> TagSet:
@@ -150,10 +134,6 @@ def read_labeled(
     label = label_column(table, label, several_tags=tags.several)
     kept = [column for column in columns if column != label]
     frame = read_labeled_rows(table, several_tags=tags.several, key=key, label=label, what=what, columns=kept)
-    if frame.is_empty():
-        raise DataError(
-            f"{what} has no labeled rows", where=what, mend=f"label some messages by hand and give them as {what}"
-        )
     truth = truth_matrix(frame[label], frame[key], tags.tags, several_tags=tags.several, what=what)
     return frame.drop(label), truth.astype(np.float32)
 

@@ -14,6 +14,7 @@ import structlog
 from kommuna.errors import SpecError, nearest
 from kommuna.spec.choices import Classifier, EncoderChoice, Seed, Share
 from kommuna.spec.texts import distinct_texts
+from kommuna.steps.columns import require_text
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.training.classifiers import Rows, fit_bayes, fit_both, fit_embeddings, fit_linear, fit_trees
 from kommuna.steps.training.folds import plain_folds, read_folds
@@ -100,6 +101,9 @@ def train_classifier(
     started = time.perf_counter()
     _check_parameters(classifier, min_confidence=min_confidence, dev_weight=dev_weight, max_rows=max_rows, seed=seed)
     columns = _feature_columns(classifier, features, text, taken={key: "names the rows", label: "is the answer"})
+    if classifier != "boosted_trees":
+        require_text(messages, text, what="messages")
+        require_text(dev, text, what="dev")
     tags = tag_set(labels)
     dev_frame, dev_labels = read_labeled(dev, tags, what="dev", key=key, label=label, columns=columns)
     weak = read_weak(

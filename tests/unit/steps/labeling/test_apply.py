@@ -78,8 +78,8 @@ def test_no_rows_give_no_votes_and_no_warnings(messages: pl.LazyFrame, rule_set:
 @pytest.mark.parametrize(
     ("change", "arguments", "error", "said"),
     [
-        (lambda m: m, {"key": "ids"}, MissingColumn, "the messages have no column 'ids' (did you mean 'id'?)"),
-        (lambda m: m, {"text": "txt"}, MissingColumn, "the messages have no column 'txt' (did you mean 'text'?)"),
+        (lambda m: m, {"key": "ids"}, MissingColumn, "messages has no column 'ids' (did you mean 'id'?)"),
+        (lambda m: m, {"text": "txt"}, MissingColumn, "messages has no column 'txt' (did you mean 'text'?)"),
         (lambda m: m, {"text": "amount"}, SchemaDrift, "column 'amount': expected String, found Float64"),
         (lambda m: pl.concat([m, m.head(1)]), {}, DuplicateKeys, "column 'id': 'a' names 2 rows (2 rows share a key)"),
         (lambda m: m.with_columns(id=None), {}, DataError, "column 'id': 5 of 5 keys are null"),

@@ -287,7 +287,7 @@ def test_dev_rows_without_votes_are_counted_out(rules: Any, votes: Any, dev: Any
         (lambda v, d: (v, v, pl.concat([d, d])), DuplicateKeys, "names several rows"),
         (lambda v, d: (pl.concat([v, v]), None, None), DuplicateKeys, "column 'id': 'w' names several rows"),
         (lambda v, d: (v.head(0), None, None), DataError, "the votes have no rows"),
-        (lambda v, d: (v.drop("id"), None, None), MissingColumn, "the votes have no column 'id'"),
+        (lambda v, d: (v.drop("id"), None, None), MissingColumn, "votes has no column 'id'"),
         (lambda v, d: (v.drop("r2"), None, None), MissingColumn, "the votes have no column for rule 'r2'"),
         (lambda v, d: (v.with_columns(r2=pl.lit("zz")), None, None), RulesError, "votes of rule 'r2': 'zz' is no tag"),
     ],

@@ -234,13 +234,21 @@ def test_gold_texts_in_dev_are_refused_however_they_are_written(task, trained: T
     assert allowed.metrics["text_overlap"] >= 0.1
 
 
+def test_a_gold_row_without_a_label_is_no_leakage(task, trained: Trained) -> None:
+    left_out = pl.concat([task.messages.head(3), task.dev.drop("tag").head(2)]).with_columns(
+        tag=pl.lit(None, pl.String)
+    )
+    found = judged(trained, task, pl.concat([task.gold, left_out.select(task.gold.columns)]))
+    assert found.metrics == judged(trained, task).metrics
+
+
 def test_empty_gold_is_refused(task, trained: Trained) -> None:
-    with pytest.raises(DataError, match="gold has no rows"):
+    with pytest.raises(DataError, match="gold has no labeled rows"):
         judged(trained, task, task.gold.head(0))
 
 
 def test_gold_keys_that_stand_twice_are_refused(task, trained: Trained) -> None:
-    with pytest.raises(DuplicateKeys, match="the key '260' names more than one row"):
+    with pytest.raises(DuplicateKeys, match="column 'id': 260 names several rows"):
         judged(trained, task, pl.concat([task.gold, task.gold.head(1)]))
 
 

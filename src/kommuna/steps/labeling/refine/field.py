@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
+from kommuna.errors import DataError
 from kommuna.spec.rules import Rule, RuleSet
+from kommuna.steps.columns import require_columns, require_text
 from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
 from kommuna.steps.labeling.apply import apply_rules, vote_type, votes_plan
 from kommuna.steps.labeling.conditions import computed
@@ -120,20 +121,13 @@ def read_field(
     """
     several_tags = rules.several_tags if rules is not None else several_tags
     label = label_column(dev, label, several_tags=several_tags)
-    for name, table, columns in (("messages", messages, (key, text)), ("dev", dev, (key, text, label))):
-        schema = table.collect_schema()
-        for column in columns:
-            if column not in schema:
-                raise MissingColumn(
-                    f"the {name} have no column '{column}'{nearest(column, schema.names())}",
-                    where=f"{name}: {', '.join(schema.names())}",
-                )
-        if schema[text] != pl.String:
-            raise SchemaDrift(f"column '{text}': expected String, found {schema[text]}", where=name)
+    require_columns(messages, [key], what="messages")
+    require_text(messages, text, what="messages")
     labeled = read_labeled_rows(dev, several_tags=several_tags, key=key, label=label, what="dev")
+    require_text(dev, text, what="dev")
     tags = rules.tags if rules is not None else tags_of(labeled[label])
     if not tags:
-        raise DataError("no dev row has a label", where="dev", mend="rules are written from labeled rows")
+        raise DataError("no dev row has a tag", where="dev", mend="rules are written from labeled rows")
     truth = truth_matrix(labeled[label], labeled[key], tags, several_tags=several_tags, what="dev")
     _check_enough(truth, tags)
     sample = _sample(messages, key, seed)

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import structlog
 
-from kommuna.errors import DataError, MissingColumn, SchemaDrift, nearest
+from kommuna.errors import DataError, SchemaDrift
 from kommuna.spec.rules import Rule
+from kommuna.steps.columns import require_text
 from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
 from kommuna.steps.labeling.refine.field import Field
 from kommuna.steps.labeling.refine.judge import Mask, judge, macro_f1
@@ -35,27 +36,25 @@ class Gold:
     truth: Mask
 
 
-def read_gold(field: Field, gold: pl.LazyFrame, *, label: str) -> Gold:
-    """Reads and checks the gold rows. A tag that neither dev nor the rules know is no error: its rows are missed.
+def read_gold(field: Field, gold: pl.LazyFrame, *, label: str, more_tags: bool) -> Gold:
+    """Reads and checks the gold rows.
 
+    Args:
+        more_tags: whether gold may have tags that the field has not; rows that do are missed.
     Raises:
         MissingColumn, SchemaDrift, DuplicateKeys: gold lacks a column, or holds a wrong value.
-        DataError: no row is labeled, or a row is a dev row too.
+        DataError: no row is labeled, a tag is unknown, or a row is a dev row too.
     """
-    schema = gold.collect_schema()
     label = label_column(gold, label, several_tags=field.several_tags)
-    for column in (field.key, field.text, label):
-        if column not in schema:
-            raise MissingColumn(
-                f"the gold rows have no column '{column}'{nearest(column, schema.names())}", where="gold"
-            )
-    for column, wanted in ((field.text, pl.String()), (field.key, field.dev[field.key].dtype)):
-        if schema[column] != wanted:
-            raise SchemaDrift(f"column '{column}': expected {wanted}, found {schema[column]}", where="gold")
     rows = read_labeled_rows(gold, several_tags=field.several_tags, key=field.key, label=label, what="gold")
-    if rows.is_empty():
-        raise DataError("no gold row has a label: there is nothing to report on", where="gold")
-    unknown = [tag for tag in tags_of(rows[label]) if tag not in field.tags]
+    require_text(gold, field.text, what="gold")
+    if rows[field.key].dtype != field.dev[field.key].dtype:
+        raise SchemaDrift(
+            f"column '{field.key}': dev has {field.dev[field.key].dtype}, gold {rows[field.key].dtype}",
+            where="gold",
+            mend="give both the same type",
+        )
+    unknown = [tag for tag in tags_of(rows[label]) if tag not in field.tags] if more_tags else []
     tags = (*field.tags, *unknown)
     truth = truth_matrix(rows[label], rows[field.key], tags, several_tags=field.several_tags, what="gold")
     shared = rows.join(field.dev, on=field.key, how="semi")

@@ -80,8 +80,8 @@ def refine_rules(
         messages: unlabeled messages: `key` and `text`.
         dev: labeled messages besides `label`: rules are written on some of them and judged on others.
         rules: rules to start from, which stay. None: the loop starts from nothing, with the tags of dev.
-        gold: labeled messages to report on, none of them in dev. Checked before the loop, told after it; a tag that
-            neither dev nor the rules know is missed.
+        gold: labeled messages to report on, none of them in dev. Checked before the loop, told after it. Where the tags
+            are those of dev, rows of other tags are missed.
         proposers: who writes rules: `miner` (words that tell the errors), `llm` (the platform's heavy model).
         rounds: the most rounds.
         least_precision: 0 to 1; the lower end of the 95 % interval of a new rule's precision has to reach it.
@@ -116,7 +116,7 @@ def refine_rules(
     field = read_field(
         messages, dev, rules, several_tags=several_tags, key=key, text=text, label=label, seed=seed, llm=llm
     )
-    held = read_gold(field, gold, label=label) if gold is not None else None
+    held = read_gold(field, gold, label=label, more_tags=rules is None) if gold is not None else None
     given = rules.rules if rules is not None else ()
     votes_given = (field.votes(field.dev, given), field.votes(field.sample, given))
     history = kept.of(_work(context.key, votes_given))

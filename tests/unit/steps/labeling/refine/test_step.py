@@ -189,12 +189,16 @@ def test_given_rules_vote_on_dev_as_they_do(unlabeled, dev):
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        (lambda gold, dev: gold.drop("text"), MissingColumn, "the gold rows have no column 'text'"),
+        (lambda gold, dev: gold.drop("text"), MissingColumn, "gold has no column 'text'"),
         (lambda gold, dev: gold.rename({"tag": "tags"}), MissingColumn, "no column 'tag'"),
         (lambda gold, dev: pl.concat([gold, gold.head(1)]), DuplicateKeys, "'g0' names several rows"),
-        (lambda gold, dev: gold.with_columns(id=pl.int_range(pl.len())), SchemaDrift, "column 'id': expected String"),
+        (
+            lambda gold, dev: gold.with_columns(id=pl.int_range(pl.len())),
+            SchemaDrift,
+            "column 'id': dev has String, gold Int64",
+        ),
         (lambda gold, dev: pl.concat([gold, dev.head(3)]), DataError, "3 of 303 gold rows are dev rows too"),
-        (lambda gold, dev: gold.with_columns(tag=pl.lit(None, pl.String)), DataError, "no gold row has a label"),
+        (lambda gold, dev: gold.with_columns(tag=pl.lit(None, pl.String)), DataError, "gold has no labeled rows"),
     ],
 )
 def test_gold_that_does_not_fit_is_refused_before_a_round(unlabeled, dev, gold, tmp_path, change, kind, message):
@@ -205,7 +209,13 @@ def test_gold_that_does_not_fit_is_refused_before_a_round(unlabeled, dev, gold, 
     assert not list(tmp_path.rglob("round-*.json"))
 
 
-def test_a_gold_tag_that_nobody_knows_is_missed(made, unlabeled, dev, gold):
+def test_a_gold_tag_that_given_rules_do_not_know_is_refused(made, unlabeled, dev, gold):
+    new = gold.head(1).with_columns(id=pl.lit("new"), tag=pl.lit("zebra"))
+    with pytest.raises(DataError, match="gold: row 'new' has the label 'zebra', which is not one of the tags"):
+        refine_rules(unlabeled, dev.lazy(), made.rules.rules, pl.concat([gold, new]).lazy())
+
+
+def test_without_given_rules_a_gold_tag_that_dev_has_not_is_missed(made, unlabeled, dev, gold):
     """A fourth tag whose F1 is 0 among three: three quarters of the mean, and a little off for rows told otherwise."""
     new = gold.head(1).with_columns(id=pl.lit("new"), tag=pl.lit("zebra"))
     other = refine_rules(unlabeled, dev.lazy(), None, pl.concat([gold, new]).lazy())

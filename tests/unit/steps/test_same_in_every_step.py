@@ -1,0 +1,181 @@
+"""The steps held against each other: the same odd input has the same outcome in each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import kommuna.steps.labeled_rows
+from kommuna.errors import KommunaError
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.labeling.apply import apply_rules
+from kommuna.steps.labeling.label import label_messages
+from kommuna.steps.labeling.refine.step import refine_rules
+from kommuna.steps.labeling.rule_report import rule_report
+from kommuna.steps.training.evaluate import evaluate
+from kommuna.steps.training.predict import predict
+from kommuna.steps.training.train import Trained, train_classifier
+
+TAGS = ("card", "loan")
+TEXTS = ("my card", "a loan", "card and loan", "hello card")
+Change = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+def rules(*, several_tags: bool) -> RuleSet:
+    words = [{"name": f"{tag}_words", "tag": tag, "any": [tag]} for tag in TAGS]
+    return RuleSet.read({"tags": list(TAGS), "several_tags": several_tags, "rules": words}, where="test")
+
+
+def table(first: int, *, several_tags: bool, rows: int = 60) -> pl.DataFrame:
+    """Labeled messages; `first` numbers the first."""
+    tags = ("card", "loan", "card|loan" if several_tags else "loan", "card")
+    texts = [f"{TEXTS[i % 4]} w{i + first}" for i in range(rows)]
+    return pl.DataFrame({"id": range(first, first + rows), "text": texts, "tag": [tags[i % 4] for i in range(rows)]})
+
+
+MESSAGES = table(1000, several_tags=False).drop("tag")
+
+
+def said(call: Callable[[], Any]) -> str:
+    """What an error says, by whatever name the table has; empty if there is none."""
+    try:
+        call()
+    except KommunaError as error:
+        return f"{type(error).__name__}: {error.what}".replace("gold", "dev")
+    return ""
+
+
+# --- labels of dev and gold ---------------------------------------------------------------------------------------
+
+
+class Read(Exception):
+    """Ends a step that has read the labels, with each row's tags."""
+
+
+def label_outcome(step: Callable[..., Any], what: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What became of the labels in a step: an error, or each row's tags."""
+    real = kommuna.steps.labeled_rows.truth_matrix
+
+    def stop(labels: pl.Series, keys: pl.Series, tags: Any, **told: Any) -> Any:
+        truth = real(labels, keys, tags, **told)
+        if told["what"] == what:
+            raise Read([(key, [tags[j] for j in np.flatnonzero(row)]) for key, row in zip(keys, truth, strict=True)])
+        return truth
+
+    for module in ("labeling.dev", "labeling.refine.field", "labeling.refine.gold", "training.tables"):
+        monkeypatch.setattr(f"kommuna.steps.{module}.truth_matrix", stop)
+    try:
+        return said(step) or "the labels were not read"
+    except Read as read:
+        return str(read)
+
+
+def readers(odd: pl.DataFrame, *, several_tags: bool) -> dict[str, tuple[str, Callable[[], Any]]]:
+    """Each step that reads labels, and what it calls them."""
+    rule_set, good = rules(several_tags=several_tags), table(5000, several_tags=several_tags)
+    votes = apply_rules(MESSAGES.lazy(), rule_set).votes
+    keyed = odd if "id" in odd.columns else good
+    rows = keyed.select(pl.col("id").drop_nulls().unique(maintain_order=True)).with_columns(text=pl.lit("my card"))
+    odd_votes = apply_rules(rows.lazy(), rule_set).votes
+    messages, dev, other = MESSAGES.lazy(), odd.lazy(), good.lazy()
+    labels = label_messages(votes, rule_set).labels
+    model = train_classifier(messages, labels, table(9000, several_tags=several_tags).lazy()).model
+    return {
+        "label": ("dev", lambda: label_messages(votes, rule_set, odd_votes, dev)),
+        "rule_report": ("dev", lambda: rule_report(votes, rule_set, None, odd_votes, dev)),
+        "refine, dev": ("dev", lambda: refine_rules(messages, dev, rule_set)),
+        "refine, gold": ("gold", lambda: refine_rules(messages, other, rule_set, dev)),
+        "train": ("dev", lambda: train_classifier(messages, labels, dev)),
+        "evaluate, gold": ("gold", lambda: evaluate(model, dev, other, messages, max_text_overlap=1.0)),
+        "evaluate, dev": ("dev", lambda: evaluate(model, other, dev, messages, max_text_overlap=1.0)),
+    }
+
+
+def cell(value: Any) -> Change:
+    """The third row with another label."""
+    return lambda t: t.with_columns(tag=pl.when(pl.col("id") == 2).then(pl.lit(value, pl.String)).otherwise("tag"))
+
+
+def as_lists(t: pl.DataFrame, third: list[str | None] | None) -> pl.DataFrame:
+    third_row = pl.lit(pl.Series([third], dtype=pl.List(pl.String)))
+    return t.with_columns(tag=pl.when(pl.col("id") == 2).then(third_row).otherwise(pl.col("tag").str.split("|")))
+
+
+ODD_LABELS: dict[str, tuple[Change, str, str]] = {  # a change, and what holds of the outcome: of one tag, of several
+    "two in a cell": (cell("card | loan"), "label 'card | loan', which is not one", "(2, ['card', 'loan'])"),
+    "null": (cell(None), "(1, ['loan']), (3, ['card'])", "(2, [])"),
+    "blank": (cell("  "), "(1, ['loan']), (3, ['card'])", "(2, [])"),
+    "a bar": (cell("|"), "label '|', which is not one", "(2, [])"),
+    "spaces around": (cell(" card "), "(2, ['card'])", "(2, ['card'])"),
+    "twice": (cell("card|card"), "label 'card|card', which is not one", "(2, ['card'])"),
+    "unseen": (cell("laon"), "label 'laon', which is not one of the tags (did you mean 'loan'?); 1", "label 'laon'"),
+    "another case": (cell("CARD"), "label 'CARD', which is not one", "label 'CARD', which is not one"),
+    "lists": (lambda t: as_lists(t, ["card ", "loan"]), "expected a tag, found List(String)", "(2, ['card', 'loan'])"),
+    "a null list": (lambda t: as_lists(t, None), "expected a tag, found List(String)", "(2, [])"),
+    "blanks in a list": (lambda t: as_lists(t, ["", None]), "expected a tag, found List(String)", "(2, [])"),
+    "an empty list": (lambda t: as_lists(t, []), "expected a tag, found List(String)", "(2, [])"),
+    "numbers": (lambda t: t.with_columns(tag=pl.lit(1)), "expected a tag, found Int32", "found Int32"),
+    "categories": (lambda t: t.with_columns(pl.col("tag").cast(pl.Categorical)), "(0, ['card'])", "(0, ['card'])"),
+    "no label": (lambda t: t.with_columns(tag=pl.lit(None)), "DataError: dev has no labeled rows", "(0, [])"),
+    "no row": (lambda t: t.head(0), "DataError: dev has no labeled rows", "DataError: dev has no labeled rows"),
+    "no column": (lambda t: t.drop("tag"), "MissingColumn: dev has no column 'tag'", "dev has no column 'tag'"),
+    "no key": (lambda t: t.drop("id"), "MissingColumn: dev has no column 'id'", "dev has no column 'id'"),
+    "tags": (lambda t: t.rename({"tag": "tags"}), "no column 'tag' (did you mean 'tags'?)", "(0, ['card'])"),
+    "a null key": (lambda t: t.with_columns(pl.col("id").replace(2, None)), "(1, ['loan']), (3,", "(1, ['loan']), (3,"),
+    "a key twice": (lambda t: t.with_columns(pl.col("id").replace(2, 3)), "'id': 3 names several", "'id': 3 names sev"),
+    "an unlabeled row with a key again": (
+        lambda t: pl.concat([t, t.head(1).with_columns(tag=pl.lit(None, pl.String))]),
+        "(0, ['card'])",
+        "DuplicateKeys: column 'id': 0 names several rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("several_tags", [False, True])
+@pytest.mark.parametrize("odd", ODD_LABELS)
+def test_labels_are_read_alike(odd: str, several_tags: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    change, *expected = ODD_LABELS[odd]
+    steps = readers(change(table(0, several_tags=several_tags)), several_tags=several_tags)
+    outcomes = {name: label_outcome(step, what, monkeypatch) for name, (what, step) in steps.items()}
+    assert set(outcomes.values()) == {outcomes["label"]}, outcomes
+    assert expected[several_tags] in outcomes["label"]
+
+
+# --- the messages' text -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    votes = apply_rules(MESSAGES.lazy(), rules(several_tags=False)).votes
+    labels = label_messages(votes, rules(several_tags=False)).labels
+    return train_classifier(MESSAGES.lazy(), labels, table(0, several_tags=False).lazy())
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda t: t.drop("text"), "MissingColumn: messages has no column 'text'"),
+        (lambda t: t.rename({"text": "txet"}), "messages has no column 'text' (did you mean 'txet'?)"),
+        (lambda t: t.with_columns(text=pl.lit(5)), "SchemaDrift: column 'text': expected String, found Int32"),
+        (lambda t: t.drop("id"), "MissingColumn: messages has no column 'id'"),
+    ],
+)
+def test_a_text_column_that_does_not_fit_is_refused_alike(change: Change, expected: str, trained: Trained) -> None:
+    rule_set, dev = rules(several_tags=False), table(0, several_tags=False)
+    labels = pl.LazyFrame({"id": [1], "tag": ["card"]}, schema_overrides={"tag": pl.Enum(TAGS)})
+    labels = labels.with_columns(confidence=1.0, probabilities=pl.lit([1.0, 0.0], pl.Array(pl.Float32, 2)))
+    odd, odd_gold = change(MESSAGES).lazy(), change(table(5000, several_tags=False)).lazy()
+    gold = said(lambda: evaluate(trained.model, odd_gold, dev.lazy(), MESSAGES.lazy()))
+    outcomes = {
+        "apply": said(lambda: apply_rules(odd, rule_set)),
+        "refine": said(lambda: refine_rules(odd, dev.lazy(), rule_set)),
+        "train": said(lambda: train_classifier(odd, labels, dev.lazy())),
+        "predict": said(lambda: predict(odd, trained.model)),
+        "evaluate": gold.replace("dev", "messages"),
+    }
+    assert set(outcomes.values()) == {outcomes["apply"]}, outcomes
+    assert expected in outcomes["apply"]
