@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import io
 import logging
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import structlog
 
@@ -73,6 +74,26 @@ def _die_with_parent() -> None:
         sys.exit(1)
 
 
+class _Unbroken(io.TextIOWrapper):
+    """A stream whose text is lost where it cannot be written, of the step's too: no run is lost for its log."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
+def _unbroken(stream: Any) -> Any:
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    lines, through = stream.line_buffering, stream.write_through
+    return _Unbroken(stream.buffer, stream.encoding, stream.errors, line_buffering=lines, write_through=through)
+
+
 def _configure_logs() -> None:
     structlog.configure(
         processors=[
@@ -89,10 +110,11 @@ def _configure_logs() -> None:
 def _leave(code: int) -> NoReturn:
     """Ends the process at once: all is written, and the store's client would take a quarter of a second to say so."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # nobody reads any more
+        if stream is not None:
             stream.flush()
     os._exit(code)
 
 
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = _unbroken(sys.stdout), _unbroken(sys.stderr)
     _leave(main())

@@ -5,6 +5,7 @@ It touches no store and no manifest: the supervisor fetches before and puts afte
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -53,26 +54,43 @@ class ChildReport(Spec):
 
 def run(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, report_to: int) -> int:
     """Runs the step and writes its report to a file descriptor in memory (the disk may be full). Returns the code."""
+    process = os.getpid()
     try:
         report = _call(spec, inputs, context, folder)
     except BaseException as error:
-        known = as_kommuna_error(error, spec.store.url)
-        outage = isinstance(known, Outage)
-        if known is None or (known.exit_code == EXIT_FAULT and not outage):
-            traceback.print_exc()
-        known = known or KommunaError(f"{type(error).__name__}: {error}")
-        report = ChildReport(
-            error=readable(known.what),
-            where=readable(known.where),
-            mend=readable(known.mend),
-            exit_code=known.exit_code,
-            outage=outage,
-        )
+        report = _failed(error, spec)
+    if os.getpid() != process:  # a process that the step forked came back from it as well
+        return EXIT_FAULT
     with os.fdopen(report_to, "w", encoding="utf-8") as file:
         file.write(report.model_dump_json())
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the step may have closed or replaced it, or its disk is full
+            stream.flush()
     return report.exit_code
+
+
+def _failed(error: BaseException, spec: StepSpec) -> ChildReport:
+    """The report of a step that raised."""
+    known = as_kommuna_error(error, spec.store.url)
+    outage = isinstance(known, Outage)
+    if known is None or (known.exit_code == EXIT_FAULT and not outage):
+        with contextlib.suppress(Exception):
+            traceback.print_exception(error)
+    known = known or KommunaError(f"{type(error).__name__}: {_text(error)}")
+    return ChildReport(
+        error=readable(known.what),
+        where=readable(known.where),
+        mend=readable(known.mend),
+        exit_code=known.exit_code,
+        outage=outage,
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as fault:
+        return f"(its own text fails with {type(fault).__name__})"
 
 
 def _call(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> ChildReport:
@@ -142,7 +160,7 @@ def as_kommuna_error(error: BaseException, store_url: str) -> KommunaError | Non
             f"a text is not Unicode: {error.object[max(0, error.start - 20) : error.end + 20]!a}",
             mend="decode the bytes that it came from with their own encoding, or with errors='replace'",
         )
-    if type(error).__module__.startswith("polars"):
+    if str(type(error).__module__).startswith("polars"):
         text = str(error)
         first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
         if "os error 28" in text or "No space left" in text:

@@ -8,7 +8,9 @@ import hashlib
 import os
 import select
 import signal
+import sys
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -80,11 +82,17 @@ def in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext,
     opens = Opens(recorder.heard)
     pid = os.fork()
     if pid == 0:
-        _become_child(supervisor)
-        opens.in_child()
-        environment.fix(spec)
-        os.chdir(_empty(folder))
-        os._exit(child.run(spec, inputs, context, folder, report))
+        code = EXIT_FAULT
+        try:
+            _become_child(supervisor)
+            opens.in_child()
+            environment.fix(spec)
+            os.chdir(_empty(folder))
+            code = child.run(spec, inputs, context, folder, report)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)  # in any case: what follows is the supervisor's
     recorder.belongs_to(pid)
     with _forwarded_signals(pid) as stopped, os.fdopen(report, "rb") as file:
         opens.in_supervisor()
@@ -312,7 +320,17 @@ def _become_child(supervisor: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     with contextlib.suppress(OSError):  # where the kernel must choose, it takes the step and not the supervisor
         Path("/proc/self/oom_score_adj").write_text("500")
+    _close_input()
     allocate_lean()
+
+
+def _close_input() -> None:
+    """Standard input is empty: what the caller has there is the caller's."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null:
+        os.close(null)
+    sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115
 
 
 def _watch(pid: int, spec: StepSpec, began: float, stopped: list[int]) -> tuple[str, int]:

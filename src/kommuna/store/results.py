@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -30,6 +31,7 @@ log = structlog.get_logger()
 MOST_CANDIDATES = 16  # of one question that are looked at, newest first
 LEASE_SECONDS = 60.0
 _POLL_SECONDS = 1.0
+_KEY = re.compile(rb"[0-9a-f]{64}")
 
 
 class Results:
@@ -67,12 +69,8 @@ class Results:
 
     def last(self, dag_id: str, task_id: str, function: str) -> Manifest | None:
         """What a task left or was given last."""
-        with self._store.faults():
-            try:
-                key = self._store.fs.cat_file(self._task_path(dag_id, task_id, function)).decode()
-            except FileNotFoundError:
-                return None
-        return self._store.manifest(key)
+        key = self._key_in(self._task_path(dag_id, task_id, function))
+        return self._store.manifest(key) if key else None
 
     def remember(self, dag_id: str, task_id: str, function: str, key: str) -> None:
         """Notes what a task left or was given: only a later miss's words depend on it."""
@@ -93,7 +91,7 @@ class Results:
                 return
             for path in paths:
                 with contextlib.suppress(FileNotFoundError):
-                    if store.fs.cat_file(path).decode() in keys:
+                    if self._key_in(path) in keys:
                         store.fs.rm_file(path)
 
     @contextlib.contextmanager
@@ -174,6 +172,18 @@ class Results:
             if (datetime.now(UTC) - changed(info)).total_seconds() > LEASE_SECONDS:
                 fs.rm_file(path)
             return False
+
+    def _key_in(self, path: str) -> str:
+        """The manifest's key that a small file holds; empty where there is none, or a damaged one."""
+        with self._store.faults():
+            try:
+                raw = self._store.fs.cat_file(path)
+            except (FileNotFoundError, IsADirectoryError):
+                return ""
+        if not _KEY.fullmatch(raw):
+            log.warning("store.file_damaged", path=path, hint="it counts as not there")
+            return ""
+        return str(raw, "ascii")
 
     def _candidates_folder(self, question: str) -> str:
         return self._path("results", question)

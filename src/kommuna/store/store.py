@@ -70,6 +70,7 @@ class Store:
         try:
             manifest = Manifest.model_validate_json(raw)
         except ValidationError:
+            log.warning("store.file_damaged", path=self._manifest_path(key), hint="it counts as not there")
             return None
         whole = (manifest.key, manifest.team) == (key, self.team) and all(
             self.has(artifact) for artifact in (*manifest.outputs.values(), *manifest.plans.values())

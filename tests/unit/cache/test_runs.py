@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from datetime import UTC, datetime
@@ -511,3 +512,74 @@ def test_the_context_can_be_handed_to_workers(rig: CacheRig) -> None:
     })  # fmt: skip
     assert rig.run(run_id="a").content == {"result": {"n": ["a", 1]}}
     assert rig.run(run_id="b").content == {"result": {"n": ["b", 1]}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import sys; sys.stdout.close()",
+        "import sys; sys.stdout = None",
+        "import sys; sys.stderr = None",
+        "import sys; print('x'); sys.stdout = object()",
+        "import os; print('x'); os.close(1)",
+        "import os, sys; print('x'); os.dup2(os.open('/dev/full', os.O_WRONLY), 1)",
+        "import os\nif os.fork() == 0:\n    return {'n': 2}\nos.wait()",
+    ],
+)
+def test_whatever_a_good_step_does_to_its_output_its_result_is_kept(rig: CacheRig, body: str) -> None:
+    rig.write({"step.py": f"def f() -> dict[str, object]:\n{textwrap.indent(body, '    ')}\n    return {{'n': 1}}\n"})
+    assert rig.run().content == {"result": {"n": 1}}
+    assert rig.run(cache=False).content == {"result": {"n": 1}}  # the forked process has not answered as the runtime
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("class E(Exception):\n    def __str__(self): raise ValueError\n", "E: (its own text fails with ValueError)"),
+        ("class E(Exception): pass\nE.__module__ = None\n", "E: "),
+        ("import sys\nclass E(Exception):\n    def __init__(self): sys.stderr.close()\n", "E: "),
+    ],
+)
+def test_a_step_that_fails_oddly_says_why(rig: CacheRig, head: str, said: str) -> None:
+    rig.write({"step.py": f"{head}def f() -> dict[str, object]:\n    raise E()\n"})
+    assert rig.run(fails=True).result.message.splitlines()[0] == said
+    assert rig.run(fails=True).result.message.splitlines()[0] == said
+
+
+@pytest.mark.parametrize(("body", "code"), [("return {'n': 1}", 0), ("raise RuntimeError('boom')", 1)])
+def test_a_log_that_cannot_be_written_loses_no_run(rig: CacheRig, tmp_path: Path, body: str, code: int) -> None:
+    rig.write({"step.py": f"def f() -> dict[str, int]:\n    print('x' * 100)\n    {body}\n"})
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kommuna.runtime", "--result", str(tmp_path / "result.json")],
+            input=rig.spec().model_dump_json(), text=True, stdout=full, stderr=full, timeout=60, check=False,
+        )  # fmt: skip
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (done.returncode, result["exit_code"]) == (code, code)
+    assert ("boom" in result["message"]) == bool(code)
+
+
+def test_a_steps_standard_input_is_empty_whatever_the_caller_has_there(rig: CacheRig, tmp_path: Path) -> None:
+    rig.write({
+        "step.py": "import os, sys\ndef f() -> dict[str, object]:\n    return {'n': [sys.stdin.read(), os.read(0, 9).decode()]}\n"
+    })  # fmt: skip
+    (tmp_path / "spec.json").write_text(rig.spec().model_dump_json())
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, "-m", "kommuna.runtime", "--spec", str(tmp_path / "spec.json")],
+            input="the caller's", text=True, capture_output=True, timeout=60, check=True,
+        )  # fmt: skip
+    ran = rig.run()
+    assert (ran.hit, ran.content) == (True, {"result": {"n": ["", ""]}})
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"", b"../../../../../etc/passwd", b"0" * 63])
+def test_a_damaged_note_of_a_tasks_last_run_is_none(rig: CacheRig, damage: bytes) -> None:
+    rig.write({"step.py": "def f(*, k: int) -> dict[str, int]:\n    return {'n': k}\n"})
+    rig.run(params={"k": 1})
+    for path in Path(rig.store.root, "tasks").rglob("*"):
+        if path.is_file():
+            path.write_bytes(damage)
+    assert look_up(rig.spec(params={"k": 2}), rig.store, rig.folder).miss == "it has not run before"
+    assert rig.run(params={"k": 2}).content == {"result": {"n": 2}}
+    collect(rig.store, keep_days=0, grace_seconds=0)
