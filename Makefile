@@ -14,7 +14,7 @@ PLATFORM := $(call stamp,platform)
 DEVELOPMENT := $(call stamp,dev)
 LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 
-.PHONY: help setup setup-dev setup-llm demo up down status test lint unit fuzz integration examples e2e cluster-up \
+.PHONY: help setup setup-dev setup-llm demo up down status test check lint unit fuzz integration examples e2e cluster-up \
 	cluster-down bench load lock clean platform-environment development-environment
 
 help:  ## List the targets
@@ -34,11 +34,14 @@ status: setup  ## Show their processes
 
 test: lint unit integration  ## Set up, then lint, types, import contracts, unit and integration tests
 
-lint: setup-dev  ## Style, types and import contracts
+check: lint unit  ## What needs no root and no services: before each commit
+
+lint: setup-dev  ## Style, types, import contracts and declared dependencies
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry --no-ansi src
 
 unit: setup-dev  ## Unit tests, and a short round of the random ones
 	@$(BIN)/python -m pytest tests/unit tests/fuzz -n 2 --dist loadscope

@@ -3,6 +3,7 @@
 KommunaError
 ├── TeamMistake            exit 2: the team mends it, a retry does not
 │   ├── SpecError          a YAML file or parameter that does not fit its model
+│   ├── NotInstalled       a library that an extra of Kommuna brings
 │   ├── StepNotFound       no such step, input or parameter
 │   ├── DataError          the rows are not what was declared
 │   │   ├── MissingColumn
@@ -71,6 +72,10 @@ class TeamMistake(KommunaError):
 
 class SpecError(TeamMistake):
     """A YAML file or a parameter does not fit its model."""
+
+
+class NotInstalled(TeamMistake):
+    """A library that only an extra of Kommuna brings is not installed."""
 
 
 class StepNotFound(TeamMistake):

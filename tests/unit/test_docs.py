@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.notebook import run_cells
 
 from kommuna.runtime.binding import read_signature
 from kommuna.spec.team import Platform
@@ -96,13 +97,20 @@ def test_the_page_for_snorkels_users_runs_block_after_block() -> None:
 def test_what_the_page_for_snorkels_users_names_is_there() -> None:
     """Our side of its table; the blocks above run the rest."""
     text = (ROOT / "docs/from-snorkel.md").read_text(encoding="utf-8")
-    from kommuna import notebook
-    from kommuna.notebook import LabelModel
+    import kommuna
+    from kommuna import LabelModel
 
     ours = set(re.findall(r"`(LabelModel|votes_of|apply_rules|to_matrix|from_matrix|rule_summary|rule_report)\b", text))
     assert len(ours) == 7
-    assert ours <= set(notebook.__all__)
+    assert ours <= set(kommuna.__all__)
     for name in ("fit", "predict", "predict_proba", "score", "save", "load", "conditional_probabilities_",
                  "rule_weights_"):  # fmt: skip
         assert hasattr(LabelModel, name)
         assert name in text
+
+
+@pytest.mark.torch
+def test_the_notebook_for_snorkels_users_runs() -> None:
+    pytest.importorskip("torch")
+    names = run_cells(ROOT / "examples/from_snorkel.ipynb")
+    assert names["theirs"].shape == names["ours"].shape == (8, 3)  # type: ignore[attr-defined]

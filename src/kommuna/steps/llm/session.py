@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from kommuna.errors import BudgetSpent, KommunaError, LlmAnswerError, LlmSettings, LlmUnreachable
+from kommuna.extras import needed_by
 from kommuna.spec.llm import LlmEndpoint
 from kommuna.steps.etl.pii import Masker
 from kommuna.steps.llm.dialect import Dialect
@@ -211,8 +212,10 @@ async def session(
 
     Raises:
         LlmSettings: the environment variable with the endpoint's key is not set.
+        NotInstalled: the client is not.
     """
-    import openai
+    with needed_by("asking an LLM"):
+        import openai
 
     client = openai.AsyncOpenAI(
         base_url=endpoint.url, api_key=_key(endpoint), max_retries=0, timeout=endpoint.timeout_seconds

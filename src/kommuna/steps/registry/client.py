@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from kommuna.errors import KommunaError, RegistryError, RegistryUnreachable
+from kommuna.extras import needed_by
 from kommuna.outages import is_outage
 from kommuna.spec.base import Spec
 from kommuna.spec.step import Services
@@ -97,10 +98,13 @@ class Registry:
 
         Raises:
             RegistryError: the server is unreachable, refuses, or has no such workspace.
+            NotInstalled: MLflow is not.
         """
-        import mlflow
         import requests
-        from mlflow.exceptions import MlflowException
+
+        with needed_by("the model registry"):
+            import mlflow
+            from mlflow.exceptions import MlflowException
 
         wanted = dict(_ENVIRONMENT) | ({"MLFLOW_WORKSPACE": self.workspace} if self.workspace else {})
         before = {name: os.environ.get(name) for name in wanted}

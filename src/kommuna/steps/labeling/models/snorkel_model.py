@@ -7,7 +7,8 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kommuna.errors import LimitExceeded, SpecError
+from kommuna.errors import LimitExceeded
+from kommuna.extras import needed_by
 from kommuna.spec.resources import memory_bytes
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
 from kommuna.steps.labeling.models.snorkel_terms import LEAST_RULES, check_votes, class_balance
@@ -51,13 +52,8 @@ class SnorkelModel(BaseLabelModel):
                 f"more than {self._memory}",
                 mend="take model='kommuna', which works on distinct patterns; or raise `memory` and the step's",
             )
-        try:
+        with needed_by("the label model 'snorkel'", otherwise="take model='kommuna'"):
             from snorkel.labeling.model import LabelModel
-        except ImportError as error:
-            raise SpecError(
-                f"the label model 'snorkel' needs {error.name or 'torch'}, which is not installed",
-                mend="install the extra kommuna[torch], or take model='kommuna'",
-            ) from None
         told = class_balance(dev, k)
         self.balance = np.full(k, 1 / k) if told is None else told
         balance = None if told is None else told.tolist()

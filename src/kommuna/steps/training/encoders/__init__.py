@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, get_args
 
 from kommuna.errors import SpecError, nearest
+from kommuna.extras import needed_by
 from kommuna.spec.choices import Encoder
 from kommuna.steps.training.soft_logistic import Matrix
 
@@ -42,15 +43,10 @@ def load(name: Encoder) -> TextEncoder:
     """The encoder of that name, loaded once a process.
 
     Raises:
-        SpecError: the extra is not installed.
+        NotInstalled: the extra is not.
     """
-    try:
+    with needed_by(f"the encoder '{name}'", otherwise="take classifier='tfidf_logreg'"):
         return _LOADERS[name]()
-    except ImportError as error:
-        raise SpecError(
-            f"embeddings need {error.name}, which is not installed",
-            mend="install the extra kommuna[embeddings], or take classifier='tfidf_logreg'",
-        ) from None
 
 
 def _minilm() -> TextEncoder:

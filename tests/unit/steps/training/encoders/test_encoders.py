@@ -15,7 +15,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from kommuna.errors import SpecError
+from kommuna.errors import NotInstalled, SpecError
 from kommuna.spec.choices import Encoder
 from kommuna.steps.training import encoders
 from kommuna.steps.training.encoders import bert
@@ -104,7 +104,7 @@ def test_a_missing_package_is_told_with_how_to_mend_it(
 ) -> None:
     encoders.load.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(SpecError, match=f"embeddings need {package}, which is not installed") as error:
+    with pytest.raises(NotInstalled, match=f"the encoder '{name}' needs {package}, which is not installed") as error:
         encoders.load(name)
     assert "kommuna[embeddings]" in error.value.mend
 
