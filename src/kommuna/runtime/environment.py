@@ -37,11 +37,15 @@ def fix(spec: StepSpec, *, keep_others: bool = False) -> None:
     Args:
         keep_others: leave the caller's own variables, for a person with a debugger.
     """
-    keys = {endpoint.key_variable for endpoint in (spec.services.llm.light, spec.services.llm.heavy) if endpoint}
     for name in () if keep_others else list(os.environ):
-        kept = name in _KEPT or name in keys or name.startswith(_KEPT_BEGINNINGS) or name.lower() in _PROXIES
-        if not kept:
+        if not stays(name, spec):
             del os.environ[name]
     os.environ.update(_FIXED)
     os.environ.update(dict.fromkeys(_THREADS, str(threads(spec.resources))))
     time.tzset()
+
+
+def stays(name: str, spec: StepSpec) -> bool:
+    """Whether a step has a variable of its caller's."""
+    keys = {endpoint.key_variable for endpoint in (spec.services.llm.light, spec.services.llm.heavy) if endpoint}
+    return name in _KEPT or name in keys or name.startswith(_KEPT_BEGINNINGS) or name.lower() in _PROXIES

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import Field
 
 import kommuna
+from kommuna.runtime.environment import stays
 from kommuna.runtime.opens import Call, Changed, Connected, Opened
 from kommuna.runtime.peers import Peers
 from kommuna.spec.base import Spec
@@ -28,9 +29,10 @@ from kommuna.spec.versions import VERSIONS
 from kommuna.store.definitions import definitions
 from kommuna.store.distributions import SHARED_STEPS, distributions_of, installed
 from kommuna.store.inputs import Inputs
-from kommuna.store.uses import FILE, MISSING, Reached, Uses, path_state, setting
+from kommuna.store.uses import FILE, MISSING, Reached, Uses, path_state, setting, variable
 
 ALWAYS = ("pydantic", "pydantic-core", "pyyaml")  # they read parameters and documents before a step sees them
+READ_BELOW = "/proc/kommuna/read/"  # where no file can be: what a step opens there are variables that it reads
 _TEMPORARY_FILE = os.O_TMPFILE
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _YOUNG_NS = 20_000_000  # a file that has just changed may change again at the same tick of the file system's clock
@@ -88,6 +90,7 @@ class Recorder:
     _may_write: set[str] = field(default_factory=set)
     _started: bool = False
     _called: set[str] = field(default_factory=set)
+    _variables: set[str] = field(default_factory=set)
     _libraries: set[str] = field(default_factory=set)
     _unknown: dict[str, None] = field(default_factory=dict)
 
@@ -110,6 +113,9 @@ class Recorder:
             return
         if call.path.startswith(TOLD_BELOW):
             self._called.add(call.path.removeprefix(TOLD_BELOW))
+            return
+        if call.path.startswith(READ_BELOW):
+            self._variables.add(call.path.removeprefix(READ_BELOW))
             return
         path = self._in_bundle(call.path if isinstance(call, Changed) else _source(call.path))
         if path.startswith(self.own) or path in self._made:
@@ -210,6 +216,7 @@ class Recorder:
             libraries=self._versions(told),
             services={name: setting(services, name) for name in told.services},
             context={name: context[name] for name in told.context},
+            variables={name: variable(name) for name in sorted(self._variables) if stays(name, self.spec)},
             bytes={name: found.bytes for name, found in inputs.flat().items() if name.split(".")[0] in told.bytes},
             reached=self._reached(told, modules),
             until=self._until(),

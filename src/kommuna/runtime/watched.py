@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import ipaddress
 import os
@@ -17,7 +18,7 @@ import kommuna
 from kommuna.runtime.binding import Signature
 from kommuna.runtime.bundle_imports import Imports
 from kommuna.runtime.codecs import reads_document
-from kommuna.runtime.recording import PYTHON_FOLDERS, Told
+from kommuna.runtime.recording import PYTHON_FOLDERS, READ_BELOW, Told
 from kommuna.spec.caching import caching_of
 from kommuna.spec.step import Services, StepContext, StepSpec
 from kommuna.store.distributions import library_folders
@@ -25,6 +26,12 @@ from kommuna.store.searches import is_a, module_in
 from kommuna.store.uses import FILE, FOLDER, MISSING, link_target
 
 _LOOK_UPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+# Where `os.getenv`, `os.environ.get` and `os.path.expandvars` are.
+_READERS = frozenset(
+    f"{quote}{name}{end}"
+    for name in ("os", "_collections_abc", "posixpath")
+    for quote, end in (("", ".py"), ("<frozen ", ">"))
+)
 _UNCOUNTED = ("shared",)  # where clients keep what they have asked already: the answers are the same
 
 
@@ -69,6 +76,7 @@ class Watched:
         search = finder._search_paths
         bundles = {bundle, os.path.abspath(bundle)} if bundle else set()  # noqa: PTH100
         finder._search_paths = lambda name, paths: search(name, [path for path in paths if path not in bundles])
+        self._note_variables()
         for name in ("stat", "lstat", "access", "readlink"):
             function = getattr(os, name)
             noting = self._noting(function)
@@ -123,6 +131,21 @@ class Watched:
             module, name = arguments
             self._unpickled[f"{module}:{str(name).partition('.')[0]}"] = None
 
+    def _note_variables(self) -> None:
+        """Tells whoever hears what this process and its workers open which variables code of no library reads."""
+        environ: Any = type(os.environ)
+        read = environ.__getitem__
+        told: set[str] = set()
+
+        def noting(variables: Any, name: Any) -> Any:
+            if isinstance(name, str | bytes) and name not in told and _is_read_by_no_library():
+                told.add(os.fsdecode(name))
+                with contextlib.suppress(OSError, ValueError):
+                    os.close(os.open(f"{READ_BELOW}{os.fsdecode(name)}", os.O_RDONLY))
+            return read(variables, name)
+
+        environ.__getitem__ = noting
+
     def _look_up(self, host: str | bytes) -> None:
         """Notes a name that is looked up; an address stands for itself."""
         name = host if isinstance(host, str) else host.decode(errors="replace")
@@ -159,6 +182,14 @@ class Watched:
             return function(path, *rest, **options)
 
         return noting
+
+
+def _is_read_by_no_library() -> bool:
+    """Whether a variable is read by code that is neither Python's, nor an installed library's, nor Kommuna's."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and os.path.basename(frame.f_code.co_filename) in _READERS:  # noqa: PTH119
+        frame = frame.f_back
+    return not frame.f_code.co_filename.startswith((*PYTHON_FOLDERS, f"{Path(kommuna.__file__).parent}/", "<frozen "))
 
 
 def _kind(path: str) -> str:

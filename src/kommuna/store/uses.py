@@ -6,6 +6,7 @@ result is given to another run. A use that cannot be held against the present ma
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ from kommuna.store.searches import ABSENT, module_in
 if TYPE_CHECKING:
     from kommuna.store.inputs import Inputs
 
+_ROUNDS = 200_000  # a tenth of a second
 MISSING, FOLDER, FILE = "missing", "folder", "file"
 
 
@@ -72,6 +74,9 @@ class Uses(Spec):
     absent_libraries: tuple[str, ...] = Field((), description="Modules that it looked for and found nowhere.")
     services: dict[str, Any] = Field(default_factory=dict, description="Dotted name of a service's setting to value.")
     context: dict[str, Any] = Field(default_factory=dict, description="Field of the StepContext to value.")
+    variables: dict[str, str] = Field(
+        default_factory=dict, description="Environment variable that its own code read to a digest; empty if not set."
+    )
     bytes: dict[str, str] = Field(
         default_factory=dict, description="Input, of which the question has the document, to SHA-256 of its bytes."
     )
@@ -132,6 +137,9 @@ def changes(uses: Uses, present: Present) -> Iterator[str]:
     for name, was in uses.context.items():
         if present.context.get(name) != was:
             yield f"the step reads context.{name}: {shown(was)} → {shown(present.context.get(name))}"
+    for name, was in uses.variables.items():
+        if variable(name) != was:
+            yield f"the environment variable {name}, which the step reads"
     flat = present.inputs.flat()
     for name, was in uses.bytes.items():
         if name not in flat or flat[name].bytes != was:
@@ -150,6 +158,18 @@ def path_state(path: str, bundle: str = "") -> str:
         return file_digest(Path(path)) if os.path.isfile(path) else MISSING  # noqa: PTH113
     except OSError as error:
         return f"unreadable: {error.strerror}"
+
+
+def variable(name: str) -> str:
+    """A digest of an environment variable, slow to make so that no secret is guessed; empty if it is not set."""
+    value = os.environ.get(name)
+    return "" if value is None else _slow_digest(name, value)
+
+
+@functools.cache
+def _slow_digest(name: str, value: str) -> str:
+    raw = value.encode("utf-8", "surrogateescape")
+    return hashlib.pbkdf2_hmac("sha256", raw, f"kommuna {name}".encode(), _ROUNDS).hex()
 
 
 def link_target(path: str) -> str:

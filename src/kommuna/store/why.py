@@ -56,6 +56,9 @@ def _uses(first: Uses, second: Uses) -> Iterator[str]:
         for name in _all(before, now):
             if before.get(name) != now.get(name):
                 yield f"{what}.{name}: {shown(before.get(name))} → {shown(now.get(name))}"
+    for name in _all(first.variables, second.variables):
+        if first.variables.get(name) != second.variables.get(name):
+            yield f"the environment variable {name}"
     for name in _all(first.bytes, second.bytes):
         if first.bytes.get(name) != second.bytes.get(name):
             yield f"the bytes of input '{name}', which the step reads by itself"

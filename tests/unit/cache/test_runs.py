@@ -349,6 +349,31 @@ def test_the_environment_is_the_same_whatever_the_caller_has(rig: CacheRig, tmp_
     assert here["result"]["tz"] == ["UTC", "UTC"]
 
 
+@pytest.mark.parametrize(
+    "reads",
+    ["os.environ['AWS_REGION']", "os.getenv('AWS_REGION')", "os.environ.get('AWS_REGION')", "'AWS_REGION' in os.environ",
+     "os.path.expandvars('$AWS_REGION')", "os.environb[b'AWS_REGION'].decode()",
+     "multiprocessing.get_context('fork').Pool(1).apply(work)", "dict(os.environ)['AWS_REGION']"],
+)  # fmt: skip
+def test_a_variable_that_stays_counts_for_the_step_that_reads_it(tmp_path: Path, reads: str) -> None:
+    here = CacheRig(tmp_path, {"AWS_REGION": "a-secret"})
+    here.write({
+        "step.py": f"import multiprocessing, os\ndef work():\n    return os.getenv('AWS_REGION')\ndef f() -> dict[str, object]:\n    return {{'n': {reads}}}\n"
+        "def g() -> dict[str, object]:\n    return {'n': os.path.exists(os.path.expanduser('~/none'))}\n"
+    })  # fmt: skip
+    try:
+        first = here.run()
+        assert here.run().hit
+        here.run("step:g")
+        assert "a-secret" not in here.manifest(first.result).model_dump_json(exclude={"question"})
+        here.close()
+        here.environment = {"AWS_REGION": "b"} if " in " not in reads else {}
+        assert not here.run().hit
+        assert here.run("step:g").hit
+    finally:
+        here.close()
+
+
 def test_a_miss_says_why(rig: CacheRig) -> None:
     def why(**fields: Any) -> str:
         return look_up(rig.spec(**fields), rig.store, rig.folder).miss
