@@ -74,11 +74,12 @@ _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _CALL_NUMBER_AT, _ARCHITECTURE_AT, _FIFTH_ARGUMENT_AT = 0, 4, 48  # in struct seccomp_data
 _MESSAGE = struct.Struct("=QI52x")  # struct mmsghdr: of its struct msghdr where the peer's address is, and its length
 _MOST_MESSAGES = 1024  # of one call, which the kernel takes
-_RECEIVE, _SEND, _CONTINUE = 0xC0502100, 0xC0182101, 1
+_RECEIVE, _SEND, _IS_VALID, _CONTINUE = 0xC0502100, 0xC0182101, 0x40082102, 1
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # struct seccomp_notif
 _RESPONSE = struct.Struct("=QqiI")  # struct seccomp_notif_resp
 _AT_FDCWD = -100
 _LONGEST_PATH = 4096
+_PROBE = b"kommuna"  # what the supervisor must be able to read in the child, before the step runs
 
 log = structlog.get_logger()
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -169,7 +170,9 @@ class Opens:
         self._ours.close()
         made: queue.SimpleQueue[int] = queue.SimpleQueue()
         # Handing it over is a call that is told of, of all threads but those that are there already.
-        hands = threading.Thread(target=lambda: socket.send_fds(self._childs, [b"+"], [made.get()]), daemon=True)
+        probe = ctypes.create_string_buffer(_PROBE)
+        said = f"{os.getpid()} {ctypes.addressof(probe)}".encode()
+        hands = threading.Thread(target=lambda: socket.send_fds(self._childs, [said], [made.get()]), daemon=True)
         hands.start()
         try:
             listener = listen()
@@ -179,16 +182,22 @@ class Opens:
             made.put(listener)
             hands.join()
             os.close(listener)
+            self._childs.recv(1)  # until the supervisor has looked at the probe
         self._childs.close()
 
     def in_supervisor(self) -> None:
         """What the supervisor calls, once the child is forked: waits until the child has called its part."""
         self._childs.close()
         said, descriptors, _, _ = socket.recv_fds(self._ours, 200, 1)
-        self._ours.close()
         if not descriptors:
+            self._ours.close()
             self.missing = said.decode(errors="replace") or "the process ended"
             return
+        try:
+            self._probe(*map(int, said.split()))
+        except OSError as error:
+            self.missing = f"its memory cannot be read: {error.strerror}"
+        self._ours.close()
         self._thread = threading.Thread(target=self._serve, args=(descriptors[0],), daemon=True, name="opens")
         self._thread.start()
 
@@ -197,6 +206,13 @@ class Opens:
         if self._thread is not None:
             os.eventfd_write(self._closing, 1)
             self._thread.join()
+
+    @staticmethod
+    def _probe(pid: int, address: int) -> None:
+        """Raises what would keep this process from reading what the child's calls are given."""
+        _folder(pid, _AT_FDCWD)
+        if _memory(pid, address, len(_PROBE)) != _PROBE:
+            raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
 
     def _serve(self, listener: int) -> None:
         poll = select.poll()
@@ -215,12 +231,16 @@ class Opens:
                 number, pid, _, call, _, _, *arguments = _NOTIFICATION.unpack(notification)
                 try:
                     self._tell(pid, call, arguments)
-                except Exception as error:  # the call goes on, unheard
-                    log.exception("step.unheard_call")
-                    self.missing = f"{type(error).__name__}: {error}"
+                except Exception as error:
+                    if _is_waiting(listener, number):  # else its process has ended, and the call is never made
+                        log.exception("step.unheard_call")
+                        self.missing = f"{type(error).__name__}: {error}"
                 finally:
                     with contextlib.suppress(FileNotFoundError):
                         fcntl.ioctl(listener, _SEND, _RESPONSE.pack(number, 0, 0, _CONTINUE))
+        except Exception as error:
+            log.exception("step.unheard_calls")
+            self.missing = f"{type(error).__name__}: {error}"
         finally:
             os.close(listener)  # from now on such calls of the child fail: none is missed
 
@@ -242,17 +262,17 @@ class Opens:
         if (places := calls.changes.get(call)) is not None:
             path_at, folder_at = places
             folder = _AT_FDCWD if folder_at < 0 else ctypes.c_int(arguments[folder_at]).value
-            path = _absolute(pid, folder, _path(pid, arguments[path_at]))
-            self._heard(Changed(path, makes=call in _MAKING[platform.machine()]))
+            if (path := _path(pid, folder, arguments[path_at])) is not None:
+                self._heard(Changed(path, makes=call in _MAKING[platform.machine()]))
             return
         relative_to, address, flags = _AT_FDCWD, arguments[0], arguments[1]
         if call in (calls.openat, calls.openat2, calls.execveat):
             relative_to, address, flags = ctypes.c_int(arguments[0]).value, arguments[1], arguments[2]
         if call == calls.openat2:  # struct open_how begins with the flags
             flags = int.from_bytes(_memory(pid, flags, 8), "little")
-        path = _path(pid, address)
         is_program = call in (calls.execve, calls.execveat)
-        self._heard(Opened(_absolute(pid, relative_to, path), None if is_program else flags))
+        if (path := _path(pid, relative_to, address)) is not None:
+            self._heard(Opened(path, None if is_program else flags))
 
     def _tell_peer(self, pid: int, address: int, length: int, *, sends: bool) -> None:
         """Tells of the peer whose address is in a process's memory, if one is."""
@@ -293,7 +313,13 @@ class _Range(ctypes.Structure):
 
 
 def _memory(pid: int, address: int, length: int) -> bytes:
-    """Up to so many bytes of another process's memory; those of the first page where the next one is not there."""
+    """Up to so many bytes of another process's memory; those of the first page where the next one is not there.
+
+    Returns:
+        Nothing where nothing is at the address: the kernel finds nothing there either, and the call fails.
+    Raises:
+        OSError: it may not be read, or the process is gone.
+    """
     for wanted in (length, min(length, 4096 - address % 4096)):
         buffer = ctypes.create_string_buffer(wanted)
         here = _Range(ctypes.cast(buffer, ctypes.c_void_p), wanted)
@@ -301,21 +327,39 @@ def _memory(pid: int, address: int, length: int) -> bytes:
         read = _libc.process_vm_readv(pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
         if read > 0:
             return buffer.raw[:read]
+        if (number := ctypes.get_errno()) != errno.EFAULT:
+            raise OSError(number, os.strerror(number))
     return b""
 
 
-def _path(pid: int, address: int) -> str:
-    return os.fsdecode(_memory(pid, address, _LONGEST_PATH).partition(b"\0")[0])
+def _path(pid: int, folder: int, address: int) -> str | None:
+    """The absolute path that a call is given; None where it is given none, so that it fails.
 
-
-def _absolute(pid: int, relative_to: int, path: str) -> str:
-    if path.startswith("/"):
-        return path
-    folder = f"/proc/{pid}/cwd" if relative_to == _AT_FDCWD else f"/proc/{pid}/fd/{relative_to}"
+    Raises:
+        OSError: it cannot be read.
+    """
+    raw, end, _ = _memory(pid, address, _LONGEST_PATH).partition(b"\0")
+    path = os.fsdecode(raw)
+    if not end or path.startswith("/"):
+        return path if end else None
     try:
-        return os.path.normpath(os.path.join(os.readlink(folder), path))  # noqa: PTH118, PTH115
+        return os.path.normpath(os.path.join(_folder(pid, folder), path))  # noqa: PTH118
+    except FileNotFoundError:  # no such descriptor: the call fails
+        return None
+
+
+def _folder(pid: int, descriptor: int) -> str:
+    """What a process's descriptor stands for, or its working folder."""
+    return os.readlink(f"/proc/{pid}/cwd" if descriptor == _AT_FDCWD else f"/proc/{pid}/fd/{descriptor}")  # noqa: PTH115
+
+
+def _is_waiting(listener: int, number: int) -> bool:
+    """Whether the call of a notification still waits."""
+    try:
+        fcntl.ioctl(listener, _IS_VALID, number.to_bytes(8, "little"))
     except OSError:
-        return path
+        return False
+    return True
 
 
 def _peer(address: bytes, *, sends: bool) -> Connected | None:

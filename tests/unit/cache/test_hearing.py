@@ -1,0 +1,64 @@
+"""What the kernel does not let the runtime hear keeps a result from others, and is said."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+from tests.cache_rig import CacheRig
+
+# Starts the runtime where one system call is refused, as a container's or a service's own filter does.
+REFUSED = """
+import ctypes, os, struct, sys
+call, number = map(int, sys.argv[1:3])
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, call), (6, 0, 0, 0x00050000 | number), (6, 0, 0, 0x7FFF0000)]
+program = b"".join(struct.pack("HBBI", *one) for one in code)
+at = ctypes.create_string_buffer(program, len(program))
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(38, 1, 0, 0, 0)
+assert libc.syscall(317, 1, 0, struct.pack("HxxxxxxQ", len(code), ctypes.addressof(at))) == 0
+os.execv(sys.executable, [sys.executable, "-m", "kommuna.runtime", "--result", sys.argv[3]])
+"""
+PROCESS_VM_READV, SECCOMP = 310, 317
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls")
+@pytest.mark.parametrize("call", [PROCESS_VM_READV, SECCOMP])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EFAULT])
+def test_a_runtime_that_may_not_read_what_calls_are_given_keeps_nothing(rig: CacheRig, call: int, number: int) -> None:
+    rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 1}\n"})
+    result = rig.folder / "result.json"
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", REFUSED, str(call), str(number), str(result)],
+            input=rig.spec().model_dump_json(), text=True, capture_output=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        made = json.loads(result.read_text())
+        assert not made["cached"]
+        assert "what the step opens cannot be seen here" in done.stdout + done.stderr
+        uses = rig.store.manifest(made["key"]).uses  # type: ignore[union-attr]
+        assert uses is not None
+        assert uses.unknown[0].startswith("what the step opens cannot be seen here: ")
+
+
+def test_a_process_that_lets_nobody_read_its_memory_keeps_the_result_from_others(rig: CacheRig) -> None:
+    """As a privileged program does; without the right to trace it, which root has, this is refused."""
+    rig.write({
+        "step.py": "import subprocess, sys\ndef f() -> dict[str, object]:\n"
+        "    hides = 'import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); print(open(\"/usr/bin/env\", \"rb\").name)'\n"
+        "    return {'n': subprocess.run([sys.executable, '-c', hides], capture_output=True, text=True).stdout}\n"
+    })  # fmt: skip
+    result = rig.folder / "result.json"
+    unprivileged = [] if os.geteuid() else ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]
+    done = subprocess.run(
+        [*unprivileged, sys.executable, "-m", "kommuna.runtime", "--result", str(result)],
+        input=rig.spec().model_dump_json(), text=True, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "what the step opens cannot be seen here: PermissionError" in done.stdout + done.stderr
