@@ -43,8 +43,9 @@ lint: setup-dev  ## Style, types, import contracts and declared dependencies
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry --no-ansi src
 
-unit: setup-dev  ## Unit tests, and a short round of the random ones
-	@$(BIN)/python -m pytest tests/unit tests/fuzz -n 2 --dist loadscope
+unit: setup-dev  ## Unit tests, examples in docstrings, and a short round of the random ones
+	@$(BIN)/python -m pytest tests/unit tests/fuzz src/kommuna --doctest-modules --ignore=src/kommuna/airflow/checks \
+	   -n 2 --dist loadscope
 
 fuzz: setup-dev  ## Random tests of what people write: CSV, NDJSON, YAML, parameters, SQL, DAGs (FUZZ_MINUTES in all)
 	@FUZZ_MINUTES=$(FUZZ_MINUTES) $(BIN)/python -m pytest tests/fuzz
