@@ -73,7 +73,8 @@ class Signature:
         """
         given = {name: _coerce(self.name, self.params[name], value) for name, value in params.items()}
         left_out = [argument for name, argument in self.params.items() if name not in params and not argument.required]
-        return {**given, **{argument.name: _default(argument) for argument in left_out}}
+        every = {**given, **{argument.name: _default(argument) for argument in left_out}}
+        return {name: _in_one_order(value) for name, value in every.items()}
 
     def inject(self, services: Services, context: StepContext) -> dict[str, Any]:
         """The clients and the context that the step asks for by type."""
@@ -211,6 +212,18 @@ def _default(argument: Argument) -> Any:
         return TypeAdapter(argument.annotation).validate_python(argument.default)
     except (PydanticUserError, ValueError, TypeError):
         return argument.default
+
+
+def _in_one_order(value: Any) -> Any:
+    """A value whose sets are gone through in an order that does not depend on how they were written."""
+    kind = type(value)
+    if kind is dict:
+        return {_in_one_order(key): _in_one_order(item) for key, item in value.items()}
+    if kind in (list, tuple):
+        return kind(map(_in_one_order, value))
+    if kind in (set, frozenset):
+        return kind(sorted(map(_in_one_order, value), key=lambda item: (type(item).__name__, repr(item))))
+    return value
 
 
 def _type_name(annotation: Any) -> str:

@@ -15,6 +15,7 @@ from importlib.util import spec_from_file_location
 from types import CodeType
 from typing import Any
 
+from kommuna.runtime.notes import MODULES, SEARCHES, Notes
 from kommuna.store.searches import ABSENT, is_a, module_in
 
 
@@ -23,12 +24,26 @@ class Imports:
 
     Args:
         installed: folders whose modules are those of Python and of installed distributions.
+        notes: where modules and searches are noted.
     """
 
-    def __init__(self, installed: Iterable[str]) -> None:
+    def __init__(self, installed: Iterable[str], notes: Notes) -> None:
         self._installed = tuple(f"{folder.rstrip('/')}/" for folder in installed)
-        self.searches: dict[str, dict[str, str]] = {}
-        self.modules: dict[str, str] = {}
+        self._notes = notes
+
+    @property
+    def modules(self) -> dict[str, str]:
+        """Name of a module to its path."""
+        return self._notes.of(MODULES)
+
+    @property
+    def searches(self) -> dict[str, dict[str, str]]:
+        """Folder to the names that were looked for in it, with the path that was found."""
+        found: dict[str, dict[str, str]] = {}
+        for path, module in self._notes.of(SEARCHES).items():
+            folder, _, name = path.rpartition("/")
+            found.setdefault(folder, {})[name] = module
+        return found
 
     def install(self) -> None:
         """Takes over from Python's own finder from now on."""
@@ -44,29 +59,29 @@ class Imports:
     def _finder(self, folder: str) -> _Finder:
         if not self._is_ours(folder):
             raise ImportError(folder)
-        return _Finder(os.path.abspath(folder), self)  # noqa: PTH100
+        return _Finder(os.path.abspath(folder), self._notes)  # noqa: PTH100
 
 
 class _Finder:
     """Finds modules in one folder; an entry of `sys.path` or of a package's `__path__`."""
 
-    def __init__(self, folder: str, imports: Imports) -> None:
+    def __init__(self, folder: str, notes: Notes) -> None:
         self._folder = folder
-        self._imports = imports
+        self._notes = notes
 
     def find_spec(self, name: str, target: object = None) -> ModuleSpec | None:
         """The module of a full name, if it is in this folder."""
         del target
         tail = name.rpartition(".")[2]
         path = module_in(self._folder, tail)
-        self._imports.searches.setdefault(self._folder, {})[tail] = path
+        self._notes.note(SEARCHES, f"{self._folder}/{tail}", path)
         if path == ABSENT:
             return None
         if is_a(path, stat.S_ISDIR):
             spec = ModuleSpec(name, None, is_package=True)
             spec.submodule_search_locations = [path]
             return spec
-        self._imports.modules[name] = path
+        self._notes.note(MODULES, name, path)
         is_package = os.path.basename(path).startswith("__init__.") and tail != "__init__"  # noqa: PTH119
         return spec_from_file_location(
             name,

@@ -94,7 +94,7 @@ def _text(error: BaseException) -> str:
 
 
 def _call(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> ChildReport:
-    watched = Watched()
+    watched = Watched(folder)
     watched.install(spec.bundle)
     signature = find_step(spec.function, bundle=Path(spec.bundle) if spec.bundle else None)
     signature.check_names(spec.inputs, spec.params)

@@ -18,6 +18,7 @@ import kommuna
 from kommuna.runtime.binding import Signature
 from kommuna.runtime.bundle_imports import Imports
 from kommuna.runtime.codecs import reads_document
+from kommuna.runtime.notes import HOSTS, LINKS, PATHS, UNPICKLED, Notes
 from kommuna.runtime.recording import PYTHON_FOLDERS, READ_BELOW, Told
 from kommuna.spec.caching import caching_of
 from kommuna.spec.step import Services, StepContext, StepSpec
@@ -53,14 +54,15 @@ class _NotedContext(StepContext):
 
 
 class Watched:
-    """Notes what this process does from `install` on."""
+    """Notes what this process does from `install` on, and what those do that it forks.
 
-    def __init__(self) -> None:
-        self._imports = Imports([*PYTHON_FOLDERS, str(Path(kommuna.__file__).parent.parent)])
-        self._paths: dict[str, str] = {}
-        self._links: dict[str, str] = {}
-        self._hosts: dict[str, None] = {}
-        self._unpickled: dict[str, None] = {}
+    Args:
+        folder: the step's work folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._notes = Notes(folder / "notes")
+        self._imports = Imports([*PYTHON_FOLDERS, str(Path(kommuna.__file__).parent.parent)], self._notes)
         self._forked = False
         self._fields: set[str] = set()
 
@@ -99,21 +101,21 @@ class Watched:
             self._fields.update(StepContext.model_fields)  # what a worker reads is not noted here
         caching = caching_of(signature.function)
         for folder in sys.path:
-            if folder and not os.path.exists(folder):  # noqa: PTH110  # it may come, with modules in it
-                self._paths.setdefault(os.path.abspath(folder), MISSING)  # noqa: PTH100
+            if folder and _kind(folder) == MISSING:  # it may come, with modules in it
+                self._notes.note(PATHS, os.path.abspath(folder), MISSING)  # noqa: PTH100
         return Told(
             modules=self._imports.modules,
             searches=self._imports.searches,
-            paths=self._paths,
-            links={path: target for path, target in self._links.items() if target},
+            paths=self._notes.of(PATHS),
+            links={path: target for path, target in self._notes.of(LINKS).items() if target},
             absent=tuple(sorted(set(self._absent()))),
             has_clients=any(not isinstance(arguments[name], StepContext) for name in signature.injected),
             libraries=tuple(sorted(_loaded_libraries())),
-            entry_points=(spec.function, *_functions(arguments.values()), *self._unpickled),
+            entry_points=(spec.function, *_functions(arguments.values()), *self._notes.of(UNPICKLED)),
             services=tuple(_settings(arguments[name] for name in signature.injected)),
             context=tuple(sorted(self._fields)),
             bytes=tuple(name for name, input_ in signature.inputs.items() if not reads_document(input_.annotation)),
-            hosts=tuple(self._hosts),
+            hosts=tuple(self._notes.of(HOSTS)),
             cacheable=caching.cacheable,
             expires=caching.expires,
         )
@@ -129,7 +131,7 @@ class Watched:
             self._look(arguments[0])
         elif event == "pickle.find_class":
             module, name = arguments
-            self._unpickled[f"{module}:{str(name).partition('.')[0]}"] = None
+            self._notes.note(UNPICKLED, f"{module}:{str(name).partition('.')[0]}")
 
     def _note_variables(self) -> None:
         """Tells whoever hears what this process and its workers open which variables code of no library reads."""
@@ -152,19 +154,19 @@ class Watched:
         try:
             ipaddress.ip_address(name.partition("%")[0])
         except ValueError:
-            self._hosts[name.lower()] = None
+            self._notes.note(HOSTS, name.lower())
 
     def _look(self, name: str) -> None:
         """Notes what stands at a path, and where the links on the way to it lead."""
         path = os.path.abspath(name)  # noqa: PTH100
-        if path in self._paths:
+        if self._notes.has(PATHS, path):
             return
-        self._paths[path] = _kind(path)
+        self._notes.note(PATHS, path, _kind(path))
         parts = path.split("/")
         for end in range(2, len(parts) + 1):
             part = "/".join(parts[:end])
-            if part not in self._links:
-                self._links[part] = link_target(part)
+            if not self._notes.has(LINKS, part):
+                self._notes.note(LINKS, part, link_target(part))
 
     def _absent(self) -> Iterator[str]:
         """Top-level modules that were looked for and found nowhere."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sqlite3
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,6 +133,7 @@ PICKLED = f(
     "import pickle\nfrom pathlib import Path\nimport lib",
     "model: Path",
 )
+FORKS = "import importlib.util, multiprocessing, os\nfrom concurrent.futures import ProcessPoolExecutor\nB = os.path.dirname(__file__)\n"
 A_CLASS = "class M:\n    def n(self):\n        return 1\n"
 
 FILES = [
@@ -152,6 +154,16 @@ FILES = [
     Change("a file that a program reads", {"step.py": f("return {'n': subprocess.run(['cat', str(Path(__file__).with_name('data.json'))], capture_output=True, text=True).stdout}", "import subprocess\nfrom pathlib import Path"), "data.json": "1"}, {"data.json": "2"}),
     Change("a module that a started Python imports", {"step.py": f("env = {'PYTHONPATH': str(Path(__file__).parent)}\nreturn {'n': subprocess.run([sys.executable, '-c', 'import lib; print(lib.n())'], capture_output=True, text=True, env=env).stdout}", "import subprocess, sys\nfrom pathlib import Path"), "lib.py": USES_LIB["lib.py"]}, {"lib.py": LIB_2}),
     Change("a module that a forked worker imports", {"step.py": f("with multiprocessing.get_context('fork').Pool(1) as pool:\n    return {'n': pool.apply(work)}", "import multiprocessing\ndef work():\n    import lib\n    return lib.n()"), "lib.py": USES_LIB["lib.py"]}, {"lib.py": LIB_2}),
+    *(Change(f"what a forked worker looks for: {what}", {"step.py": f(f"with {pool} as pool:\n    return {{'n': pool.{call}}}", FORKS + f"def work(_=0):\n{textwrap.indent(body, '    ')}"), "data": "1"}, after)
+      for pool, call in (("multiprocessing.get_context('fork').Pool(1)", "apply(work)"), ("ProcessPoolExecutor(1)", "submit(work).result()"))
+      for what, body, after in (
+          (f"a file, {pool}", "return os.path.exists(B + '/flag')", {"flag": ""}),
+          (f"a size, {pool}", "return os.path.getsize(B + '/data')", {"data": "22"}),
+          (f"a module, {pool}", "return importlib.util.find_spec('opt') is not None", {"opt.py": ""}),
+          (f"a module to import, {pool}", "try:\n    return importlib.import_module('opt').K\nexcept ImportError:\n    return 0", {"opt.py": "K = 1\n"}),
+      )),
+    Change("what a forked process looks for", {"step.py": f("r, w = os.pipe()\nif os.fork() == 0:\n    os.write(w, str(os.path.exists(B + '/flag')).encode())\n    os._exit(0)\nos.wait()\nreturn {'n': os.read(r, 9).decode()}", FORKS)}, {"flag": ""}),
+    Change("a file that no forked worker looks at", {"step.py": f("with ProcessPoolExecutor(1) as pool:\n    return {'n': pool.submit(os.path.exists, B + '/flag').result()}", FORKS)}, {"more.py": ""}, HIT),
 ]  # fmt: skip
 
 RULES = "tags: [a, b]\nrules:\n  - name: one\n    tag: a\n    {python}\n"
@@ -225,6 +237,9 @@ PARAMETERS = [
     p("x: dict[int, int]", {"1": 2}, {1: 2}, hit=HIT),
     p("x: list[int]", [1, 2], [2, 1]),
     p("x: set[int]", [1, 2], [2, 1], hit=HIT),
+    p("x: set[int]", [0, 8], [8, 0], hit=HIT),  # one place in a hash table: the first that comes has it
+    p("x: dict[str, list[frozenset[int]]]", {"a": [[0, 8]]}, {"a": [[8, 0]]}, hit=HIT),
+    p("x: set[int] = {8, 0}", ..., [0, 8], hit=HIT),
     p("x: datetime.date", "2026-05-01", "2026-05-02"),
     p("x: datetime.date", "2026-05-01", "2026-05-01T00:00:00", hit=HIT),
     p("x: Literal['a', 'b']", "a", "b"),

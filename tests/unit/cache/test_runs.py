@@ -476,6 +476,20 @@ def test_a_link_to_the_bundle_that_is_switched_is_followed_even_where_the_step_r
     assert first.content == {"result": {"n": ["v1", "v1"]}}
 
 
+def test_a_link_to_the_bundle_that_is_switched_with_no_change_of_a_file_is_a_hit(rig: CacheRig) -> None:
+    """As git-sync does at each commit."""
+    for version in ("v1", "v2"):
+        rig.write({f"{version}/step.py": "import lib\ndef f() -> dict[str, int]:\n    return {'n': lib.K}\n",
+                   f"{version}/lib.py": "K = 1\n"})  # fmt: skip
+    link = rig.folder / "current"
+    link.symlink_to(rig.bundle / "v1")
+    spec = {"bundle": str(link)}
+    rig.run(**spec)
+    link.unlink()
+    link.symlink_to(rig.bundle / "v2")
+    assert rig.run(**spec).hit
+
+
 def test_what_a_step_looks_at_outside_its_bundle_counts(rig: CacheRig) -> None:
     """Files, links and folders that are no temporary ones: here below the rig's own, which the step cannot know."""
     place = Path("/var/kommuna-test") / str(os.getpid())
