@@ -103,6 +103,16 @@ def mask_texts(_: Path) -> Any:
     return mask_pii(table, names=["Пётр", "Иванов"])
 
 
+def mask_respelled_names(_: Path) -> Any:
+    texts = [
+        "Ивано\u0301в и Ｉｖａｎｏｖ",
+        "Пе\u0308тр: Ива\u00adнов\u200e.",
+        "Weiß, WEISS, O\u02bcBrien, O’Brien",
+        None,
+    ]
+    return mask_pii(pl.LazyFrame({"text": texts}), names=["Иванов", "Ivanov", "Пётр", "Weiss", "O'Brien"])
+
+
 def mask_of_another_region(_: Path) -> Any:
     table = pl.LazyFrame({"said": ["030 123456, +7 916 123-45-67", "8 916 123-45-67 4111111111111111"]})
     return mask_pii(table, text="said", region="DE")
@@ -115,6 +125,13 @@ def mask_numbers(_: Path) -> Any:
         "500100732259, 7707083894, 11223344595, a4111111111111111",
     ]
     return mask_pii(pl.LazyFrame({"text": texts}))
+
+
+def prepare_respelled_names(folder: Path) -> Any:
+    path = _file(folder, "messages.csv", "id,text\na,Ивано\u0301в\nb,Ｉｖａｎｏｖ\n")
+    return prepare_messages(
+        path, table_schema=TableSchema(columns={"id": "String", "text": "String"}), names=["Иванов", "Ivanov"]
+    )
 
 
 def prepare(folder: Path) -> Any:
@@ -219,8 +236,8 @@ CASES = {
     "kommuna.steps.check:check": [check_of_a_team],
     "kommuna.steps.etl.read:read_table": [read_csv, read_csv_of_one_column, read_ndjson, read_parquet],
     "kommuna.steps.etl.clean:clean": [clean_texts, clean_other_names],
-    "kommuna.steps.etl.mask:mask_pii": [mask_texts, mask_numbers, mask_of_another_region],
-    "kommuna.steps.etl.prepare:prepare_messages": [prepare],
+    "kommuna.steps.etl.mask:mask_pii": [mask_texts, mask_numbers, mask_respelled_names, mask_of_another_region],
+    "kommuna.steps.etl.prepare:prepare_messages": [prepare, prepare_respelled_names],
     "kommuna.steps.etl.query:query": [query_numbers, query_texts, query_conditions, query_join],
     "kommuna.steps.etl.asof:asof_join": [asof_backward, asof_forward, asof_nearest_number],
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 from tests.llm_server import Handler, LlmServer, refuses_where
-from tests.recorded.tables import RULES, TAGS, labels, messages, rule_set, several, votes
+from tests.recorded.tables import RULES, TAGS, labels, messages, respelled, rule_set, several, votes
 
 from kommuna.spec.artifacts import Report
 from kommuna.spec.llm import Asking, LlmEndpoint, Llms
@@ -46,6 +46,10 @@ ODD = pl.DataFrame(
 def apply_odd_texts(_: Path) -> Any:
     regex = {"name": "backwards", "tag": "card", "regex": r"(\w)\1|(?<=ﬁ)rst"}
     return apply_rules(ODD.lazy(), rule_set(regex, most=10))
+
+
+def apply_to_respelled_texts(_: Path) -> Any:
+    return apply_rules(respelled(messages(30)).lazy(), rule_set())
 
 
 def apply_several_tags(_: Path) -> Any:
@@ -191,6 +195,11 @@ def refine_from_nothing(_: Path) -> Any:
     return _refined(refine_rules(unlabeled, TO_JUDGE.lazy(), None, messages(40, first=3000).lazy(), rounds=2))
 
 
+def refine_from_respelled_texts(_: Path) -> Any:
+    unlabeled, dev = respelled(TO_REFINE.drop("tag")), respelled(TO_JUDGE)
+    return _refined(refine_rules(unlabeled.lazy(), dev.lazy(), None, rounds=1))
+
+
 def refine_given_rules_of_several_tags(_: Path) -> Any:
     rules = rule_set(most=2, several_tags=True)
     return _refined(refine_rules(TO_REFINE.drop("tag").lazy(), several(TO_JUDGE).lazy(), rules, rounds=1, seed=1))
@@ -214,6 +223,7 @@ def refine_by_an_llm(_: Path) -> Any:
 CASES = {
     "kommuna.steps.labeling.apply:apply_rules": [
         apply_odd_texts,
+        apply_to_respelled_texts,
         apply_several_tags,
         apply_with_default_tag,
         apply_questions,
@@ -237,9 +247,14 @@ CASES = {
         label_several_tags_without_dev,
         label_with_default_tag,
     ],
-    "kommuna.steps.labeling.rule_report:rule_report": [report_with_dev, report_without_dev, report_of_several_tags],
+    "kommuna.steps.labeling.rule_report:rule_report": [
+        report_with_dev,
+        report_without_dev,
+        report_of_several_tags,
+    ],
     "kommuna.steps.labeling.refine.step:refine_rules": [
         refine_from_nothing,
+        refine_from_respelled_texts,
         refine_given_rules_of_several_tags,
         refine_by_an_llm,
     ],

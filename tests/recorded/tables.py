@@ -58,6 +58,19 @@ def messages(rows: int, *, first: int = 0) -> pl.DataFrame:
     )
 
 
+def respelled(table: pl.DataFrame) -> pl.DataFrame:
+    """The same rows, every third written otherwise: a stress mark, full width, a soft hyphen, a direction mark."""
+    text = pl.col("text")
+    for plain, odd in (
+        ("карта", "ка\u0301рта"),
+        ("card", "ｃａｒｄ"),
+        ("кредит", "кре\u00adдит"),
+        ("loan", "lo\u200ean"),
+    ):
+        text = text.str.replace_all(plain, odd, literal=True)
+    return table.with_columns(text=pl.when(pl.int_range(pl.len()) % 3 == 0).then(text).otherwise("text"))
+
+
 def several(table: pl.DataFrame) -> pl.DataFrame:
     """The same rows with several tags, or none."""
     both = pl.col("text").str.contains("card and loan")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tests.recorded.tables import TAGS, cross_fitted, labels, messages, rule_set, several, votes
+from tests.recorded.tables import TAGS, cross_fitted, labels, messages, respelled, rule_set, several, votes
 
 from kommuna.steps.training.evaluate import evaluate
 from kommuna.steps.training.predict import predict
@@ -61,10 +61,16 @@ def table_model() -> Tagger:
 
 
 def trained(
-    *, several_tags: bool = False, told: bool = True, rows: int = 240, dev_rows: int = 60, **parameters: Any
+    *,
+    several_tags: bool = False,
+    told: bool = True,
+    rows: int = 240,
+    dev_rows: int = 60,
+    labeled: pl.DataFrame = LABELED,
+    **parameters: Any,
 ) -> dict[str, Any]:
     """The models by what they say: their files are as the libraries of the day write them."""
-    table, dev = LABELED.head(rows), DEV.head(dev_rows)
+    table, dev = labeled.head(rows), DEV.head(dev_rows)
     apart = cross_fitted(table, dev, several_tags=several_tags).lazy() if told else None
     given = labels(table, several_tags=several_tags).lazy()
     dev = several(dev) if several_tags else dev
@@ -83,6 +89,10 @@ def train_words(_: Path) -> Any:
 
 def train_words_without_cross_fitted(_: Path) -> Any:
     return trained(told=False, min_confidence=0.5, dev_weight=3.0, max_rows=100, seed=1)
+
+
+def train_respelled_words(_: Path) -> Any:
+    return trained(labeled=respelled(LABELED), rows=60, dev_rows=30)
 
 
 def train_words_of_several_tags(_: Path) -> Any:
@@ -155,8 +165,17 @@ def evaluate_gold_rows_without_a_label(_: Path) -> Any:
     return evaluate(linear_model(), gold.lazy(), DEV.lazy(), UNLABELED.lazy(), max_text_overlap=1.0)
 
 
+def evaluate_respelled_texts(_: Path) -> Any:
+    dev = respelled(DEV.head(5).with_columns(text=GOLD["text"].head(5)))
+    return evaluate(linear_model(), respelled(GOLD).lazy(), dev.lazy(), UNLABELED.lazy(), max_text_overlap=1.0)
+
+
 def predict_texts(_: Path) -> Any:
     return predict(NEW.rename({"text": "said"}).lazy(), linear_model(), text="said", batch_rows=2)
+
+
+def predict_respelled_texts(_: Path) -> Any:
+    return predict(respelled(GOLD).lazy(), linear_model())
 
 
 def predict_several_tags(_: Path) -> Any:
@@ -171,6 +190,7 @@ CASES = {
     "kommuna.steps.training.train:train_classifier": [
         train_words,
         train_words_without_cross_fitted,
+        train_respelled_words,
         train_words_of_several_tags,
         train_bayes,
         train_embeddings,
@@ -184,6 +204,12 @@ CASES = {
         evaluate_known_probabilities,
         evaluate_a_long_mistake,
         evaluate_gold_rows_without_a_label,
+        evaluate_respelled_texts,
     ],
-    "kommuna.steps.training.predict:predict": [predict_texts, predict_several_tags, predict_tables],
+    "kommuna.steps.training.predict:predict": [
+        predict_texts,
+        predict_respelled_texts,
+        predict_several_tags,
+        predict_tables,
+    ],
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,18 @@ import pytest
 
 import kommuna.steps.labeled_rows
 from kommuna.errors import KommunaError
-from kommuna.spec.rules import RuleSet
+from kommuna.spec.rules import Rule, RuleSet
+from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.labeling.apply import apply_rules
 from kommuna.steps.labeling.label import label_messages
+from kommuna.steps.labeling.refine.phrases import find_phrases
 from kommuna.steps.labeling.refine.step import refine_rules
+from kommuna.steps.labeling.refine.teacher import Teacher
 from kommuna.steps.labeling.rule_report import rule_report
+from kommuna.steps.labeling.rule_shown import highlighted
 from kommuna.steps.training.evaluate import evaluate
 from kommuna.steps.training.predict import predict
+from kommuna.steps.training.text import TextFeatures
 from kommuna.steps.training.train import Trained, train_classifier
 
 TAGS = ("card", "loan")
@@ -179,3 +185,70 @@ def test_a_text_column_that_does_not_fit_is_refused_alike(change: Change, expect
     }
     assert set(outcomes.values()) == {outcomes["apply"]}, outcomes
     assert expected in outcomes["apply"]
+
+
+# --- the normal form of a text ------------------------------------------------------------------------------------
+
+SPELLINGS = [
+    ("замок", "за\u0301мок"),
+    ("card", "ＣＡＲＤ"),
+    ("счет", "СЧЁТ"),
+    ("счёт", "сче\u0308т"),
+    ("strasse", "Straße"),
+    ("кредит", "кре\u00adдит"),
+    ("карта", "кар\u200eта"),
+    ("вклад", "в\u0302клад"),
+    ("fine", "ﬁne"),
+]
+
+
+@pytest.mark.parametrize(("word", "other"), SPELLINGS)
+def test_a_word_is_the_same_however_it_is_written(word: str, other: str, trained: Trained) -> None:
+    """All but the one whose mark is no stress: with it a word is another, and in every step too."""
+    text, odd = f"hello {word}, bye", f"hello {other}, bye"
+    outcomes = {name: alike(word, text, odd) for name, alike in steps_that_compare(trained, other).items()}
+    assert outcomes == dict.fromkeys(outcomes, "\u0302" not in other)
+
+
+def steps_that_compare(trained: Trained, other: str) -> dict[str, Callable[[str, str, str], bool]]:
+    """Whether a text and the same with the word written otherwise are the same to each step."""
+
+    def by_rules(word: str, text: str, odd: str, stem: str | None = None) -> bool:
+        rule = {"name": "r", "tag": "card", "any": [word], "stem": stem}
+        rule_set = RuleSet.read({"tags": list(TAGS), "rules": [rule]}, where="test")
+        votes = apply_rules(pl.LazyFrame({"id": [0, 1], "text": [text, odd]}), rule_set).votes.collect()
+        return votes["r"].to_list() == ["card", "card"]
+
+    def by_the_report(word: str, _: str, odd: str) -> bool:
+        return f"<mark>{other}</mark>" in highlighted(Rule(name="r", tag="card", any=(word,)), odd)
+
+    def by_the_miner(word: str, text: str, odd: str) -> bool:
+        both = pl.Series("text", [text, odd])
+        found = find_phrases(both, both, both.to_frame().lazy(), "text")
+        return all(len(set(column)) == 1 for column in found.dev.toarray().T)
+
+    def by_the_teacher(word: str, text: str, odd: str) -> bool:
+        rows = Teacher(pl.Series([text, odd, "bye"]), pl.Series([text]))._dev.toarray()
+        return np.array_equal(rows[0], rows[1])
+
+    def by_the_features(word: str, text: str, odd: str) -> bool:
+        rows = TextFeatures(pieces=True).fit([text, odd, "bye"]).transform([text, odd]).toarray()
+        return np.array_equal(rows[0], rows[1])
+
+    def by_the_leak_check(word: str, text: str, odd: str) -> bool:
+        gold = pl.LazyFrame({"id": [1], "text": [text], "tag": ["card"]})
+        dev = pl.LazyFrame({"id": [2], "text": [odd], "tag": ["card"]})
+        return evaluate(trained.model, gold, dev, MESSAGES.lazy(), max_text_overlap=1.0).metrics["text_overlap"] == 1
+
+    def by_masking(word: str, _: str, odd: str) -> bool:
+        masked = mask_pii(pl.LazyFrame({"text": [odd]}), names=[word]).table.collect()["text"][0]
+        many = [*(f"name{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(400)), word]
+        assert mask_pii(pl.LazyFrame({"text": [odd]}), names=many).table.collect()["text"][0] == masked
+        assert masked in ("hello [NAME], bye", odd)
+        return masked != odd
+
+    return {
+        "apply": by_rules, "apply, stems": partial(by_rules, stem="russian"), "rule_report": by_the_report, "refine, miner": by_the_miner,
+        "refine, teacher": by_the_teacher, "train and predict": by_the_features, "evaluate": by_the_leak_check,
+        "mask": by_masking,
+    }  # fmt: skip

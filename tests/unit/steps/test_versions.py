@@ -64,7 +64,7 @@ STEP = "kommuna.steps.etl.clean:clean"
 @pytest.mark.parametrize(
     ("patched", "value", "place"),
     [
-        ("kommuna.steps.etl.clean._INVISIBLE", "x", "clean_texts.table.text: String"),
+        ("kommuna.steps.etl.clean.INVISIBLE", "x", "clean_texts.table.text: String"),
         ("kommuna.steps.etl.clean._VISIBLE", "[^ ]", "clean_texts.metrics.dropped_empty"),
     ],
 )

@@ -10,13 +10,12 @@ import structlog
 from kommuna.errors import DataError, DuplicateKeys
 from kommuna.steps.etl.columns import OWN, ROW, require, require_apart, require_text, shortened
 from kommuna.steps.frames import takes_frames
+from kommuna.steps.text import INVISIBLE
 
 log = structlog.get_logger()
 
 MAX_CHARS = 20_000
-# \p{Cf} are the invisible ones: zero-width space and joiners, soft hyphen, byte order mark, direction marks.
-_INVISIBLE = r"[\p{Cf}\p{Cc}--\s]"
-_VISIBLE = r"[^\s\p{Cf}\p{Cc}]"
+_VISIBLE = rf"[^\s{INVISIBLE}]"
 
 
 class Cleaned(NamedTuple):
@@ -77,7 +76,7 @@ def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars
 
 
 def _normalised(text: pl.Expr, max_chars: int | None) -> pl.Expr:
-    visible = text.str.replace_all(_INVISIBLE, "").str.normalize("NFC")
+    visible = text.str.replace_all(f"[{INVISIBLE}]", "").str.normalize("NFC")
     plain = visible.str.replace_all(r"\s+", " ").str.strip_chars(" ")
     return plain if max_chars is None else plain.str.slice(0, max_chars).str.strip_chars_end(" ")
 

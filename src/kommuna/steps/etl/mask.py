@@ -34,7 +34,7 @@ def mask_pii(table: pl.LazyFrame, *, text: str = "text", names: Sequence[str] = 
     Args:
         table: one row a message, cleaned.
         text: the column with the message.
-        names: people's names, whole words, in any case; е stands for ё too.
+        names: people's names, whole words; compared in the normal form of a text (docs/rules.md).
         region: two letters: where phone numbers without a country code are from.
     Returns:
         The table in the same order, and the metrics `masked_phone`, `masked_card`, `masked_iban`, `masked_inn`,

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from functools import reduce
+from functools import cache, reduce
 from itertools import pairwise
 from operator import or_
-from unicodedata import normalize
 
 import polars as pl
 from stdnum import iban
 
 from kommuna.spec.texts import text_list
 from kommuna.steps.etl.digits import GAP, Found, numbers
+from kommuna.steps.text import INVISIBLE, MARKS, fold, folded
 
 KINDS = ("PHONE", "CARD", "IBAN", "INN", "SNILS", "EMAIL", "NAME")
 
 _EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _IBAN = re.compile(r"(?<![^\W_])[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}")
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(rf"(?:[^\W_]|[{MARKS}])+")  # of a text in its normal form
 # Regular expressions (Rust's) that find every text with something to mask, and a few more.
 _CANDIDATES = {
     "email": "@",
@@ -42,7 +42,7 @@ class Masker:
         self._region = region
         self._names: dict[str, list[tuple[str, ...]]] = {}
         for name in text_list("names", names):
-            words = tuple(_folded(word) for word in _WORD.findall(normalize("NFC", name)))
+            words = tuple(_WORD.findall(fold(name)))
             if words:
                 self._names.setdefault(words[0], []).append(words)
         for known in self._names.values():
@@ -60,13 +60,14 @@ class Masker:
 
     def _may_hold_name(self, text: pl.Expr) -> pl.Expr:
         words = self._first_words
+        changed = text.str.contains(_changed_letters())  # few; the others' words fold to their lower case, with е for ё
         if len(words) <= _MANY_NAMES:
             # Not \b, which knows Unicode: with it 500,000 texts take 10 s, with the classes 0.3 s.
             listed = "|".join(re.escape(word).replace("е", "[её]") for word in words)
-            return text.str.contains(rf"(?:^|[^\p{{L}}\p{{N}}])(?i:{listed})(?:$|[^\p{{L}}\p{{N}}])")
-        folded = text.str.to_lowercase().str.replace_all("ё", "е", literal=True)
+            return changed | text.str.contains(rf"(?:^|[^\p{{L}}\p{{N}}])(?i:{listed})(?:$|[^\p{{L}}\p{{N}}])")
+        lower = text.str.to_lowercase().str.replace_all("ё", "е", literal=True)
         known = pl.element().is_in(pl.Series(words).implode())
-        return folded.str.extract_all(rf"{_LETTER}+").list.eval(known).list.any()
+        return changed | lower.str.extract_all(rf"{_LETTER}+").list.eval(known).list.any()
 
     def mask(self, text: str, families: Collection[str] | None = None) -> tuple[str, list[str]]:
         """The text with its personal data masked, and the kinds found, in order.
@@ -103,9 +104,11 @@ class Masker:
         return "".join([*pieces, text[end:]]), [place.kind for place in found]
 
     def _named(self, text: str) -> Iterable[Found]:
-        if self._names.keys().isdisjoint(_WORD.findall(_folded(text))):
+        normal = folded(text)
+        found = list(_WORD.finditer(normal.text))
+        if self._names.keys().isdisjoint(match[0] for match in found):
             return
-        words = [(match.start(), match.end(), _folded(match.group())) for match in _WORD.finditer(text)]
+        words = [(*normal.span(*match.span()), match[0]) for match in found]
         at = 0
         while at < len(words):
             for name in self._names.get(words[at][2], ()):
@@ -118,8 +121,12 @@ class Masker:
             at += 1
 
 
-def _folded(word: str) -> str:
-    return word.lower().replace("ё", "е")
+@cache
+def _changed_letters() -> str:
+    """A pattern of what the normal form makes another letter of than lower case does, joins to one, or drops."""
+    letters = (char for char in map(chr, range(0x80, 0x30000)) if char.isalnum() and char not in "ёЁ")
+    changed = "".join(char for char in letters if fold(char) != char.lower())
+    return f"[{MARKS}{INVISIBLE}{re.escape(changed)}]"
 
 
 def _ibans(text: str) -> Iterable[Found]:

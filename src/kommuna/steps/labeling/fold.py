@@ -1,32 +1,23 @@
-"""How text is made comparable before keywords are looked for: one folded form for texts and keywords alike.
+"""Token lines: texts in their normal form (`kommuna.steps.text`), cut into tokens, for keywords to be looked for in.
 
-`fold(s)` is Unicode NFKC, full case folding, then the few replacements of `PLAIN` (ё to е, stress marks dropped,
-curly quotes and apostrophes made straight, every dash a space). Tokens are then the runs of letters, marks, numbers
-and underscores, and each other visible character by itself. docs/rules.md says the same for people.
+Tokens are the runs of letters, marks, numbers and underscores, and each other visible character by itself.
 """
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Callable
 from functools import cache
 
 import polars as pl
 
+from kommuna.steps.text import INVISIBLE, MARKS, PLAIN, WORD, fold
+
 # Text is ASCII or plain Cyrillic letters most of the time: NFKC leaves these as they are, and is skipped there.
 _RARE = r"[^\x00-\x7f\u0400-\u0481]"
 _WORD = r"\p{L}\p{M}\p{N}_"
 _LAST_CASED = 0x1E943  # the last letter that has another case, Adlam's; a test looks at all characters
-_SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"  # what NFKC leaves of white space besides " "
-
-PLAIN: dict[str, str] = (
-    dict.fromkeys("\u2018\u2019\u201b\u02bc\u0060", "'")
-    | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"')
-    | dict.fromkeys("-\u2010\u2011\u2012\u2013\u2014\u2015\u2212", " ")
-    | dict.fromkeys(_SPACES, " ")
-    | dict.fromkeys("\u0300\u0301\u00ad\u200b\u200c\u200d\u2060\ufeff", "")
-    | {"ё": "е"}
-)
+TOKEN = re.compile(rf"{WORD}+|[^\w{MARKS} ]")
 
 
 @cache
@@ -55,12 +46,16 @@ def token_lines(texts: pl.Series, rare: pl.Series) -> pl.Series:
         texts: a String column.
         rare: what `rare_rows` says of it.
     """
-    composed = _changed(texts, rare, lambda some: some.str.normalize("NFKC").str.to_lowercase())
+    composed = _changed(texts, rare, _composed)
     old, new = _replacements()
     apart = composed.str.replace_many(old, new, leftmost=True)
     apart = _changed(apart, rare, lambda some: some.str.replace_all(rf"([^{_WORD}\x00-\x7f])", " $1 "))
     wide = apart.str.contains("  ", literal=True).fill_null(False).arg_true()
     return " " + _changed(apart, wide, lambda some: some.str.replace_all(r"  +", " ")) + " "
+
+
+def _composed(texts: pl.Series) -> pl.Series:
+    return texts.str.replace_all(f"[{INVISIBLE}]+", "").str.normalize("NFKC").str.to_lowercase()
 
 
 def _changed(texts: pl.Series, rows: pl.Series, change: Callable[[pl.Series], pl.Series]) -> pl.Series:
@@ -75,18 +70,14 @@ def _replacements() -> tuple[list[str], list[str]]:
     One automaton does it all, which is faster than to lower-case first.
     """
     upper = [char for code in (*range(128), *range(0x400, 0x482)) if (char := chr(code)).lower() != char]
-    signs = {char for char in map(chr, range(128)) if not char.isalnum() and char not in "_ "}
-    folded = {sign: sign for sign in signs} | {char: char.lower() for char in upper} | _after_lowercase()
+    signs = {char for char in map(chr, range(128)) if char.isprintable() and not char.isalnum() and char not in "_ "}
+    unseen = {char: "" for char in map(chr, range(128)) if not fold(char)}
+    folded = unseen | {sign: sign for sign in signs} | {char: char.lower() for char in upper} | _after_lowercase()
     folded |= {char: PLAIN[char.lower()] for char in upper if char.lower() in PLAIN}
     apart = {char: f" {to} " if to in signs else to for char, to in folded.items()}
     followed = {f"{char} ": to for char, to in apart.items() if to.endswith(" ")}  # leaves fewer double spaces
     both = followed | apart
     return list(both), list(both.values())
-
-
-def fold(text: str) -> str:
-    """The folded form of one string, by Python alone: the reference that `token_lines` is tested against."""
-    return "".join(PLAIN.get(char, char) for char in unicodedata.normalize("NFKC", text).casefold())
 
 
 def tokens(text: str) -> list[str]:
@@ -95,18 +86,7 @@ def tokens(text: str) -> list[str]:
     >>> tokens("Где моя Кредитка-карта? It’s 24/7, c++")
     ['где', 'моя', 'кредитка', 'карта', '?', 'it', "'", 's', '24', '/', '7', ',', 'c', '+', '+']
     """
-    found: list[str] = []
-    word = ""
-    for char in fold(text) + " ":
-        if unicodedata.category(char)[0] in "LMN" or char == "_":
-            word += char
-            continue
-        if word:
-            found.append(word)
-            word = ""
-        if char != " ":
-            found.append(char)
-    return found
+    return TOKEN.findall(fold(text))
 
 
 def keyword_line(keyword: str) -> str:

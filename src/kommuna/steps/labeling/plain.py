@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.steps.labeling.fold import fold, tokens
+from kommuna.steps.labeling.fold import tokens
+from kommuna.steps.text import fold
 
 SIGN = "."  # stands for every visible character that belongs to no word
 ROW = "\x00"  # stands between two texts
@@ -113,6 +114,8 @@ def _settle(bytes_: NDArray[np.uint8]) -> None:
 
 
 def _code(char: str) -> str:
+    if not fold(char):
+        return ODD
     found = tokens(char)
     if not found:
         return " "

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import polars as pl
-import regex
 from markupsafe import Markup, escape
 
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.fold import tokens
+from kommuna.steps.labeling.fold import TOKEN, tokens
 from kommuna.steps.labeling.regexes import polars_pattern, python_only
 from kommuna.steps.labeling.stems import stem
-
-_PIECE = regex.compile(r"[\p{L}\p{M}\p{N}_]+|\S")
+from kommuna.steps.text import folded
 
 
 class _Token(NamedTuple):
@@ -68,9 +66,9 @@ def _found(rule: Rule, text: str) -> Iterator[tuple[int, int]]:
 
 
 def _tokens(text: str, language: str | None) -> Iterator[_Token]:
-    for piece in _PIECE.finditer(text):
-        for word in tokens(piece.group()):
-            yield _Token(_form(word, language), piece.start(), piece.end())
+    normal = folded(text)
+    for match in TOKEN.finditer(normal.text):
+        yield _Token(_form(match[0], language), *normal.span(*match.span()))
 
 
 def _form(word: str, language: str | None) -> str:

@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kommuna.steps.text import WORD
 from kommuna.steps.training.soft_logistic import Linear, Matrix
 from kommuna.steps.training.text import TextFeatures, normalise
 
 MOST_OCCLUDED = 60  # distinct words of one text that are left out in turn
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(f"{WORD}+")
 
 Words = dict[str, float]
 
@@ -67,7 +68,7 @@ def occluded_words(text: str, score: Callable[[list[str]], NDArray[np.float32]])
         score: scores of texts.
     """
     words = list(dict.fromkeys(_WORD.findall(normalise(text))))[:MOST_OCCLUDED]
-    without = [re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", " ", normalise(text)) for word in words]
+    without = [re.sub(rf"(?<!{WORD}){re.escape(word)}(?!{WORD})", " ", normalise(text)) for word in words]
     if not words:
         return {}
     whole, *rest = score([normalise(text), *without]).tolist()

@@ -6,6 +6,7 @@ import polars as pl
 
 from kommuna.errors import DuplicateKeys, Leakage
 from kommuna.steps.columns import require_columns
+from kommuna.steps.text import bare
 
 SHOWN = 5  # keys in a message
 
@@ -49,10 +50,10 @@ def refuse_leakage(
             )
     if text not in gold.collect_schema() or text not in dev.collect_schema():
         return 0.0
-    plain = _plain(text)
-    known = dev.select(plain.alias("_plain")).unique()
-    met = gold.select(pl.col(key).cast(pl.String), plain.alias("_plain")).filter(pl.col("_plain") != "")
-    repeated = met.join(known, on="_plain", how="semi").sort(key).collect(engine="streaming")[key].to_list()
+    words = pl.col(text).cast(pl.String).map_elements(bare, return_dtype=pl.String).alias("_words")
+    known = dev.select(words).unique()
+    met = gold.select(pl.col(key).cast(pl.String), words).filter(pl.col("_words") != "")
+    repeated = met.join(known, on="_words", how="semi").sort(key).collect(engine="streaming")[key].to_list()
     share = len(repeated) / keys.height
     if share > max_text_overlap:
         raise Leakage(
@@ -83,12 +84,6 @@ def _key(key: str, kind: pl.DataType, *, numbers: bool) -> pl.Expr:
     plain = written.str.strip_chars()
     short = plain.str.replace(r"^\+?(-?)0*([0-9])", "$1$2").str.replace(r"(\.[0-9]*?)0+$", "$1").str.strip_suffix(".")
     return pl.when(plain.str.contains(r"^[+-]?[0-9]+(\.[0-9]*)?$")).then(short).otherwise(written)
-
-
-def _plain(text: str) -> pl.Expr:
-    """A text without what differs between copies of it: case, ё, punctuation, space."""
-    lower = pl.col(text).cast(pl.String).str.to_lowercase().str.replace_all("ё", "е", literal=True)
-    return lower.str.replace_all(r"[^\p{L}\p{N}]+", " ").str.strip_chars()
 
 
 def _first(keys: list[str]) -> str:

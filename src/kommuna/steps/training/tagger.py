@@ -20,7 +20,7 @@ from kommuna.steps.training.tabular import TableFeatures
 from kommuna.steps.training.text import TextFeatures
 from kommuna.steps.training.weighted_rows import Ensemble
 
-FORMAT = 1
+FORMAT = 2
 
 
 class TextScorer(Protocol):

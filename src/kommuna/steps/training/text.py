@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kommuna.steps.text import WORD, fold
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -17,12 +19,8 @@ MAX_TERMS = 50_000  # of each kind
 
 
 def normalise(text: str) -> str:
-    """Lower case, and ё as е, which people who type in Russian write for it.
-
-    >>> normalise("Счёт ЗАКРЫТ")
-    'счет закрыт'
-    """
-    return text[:MAX_CHARACTERS].lower().replace("ё", "е")
+    """The normal form of a text's beginning."""
+    return fold(text[:MAX_CHARACTERS])
 
 
 class TextFeatures:
@@ -41,7 +39,7 @@ class TextFeatures:
             "dtype": np.float32,
             "max_features": MAX_TERMS,
         }
-        self._kinds = [TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", ngram_range=(1, 2), **common)]
+        self._kinds = [TfidfVectorizer(token_pattern=f"{WORD}+", ngram_range=(1, 2), **common)]
         if pieces:
             self._kinds.append(TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), **common))
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from kommuna.errors import RulesError
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.fold import fold, keyword_line
+from kommuna.steps.labeling.fold import keyword_line
 from kommuna.steps.labeling.keywords import keyword_patterns
 from kommuna.steps.labeling.text_rules import text_hits
+from kommuna.steps.text import fold
 
 
 def reference(keyword: str, text: str | None) -> bool:

@@ -16,7 +16,7 @@ from kommuna.steps.labeling.plain import ODD, ROW, UNDISTURBED, plain_code, plai
 from kommuna.steps.labeling.text_rules import text_hits
 
 RUSSIAN = "абвгдеёжзийклмнопрстуфхцчшщъыьэюя"
-SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f "
+SPACES = "\t\n\x0b\x0c\r "
 ASCII = {*SPACES, *map(chr, range(0x20, 0x7F))}
 OTHERS = "\u00a0«»“”„’‘—–…№₽€²→🙂©\u00ad"
 PLAIN = {*RUSSIAN, *RUSSIAN.upper(), *ASCII, *OTHERS}

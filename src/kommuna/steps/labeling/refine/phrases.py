@@ -15,6 +15,7 @@ from scipy import sparse
 from kommuna.steps.labeling.fold import keyword_line, rare_rows, token_lines
 from kommuna.steps.labeling.refine.stop_words import Stemmed, language_of, stop_words_alone
 from kommuna.steps.labeling.stems import stem, stem_keyword, stem_lines, stem_pattern
+from kommuna.steps.text import fold
 
 _LONGEST = 3  # words of a phrase
 _LEAST_ROWS = 2  # dev rows that a pair stands in
@@ -101,7 +102,7 @@ def find_phrases(dev: pl.Series, sample: pl.Series, messages: pl.LazyFrame, text
         np.concatenate([seen, together[pairs[:, 0], pairs[:, 1]]]).astype(np.int64),
         rows,
         language,
-        frozenset(word.replace("ё", "е") for text in dev.drop_nulls() for word in _YO.findall(text.lower())),
+        frozenset(fold(word) for text in dev.drop_nulls() for word in _YO.findall(text.lower())),
     )
 
 

@@ -7,6 +7,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from kommuna.steps.text import WORD, fold
+
 _HEAD = 300  # characters of a text whose parts of words are read
 
 Mask = NDArray[np.bool_]
@@ -30,8 +32,8 @@ class Teacher:
     def __init__(self, dev: pl.Series, messages: pl.Series) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+")
-        parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, preprocessor=fold, token_pattern=f"{WORD}+")
+        parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, preprocessor=fold)
         texts, asked = dev.fill_null("").to_list(), messages.fill_null("").to_list()
         heads, asked_heads = ([text[:_HEAD] for text in some] for some in (texts, asked))
         try:

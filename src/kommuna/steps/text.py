@@ -1,0 +1,117 @@
+"""The normal form of text: texts and words that are equal in it are equal to every step that compares some.
+
+`fold(s)`: what cannot be seen is dropped, then Unicode NFKC, full case folding, and the replacements of `PLAIN` (ё to
+е, stress marks dropped, curly quotes and apostrophes made straight, every dash and white space a space). A word is then
+a run of letters, marks, numbers and underscores (`WORD`). docs/rules.md says the same for people.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+_SPACES = "\t\n\x0b\x0c\r\x85\u1680\u2028\u2029"  # what NFKC leaves of white space besides " "
+
+PLAIN: dict[str, str] = (
+    dict.fromkeys("\u2018\u2019\u201b\u02bc\u0060", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"')
+    | dict.fromkeys("-\u2010\u2011\u2012\u2013\u2014\u2015\u2212", " ")
+    | dict.fromkeys(_SPACES, " ")
+    | dict.fromkeys("\u0300\u0301", "")
+    | {"ё": "е"}
+)
+
+
+def _characters(*categories: str) -> str:
+    """The characters of Unicode categories, but `_SPACES`, as a regular expression has them within brackets.
+
+    Written out, they are the same to Python's engine, which knows no categories, and to Polars'.
+    """
+    found: list[list[int]] = []
+    for code in (*range(0x1F000), *range(0xE0000, 0xE0200)):  # a test looks at all others
+        if unicodedata.category(chr(code)) not in categories or chr(code) in _SPACES:
+            continue
+        if found and code == found[-1][1] + 1:
+            found[-1][1] = code
+        else:
+            found.append([code, code])
+    return "".join(f"\\U{low:08x}" + (f"-\\U{high:08x}" if high > low else "") for low, high in found)
+
+
+INVISIBLE = _characters("Cf", "Cc")  # zero-width space and joiners, soft hyphen, direction marks, control characters …
+MARKS = _characters("Mn", "Mc", "Me")
+WORD = rf"[\w{MARKS}]"  # a character of a word, for `re`
+
+_INVISIBLE = re.compile(f"[{INVISIBLE}]+")
+_NOT_PLAIN = re.compile(f"[{''.join(map(re.escape, PLAIN))}]")
+_NOT_IN_WORDS = re.compile(rf"[^\w{MARKS}]+|_+")
+# What NFKC may join to the character before it: marks, the parts of Hangul, halfwidth Katakana's voice marks.
+_JOINED = rf"{MARKS}{INVISIBLE}\u1100-\u11ff\u3131-\u318e\ua960-\ua97f\ud7b0-\ud7ff\uff9e-\uffdc"
+_CLUSTER = re.compile(rf"[{INVISIBLE}]*[^{INVISIBLE}]?[{_JOINED}]*", re.DOTALL)
+_ONE_BY_ONE = re.compile(r"[ -~\u00ab\u00bb\u0400-\u0481\u2013\u2014\u201c-\u201f]*")  # each folds to one character
+
+
+def fold(text: str) -> str:
+    """The normal form of a text.
+
+    >>> fold("Ещё за\u0301мок – ＣＡＲＤ")
+    'еще замок   card'
+    """
+    if not text.isprintable():  # quick, and false where anything is invisible
+        text = _INVISIBLE.sub("", text)
+    return _NOT_PLAIN.sub(_plain, unicodedata.normalize("NFKC", text).casefold())
+
+
+def bare(text: str | None) -> str:
+    """A text's words alone, one space between two: what is the same in copies of a text, however they are written.
+
+    >>> bare(" Где моя   КАРТА?! ")
+    'где моя карта'
+    """
+    return _NOT_IN_WORDS.sub(" ", fold(text or "")).strip()
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A text's normal form, and where it comes from.
+
+    Attributes:
+        text: c characters.
+        start: c, where in the text each comes from.
+        end: c, where that ends.
+    """
+
+    text: str
+    start: Sequence[int]
+    end: Sequence[int]
+
+    def span(self, first: int, end: int) -> tuple[int, int]:
+        """Where in the text a part of the normal form comes from."""
+        return self.start[first], self.end[end - 1]
+
+
+def folded(text: str) -> Folded:
+    """The normal form with the place of each of its characters, for what is found in it and shown in the text."""
+    if _ONE_BY_ONE.fullmatch(text):
+        return Folded(fold(text), range(len(text)), range(1, len(text) + 1))
+    parts: list[str] = []
+    start: list[int] = []
+    end: list[int] = []
+    for match in _CLUSTER.finditer(text):
+        part = _part(match[0])
+        parts.append(part)
+        start += [match.start()] * len(part)
+        end += [match.end()] * len(part)
+    return Folded("".join(parts), start, end)
+
+
+@lru_cache(maxsize=10_000)
+def _part(text: str) -> str:
+    return fold(text)
+
+
+def _plain(match: re.Match[str]) -> str:
+    return PLAIN[match[0]]

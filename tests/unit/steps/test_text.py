@@ -1,0 +1,97 @@
+"""The normal form: what people take for the same text is the same, and each part of it is known by its place."""
+
+import sys
+import unicodedata
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kommuna.steps.etl.clean import clean
+from kommuna.steps.text import INVISIBLE, MARKS, bare, fold, folded
+
+CHARACTERS = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) != "Cs"]
+TEXTS = st.text(
+    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("аеиё\u0301\u0308\u00ad\u200e -ﬁ№"))
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("за\u0301мок", "замок"),
+        ("ＣＡＲＤ", "card"),
+        ("СЧЁТ", "счет"),
+        ("сче\u0308т", "счет"),
+        ("сче\u200b\u0308т", "счет"),
+        ("STRASSE", "straße"),
+        ("кар\u00adта", "карта"),
+        ("кар\u200eта", "карта"),
+        ("кар\x07та", "карта"),
+        ("don’t", "don't"),
+        ("top–up", "top up"),
+        ("№", "no"),
+    ],
+)
+def test_spellings_that_people_take_for_the_same_are_the_same(one: str, other: str) -> None:
+    assert fold(one) == fold(other) == folded(one).text
+
+
+@pytest.mark.parametrize(("one", "other"), [("й", "и"), ("café", "cafe"), ("a_b", "a b"), ("ь", "ъ")])
+def test_spellings_that_differ_stay_apart(one: str, other: str) -> None:
+    assert fold(one) != fold(other)
+
+
+def test_the_classes_have_every_character_of_their_categories() -> None:
+    characters = pl.Series(CHARACTERS)
+    for listed, categories in ((MARKS, {"Mn", "Mc", "Me"}), (INVISIBLE, {"Cf", "Cc"})):
+        found = set(characters.filter(characters.str.contains(f"[{listed}]")))
+        wanted = {char for char in CHARACTERS if unicodedata.category(char) in categories}
+        assert found <= wanted
+        assert all(char.isspace() for char in wanted - found)
+
+
+def test_every_character_has_its_place_alone_and_after_others() -> None:
+    wrong = [char for char in CHARACTERS for text in (char, f"а{char}б", f"ᄀ{char}\u0301") if not placed(text)]
+    assert wrong == []
+
+
+@settings(deadline=None)
+@given(TEXTS)
+def test_any_text_is_folded_alike_with_places_and_without(text: str) -> None:
+    assert placed(text)
+
+
+def placed(text: str) -> bool:
+    found = folded(text)
+    ends = zip(found.start, found.end, strict=True)
+    return found.text == fold(text) and len(found.text) == len(found.start) and all(0 <= a < b for a, b in ends)
+
+
+def test_a_part_is_found_again_in_the_text() -> None:
+    text = "Мой «за\u0301м\u00adок» ﬁне"
+    found = folded(text)
+    first = found.text.index("замок")
+    start, end = found.span(first, first + len("замок"))
+    assert text[start:end] == "за\u0301м\u00adок"
+
+
+@settings(deadline=None)
+@given(TEXTS)
+def test_cleaning_changes_no_normal_form(text: str) -> None:
+    if not clean_text(text):
+        assert not fold(text).strip()
+    else:
+        assert fold(clean_text(text) or "").split() == fold(text).split()
+
+
+def clean_text(text: str) -> str | None:
+    other = "another row, since a table without any text is refused"
+    cleaned = clean(pl.LazyFrame({"id": [0, 1], "text": [text, other]})).table.collect()
+    return dict(cleaned.iter_rows()).get(0)
+
+
+def test_a_copy_of_a_text_has_its_words() -> None:
+    assert bare("  «Где моя ка\u0301рта?!» — ЕЩЁ_раз ") == bare("где моя карта, еще раз") == "где моя карта еще раз"
+    assert bare(None) == bare("?!") == ""
