@@ -13,32 +13,46 @@ if TYPE_CHECKING:
     from kommuna.airflow.dag import TeamDag
     from kommuna.airflow.image import ImageOperator
     from kommuna.airflow.operator import StepOperator
-    from kommuna.airflow.operators import (
+    from kommuna.airflow.operators.labeling import (
         ApplyRulesOperator,
+        LabelOperator,
+        RefineRulesOperator,
+        RuleReportOperator,
+    )
+    from kommuna.airflow.operators.registry import PromoteOperator, RegisterOperator
+    from kommuna.airflow.operators.tables import (
         AsofJoinOperator,
         CleanOperator,
-        EvaluateOperator,
-        LabelOperator,
         MaskPiiOperator,
-        PredictOperator,
         PrepareMessagesOperator,
-        PromoteOperator,
         QueryOperator,
         ReadTableOperator,
-        RefineRulesOperator,
-        RegisterOperator,
-        RuleReportOperator,
-        TrainClassifierOperator,
     )
+    from kommuna.airflow.operators.training import EvaluateOperator, PredictOperator, TrainClassifierOperator
     from kommuna.airflow.references import Model, StepOutput
     from kommuna.airflow.weak_supervision import weak_supervision_dag
 
 _HOMES = {
+    "ApplyRulesOperator": "operators.labeling",
+    "AsofJoinOperator": "operators.tables",
+    "CleanOperator": "operators.tables",
+    "EvaluateOperator": "operators.training",
     "ImageOperator": "image",
-    "TeamDag": "dag",
+    "LabelOperator": "operators.labeling",
+    "MaskPiiOperator": "operators.tables",
     "Model": "references",
+    "PredictOperator": "operators.training",
+    "PrepareMessagesOperator": "operators.tables",
+    "PromoteOperator": "operators.registry",
+    "QueryOperator": "operators.tables",
+    "ReadTableOperator": "operators.tables",
+    "RefineRulesOperator": "operators.labeling",
+    "RegisterOperator": "operators.registry",
+    "RuleReportOperator": "operators.labeling",
     "StepOperator": "operator",
     "StepOutput": "references",
+    "TeamDag": "dag",
+    "TrainClassifierOperator": "operators.training",
     "weak_supervision_dag": "weak_supervision",
 }
 
@@ -70,4 +84,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'kommuna.airflow' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"kommuna.airflow.{_HOMES.get(name, 'operators')}"), name)
+    return getattr(importlib.import_module(f"kommuna.airflow.{_HOMES[name]}"), name)

@@ -8,17 +8,10 @@ from typing import Any, get_args
 from airflow.sdk import Param, TaskGroup
 
 from kommuna.airflow.dag import TeamDag
-from kommuna.airflow.operators import (
-    ApplyRulesOperator,
-    EvaluateOperator,
-    LabelOperator,
-    PredictOperator,
-    PrepareMessagesOperator,
-    PromoteOperator,
-    RegisterOperator,
-    RuleReportOperator,
-    TrainClassifierOperator,
-)
+from kommuna.airflow.operators.labeling import ApplyRulesOperator, LabelOperator, RuleReportOperator
+from kommuna.airflow.operators.registry import PromoteOperator, RegisterOperator
+from kommuna.airflow.operators.tables import PrepareMessagesOperator
+from kommuna.airflow.operators.training import EvaluateOperator, PredictOperator, TrainClassifierOperator
 from kommuna.airflow.references import Model
 from kommuna.spec.choices import EncoderChoice, LabelModel, TextClassifier
 from kommuna.spec.texts import text_list
@@ -79,7 +72,8 @@ def weak_supervision_dag(
     prepare: dict[str, Any] = {
         "key": key,
         "text": text,
-        "parameters": {"names": text_list("names", names), "region": region, "since": "{{ params.since }}"},
+        "names": text_list("names", names),
+        "region": region,
     }
     columns_named = {"key": key, "text": text}
     with TeamDag(
@@ -91,9 +85,12 @@ def weak_supervision_dag(
         chosen_rules = "{{ params.rules }}"
         with TaskGroup("read", prefix_group_id=False):
             learn = PrepareMessagesOperator(
-                task_id="read_messages", source="{{ params.messages }}", columns=columns, **prepare
+                task_id="read_messages",
+                source="{{ params.messages }}",
+                columns=columns,
+                since="{{ params.since }}",
+                **prepare,
             )
-            prepare["parameters"] = {"names": text_list("names", names), "region": region}
             dev_rows = PrepareMessagesOperator(task_id="read_dev", source=dev, columns=labeled, **prepare)
             gold_rows = PrepareMessagesOperator(task_id="read_gold", source=gold, columns=labeled, **prepare)
             new_rows = PrepareMessagesOperator(

@@ -64,16 +64,14 @@ def steps(
 
 def shared_steps() -> list[SharedStep]:
     """Every shared step that has an operator, in the order in which a DAG uses them."""
-    from kommuna.airflow import operators
+    from kommuna.airflow.operators import shared_operators
     from kommuna.runtime.binding import find_step
 
     found = []
-    for operator in vars(operators).values():
-        address = vars(operator).get("step") if isinstance(operator, type) else None
-        if address:
-            signature = find_step(address)
-            inputs = tuple(name if a.required else f"{name}?" for name, a in signature.inputs.items())
-            found.append(SharedStep(operator, address, inputs, _outputs(signature.function)))
+    for operator in shared_operators():
+        signature = find_step(operator.step)
+        inputs = tuple(name if a.required else f"{name}?" for name, a in signature.inputs.items())
+        found.append(SharedStep(operator, operator.step, inputs, _outputs(signature.function)))
     return found
 
 

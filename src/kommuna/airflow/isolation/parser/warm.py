@@ -21,7 +21,6 @@ _MODULES = (
     "airflow.providers.cncf.kubernetes.pod_generator",
     "airflow.timetables.trigger",
     "kubernetes.client",
-    "kommuna.airflow.operators",
     "kommuna.airflow.policies",
     "kommuna.airflow.weak_supervision",
 )

@@ -1,0 +1,166 @@
+"""Operators over the steps of weak labeling: apply rules, weigh their votes, refine them, report on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kommuna.airflow.operators.base import Input, SharedStepOperator, texts_or_template
+from kommuna.airflow.rendering import is_templated
+from kommuna.spec.installation import place_of
+from kommuna.spec.llm import Asking, Budget
+from kommuna.spec.step import StepSpec
+
+
+class ApplyRulesOperator(SharedStepOperator):
+    """Applies labeling rules. Output: `votes`.
+
+    Args:
+        asking: how `ask` rules are asked, as `Asking` has it: `{"budget": {"money": 5}, "max_failed": 0.05}`. The
+            endpoint is the platform's light LLM; its model's name becomes part of the step's key.
+    """
+
+    step = "kommuna.steps.labeling.apply:apply_rules"
+
+    def __init__(
+        self,
+        *,
+        messages: Input,
+        rules: Input,
+        asking: Mapping[str, Any] | None = None,
+        key: str = "id",
+        text: str = "text",
+        **options: Any,
+    ) -> None:
+        parameters = {"key": key, "text": text} | ({"asking": asking} if asking else {})
+        inputs = {"messages": messages, "rules": rules}
+        super().__init__(**self.options_of(options, inputs=inputs, parameters=parameters))
+        if asking and not is_templated(asking):
+            Asking.read(dict(asking), where=f"task {self.task_id}")  # what does not fit is refused at parse time
+
+    def step_spec(self, *, run_id: str = "") -> StepSpec:
+        """The step, with the platform's light model filled in: another model is another step."""
+        light = place_of(self.dag.fileloc).installation.platform.llm.light
+        if light is not None:
+            self.parameters["asking"] = {"model": light.model} | self.parameters.get("asking", {})
+        return super().step_spec(run_id=run_id)
+
+
+class LabelOperator(SharedStepOperator):
+    """Turns votes into probabilistic labels by a label model.
+
+    Outputs: `labels`, with dev rows `cross_fitted` for `TrainClassifierOperator`, and `gold_labels` where asked.
+    """
+
+    step = "kommuna.steps.labeling.label:label_messages"
+
+    def __init__(
+        self,
+        *,
+        votes: Input,
+        rules: Input,
+        dev_votes: Input | None = None,
+        dev: Input | None = None,
+        gold_votes: Input | None = None,
+        model: str = "kommuna",
+        key: str = "id",
+        label: str = "tag",
+        seed: int | str = 0,
+        iterations: int | str = 50,
+        epochs: int | str = 500,
+        memory: str = "4Gi",
+        **options: Any,
+    ) -> None:
+        parameters = {
+            "model": model,
+            "key": key,
+            "label": label,
+            "seed": seed,
+            "iterations": iterations,
+            "epochs": epochs,
+            "memory": memory,
+        }
+        inputs = {"votes": votes, "rules": rules, "dev_votes": dev_votes, "dev": dev, "gold_votes": gold_votes}
+        super().__init__(**self.options_of(options, inputs=inputs, parameters=parameters))
+
+
+class RefineRulesOperator(SharedStepOperator):
+    """Writes better rules from the label model's errors on dev. Outputs: `rules`, `report`, `rounds`, `dev_votes`.
+
+    `dev_votes` is for `LabelOperator` and `RuleReportOperator`: the rules' votes on dev, none of them cast by a rule
+    that knows the row. Votes of `ApplyRulesOperator` on the same dev rows would flatter the rules.
+
+    Args:
+        rules: rules to start from, which stay; none starts from nothing.
+        gold: labeled rows to report on, none of them in dev; nothing is chosen by them.
+        proposers: `miner`, `llm` or both.
+        rounds: the most rounds.
+        budget: the most that the platform's heavy LLM may use: `{"money": 5}` or `{"tokens": 200000}`. The model's name
+            becomes part of the step's key.
+    """
+
+    step = "kommuna.steps.labeling.refine.step:refine_rules"
+
+    def __init__(
+        self,
+        *,
+        messages: Input,
+        dev: Input,
+        rules: Input | None = None,
+        gold: Input | None = None,
+        proposers: Sequence[str] = ("miner",),
+        rounds: int | str = 10,
+        least_precision: float | str = 0.0,
+        budget: Mapping[str, Any] | None = None,
+        several_tags: bool | str = False,
+        key: str = "id",
+        text: str = "text",
+        label: str = "tag",
+        seed: int | str = 0,
+        **options: Any,
+    ) -> None:
+        parameters = {
+            "proposers": texts_or_template("proposers", proposers),
+            "rounds": rounds,
+            "least_precision": least_precision,
+            "budget": budget or {},
+            "several_tags": several_tags,
+            "key": key,
+            "text": text,
+            "label": label,
+            "seed": seed,
+        }
+        inputs = {"messages": messages, "dev": dev, "rules": rules, "gold": gold}
+        super().__init__(**self.options_of(options, inputs=inputs, parameters=parameters))
+        if not is_templated(budget):
+            Budget.read(dict(budget or {}), where=f"task {self.task_id}")  # what does not fit is refused at parse time
+
+    def step_spec(self, *, run_id: str = "") -> StepSpec:
+        """The step, with the platform's heavy model filled in where it is asked: another model is another step."""
+        heavy = place_of(self.dag.fileloc).installation.platform.llm.heavy
+        if heavy is not None and "llm" in self.parameters["proposers"]:
+            self.parameters["model"] = heavy.model
+        return super().step_spec(run_id=run_id)
+
+
+class RuleReportOperator(SharedStepOperator):
+    """Each rule's figures, errors on dev and worth to the others, the worst first. Outputs: `report`, `table`."""
+
+    step = "kommuna.steps.labeling.rule_report:rule_report"
+
+    def __init__(
+        self,
+        *,
+        votes: Input,
+        rules: Input,
+        labels: Input | None = None,
+        dev_votes: Input | None = None,
+        dev: Input | None = None,
+        key: str = "id",
+        text: str = "text",
+        label: str = "tag",
+        **options: Any,
+    ) -> None:
+        inputs = {"votes": votes, "rules": rules, "labels": labels, "dev_votes": dev_votes, "dev": dev}
+        parameters = {"key": key, "text": text, "label": label}
+        super().__init__(**self.options_of(options, inputs=inputs, parameters=parameters))

@@ -1,0 +1,151 @@
+"""Operators over the steps on tables: read, clean, mask, query, join."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from kommuna.airflow.operators.base import Input, SharedStepOperator, schema_of, texts_or_template
+from kommuna.spec.installation import place_of
+from kommuna.spec.step import StepSpec
+from kommuna.spec.texts import distinct_texts
+
+
+class ReadTableOperator(SharedStepOperator):
+    """Reads CSV, NDJSON or Parquet against a declared schema. Output: `table`.
+
+    Args:
+        columns: types by column, `{"id": "String"}`, or all fields of `TableSchema`.
+    """
+
+    step = "kommuna.steps.etl.read:read_table"
+
+    def __init__(self, *, source: Input, columns: Mapping[str, Any], format: str = "auto", **options: Any) -> None:
+        parameters = {"table_schema": schema_of(columns), "format": format}
+        super().__init__(**self.options_of(options, inputs={"source": source}, parameters=parameters))
+
+
+class CleanOperator(SharedStepOperator):
+    """Normalises texts, drops empty ones, and de-duplicates by key. Output: `table`."""
+
+    step = "kommuna.steps.etl.clean:clean"
+
+    def __init__(
+        self,
+        *,
+        table: Input,
+        key: str = "id",
+        text: str = "text",
+        max_chars: int | str = 20_000,
+        **options: Any,
+    ) -> None:
+        parameters = {"key": key, "text": text, "max_chars": max_chars}
+        super().__init__(**self.options_of(options, inputs={"table": table}, parameters=parameters))
+
+
+class MaskPiiOperator(SharedStepOperator):
+    """Masks phones, cards, IBANs, INNs, SNILSs, e-mails and listed names. Output: `table`."""
+
+    step = "kommuna.steps.etl.mask:mask_pii"
+
+    def __init__(
+        self, *, table: Input, text: str = "text", names: Sequence[str] = (), region: str = "RU", **options: Any
+    ) -> None:
+        parameters = {"text": text, "names": texts_or_template("names", names), "region": region}
+        super().__init__(**self.options_of(options, inputs={"table": table}, parameters=parameters))
+
+
+class PrepareMessagesOperator(SharedStepOperator):
+    """Reads, cleans and masks messages in one pass. Output: `table`.
+
+    Args:
+        columns: types by column, `{"id": "String"}`, or all fields of `TableSchema`.
+    """
+
+    step = "kommuna.steps.etl.prepare:prepare_messages"
+
+    def __init__(
+        self,
+        *,
+        source: Input,
+        columns: Mapping[str, Any],
+        key: str = "id",
+        text: str = "text",
+        names: Sequence[str] = (),
+        region: str = "RU",
+        format: str = "auto",
+        since: date | str | None = None,
+        max_chars: int | str = 20_000,
+        **options: Any,
+    ) -> None:
+        parameters = {
+            "table_schema": schema_of(columns),
+            "key": key,
+            "text": text,
+            "names": texts_or_template("names", names),
+            "region": region,
+            "format": format,
+            "since": since,
+            "max_chars": max_chars,
+        }
+        super().__init__(**self.options_of(options, inputs={"source": source}, parameters=parameters))
+
+
+class QueryOperator(SharedStepOperator):
+    """SQL over named tables. Output: `table`.
+
+    Args:
+        tables: the tables by the names that the SQL uses.
+        sql: a SELECT, or the name of a `.sql` file in the bundle.
+    """
+
+    step = "kommuna.steps.etl.query:query"
+
+    def __init__(self, *, tables: Mapping[str, Input], sql: str, **options: Any) -> None:
+        super().__init__(**self.options_of(options, inputs={"tables": tables}, parameters={"sql": sql}))
+
+    def step_spec(self, *, run_id: str = "") -> StepSpec:
+        """The step, with the SQL of its file."""
+        sql = str(self.parameters["sql"])
+        if sql.endswith(".sql"):
+            path = place_of(self.dag.fileloc).bundle / sql
+            if not path.is_file():
+                raise AirflowFailException(f"no SQL file {sql}\n  where: {path}\n  mend: it is relative to the bundle")
+            self.parameters["sql"] = path.read_text(encoding="utf-8")
+        return super().step_spec(run_id=run_id)
+
+
+class AsofJoinOperator(SharedStepOperator):
+    """Joins to each row the other table's nearest row: at or before it, at or after it, or either. Output: `table`.
+
+    Args:
+        tolerance: how far away it may be: `2h`, `30m`, `1d12h`; a number where `on` holds numbers.
+        strategy: `backward`, `forward` or `nearest`.
+        suffix: goes to the right columns whose names stand on the left too.
+    """
+
+    step = "kommuna.steps.etl.asof:asof_join"
+
+    def __init__(
+        self,
+        *,
+        left: Input,
+        right: Input,
+        on: str,
+        by: Sequence[str] = (),
+        tolerance: str | None = None,
+        strategy: str = "backward",
+        suffix: str = "_right",
+        **options: Any,
+    ) -> None:
+        parameters = {
+            "on": on,
+            "by": texts_or_template("by", by, distinct_texts),
+            "tolerance": tolerance,
+            "strategy": strategy,
+            "suffix": suffix,
+        }
+        super().__init__(**self.options_of(options, inputs={"left": left, "right": right}, parameters=parameters))

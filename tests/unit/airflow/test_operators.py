@@ -1,0 +1,61 @@
+"""A named operator offers its step whole: every input and parameter by name, with the step's own default."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+import pytest
+
+from kommuna.airflow.operators import shared_operators
+from kommuna.airflow.operators.base import SharedStepOperator
+from kommuna.errors import SpecError
+from kommuna.spec.versions import VERSIONS
+
+OPERATORS = shared_operators()
+# What the platform gives a step, and the operator to nobody.
+FROM_THE_PLATFORM = {"context", "kept", "llm", "registry"}
+# Parameters that an operator offers otherwise, and why.
+OTHERWISE = {
+    ("ReadTableOperator", "table_schema"): "`columns` is shorter, and takes all of it",
+    ("PrepareMessagesOperator", "table_schema"): "`columns` is shorter, and takes all of it",
+    ("RefineRulesOperator", "model"): "the platform's heavy LLM",
+    ("ApplyRulesOperator", "asking"): "empty where it is left out: the platform's light LLM is filled in",
+    ("RefineRulesOperator", "budget"): "nothing where it is left out",
+}
+
+
+def step_of(operator: type[SharedStepOperator]) -> inspect.Signature:
+    module, name = operator.step.split(":")
+    return inspect.signature(inspect.unwrap(getattr(importlib.import_module(module), name)))
+
+
+def test_every_shared_step_has_an_operator() -> None:
+    assert [operator.step for operator in OPERATORS] == [step for step in VERSIONS if step not in {
+        "kommuna.steps.check:check",  # of the platform's own check
+        "kommuna.steps.labeling.ask.votes:ask_votes",  # part of apply_rules
+    }]  # fmt: skip
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
+def test_an_operator_offers_all_of_its_step(operator: type[SharedStepOperator]) -> None:
+    offered = inspect.signature(operator.__init__).parameters
+    for name, wanted in step_of(operator).parameters.items():
+        if name in FROM_THE_PLATFORM or (operator.__name__, name) in OTHERWISE:
+            continue
+        assert name in offered, f"{operator.__name__} hides {name}"
+        assert offered[name].default == wanted.default, name
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
+@pytest.mark.parametrize("options", [{"parameters": {"seed": 1}}, {"inputs": {"votes": "votes.parquet"}}])
+def test_what_has_a_name_is_not_given_in_a_dict(operator: type[SharedStepOperator], options: dict[str, Any]) -> None:
+    needed = {
+        name: "x"
+        for name, parameter in inspect.signature(operator.__init__).parameters.items()
+        if parameter.default is inspect.Parameter.empty and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    with pytest.raises(SpecError, match=rf"{operator.__name__} takes no `{next(iter(options))}`") as error:
+        operator(task_id="t", **needed, **options)
+    assert "give each by its own name" in error.value.mend
