@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from kommuna.errors import SpecError, StepNotFound, nearest
+from kommuna.runtime import bundle_imports
 from kommuna.spec.plain import UNICODE
 from kommuna.spec.step import Services, StepContext
 from kommuna.spec.words import in_unicode, in_words, place_of_problem, problems, shown
@@ -137,7 +138,7 @@ def find_function(name: str, *, bundle: Path | None = None) -> Callable[..., Any
             mend="a step is named 'module:function'",
         ) from None
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        place = [at for at in traceback.extract_tb(error.__traceback__) if at.filename != bundle_imports.__file__][-1]
         raise StepNotFound(
             f"the import of module '{module_name}' fails: {type(error).__name__}: {error}",
             where=f"{place.filename}:{place.lineno}",

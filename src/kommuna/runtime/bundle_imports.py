@@ -6,17 +6,20 @@ found elsewhere may be put there later: both would make a kept result stale.
 
 from __future__ import annotations
 
+import importlib
 import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoader, SourcelessFileLoader
 from importlib.util import spec_from_file_location
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
-from kommuna.runtime.notes import MODULES, SEARCHES, Notes
+from kommuna.runtime.notes import MODULES, NAMED, SEARCHES, Notes
 from kommuna.store.searches import ABSENT, is_a, module_in
+
+_IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 
 
 class Imports:
@@ -30,6 +33,7 @@ class Imports:
     def __init__(self, installed: Iterable[str], notes: Notes) -> None:
         self._installed = tuple(f"{folder.rstrip('/')}/" for folder in installed)
         self._notes = notes
+        self._kind = _noting_module(notes)
 
     @property
     def modules(self) -> dict[str, str]:
@@ -59,15 +63,16 @@ class Imports:
     def _finder(self, folder: str) -> _Finder:
         if not self._is_ours(folder):
             raise ImportError(folder)
-        return _Finder(os.path.abspath(folder), self._notes)  # noqa: PTH100
+        return _Finder(os.path.abspath(folder), self._notes, self._kind)  # noqa: PTH100
 
 
 class _Finder:
     """Finds modules in one folder; an entry of `sys.path` or of a package's `__path__`."""
 
-    def __init__(self, folder: str, notes: Notes) -> None:
+    def __init__(self, folder: str, notes: Notes, kind: type[ModuleType]) -> None:
         self._folder = folder
         self._notes = notes
+        self._kind = kind
 
     def find_spec(self, name: str, target: object = None) -> ModuleSpec | None:
         """The module of a full name, if it is in this folder."""
@@ -86,7 +91,7 @@ class _Finder:
         return spec_from_file_location(
             name,
             path,
-            loader=_loader(name, path),
+            loader=_loader(name, path, self._kind),
             submodule_search_locations=[os.path.dirname(path)] if is_package else None,  # noqa: PTH120
         )
 
@@ -106,13 +111,46 @@ class _Finder:
 class _SourceLoader(SourceFileLoader):
     """Compiles the source in any case, whatever lies in `__pycache__`."""
 
+    def __init__(self, name: str, path: str, kind: type[ModuleType]) -> None:
+        super().__init__(name, path)
+        self._kind = kind
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._kind(spec.name)
+
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         code: Any = self.source_to_code(self.get_data(path), path)
         return code  # type: ignore[no-any-return]
 
 
-def _loader(name: str, path: str) -> Any:
+def _noting_module(notes: Notes) -> type[ModuleType]:
+    """A kind of module that notes which of its attributes are read by other code than the bundle's.
+
+    A library may have been given the name by a parameter or a file (`!!python/name:lib.a`), where no source tells it.
+    """
+    modules = notes.of(MODULES)
+    own = {_IMPORT_SYSTEM}  # files with the bundle's own code
+    others: set[str] = set()
+
+    read, frame = ModuleType.__getattribute__, sys._getframe
+
+    def noting(module: ModuleType, name: str) -> Any:
+        file = frame(1).f_code.co_filename
+        if file not in own and not name.startswith("__"):
+            if file not in others:
+                (own if file in modules.values() else others).add(file)
+            if file in others:
+                notes.note(NAMED, f"{read(module, '__name__')}:{name}")
+        return read(module, name)
+
+    def reduced(module: ModuleType, _protocol: object) -> Any:
+        return importlib.import_module, (module.__name__,)
+
+    return type("module", (ModuleType,), {"__getattribute__": noting, "__reduce_ex__": reduced})
+
+
+def _loader(name: str, path: str, kind: type[ModuleType]) -> Any:
     if path.endswith(".py"):
-        return _SourceLoader(name, path)
+        return _SourceLoader(name, path, kind)
     return SourcelessFileLoader(name, path) if path.endswith(".pyc") else ExtensionFileLoader(name, path)

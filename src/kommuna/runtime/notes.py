@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-PATHS, LINKS, HOSTS, UNPICKLED, MODULES, SEARCHES = "paths", "links", "hosts", "unpickled", "modules", "searches"
+PATHS, LINKS, HOSTS, NAMED, MODULES, SEARCHES = "paths", "links", "hosts", "named", "modules", "searches"
 
 
 class Notes:
@@ -44,4 +44,4 @@ class Notes:
         with contextlib.suppress(FileNotFoundError):
             for line in self._file.read_text(encoding="utf-8").splitlines():
                 self.note(*json.loads(line))
-        return self._found.get(kind, {})
+        return self._found.setdefault(kind, {})

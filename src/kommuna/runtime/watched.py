@@ -18,7 +18,7 @@ import kommuna
 from kommuna.runtime.binding import Signature
 from kommuna.runtime.bundle_imports import Imports
 from kommuna.runtime.codecs import reads_document
-from kommuna.runtime.notes import HOSTS, LINKS, PATHS, UNPICKLED, Notes
+from kommuna.runtime.notes import HOSTS, LINKS, NAMED, PATHS, Notes
 from kommuna.runtime.recording import PYTHON_FOLDERS, READ_BELOW, Told
 from kommuna.spec.caching import caching_of
 from kommuna.spec.step import Services, StepContext, StepSpec
@@ -111,7 +111,7 @@ class Watched:
             absent=tuple(sorted(set(self._absent()))),
             has_clients=any(not isinstance(arguments[name], StepContext) for name in signature.injected),
             libraries=tuple(sorted(_loaded_libraries())),
-            entry_points=(spec.function, *_functions(arguments.values()), *self._notes.of(UNPICKLED)),
+            entry_points=(spec.function, *_functions(arguments.values()), *self._notes.of(NAMED)),
             services=tuple(_settings(arguments[name] for name in signature.injected)),
             context=tuple(sorted(self._fields)),
             bytes=tuple(name for name, input_ in signature.inputs.items() if not reads_document(input_.annotation)),
@@ -131,7 +131,7 @@ class Watched:
             self._look(arguments[0])
         elif event == "pickle.find_class":
             module, name = arguments
-            self._notes.note(UNPICKLED, f"{module}:{str(name).partition('.')[0]}")
+            self._notes.note(NAMED, f"{module}:{str(name).partition('.')[0]}")
 
     def _note_variables(self) -> None:
         """Tells whoever hears what this process and its workers open which variables code of no library reads."""

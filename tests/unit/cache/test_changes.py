@@ -61,6 +61,9 @@ LIB_2 = "def n():\n    return 22\n"  # longer: a started Python looks at the siz
 READS = f("return {'n': Path(__file__).with_name('data.json').read_text()}", "from pathlib import Path")
 TABLE = "table: dict[str, object]"
 IN_JSON = {"inputs": {"table": {"url": "in.json"}}}
+NAMED = {"lib.py": "def a():\n    return 1\ndef used():\n    pass\n"}
+NAMED_2 = {"lib.py": "def a():\n    return 2\ndef used():\n    pass\n"}
+OWN_CLASS = "import sys, types\nclass M(types.ModuleType):\n    k = {0}\nsys.modules[__name__].__class__ = M\n"
 
 CODE = [
     Change("nothing", USES_LIB, {}, HIT),
@@ -125,6 +128,19 @@ CODE = [
     Change("an import that gives another module a submodule", {"step.py": f("return {'n': hasattr(wsgiref, 'headers')}", "import wsgiref, lib"), "lib.py": "import wsgiref.headers\n"}, {"lib.py": "import wsgiref\n"}),
     Change("the line of a warning", {"step.py": f("with warnings.catch_warnings(record=True) as caught:\n    warnings.simplefilter('always')\n    warnings.warn('x')\n    return {'n': caught[0].lineno}", "import warnings")}, {"step.py": "# why\n" + f("with warnings.catch_warnings(record=True) as caught:\n    warnings.simplefilter('always')\n    warnings.warn('x')\n    return {'n': caught[0].lineno}", "import warnings")}),
     Change("globals() by name", USES_LIB | {"lib.py": "def a():\n    return 1\ndef n():\n    return globals()['a']()\n"}, {"lib.py": "def a():\n    return 2\ndef n():\n    return globals()['a']()\n"}),
+    *(Change(f"a name that a parameter gives to {what}", {"step.py": f(f"lib.used()\nreturn {{'n': {call}()}}", f"{head}\nimport lib", "*, name: str"), **NAMED}, NAMED_2, MISS, {"params": {"name": name}})
+      for what, head, call, name in (
+          ("yaml.Loader", "import yaml", "yaml.load(name, Loader=yaml.Loader)", "!!python/name:lib.a"),
+          ("yaml.UnsafeLoader", "import yaml", "yaml.load(name, yaml.UnsafeLoader)", "!!python/name:lib.a"),
+          ("yaml.FullLoader", "import yaml", "yaml.load(name, yaml.FullLoader)", "!!python/name:lib.a"),
+          ("ImportString", "from pydantic import ImportString, TypeAdapter", "TypeAdapter(ImportString).validate_python(name)", "lib.a"),
+          ("import_string", "from werkzeug.utils import import_string", "import_string(name)", "lib:a"),
+          ("EntryPoint", "from importlib.metadata import EntryPoint", "EntryPoint('x', name, 'g').load()", "lib:a"),
+          ("__getattribute__", "", "lib.__getattribute__(name)", "a"),
+          ("a worker's loader", "import multiprocessing, yaml\ndef work(name):\n    return yaml.load(name, yaml.Loader)()", "(lambda: multiprocessing.get_context('fork').Pool(1).apply(work, (name,)))", "!!python/name:lib.a"),
+      )),
+    Change("what a library reads by name of a module, but not this", {"step.py": f("lib.used()\nreturn {'n': yaml.load(name, yaml.Loader)()}", "import yaml\nimport lib", "*, name: str"), **NAMED}, {"lib.py": NAMED["lib.py"] + "def more():\n    pass\n"}, HIT, {"params": {"name": "!!python/name:lib.a"}}),
+    Change("a module that gives itself another class", {"step.py": f("return {'n': lib.k}", "import lib"), "lib.py": OWN_CLASS.format(1)}, {"lib.py": OWN_CLASS.format(2)}),
     Change("getattr on a module", USES_LIB | {"step.py": f("return {'n': getattr(lib, 'a')()}", "import lib"), "lib.py": "def a():\n    return 1\n"}, {"lib.py": "def a():\n    return 2\n"}),
 ]  # fmt: skip
 

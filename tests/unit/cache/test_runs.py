@@ -622,3 +622,12 @@ def test_a_damaged_note_of_a_tasks_last_run_is_none(rig: CacheRig, damage: bytes
     assert look_up(rig.spec(params={"k": 2}), rig.store, rig.folder).miss == "it has not run before"
     assert rig.run(params={"k": 2}).content == {"result": {"n": 2}}
     collect(rig.store, keep_days=0, grace_seconds=0)
+
+
+def test_a_name_that_a_module_lacks_is_said_where_the_team_reads_it(rig: CacheRig) -> None:
+    rig.write(
+        {"step.py": "import lib\nK = lib.missing\ndef f() -> dict[str, int]:\n    return {'n': 1}\n", "lib.py": ""}
+    )
+    said = rig.run(fails=True).result.message
+    assert "AttributeError: module 'lib' has no attribute 'missing'" in said
+    assert "step.py:2" in said
