@@ -14,7 +14,7 @@ PLATFORM := $(call stamp,platform)
 DEVELOPMENT := $(call stamp,dev)
 LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 
-.PHONY: help setup setup-dev setup-llm demo up down status test check lint unit fuzz integration examples e2e cluster-up \
+.PHONY: help setup setup-dev setup-llm demo up down status test check docs lint unit fuzz integration examples e2e cluster-up \
 	cluster-down bench load lock clean platform-environment development-environment
 
 help:  ## List the targets
@@ -32,9 +32,12 @@ down:  ## Stop them
 status: setup  ## Show their processes
 	@$(BIN)/kommuna status || true
 
-test: lint unit integration  ## Set up, then lint, types, import contracts, unit and integration tests
+test: lint docs unit integration  ## Set up, then lint, types, import contracts, docs, unit and integration tests
 
-check: lint unit  ## What needs no root and no services: before each commit
+docs: setup-dev  ## The documentation as a site, in build/site; what is linked or described wrongly ends it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+check: lint docs unit  ## What needs no root and no services: before each commit
 
 lint: setup-dev  ## Style, types, import contracts and declared dependencies
 	@$(BIN)/ruff check .

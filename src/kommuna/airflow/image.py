@@ -32,8 +32,8 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
     Args:
         function: `module:function` that the image has.
         image: with Kommuna's runtime.
-        step_resources: of the step's pod; the task beside it needs little.
-        options: everything that `StepOperator` takes.
+        options: everything that `StepOperator` takes; `step_resources` are those of the step's pod, since the task
+            beside it needs little.
 
     Files of the bundle are not in the image: inputs are other steps' outputs, models and `store://` files.
     """

@@ -46,7 +46,7 @@ class StepOperator(BaseOperator):
             the tasks of a mapped step left is a list.
         parameters: the step's keyword arguments, as JSON. What a template renders, or another task returns, is cast
             to the type that the step declares; everything else reaches it as it is.
-        resources: limits of the step.
+        step_resources: limits of the step: `{"cpu": "2", "memory": "4Gi", "seconds": 600}`.
         cache: False runs the step in any case, and gives what it leaves to no other run.
         expires: how long other runs may be given what it leaves: `12h`, `1d`. For a step that reads what changes by
             itself, such as a service of the bank's.

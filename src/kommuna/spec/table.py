@@ -34,7 +34,7 @@ _COMMON |= {"double": "Float64", "timestamp": "Datetime", "list": "List(String)"
 class TableSchema(Spec):
     """Columns by name, each with the name of its type.
 
-    Args:
+    Attributes:
         columns: column name to type name, one of `DTYPES`.
         required: columns that may hold no null.
         non_finite: what NaN and infinity in a Float column are: `refuse` (an error that names the row), or `null`.
