@@ -158,6 +158,14 @@ def evaluate_a_long_mistake(_: Path) -> Any:
     return evaluate(model, gold.lazy(), dev.lazy(), pl.LazyFrame({"id": [4]}), max_text_overlap=0.5)
 
 
+def evaluate_a_tag_that_gold_has_not(_: Path) -> Any:
+    """Truth card, card; given card, loan: the macro F1 is a third."""
+    model = Tagger("tfidf_logreg", tuple(TAGS), False, ("text",), Fixed())  # type: ignore[arg-type]
+    gold = pl.DataFrame({"id": [1, 2], "text": ["0.6 0.4 0", "0.3 0.7 0"], "tag": ["card", "card"]})
+    dev = pl.DataFrame({"id": [3], "text": ["1 0 0"], "tag": ["loan"]})
+    return evaluate(model, gold.lazy(), dev.lazy(), pl.LazyFrame({"id": [4]}))
+
+
 def evaluate_gold_rows_without_a_label(_: Path) -> Any:
     """Rows of the messages and of dev among gold, not labeled: they are not judged, so they are no leakage."""
     left_out = pl.concat([UNLABELED.head(3), DEV.drop("tag").head(2)]).with_columns(tag=pl.lit(None, pl.String))
@@ -203,6 +211,7 @@ CASES = {
         evaluate_tables,
         evaluate_known_probabilities,
         evaluate_a_long_mistake,
+        evaluate_a_tag_that_gold_has_not,
         evaluate_gold_rows_without_a_label,
         evaluate_respelled_texts,
     ],

@@ -21,7 +21,7 @@ VERSIONS: dict[str, int] = {
     "kommuna.steps.labeling.refine.step:refine_rules": 2,
     "kommuna.steps.labeling.rule_report:rule_report": 1,
     "kommuna.steps.training.train:train_classifier": 2,
-    "kommuna.steps.training.evaluate:evaluate": 3,
+    "kommuna.steps.training.evaluate:evaluate": 4,
     "kommuna.steps.training.predict:predict": 2,
     "kommuna.steps.registry.register:register": 1,
     "kommuna.steps.registry.promote:promote": 1,

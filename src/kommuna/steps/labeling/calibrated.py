@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from kommuna.steps.labeling.default_tag import confidence, given
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.models.base import Beliefs, HeldOut, Predict
-from kommuna.steps.labeling.models.calibration import Calibration, calibrate, calibration_error
+from kommuna.steps.labeling.models.calibration import Calibration, calibrate
 from kommuna.steps.labeling.one_tag import Fitted
 from kommuna.steps.labeling.patterns import Codes
+from kommuna.steps.statistics import TagCounts, calibration_error, macro_f1
 
 
 def calibrated(model: Fitted, held_out: HeldOut, dev: Dev) -> Fitted:
@@ -44,13 +45,7 @@ def dev_figures(
     """
     said = given(beliefs, dev.votes, default=default, several_tags=several_tags, least=least)
     if several_tags:
-        right: NDArray[np.int64] = (said & dev.truth).sum(axis=0)
-        both: NDArray[np.int64] = said.sum(axis=0) + dev.truth.sum(axis=0)
-        there = np.flatnonzero(both)
-        return {
-            "dev_f1_micro": float(2 * right.sum() / max(both.sum(), 1)),
-            "dev_f1_macro": float((2 * right[there] / both[there]).mean()) if len(there) else 0.0,
-        }
+        return {"dev_f1_micro": TagCounts.of(said, dev.truth).micro_f1, "dev_f1_macro": macro_f1(said, dev.truth)}
     right_rows = (said & dev.truth).any(axis=1)
     return {
         "dev_accuracy": float(right_rows.mean()),

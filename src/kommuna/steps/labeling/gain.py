@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from kommuna.steps.labeling.default_tag import given, with_default
 from kommuna.steps.labeling.dev import Dev
-from kommuna.steps.labeling.models.base import Beliefs
+from kommuna.steps.labeling.models.base import FOLDS, Beliefs
 from kommuna.steps.labeling.models.weighted import Weighted
 from kommuna.steps.labeling.one_tag import fitted
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns
+from kommuna.steps.statistics import folds
 
-_FOLDS = 5
 _AT_ONCE = 5_000_000  # votes told at one time: bounds memory
 
 
@@ -68,7 +68,7 @@ def gains(
     d, m = dev.votes.shape
     beliefs = np.zeros(dev.truth.shape)
     names = tuple(str(j) for j in range(m))
-    fold = np.random.default_rng(seed).permutation(d) % min(_FOLDS, max(d, 1))
+    fold = folds(d, FOLDS, seed=seed)
     changes = np.zeros((len(left_out), 2), dtype=np.int64)
     total = np.zeros(2, dtype=np.int64)
     for f in range(int(fold.max(initial=-1)) + 1):

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.given_tags import least_given, voted_for
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, HeldOut, Predict, folds
+from kommuna.steps.labeling.models.base import FOLDS, BaseLabelModel, Beliefs, DevRows, HeldOut, Predict
 from kommuna.steps.labeling.models.calibration import calibrate
 from kommuna.steps.labeling.models.log_odds_calibration import log_odds_calibration
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct, sample
+from kommuna.steps.statistics import folds
 
 log = structlog.get_logger()
 
@@ -62,7 +63,7 @@ def _fitted(new_model: NewModel, patterns: VotePatterns, dev: DevRows | None, se
         return Fitted(model.predict, None)
     if model.held_out is not None:
         return Fitted(model.predict, model.held_out, calibrated=True)
-    fold = folds(len(dev), seed=seed)
+    fold = folds(len(dev), FOLDS, seed=seed)
     told: list[Predict] = []
     for f in range(int(fold.max()) + 1):
         apart = new_model().fit(patterns, dev.only(fold != f)) if model.learns_from_dev else model
@@ -96,7 +97,7 @@ def _tag_by_tag(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, se
         log.warning("label.majority_instead", tags=few, hint=f"the model needs {least} rules for each tag")
     if dev is None:
         return Fitted(_told(answers, np.zeros(k), lambda fit: fit.predict), None)
-    fold = folds(len(dev), seed=seed)
+    fold = folds(len(dev), FOLDS, seed=seed)
     counts_votes = isinstance(new_model(), Majority)
     *mend_without, mend = _calibrations(answers, dev, fold, counts=counts_votes)
     without = [

@@ -12,6 +12,7 @@ from kommuna.steps.labeling.dev import Dev
 from kommuna.steps.labeling.gain import Gains
 from kommuna.steps.labeling.patterns import Codes
 from kommuna.steps.report import row_text
+from kommuna.steps.statistics import TagCounts
 
 ERRORS = 10  # shown a rule
 _CONFUSIONS = 3  # shown a tag
@@ -96,17 +97,16 @@ def tag_figures(dev: Dev, gains: Gains, rules: RuleSet) -> list[tuple[str, int, 
     unknown = dev.truth.T.astype(np.float32) @ ~says.any(axis=1)
     covered = dev.truth.T.astype(np.float32) @ dev.covered
     lines = []
+    counts = TagCounts.of(says, dev.truth)
     for t, tag in enumerate(rules.tags):
-        own = int(dev.truth[:, t].sum())
+        own = int(counts.true[t])
         if not own:
             continue
-        right = int((says[:, t] & dev.truth[:, t]).sum())
-        f1 = 2 * right / (int(says[:, t].sum()) + own)
         most = np.argsort(-taken_for[t], kind="stable")[:_CONFUSIONS]
         confused = [f"{rules.tags[other]} {int(taken_for[t, other])}" for other in most if taken_for[t, other]]
         if unknown[t]:
             confused.append(f"nothing {int(unknown[t])}")
-        lines.append((tag, own, float(covered[t] / own), f1, ", ".join(confused)))
+        lines.append((tag, own, float(covered[t] / own), float(counts.f1[t]), ", ".join(confused)))
     return sorted(lines, key=lambda line: line[3])
 
 

@@ -13,7 +13,7 @@ from kommuna.spec.artifacts import Report
 from kommuna.steps.columns import require_columns
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import TAGS_COLUMN, truth_matrix
-from kommuna.steps.statistics import interval, wilson
+from kommuna.steps.statistics import TagCounts, calibration_error, interval, wilson
 from kommuna.steps.training import evaluation_report, scores
 from kommuna.steps.training.leakage import refuse_leakage
 from kommuna.steps.training.mistakes import surest_mistakes
@@ -72,11 +72,11 @@ def evaluate(
             are shown as they are, so give masked ones.
         scores: every figure as data.
         metrics: rows, accuracy (with several tags: of the whole set), accuracy_low and accuracy_high (95 %, Wilson),
-            precision_macro, recall_macro, f1_macro (over the tags that gold has), ece, with several tags f1_micro,
-            without_tag and gold_without_tag (share of rows that are given no tag, and that have none), text_overlap,
-            tags_never_seen; automatic (the most rows, surest first, or where rows have several tags the most given
-            tags, of which 95 % are right; the threshold is found on these same rows); coverage (share of gold rows that
-            the label model labels); the same quality figures as
+            precision_macro, recall_macro, f1_macro (over the tags that gold has or the model gives, as scikit-learn's),
+            ece, with several tags f1_micro, without_tag and gold_without_tag (share of rows that are given no tag, and
+            that have none), text_overlap, tags_never_seen; automatic (the most rows, surest first, or where rows have
+            several tags the most given tags, of which 95 % are right; the threshold is found on these same rows);
+            coverage (share of gold rows that the label model labels); the same quality figures as
             `champion.*`, `baseline.majority_class.*`, `baseline.label_model.*`, `baseline.dev_only.*`.
     Raises:
         Leakage: gold rows were learnt from.
@@ -90,11 +90,11 @@ def evaluate(
     truth: Chosen = labels > 0.5
     p = _probabilities(model, frame, text, who="model")
     chosen = model.chosen(p)
-    bins = scores.reliability(truth, p, several=tags.several)
+    answered = scores.answers(truth, p, several=tags.several)
     metrics = {"rows": float(len(truth)), **scores.quality(truth, chosen, several=tags.several)}
     right = int((truth == chosen).all(axis=1).sum())
     metrics["accuracy_low"], metrics["accuracy_high"] = wilson(right, len(truth))
-    metrics |= {"ece": scores.expected_calibration_error(bins), "text_overlap": overlap}
+    metrics |= {"ece": calibration_error(*answered), "text_overlap": overlap}
     metrics["tags_never_seen"] = float(sum(truth[:, model.tags.index(tag)].any() for tag in model.never_seen))
 
     if tags.several:
@@ -125,7 +125,7 @@ def evaluate(
         metrics=metrics,
         per_tag=_per_tag(truth, chosen, p, model, drawn),
         confusions=scores.confusions(truth, chosen, model.tags),
-        reliability=bins,
+        reliability=scores.reliability(*answered),
         comparisons=tuple(comparisons),
         operating=scores.thinned(points),
         automatic=sure,
@@ -193,7 +193,7 @@ def _gold_column(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: st
 
 
 def _per_tag(truth: Chosen, chosen: Chosen, p: Matrix, model: Tagger, drawn: scores.Resampled) -> tuple[TagScore, ...]:
-    figures = scores.tag_figures(truth, chosen)
+    counts = TagCounts.of(chosen, truth)
     found = []
     for j, tag in enumerate(model.tags):
         given = chosen[:, j]
@@ -201,10 +201,10 @@ def _per_tag(truth: Chosen, chosen: Chosen, p: Matrix, model: Tagger, drawn: sco
         low, high = interval(drawn.f1[:, j]) if truth[:, j].any() else (None, None)
         score = TagScore(
             tag=tag,
-            rows=int(truth[:, j].sum()),
-            precision=float(figures[0, j]),
-            recall=float(figures[1, j]),
-            f1=float(figures[2, j]),
+            rows=int(counts.true[j]),
+            precision=float(counts.precision[j]),
+            recall=float(counts.recall[j]),
+            f1=float(counts.f1[j]),
             f1_low=low,
             f1_high=high,
             never_seen=tag in model.never_seen,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kommuna.errors import DataError
 from kommuna.steps.columns import require_columns
+from kommuna.steps.statistics import folds
 from kommuna.steps.training.tables import Matrix, TagSet, probabilities_of
 
 FOLDS = 3  # where the label model brings none
@@ -50,7 +51,7 @@ class Folds:
 def plain_folds(rows: int, weak_labels: Matrix, *, seed: int) -> Folds:
     """Folds of d dev rows where the labels never knew them: they are the same without each."""
     random = np.random.default_rng(seed)
-    of = random.permutation(rows) % FOLDS
+    of = folds(rows, FOLDS, seed=random)
     picked = np.sort(random.permutation(len(weak_labels))[:WEAK_ROWS])
     some = weak_labels[picked]
     return Folds(of, picked, np.broadcast_to(some, (FOLDS, *some.shape)))
@@ -79,7 +80,7 @@ def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, t
     dev, messages = told.filter(pl.col("dev")), told.filter(~pl.col("dev"))
     count = int(told["fold"].max() or 0) + 1  # type: ignore[arg-type]
     found = pl.DataFrame({key: dev_keys}).join(dev.select(key, "fold"), on=key, how="left", maintain_order="left")
-    dealt = np.random.default_rng(seed).permutation(len(dev_keys)) % count
+    dealt = folds(len(dev_keys), count, seed=seed)
     of = found["fold"].cast(pl.Int64).fill_null(pl.Series(dealt)).to_numpy()
     places = pl.DataFrame({key: weak_keys, "_row": np.arange(len(weak_keys))})
     known = messages.join(places, on=key, how="inner").sort("fold", "_row")

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from kommuna.spec.base import Spec
-from kommuna.steps.statistics import bootstrap, interval, resampled_f1
+from kommuna.steps.statistics import TagCounts, bootstrap, calibration_bins, interval
 from kommuna.steps.training.soft_logistic import Matrix
 
 Chosen = NDArray[np.bool_]
-BINS = 10
 TARGET = 0.95  # precision at which tags are accepted unseen
 _DRAWS = 1000  # of the bootstrap
 _POINTS = 100  # of the curve of operating points, at most
@@ -100,34 +99,23 @@ class Scores(Spec):
 def quality(truth: Chosen, chosen: Chosen, *, several: bool) -> dict[str, float]:
     """Accuracy and F1 of predictions.
 
-    Macro figures are means over the tags that occur in gold, so that models are compared over the same tags.
+    Macro figures are means over the tags that gold has or the model gives (`TagCounts.macro`).
 
     Args:
         truth: `n x k`.
         chosen: `n x k`; a row without a tag is wrong unless gold has none either.
         several: whether a row may have several tags; adds f1_micro (accuracy is then that of the whole set of tags).
     """
-    per_tag = tag_figures(truth, chosen)
-    present = truth.any(axis=0)
-    mean = per_tag[:, present].mean(axis=1) if present.any() else np.zeros(3)
+    counts = TagCounts.of(chosen, truth)
     found = {
         "accuracy": float((truth == chosen).all(axis=1).mean()),
-        "precision_macro": float(mean[0]),
-        "recall_macro": float(mean[1]),
-        "f1_macro": float(mean[2]),
+        "precision_macro": float(counts.macro(counts.precision)),
+        "recall_macro": float(counts.macro(counts.recall)),
+        "f1_macro": float(counts.macro(counts.f1)),
     }
     if several:
-        found["f1_micro"] = float(2 * (truth & chosen).sum() / max(1, truth.sum() + chosen.sum()))
+        found["f1_micro"] = counts.micro_f1
     return found
-
-
-def tag_figures(truth: Chosen, chosen: Chosen) -> NDArray[np.float64]:
-    """Precision, recall and F1 of each tag, `3 x k`; 0 where nothing was given or nothing is true."""
-    right = (truth & chosen).sum(axis=0)
-    given, true = chosen.sum(axis=0), truth.sum(axis=0)
-    return np.stack(
-        [right / np.maximum(given, 1), right / np.maximum(true, 1), 2 * right / np.maximum(given + true, 1)]
-    )
 
 
 @dataclass(frozen=True)
@@ -153,15 +141,14 @@ def resampled(truth: Chosen, chosen: Chosen, *, seed: int = 0) -> Resampled:
         chosen: `n x k`.
         seed: of the draws.
     """
-    right, present = (truth == chosen).all(axis=1), truth.any(axis=0)
-    accuracy, f1_macro, f1 = [], [], np.zeros((_DRAWS, truth.shape[1]))
-    done = 0
+    right = (truth == chosen).all(axis=1)
+    accuracy, f1_macro, f1 = [], [], []
     for drawn in bootstrap(len(truth), draws=_DRAWS, seed=seed):
+        counts = TagCounts.of(chosen, truth, drawn)
         accuracy.append(drawn @ right / np.maximum(drawn.sum(axis=1), 1))
-        f1[done : done + len(drawn), present], macro = resampled_f1(drawn, chosen[:, present], truth[:, present])
-        f1_macro.append(macro)
-        done += len(drawn)
-    return Resampled(np.concatenate(accuracy), np.concatenate(f1_macro), f1)
+        f1_macro.append(counts.macro(counts.f1))
+        f1.append(counts.f1)
+    return Resampled(np.concatenate(accuracy), np.concatenate(f1_macro), np.concatenate(f1))
 
 
 def comparison(name: str, ours: Resampled, theirs: Resampled, metrics: dict[str, float]) -> Comparison:
@@ -206,31 +193,24 @@ def thinned(points: tuple[Operating, ...]) -> tuple[Operating, ...]:
     return points[::-1][::step][::-1]
 
 
-def reliability(truth: Chosen, p: Matrix, *, several: bool) -> tuple[Bin, ...]:
-    """Ten bins of equal width of confidence, empty ones left out.
+def answers(truth: Chosen, p: Matrix, *, several: bool) -> tuple[NDArray[np.float32], Chosen]:
+    """What was answered with which confidence, and whether it was right.
 
     Args:
         truth: `n x k`.
         p: `n x k` probabilities.
-        several: every probability counts; else that of the row's likeliest tag.
+        several: every probability is an answer; else that of the row's likeliest tag.
     """
     if several:
-        confidence, right = p.ravel(), truth.ravel()
-    else:
-        best = p.argmax(axis=1)
-        confidence, right = p[np.arange(len(p)), best], truth[np.arange(len(p)), best]
-    which = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    return tuple(
-        Bin(confidence=float(confidence[inside].mean()), right=float(right[inside].mean()), rows=int(inside.sum()))
-        for inside in (which == b for b in range(BINS))
-        if inside.any()
-    )
+        return p.ravel(), truth.ravel()
+    best = p.argmax(axis=1)
+    return p[np.arange(len(p)), best], truth[np.arange(len(p)), best]
 
 
-def expected_calibration_error(bins: tuple[Bin, ...]) -> float:
-    """Mean gap between confidence and accuracy over bins (Guo et al. 2017, arXiv:1706.04599, eq. 3)."""
-    rows = sum(b.rows for b in bins)
-    return sum(b.rows * abs(b.confidence - b.right) for b in bins) / max(1, rows)
+def reliability(confidence: NDArray[np.floating], right: Chosen) -> tuple[Bin, ...]:
+    """The bins of `calibration_bins`."""
+    bins = zip(*calibration_bins(confidence, right), strict=True)
+    return tuple(Bin(confidence=float(sure), right=float(share), rows=int(rows)) for sure, share, rows in bins)
 
 
 def confusions(truth: Chosen, chosen: Chosen, tags: tuple[str, ...], *, most: int = 200) -> tuple[Confusion, ...]:

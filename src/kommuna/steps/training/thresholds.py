@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from kommuna.steps.training.soft_logistic import Matrix
 
@@ -35,7 +36,7 @@ def thresholds(held_out: Matrix | None, labels: Matrix, share: NDArray[np.floati
     share = np.clip(np.asarray(share, dtype=np.float64), 1e-3, 0.5)
     scale = SLOPE * (np.log(share) - np.log1p(-share))
     shift = np.zeros(len(share)) if held_out is None else _shifts(held_out - scale, labels > 0.5)
-    return tuple((1 / (1 + np.exp(-(shift + scale)))).tolist())
+    return tuple(expit(shift + scale).tolist())
 
 
 def _shifts(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kommuna.errors import DataError
 from kommuna.steps.labeling.correlation import correlation
@@ -17,7 +15,6 @@ from kommuna.steps.labeling.matrix import from_matrix
 from kommuna.steps.labeling.patterns import VotePatterns
 from kommuna.steps.labeling.rule_errors import dev_texts, rule_errors, tag_figures
 from kommuna.steps.labeling.rule_report import rule_report
-from kommuna.steps.statistics import wilson
 
 
 @pytest.fixture
@@ -110,16 +107,6 @@ def test_labels_of_other_rows_are_refused(case: Any) -> None:
     labels = label_messages(case["votes"], case["rules"]).labels.with_columns(id=pl.col("id") + 1000)
     with pytest.raises(DataError, match="labels and votes are not of the same rows"):
         rule_report(case["votes"], case["rules"], labels)
-
-
-@settings(deadline=None)
-@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilsons_interval_is_that_of_scipy(counts: tuple[int, int]) -> None:
-    from scipy.stats import binomtest
-
-    right, of = counts
-    theirs = binomtest(right, of).proportion_ci(0.95, method="wilson")
-    assert wilson(right, of) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
 def test_what_a_rule_is_worth_is_what_its_absence_costs(case: Any) -> None:

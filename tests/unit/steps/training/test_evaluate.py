@@ -12,9 +12,8 @@ from sklearn import metrics as peer
 
 from kommuna.errors import DataError, DuplicateKeys, Leakage, MissingColumn
 from kommuna.spec.gate import EVALUATION_METRICS
-from kommuna.steps.statistics import wilson
 from kommuna.steps.training.evaluate import Evaluated, evaluate
-from kommuna.steps.training.scores import automatic, operating_points, reliability
+from kommuna.steps.training.scores import automatic, operating_points
 from kommuna.steps.training.train import Trained, train_classifier
 
 
@@ -99,28 +98,6 @@ class _Reordered:
     def probabilities(self, frame: pl.DataFrame) -> np.ndarray:
         p = self.scorer.probabilities(frame)
         return np.stack([p[:, 2], np.zeros(len(p)), p[:, 0], p[:, 1]], axis=1)
-
-
-def test_wilson_agrees_with_the_published_interval() -> None:
-    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29 (95 %, score method without correction).
-    for (right, rows), low, high in [
-        ((81, 263), 0.2553, 0.3662),
-        ((15, 148), 0.0624, 0.1605),
-        ((0, 20), 0.0, 0.1611),
-        ((1, 29), 0.0061, 0.1718),
-    ]:
-        assert wilson(right, rows) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_the_calibration_error_of_known_bins() -> None:
-    # Two bins: 4 rows sure at .95 of which 3 are right, 4 rows at .65 of which 1 is right.
-    p = np.array([[0.95, 0.05]] * 4 + [[0.65, 0.35]] * 4, dtype=np.float32)
-    truth = np.array([[1, 0]] * 3 + [[0, 1]] + [[1, 0]] + [[0, 1]] * 3, dtype=bool)
-    bins = reliability(truth, p, several=False)
-    assert [(b.rows, round(b.confidence, 2), b.right) for b in bins] == [(4, 0.65, 0.25), (4, 0.95, 0.75)]
-    from kommuna.steps.training.scores import expected_calibration_error
-
-    assert expected_calibration_error(bins) == pytest.approx((0.4 + 0.2) / 2)
 
 
 def test_a_model_beside_itself_gains_nothing_and_is_not_marked(task, trained: Trained) -> None:

@@ -67,11 +67,6 @@ class HeldOut:
         return cls(fold, tuple(predict), beliefs)
 
 
-def folds(rows: int, *, seed: int) -> NDArray[np.int64]:
-    """The fold of each dev row, drawn at random: five of equal size, or one a row where there are fewer."""
-    return np.random.default_rng(seed).permutation(rows) % min(FOLDS, max(rows, 1))
-
-
 class BaseLabelModel(Protocol):
     """A label model for rows of one tag each.
 

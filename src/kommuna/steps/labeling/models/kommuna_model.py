@@ -17,7 +17,6 @@ from kommuna.steps.labeling.models.base import (
     Beliefs,
     DevRows,
     HeldOut,
-    folds,
     may_win,
     only_voted,
 )  # fmt: skip
@@ -26,6 +25,7 @@ from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBay
 from kommuna.steps.labeling.models.opinion_pool import corrections, pool_weights
 from kommuna.steps.labeling.models.unlabeled import Opinion, read_votes
 from kommuna.steps.labeling.patterns import CastVotes, Codes, VotePatterns
+from kommuna.steps.statistics import folds
 
 # The first takes all outcomes at their word, the second leans on the prior and discounts correlated ones.
 _FROM_DEV = (NaiveBayes(), NaiveBayes(share=1.0, prior_rows=3.0, doubt=0.3))
@@ -71,7 +71,7 @@ class Kommuna(BaseLabelModel):
         untaught, agreed = read_votes(seen)
         self._told = _Told(untaught, np.zeros(k, dtype=bool))
         if dev is not None and len(dev) >= max(_LEAST_DEV, _LEAST_PER_TAG * k):
-            fold, without = folds(len(dev), seed=self._seed), [self._told] * FOLDS
+            fold, without = folds(len(dev), FOLDS, seed=self._seed), [self._told] * FOLDS
             if (dev.votes >= 0).any(axis=1).sum() >= _LEAST_DEV:
                 self._told, without = _Pools.of(seen, dev, untaught, agreed, fold).best()
             self.held_out = HeldOut.told([told.predict for told in without], fold, dev.votes, k)

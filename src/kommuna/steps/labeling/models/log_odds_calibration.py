@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from kommuna.steps.labeling.models.base import Beliefs
 
@@ -28,7 +29,7 @@ class LogOddsCalibration:
 
     def __call__(self, beliefs: Beliefs) -> Beliefs:
         """Lines of two probabilities, no and yes."""
-        yes = 1 / (1 + np.exp(-(self.slope * _log_odds(beliefs) + self.shift)))
+        yes = expit(self.slope * _log_odds(beliefs) + self.shift)
         return np.stack([1 - yes, yes], axis=1)
 
 
@@ -43,7 +44,7 @@ def log_odds_calibration(beliefs: Beliefs, truth: NDArray[np.bool_]) -> LogOddsC
     own = np.array([1.0, 0.0])
     found = own
     for _ in range(_STEPS):
-        yes = 1 / (1 + np.exp(-told @ found))
+        yes = expit(told @ found)
         slope = told.T @ (yes - truth) + _PULL * (found - own)
         curve = (told.T * (yes * (1 - yes))) @ told + _PULL * np.eye(2)
         step = np.linalg.solve(curve, slope)

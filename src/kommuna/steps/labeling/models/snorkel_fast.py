@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import softmax
 
 from kommuna.errors import DataError
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
@@ -90,8 +91,7 @@ class SnorkelFast(BaseLabelModel):
 
     def predict(self, votes: Codes) -> Beliefs:
         logs = self._happened(votes) @ self._log_mu.astype(np.float64) + np.log(self.balance)
-        beliefs = np.exp(logs - logs.max(axis=1, keepdims=True))
-        return np.asarray(beliefs / beliefs.sum(axis=1, keepdims=True))
+        return np.asarray(softmax(logs, axis=1))
 
     def conditional_probabilities(self) -> NDArray[np.float64]:
         """m x (k + 1) x k, mu: the probability of each vote, first of none, given each tag."""

@@ -17,6 +17,7 @@ from kommuna.steps.labeling.apply import apply_rules, vote_type, votes_plan
 from kommuna.steps.labeling.conditions import computed
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, vote_codes
 from kommuna.steps.llm.client import Llm
+from kommuna.steps.statistics import folds
 
 FOLDS = 10  # of dev: without one, nine tenths are left to write from, so its rows judge nearly what all of dev wrote
 LEAST_DEV_ROWS = 50
@@ -132,7 +133,8 @@ def read_field(
     _check_enough(truth, tags)
     sample = _sample(messages, key, seed)
     otherwise = rules.otherwise if rules is not None else None
-    return Field(tags, several_tags, labeled, truth, _folds(truth, seed), messages, sample, key, text, llm, otherwise)
+    fold = folds(len(truth), FOLDS, seed=seed, strata=truth.argmax(axis=1))  # by the first tag
+    return Field(tags, several_tags, labeled, truth, fold, messages, sample, key, text, llm, otherwise)
 
 
 def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:
@@ -144,15 +146,6 @@ def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:
             where="dev",
             mend=f"label at least {LEAST_DEV_ROWS} rows; ten a tag are a good start",
         )
-
-
-def _folds(truth: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
-    """Each tag's rows spread evenly over the folds."""
-    order = np.random.default_rng(seed).permutation(len(truth))
-    by_tag = order[np.argsort(truth.argmax(axis=1)[order], kind="stable")]
-    fold = np.empty(len(truth), dtype=np.int64)
-    fold[by_tag] = np.arange(len(truth)) % FOLDS
-    return fold
 
 
 def _sample(messages: pl.LazyFrame, key: str, seed: int) -> pl.DataFrame:

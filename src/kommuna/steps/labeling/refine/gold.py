@@ -14,9 +14,10 @@ from kommuna.spec.rules import Rule
 from kommuna.steps.columns import require_text
 from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
 from kommuna.steps.labeling.refine.field import Field
-from kommuna.steps.labeling.refine.judge import Mask, judge, macro_f1
+from kommuna.steps.labeling.refine.judge import Mask, judge
 from kommuna.steps.labeling.refine.loop import dev_codes, rules_after
 from kommuna.steps.labeling.refine.rounds import Round
+from kommuna.steps.statistics import macro_f1
 from kommuna.steps.text import bare
 
 log = structlog.get_logger()

@@ -14,7 +14,7 @@ from kommuna.steps.labeling.models.registry import MODELS, Settings
 from kommuna.steps.labeling.one_tag import fitted
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
 from kommuna.steps.labeling.refine.field import Field
-from kommuna.steps.statistics import bootstrap, resampled_f1
+from kommuna.steps.statistics import TagCounts, bootstrap, macro_f1
 
 _DRAWS = 200  # of the bootstrap
 
@@ -79,10 +79,10 @@ def _given(field: Field, beliefs: NDArray[np.float64], votes: Codes) -> Mask:
 
 def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:
     """The standard error of the difference in macro F1 on the same rows, by the bootstrap."""
-    gains = [
-        resampled_f1(drawn, after, truth)[1] - resampled_f1(drawn, before, truth)[1]
-        for drawn in bootstrap(len(truth), draws=_DRAWS, seed=seed)
-    ]
+    gains = []
+    for drawn in bootstrap(len(truth), draws=_DRAWS, seed=seed):
+        is_now, was = TagCounts.of(after, truth, drawn), TagCounts.of(before, truth, drawn)
+        gains.append(is_now.macro(is_now.f1) - was.macro(was.f1))
     return float(np.concatenate(gains).std())
 
 
@@ -90,25 +90,3 @@ def _patterns(field: Field, sample: Codes) -> VotePatterns:
     votes, counts, line = distinct(list(sample.T))
     names = tuple(str(j) for j in range(sample.shape[1]))
     return VotePatterns(votes, counts, line, field.tags, names, field.several_tags, field.default)
-
-
-def macro_f1(told: Mask, truth: Mask) -> float:
-    """The mean of the tags' F1; a tag that no row has and none is given is left out.
-
-    Args:
-        told: rows x k, the tags given; a row without any is wrong.
-        truth: rows x k, the tags that it has.
-    """
-    return f1_of(*counted(told, truth))
-
-
-def counted(told: Mask, truth: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each tag: rows rightly given it, and rows given it plus rows that have it."""
-    both = told.sum(axis=0, dtype=np.int64) + truth.sum(axis=0, dtype=np.int64)
-    return (told & truth).sum(axis=0, dtype=np.int64), both
-
-
-def f1_of(right: NDArray[np.int64], both: NDArray[np.int64]) -> float:
-    """Macro F1 of what `counted` returned."""
-    there = both > 0
-    return float((2 * right[there] / both[there]).mean()) if there.any() else 0.0

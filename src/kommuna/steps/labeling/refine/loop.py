@@ -14,10 +14,11 @@ import structlog
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes
 from kommuna.steps.labeling.refine.field import FOLDS, Field
-from kommuna.steps.labeling.refine.judge import Judgement, Mask, gain_error, judge, macro_f1
+from kommuna.steps.labeling.refine.judge import Judgement, Mask, gain_error, judge
 from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Proposer, Standing
 from kommuna.steps.labeling.refine.rounds import Changed, Round, Rounds, Written, bits
 from kommuna.steps.labeling.refine.screening import Candidate, Screened, candidate_of, codes, screen
+from kommuna.steps.statistics import macro_f1
 
 log = structlog.get_logger()
 

@@ -11,9 +11,9 @@ from scipy.special import betainc, betaln
 
 from kommuna.steps.labeling.patterns import ABSTAIN, Codes
 from kommuna.steps.labeling.refine.field import FOLDS, Field
-from kommuna.steps.labeling.refine.judge import Judgement, counted, f1_of
+from kommuna.steps.labeling.refine.judge import Judgement
 from kommuna.steps.labeling.refine.proposal import Proposal
-from kommuna.steps.statistics import wilson
+from kommuna.steps.statistics import TagCounts, wilson
 
 MOST_COVERAGE = 0.9  # share of messages past which a rule says nothing
 MOST_CORRELATION = 0.9
@@ -229,19 +229,19 @@ class _Scores:
         beliefs = np.clip(standing.beliefs, 1e-6, 1 - 1e-6)
         self._scores: Floats = np.log(beliefs) - (np.log1p(-beliefs) if rows.several_tags else 0.0)
         self._told = standing.told.copy()
-        self._right, self._both = counted(self._told, rows.truth)
+        self._counts = TagCounts.of(self._told, rows.truth)
         self._share = (rows.truth.sum(axis=0) + 1) / (len(rows.truth) + 2)
 
     def gain(self, candidate: Candidate) -> float:
         """What the candidate would add to macro F1."""
         fired, _, told = self._after(candidate)
-        right, both = self._moved(fired, told)
-        return f1_of(right, both) - f1_of(self._right, self._both)
+        moved = self._moved(fired, told)
+        return float(moved.macro(moved.f1) - self._counts.macro(self._counts.f1))
 
     def take(self, candidate: Candidate) -> None:
         """Adds the candidate."""
         fired, scores, told = self._after(candidate)
-        self._right, self._both = self._moved(fired, told)
+        self._counts = self._moved(fired, told)
         self._scores[fired], self._told[fired] = scores, told
 
     def _after(self, candidate: Candidate) -> tuple[NDArray[np.intp], Floats, Mask]:
@@ -264,11 +264,9 @@ class _Scores:
             told[np.arange(len(fired)), scores.argmax(axis=1)] = True
         return fired, scores, told
 
-    def _moved(self, fired: NDArray[np.intp], told: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        was, truth = self._told[fired], self._rows.truth[fired]
-        right_was, both_was = counted(was, truth)
-        right_is, both_is = counted(told, truth)
-        return self._right + right_is - right_was, self._both + both_is - both_was
+    def _moved(self, fired: NDArray[np.intp], told: Mask) -> TagCounts:
+        truth = self._rows.truth[fired]
+        return self._counts + TagCounts.of(told, truth) - TagCounts.of(self._told[fired], truth)
 
 
 def _logit(p: float) -> float:
