@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import IO
 
+NONE = "none"  # in the place of a digest: an optional input that is absent
 _CHUNK = 1 << 20
 
 

@@ -24,7 +24,7 @@ from kommuna.outages import is_outage, is_outage_status
 from kommuna.spec.base import Spec
 from kommuna.spec.step import ArtifactInput, FileInput, Input, ModelInput, StepSpec
 from kommuna.spec.yaml_text import load_yaml
-from kommuna.store.digests import file_digest
+from kommuna.store.digests import NONE, file_digest
 from kommuna.store.manifest import Artifact, Lineage, Manifest
 from kommuna.store.store import Store
 
@@ -40,9 +40,6 @@ class LocalInput(Spec):
 
 
 LocalTree = LocalInput | dict[str, LocalInput] | list[LocalInput]
-
-
-NONE = "none"
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def answer(spec: StepSpec, store: Store, question: Question, inputs: Inputs) -> 
     present = Present.of(spec, inputs, context_of(spec, question, inputs).model_dump(mode="json"))
     results = Results(store)
     reasons = []
-    for key in results.candidates(question.digest):
+    for place, key in enumerate(results.candidates(question.digest)):
         manifest = store.manifest(key)
         if manifest is None:
             results.remove(question.digest, key)
@@ -70,6 +70,8 @@ def answer(spec: StepSpec, store: Store, question: Question, inputs: Inputs) -> 
         objection = next(_objections(manifest, spec, present, store), "")
         if not objection:
             store.record_use(key)
+            if place:
+                results.given(question.digest, key)
             return manifest, ""
         reasons.append(objection)
     return None, reasons[0] if reasons else _why_new(spec, question, results)

@@ -20,7 +20,9 @@ from kommuna.spec.resources import threads
 from kommuna.spec.step import StepSpec
 from kommuna.spec.versions import FORMAT, VERSIONS
 from kommuna.spec.words import shown
+from kommuna.store.digests import NONE
 from kommuna.store.parameters import canonical_params
+from kommuna.store.signatures import optional_inputs
 
 if TYPE_CHECKING:
     from kommuna.store.inputs import Inputs
@@ -47,12 +49,17 @@ class Question(Spec):
 
 def question_of(spec: StepSpec, inputs: Inputs) -> Question:
     """The question that a spec asks of the inputs that were found for it."""
-    params = canonical_params(spec.function, spec.params, bundle=Path(spec.bundle) if spec.bundle else None)
+    bundle = Path(spec.bundle) if spec.bundle else None
+    params = canonical_params(spec.function, spec.params, bundle=bundle)
+    contents = inputs.contents()
+    if NONE in contents.values():
+        optional = optional_inputs(spec.function, bundle=bundle)
+        contents = {name: found for name, found in contents.items() if found != NONE or name not in optional}
     return Question(
         function=spec.function,
         version=VERSIONS.get(spec.function),
         params=params,
-        inputs=dict(sorted(inputs.contents().items())),
+        inputs=dict(sorted(contents.items())),
         threads=threads(spec.resources),
     )
 

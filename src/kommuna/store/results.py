@@ -28,7 +28,7 @@ from kommuna.store.store import Store, changed
 
 log = structlog.get_logger()
 
-MOST_CANDIDATES = 16  # of one question that are looked at, newest first
+MOST_CANDIDATES = 64  # of one question; those that were not given to a run for longest go
 LEASE_SECONDS = 60.0
 _POLL_SECONDS = 1.0
 _KEY = re.compile(rb"[0-9a-f]{64}")
@@ -41,7 +41,7 @@ class Results:
         self._store = store
 
     def candidates(self, question: str) -> list[str]:
-        """Keys of manifests that answer a question, newest first."""
+        """Keys of manifests that answer a question, the one that was made or given to a run last first."""
         store = self._store
         folder = self._candidates_folder(question)
         with store.faults():
@@ -56,11 +56,20 @@ class Results:
                     ]
             except FileNotFoundError:
                 return []
-        return [name for _, name in sorted(found, reverse=True) if "." not in name][:MOST_CANDIDATES]
+        return [name for _, name in sorted(found, reverse=True) if "." not in name]
 
     def add(self, question: str, key: str) -> None:
         """Makes a manifest a candidate, or the newest one again."""
         self._store.write(f"{self._candidates_folder(question)}/{key}", key.encode())
+        for old in self.candidates(question)[MOST_CANDIDATES:]:
+            self.remove(question, old)
+
+    def given(self, question: str, key: str) -> None:
+        """Notes that a run was given a candidate: it is the newest one again."""
+        try:
+            self.add(question, key)
+        except StoreError as error:
+            log.warning("step.not_noted", question=question[:12], reason=error.what)
 
     def remove(self, question: str, key: str) -> None:
         """The manifest answers the question no more."""

@@ -74,6 +74,23 @@ def declared_parameters(function: str, *, bundle: Path | None = None) -> dict[st
     }
 
 
+def optional_inputs(function: str, *, bundle: Path | None = None) -> frozenset[str]:
+    """The inputs of a step that are None where they are left out, as far as its source tells.
+
+    Args:
+        function: `module:function`.
+        bundle: the team's folder, searched first.
+    """
+    name, _, wanted = function.partition(":")
+    try:
+        arguments = SourceModule(name, bundle).function(wanted)[1].args
+    except Unknown:
+        return frozenset()
+    every = [*arguments.posonlyargs, *arguments.args]
+    defaults = zip(reversed(every), reversed(arguments.defaults), strict=False)
+    return frozenset(a.arg for a, default in defaults if isinstance(default, ast.Constant) and default.value is None)
+
+
 def _or_unknown(read: Any, node: ast.expr | None) -> Any:
     try:
         return read(node)

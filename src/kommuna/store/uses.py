@@ -12,7 +12,7 @@ import json
 import os
 import posix
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ from pydantic import Field
 from kommuna.spec.base import Spec
 from kommuna.spec.step import StepSpec
 from kommuna.spec.words import shown
-from kommuna.store.definitions import definitions
-from kommuna.store.digests import file_digest
+from kommuna.store.definitions import Definitions, definitions
+from kommuna.store.digests import NONE, file_digest
 from kommuna.store.distributions import installed, library_folders
 from kommuna.store.searches import ABSENT, module_in
 
@@ -93,6 +93,8 @@ class Present:
     services: Mapping[str, Any]
     context: Mapping[str, Any]
     inputs: Inputs
+    _states: dict[tuple[str, bool], str] = field(default_factory=dict)
+    _definitions: dict[tuple[Any, ...], Definitions] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: StepSpec, inputs: Inputs, context: Mapping[str, Any]) -> Present:
@@ -103,14 +105,28 @@ class Present:
         """A recorded path as it is here."""
         return os.path.normpath(os.path.join(self.bundle, name))  # noqa: PTH118  # an absolute one stays
 
+    def state(self, name: str, was: str) -> str:
+        """The state of a recorded path, as far as the recorded one looks into it. Looked at once."""
+        key = name, was in (FOLDER, MISSING)
+        if key not in self._states:
+            self._states[key] = _state(self.path(name), was, self.bundle)
+        return self._states[key]
+
+    def definitions(self, reached: Reached) -> Definitions:
+        """What the entry points of recorded definitions reach."""
+        key = reached.entry_points, reached.libraries
+        if key not in self._definitions:
+            self._definitions[key] = definitions(key[0], Path(self.bundle), libraries=key[1])
+        return self._definitions[key]
+
 
 def changes(uses: Uses, present: Present) -> Iterator[str]:
     """What is no longer as a step used it, in words; nothing where all of it is. What is unknown is not looked at."""
-    files = {name: _state(present.path(name), was, present.bundle) for name, was in uses.files.items()}
+    files = {name: present.state(name, was) for name, was in uses.files.items()}
     changed = [name for name, now in files.items() if now != uses.files[name]]
     reached = uses.reached
     if reached is not None and not set(changed).isdisjoint(reached.modules):
-        now = definitions(reached.entry_points, Path(present.bundle), libraries=reached.libraries)
+        now = present.definitions(reached)
         changed = changed if now.unclear else reached.which_count(changed, now.digest, now.parts)
     for name in changed:
         yield _file_change(name, uses.files[name], files[name])
@@ -142,7 +158,7 @@ def changes(uses: Uses, present: Present) -> Iterator[str]:
             yield f"the environment variable {name}, which the step reads"
     flat = present.inputs.flat()
     for name, was in uses.bytes.items():
-        if name not in flat or flat[name].bytes != was:
+        if (flat[name].bytes if name in flat else NONE) != was:
             yield f"the bytes of input '{name}', which the step reads by itself"
 
 

@@ -61,6 +61,7 @@ LIB_2 = "def n():\n    return 22\n"  # longer: a started Python looks at the siz
 READS = f("return {'n': Path(__file__).with_name('data.json').read_text()}", "from pathlib import Path")
 TABLE = "table: dict[str, object]"
 IN_JSON = {"inputs": {"table": {"url": "in.json"}}}
+MODEL = "import dataclasses\nfrom pydantic import TypeAdapter\n@dataclasses.dataclass\nclass E:\n    {0}\n    x: int\n    @classmethod\n    def of(cls): return TypeAdapter(cls).json_schema()\n    def n(self):\n        '{1}'\n        return 1\n@dataclasses.dataclass\nclass M:\n    e: 'E'\n"
 NAMED = {"lib.py": "def a():\n    return 1\ndef used():\n    pass\n"}
 NAMED_2 = {"lib.py": "def a():\n    return 2\ndef used():\n    pass\n"}
 OWN_CLASS = "import sys, types\nclass M(types.ModuleType):\n    k = {0}\nsys.modules[__name__].__class__ = M\n"
@@ -75,6 +76,10 @@ CODE = [
     Change("a module's docstring", USES_LIB, {"lib.py": '"""All of it."""\ndef n():\n    return 1\n'}, HIT),
     Change("a docstring that is read", {"step.py": f("return {'n': f.__doc__}")},
            {"step.py": f("'''Two.'''\nreturn {'n': f.__doc__}")}),
+    *(Change(f"a docstring that a model's schema has, of {what}", {"step.py": f(f"return {{'n': str({call})}}", MODEL.format("'One.'", ""))}, {"step.py": f(f"return {{'n': str({call})}}", MODEL.format("'Two.'", ""))})
+      for what, call in (("a quoted type", "TypeAdapter(M).json_schema()"), ("cls", "E.of()"), ("type()", "TypeAdapter(type(E(x=1))).json_schema()"), ("__class__", "TypeAdapter(E(x=1).__class__).json_schema()"))),
+    Change("a docstring of a plain class", {"step.py": f("return {'n': C().n()}", "class C:\n    'One.'\n    def n(self): return 1")}, {"step.py": f("return {'n': C().n()}", "class C:\n    'Two.'\n    def n(self): return 1")}, HIT),
+    Change("a docstring of a model's method", {"step.py": f("return {'n': E(x=1).n()}", MODEL.format("'One.'", "One."))}, {"step.py": f("return {'n': E(x=1).n()}", MODEL.format("'One.'", "Two."))}, HIT),
     Change("an unrelated function", USES_LIB, {"lib.py": "def n():\n    return 1\n\ndef m():\n    return 5\n"}, HIT),
     Change("an unrelated function that changes", USES_LIB | {"lib.py": "def n():\n    return 1\n\ndef m():\n    return 4\n"},
            {"lib.py": "def n():\n    return 1\n\ndef m():\n    return 5\n"}, HIT),
@@ -224,6 +229,9 @@ INPUTS = [
            {"inputs": {"t": [{"url": "a.json"}, {"url": "b.json"}]}}, {"inputs": {"t": [{"url": "b.json"}, {"url": "a.json"}]}}),
     Change("the order of arguments", {"step.py": f("return {'n': [a, b]}", "", "a: dict[str, int], b: dict[str, int]"), "a.json": '{"a": 1}', "b.json": '{"b": 1}'}, {}, HIT,
            {"inputs": {"a": {"url": "a.json"}, "b": {"url": "b.json"}}}, {"inputs": {"b": {"url": "b.json"}, "a": {"url": "a.json"}}}),
+    Change("an optional input that is left out or None", {"step.py": f("return {'n': t}", "", "t: dict[str, int] | None = None")}, {}, HIT, {"inputs": {"t": None}}, {"inputs": {}}),
+    Change("an input that is left out or None, which differ", {"step.py": f("return {'n': t}", "", "t: dict[str, int] | None = (1,)")}, {}, MISS, {"inputs": {"t": None}}, {"inputs": {}}),
+    Change("an optional file that is left out or None", {"step.py": f("return {'n': str(t)}", "from pathlib import Path", "a: Path | None = None, t: Path | None = None")}, {}, HIT, {"inputs": {"t": None}}, {"inputs": {"a": None}}),
     Change("an optional input that comes", {"step.py": f("return {'n': t}", "", "t: dict[str, int] | None = None"), "a.json": '{"a": 1}'}, {}, MISS, {"inputs": {"t": None}}, {"inputs": {"t": {"url": "a.json"}}}),
 ]  # fmt: skip
 

@@ -394,6 +394,21 @@ def test_a_miss_says_why(rig: CacheRig) -> None:
     assert why() == "lib.py is gone"
 
 
+def test_a_candidate_that_no_run_was_given_for_long_goes_first(rig: CacheRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kommuna.store.results.MOST_CANDIDATES", 3)
+    results, keys = Results(rig.store), []
+    for n in range(3):
+        rig.write({"step.py": f"def f() -> dict[str, int]:\n    return {{'n': {n}}}\n"})
+        keys.append(rig.run().result.key)
+        time.sleep(0.02)
+    question = look_up(rig.spec(), rig.store, rig.folder).digest
+    rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 0}\n"})
+    assert rig.run().result.key == keys[0]
+    assert results.candidates(question) == [keys[0], keys[2], keys[1]]
+    results.add(question, "f" * 64)
+    assert results.candidates(question) == ["f" * 64, keys[0], keys[2]]
+
+
 def test_a_damaged_artifact_of_equal_size_is_made_anew(rig: CacheRig) -> None:
     rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 1}\n"})
     artifact = rig.manifest(rig.run().result).outputs["result"]

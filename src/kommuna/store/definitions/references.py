@@ -63,8 +63,16 @@ def text(node: ast.AST, *, docstrings: bool, kept: Iterable[str] = ()) -> str:
         kept: methods whose docstrings are written all the same.
     """
     out: list[str] = []
-    _write(node, out, frozenset() if docstrings else _docstrings(node, kept))
+    _write(node, out, frozenset() if docstrings else _docstrings(node, kept) - _told_to_libraries(node))
     return "".join(out)
+
+
+def _told_to_libraries(node: ast.AST) -> frozenset[int]:
+    """Ids of docstrings that a base class or decorator may hand on, as pydantic's do with a model's in its schema."""
+    if not isinstance(node, ast.ClassDef) or not (node.bases or node.keywords or node.decorator_list):
+        return frozenset()
+    methods = [method for method in node.body if isinstance(method, _FUNCTIONS) and method.decorator_list]
+    return frozenset(id(owner.body[0]) for owner in (node, *methods))
 
 
 def bound_names(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
