@@ -17,6 +17,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from kommuna.runtime.notes import MODULES, NAMED, SEARCHES, Notes
+from kommuna.runtime.places import followed
 from kommuna.store.searches import ABSENT, is_a, module_in
 
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
@@ -63,7 +64,7 @@ class Imports:
     def _finder(self, folder: str) -> _Finder:
         if not self._is_ours(folder):
             raise ImportError(folder)
-        return _Finder(os.path.abspath(folder), self._notes, self._kind)  # noqa: PTH100
+        return _Finder(followed(folder), self._notes, self._kind)
 
 
 class _Finder:

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-PATHS, LINKS, HOSTS, NAMED, MODULES, SEARCHES = "paths", "links", "hosts", "named", "modules", "searches"
+HOSTS, NAMED, MODULES, SEARCHES = "hosts", "named", "modules", "searches"
 
 
 class Notes:

@@ -1,8 +1,8 @@
-"""Every file that a process and its children open, program that they start and peer that they connect or send to.
+"""Every use that a process and its children make of files, programs and peers, and every change of files.
 
 By seccomp user notifications (Linux 5.5): the kernel stops a call, tells the supervisor, and goes on with it. No
 privilege is needed, and it does not matter which language or library makes the call. A call costs 20 to 120 µs: the
-2,000 of an import of Polars, scikit-learn and SciPy could not be told from its noise.
+25,000 of an import of Polars and scikit-learn could not be told from its noise.
 """
 
 from __future__ import annotations
@@ -18,66 +18,21 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import structlog
 
+from kommuna.runtime.calls import BLINDING, CHANGES, LOOKS, OPENS, PROGRAMS, At, architecture
 
-class _Calls(NamedTuple):
-    """Numbers of the calls that are told of, by architecture (`asm/unistd.h`).
-
-    Args:
-        changes: calls that change names or attributes in a folder, to the place of the path among their arguments, and
-            of the folder that it is relative to; -1 for the working folder.
-    """
-
-    audit_architecture: int
-    seccomp: int
-    openat: int
-    openat2: int
-    execve: int
-    execveat: int
-    connect: int
-    sendto: int
-    sendmsg: int
-    sendmmsg: int
-    changes: Mapping[int, tuple[int, int]]
-    open: int = -1  # only older architectures have it
-
-    def told(self) -> list[int]:
-        opens = (self.openat, self.openat2, self.execve, self.execveat, self.open)
-        numbers = (*opens, self.connect, self.sendmsg, self.sendmmsg, *self.changes)
-        return [number for number in numbers if number >= 0]
-
-
-_X86_CHANGES = {
-    # truncate, rename, mkdir, rmdir, link, unlink, symlink, chmod
-    **{76: (0, -1), 82: (1, -1), 83: (0, -1), 84: (0, -1), 86: (1, -1), 87: (0, -1), 88: (1, -1), 90: (0, -1)},
-    # mkdirat, unlinkat, renameat, linkat, symlinkat, fchmodat, utimensat, renameat2
-    **{258: (1, 0), 263: (1, 0), 264: (3, 2), 265: (3, 2), 266: (2, 1), 268: (1, 0), 280: (1, 0), 316: (3, 2)},
-}
-# mkdirat, unlinkat, symlinkat, linkat, renameat, truncate, fchmodat, utimensat, renameat2
-_ARM_CHANGES = {
-    **{34: (1, 0), 35: (1, 0), 36: (2, 1), 37: (3, 2), 38: (3, 2), 45: (0, -1), 53: (1, 0), 88: (1, 0), 276: (3, 2)},
-}
-_MAKING = {"x86_64": (83, 86, 88, 258, 265, 266), "aarch64": (34, 36, 37)}  # mkdir, link, symlink and their like
-_CALLS = {
-    "x86_64": _Calls(0xC000003E, 317, 257, 437, 59, 322, 42, 44, 46, 307, _X86_CHANGES, 2),
-    "aarch64": _Calls(0xC00000B7, 277, 56, 437, 221, 281, 203, 206, 211, 269, _ARM_CHANGES),
-}
 _PR_SET_NO_NEW_PRIVS = 38
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
-_LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06  # of classic BPF
-_ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
-_CALL_NUMBER_AT, _ARCHITECTURE_AT, _FIFTH_ARGUMENT_AT = 0, 4, 48  # in struct seccomp_data
 _MESSAGE = struct.Struct("=QI52x")  # struct mmsghdr: of its struct msghdr where the peer's address is, and its length
 _MOST_MESSAGES = 1024  # of one call, which the kernel takes
 _RECEIVE, _SEND, _IS_VALID, _CONTINUE = 0xC0502100, 0xC0182101, 0x40082102, 1
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # struct seccomp_notif
 _RESPONSE = struct.Struct("=QqiI")  # struct seccomp_notif_resp
-_AT_FDCWD = -100
+_AT_FDCWD, _AT_SYMLINK_NOFOLLOW = -100, 0x100
 _LONGEST_PATH = 4096
 _PROBE = b"kommuna"  # what the supervisor must be able to read in the child, before the step runs
 
@@ -92,10 +47,42 @@ class Opened:
     Args:
         path: absolute, as it was asked for.
         flags: of `open`; None for a program.
+        process: the process, or its thread, that asks.
     """
 
     path: str
     flags: int | None
+    process: int
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A path that is about to be looked at.
+
+    Args:
+        tells: what the look tells: `size`, `kind`, `link` (whether it is one), or `folder` (which is gone to).
+        follows: whether it tells of what a link leads to, and not of the link.
+    """
+
+    path: str
+    tells: str
+    follows: bool
+    process: int
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A path that is about to be made, removed, renamed, or given other attributes.
+
+    Args:
+        makes: whether the call fails, and changes nothing, where the path is there already.
+        follows: whether what a link leads to is changed.
+    """
+
+    path: str
+    makes: bool
+    follows: bool
+    process: int
 
 
 @dataclass(frozen=True)
@@ -114,18 +101,13 @@ class Connected:
 
 
 @dataclass(frozen=True)
-class Changed:
-    """A path that is about to be made, removed, renamed to, or given other attributes.
+class Blinded:
+    """A call after which what the process opens is not told."""
 
-    Args:
-        makes: whether the call fails, and changes nothing, where the path is there already.
-    """
-
-    path: str
-    makes: bool
+    call: str
 
 
-Call = Opened | Connected | Changed
+Call = Opened | Looked | Changed | Connected | Blinded
 
 
 def listen() -> int:
@@ -136,14 +118,14 @@ def listen() -> int:
     Raises:
         OSError: this kernel, or what confines the process, does not offer it.
     """
-    calls = _CALLS.get(platform.machine())
-    if calls is None:
+    machine = architecture()
+    if machine is None:
         raise OSError(errno.ENOSYS, f"not on {platform.machine()}")
-    program = _program(calls)
+    program = machine.program()
     buffer = ctypes.create_string_buffer(program, len(program))
     described = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    listener = int(_libc.syscall(calls.seccomp, _SET_MODE_FILTER, _NEW_LISTENER, described))
+    listener = int(_libc.syscall(machine.seccomp, _SET_MODE_FILTER, _NEW_LISTENER, described))
     if listener < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -159,7 +141,8 @@ class Opens:
 
     def __init__(self, heard: Callable[[Call], None]) -> None:
         self._heard = heard
-        self._calls = _CALLS.get(platform.machine())
+        machine = architecture()
+        self._audit, self._names = (machine.audit, machine.names()) if machine else (0, {})
         self._ours, self._childs = socket.socketpair()
         self._closing = os.eventfd(0)
         self._thread: threading.Thread | None = None
@@ -228,9 +211,9 @@ class Opens:
                     if error.errno in (errno.ENOENT, errno.EINTR):  # its process has just ended
                         continue
                     raise
-                number, pid, _, call, _, _, *arguments = _NOTIFICATION.unpack(notification)
+                number, pid, _, call, audit, _, *arguments = _NOTIFICATION.unpack(notification)
                 try:
-                    self._tell(pid, call, arguments)
+                    self._tell(pid, self._names.get(call, "") if audit == self._audit else "", arguments)
                 except Exception as error:
                     if _is_waiting(listener, number):  # else its process has ended, and the call is never made
                         log.exception("step.unheard_call")
@@ -244,68 +227,55 @@ class Opens:
         finally:
             os.close(listener)  # from now on such calls of the child fail: none is missed
 
-    def _tell(self, pid: int, call: int, arguments: list[int]) -> None:
-        calls = self._calls
-        assert calls is not None
-        if call == calls.connect:
-            self._tell_peer(pid, arguments[1], arguments[2], sends=False)
-            return
-        if call == calls.sendto:
+    def _tell(self, pid: int, call: str, arguments: list[int]) -> None:
+        if call in OPENS or call in PROGRAMS:
+            self._tell_open(pid, call, arguments)
+        elif (look := LOOKS.get(call)) is not None:
+            path = _path(pid, look.at, arguments)
+            if path is not None:
+                follows = look.follows and (look.flags is None or not arguments[look.flags] & _AT_SYMLINK_NOFOLLOW)
+                self._heard(Looked(path, look.tells, follows, pid))
+        elif (change := CHANGES.get(call)) is not None:
+            source = _path(pid, change.links, arguments) if change.links else None
+            if source is not None:
+                self._heard(Opened(source, os.O_RDONLY, pid))
+            for path in [_path(pid, at, arguments) for at in change.ats]:
+                if path is not None:
+                    self._heard(Changed(path, change.makes, change.follows, pid))
+        elif call in ("connect", "bind"):
+            self._tell_peer(pid, arguments[1], arguments[2], sends=False, binds=call == "bind")
+        elif call == "sendto":
             self._tell_peer(pid, arguments[4], arguments[5], sends=True)
-            return
-        if call in (calls.sendmsg, calls.sendmmsg):
-            number = 1 if call == calls.sendmsg else min(arguments[2] & 0xFFFFFFFF, _MOST_MESSAGES)
+        elif call in ("sendmsg", "sendmmsg"):
+            number = 1 if call == "sendmsg" else min(arguments[2] & 0xFFFFFFFF, _MOST_MESSAGES)
             for at in range(arguments[1], arguments[1] + number * _MESSAGE.size, _MESSAGE.size):
                 message = _memory(pid, at, 12).ljust(_MESSAGE.size, b"\0")
                 self._tell_peer(pid, *_MESSAGE.unpack(message), sends=True)
-            return
-        if (places := calls.changes.get(call)) is not None:
-            path_at, folder_at = places
-            folder = _AT_FDCWD if folder_at < 0 else ctypes.c_int(arguments[folder_at]).value
-            if (path := _path(pid, folder, arguments[path_at])) is not None:
-                self._heard(Changed(path, makes=call in _MAKING[platform.machine()]))
-            return
-        relative_to, address, flags = _AT_FDCWD, arguments[0], arguments[1]
-        if call in (calls.openat, calls.openat2, calls.execveat):
-            relative_to, address, flags = ctypes.c_int(arguments[0]).value, arguments[1], arguments[2]
-        if call == calls.openat2:  # struct open_how begins with the flags
-            flags = int.from_bytes(_memory(pid, flags, 8), "little")
-        is_program = call in (calls.execve, calls.execveat)
-        if (path := _path(pid, relative_to, address)) is not None:
-            self._heard(Opened(path, None if is_program else flags))
+        else:
+            self._heard(Blinded(call if call in BLINDING else "a program for another kind of machine"))
 
-    def _tell_peer(self, pid: int, address: int, length: int, *, sends: bool) -> None:
+    def _tell_open(self, pid: int, call: str, arguments: list[int]) -> None:
+        """Tells of the file or program that a call is given."""
+        path = _path(pid, OPENS.get(call) or PROGRAMS[call], arguments)
+        if path is None:
+            return
+        if call in PROGRAMS:
+            flags = None
+        elif call == "creat":
+            flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+        elif call == "openat2":  # struct open_how begins with the flags
+            flags = int.from_bytes(_memory(pid, arguments[2], 8), "little")
+        else:
+            flags = arguments[1 if call == "open" else 2]
+        self._heard(Opened(path, flags, pid))
+
+    def _tell_peer(self, pid: int, address: int, length: int, *, sends: bool, binds: bool = False) -> None:
         """Tells of the peer whose address is in a process's memory, if one is."""
         peer = _peer(_memory(pid, address, min(length, 128)), sends=sends) if address and length else None
-        if peer is not None:
+        if peer is not None and not binds:
             self._heard(peer)
-
-
-def _program(calls: _Calls) -> bytes:
-    """A BPF program that lets all calls pass but those that are told of; of `sendto` those that name a peer."""
-    told = calls.told()
-    out = [
-        _instruction(_LOAD, _ARCHITECTURE_AT),
-        _instruction(_EQUAL, calls.audit_architecture, when_equal=1),
-        _instruction(_RETURN, _ALLOW),
-        _instruction(_LOAD, _CALL_NUMBER_AT),
-        _instruction(_EQUAL, calls.sendto, when_other=6),
-        _instruction(_LOAD, _FIFTH_ARGUMENT_AT),
-        _instruction(_EQUAL, 0, when_other=2),
-        _instruction(_LOAD, _FIFTH_ARGUMENT_AT + 4),
-        _instruction(_EQUAL, 0, when_equal=1),
-        _instruction(_RETURN, _NOTIFY),
-        _instruction(_RETURN, _ALLOW),
-        *(_instruction(_EQUAL, number, when_equal=len(told) - i) for i, number in enumerate(told)),
-        _instruction(_RETURN, _ALLOW),
-        _instruction(_RETURN, _NOTIFY),
-    ]
-    return b"".join(out)
-
-
-def _instruction(code: int, value: int, *, when_equal: int = 0, when_other: int = 0) -> bytes:
-    """One instruction, and how many it skips after a comparison."""
-    return struct.pack("HBBI", code, when_equal, when_other, value)
+        elif peer is not None and not peer.port and not peer.host.startswith("@"):
+            self._heard(Changed(_joined(pid, _AT_FDCWD, peer.host), makes=True, follows=False, process=pid))
 
 
 class _Range(ctypes.Structure):
@@ -332,20 +302,32 @@ def _memory(pid: int, address: int, length: int) -> bytes:
     return b""
 
 
-def _path(pid: int, folder: int, address: int) -> str | None:
-    """The absolute path that a call is given; None where it is given none, so that it fails.
+def _path(pid: int, at: At, arguments: list[int]) -> str | None:
+    """The absolute path that a call is given; None where it is given none, so that it fails or means no file.
 
     Raises:
         OSError: it cannot be read.
     """
-    raw, end, _ = _memory(pid, address, _LONGEST_PATH).partition(b"\0")
-    path = os.fsdecode(raw)
-    if not end or path.startswith("/"):
-        return path if end else None
+    folder = _AT_FDCWD if at.folder is None else ctypes.c_int(arguments[at.folder]).value
+    raw, end = b"", b"\0"
+    if at.path is not None and (arguments[at.path] or not at.optional):
+        raw, end, _ = _memory(pid, arguments[at.path], _LONGEST_PATH).partition(b"\0")
+    if not end:
+        return None
     try:
-        return os.path.normpath(os.path.join(_folder(pid, folder), path))  # noqa: PTH118
+        path = _joined(pid, folder, os.fsdecode(raw))
     except FileNotFoundError:  # no such descriptor: the call fails
         return None
+    return (
+        path if path.startswith("/") and not path.endswith(" (deleted)") else None
+    )  # else a pipe, or a file without a name
+
+
+def _joined(pid: int, folder: int, path: str) -> str:
+    """A path that is relative to a folder's descriptor; the folder itself where it is empty."""
+    if path.startswith("/"):
+        return path
+    return f"{_folder(pid, folder)}/{path}" if path else _folder(pid, folder)
 
 
 def _folder(pid: int, descriptor: int) -> str:

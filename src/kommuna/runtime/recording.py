@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import re
 import stat
 import sys
 import sysconfig
@@ -20,8 +21,9 @@ from pydantic import Field
 
 import kommuna
 from kommuna.runtime.environment import stays
-from kommuna.runtime.opens import Call, Changed, Connected, Opened
+from kommuna.runtime.opens import Blinded, Call, Changed, Connected, Looked, Opened
 from kommuna.runtime.peers import Peers
+from kommuna.runtime.places import Place, Places, followed
 from kommuna.spec.base import Spec
 from kommuna.spec.caching import TOLD_BELOW, UNCACHEABLE, duration
 from kommuna.spec.step import StepSpec
@@ -29,7 +31,8 @@ from kommuna.spec.versions import VERSIONS
 from kommuna.store.definitions import definitions
 from kommuna.store.distributions import SHARED_STEPS, distributions_of, installed
 from kommuna.store.inputs import Inputs
-from kommuna.store.uses import FILE, MISSING, Reached, Uses, path_state, setting, variable
+from kommuna.store.searches import link_target
+from kommuna.store.uses import MISSING, Reached, Uses, path_state, setting, variable
 
 ALWAYS = ("pydantic", "pydantic-core", "pyyaml")  # they read parameters and documents before a step sees them
 READ_BELOW = "/proc/kommuna/read/"  # where no file can be: what a step opens there are variables that it reads
@@ -45,12 +48,12 @@ PYTHON_FOLDERS = tuple(
 )
 _PREFIXES = tuple({f"{sys.prefix}/", f"{sys.base_prefix}/", f"{os.path.realpath(sys.base_prefix)}/"})
 _KOMMUNA = str(Path(kommuna.__file__).parent)
-# The machine, what identifies it, and the operating system's own libraries: the table in docs/steps.md says so.
+# Of Python's own folder: what it is started with. Programs that are installed there count as any file.
+_PYTHON = re.compile(rf"(?:{'|'.join(map(re.escape, _PREFIXES))})(?:pyvenv\.cfg|bin/python[\d.]*|.*\.so[\d.]*)")
 _KERNEL = ("/proc/", "/sys/", "/dev/")
-_SYSTEM = ("/proc/", "/sys/", "/dev/", "/run/", "/var/run/", "/usr/", "/lib/", "/lib64/", "/bin/", "/sbin/", "/etc/")
-_SYSTEM_FILES = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/")
-# Programs that libraries ask for the machine and its compilers; what they look at is the system's.
-_SYSTEM_PROGRAMS = frozenset({"ldconfig", "uname", "lscpu", "nvidia-smi", "gcc", "cc", "ld", "objdump", "file"})
+# The machine, what identifies it, and the operating system's own libraries: the table in docs/steps.md says so.
+_SYSTEM = (*_KERNEL, "/run/", "/var/run/", "/usr/", "/lib/", "/lib64/", "/bin/", "/sbin/", "/etc/")
+_MEMORY = "/dev/shm"
 
 
 class Told(Spec):
@@ -58,9 +61,7 @@ class Told(Spec):
 
     modules: dict[str, str] = Field(default_factory=dict, description="Module of no library to its path.")
     searches: dict[str, dict[str, str]] = Field(default_factory=dict)
-    paths: dict[str, str] = Field(default_factory=dict, description="Path that was only looked at to what was there.")
     libraries: tuple[str, ...] = Field((), description="Top-level names of installed libraries that were loaded.")
-    links: dict[str, str] = Field(default_factory=dict, description="Link on the way to such a path to its target.")
     absent: tuple[str, ...] = Field((), description="Top-level modules that were looked for and found nowhere.")
     has_clients: bool = Field(False, description="Whether the step was given a client of the platform's services.")
     entry_points: tuple[str, ...] = ()
@@ -86,21 +87,26 @@ class Recorder:
     _seen: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
     _times: dict[str, int] = field(default_factory=dict)
     _states: dict[str, str] = field(default_factory=dict)
+    _with_content: set[str] = field(default_factory=set)
+    _with_mode: set[str] = field(default_factory=set)
+    _links: dict[str, str] = field(default_factory=dict)
     _made: set[str] = field(default_factory=set)
     _may_write: set[str] = field(default_factory=set)
-    _started: bool = False
     _called: set[str] = field(default_factory=set)
     _variables: set[str] = field(default_factory=set)
     _libraries: set[str] = field(default_factory=set)
     _unknown: dict[str, None] = field(default_factory=dict)
+    _places: Places = field(default_factory=Places)
+    _of_no_account: set[str] = field(default_factory=set)  # paths as they are asked for
 
     def __post_init__(self) -> None:
         bundle = self.spec.bundle
         self._peers = Peers(self.spec)
         self._bundle = f"{os.path.abspath(bundle)}/" if bundle else "\0"  # noqa: PTH100
         self._real_bundle = f"{os.path.realpath(bundle)}/" if bundle else "\0"
-        self._temporary = tuple({f"{tempfile.gettempdir()}/", "/tmp/", "/var/tmp/", "/dev/shm/"})
-        self._caches = tuple(f"{Path.home()}/{name}/" for name in (".cache", ".config", ".local"))
+        self._own = _folders(self.own)
+        self._temporary = _folders((tempfile.gettempdir(), "/tmp", "/var/tmp", _MEMORY))
+        self._caches = _folders(f"{Path.home()}/{name}" for name in (".cache", ".config", ".local"))
 
     def belongs_to(self, process: int) -> None:
         """Says which process's calls are heard, with those of its children."""
@@ -110,68 +116,157 @@ class Recorder:
         """Notes a call, while it waits."""
         if isinstance(call, Connected):
             self._peers.heard(call)
-            return
-        if call.path.startswith(TOLD_BELOW):
+        elif isinstance(call, Blinded):
+            self._unknown[f"what it opens cannot be seen: it uses {call.call}"] = None
+        elif isinstance(call, Changed):
+            self._heard_change(call)
+        elif call.path.startswith(TOLD_BELOW):
             self._called.add(call.path.removeprefix(TOLD_BELOW))
-            return
-        if call.path.startswith(READ_BELOW):
+        elif call.path.startswith(READ_BELOW):
             self._variables.add(call.path.removeprefix(READ_BELOW))
-            return
-        path = self._in_bundle(call.path if isinstance(call, Changed) else _source(call.path))
-        if path.startswith(self.own) or path in self._made:
-            return
-        if isinstance(call, Changed):
-            if call.makes and os.path.lexists(path):  # as `os.makedirs(exist_ok=True)` asks for each folder on the way
-                return
-            if not self._is_elsewhere(path) and "/__pycache__" not in path and not path.startswith(_KERNEL):
-                self._unknown[f"it changes {self._name(path)}, which a kept result would not do again"] = None
-            return
-        if call.flags is None and os.path.basename(path) not in _SYSTEM_PROGRAMS and os.path.exists(path):  # noqa: PTH119, PTH110
-            self._started = True
-        if not path.startswith(self._bundle):
-            if path.startswith(_KOMMUNA) or path == str(Path(_KOMMUNA).parent):
-                self._libraries.add(SHARED_STEPS)
-                return
-            if path.startswith(PYTHON_FOLDERS):
-                self._libraries.add(path)
-                return
-            if path.startswith(_SYSTEM) or path in _SYSTEM_FILES:
-                return
-            if path.startswith(_PREFIXES) and (".so" in path or path.endswith("pyvenv.cfg") or "/bin/" in path):
-                return
-        self._note(call, path)
+        elif call.path not in self._of_no_account:
+            self._heard_use(call)
 
-    def _note(self, call: Opened, path: str) -> None:
+    def _heard_change(self, call: Changed) -> None:
+        place = self._placed(call.path, call.process, follows=call.follows)
+        self._places.forget()
+        self._of_no_account.clear()
+        if call.makes and os.path.lexists(place.name):  # `os.makedirs(exist_ok=True)` asks for each folder on the way
+            return
+        if self._is_own(place.real) or self._is_elsewhere(place.real):
+            self._made.add(place.real)
+        elif "/__pycache__" not in place.real and not place.real.startswith(_KERNEL):
+            self._unknown[f"it changes {self._name(place.real)}, which a kept result would not do again"] = None
+
+    def _heard_use(self, call: Opened | Looked) -> None:
+        path = _source(call.path)
+        follows = call.follows if isinstance(call, Looked) else not (call.flags or 0) & os.O_NOFOLLOW
+        place = self._placed(path, call.process, follows=follows)
+        for link, target in place.crossed:
+            self._note_link(self._in_bundle(link), target)
+        if self._is_no_use(call, place):
+            if not place.crossed and not path.startswith(_KERNEL) and (isinstance(call, Looked) or _is_system(path)):
+                self._of_no_account.add(call.path)
+            return
+        name = self._recorded_name(place)
+        if not follows:
+            self._note_link(name, link_target(name))
+        if isinstance(call, Looked):
+            self._note_look(call, name)
+        else:
+            self._note_open(name, call.flags)
+        is_entered = isinstance(call, Opened) or call.tells == "folder"
+        if is_entered and len(self._seen.get(name) or ()) == 1:
+            for link, target in place.links:  # what is asked for below the folder is told by where they lead
+                self._note_link(self._in_bundle(link), target)
+
+    def _is_no_use(self, call: Opened | Looked, place: Place) -> bool:
+        """Whether a path is the step's own, the system's, or a library's, which is counted by its version."""
+        if self._is_python_or_kommuna(place.name):
+            if isinstance(call, Opened) and not _PYTHON.fullmatch(place.name):
+                self._libraries.add(SHARED_STEPS if self._is_kommuna(place.name) else place.name)
+            return True
+        if isinstance(call, Looked) and (place.name.startswith(_PREFIXES) or "/__pycache__/" in f"{place.name}/"):
+            return True
+        if _is_system(place.name) and _is_system(place.real):
+            return True
+        return self._is_own(place.real) and (self._is_own(place.name) or self._is_elsewhere(place.name))
+
+    def _recorded_name(self, place: Place) -> str:
+        """The name that a path is recorded by: where it leads, if the name is the step's own, or of its process."""
+        is_passing = self._is_own(place.name) or place.name.startswith(_KERNEL) or self._is_elsewhere(place.name)
+        return place.real if is_passing and not self._is_elsewhere(place.real) else place.name
+
+    def _note_link(self, path: str, target: str) -> None:
+        """Notes where a link leads, or that a path is none."""
+        if path not in self._links and not _is_system(path) and (target or not self._is_on_the_way(path)):
+            self._links[path] = target
+
+    def _note_look(self, call: Looked, path: str) -> None:
         signature = _signature(path)
-        flags = call.flags or 0
-        elsewhere = self._is_elsewhere(path)
+        if self._is_on_the_way(path) or (signature is None and link_target(path) and not call.follows):
+            return
+        if call.tells == "size" and (
+            call.follows or not path.startswith(self._bundle) or not self._is_the_steps(call.process)
+        ):
+            if signature is None or len(signature) > 1:
+                self._with_content.add(path)
+            self._times[path] = self._times.get(path, 0) + 1
+        self._with_mode.add(path)
+        self._note(path, signature)
+
+    def _note_open(self, path: str, given_flags: int | None) -> None:
+        signature = _signature(path)
+        flags = given_flags or 0
         if flags & _TEMPORARY_FILE == _TEMPORARY_FILE:  # it has no name
             return
         if flags & _WRITING and (flags & _WRITING != os.O_CREAT or signature is None):
             if "/__pycache__/" in path:
                 return
             if signature is None or flags & (os.O_TRUNC | os.O_WRONLY):
-                if elsewhere:
+                if self._is_elsewhere(path):
                     self._made.add(path)
                 else:
                     self._writes(path)
                 return
             self._may_write.add(path)  # such as a database that is only read: told by whether it has changed
-        if signature is None and (elsewhere or call.flags is None):  # a program is looked for all along PATH
+        if given_flags is None:
+            self._with_mode.add(path)
+        self._with_content.add(path)
+        self._times[path] = self._times.get(path, 0) + 1
+        self._note(path, signature)
+
+    def _note(self, path: str, signature: tuple[int, ...] | None) -> None:
+        """Notes what is at a path now."""
+        elsewhere = self._is_elsewhere(path)
+        if signature is None and elsewhere and f"{path}/".startswith(self._temporary):
             return
         if elsewhere and signature is not None and _changed_at(path) >= self._began:  # the step's own, by whatever call
             return
-        self._times[path] = self._times.get(path, 0) + 1
         if path not in self._seen:
             self._seen[path] = signature
-            if signature is not None and (len(signature) == 1 or time.time_ns() - signature[-1] < _YOUNG_NS):
-                self._states[path] = path_state(path, self.spec.bundle)
         elif self._seen[path] != signature:
             self._changed(path)
+        is_young = signature is not None and (len(signature) == 1 or time.time_ns() - signature[-1] < _YOUNG_NS)
+        if is_young and path in self._with_content and path not in self._states:
+            self._states[path] = path_state(path)
+
+    def _placed(self, path: str, process: int, *, follows: bool) -> Place:
+        """Where a path leads, by the bundle's own name."""
+        place = self._places.of(path, process=process, follows=follows)
+        return place._replace(name=self._in_bundle(place.name), real=self._in_bundle(place.real))
+
+    def _is_own(self, path: str) -> bool:
+        """Whether the runtime gave a path to the step, or the step made it itself."""
+        return f"{path}/".startswith(self._own) or path in self._made
+
+    def _is_the_steps(self, process: int) -> bool:
+        """Whether it is the step's own process, and not one that it started, that asks.
+
+        Python asks for each part of a path that it resolves: then the size, which it is told too, means nothing.
+        """
+        return process == self._peers.process or os.path.exists(f"/proc/{self._peers.process}/task/{process}")  # noqa: PTH110
+
+    def _is_kommuna(self, path: str) -> bool:
+        return path == str(Path(_KOMMUNA).parent) or f"{path}/".startswith(f"{_KOMMUNA}/")
+
+    def _is_python_or_kommuna(self, path: str) -> bool:
+        if path.startswith(self._bundle):
+            return False
+        return self._is_kommuna(path) or f"{path}/".startswith(PYTHON_FOLDERS) or _PYTHON.fullmatch(path) is not None
+
+    def _is_on_the_way(self, path: str) -> bool:
+        """Whether it is a folder that is there as what counts by itself is below it."""
+        inner = path.rstrip("/") + "/"
+        return inner == "/" or any(
+            part.startswith(inner) and part != inner
+            for part in (self._bundle, self._real_bundle, *PYTHON_FOLDERS, *self._own, *self._temporary, *self._caches)
+        )
 
     def _is_elsewhere(self, path: str) -> bool:
         """Whether a path is in a folder for temporary files or for libraries' own caches."""
-        return not path.startswith(self._bundle) and f"{path}/".startswith((*self._temporary, *self._caches))
+        inner = f"{path}/"
+        return not inner.startswith(self._bundle) and inner.startswith((*self._temporary, *self._caches))
 
     def _in_bundle(self, path: str) -> str:
         """A path as the bundle's folder is called, where it is below the folder that this is a link to."""
@@ -199,21 +294,19 @@ class Recorder:
             self._unknown[f"what the step opens cannot be seen here: {missing}"] = None
         for peer in self._peers.foreign(told.hosts, has_clients=told.has_clients):
             self._unknown[f"it asks {peer}, which is no service of the platform"] = None
-        if self._started and self.spec.bundle:  # what a program looks at without opening it is not told
-            self._count_bundle()
+        versions = self._versions(told)
         files = {self._name(path): state for path, state in self._files()}
-        files = {**dict(self._looks(told)), **files}
-        modules = {self._name(path) for path in told.modules.values()}
+        modules = {self._named(path) for path in told.modules.values()}
         services = self.spec.services.model_dump(mode="json")
         return Uses(
             files=files,
-            links={self._name(path): target for path, target in told.links.items() if self._counts(path)},
+            links={self._name(path): target for path, target in self._links.items()},
             absent_libraries=told.absent,
             searches={
-                self._name(folder): {name: self._name(path) if path else "" for name, path in names.items()}
+                self._named(folder): {name: self._named(path) if path else "" for name, path in names.items()}
                 for folder, names in told.searches.items()
             },
-            libraries=self._versions(told),
+            libraries=versions,
             services={name: setting(services, name) for name in told.services},
             context={name: context[name] for name in told.context},
             variables={name: variable(name) for name in sorted(self._variables) if stays(name, self.spec)},
@@ -232,40 +325,25 @@ class Recorder:
 
     def _files(self) -> Iterator[tuple[str, str]]:
         for path, before in self._seen.items():
-            state = path_state(path, self.spec.bundle)
-            if _signature(path) != before or self._states.get(path, state) != state:
+            if before is None and path in self._made:
+                continue
+            content = path in self._with_content
+            state = path_state(path, content=content, mode=path in self._with_mode)
+            if _signature(path) != before or (
+                content and path in self._states and path_state(path) != self._states[path]
+            ):
                 (self._writes if path in self._may_write else self._changed)(path)
             yield path, state if before is not None else MISSING
-
-    def _looks(self, told: Told) -> Iterator[tuple[str, str]]:
-        """Paths that the step looked at without opening them. Of a file all of its content counts, for its size may."""
-        for given, kind in told.paths.items():
-            path = self._in_bundle(given)
-            if self._counts(path):
-                dangling = kind == FILE and not os.path.exists(path)  # noqa: PTH110  # its link counts by itself
-                if not dangling:
-                    yield self._name(path), path_state(path, self.spec.bundle) if kind == FILE else kind
-
-    def _counts(self, path: str) -> bool:
-        """Whether a path that the step looked at is neither its own nor Python's nor the system's."""
-        if path.startswith(self._bundle) or path == self._bundle.rstrip("/"):
-            return True
-        inner = f"{path}/"
-        if inner.startswith((*self.own, _KOMMUNA, *PYTHON_FOLDERS, *_PREFIXES, *_SYSTEM)) or path in _SYSTEM_FILES:
-            return False
-        if any(part.startswith(inner) for part in (self._bundle, self._real_bundle, *PYTHON_FOLDERS, *self.own)):
-            return os.path.islink(path)  # on the way to what counts by itself  # noqa: PTH114
-        return not self._is_elsewhere(path)
-
-    def _count_bundle(self) -> None:
-        """Every file of the bundle counts."""
-        for folder, folders, names in os.walk(self._bundle.rstrip("/")):
-            folders[:] = [name for name in folders if name not in ("__pycache__", ".git")]
-            for path in (folder, *(f"{folder}/{name}" for name in names)):
-                self._seen.setdefault(path, _signature(path))
+        for path, target in self._links.items():
+            if link_target(path) != target:
+                self._changed(path)
 
     def _changed(self, path: str) -> None:
         self._unknown[f"{self._name(path)} changed while the step ran"] = None
+
+    def _named(self, path: str) -> str:
+        """The recorded name of a path that the step's process noted."""
+        return self._name(self._in_bundle(followed(path)))
 
     def _name(self, path: str) -> str:
         return path.removeprefix(self._bundle) if path != self._bundle.rstrip("/") else "."
@@ -277,6 +355,7 @@ class Recorder:
         named = {name for path in told.modules.values() for name in _imported(path)}
         found, unclaimed = distributions_of(opened, named)
         for path in unclaimed:
+            self._with_content.add(path)
             self._seen.setdefault(path, _signature(path))
         out = {name: versions.get(name, "") for name in (*ALWAYS, *found)}
         if SHARED_STEPS in self._libraries and self.spec.function not in VERSIONS:
@@ -300,6 +379,18 @@ class Recorder:
             modules=tuple(sorted(modules & {self._name(path) for path in once})),
             parts=dict(sorted(found.parts.items())),
         )
+
+
+def _folders(paths: Iterable[str]) -> tuple[str, ...]:
+    """Beginnings of what is below folders, also where links lead that they are called by."""
+    given = [path.rstrip("/") for path in paths]
+    return tuple(dict.fromkeys(f"{path}/" for path in (*given, *map(os.path.realpath, given))))
+
+
+def _is_system(path: str) -> bool:
+    """Whether a path is the kernel's or the operating system's."""
+    inner = path.rstrip("/") + "/"
+    return inner == "/" or (inner.startswith(_SYSTEM) and not inner.startswith(f"{_MEMORY}/"))
 
 
 def _source(path: str) -> str:

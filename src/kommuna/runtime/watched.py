@@ -6,9 +6,8 @@ import contextlib
 import importlib.metadata
 import ipaddress
 import os
-import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ import kommuna
 from kommuna.runtime.binding import Signature
 from kommuna.runtime.bundle_imports import Imports
 from kommuna.runtime.codecs import reads_document
-from kommuna.runtime.notes import HOSTS, LINKS, NAMED, PATHS, Notes
+from kommuna.runtime.notes import HOSTS, NAMED, Notes
 from kommuna.runtime.recording import PYTHON_FOLDERS, READ_BELOW, Told
 from kommuna.spec.caching import caching_of
 from kommuna.spec.step import Services, StepContext, StepSpec
 from kommuna.store.distributions import library_folders
 from kommuna.store.searches import is_a, module_in
-from kommuna.store.uses import FILE, FOLDER, MISSING, link_target
 
 _LOOK_UPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 # Where `os.getenv`, `os.environ.get` and `os.path.expandvars` are.
@@ -79,15 +77,6 @@ class Watched:
         bundles = {bundle, os.path.abspath(bundle)} if bundle else set()  # noqa: PTH100
         finder._search_paths = lambda name, paths: search(name, [path for path in paths if path not in bundles])
         self._note_variables()
-        for name in ("stat", "lstat", "access", "readlink"):
-            function = getattr(os, name)
-            noting = self._noting(function)
-            # A pool of workers is given functions by their names.
-            noting.__module__, noting.__name__, noting.__qualname__ = "os", name, name
-            setattr(os, name, noting)
-            for able in (os.supports_dir_fd, os.supports_effective_ids, os.supports_fd, os.supports_follow_symlinks):
-                if function in able:  # `shutil` looks its functions up in there
-                    able.add(noting)
 
     def context(self, context: StepContext) -> StepContext:
         """The context, which notes the fields that are read."""
@@ -101,13 +90,11 @@ class Watched:
             self._fields.update(StepContext.model_fields)  # what a worker reads is not noted here
         caching = caching_of(signature.function)
         for folder in sys.path:
-            if folder and _kind(folder) == MISSING:  # it may come, with modules in it
-                self._notes.note(PATHS, os.path.abspath(folder), MISSING)  # noqa: PTH100
+            if folder and not is_a(folder, lambda _: True):
+                os.path.exists(folder)  # noqa: PTH110  # a look that is told: it may come, with modules in it
         return Told(
             modules=self._imports.modules,
             searches=self._imports.searches,
-            paths=self._notes.of(PATHS),
-            links={path: target for path, target in self._notes.of(LINKS).items() if target},
             absent=tuple(sorted(set(self._absent()))),
             has_clients=any(not isinstance(arguments[name], StepContext) for name in signature.injected),
             libraries=tuple(sorted(_loaded_libraries())),
@@ -127,8 +114,6 @@ class Watched:
             self._look_up(arguments[0])
         elif event in ("os.fork", "os.forkpty"):
             self._forked = True
-        elif event == "os.chdir" and isinstance(arguments[0], str):
-            self._look(arguments[0])
         elif event == "pickle.find_class":
             module, name = arguments
             self._notes.note(NAMED, f"{module}:{str(name).partition('.')[0]}")
@@ -156,34 +141,12 @@ class Watched:
         except ValueError:
             self._notes.note(HOSTS, name.lower())
 
-    def _look(self, name: str) -> None:
-        """Notes what stands at a path, and where the links on the way to it lead."""
-        path = os.path.abspath(name)  # noqa: PTH100
-        if self._notes.has(PATHS, path):
-            return
-        self._notes.note(PATHS, path, _kind(path))
-        parts = path.split("/")
-        for end in range(2, len(parts) + 1):
-            part = "/".join(parts[:end])
-            if not self._notes.has(LINKS, part):
-                self._notes.note(LINKS, part, link_target(part))
-
     def _absent(self) -> Iterator[str]:
         """Top-level modules that were looked for and found nowhere."""
         for names in self._imports.searches.values():
             for name, path in names.items():
                 if not path and name not in sys.modules and not any(module_in(at, name) for at in library_folders()):
                     yield name
-
-    def _noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of `os` that looks at a path, which notes what was there."""
-
-        def noting(path: Any, *rest: Any, **options: Any) -> Any:
-            if isinstance(path, str | bytes | os.PathLike) and not options.get("dir_fd"):
-                self._look(os.fsdecode(os.fspath(path)))
-            return function(path, *rest, **options)
-
-        return noting
 
 
 def _is_read_by_no_library() -> bool:
@@ -192,11 +155,6 @@ def _is_read_by_no_library() -> bool:
     while frame.f_back is not None and os.path.basename(frame.f_code.co_filename) in _READERS:  # noqa: PTH119
         frame = frame.f_back
     return not frame.f_code.co_filename.startswith((*PYTHON_FOLDERS, f"{Path(kommuna.__file__).parent}/", "<frozen "))
-
-
-def _kind(path: str) -> str:
-    """What stands at a path, without asking for its content."""
-    return FOLDER if is_a(path, stat.S_ISDIR) else FILE if link_target(path) or is_a(path, lambda _: True) else MISSING
 
 
 def _loaded_libraries() -> Iterator[str]:

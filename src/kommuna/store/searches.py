@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import posix
+import errno
+import os
 import stat
 from collections.abc import Callable, Iterator
 from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 
 ABSENT = ""
+UNHEARD = -0x6B6F6D  # a folder's descriptor that no folder has: a look by it is the runtime's own, and not the step's
 _SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)
 
 
@@ -28,11 +30,26 @@ def module_in(folder: str, name: str) -> str:
 
 
 def is_a(path: str, kind: Callable[[int], bool]) -> bool:
-    """Whether a path is of a kind, such as `stat.S_ISDIR`. Goes round `os.stat`, which a step's process watches."""
+    """Whether a path is of a kind, such as `stat.S_ISDIR`. In a step's process this is no look of the step's."""
     try:
-        return kind(posix.stat(path).st_mode)
+        absolute = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
+        return kind(os.stat(absolute, dir_fd=UNHEARD).st_mode)
     except (OSError, ValueError):
         return False
+
+
+def link_target(path: str) -> str:
+    """Where a link points to; empty where there is none. In a step's process this is no look of the step's.
+
+    Raises:
+        OSError: it cannot be told.
+    """
+    try:
+        return os.readlink(path if path.startswith("/") else f"{os.getcwd()}/{path}", dir_fd=UNHEARD)  # noqa: PTH109
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        return ""
 
 
 def _candidates(stem: str, *, is_folder: bool) -> Iterator[str]:

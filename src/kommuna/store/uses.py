@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-import posix
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,13 +25,14 @@ from kommuna.spec.words import shown
 from kommuna.store.definitions import Definitions, definitions
 from kommuna.store.digests import NONE, file_digest
 from kommuna.store.distributions import installed, library_folders
-from kommuna.store.searches import ABSENT, module_in
+from kommuna.store.searches import ABSENT, link_target, module_in
 
 if TYPE_CHECKING:
     from kommuna.store.inputs import Inputs
 
 _ROUNDS = 200_000  # a tenth of a second
 MISSING, FOLDER, FILE = "missing", "folder", "file"
+_EXECUTABLE, _PLAIN = " executable", " plain"
 
 
 class Reached(Spec):
@@ -63,10 +64,12 @@ class Uses(Spec):
 
     files: dict[str, str] = Field(
         default_factory=dict,
-        description="Path to SHA-256 of the content; `missing`; `folder` and a digest of names and sizes in it, or "
-        "`folder` alone where it was only looked at.",
+        description="Path to SHA-256 of the content, or `file` where that does not count, and whether it is executable "
+        "where it was looked at; `folder`, and a digest of the names in it where it was listed; `missing`.",
     )
-    links: dict[str, str] = Field(default_factory=dict, description="Link on the way to one of them to its target.")
+    links: dict[str, str] = Field(
+        default_factory=dict, description="Link to its target; a path that was no link to nothing."
+    )
     searches: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Folder to module name to the path that an import found, or empty."
     )
@@ -93,7 +96,7 @@ class Present:
     services: Mapping[str, Any]
     context: Mapping[str, Any]
     inputs: Inputs
-    _states: dict[tuple[str, bool], str] = field(default_factory=dict)
+    _states: dict[tuple[str, bool, bool], str] = field(default_factory=dict)
     _definitions: dict[tuple[Any, ...], Definitions] = field(default_factory=dict)
 
     @classmethod
@@ -107,9 +110,11 @@ class Present:
 
     def state(self, name: str, was: str) -> str:
         """The state of a recorded path, as far as the recorded one looks into it. Looked at once."""
-        key = name, was in (FOLDER, MISSING)
+        content = was not in (MISSING, FOLDER) and not was.startswith(FILE)
+        mode = was.endswith((_EXECUTABLE, _PLAIN))
+        key = name, content, mode
         if key not in self._states:
-            self._states[key] = _state(self.path(name), was, self.bundle)
+            self._states[key] = path_state(self.path(name), content=content, mode=mode)
         return self._states[key]
 
     def definitions(self, reached: Reached) -> Definitions:
@@ -132,7 +137,7 @@ def changes(uses: Uses, present: Present) -> Iterator[str]:
         yield _file_change(name, uses.files[name], files[name])
     for name, target in uses.links.items():
         if (now_target := link_target(present.path(name))) != target:
-            yield f"the link {name} leads to {now_target or 'nothing'} instead of {target}"
+            yield _link_change(name, target, now_target)
     for folder, names in uses.searches.items():
         for name, was in names.items():
             now_found = module_in(present.path(folder), name)
@@ -162,18 +167,24 @@ def changes(uses: Uses, present: Present) -> Iterator[str]:
             yield f"the bytes of input '{name}', which the step reads by itself"
 
 
-def path_state(path: str, bundle: str = "") -> str:
-    """What stands at a path: SHA-256 of a file's content, `folder` and a digest of what is in it, or `missing`.
+def path_state(path: str, *, content: bool = True, mode: bool = False) -> str:
+    """What is at a path, through all links: a file, a folder, or `missing`.
 
     Args:
-        bundle: the team's folder, which may be a link itself.
+        content: whether SHA-256 of a file's content, or a digest of the names in a folder, is part of it.
+        mode: whether it is part of it that a file can be executed.
     """
     try:
-        if os.path.isdir(path):  # noqa: PTH112
-            return f"{FOLDER} {_folder_digest(path, bundle)}"
-        return file_digest(Path(path)) if os.path.isfile(path) else MISSING  # noqa: PTH113
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return MISSING
+    try:
+        if stat.S_ISDIR(found.st_mode):
+            return f"{FOLDER} {_folder_digest(path)}" if content else FOLDER
+        state = file_digest(Path(path)) if content and stat.S_ISREG(found.st_mode) else FILE
     except OSError as error:
         return f"unreadable: {error.strerror}"
+    return state + (_EXECUTABLE if found.st_mode & 0o111 else _PLAIN) if mode else state
 
 
 def variable(name: str) -> str:
@@ -188,35 +199,21 @@ def _slow_digest(name: str, value: str) -> str:
     return hashlib.pbkdf2_hmac("sha256", raw, f"kommuna {name}".encode(), _ROUNDS).hex()
 
 
-def link_target(path: str) -> str:
-    """Where a link points to; empty where there is none."""
-    try:
-        return posix.readlink(path)
-    except OSError:
-        return ""
-
-
-def _folder_digest(folder: str, bundle: str) -> str:
-    """A digest of names and sizes in a folder, without what Python leaves there, and of where a link to it leads."""
+def _folder_digest(folder: str) -> str:
+    """A digest of the names in a folder and what they are, without what Python leaves there."""
     with os.scandir(folder) as entries:
         found = sorted(
-            (entry.name, entry.stat().st_size if entry.is_file() else "/")
+            (entry.name, "@" if entry.is_symlink() else "/" if entry.is_dir() else "")
             for entry in entries
             if entry.name != "__pycache__"
         )
-    real, root = os.path.realpath(folder), os.path.realpath(bundle) if bundle else ""
-    inside = f"{os.path.abspath(folder)}/".startswith(f"{os.path.abspath(bundle)}/") if bundle else False  # noqa: PTH100
-    leads = os.path.relpath(real, root) if inside else real
-    straight = os.path.relpath(os.path.abspath(folder), os.path.abspath(bundle)) if inside else os.path.abspath(folder)  # noqa: PTH100
-    document = json.dumps([found, "" if leads == straight else leads])
-    return hashlib.sha256(document.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(json.dumps(found).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _state(path: str, was: str, bundle: str) -> str:
-    """The state of a path, as far as the recorded one looks into it."""
-    if was in (FOLDER, MISSING):
-        return FOLDER if os.path.isdir(path) else FILE if os.path.lexists(path) else MISSING  # noqa: PTH112
-    return path_state(path, bundle)
+def _link_change(name: str, was: str, now: str) -> str:
+    if not was:
+        return f"{name} is a link now"
+    return f"the link {name} leads to {now} instead of {was}" if now else f"{name} is no longer a link"
 
 
 def _file_change(name: str, was: str, now: str) -> str:

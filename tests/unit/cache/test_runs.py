@@ -529,7 +529,7 @@ def test_what_a_step_looks_at_outside_its_bundle_counts(rig: CacheRig) -> None:
         shutil.rmtree(place)
 
 
-def test_a_step_that_starts_a_program_counts_the_whole_bundle(rig: CacheRig) -> None:
+def test_what_a_started_program_looks_at_in_the_bundle_counts(rig: CacheRig) -> None:
     rig.write({
         "step.py": "import subprocess\nfrom pathlib import Path\ndef f() -> dict[str, object]:\n"
         "    return {'n': subprocess.call(['test', '-e', str(Path(__file__).with_name('flag'))])}\n"
