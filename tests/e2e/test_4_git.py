@@ -13,7 +13,7 @@ DAG = """
 from kommuna.airflow import StepOperator, TeamDag
 
 with TeamDag("{name}"):
-    StepOperator(task_id="check", function="kommuna.steps.check:check", step_resources={{"memory": "768Mi"}})
+    StepOperator(task_id="check", function="kommuna.steps:check", step_resources={{"memory": "768Mi"}})
 """
 
 

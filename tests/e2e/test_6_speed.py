@@ -49,7 +49,7 @@ def test_wall_time_of_a_step_beside_its_peer(installation: Installation, airflow
 def bare_step(installation: Installation) -> float:
     """Seconds of the step alone, by the runtime in a pod that is there already."""
     spec = {
-        "function": "kommuna.steps.check:check", "team": "bench", "cache": False,
+        "function": "kommuna.steps:check", "team": "bench", "cache": False,
         "store": {"url": "file:///tmp/store"},
     }  # fmt: skip
     code = (

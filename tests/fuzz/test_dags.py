@@ -34,7 +34,7 @@ VALUES = st.sampled_from(
      "{'id': 'String', 'text': 'String'}", "{'id': 'Strng'}", "{'*': 'String'}", "timedelta(0)", "timedelta(seconds=5)", "timedelta(days=400)",
      "timedelta(minutes=-1)", "datetime(2026, 1, 1)", "datetime(2026, 1, 1, tzinfo=timezone.utc)", "datetime(1, 1, 1)", "datetime(9999, 12, 31)",
      "b'x'", "object()", "lambda: 1", "print", "int", "Exception()", "...", "2j", "range(3)", "Asset('x')", "Asset('fraud__x')",
-     "[Asset('s3://b/support/x')]", "Model('m')", "Model('fraud__m')", "'kommuna.steps.etl.clean:clean'", "'mine:f'", "'x:y z'", "'os:system'",
+     "[Asset('s3://b/support/x')]", "Model('m')", "Model('fraud__m')", "'kommuna.steps:clean'", "'mine:f'", "'x:y z'", "'os:system'",
      "'kommuna.cli.main:main'", "'rules.yaml'", "'../up.yaml'", "'store://inbox/m.csv'", "'file:///etc/hosts'", "'s3://x'", "''.join(['a'] * 5)",
      "'slow'", "'default_pool'", "'RU'", "'XX'", "'tfidf'", "'f1_macro >= 0.7'", "'f1_macr >= 0.7 and'", "'SELECT * FROM a'", "'DROP TABLE a'",
      "d", "made", "made.output", "made['x']", "made['table']", "[made]", "{'a': made}"]
@@ -59,7 +59,7 @@ OPERATORS = {
     "EmptyOperator": {},
     "BashOperator": {"bash_command": "'true'", "env": "None", "cwd": "None"},
     "TriggerDagRunOperator": {"trigger_dag_id": "'x'", "conf": "None", "logical_date": "None"},
-    "StepOperator": {"function": "'kommuna.steps.etl.clean:clean'", "inputs": "{'table': made}", "parameters": "{}", "step_resources": "None", "cache": "True"},
+    "StepOperator": {"function": "'kommuna.steps:clean'", "inputs": "{'table': made}", "parameters": "{}", "step_resources": "None", "cache": "True"},
     "ReadTableOperator": {"source": "'store://inbox/m.csv'", "columns": "{'id': 'String'}", "format": "'auto'"},
     "CleanOperator": {"table": "made", "key": "'id'", "text": "'text'"},
     "MaskPiiOperator": {"table": "made", "names": "[]", "region": "'RU'", "text": "'text'"},

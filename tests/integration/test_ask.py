@@ -68,7 +68,7 @@ def start(tmp_path: Path, address: StoreAddress, server: LlmServer) -> Start:
         }  # fmt: skip
         spec = StepSpec.model_validate(
             {
-                "function": "kommuna.steps.labeling.apply:apply_rules",
+                "function": "kommuna.steps:apply_rules",
                 "team": team,
                 "store": address,
                 "inputs": {"messages": {"url": "messages.parquet"}, "rules": {"url": "rules.yaml"}},

@@ -233,11 +233,11 @@ def check_of_a_team(_: Path) -> Any:
 
 
 CASES = {
-    "kommuna.steps.check:check": [check_of_a_team],
-    "kommuna.steps.etl.read:read_table": [read_csv, read_csv_of_one_column, read_ndjson, read_parquet],
-    "kommuna.steps.etl.clean:clean": [clean_texts, clean_other_names],
-    "kommuna.steps.etl.mask:mask_pii": [mask_texts, mask_numbers, mask_respelled_names, mask_of_another_region],
-    "kommuna.steps.etl.prepare:prepare_messages": [prepare, prepare_respelled_names],
-    "kommuna.steps.etl.query:query": [query_numbers, query_texts, query_conditions, query_join],
-    "kommuna.steps.etl.asof:asof_join": [asof_backward, asof_forward, asof_nearest_number],
+    "kommuna.steps:check": [check_of_a_team],
+    "kommuna.steps:read_table": [read_csv, read_csv_of_one_column, read_ndjson, read_parquet],
+    "kommuna.steps:clean": [clean_texts, clean_other_names],
+    "kommuna.steps:mask_pii": [mask_texts, mask_numbers, mask_respelled_names, mask_of_another_region],
+    "kommuna.steps:prepare_messages": [prepare, prepare_respelled_names],
+    "kommuna.steps:query": [query_numbers, query_texts, query_conditions, query_join],
+    "kommuna.steps:asof_join": [asof_backward, asof_forward, asof_nearest_number],
 }

@@ -221,19 +221,19 @@ def refine_by_an_llm(_: Path) -> Any:
 
 
 CASES = {
-    "kommuna.steps.labeling.apply:apply_rules": [
+    "kommuna.steps:apply_rules": [
         apply_odd_texts,
         apply_to_respelled_texts,
         apply_several_tags,
         apply_with_default_tag,
         apply_questions,
     ],
-    "kommuna.steps.labeling.ask.votes:ask_votes": [
+    "kommuna.steps:ask_votes": [
         ask_questions,
         ask_about_several_tags,
         ask_of_a_model_that_refuses,
     ],
-    "kommuna.steps.labeling.label:label_messages": [
+    "kommuna.steps:label_messages": [
         label_by_kommuna,
         label_by_kommuna_without_dev,
         label_by_majority,
@@ -247,12 +247,12 @@ CASES = {
         label_several_tags_without_dev,
         label_with_default_tag,
     ],
-    "kommuna.steps.labeling.rule_report:rule_report": [
+    "kommuna.steps:rule_report": [
         report_with_dev,
         report_without_dev,
         report_of_several_tags,
     ],
-    "kommuna.steps.labeling.refine.step:refine_rules": [
+    "kommuna.steps:refine_rules": [
         refine_from_nothing,
         refine_from_respelled_texts,
         refine_given_rules_of_several_tags,

@@ -195,7 +195,7 @@ def predict_tables(_: Path) -> Any:
 
 
 CASES = {
-    "kommuna.steps.training.train:train_classifier": [
+    "kommuna.steps:train_classifier": [
         train_words,
         train_words_without_cross_fitted,
         train_respelled_words,
@@ -205,7 +205,7 @@ CASES = {
         train_words_and_embeddings,
         train_trees,
     ],
-    "kommuna.steps.training.evaluate:evaluate": [
+    "kommuna.steps:evaluate": [
         evaluate_against_all,
         evaluate_several_tags,
         evaluate_tables,
@@ -215,7 +215,7 @@ CASES = {
         evaluate_gold_rows_without_a_label,
         evaluate_respelled_texts,
     ],
-    "kommuna.steps.training.predict:predict": [
+    "kommuna.steps:predict": [
         predict_texts,
         predict_respelled_texts,
         predict_several_tags,

@@ -15,7 +15,7 @@ from kommuna.errors import DataError, SpecError
 from kommuna.spec.rules import RuleSet
 from kommuna.spec.versions import VERSIONS
 
-_STEP = "kommuna.steps.labeling.refine.step:refine_rules"
+_STEP = "kommuna.steps:refine_rules"
 
 
 def refine(

@@ -18,6 +18,7 @@ from kommuna.errors import SpecError, StepNotFound, nearest
 from kommuna.runtime import bundle_imports
 from kommuna.spec.plain import UNICODE
 from kommuna.spec.step import Services, StepContext
+from kommuna.spec.versions import STEPS, address_of, code_of
 from kommuna.spec.words import in_unicode, in_words, place_of_problem, problems, shown
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -96,10 +97,14 @@ def find_step(name: str, *, bundle: Path | None = None) -> Signature:
         raise StepNotFound(f"{shown(name)} does not name a step", mend="a step is named 'module:function'")
     if _is_platform_code(name.partition(":")[0]):
         raise _not_a_step(name)
-    function = find_function(name, bundle=bundle)
+    if name.startswith("kommuna.steps:") and name not in STEPS:
+        raise StepNotFound(
+            f"there is no shared step '{name}'{nearest(name, STEPS)}", mend="`kommuna steps` lists the shared steps"
+        )
+    function = find_function(code_of(name), bundle=bundle)
     if _is_platform_code(function.__module__):  # imported into a module of steps
         raise _not_a_step(name)
-    return read_signature(name, function)
+    return read_signature(address_of(name), function)
 
 
 def _is_platform_code(module: str) -> bool:

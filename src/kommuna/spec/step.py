@@ -14,6 +14,7 @@ from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
 from kommuna.spec.plain import NotJson, as_json, readable
 from kommuna.spec.resources import Resources
+from kommuna.spec.versions import address_of
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -125,6 +126,11 @@ class StepSpec(Spec):
         True, description="False runs the step in any case, and what it leaves is given to no other run."
     )
     expires: Duration | None = Field(None, description="How long its result may be given to other runs: 12h, 1d.")
+
+    @field_validator("function")
+    @classmethod
+    def _is_an_address(cls, function: str) -> str:
+        return address_of(function)
 
     @field_validator("params")
     @classmethod

@@ -1,31 +1,69 @@
-"""The version of each shared step, part of the question that a run of it asks the cache.
+"""The shared steps: the address that DAGs and manifests name each by, where its code is, and its version.
 
-So a release of Kommuna makes teams compute again only what it changed. The results of small cases are recorded, and a
-test fails where they changed and the version did not: docs/steps.md says what to do then. Nothing is imported here:
-whoever forms a key reads the table without the libraries of the steps.
+An address stays when code moves. The version is part of the question that a run of the step asks the cache, so a
+release of Kommuna makes teams compute again only what it changed. The results of small cases are recorded, and a test
+fails where they changed and the version did not: docs/steps.md says what to do then. Nothing is imported here: whoever
+forms a key reads the table without the libraries of the steps.
 """
 
 from __future__ import annotations
 
-VERSIONS: dict[str, int] = {
-    "kommuna.steps.check:check": 1,
-    "kommuna.steps.etl.read:read_table": 1,
-    "kommuna.steps.etl.clean:clean": 1,
-    "kommuna.steps.etl.mask:mask_pii": 2,
-    "kommuna.steps.etl.prepare:prepare_messages": 2,
-    "kommuna.steps.etl.query:query": 1,
-    "kommuna.steps.etl.asof:asof_join": 1,
-    "kommuna.steps.labeling.apply:apply_rules": 2,
-    "kommuna.steps.labeling.ask.votes:ask_votes": 1,
-    "kommuna.steps.labeling.label:label_messages": 1,
-    "kommuna.steps.labeling.refine.step:refine_rules": 2,
-    "kommuna.steps.labeling.rule_report:rule_report": 1,
-    "kommuna.steps.training.train:train_classifier": 2,
-    "kommuna.steps.training.evaluate:evaluate": 4,
-    "kommuna.steps.training.predict:predict": 2,
-    "kommuna.steps.registry.register:register": 1,
-    "kommuna.steps.registry.promote:promote": 1,
+from typing import NamedTuple
+
+
+class SharedStep(NamedTuple):
+    """Where the function of a shared step is, and its version.
+
+    Attributes:
+        module: holds the function, which has the name that the address ends in.
+        version: raised by one where the step's results change.
+    """
+
+    module: str
+    version: int
+
+
+STEPS: dict[str, SharedStep] = {
+    "kommuna.steps:check": SharedStep("kommuna.steps.check", 1),
+    "kommuna.steps:read_table": SharedStep("kommuna.steps.etl.read", 1),
+    "kommuna.steps:clean": SharedStep("kommuna.steps.etl.clean", 1),
+    "kommuna.steps:mask_pii": SharedStep("kommuna.steps.etl.mask", 2),
+    "kommuna.steps:prepare_messages": SharedStep("kommuna.steps.etl.prepare", 2),
+    "kommuna.steps:query": SharedStep("kommuna.steps.etl.query", 1),
+    "kommuna.steps:asof_join": SharedStep("kommuna.steps.etl.asof", 1),
+    "kommuna.steps:apply_rules": SharedStep("kommuna.steps.labeling.apply", 2),
+    "kommuna.steps:ask_votes": SharedStep("kommuna.steps.labeling.ask.votes", 1),
+    "kommuna.steps:label_messages": SharedStep("kommuna.steps.labeling.label", 1),
+    "kommuna.steps:refine_rules": SharedStep("kommuna.steps.labeling.refine.step", 2),
+    "kommuna.steps:rule_report": SharedStep("kommuna.steps.labeling.rule_report", 1),
+    "kommuna.steps:train_classifier": SharedStep("kommuna.steps.training.train", 2),
+    "kommuna.steps:evaluate": SharedStep("kommuna.steps.training.evaluate", 4),
+    "kommuna.steps:predict": SharedStep("kommuna.steps.training.predict", 2),
+    "kommuna.steps:register": SharedStep("kommuna.steps.registry.register", 1),
+    "kommuna.steps:promote": SharedStep("kommuna.steps.registry.promote", 1),
 }
+VERSIONS: dict[str, int] = {address: step.version for address, step in STEPS.items()}
 
 # Of how values become files and files values (`runtime/codecs.py`), which counts for all steps: raised like the others.
 FORMAT = 2
+
+
+def code_of(function: str) -> str:
+    """Where a step's code is, as `module:function`; a team's step is where it says.
+
+    >>> code_of("kommuna.steps:label_messages"), code_of("my_steps:mine")
+    ('kommuna.steps.labeling.label:label_messages', 'my_steps:mine')
+    """
+    step = STEPS.get(function)
+    return f"{step.module}:{function.partition(':')[2]}" if step else function
+
+
+def address_of(function: str) -> str:
+    """The address of a step, also where it is named by the module of its code, as DAGs did before addresses.
+
+    >>> address_of("kommuna.steps.labeling.label:label_messages")
+    'kommuna.steps:label_messages'
+    """
+    module, _, name = function.partition(":")
+    address = f"kommuna.steps:{name}"
+    return address if address in STEPS and STEPS[address].module == module else function

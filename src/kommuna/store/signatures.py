@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import Field, StringConstraints
 
 import kommuna
+from kommuna.spec.versions import code_of
 from kommuna.store.bindings import bindings
 from kommuna.store.searches import module_in
 
@@ -62,7 +63,7 @@ def declared_parameters(function: str, *, bundle: Path | None = None) -> dict[st
         function: `module:function`.
         bundle: the team's folder, searched first.
     """
-    name, _, wanted = function.partition(":")
+    name, _, wanted = code_of(function).partition(":")
     try:
         module, node = SourceModule(name, bundle).function(wanted)
     except Unknown:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from kommuna.airflow.operators import shared_operators
 from kommuna.airflow.operators.base import SharedStepOperator
 from kommuna.errors import SpecError
+from kommuna.runtime.binding import find_step
 from kommuna.spec.versions import VERSIONS
 
 OPERATORS = shared_operators()
@@ -27,14 +27,13 @@ OTHERWISE = {
 
 
 def step_of(operator: type[SharedStepOperator]) -> inspect.Signature:
-    module, name = operator.step.split(":")
-    return inspect.signature(inspect.unwrap(getattr(importlib.import_module(module), name)))
+    return inspect.signature(inspect.unwrap(find_step(operator.step).function))
 
 
 def test_every_shared_step_has_an_operator() -> None:
     assert [operator.step for operator in OPERATORS] == [step for step in VERSIONS if step not in {
-        "kommuna.steps.check:check",  # of the platform's own check
-        "kommuna.steps.labeling.ask.votes:ask_votes",  # part of apply_rules
+        "kommuna.steps:check",  # of the platform's own check
+        "kommuna.steps:ask_votes",  # part of apply_rules
     }]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ def _manifest(**changes: object) -> Manifest:
     fields = {
         "key": "e" * 64,
         "team": "support",
-        "function": "kommuna.steps.training.evaluate:evaluate",
+        "function": "kommuna.steps:evaluate",
         "outputs": {},
         "lineage": lineage,
         "code": "f" * 64,

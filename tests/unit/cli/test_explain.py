@@ -38,7 +38,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = store.put(tmp_path / "tagger", kind="model", suffix=".tagger")
     store.write_manifest(
         Manifest(
-            key=KEY, function="kommuna.steps.training.train:train_classifier", team="support", outputs={"model": model},
+            key=KEY, function="kommuna.steps:train_classifier", team="support", outputs={"model": model},
             version="0", started=datetime.now(UTC), seconds=0, peak_memory_bytes=0,
         )
     )  # fmt: skip

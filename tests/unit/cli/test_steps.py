@@ -38,6 +38,6 @@ def test_one_operator_shows_its_arguments() -> None:
     assert "`backward`, `forward` or `nearest`" in shown
     assert any(line.split() == ["strategy", "str", "'backward'"] for line in shown.splitlines())
     document = json.loads(CliRunner().invoke(app, ["steps", "AsofJoinOperator", "--json"]).stdout)
-    assert document["step"] == "kommuna.steps.etl.asof:asof_join"
+    assert document["step"] == "kommuna.steps:asof_join"
     with pytest.raises(StepNotFound, match="did you mean 'AsofJoinOperator'"):
         CliRunner().invoke(app, ["steps", "AsofJoin"], catch_exceptions=False)

@@ -21,5 +21,5 @@ def test_the_steps_that_a_module_has_are_its_own_functions(tmp_path: Path) -> No
 
 def test_half_a_character_in_a_parameter_is_a_mistake_like_any() -> None:
     with pytest.raises(SpecError, match=r"parameter 'region' of step .*: no region '\?'") as error:
-        find_step("kommuna.steps.etl.prepare:prepare_messages").check_params({"region": "\ud83d"})
+        find_step("kommuna.steps:prepare_messages").check_params({"region": "\ud83d"})
     assert error.value.mend.startswith("give Unicode text")

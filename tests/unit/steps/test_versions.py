@@ -13,24 +13,48 @@ from tests.recorded.cases import CASES, results, results_of_a_process
 from tests.recorded.results import RecordedFile, differences, fault, plain
 
 import kommuna.steps
-from kommuna.spec.versions import VERSIONS
+from kommuna.errors import StepNotFound
+from kommuna.runtime.binding import find_step
+from kommuna.spec.step import StepSpec
+from kommuna.spec.versions import STEPS, VERSIONS, code_of
+from kommuna.store.parameters import parameter_types
 
 RECORDED = RecordedFile(Path(__file__).with_name("recorded.json"))
 # With a server, in registry/test_versions.py.
-REGISTRY = {"kommuna.steps.registry.register:register", "kommuna.steps.registry.promote:promote"}
-TRAIN = "kommuna.steps.training.train:train_classifier"
+REGISTRY = {"kommuna.steps:register", "kommuna.steps:promote"}
+TRAIN = "kommuna.steps:train_classifier"
 
 
 @pytest.mark.parametrize("step", CASES)
 def test_a_step_gives_what_is_recorded_at_its_version(step: str, tmp_path: Path, record: bool) -> None:
     found = (results_of_a_process if step == TRAIN else results)(step, tmp_path)
-    said = RECORDED.fault(step, VERSIONS[step], found, constant=f"VERSIONS['{step}']", record=record)
+    said = RECORDED.fault(step, VERSIONS[step], found, constant=f"STEPS['{step}']", record=record)
     assert not said, said
 
 
 def test_every_shared_step_has_a_version_and_recorded_results() -> None:
     """A shared step is a function of `kommuna.steps` that leaves metrics; what operators name is among them."""
-    assert _with_metrics() == set(VERSIONS) == set(CASES) | REGISTRY == set(RECORDED.read())
+    assert _with_metrics() == {code_of(address) for address in STEPS}
+    assert set(STEPS) == set(CASES) | REGISTRY == set(RECORDED.read())
+
+
+@pytest.mark.parametrize("address", STEPS)
+def test_a_step_has_one_address_whatever_it_is_called_by(address: str) -> None:
+    """Its address, and as DAG files named it before, the module of its code: one step, one question, one cache."""
+    signature = find_step(address)
+    assert find_step(code_of(address)).function is signature.function
+    assert find_step(code_of(address)).name == signature.name == address
+    store = {"url": "file:///tmp/store"}
+    specs = [
+        StepSpec.read({"function": name, "team": "support", "store": store}) for name in (address, code_of(address))
+    ]
+    assert {spec.function for spec in specs} == {address}
+    assert parameter_types(code_of(address)).keys() == parameter_types(address).keys()
+
+
+def test_a_shared_step_that_is_not_there_is_told_with_the_nearest() -> None:
+    with pytest.raises(StepNotFound, match=r"no shared step 'kommuna.steps:lable_messages' \(did you mean"):
+        find_step("kommuna.steps:lable_messages")
 
 
 def _with_metrics() -> set[str]:
@@ -58,7 +82,7 @@ def test_the_table_is_read_without_the_libraries_of_the_steps() -> None:
     assert done.stdout.strip() == "set()"
 
 
-STEP = "kommuna.steps.etl.clean:clean"
+STEP = "kommuna.steps:clean"
 
 
 @pytest.mark.parametrize(
@@ -72,8 +96,8 @@ def test_a_changed_helper_of_a_step_is_noticed(
     patched: str, value: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patched, value)
-    said = fault(RECORDED.read()[STEP], VERSIONS[STEP], results(STEP, tmp_path), constant=f"VERSIONS['{STEP}']")
-    assert said.startswith(f"the results changed, and the version did not: raise VERSIONS['{STEP}'] to ")
+    said = fault(RECORDED.read()[STEP], VERSIONS[STEP], results(STEP, tmp_path), constant=f"STEPS['{STEP}']")
+    assert said.startswith(f"the results changed, and the version did not: raise STEPS['{STEP}'] to ")
     assert "--record" in said
     assert place in said
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import typing
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 
 from kommuna.runtime.binding import find_step
+from kommuna.spec.versions import STEPS
 from kommuna.store.parameters import canonical_params, cast_rendered, parameter_types, refusal
 
 
@@ -80,11 +80,8 @@ def test_a_step_that_cannot_be_read_has_no_types(bundle: Path, function: str) ->
     assert parameter_types(function, bundle=bundle) == {}
 
 
-def test_the_types_of_every_shared_step_are_those_that_its_signature_has(root: Path) -> None:
-    source = (root / "src/kommuna/airflow/operators.py").read_text()
-    functions = re.findall(r'^    step = "([^"]+)"', source, re.MULTILINE)
-    assert len(functions) > 12
-    for function in functions:
+def test_the_types_of_every_shared_step_are_those_that_its_signature_has() -> None:
+    for function in STEPS:
         declared = {name: argument.annotation for name, argument in find_step(function).params.items()}
         types = {name: known for name, known in parameter_types(function).items() if name in declared}
         for name, known in types.items():  # bounds are equal by what they show alone
@@ -126,7 +123,7 @@ def test_what_a_step_sees_otherwise_is_kept_apart(bundle: Path) -> None:
 
 
 def test_the_order_of_a_tables_columns_counts() -> None:
-    step = "kommuna.steps.etl.read:read_table"
+    step = "kommuna.steps:read_table"
     columns = {"id": "String", "text": "String"}
     one, two, given, with_default = (
         json.dumps(canonical_params(step, {"table_schema": {"columns": made} | more}, bundle=None))
@@ -196,5 +193,5 @@ def test_what_json_does_not_have_never_becomes_null(wanted: object) -> None:
 
 
 def test_half_a_character_from_a_template_is_refused_in_words() -> None:
-    wanted = parameter_types("kommuna.steps.etl.prepare:prepare_messages")["region"]
+    wanted = parameter_types("kommuna.steps:prepare_messages")["region"]
     assert refusal("\ud83d", wanted).startswith("no region '?'")

@@ -20,7 +20,7 @@ class ApplyRulesOperator(SharedStepOperator):
             endpoint is the platform's light LLM; its model's name becomes part of the step's key.
     """
 
-    step = "kommuna.steps.labeling.apply:apply_rules"
+    step = "kommuna.steps:apply_rules"
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class LabelOperator(SharedStepOperator):
     Outputs: `labels`, with dev rows `cross_fitted` for `TrainClassifierOperator`, and `gold_labels` where asked.
     """
 
-    step = "kommuna.steps.labeling.label:label_messages"
+    step = "kommuna.steps:label_messages"
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class RefineRulesOperator(SharedStepOperator):
             becomes part of the step's key.
     """
 
-    step = "kommuna.steps.labeling.refine.step:refine_rules"
+    step = "kommuna.steps:refine_rules"
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class RefineRulesOperator(SharedStepOperator):
 class RuleReportOperator(SharedStepOperator):
     """Each rule's figures, errors on dev and worth to the others, the worst first. Outputs: `report`, `table`."""
 
-    step = "kommuna.steps.labeling.rule_report:rule_report"
+    step = "kommuna.steps:rule_report"
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ class RegisterOperator(_RegistryOperator):
         name: the model's; the platform adds the team's prefix.
     """
 
-    step = "kommuna.steps.registry.register:register"
+    step = "kommuna.steps:register"
 
     def __init__(self, *, model: Input, scores: Input, sample: Input, name: str, **options: Any) -> None:
         inputs = {"model": model, "scores": scores, "sample": sample}
@@ -54,7 +54,7 @@ class PromoteOperator(_RegistryOperator):
         fail_when_refused: True fails the task where the gate refuses.
     """
 
-    step = "kommuna.steps.registry.promote:promote"
+    step = "kommuna.steps:promote"
 
     def __init__(
         self, *, version: Input, scores: Input, gate: str, fail_when_refused: bool = False, **options: Any

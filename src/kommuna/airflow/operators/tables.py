@@ -21,7 +21,7 @@ class ReadTableOperator(SharedStepOperator):
         columns: types by column, `{"id": "String"}`, or all fields of `TableSchema`.
     """
 
-    step = "kommuna.steps.etl.read:read_table"
+    step = "kommuna.steps:read_table"
 
     def __init__(self, *, source: Input, columns: Mapping[str, Any], format: str = "auto", **options: Any) -> None:
         parameters = {"table_schema": schema_of(columns), "format": format}
@@ -31,7 +31,7 @@ class ReadTableOperator(SharedStepOperator):
 class CleanOperator(SharedStepOperator):
     """Normalises texts, drops empty ones, and de-duplicates by key. Output: `table`."""
 
-    step = "kommuna.steps.etl.clean:clean"
+    step = "kommuna.steps:clean"
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class CleanOperator(SharedStepOperator):
 class MaskPiiOperator(SharedStepOperator):
     """Masks phones, cards, IBANs, INNs, SNILSs, e-mails and listed names. Output: `table`."""
 
-    step = "kommuna.steps.etl.mask:mask_pii"
+    step = "kommuna.steps:mask_pii"
 
     def __init__(
         self, *, table: Input, text: str = "text", names: Sequence[str] = (), region: str = "RU", **options: Any
@@ -65,7 +65,7 @@ class PrepareMessagesOperator(SharedStepOperator):
         columns: types by column, `{"id": "String"}`, or all fields of `TableSchema`.
     """
 
-    step = "kommuna.steps.etl.prepare:prepare_messages"
+    step = "kommuna.steps:prepare_messages"
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class QueryOperator(SharedStepOperator):
         sql: a SELECT, or the name of a `.sql` file in the bundle.
     """
 
-    step = "kommuna.steps.etl.query:query"
+    step = "kommuna.steps:query"
 
     def __init__(self, *, tables: Mapping[str, Input], sql: str, **options: Any) -> None:
         super().__init__(**self.options_of(options, inputs={"tables": tables}, parameters={"sql": sql}))
@@ -127,7 +127,7 @@ class AsofJoinOperator(SharedStepOperator):
         suffix: goes to the right columns whose names stand on the left too.
     """
 
-    step = "kommuna.steps.etl.asof:asof_join"
+    step = "kommuna.steps:asof_join"
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ class TrainClassifierOperator(SharedStepOperator):
             chosen on dev trusts the labels too far.
     """
 
-    step = "kommuna.steps.training.train:train_classifier"
+    step = "kommuna.steps:train_classifier"
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class TrainClassifierOperator(SharedStepOperator):
 class EvaluateOperator(SharedStepOperator):
     """Scores a model on gold beside the champion and plain baselines. Outputs: `report`, `scores`."""
 
-    step = "kommuna.steps.training.evaluate:evaluate"
+    step = "kommuna.steps:evaluate"
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class EvaluateOperator(SharedStepOperator):
 class PredictOperator(SharedStepOperator):
     """Tags new messages by a model. Output: `predictions`."""
 
-    step = "kommuna.steps.training.predict:predict"
+    step = "kommuna.steps:predict"
 
     def __init__(
         self,

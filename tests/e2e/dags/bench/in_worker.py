@@ -5,7 +5,7 @@ from kommuna.airflow import StepOperator, TeamDag
 with TeamDag("in_worker"):
     StepOperator(
         task_id="step",
-        function="kommuna.steps.check:check",
+        function="kommuna.steps:check",
         step_resources={"memory": "1Gi", "seconds": 300},
         cache=False,
     )

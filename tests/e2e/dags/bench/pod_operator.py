@@ -9,7 +9,7 @@ from kommuna.airflow.image import pod_of
 from kommuna.spec.resources import Resources
 
 STEP = {
-    "function": "kommuna.steps.check:check",
+    "function": "kommuna.steps:check",
     "team": "bench",
     "cache": False,
     "store": {"url": "s3://kommuna/teams", "options": {"endpoint_url": "http://minio.fixtures.svc:9000"}},

@@ -74,7 +74,7 @@ def test_register_leaves_what_is_recorded_at_its_version(registry: Registry, rec
         result = plain(found._asdict() | {"mlflow": in_mlflow(registry, found)})
         result["version"]["tags"].pop("kommuna.experiment", None)
         cases[name] = without_chance(_sorted(result), registry)
-    _compare("kommuna.steps.registry.register:register", cases, record=record)
+    _compare("kommuna.steps:register", cases, record=record)
 
 
 def test_promote_leaves_what_is_recorded_at_its_version(registry: Registry, record: bool) -> None:
@@ -90,7 +90,7 @@ def test_promote_leaves_what_is_recorded_at_its_version(registry: Registry, reco
         found = plain(promote(version, scores(f1_macro), gate=gate, registry=registry))
         champion = registry.by_alias("recorded_gate", "champion")
         cases[case] = without_chance(found | {"champion": champion.version if champion else None}, registry)
-    _compare("kommuna.steps.registry.promote:promote", cases, record=record)
+    _compare("kommuna.steps:promote", cases, record=record)
 
 
 def _sorted(value: Any) -> Any:
@@ -99,5 +99,5 @@ def _sorted(value: Any) -> Any:
 
 
 def _compare(step: str, cases: dict[str, Any], *, record: bool) -> None:
-    said = RECORDED.fault(step, VERSIONS[step], cases, constant=f"VERSIONS['{step}']", record=record)
+    said = RECORDED.fault(step, VERSIONS[step], cases, constant=f"STEPS['{step}']", record=record)
     assert not said, said

@@ -143,7 +143,7 @@ def test_an_llm_that_is_not_set_is_said_before_anything_is_done(unlabeled, dev):
 
 
 def test_it_is_a_step_with_its_clients_filled_in():
-    signature = find_step("kommuna.steps.labeling.refine.step:refine_rules")
+    signature = find_step("kommuna.steps:refine_rules")
     assert list(signature.inputs) == ["messages", "dev", "rules", "gold"]
     assert set(signature.injected) == {"llm", "kept", "context"}
 
@@ -325,7 +325,7 @@ def test_killed_in_the_middle_the_step_loses_one_round_at_most(unlabeled, dev, g
     store = StoreAddress(url=(tmp_path / "store").as_uri())
     spec = StepSpec.model_validate(
         {
-            "function": "kommuna.steps.labeling.refine.step:refine_rules", "team": "support", "store": store,
+            "function": "kommuna.steps:refine_rules", "team": "support", "store": store,
             "inputs": {name: {"url": str(tmp_path / f"{name}.parquet")} for name in ("messages", "dev")},
         }
     )  # fmt: skip
