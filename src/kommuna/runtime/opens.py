@@ -101,13 +101,20 @@ class Connected:
 
 
 @dataclass(frozen=True)
+class Listening:
+    """A port, or name of a socket, that the process chose to be spoken to at, and not the kernel for it."""
+
+    at: str
+
+
+@dataclass(frozen=True)
 class Blinded:
     """A call after which what the process opens is not told."""
 
     call: str
 
 
-Call = Opened | Looked | Changed | Connected | Blinded
+Call = Opened | Looked | Changed | Connected | Listening | Blinded
 
 
 def listen() -> int:
@@ -272,9 +279,13 @@ class Opens:
     def _tell_peer(self, pid: int, address: int, length: int, *, sends: bool, binds: bool = False) -> None:
         """Tells of the peer whose address is in a process's memory, if one is."""
         peer = _peer(_memory(pid, address, min(length, 128)), sends=sends) if address and length else None
-        if peer is not None and not binds:
+        if peer is None:
+            return
+        if not binds:
             self._heard(peer)
-        elif peer is not None and not peer.port and not peer.host.startswith("@"):
+        elif peer.port or peer.host.startswith("@"):
+            self._heard(Listening(str(peer.port or peer.host)))
+        else:
             self._heard(Changed(_joined(pid, _AT_FDCWD, peer.host), makes=True, follows=False, process=pid))
 
 

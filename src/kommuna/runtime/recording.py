@@ -21,7 +21,7 @@ from pydantic import Field
 
 import kommuna
 from kommuna.runtime.environment import stays
-from kommuna.runtime.opens import Blinded, Call, Changed, Connected, Looked, Opened
+from kommuna.runtime.opens import Blinded, Call, Changed, Connected, Listening, Looked, Opened
 from kommuna.runtime.peers import Peers
 from kommuna.runtime.places import Place, Places, followed
 from kommuna.spec.base import Spec
@@ -118,6 +118,8 @@ class Recorder:
             self._peers.heard(call)
         elif isinstance(call, Blinded):
             self._unknown[f"what it opens cannot be seen: it uses {call.call}"] = None
+        elif isinstance(call, Listening):
+            self._unknown[f"it opens port {call.at}, where others can speak to it"] = None
         elif isinstance(call, Changed):
             self._heard_change(call)
         elif call.path.startswith(TOLD_BELOW):
@@ -179,19 +181,19 @@ class Recorder:
 
     def _note_link(self, path: str, target: str) -> None:
         """Notes where a link leads, or that a path is none."""
-        if path not in self._links and not _is_system(path) and (target or not self._is_on_the_way(path)):
+        if path in self._links or _is_system(path):
+            return
+        if target or not (self._is_on_the_way(path) or self._is_elsewhere(path)):
             self._links[path] = target
 
     def _note_look(self, call: Looked, path: str) -> None:
         signature = _signature(path)
         if self._is_on_the_way(path) or (signature is None and link_target(path) and not call.follows):
             return
-        if call.tells == "size" and (
-            call.follows or not path.startswith(self._bundle) or not self._is_the_steps(call.process)
-        ):
-            if signature is None or len(signature) > 1:
-                self._with_content.add(path)
-            self._times[path] = self._times.get(path, 0) + 1
+        if call.tells == "size" and (signature is None or len(signature) > 1):
+            self._with_content.add(path)
+            if path.startswith(self._bundle) and not self._is_the_steps(call.process):
+                self._times[path] = self._times.get(path, 0) + 1
         self._with_mode.add(path)
         self._note(path, signature)
 
@@ -243,7 +245,7 @@ class Recorder:
     def _is_the_steps(self, process: int) -> bool:
         """Whether it is the step's own process, and not one that it started, that asks.
 
-        Python asks for each part of a path that it resolves: then the size, which it is told too, means nothing.
+        Python asks so for each module's path that it resolves: the size, which it is told too, means nothing to it.
         """
         return process == self._peers.process or os.path.exists(f"/proc/{self._peers.process}/task/{process}")  # noqa: PTH110
 

@@ -71,6 +71,8 @@ CODE = [
     Change("a helper", USES_LIB, {"lib.py": LIB_2}),
     Change("the step itself", {"step.py": f("return {'n': 1}")}, {"step.py": f("return {'n': 2}")}),
     Change("a comment", USES_LIB, {"lib.py": "# why\ndef n():\n    return 1  # because\n"}, HIT),
+    Change("a comment in a module that resolves its own path", {"step.py": f("return {'n': len(Path(__file__).resolve().parent.name) > 0}", "from pathlib import Path")},
+           {"step.py": f("return {'n': len(Path(__file__).resolve().parent.name) > 0}  # why", "from pathlib import Path")}, HIT),
     Change("layout", USES_LIB, {"lib.py": "\n\ndef n( ) :\n        return (1)\n"}, HIT),
     Change("a docstring", USES_LIB, {"lib.py": 'def n():\n    """One."""\n    return 1\n'}, HIT),
     Change("a module's docstring", USES_LIB, {"lib.py": '"""All of it."""\ndef n():\n    return 1\n'}, HIT),

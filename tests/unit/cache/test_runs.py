@@ -240,6 +240,8 @@ def asks(what: str) -> str:
         (asks("socket.socket(socket.AF_UNIX).connect('\\0kommuna-nobody')"), "it asks @kommuna-nobody, which is no service of the platform"),
         (asks(f"{UDP}.sendto(b'x', ('127.0.0.1', 9))"), "it asks 127.0.0.1:9, which is no service of the platform"),
         (asks(f"{UDP}.sendmsg([b'x'], [], 0, ('127.0.0.1', 9))"), "it asks 127.0.0.1:9, which is no service of the platform"),
+        (asks("socket.create_server(('127.0.0.1', 46391)).close()"), "it opens port 46391, where others can speak to it"),
+        (asks(f"{UDP}.bind(('127.0.0.1', 46391))"), "it opens port 46391, where others can speak to it"),
         (asks(f"{UDP}.sendto(b'x', ('192.0.2.1', 53))"), "it asks 192.0.2.1:53, which is no service of the platform"),
         ("import os\nfrom pathlib import Path\ndef f() -> dict[str, int]:\n    (Path(__file__).parent / 'made').mkdir(exist_ok=True)\n    return {'n': 1}\n", "it changes made, which a kept result would not do again"),
         ("from pathlib import Path\ndef f() -> dict[str, int]:\n    Path(__file__).with_name('out.txt').write_text('x')\n"
