@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.dawid_skene_reference import DawidSkeneReference
 from tests.vote_patterns import patterns
 
 from kommuna.errors import LimitExceeded, RulesError
@@ -75,6 +76,47 @@ def test_dawid_skene_beats_majority_on_crowd_answers(crowd: tuple[Codes, np.ndar
     dev = DevRows(matrix[:100], truth[:100])
     unseen = right(Majority().fit(votes), matrix[100:], truth[100:])
     assert right(DawidSkene().fit(votes, dev), matrix[100:], truth[100:]) > unseen + 0.005
+
+
+def plain_dawid_skene(matrix: Codes, k: int, steps: int) -> np.ndarray:
+    """Dawid and Skene (1979), formulas 2.3 to 2.5, in the plainest loops; starts from the votes' shares."""
+    n, m = matrix.shape
+    belief = np.array([[np.mean(row[row >= 0] == y) for y in range(k)] for row in matrix])
+    for _ in range(steps):
+        prior = belief.mean(axis=0)
+        confusion = np.zeros((m, k, k))
+        for j in range(m):
+            for y in range(k):
+                for v in range(k):
+                    confusion[j, y, v] = belief[matrix[:, j] == v, y].sum()
+                confusion[j, y] /= max(confusion[j, y].sum(), 1e-12)
+        for i in range(n):
+            for y in range(k):
+                belief[i, y] = prior[y] * np.prod(
+                    [confusion[j, y, matrix[i, j]] for j in range(m) if matrix[i, j] >= 0]
+                )
+            belief[i] /= belief[i].sum()
+    return belief
+
+
+def test_dawid_skene_without_a_prior_is_the_published_algorithm() -> None:
+    matrix, truth, _ = generated(rows=1500, rules=8, k=3, seed=2)
+    covered = (matrix >= 0).any(axis=1)
+    matrix, truth = matrix[covered], truth[covered]
+    ours = DawidSkene(iterations=40, prior_rows=0).fit(patterns(matrix, 3)).predict(matrix)
+    assert np.allclose(ours, plain_dawid_skene(matrix, 3, 40), atol=1e-9)
+    assert (ours.argmax(axis=1) == truth).mean() > right(Majority().fit(patterns(matrix, 3)), matrix, truth) + 0.02
+
+
+def test_dawid_skene_without_a_prior_has_the_figures_of_another_implementation(crowd: tuple[Codes, np.ndarray]) -> None:
+    rare = np.random.default_rng(0).random(2000) < 0.1
+    wrong = np.random.default_rng(1).random((2000, 5)) > np.array([0.95, 0.6, 0.6, 0.6, 0.6])
+    expert = (rare[:, None] ^ wrong).astype(np.int16)
+    for matrix, truth in (crowd, (expert, rare.astype(np.int64))):
+        ours = DawidSkene(iterations=100, prior_rows=0).fit(patterns(matrix, 2)).predict(matrix)
+        theirs = DawidSkeneReference().fit(matrix, 2).predict(matrix)
+        assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.99
+        assert abs((ours.argmax(axis=1) == truth).mean() - (theirs.argmax(axis=1) == truth).mean()) < 0.005
 
 
 def test_rules_that_vote_on_the_same_rows_are_one_witness() -> None:
