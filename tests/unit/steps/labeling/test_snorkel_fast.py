@@ -40,13 +40,13 @@ class Compared:
     exact_library: np.ndarray
 
     def is_the_librarys(self) -> bool:
-        """Equal where nothing is rounded; as it is, as near to that as the library, which rounds in an
-        order that its CPU's kernels choose; and then within 1e-6 of it, beside both roundings."""
+        """Equal where nothing is rounded. As they are, both round in an order that the CPU's kernels choose: then ours
+        is within 1e-5 of the exact answer and of the library's, beside the library's own rounding."""
         rounding = np.abs(self.library - self.exact_library).max()
         return bool(
             np.abs(self.exact_ours - self.exact_library).max() < 1e-9
-            and np.abs(self.ours - self.exact_library).max() < 1e-6 + 2 * rounding
-            and np.abs(self.ours - self.library).max() < 1e-6 + 2 * rounding
+            and np.abs(self.ours - self.exact_library).max() < 1e-5 + 2 * rounding
+            and np.abs(self.ours - self.library).max() < 1e-5 + 2 * rounding
             and rounding < 1e-3
         )
 
