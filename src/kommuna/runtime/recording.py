@@ -97,7 +97,9 @@ class Recorder:
     _libraries: set[str] = field(default_factory=set)
     _unknown: dict[str, None] = field(default_factory=dict)
     _places: Places = field(default_factory=Places)
-    _of_no_account: set[str] = field(default_factory=set)  # paths as they are asked for
+    _of_no_account: set[tuple[type, str]] = field(
+        default_factory=set
+    )  # kinds of calls, and paths as they are asked for
 
     def __post_init__(self) -> None:
         bundle = self.spec.bundle
@@ -126,7 +128,7 @@ class Recorder:
             self._called.add(call.path.removeprefix(TOLD_BELOW))
         elif call.path.startswith(READ_BELOW):
             self._variables.add(call.path.removeprefix(READ_BELOW))
-        elif call.path not in self._of_no_account:
+        elif (type(call), call.path) not in self._of_no_account:
             self._heard_use(call)
 
     def _heard_change(self, call: Changed) -> None:
@@ -148,7 +150,7 @@ class Recorder:
             self._note_link(self._in_bundle(link), target)
         if self._is_no_use(call, place):
             if not place.crossed and not path.startswith(_KERNEL) and (isinstance(call, Looked) or _is_system(path)):
-                self._of_no_account.add(call.path)
+                self._of_no_account.add((type(call), call.path))
             return
         name = self._recorded_name(place)
         if not follows:

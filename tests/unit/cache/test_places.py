@@ -181,6 +181,16 @@ def test_whatever_changes_a_file_elsewhere_keeps_the_result_from_others(rig: Cac
     assert "a kept result would not" in "; ".join(not_given(made))
 
 
+def test_a_library_counts_whose_file_is_looked_at_before_it_is_read(rig: CacheRig) -> None:
+    source = step(
+        "at = importlib.util.find_spec(at).origin\nout = os.stat(at).st_size, os.path.getsize(at), len(open(at).read())"
+    )
+    rig.write({"step.py": f"import importlib.util\n{source}"})
+    uses = rig.manifest(rig.run(params={"at": "threadpoolctl"}).result).uses
+    assert uses is not None
+    assert "threadpoolctl" in uses.libraries
+
+
 def test_a_file_in_memory_that_another_process_left_counts(rig: CacheRig) -> None:
     shared = Path("/dev/shm") / f"kommuna-test-{os.getpid()}"
     shared.write_text("1")
