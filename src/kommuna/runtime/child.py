@@ -28,6 +28,7 @@ from kommuna.errors import (
 )
 from kommuna.runtime import codecs
 from kommuna.runtime.binding import Argument, find_step
+from kommuna.runtime.bound import Bound
 from kommuna.runtime.codecs import Written
 from kommuna.runtime.recording import Told
 from kommuna.runtime.watched import Watched
@@ -52,11 +53,18 @@ class ChildReport(Spec):
     outage: bool = Field(False, description="A service does not answer: the step is worth another try later.")
 
 
-def run(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, report_to: int) -> int:
+def run(
+    spec: StepSpec,
+    inputs: dict[str, LocalTree],
+    context: StepContext,
+    folder: Path,
+    report_to: int,
+    bound: Bound | None = None,
+) -> int:
     """Runs the step and writes its report to a file descriptor in memory (the disk may be full). Returns the code."""
     process = os.getpid()
     try:
-        report = _call(spec, inputs, context, folder)
+        report = _call(spec, inputs, context, folder, bound)
     except BaseException as error:
         report = _failed(error, spec)
     if os.getpid() != process:  # a process that the step forked came back from it as well
@@ -93,14 +101,19 @@ def _text(error: BaseException) -> str:
         return f"(its own text fails with {type(fault).__name__})"
 
 
-def _call(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> ChildReport:
+def _call(
+    spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, bound: Bound | None
+) -> ChildReport:
     watched = Watched(folder)
     watched.install(spec.bundle)
     signature = find_step(spec.function, bundle=Path(spec.bundle) if spec.bundle else None)
     signature.check_names(spec.inputs, spec.params)
     services = _services(spec)
+    params = signature.check_params(spec.params)
+    if bound is not None:
+        bound.ask(params)
     arguments: dict[str, Any] = {
-        **signature.check_params(spec.params),
+        **params,
         **signature.inject(services, watched.context(context)),
         **{name: _read(signature.inputs[name], tree) for name, tree in inputs.items()},
     }

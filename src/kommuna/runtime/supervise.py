@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -35,6 +36,7 @@ from kommuna.errors import (
 )
 from kommuna.outages import wait_out
 from kommuna.runtime import child, environment
+from kommuna.runtime.bound import Bound
 from kommuna.runtime.child import ChildReport
 from kommuna.runtime.limits import allocate_lean, oom_kills, resident_bytes
 from kommuna.runtime.opens import Opens
@@ -69,10 +71,13 @@ class _Ended:
     unheard: str = ""  # why that could not be heard
 
 
-Run = Callable[[StepSpec, dict[str, LocalTree], StepContext, Path], _Ended]  # how the step's function is called
+# How the step's function is called.
+Run = Callable[[StepSpec, dict[str, LocalTree], StepContext, Path, Bound | None], _Ended]
 
 
-def in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> _Ended:
+def in_child(
+    spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, bound: Bound | None = None
+) -> _Ended:
     """Runs the step in a forked child: the interpreter and pydantic are loaded already, polars is not."""
     began = time.monotonic()
     kills = oom_kills()
@@ -80,6 +85,8 @@ def in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext,
     report = os.memfd_create("report")
     recorder = Recorder(spec, _own(spec, inputs, folder))
     opens = Opens(recorder.heard)
+    if bound is not None:
+        bound.open()
     pid = os.fork()
     if pid == 0:
         code = EXIT_FAULT
@@ -88,7 +95,7 @@ def in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext,
             opens.in_child()
             environment.fix(spec)
             os.chdir(_empty(folder))
-            code = child.run(spec, inputs, context, folder, report)
+            code = child.run(spec, inputs, context, folder, report, bound)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -96,7 +103,7 @@ def in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext,
     recorder.belongs_to(pid)
     with _forwarded_signals(pid) as stopped, os.fdopen(report, "rb") as file:
         opens.in_supervisor()
-        reason, peak = _watch(pid, spec, began, stopped)
+        reason, peak = _watch(pid, spec, began, stopped, bound)
         _, status, usage = os.wait4(pid, 0)
         file.seek(0)
         answer = file.read()
@@ -109,8 +116,11 @@ def in_child(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext,
     return _Ended(code, seconds, peak, answer, reason, recorder, opens.missing)
 
 
-def in_here(spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path) -> _Ended:
+def in_here(
+    spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, bound: Bound | None = None
+) -> _Ended:
     """Runs the step in this process, for a person with a debugger: nothing limits it, and no other run is given it."""
+    del bound  # the step is called in any case
     began = time.monotonic()
     report = os.memfd_create("report")
     environment.fix(spec, keep_others=True)
@@ -178,19 +188,33 @@ def _run(spec: StepSpec, run: Run) -> StepResult:
 def _result(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run) -> StepResult:
     results = Results(store)
     given = found.manifest
+    bound = Bound(found.question.params, lambda params: _bound_answer(spec, store, found, params))
     if given is not None:
         made = given
     elif not spec.cache or _was_of_no_use(spec, results):
-        made = _made(spec, store, folder, found, run)
+        made = _made(spec, store, folder, found, run, bound)
     else:
         with results.claim(found.digest):
             given, _ = wait_out(lambda: answer(spec, store, found.question, found.inputs))
-            made = given or _made(spec, store, folder, found, run)
+            made = given or _made(spec, store, folder, found, run, bound)
+    given = given or bound.manifest
     if given is not None:
         log.info("step.cached", step=spec.function, key=given.key[:12], rows=given.rows)
     if spec.task_id:
         results.remember(spec.dag_id, spec.task_id, spec.function, made.key)
     return result_of(made, cached=given is not None)
+
+
+def _bound_answer(spec: StepSpec, store: Store, found: LookedUp, params: dict[str, Any]) -> Manifest | None:
+    """What an earlier run left of the same question with the parameters as they are bound."""
+    if not spec.cache:
+        return None
+    question = found.question.model_copy(update={"params": params})
+    try:
+        return answer(spec, store, question, found.inputs)[0]
+    except KommunaError as error:  # then the step is called
+        log.warning("step.not_looked_up_again", reason=error.what)
+        return None
 
 
 def _was_of_no_use(spec: StepSpec, results: Results) -> bool:
@@ -199,7 +223,7 @@ def _was_of_no_use(spec: StepSpec, results: Results) -> bool:
     return last is not None and last.expires is None and not spec.expires and next(not_given(last), "") != ""
 
 
-def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run) -> Manifest:
+def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run, bound: Bound) -> Manifest:
     """Runs a step and keeps what it leaves."""
     inputs = found.inputs
     context = context_of(spec, found.question, inputs)
@@ -213,7 +237,9 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run)
         seconds=spec.resources.seconds,
     )
     local = wait_out(lambda: inputs.local(store, folder))
-    ended, report = wait_out(lambda: _ended_well(run, spec, local, context, folder))
+    ended, report = wait_out(lambda: _ended_well(run, spec, local, context, folder, bound))
+    if bound.manifest is not None:
+        return bound.manifest
     outputs = {name: _put(store, Path(w.path), w.kind, w.suffix, w.rows) for name, w in report.outputs.items()}
     uses = None
     if ended.recorder is not None:
@@ -245,7 +271,11 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run)
     wait_out(lambda: store.write_manifest(manifest))
     kept = uses is not None and manifest.cacheable and not ended.unheard
     if kept and (not uses.unknown or expires or spec.expires):  # type: ignore[union-attr]
-        wait_out(lambda: Results(store).add(found.digest, manifest.key))
+        digests = [found.digest]
+        if bound.params is not None:
+            digests.append(found.question.model_copy(update={"params": bound.params}).digest)
+        for digest in digests:
+            wait_out(lambda digest=digest: Results(store).add(digest, manifest.key))  # type: ignore[misc]
     log.info(
         "step.done",
         step=spec.function,
@@ -271,10 +301,10 @@ def _put_plan(store: Store, path: Path, plan: str) -> Artifact:
 
 
 def _ended_well(
-    run: Run, spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path
+    run: Run, spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, bound: Bound
 ) -> tuple[_Ended, ChildReport]:
-    ended = run(spec, inputs, context, folder)
-    return ended, _report(ended, spec)
+    ended = run(spec, inputs, context, folder, bound)
+    return ended, ChildReport() if bound.manifest is not None else _report(ended, spec)
 
 
 def _report(ended: _Ended, spec: StepSpec) -> ChildReport:
@@ -333,17 +363,22 @@ def _close_input() -> None:
     sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115
 
 
-def _watch(pid: int, spec: StepSpec, began: float, stopped: list[int]) -> tuple[str, int]:
+def _watch(pid: int, spec: StepSpec, began: float, stopped: list[int], bound: Bound | None) -> tuple[str, int]:
     """Waits for the child's end; ends it past a limit. Returns the reason, if any, and the peak memory seen."""
     handle = os.pidfd_open(pid)
+    waits_for = [handle] if bound is None else [handle, bound.begin()]
     peak = 0
     reason = ""
     kill_at = 0.0
     try:
         while True:
-            ready, _, _ = select.select([handle], [], [], POLL_SECONDS)
-            if ready:
+            ready, _, _ = select.select(waits_for, [], [], POLL_SECONDS)
+            if handle in ready:
                 return reason, peak
+            if ready and bound is not None:
+                waits_for.pop()  # it asks once
+                if bound.hear():
+                    _kill_group(pid, signal.SIGKILL)
             now = time.monotonic()
             used = resident_bytes(pid)
             peak = max(peak, used)
@@ -357,8 +392,13 @@ def _watch(pid: int, spec: StepSpec, began: float, stopped: list[int]) -> tuple[
                 reason, kill_at = "stopped", now + GRACE_SECONDS
             elif kill_at and now > kill_at:
                 _kill_group(pid, signal.SIGKILL)
+    except BaseException:
+        _kill_group(pid, signal.SIGKILL)
+        raise
     finally:
         os.close(handle)
+        if bound is not None:
+            bound.close()
 
 
 @contextlib.contextmanager

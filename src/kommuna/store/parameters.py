@@ -6,8 +6,10 @@ whose type cannot be told is left as it was given; the runtime judges it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import pickle
 import typing
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
@@ -43,7 +45,8 @@ def canonical_params(function: str, params: Mapping[str, Any], *, bundle: Path |
     """What a step gets as its parameters, as plain JSON: equal JSON text means equal values, of equal types and order.
 
     A parameter that is left out is its declared default, where the source has a literal for it. What JSON has no type
-    for is marked: `{"$set": [1, 2]}`. Sets have no order, dicts do.
+    for is marked: `{"$set": [1, 2]}`. Sets have no order, dicts do. One whose type the source does not tell is as it
+    was given, and marked so: how the step has it, its own process tells (`bound_params`).
 
     Args:
         function: `module:function`.
@@ -51,11 +54,13 @@ def canonical_params(function: str, params: Mapping[str, Any], *, bundle: Path |
         bundle: the team's folder, searched first.
     """
     made: dict[str, Any] = dict(params)
+    known: set[str] = set()
     for name, declared in declared_parameters(function, bundle=bundle).items():
         adapter = _adapter(declared.type)
         if adapter is None:
             continue
         if name in params:
+            known.add(name)
             made[name] = _coerced(adapter, params[name])
         elif declared.default is not UNKNOWN:
             try:
@@ -64,7 +69,46 @@ def canonical_params(function: str, params: Mapping[str, Any], *, bundle: Path |
                 continue
             if not not_plain(default, name):
                 made[name] = default
+                known.add(name)
+    made = {name: value if name in known else {_AS_GIVEN: value} for name, value in made.items()}
     return dict(sorted(made.items()))
+
+
+def bound_params(params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The same of parameters as the step's own process has them, of whatever types; None where one cannot be told.
+
+    Values of the team's types are told apart by what `pickle` makes of them.
+    """
+    try:
+        return {name: _told_apart(value) for name, value in sorted(params.items())}
+    except Exception:  # what the team's own types raise
+        return None
+
+
+def _told_apart(value: Any) -> Any:
+    try:
+        return _marked(value)
+    except _Unmarkable:
+        return {"$pickle": hashlib.sha256(pickle.dumps(value)).hexdigest()}
+
+
+def without_marks(value: Any) -> Any:
+    """What `canonical_params` or `bound_params` made, for people to read."""
+    if isinstance(value, list):
+        return [without_marks(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    mark = next(iter(value), "")
+    if len(value) != 1 or not mark.startswith("$"):
+        return {name: without_marks(item) for name, item in value.items()}
+    inner = value[mark]
+    if mark == "$timedelta":
+        return str(timedelta(*inner))
+    if mark == "$bytes":
+        return bytes.fromhex(inner)
+    if mark == _DICT:
+        return {str(without_marks(key)): without_marks(item) for key, item in inner}
+    return without_marks(inner[1] if mark == _MODEL else inner)
 
 
 def cast_rendered(value: Any, wanted: Any) -> Any:

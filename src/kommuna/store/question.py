@@ -9,6 +9,7 @@ import hashlib
 import json
 import platform
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from kommuna.spec.step import StepSpec
 from kommuna.spec.versions import FORMAT, VERSIONS
 from kommuna.spec.words import shown
 from kommuna.store.digests import NONE
-from kommuna.store.parameters import canonical_params
+from kommuna.store.parameters import canonical_params, without_marks
 from kommuna.store.signatures import optional_inputs
 
 if TYPE_CHECKING:
@@ -79,7 +80,10 @@ def differences(before: Question, now: Question) -> Iterator[str]:
         old, new = getattr(before, name), getattr(now, name)
         if old != new:
             yield f"{what}: {old} → {new}"
-    yield from _differences("parameter", before.params, now.params)
+    old, new = ({name: without_marks(value) for name, value in one.params.items()} for one in (before, now))
+    if json.dumps(old, default=str) == json.dumps(new, default=str):  # they are of other types, which marks tell
+        old, new = before.params, now.params
+    yield from _differences("parameter", old, new)
     yield from _differences("input", before.inputs, now.inputs)
 
 
@@ -93,8 +97,14 @@ def _differences(what: str, before: Any, now: Any, place: str = "") -> Iterator[
             yield from _differences(what, before.get(name, _MISSING), now.get(name, _MISSING), inner)
         if list(before) != list(now) and set(before) == set(now):
             yield f"{what} '{place}': the order {', '.join(before)} → {', '.join(now)}"
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now) and _told(before) == _told(now):
+        for index, (old, new) in enumerate(zip(before, now, strict=True)):
+            yield from _differences(what, old, new, f"{place}[{index}]")
     elif json.dumps(before, default=str) != json.dumps(now, default=str):
-        yield f"{what} '{place}': {_told(before)} → {_told(now)}"
+        old, new = _told(before), _told(now)
+        if unicodedata.normalize("NFC", old) == unicodedata.normalize("NFC", new):  # they look alike
+            old, new = ascii(before), ascii(now)
+        yield f"{what} '{place}': {old} → {new}"
 
 
 def _told(value: Any) -> str:

@@ -222,7 +222,7 @@ def _file_change(name: str, was: str, now: str) -> str:
     if now == MISSING:
         return f"{name} is gone"
     if was.startswith(FOLDER) and now.startswith(FOLDER):
-        return f"other files are in {'the bundle' if name == '.' else name}, which the step lists"
+        return f"names or sizes changed in {'the bundle' if name == '.' else name}, which the step lists"
     return f"{name} changed" if not now.startswith("unreadable") else f"{name} is {now}"
 
 

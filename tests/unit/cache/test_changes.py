@@ -246,6 +246,12 @@ def p(arguments: str, before: Any, after: Any, *, hit: bool = MISS, name: str = 
     return Change(said, {"step.py": source}, {}, hit, spec, spec_after)
 
 
+HEADS = (
+    "import dataclasses, enum\nfrom decimal import Decimal\nfrom pathlib import Path\nfrom typing import Annotated, NewType\n"
+    "from pydantic import AfterValidator, BaseModel, PositiveInt\nclass M(BaseModel):\n    a: int\n    b: int = 5\n"
+    "@dataclasses.dataclass\nclass D:\n    a: int\n    b: int = 5\nclass E(enum.Enum):\n    A = 'a'\n    B = 'b'\n"
+    "N = NewType('N', int)\nName = Annotated[str, AfterValidator(str.strip)]\nTurned = Annotated[str, AfterValidator(lambda s: s[::-1])]\n"
+)
 PARAMETERS = [
     p("x: int", 1, 2),
     p("x: int", 1, "1", hit=HIT),
@@ -266,6 +272,41 @@ PARAMETERS = [
     p("x: set[int]", [0, 8], [8, 0], hit=HIT),  # one place in a hash table: the first that comes has it
     p("x: dict[str, list[frozenset[int]]]", {"a": [[0, 8]]}, {"a": [[8, 0]]}, hit=HIT),
     p("x: set[int] = {8, 0}", ..., [0, 8], hit=HIT),
+    *(
+        p(f"x: {kind}", before, after, hit=HIT, head=HEADS)
+        for kind, before, after in (
+            ("M", {"a": 1, "b": 2}, {"b": "2", "a": "1"}),
+            ("D", {"a": 1, "b": 2}, {"b": 2.0, "a": "1"}),
+            ("D", {"a": 1}, {"a": 1, "b": 5}),
+            ("N", 1, "1"),
+            ("PositiveInt", 1, "1"),
+            ("list[M]", [{"a": 1}], [{"a": "1"}]),
+            ("int = 60 * 60", ..., 3600),
+            ("datetime.date = datetime.date(2026, 1, 1)", ..., "2026-01-01"),
+            ("Path = Path('a')", ..., "a"),
+            ("Decimal = Decimal('1')", ..., "1"),
+            ("E = E.A", ..., "a"),
+            ("Name", "a ", "a"),
+        )
+    ),
+    *(
+        p(f"x: {kind}", before, after, head=HEADS)
+        for kind, before, after in (
+            ("M", {"a": 1}, {"a": 2}),
+            ("D", {"a": 1, "b": 2}, {"a": 1, "b": 3}),
+            ("E", "a", "b"),
+            ("N", 1, 2),
+            ("Turned", "ab", "ba"),
+        )
+    ),
+    p(
+        "x: M",
+        {"a": 1},
+        {"a": 1, "b": 5},
+        head=HEADS.replace(
+            "class M(BaseModel):", "class M(BaseModel):\n    def __repr__(self): return str(self.model_fields_set)"
+        ),
+    ),
     p("x: datetime.date", "2026-05-01", "2026-05-02"),
     p("x: datetime.date", "2026-05-01", "2026-05-01T00:00:00", hit=HIT),
     p("x: Literal['a', 'b']", "a", "b"),

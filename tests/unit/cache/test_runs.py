@@ -396,6 +396,32 @@ def test_a_miss_says_why(rig: CacheRig) -> None:
     assert why() == "lib.py is gone"
 
 
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "words"),
+    [
+        ("set[int]", [1], [2], "parameter 'x': [1] → [2]"),
+        ("bytes", "a", "b", "parameter 'x': b'a' → b'b'"),
+        ("timedelta", 60, 90, "parameter 'x': '0:01:00' → '0:01:30'"),
+        ("date", "2026-01-01", "2026-01-02", "parameter 'x': '2026-01-01' → '2026-01-02'"),
+        ("dict[int, int]", {"1": 1}, {"1": 2}, "parameter 'x.1': 1 → 2"),
+        ("Unheard", {"a": 1}, {"a": 2}, "parameter 'x.a': 1 → 2"),
+        ("str", "\u00e9", "e\u0301", "parameter 'x': '\\xe9' → 'e\\u0301'"),
+        ("list[int]", [*range(99)], [*range(98), 7], "parameter 'x[98]': 98 → 7"),
+    ],
+)
+def test_a_parameter_that_differs_is_said_as_people_write_it(
+    rig: CacheRig, kind: str, before: Any, after: Any, words: str
+) -> None:
+    head = "from datetime import date, timedelta\nfrom typing import Any\nclass Unheard(dict[str, Any]): pass\n"
+    rig.write(
+        {
+            "step.py": f"{head}def f(*, x: {kind.replace('Unheard', 'Any if 1 else Unheard')}) -> dict[str, int]:\n    return {{'n': 1}}\n"
+        }
+    )
+    rig.run(params={"x": before})
+    assert look_up(rig.spec(params={"x": after}), rig.store, rig.folder).miss == words
+
+
 def test_a_candidate_that_no_run_was_given_for_long_goes_first(rig: CacheRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kommuna.store.results.MOST_CANDIDATES", 3)
     results, keys = Results(rig.store), []

@@ -137,7 +137,9 @@ def test_the_order_of_a_tables_columns_counts() -> None:
 
 def test_a_step_that_cannot_be_read_keeps_its_parameters_as_they_were_given(bundle: Path) -> None:
     given = {"b": {"y": 1, "x": 0}, "a": 1.0}
-    assert json.dumps(canonical_params("no:step", given, bundle=bundle)) == '{"a": 1.0, "b": {"y": 1, "x": 0}}'
+    assert json.dumps(canonical_params("no:step", given, bundle=bundle)) == (
+        '{"a": {"$given": 1.0}, "b": {"$given": {"y": 1, "x": 0}}}'
+    )
 
 
 @pytest.mark.parametrize(
