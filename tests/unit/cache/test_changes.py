@@ -62,6 +62,7 @@ READS = f("return {'n': Path(__file__).with_name('data.json').read_text()}", "fr
 TABLE = "table: dict[str, object]"
 IN_JSON = {"inputs": {"table": {"url": "in.json"}}}
 MODEL = "import dataclasses\nfrom pydantic import TypeAdapter\n@dataclasses.dataclass\nclass E:\n    {0}\n    x: int\n    @classmethod\n    def of(cls): return TypeAdapter(cls).json_schema()\n    def n(self):\n        '{1}'\n        return 1\n@dataclasses.dataclass\nclass M:\n    e: 'E'\n"
+STEPS = "from kommuna.spec.caching import step\ndef n():\n    return 1\n"
 NAMED = {"lib.py": "def a():\n    return 1\ndef used():\n    pass\n"}
 NAMED_2 = {"lib.py": "def a():\n    return 2\ndef used():\n    pass\n"}
 OWN_CLASS = "import sys, types\nclass M(types.ModuleType):\n    k = {0}\nsys.modules[__name__].__class__ = M\n"
@@ -82,6 +83,12 @@ CODE = [
       for what, call in (("a quoted type", "TypeAdapter(M).json_schema()"), ("cls", "E.of()"), ("type()", "TypeAdapter(type(E(x=1))).json_schema()"), ("__class__", "TypeAdapter(E(x=1).__class__).json_schema()"))),
     Change("a docstring of a plain class", {"step.py": f("return {'n': C().n()}", "class C:\n    'One.'\n    def n(self): return 1")}, {"step.py": f("return {'n': C().n()}", "class C:\n    'Two.'\n    def n(self): return 1")}, HIT),
     Change("a docstring of a model's method", {"step.py": f("return {'n': E(x=1).n()}", MODEL.format("'One.'", "One."))}, {"step.py": f("return {'n': E(x=1).n()}", MODEL.format("'One.'", "Two."))}, HIT),
+    *(Change(f"an unused addition: {line.splitlines()[-1]}", USES_LIB, {"lib.py": f"{line}\n{USES_LIB['lib.py']}"}, HIT) for line in (
+        "import logging\nlog = logging.getLogger(__name__)", "from logging import getLogger\nlog = getLogger('lib')", "from typing import TypeVar\nT = TypeVar('T')",
+        "from pathlib import Path\nHERE = Path(__file__).resolve().parent",
+    )),
+    Change("another function with @step", USES_LIB | {"lib.py": STEPS}, {"lib.py": STEPS + "@step(expires='1d')\ndef g(): pass\n"}, HIT),
+    Change("a logger that is used", USES_LIB | {"lib.py": "import logging\nlog = logging.getLogger('a')\ndef n():\n    return log.name\n"}, {"lib.py": "import logging\nlog = logging.getLogger('b')\ndef n():\n    return log.name\n"}),
     Change("an unrelated function", USES_LIB, {"lib.py": "def n():\n    return 1\n\ndef m():\n    return 5\n"}, HIT),
     Change("an unrelated function that changes", USES_LIB | {"lib.py": "def n():\n    return 1\n\ndef m():\n    return 4\n"},
            {"lib.py": "def n():\n    return 1\n\ndef m():\n    return 5\n"}, HIT),

@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol, TypeGuard
 
-from kommuna.store.definitions.references import evaluated, signature_annotations
+from kommuna.spec.caching import Caching
+from kommuna.store.definitions.references import evaluated, is_path_of_file, signature_annotations
 
 _BUILTINS = frozenset(dir(builtins))
 _GENERIC = frozenset({"list", "dict", "tuple", "set", "frozenset", "type"})
@@ -110,6 +111,8 @@ def has_pure_signature(node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scop
 
 
 def _decorator_is_pure(node: ast.expr, scope: Scope) -> bool:
+    if isinstance(node, ast.Call) and scope.origin(node.func) == "kommuna.spec.caching.step":
+        return _is_marking(node)
     if isinstance(node, ast.Call):
         options = {keyword.arg: keyword.value for keyword in node.keywords}
         values = [*node.args, *options.values()]
@@ -121,6 +124,15 @@ def _decorator_is_pure(node: ast.expr, scope: Scope) -> bool:
             and not (node.args and "maxsize" in options)
         )
     return scope.origin(node) in _FUNCTION_DECORATORS
+
+
+def _is_marking(node: ast.Call) -> bool:
+    """Whether a call of `@step` surely succeeds."""
+    try:
+        Caching(**{str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords})
+    except ValueError:
+        return False
+    return not node.args
 
 
 def _value_is_pure(node: ast.expr, scope: Scope) -> bool:
@@ -138,14 +150,20 @@ def _value_is_pure(node: ast.expr, scope: Scope) -> bool:
         return all(_value_is_pure(default, scope) for default in defaults)
     if isinstance(node, ast.Call):
         return _call_is_pure(node, scope)
+    if isinstance(node, ast.Attribute) and node.attr == "parent" and is_path_of_file(node.value):
+        path = next(inner for inner in ast.walk(node.value) if isinstance(inner, ast.Call) and inner.args)
+        return scope.origin(path.func) == "pathlib.Path"
     return _is_constant(node)
 
 
 def _call_is_pure(node: ast.Call, scope: Scope) -> bool:
+    if scope.origin(node.func) in ("logging.getLogger", "typing.TypeVar"):
+        names = [_is_text(argument) or _is_own_name(argument, scope) for argument in node.args]
+        return not node.keywords and names == [True]
     if scope.origin(node.func) == "re.compile":
         return _pattern_compiles(node, scope)
     if scope.origin(node.func) == "pathlib.Path":
-        return not node.keywords and all(isinstance(a, ast.Constant) and isinstance(a.value, str) for a in node.args)
+        return not node.keywords and all(_is_text(argument) for argument in node.args)
     if isinstance(node.func, ast.Name) and node.func.id in _GENERIC - {"type"} and scope.is_builtin(node.func.id):
         if node.keywords or len(node.args) > 1:
             return False
@@ -157,6 +175,14 @@ def _call_is_pure(node: ast.Call, scope: Scope) -> bool:
         literal = isinstance(argument, (ast.Tuple, ast.List, ast.Set))
         return literal and all(_is_hashable(item) for item in argument.elts)  # type: ignore[attr-defined]
     return False
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _is_own_name(node: ast.expr, scope: Scope) -> bool:
+    return isinstance(node, ast.Name) and node.id == "__name__" and scope.is_builtin(node.id)
 
 
 def _pattern_compiles(node: ast.Call, scope: Scope) -> bool:

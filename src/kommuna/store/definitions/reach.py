@@ -26,7 +26,7 @@ _UNCLEAR_ATTRIBUTES = frozenset(
     {
         *("__dict__", "__code__", "__globals__", "__closure__", "__doc__", "__file__", "__spec__", "__loader__"),
         *("__path__", "__subclasses__", "__builtins__", "__traceback__", "__import__", "__package__"),
-        *("__getattr__", "__getattribute__"),
+        *("__getattr__", "__getattribute__", "setLoggerClass"),
         *("tb_frame", "tb_lineno", "tb_next", "f_back", "f_code", "f_globals", "f_locals", "f_lineno"),
         *("gi_frame", "gi_code", "cr_frame", "cr_code", "ag_frame", "co_code", "co_consts", "co_names"),
         *("lineno", "catch_warnings", "showwarning", "formatwarning", "findCaller", "CallsiteParameterAdder"),
@@ -55,6 +55,7 @@ _TRUSTED = frozenset(
         "pathlib",
         "builtins",
         "collections",
+        "logging",
         "sys",
     }
 )

@@ -222,7 +222,7 @@ class _Reader:
         if names and not called:
             self._found.value_attributes.add(names[0])
         if not isinstance(base, ast.Name):
-            if names[-1] in ("parent", "parents", "with_name") and _is_path_of_file(base):
+            if names[-1] in ("parent", "parents", "with_name") and is_path_of_file(base):
                 self._found.file_names.add(base.lineno)
                 self._found.chains.setdefault(("Path",), base.lineno)
                 return
@@ -277,7 +277,7 @@ class _Reader:
         )
 
 
-def _is_path_of_file(node: ast.expr) -> bool:
+def is_path_of_file(node: ast.expr) -> bool:
     """Whether an expression is `Path(__file__)`, perhaps resolved."""
     if (
         isinstance(node, ast.Call)
