@@ -31,7 +31,7 @@ from kommuna.spec.versions import VERSIONS
 from kommuna.store.definitions import definitions
 from kommuna.store.distributions import SHARED_STEPS, distributions_of, installed
 from kommuna.store.inputs import Inputs
-from kommuna.store.searches import link_target
+from kommuna.store.searches import is_a, link_target
 from kommuna.store.uses import MISSING, Reached, Uses, path_state, setting, variable
 
 ALWAYS = ("pydantic", "pydantic-core", "pyyaml")  # they read parameters and documents before a step sees them
@@ -97,9 +97,7 @@ class Recorder:
     _libraries: set[str] = field(default_factory=set)
     _unknown: dict[str, None] = field(default_factory=dict)
     _places: Places = field(default_factory=Places)
-    _of_no_account: set[tuple[type, str]] = field(
-        default_factory=set
-    )  # kinds of calls, and paths as they are asked for
+    _of_no_account: set[tuple[type, str]] = field(default_factory=set)  # kinds of calls, and paths as asked for
 
     def __post_init__(self) -> None:
         bundle = self.spec.bundle
@@ -138,12 +136,17 @@ class Recorder:
         if call.makes and os.path.lexists(place.name):  # `os.makedirs(exist_ok=True)` asks for each folder on the way
             return
         if self._is_own(place.real) or self._is_elsewhere(place.real):
-            self._made.add(place.real)
+            if not os.path.lexists(place.real):
+                self._made.add(place.real)
+            elif call.follows and not self._is_own(place.real):  # its time of change will no longer say whose it is
+                self._note_open(place.real, os.O_RDONLY)
         elif "/__pycache__" not in place.real and not place.real.startswith(_KERNEL):
             self._unknown[f"it changes {self._name(place.real)}, which a kept result would not do again"] = None
 
     def _heard_use(self, call: Opened | Looked) -> None:
         path = _source(call.path)
+        if isinstance(call, Opened) and call.flags is None and (interpreter := _interpreter(path)):
+            self._heard_use(Opened(interpreter, os.O_RDONLY, call.process))
         follows = call.follows if isinstance(call, Looked) else not (call.flags or 0) & os.O_NOFOLLOW
         place = self._placed(path, call.process, follows=follows)
         for link, target in place.crossed:
@@ -178,8 +181,9 @@ class Recorder:
 
     def _recorded_name(self, place: Place) -> str:
         """The name that a path is recorded by: where it leads, if the name is the step's own, or of its process."""
-        is_passing = self._is_own(place.name) or place.name.startswith(_KERNEL) or self._is_elsewhere(place.name)
-        return place.real if is_passing and not self._is_elsewhere(place.real) else place.name
+        if self._is_own(place.name) or place.name.startswith(_KERNEL):
+            return place.real
+        return place.real if self._is_elsewhere(place.name) and not self._is_elsewhere(place.real) else place.name
 
     def _note_link(self, path: str, target: str) -> None:
         """Notes where a link leads, or that a path is none."""
@@ -404,6 +408,16 @@ def _source(path: str) -> str:
         source = os.path.join(os.path.dirname(folder), f"{name.partition('.')[0]}.py")  # noqa: PTH118, PTH120
         return source if os.path.exists(source) else path  # noqa: PTH110
     return path
+
+
+def _interpreter(path: str) -> str:
+    """The program that the kernel opens by itself to run a script; empty where there is none."""
+    if not is_a(path, stat.S_ISREG):
+        return ""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        words = file.readline(256).removeprefix(b"#!").split() if file.peek(2).startswith(b"#!") else []
+        return os.fsdecode(words[0]) if words and words[0].startswith(b"/") else ""
+    return ""
 
 
 def _signature(path: str) -> tuple[int, ...] | None:

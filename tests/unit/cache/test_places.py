@@ -86,6 +86,7 @@ CASES = [
     Case("a program that is not there", "out = answer(run, f'{at}/tool')", NOTHING, {"tool": "#!/bin/sh\necho hi"}, lambda at: (at / "tool").chmod(0o755)),
     Case("a program that cannot be run", "out = answer(run, f'{at}/tool')", {"tool": "#!/bin/sh\necho hi"}, NOTHING, lambda at: (at / "tool").chmod(0o755)),
     Case("a program that another one hides", "os.environ['PATH'] = f'{at}:/usr/bin:/bin'\nout = run('date', '-d@0', '+%s')", NOTHING, {"date": "#!/bin/sh\necho hi"}, lambda at: (at / "date").chmod(0o755)),
+    Case("what a script is run by", "Path('tool').write_text(f'#!{at}/by\\nhi')\nos.chmod('tool', 0o755)\nout = run('./tool')", {"by": Link("/bin/cat")}, {"by": Link("/bin/true")}),
     Case("a setting in the home folder", "os.environ['HOME'] = at\nout = run('git', 'config', 'user.name')", NOTHING, {".config/git/config": "[user]\n name = Ann"}),
     Case("a branch that git packed", "out = run('git', '-C', at, '-c', 'safe.directory=*', 'rev-parse', 'HEAD')", {".git/HEAD": "ref: refs/heads/main\n", ".git/config": "[core]\n repositoryformatversion = 0\n", ".git/objects/x": "", ".git/refs/x": "", ".git/packed-refs": f"# pack-refs with: peeled fully-peeled sorted \n{'a' * 40} refs/heads/main\n"}, {".git/refs/heads/main": f"{'b' * 40}\n"}),
 ]  # fmt: skip
@@ -179,6 +180,19 @@ def test_whatever_changes_a_file_elsewhere_keeps_the_result_from_others(rig: Cac
     rig.write({"step.py": step(f"out = 1\n{does}")})
     made = rig.manifest(rig.run(params={"at": str(at)}).result)
     assert "a kept result would not" in "; ".join(not_given(made))
+
+
+def test_a_temporary_file_that_was_there_counts_though_the_step_gives_it_another_date(rig: CacheRig) -> None:
+    left = Path("/var/tmp") / f"kommuna-test-{os.getpid()}"
+    left.write_text("1")
+    try:
+        rig.write({"step.py": step("os.utime(at)\nout = open(at).read()")})
+        spec = {"params": {"at": str(left)}}
+        rig.run(**spec)
+        left.write_text("2")
+        assert rig.run(**spec).content == {"result": {"n": "2"}}
+    finally:
+        left.unlink()
 
 
 def test_a_library_counts_whose_file_is_looked_at_before_it_is_read(rig: CacheRig) -> None:
