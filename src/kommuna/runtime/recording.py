@@ -6,7 +6,6 @@ import ast
 import contextlib
 import os
 import re
-import stat
 import sys
 import sysconfig
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 from pydantic import Field
 
 import kommuna
+from kommuna.runtime import files
 from kommuna.runtime.environment import stays
 from kommuna.runtime.opens import Blinded, Call, Changed, Connected, Listening, Looked, Opened
 from kommuna.runtime.peers import Peers
@@ -31,7 +31,7 @@ from kommuna.spec.versions import VERSIONS
 from kommuna.store.definitions import definitions
 from kommuna.store.distributions import SHARED_STEPS, distributions_of, installed
 from kommuna.store.inputs import Inputs
-from kommuna.store.searches import is_a, link_target
+from kommuna.store.searches import link_target
 from kommuna.store.uses import MISSING, Reached, Uses, path_state, setting, variable
 
 ALWAYS = ("pydantic", "pydantic-core", "pyyaml")  # they read parameters and documents before a step sees them
@@ -144,8 +144,8 @@ class Recorder:
             self._unknown[f"it changes {self._name(place.real)}, which a kept result would not do again"] = None
 
     def _heard_use(self, call: Opened | Looked) -> None:
-        path = _source(call.path)
-        if isinstance(call, Opened) and call.flags is None and (interpreter := _interpreter(path)):
+        path = files.source_of(call.path)
+        if isinstance(call, Opened) and call.flags is None and (interpreter := files.interpreter_of(path)):
             self._heard_use(Opened(interpreter, os.O_RDONLY, call.process))
         follows = call.follows if isinstance(call, Looked) else not (call.flags or 0) & os.O_NOFOLLOW
         place = self._placed(path, call.process, follows=follows)
@@ -193,7 +193,7 @@ class Recorder:
             self._links[path] = target
 
     def _note_look(self, call: Looked, path: str) -> None:
-        signature = _signature(path)
+        signature = files.signature(path)
         if self._is_on_the_way(path) or (signature is None and link_target(path) and not call.follows):
             return
         if call.tells == "size" and (signature is None or len(signature) > 1):
@@ -204,7 +204,7 @@ class Recorder:
         self._note(path, signature)
 
     def _note_open(self, path: str, given_flags: int | None) -> None:
-        signature = _signature(path)
+        signature = files.signature(path)
         flags = given_flags or 0
         if flags & _TEMPORARY_FILE == _TEMPORARY_FILE:  # it has no name
             return
@@ -229,7 +229,9 @@ class Recorder:
         elsewhere = self._is_elsewhere(path)
         if signature is None and elsewhere and f"{path}/".startswith(self._temporary):
             return
-        if elsewhere and signature is not None and _changed_at(path) >= self._began:  # the step's own, by whatever call
+        if (
+            elsewhere and signature is not None and files.changed_at(path) >= self._began
+        ):  # the step's own, by whatever call
             return
         if path not in self._seen:
             self._seen[path] = signature
@@ -303,11 +305,11 @@ class Recorder:
         for peer in self._peers.foreign(told.hosts, has_clients=told.has_clients):
             self._unknown[f"it asks {peer}, which is no service of the platform"] = None
         versions = self._versions(told)
-        files = {self._name(path): state for path, state in self._files()}
+        states = {self._name(path): state for path, state in self._files()}
         modules = {self._named(path) for path in told.modules.values()}
         services = self.spec.services.model_dump(mode="json")
         return Uses(
-            files=files,
+            files=states,
             links={self._name(path): target for path, target in self._links.items()},
             absent_libraries=told.absent,
             searches={
@@ -337,7 +339,7 @@ class Recorder:
                 continue
             content = path in self._with_content
             state = path_state(path, content=content, mode=path in self._with_mode)
-            if _signature(path) != before or (
+            if files.signature(path) != before or (
                 content and path in self._states and path_state(path) != self._states[path]
             ):
                 (self._writes if path in self._may_write else self._changed)(path)
@@ -364,7 +366,7 @@ class Recorder:
         found, unclaimed = distributions_of(opened, named)
         for path in unclaimed:
             self._with_content.add(path)
-            self._seen.setdefault(path, _signature(path))
+            self._seen.setdefault(path, files.signature(path))
         out = {name: versions.get(name, "") for name in (*ALWAYS, *found)}
         if SHARED_STEPS in self._libraries and self.spec.function not in VERSIONS:
             out[SHARED_STEPS] = versions[SHARED_STEPS]
@@ -399,43 +401,6 @@ def _is_system(path: str) -> bool:
     """Whether a path is the kernel's or the operating system's."""
     inner = path.rstrip("/") + "/"
     return inner == "/" or (inner.startswith(_SYSTEM) and not inner.startswith(f"{_MEMORY}/"))
-
-
-def _source(path: str) -> str:
-    """The source of a compiled module; any other path as it is."""
-    folder, name = os.path.split(path)
-    if name.endswith(".pyc") and folder.endswith("/__pycache__"):
-        source = os.path.join(os.path.dirname(folder), f"{name.partition('.')[0]}.py")  # noqa: PTH118, PTH120
-        return source if os.path.exists(source) else path  # noqa: PTH110
-    return path
-
-
-def _interpreter(path: str) -> str:
-    """The program that the kernel opens by itself to run a script; empty where there is none."""
-    if not is_a(path, stat.S_ISREG):
-        return ""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        words = file.readline(256).removeprefix(b"#!").split() if file.peek(2).startswith(b"#!") else []
-        return os.fsdecode(words[0]) if words and words[0].startswith(b"/") else ""
-    return ""
-
-
-def _signature(path: str) -> tuple[int, ...] | None:
-    """What changes with a file; None where there is none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return None
-    if stat.S_ISDIR(found.st_mode):  # its names are compared
-        return (found.st_ino,)
-    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _changed_at(path: str) -> int:
-    """When a file or folder changed last, in nanoseconds; 0 where it is gone."""
-    with contextlib.suppress(OSError):
-        return os.stat(path).st_ctime_ns  # noqa: PTH116
-    return 0
 
 
 def _imported(path: str) -> Iterable[str]:
