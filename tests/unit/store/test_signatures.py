@@ -162,4 +162,4 @@ def test_what_is_told_is_what_the_step_has(tmp_path: Path) -> None:
 
 def test_an_unreadable_module_keeps_what_was_given(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def f(*, x: int = 1: ...")
-    assert canonical_params("mine:f", {"x": "1"}, bundle=tmp_path) == {"x": "1"}
+    assert canonical_params("mine:f", {"x": "1"}, bundle=tmp_path) == {"x": {"$given": "1"}}
