@@ -25,8 +25,8 @@ def findings_of(
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     found = defaultdict(list)
     for finding in inspect(bundle, limits).findings:
-        assert finding.mend
-        found[finding.file].append((finding.line, finding.what, finding.mend))
+        assert finding.fix
+        found[finding.file].append((finding.line, finding.what, finding.fix))
     return dict(found)
 
 

@@ -1,7 +1,7 @@
 """The one tree of errors, and the exit code that each branch stands for.
 
 KommunaError
-├── TeamMistake            exit 2: the team mends it, a retry does not
+├── TeamMistake            exit 2: the team fixes it, a retry does not
 │   ├── SpecError          a YAML file or parameter that does not fit its model
 │   ├── NotInstalled       a library that an extra of Kommuna brings
 │   ├── StepNotFound       no such step, input or parameter
@@ -39,28 +39,28 @@ EXIT_LIMIT = 3
 
 
 class KommunaError(Exception):
-    """What went wrong, where, and how to mend it; the first line is the one that people see.
+    """What went wrong, where, and how to fix it; the first line is the one that people see.
 
     Args:
         what: one line, with the names and values that matter.
         where: team, DAG, step, file, row or column, as far as it is known.
-        mend: what to change.
+        fix: what to change.
     """
 
     exit_code = EXIT_FAULT
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.where = where
-        self.mend = mend
+        self.fix = fix
 
     def __str__(self) -> str:
         lines = [self.what]
         if self.where:
             lines.append(f"  where: {self.where}")
-        if self.mend:
-            lines.append(f"  mend: {self.mend}")
+        if self.fix:
+            lines.append(f"  fix: {self.fix}")
         return "\n".join(lines)
 
 
@@ -167,8 +167,8 @@ class LlmAnswerError(PlatformFault):
         reason: `refused`, `malformed`, `cut`, `contradictory` or `too_long`.
     """
 
-    def __init__(self, what: str, *, reason: str, where: str = "", mend: str = "") -> None:
-        super().__init__(what, where=where, mend=mend)
+    def __init__(self, what: str, *, reason: str, where: str = "", fix: str = "") -> None:
+        super().__init__(what, where=where, fix=fix)
         self.reason = reason
 
 

@@ -25,7 +25,7 @@ def not_installed(error: ImportError, user: str, *, otherwise: str = "") -> NotI
     extra = _extra_of(module)
     steps = [f"pip install 'kommuna[{extra}]'" if extra else f"pip install {module or '--help'}", otherwise]
     return NotInstalled(
-        f"{user} needs {module or 'a library'}, which is not installed", mend=", or ".join(filter(None, steps))
+        f"{user} needs {module or 'a library'}, which is not installed", fix=", or ".join(filter(None, steps))
     )
 
 

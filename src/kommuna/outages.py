@@ -23,7 +23,7 @@ _UNREACHABLE = {
     "ConnectionError", "HTTPClientError", "MaxRetryError", "NameResolutionError", "NetworkError", "NewConnectionError",
     "ProtocolError", "ReadTimeout", "ReadTimeoutError", "ResponseStreamingError", "Timeout", "TimeoutException",
 }  # fmt: skip
-_REFUSED = {"SSLError", "ClientSSLError", "InvalidURL", "LocationParseError"}  # settings, which no waiting mends
+_REFUSED = {"SSLError", "ClientSSLError", "InvalidURL", "LocationParseError"}  # settings, which no waiting fixes
 _NUMBERS = {
     errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN,
     errno.ENETUNREACH, errno.EPIPE, errno.ESTALE, errno.ETIMEDOUT,

@@ -141,4 +141,4 @@ def test_out_of_memory_ends_in_its_own_words_and_without_a_retry(installation: I
     why = "out of memory: the step used"
     log = run.log("hoard", why)
     assert why in log
-    assert "mend: raise `memory` in the step's resources" in log
+    assert "fix: raise `memory` in the step's resources" in log

@@ -159,7 +159,7 @@ def test_check_finds_what_the_platform_refuses(folder: Path, source: str) -> Non
     lines = len(source.splitlines())
     for finding in findings:
         assert finding.what.strip()
-        assert finding.mend.strip(), finding
+        assert finding.fix.strip(), finding
         assert 1 <= finding.line <= lines, finding
     why = refused(path)
     assert findings or not why, f"the platform refuses what check does not see: {why}"

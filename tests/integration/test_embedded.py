@@ -104,6 +104,6 @@ def test_a_process_that_cannot_start_is_named_with_the_end_of_its_log(other: Sit
     process.wait(timeout=30)
     with pytest.raises(PlatformFault, match="mlflow does not start: it died") as caught:
         other.embedded.up()
-    assert "of another world" in caught.value.mend
+    assert "of another world" in caught.value.fix
     assert caught.value.where == str(state / "logs/mlflow.log")
     assert [process for process in marked(str(state)) if process.pid != os.getpid()] == []

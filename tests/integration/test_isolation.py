@@ -194,7 +194,7 @@ def test_a_parser_that_is_away_is_an_import_error_and_takes_no_dag_away(rig: Rig
     rig.process(AIRFLOW__SCHEDULER__PARSING_CLEANUP_INTERVAL="0", AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD="0")
     text = rig.errors()["here.py"]
     assert text.startswith(f"the team's parser at localhost:{rig.port['support']} does not answer")
-    assert "mend:" in text
+    assert "fix:" in text
     assert rig.dags()["support__here"]["is_stale"] == 0
     rig.start_parser()
     rig.process()

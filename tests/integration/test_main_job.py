@@ -147,7 +147,7 @@ def test_a_failed_steps_message_is_at_the_end_of_its_log(site: Site, first: dict
     assert done.returncode == 1
     tail = done.stdout.split("read_messages failed:")[1]
     assert "input 'source': store://inbox/absent.csv does not exist" in tail
-    assert "mend: a plain path is relative to the team's bundle" in tail
+    assert "fix: a plain path is relative to the team's bundle" in tail
     runs = site.get("/api/v2/dags/support__topics/dagRuns", params={"order_by": "-start_date", "limit": 1}).json()
     run_id = runs["dag_runs"][0]["dag_run_id"]
     task = site.get(f"/api/v2/dags/support__topics/dagRuns/{run_id}/taskInstances/read_messages").json()

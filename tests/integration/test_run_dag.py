@@ -218,7 +218,7 @@ def test_what_check_finds_in_a_file_is_said_in_its_words(checkout: Checkout) -> 
         done = checkout.run_dag(f"dags/{name}")
         assert done.returncode == 2
         assert finding["what"].partition(": ")[2] in done.stderr
-        assert finding["mend"] in done.stderr
+        assert finding["fix"] in done.stderr
         assert name == "refused.py" or f"dags/{name}:{finding['line']}" in done.stderr
 
 

@@ -33,14 +33,14 @@ def test_a_missing_library_is_named_with_the_smallest_extra_that_brings_it(modul
         needed_by("this"),
     ):
         raise ModuleNotFoundError(name=module)
-    assert error.value.mend == f"pip install 'kommuna[{extra}]'"
+    assert error.value.fix == f"pip install 'kommuna[{extra}]'"
     assert error.value.exit_code == 2
 
 
 def test_an_own_mistake_in_an_import_is_no_missing_extra() -> None:
     with pytest.raises(NotInstalled) as error, needed_by("this", otherwise="do without"):
         raise ModuleNotFoundError(name="no_such_library")
-    assert error.value.mend == "pip install no_such_library, or do without"
+    assert error.value.fix == "pip install no_such_library, or do without"
 
 
 def test_all_brings_what_every_extra_for_users_brings() -> None:

@@ -84,12 +84,12 @@ def test_an_outage_that_does_not_end_is_told_with_its_length() -> None:
     slept: list[float] = []
 
     def action() -> None:
-        raise StoreUnreachable("the store is away", mend="start it")
+        raise StoreUnreachable("the store is away", fix="start it")
 
     with pytest.raises(Outage, match=r"the store is away, for \d+ minutes") as error:
         wait_out(action, sleep=slept.append)
     assert len(slept) == len(list(RetryPolicy().pauses()))
-    assert error.value.mend == "start it"
+    assert error.value.fix == "start it"
 
 
 @pytest.mark.parametrize(("status", "expected"), [(500, True), (503, True), (429, True), (404, False), (403, False)])

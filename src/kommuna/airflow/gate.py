@@ -91,14 +91,14 @@ class DagFacts:
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing that a team's DAG may not do, and how to mend it."""
+    """One thing that a team's DAG may not do, and how to fix it."""
 
     what: str
-    mend: str
+    fix: str
     task_id: str = ""
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.mend}"
+        return f"{self.what}: {self.fix}"
 
 
 def judge(dag: DagFacts, *, team: str, platform: Platform) -> list[Violation]:
@@ -123,7 +123,7 @@ def _judge_id(dag_id: str, team: str, platform: Platform) -> Iterable[Violation]
     try:
         qualified(team, dag_id.removeprefix(f"{team}__"), teams=platform.team_names)
     except SpecError as error:
-        yield Violation(f"DAG {error.what}", error.mend)
+        yield Violation(f"DAG {error.what}", error.fix)
         return
     if owner_of(dag_id) != team:
         yield Violation(
@@ -187,18 +187,18 @@ def _slots(pool: str, team: str, platform: Platform) -> int:
 
 def _judge_config(task: TaskFacts, team: str, platform: Platform) -> Iterable[Violation]:
     """A step's resources may stand in an executor_config, within the team's quota; nothing else may."""
-    mend = (
+    fix = (
         "a step has `step_resources`; an ordinary task may set"
         ' executor_config={"resources": {"cpu": "1", "memory": "2Gi"}}, nothing else'
     )
     if set(task.executor_config) - {"resources"}:
         names = ", ".join(task.executor_config)
-        yield Violation(f"task '{task.task_id}' sets executor_config ({names})", mend, task.task_id)
+        yield Violation(f"task '{task.task_id}' sets executor_config ({names})", fix, task.task_id)
         return
     try:
         asked = Resources.read(dict(task.executor_config.get("resources") or {}), where="")
     except (SpecError, TypeError, ValueError):
-        yield Violation(f"task '{task.task_id}' sets executor_config (resources)", mend, task.task_id)
+        yield Violation(f"task '{task.task_id}' sets executor_config (resources)", fix, task.task_id)
         return
     quota = platform.teams[team].quota
     if "resources" in task.executor_config and (

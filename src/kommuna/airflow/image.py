@@ -147,12 +147,12 @@ def result_of_pod(pod: Any, spec: StepSpec, failure: str) -> StepResult:
         return StepResult(
             exit_code=EXIT_LIMIT,
             message=f"out of memory: the pod used more than {spec.resources.memory}\n  where: {spec.function}"
-            "\n  mend: raise `memory` in the step's resources, or stream the table",
+            "\n  fix: raise `memory` in the step's resources, or stream the table",
         )
     return StepResult(
         exit_code=EXIT_FAULT,
         message=f"the step's pod left no result: {failure or 'it ended without a word'}\n  where: {spec.function}"
-        "\n  mend: check that the image has Kommuna's runtime (`python -m kommuna.runtime --help`); it is retried",
+        "\n  fix: check that the image has Kommuna's runtime (`python -m kommuna.runtime --help`); it is retried",
     )
 
 
@@ -163,5 +163,5 @@ def _not_of_the_bundle(name: str, value: InputTree) -> None:
         if isinstance(part, FileInput) and "://" not in part.url and not os.path.isabs(part.url):  # noqa: PTH117
             raise SpecError(
                 f"input '{name}' is the bundle's file '{part.url}', which is not in the step's image",
-                mend="put it into the store and name it store://…, or read it by a step of the platform's image",
+                fix="put it into the store and name it store://…, or read it by a step of the platform's image",
             )

@@ -48,7 +48,7 @@ class StepPartial(OperatorPartial):
             self._expand_called = True  # else Python warns of it besides
             raise SpecError(
                 f"task '{self.kwargs['task_id']}' is mapped over `{name}`",
-                mend="give it to partial(): it is the same for each of a mapped step's tasks",
+                fix="give it to partial(): it is the same for each of a mapped step's tasks",
             )
 
     def _expand(self, expand_input: ExpandInput, *, strict: bool) -> MappedOperator:
@@ -99,7 +99,7 @@ def _require_many(step: Any) -> None:
     if not step.is_mapped and step.get_closest_mapped_task_group() is None:
         raise SpecError(
             f"cannot map over step '{step.task_id}': it leaves one result, not a list",
-            mend="map over a list, over a task that returns one, or over a mapped step",
+            fix="map over a list, over a task that returns one, or over a mapped step",
         )
 
 

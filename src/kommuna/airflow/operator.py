@@ -221,7 +221,7 @@ class StepOperator(BaseOperator):
                 return StepResult(
                     exit_code=EXIT_FAULT,
                     message=f"the step's runtime ended with code {code} and left no result\n  where: {spec.function}"
-                    "\n  mend: see the lines above; the task is retried",
+                    "\n  fix: see the lines above; the task is retried",
                 )
             return StepResult.model_validate_json(result_file.read_bytes())
 

@@ -23,10 +23,10 @@ class ParamMistake:
 
     param: str
     what: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.what}\n  mend: {self.mend}"
+        return f"{self.what}\n  fix: {self.fix}"
 
 
 def default_mistakes(dag: Any, bundle: Path) -> list[ParamMistake]:
@@ -62,18 +62,18 @@ def value_mistakes(dag: Any, values: Mapping[str, Any], bundle: Path) -> list[Pa
             continue
         types = parameter_types(str(getattr(task, "function", "")), bundle=bundle)
         why = refusal(values[param], types[parameter]) if parameter in types else ""
-        mend = "see the step's parameter of that name"
+        fix = "see the step's parameter of that name"
         judge_values = getattr(task, "judge_values", None)
         if not why and judge_values is not None:
             try:
                 judge_values({parameter: values[param]})
             except TeamMistake as mistake:
-                why, mend = mistake.what, mistake.mend or mend
+                why, fix = mistake.what, mistake.fix or fix
         if why:
             shown = repr(values[param])
             shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
             found[param] = ParamMistake(
-                param, f"params.{param} = {shown}: {why} (for '{parameter}' of task '{task.task_id}')", mend
+                param, f"params.{param} = {shown}: {why} (for '{parameter}' of task '{task.task_id}')", fix
             )
     return list(found.values())
 

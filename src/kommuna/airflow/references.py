@@ -116,7 +116,7 @@ def _single(name: str, value: Any) -> Input:
     if len(found) != 1 or _is_many(value):
         raise AirflowFailException(
             f"input '{name}': {len(found)} artifacts stand where one is meant\n"
-            "  mend: a mapped step's outputs are a list: give them to an input that takes one"
+            "  fix: a mapped step's outputs are a list: give them to an input that takes one"
         )
     return found[0]
 
@@ -138,12 +138,12 @@ def _all(name: str, value: Any) -> Iterator[Input]:
             yield from _all(name, item)
     elif value is None:
         raise AirflowFailException(
-            f"input '{name}': the upstream task left nothing\n  mend: look at its log: it was skipped, or returned None"
+            f"input '{name}': the upstream task left nothing\n  fix: look at its log: it was skipped, or returned None"
         )
     else:
         raise AirflowFailException(
             f"input '{name}' is {str(value)[:80]!r} ({type(value).__name__}), which is not an input\n"
-            "  mend: give a step's output, a Model, or the name of a file"
+            "  fix: give a step's output, a Model, or the name of a file"
         )
 
 
@@ -163,10 +163,10 @@ def _artifact(name: str, result: Mapping[str, Any], output: str | None) -> Artif
     if output is None:
         if len(outputs) != 1:
             what = f"input '{name}': the upstream step has the outputs {', '.join(outputs)}"
-            raise AirflowFailException(f'{what}\n  mend: say which: task["{next(iter(outputs), "name")}"]')
+            raise AirflowFailException(f'{what}\n  fix: say which: task["{next(iter(outputs), "name")}"]')
         output = next(iter(outputs))
     if output not in outputs:
         what = f"input '{name}': the upstream step left no '{output}'{nearest(output, outputs)}"
-        raise AirflowFailException(f"{what}\n  mend: it left {', '.join(outputs)}")
+        raise AirflowFailException(f"{what}\n  fix: it left {', '.join(outputs)}")
     given = {"manifest": result["key"], "output": output, "digest": str(outputs[output]).partition(".")[0]}
     return ArtifactInput.read(given, where=f"input '{name}'")

@@ -67,14 +67,14 @@ def explain_undefined(error: jinja2.UndefinedError, context: Mapping[str, Any]) 
     name = named[1] if named else what.partition("'")[2].partition("'")[0]
     if name in OF_A_DATE and not named:
         return (
-            f"a template names '{name}', and this run has no logical date\n  mend: start it with one"
+            f"a template names '{name}', and this run has no logical date\n  fix: start it with one"
             " (`kommuna trigger --date 2026-09-01`, the form's «Logical date»), or use a param"
         )
     params = list(context.get("params") or ())
     if named and name not in params:
         there = f"the params are: {', '.join(params) or 'none'}"
-        return f"a template names '{name}', which is not there{nearest(name, params)}\n  mend: {there}"
-    return f"a template cannot be rendered: {what}\n  mend: {AS_OTHERS}"
+        return f"a template names '{name}', which is not there{nearest(name, params)}\n  fix: {there}"
+    return f"a template cannot be rendered: {what}\n  fix: {AS_OTHERS}"
 
 
 def cast(given: Any, rendered: Any, types: Mapping[str, Any]) -> Any:

@@ -91,7 +91,7 @@ class JudgingSupervisor(TriggerRunnerSupervisor):
         if order is not None and order.dag_data is not None:
             self.logger_cache.pop(trigger.id)
             return self._refuse(
-                trigger.id, TeamMistake("the task starts from a trigger", mend="drop start_from_trigger")
+                trigger.id, TeamMistake("the task starts from a trigger", fix="drop start_from_trigger")
             )
         return order and order.model_copy(update={"encrypted_kwargs": Trigger.encrypt_kwargs(arguments)})
 

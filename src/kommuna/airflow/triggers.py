@@ -155,18 +155,18 @@ def judge_trigger(classpath: str, arguments: str, *, team: str, now: datetime) -
     if model is None:
         raise TeamMistake(
             f"the trigger {_shown(classpath)} is none that the platform runs{nearest(classpath[:200], ALLOWED)}",
-            mend=f"wait by one of {', '.join(ALLOWED)}; or wait in the task itself (deferrable=False)",
+            fix=f"wait by one of {', '.join(ALLOWED)}; or wait in the task itself (deferrable=False)",
         )
-    mend = f"see {classpath} for its arguments; or wait in the task itself (deferrable=False)"
+    fix = f"see {classpath} for its arguments; or wait in the task itself (deferrable=False)"
     try:
         if len(arguments) > MAX_ARGUMENTS:
             raise ValueError(f"they have {len(arguments):,} characters, more than {MAX_ARGUMENTS:,}")
         read = model.read(_json(arguments), where="")
         read.check(team=team, now=now)
     except TeamMistake as error:
-        raise TeamMistake(f"the trigger's arguments do not fit: {_shown(error.what, 500)}", mend=mend) from None
+        raise TeamMistake(f"the trigger's arguments do not fit: {_shown(error.what, 500)}", fix=fix) from None
     except ValueError as error:
-        raise TeamMistake(f"the trigger's arguments do not fit: {error}", mend=mend) from None
+        raise TeamMistake(f"the trigger's arguments do not fit: {error}", fix=fix) from None
     return read.values_for_airflow()
 
 
@@ -187,7 +187,7 @@ def judge_carried(value: Any) -> None:
                 named = item.get(_OLD_TYPE) if _CLASS not in item else kind
                 raise TeamMistake(
                     f"the task carries an object of the class {_shown(named)} over its wait",
-                    mend="give `defer` plain values as kwargs: text, numbers, dates, lists and dicts of them",
+                    fix="give `defer` plain values as kwargs: text, numbers, dates, lists and dicts of them",
                 )
             stack += item.values()
         elif isinstance(item, list):
@@ -203,7 +203,7 @@ def too_large(arguments: int, carried: int) -> TeamMistake:
     """
     return TeamMistake(
         f"the trigger's arguments have {arguments:,} characters and the task carries {carried:,} over its wait",
-        mend=f"keep them to {MAX_ARGUMENTS:,} and {MAX_CARRIED:,}: hand data over by an artifact",
+        fix=f"keep them to {MAX_ARGUMENTS:,} and {MAX_CARRIED:,}: hand data over by an artifact",
     )
 
 

@@ -82,7 +82,7 @@ class AirflowApi:
                 )
                 raise PlatformFault(
                     f"no DAG '{missing[0]}': {why}{nearest(missing[0], known)}",
-                    mend="run `kommuna check` on the bundle",
+                    fix="run `kommuna check` on the bundle",
                 )
             time.sleep(0.5)
 
@@ -103,7 +103,7 @@ class AirflowApi:
         known = self.dag_ids()
         if dag_id not in known:
             raise StepNotFound(
-                f"no DAG '{dag_id}'{nearest(dag_id, known)}", mend=f"there are: {', '.join(known) or 'none'}"
+                f"no DAG '{dag_id}'{nearest(dag_id, known)}", fix=f"there are: {', '.join(known) or 'none'}"
             )
         params = list(self._call("GET", f"/dags/{dag_id}/details").get("params") or ()) if declared else []
         require_declared(dag_id, declared, params)
@@ -185,17 +185,17 @@ class AirflowApi:
         try:
             answer = self._session.request(method, f"{self._url}{path}", timeout=TIMEOUT_SECONDS, **options)
         except requests.ReadTimeout:
-            mend = "try again" if method == "GET" else "see in Airflow whether it was done before you try again"
+            fix = "try again" if method == "GET" else "see in Airflow whether it was done before you try again"
             raise PlatformFault(
-                f"Airflow at {self._url} is up, and has not answered in {TIMEOUT_SECONDS} s", mend=mend
+                f"Airflow at {self._url} is up, and has not answered in {TIMEOUT_SECONDS} s", fix=fix
             ) from None
         except requests.RequestException as error:
             raise PlatformFault(
-                f"Airflow at {self._url} is unreachable: {type(error).__name__}", mend="run `kommuna up`"
+                f"Airflow at {self._url} is unreachable: {type(error).__name__}", fix="run `kommuna up`"
             ) from None
         if answer.status_code in (400, 404, 409, 422):
             raise StepNotFound(
-                f"Airflow refuses: {_detail(answer)}", where=f"{method} {path}", mend="check the names and values"
+                f"Airflow refuses: {_detail(answer)}", where=f"{method} {path}", fix="check the names and values"
             )
         if not answer.ok:
             raise PlatformFault(f"Airflow refuses: {answer.status_code} {_detail(answer)}", where=f"{method} {path}")

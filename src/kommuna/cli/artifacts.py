@@ -57,10 +57,10 @@ def _manifest(key: str, team: str | None) -> tuple[Manifest, Store]:
         found = [manifest for manifest in store(name).manifests() if manifest.key.startswith(key)]
         if len(found) > 1:
             keys = ", ".join(manifest.key[:16] for manifest in found[:5])
-            raise TeamMistake(f"{len(found)} manifests begin with '{key}'", mend=f"give more characters: {keys} …")
+            raise TeamMistake(f"{len(found)} manifests begin with '{key}'", fix=f"give more characters: {keys} …")
         if found:
             return found[0], store(name)
-    raise TeamMistake(f"no manifest begins with '{key}'", mend="the key stands in the task's XCom and in its log")
+    raise TeamMistake(f"no manifest begins with '{key}'", fix="the key stands in the task's XCom and in its log")
 
 
 @app.command()
@@ -109,7 +109,7 @@ def _registered(team: str) -> set[str]:
         except requests.RequestException as error:
             raise RegistryError(
                 f"MLflow at {services.mlflow} cannot say which models are registered: {error}",
-                mend="start it (`kommuna up`): without its answer nothing is removed",
+                fix="start it (`kommuna up`): without its answer nothing is removed",
             ) from None
         body = answer.json()
         for version in body.get("model_versions", []):

@@ -62,7 +62,7 @@ def put(
 ) -> None:
     """Copy a file into a team's inbox in the store, where its DAGs read it as store://inbox/NAME."""
     if not file.is_file():
-        raise DataError("not a file" if file.exists() else "no such file", where=str(file), mend="name one file")
+        raise DataError("not a file" if file.exists() else "no such file", where=str(file), fix="name one file")
     relative = f"inbox/{name.removeprefix('store://inbox/') or file.name}"
     store(team).put_inbox(file, relative)
     console.print(f"store://{relative}: {file.stat().st_size:,} bytes", markup=False, highlight=False)
@@ -72,7 +72,7 @@ def put(
 def schema(name: Annotated[str, typer.Argument(help=f"One of: {', '.join(SCHEMAS)}")]) -> None:
     """Print the JSON schema of what people write, for an editor to complete YAML from."""
     if name not in SCHEMAS:
-        raise SpecError(f"no schema '{name}'{nearest(name, SCHEMAS)}", mend=f"there are: {', '.join(SCHEMAS)}")
+        raise SpecError(f"no schema '{name}'{nearest(name, SCHEMAS)}", fix=f"there are: {', '.join(SCHEMAS)}")
     document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_closed(SCHEMAS[name].model_json_schema())}
     typer.echo(json.dumps(document, indent=2))
 

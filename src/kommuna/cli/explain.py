@@ -60,7 +60,7 @@ def _tagger(key: str, teams: list[str]) -> Tagger:
     if len(at) != 1:
         raise TeamMistake(
             f"{len(at) or 'no'} manifests with a model begin with '{key}'",
-            mend="the key stands in the XCom and in the log of the task that trained",
+            fix="the key stands in the XCom and in the log of the task that trained",
         )
     name, manifest = at[0]
     with tempfile.TemporaryDirectory(prefix="kommuna-explain-") as folder:
@@ -77,7 +77,7 @@ def _message(text: str, columns: list[str]) -> dict[str, str]:
     for column in columns:
         name, equals, value = column.partition("=")
         if not equals or name in row:
-            raise TeamMistake(f"--column {column} is not NAME=VALUE of another column", mend="--column channel=app")
+            raise TeamMistake(f"--column {column} is not NAME=VALUE of another column", fix="--column channel=app")
         row[name] = value
     return row
 

@@ -82,7 +82,7 @@ OfTeam = Annotated[str, typer.Option("--team", help="The team.")]
 def team(name: Name) -> None:
     """Add a team to kommuna.yaml, with a folder for its DAG files."""
     if not re.match(TEAM_PATTERN, name):
-        raise SpecError(f"'{name}' is not a team's name", mend="three or more small letters and digits, a letter first")
+        raise SpecError(f"'{name}' is not a team's name", fix="three or more small letters and digits, a letter first")
     here = installation()
     path = here.root / "kommuna.yaml"
     if name in here.platform.teams:
@@ -93,7 +93,7 @@ def team(name: Name) -> None:
     )
     if not found:
         entry = _TEAM.format(name=name)
-        raise SpecError("'teams:' is not on a line of its own", where=str(path), mend=f"add by hand:\n{entry}")
+        raise SpecError("'teams:' is not on a line of its own", where=str(path), fix=f"add by hand:\n{entry}")
     path.write_text(after, encoding="utf-8")
     try:
         Platform.from_yaml(path)
@@ -126,7 +126,7 @@ def step(name: Name, team: OfTeam) -> None:
 
 def _bundle(team: str, name: str) -> Path:
     if not name.isidentifier() or not name.isascii():
-        raise SpecError(f"'{name}' is not a name for a Python file", mend="letters, digits and _, a letter first")
+        raise SpecError(f"'{name}' is not a name for a Python file", fix="letters, digits and _, a letter first")
     here = installation()
     here.require_team(team)
     bundle = here.bundle(team)
@@ -139,7 +139,7 @@ def _write(path: Path, text: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise TeamMistake("the file is there already", where=str(path), mend="take another name") from None
+        raise TeamMistake("the file is there already", where=str(path), fix="take another name") from None
     console.print(str(path), markup=False)
 
 

@@ -101,7 +101,7 @@ def trigger(
     logical_date = given_date(date)
     platform = embedded()
     if not platform.running():
-        raise PlatformFault("the platform is down", mend="start it with `kommuna up`")
+        raise PlatformFault("the platform is down", fix="start it with `kommuna up`")
     api = AirflowApi(platform.access.airflow, platform.token())
     run = api.trigger(dag_id, whole, date=logical_date, declared=parameters)
     console.print(

@@ -48,7 +48,7 @@ def refine(
 
     unknown = set(proposer) - {"miner", "llm"}
     if unknown:
-        raise SpecError(f"no proposer '{min(unknown)}'", mend="there are: miner, llm")
+        raise SpecError(f"no proposer '{min(unknown)}'", fix="there are: miner, llm")
     params: dict[str, Any] = {
         "proposers": proposer, "rounds": rounds, "several_tags": several_tags, "key": key, "text": text, "label": label,
         "model": "",

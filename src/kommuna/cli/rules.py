@@ -54,7 +54,7 @@ def test(
     from kommuna.steps.labeling.rule_report import rule_report
 
     if dev_votes is not None and labels is None:
-        raise SpecError("--dev-votes is given without --labels", mend="give the labeled rows that the votes are on")
+        raise SpecError("--dev-votes is given without --labels", fix="give the labeled rows that the votes are on")
     rule_set = RuleSet.from_yaml(rules)
     if group is not None:
         rule_set = rule_set.only(group)
@@ -131,5 +131,5 @@ def _require(table: pl.LazyFrame, path: Path, *columns: str) -> None:
     for column in columns:
         if column not in known:
             raise MissingColumn(
-                f"{path.name} has no column '{column}'{nearest(column, known)}", mend=f"it has: {', '.join(known)}"
+                f"{path.name} has no column '{column}'{nearest(column, known)}", fix=f"it has: {', '.join(known)}"
             )

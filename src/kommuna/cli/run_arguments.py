@@ -40,14 +40,14 @@ def require_declared(dag_id: str, given: Iterable[str], params: Collection[str])
         if name not in params:
             raise StepNotFound(
                 f"{dag_id} has no parameter '{name}'{nearest(name, params)}",
-                mend=f"its parameters are: {', '.join(params) or 'none'}; what is none of them goes by --conf",
+                fix=f"its parameters are: {', '.join(params) or 'none'}; what is none of them goes by --conf",
             )
 
 
 def _parameter(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not name:
-        raise SpecError(f"--param '{text}' is no NAME=VALUE", mend="write --param min_confidence=0.7")
+        raise SpecError(f"--param '{text}' is no NAME=VALUE", fix="write --param min_confidence=0.7")
     try:
         return name, json.loads(value)
     except ValueError:
@@ -62,15 +62,15 @@ def given_conf(text: str) -> dict[str, Any]:
     """
     if not text:
         return {}
-    mend = "write --conf '{\"min_confidence\": 0.7}', or --conf @parameters.json"
+    fix = "write --conf '{\"min_confidence\": 0.7}', or --conf @parameters.json"
     try:
         given = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
     except OSError as error:
-        raise SpecError(f"--conf {text}: {error.strerror}", mend=mend) from None
+        raise SpecError(f"--conf {text}: {error.strerror}", fix=fix) from None
     except ValueError as error:
-        raise SpecError(f"--conf is not JSON: {error}", mend=mend) from None
+        raise SpecError(f"--conf is not JSON: {error}", fix=fix) from None
     if not isinstance(given, dict):
-        raise SpecError("--conf is not a JSON object", mend=mend)
+        raise SpecError("--conf is not a JSON object", fix=fix)
     return given
 
 
@@ -86,6 +86,6 @@ def given_date(text: str) -> datetime | None:
         given = datetime.now(UTC) if text == "now" else datetime.fromisoformat(text)
     except ValueError:
         raise SpecError(
-            f"--date '{text}' is not a date", mend="write 2026-09-01, 2026-09-01T12:00+03:00, now or none"
+            f"--date '{text}' is not a date", fix="write 2026-09-01, 2026-09-01T12:00+03:00, now or none"
         ) from None
     return given if given.tzinfo else given.replace(tzinfo=UTC)

@@ -83,7 +83,7 @@ def _outputs(function: Any) -> tuple[str, ...]:
 def _show(name: str, every: list[SharedStep], *, as_json: bool) -> None:
     names = [step.operator.__name__ for step in every]
     if name not in names:
-        raise StepNotFound(f"no operator '{name}'{nearest(name, names)}", mend=f"there are: {', '.join(names)}")
+        raise StepNotFound(f"no operator '{name}'{nearest(name, names)}", fix=f"there are: {', '.join(names)}")
     step = every[names.index(name)]
     rows = [
         (argument.name, str(argument.annotation), "" if argument.default is argument.empty else repr(argument.default))

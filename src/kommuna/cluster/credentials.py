@@ -181,7 +181,7 @@ def _parser(known: Mapping[str, bytes], host: str, token: bytes, authority: Pair
 def _there(vault: Vault, namespace: str, name: str) -> Secret:
     found = vault.read(namespace, name)
     if found is None:
-        raise SpecError(f"there is no Secret '{name}' in namespace {namespace}", mend="create it, or upgrade again")
+        raise SpecError(f"there is no Secret '{name}' in namespace {namespace}", fix="create it, or upgrade again")
     return found
 
 

@@ -32,7 +32,7 @@ def main() -> None:
         if time.monotonic() > deadline:
             raise PlatformFault(
                 f"the database of {sys.argv[1]} is not prepared for this release",
-                mend="look at the log of the job that prepares it: kubectl get jobs",
+                fix="look at the log of the job that prepares it: kubectl get jobs",
             )
         time.sleep(1)
 
@@ -76,7 +76,7 @@ def wait_for_server() -> None:
             if time.monotonic() > deadline:
                 raise PlatformFault(
                     f"the database cannot be reached: {str(error).splitlines()[0]}",
-                    mend="check the Secret that `database_secret` names, or the bundled database's pod",
+                    fix="check the Secret that `database_secret` names, or the bundled database's pod",
                 ) from None
             time.sleep(1)
 

@@ -65,7 +65,7 @@ def wait_for_server(url: str) -> None:
         except requests.RequestException:
             pass
         if time.monotonic() > deadline:
-            raise RegistryError(f"MLflow at {url} does not answer", mend="look at the log of its pod")
+            raise RegistryError(f"MLflow at {url} does not answer", fix="look at the log of its pod")
         time.sleep(1)
 
 

@@ -50,13 +50,13 @@ def write_banking_data(source: Path, folder: Path, *, dev_rows: int = 1_000, see
         RulesError: the keywords or rules do not fit the categories.
     """
     if not source.is_dir():
-        raise SpecError(f"no folder {source}", mend=f"name {_FORM}")
+        raise SpecError(f"no folder {source}", fix=f"name {_FORM}")
     train, test = _labeled(source / "train.csv", "train"), _labeled(source / "test.csv", "test")
     if not 1 <= dev_rows < train.height:
         raise SpecError(
             f"dev_rows is {dev_rows}, and train.csv has {train.height} rows",
             where=str(source / "train.csv"),
-            mend=f"take 1 to {train.height - 1} rows: the others become messages.csv",
+            fix=f"take 1 to {train.height - 1} rows: the others become messages.csv",
         )
     rules = _rules(source, _tags(source, train, test))
     chosen = np.zeros(train.height, np.bool_)
@@ -84,27 +84,27 @@ def write_banking_data(source: Path, folder: Path, *, dev_rows: int = 1_000, see
 def _labeled(path: Path, prefix: str) -> pl.DataFrame:
     """Columns `id`, `text`, `tag`."""
     if not path.is_file():
-        raise SpecError(f"no file {path.name} in {path.parent}", where=str(path), mend=f"name {_FORM}")
+        raise SpecError(f"no file {path.name} in {path.parent}", where=str(path), fix=f"name {_FORM}")
     try:
         table = pl.read_csv(path, infer_schema=False)
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or ["unknown"])[0]
         raise SpecError(
-            f"{path.name} cannot be read as CSV: {reason}", where=str(path), mend="save it as UTF-8 CSV"
+            f"{path.name} cannot be read as CSV: {reason}", where=str(path), fix="save it as UTF-8 CSV"
         ) from None
     for column in ("text", "category"):
         if column not in table.columns:
             raise MissingColumn(
                 f"{path.name} has no column '{column}'{nearest(column, table.columns)}",
                 where=f"{path}: {', '.join(table.columns)}",
-                mend="the columns are text and category",
+                fix="the columns are text and category",
             )
         empty = table.with_row_index("row").filter(pl.col(column).fill_null("").str.strip_chars() == "")
         if empty.height:
             raise DataError(
                 f"{path.name}: row {empty['row'][0]} has no {column} ({empty.height} such rows)",
                 where=str(path),
-                mend="remove the rows or fill them; rows count from 0 below the header",
+                fix="remove the rows or fill them; rows count from 0 below the header",
             )
     return table.with_row_index("row").select(
         pl.format("{}-{}", pl.lit(prefix), "row").alias("id"), "text", pl.col("category").alias("tag")
@@ -129,13 +129,13 @@ def _rules(source: Path, tags: list[str]) -> RuleSet:
             raise RulesError(
                 f"the category '{unknown[0]}' is no tag of {_RULES}{nearest(unknown[0], rules.tags)}",
                 where=str(source / _RULES),
-                mend="add it to tags",
+                fix="add it to tags",
             )
         return rules
     path = source / _KEYWORDS
     if not path.is_file():
         raise SpecError(
-            f"no rules in {source}", where=f"looked for {_RULES} and {_KEYWORDS}", mend="write one of these two files"
+            f"no rules in {source}", where=f"looked for {_RULES} and {_KEYWORDS}", fix="write one of these two files"
         )
     return keyword_rules(_json(path), tags, where=str(path))
 

@@ -24,10 +24,10 @@ def written_together(folder: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
     except (FileExistsError, NotADirectoryError):
-        raise SpecError(f"{folder} is a file, not a folder", mend="name a folder for the data") from None
+        raise SpecError(f"{folder} is a file, not a folder", fix="name a folder for the data") from None
     except OSError as error:
         raise SpecError(
-            f"cannot write to {folder}: {error.strerror}", mend="name a folder that you may write to"
+            f"cannot write to {folder}: {error.strerror}", fix="name a folder that you may write to"
         ) from None
     try:
         yield draft

@@ -192,10 +192,10 @@ def _joined(rng: np.random.Generator, parts: list[pl.Series]) -> pl.Series:
         sentence = pl.concat_str(part.str.slice(0, 1).str.to_uppercase(), part.str.slice(1))
         shown.append(pl.when(style == 0).then(sentence).otherwise(part) + between)
     line = pl.concat_str(shown, ignore_nulls=True).str.replace(r"[., ]+$", "")
-    mended = line.str.replace_all("?. ", "? ", literal=True).str.replace_all("?, ", "? ", literal=True)
-    first = pl.concat_str(mended.str.slice(0, 1).str.to_uppercase(), mended.str.slice(1))
-    mark = pl.when((end == 0) & ~mended.str.ends_with("?")).then(pl.lit(".")).otherwise(pl.lit(""))
-    return frame.select("style", (pl.when(end < 2).then(first).otherwise(mended) + mark).alias("text"))["text"]
+    fixed = line.str.replace_all("?. ", "? ", literal=True).str.replace_all("?, ", "? ", literal=True)
+    first = pl.concat_str(fixed.str.slice(0, 1).str.to_uppercase(), fixed.str.slice(1))
+    mark = pl.when((end == 0) & ~fixed.str.ends_with("?")).then(pl.lit(".")).otherwise(pl.lit(""))
+    return frame.select("style", (pl.when(end < 2).then(first).otherwise(fixed) + mark).alias("text"))["text"]
 
 
 def _amounts(rng: np.random.Generator, language: Ints) -> pl.Series:

@@ -62,9 +62,7 @@ def write_demo_data(
     counts = (("messages", messages), ("transactions", count), ("dev_rows", dev_rows), ("gold_rows", gold_rows))
     for name, value in counts:
         if value < 1:
-            raise SpecError(
-                f"{name} is {value}: there is no demo data of fewer than 1 row", mend=f"ask for more {name}"
-            )
+            raise SpecError(f"{name} is {value}: there is no demo data of fewer than 1 row", fix=f"ask for more {name}")
     all_rows = sum(max(rows // 5, 1) + rows + dev_rows + gold_rows for rows in (messages, count))
     done = 0
 

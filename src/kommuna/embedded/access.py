@@ -45,14 +45,14 @@ def token(access: Access, login: str = ADMIN) -> str:
     """
     if login not in access.passwords:
         raise PlatformFault(
-            f"no login '{login}'{nearest(login, access.passwords)}", mend="logins are: " + ", ".join(access.passwords)
+            f"no login '{login}'{nearest(login, access.passwords)}", fix="logins are: " + ", ".join(access.passwords)
         )
     url = f"{access.airflow}/auth/token"
     answer = call(url, {"username": login, "password": access.passwords[login]})
     if answer is None:
-        raise PlatformFault("Airflow does not answer", where=access.airflow, mend="start the platform: kommuna up")
+        raise PlatformFault("Airflow does not answer", where=access.airflow, fix="start the platform: kommuna up")
     if not answer.ok:
         raise PlatformFault(
-            f"Airflow refuses the login '{login}': {answer.status} {answer.text[:200]}", where=url, mend="start anew"
+            f"Airflow refuses the login '{login}': {answer.status} {answer.text[:200]}", where=url, fix="start anew"
         )
     return str(answer.json()["access_token"])

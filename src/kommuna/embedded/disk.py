@@ -29,12 +29,12 @@ def disk_errors_told(state: Path) -> Iterator[None]:
     except OSError as error:
         where = str(error.filename or state)
         if error.errno in _FULL:
-            raise PlatformFault("the disk is full", where=where, mend=_make_room(state)) from None
+            raise PlatformFault("the disk is full", where=where, fix=_make_room(state)) from None
         if error.errno in _CLOSED:
             raise PlatformFault(
                 f"the state folder cannot be written: {(error.strerror or '').lower()}",
                 where=where,
-                mend="make it writable for this user, or set `state:` in kommuna.yaml to a folder that is",
+                fix="make it writable for this user, or set `state:` in kommuna.yaml to a folder that is",
             ) from None
         raise
 
@@ -53,7 +53,7 @@ def require_space(state: Path, *, least: int = LEAST_FREE) -> None:
         raise PlatformFault(
             f"the disk is full: {free >> 20} MiB are free, and the platform needs {least >> 20} MiB to start",
             where=str(state),
-            mend=_make_room(state),
+            fix=_make_room(state),
         )
 
 

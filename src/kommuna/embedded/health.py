@@ -79,7 +79,7 @@ def failed_start(state: Path, name: str, what: str) -> PlatformFault:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     end = [line[:300] for line in lines if line.strip()][-_LINES:]
     shown = "".join(f"\n      {line}" for line in end) or "\n      (nothing)"
-    return PlatformFault(what, where=str(log), mend=f"the end of its log says why:{shown}")
+    return PlatformFault(what, where=str(log), fix=f"the end of its log says why:{shown}")
 
 
 def raise_if_dead(state: Path, before: Mapping[str, int] = MappingProxyType({})) -> None:

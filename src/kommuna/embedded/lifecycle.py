@@ -187,7 +187,7 @@ class Embedded:
             raise PlatformFault(
                 "the platform runs with an older kommuna.yaml",
                 where=str(self.installation.root / "kommuna.yaml"),
-                mend="take it down and up again: kommuna down, then kommuna up",
+                fix="take it down and up again: kommuna down, then kommuna up",
             )
         if keep and not known["keep"]:
             self._note_running(keep=True)

@@ -23,7 +23,7 @@ def require_free(ports: dict[str, int]) -> None:
         raise PlatformFault(
             f"{' and '.join(ports)} are given the same port {next(iter(ports.values()))}",
             where="kommuna.yaml: ports",
-            mend="give each a port of its own",
+            fix="give each a port of its own",
         )
     for name, port in ports.items():
         with socket.socket() as probe:
@@ -34,13 +34,13 @@ def require_free(ports: dict[str, int]) -> None:
                 raise PlatformFault(
                     f"port {port}, which {name} needs, may not be opened by this user",
                     where=f"kommuna.yaml: ports.{name}",
-                    mend="choose a port above 1023",
+                    fix="choose a port above 1023",
                 ) from None
             except OSError:
                 raise PlatformFault(
                     f"port {port}, which {name} needs, is taken by {_holder(port)}",
                     where=f"kommuna.yaml: ports.{name}",
-                    mend=f"end that process, or set ports.{name} in kommuna.yaml",
+                    fix=f"end that process, or set ports.{name} in kommuna.yaml",
                 ) from None
 
 

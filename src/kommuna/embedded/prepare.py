@@ -3,7 +3,7 @@
 One process for all of Airflow's part, instead of one Airflow command for the schema, each team and each pool: every
 such command takes seconds to start.
 
-A migration works on a copy, which takes the database's place at its end: neither server mends a database that an
+A migration works on a copy, which takes the database's place at its end: neither server fixes a database that an
 interrupted migration left behind.
 """
 

@@ -36,7 +36,7 @@ def _kept(path: Path, makers: Mapping[str, Callable[[], str]]) -> dict[str, str]
     try:
         known: dict[str, str] = json.loads(path.read_text()) if path.exists() and path.stat().st_size else {}
     except ValueError:
-        raise PlatformFault(f"{path.name} is no JSON", where=str(path), mend="delete it: it is made anew") from None
+        raise PlatformFault(f"{path.name} is no JSON", where=str(path), fix="delete it: it is made anew") from None
     missing = {name: make() for name, make in makers.items() if name not in known}
     if missing:
         partial = path.with_name(f".{path.name}.{os.getpid()}")

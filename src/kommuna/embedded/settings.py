@@ -235,7 +235,7 @@ def _people(installation: Installation) -> dict[str, tuple[str, list[str]]]:
                 raise SpecError(
                     f"the login '{login}' of team '{name}' is taken, with the role '{known}' instead of '{role}'",
                     where=f"kommuna.yaml: teams.{name}.people.{login}",
-                    mend="a login has one role on the embedded platform, and each team's name is a login: rename it",
+                    fix="a login has one role on the embedded platform, and each team's name is a login: rename it",
                 )
             if name not in teams:
                 teams.append(name)

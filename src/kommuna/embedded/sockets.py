@@ -30,7 +30,7 @@ def make_sockets_folder(state: Path) -> Path:
         raise PlatformFault(
             f"{folder} is not a folder that only this user can enter",
             where=str(folder),
-            mend="remove it: the platform's sockets would be in somebody else's hands there",
+            fix="remove it: the platform's sockets would be in somebody else's hands there",
         )
     return folder
 

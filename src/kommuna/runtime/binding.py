@@ -59,12 +59,12 @@ class Signature:
                 if name not in known:
                     raise StepNotFound(
                         f"unknown {what} '{name}' of step {self.name}{nearest(name, known)}",
-                        mend=f"its {what}s are: {', '.join(known) or 'none'}",
+                        fix=f"its {what}s are: {', '.join(known) or 'none'}",
                     )
             for name, argument in known.items():
                 if argument.required and given.get(name) is None and name not in given:
                     raise StepNotFound(
-                        f"step {self.name} needs the {what} '{name}'", mend=f"its {what}s are: {', '.join(known)}"
+                        f"step {self.name} needs the {what} '{name}'", fix=f"its {what}s are: {', '.join(known)}"
                     )
 
     def check_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,12 +94,12 @@ def find_step(name: str, *, bundle: Path | None = None) -> Signature:
             is no step's.
     """
     if not isinstance(name, str):
-        raise StepNotFound(f"{shown(name)} does not name a step", mend="a step is named 'module:function'")
+        raise StepNotFound(f"{shown(name)} does not name a step", fix="a step is named 'module:function'")
     if _is_platform_code(name.partition(":")[0]):
         raise _not_a_step(name)
     if name.startswith("kommuna.steps:") and name not in STEPS:
         raise StepNotFound(
-            f"there is no shared step '{name}'{nearest(name, STEPS)}", mend="`kommuna steps` lists the shared steps"
+            f"there is no shared step '{name}'{nearest(name, STEPS)}", fix="`kommuna steps` lists the shared steps"
         )
     function = find_function(code_of(name), bundle=bundle)
     if _is_platform_code(function.__module__):  # imported into a module of steps
@@ -114,7 +114,7 @@ def _is_platform_code(module: str) -> bool:
 def _not_a_step(name: str) -> StepNotFound:
     return StepNotFound(
         f"'{name}' is the platform's own code, not a step",
-        mend="the shared steps are below kommuna.steps; a team's own are in its bundle",
+        fix="the shared steps are below kommuna.steps; a team's own are in its bundle",
     )
 
 
@@ -126,7 +126,7 @@ def find_function(name: str, *, bundle: Path | None = None) -> Callable[..., Any
     """
     module_name, _, function_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
-        raise StepNotFound(f"'{name}' does not name a step", mend="a step is named 'module:function'")
+        raise StepNotFound(f"'{name}' does not name a step", fix="a step is named 'module:function'")
     if bundle is not None and str(bundle) not in sys.path:
         sys.path.insert(0, str(bundle))
     try:
@@ -135,19 +135,19 @@ def find_function(name: str, *, bundle: Path | None = None) -> Callable[..., Any
         if error.name and not (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise StepNotFound(
                 f"step {name} imports '{error.name}', which is not installed",
-                mend="add it to the image, or drop the import",
+                fix="add it to the image, or drop the import",
             ) from None
         raise StepNotFound(
             f"no module '{module_name}'{nearest(module_name, _siblings(module_name))}",
             where=str(bundle or ""),
-            mend="a step is named 'module:function'",
+            fix="a step is named 'module:function'",
         ) from None
     except Exception as error:
         place = [at for at in traceback.extract_tb(error.__traceback__) if at.filename != bundle_imports.__file__][-1]
         raise StepNotFound(
             f"the import of module '{module_name}' fails: {type(error).__name__}: {error}",
             where=f"{place.filename}:{place.lineno}",
-            mend="fix the module",
+            fix="fix the module",
         ) from error
     function = getattr(module, function_name, None)
     if not inspect.isfunction(function):
@@ -160,7 +160,7 @@ def find_function(name: str, *, bundle: Path | None = None) -> Callable[..., Any
         ]
         raise StepNotFound(
             f"module '{module_name}' has no step '{function_name}'{nearest(function_name, functions)}",
-            mend=f"it has: {', '.join(functions) or 'no function'}",
+            fix=f"it has: {', '.join(functions) or 'no function'}",
         )
     return function
 
@@ -171,14 +171,14 @@ def read_signature(name: str, function: Callable[..., Any]) -> Signature:
         hints = typing.get_type_hints(function, include_extras=True)
     except Exception as error:
         raise StepNotFound(
-            f"the annotations of step {name} cannot be read: {error}", mend="import their types"
+            f"the annotations of step {name} cannot be read: {error}", fix="import their types"
         ) from None
     inputs: dict[str, Argument] = {}
     params: dict[str, Argument] = {}
     injected: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name not in hints:
-            raise StepNotFound(f"argument '{parameter.name}' of step {name} has no annotation", mend="annotate it")
+            raise StepNotFound(f"argument '{parameter.name}' of step {name} has no annotation", fix="annotate it")
         annotation = hints[parameter.name]
         argument = Argument(parameter.name, annotation, parameter.default)
         if annotation is StepContext or (isinstance(annotation, type) and hasattr(annotation, "from_services")):
@@ -190,7 +190,7 @@ def read_signature(name: str, function: Callable[..., Any]) -> Signature:
         else:
             raise StepNotFound(
                 f"argument '*{parameter.name}' of step {name} is neither an input nor a parameter",
-                mend="use a dict input for tables by name",
+                fix="use a dict input for tables by name",
             )
     return Signature(name, function, inputs, params, injected)
 
@@ -204,10 +204,10 @@ def _coerce(step: str, argument: Argument, value: Any) -> Any:
         said = in_words(first)
         raise SpecError(
             f"parameter '{place}' of step {step}: {said}" + ("" if ", found " in said else f"; found {shown(value)}"),
-            mend=f"its type is {_type_name(argument.annotation)}",
+            fix=f"its type is {_type_name(argument.annotation)}",
         ) from None
     except UnicodeEncodeError as error:
-        raise SpecError(f"parameter '{argument.name}' of step {step}: {in_unicode(error)}", mend=UNICODE) from None
+        raise SpecError(f"parameter '{argument.name}' of step {step}: {in_unicode(error)}", fix=UNICODE) from None
     except PydanticUserError as error:
         raise StepNotFound(f"parameter '{argument.name}' of step {step} is of no plain type: {error.message}") from None
 

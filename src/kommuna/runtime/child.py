@@ -47,7 +47,7 @@ class ChildReport(Spec):
     links: dict[str, str] = Field(default_factory=dict)
     error: str = ""
     where: str = ""
-    mend: str = ""
+    fix: str = ""
     exit_code: int = EXIT_DONE
     told: Told = Field(default_factory=Told)
     outage: bool = Field(False, description="A service does not answer: the step is worth another try later.")
@@ -88,7 +88,7 @@ def _failed(error: BaseException, spec: StepSpec) -> ChildReport:
     return ChildReport(
         error=readable(known.what),
         where=readable(known.where),
-        mend=readable(known.mend),
+        fix=readable(known.fix),
         exit_code=known.exit_code,
         outage=outage,
     )
@@ -150,12 +150,12 @@ def _metrics(function: str, given: Any) -> dict[str, float]:
     except (TypeError, ValueError):
         raise StepNotFound(
             f"the metrics of step {function} are not numbers by name: {ascii(given)[:100]}",
-            mend="return `metrics: dict[str, float]`",
+            fix="return `metrics: dict[str, float]`",
         ) from None
     if fault := not_plain(metrics, "metrics"):
         raise DataError(
             f"a metric of step {function} is not a number: {readable(fault)}",
-            mend="leave a metric out where it has no value, such as a mean of no rows",
+            fix="leave a metric out where it has no value, such as a mean of no rows",
         )
     return metrics
 
@@ -165,13 +165,13 @@ def as_kommuna_error(error: BaseException, store_url: str) -> KommunaError | Non
     if isinstance(error, KommunaError):
         return error
     if isinstance(error, MemoryError):
-        return LimitExceeded("the step ran out of memory", mend="give it more by `resources`, or stream the table")
+        return LimitExceeded("the step ran out of memory", fix="give it more by `resources`, or stream the table")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return store_error(error, store_url)
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return DataError(
             f"a text is not Unicode: {error.object[max(0, error.start - 20) : error.end + 20]!a}",
-            mend="decode the bytes that it came from with their own encoding, or with errors='replace'",
+            fix="decode the bytes that it came from with their own encoding, or with errors='replace'",
         )
     if str(type(error).__module__).startswith("polars"):
         text = str(error)
@@ -183,7 +183,7 @@ def as_kommuna_error(error: BaseException, store_url: str) -> KommunaError | Non
             quoted = re.search(r"[\"'`]([^\"'`]+)[\"'`]", first)
             column = quoted[1] if quoted else first.partition(";")[0]
             return MissingColumn(
-                f"no column '{column}'", mend=f"the table has {valid[1]}" if valid else "check the name"
+                f"no column '{column}'", fix=f"the table has {valid[1]}" if valid else "check the name"
             )
         if type(error).__name__ in (
             "SchemaError",
@@ -196,6 +196,6 @@ def as_kommuna_error(error: BaseException, store_url: str) -> KommunaError | Non
         if "'Object' datatype" in first:
             return DataError(
                 "a column holds Python objects, which no Parquet file can",
-                mend="build the table with a schema of Polars types: a list for a set, a Struct for a dict",
+                fix="build the table with a schema of Polars types: a list for a set, a Struct for a dict",
             )
     return None

@@ -59,7 +59,7 @@ def write(value: Any, stem: Path) -> Written:
         return Written(path=str(path), kind="model", suffix=suffix)
     raise StepNotFound(
         f"output '{stem.name}' is a {type(value).__name__}, which cannot be kept",
-        mend="return a polars frame, a Report, a pydantic model, a dict or list, or a class with save and load",
+        fix="return a polars frame, a Report, a pydantic model, a dict or list, or a class with save and load",
     )
 
 
@@ -97,7 +97,7 @@ def _json(value: Any, name: str) -> bytes:
         fault = f"{name}: {error}"
     raise DataError(
         f"output '{name}' cannot be kept as JSON: {readable(fault)}",
-        mend="return numbers (None where there is none), texts, dicts and lists",
+        fix="return numbers (None where there is none), texts, dicts and lists",
     )
 
 
@@ -137,7 +137,7 @@ def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
         raise SpecError(
             f"input '{name}' does not fit: it is not UTF-8 text: {error.reason}",
             where=source,
-            mend="save the file as UTF-8",
+            fix="save the file as UTF-8",
         ) from None
 
 
@@ -170,7 +170,7 @@ def _loaded(name: str, path: Path, wanted: Any, source: str) -> Any:
         raise DataError(
             f"input '{name}': {source} cannot be read as {wanted.__name__}: {type(error).__name__}: {error}",
             where=source,
-            mend="give it what the step that made it left, and make it again where versions have changed",
+            fix="give it what the step that made it left, and make it again where versions have changed",
         ) from error
 
 
@@ -201,6 +201,6 @@ def _read_table(name: str, path: Path, wanted: Any, source: str) -> Any:
         raise DataError(
             f"input '{name}' wants a table, but {source} is no Parquet file",
             where=source,
-            mend="read it by a read_table or prepare_messages step first, which checks its schema",
+            fix="read it by a read_table or prepare_messages step first, which checks its schema",
         )
     return pl.scan_parquet(path) if wanted is pl.LazyFrame else pl.read_parquet(path)

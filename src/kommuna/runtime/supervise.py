@@ -181,7 +181,7 @@ def _run(spec: StepSpec, run: Run) -> StepResult:
                 log.warning("step.input_changed", source=source, hint="it is read again")
         raise DataError(
             f"an input is replaced again and again while it is read: {source}",
-            mend="let it be written elsewhere, and moved to its place once it is whole",
+            fix="let it be written elsewhere, and moved to its place once it is whole",
         )
 
 
@@ -313,21 +313,21 @@ def _report(ended: _Ended, spec: StepSpec) -> ChildReport:
     if ended.reason == "memory":
         raise LimitExceeded(
             f"out of memory: the step used {ended.peak / 2**30:.2f} GiB of {limits.memory}",
-            mend="raise `memory` in the step's resources, or stream the table",
+            fix="raise `memory` in the step's resources, or stream the table",
         )
     if ended.reason == "time":
         raise LimitExceeded(
             f"out of time: the step ran for {limits.seconds} seconds",
-            mend="raise `seconds` in the step's resources, or give it less to do",
+            fix="raise `seconds` in the step's resources, or give it less to do",
         )
     if ended.reason == "stopped":
-        raise PlatformFault("the step was stopped by a signal", mend="nothing is left of it: run it again")
+        raise PlatformFault("the step was stopped by a signal", fix="nothing is left of it: run it again")
     try:
         report = ChildReport.model_validate_json(ended.report)
     except ValidationError:
         how = f"signal {-ended.status}" if ended.status < 0 else f"exit code {ended.status}"
         raise PlatformFault(
-            f"the step's process died ({how}) and left no report", mend="nothing is left of it: run it again"
+            f"the step's process died ({how}) and left no report", fix="nothing is left of it: run it again"
         ) from None
     if report.exit_code != EXIT_DONE or ended.status != EXIT_DONE:
         raise _reported(report)
@@ -338,7 +338,7 @@ def _reported(report: ChildReport) -> KommunaError:
     """The child's error again, of the branch that its exit code stands for."""
     kinds: dict[int, type[KommunaError]] = {EXIT_MISTAKE: TeamMistake, EXIT_LIMIT: LimitExceeded}
     kind = Outage if report.outage else kinds.get(report.exit_code, PlatformFault)
-    return kind(report.error or "the step failed", where=report.where, mend=report.mend)
+    return kind(report.error or "the step failed", where=report.where, fix=report.fix)
 
 
 def _become_child(supervisor: int) -> None:

@@ -37,7 +37,7 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise spec_error(cls, error, where=where) from None
         except UnicodeEncodeError as error:
-            raise SpecError(f"{cls.__name__}: {in_unicode(error)}", where=where, mend=UNICODE) from None
+            raise SpecError(f"{cls.__name__}: {in_unicode(error)}", where=where, fix=UNICODE) from None
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> Self:
@@ -50,13 +50,13 @@ class Spec(BaseModel):
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise SpecError(f"no file {path}", mend="check the path; it is relative to the bundle") from None
+            raise SpecError(f"no file {path}", fix="check the path; it is relative to the bundle") from None
         except UnicodeDecodeError as error:
             raise SpecError(
-                f"{path} is not UTF-8 text: {error.reason}", where=str(path), mend="save the file as UTF-8"
+                f"{path} is not UTF-8 text: {error.reason}", where=str(path), fix="save the file as UTF-8"
             ) from None
         except OSError as error:
-            raise SpecError(f"{path} cannot be read: {error.strerror}", where=str(path), mend="name a file") from None
+            raise SpecError(f"{path} cannot be read: {error.strerror}", where=str(path), fix="name a file") from None
         is_json = path.suffix.lower() == ".json"
         data = load_json(text, path) if is_json else load_yaml(text, path, traps=cls.refuse_yaml_traps)
         try:
@@ -65,7 +65,7 @@ class Spec(BaseModel):
             line = "" if is_json else f":{_line_of(error, text)}"
             raise spec_error(cls, error, where=f"{path}{line}") from None
         except UnicodeEncodeError as error:
-            raise SpecError(f"{cls.__name__}: {in_unicode(error)}", where=str(path), mend=UNICODE) from None
+            raise SpecError(f"{cls.__name__}: {in_unicode(error)}", where=str(path), fix=UNICODE) from None
 
 
 def spec_error(model: type[BaseModel], error: ValidationError, *, where: str) -> SpecError:
@@ -79,7 +79,7 @@ def spec_error(model: type[BaseModel], error: ValidationError, *, where: str) ->
         else:
             said.append(f"{place}: {in_words(item)}")
     rest = "; ".join(said[1:4])
-    return SpecError(f"{model.__name__}: {said[0]}", where=where, mend=f"also: {rest}" if rest else "")
+    return SpecError(f"{model.__name__}: {said[0]}", where=where, fix=f"also: {rest}" if rest else "")
 
 
 def _unknown_first(error: ValidationError) -> list[ErrorDetails]:

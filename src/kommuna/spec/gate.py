@@ -87,13 +87,13 @@ class Gate:
     def __init__(self, expression: str) -> None:
         self.expression = expression.strip()
         if not self.expression:
-            raise GateError("the gate is empty", mend=_MEND)
+            raise GateError("the gate is empty", fix=_MEND)
         if len(self.expression) > MAX_CHARACTERS:
-            raise GateError(f"the gate has {len(self.expression)} characters, more than {MAX_CHARACTERS}", mend=_MEND)
+            raise GateError(f"the gate has {len(self.expression)} characters, more than {MAX_CHARACTERS}", fix=_MEND)
         comment = self.expression.find("#")
         if comment >= 0:  # on the one line below it would hide the lines that follow it
             raise GateError(
-                f"the gate has '#' at {self._place(comment)}: a gate has no comments", where=self.expression, mend=_MEND
+                f"the gate has '#' at {self._place(comment)}: a gate has no comments", where=self.expression, fix=_MEND
             )
         # A gate from YAML may stand on several lines; one line keeps every character at its place.
         self._line = "".join(" " if c.isspace() else c for c in self.expression)
@@ -103,7 +103,7 @@ class Gate:
             raise self._bad_syntax(error) from None
         self._root = tree.body
         if sum(1 for _ in ast.walk(self._root)) > MAX_NODES:
-            raise GateError(f"the gate has more than {MAX_NODES} parts", where=self.expression[:80], mend=_MEND)
+            raise GateError(f"the gate has more than {MAX_NODES} parts", where=self.expression[:80], fix=_MEND)
         self._check(self._root, logical=True)
 
     @property
@@ -145,11 +145,11 @@ class Gate:
             prefix, _, figure = name.rpartition(".")
             own = [one.removeprefix(f"{prefix}.") for one in known if one.startswith(f"{prefix}.")]
             if prefix and own and not nearest(figure, own):
-                mend = f"{prefix} is compared by: {', '.join(sorted(own))}"
+                fix = f"{prefix} is compared by: {', '.join(sorted(own))}"
             else:
-                mend = f"metrics are: {', '.join(sorted(known)[:20])}"
+                fix = f"metrics are: {', '.join(sorted(known)[:20])}"
             raise GateError(
-                f"the gate names an unknown metric '{name}'{nearest(name, known)}", where=self.expression, mend=mend
+                f"the gate names an unknown metric '{name}'{nearest(name, known)}", where=self.expression, fix=fix
             )
 
     def _truth(self, node: ast.expr, metrics: Mapping[str, float], missed: list[str], *, wanted: bool) -> bool | None:
@@ -238,13 +238,13 @@ class Gate:
     def _forbidden(self, node: ast.expr, why: str) -> GateError:
         before = len(self._line.encode()[: node.col_offset].decode(errors="ignore"))  # ast counts bytes
         part = (ast.get_source_segment(self._line, node) or "")[:60]
-        return GateError(f"the gate has '{part}' at {self._place(before)}: {why}", where=self.expression, mend=_MEND)
+        return GateError(f"the gate has '{part}' at {self._place(before)}: {why}", where=self.expression, fix=_MEND)
 
     def _bad_syntax(self, error: Exception) -> GateError:
         if not isinstance(error, SyntaxError) or error.offset is None:
-            return GateError(f"the gate cannot be read: {error}", where=self.expression[:80], mend=_MEND)
+            return GateError(f"the gate cannot be read: {error}", where=self.expression[:80], fix=_MEND)
         place = self._place(error.offset - 1)
-        return GateError(f"the gate cannot be read at {place}: {error.msg}", where=self.expression, mend=_MEND)
+        return GateError(f"the gate cannot be read at {place}: {error.msg}", where=self.expression, fix=_MEND)
 
     def _place(self, before: int) -> str:
         """Line and character, counted from one, of what has so many characters before it."""

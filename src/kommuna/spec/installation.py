@@ -44,7 +44,7 @@ class Installation:
             raise SpecError(
                 f"no team '{team}'{nearest(team, self.platform.teams)}",
                 where=str(self.root / "kommuna.yaml"),
-                mend=f"the teams are: {', '.join(self.platform.teams)}",
+                fix=f"the teams are: {', '.join(self.platform.teams)}",
             )
 
     def bundle(self, team: str) -> Path:
@@ -87,7 +87,7 @@ def place_of(file: str | Path) -> Place:
     raise SpecError(
         f"{path.name} is in no team's bundle",
         where=str(path),
-        mend="put it into a folder that kommuna.yaml names as a team's bundle: "
+        fix="put it into a folder that kommuna.yaml names as a team's bundle: "
         + ", ".join(str(installation.bundle(name)) for name in installation.platform.teams),
     )
 
@@ -114,4 +114,4 @@ def _read(path: Path, _changed: int) -> Installation:
 
 
 def _missing(where: str) -> Installation:
-    raise SpecError("no kommuna.yaml was found", where=where, mend=f"set {PLATFORM_VARIABLE} to the file's path")
+    raise SpecError("no kommuna.yaml was found", where=where, fix=f"set {PLATFORM_VARIABLE} to the file's path")

@@ -39,7 +39,7 @@ def qualified(team: str, name: str, *, teams: Iterable[str] = ()) -> str:
     if prefix is not None and (prefix in set(teams) or not teams):
         raise SpecError(
             f"'{name}' has the prefix of team '{prefix}', but belongs to team '{team}'",
-            mend=f"name it '{name.split(SEPARATOR, 1)[1]}': the platform adds '{team}{SEPARATOR}' by itself",
+            fix=f"name it '{name.split(SEPARATOR, 1)[1]}': the platform adds '{team}{SEPARATOR}' by itself",
         )
     return f"{team}{SEPARATOR}{name}"
 

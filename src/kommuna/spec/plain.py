@@ -33,12 +33,12 @@ class NotJson(ValueError):
     Args:
         place: of the part, from the value's own name on.
         why: what is wrong with it, as the rest of a sentence.
-        mend: what to give instead.
+        fix: what to give instead.
     """
 
-    def __init__(self, place: str, why: str, mend: str) -> None:
+    def __init__(self, place: str, why: str, fix: str) -> None:
         super().__init__(f"{place} {why}")
-        self.place, self.why, self.mend = place, why, mend
+        self.place, self.why, self.fix = place, why, fix
 
 
 def as_json(value: Any, place: str, *, depth: int = 0) -> Any:

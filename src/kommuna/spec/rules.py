@@ -165,7 +165,7 @@ class RuleSet(Spec):
         if not kept:
             raise RulesError(
                 f"no rule is of the group '{group}'{nearest(group, self.groups)}",
-                mend=f"the groups are: {', '.join(self.groups) or 'none'}",
+                fix=f"the groups are: {', '.join(self.groups) or 'none'}",
             )
         return self.model_copy(update={"rules": kept, "otherwise": None})
 

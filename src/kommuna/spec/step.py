@@ -151,14 +151,14 @@ def json_params(params: Mapping[str, Any], function: str) -> dict[str, Any]:
         return {str(name): as_json(value, str(name)) for name, value in params.items()}
     except NotJson as fault:
         of_step = f" of step {function}" if function else ""
-        raise SpecError(readable(f"parameter '{fault.place}'{of_step} {fault.why}"), mend=fault.mend) from None
+        raise SpecError(readable(f"parameter '{fault.place}'{of_step} {fault.why}"), fix=fault.fix) from None
 
 
 class StepResult(Spec):
     """How a step ended, as the JSON that the runtime hands back to the operator (under 4 KB)."""
 
     exit_code: int
-    message: str = Field("", description="What went wrong, where, and how to mend it; empty when all went well.")
+    message: str = Field("", description="What went wrong, where, and how to fix it; empty when all went well.")
     key: str = ""
     cached: bool = False
     outputs: dict[str, str] = Field(default_factory=dict, description="Output name to artifact file name.")

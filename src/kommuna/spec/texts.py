@@ -21,9 +21,9 @@ def text_list(name: str, value: Any) -> list[str]:
     ['Иван', 'Ольга']
     """
     if isinstance(value, str):
-        raise SpecError(f"`{name}` is a list of texts; got the text {value!r}", mend=f"write {name}=[{value!r}]")
+        raise SpecError(f"`{name}` is a list of texts; got the text {value!r}", fix=f"write {name}=[{value!r}]")
     if not isinstance(value, Iterable):
-        raise SpecError(f"`{name}` is a list of texts; got {value!r}", mend=f'write {name}=["…"]')
+        raise SpecError(f"`{name}` is a list of texts; got {value!r}", fix=f'write {name}=["…"]')
     items = list(value)
     for item in items:
         if not isinstance(item, str):
@@ -43,5 +43,5 @@ def distinct_texts(name: str, value: Any) -> list[str]:
     items = text_list(name, value)
     for i, item in enumerate(items):
         if item in items[:i]:
-            raise SpecError(f"`{name}` holds {item!r} twice", mend=f"name it once: {name}={[*dict.fromkeys(items)]!r}")
+            raise SpecError(f"`{name}` holds {item!r} twice", fix=f"name it once: {name}={[*dict.fromkeys(items)]!r}")
     return items

@@ -47,11 +47,11 @@ def load_yaml(text: str, path: Path, *, traps: bool = False) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "cannot be read"
-        mend = _QUOTES if "unknown escape" in problem else ""
-        raise SpecError(f"{path.name} is not valid YAML: {problem}", where=f"{path}{line}", mend=mend) from None
+        fix = _QUOTES if "unknown escape" in problem else ""
+        raise SpecError(f"{path.name} is not valid YAML: {problem}", where=f"{path}{line}", fix=fix) from None
     except RecursionError:
         raise SpecError(
-            f"{path.name} is nested too deep", where=str(path), mend="close the brackets, or write it flat"
+            f"{path.name} is nested too deep", where=str(path), fix="close the brackets, or write it flat"
         ) from None
 
 
@@ -60,7 +60,7 @@ def _odd_character(text: str, at: int, path: Path, why: str) -> SpecError:
     return SpecError(
         f"{path.name} holds the character {code}, {why}",
         where=f"{path}:{text.count(chr(10), 0, at) + 1}",
-        mend=f'remove it; where it is meant, write "\\u{ord(text[at]):04X}" in double quotes',
+        fix=f'remove it; where it is meant, write "\\u{ord(text[at]):04X}" in double quotes',
     )
 
 
@@ -74,13 +74,13 @@ def _refuse_traps(text: str, path: Path) -> None:
             raise SpecError(
                 f"'{token.value}{comment.group().rstrip()}' is read as '{token.value}': the rest is a comment",
                 where=where,
-                mend="put the text in quotes; for a comment leave a space behind the #",
+                fix="put the text in quotes; for a comment leave a space behind the #",
             )
         if token.style == '"':
             for escape in _ESCAPE.finditer(text, start, end):
                 if escape.group(1) in _ESCAPES:
                     what = f"in double quotes {escape.group()} is {_ESCAPES[escape.group(1)]}"
-                    raise SpecError(what, where=f"{where}: {text[start:end]}", mend=_QUOTES)
+                    raise SpecError(what, where=f"{where}: {text[start:end]}", fix=_QUOTES)
 
 
 class _UniqueKeys(yaml.SafeLoader):

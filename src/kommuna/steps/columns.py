@@ -9,14 +9,14 @@ import polars as pl
 from kommuna.errors import MissingColumn, SchemaDrift, nearest
 
 
-def require_columns(table: pl.LazyFrame, columns: Sequence[str], *, what: str, mend: str = "") -> pl.Schema:
+def require_columns(table: pl.LazyFrame, columns: Sequence[str], *, what: str, fix: str = "") -> pl.Schema:
     """The table's schema, once it has the columns.
 
     Args:
         table: any table.
         columns: names.
         what: the table's name in messages: `dev`, `messages`, …
-        mend: how to mend it; the table's columns if absent.
+        fix: how to fix it; the table's columns if absent.
     Raises:
         MissingColumn: names the column, the nearest one and all that there are.
     """
@@ -26,7 +26,7 @@ def require_columns(table: pl.LazyFrame, columns: Sequence[str], *, what: str, m
             raise MissingColumn(
                 f"{what} has no column '{column}'{nearest(column, schema.names())}",
                 where=what,
-                mend=mend or f"its columns are: {', '.join(schema.names())}",
+                fix=fix or f"its columns are: {', '.join(schema.names())}",
             )
     return schema
 
@@ -42,5 +42,5 @@ def require_text(table: pl.LazyFrame, column: str, *, what: str) -> None:
         raise SchemaDrift(
             f"column '{column}': expected String, found {kind}",
             where=what,
-            mend=f"name the column with the text, or declare '{column}' as String where the table is read",
+            fix=f"name the column with the text, or declare '{column}' as String where the table is read",
         )

@@ -66,7 +66,7 @@ def lazy_table(value: Any, name: str) -> pl.LazyFrame:
             raise DataError(
                 f"{name}: the pandas table cannot be read: {error}",
                 where=name,
-                mend="give each column one type, and each a name of its own that is a str",
+                fix="give each column one type, and each a name of its own that is a str",
             ) from None
     if isinstance(value, str | Path):
         return scan_file(Path(value))
@@ -77,7 +77,7 @@ def lazy_table(value: Any, name: str) -> pl.LazyFrame:
     raise DataError(
         f"{name} is not a table but {_described(value)}",
         where=name,
-        mend="give a polars LazyFrame or DataFrame, a pandas DataFrame, or the path of a CSV, NDJSON or Parquet file",
+        fix="give a polars LazyFrame or DataFrame, a pandas DataFrame, or the path of a CSV, NDJSON or Parquet file",
     )
 
 
@@ -116,7 +116,7 @@ def _as(wanted: Any, value: Any, name: str) -> Any:
         raise SpecError(
             f"{name} is not a {wanted.__name__} but {_described(value)}",
             where=name,
-            mend=f"give a {wanted.__name__}, a dict, or the path of a YAML file",
+            fix=f"give a {wanted.__name__}, a dict, or the path of a YAML file",
         )
     return value
 

@@ -69,7 +69,7 @@ def read_labeled_rows(
         raise DuplicateKeys(f"column '{key}': {again!r} names several rows", where=what)
     if labeled.is_empty():
         raise DataError(
-            f"{what} has no labeled rows", where=what, mend=f"label some messages by hand and give them as {what}"
+            f"{what} has no labeled rows", where=what, fix=f"label some messages by hand and give them as {what}"
         )
     return labeled
 
@@ -97,7 +97,7 @@ def truth_matrix(
             f"{what}: row {keys[int(unknown['row'][0])]!r} has the label '{value}', which is not one of the tags"
             f"{nearest(value, order)}; {unknown.height} such in all",
             where=f"{what}, column '{labels.name}'",
-            mend="correct the label, or add the tag to the rule set",
+            fix="correct the label, or add the tag to the rule set",
         )
     truth = np.zeros((len(labels), len(order)), dtype=np.bool_)
     truth[pairs["row"].to_numpy(), pairs["tag"].replace_strict(order, return_dtype=pl.Int64).to_numpy()] = True

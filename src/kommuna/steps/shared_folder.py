@@ -101,7 +101,7 @@ class SharedFolder:
             raise kind(
                 f"the kept {self._what} cannot be read or written: {type(error).__name__}: {error}",
                 where=f"{self._address.url.rstrip('/')}/{self._below}",
-                mend="check the store; what was kept is safe",
+                fix="check the store; what was kept is safe",
             ) from error
 
 

@@ -12,17 +12,17 @@ def store_error(error: Exception, url: str) -> StoreError:
     """The store's error for a driver's: full, read-only, refused or unreachable."""
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError("the artifact store is full", where=url, mend="run `kommuna gc`, or give the store more room")
+        return StoreError("the artifact store is full", where=url, fix="run `kommuna gc`, or give the store more room")
     if number in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StoreError(f"the artifact store refuses to write: {error}", where=url, mend="check its mount and rights")
+        return StoreError(f"the artifact store refuses to write: {error}", where=url, fix="check its mount and rights")
     if is_outage(error):
         return StoreUnreachable(
             f"the artifact store does not answer: {type(error).__name__}: {error}",
             where=url,
-            mend="check that it is up and its address, `store` in kommuna.yaml",
+            fix="check that it is up and its address, `store` in kommuna.yaml",
         )
     return StoreError(
         f"the artifact store failed: {type(error).__name__}: {error}",
         where=url,
-        mend="check its address, bucket and credentials, `store` in kommuna.yaml",
+        fix="check its address, bucket and credentials, `store` in kommuna.yaml",
     )

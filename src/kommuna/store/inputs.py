@@ -177,13 +177,13 @@ def _artifact(name: str, wanted: ArtifactInput, store: Store) -> Found:
         raise IntegrityError(
             f"input '{name}': the manifest {wanted.manifest[:12]} or one of its artifacts is gone from the store",
             where=store.manifest_url(wanted.manifest),
-            mend="clear the upstream task: it will make them again",
+            fix="clear the upstream task: it will make them again",
         )
     if wanted.output not in manifest.outputs:
         raise StepNotFound(
             f"input '{name}': step {manifest.function} left no output '{wanted.output}'"
             f"{nearest(wanted.output, manifest.outputs)}",
-            mend=f"its outputs are: {', '.join(manifest.outputs)}",
+            fix=f"its outputs are: {', '.join(manifest.outputs)}",
         )
     found = _made(name, manifest, wanted.output)
     if wanted.digest is not None and wanted.digest != found.bytes:
@@ -191,7 +191,7 @@ def _artifact(name: str, wanted: ArtifactInput, store: Store) -> Found:
             f"input '{name}': output '{wanted.output}' of the manifest {wanted.manifest[:12]} is not what the upstream "
             f"task left: {found.bytes[:12]} instead of {wanted.digest[:12]}",
             where=store.manifest_url(wanted.manifest),
-            mend="clear the upstream task: it will make it again",
+            fix="clear the upstream task: it will make it again",
         )
     return found
 
@@ -203,7 +203,7 @@ def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Pa
         raise DataError(
             f"input '{name}': {wanted.url} {what}",
             where=str(path),
-            mend="a plain path is relative to the team's bundle, store://… to the team's prefix in the store",
+            fix="a plain path is relative to the team's bundle, store://… to the team's prefix in the store",
         )
     digest = file_digest(path)
     content = f"{_document_digest(path) or digest}{path.suffix}"
@@ -235,13 +235,13 @@ def _local_file(name: str, wanted: FileInput, spec: StepSpec, store: Store, fold
         target = folder / f"{name}-{Path(path).name}"
         fs.get_file(path, str(target))
     except FileNotFoundError:
-        raise DataError(f"input '{name}': {wanted.url} does not exist", mend="check the URL") from None
+        raise DataError(f"input '{name}': {wanted.url} does not exist", fix="check the URL") from None
     except Exception as error:  # a URL may name any of fsspec's file systems, whose errors share no base
         said = f"input '{name}': {wanted.url} cannot be read: {type(error).__name__}: {error}"
         if is_outage(error):
-            raise StoreUnreachable(said, mend="check that its server is up, and the URL") from None
+            raise StoreUnreachable(said, fix="check that its server is up, and the URL") from None
         raise DataError(
-            said, mend="check the URL and its rights; a file of the team's is best put into store://inbox"
+            said, fix="check the URL and its rights; a file of the team's is best put into store://inbox"
         ) from None
     return target
 
@@ -254,7 +254,7 @@ def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found
         raise SpecError(
             f"model '{wanted.model}' has no {wanted.alias} yet",
             where=f"{spec.services.mlflow} workspace {spec.services.workspace}",
-            mend=f"the {wanted.alias} is set by promote, when the gate holds: see the evaluation report",
+            fix=f"the {wanted.alias} is set by promote, when the gate holds: see the evaluation report",
         )
     tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
     if wanted.unless is not None and _artifact(name, wanted.unless, store).bytes == tags.get("kommuna.model_digest"):
@@ -268,7 +268,7 @@ def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found
     raise IntegrityError(
         f"input '{name}': {source} has no artifact in the store",
         where=store.address.url,
-        mend="register the model by the register step, and do not remove what it refers to",
+        fix="register the model by the register step, and do not remove what it refers to",
     )
 
 
@@ -293,7 +293,7 @@ def _registered(wanted: ModelInput, spec: StepSpec) -> dict[str, Any] | None:
             return None
     raise RegistryError(
         f"MLflow at {spec.services.mlflow} refuses: {answer.status_code} {body.get('message', answer.reason)}",
-        mend="check the team's rights in its registry workspace",
+        fix="check the team's rights in its registry workspace",
     )
 
 
@@ -312,12 +312,12 @@ def _ask_registry(spec: StepSpec, what: str, params: dict[str, str]) -> tuple[An
         if is_outage_status(answer.status_code):
             raise RegistryUnreachable(
                 f"MLflow at {spec.services.mlflow} does not answer: {answer.status_code} {answer.reason}",
-                mend="look into the MLflow server's log",
+                fix="look into the MLflow server's log",
             )
         return answer, dict(answer.json()) if "json" in answer.headers.get("content-type", "") else {}
     except (requests.RequestException, ValueError) as error:
         kind = RegistryUnreachable if is_outage(error) else RegistryError
         raise kind(
             f"MLflow at {spec.services.mlflow} is unreachable: {type(error).__name__}",
-            mend="check that the MLflow server is up and `mlflow` in kommuna.yaml",
+            fix="check that the MLflow server is up and `mlflow` in kommuna.yaml",
         ) from None

@@ -49,7 +49,7 @@ class Store:
             fs, root = fsspec.core.url_to_fs(address.url, **address.options)
         except (ValueError, ImportError) as error:
             raise StoreError(
-                f"the store's URL '{address.url}' cannot be used: {error}", mend="see `store` in kommuna.yaml"
+                f"the store's URL '{address.url}' cannot be used: {error}", fix="see `store` in kommuna.yaml"
             ) from None
         self.fs: Any = fs
         self.root = f"{root.rstrip('/')}/{team}"
@@ -219,14 +219,14 @@ class Store:
                 raise IntegrityError(
                     f"artifact {artifact.filename} is gone from the store",
                     where=self.url(artifact),
-                    mend="run the step that made it again: its manifest is no longer a hit",
+                    fix="run the step that made it again: its manifest is no longer a hit",
                 ) from None
         if found != artifact.digest:
             removed = self.discard(artifact)
             raise IntegrityError(
                 f"artifact {artifact.digest[:12]} was changed in the store: its bytes have the digest {found[:12]}",
                 where=self.url(artifact),
-                mend=f"{'it is removed now' if removed else 'remove the file'}; run the step that made it again",
+                fix=f"{'it is removed now' if removed else 'remove the file'}; run the step that made it again",
             )
         return path
 
@@ -296,7 +296,7 @@ class Store:
             path = Path(source)
             if path.exists() and not path.resolve().is_relative_to(Path(self.root).resolve()):
                 raise TeamMistake(
-                    f"'store://{relative}' leaves the team's part of the store", mend="put the file there, not a link"
+                    f"'store://{relative}' leaves the team's part of the store", fix="put the file there, not a link"
                 )
             return path
         name = source.rpartition("/")[2]
@@ -388,7 +388,7 @@ def _within(relative: str) -> str:
         TeamMistake: it leaves the prefix, or has characters that no log shows.
     """
     if not relative.isprintable():
-        raise TeamMistake(f"{relative!a} has characters that cannot be shown", mend="give the file another name")
+        raise TeamMistake(f"{relative!a} has characters that cannot be shown", fix="give the file another name")
     if any(part in ("", ".", "..") for part in relative.split("/")):
-        raise TeamMistake(f"'store://{relative}' leaves the team's part of the store", mend="write store://inbox/FILE")
+        raise TeamMistake(f"'store://{relative}' leaves the team's part of the store", fix="write store://inbox/FILE")
     return relative

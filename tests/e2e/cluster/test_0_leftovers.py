@@ -118,7 +118,7 @@ def test_down_leaves_nothing_of_an_up_that_was_killed(before, last):
     assert left(before) == {}
 
 
-def test_up_mends_a_cluster_whose_control_plane_has_crashed(before, state):
+def test_up_fixes_a_cluster_whose_control_plane_has_crashed(before, state):
     subprocess.run([HERE / "up"], check=True, timeout=3600)
     subprocess.run([HERE / "enter", "node0", "bash", "-c", "kill -KILL $(pidof kube-apiserver etcd)"], check=True)
     subprocess.run([HERE / "up"], check=True, timeout=300)

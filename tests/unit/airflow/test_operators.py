@@ -57,4 +57,4 @@ def test_what_has_a_name_is_not_given_in_a_dict(operator: type[SharedStepOperato
     }
     with pytest.raises(SpecError, match=rf"{operator.__name__} takes no `{next(iter(options))}`") as error:
         operator(task_id="t", **needed, **options)
-    assert "give each by its own name" in error.value.mend
+    assert "give each by its own name" in error.value.fix

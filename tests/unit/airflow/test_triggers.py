@@ -87,8 +87,8 @@ def test_any_other_class_is_refused_whatever_its_arguments(classpath: str) -> No
     with pytest.raises(TeamMistake) as refused:
         judged({"moment": moment(NOW.timestamp())}, classpath)
     assert "is none that the platform runs" in refused.value.what
-    assert all(allowed in refused.value.mend for allowed in ALLOWED)
-    assert "deferrable=False" in refused.value.mend
+    assert all(allowed in refused.value.fix for allowed in ALLOWED)
+    assert "deferrable=False" in refused.value.fix
     assert len(str(refused.value)) < 2_000
     printable(str(refused.value))
 
@@ -259,4 +259,4 @@ def test_what_names_a_class_may_not_be_carried_over_a_wait_however_deep(value: A
     for carried in (value, {"x": value}, {"x": [{"y": value}]}, {"x": moment(1, tz=value)}, deep):
         with pytest.raises(TeamMistake, match="over its wait") as refused:
             judge_carried(carried)
-        assert "give `defer` plain values" in refused.value.mend
+        assert "give `defer` plain values" in refused.value.fix

@@ -15,7 +15,7 @@ WORDS = "[/red] '[a-z]{2,}$' [bold]x[/bold] :smile: [link=x]"
 
 def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
-        raise SpecError(f"no {WORDS}", where=f"at {WORDS}", mend=f"write {WORDS}")
+        raise SpecError(f"no {WORDS}", where=f"at {WORDS}", fix=f"write {WORDS}")
 
     monkeypatch.setattr("kommuna.cli.main.app", fail)
     monkeypatch.setattr(sys, "argv", ["kommuna"])
@@ -23,7 +23,7 @@ def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: p
         main()
     assert left.value.code == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"error: no {WORDS}", f"  where: at {WORDS}", f"  mend: write {WORDS}",
+        f"error: no {WORDS}", f"  where: at {WORDS}", f"  fix: write {WORDS}",
     ]  # fmt: skip
     assert app is not fail
 

@@ -188,7 +188,7 @@ def test_a_misspelt_parameter_starts_nothing() -> None:
     done = CliRunner().invoke(app, ["trigger", "support__dag_001", "-p", "limitt=3"])
     assert isinstance(done.exception, StepNotFound)
     assert done.exception.what == "support__dag_001 has no parameter 'limitt' (did you mean 'limit'?)"
-    assert "its parameters are: b, limit" in done.exception.mend
+    assert "its parameters are: b, limit" in done.exception.fix
     assert Airflow.posted == []
     assert CliRunner().invoke(app, ["trigger", "support__dag_001", "--conf", '{"path": "x"}']).exit_code == 0
     assert Airflow.posted[0]["conf"] == {"path": "x"}
@@ -198,7 +198,7 @@ def test_a_slow_server_may_have_started_the_run(api: AirflowApi, monkeypatch: py
     monkeypatch.setattr("kommuna.cli.airflow_api.TIMEOUT_SECONDS", 1)
     with pytest.raises(PlatformFault, match="is up, and has not answered in 1 s") as caught:
         api.trigger("support__dag_249", {})
-    assert caught.value.mend.startswith("see in Airflow whether it was done")
+    assert caught.value.fix.startswith("see in Airflow whether it was done")
 
 
 def test_a_second_run_of_a_date_is_the_callers_mistake(api: AirflowApi) -> None:

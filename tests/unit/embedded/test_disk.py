@@ -45,7 +45,7 @@ def test_a_start_on_a_full_disk_says_so(small: Path) -> None:
     ) as found:
         platform(small).up()
     assert found.value.where == str(small / ".kommuna")
-    assert "make room there" in found.value.mend
+    assert "make room there" in found.value.fix
 
 
 def test_not_a_byte_of_space_is_said_as_well(small: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_state_folder_that_cannot_be_written_is_said(small: Path) -> None:
     for attempt in (platform(small).up, platform(small).release):
         with pytest.raises(PlatformFault, match="the state folder cannot be written: read-only file system") as found:
             attempt()
-        assert "set `state:` in kommuna.yaml" in found.value.mend
+        assert "set `state:` in kommuna.yaml" in found.value.fix
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

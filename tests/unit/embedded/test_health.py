@@ -19,12 +19,12 @@ def test_an_error_holds_the_last_lines_of_the_log_and_its_path(tmp_path: Path) -
     error = failed_start(tmp_path, "scheduler", "scheduler does not start")
     assert error.what == "scheduler does not start"
     assert error.where == str(log)
-    assert "line 99\n      ImportError: no module x" in error.mend
-    assert "line 50" not in error.mend
+    assert "line 99\n      ImportError: no module x" in error.fix
+    assert "line 50" not in error.fix
 
 
 def test_an_empty_log_is_told_as_such(tmp_path: Path) -> None:
-    assert failed_start(tmp_path, "mlflow", "x").mend.endswith("(nothing)")
+    assert failed_start(tmp_path, "mlflow", "x").fix.endswith("(nothing)")
 
 
 def test_without_supervisord_all_is_unhealthy_and_a_start_is_given_up(tmp_path: Path) -> None:

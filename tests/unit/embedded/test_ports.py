@@ -32,7 +32,7 @@ def test_a_taken_port_names_the_process_and_the_setting(listener: socket.socket)
     with pytest.raises(PlatformFault) as caught:
         require_free({"mlflow": port})
     assert caught.value.what.startswith(f"port {port}, which mlflow needs, is taken by process {os.getpid()} (")
-    assert "set ports.mlflow in kommuna.yaml" in caught.value.mend
+    assert "set ports.mlflow in kommuna.yaml" in caught.value.fix
 
 
 def test_a_port_of_another_platform_names_that_platforms_state(free_port: Callable[[], int]) -> None:

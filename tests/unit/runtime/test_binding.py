@@ -16,10 +16,10 @@ def test_the_steps_that_a_module_has_are_its_own_functions(tmp_path: Path) -> No
     )
     with pytest.raises(StepNotFound) as error:
         find_function("bank_binding_steps:cuont", bundle=tmp_path)
-    assert error.value.mend == "it has: count"
+    assert error.value.fix == "it has: count"
 
 
 def test_half_a_character_in_a_parameter_is_a_mistake_like_any() -> None:
     with pytest.raises(SpecError, match=r"parameter 'region' of step .*: no region '\?'") as error:
         find_step("kommuna.steps:prepare_messages").check_params({"region": "\ud83d"})
-    assert error.value.mend.startswith("give Unicode text")
+    assert error.value.fix.startswith("give Unicode text")

@@ -168,7 +168,7 @@ def test_a_missing_column_is_the_teams_mistake_and_names_those_there_are(run: Ru
     result = run("bad_column", inputs={"table": from_step(made, "table")})
     assert result.exit_code == 2
     assert "no column 'amuont'" in result.message
-    assert "id" in result.message.split("mend:")[1]
+    assert "id" in result.message.split("fix:")[1]
 
 
 def test_an_output_that_the_upstream_does_not_have_names_the_nearest(run: Run) -> None:

@@ -15,12 +15,12 @@ def test_a_bare_id_gets_the_teams_prefix_once() -> None:
     assert qualified("support", qualified("support", "topics")) == "support__topics"
 
 
-def test_another_teams_prefix_is_refused_with_the_mend() -> None:
+def test_another_teams_prefix_is_refused_with_the_fix() -> None:
     with pytest.raises(
         SpecError, match="'fraud__topics' has the prefix of team 'fraud', but belongs to team 'support'"
     ) as error:
         qualified("support", "fraud__topics", teams=["support", "fraud"])
-    assert error.value.mend.startswith("name it 'topics'")
+    assert error.value.fix.startswith("name it 'topics'")
 
 
 def test_a_prefix_that_is_no_team_is_part_of_the_name() -> None:

@@ -168,7 +168,7 @@ def test_what_json_cannot_hold_is_refused_by_name(value: Any, what: str) -> None
     with pytest.raises(SpecError) as caught:
         spec(value)
     assert what in caught.value.what
-    assert caught.value.mend
+    assert caught.value.fix
     caught.value.what.encode()
 
 

@@ -134,7 +134,7 @@ def test_what_yaml_would_read_as_something_else_is_refused_with_its_line(tmp_pat
     if "deep" not in TRAPS[written]:
         assert f"{path}:{5 + written.count('- x')}" in error.value.where
     if '"' in written:
-        assert "single quotes" in error.value.mend
+        assert "single quotes" in error.value.fix
 
 
 def test_comments_and_escapes_that_mean_what_they_say_are_read(tmp_path: Path) -> None:
@@ -157,4 +157,4 @@ def test_one_wrong_item_is_one_problem(tmp_path: Path) -> None:
     path.write_text("tags: [no]\nrules: [{name: r, tag: a, any: [x]}]\n")
     with pytest.raises(SpecError) as error:
         RuleSet.from_yaml(path)
-    assert error.value.mend == ""
+    assert error.value.fix == ""

@@ -27,7 +27,7 @@ def test_lists_tuples_and_sets_are_taken_in_a_set_order() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("Иван", "`names` is a list of texts; got the text 'Иван'\n  mend: write names=['Иван']"),
+        ("Иван", "`names` is a list of texts; got the text 'Иван'\n  fix: write names=['Иван']"),
         (7, "`names` is a list of texts; got 7"),
         (["Иван", 7], "`names` is a list of texts; it holds 7, a int"),
         (b"abc", "`names` is a list of texts; it holds 97, a int"),
@@ -66,7 +66,7 @@ def test_every_step_whose_list_holds_each_text_once_says_which_is_there_twice(
 ) -> None:
     with pytest.raises(SpecError, match=f"`{name}` holds 'id' twice") as error:
         call()
-    assert error.value.mend == f"name it once: {name}=['id']"
+    assert error.value.fix == f"name it once: {name}=['id']"
 
 
 def test_a_list_of_different_texts_keeps_its_order() -> None:

@@ -94,7 +94,7 @@ def test_half_a_character_that_a_message_quotes_is_a_mistake_like_any(read: Call
     with pytest.raises(SpecError) as error:
         read()
     assert str(error.value).startswith(message)
-    assert error.value.mend.startswith("give Unicode text")
+    assert error.value.fix.startswith("give Unicode text")
 
 
 def test_half_a_character_in_a_json_file_is_a_mistake_like_any(tmp_path: Path) -> None:

@@ -137,4 +137,4 @@ def test_a_file_that_cannot_be_read_is_refused_in_words(tmp_path: Path, content:
     file.write_bytes(content)
     with pytest.raises(DataError, match=words) as caught:
         apply_rules(file, {"tags": ["a"], "rules": [{"name": "r", "tag": "a", "any": ["x"]}]})  # type: ignore[arg-type]
-    assert fix in caught.value.mend
+    assert fix in caught.value.fix

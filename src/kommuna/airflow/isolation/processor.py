@@ -236,7 +236,7 @@ def bundles_of(team: str) -> list[str]:
         raise SpecError(
             f"team '{team}' has no bundle",
             where="[dag_processor] dag_bundle_config_list",
-            mend=f'give its bundle "team_name": "{team}"',
+            fix=f'give its bundle "team_name": "{team}"',
         )
     return names
 

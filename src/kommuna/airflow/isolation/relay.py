@@ -293,7 +293,7 @@ class _Conversation:
         return PlatformFault(
             f"the team's parser at {self.job.parser.address} {text}",
             where=f"team {self.job.team}, {self.job.relative}",
-            mend="the platform's people look at the parser's pod; until it answers, the file's DAGs stay as they are",
+            fix="the platform's people look at the parser's pod; until it answers, the file's DAGs stay as they are",
         )
 
 

@@ -56,7 +56,7 @@ class ParserAddress(Spec):
         """
         token = Path(_needed(environment, TOKEN_FILE))
         if not token.is_file():
-            raise PlatformFault(f"no file {token}", where=TOKEN_FILE, mend="mount the Secret of the parser's token")
+            raise PlatformFault(f"no file {token}", where=TOKEN_FILE, fix="mount the Secret of the parser's token")
         fields = {
             "address": _needed(environment, ADDRESS),
             "ca": _needed(environment, CA),
@@ -99,5 +99,5 @@ class ParserSettings(Spec):
 def _needed(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name, "")
     if not value:
-        raise PlatformFault(f"the variable {name} is not set", mend="see docs/decisions/0005-split-dag-processor.md")
+        raise PlatformFault(f"the variable {name} is not set", fix="see docs/decisions/0005-split-dag-processor.md")
     return value

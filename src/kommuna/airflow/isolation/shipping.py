@@ -161,5 +161,5 @@ def _too_large(where: Path) -> DataError:
     return DataError(
         f"the bundle has more than {MAX_BUNDLE // MIB} MiB or {MAX_FILES} files",
         where=where.name,
-        mend="keep data out of it: tables and models belong into the store",
+        fix="keep data out of it: tables and models belong into the store",
     )

@@ -35,7 +35,7 @@ class SharedStepOperator(StepOperator):
                 raise SpecError(
                     f"{cls.__name__} takes no `{name}`",
                     where=f"task {options.get('task_id')}",
-                    mend="give each by its own name, as in LabelOperator(iterations=20)",
+                    fix="give each by its own name, as in LabelOperator(iterations=20)",
                 )
         return {**options, "function": cls.step, "inputs": inputs, "parameters": parameters}
 

@@ -113,7 +113,7 @@ class QueryOperator(SharedStepOperator):
         if sql.endswith(".sql"):
             path = place_of(self.dag.fileloc).bundle / sql
             if not path.is_file():
-                raise AirflowFailException(f"no SQL file {sql}\n  where: {path}\n  mend: it is relative to the bundle")
+                raise AirflowFailException(f"no SQL file {sql}\n  where: {path}\n  fix: it is relative to the bundle")
             self.parameters["sql"] = path.read_text(encoding="utf-8")
         return super().step_spec(run_id=run_id)
 

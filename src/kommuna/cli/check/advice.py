@@ -57,7 +57,7 @@ def explain(error: BaseException, path: Path, bundle: Path, limits: Limits) -> t
     line = _line_in(error, path)
     kind = f"{type(error).__name__}: {error}"
     if isinstance(error, KommunaError):
-        return line, error.what, error.mend or _WHOLE
+        return line, error.what, error.fix or _WHOLE
     if isinstance(error, ImportTooSlow):
         what = f"the import takes longer than {limits.seconds:g} s"
         return line, what, "move what takes long (queries, requests, sleeps) from the top of the file into a task"

@@ -21,7 +21,7 @@ app = typer.Typer()
 def check(folder: Annotated[Path, typer.Argument(help="A team's bundle.")], as_json: AsJson = False) -> None:
     """Judge a team's bundle: imports, ids, pools, schedules, rules files, steps, parameters and columns."""
     if not folder.is_dir():
-        raise SpecError(f"no folder {folder}", mend="name a team's bundle, such as dags/support")
+        raise SpecError(f"no folder {folder}", fix="name a team's bundle, such as dags/support")
     if find_spec("airflow") is None:
         raise not_installed(ModuleNotFoundError(name="airflow"), "kommuna check")
     found = inspect(folder.resolve())
@@ -30,8 +30,8 @@ def check(folder: Annotated[Path, typer.Argument(help="A team's bundle.")], as_j
         raise typer.Exit(1 if found.findings else 0)
     for finding in found.findings:
         console.print(f"{finding.file}:{finding.line}: {finding.what}", highlight=False, markup=False, soft_wrap=True)
-        if finding.mend:
-            console.print(f"  mend: {finding.mend}", highlight=False, markup=False, soft_wrap=True)
+        if finding.fix:
+            console.print(f"  fix: {finding.fix}", highlight=False, markup=False, soft_wrap=True)
     if found.findings:
         console.print(f"{len(found.findings)} finding(s) in {found.files} file(s)", style="bold red", highlight=False)
         raise typer.Exit(1)

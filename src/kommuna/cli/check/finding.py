@@ -15,7 +15,7 @@ class Finding(Spec):
     file: str
     line: int
     what: str
-    mend: str = ""
+    fix: str = ""
 
 
 class FileReport(Spec):
@@ -55,7 +55,7 @@ class Collector:
         """What was found so far."""
         return tuple(_of_tasks(finding, tasks) for finding, tasks in self._findings.items())
 
-    def add(self, file: Path, line: int, what: str, mend: str = "", *, task: str = "") -> None:
+    def add(self, file: Path, line: int, what: str, fix: str = "", *, task: str = "") -> None:
         """Takes down one finding.
 
         Args:
@@ -67,7 +67,7 @@ class Collector:
             what, at = what.replace(f"task '{task}'", _ANY_TASK), 0
         else:
             at = line
-        finding = Finding(file=name, line=at, what=_printable(what), mend=_printable(mend))
+        finding = Finding(file=name, line=at, what=_printable(what), fix=_printable(fix))
         tasks = self._findings.setdefault(finding, [])
         if task and (task, line) not in tasks:
             tasks.append((task, line))

@@ -44,7 +44,7 @@ def inspect_files(folder: Path, limits: Limits) -> Findings:
     try:
         place = place_of(folder / "x.py")
     except KommunaError as error:
-        found.add(folder, 1, error.what, error.mend)
+        found.add(folder, 1, error.what, error.fix)
     find_unread(folder, found)
     files = sources(folder)
     dags: dict[str, Path] = {}

@@ -38,9 +38,9 @@ def run_dag(
 ) -> None:
     """Run a DAG, or one of its tasks, in this process, where breakpoint() works; the platform need not be up."""
     if not file.is_file():
-        raise SpecError(f"no file {file}", mend="name a DAG file, such as dags/support/topics.py")
+        raise SpecError(f"no file {file}", fix="name a DAG file, such as dags/support/topics.py")
     if alone and not task:
-        raise SpecError("--alone is of a task", mend="name it by --task")
+        raise SpecError("--alone is of a task", fix="name it by --task")
     path = file.resolve()
     place = place_of(path)
     parameters, logical_date = given_params(param), given_date(date)

@@ -45,8 +45,8 @@ def loaded(path: Path, place: Place) -> tuple[Any, ...]:
     """
     found = load(path, seconds=0)  # of waiting for a person at a breakpoint there is no end
     if found.error is not None:
-        line, what, mend = explain(found.error, path, place.bundle, Limits())
-        raise SpecError(what, where=f"{path}:{line}", mend=mend)
+        line, what, fix = explain(found.error, path, place.bundle, Limits())
+        raise SpecError(what, where=f"{path}:{line}", fix=fix)
     return found.dags
 
 
@@ -60,16 +60,16 @@ def chosen(dags: Sequence[Any], wanted: str, path: Path, place: Place) -> Any:
     """
     by_id = {dag.dag_id: dag for dag in dags}
     if not by_id:
-        raise SpecError("the file makes no DAG", where=str(path), mend="`kommuna check` says what it finds in a bundle")
+        raise SpecError("the file makes no DAG", where=str(path), fix="`kommuna check` says what it finds in a bundle")
     names = ", ".join(sorted(by_id))
     if wanted:
         dag = by_id.get(wanted) or by_id.get(f"{place.team}{SEPARATOR}{wanted}")
         if dag is None:
             close = nearest(wanted, [*by_id, *(name.partition(SEPARATOR)[2] for name in by_id)])
-            raise SpecError(f"no DAG '{wanted}' in the file{close}", where=str(path), mend=f"it has: {names}")
+            raise SpecError(f"no DAG '{wanted}' in the file{close}", where=str(path), fix=f"it has: {names}")
         return dag
     if len(by_id) > 1:
-        raise SpecError(f"the file makes {len(by_id)} DAGs: {names}", where=str(path), mend="name one by --dag")
+        raise SpecError(f"the file makes {len(by_id)} DAGs: {names}", where=str(path), fix="name one by --dag")
     return next(iter(by_id.values()))
 
 
@@ -82,7 +82,7 @@ def part(dag: Any, task_id: str, *, alone: bool) -> Any:
     if task_id not in dag.task_ids:
         raise SpecError(
             f"no task '{task_id}' in {dag.dag_id}{nearest(task_id, dag.task_ids)}",
-            mend=f"its tasks are: {', '.join(dag.task_ids)}",
+            fix=f"its tasks are: {', '.join(dag.task_ids)}",
         )
     _keep_only(dag, set(dag.partial_subset([task_id], include_upstream=not alone).task_ids))
     return dag
@@ -122,7 +122,7 @@ def run(dag: Any, params: dict[str, Any], logical_date: datetime | None) -> Ende
     except AirflowClusterPolicyViolation as violation:
         raise SpecError(str(violation), where=dag.fileloc) from None
     except ParamValidationError as error:
-        raise SpecError(f"a parameter does not fit: {error}", where=dag.dag_id, mend="see --param and --conf") from None
+        raise SpecError(f"a parameter does not fit: {error}", where=dag.dag_id, fix="see --param and --conf") from None
     tasks = [
         EndedTask(
             task=instance.task_id + (f"[{instance.map_index}]" if instance.map_index >= 0 else ""),

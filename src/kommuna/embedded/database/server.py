@@ -103,7 +103,7 @@ def make(state: Path) -> None:
         raise PlatformFault(
             f"the databases are PostgreSQL {newest}'s, and this Kommuna has PostgreSQL {major}",
             where=str(here / str(newest)),
-            mend=f"use the Kommuna that made them (its PostgreSQL's `pg_dumpall` writes all to a file), or move the "
+            fix=f"use the Kommuna that made them (its PostgreSQL's `pg_dumpall` writes all to a file), or move the "
             f"folder {here} away and begin with new databases",
         )
     _upgrade(state, newest, major)
@@ -184,7 +184,7 @@ def _write_access(here: Path) -> None:
     except KeyError:
         raise PlatformFault(
             f"the user {os.geteuid()} has no name, and PostgreSQL wants one",
-            mend="add the user to /etc/passwd, or run as a user who is there",
+            fix="add the user to /etc/passwd, or run as a user who is there",
         ) from None
     (here / "pg_hba.conf").write_text(f"local all {ROLE} peer map=own\n")
     (here / "pg_ident.conf").write_text(f'own "{user}" {ROLE}\n')
@@ -202,7 +202,7 @@ def _unprivileged() -> list[str]:
     if setpriv is None:
         raise PlatformFault(
             "PostgreSQL does not run as root, and there is no `setpriv` to run it as another user",
-            mend="run kommuna as an ordinary user, or install util-linux",
+            fix="run kommuna as an ordinary user, or install util-linux",
         )
     return [
         setpriv, "--reuid=nobody", f"--regid={pwd.getpwnam('nobody').pw_gid}", "--clear-groups",
@@ -227,6 +227,6 @@ def _run(state: Path, major: int, name: str, *arguments: str, working: Path | No
         raise PlatformFault(
             f"PostgreSQL's {name} failed (exit code {done.returncode})",
             where=str(folder(state)),
-            mend=f"it said:\n      {end}",
+            fix=f"it said:\n      {end}",
         )
     return done.stdout

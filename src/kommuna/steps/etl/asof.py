@@ -129,11 +129,11 @@ def _checked(
         raise SpecError(
             f"no strategy '{strategy}'{nearest(strategy, get_args(Strategy))}",
             where="as-of join",
-            mend=f"there are: {', '.join(get_args(Strategy))}",
+            fix=f"there are: {', '.join(get_args(Strategy))}",
         )
     if on in by:
-        mend = "leave it out of `by`: rows that are equal in it are what `on` is not for"
-        raise SpecError(f"column '{on}' is given as `on` and in `by`", where="as-of join", mend=mend)
+        fix = "leave it out of `by`: rows that are equal in it are what `on` is not for"
+        raise SpecError(f"column '{on}' is given as `on` and in `by`", where="as-of join", fix=fix)
     for side, schema in schemas.items():
         require(schema, [on, *by], where=f"the {side} table of an as-of join")
     for column in (on, *by):
@@ -143,13 +143,13 @@ def _checked(
                 f"column '{column}': expected one type on both sides, found {found['left']} on the left"
                 f" and {found['right']} on the right",
                 where="as-of join",
-                mend="declare the column with the same type where the tables are read",
+                fix="declare the column with the same type where the tables are read",
             )
     if not (schemas["left"][on].is_temporal() or schemas["left"][on].is_numeric()):
         raise SchemaDrift(
             f"column '{on}': expected a time or a number, found {schemas['left'][on]}",
             where="as-of join",
-            mend="declare the column as Datetime where the table is read",
+            fix="declare the column as Datetime where the table is read",
         )
     _refuse_clashes(list(schemas["left"]), [name for name in schemas["right"] if name not in (on, *by)], suffix)
     return schemas["left"]
@@ -163,7 +163,7 @@ def _refuse_clashes(left: list[str], right: list[str], suffix: str) -> None:
             raise SpecError(
                 f"column '{name}' is in both tables, and '{wanted}' is taken",
                 where="as-of join",
-                mend=f"give another suffix (it is {suffix!r}), such as suffix='_2', or select the columns before",
+                fix=f"give another suffix (it is {suffix!r}), such as suffix='_2', or select the columns before",
             )
 
 
@@ -172,19 +172,19 @@ def _tolerance(tolerance: str | None, dtype: pl.DataType) -> str | float | int |
         return None
     if not dtype.is_numeric():
         if not _DURATION.fullmatch(tolerance):
-            raise SpecError(f"tolerance '{tolerance}' is no duration", mend="write it as 30m, 2h, 7d or 1d12h")
+            raise SpecError(f"tolerance '{tolerance}' is no duration", fix="write it as 30m, 2h, 7d or 1d12h")
         return tolerance
-    mend = (
+    fix = (
         f"the column joined on holds {dtype}: give {'a whole number' if dtype.is_integer() else 'a number'}, 0 or more"
     )
     try:
         number = Decimal(tolerance)
     except InvalidOperation:
-        raise SpecError(f"tolerance '{tolerance}' is no number", mend=mend) from None
+        raise SpecError(f"tolerance '{tolerance}' is no number", fix=fix) from None
     if not number.is_finite() or number < 0:
-        raise SpecError(f"tolerance '{tolerance}' is no distance", mend=mend)
+        raise SpecError(f"tolerance '{tolerance}' is no distance", fix=fix)
     if dtype.is_integer() and number != int(number):
-        raise SpecError(f"tolerance '{tolerance}' is no whole number", mend=mend)
+        raise SpecError(f"tolerance '{tolerance}' is no whole number", fix=fix)
     if isinstance(dtype, pl.Decimal):
         return int(number.scaleb(dtype.scale))  # Polars counts in the last decimal place
     return int(number) if dtype.is_integer() else float(number)

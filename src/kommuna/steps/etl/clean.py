@@ -50,12 +50,12 @@ def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars
     require(schema, [key])
     require_text(schema, text)
     if max_chars < 1:
-        raise DataError(f"max_chars is {max_chars}", mend="give a number of characters above 0")
+        raise DataError(f"max_chars is {max_chars}", fix="give a number of characters above 0")
     counted = _count(table, key, text, schema)
     if counted["rows"] and counted["rows"] == counted["empty"]:
         raise DataError(
             f"column '{text}': all {counted['rows']} texts are null or empty",
-            mend="name the column that holds the messages",
+            fix="name the column that holds the messages",
         )
     filled = table.filter(_has_text(text))
     cleaned = filled.with_columns(_normalised(pl.col(text), max_chars).alias(text))
@@ -105,7 +105,7 @@ def _count(table: pl.LazyFrame, key: str, text: str, schema: pl.Schema) -> dict[
     if found["null_key"] is not None:
         raise DataError(
             f"column '{key}': the key is null in row {found['null_key'] + 1}",
-            mend="each message needs a key of its own",
+            fix="each message needs a key of its own",
         )
     return {name: int(found[name]) for name in ("rows", "empty", "bytes")}
 
@@ -133,7 +133,7 @@ def _identical_rows(cleaned: pl.LazyFrame, key: str, repeated: pl.Series, schema
         raise DuplicateKeys(
             f"column '{key}': the key {shortened(first[key])} names {first[f'{OWN}rows']} rows of different content"
             f" ({len(differing)} such {'key' if len(differing) == 1 else 'keys'})",
-            mend="give each message a key of its own, or keep one row of each key (rows equal in every column are)",
+            fix="give each message a key of its own, or keep one row of each key (rows equal in every column are)",
         )
     return int(keys[f"{OWN}rows"].sum()) - len(keys)
 

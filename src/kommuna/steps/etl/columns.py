@@ -26,7 +26,7 @@ def require_text(schema: pl.Schema, column: str, *, where: str = "") -> None:
         raise SchemaDrift(
             f"column '{column}': expected String, found {schema[column]}",
             where=where,
-            mend=f"name the column with the text, or declare '{column}' as String where the table is read",
+            fix=f"name the column with the text, or declare '{column}' as String where the table is read",
         )
 
 
@@ -35,7 +35,7 @@ def require_apart(key: str, text: str) -> None:
     if key == text:
         raise SpecError(
             f"column '{key}' is given as the key and as the text",
-            mend="name the column that tells rows apart as `key`, and the one with the message as `text`",
+            fix="name the column that tells rows apart as `key`, and the one with the message as `text`",
         )
 
 
@@ -45,7 +45,7 @@ def missing(column: str, found: list[str], *, where: str) -> MissingColumn:
     return MissingColumn(
         f"no column '{column}'{nearest(column, found)}; found: {shown}",
         where=where,
-        mend="correct the name in the declaration, or in the file",
+        fix="correct the name in the declaration, or in the file",
     )
 
 

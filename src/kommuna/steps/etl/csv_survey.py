@@ -156,7 +156,7 @@ def _misplaced(what: str, source: Path, block: _Block, fault: int, breaks: int) 
     return DataError(
         f"{source.name}: {f'row {row}' if row else 'the header'} has {what}",
         where=f"{source}:{line}: {shortened(shown)}",
-        mend=_QUOTES,
+        fix=_QUOTES,
     )
 
 

@@ -25,8 +25,8 @@ def csv_header(source: Path) -> list[str]:
     with source.open("rb") as file:
         start = file.read(_BLOCK)
     if b"\r" in start and b"\n" not in start:
-        mend = "save it with line breaks of Linux or Windows: tr '\\r' '\\n'"
-        raise DataError(f"{source.name}: its lines end in CR alone, as on old Macs", where=str(source), mend=mend)
+        fix = "save it with line breaks of Linux or Windows: tr '\\r' '\\n'"
+        raise DataError(f"{source.name}: its lines end in CR alone, as on old Macs", where=str(source), fix=fix)
     try:
         with _rows(source) as rows:
             header = next(rows, [])
@@ -37,12 +37,12 @@ def csv_header(source: Path) -> list[str]:
         survey_csv(source)  # names the row
         raise DataError(f"{source.name}: the first rows are not valid CSV: {error}", where=f"{source}:1") from None
     if not any(name.strip() for name in header):
-        raise DataError(f"{source.name} has no header: its first line is empty", where=f"{source}:1", mend=_NAMES)
+        raise DataError(f"{source.name} has no header: its first line is empty", where=f"{source}:1", fix=_NAMES)
     if below is None:
         raise DataError(
             f"{source.name} has a header and no rows: {', '.join(header[:10])}",
             where=str(source),
-            mend="export it again",
+            fix="export it again",
         )
     return header
 
@@ -54,7 +54,7 @@ def csv_fault(source: Path, width: int, error: Exception) -> DataError:
     """Why Polars could not read a CSV file, with the row."""
     if fault := encoding_fault(source) or _ragged(source, width):
         return fault
-    return DataError(f"{source.name} cannot be read as CSV: {first_line(error)}", where=str(source), mend=_QUOTES)
+    return DataError(f"{source.name} cannot be read as CSV: {first_line(error)}", where=str(source), fix=_QUOTES)
 
 
 _QUOTES = "export it as CSV with commas, and quotes around texts (a quote inside is doubled)"
@@ -71,7 +71,7 @@ def parquet_faults(source: Path) -> Iterator[None]:
         raise DataError(
             f"{source.name} is no readable Parquet file: {first_line(error)}",
             where=str(source),
-            mend="the file is cut off or damaged: export or copy it again",
+            fix="the file is cut off or damaged: export or copy it again",
         ) from None
 
 
@@ -86,7 +86,7 @@ def check_rows_of_width(source: Path, width: int) -> int:
         survey = survey_csv(source)
     if width > 1 and survey.commas != (width - 1) * (survey.lines - survey.blank):
         raise _ragged(source, width) or DataError(
-            f"{source.name}: its rows do not have the header's {width} fields each", where=str(source), mend=_QUOTES
+            f"{source.name}: its rows do not have the header's {width} fields each", where=str(source), fix=_QUOTES
         )
     return survey.lines - 1
 
@@ -102,11 +102,11 @@ def _ragged(source: Path, width: int) -> DataError | None:
                     return DataError(
                         f"{source.name}: row {number} has {len(row)} fields, the header has {width}",
                         where=f"{source}, row {number}: {shortened(','.join(row))}",
-                        mend="put quotes around texts with commas or line breaks; a file cut off ends in a short row",
+                        fix="put quotes around texts with commas or line breaks; a file cut off ends in a short row",
                     )
         except csv.Error as error:
             what = f"{source.name}: row {number + 1} has a quote out of place: {error}"
-            return DataError(what, where=str(source), mend=_QUOTES)
+            return DataError(what, where=str(source), fix=_QUOTES)
     return None
 
 
@@ -132,7 +132,7 @@ def not_utf8(source: Path, line: int, offset: int) -> DataError:
     return DataError(
         f"{source.name} is not UTF-8: line {line}, byte {offset}",
         where=f"{source}:{line}",
-        mend="save it as UTF-8; Russian text is often Windows-1251: iconv -f WINDOWS-1251 -t UTF-8",
+        fix="save it as UTF-8; Russian text is often Windows-1251: iconv -f WINDOWS-1251 -t UTF-8",
     )
 
 

@@ -42,14 +42,14 @@ def json_columns(source: Path) -> list[str]:
             raise DataError(
                 f"{source.name} begins with a byte order mark, which JSON does not allow",
                 where=f"{source}:1",
-                mend="save it as UTF-8 without the mark: tail -c +4 FILE",
+                fix="save it as UTF-8 without the mark: tail -c +4 FILE",
             )
         file.seek(0)
         for number, line in zip(range(_SAMPLE), file, strict=False):
             if line.strip():
                 names |= dict.fromkeys(_object(source, number + 1, line))
     if not names:
-        raise DataError(f"{source.name} has no rows", where=str(source), mend="export it again")
+        raise DataError(f"{source.name} has no rows", where=str(source), fix="export it again")
     return list(names)
 
 
@@ -117,7 +117,7 @@ def _refuse_twice(source: Path, number: int, line: bytes, names: Set[str]) -> No
             raise DataError(
                 f"{source.name}: line {number} names '{name}' twice",
                 where=f"{source}:{number}: {shortened(_text(line))}",
-                mend="keep one of them: readers differ in which they take",
+                fix="keep one of them: readers differ in which they take",
             )
 
 
@@ -130,7 +130,7 @@ def _refuse_lost_digits(source: Path, number: int, line: bytes, names: Set[str])
                 raise DataError(
                     f"column '{name}': {value} in line {number} would be read as {float(value):.0f}",
                     where=f"{source}:{number}: {shortened(_text(line))}",
-                    mend="write whole numbers without point and exponent, or as texts",
+                    fix="write whole numbers without point and exponent, or as texts",
                 )
 
 
@@ -169,12 +169,12 @@ def _line_fault(source: Path, lists: Set[str], line: bytes, number: int, row: in
             return SchemaDrift(
                 f"column '{name}': expected List(String), found {shortened(values[name])} in row {row}",
                 where=f"{source}:{number}",
-                mend="write it as a JSON list",
+                fix="write it as a JSON list",
             )
     return DataError(
         f"{source.name}: line {number} cannot be read: {reason}",
         where=f"{source}:{number}: {shortened(_text(line))}",
-        mend="numbers beyond 1.8e308 are no JSON that can be read: write null, or a text",
+        fix="numbers beyond 1.8e308 are no JSON that can be read: write null, or a text",
     )
 
 
@@ -210,11 +210,11 @@ def _object(source: Path, number: int, line: bytes) -> dict[str, Any]:
         raise DataError(
             f"{source.name}: line {number} is not valid JSON: {reason}",
             where=f"{where}: {shortened(_text(line))}",
-            mend=_ONE_A_LINE,
+            fix=_ONE_A_LINE,
         ) from None
     if not isinstance(row, dict):
         raise DataError(
-            f"{source.name}: line {number} is no JSON object: {shortened(_text(line))}", where=where, mend=_ONE_A_LINE
+            f"{source.name}: line {number} is no JSON object: {shortened(_text(line))}", where=where, fix=_ONE_A_LINE
         )
     return row
 
@@ -231,7 +231,7 @@ def _refuse_half(source: Path, number: int, line: bytes) -> None:
         raise DataError(
             f"{source.name}: line {number} holds {half}, half of a character",
             where=f"{source}:{number}: {shortened(_text(line))}",
-            mend="the text was cut within a character, such as an emoji: correct it where it is written",
+            fix="the text was cut within a character, such as an emoji: correct it where it is written",
         ) from None
 
 

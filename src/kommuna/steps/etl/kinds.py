@@ -20,7 +20,7 @@ _SUFFIXES: dict[str, Kind] = {
 _PARQUET = b"PAR1"
 _UNPACK = "unpack it first, for example by"
 _EXPORT = "export it as CSV (UTF-8), NDJSON or Parquet"
-_FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # first bytes, kind, mend
+_FOREIGN: tuple[tuple[bytes, str, str], ...] = (  # first bytes, kind, fix
     (b"\x1f\x8b", "a gzip archive", f"{_UNPACK} gunzip"),
     (b"\x28\xb5\x2f\xfd", "a Zstandard archive", f"{_UNPACK} zstd -d"),
     (b"BZh", "a bzip2 archive", f"{_UNPACK} bunzip2"),
@@ -53,37 +53,37 @@ def refuse_other_kinds(source: Path, kind: Kind) -> None:
         if start.startswith(_PARQUET):
             return
     elif start.startswith(_PARQUET) and b"\0" in start:
-        mend = "name it .parquet, or give format=parquet"
-        raise DataError(f"{source.name} is a Parquet file, read as {kind}", where=str(source), mend=mend)
+        fix = "name it .parquet, or give format=parquet"
+        raise DataError(f"{source.name} is a Parquet file, read as {kind}", where=str(source), fix=fix)
     found = _foreign(source, start)
     if found:
-        what, mend = found
-        raise DataError(f"{source.name} is {what}", where=str(source), mend=mend)
+        what, fix = found
+        raise DataError(f"{source.name} is {what}", where=str(source), fix=fix)
     text = start.lstrip(_TEXT_START)
     if kind != "parquet" and (encoding := _utf_16(start)):
         raise DataError(
             f"{source.name} is not UTF-8: line 1, byte 0",
             where=f"{source}:1",
-            mend=f"it looks like {encoding}: save it as UTF-8, for example by iconv -f {encoding} -t UTF-8",
+            fix=f"it looks like {encoding}: save it as UTF-8, for example by iconv -f {encoding} -t UTF-8",
         )
     if kind == "csv" and text.startswith(b'{"'):
-        mend = "name it .ndjson, or give format=ndjson"
-        raise DataError(f"{source.name} holds JSON, read as CSV", where=str(source), mend=mend)
+        fix = "name it .ndjson, or give format=ndjson"
+        raise DataError(f"{source.name} holds JSON, read as CSV", where=str(source), fix=fix)
     if (kind == "ndjson" and text.startswith(b"[")) or text.startswith((b"[{", b"[\n", b"[\r\n")):
         raise DataError(
             f"{source.name} is one JSON array: NDJSON holds one object a line",
             where=str(source),
-            mend="write each object on its own line, for example by jq -c '.[]'",
+            fix="write each object on its own line, for example by jq -c '.[]'",
         )
     if kind != "parquet" and text[:15].lower().startswith((b"<!doctype html", b"<html")):
-        raise DataError(f"{source.name} is an HTML page", where=str(source), mend="often an error page: download again")
+        raise DataError(f"{source.name} is an HTML page", where=str(source), fix="often an error page: download again")
 
 
 def _foreign(source: Path, start: bytes) -> tuple[str, str] | None:
-    for magic, what, mend in _FOREIGN:
+    for magic, what, fix in _FOREIGN:
         # In text, letters alone prove nothing: "ORC,price" may be a header.
         if start.startswith(magic) and (not magic.isalpha() or not _is_text(start)):
-            return what, mend
+            return what, fix
     if start.startswith(b"PK\x03\x04"):
         return ("an Excel workbook", _EXPORT) if _holds_sheets(source) else ("a ZIP archive", f"{_UNPACK} unzip")
     return None

@@ -98,5 +98,5 @@ def _known_region(region: str) -> str:
     try:
         return known_region(region)
     except ValueError as error:
-        what, _, mend = str(error).partition("; ")
-        raise SpecError(what, mend=mend) from None
+        what, _, fix = str(error).partition("; ")
+        raise SpecError(what, fix=fix) from None

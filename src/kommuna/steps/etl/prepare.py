@@ -75,6 +75,6 @@ def _since(table: pl.LazyFrame, day: date, *, where: str) -> pl.LazyFrame:
         raise SchemaDrift(
             f"column '{CREATED_AT}': expected Datetime, found {schema[CREATED_AT]}",
             where=where,
-            mend="declare it as Datetime to use since",
+            fix="declare it as Datetime to use since",
         )
     return table.filter(pl.col(CREATED_AT).dt.date() >= day)

@@ -62,7 +62,7 @@ def query(tables: dict[str, pl.LazyFrame], *, sql: str) -> Queried:
     try:
         standard = standard_sql(sql, partial(_plans, schemas=schemas))
     except SpecError as error:
-        raise SpecError(error.what, where=_shown(sql), mend=error.mend) from None
+        raise SpecError(error.what, where=_shown(sql), fix=error.fix) from None
     _only_inputs(standard, sql, schemas, columns)
     try:
         table = pl.SQLContext(frames=tables, eager=False).execute(standard)
@@ -87,17 +87,17 @@ def _rows(table: pl.LazyFrame) -> int:
 
 def _only_select(sql: str) -> None:
     if len(sql) > MAX_CHARS:
-        raise SpecError(f"the SQL has {len(sql)} characters, more than {MAX_CHARS}", mend="split it into steps")
+        raise SpecError(f"the SQL has {len(sql)} characters, more than {MAX_CHARS}", fix="split it into steps")
     plain = _plain(sql).strip()
     if not plain:
-        raise SpecError("the SQL is empty", mend="give one SELECT")
+        raise SpecError("the SQL is empty", fix="give one SELECT")
     first = re.match(r"[\s(]*(\w+)", plain)
     word = first.group(1).upper() if first else plain[:10]
     if word not in ("SELECT", "WITH"):
         what = f"the SQL is no SELECT: it begins with {word}"
-        raise SpecError(what, where=_shown(sql), mend="give one SELECT or WITH … SELECT")
+        raise SpecError(what, where=_shown(sql), fix="give one SELECT or WITH … SELECT")
     if ";" in plain.rstrip("; \n\t"):
-        raise SpecError("the SQL holds more than one statement", where=_shown(sql), mend="give one SELECT a step")
+        raise SpecError("the SQL holds more than one statement", where=_shown(sql), fix="give one SELECT a step")
     if call := _FILE_CALL.search(plain):
         raise _reads_a_file(call.group(1), sql)
     for what, pattern, limit in (
@@ -105,8 +105,8 @@ def _only_select(sql: str) -> None:
         ("SELECTs and JOINs", _SELECTS, MAX_SELECTS),
     ):
         if (number := sum(1 for _ in pattern.finditer(plain))) > limit:
-            mend = "split it into steps; write long lists as IN (…), or join a table of values"
-            raise SpecError(f"the SQL has {number} {what}, more than {limit}", where=_shown(sql), mend=mend)
+            fix = "split it into steps; write long lists as IN (…), or join a table of values"
+            raise SpecError(f"the SQL has {number} {what}, more than {limit}", where=_shown(sql), fix=fix)
 
 
 def _plain(sql: str) -> str:
@@ -174,7 +174,7 @@ def _reads_a_file(function: str, sql: str) -> SpecError:
     return SpecError(
         f"the SQL reads a file by {function}",
         where=_shown(sql),
-        mend="pass the table as an input of the step: what a step reads is what it declares",
+        fix="pass the table as an input of the step: what a step reads is what it declares",
     )
 
 
@@ -186,13 +186,13 @@ def _mistake(error: BaseException, sql: str, columns: dict[str, list[str]]) -> S
         return StepNotFound(
             f"the SQL names table '{name}', which is no input{nearest(name, columns)}; inputs: {', '.join(columns)}",
             where=_shown(sql),
-            mend="add the table to the step's inputs, or correct its name",
+            fix="add the table to the step's inputs, or correct its name",
         )
     if function := re.search(r"'([^']*)' is not a supported table function", line):
         return SpecError(
             f"the SQL calls table function '{function.group(1)}'",
             where=_shown(sql),
-            mend=f"select from the step's inputs: {', '.join(columns)}",
+            fix=f"select from the step's inputs: {', '.join(columns)}",
         )
     known = sorted({name for names in columns.values() for name in names})
     if column and (isinstance(error, pl.exceptions.ColumnNotFoundError) or "no column" in line):
@@ -200,10 +200,10 @@ def _mistake(error: BaseException, sql: str, columns: dict[str, list[str]]) -> S
         return MissingColumn(
             f"the SQL names column '{name}', which no table has{nearest(name, known)}; found: {', '.join(known)}",
             where=_shown(sql),
-            mend="correct the column's name",
+            fix="correct the column's name",
         )
-    mend = "the dialect is in docs/steps.md"
-    return SpecError(f"the SQL cannot be read: {line}", where=_shown(sql), mend=mend)
+    fix = "the dialect is in docs/steps.md"
+    return SpecError(f"the SQL cannot be read: {line}", where=_shown(sql), fix=fix)
 
 
 def _first_line(error: BaseException) -> str:

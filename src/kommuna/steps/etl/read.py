@@ -55,18 +55,18 @@ def read_table(source: Path, *, table_schema: TableSchema, format: Format = "aut
     """
     source = Path(source)
     if source.is_dir():
-        raise DataError(f"{source.name} is a folder, not a file", where=str(source), mend="name a file in it")
+        raise DataError(f"{source.name} is a folder, not a file", where=str(source), fix="name a file in it")
     if not source.is_file():
-        raise DataError(f"no file {source.name}", where=str(source), mend="check the path")
+        raise DataError(f"no file {source.name}", where=str(source), fix="check the path")
     size = source.stat().st_size
     if size == 0:
-        raise DataError(f"{source.name} is empty: 0 bytes", where=str(source), mend="export the file again")
+        raise DataError(f"{source.name} is empty: 0 bytes", where=str(source), fix="export the file again")
     kind = kind_of(source) if format == "auto" else format
     refuse_other_kinds(source, kind)
     read = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}[kind]
     table, rows, blank = read(source, table_schema)
     if rows == 0:
-        raise DataError(f"{source.name} has no rows", where=str(source), mend="export the file again")
+        raise DataError(f"{source.name} has no rows", where=str(source), fix="export the file again")
     log.info("table.read", file=source.name, format=kind, rows=rows, bytes=size)
     if blank:
         log.warning("table.blank_rows", file=source.name, rows=blank, hint="rows of nothing but commas are left out")
@@ -104,7 +104,7 @@ def _refuse_second_header(raw: pl.LazyFrame, header: dict[str, str], source: Pat
         raise DataError(
             f"{source.name}: row {row + 1} is the header again",
             where=str(source),
-            mend="several files were joined: keep the first header only",
+            fix="several files were joined: keep the first header only",
         )
 
 
@@ -133,7 +133,7 @@ def _reconcile(source: Path, read: int, lines: int) -> None:
         raise DataError(
             f"{source.name} holds {lines} rows, of which {read} are read",
             where=str(source),
-            mend="export the file again; a quote or a line break may be out of place",
+            fix="export the file again; a quote or a line break may be out of place",
         )
 
 
@@ -196,7 +196,7 @@ def _check_columns(declared: TableSchema, found: list[str], source: Path) -> Non
             raise separated(found, source) or missing(name, found, where=source.name)
         if found.count(name) > 1:
             what = f"column '{name}' stands twice in {source.name}"
-            raise DataError(what, where=str(source), mend="rename one of them")
+            raise DataError(what, where=str(source), fix="rename one of them")
     left_out = [name for name in found if name not in declared.columns]
     if left_out:
         log.info("columns.left_out", file=source.name, columns=left_out)
@@ -209,7 +209,7 @@ def separated(found: list[str], source: Path) -> DataError | None:
             return DataError(
                 f"{source.name} seems to be separated by {name}: its header is {shortened(found[0])}",
                 where=f"{source}:1",
-                mend="export it separated by commas",
+                fix="export it separated by commas",
             )
     return None
 
@@ -260,7 +260,7 @@ def _drift(raw: pl.LazyFrame, source: Path, name: str, dtype: str, found: str, *
     first = raw.select(name).with_row_index(ROW).filter(bad).head(1).collect(engine="streaming")
     value, row = (first[name][0], int(first[ROW][0]) + 1) if len(first) else (None, 1)
     what = f"column '{name}': expected {dtype}, found {found} {shortened(value)} in row {row}"
-    return SchemaDrift(what, where=source.name, mend=_drift_hint(dtype, value))
+    return SchemaDrift(what, where=source.name, fix=_drift_hint(dtype, value))
 
 
 def _drift_hint(dtype: str, value: object) -> str:
@@ -288,5 +288,5 @@ def _refuse_nulls(first_rows: dict[str, int | None], source: Path) -> None:
             raise SchemaDrift(
                 f"column '{name}': required, found null in row {row + 1}",
                 where=source.name,
-                mend="fill the value, or take the column out of `required`",
+                fix="fill the value, or take the column out of `required`",
             )

@@ -86,12 +86,12 @@ def standard_sql(sql: str, plans: Callable[[str], bool] | None = None) -> str:
             if plans(_Rewriter(only=rounded, parsed=at).run(nodes)):
                 raise SpecError(
                     "CAST of a text to a day or time guesses how it is written",
-                    mend=_STRPTIME,
+                    fix=_STRPTIME,
                 )
         _refuse_times_as_numbers(nodes, whole, rounded, plans)
         return _bounded(text)
     except RecursionError:
-        raise SpecError("the SQL is nested too deep", mend="split it into steps") from None
+        raise SpecError("the SQL is nested too deep", fix="split it into steps") from None
 
 
 def _refuse_times_as_numbers(
@@ -100,17 +100,17 @@ def _refuse_times_as_numbers(
     """Refuses what Polars reads as a count of days or microseconds since 1970, or between two times."""
     for at in whole.times:
         if plans(_Rewriter(only=rounded, as_number=at).run(nodes)):
-            raise SpecError("CAST of a number to a day or time", mend="make the day or time a text before it is read")
+            raise SpecError("CAST of a number to a day or time", fix="make the day or time a text before it is read")
     for at in whole.rounded:
         if plans(_Rewriter(only=rounded - {at}, as_time=at).run(nodes)):
-            raise SpecError("CAST of a day, time or difference of times to a number", mend=_EPOCH)
+            raise SpecError("CAST of a day, time or difference of times to a number", fix=_EPOCH)
     for at, (left, right) in list(whole.compared.items())[:MAX_PROBED]:
         for turned, number in ((False, right), (True, left)):
             if _NUMBER.fullmatch(left if number is right else right):
                 continue  # a number that is written out is no time
             if plans(_Rewriter(only=rounded, asked=(at, turned)).run(nodes)):
                 raise SpecError(
-                    f"{left} is compared with {right}: a day, time or difference of times with a number", mend=_SPAN
+                    f"{left} is compared with {right}: a day, time or difference of times with a number", fix=_SPAN
                 )
 
 
@@ -152,7 +152,7 @@ def _wide(column: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:
 
 def _bounded(text: str) -> str:
     if len(text) > MAX_CHARS:
-        raise SpecError("the SQL holds too many calls within calls of ROUND or POSITION", mend="split it into steps")
+        raise SpecError("the SQL holds too many calls within calls of ROUND or POSITION", fix="split it into steps")
     return text
 
 
@@ -237,10 +237,10 @@ class _Rewriter:
             ):
                 raise SpecError(
                     f"{text.upper()} is another one at each run, and the result of a step is kept",
-                    mend="write the run's own date into the SQL of a DAG: DATE '{{ ds }}'; for rules make it a column",
+                    fix="write the run's own date into the SQL of a DAG: DATE '{{ ds }}'; for rules make it a column",
                 )
             if node.kind == "number" and math.isinf(float(text)):
-                raise SpecError(f"{text[:40]} is beyond the largest number", mend="numbers go to 1.8e308")
+                raise SpecError(f"{text[:40]} is beyond the largest number", fix="numbers go to 1.8e308")
             while node.kind in ("word", "name") and i + 1 < len(nodes) and nodes[i].is_mark("."):
                 node = nodes[i + 1]
                 text, i = f"{text}.{node.text}", i + 2
@@ -346,9 +346,9 @@ class _Rewriter:
         if name == "log" and len(arguments) == 2:
             call = f"{function}({arguments[1]}, {arguments[0]})"  # Polars takes the base last
         if name in ("left", "right") and arguments[-1] in ("0", "- 0", "-0"):
-            raise SpecError(f"{function.upper()} of 0 characters is '' even for null", mend="write ''")
+            raise SpecError(f"{function.upper()} of 0 characters is '' even for null", fix="write ''")
         if name == "replace" and len(arguments) == 3 and arguments[1] == "''":
-            raise SpecError("REPLACE of '' puts the new text between all characters", mend="give the text to replace")
+            raise SpecError("REPLACE of '' puts the new text between all characters", fix="give the text to replace")
         if name in _COUNTS:
             return f"({call} + {WIDE})"
         if name in _UNDEFINED:
@@ -383,7 +383,7 @@ class _Rewriter:
             if self.only is None or at in self.only:
                 text = f"ROUND({text}, {places})"
         if lower in _TIMES and literal and not _ISO.fullmatch(text.strip()):
-            raise SpecError(f"{text.strip()} is not written as 2026-09-01", mend=_STRPTIME)
+            raise SpecError(f"{text.strip()} is not written as 2026-09-01", fix=_STRPTIME)
         if lower in _TIMES and not literal:
             self.times.add(at)
             if self.parsed == at:

@@ -26,7 +26,7 @@ def decimal_places(size: str) -> int | None:
     if not max(1, places) <= digits <= 38:
         raise SpecError(
             f"no type DECIMAL{size}: it has 1 to 38 digits, of which no more stand behind the point",
-            mend="write DECIMAL(18, 2)",
+            fix="write DECIMAL(18, 2)",
         )
     return places
 
@@ -47,7 +47,7 @@ def round_half_up(arguments: list[str]) -> str:
     if len(arguments) > 2 or not re.fullmatch(r"\d+", places):
         raise SpecError(
             f"ROUND({', '.join(arguments)}): the number of decimals is not 0 or more, written out",
-            mend="write it as a number, as in ROUND(amount, 2); for tens, ROUND(amount / 10) * 10",
+            fix="write it as a number, as in ROUND(amount, 2); for tens, ROUND(amount / 10) * 10",
         )
     if not re.fullmatch(r'[\w."`]+', value):
         value = f"({value})"

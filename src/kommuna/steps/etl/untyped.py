@@ -36,15 +36,15 @@ def read_untyped(source: Path, *, keys: Sequence[str] = ()) -> pl.LazyFrame:
             MissingColumn are among it.
     """
     if source.is_dir():
-        raise DataError(f"{source.name} is a folder, not a file", where=str(source), mend="name a file in it")
+        raise DataError(f"{source.name} is a folder, not a file", where=str(source), fix="name a file in it")
     if not source.is_file():
-        raise DataError(f"no file {source}", mend="check the path")
+        raise DataError(f"no file {source}", fix="check the path")
     if source.stat().st_size:
         refuse_other_kinds(source, kind_of(source))
     if source.suffix.lower() not in ENDINGS:
-        raise DataError(f"{source.name} is of no known kind", mend=f"give one of {', '.join(ENDINGS)}")
+        raise DataError(f"{source.name} is of no known kind", fix=f"give one of {', '.join(ENDINGS)}")
     if not source.stat().st_size:
-        raise DataError(f"{source.name} is empty", where=str(source), mend="give a file with a header and rows")
+        raise DataError(f"{source.name} is empty", where=str(source), fix="give a file with a header and rows")
     kind = kind_of(source)
     if kind == "csv":
         return read_table(source, table_schema=TableSchema(columns=_types(source, keys))).table
@@ -83,7 +83,7 @@ def _refuse_patterns(names: Sequence[str], source: Path) -> None:
     for name in names:
         if is_pattern(name):
             what = f"column '{name}' of {source.name} has the name of a pattern"
-            raise DataError(what, where=str(source), mend="rename it: a pattern stands for all columns that match it")
+            raise DataError(what, where=str(source), fix="rename it: a pattern stands for all columns that match it")
 
 
 def _tests(column: pl.Expr) -> dict[str, pl.Expr]:
@@ -114,7 +114,7 @@ def _refuse_lost_digits(source: Path, floats: Sequence[str]) -> None:
     for name, value in lost.collect(engine="streaming").row(0, named=True).items() if floats else ():
         if value is not None:
             what = f"column '{name}' of {source.name} holds fractions and {value}, which Float64 does not keep"
-            raise DataError(what, where=str(source), mend="write its values as texts")
+            raise DataError(what, where=str(source), fix="write its values as texts")
 
 
 def _parquet(source: Path) -> pl.LazyFrame:

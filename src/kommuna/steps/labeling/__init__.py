@@ -1,1 +1,1 @@
-"""Labeling steps: rules to votes, votes to labels, and the report that shows which rule to mend."""
+"""Labeling steps: rules to votes, votes to labels, and the report that shows which rule to fix."""

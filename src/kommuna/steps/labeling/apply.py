@@ -150,7 +150,7 @@ def asked_votes(ask_rules: Sequence[Rule], asked: pl.LazyFrame | None, rules: Ru
         raise RulesError(
             f"rule '{ask_rules[0].name}': no answers were given",
             where=f"ask: {ask_rules[0].ask}",
-            mend="give the votes of the ask rules (`asked`), or remove the rule",
+            fix="give the votes of the ask rules (`asked`), or remove the rule",
         )
     require_columns(asked, [key, *(rule.name for rule in ask_rules)], what="asked")
     dtype = vote_type(rules)
@@ -192,7 +192,7 @@ def _check_columns(rules: RuleSet, messages: pl.LazyFrame, *, key: str, text: st
         require_text(messages, text, what="messages")
     for rule in rules.rules:
         if rule.name == key:
-            raise RulesError(f"rule '{rule.name}' has the name of the key column", mend="rename the rule")
+            raise RulesError(f"rule '{rule.name}' has the name of the key column", fix="rename the rule")
 
 
 def check_key(table: pl.LazyFrame, key: str) -> None:
@@ -216,7 +216,7 @@ def check_key(table: pl.LazyFrame, key: str) -> None:
         raise DuplicateKeys(
             f"column '{key}': {twice[0]!r} names {int((twice == twice[0]).sum())} rows ({len(twice)} rows share a key)",
             where="messages",
-            mend="remove the duplicates, or take another key",
+            fix="remove the duplicates, or take another key",
         )
 
 

@@ -1,4 +1,4 @@
-"""A fitted label model whose confidence dev rows have mended, and its figures on them."""
+"""A fitted label model whose confidence is calibrated on dev rows, and its figures on them."""
 
 from __future__ import annotations
 

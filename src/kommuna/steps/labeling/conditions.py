@@ -42,14 +42,14 @@ def sql_condition(rule: Rule, schema: pl.Schema) -> Condition:
         raise RulesError(
             f"rule '{rule.name}': its SQL is a SELECT, not a condition",
             where=where,
-            mend="write a condition over the row's columns, such as amount > 100; join tables in a step before",
+            fix="write a condition over the row's columns, such as amount > 100; join tables in a step before",
         )
     try:
         standard = standard_sql(sql, partial(_plans, schema=schema))
         wide = widened(pl.LazyFrame(schema=schema)).collect_schema()
         expression = with_wide_columns(with_nulls_for_no_numbers(pl.sql_expr(standard), wide), schema)
     except SpecError as error:
-        raise RulesError(f"rule '{rule.name}': {error.what}", where=where, mend=error.mend) from None
+        raise RulesError(f"rule '{rule.name}': {error.what}", where=where, fix=error.fix) from None
     except POLARS_ERRORS as error:
         raise RulesError(f"rule '{rule.name}': {_line(error)}", where=where) from None
     dtype = _checked_dtype(rule.name, expression, schema, f"sql: {rule.sql}")
@@ -57,7 +57,7 @@ def sql_condition(rule: Rule, schema: pl.Schema) -> Condition:
         raise RulesError(
             f"rule '{rule.name}': the SQL gives {dtype}, not true or false",
             where=f"sql: {rule.sql}",
-            mend="write a condition, such as amount > 100",
+            fix="write a condition, such as amount > 100",
         )
     return Condition(rule, expression)
 
@@ -99,7 +99,7 @@ def expression_of(
         raise RulesError(
             f"rule '{rule}': {name} returned {type(expression).__name__}, not a Polars expression",
             where=where,
-            mend="return an expression such as pl.col('amount') > 100; the platform applies it to the rows",
+            fix="return an expression such as pl.col('amount') > 100; the platform applies it to the rows",
         )
     dtype = _checked_dtype(rule, expression, schema, where)
     if _RUNS_PYTHON in str(expression):
@@ -109,14 +109,14 @@ def expression_of(
     if isinstance(dtype, pl.String | pl.Enum | pl.Categorical) and tag is None:
         return expression.cast(pl.String), True
     if tag is None:
-        mend = "give the rule a tag" if dtype == pl.Boolean else "return a String expression, a tag by name"
+        fix = "give the rule a tag" if dtype == pl.Boolean else "return a String expression, a tag by name"
     else:
-        mend = f"return a Boolean expression: true votes for '{tag}'; or remove the tag and return tags by name"
+        fix = f"return a Boolean expression: true votes for '{tag}'; or remove the tag and return tags by name"
     has = f"the tag '{tag}'" if tag else "no tag"
     raise RulesError(
         f"rule '{rule}' has {has}, but {name} gives {dtype}",
         where=where,
-        mend=mend,
+        fix=fix,
     )
 
 
@@ -143,7 +143,7 @@ def as_it_was(error: RulesError) -> RulesError:
     """An error that a function raised inside Polars, which makes one text of it and adds its plan."""
     what, *rest = error.what.partition("\n\nThis error occurred")[0].split("\n  ")
     parts = dict(line.split(": ", 1) for line in rest if ": " in line)
-    return RulesError(what, where=parts.get("where", error.where), mend=parts.get("mend", error.mend))
+    return RulesError(what, where=parts.get("where", error.where), fix=parts.get("fix", error.fix))
 
 
 def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
@@ -167,7 +167,7 @@ def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
             return RulesError(
                 f"rule '{rule.name}' fails on a row: {_said(error)}",
                 where=f"{rule.kind}: {getattr(rule, rule.kind)}",
-                mend="TRY_CAST gives null where CAST fails" if rule.kind == "sql" else "correct the function",
+                fix="TRY_CAST gives null where CAST fails" if rule.kind == "sql" else "correct the function",
             )
     return None
 
@@ -181,7 +181,7 @@ def _of_each_row(expression: pl.Expr, dtype: pl.DataType, rule: str, where: str)
             raise RulesError(
                 f"rule '{rule}': its function returned {len(values)} values for a batch of {rows} rows",
                 where=where,
-                mend="return a value for each row of the Series that it is given, and null where it has no opinion",
+                fix="return a value for each row of the Series that it is given, and null where it has no opinion",
             )
         return values
 
@@ -208,7 +208,7 @@ def _function(rule: Rule) -> Callable[[], object]:
         raise RulesError(
             f"rule '{rule.name}': no module '{error.name}'",
             where=f"python: {rule.python}",
-            mend="the module is looked for in the team's bundle and on sys.path",
+            fix="the module is looked for in the team's bundle and on sys.path",
         ) from None
     function = getattr(module, name, None)
     if not callable(function):
@@ -226,7 +226,7 @@ def _checked_dtype(rule: str, expression: pl.Expr, schema: pl.Schema, where: str
             raise MissingColumn(
                 f"rule '{rule}': no column '{column}'{nearest(column, schema.names())}",
                 where=where,
-                mend=f"the messages have {', '.join(schema.names())}",
+                fix=f"the messages have {', '.join(schema.names())}",
             )
     try:
         dtype = pl.DataFrame(schema=schema).select(vote=expression).schema["vote"]
@@ -238,7 +238,7 @@ def _checked_dtype(rule: str, expression: pl.Expr, schema: pl.Schema, where: str
         raise RulesError(
             f"rule '{rule}' looks at other rows than its own (an aggregate, a window or a sort)",
             where=where,
-            mend="compute the column in a step before, then compare with it",
+            fix="compute the column in a step before, then compare with it",
         )
     return dtype
 

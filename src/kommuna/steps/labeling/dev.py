@@ -64,7 +64,7 @@ def read_dev(
         given, lacking = ("dev", "dev_votes") if dev_votes is None else ("dev_votes", "dev")
         raise DataError(
             f"{given} is given, but {lacking} is not: dev rows need their labels and the rules' votes on them",
-            mend="apply the same rules to the dev rows with apply_rules",
+            fix="apply the same rules to the dev rows with apply_rules",
         )
     require_columns(dev_votes, [key], what="dev_votes")
     label = label_column(dev, label, several_tags=rules.several_tags)
@@ -75,14 +75,14 @@ def read_dev(
         raise DuplicateKeys(f"column '{key}': {again!r} names several rows", where="dev_votes")
     if labels[key].dtype != votes[key].dtype:
         raise SchemaDrift(
-            f"column '{key}': dev has {labels[key].dtype}, dev_votes {votes[key].dtype}", mend="give both the same type"
+            f"column '{key}': dev has {labels[key].dtype}, dev_votes {votes[key].dtype}", fix="give both the same type"
         )
     joined = votes.join(labels.rename({label: "_label"}), on=key, how="inner", maintain_order="left")
     if joined.is_empty():
         raise DataError(
             f"no key of the {labels.height} labeled dev rows is among the {votes.height} rows of dev_votes",
             where=f"column '{key}': dev {labels[key].head(3).to_list()}, dev_votes {votes[key].head(3).to_list()}",
-            mend="dev_votes must be the votes on the rows of dev",
+            fix="dev_votes must be the votes on the rows of dev",
         )
     if joined.height < labels.height:
         log.warning("dev.rows_without_votes", labeled=labels.height, used=joined.height)

@@ -54,8 +54,8 @@ def votes_of(
     named = _named(functions, key)
     known = tuple(tags.tags if isinstance(tags, RuleSet) else distinct_texts("tags", tags))
     lazy = lazy_table(messages, "messages")
-    mend = f"name the key column, or number the rows: messages.with_row_index('{key}')"
-    require_columns(lazy, [key], what="messages", mend=mend)
+    fix = f"name the key column, or number the rows: messages.with_row_index('{key}')"
+    require_columns(lazy, [key], what="messages", fix=fix)
     check_key(lazy, key)
     table = lazy.collect()
     columns = {}
@@ -76,9 +76,7 @@ def _named(
         if not callable(function):
             raise RulesError(f"rule '{name}' is not a function but {type(function).__name__}")
         if name in named or name in (key, "<lambda>"):
-            raise RulesError(
-                f"no rule can be called '{name}'" + (" twice" if name in named else ""), mend="give a dict"
-            )
+            raise RulesError(f"no rule can be called '{name}'" + (" twice" if name in named else ""), fix="give a dict")
         named[name] = function
     if not named:
         raise RulesError("there is no function to ask for votes")
@@ -103,7 +101,7 @@ def _by_row(
             ) from error
         if isinstance(vote, bool) or not isinstance(vote, str | int | None) or vote not in places:
             hint = nearest(vote, tags) if isinstance(vote, str) else ""
-            raise RulesError(f"rule '{name}': {vote!r} is no tag{hint}", where=f"row {key} = {row[key]!r}", mend=_MEND)
+            raise RulesError(f"rule '{name}': {vote!r} is no tag{hint}", where=f"row {key} = {row[key]!r}", fix=_MEND)
         votes.append(places[vote])
     return votes
 
@@ -125,6 +123,6 @@ def _by_expression(
         vote = votes.filter(table[key] == astray[0])[0]
         raise RulesError(
             f"rule '{name}': {vote!r} is no tag{nearest(str(vote), tags)}", where=f"row {key} = {astray[0]!r}",
-            mend="return tags by name, and null to abstain",
+            fix="return tags by name, and null to abstain",
         )  # fmt: skip
     return votes.cast(pl.Enum(tags))

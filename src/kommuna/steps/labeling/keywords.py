@@ -27,7 +27,7 @@ def keyword_patterns(rule: Rule) -> list[str]:
         if not line:
             raise RulesError(
                 f"rule '{rule.name}': the keyword {keyword!r} has no letter, digit or sign to look for",
-                mend="remove it; spaces and hyphens only separate words",
+                fix="remove it; spaces and hyphens only separate words",
             )
         found.append(line)
     return found

@@ -99,7 +99,7 @@ def label_messages(
     dev_rows = read_dev(dev_votes, dev, rules, key=key, label=label)
     if dev_rows is not None and dev_rows.keys is not None and dev_rows.keys.dtype != table[key].dtype:
         raise SchemaDrift(
-            f"column '{key}': votes has {table[key].dtype}, dev {dev_rows.keys.dtype}", mend="give both the same type"
+            f"column '{key}': votes has {table[key].dtype}, dev {dev_rows.keys.dtype}", fix="give both the same type"
         )
     metrics = {"rows": float(patterns.rows), "patterns": float(len(patterns.counts))}
     metrics["tags_without_votes"] = float(_warn_of_silent_tags(patterns))
@@ -166,23 +166,23 @@ def _judged(
             tags=len(patterns.tags),
             hint="too few for the tags' shares; kommuna learns from half as many as tags, and from ten at least",
         )
-    mended = fit if fit.calibrated else calibrated(fit, held_out, dev)
-    mended = with_default(mended, patterns, dev)
-    rest = mended.held_out or held_out
+    fixed = fit if fit.calibrated else calibrated(fit, held_out, dev)
+    fixed = with_default(fixed, patterns, dev)
+    rest = fixed.held_out or held_out
     left = ~decided(dev.votes, len(patterns.tags), default)
     before = np.where(left[:, None], rest.beliefs, held_out.beliefs) if default is not None else held_out.beliefs
     figures = {
         "dev_rows": float(len(dev)),
         "dev_too_few": float(len(dev) < len(patterns.tags)),
         "dev_coverage": float(dev.covered.mean()),
-        **dev_figures(rest.beliefs, dev, several_tags=several, default=default, least=mended.least),
+        **dev_figures(rest.beliefs, dev, several_tags=several, default=default, least=fixed.least),
         "dev_calibration_error": dev_calibration_error(rest.beliefs, dev, several_tags=several, default=default),
         "dev_calibration_error_before": dev_calibration_error(before, dev, several_tags=several, default=default),
     }
     if default is not None and left.any():
         figures["dev_left_right"] = float(dev.truth[left, default].mean())
         _warn_of_a_likelier_tag(dev.truth[left], patterns.tags, default)
-    return mended, rest, figures
+    return fixed, rest, figures
 
 
 def _labels(
@@ -221,7 +221,7 @@ def _told(fit: Fitted, patterns: VotePatterns, part: slice, rules: RuleSet, keys
         raise DataError(
             f"{who} gives probabilities that are no numbers for {int(patterns.counts[lost].sum())} rows",
             where=f"first of row {keys.name} = {keys[row]!r}, with {int((patterns.votes[lost[0]] >= 0).sum())} votes",
-            mend="take model='kommuna', or 'snorkel_fast' for the library's model without its underflow",
+            fix="take model='kommuna', or 'snorkel_fast' for the library's model without its underflow",
         )
     enum = pl.Enum(rules.tags)
     tags = pl.Series(rules.tags, dtype=enum)

@@ -159,10 +159,10 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         told, true = self._places(votes), label_places(labels, self._tags(), len(self.classes_))
         if len(true) != len(told):
-            raise DataError(f"there are {len(true)} labels for {len(told)} rows", mend="give one for each row")
+            raise DataError(f"there are {len(true)} labels for {len(told)} rows", fix="give one for each row")
         labeled = true != ABSTAIN
         if not labeled.any():
-            raise DataError("no row has a label", where="labels", mend="give the tag of at least one row")
+            raise DataError("no row has a label", where="labels", fix="give the tag of at least one row")
         return float((told[labeled] == true[labeled]).mean())
 
     @property
@@ -228,7 +228,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise DataError(
                     f"{path.name} is of format {settings['format']}, this version reads {_FORMAT}",
                     where=str(path),
-                    mend=f"it was written by Kommuna {settings['version']}: load it with that, or fit anew",
+                    fix=f"it was written by Kommuna {settings['version']}: load it with that, or fit anew",
                 )
             classes, rules, version = settings.pop("classes"), settings.pop("rules"), settings.pop("version")
             del settings["format"]
@@ -243,7 +243,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(
                 f"no file {path}" if missing else f"{path.name} is not a LabelModel's file: {error}",
                 where=str(path),
-                mend="check the path" if missing else "give a file that LabelModel.save wrote",
+                fix="check the path" if missing else "give a file that LabelModel.save wrote",
             ) from None
         made._fit(votes, counts, dev if len(dev) else None)
         differ = float(np.abs(made._fitted.predict(votes[:_PROBED]) - probed).max(initial=0))
@@ -268,7 +268,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.tie_policy not in known:
             raise SpecError(
                 f"there is no tie policy '{self.tie_policy}'{nearest(str(self.tie_policy), known)}",
-                mend=f"name one of {', '.join(known)}",
+                fix=f"name one of {', '.join(known)}",
             )
 
     def _model_settings(self) -> Settings:
@@ -300,7 +300,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         truth = label_places(labels, tags, k)
         if len(truth) != len(columns):
             raise DataError(
-                f"there are {len(columns)} dev_votes and {len(truth)} dev_labels", mend="give one label for each row"
+                f"there are {len(columns)} dev_votes and {len(truth)} dev_labels", fix="give one label for each row"
             )
         known = truth != ABSTAIN
         dev = DevRows(np.stack(columns.columns, axis=1)[known], truth[known])
@@ -342,7 +342,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"the label model '{self.model}' gives probabilities that are no numbers for "
                 f"{int(patterns.counts[lost].sum())} rows",
                 where=f"first of row {int(np.flatnonzero(patterns.row_pattern == lost[0])[0])}",
-                mend="take model='kommuna', or 'snorkel_fast' for the library's model without its underflow",
+                fix="take model='kommuna', or 'snorkel_fast' for the library's model without its underflow",
             )
         return beliefs, patterns
 

@@ -23,7 +23,7 @@ def to_matrix(votes: pl.DataFrame | pl.LazyFrame, rules: RuleSet, *, key: str = 
     against = next((rule.name for rule in rules.rules if rule.against), None)
     if rules.several_tags or against:
         what = "rows have several tags" if rules.several_tags else f"rule '{against}' votes against a tag"
-        raise RulesError(f"a label matrix cannot hold these votes: {what}", mend="make one for each tag, of 1 and 0")
+        raise RulesError(f"a label matrix cannot hold these votes: {what}", fix="make one for each tag, of 1 and 0")
     return vote_patterns(lazy_table(votes, "votes").collect(), rules, key=key).row_votes().astype(np.int64)
 
 
@@ -43,7 +43,7 @@ def from_matrix(
     m, k = len(rules.rules), len(rules.tags)
     if matrix.ndim != 2 or matrix.shape[1] != m:
         raise RulesError(
-            f"the label matrix has the shape {matrix.shape}, but there are {m} rules", mend="one column a rule"
+            f"the label matrix has the shape {matrix.shape}, but there are {m} rules", fix="one column a rule"
         )
     wrong = np.argwhere((matrix < -1) | (matrix >= k))
     if len(wrong):

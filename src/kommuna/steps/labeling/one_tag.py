@@ -22,7 +22,7 @@ from kommuna.steps.statistics import folds
 log = structlog.get_logger()
 
 NewModel = Callable[[], BaseLabelModel]
-_Mend = Callable[[Beliefs], Beliefs]
+_Fix = Callable[[Beliefs], Beliefs]
 _MOST_UNSPOKEN = 0.499  # a tag is told from one half
 _SILENT_ROWS = 4.0  # weight of all tags' share of silent dev rows beside a tag's own, in rows
 
@@ -99,13 +99,13 @@ def _tag_by_tag(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, se
         return Fitted(_told(answers, np.zeros(k), lambda fit: fit.predict), None)
     fold = folds(len(dev), FOLDS, seed=seed)
     counts_votes = isinstance(new_model(), Majority)
-    *mend_without, mend = _calibrations(answers, dev, fold, counts=counts_votes)
+    *fix_without, fix = _calibrations(answers, dev, fold, counts=counts_votes)
     without = [
-        _told(answers, _silent_shares(answers, dev, fold != f), partial(_without, fold=f), mend_without[f])
+        _told(answers, _silent_shares(answers, dev, fold != f), partial(_without, fold=f), fix_without[f])
         for f in range(int(fold.max()) + 1)
     ]
     shares = _silent_shares(answers, dev, np.ones(len(dev), dtype=bool))
-    predict = _told(answers, shares, lambda fit: fit.predict, mend)
+    predict = _told(answers, shares, lambda fit: fit.predict, fix)
     fit = Fitted(predict, HeldOut.told(without, fold, dev.votes, k), calibrated=True)
     if counts_votes:  # dev rows change none of its answers
         return fit
@@ -126,14 +126,14 @@ def _told(
     answers: list[_Answer],
     silent_share: NDArray[np.float64],
     how: Callable[[Fitted], Predict],
-    mend: _Mend = lambda beliefs: beliefs,
+    fix: _Fix = lambda beliefs: beliefs,
 ) -> Predict:
     """Rows x k probabilities from the answers to each tag's question.
 
     Args:
         silent_share: k, the probability of a tag on whose rules' votes nothing is heard.
         how: which of the fitted models answers: that of all dev rows, or one without a fold.
-        mend: mends the answers of models that have not fitted their confidence to dev rows by themselves.
+        fix: fixes the answers of models that have not fitted their confidence to dev rows by themselves.
     """
 
     def predict(votes: Codes) -> Beliefs:
@@ -141,7 +141,7 @@ def _told(
         for answer in answers:
             asked, _, line = distinct([_yes_no(votes[:, j], answer.tag) for j in answer.rules])
             said = how(answer.fitted)(asked)
-            yes = (said if answer.fitted.calibrated else mend(said))[:, 1]
+            yes = (said if answer.fitted.calibrated else fix(said))[:, 1]
             spoken = (asked != ABSTAIN).any(axis=1)
             beliefs[:, answer.tag] = np.where(spoken, yes, silent_share[answer.tag])[line]
         return beliefs
@@ -170,8 +170,8 @@ def _silent_shares(answers: list[_Answer], dev: Dev, rows: NDArray[np.bool_]) ->
     return np.asarray(np.minimum((has + _SILENT_ROWS * over_all) / (seen + _SILENT_ROWS), _MOST_UNSPOKEN))
 
 
-def _calibrations(answers: list[_Answer], dev: Dev, fold: NDArray[np.int64], *, counts: bool) -> list[_Mend]:
-    """What mends the answers to all tags' questions together: without each fold, and of all dev rows (the last).
+def _calibrations(answers: list[_Answer], dev: Dev, fold: NDArray[np.int64], *, counts: bool) -> list[_Fix]:
+    """What fixes the answers to all tags' questions together: without each fold, and of all dev rows (the last).
 
     Args:
         counts: whether the model counts votes: then dev rows say how sure it may be, but change none of its answers.

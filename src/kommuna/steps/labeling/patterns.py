@@ -97,7 +97,7 @@ def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> Vo
         raise MissingColumn(
             f"the votes have no column for rule '{missing[0]}'{hint}",
             where=f"votes: {len(table.columns)} columns",
-            mend="apply the same rule set that the votes are read with"
+            fix="apply the same rule set that the votes are read with"
             + (f"; {len(missing)} rules are missing" if len(missing) > 1 else ""),
         )
     votes, counts, row_pattern = distinct(vote_codes(table, rules))
@@ -199,7 +199,7 @@ def _replaced(votes: pl.Series, known: Mapping[Any, int], tags: tuple[str, ...])
             raise RulesError(
                 f"votes of rule '{votes.name}': {value!r} is no tag{nearest(str(value), tags)}",
                 where=f"row {votes.index_of(value)}",
-                mend="votes and rules must be of the same rule set",
+                fix="votes and rules must be of the same rule set",
             )
     return votes.replace_strict(known, default=ABSTAIN, return_dtype=pl.Int16).to_numpy()
 

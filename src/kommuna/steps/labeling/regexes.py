@@ -62,7 +62,7 @@ def _bounded_search(name: str, pattern: str) -> Callable[[pl.Series], pl.Series]
         raise RulesError(
             f"rule '{name}': {odd[0]!r} in a regex with look-around or the like is not read as in Python",
             where=f"regex: {pattern}",
-            mend="write the character itself, or as \\u0031"
+            fix="write the character itself, or as \\u0031"
             if "\\N{" in pattern
             else "put a backslash before the bracket",
         )
@@ -79,7 +79,7 @@ def _bounded_search(name: str, pattern: str) -> Callable[[pl.Series], pl.Series]
                 raise RulesError(
                     f"rule '{name}': its regex takes too long: {len(hits):,} of {len(texts):,} texts were searched",
                     where=f"regex: {pattern}",
-                    mend="repeats within repeats, such as (a+)+, try every split of a text: write it without, or "
+                    fix="repeats within repeats, such as (a+)+, try every split of a text: write it without, or "
                     "without look-around and back-references, which then takes time in proportion to the text",
                 ) from None
         return pl.Series(hits, dtype=pl.Boolean)

@@ -52,7 +52,7 @@ def rule_summary(
         return table
     truth = label_places(labels, columns.tags, k)
     if len(truth) != len(columns):
-        raise DataError(f"there are {len(columns)} rows of votes and {len(truth)} labels", mend="give one for each row")
+        raise DataError(f"there are {len(columns)} rows of votes and {len(truth)} labels", fix="give one for each row")
     lines = []
     for column in columns.columns:
         judged = (column != ABSTAIN) & (truth != ABSTAIN)

@@ -52,10 +52,10 @@ def named_tags(tags: Sequence[str] | RuleSet | None, cardinality: int | None) ->
     """
     if isinstance(tags, RuleSet):
         if tags.several_tags:
-            raise RulesError("a LabelModel knows rows of one tag, but the rule set has several_tags", mend=_SEVERAL)
+            raise RulesError("a LabelModel knows rows of one tag, but the rule set has several_tags", fix=_SEVERAL)
         tags = tags.tags
     if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags or ()):
-        raise RulesError(f"tags are a list of str, not {tags!r}", mend="leave tags out where votes are numbers")
+        raise RulesError(f"tags are a list of str, not {tags!r}", fix="leave tags out where votes are numbers")
     named = None if tags is None else tuple(str(tag) for tag in tags)
     if named is not None and len(set(named)) < max(len(named), 1):
         raise RulesError(f"tags must be there, each once: {list(named)}")
@@ -121,7 +121,7 @@ def label_places(labels: Any, tags: tuple[str, ...] | None, k: int) -> NDArray[n
             raise RulesError(
                 f"labels: {value!r} is not one of the tags{nearest(str(value), tags or ())}",
                 where=f"row {row}",
-                mend=f"the tags are {', '.join((tags or ())[:10])}" if tags else "give numbers from 0, as in the votes",
+                fix=f"the tags are {', '.join((tags or ())[:10])}" if tags else "give numbers from 0, as in the votes",
             )
     return found
 
@@ -135,7 +135,7 @@ def _series(table: pl.DataFrame, key: str | None, rules: tuple[str, ...] | None)
         raise MissingColumn(
             f"the votes have no column for rule '{missing[0]}'{nearest(missing[0], there)}",
             where=f"votes: {', '.join(list(there)[:5])} …",
-            mend="give the votes of the rules that the model was fitted with",
+            fix="give the votes of the rules that the model was fitted with",
         )
     return [there[name] for name in rules]
 
@@ -146,7 +146,7 @@ def _of_matrix(votes: Any, rules: tuple[str, ...] | None) -> list[pl.Series]:
         raise DataError(
             f"votes are neither a matrix of whole numbers nor a table, but {matrix.dtype} of shape {matrix.shape}",
             where="votes",
-            mend="give n x m numbers (-1 abstains), or a table with one column per rule",
+            fix="give n x m numbers (-1 abstains), or a table with one column per rule",
         )
     names = rules or tuple(f"rule_{j}" for j in range(matrix.shape[1]))
     if len(names) != matrix.shape[1]:
@@ -162,7 +162,7 @@ def _enum_tags(series: list[pl.Series]) -> tuple[str, ...] | None:
         raise SchemaDrift(
             f"votes of rules '{one}' and '{other}' are of different Enums",
             where="votes",
-            mend="name the tags: LabelModel(tags=[...])",
+            fix="name the tags: LabelModel(tags=[...])",
         )
     return tuple(tag for categories in found for tag in categories if not tag.startswith("!")) or None
 
@@ -172,7 +172,7 @@ def _codes(votes: pl.Series, tags: tuple[str, ...] | None, k: int) -> Codes:
         raise RulesError(
             f"votes of rule '{votes.name}' are Int8 with nulls, as where rows may have several tags",
             where="votes",
-            mend=f"{_SEVERAL}; if these are places of tags, cast them to Int64",
+            fix=f"{_SEVERAL}; if these are places of tags, cast them to Int64",
         )
     if votes.dtype.is_numeric():
         return _numbered(votes, k)
@@ -182,7 +182,7 @@ def _codes(votes: pl.Series, tags: tuple[str, ...] | None, k: int) -> Codes:
         raise RulesError(
             f"votes of rule '{votes.name}' are {votes.dtype}, and the tags are not known",
             where="votes",
-            mend="name the tags, LabelModel(tags=[...]); leave out columns that are not votes, or name them by `key`",
+            fix="name the tags, LabelModel(tags=[...]); leave out columns that are not votes, or name them by `key`",
         )
     return tag_codes(votes, tags)
 
@@ -198,6 +198,6 @@ def _numbered(votes: pl.Series, k: int) -> Codes:
             f"votes of rule '{votes.name}': {votes[int(wrong[0])]} is not a vote: "
             + (f"-1 to {k - 1} are known" if k else "whole numbers from -1 are known"),
             where=f"row {wrong[0]}; {len(wrong)} such votes",
-            mend="give the number of tags by cardinality or tags, if there are more",
+            fix="give the number of tags by cardinality or tags, if there are more",
         )
     return codes

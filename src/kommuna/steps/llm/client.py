@@ -122,7 +122,7 @@ class Llm:
             raise LlmSettings(
                 f"no {which} LLM is configured",
                 where=f"kommuna.yaml: llm.{which}",
-                mend=f"set `llm: {{{which}: {{url: …/v1, model: …, key_variable: …}}}}` in kommuna.yaml",
+                fix=f"set `llm: {{{which}: {{url: …/v1, model: …, key_variable: …}}}}` in kommuna.yaml",
             )
         self._asked[which] = None
         return Model(endpoint, budget, self._patience)

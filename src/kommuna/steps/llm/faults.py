@@ -20,7 +20,7 @@ _FILTERED = re.compile(r"content.?(filter|policy|management)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class TryAgain:
-    """A fault that another try may mend.
+    """A fault that another try may fix.
 
     Args:
         what: one line for people.
@@ -56,26 +56,26 @@ def understood(error: Exception, endpoint: LlmEndpoint) -> TryAgain | KommunaErr
     if error.status_code in (408, 409, 425, 429) or error.status_code >= 500:
         if error.status_code == 429 and "insufficient_quota" in str(error.body):
             return LlmSettings(
-                f"the LLM account has no quota left: {said}", where=endpoint.url, mend="top the account up"
+                f"the LLM account has no quota left: {said}", where=endpoint.url, fix="top the account up"
             )
         return TryAgain(said, pause=retry_after(dict(error.response.headers)))
     return _refusal(error, said, endpoint)
 
 
 def _refusal(error: Any, said: str, endpoint: LlmEndpoint) -> KommunaError:
-    """The error behind a status that no try mends."""
+    """The error behind a status that no try fixes."""
     if error.status_code in (401, 403):
         key = f"the key in {endpoint.key_variable}" if endpoint.key_variable else "a request without a key"
         return LlmSettings(
             f"the LLM endpoint refuses {key}: {said}",
             where=endpoint.url,
-            mend="put a valid key into the environment variable that `key_variable` of the endpoint names",
+            fix="put a valid key into the environment variable that `key_variable` of the endpoint names",
         )
     if error.status_code == 404 or "model_not_found" in str(error.body):
         return LlmSettings(
             f"the LLM endpoint knows no model '{endpoint.model}': {said}",
             where=endpoint.url,
-            mend="check `model` and `url` of the endpoint in kommuna.yaml (the URL usually ends in /v1)",
+            fix="check `model` and `url` of the endpoint in kommuna.yaml (the URL usually ends in /v1)",
         )
     if error.status_code == 413 or _TOO_LONG.search(said) or "context_length_exceeded" in str(error.body):
         return LlmAnswerError(f"the prompt is too long for the model: {said}", reason="too_long", where=endpoint.url)
@@ -84,7 +84,7 @@ def _refusal(error: Any, said: str, endpoint: LlmEndpoint) -> KommunaError:
     return LlmSettings(
         f"the LLM endpoint refuses the request: {said}",
         where=endpoint.url,
-        mend="check that the model takes chat completions with a JSON schema as response_format",
+        fix="check that the model takes chat completions with a JSON schema as response_format",
     )
 
 

@@ -190,7 +190,7 @@ class Session:
         return LlmUnreachable(
             f"the LLM endpoint {self.endpoint.url} gives no answer: {self._hidden(fault.what)} ({how})",
             where=f"model {self.endpoint.model}",
-            mend="check that it is up and its `url` in kommuna.yaml; what was answered is kept, a retry asks the rest",
+            fix="check that it is up and its `url` in kommuna.yaml; what was answered is kept, a retry asks the rest",
         )
 
     def _without_key(self, error: KommunaError) -> KommunaError:
@@ -232,7 +232,7 @@ def _key(endpoint: LlmEndpoint) -> str:
         raise LlmSettings(
             f"the LLM's API key is not set: there is no environment variable {endpoint.key_variable}",
             where=endpoint.url,
-            mend="set it where the step runs, or correct `key_variable` of the endpoint in kommuna.yaml",
+            fix="set it where the step runs, or correct `key_variable` of the endpoint in kommuna.yaml",
         )
     return key
 
@@ -245,7 +245,7 @@ def _spent(spending: Spending) -> BudgetSpent:
         f"the budget of {' and '.join(parts)} is spent: {spending.read + spending.written} tokens, "
         f"{spending.cost:.4f} of money in {spending.requests} requests",
         where=f"model {spending.endpoint.model}",
-        mend="raise `budget`; what was answered is kept and not paid again",
+        fix="raise `budget`; what was answered is kept and not paid again",
     )
 
 

@@ -85,7 +85,7 @@ class Registry:
             RegistryError: it names none.
         """
         if not services.mlflow:
-            raise RegistryError("no MLflow server is configured", mend="set `mlflow` in kommuna.yaml")
+            raise RegistryError("no MLflow server is configured", fix="set `mlflow` in kommuna.yaml")
         return cls(services.mlflow, services.workspace, services.mlflow_pages)
 
     def settings_used(self) -> list[str]:
@@ -187,12 +187,12 @@ class Registry:
             return RegistryError(
                 f"MLflow at {self.url} has no workspace '{self.workspace}': {_short(message)}",
                 where=f"workspace {self.workspace}",
-                mend="the platform makes a team's workspace when it starts: run `kommuna up`, or ask MLOps",
+                fix="the platform makes a team's workspace when it starts: run `kommuna up`, or ask MLOps",
             )
         return RegistryError(
             f"MLflow at {self.url} refuses: {_short(message)}",
             where=f"workspace {self.workspace}" if self.workspace else self.url,
-            mend="check the team's rights in its registry workspace, and the MLflow server's log",
+            fix="check the team's rights in its registry workspace, and the MLflow server's log",
         )
 
     def _unreachable(self, message: str) -> RegistryError:
@@ -200,12 +200,12 @@ class Registry:
             return RegistryUnreachable(
                 f"MLflow at {self.url} does not answer: {_short(message.split('Caused by')[-1])}",
                 where=self.url,
-                mend="look into the MLflow server's log",
+                fix="look into the MLflow server's log",
             )
         return RegistryUnreachable(
             f"MLflow at {self.url} is unreachable: {_short(_cause(message))}",
             where=self.url,
-            mend="check that the MLflow server is up (`kommuna status`), and its address, `mlflow` in kommuna.yaml",
+            fix="check that the MLflow server is up (`kommuna status`), and its address, `mlflow` in kommuna.yaml",
         )
 
 

@@ -162,7 +162,7 @@ def fit_trees(rows: Rows) -> Fit:
         if rows.weak.schema[name] != rows.dev.schema[name]:
             raise DataError(
                 f"feature '{name}' is {rows.weak.schema[name]} in messages and {rows.dev.schema[name]} in dev",
-                mend="read both with the same declared schema",
+                fix="read both with the same declared schema",
             )
     columns = list(rows.columns)
     features = TableFeatures(columns).fit(pl.concat([rows.dev.select(columns), rows.weak.select(columns)]))
@@ -221,7 +221,7 @@ def _text_features(rows: Rows) -> tuple[TextFeatures, Any, Any]:
         features.fit([*dev_texts, *weak_texts])
     except ValueError:
         raise DataError(
-            f"column '{rows.columns[0]}' holds no words", mend="check the text column, and what the masking step left"
+            f"column '{rows.columns[0]}' holds no words", fix="check the text column, and what the masking step left"
         ) from None
     return features, features.transform(weak_texts), features.transform(dev_texts)
 

@@ -140,7 +140,7 @@ def _probabilities(model: Tagger, frame: pl.DataFrame, text: str, *, who: str) -
         named = {given: name for given, name in features_of(model, text).items() if given in frame.columns}
         return model.probabilities(frame.select([pl.col(given).alias(name) for given, name in named.items()]))
     except (MissingColumn, DataError) as error:
-        raise type(error)(f"gold, scored by {who}: {error.what}", where=error.where, mend=error.mend) from None
+        raise type(error)(f"gold, scored by {who}: {error.what}", where=error.where, fix=error.fix) from None
 
 
 def _in_order(model: Tagger, frame: pl.DataFrame, text: str, tags: tuple[str, ...], *, who: str) -> Chosen:
@@ -187,7 +187,7 @@ def _gold_column(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: st
         row = joined.filter(pl.col("_found").is_null())[key][0]
         raise DataError(
             f"gold_labels has no row '{row}'; {joined['_found'].null_count()} gold rows are missing in all",
-            mend="apply the rules and the label model to the same gold rows",
+            fix="apply the rules and the label model to the same gold rows",
         )
     return joined[name]
 

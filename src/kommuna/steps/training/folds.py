@@ -74,7 +74,7 @@ def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, t
         if schema[key] != keys.dtype:
             raise DataError(
                 f"column '{key}' is {schema[key]} in cross_fitted and {keys.dtype} in {what}",
-                mend="give train_classifier the tables that label_messages was given",
+                fix="give train_classifier the tables that label_messages was given",
             )
     told = table.collect()
     dev, messages = told.filter(pl.col("dev")), told.filter(~pl.col("dev"))
@@ -87,7 +87,7 @@ def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, t
     if known.height % count or known.is_empty():
         raise DataError(
             "cross_fitted has none of the labeled messages, or not each in every fold",
-            mend="give the table that label_messages returned beside these labels, or lower min_confidence",
+            fix="give the table that label_messages returned beside these labels, or lower min_confidence",
         )
     labels = probabilities_of(known["probabilities"], known[key], tags, what="cross_fitted")
     rows = known["_row"].head(known.height // count).to_numpy()

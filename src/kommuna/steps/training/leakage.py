@@ -26,7 +26,7 @@ def refuse_leakage(
     Returns:
         The share of gold rows whose normalised text stands in dev, 0 to 1.
     Raises:
-        Leakage: names how many rows, the first ones, and how to mend it.
+        Leakage: names how many rows, the first ones, and how to fix it.
         MissingColumn: a table has no such key.
         DuplicateKeys: two keys of gold are one where tables write them differently: 7 and 007.
     """
@@ -46,7 +46,7 @@ def refuse_leakage(
             raise Leakage(
                 f"{len(found)} of {keys.height} gold rows stand in {name} as well, by '{key}': {_first(found)}",
                 where=name,
-                mend=f"take the gold rows out of {name} before training (an anti-join on '{key}')",
+                fix=f"take the gold rows out of {name} before training (an anti-join on '{key}')",
             )
     if text not in gold.collect_schema() or text not in dev.collect_schema():
         return 0.0
@@ -60,7 +60,7 @@ def refuse_leakage(
             f"{len(repeated)} of {keys.height} gold texts ({share:.1%}) stand in dev as well, "
             f"more than max_text_overlap {max_text_overlap:.1%}: rows {_first(repeated)}",
             where=f"column '{text}'",
-            mend="draw gold and dev from different messages; raise max_text_overlap only where texts repeat by nature",
+            fix="draw gold and dev from different messages; raise max_text_overlap only where texts repeat by nature",
         )
     return share
 

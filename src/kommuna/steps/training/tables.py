@@ -53,7 +53,7 @@ def tag_set(labels: pl.LazyFrame) -> TagSet:
     if not isinstance(inner, pl.Enum):
         raise DataError(
             f"labels: the tags are {kind}, not an Enum",
-            mend="give the table that label_messages returned; its probabilities follow the Enum's order",
+            fix="give the table that label_messages returned; its probabilities follow the Enum's order",
         )
     return TagSet(tuple(inner.categories.to_list()), several)
 
@@ -82,7 +82,7 @@ def read_weak(
     if found[key] != known[key]:
         raise DataError(
             f"column '{key}' is {found[key]} in messages and {known[key]} in labels",
-            mend="label the same messages that the classifier is trained on",
+            fix="label the same messages that the classifier is trained on",
         )
     rows, label_rows, confident = _counts(messages, labels, min_confidence)
     if not confident:
@@ -90,7 +90,7 @@ def read_weak(
             f"no message has a label: all {label_rows} rows of labels are unknown"
             + (f" or below min_confidence {min_confidence:g}" if min_confidence else ""),
             where="labels",
-            mend="write rules that fire on these messages (see the rule report), or lower min_confidence",
+            fix="write rules that fire on these messages (see the rule report), or lower min_confidence",
         )
     usable = labels.filter(_confident(min_confidence)).select(key, "probabilities")
     if max_rows is not None and confident > max_rows:
@@ -109,9 +109,9 @@ def read_weak(
         .collect(engine="streaming")
     )
     if frame.height > confident or frame[key].n_unique() < frame.height:
-        raise DuplicateKeys(f"column '{key}' names more than one row in messages or labels", mend="de-duplicate by key")
+        raise DuplicateKeys(f"column '{key}' names more than one row in messages or labels", fix="de-duplicate by key")
     if frame.is_empty():
-        raise DataError(f"no '{key}' of labels is found in messages", mend="label the messages that you train on")
+        raise DataError(f"no '{key}' of labels is found in messages", fix="label the messages that you train on")
     return Weak(
         frame.drop("probabilities"), probabilities_of(frame["probabilities"], frame[key], tags, what="labels"), rows
     )

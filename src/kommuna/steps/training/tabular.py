@@ -39,7 +39,7 @@ class TableFeatures:
             elif not (kind.is_numeric() or kind == pl.Boolean):
                 raise DataError(
                     f"feature '{name}' is {kind}: a feature is a number, a boolean or a category",
-                    mend="turn times into numbers (hour, days since) in an ETL step, or leave the column out",
+                    fix="turn times into numbers (hour, days since) in an ETL step, or leave the column out",
                 )
         return self
 

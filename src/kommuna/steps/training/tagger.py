@@ -179,7 +179,7 @@ class Tagger:
             if name not in frame.columns:
                 raise MissingColumn(
                     f"the table has no column '{name}', which the model needs{nearest(name, frame.columns)}",
-                    mend=f"the model was trained on: {', '.join(self.columns)}",
+                    fix=f"the model was trained on: {', '.join(self.columns)}",
                 )
         if frame.is_empty():
             return np.zeros((0, len(self.tags)), np.float32)
@@ -188,7 +188,7 @@ class Tagger:
         except pl.exceptions.PolarsError as error:
             message = str(error).splitlines()[0]
             raise DataError(
-                f"a feature does not fit the model: {message}", mend="give the types of the training"
+                f"a feature does not fit the model: {message}", fix="give the types of the training"
             ) from None
 
     def explain(self, text: str, *, tag: str | None = None, most: int = 8) -> Explanation:
@@ -204,10 +204,10 @@ class Tagger:
         if isinstance(self.scorer, EnsembleTables):
             raise SpecError(
                 f"a model of the columns {', '.join(self.columns)} has no words to explain",
-                mend="explain a classifier of texts",
+                fix="explain a classifier of texts",
             )
         if tag is not None and tag not in self.tags:
-            raise SpecError(f"the model has no tag '{tag}'{nearest(tag, self.tags)}", mend=f"it has {len(self.tags)}")
+            raise SpecError(f"the model has no tag '{tag}'{nearest(tag, self.tags)}", fix=f"it has {len(self.tags)}")
         p = self.probabilities(pl.DataFrame({self.columns[0]: [text]}))[0]
         column = int(p.argmax()) if tag is None else self.tags.index(tag)
         words = sorted(self.scorer.words(text, column).items(), key=lambda item: (-abs(item[1]), item[0]))
@@ -252,10 +252,10 @@ class Tagger:
             content: Any = pickle.loads(path.read_bytes())
             if content["format"] != FORMAT:
                 raise DataError(
-                    f"{path.name} is a tagger of format {content['format']}, not {FORMAT}", mend="train it again"
+                    f"{path.name} is a tagger of format {content['format']}, not {FORMAT}", fix="train it again"
                 )
             return cls(**content["state"])
         except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ImportError) as error:
             raise DataError(
-                f"{path.name} is no tagger: {type(error).__name__}: {error}", mend="train it again"
+                f"{path.name} is no tagger: {type(error).__name__}: {error}", fix="train it again"
             ) from None

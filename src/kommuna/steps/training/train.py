@@ -158,15 +158,15 @@ def _feature_columns(
         if features:
             raise SpecError(
                 f"{classifier} reads the text alone, and features are given",
-                mend="leave features out, or take classifier='boosted_trees'",
+                fix="leave features out, or take classifier='boosted_trees'",
             )
         return (text,)
     for column in features:
         if column in taken:
-            raise SpecError(f"column '{column}' is no feature: it {taken[column]}", mend="take it out of features")
+            raise SpecError(f"column '{column}' is no feature: it {taken[column]}", fix="take it out of features")
     if not features:
         raise SpecError(
-            "boosted_trees needs features", mend="name numeric and category columns: features=['amount', 'country']"
+            "boosted_trees needs features", fix="name numeric and category columns: features=['amount', 'country']"
         )
     return tuple(distinct_texts("features", features))
 
@@ -175,15 +175,15 @@ def _describe(weak: Weak, dev_labels: Matrix, tags: TagSet) -> tuple[dict[str, f
     """Counts, and the tags that nothing teaches; warns of what a person should know before trusting the model."""
     rows, k = dev_labels.shape
     if rows < k:
-        log.warning("train.few_dev_rows", dev_rows=rows, tags=k, mend=f"label {k - rows} more rows: one a tag at least")
+        log.warning("train.few_dev_rows", dev_rows=rows, tags=k, fix=f"label {k - rows} more rows: one a tag at least")
     likely = (weak.labels >= 0.5) if tags.several else weak.labels == weak.labels.max(axis=1, keepdims=True)
     no_weak = [tag for tag, n in zip(tags.tags, likely.sum(axis=0), strict=True) if not n]
     no_dev = [tag for tag, n in zip(tags.tags, dev_labels.sum(axis=0), strict=True) if not n]
     if no_weak:
-        log.warning("train.tags_without_weak_rows", tags=no_weak, mend="no rule's label wins for them: write rules")
+        log.warning("train.tags_without_weak_rows", tags=no_weak, fix="no rule's label wins for them: write rules")
     neither = tuple(tag for tag in no_weak if tag in set(no_dev))
     if neither:
-        log.warning("train.tags_never_seen", tags=neither, mend="the model cannot give them: label rows or write rules")
+        log.warning("train.tags_never_seen", tags=neither, fix="the model cannot give them: label rows or write rules")
     metrics = {
         "rows": float(weak.rows),
         "weak_rows": float(weak.frame.height),
@@ -202,13 +202,13 @@ def _check_parameters(
 ) -> None:
     if classifier not in _FITS:
         raise SpecError(
-            f"there is no classifier '{classifier}'{nearest(classifier, _FITS)}", mend=f"take one of {', '.join(_FITS)}"
+            f"there is no classifier '{classifier}'{nearest(classifier, _FITS)}", fix=f"take one of {', '.join(_FITS)}"
         )
     if not 0 <= min_confidence <= 1:
-        raise SpecError(f"min_confidence is {min_confidence}, which is not a probability", mend="give 0 to 1")
+        raise SpecError(f"min_confidence is {min_confidence}, which is not a probability", fix="give 0 to 1")
     if not 0 < dev_weight < float("inf"):
-        raise SpecError(f"dev_weight is {dev_weight}, which is not a positive number", mend="give a number above 0")
+        raise SpecError(f"dev_weight is {dev_weight}, which is not a positive number", fix="give a number above 0")
     if max_rows is not None and max_rows < 1:
-        raise SpecError(f"max_rows is {max_rows}: no weak row is left", mend="give 1 or more, or leave it out")
+        raise SpecError(f"max_rows is {max_rows}: no weak row is left", fix="give 1 or more, or leave it out")
     if not 0 <= seed < 2**32:
-        raise SpecError(f"seed is {seed}, which is out of range", mend="give 0 to 4294967295")
+        raise SpecError(f"seed is {seed}, which is out of range", fix="give 0 to 4294967295")

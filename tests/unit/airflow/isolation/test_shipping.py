@@ -69,7 +69,7 @@ def test_too_large_a_bundle_is_refused_with_what_to_do(tmp_path: Path, monkeypat
     (tmp_path / "data.csv").write_bytes(b"x" * 2000)
     with pytest.raises(DataError) as error:
         shipping.pack_folder(tmp_path)
-    assert "keep data out of it" in error.value.mend
+    assert "keep data out of it" in error.value.fix
 
 
 def test_a_commit_is_packed_as_it_was_committed(tmp_path: Path) -> None:

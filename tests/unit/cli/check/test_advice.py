@@ -53,11 +53,11 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[int, 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_finding_says_what_helps(name: str, said: dict[str, list[tuple[int, str, str]]]) -> None:
-    _, line, what, mend = CASES[name]
+    _, line, what, fix = CASES[name]
     ((at, found, advice),) = said[name]
     assert at == line
     assert found.startswith(what)
-    assert mend in advice
+    assert fix in advice
 
 
 def test_one_cause_is_one_finding(tmp_path: Path) -> None:

@@ -125,5 +125,5 @@ def test_an_archive_which_the_platform_does_not_read_is_named(
 def test_a_module_beside_a_file_in_a_sub_folder_is_imported_from_the_bundles_folder(
     said_by_check: dict[str, list[tuple[int, str, str]]],
 ) -> None:
-    ((_, _, mend),) = said_by_check["sub/beside.py"]
-    assert mend == "imports begin at the bundle's folder: write `from sub import helper`"
+    ((_, _, fix),) = said_by_check["sub/beside.py"]
+    assert fix == "imports begin at the bundle's folder: write `from sub import helper`"

@@ -1,4 +1,4 @@
-"""`kommuna check`: every finding has file, line and mend; a good bundle has none."""
+"""`kommuna check`: every finding has file, line and fix; a good bundle has none."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bundle(tmp_path: Path) -> Path:
 
 def found(bundle: Path) -> list[tuple[str, int, str]]:
     result: Findings = inspect(bundle)
-    assert all(finding.mend for finding in result.findings)
+    assert all(finding.fix for finding in result.findings)
     return [(finding.file, finding.line, finding.what) for finding in result.findings]
 
 

@@ -148,7 +148,7 @@ def test_data_of_a_version_that_cannot_be_read_is_left_alone(tmp_path: Path) -> 
     (here / "99").mkdir(parents=True)
     with pytest.raises(PlatformFault, match="the databases are PostgreSQL 99's, and this Kommuna has") as caught:
         server.make(tmp_path)
-    assert f"move the folder {here} away" in caught.value.mend
+    assert f"move the folder {here} away" in caught.value.fix
     assert [path.name for path in here.iterdir() if path.is_dir()] == ["99"]
 
 
@@ -164,4 +164,4 @@ def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
     server.folder(tmp_path).mkdir()
     with pytest.raises(PlatformFault, match=r"initdb failed \(exit code 1\)") as caught:
         server._run(tmp_path, max(server.programs()), "initdb", "-D", "/proc/no/such")
-    assert "could not create directory" in caught.value.mend
+    assert "could not create directory" in caught.value.fix

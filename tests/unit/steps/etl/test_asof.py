@@ -126,7 +126,7 @@ def test_clashing_names_are_named_with_the_way_out() -> None:
     right = pl.LazyFrame({"at": [1], "v": [2]})
     with pytest.raises(SpecError, match="column 'v' is in both tables, and 'v_right' is taken") as caught:
         asof_join(left, right, on="at")
-    assert "suffix='_2'" in caught.value.mend
+    assert "suffix='_2'" in caught.value.fix
     assert asof_join(left, right, on="at", suffix="_2").table.collect().rows() == [(1, 0, 0, 2)]
     with pytest.raises(SpecError, match="column 'v' is in both tables, and 'v' is taken"):
         asof_join(left, right, on="at", suffix="")

@@ -238,7 +238,7 @@ def test_a_rule_that_fails_on_a_row_is_named(messages: pl.LazyFrame, rule_set: A
     )
     with pytest.raises(RulesError, match="rule 'cast' fails on a row: conversion from `str`") as caught:
         apply_rules(messages, rules)
-    assert "TRY_CAST" in caught.value.mend
+    assert "TRY_CAST" in caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def test_probabilities_that_are_no_numbers_stop_the_step_and_name_the_row(rule_s
     with pytest.raises(DataError, match="the label model 'snorkel' gives probabilities that are no numbers") as caught:
         label_messages(votes, rules, model="snorkel", epochs=1)
     assert "with 600 votes" in caught.value.where
-    assert "snorkel_fast" in caught.value.mend
+    assert "snorkel_fast" in caught.value.fix
     assert label_messages(votes, rules, model="snorkel_fast", epochs=1).metrics["labeled"] == 1
 
 
@@ -267,14 +267,14 @@ def test_confidence_is_calibrated_on_rows_that_nobody_learned_from(name: Any, ru
     assert done.metrics["dev_calibration_error"] <= done.metrics["dev_calibration_error_before"] + 0.02
 
 
-def test_calibration_mends_a_model_that_is_too_sure_and_changes_no_answer(rules: Any) -> None:
+def test_calibration_fixes_a_model_that_is_too_sure_and_changes_no_answer(rules: Any) -> None:
     matrix, truth = generated(rows=3000, rules=4, k=3, seed=8)
     votes = from_matrix(matrix, rules).lazy()
     dev = pl.LazyFrame({"id": range(1000), "tag": [TAGS[t] for t in truth[:1000]]})
     plain = label_messages(votes, rules, model="majority")
-    mended = label_messages(votes, rules, votes.head(1000), dev, model="majority")
-    assert plain.labels.collect()["tag"].equals(mended.labels.collect()["tag"])
-    assert mended.metrics["dev_calibration_error"] < mended.metrics["dev_calibration_error_before"] / 2
+    fixed = label_messages(votes, rules, votes.head(1000), dev, model="majority")
+    assert plain.labels.collect()["tag"].equals(fixed.labels.collect()["tag"])
+    assert fixed.metrics["dev_calibration_error"] < fixed.metrics["dev_calibration_error_before"] / 2
 
 
 def test_kommuna_without_dev_rows_is_above_majority_and_dawid_skene_on_rules_of_known_accuracy() -> None:

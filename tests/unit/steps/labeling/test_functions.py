@@ -93,6 +93,6 @@ def test_names_keys_and_emptiness_are_checked_first() -> None:
         votes_of({"r": 1}, MESSAGES, tags=TAGS)  # type: ignore[dict-item]
     with pytest.raises(MissingColumn, match="no column 'key'") as refused:
         votes_of([about_card], MESSAGES, tags=TAGS, key="key")
-    assert "with_row_index('key')" in refused.value.mend
+    assert "with_row_index('key')" in refused.value.fix
     with pytest.raises(DuplicateKeys):
         votes_of([about_card], MESSAGES.with_columns(id=pl.lit("a")), tags=TAGS)

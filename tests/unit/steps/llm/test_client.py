@@ -111,7 +111,7 @@ def test_a_lasting_fault_is_told_after_all_tries(
     assert error.exit_code == 1
     assert error.what.startswith(f"the LLM endpoint {server.url} gives no answer: {said}")
     assert "(4 tries)" in error.what
-    assert "a retry asks the rest" in error.mend
+    assert "a retry asks the rest" in error.fix
     assert len(server.received) == 4
 
 
@@ -120,7 +120,7 @@ def test_an_endpoint_that_is_down_is_told(free_port: Callable[[], int]) -> None:
     error = error_of(Model(LlmEndpoint(url=url, model="m"), patience=Patience(tries=2, pause=0.01)))
     assert isinstance(error, LlmUnreachable)
     assert error.what == f"the LLM endpoint {url} gives no answer: All connection attempts failed (2 tries)"
-    assert "check that it is up" in error.mend
+    assert "check that it is up" in error.fix
 
 
 def test_retry_after_holds_every_request_back(server: LlmServer, model: Build) -> None:
@@ -188,7 +188,7 @@ def test_a_wrong_model_is_told_at_once(server: LlmServer, model: Build) -> None:
     error = error_of(model())
     assert isinstance(error, LlmSettings)
     assert error.what == "the LLM endpoint knows no model 'tiny': 404: The model `tiny` does not exist"
-    assert "`model` and `url`" in error.mend
+    assert "`model` and `url`" in error.fix
     assert len(server.received) == 1
 
 
@@ -258,7 +258,7 @@ def test_a_budget_of_zero_sends_nothing(server: LlmServer, model: Build, budget:
     assert isinstance(error, BudgetSpent)
     assert error.exit_code == 2
     assert error.what.startswith("the budget of 0 ")
-    assert "raise `budget`" in error.mend
+    assert "raise `budget`" in error.fix
     assert server.received == []
 
 

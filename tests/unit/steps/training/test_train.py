@@ -325,7 +325,7 @@ def test_fewer_dev_rows_than_tags_train_with_a_warning_that_says_how_many_are_mi
         found = train_classifier(task.messages.lazy(), task.labels.lazy(), few.lazy())
     warning = next(entry for entry in logs if entry["event"] == "train.few_dev_rows")
     assert (warning["dev_rows"], warning["tags"]) == (2, 3)
-    assert "label 1 more rows" in warning["mend"]
+    assert "label 1 more rows" in warning["fix"]
     assert found.metrics["dev_rows"] == 2
     assert "held_out_accuracy" not in found.metrics
     assert accuracy(found.model, task.gold) > 0.85
@@ -364,7 +364,7 @@ def test_labels_that_are_all_unknown_are_refused(make_task) -> None:
     task = make_task(50, 10, unknown=1.1)
     with pytest.raises(DataError, match="no message has a label: all 50 rows of labels are unknown") as error:
         train(task)
-    assert "write rules" in error.value.mend
+    assert "write rules" in error.value.fix
 
 
 def test_a_confidence_that_no_row_reaches_is_refused(task) -> None:

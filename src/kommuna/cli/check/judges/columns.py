@@ -71,7 +71,7 @@ class ColumnJudge:
                 missing.setdefault(column, []).append(rule)
             error = None if unknown else _failure(rule, declared)
             if error is not None:
-                self._found.add(file, line_of(text, rule.name), error.what, error.mend or "fix the rule")
+                self._found.add(file, line_of(text, rule.name), error.what, error.fix or "fix the rule")
         for column, using in missing.items():
             if self._is_new(column, declared):
                 more = f" and {len(using) - 1} more" if len(using) > 1 else ""

@@ -52,7 +52,7 @@ class DagJudge:
         except (TypeError, ValueError, AttributeError) as error:  # Airflow takes arguments of any type
             self._add(dag, _WRONG_TYPE + _first_line(error), "correct the argument")
         except KommunaError as error:
-            self._add(dag, error.what, error.mend or "correct the argument")
+            self._add(dag, error.what, error.fix or "correct the argument")
 
     def _judge(self, dag: Any) -> None:
         if self._has_cycle(dag):
@@ -61,15 +61,15 @@ class DagJudge:
         tasks = {task.task_id: self._lines.of(task, self.line(dag)) for task in dag.tasks}
         for violation in judge(facts(dag), team=self._place.team, platform=self._place.installation.platform):
             line = tasks.get(violation.task_id, self.line(dag))
-            self._found.add(self._path, line, violation.what, violation.mend, task=violation.task_id)
+            self._found.add(self._path, line, violation.what, violation.fix, task=violation.task_id)
         self._storing(dag)
         for mistake in default_mistakes(dag, self._place.bundle):
-            self._add(dag, mistake.what, mistake.mend)
+            self._add(dag, mistake.what, mistake.fix)
         dag.resolve_template_files()
         for task in dag.tasks:
             line = self._lines.of(task, self.line(dag))
-            for what, mend in template_mistakes(task):
-                self._found.add(self._path, line, f"task '{task.task_id}': {what}", mend, task=task.task_id)
+            for what, fix in template_mistakes(task):
+                self._found.add(self._path, line, f"task '{task.task_id}': {what}", fix, task=task.task_id)
             if is_step(task):
                 self.steps += 1
                 for sample in samples(task, partial(self._refused, task, line)):
@@ -77,11 +77,11 @@ class DagJudge:
 
     def _refused(self, task: Any, line: int, error: Exception) -> None:
         """Takes down why Airflow could not make a task of what its step is mapped over."""
-        what, mend = f"{type(error).__name__}: {' '.join(str(error).split())}", ""
+        what, fix = f"{type(error).__name__}: {' '.join(str(error).split())}", ""
         if isinstance(error, KommunaError):
-            what, mend = error.what, error.mend
+            what, fix = error.what, error.fix
         what = f"task '{task.task_id}': {what}"
-        self._found.add(self._path, line, what, mend or "correct what it is mapped over", task=task.task_id)
+        self._found.add(self._path, line, what, fix or "correct what it is mapped over", task=task.task_id)
 
     def _has_cycle(self, dag: Any) -> bool:
         cycle = _cycle(dag)
@@ -100,22 +100,22 @@ class DagJudge:
         from airflow.serialization.serialized_objects import DagSerialization, LazyDeserializedDAG
 
         schedule = getattr(dag, "schedule", None)
-        mend = f"write five fields ('0 3 * * *') or one of {', '.join(_PRESETS)}"
+        fix = f"write five fields ('0 3 * * *') or one of {', '.join(_PRESETS)}"
         try:
             dag.validate()
             data = DagSerialization.to_dict(dag)
             stored = LazyDeserializedDAG.model_construct(data=data, last_loaded=None)
             planned = stored.next_dagrun_info(last_automated_run_info=None)
             if planned is None and isinstance(schedule, str) and schedule != "@once" and dag.end_date is None:
-                self._add(dag, f"the schedule '{schedule}' never comes", mend)
+                self._add(dag, f"the schedule '{schedule}' never comes", fix)
         except AirflowTimetableInvalid as error:
             hint = nearest(schedule, _PRESETS) if isinstance(schedule, str) else ""
-            self._add(dag, f"the schedule '{schedule}' cannot be read{hint}: {_first_line(error)}", mend)
+            self._add(dag, f"the schedule '{schedule}' cannot be read{hint}: {_first_line(error)}", fix)
         except Exception as error:
             self._add(dag, _first_line(error.__cause__ or error), "fix the argument that it names")
 
-    def _add(self, dag: Any, what: str, mend: str) -> None:
-        self._found.add(self._path, self.line(dag), f"DAG '{dag.dag_id}': {what}", mend)
+    def _add(self, dag: Any, what: str, fix: str) -> None:
+        self._found.add(self._path, self.line(dag), f"DAG '{dag.dag_id}': {what}", fix)
 
 
 def _first_line(error: BaseException) -> str:

@@ -28,13 +28,13 @@ class RulesFiles:
             rules = RuleSet.from_yaml(file)
         except KommunaError as error:
             line = error.where.rpartition(":")[2]
-            self._found.add(file, int(line) if line.isdigit() else 1, error.what, error.mend or "fix the line")
+            self._found.add(file, int(line) if line.isdigit() else 1, error.what, error.fix or "fix the line")
             return None
         text = file.read_text(encoding="utf-8")
         for rule in rules.rules:
-            for what, mend in self._faults(rule):
+            for what, fix in self._faults(rule):
                 self._broken.add((file, rule.name))
-                self._found.add(file, line_of(text, rule.name), f"rule '{rule.name}': {what}", mend)
+                self._found.add(file, line_of(text, rule.name), f"rule '{rule.name}': {what}", fix)
         self._read[file] = rules
         return rules
 
@@ -67,7 +67,7 @@ class RulesFiles:
             if rule.sql:
                 pl.sql_expr(standard_sql(rule.sql))
         except KommunaError as error:
-            return [(error.what, error.mend or "fix it")]
+            return [(error.what, error.fix or "fix it")]
         except POLARS_ERRORS as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             return [(f"the SQL cannot be read: {first}", "write one condition over the row's columns: amount > 100")]

@@ -53,14 +53,14 @@ class StepJudge:
             given = {name: value for name, value in parameters.items() if not templated(value)}
             signature.check_params(json_params(given, task.function))
         except KommunaError as error:
-            self._add(task, error.what, error.mend)
+            self._add(task, error.what, error.fix)
             return
         for name, source in _flat(task.inputs):
             self._input(task, name, source, signature)
         self._columns.judge(task, self._add)
 
-    def _add(self, task: Any, what: str, mend: str) -> None:
-        self._found.add(self._path, self._line, f"task '{task.task_id}': {what}", mend or "fix it", task=task.task_id)
+    def _add(self, task: Any, what: str, fix: str) -> None:
+        self._found.add(self._path, self._line, f"task '{task.task_id}': {what}", fix or "fix it", task=task.task_id)
 
     def _input(self, task: Any, name: str, source: Any, signature: Signature) -> None:
         if isinstance(source, Mapping) and STEP in source:

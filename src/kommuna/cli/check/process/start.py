@@ -49,7 +49,7 @@ def inspect(folder: Path, limits: Limits | None = None) -> Findings:
             raise PlatformFault(
                 f"the check ended with code {done.returncode}: {last[-1] if last else 'it said nothing'}",
                 where=str(folder),
-                mend="run it again; if it ends so again, tell MLOps",
+                fix="run it again; if it ends so again, tell MLOps",
             )
         return Findings.model_validate_json(result.read_bytes())
 

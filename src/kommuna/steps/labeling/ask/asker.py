@@ -138,7 +138,7 @@ class Asker:
             f"{self.failed.total()} of {self.known + self.wanted} answers of model '{self.model.endpoint.model}' "
             f"are of no use: {counts}",
             where=f"the share that may fail is {self.asking.max_failed:g}",
-            mend="look at the questions, take another model, or raise `max_failed`; what was answered is kept",
+            fix="look at the questions, take another model, or raise `max_failed`; what was answered is kept",
         )
 
     def _too_many_failed(self) -> bool:
@@ -201,7 +201,7 @@ class Asker:
     def _lose(self, error: LlmUnreachable, job: Job) -> None:
         """One request without an answer may be bad luck; the first, or several in a row, are a dead endpoint.
 
-        So are lost ones past the share that may fail: a later try of the step can mend that.
+        So are lost ones past the share that may fail: a later try of the step can fix that.
         """
         self.failed["lost"] += job.size
         self._lost_in_a_row += 1

@@ -1,4 +1,4 @@
-"""How far confidence can be taken at its word, and what mends it."""
+"""How far confidence can be taken at its word, and what fixes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PULL = 1.0  # to the model's own word, in nats for each factor e of sharpness: 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence mended, and no answer changed: ``P(y)  ∝  (belief[y] + floor) ** sharpness``.
+    """Confidence fixed, and no answer changed: ``P(y)  ∝  (belief[y] + floor) ** sharpness``.
 
     Sharpness is the inverse temperature of Guo et al. (2017, "On calibration of modern neural networks", section 4.2);
     the floor is for models that are certain, as the majority vote of one vote is, and wrong now and then.

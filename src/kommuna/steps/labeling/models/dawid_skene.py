@@ -41,7 +41,7 @@ class DawidSkene(BaseLabelModel):
         if iterations < 1:
             raise SpecError(
                 f"the label model 'dawid_skene' needs one iteration at least, not {iterations}",
-                mend="leave `iterations` out, or give a number above 0",
+                fix="leave `iterations` out, or give a number above 0",
             )
         self._iterations = iterations
         self._prior_rows = prior_rows

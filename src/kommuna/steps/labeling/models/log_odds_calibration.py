@@ -1,4 +1,4 @@
-"""What mends the answers to many yes-or-no questions at once, where each has too few dev rows to mend its own."""
+"""What fixes the answers to many yes-or-no questions at once, where each has too few dev rows to fix its own."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Settings:
         for name, least in (("iterations", 1), ("epochs", 1), ("seed", 0)):
             value = getattr(self, name)
             if value < least:
-                raise SpecError(f"{name}={value}: at least {least} is needed", mend=f"give {name} {least} or more")
+                raise SpecError(f"{name}={value}: at least {least} is needed", fix=f"give {name} {least} or more")
         try:
             memory_bytes(self.memory)
         except ValueError as error:
@@ -67,6 +67,6 @@ def model_named(name: choices.LabelModel, told: Settings) -> Callable[[], BaseLa
     """
     if name not in MODELS:
         raise SpecError(
-            f"there is no label model '{name}'{nearest(str(name), MODELS)}", mend=f"name one of {', '.join(MODELS)}"
+            f"there is no label model '{name}'{nearest(str(name), MODELS)}", fix=f"name one of {', '.join(MODELS)}"
         )
     return lambda: MODELS[name](told)

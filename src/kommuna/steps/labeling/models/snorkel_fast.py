@@ -78,7 +78,7 @@ class SnorkelFast(BaseLabelModel):
         mu = _descend(_problem(self._happened(votes.votes), votes, cast, k), p, cast % k, self._epochs, self._seed)
         if not np.isfinite(mu).all():
             raise DataError(
-                "the label model 'snorkel_fast' diverged: its loss is no number", mend="take model='kommuna'"
+                "the label model 'snorkel_fast' diverged: its loss is no number", fix="take model='kommuna'"
             )
         least = min(0.01, 1 / 10 ** np.ceil(np.log10(votes.rows)))
         full = np.full((m * k, k), least, dtype=_KEPT)

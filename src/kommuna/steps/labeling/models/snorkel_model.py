@@ -50,7 +50,7 @@ class SnorkelModel(BaseLabelModel):
             raise LimitExceeded(
                 f"the label model 'snorkel' needs {needed / 2**30:.1f} GiB for {n:,} rows x {m} rules x {k} tags, "
                 f"more than {self._memory}",
-                mend="take model='kommuna', which works on distinct patterns; or raise `memory` and the step's",
+                fix="take model='kommuna', which works on distinct patterns; or raise `memory` and the step's",
             )
         with needed_by("the label model 'snorkel'", otherwise="take model='kommuna'"):
             from snorkel.labeling.model import LabelModel

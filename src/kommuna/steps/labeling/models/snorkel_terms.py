@@ -22,13 +22,13 @@ def check_votes(votes: VotePatterns, model: str) -> None:
     if m < LEAST_RULES:
         raise RulesError(
             f"the label model '{model}' needs three rules at least, there {'is' if m == 1 else 'are'} {m}",
-            mend="add rules, or take model='kommuna'",
+            fix="add rules, or take model='kommuna'",
         )
     if (votes.votes >= k).any():
         j = int(np.flatnonzero((votes.votes >= k).any(axis=0))[0])
         raise RulesError(
             f"the label model '{model}' has no votes against a tag, as rule '{votes.rules[j]}' casts",
-            mend="take model='kommuna', or leave such rules out",
+            fix="take model='kommuna', or leave such rules out",
         )
 
 

@@ -128,7 +128,7 @@ def read_field(
     require_text(dev, text, what="dev")
     tags = rules.tags if rules is not None else tags_of(labeled[label])
     if not tags:
-        raise DataError("no dev row has a tag", where="dev", mend="rules are written from labeled rows")
+        raise DataError("no dev row has a tag", where="dev", fix="rules are written from labeled rows")
     truth = truth_matrix(labeled[label], labeled[key], tags, several_tags=several_tags, what="dev")
     _check_enough(truth, tags)
     sample = _sample(messages, key, seed)
@@ -144,7 +144,7 @@ def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:
             f"{len(truth)} dev rows are too few to write rules on and to judge them: {twice} of {len(tags)} tags have "
             "two rows or more",
             where="dev",
-            mend=f"label at least {LEAST_DEV_ROWS} rows; ten a tag are a good start",
+            fix=f"label at least {LEAST_DEV_ROWS} rows; ten a tag are a good start",
         )
 
 

@@ -54,7 +54,7 @@ def read_gold(field: Field, gold: pl.LazyFrame, *, label: str, more_tags: bool) 
         raise SchemaDrift(
             f"column '{field.key}': dev has {field.dev[field.key].dtype}, gold {rows[field.key].dtype}",
             where="gold",
-            mend="give both the same type",
+            fix="give both the same type",
         )
     unknown = [tag for tag in tags_of(rows[label]) if tag not in field.tags] if more_tags else []
     tags = (*field.tags, *unknown)
@@ -65,7 +65,7 @@ def read_gold(field: Field, gold: pl.LazyFrame, *, label: str, more_tags: bool) 
             f"{shared.height} of {rows.height} gold rows are dev rows too, by '{field.key}': rules that know a row say "
             "nothing of others by it",
             where=f"gold, {field.key} = {shared[field.key][0]!r}",
-            mend="give gold rows that are not in dev",
+            fix="give gold rows that are not in dev",
         )
     known = {bare(text) for text in field.dev[field.text]} - {""}
     repeated = sum(bare(text) in known for text in rows[field.text])

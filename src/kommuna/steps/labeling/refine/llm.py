@@ -26,7 +26,7 @@ _MOST_TOKENS = 2_048  # of an answer
 _SYSTEM = """\
 You write labeling rules for short client messages. A rule votes for one tag wherever it fires; a statistical model
 weighs all votes. You are given a tag, its present rules, messages that have the tag but were missed, and messages that
-were wrongly given it. Write up to {most} new rules that would mend such errors on other messages too: general wordings,
+were wrongly given it. Write up to {most} new rules that would fix such errors on other messages too: general wordings,
 never a whole message, never a name or a number.
 A rule has exactly one condition, the other is null:
 - any: keywords or phrases, each found as whole words, without regard to case; write the word forms that matter;

@@ -22,7 +22,7 @@ from kommuna.steps.labeling.stems import stem
 
 _AT_ONCE = 2  # folds that a rule is written without: half as many as to leave out each
 _LEAST_Z = 1.64  # standard deviations of the log-odds: one-sided 95 %
-_LEAST_ROWS = 1  # dev rows that a condition must mend, where it is written
+_LEAST_ROWS = 1  # dev rows that a condition must fix, where it is written
 _TIERS = (0.85, 0.7, 0.55)  # precision where it is written, one row at the tag's share besides: equals share a rule
 _LONGEST_LIST = 12  # keywords of a rule
 _MOST_RULES = 10  # of a tag, tier and kind in one round
@@ -229,7 +229,7 @@ class _Asked:
     """Which rows are asked about, d x k each.
 
     Attributes:
-        rows: those to mend.
+        rows: those to fix.
         others: those that they are told from.
         judged: those on which a vote is right or wrong.
         right: those on which it is right.

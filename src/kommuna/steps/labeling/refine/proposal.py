@@ -83,7 +83,7 @@ class Proposer(Protocol):
     again: ClassVar[bool]
 
     def propose(self, standing: Standing) -> Proposals:
-        """New rules that might mend the errors on dev."""
+        """New rules that might fix the errors on dev."""
         ...
 
     def cost(self) -> dict[str, float]:

@@ -112,7 +112,7 @@ def refine_rules(
     """
     began = time.perf_counter()
     if not proposers:
-        raise SpecError("no proposer is named: nobody would write rules", mend="name miner, llm or both")
+        raise SpecError("no proposer is named: nobody would write rules", fix="name miner, llm or both")
     field = read_field(
         messages, dev, rules, several_tags=several_tags, key=key, text=text, label=label, seed=seed, llm=llm
     )
@@ -136,7 +136,7 @@ def refine_rules(
         raise DataError(
             f"no rule was found that gains on dev: {sum(r.proposed for r in made)} were tried",
             where=f"dev: {field.dev.height} rows, {len(field.tags)} tags",
-            mend="label more rows, ten a tag or more; or give rules to start from",
+            fix="label more rows, ten a tag or more; or give rules to start from",
         )
     gold_scores = gold_f1(field, given, made, held, seed=seed) if held is not None else None
     rule_set = field.rule_set([*given, *(one.rule for one in written)])

@@ -35,7 +35,7 @@ def known(name: str) -> Encoder:
     for encoder in names:
         if encoder == name:
             return encoder
-    raise SpecError(f"there is no encoder '{name}'{nearest(name, names)}", mend=f"take one of auto, {', '.join(names)}")
+    raise SpecError(f"there is no encoder '{name}'{nearest(name, names)}", fix=f"take one of auto, {', '.join(names)}")
 
 
 @cache

@@ -59,9 +59,9 @@ def test_a_file_that_goes_on_for_ever_is_ended(tmp_path: Path, names: tuple[str,
     found = findings_of(tmp_path, {name: FOREVER[name] for name in names} | GOOD, LIMITS)
     assert sorted(found) == sorted(names)
     for name in names:
-        ((line, said, mend),) = found[name]
+        ((line, said, fix),) = found[name]
         assert (line, said.partition(";")[0]) == ENDED[name]
-        assert "into a task" in mend
+        assert "into a task" in fix
     assert not left_of(tmp_path)
 
 

