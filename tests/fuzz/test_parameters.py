@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from tests.fuzz.campaign import attempt, fuzzed
 from tests.fuzz.typed_texts import DAYS, NUMBERS, TEXTS
 
-from kommuna.airflow import operators
-from kommuna.airflow.operator import StepOperator
+from kommuna.airflow.operators import shared_operators
 from kommuna.runtime.binding import find_step
 from kommuna.spec.gate import EVALUATION_METRICS, Gate
 from kommuna.spec.step import StepSpec
@@ -23,7 +22,7 @@ from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.etl.prepare import prepare_messages
 from kommuna.store.parameters import canonical_params, cast_rendered, parameter_types, refusal
 
-STEPS = sorted({made.step for made in vars(operators).values() if isinstance(made, type) and hasattr(made, "step")})
+STEPS = sorted(operator.step for operator in shared_operators())
 SIGNATURES = {name: find_step(name) for name in STEPS}
 TYPES = {name: parameter_types(name) for name in STEPS}
 PARAMETERS = [(step, name) for step, signature in SIGNATURES.items() for name in signature.params]
@@ -43,9 +42,6 @@ VALUES = st.recursive(
     ),
     max_leaves=4,
 )
-BY_STEP: dict[str, Any] = {
-    made.step: made for made in vars(operators).values() if isinstance(made, type) and issubclass(made, StepOperator) and hasattr(made, "step")
-}  # fmt: skip
 
 
 @fuzzed(examples=250, which=st.sampled_from(PARAMETERS), value=VALUES)
