@@ -242,7 +242,7 @@ def _check_rows(
                 wrong |= not_finite(pl.col(name)).fill_null(False)
             bad[name] = bad.get(name, pl.lit(False)) | wrong
     if bad:
-        first = raw.with_row_index(ROW).select(**{name: _first(wrong) for name, wrong in bad.items()})
+        first = raw.with_row_index(ROW).select(_first(wrong).alias(name) for name, wrong in bad.items())
         rows = first.collect(engine="streaming").row(0, named=True)
         drifts = [name for name in bad if rows[name] is not None]
         if drifts:

@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from kommuna.errors import SpecError
-from kommuna.steps.etl.sql_calls import WIDE, decimal_places, divisor, is_literal, position, round_half_up
+from kommuna.steps.etl.sql_calls import WIDE, coalesce, decimal_places, divisor, position, round_half_up
 from kommuna.steps.etl.sql_tokens import Node, end_of_case, end_of_operand, is_infix_not, nodes_of, split
 
 MAX_CHARS = 2_000_000  # of the rewritten text; calls within calls of ROUND grow sixfold a level
@@ -337,8 +337,8 @@ class _Rewriter:
         call = f"{function}({self.run(group.inner)})"
         if name == "strpos" and len(arguments) == 2:
             return position(*arguments)
-        if name == "coalesce" and is_literal(arguments[0]):
-            return arguments[0]  # Polars makes rows of the arguments that follow
+        if name in ("coalesce", "ifnull") and len(arguments) > 1:
+            return coalesce(arguments)
         if name == "round":
             return round_half_up(arguments)
         if name in ("mod", "div") and len(arguments) == 2:

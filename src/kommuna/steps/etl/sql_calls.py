@@ -57,6 +57,7 @@ def round_half_up(arguments: list[str]) -> str:
     return f"(CASE WHEN ABS({scaled} - TRUNC({scaled})) = 0.5e0 THEN {half} ELSE {native} END)"
 
 
-def is_literal(text: str) -> bool:
-    """Whether an expression is a single text or number."""
-    return bool(re.fullmatch(r"'(?:[^']|'')*'|\d+(?:\.\d+)?", text))
+def coalesce(arguments: list[str]) -> str:
+    """COALESCE as CASE: of a constant that comes first, Polars makes as many rows as the other arguments have nulls."""
+    *cases, last = arguments
+    return f"(CASE {' '.join(f'WHEN ({value}) IS NOT NULL THEN {value}' for value in cases)} ELSE {last} END)"

@@ -64,7 +64,7 @@ def votes_of(
             columns[name] = pl.Series(_by_row(name, function, table, known, key), dtype=pl.Enum(known))
         else:
             columns[name] = _by_expression(name, function, table, known, key)
-    return table.select(key).with_columns(**columns)
+    return table.select(key).with_columns(values.alias(name) for name, values in columns.items())
 
 
 def _named(

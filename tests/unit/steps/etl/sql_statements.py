@@ -53,8 +53,10 @@ s||'x'
 i||'x'
 COALESCE(i,0)
 ('x'=COALESCE('x',s))
+(TRIM('') IS NOT DISTINCT FROM COALESCE(UPPER('x'),s))
 NULLIF(i,1)
 IFNULL(i,0)
+('x'=IFNULL('x',s))
 0.1+0.2
 0.1+0.2=0.3
 x=2.5

@@ -227,6 +227,11 @@ def test_fractions_and_whole_numbers_that_floats_keep_are_read(tmp_path: Path, n
     assert rows(written(tmp_path, f'{{"n": {number}}}\n', "rows.ndjson"), n="Float64") == [(float(number),)]
 
 
+def test_a_column_may_have_any_name(tmp_path: Path) -> None:
+    with pytest.raises(SchemaDrift, match="column 'self': expected Int8, found String 'x'"):
+        rows(written(tmp_path, '{"self": "x"}\n', "rows.ndjson"), self="Int8")
+
+
 def test_a_key_that_comes_late_in_ndjson_is_found(tmp_path: Path) -> None:
     path = written(tmp_path, '{"id": "a"}\n' * 1200 + '{"id": "b", "n": 5}\n', "rows.ndjson")
     assert rows(path, id="String", n="Int64")[-1] == ("b", 5)
