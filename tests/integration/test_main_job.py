@@ -167,9 +167,9 @@ def test_show_draws_the_lineage_down_to_the_files(site: Site, first: dict[str, A
     done = site.kommuna("show", run["tasks"]["evaluate"]["key"][:16])
     assert done.returncode == 0, done.stderr
     for piece in (
-        "evaluate:evaluate",
-        "train:train_classifier",
-        "label:label_messages",
+        "kommuna.steps:evaluate",
+        "kommuna.steps:train_classifier",
+        "kommuna.steps:label_messages",
         "store://inbox/messages.csv",
         "rules.yaml",
     ):
