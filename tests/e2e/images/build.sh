@@ -21,7 +21,7 @@ for name in "${@}"; do
   sources=("$file" tests/e2e/images/build.sh)
   if [[ $file == docker/* ]]; then
     mounts+=("${certificates[@]}")
-    sources+=(.dockerignore requirements pyproject.toml README.md src)
+    sources+=(.dockerignore requirements pyproject.toml README.md LICENSE src)
   fi
   # By content: an image of the same files on the same base is not built again.
   built=localhost/kommuna/$name:$({ content "${sources[@]}"; echo "$base"; } | sha256sum | cut -c1-16)
