@@ -107,6 +107,12 @@ class CacheRig:
         assert found is not None
         return found
 
+    @property
+    def pid(self) -> int:
+        """Of the process that has run steps."""
+        assert self._server is not None
+        return self._server.pid
+
     def close(self) -> None:
         """Ends the process."""
         if self._server is not None:

@@ -158,6 +158,7 @@ class Opens:
     def in_child(self) -> None:
         """What the child calls, once it is forked."""
         self._ours.close()
+        os.close(self._closing)
         made: queue.SimpleQueue[int] = queue.SimpleQueue()
         # Handing it over is a call that is told of, of all threads but those that are there already.
         probe = ctypes.create_string_buffer(_PROBE)
@@ -196,6 +197,7 @@ class Opens:
         if self._thread is not None:
             os.eventfd_write(self._closing, 1)
             self._thread.join()
+        os.close(self._closing)
 
     @staticmethod
     def _probe(pid: int, address: int) -> None:

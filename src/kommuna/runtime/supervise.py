@@ -366,17 +366,21 @@ def _close_input() -> None:
 def _watch(pid: int, spec: StepSpec, began: float, stopped: list[int], bound: Bound | None) -> tuple[str, int]:
     """Waits for the child's end; ends it past a limit. Returns the reason, if any, and the peak memory seen."""
     handle = os.pidfd_open(pid)
-    waits_for = [handle] if bound is None else [handle, bound.begin()]
+    waits = select.poll()  # not `select`, which takes no descriptor above 1,023
+    waits.register(handle, select.POLLIN)
+    question = None if bound is None else bound.begin()
+    if question is not None:
+        waits.register(question, select.POLLIN)
     peak = 0
     reason = ""
     kill_at = 0.0
     try:
         while True:
-            ready, _, _ = select.select(waits_for, [], [], POLL_SECONDS)
+            ready = dict(waits.poll(1000 * POLL_SECONDS))
             if handle in ready:
                 return reason, peak
-            if ready and bound is not None:
-                waits_for.pop()  # it asks once
+            if question in ready and bound is not None:
+                waits.unregister(question)  # it asks once
                 if bound.hear():
                     _kill_group(pid, signal.SIGKILL)
             now = time.monotonic()

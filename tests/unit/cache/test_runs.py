@@ -674,3 +674,15 @@ def test_a_name_that_a_module_lacks_is_said_where_the_team_reads_it(rig: CacheRi
     said = rig.run(fails=True).result.message
     assert "AttributeError: module 'lib' has no attribute 'missing'" in said
     assert "step.py:2" in said
+
+
+def test_a_run_leaves_no_descriptor_open(rig: CacheRig) -> None:
+    rig.write({"step.py": "def f(*, n: int = 1) -> dict:\n    return {'n': n}\n"})
+    rig.run()
+    descriptors = Path(f"/proc/{rig.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    for number in range(3):
+        rig.run(cache=False)
+        rig.run(params={"n": number})
+        rig.run(params={"n": number})
+    assert len(list(descriptors.iterdir())) == before
