@@ -26,7 +26,10 @@ _HALF = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
 # A whole number of 16 or more digits that is written with a point or an exponent: Polars reads it as Float64.
-_LONG_FLOAT = re.compile(rb"[0-9]{16}(?:[.]0*(?![0-9])|[.]?0*[eE])|[0-9][0-9.]{15,}[eE][+]?[0-9]")
+# Possessive, from a number's first digit on: a text of a million digits is gone through once.
+_LONG_FLOAT = re.compile(
+    rb"(?<![0-9.])(?:[0-9]{16,}+(?:[.]0*+(?![0-9])|(?:[.]0*+)?[eE])|[0-9][0-9.]{15,}+[eE][+]?[0-9])"
+)
 _ESCAPED_KEY = r'\\.(?:[^"\\]|\\.)*"\s*:'
 
 
@@ -67,14 +70,11 @@ def count_json_rows(source: Path, names: Iterable[str]) -> int:
     names = set(names)
     for lines in _blocks(source):
         blank = sum(map(bytes.isspace, lines))
-        if _HALF.search(b"".join(lines)):
-            for at, line in enumerate(lines, start=number + 1):
-                if _HALF.search(line):
-                    _refuse_half(source, at, line)
-        if _LONG_FLOAT.search(b"".join(lines)):
-            for at, line in enumerate(lines, start=number + 1):
-                if _LONG_FLOAT.search(line):
-                    _refuse_lost_digits(source, at, line, names)
+        block = b"".join(lines)
+        for at in _matching(_HALF, block, lines):
+            _refuse_half(source, number + at + 1, lines[at])
+        for at in _matching(_LONG_FLOAT, block, lines):
+            _refuse_lost_digits(source, number + at + 1, lines[at], names)
         for at in _perhaps_twice(lines, names):
             _refuse_twice(source, number + at + 1, lines[at], names)
         rows, number = rows + len(lines) - blank, number + len(lines)
@@ -98,6 +98,11 @@ def json_fault(source: Path, lists: Set[str], schema: dict[str, pl.DataType], er
             if (reason := _readable(line, schema)) is not None:
                 return _line_fault(source, lists, line, number, rows, reason)
     return DataError(f"{source.name} cannot be read as NDJSON: {first_line(error)}", where=str(source))
+
+
+def _matching(pattern: re.Pattern[bytes], block: bytes, lines: list[bytes]) -> list[int]:
+    """The places of a block's lines in which a pattern is found; of most blocks none, which one search tells."""
+    return [at for at, line in enumerate(lines) if pattern.search(line)] if pattern.search(block) else []
 
 
 def _perhaps_twice(lines: list[bytes], names: Set[str]) -> list[int]:

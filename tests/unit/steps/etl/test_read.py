@@ -227,6 +227,13 @@ def test_fractions_and_whole_numbers_that_floats_keep_are_read(tmp_path: Path, n
     assert rows(written(tmp_path, f'{{"n": {number}}}\n', "rows.ndjson"), n="Float64") == [(float(number),)]
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("part", ["1", "0", "1."])
+def test_a_text_of_many_digits_is_read_in_one_pass(tmp_path: Path, part: str) -> None:
+    text = part * 500_000
+    assert rows(written(tmp_path, f'{{"text": "{text}"}}\n', "rows.ndjson"), text="String") == [(text,)]
+
+
 def test_a_column_may_have_any_name(tmp_path: Path) -> None:
     with pytest.raises(SchemaDrift, match="column 'self': expected Int8, found String 'x'"):
         rows(written(tmp_path, '{"self": "x"}\n', "rows.ndjson"), self="Int8")
