@@ -30,7 +30,9 @@ KommunaError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import ClassVar, Self, TypeVar
 
 EXIT_DONE = 0
 EXIT_FAULT = 1
@@ -48,6 +50,7 @@ class KommunaError(Exception):
     """
 
     exit_code = EXIT_FAULT
+    details: ClassVar[tuple[str, ...]] = ()  # further texts that the constructor takes and keeps, by name
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         super().__init__(what)
@@ -62,6 +65,18 @@ class KommunaError(Exception):
         if self.fix:
             lines.append(f"  fix: {self.fix}")
         return "\n".join(lines)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads an error back from its text, where a library left no more of it than that.
+
+        >>> RulesError.parse("no tag\\n  where: rule a\\n  fix: give one").fix
+        'give one'
+        """
+        what, where, fix = re.fullmatch(  # type: ignore[union-attr]
+            r"(.*?)(?:\n  where: (.*?))?(?:\n  fix: (.*))?", text, re.DOTALL
+        ).groups(default="")
+        return cls(what, where=where, fix=fix, **dict.fromkeys(cls.details, ""))
 
 
 class TeamMistake(KommunaError):
@@ -167,9 +182,20 @@ class LlmAnswerError(PlatformFault):
         reason: `refused`, `malformed`, `cut`, `contradictory` or `too_long`.
     """
 
+    details = ("reason",)
+
     def __init__(self, what: str, *, reason: str, where: str = "", fix: str = "") -> None:
         super().__init__(what, where=where, fix=fix)
         self.reason = reason
+
+
+E = TypeVar("E", bound=KommunaError)
+
+
+def as_raised(error: E) -> E:
+    """An error as a function raised it inside Polars, which makes one text of its fields and adds its own plan."""
+    text, added, _ = error.what.partition("\n\nThis error occurred")
+    return type(error).parse(text) if added else error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

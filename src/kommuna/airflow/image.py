@@ -14,7 +14,7 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.sdk.exceptions import AirflowException
 
 from kommuna.airflow.operator import StepOperator
-from kommuna.errors import EXIT_FAULT, EXIT_LIMIT, SpecError
+from kommuna.errors import LimitExceeded, PlatformFault, SpecError
 from kommuna.spec.caching import INTERPRETER
 from kommuna.spec.resources import Resources
 from kommuna.spec.step import FileInput, InputTree, StepResult, StepSpec
@@ -63,8 +63,8 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
         """Starts the pod and waits for the step.
 
         Raises:
-            AirflowFailException: the team's mistake, or a limit: no retry.
-            AirflowException: anything else: retried.
+            StepFailed: the team's mistake, or a limit: no retry.
+            StepToRetry: anything else: retried.
         """
         self._context = context
         return super().execute(context)
@@ -144,15 +144,19 @@ def result_of_pod(pod: Any, spec: StepSpec, failure: str) -> StepResult:
         except ValueError:
             failure = ended.message[-500:]
     if ended is not None and ended.reason == "OOMKilled":
-        return StepResult(
-            exit_code=EXIT_LIMIT,
-            message=f"out of memory: the pod used more than {spec.resources.memory}\n  where: {spec.function}"
-            "\n  fix: raise `memory` in the step's resources, or stream the table",
+        return StepResult.failed(
+            LimitExceeded(
+                f"out of memory: the pod used more than {spec.resources.memory}",
+                where=spec.function,
+                fix="raise `memory` in the step's resources, or stream the table",
+            )
         )
-    return StepResult(
-        exit_code=EXIT_FAULT,
-        message=f"the step's pod left no result: {failure or 'it ended without a word'}\n  where: {spec.function}"
-        "\n  fix: check that the image has Kommuna's runtime (`python -m kommuna.runtime --help`); it is retried",
+    return StepResult.failed(
+        PlatformFault(
+            f"the step's pod left no result: {failure or 'it ended without a word'}",
+            where=spec.function,
+            fix="check that the image has Kommuna's runtime (`python -m kommuna.runtime --help`); it is retried",
+        )
     )
 
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import jinja2
 from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import get_merged_defaults
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from kommuna.airflow.failures import StepFailed, StepToRetry, task_failure
 from kommuna.airflow.links import ManifestLink, MlflowLink, ReportLink
 from kommuna.airflow.mapped import StepPartial, partial_of
 from kommuna.airflow.params import is_first_step, value_mistakes
 from kommuna.airflow.references import StepOutput, input_tree, reference
 from kommuna.airflow.rendering import StepEnvironment, cast, evaluate, explain_undefined, step_environment
-from kommuna.errors import EXIT_DONE, EXIT_FAULT, KommunaError, SpecError, TeamMistake
+from kommuna.errors import KommunaError, PlatformFault, SpecError, StoreError, TeamMistake
 from kommuna.outages import wait_out
 from kommuna.spec.caching import INTERPRETER
 from kommuna.spec.installation import AT_HAND_VARIABLE, place_of
@@ -135,7 +135,7 @@ class StepOperator(BaseOperator):
             super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
             super()._do_render_template_fields(parent, own, context, step_environment(jinja_env), seen_oids)
         except jinja2.UndefinedError as error:  # no retry would find it
-            raise AirflowFailException(explain_undefined(error, context)) from None
+            raise StepFailed(explain_undefined(error, context)) from None
         if "parameters" in own:
             self.parameters = cast(given, self.parameters, parameter_types(self.function, bundle=self._bundle()))
 
@@ -157,23 +157,22 @@ class StepOperator(BaseOperator):
         """Runs the step and waits for it.
 
         Raises:
-            AirflowFailException: the team's mistake, or a limit: no retry.
-            AirflowException: anything else: retried.
+            StepFailed: the team's mistake, or a limit: no retry.
+            StepToRetry: anything else: retried.
         """
         if is_first_step(self):
             mistakes = value_mistakes(self.dag, context["params"], self._bundle())
             if mistakes:
-                raise AirflowFailException("\n".join(map(str, mistakes)))
+                raise StepFailed(*mistakes.values())
         try:
             spec = self.step_spec(run_id=context["run_id"])
         except TeamMistake as mistake:
-            raise AirflowFailException(str(mistake)) from None
+            raise StepFailed(mistake) from None
         self.result = self._found(spec) or self._run(spec)
-        if self.result.exit_code != EXIT_DONE:
-            error = AirflowException if self.result.exit_code == EXIT_FAULT else AirflowFailException
-            raise error(self.result.message)
+        if self.result.failure is not None:
+            raise task_failure(self.result.failure.error())
         self.after(spec, self.result)
-        return self.result.model_dump(exclude={"exit_code", "message"}) | {"team": spec.team}
+        return self.result.model_dump(exclude={"exit_code", "failure"}) | {"team": spec.team}
 
     def judge_values(self, parameters: Mapping[str, Any]) -> None:
         """Refuses values of parameters that their types alone do not refuse; for subclasses.
@@ -218,10 +217,12 @@ class StepOperator(BaseOperator):
             command += ["--spec", str(spec_file), "--result", str(result_file)]
             code = _run_at_hand(command) if AT_HAND_VARIABLE in os.environ else self._run_logged(command)
             if not result_file.exists():
-                return StepResult(
-                    exit_code=EXIT_FAULT,
-                    message=f"the step's runtime ended with code {code} and left no result\n  where: {spec.function}"
-                    "\n  fix: see the lines above; the task is retried",
+                return StepResult.failed(
+                    PlatformFault(
+                        f"the step's runtime ended with code {code} and left no result",
+                        where=spec.function,
+                        fix="see the lines above; the task is retried",
+                    )
                 )
             return StepResult.model_validate_json(result_file.read_bytes())
 
@@ -248,7 +249,7 @@ class StepOperator(BaseOperator):
         store = Store(spec.store, spec.team)
         manifest = wait_out(lambda: store.manifest(self.result.key if self.result else ""))
         if manifest is None:
-            raise AirflowException(f"the manifest of {self.task_id} is gone from the store")
+            raise StepToRetry(StoreError(f"the manifest of {self.task_id} is gone from the store"))
         return dict(json.loads(wait_out(lambda: store.read(manifest.outputs[output]))))
 
 
@@ -272,4 +273,4 @@ def model_name(dag_id: str, name: str) -> str:
     try:
         return qualified(dag_id.partition("__")[0], name)
     except SpecError as error:
-        raise AirflowFailException(str(error)) from None
+        raise StepFailed(error) from None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kommuna.airflow.references import is_step
-from kommuna.errors import TeamMistake
+from kommuna.errors import SpecError, TeamMistake
 from kommuna.store.parameters import parameter_types, refusal
 
 # A template that is one param and nothing else: `{{ params.gate }}`, `{{ params["gate"] }}`.
@@ -17,24 +16,12 @@ _ONE_PARAM = re.compile(r"""^\s*\{\{\s*params(?:\.(\w+)|\[['"](\w+)['"]\])\s*\}\
 _SHOWN = 80
 
 
-@dataclass(frozen=True)
-class ParamMistake:
-    """A param's value that would fail a task."""
-
-    param: str
-    what: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.what}\n  fix: {self.fix}"
-
-
-def default_mistakes(dag: Any, bundle: Path) -> list[ParamMistake]:
-    """What is wrong with the defaults of a DAG's params: by their own schema, or for the steps that they go to.
+def default_mistakes(dag: Any, bundle: Path) -> dict[str, SpecError]:
+    """What is wrong with the defaults of a DAG's params, by param: for their own schema, or the steps they go to.
 
     A param without a default, or with None for one, is for the form to fill in.
     """
-    found: dict[str, ParamMistake] = {}
+    found: dict[str, SpecError] = {}
     values: dict[str, Any] = {}
     for name in dag.params:
         param = dag.params.get_param(name)
@@ -44,19 +31,21 @@ def default_mistakes(dag: Any, bundle: Path) -> list[ParamMistake]:
             values[name] = param.resolve()
         except Exception as error:
             first = str(error).strip().splitlines()[0].removeprefix("Invalid input for param ")
-            found[name] = ParamMistake(name, f"params.{name}: the default is refused by its schema: {first}",
-                                       "give a default that the form would take")  # fmt: skip
-    return [*found.values(), *value_mistakes(dag, values, bundle)]
+            found[name] = SpecError(
+                f"params.{name}: the default is refused by its schema: {first}",
+                fix="give a default that the form would take",
+            )
+    return found | value_mistakes(dag, values, bundle)
 
 
-def value_mistakes(dag: Any, values: Mapping[str, Any], bundle: Path) -> list[ParamMistake]:
-    """What is wrong with values of a DAG's params for the steps that they go to; each param's first mistake.
+def value_mistakes(dag: Any, values: Mapping[str, Any], bundle: Path) -> dict[str, SpecError]:
+    """What is wrong with values of a DAG's params for the steps that they go to, by param; each param's first mistake.
 
     Args:
         values: of those params that are known.
         bundle: the team's folder.
     """
-    found: dict[str, ParamMistake] = {}
+    found: dict[str, SpecError] = {}
     for task, parameter, param in _uses(dag):
         if param not in values or param in found:
             continue
@@ -72,10 +61,10 @@ def value_mistakes(dag: Any, values: Mapping[str, Any], bundle: Path) -> list[Pa
         if why:
             shown = repr(values[param])
             shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-            found[param] = ParamMistake(
-                param, f"params.{param} = {shown}: {why} (for '{parameter}' of task '{task.task_id}')", fix
+            found[param] = SpecError(
+                f"params.{param} = {shown}: {why} (for '{parameter}' of task '{task.task_id}')", fix=fix
             )
-    return list(found.values())
+    return found
 
 
 def is_first_step(task: Any) -> bool:

@@ -43,7 +43,7 @@ def dag_policy(dag: Any) -> None:
     seam.remember(place)
     violations = [
         *judge(facts(dag), team=place.team, platform=place.installation.platform),
-        *default_mistakes(dag, place.bundle),
+        *default_mistakes(dag, place.bundle).values(),
     ]
     if violations:
         raise AirflowClusterPolicyViolation("\n".join(str(violation) for violation in violations))

@@ -8,9 +8,9 @@ from typing import Any
 
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.definitions.xcom_arg import PlainXComArg, XComArg
-from airflow.sdk.exceptions import AirflowFailException
 
-from kommuna.errors import nearest
+from kommuna.airflow.failures import StepFailed
+from kommuna.errors import StepNotFound, nearest
 from kommuna.spec.step import ArtifactInput, FileInput, Input, InputTree, ModelInput
 
 STEP, OUTPUT, MODEL = "kommuna_step", "kommuna_output", "kommuna_model"
@@ -89,7 +89,7 @@ def input_tree(name: str, value: Any) -> InputTree:
     """A rendered input as the runtime's spec has it.
 
     Raises:
-        AirflowFailException: the upstream left nothing, or not what was asked for.
+        StepFailed: the upstream left nothing, or not what was asked for.
     """
     if value is None:
         return None
@@ -114,9 +114,9 @@ def _is_result(value: Mapping[str, Any]) -> bool:
 def _single(name: str, value: Any) -> Input:
     found = list(_all(name, value))
     if len(found) != 1 or _is_many(value):
-        raise AirflowFailException(
-            f"input '{name}': {len(found)} artifacts stand where one is meant\n"
-            "  fix: a mapped step's outputs are a list: give them to an input that takes one"
+        raise _not_an_input(
+            f"input '{name}': {len(found)} artifacts stand where one is meant",
+            "a mapped step's outputs are a list: give them to an input that takes one",
         )
     return found[0]
 
@@ -137,13 +137,13 @@ def _all(name: str, value: Any) -> Iterator[Input]:
         for item in value:
             yield from _all(name, item)
     elif value is None:
-        raise AirflowFailException(
-            f"input '{name}': the upstream task left nothing\n  fix: look at its log: it was skipped, or returned None"
+        raise _not_an_input(
+            f"input '{name}': the upstream task left nothing", "look at its log: it was skipped, or returned None"
         )
     else:
-        raise AirflowFailException(
-            f"input '{name}' is {str(value)[:80]!r} ({type(value).__name__}), which is not an input\n"
-            "  fix: give a step's output, a Model, or the name of a file"
+        raise _not_an_input(
+            f"input '{name}' is {str(value)[:80]!r} ({type(value).__name__}), which is not an input",
+            "give a step's output, a Model, or the name of a file",
         )
 
 
@@ -163,10 +163,14 @@ def _artifact(name: str, result: Mapping[str, Any], output: str | None) -> Artif
     if output is None:
         if len(outputs) != 1:
             what = f"input '{name}': the upstream step has the outputs {', '.join(outputs)}"
-            raise AirflowFailException(f'{what}\n  fix: say which: task["{next(iter(outputs), "name")}"]')
+            raise _not_an_input(what, f'say which: task["{next(iter(outputs), "name")}"]')
         output = next(iter(outputs))
     if output not in outputs:
         what = f"input '{name}': the upstream step left no '{output}'{nearest(output, outputs)}"
-        raise AirflowFailException(f"{what}\n  fix: it left {', '.join(outputs)}")
+        raise _not_an_input(what, f"it left {', '.join(outputs)}")
     given = {"manifest": result["key"], "output": output, "digest": str(outputs[output]).partition(".")[0]}
     return ArtifactInput.read(given, where=f"input '{name}'")
+
+
+def _not_an_input(what: str, fix: str) -> StepFailed:
+    return StepFailed(StepNotFound(what, fix=fix))

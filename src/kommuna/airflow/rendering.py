@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from airflow.sdk.definitions._internal.templater import NativeEnvironment
 
-from kommuna.errors import nearest
+from kommuna.errors import SpecError, nearest
 from kommuna.store.parameters import cast_rendered
 
 # What a run's logical date makes; a run that an asset starts has none, and one that the API starts may have none.
@@ -60,21 +60,21 @@ def evaluate(template: jinja2.Template, context: Mapping[str, Any]) -> Any:
     return "".join(str(part) for part in parts)
 
 
-def explain_undefined(error: jinja2.UndefinedError, context: Mapping[str, Any]) -> str:
+def explain_undefined(error: jinja2.UndefinedError, context: Mapping[str, Any]) -> SpecError:
     """What a template names that the run does not have, and what to do."""
     what = str(error.message)
     named = re.search(r"attribute '([^']+)'$", what)
     name = named[1] if named else what.partition("'")[2].partition("'")[0]
     if name in OF_A_DATE and not named:
-        return (
-            f"a template names '{name}', and this run has no logical date\n  fix: start it with one"
-            " (`kommuna trigger --date 2026-09-01`, the form's «Logical date»), or use a param"
+        return SpecError(
+            f"a template names '{name}', and this run has no logical date",
+            fix="start it with one (`kommuna trigger --date 2026-09-01`, the form's «Logical date»), or use a param",
         )
     params = list(context.get("params") or ())
     if named and name not in params:
         there = f"the params are: {', '.join(params) or 'none'}"
-        return f"a template names '{name}', which is not there{nearest(name, params)}\n  fix: {there}"
-    return f"a template cannot be rendered: {what}\n  fix: {AS_OTHERS}"
+        return SpecError(f"a template names '{name}', which is not there{nearest(name, params)}", fix=there)
+    return SpecError(f"a template cannot be rendered: {what}", fix=AS_OTHERS)
 
 
 def cast(given: Any, rendered: Any, types: Mapping[str, Any]) -> Any:

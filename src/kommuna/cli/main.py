@@ -54,10 +54,7 @@ def main() -> None:
         if isinstance(error, ModuleNotFoundError):
             error = not_installed(error, "this command")
         console = Console(stderr=True, markup=False, emoji=False)
-        what, *rest = str(error).splitlines()
-        console.print(Text.assemble(("error:", "bold red"), f" {what}"), soft_wrap=True)
-        for line in rest:
-            console.print(line, highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
         sys.exit(error.exit_code)
 
 

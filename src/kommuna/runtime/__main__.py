@@ -45,7 +45,7 @@ def main() -> int:
         spec = _spec(options)
         result = run_step(spec, in_here if options.here else in_child)
     except KommunaError as error:
-        result = StepResult(exit_code=error.exit_code, message=str(error))
+        result = StepResult.failed(error)
     if result.message:
         print(result.message, file=sys.stderr, flush=True)  # noqa: T201
     if options.result:

@@ -25,6 +25,7 @@ from kommuna.errors import (
     MissingColumn,
     Outage,
     StepNotFound,
+    as_raised,
 )
 from kommuna.runtime import codecs
 from kommuna.runtime.binding import Argument, find_step
@@ -33,6 +34,7 @@ from kommuna.runtime.codecs import Written
 from kommuna.runtime.recording import Told
 from kommuna.runtime.watched import Watched
 from kommuna.spec.base import Spec
+from kommuna.spec.failure import Failure
 from kommuna.spec.plain import not_plain, readable
 from kommuna.spec.step import Services, StepContext, StepSpec, StoreAddress
 from kommuna.store.faults import store_error
@@ -45,12 +47,13 @@ class ChildReport(Spec):
     outputs: dict[str, Written] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
     links: dict[str, str] = Field(default_factory=dict)
-    error: str = ""
-    where: str = ""
-    fix: str = ""
-    exit_code: int = EXIT_DONE
+    failure: Failure | None = None
     told: Told = Field(default_factory=Told)
-    outage: bool = Field(False, description="A service does not answer: the step is worth another try later.")
+
+    @property
+    def exit_code(self) -> int:
+        """That of the step's process."""
+        return EXIT_DONE if self.failure is None else self.failure.error().exit_code
 
 
 def run(
@@ -80,18 +83,11 @@ def run(
 def _failed(error: BaseException, spec: StepSpec) -> ChildReport:
     """The report of a step that raised."""
     known = as_kommuna_error(error, spec.store.url)
-    outage = isinstance(known, Outage)
-    if known is None or (known.exit_code == EXIT_FAULT and not outage):
+    if known is None or (known.exit_code == EXIT_FAULT and not isinstance(known, Outage)):
         with contextlib.suppress(Exception):
             traceback.print_exception(error)
     known = known or KommunaError(f"{type(error).__name__}: {_text(error)}")
-    return ChildReport(
-        error=readable(known.what),
-        where=readable(known.where),
-        fix=readable(known.fix),
-        exit_code=known.exit_code,
-        outage=outage,
-    )
+    return ChildReport(failure=Failure.of(known))
 
 
 def _text(error: BaseException) -> str:
@@ -163,7 +159,7 @@ def _metrics(function: str, given: Any) -> dict[str, float]:
 def as_kommuna_error(error: BaseException, store_url: str) -> KommunaError | None:
     """The error of ours that a library's error stands for; None where it is something else."""
     if isinstance(error, KommunaError):
-        return error
+        return as_raised(error)
     if isinstance(error, MemoryError):
         return LimitExceeded("the step ran out of memory", fix="give it more by `resources`, or stream the table")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):

@@ -25,14 +25,10 @@ import kommuna
 from kommuna.errors import (
     EXIT_DONE,
     EXIT_FAULT,
-    EXIT_LIMIT,
-    EXIT_MISTAKE,
     DataError,
     KommunaError,
     LimitExceeded,
-    Outage,
     PlatformFault,
-    TeamMistake,
 )
 from kommuna.outages import wait_out
 from kommuna.runtime import child, environment
@@ -162,10 +158,10 @@ def run_step(spec: StepSpec, run: Run = in_child) -> StepResult:
         return _run(spec, run)
     except KommunaError as error:
         error.where = f"{place}; {error.where}" if error.where else place
-        return StepResult(exit_code=error.exit_code, message=str(error))
+        return StepResult.failed(error)
     except Exception as error:
         log.exception("step.failed", step=spec.function)
-        return StepResult(exit_code=EXIT_FAULT, message=f"{type(error).__name__}: {error}\n  where: {place}")
+        return StepResult.failed(KommunaError(f"{type(error).__name__}: {error}", where=place))
 
 
 def _run(spec: StepSpec, run: Run) -> StepResult:
@@ -322,23 +318,17 @@ def _report(ended: _Ended, spec: StepSpec) -> ChildReport:
         )
     if ended.reason == "stopped":
         raise PlatformFault("the step was stopped by a signal", fix="nothing is left of it: run it again")
+    how = f"signal {-ended.status}" if ended.status < 0 else f"exit code {ended.status}"
+    again = "nothing is left of it: run it again"
     try:
         report = ChildReport.model_validate_json(ended.report)
     except ValidationError:
-        how = f"signal {-ended.status}" if ended.status < 0 else f"exit code {ended.status}"
-        raise PlatformFault(
-            f"the step's process died ({how}) and left no report", fix="nothing is left of it: run it again"
-        ) from None
-    if report.exit_code != EXIT_DONE or ended.status != EXIT_DONE:
-        raise _reported(report)
+        raise PlatformFault(f"the step's process died ({how}) and left no report", fix=again) from None
+    if report.failure is not None:
+        raise report.failure.error()
+    if ended.status != EXIT_DONE:
+        raise PlatformFault(f"the step's process died ({how}) after its report", fix=again)
     return report
-
-
-def _reported(report: ChildReport) -> KommunaError:
-    """The child's error again, of the branch that its exit code stands for."""
-    kinds: dict[int, type[KommunaError]] = {EXIT_MISTAKE: TeamMistake, EXIT_LIMIT: LimitExceeded}
-    kind = Outage if report.outage else kinds.get(report.exit_code, PlatformFault)
-    return kind(report.error or "the step failed", where=report.where, fix=report.fix)
 
 
 def _become_child(supervisor: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationInfo, field_validator, model_validator
 
-from kommuna.errors import SpecError
+from kommuna.errors import EXIT_DONE, KommunaError, SpecError
 from kommuna.spec.base import Spec
 from kommuna.spec.caching import Duration
+from kommuna.spec.failure import Failure
 from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
 from kommuna.spec.plain import NotJson, as_json, readable
@@ -158,7 +159,7 @@ class StepResult(Spec):
     """How a step ended, as the JSON that the runtime hands back to the operator (under 4 KB)."""
 
     exit_code: int
-    message: str = Field("", description="What went wrong, where, and how to fix it; empty when all went well.")
+    failure: Failure | None = Field(None, description="What went wrong, where, and how to fix it.")
     key: str = ""
     cached: bool = False
     outputs: dict[str, str] = Field(default_factory=dict, description="Output name to artifact file name.")
@@ -168,3 +169,19 @@ class StepResult(Spec):
     bytes: int = 0
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+
+    @model_validator(mode="after")
+    def _fails_with_a_reason(self) -> Self:
+        if (self.exit_code == EXIT_DONE) != (self.failure is None):
+            raise ValueError("a step that ends well has no failure, any other has one")
+        return self
+
+    @classmethod
+    def failed(cls, error: KommunaError) -> Self:
+        """The result of a step that ended with an error."""
+        return cls(exit_code=error.exit_code, failure=Failure.of(error))
+
+    @property
+    def message(self) -> str:
+        """What went wrong as people read it; empty when all went well."""
+        return "" if self.failure is None else str(self.failure.error())

@@ -137,12 +137,13 @@ def result_of(manifest: Manifest, *, cached: bool) -> StepResult:
 
 
 def bounded(result: StepResult) -> StepResult:
-    """The result, under 4 KB as JSON: metrics go from the end (the manifest has all), then the message is cut."""
+    """The result, under 4 KB as JSON: metrics go from the end (the manifest has all), then what went wrong is cut."""
     metrics = dict(result.metrics)
     while len(result.model_dump_json().encode()) > RESULT_LIMIT_BYTES and metrics:
         for _ in range(max(1, len(metrics) // 10)):
             metrics.popitem()
         result = result.model_copy(update={"metrics": metrics})
-    if len(result.model_dump_json().encode()) > RESULT_LIMIT_BYTES:
-        result = result.model_copy(update={"message": result.message[:1000]})
+    if result.failure is not None:
+        rest = len(result.model_copy(update={"failure": None}).model_dump_json().encode())
+        result = result.model_copy(update={"failure": result.failure.within(RESULT_LIMIT_BYTES - rest)})
     return result

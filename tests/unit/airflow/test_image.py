@@ -10,7 +10,7 @@ from kubernetes.client import (
 )
 
 from kommuna.airflow.image import _not_of_the_bundle, pod_of, result_of_pod
-from kommuna.errors import EXIT_FAULT, EXIT_LIMIT, EXIT_MISTAKE, SpecError
+from kommuna.errors import EXIT_FAULT, EXIT_LIMIT, MissingColumn, SpecError
 from kommuna.spec.resources import Resources
 from kommuna.spec.step import FileInput, StepResult, StepSpec, StoreAddress
 
@@ -27,7 +27,7 @@ def ended(*, code: int, message: str = "", reason: str = "Error") -> V1Pod:
 
 
 def test_the_termination_message_is_the_result() -> None:
-    left = StepResult(exit_code=EXIT_MISTAKE, message="no column 'text'")
+    left = StepResult.failed(MissingColumn("no column 'text'", fix="see\nits header"))
     assert result_of_pod(ended(code=2, message=left.model_dump_json()), SPEC, "Pod failed") == left
 
 

@@ -11,6 +11,7 @@ import pytest
 from airflow.exceptions import AirflowClusterPolicyViolation
 from airflow.sdk.exceptions import AirflowFailException
 
+from kommuna.airflow.failures import StepFailed
 from kommuna.airflow.policies import dag_policy
 
 Load = Callable[..., ModuleType]
@@ -60,8 +61,9 @@ def test_a_params_mistake_fails_the_first_step_and_names_the_field(
 
 
 def test_all_mistakes_are_said_at_once(begin: Callable[..., None]) -> None:
-    with pytest.raises(AirflowFailException) as caught:
+    with pytest.raises(StepFailed) as caught:
         begin("read_dev", gate="x", min_confidence=-1)
+    assert [type(error).__name__ for error in caught.value.errors] == ["SpecError", "SpecError"]
     assert [line.partition(" = ")[0] for line in str(caught.value).splitlines()[::2]] == [
         "params.min_confidence", "params.gate",
     ]  # fmt: skip

@@ -24,6 +24,7 @@ from typing import Literal, NamedTuple
 
 import polars as pl
 
+from kommuna.errors import RulesError
 from kommuna.spec.base import Spec
 from kommuna.spec.step import StepContext
 
@@ -60,6 +61,17 @@ def bad_column(table: pl.LazyFrame) -> pl.LazyFrame:
 
 def boom() -> dict[str, int]:
     raise RuntimeError("flaky thing")
+
+
+def refuse() -> dict[str, int]:
+    raise RulesError("no tag\\n  fix: is not one", where="rule a", fix="name one of:\\n  card\\n  loan")
+
+
+def refuse_inside_polars() -> pl.LazyFrame:
+    def refuses(values: pl.Series) -> pl.Series:
+        raise RulesError("no tag", where="rule a", fix="name one of:\\n  card\\n  loan")
+
+    return pl.LazyFrame({"a": [1]}).select(pl.col("a").map_batches(refuses, return_dtype=pl.Int64))
 
 
 def eat(*, mib: int) -> dict[str, int]:

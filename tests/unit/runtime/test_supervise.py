@@ -163,6 +163,21 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     assert files(store) == []
 
 
+def test_a_steps_error_comes_back_with_its_class_and_all_of_its_fix(run: Run) -> None:
+    failure = run("refuse").failure
+    assert failure is not None
+    assert (failure.kind, failure.what) == ("RulesError", "no tag\n  fix: is not one")
+    assert failure.fix == "name one of:\n  card\n  loan"
+    assert failure.where.startswith("support · ")
+    assert failure.where.endswith("team_steps:refuse; rule a")
+
+
+def test_an_error_that_is_raised_inside_polars_keeps_its_fields(run: Run) -> None:
+    failure = run("refuse_inside_polars").failure
+    assert failure is not None
+    assert (failure.kind, failure.what, failure.fix) == ("RulesError", "no tag", "name one of:\n  card\n  loan")
+
+
 def test_a_missing_column_is_the_teams_mistake_and_names_those_there_are(run: Run) -> None:
     made = run("make")
     result = run("bad_column", inputs={"table": from_step(made, "table")})

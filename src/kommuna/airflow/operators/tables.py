@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowFailException
-
+from kommuna.airflow.failures import StepFailed
 from kommuna.airflow.operators.base import Input, SharedStepOperator, schema_of, texts_or_template
+from kommuna.errors import SpecError
 from kommuna.spec.installation import place_of
 from kommuna.spec.step import StepSpec
 from kommuna.spec.texts import distinct_texts
@@ -113,7 +113,7 @@ class QueryOperator(SharedStepOperator):
         if sql.endswith(".sql"):
             path = place_of(self.dag.fileloc).bundle / sql
             if not path.is_file():
-                raise AirflowFailException(f"no SQL file {sql}\n  where: {path}\n  fix: it is relative to the bundle")
+                raise StepFailed(SpecError(f"no SQL file {sql}", where=str(path), fix="it is relative to the bundle"))
             self.parameters["sql"] = path.read_text(encoding="utf-8")
         return super().step_spec(run_id=run_id)
 

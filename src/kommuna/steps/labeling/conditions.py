@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from kommuna.errors import KommunaError, MissingColumn, RulesError, SpecError, nearest
+from kommuna.errors import KommunaError, MissingColumn, RulesError, SpecError, as_raised, nearest
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.steps.etl.sql import POLARS_ERRORS, standard_sql, widened, with_wide_columns
 from kommuna.steps.etl.sql_numbers import with_nulls_for_no_numbers
@@ -132,18 +132,11 @@ def computed(plan: pl.LazyFrame, messages: pl.LazyFrame, rules: RuleSet, write: 
     try:
         return write(plan)
     except RulesError as error:
-        raise as_it_was(error) from None
+        raise as_raised(error) from None
     except (KommunaError, MemoryError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a team's function may raise anything, and Polars panic over what it returns
         raise failing_rule(messages, rules) or error from None
-
-
-def as_it_was(error: RulesError) -> RulesError:
-    """An error that a function raised inside Polars, which makes one text of it and adds its plan."""
-    what, *rest = error.what.partition("\n\nThis error occurred")[0].split("\n  ")
-    parts = dict(line.split(": ", 1) for line in rest if ": " in line)
-    return RulesError(what, where=parts.get("where", error.where), fix=parts.get("fix", error.fix))
 
 
 def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
@@ -160,7 +153,7 @@ def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
         try:
             messages.select(pl.len(), condition.expression.count().alias("votes")).collect(engine="streaming")
         except RulesError as error:
-            return as_it_was(error)
+            return as_raised(error)
         except (MemoryError, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -8,13 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from kommuna.errors import RulesError, nearest
+from kommuna.errors import RulesError, as_raised, nearest
 from kommuna.spec.rules import RuleSet
 from kommuna.spec.texts import distinct_texts
 from kommuna.steps.columns import require_columns
 from kommuna.steps.frames import lazy_table
 from kommuna.steps.labeling.apply import check_key
-from kommuna.steps.labeling.conditions import as_it_was, expression_of
+from kommuna.steps.labeling.conditions import expression_of
 
 _MEND = "return a tag, its place among the tags, or None (-1) to abstain"
 
@@ -116,7 +116,7 @@ def _by_expression(
         raise
     except BaseException as error:
         if isinstance(error, RulesError):
-            raise as_it_was(error) from None
+            raise as_raised(error) from None
         raise RulesError(f"rule '{name}' failed: {str(error).splitlines()[0]}", where=f"function: {name}") from None
     astray = table[key].filter(votes.is_not_null() & ~votes.is_in(list(tags)))
     if len(astray):

@@ -19,12 +19,22 @@ def bank_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "bank_rule_functions.py").write_text(
         dedent("""
         import polars as pl
+        from kommuna.errors import RulesError
 
         def rich():
             return pl.col("amount") > 1000
 
         def by_channel():
             return pl.when(pl.col("channel") == "chat").then(pl.lit("card")).otherwise(pl.col("channel"))
+
+        def refuses():
+            def rate(values):
+                if len(values):
+                    raise RulesError("no rate", where="rates.csv", fix="add one of:\\n  USD: 1\\n  EUR: 2")
+
+                return values > 0
+
+            return pl.col("amount").map_batches(rate, return_dtype=pl.Boolean, is_elementwise=True)
 
         def number():
             return pl.col("amount") + 1
@@ -111,6 +121,15 @@ def test_a_rule_that_cannot_be_applied_is_named(
     with pytest.raises(error) as caught:
         apply_rules(messages, rule_set({"name": "r", "tag": "card"} | filled, tags=["card"]))
     assert said.replace("MODULE", bank_rules) in str(caught.value)
+
+
+def test_an_error_of_ours_that_a_function_raises_keeps_its_fields(
+    messages: pl.LazyFrame, rule_set: Any, bank_rules: str
+) -> None:
+    with pytest.raises(RulesError) as caught:
+        apply_rules(messages, rule_set({"name": "r", "tag": "card", "python": f"{bank_rules}:refuses"}, tags=["card"]))
+    assert (caught.value.what, caught.value.where) == ("no rate", "rates.csv")
+    assert caught.value.fix == "add one of:\n  USD: 1\n  EUR: 2"
 
 
 FUNCTIONS = """

@@ -63,7 +63,7 @@ class DagJudge:
             line = tasks.get(violation.task_id, self.line(dag))
             self._found.add(self._path, line, violation.what, violation.fix, task=violation.task_id)
         self._storing(dag)
-        for mistake in default_mistakes(dag, self._place.bundle):
+        for mistake in default_mistakes(dag, self._place.bundle).values():
             self._add(dag, mistake.what, mistake.fix)
         dag.resolve_template_files()
         for task in dag.tasks:
