@@ -28,7 +28,7 @@ from kommuna.spec.base import Spec
 from kommuna.spec.caching import TOLD_BELOW, UNCACHEABLE, duration
 from kommuna.spec.step import StepSpec
 from kommuna.spec.versions import VERSIONS
-from kommuna.store.definitions import definitions
+from kommuna.store.analyses import Analyses
 from kommuna.store.distributions import SHARED_STEPS, distributions_of, installed
 from kommuna.store.inputs import Inputs
 from kommuna.store.searches import link_target
@@ -292,12 +292,15 @@ class Recorder:
         """Whether nothing that the step called says that every run has to do it."""
         return UNCACHEABLE not in self._called
 
-    def uses(self, told: Told, inputs: Inputs, context: Mapping[str, Any], *, missing: str = "") -> Uses:
+    def uses(
+        self, told: Told, inputs: Inputs, context: Mapping[str, Any], analyses: Analyses, *, missing: str = ""
+    ) -> Uses:
         """What the step used, once its last process has ended.
 
         Args:
             told: by the step's own process.
             context: the fields of its StepContext.
+            analyses: of the team's bundle.
             missing: why its calls were not heard, if so.
         """
         if missing:
@@ -321,7 +324,7 @@ class Recorder:
             context={name: context[name] for name in told.context},
             variables={name: variable(name) for name in sorted(self._variables) if stays(name, self.spec)},
             bytes={name: found.bytes for name, found in inputs.flat().items() if name.split(".")[0] in told.bytes},
-            reached=self._reached(told, modules),
+            reached=self._reached(told, modules, analyses),
             until=self._until(),
             unknown=tuple(self._unknown),
         )
@@ -372,13 +375,13 @@ class Recorder:
             out[SHARED_STEPS] = versions[SHARED_STEPS]
         return dict(sorted(out.items()))
 
-    def _reached(self, told: Told, modules: set[str]) -> Reached | None:
+    def _reached(self, told: Told, modules: set[str], analyses: Analyses) -> Reached | None:
         """The definitions that the step reached, where source tells; modules that it also read as text are left out."""
         bundle = self.spec.bundle
         if not bundle or not modules:
             return None
         points = tuple(point for point in told.entry_points if point.partition(":")[0] in told.modules)
-        found = definitions(points, Path(bundle), libraries=told.libraries)
+        found = analyses.definitions(points, told.libraries, Path(bundle))
         if found.unclear or not set(told.modules) <= set(found.modules):
             return None
         once = {path for path, times in self._times.items() if times == 1}

@@ -40,6 +40,7 @@ from kommuna.runtime.recording import Recorder
 from kommuna.spec.caching import duration
 from kommuna.spec.step import StepContext, StepResult, StepSpec
 from kommuna.store import Artifact, Manifest, Store
+from kommuna.store.analyses import Analyses
 from kommuna.store.inputs import InputChanged, LocalTree
 from kommuna.store.lookup import LookedUp, answer, context_of, look_up, result_of
 from kommuna.store.manifest import Kind
@@ -240,7 +241,7 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run,
     uses = None
     if ended.recorder is not None:
         fields = context.model_dump(mode="json")
-        uses = ended.recorder.uses(report.told, inputs, fields, missing=ended.unheard)
+        uses = ended.recorder.uses(report.told, inputs, fields, Analyses(store), missing=ended.unheard)
     expires = report.told.expires
     manifest = Manifest(
         key=hashlib.sha256(f"{found.digest} {uuid.uuid4()}".encode()).hexdigest(),

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from kommuna.store.analyses import Analyses
 from kommuna.store.manifest import Manifest
 from kommuna.store.results import Results
 from kommuna.store.store import Store
@@ -57,6 +58,7 @@ def collect(
             if question is not None:
                 results.remove(question.digest, key)
         results.forget(set(expired))
+        _forget_analyses(store, [manifests[key] for key in kept])
         store.sweep()
     referred = set(registered) | {
         artifact.digest
@@ -72,6 +74,13 @@ def collect(
             if not dry_run:
                 store.remove_file(path)
     return Collected(manifests=len(expired), artifacts=count, bytes=size)
+
+
+def _forget_analyses(store: Store, kept: Collection[Manifest]) -> None:
+    """Removes analyses of what no kept manifest reached."""
+    analyses = Analyses(store)
+    reached = [manifest.uses.reached for manifest in kept if manifest.uses is not None]
+    analyses.forget_all_but({analyses.path(one.entry_points, one.libraries) for one in reached if one is not None})
 
 
 def _kept(store: Store, manifests: dict[str, Manifest], registered: set[str], oldest: datetime | None) -> set[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from kommuna.errors import EXIT_DONE
 from kommuna.spec.caching import duration
 from kommuna.spec.step import StepContext, StepResult, StepSpec
+from kommuna.store.analyses import Analyses
 from kommuna.store.inputs import Inputs, find_inputs
 from kommuna.store.manifest import Manifest
 from kommuna.store.question import Question, differences, question_of
@@ -58,7 +59,8 @@ def look_up(spec: StepSpec, store: Store, folder: Path) -> LookedUp:
 
 def answer(spec: StepSpec, store: Store, question: Question, inputs: Inputs) -> tuple[Manifest | None, str]:
     """A manifest that answers a question, ready to be used; or why there is none, in words."""
-    present = Present.of(spec, inputs, context_of(spec, question, inputs).model_dump(mode="json"))
+    context = context_of(spec, question, inputs).model_dump(mode="json")
+    present = Present.of(spec, inputs, context, Analyses(store))
     results = Results(store)
     reasons = []
     for place, key in enumerate(results.candidates(question.digest)):

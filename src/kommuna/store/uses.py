@@ -22,7 +22,8 @@ from pydantic import Field
 from kommuna.spec.base import Spec
 from kommuna.spec.step import StepSpec
 from kommuna.spec.words import shown
-from kommuna.store.definitions import Definitions, definitions
+from kommuna.store.analyses import Analyses
+from kommuna.store.definitions import Definitions
 from kommuna.store.digests import NONE, file_digest
 from kommuna.store.distributions import installed, library_folders
 from kommuna.store.searches import ABSENT, link_target, module_in
@@ -96,13 +97,14 @@ class Present:
     services: Mapping[str, Any]
     context: Mapping[str, Any]
     inputs: Inputs
+    analyses: Analyses
     _states: dict[tuple[str, bool, bool], str] = field(default_factory=dict)
     _definitions: dict[tuple[Any, ...], Definitions] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: StepSpec, inputs: Inputs, context: Mapping[str, Any]) -> Present:
+    def of(cls, spec: StepSpec, inputs: Inputs, context: Mapping[str, Any], analyses: Analyses) -> Present:
         """The present of a step that is about to run."""
-        return cls(spec.bundle, spec.services.model_dump(mode="json"), context, inputs)
+        return cls(spec.bundle, spec.services.model_dump(mode="json"), context, inputs, analyses)
 
     def path(self, name: str) -> str:
         """A recorded path as it is here."""
@@ -121,8 +123,13 @@ class Present:
         """What the entry points of recorded definitions reach."""
         key = reached.entry_points, reached.libraries
         if key not in self._definitions:
-            self._definitions[key] = definitions(key[0], Path(self.bundle), libraries=key[1])
+            self._definitions[key] = self.analyses.definitions(*key, Path(self.bundle), self._digest)
         return self._definitions[key]
+
+    def _digest(self, name: str) -> str:
+        """SHA-256 of a file, as it was looked at if it was."""
+        with_mode = self._states.get((name, True, True))
+        return with_mode.partition(" ")[0] if with_mode else self.state(name, "")
 
 
 def changes(uses: Uses, present: Present) -> Iterator[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tests.cache_rig import CacheRig, Ran
 
+from kommuna.store.definitions import traced
 from kommuna.store.gc import collect
 from kommuna.store.lookup import look_up
 from kommuna.store.results import Results
@@ -458,6 +459,38 @@ def test_old_candidates_are_still_hits_when_code_goes_back(rig: CacheRig) -> Non
     again = rig.run()
     assert (again.hit, again.content) == (True, first.content)
     assert len(Results(rig.store).candidates(rig.manifest(first.result).question.digest)) == 2  # type: ignore[union-attr]
+
+
+def test_a_hit_by_definitions_is_known_from_then_on(rig: CacheRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    lib = "def n():\n    return {0}\n\ndef unrelated():\n    return 1\n"
+    rig.write(
+        {"step.py": "import lib\ndef f() -> dict[str, int]:\n    return {'n': lib.n()}\n", "lib.py": lib.format(1)}
+    )
+    rig.run()
+    analyses: list[object] = []
+
+    def counted(*given: Any) -> Any:
+        analyses.append(given)
+        return traced(*given)
+
+    monkeypatch.setattr("kommuna.store.analyses.traced", counted)
+
+    def looked_up(text: str) -> tuple[str, int]:
+        rig.write({"lib.py": text})
+        before = len(analyses)
+        return look_up(rig.spec(), rig.store, rig.folder).miss, len(analyses) - before
+
+    added = lib.format(1) + "\nK = 1\n"
+    assert looked_up(lib.format(1)) == ("", 0)
+    assert looked_up("# why\n" + lib.format(1)) == ("", 0)
+    assert looked_up(added) == ("", 1)
+    assert looked_up(added) == ("", 0)
+    assert looked_up("# why\n" + added) == ("", 0)
+    assert looked_up(lib.format(2)) == ("lib.py changed", 1)
+    assert looked_up(lib.format(2)) == ("lib.py changed", 0)
+    assert looked_up(added.replace("return 1", "return 3", 1))[0] == "lib.py changed"
+    assert looked_up(lib.format(1)) == ("", 0)
+    assert looked_up(added) == ("", 0)
 
 
 def test_gc_removes_what_names_a_manifest_that_is_gone(rig: CacheRig) -> None:

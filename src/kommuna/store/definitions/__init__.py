@@ -1,17 +1,18 @@
 """The definitions that a step reaches in a team's bundle, as one digest, told from source alone.
 
 `files` finds modules, `loading` follows what importing them does, `purity` says which of their statements only bind
-names, `references` reads one statement, `reach` follows names. No code of a team is imported. What cannot be told is
-said in a sentence: the caller then compares whole files.
+names, `references` reads one statement, `reach` follows names, `traces` knows what was read of it all. No code of a
+team is imported. What cannot be told is said in a sentence: the caller then compares whole files.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import gc
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from kommuna.store.definitions.files import BundleFiles, Unclear
 from kommuna.store.definitions.loading import Loader
 from kommuna.store.definitions.reach import Counted, LoadsLate, Reach, Target
 from kommuna.store.definitions.references import text
+from kommuna.store.definitions.traces import Trace, read_file, readings
 
 # Raised when a digest means something else than before.
 _FORMAT = 1
@@ -53,40 +55,83 @@ def definitions(entry_points: Iterable[str], bundle: Path, *, libraries: Collect
         bundle: the team's folder, the first of `sys.path`.
         libraries: top-level names of installed distributions that are loaded anyway; importing them does nothing.
     """
+    with _without_collecting():
+        return _definitions(list(dict.fromkeys(entry_points)), BundleFiles(bundle, libraries))[0]
+
+
+def traced(entry_points: Iterable[str], files: BundleFiles) -> tuple[Definitions, Trace | None]:
+    """The same, with all that it depends on; None for that where it is unclear what is reached."""
+    with _without_collecting():
+        found, passes = _definitions(list(dict.fromkeys(entry_points)), files)
+        return found, None if found.unclear else _trace(found, files, passes)
+
+
+def from_trace(trace: Trace) -> Definitions:
+    """The definitions that an analysis found."""
+    return Definitions(trace.digest, frozenset(trace.modules), "", trace.parts)
+
+
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Syntax trees are many objects and live until the end: a third of the time went to looking at them."""
     collected = gc.isenabled()
-    gc.disable()  # syntax trees are many objects and live until the end: a third of the time went to looking at them
+    gc.disable()
     try:
-        return _definitions(list(dict.fromkeys(entry_points)), bundle, libraries)
+        yield
     finally:
         if collected:
             gc.enable()
 
 
-def _definitions(names: list[str], bundle: Path, libraries: Collection[str]) -> Definitions:
+def _trace(found: Definitions, files: BundleFiles, passes: list[tuple[Loader, Reach]]) -> Trace | None:
+    """What every pass read."""
+    whole: set[int] = set()
+    spoken: set[int] = set()
+    for loader, reach in passes:
+        whole |= {id(act.node) for act in loader.acts}
+        for (module, index), counted in reach.definitions.items():
+            name = getattr(counted.node, "name", "")
+            node = loader.modules[module].statements[index]
+            (whole if ("definition", module, name) in reach.values else spoken).add(id(node))
+    try:
+        read = {path: read_file(files, path, readings(tree, whole, spoken)) for path, tree in files.trees.items()}
+    except RecursionError:
+        return None
+    return Trace(
+        digest=found.digest,
+        modules=tuple(sorted(found.modules)),
+        parts=dict(found.parts),
+        files={path: one for path, one in read.items() if one is not None},
+        found=files.found,
+    )
+
+
+def _definitions(names: list[str], files: BundleFiles) -> tuple[Definitions, list[tuple[Loader, Reach]]]:
+    passes: list[tuple[Loader, Reach]] = []
     for uncertain in (False, True):
-        files = BundleFiles(bundle, libraries)
         loader = Loader(files, uncertain=uncertain)
+        reach = Reach(files, loader, late_allowed=uncertain)
+        passes.append((loader, reach))
         try:
-            reach, entries = _follow(names, files, loader, late_allowed=uncertain)
+            entries = _follow(names, files, loader, reach)
         except LoadsLate:
             continue
         except Unclear as error:
-            return Definitions(_digest([names, str(error)]), frozenset(loader.modules), str(error))
+            return Definitions(_digest([names, str(error)]), frozenset(loader.modules), str(error)), passes
         except RecursionError:
-            return Definitions(_digest(names), frozenset(loader.modules), "the bundle's code is nested too deeply")
+            deep = "the bundle's code is nested too deeply"
+            return Definitions(_digest(names), frozenset(loader.modules), deep), passes
         unclear = min(reach.unclear, default="")
         document = _document(reach, loader, entries)
-        return Definitions(_digest(document), frozenset(loader.modules), unclear, _parts(document, loader))
+        return Definitions(_digest(document), frozenset(loader.modules), unclear, _parts(document, loader)), passes
     raise AssertionError("an uncertain loader never loads late")
 
 
-def _follow(
-    names: list[str], files: BundleFiles, loader: Loader, *, late_allowed: bool
-) -> tuple[Reach, list[tuple[str, list[Target]]]]:
+def _follow(names: list[str], files: BundleFiles, loader: Loader, reach: Reach) -> list[tuple[str, list[Target]]]:
     inside = [name for name in names if files.find(name.partition(":")[0]) is not None]
     for index, name in enumerate(inside):
         loader.load(name.partition(":")[0], uncertain=index > 0)
-    reach = Reach(files, loader, late_allowed=late_allowed)
+    reach.start()
     reach.follow()
     reach.allow_late()
     entries: list[tuple[str, list[Target]]] = []
@@ -101,7 +146,7 @@ def _follow(
                 raise Unclear(f"{loader.modules[module].path} does not define {function}")
         entries.append((name, sorted(targets)))
     reach.follow()
-    return reach, entries
+    return entries
 
 
 def _document(reach: Reach, loader: Loader, entries: list[tuple[str, list[Target]]]) -> list[Any]:

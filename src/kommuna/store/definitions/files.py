@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import sys
 from collections.abc import Collection
@@ -29,7 +30,12 @@ class BundleFiles:
         # These are loaded before the bundle is on the path, or found before it.
         self._never_here = frozenset(sys.builtin_module_names) | {"kommuna"}
         self._listings: dict[str, dict[str, bool]] = {}
-        self._found: dict[str, str | None] = {}
+        self._binaries: dict[str, dict[str, str]] = {}
+        self.found: dict[str, str | None] = {}
+        """What was looked for, and where it is."""
+        self.trees: dict[str, ast.Module] = {}
+        self.digests: dict[str, str] = {}
+        """SHA-256 of each file that was parsed."""
 
     def is_known_library(self, name: str) -> bool:
         """Whether a module belongs to the standard library or to a library that is loaded anyway."""
@@ -45,25 +51,29 @@ class BundleFiles:
         Raises:
             Unclear: the bundle has it only as a binary or compiled file.
         """
-        if name not in self._found:
-            self._found[name] = self._find(name)
-        return self._found[name]
+        if name not in self.found:
+            self.found[name] = self._find(name)
+        return self.found[name]
 
     def parse(self, path: str) -> ast.Module:
-        """The syntax tree of a module.
+        """The syntax tree of a module, which is read once.
 
         Raises:
             Unclear: the file cannot be read, or is not valid Python.
         """
+        if path in self.trees:
+            return self.trees[path]
         try:
             source = (self.bundle / path).read_bytes()
         except OSError as error:
             raise Unclear(f"{path} cannot be read: {error.strerror}") from None
+        self.digests[path] = hashlib.sha256(source).hexdigest()
         try:
-            return ast.parse(source, filename=path)
+            tree = self.trees[path] = ast.parse(source, filename=path)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
             raise Unclear(f"{path}{line} is not valid Python") from None
+        return tree
 
     def _find(self, name: str) -> str | None:
         top = name.partition(".")[0]
@@ -89,9 +99,8 @@ class BundleFiles:
 
     def _source(self, folder: str, stem: str) -> str | None:
         entries = self._list(folder)
-        for entry, is_folder in entries.items():
-            if not is_folder and entry.startswith(f"{stem}.") and entry.endswith(_BINARY):
-                raise Unclear(f"{folder}{entry} is compiled code")
+        if stem in self._binaries[folder]:
+            raise Unclear(f"{folder}{self._binaries[folder][stem]} is compiled code")
         if entries.get(f"{stem}.py") is False:
             return f"{folder}{stem}.py"
         if f"{stem}.pyc" in entries:
@@ -105,4 +114,9 @@ class BundleFiles:
                     self._listings[folder] = {entry.name: entry.is_dir() for entry in entries}
             except OSError:
                 self._listings[folder] = {}
+            self._binaries[folder] = {
+                entry.partition(".")[0]: entry
+                for entry, is_folder in self._listings[folder].items()
+                if not is_folder and entry.endswith(_BINARY)
+            }
         return self._listings[folder]

@@ -88,7 +88,7 @@ class Reach:
         self._loader = loader
         self._late_allowed = late_allowed
         self._late: set[str] = set()
-        self._early: frozenset[str] = frozenset(loader.modules)
+        self._early: frozenset[str] = frozenset()
         self._queue: list[Counted] = []
         self._acts_seen = 0
         self._modules_seen = 0
@@ -102,6 +102,10 @@ class Reach:
         self.value_attributes: set[str] = set()
         self.futures: set[tuple[str, bool]] = set()
         self.unclear: set[str] = set()
+
+    def start(self) -> None:
+        """What is loaded by now is loaded before any code that may load more runs."""
+        self._early = frozenset(self._loader.modules)
 
     def follow(self) -> None:
         """Reads what is waiting, what that refers to, and so on.

@@ -67,6 +67,22 @@ def text(node: ast.AST, *, docstrings: bool, kept: Iterable[str] = ()) -> str:
     return "".join(out)
 
 
+def head(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str | None:
+    """A definition as one string without the bodies of its functions; None where these tell of a module's names."""
+    owners: list[ast.AST] = [node, *(node.body if isinstance(node, ast.ClassDef) else ())]
+    bodies = [inner for owner in owners if isinstance(owner, _FUNCTIONS) for inner in owner.body]
+    if any(_is_of_modules(inner) for inner in descendants(bodies)):
+        return None
+    out: list[str] = []
+    _write(node, out, frozenset(map(id, bodies)))
+    return "".join(out)
+
+
+def _is_of_modules(node: ast.AST) -> bool:
+    stores = isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
+    return stores or isinstance(node, (ast.Global, ast.Import, ast.ImportFrom))
+
+
 def _told_to_libraries(node: ast.AST) -> frozenset[int]:
     """Ids of docstrings that a base class or decorator may hand on, as pydantic's do with a model's in its schema."""
     if not isinstance(node, ast.ClassDef) or not (node.bases or node.keywords or node.decorator_list):

@@ -1,0 +1,95 @@
+"""What an analysis read of a bundle: while that reads the same, its outcome is known without another one."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Callable, Collection
+
+from pydantic import Field
+
+from kommuna.spec.base import Spec
+from kommuna.store.definitions.files import BundleFiles, Unclear
+from kommuna.store.definitions.references import bound_names, head, is_string, text
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+WHOLE, SPOKEN, HEAD = "w", "s", "h"  # how a statement was read: all of it, all but its docstring, no function's body
+
+
+class ReadFile(Spec):
+    """What was read of a module's source."""
+
+    digest: str = Field(description="SHA-256 of its bytes.")
+    readings: str = Field(description="How each of its top-level statements was read, a letter for each.")
+    outline: str = Field(description="Digest of what was read, which comments, layout and unread parts do not change.")
+
+
+class Trace(Spec):
+    """The outcome of an analysis, and all that it depends on beside its arguments."""
+
+    digest: str
+    modules: tuple[str, ...]
+    parts: dict[str, str]
+    files: dict[str, ReadFile]
+    found: dict[str, str | None] = Field(description="Each module that was looked for, and its path.")
+
+    def now(self, files: BundleFiles, digest: Callable[[str], str]) -> Trace | None:
+        """The trace with the present digests; None where an analysis would read something else.
+
+        Args:
+            files: the bundle as it is now.
+            digest: gives the SHA-256 of a file of the bundle, and anything else where there is none.
+        """
+        try:
+            if any(files.find(name) != path for name, path in self.found.items()):
+                return None
+            changed = [path for path, read in self.files.items() if digest(path) != read.digest]
+            present = {path: read_file(files, path, self.files[path].readings) for path in changed}
+        except (Unclear, RecursionError):
+            return None
+        if any(read is None or read.outline != self.files[path].outline for path, read in present.items()):
+            return None
+        return self.model_copy(update={"files": {**self.files, **present}}) if changed else self
+
+
+def read_file(files: BundleFiles, path: str, readings: str) -> ReadFile | None:
+    """What is read of a module if its statements are read in these ways; None where it has more or fewer of them."""
+    tree = files.parse(path)
+    body = _statements(tree)
+    if len(body) != len(readings):
+        return None
+    said = "\n".join(_read(node, how) for node, how in zip(body, readings, strict=True))
+    outline = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+    return ReadFile(digest=files.digests[path], readings=readings, outline=outline)
+
+
+def readings(tree: ast.Module, whole: Collection[int], spoken: Collection[int]) -> str:
+    """How the top-level statements of a module were read.
+
+    Args:
+        whole: ids of those that counted with their docstrings.
+        spoken: ids of those that counted without them.
+    """
+    body = _statements(tree)
+    exports = any(name == "__all__" for name, _ in bound_names(body))  # then strings anywhere in it may be names
+    return "".join(WHOLE if exports else _reading(node, whole, spoken) for node in body)
+
+
+def _reading(node: ast.stmt, whole: Collection[int], spoken: Collection[int]) -> str:
+    if not isinstance(node, (*_FUNCTIONS, ast.ClassDef)) or id(node) in whole:
+        return WHOLE
+    if id(node) in spoken:
+        return SPOKEN if isinstance(node, _FUNCTIONS) else WHOLE
+    return HEAD
+
+
+def _statements(tree: ast.Module) -> list[ast.stmt]:
+    return tree.body[1:] if tree.body and is_string(tree.body[0]) else tree.body
+
+
+def _read(node: ast.stmt, how: str) -> str:
+    if how == HEAD and isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+        said = head(node)
+        if said is not None:
+            return said
+    return text(node, docstrings=how != SPOKEN)
