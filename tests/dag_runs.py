@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -9,6 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
+
+from kommuna.clients.airflow import AirflowApi
+from kommuna.errors import PlatformFault
+from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Site
@@ -33,19 +38,19 @@ class DagRuns:
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
         """Asks Airflow's server as the administrator."""
-        headers = {"Authorization": f"Bearer {self.site.embedded.token('admin')}"}
-        url = f"{self.site.embedded.access.airflow}/api/v2{path}"
-        return requests.request(method, url, headers=headers, timeout=180, **options)
+        api = AirflowApi(self.site.embedded.access.airflow, self.site.embedded.token("admin"))
+        return api.request(method, path, timeout=180, **options)
 
     def await_dags(self, dag_ids: set[str], seconds: float = 90) -> set[str]:
         """Waits until DAGs are known; gives those that are."""
         known: set[str] = set()
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            known = {dag["dag_id"] for dag in self.pages("/dags", "dags")}
-            if dag_ids <= known:
-                break
-            time.sleep(1)
+
+        def are_there() -> bool:
+            known.update(dag["dag_id"] for dag in self.pages("/dags", "dags"))
+            return dag_ids <= known
+
+        with contextlib.suppress(PlatformFault):
+            wait_until("the DAGs are there", are_there, seconds=seconds, every=1)
         return known & dag_ids
 
     def pages(self, path: str, items: str) -> list[dict[str, Any]]:
@@ -73,11 +78,15 @@ class DagRuns:
 
     def wait(self, dag_id: str, run_id: str, seconds: float = 120) -> dict[str, str]:
         """Waits for a run's end; gives the state of each task, and of the run as `""`."""
-        deadline = time.monotonic() + seconds
         state = ""
-        while state not in OVER and time.monotonic() < deadline:
+
+        def over() -> bool:
+            nonlocal state
             state = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json()["state"]
-            time.sleep(0.5)
+            return state in OVER
+
+        with contextlib.suppress(PlatformFault):
+            wait_until("the run is over", over, seconds=seconds)
         tasks = self.pages(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
         states = {
             task["task_id"] + (f"[{task['map_index']}]" if task["map_index"] >= 0 else ""): str(task["state"])

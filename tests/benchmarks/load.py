@@ -22,8 +22,8 @@ from typing import Any
 import requests
 from rich.console import Console
 
-from kommuna.cli.airflow_api import AirflowApi
 from kommuna.cli.tables import print_table
+from kommuna.clients.airflow import AirflowApi
 from kommuna.embedded import Embedded
 from kommuna.embedded.database import databases
 from kommuna.spec.installation import find_installation

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kommuna.cli.airflow_api import AirflowApi
+from kommuna.clients.airflow import AirflowApi
 from kommuna.embedded import Embedded
 from kommuna.spec.installation import find_installation
 from kommuna.spec.step import StepSpec

@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,17 @@ from typing import Any
 import requests
 import yaml
 
+from kommuna.clients.airflow import AirflowApi, login
+from kommuna.errors import Outage, PlatformFault
+from kommuna.outages import RetryPolicy, wait_out
+from kommuna.waiting import wait_until
+
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 CHART = ROOT / "helm" / "kommuna"
 BUILD = ROOT / "build" / "e2e"
 CONTROL = "kommuna"
+RESTART = RetryPolicy(first=2, longest=4, total=180)  # of Airflow's server
 FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
@@ -33,17 +39,6 @@ def run(*command: str | Path, env: dict[str, str] | None = None, stdin: str | No
     if check and done.returncode:
         raise AssertionError(f"{' '.join(map(str, command))}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return done.stdout
-
-
-def wait_until(what: str, true: Callable[[], Any], *, seconds: float = 120, every: float = 0.5) -> Any:
-    """The first true value of a call."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = true()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
-        time.sleep(every)
 
 
 @dataclass(frozen=True)
@@ -93,24 +88,22 @@ class Airflow:
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
-        self._login = {"username": user, "password": password}
-        self._session = requests.Session()
+        self._login = (user, password)
+
+    @cached_property
+    def _api(self) -> AirflowApi:
+        return AirflowApi(self.url, login(self.url, *self._login))
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        """A request; a server that restarts is waited for, and the token renewed."""
-        deadline = time.monotonic() + 180
-        while True:
-            try:
-                if "Authorization" not in self._session.headers:
-                    answer = self._session.post(f"{self.url}/auth/token", json=self._login, timeout=30)
-                    self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-                answer = self._session.request(method, f"{self.url}/api/v2{path}", timeout=60, **options)
-                if answer.status_code not in (500, 502, 503):
-                    return answer
-            except (requests.RequestException, ValueError, KeyError):
-                pass
-            assert time.monotonic() < deadline, f"{method} {path}: no answer"
-            time.sleep(2)
+        """A request; a server that restarts is waited for."""
+
+        def answered() -> requests.Response:
+            answer = self._api.request(method, path, timeout=60, **options)
+            if answer.status_code in (500, 502, 503):
+                raise Outage(f"{method} {path}: {answer.status_code}")
+            return answer
+
+        return wait_out(answered, RESTART)
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
         answer = self.call("GET", path, params=params)
@@ -177,13 +170,16 @@ class Run:
 
         A pod sends its log to the store a moment after its task has ended; of a task that waited, the first part is
         there already."""
-        deadline = time.monotonic() + 30
-        while True:
+        text = ""
+
+        def whole() -> bool:
+            nonlocal text
             text = self._log(task)
-            whole = "Could not read served logs" not in text and all(part in text for part in words)
-            if whole or time.monotonic() > deadline:
-                return text
-            time.sleep(1)
+            return "Could not read served logs" not in text and all(part in text for part in words)
+
+        with suppress(PlatformFault):
+            wait_until("the log is whole", whole, seconds=30, every=1)
+        return text
 
     def _log(self, task: str) -> str:
         attempt = self.tasks()[task]["try_number"]

@@ -19,6 +19,7 @@ from tests.llm_server import Fault, Handler, LlmServer, hang
 
 from kommuna.spec.step import StepResult, StepSpec, StoreAddress
 from kommuna.store import Store
+from kommuna.waiting import wait_until
 
 RULES = """
 tags: [card, loan]
@@ -119,10 +120,7 @@ def test_a_run_killed_in_the_middle_leaves_its_answers_and_the_next_asks_only_th
     before: list[Fault | None] = [None] * 20
     server.faults, server.always = before, hang(60)  # twenty requests are answered, the others wait
     process = start()
-    deadline = time.monotonic() + 100
-    while kept_answers(address) < 20 * 10:
-        assert time.monotonic() < deadline, f"{kept_answers(address)} answers are kept"
-        time.sleep(0.1)
+    wait_until("the answers are kept", lambda: kept_answers(address) >= 20 * 10, seconds=100, every=0.1)
     for step in psutil.Process(process.pid).children(recursive=True):
         os.kill(step.pid, signal.SIGKILL)
     os.kill(process.pid, signal.SIGKILL)

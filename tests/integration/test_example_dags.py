@@ -6,9 +6,9 @@ every file (KOMMUNA_EXAMPLES=all), and a run of each DAG ends in success or as a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,9 @@ import airflow.example_dags
 import airflow.providers.standard.example_dags
 import pytest
 from tests.dag_runs import DagRuns
+
+from kommuna.errors import PlatformFault
+from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Site
@@ -138,12 +141,15 @@ def load(site: Site, runs: DagRuns, names: list[str]) -> list[str]:
         for name in names:
             if (folder / name).exists():
                 shutil.copy(folder / name, runs.bundle)
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        dags = {dag["dag_id"]: Path(dag["relative_fileloc"]).name for dag in runs.pages("/dags", "dags")}
-        if set(names) <= set(dags.values()):
-            break
-        time.sleep(1)
+    dags: dict[str, str] = {}
+
+    def all_there() -> bool:
+        dags.clear()
+        dags.update({dag["dag_id"]: Path(dag["relative_fileloc"]).name for dag in runs.pages("/dags", "dags")})
+        return set(names) <= set(dags.values())
+
+    with contextlib.suppress(PlatformFault):
+        wait_until("the DAGs are there", all_there, seconds=240, every=1)
     missing = set(names) - set(dags.values())
     assert not missing, {name: runs.import_errors().get(name, "no DAG") for name in missing}
     return sorted(dag_id for dag_id, name in dags.items() if name in names)
@@ -151,10 +157,11 @@ def load(site: Site, runs: DagRuns, names: list[str]) -> list[str]:
 
 def await_no_asset(runs: DagRuns, uri: str) -> None:
     """Until no DAG that is known has the asset: Airflow looks once a minute."""
-    deadline = time.monotonic() + 240
-    while any(asset["uri"].startswith(uri) for asset in runs.pages("/assets", "assets")):
-        assert time.monotonic() < deadline, f"{uri} stays"
-        time.sleep(2)
+
+    def gone() -> bool:
+        return not any(asset["uri"].startswith(uri) for asset in runs.pages("/assets", "assets"))
+
+    wait_until(f"{uri} is gone", gone, seconds=240, every=2)
 
 
 @pytest.mark.skipif(not ALL, reason="`make examples` runs every DAG")

@@ -22,6 +22,7 @@ import pytest
 from tests.isolation_rig import GOOD, TOKEN, Rig, certify, migrated_database
 
 from kommuna.airflow.isolation.wire import ASK, END, LOG, READY, Wire, frame
+from kommuna.waiting import wait_until
 
 EVIL = '''
 """Looks for the database's password wherever a process can look, and tells by its DAG's description."""
@@ -210,7 +211,7 @@ def test_a_parser_killed_in_the_middle_of_a_file_is_told_and_the_next_one_goes_o
         "here.py", f"import time; open({str(mark)!r}, 'w'); time.sleep(30)\n" + GOOD.format(team="support", name="here")
     )
     with running(lambda: rig.process()):
-        wait_for(mark.exists)
+        wait_until("the file was parsed", mark.exists)
         parser.kill()
     assert "broke off" in rig.errors()["here.py"]
     assert rig.dags()["support__here"]["is_stale"] == 0
@@ -498,10 +499,10 @@ def test_a_callback_runs_in_the_parser_and_waits_for_one_that_is_away(rig: Rig) 
         env=rig.environment(), cwd=rig.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        wait_for(lambda: "calls.py" in rig.errors())
+        wait_until("the call is refused", lambda: "calls.py" in rig.errors())
         assert not mark.exists()
         parser = rig.start_parser()
-        wait_for(lambda: mark.exists() and mark.read_text() == "red")
+        wait_until("the variable was read", lambda: mark.exists() and mark.read_text() == "red")
     finally:
         processor.send_signal(signal.SIGTERM)
         processor.wait(timeout=30)
@@ -528,10 +529,3 @@ class running:  # reads as `with running(…)`
 
     def __exit__(self, *_: object) -> None:
         self._thread.join()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import requests
 
-from kommuna.cli.airflow_api import AirflowApi, Run
+from kommuna.clients.airflow import AirflowApi, Run
 from kommuna.store import Store
 
 if TYPE_CHECKING:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.dag_runs import DagRuns
+
+from kommuna.errors import PlatformFault
+from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Site
@@ -55,13 +57,13 @@ def runs(site: Site) -> DagRuns:
 
 def run_of(runs: DagRuns, dag_id: str, seconds: float) -> str | None:
     """The first run of a DAG, once there is one."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = runs.pages(f"/dags/{dag_id}/dagRuns", "dag_runs")
-        if found:
-            return str(found[0]["dag_run_id"])
-        time.sleep(1)
-    return None
+    try:
+        found = wait_until(
+            "there is a run", lambda: runs.pages(f"/dags/{dag_id}/dagRuns", "dag_runs"), seconds=seconds, every=1
+        )
+    except PlatformFault:
+        return None
+    return str(found[0]["dag_run_id"])
 
 
 def test_a_published_asset_starts_the_consumers_dag_and_another_does_not(runs: DagRuns) -> None:

@@ -19,6 +19,7 @@ from kommuna.embedded.loopback import call
 from kommuna.embedded.settings import mlflow_url
 from kommuna.embedded.supervision import ProcessState
 from kommuna.embedded.watch import Watch, watch_round
+from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Site
@@ -30,20 +31,17 @@ def process(site: Site, name: str) -> ProcessState:
     return next(process for process in site.embedded.status() if process.name == name)
 
 
-def until(true: Callable[[], bool], *, seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-
-
 def test_a_scheduler_that_stands_still_is_told_and_restarted(site: Site) -> None:
     before = process(site, "scheduler")
     assert before.state == "running"
     family = [psutil.Process(before.pid), *psutil.Process(before.pid).children(recursive=True)]
     for member in family:
         member.send_signal(signal.SIGSTOP)
-    until(lambda: process(site, "scheduler").trouble.startswith("no heartbeat for "))
+    wait_until(
+        "the scheduler is said to be silent",
+        lambda: process(site, "scheduler").trouble.startswith("no heartbeat for "),
+        seconds=240,
+    )
     assert process(site, "scheduler").state == "running"  # its process is there
     told = json.loads(site.kommuna("status", "--json").stdout)
     assert "no heartbeat" in next(p["trouble"] for p in told["processes"] if p["name"] == "scheduler")
@@ -53,8 +51,8 @@ def test_a_scheduler_that_stands_still_is_told_and_restarted(site: Site) -> None
         watch_round(watch, site.embedded.installation)
         return process(site, "scheduler").pid not in (0, before.pid)
 
-    until(restarted)
-    until(site.embedded.healthy)
+    wait_until("it is restarted", restarted, seconds=240)
+    wait_until("all is healthy", site.embedded.healthy, seconds=240)
     assert process(site, "scheduler").restarts == before.restarts + 1
     assert not any(psutil.pid_exists(member.pid) and member.is_running() for member in family)
 
@@ -65,17 +63,19 @@ def test_a_killed_server_is_never_told_to_run_while_it_refuses(site: Site) -> No
     for member in (parent, *parent.children(recursive=True)):  # a worker would answer a little longer
         member.kill()
     refused = 0
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
+
+    def answers() -> bool:
+        nonlocal refused
         before = call(url)
         told = process(site, "mlflow")
         if before is None and call(url) is None:
             refused += 1
             assert told.state != "running" or told.trouble == f"does not answer at {url}"
-        elif before is not None:
-            break
+        return before is not None
+
+    wait_until("the server answers again", answers, seconds=240, every=0)
     assert refused
-    until(site.embedded.healthy)
+    wait_until("all is healthy", site.embedded.healthy, seconds=240)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_of_two_starts_at_once_one_waits_for_the_other_and_an_earlier_database_i
         subprocess.Popen([KOMMUNA, "up"], cwd=other.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    until(other.embedded.is_busy)
+    wait_until("the other one is busy", other.embedded.is_busy, seconds=240)
     assert "A start or a stop of the platform is going on." in other.kommuna("status").stdout
     said = sorted((start.communicate()[0] for start in starts), key=lambda text: "It runs already." in text)
     assert [start.returncode for start in starts] == [0, 0]
@@ -145,7 +145,7 @@ def test_a_full_disk_ends_no_supervision_and_all_goes_on_once_there_is_space(sma
         time.sleep(1)
     for path in disk.glob("filler*"):
         path.unlink()
-    until(platform.healthy, seconds=400)
+    wait_until("all is healthy", platform.healthy, seconds=400)
     assert int((platform.state / "supervisord.pid").read_text() or supervisor) == supervisor
     assert platform.up().already_running
     access = platform.access

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 
 import pytest
 from tests.isolation_rig import PLATFORM, Rig, migrated_database
+
+from kommuna.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 TEMPORAL = "airflow.providers.standard.triggers.temporal.DateTimeTrigger"
@@ -99,10 +100,14 @@ class Waiting:
 
     def resumed(self, run: str, *, seconds: float = 120) -> tuple[str, Any]:
         """The method and arguments that a deferred task is resumed by."""
-        deadline = time.monotonic() + seconds
-        while (found := self.task(run))[0] == "deferred":
-            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
-            time.sleep(0.2)
+        wait_until(
+            "the task is resumed",
+            lambda: self.task(run)[0] != "deferred",
+            seconds=seconds,
+            every=0.2,
+            late=lambda: AssertionError(self.log.read_text()[-3000:]),
+        )
+        found = self.task(run)
         assert found[0] == "scheduled", found
         return found[1], found[2]
 
@@ -222,7 +227,9 @@ def test_airflows_own_triggerer_does_what_ours_refuses(waiting: Waiting, payload
     arguments = {"args": ["touch", str(waiting.marker)]} if payload == "subprocess.Popen" else {}
     (run,) = waiting.defer(waits(payload, arguments))
     with waiting.stock("support"):
-        deadline = time.monotonic() + 120
-        while not waiting.marker.exists():
-            assert time.monotonic() < deadline, (waiting.task(run), waiting.log.read_text()[-3000:])
-            time.sleep(0.2)
+        wait_until(
+            "the trigger ran",
+            waiting.marker.exists,
+            every=0.2,
+            late=lambda: AssertionError(waiting.task(run), waiting.log.read_text()[-3000:]),
+        )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests
+
+from kommuna.clients.airflow import AirflowApi
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Site
@@ -26,21 +26,12 @@ def dags(site: Site, root: Path) -> Iterator[None]:
 
 def ended(site: Site, dag: str) -> dict[str, dict[str, Any]]:
     """Starts a DAG and waits for its end; its task instances by name."""
-    deadline = time.monotonic() + 240
-    while site.get(f"/api/v2/dags/{dag}").status_code != 200:
-        assert time.monotonic() < deadline, f"{dag} does not show"
-        time.sleep(1)
-    url, token = site.embedded.access.airflow, site.embedded.token("admin")
-    started = requests.post(
-        f"{url}/api/v2/dags/{dag}/dagRuns",
-        json={"logical_date": None},
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=30,
-    ).json()
-    path = f"/api/v2/dags/{dag}/dagRuns/{started['dag_run_id']}"
-    while site.get(path).json()["state"] not in ("success", "failed"):
-        assert time.monotonic() < deadline, site.get(f"{path}/taskInstances").text
-        time.sleep(0.5)
+    api = AirflowApi(site.embedded.access.airflow, site.embedded.token("admin"))
+    api.wait_for_dags([dag], seconds=240)
+    run = api.trigger(dag, {})
+    for _ in api.watch([run]):
+        pass
+    path = f"/api/v2/dags/{dag}/dagRuns/{run.run_id}"
     found = {task["task_id"]: task for task in site.get(f"{path}/taskInstances").json()["task_instances"]}
     for task_id, task in found.items():
         log = site.get(f"{path}/taskInstances/{task_id}/logs/1", params={"full_content": "true"})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from tests.dag_runs import DagRuns
+
+from kommuna.errors import PlatformFault
+from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Site
@@ -153,17 +156,15 @@ class Kept:
     def called(self, name: str) -> str:
         """What a callback wrote, once it has."""
         path = self.folder / name
-        deadline = time.monotonic() + 90
-        while not (path.exists() and path.read_text()) and time.monotonic() < deadline:
-            time.sleep(0.5)
+        with contextlib.suppress(PlatformFault):
+            wait_until(f"{name} is written", lambda: path.exists() and path.read_text(), seconds=90)
         return path.read_text() if path.exists() else ""
 
     def refusal(self, file: str) -> str:
         """Why the platform refuses a file, once it has read it."""
-        deadline = time.monotonic() + 60
-        while file not in (errors := self.runs.import_errors()) and time.monotonic() < deadline:
-            time.sleep(1)
-        return errors.get(file, "")
+        with contextlib.suppress(PlatformFault):
+            wait_until(f"{file} is refused", lambda: file in self.runs.import_errors(), seconds=60, every=1)
+        return self.runs.import_errors().get(file, "")
 
     def backfill(self, login: str) -> requests.Response:
         """Asks for a backfill as a team's person."""

@@ -10,10 +10,10 @@ from rich.tree import Tree
 
 from kommuna.cli.here import console, installation, store
 from kommuna.cli.tables import AsJson, print_json, print_table, records
+from kommuna.clients.mlflow import MlflowApi
 from kommuna.errors import RegistryError, TeamMistake
 from kommuna.store import Manifest, Store
 from kommuna.store.gc import collect
-from kommuna.store.inputs import registry_login
 from kommuna.store.why import between, not_given
 
 app = typer.Typer()
@@ -90,32 +90,16 @@ def _registered(team: str) -> set[str]:
     Raises:
         RegistryError: MLflow cannot tell; nothing is removed then.
     """
-    import requests
-
     services = installation().services(team)
-    url = f"{services.mlflow}/api/2.0/mlflow/model-versions/search"
-    found: set[str] = set()
-    page: str | None = ""
-    while page is not None:
-        try:
-            answer = requests.get(
-                url,
-                params={"max_results": "1000", **({"page_token": page} if page else {})},
-                headers={"X-MLFLOW-WORKSPACE": services.workspace},
-                auth=registry_login(),
-                timeout=20,
-            )
-            answer.raise_for_status()
-        except requests.RequestException as error:
-            raise RegistryError(
-                f"MLflow at {services.mlflow} cannot say which models are registered: {error}",
-                fix="start it (`kommuna up`): without its answer nothing is removed",
-            ) from None
-        body = answer.json()
-        for version in body.get("model_versions", []):
-            found |= {tag["value"] for tag in version.get("tags", []) if tag["key"].startswith("kommuna.")}
-        page = body.get("next_page_token") or None
-    return found
+    try:
+        versions = list(MlflowApi.from_services(services).versions())
+    except RegistryError as error:
+        raise RegistryError(
+            f"MLflow at {services.mlflow} cannot say which models are registered: {error.what}",
+            fix="start it (`kommuna up`): without its answer nothing is removed",
+        ) from None
+    tags = [tag for version in versions for tag in version.get("tags", [])]
+    return {tag["value"] for tag in tags if tag["key"].startswith("kommuna.")}
 
 
 def _show_manifest(manifest: Manifest, where: Store) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 
 from rich.console import Console
 
-from kommuna.cli.airflow_api import AirflowApi, Run
 from kommuna.cli.progress import follow
 from kommuna.cli.tables import print_table
+from kommuna.clients.airflow import AirflowApi, Run
 from kommuna.demo.banking77 import write_banking_data
 from kommuna.demo.write import write_demo_data
 from kommuna.embedded import Embedded

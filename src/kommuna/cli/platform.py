@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from kommuna.cli import demo as demo_run
-from kommuna.cli.airflow_api import AirflowApi
 from kommuna.cli.here import console, embedded, voice
 from kommuna.cli.progress import follow
-from kommuna.cli.run_arguments import Conf, LogicalDate, Params, given_conf, given_date, given_params
+from kommuna.cli.run_arguments import Conf, LogicalDate, Params, given_conf, given_date, given_params, require_declared
 from kommuna.cli.tables import AsJson, print_json, print_table, records
+from kommuna.clients.airflow import AirflowApi
 from kommuna.embedded import Access, Embedded
 from kommuna.embedded.settings import airflow_url, logins, lowered_pools, mlflow_url, passwords_file
 from kommuna.errors import PlatformFault
@@ -103,7 +103,9 @@ def trigger(
     if not platform.running():
         raise PlatformFault("the platform is down", fix="start it with `kommuna up`")
     api = AirflowApi(platform.access.airflow, platform.token())
-    run = api.trigger(dag_id, whole, date=logical_date, declared=parameters)
+    if parameters:  # Airflow takes any, and a misspelt one would change nothing
+        require_declared(dag_id, parameters, api.params(dag_id))
+    run = api.trigger(dag_id, whole, date=logical_date)
     console.print(
         f"{run.dag_id} {run.run_id}: {run_url(platform, run.dag_id, run.run_id)}", highlight=False, soft_wrap=True
     )

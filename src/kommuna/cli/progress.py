@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kommuna.cli.airflow_api import AirflowApi, Run
+from kommuna.clients.airflow import AirflowApi, Run
 
 
 def follow(api: AirflowApi, runs: list[Run], console: Console) -> None:

@@ -2,74 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import requests
-
-from kommuna.errors import KommunaError, PlatformFault
+from kommuna.clients.airflow import AirflowApi, Run, login
+from kommuna.errors import KommunaError, PlatformFault, StepNotFound
+from kommuna.outages import RetryPolicy, wait_out
 from kommuna.spec.installation import find_installation
 from kommuna.spec.names import qualified
+from kommuna.waiting import wait_until
 
 PATIENCE_SECONDS = 600.0
+RESTART = RetryPolicy(first=1, longest=5, total=120)  # of Airflow's server, while the check waits
 DAG = "platform_check"
 
 
 def main() -> int:
     """Runs the checks of all teams side by side; the exit code says whether all ended well."""
     teams = find_installation(Path.cwd()).platform.teams
-    passwords = json.loads(Path(os.environ["KOMMUNA_PASSWORDS"]).read_text())
-    airflow = _Airflow(os.environ["KOMMUNA_AIRFLOW"], passwords["admin"])
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    runs = {qualified(team, DAG): "" for team in teams}
-    states: dict[str, str] = {}
-    while len(states) < len(runs) and time.monotonic() < deadline:
-        for dag, run in runs.items():
-            if not run:
-                runs[dag] = airflow.start(dag)
-            elif dag not in states:
-                state = airflow.state(dag, run)
-                if state in ("success", "failed"):
-                    states[dag] = state
-                    print(f"{dag} {run}: {state}", flush=True)  # noqa: T201
-        time.sleep(2)
-    for dag in runs:
-        if dag not in states:
-            print(f"{dag}: {'it did not end' if runs[dag] else 'it did not turn up'} in time", flush=True)  # noqa: T201
-    return 0 if [*states.values()] == ["success"] * len(runs) else 1
+    password = json.loads(Path(os.environ["KOMMUNA_PASSWORDS"]).read_text())["admin"]
+    url = os.environ["KOMMUNA_AIRFLOW"]
+    api = AirflowApi(url, wait_out(lambda: login(url, "admin", password), RESTART), policy=RESTART)
+    runs: dict[str, Run | None] = dict.fromkeys(qualified(team, DAG) for team in teams)
+    with contextlib.suppress(PlatformFault):
+        wait_until("every check ended", lambda: all(_ended(api, runs)), seconds=PATIENCE_SECONDS, every=2)
+    for dag, run in runs.items():
+        how = "it did not turn up in time" if run is None else run.state if run.ended else "it did not end in time"
+        print(f"{dag}: {how}", flush=True)  # noqa: T201
+    return 0 if all(run is not None and run.state == "success" for run in runs.values()) else 1
 
 
-class _Airflow:
-    """The part of Airflow's REST API that the check needs."""
-
-    def __init__(self, url: str, password: str) -> None:
-        self._url = url
-        self._session = requests.Session()
-        answer = self._session.post(f"{url}/auth/token", json={"username": "admin", "password": password}, timeout=60)
-        if not answer.ok:
-            raise PlatformFault(f"Airflow refuses the admin's password: {answer.status_code}", where=url)
-        self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-
-    def start(self, dag: str) -> str:
-        """Starts a run and returns its id; nothing where the DAG is not there yet."""
-        answer = self._call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None})
-        return str(answer["dag_run_id"]) if answer else ""
-
-    def state(self, dag: str, run: str) -> str:
-        """The state of a run."""
-        return str(self._call("GET", f"/dags/{dag}/dagRuns/{run}").get("state", ""))
-
-    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        answer = self._session.request(method, f"{self._url}/api/v2{path}", timeout=60, **options)
-        if answer.status_code == 404:
-            return {}
-        if not answer.ok:
-            raise PlatformFault(f"Airflow refuses: {answer.status_code} {answer.text[:300]}", where=path)
-        return dict(answer.json())
+def _ended(api: AirflowApi, runs: dict[str, Run | None]) -> Iterator[bool]:
+    """Starts the checks that are there by now, and says of each whether it is over."""
+    for dag, run in runs.items():
+        if run is None:
+            with contextlib.suppress(StepNotFound):  # the DAG is not there yet
+                runs[dag] = api.trigger(dag, {})
+        elif not run.ended:
+            api.refresh(run)
+        yield run is not None and run.ended
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from kommuna.errors import PlatformFault
+from kommuna.waiting import wait_until
 
 PATIENCE_SECONDS = 600.0
 _TABLE = "kommuna_prepared"
@@ -26,15 +26,17 @@ def main() -> None:
     Raises:
         PlatformFault: it does not come within ten minutes.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
     wanted = os.environ["KOMMUNA_PREPARED_FOR"]
-    while wanted not in marks():
-        if time.monotonic() > deadline:
-            raise PlatformFault(
-                f"the database of {sys.argv[1]} is not prepared for this release",
-                fix="look at the log of the job that prepares it: kubectl get jobs",
-            )
-        time.sleep(1)
+    wait_until(
+        "the database is prepared",
+        lambda: wanted in marks(),
+        seconds=PATIENCE_SECONDS,
+        every=1,
+        late=lambda: PlatformFault(
+            f"the database of {sys.argv[1]} is not prepared for this release",
+            fix="look at the log of the job that prepares it: kubectl get jobs",
+        ),
+    )
 
 
 def marks() -> set[str]:
@@ -67,18 +69,27 @@ def wait_for_server() -> None:
     """
     import psycopg2
 
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
+    why = ""
+
+    def connects() -> bool:
+        nonlocal why
         try:
             with _cursor():
-                return
+                return True
         except psycopg2.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise PlatformFault(
-                    f"the database cannot be reached: {str(error).splitlines()[0]}",
-                    fix="check the Secret that `database_secret` names, or the bundled database's pod",
-                ) from None
-            time.sleep(1)
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            return False
+
+    wait_until(
+        "the database takes connections",
+        connects,
+        seconds=PATIENCE_SECONDS,
+        every=1,
+        late=lambda: PlatformFault(
+            f"the database cannot be reached: {why}",
+            fix="check the Secret that `database_secret` names, or the bundled database's pod",
+        ),
+    )
 
 
 @contextlib.contextmanager

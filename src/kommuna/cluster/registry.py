@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
-from kommuna.errors import RegistryError
+from kommuna.clients.mlflow import MlflowApi
 from kommuna.spec.installation import find_installation
 
-PATIENCE_SECONDS = 600.0
 ROLE = "team"
 
 
 def main() -> None:
     """Makes what every team needs in MLflow, once its server answers."""
-    import mlflow
     from mlflow.server.auth.client import AuthServiceClient
 
     installation = find_installation(Path.cwd())
@@ -25,11 +22,11 @@ def main() -> None:
     os.environ.update(
         MLFLOW_TRACKING_USERNAME="admin", MLFLOW_TRACKING_PASSWORD=(keys / "mlflow-admin").read_text().strip()
     )
-    wait_for_server(url)
-    mlflow.set_tracking_uri(url)
+    api = MlflowApi(url)
+    api.wait()
     client = AuthServiceClient(url)
     for team in installation.platform.teams:
-        _absent(mlflow.MlflowClient(url).create_workspace, team)
+        api.make_workspace(team)
         make_user(client, team, (keys / f"mlflow-{team}").read_text().strip())
 
 
@@ -47,26 +44,6 @@ def make_user(client: Any, team: str, password: str) -> None:
         client.add_role_permission(role, "workspace", "*", "USE")
     if role not in [known.id for known in client.list_user_roles(team)]:
         client.assign_role(team, role)
-
-
-def wait_for_server(url: str) -> None:
-    """Waits until MLflow answers.
-
-    Raises:
-        RegistryError: it does not within ten minutes.
-    """
-    import requests
-
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            if requests.get(f"{url}/health", timeout=5).ok:
-                return
-        except requests.RequestException:
-            pass
-        if time.monotonic() > deadline:
-            raise RegistryError(f"MLflow at {url} does not answer", fix="look at the log of its pod")
-        time.sleep(1)
 
 
 def _absent(make: Any, *arguments: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kommuna.embedded.loopback import call
+from kommuna.clients import airflow
 from kommuna.embedded.secrets import kept_passwords
 from kommuna.embedded.settings import ADMIN, airflow_url, logins, mlflow_url, passwords_file
 from kommuna.errors import PlatformFault, nearest
@@ -47,12 +47,4 @@ def token(access: Access, login: str = ADMIN) -> str:
         raise PlatformFault(
             f"no login '{login}'{nearest(login, access.passwords)}", fix="logins are: " + ", ".join(access.passwords)
         )
-    url = f"{access.airflow}/auth/token"
-    answer = call(url, {"username": login, "password": access.passwords[login]})
-    if answer is None:
-        raise PlatformFault("Airflow does not answer", where=access.airflow, fix="start the platform: kommuna up")
-    if not answer.ok:
-        raise PlatformFault(
-            f"Airflow refuses the login '{login}': {answer.status} {answer.text[:200]}", where=url, fix="start anew"
-        )
-    return str(answer.json()["access_token"])
+    return airflow.login(access.airflow, login, access.passwords[login])

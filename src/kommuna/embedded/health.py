@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from kommuna.embedded.settings import airflow_url, program_names, state_folder
 from kommuna.embedded.signs import signs
 from kommuna.errors import PlatformFault
 from kommuna.spec.installation import Installation
+from kommuna.waiting import wait_until
 
 HEALTH_SECONDS = 300.0  # 12 on two idle cores, 130 were seen on two busy ones
 _STARTS = 3
@@ -36,12 +36,19 @@ def wait_healthy(
             holds the last lines of its log.
     """
     state = state_folder(installation)
-    deadline = time.monotonic() + seconds
-    while missing := next(unhealthy(installation), ""):
-        raise_if_dead(state, before)
-        if time.monotonic() > deadline:
-            raise failed_start(state, missing, f"{missing} was not healthy after {seconds:.0f} seconds")
-        time.sleep(0.2)
+    missing = ""
+
+    def healthy() -> bool:
+        nonlocal missing
+        missing = next(unhealthy(installation), "")
+        if missing:
+            raise_if_dead(state, before)
+        return not missing
+
+    def late() -> PlatformFault:
+        return failed_start(state, missing, f"{missing} was not healthy after {seconds:.0f} seconds")
+
+    wait_until("every process is healthy", healthy, seconds=seconds, every=0.2, late=late)
 
 
 def unhealthy(installation: Installation) -> Iterator[str]:

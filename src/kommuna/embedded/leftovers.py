@@ -6,10 +6,12 @@ Imports next to nothing: every supervised process passes through here as it star
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Sequence
 
 import psutil
+
+from kommuna.errors import PlatformFault
+from kommuna.waiting import wait_until
 
 STATE_VARIABLE = "KOMMUNA_STATE"
 PROGRAM_VARIABLE = "KOMMUNA_PROGRAM"
@@ -62,10 +64,9 @@ def _alive_after(processes: Sequence[psutil.Process], seconds: float) -> list[ps
     One that has ended and waits for its parent to notice does not run: an orphan's parent may never do so, where the
     first process of a container is no init.
     """
-    deadline = time.monotonic() + seconds
-    while (alive := [process for process in processes if _alive(process)]) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return alive
+    with contextlib.suppress(PlatformFault):
+        wait_until("all have ended", lambda: not any(map(_alive, processes)), seconds=seconds, every=0.02)
+    return [process for process in processes if _alive(process)]
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -9,15 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from kommuna.clients.mlflow import MlflowApi
 from kommuna.embedded import supervision
 from kommuna.embedded.access import Access, token
 from kommuna.embedded.database import databases, server
@@ -25,7 +24,6 @@ from kommuna.embedded.disk import disk_errors_told, require_space
 from kommuna.embedded.health import failed_start, raise_if_dead, unhealthy, wait_healthy
 from kommuna.embedded.launch import STARTS_FOLDER, starts_of
 from kommuna.embedded.leftovers import end_all, marked, memory_bytes
-from kommuna.embedded.loopback import call
 from kommuna.embedded.ports import require_free
 from kommuna.embedded.prepare import is_prepared
 from kommuna.embedded.secrets import kept_secrets
@@ -44,6 +42,7 @@ from kommuna.embedded.supervision import ProcessState, running_file
 from kommuna.errors import PlatformFault
 from kommuna.locks import is_held, one_at_a_time
 from kommuna.spec.installation import Installation
+from kommuna.waiting import wait_until
 
 Progress = Callable[[str], None]
 
@@ -231,12 +230,19 @@ class Embedded:
                 cwd=self.state,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 30
-        while not self.running():
-            if process.poll() is not None or time.monotonic() > deadline:
-                log = self.state / "logs" / "supervisord.out"
-                raise PlatformFault(f"supervisord does not start: {log.read_text()[-300:].strip()}", where=str(log))
-            time.sleep(0.05)
+
+        def fault() -> PlatformFault:
+            log = self.state / "logs" / "supervisord.out"
+            return PlatformFault(f"supervisord does not start: {log.read_text()[-300:].strip()}", where=str(log))
+
+        def runs() -> bool:
+            if self.running():
+                return True
+            if process.poll() is not None:
+                raise fault()
+            return False
+
+        wait_until("supervisord runs", runs, seconds=30, every=0.05, late=fault)
 
     def _start_postgres(self) -> None:
         self._start_programs(server.PROGRAM)
@@ -285,12 +291,8 @@ class Embedded:
 
     def _make_workspaces(self) -> None:
         """A registry workspace a team on the platform's own MLflow server; one that exists is left as it is."""
-        url = f"{mlflow_url(self.installation)}/api/3.0/mlflow/workspaces"
         for team in self.installation.platform.teams if not self.installation.platform.mlflow else ():
-            answer: Any = call(url, {"name": team})
-            if answer is None or not (answer.ok or "EXISTS" in answer.text.upper()):
-                said = f"{answer.status} {answer.text[:200]}" if answer else "no answer"
-                raise PlatformFault(f"MLflow refuses the workspace '{team}': {said}", where=url)
+            MlflowApi(mlflow_url(self.installation)).make_workspace(team)
 
     def _description(self) -> str:
         """A digest of all that a running platform was started with."""

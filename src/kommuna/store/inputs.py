@@ -13,14 +13,12 @@ from kommuna.errors import (
     DataError,
     IntegrityError,
     KommunaError,
-    RegistryError,
-    RegistryUnreachable,
     SpecError,
     StepNotFound,
     StoreUnreachable,
     nearest,
 )
-from kommuna.outages import is_outage, is_outage_status
+from kommuna.outages import is_outage
 from kommuna.spec.base import Spec
 from kommuna.spec.step import ArtifactInput, FileInput, Input, ModelInput, StepSpec
 from kommuna.spec.yaml_text import load_yaml
@@ -247,7 +245,9 @@ def _local_file(name: str, wanted: FileInput, spec: StepSpec, store: Store, fold
 
 
 def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found:
-    version = _registered(wanted, spec)
+    from kommuna.clients.mlflow import MlflowApi  # which imports requests
+
+    version = MlflowApi.from_services(spec.services).by_alias(wanted.model, wanted.alias)
     if version is None:
         if wanted.optional:
             return _none(name, f"no {wanted.alias} of {wanted.model}")
@@ -270,54 +270,3 @@ def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found
         where=store.address.url,
         fix="register the model by the register step, and do not remove what it refers to",
     )
-
-
-def registry_login() -> tuple[str, str] | None:
-    """User and password for MLflow, from the variables that its own client reads; None where it wants none."""
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    return (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None
-
-
-def _registered(wanted: ModelInput, spec: StepSpec) -> dict[str, Any] | None:
-    """The model version behind an alias, by the registry's REST API (importing mlflow takes a second)."""
-    answer, body = _ask_registry(spec, "registered-models/alias", {"name": wanted.model, "alias": wanted.alias})
-    if answer.ok:
-        return dict(body["model_version"])
-    no_workspace = str(body.get("message", "")).startswith("Workspace")
-    if body.get("error_code") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE") and not no_workspace:
-        return None
-    if answer.status_code == 403:  # with users, MLflow says so of a model that is not there, too
-        quoted = wanted.model.replace("'", "''")
-        listed, models = _ask_registry(spec, "registered-models/search", {"filter": f"name = '{quoted}'"})
-        if listed.ok and not models.get("registered_models"):
-            return None
-    raise RegistryError(
-        f"MLflow at {spec.services.mlflow} refuses: {answer.status_code} {body.get('message', answer.reason)}",
-        fix="check the team's rights in its registry workspace",
-    )
-
-
-def _ask_registry(spec: StepSpec, what: str, params: dict[str, str]) -> tuple[Any, dict[str, Any]]:
-    """The registry's answer to a question, and its JSON.
-
-    Raises:
-        RegistryError: it cannot be reached.
-    """
-    import requests
-
-    url = f"{spec.services.mlflow.rstrip('/')}/api/2.0/mlflow/{what}"
-    headers = {"X-MLFLOW-WORKSPACE": spec.services.workspace} if spec.services.workspace else {}
-    try:
-        answer = requests.get(url, params=params, headers=headers, auth=registry_login(), timeout=20)
-        if is_outage_status(answer.status_code):
-            raise RegistryUnreachable(
-                f"MLflow at {spec.services.mlflow} does not answer: {answer.status_code} {answer.reason}",
-                fix="look into the MLflow server's log",
-            )
-        return answer, dict(answer.json()) if "json" in answer.headers.get("content-type", "") else {}
-    except (requests.RequestException, ValueError) as error:
-        kind = RegistryUnreachable if is_outage(error) else RegistryError
-        raise kind(
-            f"MLflow at {spec.services.mlflow} is unreachable: {type(error).__name__}",
-            fix="check that the MLflow server is up and `mlflow` in kommuna.yaml",
-        ) from None

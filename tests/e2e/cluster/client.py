@@ -2,11 +2,13 @@
 
 import json
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from kommuna.errors import PlatformFault
+from kommuna.waiting import wait_until
 
 
 def environment(state: Path) -> dict[str, str]:
@@ -56,12 +58,10 @@ class Cluster:
 
 def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
     """Whether it holds before the time is out."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if holds():
-            return True
-        time.sleep(0.3)
-    return False
+    try:
+        return wait_until("it holds", holds, seconds=seconds, every=0.3)
+    except PlatformFault:
+        return False
 
 
 def busybox(name: str, script: str = "while :; do /busybox sleep 1; done", **spec: object) -> dict:

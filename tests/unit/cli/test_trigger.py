@@ -22,9 +22,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from kommuna.cli import platform
-from kommuna.cli.airflow_api import AirflowApi, Run
 from kommuna.cli.demo import report_failures
 from kommuna.cli.main import app
+from kommuna.clients.airflow import AirflowApi, Run
 from kommuna.errors import PlatformFault, SpecError, StepNotFound
 
 DAGS = [f"support__dag_{i:03}" for i in range(250)]
@@ -195,7 +195,7 @@ def test_a_misspelt_parameter_starts_nothing() -> None:
 
 
 def test_a_slow_server_may_have_started_the_run(api: AirflowApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kommuna.cli.airflow_api.TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr("kommuna.clients.http.TIMEOUT_SECONDS", 1)
     with pytest.raises(PlatformFault, match="is up, and has not answered in 1 s") as caught:
         api.trigger("support__dag_249", {})
     assert caught.value.fix.startswith("see in Airflow whether it was done")

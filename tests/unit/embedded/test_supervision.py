@@ -15,6 +15,7 @@ import pytest
 from kommuna.embedded import supervision
 from kommuna.embedded.leftovers import STATE_VARIABLE, end_all, marked
 from kommuna.embedded.sockets import remove_sockets_folder
+from kommuna.waiting import wait_until
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(300)  # 100% ready"]
 
@@ -44,12 +45,13 @@ def start(state: Path, **programs: list[str]) -> psutil.Process:
 
 
 def until(state: Path, name: str, wanted: str) -> supervision.ProcessState:
-    for _ in range(400):
-        found = {process.name: process for process in supervision.processes(state)}
-        if found[name].state == wanted:
-            return found[name]
-        time.sleep(0.05)
-    raise AssertionError(f"{name} is {found[name].state}, not {wanted}")
+    def found() -> supervision.ProcessState | None:
+        there = {process.name: process for process in supervision.processes(state)}
+        return there[name] if there[name].state == wanted else None
+
+    process = wait_until(f"{name} is {wanted}", found, seconds=60, every=0.05)
+    assert process is not None
+    return process
 
 
 def test_a_killed_process_is_started_again_and_the_restart_counted(state: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from kommuna.spec.step import StepResult, StoreAddress
 from kommuna.store import Store
+from kommuna.waiting import wait_until
 
 Run = Callable[..., StepResult]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -37,11 +38,7 @@ def table(store: Store, result: StepResult, output: str, folder: Path) -> pl.Dat
 
 
 def wait_for(path: Path) -> int:
-    for _ in range(400):
-        if path.exists() and path.read_text():
-            return int(path.read_text())
-        time.sleep(0.05)
-    raise AssertionError(f"{path} did not appear")
+    return int(wait_until(f"{path} appears", lambda: path.exists() and path.read_text(), seconds=60, every=0.05))
 
 
 def test_a_step_leaves_its_table_its_plan_and_a_manifest(run: Run, store: Store, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from kommuna.embedded.database.server import PORT, PROGRAM, ROLE
 from kommuna.embedded.sockets import sockets_folder
 from kommuna.errors import PlatformFault
+from kommuna.waiting import wait_until
 
 
 def url(state: Path, database: str, *, driver: str = "psycopg2") -> str:
@@ -55,14 +55,18 @@ def wait_until_it_answers(state: Path, still_starting: Callable[[], None], *, se
     Raises:
         PlatformFault: the time is over.
     """
-    deadline = time.monotonic() + seconds
-    while not answers(state):
+
+    def answered() -> bool:
+        if answers(state):
+            return True
         still_starting()
-        if time.monotonic() > deadline:
-            raise PlatformFault(
-                f"PostgreSQL does not answer after {seconds:.0f} seconds", where=str(state / "logs" / f"{PROGRAM}.log")
-            )
-        time.sleep(0.03)
+        return False
+
+    def late() -> PlatformFault:
+        log = state / "logs" / f"{PROGRAM}.log"
+        return PlatformFault(f"PostgreSQL does not answer after {seconds:.0f} seconds", where=str(log))
+
+    wait_until("PostgreSQL answers", answered, seconds=seconds, every=0.03, late=late)
 
 
 def note(state: Path, database: str) -> str | None:

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from kommuna.errors import KommunaError, RegistryError, RegistryUnreachable
+from kommuna.clients.mlflow import in_trouble, lacks_workspace, refused, unreachable
+from kommuna.errors import KommunaError, RegistryError
 from kommuna.extras import needed_by
 from kommuna.outages import is_outage
 from kommuna.spec.base import Spec
@@ -31,7 +32,6 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 
 _SERVERS_OWN = re.compile(r"failed with error code (5\d\d|408|429)\b")
-_NO_WORKSPACE = re.compile(r"Workspace '[^']*' not found|[Ww]orkspace APIs|workspaces? (is|are) not enabled")
 
 # MLflow's own defaults are 120 seconds a request and 7 retries with growing pauses: minutes until a failure shows.
 _ENVIRONMENT = {
@@ -183,30 +183,13 @@ class Registry:
         code = str(getattr(error, "error_code", ""))
         if "failed with exception" in message or "timeout exception" in message or _SERVERS_OWN.search(message):
             return self._unreachable(message)
-        if _NO_WORKSPACE.search(message) or code == "FEATURE_DISABLED":
-            return RegistryError(
-                f"MLflow at {self.url} has no workspace '{self.workspace}': {_short(message)}",
-                where=f"workspace {self.workspace}",
-                fix="the platform makes a team's workspace when it starts: run `kommuna up`, or ask MLOps",
-            )
-        return RegistryError(
-            f"MLflow at {self.url} refuses: {_short(message)}",
-            where=f"workspace {self.workspace}" if self.workspace else self.url,
-            fix="check the team's rights in its registry workspace, and the MLflow server's log",
-        )
+        short = _short(message)
+        return refused(self.url, self.workspace, f"{short} (FEATURE_DISABLED)" if code == "FEATURE_DISABLED" else short)
 
     def _unreachable(self, message: str) -> RegistryError:
         if "too many" in message and "error responses" in message:
-            return RegistryUnreachable(
-                f"MLflow at {self.url} does not answer: {_short(message.split('Caused by')[-1])}",
-                where=self.url,
-                fix="look into the MLflow server's log",
-            )
-        return RegistryUnreachable(
-            f"MLflow at {self.url} is unreachable: {_short(_cause(message))}",
-            where=self.url,
-            fix="check that the MLflow server is up (`kommuna status`), and its address, `mlflow` in kommuna.yaml",
-        )
+            return in_trouble(self.url, _short(message.split("Caused by")[-1]))
+        return unreachable(self.url, _short(_cause(message)))
 
 
 def _is_uri_set() -> bool:
@@ -218,7 +201,7 @@ def _is_uri_set() -> bool:
 def _is_missing(error: Any) -> bool:
     """MLflow answers INVALID_PARAMETER_VALUE for an alias that a model does not have."""
     code = str(getattr(error, "error_code", ""))
-    if _NO_WORKSPACE.search(str(error)):
+    if lacks_workspace(str(error)):
         return False
     return code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "alias" in str(error).lower())
 

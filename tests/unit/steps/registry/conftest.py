@@ -7,15 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-import requests
 
+from kommuna.clients.mlflow import MlflowApi
+from kommuna.errors import RegistryUnreachable
 from kommuna.steps.training.scores import Scores
 from kommuna.steps.training.tagger import Tagger
 from kommuna.steps.training.train import train_classifier
@@ -57,7 +57,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         _wait(url, server, Path(folder, "log"))
         for name in WORKSPACES:
-            requests.post(f"{url}/api/3.0/mlflow/workspaces", json={"name": name}, timeout=30).raise_for_status()
+            MlflowApi(url).make_workspace(name)
         yield url
     finally:
         os.killpg(server.pid, signal.SIGTERM)
@@ -69,15 +69,10 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(240):
-        if server.poll() is not None:
-            break
-        try:
-            if requests.get(f"{url}/health", timeout=5).ok:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.5)
-    pytest.fail(f"MLflow did not start:\n{log.read_text()[-2000:]}")
+    try:
+        MlflowApi(url).wait(seconds=120)
+    except RegistryUnreachable:
+        pytest.fail(f"MLflow did not start (exit code {server.poll()}):\n{log.read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,23 @@
-"""A client of Airflow's REST API, as far as the command needs it."""
+"""A client of Airflow's REST API, as far as the platform needs it."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import requests
 
-from kommuna.cli.run_arguments import require_declared
-from kommuna.errors import PlatformFault, StepNotFound, nearest
+from kommuna.clients import http
+from kommuna.clients.http import Bearer, Server
+from kommuna.errors import Outage, PlatformFault, StepNotFound, nearest
+from kommuna.outages import RetryPolicy, is_outage_status, wait_out
+from kommuna.waiting import wait_until
 
 PATIENCE_SECONDS = 120.0
-TIMEOUT_SECONDS = 30
 PAGE = 100  # items; the most that Airflow's server gives at one time
 FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
@@ -47,12 +49,12 @@ class AirflowApi:
     Args:
         url: the server.
         token: of the user in whose name it is called.
+        policy: how long a server that does not answer is waited for; not at all if absent.
     """
 
-    def __init__(self, url: str, token: str) -> None:
-        self._url = f"{url}/api/v2"
-        self._session = requests.Session()
-        self._session.headers["Authorization"] = f"Bearer {token}"
+    def __init__(self, url: str, token: str, *, policy: RetryPolicy | None = None) -> None:
+        self._server = Server(url, auth=Bearer(token))
+        self._policy = policy
 
     def dag_ids(self) -> list[str]:
         """Every DAG that the user may see."""
@@ -68,49 +70,54 @@ class AirflowApi:
         Raises:
             PlatformFault: one is not, with the error of its file if it has one.
         """
-        deadline = time.monotonic() + seconds
-        while True:
-            known = self.dag_ids()
-            missing = [dag_id for dag_id in dag_ids if dag_id not in known]
-            if not missing:
-                return
-            errors = self.import_errors()
-            if errors or time.monotonic() > deadline:
-                why = (
-                    "; ".join(f"{file}: {text.strip().splitlines()[-1]}" for file, text in errors)
-                    or "it did not turn up"
-                )
-                raise PlatformFault(
-                    f"no DAG '{missing[0]}': {why}{nearest(missing[0], known)}",
-                    fix="run `kommuna check` on the bundle",
-                )
-            time.sleep(0.5)
 
-    def trigger(
-        self, dag_id: str, conf: dict[str, Any], *, date: datetime | None = None, declared: Collection[str] = ()
-    ) -> Run:
+        def absent(why: str) -> PlatformFault:
+            known = self.dag_ids()
+            missing = next((dag_id for dag_id in dag_ids if dag_id not in known), dag_ids[0])
+            return PlatformFault(
+                f"no DAG '{missing}': {why}{nearest(missing, known)}", fix="run `kommuna check` on the bundle"
+            )
+
+        def are_there() -> bool:
+            if set(dag_ids) <= set(self.dag_ids()):
+                return True
+            if errors := self.import_errors():
+                raise absent("; ".join(f"{file}: {text.strip().splitlines()[-1]}" for file, text in errors))
+            return False
+
+        wait_until("the DAGs are there", are_there, seconds=seconds, late=lambda: absent("it did not turn up"))
+
+    def params(self, dag_id: str) -> list[Any]:
+        """The params that a DAG declares, as Airflow has them.
+
+        Raises:
+            StepNotFound: there is no such DAG.
+        """
+        self._require(dag_id)
+        return list(self._call("GET", f"/dags/{dag_id}/details").get("params") or ())
+
+    def trigger(self, dag_id: str, conf: dict[str, Any], *, date: datetime | None = None) -> Run:
         """Starts a run.
 
         Args:
             dag_id: with the team's prefix.
             conf: the run's parameters.
             date: the logical date, which `{{ ds }}` is made of; None for a run without one.
-            declared: parameters that the DAG has to know: Airflow takes any, and a misspelt one would change nothing.
         Raises:
-            StepNotFound: there is no such DAG, or no such parameter of it, a parameter does not fit its form, or there
-                is a run of that date.
+            StepNotFound: there is no such DAG, a parameter does not fit its form, or there is a run of that date.
         """
+        self._require(dag_id)
+        answer = self._call(
+            "POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": date and date.isoformat(), "conf": conf}
+        )
+        return Run(dag_id, answer["dag_run_id"])
+
+    def _require(self, dag_id: str) -> None:
         known = self.dag_ids()
         if dag_id not in known:
             raise StepNotFound(
                 f"no DAG '{dag_id}'{nearest(dag_id, known)}", fix=f"there are: {', '.join(known) or 'none'}"
             )
-        params = list(self._call("GET", f"/dags/{dag_id}/details").get("params") or ()) if declared else []
-        require_declared(dag_id, declared, params)
-        answer = self._call(
-            "POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": date and date.isoformat(), "conf": conf}
-        )
-        return Run(dag_id, answer["dag_run_id"])
 
     def watch(self, runs: list[Run], *, every: float = 0.5) -> Iterator[None]:
         """Refreshes the runs until all are over; yields after each look. A server that restarts is waited for."""
@@ -147,7 +154,7 @@ class AirflowApi:
                 continue
             task_id, map_index = _parts(task)
             path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-            answer = self._session.get(f"{self._url}{path}", params={"map_index": map_index}, timeout=30)
+            answer = self.request("GET", path, params={"map_index": map_index})
             if answer.ok:
                 value = answer.json()["value"]
                 found[task] = json.loads(value) if isinstance(value, str) else value
@@ -156,11 +163,11 @@ class AirflowApi:
     def last_lines(self, run: Run, task: str, *, lines: int = 12) -> list[str]:
         """The end of a task's last log; of a mapped task it is `task[index]`."""
         task_id, map_index = _parts(task)
-        base = f"{self._url}/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}"
+        base = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}"
         one = base if map_index < 0 else f"{base}/{map_index}"
-        tries = self._session.get(one, timeout=30).json().get("try_number", 1)
+        tries = self.request("GET", one).json().get("try_number", 1)
         options = {"full_content": "true", "map_index": str(map_index)}
-        answer = self._session.get(f"{base}/logs/{tries}", params=options, timeout=30)
+        answer = self.request("GET", f"{base}/logs/{tries}", params=options)
         content = answer.json().get("content", []) if answer.ok else []
         found: list[str] = []
         for entry in content:
@@ -182,17 +189,13 @@ class AirflowApi:
                 return found
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        try:
-            answer = self._session.request(method, f"{self._url}{path}", timeout=TIMEOUT_SECONDS, **options)
-        except requests.ReadTimeout:
-            fix = "try again" if method == "GET" else "see in Airflow whether it was done before you try again"
-            raise PlatformFault(
-                f"Airflow at {self._url} is up, and has not answered in {TIMEOUT_SECONDS} s", fix=fix
-            ) from None
-        except requests.RequestException as error:
-            raise PlatformFault(
-                f"Airflow at {self._url} is unreachable: {type(error).__name__}", fix="run `kommuna up`"
-            ) from None
+        def answered() -> requests.Response:
+            answer = self.request(method, path, **options)
+            if is_outage_status(answer.status_code):
+                raise Outage(f"Airflow refuses: {answer.status_code} {_detail(answer)}", where=f"{method} {path}")
+            return answer
+
+        answer = answered() if self._policy is None else wait_out(answered, self._policy)
         if answer.status_code in (400, 404, 409, 422):
             raise StepNotFound(
                 f"Airflow refuses: {_detail(answer)}", where=f"{method} {path}", fix="check the names and values"
@@ -200,6 +203,45 @@ class AirflowApi:
         if not answer.ok:
             raise PlatformFault(f"Airflow refuses: {answer.status_code} {_detail(answer)}", where=f"{method} {path}")
         return dict(answer.json())
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """An answer below `/api/v2`, whatever its status.
+
+        Raises:
+            Outage: there is none.
+        """
+        try:
+            return self._server.request(method, f"/api/v2{path}", **options)
+        except requests.ReadTimeout:
+            fix = "try again" if method == "GET" else "see in Airflow whether it was done before you try again"
+            seconds = options.get("timeout", http.TIMEOUT_SECONDS)
+            raise Outage(f"Airflow at {self._server.url} is up, and has not answered in {seconds} s", fix=fix) from None
+        except requests.RequestException as error:
+            raise Outage(
+                f"Airflow at {self._server.url} is unreachable: {type(error).__name__}", fix="run `kommuna up`"
+            ) from None
+
+
+def login(url: str, user: str, password: str) -> str:
+    """A token for a user.
+
+    Raises:
+        Outage: Airflow does not answer.
+        PlatformFault: it refuses.
+    """
+    path = "/auth/token"
+    try:
+        answer = Server(url).request("POST", path, json={"username": user, "password": password})
+    except requests.RequestException:
+        raise Outage("Airflow does not answer", where=url, fix="start the platform: kommuna up") from None
+    if not answer.ok:
+        kind = Outage if is_outage_status(answer.status_code) else PlatformFault
+        raise kind(
+            f"Airflow refuses the login '{user}': {answer.status_code} {_detail(answer)}",
+            where=f"{url}{path}",
+            fix="start anew",
+        )
+    return str(answer.json()["access_token"])
 
 
 def _label(task: Mapping[str, Any]) -> str:
@@ -215,7 +257,4 @@ def _parts(label: str) -> tuple[str, int]:
 
 
 def _detail(answer: requests.Response) -> str:
-    try:
-        return str(answer.json().get("detail", answer.text))[:500]
-    except ValueError:
-        return answer.text[:500]
+    return http.said(answer, key="detail")

@@ -1,0 +1,175 @@
+"""A client of MLflow's REST API: what can be asked without MLflow's own library, whose import takes a second."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, Self
+
+import requests
+
+from kommuna.clients.http import Server, said
+from kommuna.errors import RegistryError, RegistryUnreachable
+from kommuna.outages import is_outage, is_outage_status
+from kommuna.spec.step import Services
+from kommuna.waiting import wait_until
+
+PAGE = 1000  # model versions
+_NO_WORKSPACE = re.compile(
+    r"Workspace '[^']*' not found|[Ww]orkspace APIs|workspaces? (is|are) not enabled|FEATURE_DISABLED"
+)
+
+
+class MlflowApi:
+    """MLflow's server, as one user in one workspace.
+
+    Args:
+        url: the server.
+        workspace: the team's; none where the server has no workspaces.
+        login: user and password; by default from the variables that MLflow's own client reads.
+    """
+
+    def __init__(self, url: str, workspace: str = "", *, login: tuple[str, str] | None = None) -> None:
+        self._workspace = workspace
+        headers = {"X-MLFLOW-WORKSPACE": workspace} if workspace else {}
+        self._server = Server(url, auth=login or _login_from_environment(), headers=headers)
+
+    @classmethod
+    def from_services(cls, services: Services) -> Self:
+        """The team's registry, as the platform names it."""
+        return cls(services.mlflow, services.workspace)
+
+    def wait(self, *, seconds: float = 600) -> None:
+        """Waits until the server answers.
+
+        Raises:
+            RegistryUnreachable: it does not in time.
+        """
+        url = self._server.url
+        wait_until(
+            f"MLflow at {url} answers",
+            self._is_up,
+            seconds=seconds,
+            every=1,
+            late=lambda: RegistryUnreachable(f"MLflow at {url} does not answer", fix="look at the log of its pod"),
+        )
+
+    def _is_up(self) -> bool:
+        try:
+            return self._server.request("GET", "/health", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def make_workspace(self, name: str) -> None:
+        """Makes a workspace; one that exists is left as it is.
+
+        Raises:
+            RegistryError: MLflow refuses, or does not answer.
+        """
+        answer, _ = self._ask("POST", "3.0/mlflow/workspaces", json={"name": name})
+        if not answer.ok and "EXISTS" not in answer.text.upper():
+            raise RegistryError(f"MLflow refuses the workspace '{name}': {answer.status_code} {_said(answer)}")
+
+    def by_alias(self, name: str, alias: str) -> dict[str, Any] | None:
+        """The model version that an alias points to, as MLflow has it; None if there is no such model or alias.
+
+        Raises:
+            RegistryError: MLflow refuses, or does not answer.
+        """
+        answer, body = self._ask("GET", "2.0/mlflow/registered-models/alias", params={"name": name, "alias": alias})
+        if answer.ok:
+            return dict(body["model_version"])
+        absent = body.get("error_code") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+        if absent and not lacks_workspace(_said(answer)):
+            return None
+        if answer.status_code == 403:  # with users, MLflow says so of a model that is not there, too
+            quoted = name.replace("'", "''")
+            listed, models = self._ask(
+                "GET", "2.0/mlflow/registered-models/search", params={"filter": f"name = '{quoted}'"}
+            )
+            if listed.ok and not models.get("registered_models"):
+                return None
+        raise self._refusal(answer)
+
+    def versions(self) -> Iterator[dict[str, Any]]:
+        """Every model version of the workspace, as MLflow has it.
+
+        Raises:
+            RegistryError: MLflow refuses, or does not answer.
+        """
+        page = ""
+        while True:
+            params = {"max_results": str(PAGE)} | ({"page_token": page} if page else {})
+            answer, body = self._ask("GET", "2.0/mlflow/model-versions/search", params=params)
+            if not answer.ok:
+                raise self._refusal(answer)
+            yield from body.get("model_versions", [])
+            page = body.get("next_page_token") or ""
+            if not page:
+                return
+
+    def _ask(self, method: str, path: str, **options: Any) -> tuple[requests.Response, dict[str, Any]]:
+        """The answer to a question, and its JSON."""
+        url = self._server.url
+        try:
+            answer = self._server.request(method, f"/api/{path}", timeout=20, **options)
+            body = dict(answer.json()) if "json" in answer.headers.get("content-type", "") else {}
+        except (requests.RequestException, ValueError) as error:
+            if is_outage(error):
+                raise unreachable(url, type(error).__name__) from None
+            raise RegistryError(
+                f"MLflow at {url} cannot be asked: {type(error).__name__}", fix="check `mlflow` in kommuna.yaml"
+            ) from None
+        if is_outage_status(answer.status_code):
+            raise in_trouble(url, f"{answer.status_code} {answer.reason}")
+        return answer, body
+
+    def _refusal(self, answer: requests.Response) -> RegistryError:
+        return refused(self._server.url, self._workspace, f"{answer.status_code} {_said(answer)}")
+
+
+def unreachable(url: str, why: str) -> RegistryUnreachable:
+    """The error for a server that nobody answers at."""
+    return RegistryUnreachable(
+        f"MLflow at {url} is unreachable: {why}",
+        where=url,
+        fix="check that the MLflow server is up (`kommuna status`), and its address, `mlflow` in kommuna.yaml",
+    )
+
+
+def in_trouble(url: str, why: str) -> RegistryUnreachable:
+    """The error for a server that answers with errors of its own."""
+    return RegistryUnreachable(
+        f"MLflow at {url} does not answer: {why}", where=url, fix="look into the MLflow server's log"
+    )
+
+
+def refused(url: str, workspace: str, why: str) -> RegistryError:
+    """The error for a request that the server refuses."""
+    if lacks_workspace(why):
+        return RegistryError(
+            f"MLflow at {url} has no workspace '{workspace}': {why}",
+            where=f"workspace {workspace}",
+            fix="the platform makes a team's workspace when it starts: run `kommuna up`, or ask MLOps",
+        )
+    return RegistryError(
+        f"MLflow at {url} refuses: {why}",
+        where=f"workspace {workspace}" if workspace else url,
+        fix="check the team's rights in its registry workspace, and the MLflow server's log",
+    )
+
+
+def lacks_workspace(said: str) -> bool:
+    """Whether MLflow says that there is no such workspace, or that it has none at all."""
+    return _NO_WORKSPACE.search(said) is not None
+
+
+def _said(answer: requests.Response) -> str:
+    return said(answer, key="message")
+
+
+def _login_from_environment() -> tuple[str, str] | None:
+    """User and password, from the variables that MLflow's own client reads; None where it wants none."""
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    return (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None

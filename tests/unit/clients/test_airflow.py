@@ -1,0 +1,133 @@
+"""Airflow's client against a server that restarts, beside a proxy and a `.netrc` that have no say."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from kommuna.clients.airflow import AirflowApi
+from kommuna.cluster import check
+from kommuna.errors import Outage, PlatformFault
+from kommuna.outages import RetryPolicy
+
+SOON = RetryPolicy(first=0.01, longest=0.01, total=1)
+
+
+class Airflow(BaseHTTPRequestHandler):
+    """Knows DAGs one after another, and fails as often as it is told to."""
+
+    dags: ClassVar[list[str]] = []
+    turning_up: ClassVar[list[str]] = []
+    failures: ClassVar[list[int]] = []
+    runs: ClassVar[dict[str, int]] = {}
+    states: ClassVar[dict[str, str]] = {}
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/auth/token":
+            self.send({"access_token": "abc"}, 201)
+        else:
+            dag = self.path.split("/")[4]
+            self.runs[dag] = self.runs.get(dag, 0) + 1
+            self.send({"dag_run_id": f"manual__{self.runs[dag]}"})
+
+    def do_GET(self) -> None:
+        if self.headers["Authorization"] != "Bearer abc":
+            self.send({"detail": f"not a login: {self.headers['Authorization']}"}, 401)
+        elif self.failures:
+            self.send({"detail": "restarting"}, self.failures.pop())
+        elif self.path.startswith("/api/v2/dags?"):
+            self.send({"dags": [{"dag_id": dag} for dag in self.dags], "total_entries": len(self.dags)})
+            if self.turning_up:
+                self.dags.append(self.turning_up.pop())
+        elif "taskInstances" in self.path:
+            self.send({"task_instances": [], "total_entries": 0})
+        else:
+            self.send({"state": self.states.get(self.path.split("/")[4], "success"), "duration": 1})
+
+    def send(self, answer: dict[str, Any], status: int = 200) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    Airflow.dags, Airflow.turning_up, Airflow.failures, Airflow.runs, Airflow.states = ["support__x"], [], [], {}, {}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Airflow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_no_proxy_and_no_netrc_stands_between(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert AirflowApi(url, "abc").dag_ids() == ["support__x"]
+
+
+def test_a_server_that_restarts_is_waited_for_where_a_policy_says_so(url: str) -> None:
+    Airflow.failures = [503, 500, 502]
+    assert AirflowApi(url, "abc", policy=SOON).dag_ids() == ["support__x"]
+    Airflow.failures = [503]
+    with pytest.raises(Outage, match="503 restarting"):
+        AirflowApi(url, "abc").dag_ids()
+
+
+def test_a_refusal_is_not_waited_for(url: str) -> None:
+    with pytest.raises(PlatformFault, match="401 not a login: Bearer wrong") as refused:
+        AirflowApi(url, "wrong", policy=RetryPolicy(first=100, total=900)).dag_ids()
+    assert not isinstance(refused.value, Outage)
+
+
+@pytest.fixture
+def cluster(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation of two teams, as the check's pod has it."""
+    teams = "".join(f"  {team}: {{bundle: dags/{team}}}\n" for team in ("support", "fraud"))
+    (tmp_path / "kommuna.yaml").write_text(f"teams:\n{teams}")
+    (tmp_path / "passwords.json").write_text('{"admin": "x"}')
+    for team in ("support", "fraud"):
+        (tmp_path / "dags" / team).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KOMMUNA_AIRFLOW", url)
+    monkeypatch.setenv("KOMMUNA_PASSWORDS", str(tmp_path / "passwords.json"))
+    monkeypatch.setattr(check, "PATIENCE_SECONDS", 5)
+    monkeypatch.setattr(check, "RESTART", SOON)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_check_outlives_a_restart_and_starts_each_teams_dag_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Airflow.dags, Airflow.turning_up = ["support__platform_check"], ["fraud__platform_check"]
+    Airflow.failures = [503]
+    assert check.main() == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "support__platform_check: success",
+        "fraud__platform_check: success",
+    ]
+    assert Airflow.runs == {"support__platform_check": 1, "fraud__platform_check": 1}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_check_names_what_failed_and_what_is_not_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "PATIENCE_SECONDS", 0.5)
+    Airflow.dags, Airflow.states = ["support__platform_check"], {"support__platform_check": "failed"}
+    assert check.main() == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "support__platform_check: failed", "fraud__platform_check: it did not turn up in time",
+    ]  # fmt: skip

@@ -1,0 +1,33 @@
+"""One client per server, and one way to wait: nobody else writes a server's paths, or a loop with a deadline."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SOURCE = ROOT / "src" / "kommuna"
+RIGS = [*(ROOT / "tests" / "e2e").rglob("*.py"), ROOT / "tests" / "dag_runs.py"]
+
+
+def files_with(pattern: str, files: Iterable[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in files if re.search(pattern, path.read_text())]
+
+
+def sources(*, outside: str) -> list[Path]:
+    return [path for path in SOURCE.rglob("*.py") if not path.is_relative_to(SOURCE / outside)]
+
+
+@pytest.mark.parametrize("pattern", ["/auth/token", r"api/[23]\.0/mlflow", "X-MLFLOW-WORKSPACE"])
+def test_a_servers_paths_stand_in_its_client(pattern: str) -> None:
+    assert files_with(pattern, sources(outside="clients")) == []
+
+
+def test_no_test_has_an_airflow_client_of_its_own() -> None:
+    assert files_with(r"/auth/token|Bearer", RIGS) == []
+
+
+def test_a_loop_with_a_deadline_stands_in_one_place() -> None:
+    waits = r"deadline = time\.monotonic\(\) \+(.*\n){1,9}.*time\.sleep\("
+    assert files_with(waits, [*sources(outside="waiting.py"), *RIGS]) == []
