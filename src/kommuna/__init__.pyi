@@ -11,11 +11,11 @@ from .steps.labeling.apply import apply_rules
 from .steps.labeling.functions import votes_of
 from .steps.labeling.label import label_messages
 from .steps.labeling.label_model import LabelModel
-from .steps.labeling.matrix import from_matrix, to_matrix
 from .steps.labeling.refine.step import refine_rules
+from .steps.labeling.report.summary import rule_summary
 from .steps.labeling.rule_report import rule_report
-from .steps.labeling.rule_summary import rule_summary
-from .steps.labeling.wrench import read_wrench, write_wrench
+from .steps.labeling.votes.label_matrix import from_matrix, to_matrix
+from .steps.labeling.votes.wrench import read_wrench, write_wrench
 from .steps.training.evaluate import evaluate
 from .steps.training.predict import predict
 from .steps.training.tagger import Tagger

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from tests.benchmarks._weak_data import Split
-from tests.dawid_skene_reference import DawidSkeneReference
-from tests.vote_patterns import patterns
+from tests.rigs.dawid_skene import DawidSkeneReference
+from tests.rigs.vote_patterns import patterns
 
 from kommuna.errors import KommunaError
 from kommuna.steps.labeling.models.base import DevRows
 from kommuna.steps.labeling.models.registry import MODELS, Settings
-from kommuna.steps.labeling.patterns import Codes, VotePatterns
+from kommuna.steps.labeling.votes.patterns import Codes, VotePatterns
 
 DEFAULT, MAJORITY, NO_DEV = "kommuna", "majority", 0
 OURS = (DEFAULT, MAJORITY, "weighted", "dawid_skene", "snorkel_fast")

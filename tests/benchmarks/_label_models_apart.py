@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from tests.benchmarks._memory import peak_mib
-from tests.vote_patterns import patterns
+from tests.rigs.vote_patterns import patterns
 
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.models.base import DevRows
 from kommuna.steps.labeling.models.registry import MODELS, Settings
-from kommuna.steps.labeling.patterns import Codes
+from kommuna.steps.labeling.votes.patterns import Codes
 
 DEV = 1000
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.models.base import DevRows
-from kommuna.steps.labeling.patterns import ABSTAIN, Codes
+from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes
 
 DEV_ROWS = (0, 5, 20, 100, 1000)
 COPIED = 0.9  # share of rows on which a copy votes as its original does

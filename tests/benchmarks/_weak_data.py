@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.models.base import DevRows
-from kommuna.steps.labeling.patterns import Codes
+from kommuna.steps.labeling.votes.patterns import Codes
 
 DATA = Path(__file__).resolve().parent.parent.parent.parent / "shared" / "data"
 Beliefs = NDArray[np.float64]
@@ -83,7 +83,7 @@ def banking77() -> tuple[dict[str, Split], int]:
 
     from kommuna.spec.rules import RuleSet
     from kommuna.steps.labeling.apply import apply_rules
-    from kommuna.steps.labeling.patterns import vote_patterns
+    from kommuna.steps.labeling.votes.patterns import vote_patterns
 
     folder = DATA / "banking77"
     tags = json.loads((folder / "categories.json").read_text())

@@ -9,7 +9,7 @@ import numpy as np
 from tests.benchmarks._weak_data import DATA, Split, banking77, wrench
 
 from kommuna.steps.labeling.models.base import DevRows
-from kommuna.steps.labeling.patterns import Codes
+from kommuna.steps.labeling.votes.patterns import Codes
 
 MOST_DEV = 1000  # what one expert labels
 

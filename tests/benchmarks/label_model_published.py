@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from tests.benchmarks._weak_data import Split, accuracy, banking77, f1, wrench
-from tests.vote_patterns import patterns
+from tests.rigs.vote_patterns import patterns
 
-from kommuna.steps.labeling.dev import Dev
+from kommuna.steps.labeling.models.fitting import fitted
 from kommuna.steps.labeling.models.registry import MODELS, Settings
-from kommuna.steps.labeling.one_tag import fitted
+from kommuna.steps.labeling.votes.dev_rows import Dev
 
 PUBLISHED = {
     "youtube": {"majority": 0.840, "weighted majority": 0.780, "Dawid-Skene": 0.832, "Snorkel": 0.852, "FlyingSquid": 0.776},

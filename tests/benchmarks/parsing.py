@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.isolation_rig import Rig, migrated_database
+from tests.rigs.isolation import Rig, migrated_database
 
 FILES = int(os.environ.get("KOMMUNA_BENCH_FILES", "500"))
 STEPS = """

@@ -15,7 +15,7 @@ from kommuna.demo.banking77 import write_banking_data
 from kommuna.demo.write import write_demo_data
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.apply import apply_rules
-from kommuna.steps.labeling.refine.phrases import find_phrases
+from kommuna.steps.labeling.refine.mining.phrases import find_phrases
 from kommuna.steps.labeling.refine.step import refine_rules
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -23,8 +23,8 @@ from kommuna.demo.messages import message_blocks
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.apply import apply_rules
 from kommuna.steps.labeling.label import label_messages
+from kommuna.steps.training.features.tfidf import TextFeatures
 from kommuna.steps.training.tagger import Tagger
-from kommuna.steps.training.text import TextFeatures
 from kommuna.steps.training.train import train_classifier
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/banking77"

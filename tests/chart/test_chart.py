@@ -212,7 +212,7 @@ def test_each_team_has_a_triggerer_that_runs_no_class_that_a_task_names(render: 
         spec = one(objects, "Deployment", f"kommuna-triggerer-{team}")["spec"]
         assert spec["replicas"] == 1
         (container,) = spec["template"]["spec"]["containers"]
-        assert container["command"] == ["python", "-m", "kommuna.airflow.triggerer", team]
+        assert container["command"] == ["python", "-m", "kommuna.airflow.triggers.process", team]
         # Its logs go below the team's prefix: by the team's own credentials, since the platform's only read.
         store = environment(container)["AWS_ACCESS_KEY_ID"]["secretKeyRef"]["name"]
         assert store == f"store-{number}"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cache_rig import CacheRig
+from tests.rigs.cache import CacheRig
 
 MODULES = 20
 EDITS = 1000 if "FUZZ_MINUTES" in os.environ else 40

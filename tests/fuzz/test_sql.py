@@ -10,10 +10,10 @@ import duckdb
 import polars as pl
 from hypothesis import strategies as st
 from tests.fuzz.campaign import attempt, fuzzed
-from tests.sql_peer import NUMBERS, TABLES, TRUTHS, answer, connected, numbers, plain
+from tests.rigs.sql_peer import NUMBERS, TABLES, TRUTHS, answer, connected, numbers, plain
 
 from kommuna.spec.rules import RuleSet
-from kommuna.steps.etl.sql import widened
+from kommuna.steps.etl.sql.dialect import widened
 from kommuna.steps.labeling.apply import apply_rules
 
 PEER = connected()

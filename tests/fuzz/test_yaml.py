@@ -18,7 +18,6 @@ from kommuna.spec.resources import cpu_cores, memory_bytes
 from kommuna.spec.rules import RuleSet
 from kommuna.spec.step import StepSpec
 from kommuna.spec.team import Platform
-from kommuna.teams import pool_slots
 
 # What YAML 1.1 has its own mind about.
 SCALARS = st.one_of(
@@ -166,7 +165,7 @@ def test_a_description_of_the_platform_is_usable_or_refused(folder: Path, change
     assert Platform.model_validate(platform.model_dump()) == platform
     assert Platform.model_validate_json(platform.model_dump_json()) == platform
     installation = Installation(platform, folder)
-    assert all(slots > 0 for _, slots in pool_slots(platform).values())
+    assert all(slots > 0 for _, slots in platform.pool_slots().values())
     for name, team in platform.teams.items():
         assert memory_bytes(team.quota.memory) > 0
         assert cpu_cores(team.quota.cpu) > 0

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 import psutil
 import pytest
-from tests.llm_server import Fault, Handler, LlmServer, hang
+from tests.rigs.llm_server import Fault, Handler, LlmServer, hang
 
 from kommuna.spec.step import StepResult, StepSpec, StoreAddress
 from kommuna.store import Store

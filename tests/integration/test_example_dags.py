@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import airflow.example_dags
 import airflow.providers.standard.example_dags
 import pytest
-from tests.dag_runs import DagRuns
+from tests.rigs.dag_runs import DagRuns
 
 from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
-from tests.isolation_rig import GOOD, TOKEN, Rig, certify, migrated_database
+from tests.rigs.isolation import GOOD, TOKEN, Rig, certify, migrated_database
 
 from kommuna.airflow.isolation.wire import ASK, END, LOG, READY, Wire, frame
 from kommuna.waiting import wait_until

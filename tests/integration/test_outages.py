@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.llm_server import LlmServer, status
+from tests.rigs.llm_server import LlmServer, status
 
 from kommuna.errors import EXIT_DONE
 from kommuna.spec.step import StepResult, StepSpec, StoreAddress

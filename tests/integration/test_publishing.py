@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.dag_runs import DagRuns
+from tests.rigs.dag_runs import DagRuns
 
 from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until

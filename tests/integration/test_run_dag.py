@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.dag_runs import DagRuns
+from tests.rigs.dag_runs import DagRuns
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Site

@@ -170,7 +170,7 @@ def test_an_unreachable_store_says_so() -> None:
 def test_a_task_that_waited_has_all_its_logs_in_the_bucket(
     address: StoreAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kommuna.airflow.task_logs import REMOTE_TASK_LOG
+    from kommuna.airflow.server.task_logs import REMOTE_TASK_LOG
 
     platform = {"teams": {"support": {"bundle": "dags"}}, "store": address.url, "store_options": address.options}
     (tmp_path / "kommuna.yaml").write_text(yaml.safe_dump(platform))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from tests.dag_runs import DagRuns
+from tests.rigs.dag_runs import DagRuns
 
 from kommuna.spec.step import StoreAddress
 from kommuna.store import Store

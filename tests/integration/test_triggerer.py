@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.isolation_rig import PLATFORM, Rig, migrated_database
+from tests.rigs.isolation import PLATFORM, Rig, migrated_database
 
 from kommuna.waiting import wait_until
 
@@ -59,12 +59,12 @@ class Waiting:
         """With the bundle on the path, as it is where a bundle is also a folder of shared code."""
         path = f"{self.rig.folder}/dags/support:{Path(__file__).parents[2]}"
         return self.rig.environment(
-            PYTHONPATH=path, AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS="kommuna.airflow.task_logs.LOGGING_CONFIG"
+            PYTHONPATH=path, AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS="kommuna.airflow.server.task_logs.LOGGING_CONFIG"
         )
 
     def defer(self, *tasks: dict[str, Any]) -> list[str]:
         """Has tasks defer, and tells their runs."""
-        command = [sys.executable, "-m", "tests.triggerer_rig", json.dumps(tasks)]
+        command = [sys.executable, "-m", "tests.rigs.triggerer", json.dumps(tasks)]
         done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
         return [line.split()[1] for line in done.stdout.splitlines() if line.startswith("RUN ")]
@@ -84,7 +84,7 @@ class Waiting:
 
     def ours(self, *teams: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
         """The platform's triggerer."""
-        return self.triggerer("-m", "kommuna.airflow.triggerer", "--skip-serve-logs", *teams)
+        return self.triggerer("-m", "kommuna.airflow.triggers.process", "--skip-serve-logs", *teams)
 
     def stock(self, team: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
         """Airflow's own."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from tests.dag_runs import DagRuns
+from tests.rigs.dag_runs import DagRuns
 
 from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from tests.llm_server import Handler, LlmServer, refuses_where
 from tests.recorded.tables import RULES, TAGS, labels, messages, respelled, rule_set, several, votes
+from tests.rigs.llm_server import Handler, LlmServer, refuses_where
 
 from kommuna.spec.artifacts import Report
 from kommuna.spec.llm import Asking, LlmEndpoint, Llms
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.apply import apply_rules
-from kommuna.steps.labeling.ask.votes import ask_votes
 from kommuna.steps.labeling.label import label_messages
 from kommuna.steps.labeling.refine.step import refine_rules
 from kommuna.steps.labeling.rule_report import rule_report
+from kommuna.steps.labeling.rules.ask.votes import ask_votes
 from kommuna.steps.llm.client import Llm
 from kommuna.steps.llm.session import Patience
 

@@ -10,11 +10,11 @@ import polars as pl
 from tests.recorded.tables import TAGS, cross_fitted, labels, messages, respelled, rule_set, several, votes
 
 from kommuna.steps.training.evaluate import evaluate
+from kommuna.steps.training.features.tabular import TableFeatures
+from kommuna.steps.training.features.tfidf import TextFeatures
+from kommuna.steps.training.fit.soft_logistic import Linear
 from kommuna.steps.training.predict import predict
-from kommuna.steps.training.soft_logistic import Linear
-from kommuna.steps.training.tabular import TableFeatures
 from kommuna.steps.training.tagger import EnsembleTables, LinearTexts, Tagger
-from kommuna.steps.training.text import TextFeatures
 from kommuna.steps.training.train import train_classifier
 
 LABELED, DEV, GOLD = messages(240), messages(60, first=500), messages(40, first=900)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.dawid_skene_reference import DawidSkeneReference
+from tests.rigs.dawid_skene import DawidSkeneReference
 
 FREE = [
     [0.99999999, 0.0, 1e-08],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.notebook import run_cells
+from tests.rigs.notebook import run_cells
 
 from kommuna.runtime.binding import read_signature
 from kommuna.spec.team import Platform

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from kommuna.cli.here import console, installation, voice
+from kommuna.cli.scan import scanned, scanned_labels, with_one_key_type
 from kommuna.cli.tables import AsJson, print_json, print_table
 from kommuna.errors import DataError, SpecError
 from kommuna.spec.rules import RuleSet
@@ -39,7 +40,6 @@ def refine(
     as_json: AsJson = False,
 ) -> None:
     """Write rules from the label model's errors, round by round; a killed run goes on where it was."""
-    from kommuna.cli.rules import scanned, scanned_labels, with_one_key_type
     from kommuna.spec.llm import Budget
     from kommuna.spec.step import StepContext, StoreAddress
     from kommuna.steps.labeling.refine.rounds import Rounds

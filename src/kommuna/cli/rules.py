@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kommuna.cli.here import console, voice
 from kommuna.cli.refine import refine
+from kommuna.cli.scan import scanned, scanned_labels, with_one_key_type
 from kommuna.cli.tables import AsJson, print_json, print_table
-from kommuna.errors import MissingColumn, SpecError, nearest
+from kommuna.errors import SpecError
 from kommuna.spec.rules import RuleSet
-
-if TYPE_CHECKING:
-    import polars as pl
 
 app = typer.Typer(help="Labeling rules.", no_args_is_help=True)
 
@@ -92,44 +90,3 @@ def test(
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(made.report.html, encoding="utf-8")
         say.print(f"The report is {report}", highlight=False, markup=False, soft_wrap=True)
-
-
-def scanned(path: Path, key: str, *columns: str) -> pl.LazyFrame:
-    """A table by its file's ending; 7 and 007 are two keys.
-
-    Raises:
-        DataError: the file is missing, of another kind, or cannot be read.
-        MissingColumn: it lacks a column.
-    """
-    from kommuna.steps.frames import scan_file
-
-    table = scan_file(path, keys=(key,))
-    _require(table, path, key, *columns)
-    return table
-
-
-def scanned_labels(path: Path, key: str, *columns: str, label: str, several_tags: bool) -> pl.LazyFrame:
-    """A table of labeled rows; `tags` stands in for the default label `tag` where rows may have several."""
-    from kommuna.steps.labeled_rows import label_column
-
-    table = scanned(path, key, *columns)
-    _require(table, path, label_column(table, label, several_tags=several_tags))
-    return table
-
-
-def with_one_key_type(tables: dict[str, pl.LazyFrame], key: str) -> dict[str, pl.LazyFrame]:
-    """Tables whose keys are texts, where they are texts in one and numbers in another."""
-    import polars as pl
-
-    if len({table.collect_schema()[key] for table in tables.values()}) < 2:
-        return tables
-    return {name: table.with_columns(pl.col(key).cast(pl.String)) for name, table in tables.items()}
-
-
-def _require(table: pl.LazyFrame, path: Path, *columns: str) -> None:
-    known = table.collect_schema().names()
-    for column in columns:
-        if column not in known:
-            raise MissingColumn(
-                f"{path.name} has no column '{column}'{nearest(column, known)}", fix=f"it has: {', '.join(known)}"
-            )

@@ -7,22 +7,16 @@ import sys
 
 import yaml
 
+from kommuna.airflow import database
 from kommuna.cluster.prepared import mark, wait_for_server
 from kommuna.spec.team import Platform
-from kommuna.teams import pool_slots, synchronise
 
 
 def prepare_airflow(platform: Platform) -> None:
     """Airflow's schema, teams, pools and bundles; pools that a team no longer has are removed."""
-    from airflow.cli.cli_parser import get_parser
-
-    arguments = get_parser().parse_args(["db", "migrate"])
-    arguments.func(arguments)
-    synchronise(platform.teams, pool_slots(platform))
-    # Here rather than by the DAG processors: several that begin at one time would insert the same rows.
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-
-    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
+    database.migrate()
+    database.synchronise(platform.teams, platform.pool_slots())
+    database.synchronise_bundles()
 
 
 def prepare_mlflow() -> None:

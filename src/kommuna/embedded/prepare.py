@@ -15,24 +15,24 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from kommuna.airflow import database
 from kommuna.embedded.database import databases
 from kommuna.embedded.settings import local_pool_slots, state_folder
 from kommuna.spec.installation import Installation, find_installation
-from kommuna.teams import synchronise
 
 
-def wanted(installation: Installation, database: str) -> str:
+def wanted(installation: Installation, name: str) -> str:
     """What a database should be prepared for: the version of its schema, and its content, as JSON."""
-    if database == "mlflow":
+    if name == "mlflow":
         return json.dumps({"schema": version("mlflow")})
     pools = sorted((name, *rest) for name, rest in local_pool_slots(installation).items())
     teams = {"teams": sorted(installation.platform.teams), "pools": pools}
     return json.dumps({"schema": version("apache-airflow"), "content": teams})
 
 
-def is_prepared(installation: Installation, database: str) -> bool:
+def is_prepared(installation: Installation, name: str) -> bool:
     """Whether a database is known to be as it should be."""
-    return databases.note(state_folder(installation), database) == wanted(installation, database)
+    return databases.note(state_folder(installation), name) == wanted(installation, name)
 
 
 def prepare_airflow(installation: Installation) -> None:
@@ -40,21 +40,16 @@ def prepare_airflow(installation: Installation) -> None:
     state, note = state_folder(installation), wanted(installation, "airflow")
     known = json.loads(databases.note(state, "airflow") or "{}")
     if known.get("schema") == json.loads(note)["schema"]:
-        synchronise(installation.platform.teams, local_pool_slots(installation))
+        database.synchronise(installation.platform.teams, local_pool_slots(installation))
         databases.set_note(state, "airflow", note)
         return
 
     def work(copy: str) -> None:
         os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = databases.url(state, copy)
         os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"] = databases.url(state, copy, driver="asyncpg")
-        from airflow.cli.cli_parser import get_parser
-
-        arguments = get_parser().parse_args(["db", "migrate"])
-        arguments.func(arguments)
-        synchronise(installation.platform.teams, local_pool_slots(installation))
-        from airflow.settings import dispose_orm
-
-        dispose_orm(do_log=False)
+        database.migrate()
+        database.synchronise(installation.platform.teams, local_pool_slots(installation))
+        database.close()
 
     databases.change_copy(state, "airflow", work, text=note)
 

@@ -12,7 +12,6 @@ from kommuna.embedded.database.server import command as postgres_command
 from kommuna.embedded.leftovers import STATE_VARIABLE
 from kommuna.errors import SpecError
 from kommuna.spec.installation import PLATFORM_VARIABLE, Installation
-from kommuna.teams import pool_slots
 
 PARALLEL_TASKS = 6  # each step uses all cores it is given: two are busy with fewer
 ADMIN = "admin"
@@ -38,7 +37,7 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
             "PLUGINS_FOLDER": _PLUGINS,
             "LOAD_EXAMPLES": False,
             "MULTI_TEAM": True,
-            "ASSET_MANAGER_CLASS": "kommuna.airflow.publishing.PublishingAssetManager",
+            "ASSET_MANAGER_CLASS": "kommuna.airflow.admission.publishing.PublishingAssetManager",
             "MIGHT_CONTAIN_DAG_CALLABLE": "kommuna.airflow.isolation.listing.airflow_may_read",
             "EXECUTOR": ";".join(["LocalExecutor", *(f"{team}=LocalExecutor" for team in teams)]),
             # The scheduler never runs more than this over all executors, and each executor keeps as many workers.
@@ -142,7 +141,7 @@ def commands(installation: Installation, bin_folder: Path) -> dict[str, list[str
         "scheduler": [airflow, "scheduler", "--skip-serve-logs"],
         "dag-processor": [str(bin_folder / "python"), "-m", "kommuna.airflow.dag_processor"],
         "triggerer": [
-            str(bin_folder / "python"), "-m", "kommuna.airflow.triggerer", "--skip-serve-logs",
+            str(bin_folder / "python"), "-m", "kommuna.airflow.triggers.process", "--skip-serve-logs",
             *installation.platform.teams,
         ],
     }  # fmt: skip
@@ -181,14 +180,14 @@ def local_pool_slots(installation: Installation) -> dict[str, tuple[str, int]]:
     platform = installation.platform
     return {
         pool: (team, min(slots, platform.teams[team].parallelism))
-        for pool, (team, slots) in pool_slots(platform).items()
+        for pool, (team, slots) in platform.pool_slots().items()
     }
 
 
 def lowered_pools(installation: Installation) -> list[str]:
     """What to say of pools that kommuna.yaml asks more slots for than the team's `parallelism` lets run here."""
     teams = installation.platform.teams
-    asked = pool_slots(installation.platform)
+    asked = installation.platform.pool_slots()
     return [
         f"pool {pool} has {slots} slots here, not {asked[pool][1]}: team {team} has `parallelism: {slots}`"
         for pool, (team, slots) in local_pool_slots(installation).items()

@@ -115,3 +115,11 @@ class Platform(Spec):
     def pool(self, team: str, name: str = "default") -> str:
         """The global id of a team's pool."""
         return qualified(team, name, teams=self.team_names)
+
+    def pool_slots(self) -> dict[str, tuple[str, int]]:
+        """Every pool: its global id to its team and its slots."""
+        return {
+            self.pool(name, pool): (name, slots)
+            for name, team in self.teams.items()
+            for pool, slots in team.pools.items()
+        }

@@ -17,10 +17,12 @@ class SharedStep(NamedTuple):
     Attributes:
         module: holds the function, which has the name that the address ends in.
         version: raised by one where the step's results change.
+        formerly: modules that held the function before, by which older DAG files and manifests name it.
     """
 
     module: str
     version: int
+    formerly: tuple[str, ...] = ()
 
 
 STEPS: dict[str, SharedStep] = {
@@ -32,7 +34,9 @@ STEPS: dict[str, SharedStep] = {
     "kommuna.steps:query": SharedStep("kommuna.steps.etl.query", 1),
     "kommuna.steps:asof_join": SharedStep("kommuna.steps.etl.asof", 1),
     "kommuna.steps:apply_rules": SharedStep("kommuna.steps.labeling.apply", 2),
-    "kommuna.steps:ask_votes": SharedStep("kommuna.steps.labeling.ask.votes", 1),
+    "kommuna.steps:ask_votes": SharedStep(
+        "kommuna.steps.labeling.rules.ask.votes", 1, ("kommuna.steps.labeling.ask.votes",)
+    ),
     "kommuna.steps:label_messages": SharedStep("kommuna.steps.labeling.label", 1),
     "kommuna.steps:refine_rules": SharedStep("kommuna.steps.labeling.refine.step", 2),
     "kommuna.steps:rule_report": SharedStep("kommuna.steps.labeling.rule_report", 1),
@@ -66,4 +70,4 @@ def address_of(function: str) -> str:
     """
     module, _, name = function.partition(":")
     address = f"kommuna.steps:{name}"
-    return address if address in STEPS and STEPS[address].module == module else function
+    return address if address in STEPS and module in (STEPS[address].module, *STEPS[address].formerly) else function

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from kommuna.airflow.rendering import cast
+from kommuna.airflow.operators.rendering import cast
 from kommuna.errors import SpecError
 from kommuna.runtime.supervise import run_step
 from kommuna.spec.step import StepResult, StepSpec

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kommuna.airflow.policies import POD_DEADLINE_SECONDS
+from kommuna.airflow.admission.policies import POD_DEADLINE_SECONDS
 
 ROOT = Path(__file__).parents[3]
 WORKER = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.cache_rig import CacheRig
+from tests.rigs.cache import CacheRig
 
 
 @pytest.fixture(scope="module")

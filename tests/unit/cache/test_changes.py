@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tests.cache_rig import CacheRig
+from tests.rigs.cache import CacheRig
 
 HIT, MISS = True, False
 Files = Mapping[str, str | bytes | None]

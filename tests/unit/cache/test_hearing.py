@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.cache_rig import CacheRig
+from tests.rigs.cache import CacheRig
 
 # Starts the runtime where one system call is refused, as a container's or a service's own filter does.
 REFUSED = """

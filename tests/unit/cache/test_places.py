@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tests.cache_rig import CacheRig
+from tests.rigs.cache import CacheRig
 
 from kommuna.runtime.places import Places, followed
 from kommuna.store.why import not_given

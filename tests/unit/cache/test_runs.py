@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cache_rig import CacheRig, Ran
+from tests.rigs.cache import CacheRig, Ran
 
 from kommuna.store.definitions import traced
 from kommuna.store.gc import collect

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kommuna.airflow.plugin import KommunaPlugin
+from kommuna.airflow.server.plugin import KommunaPlugin
 from kommuna.embedded.settings import (
     airflow_settings,
     commands,
@@ -108,7 +108,7 @@ def test_an_mlflow_of_ones_own_is_not_started() -> None:
 def test_one_triggerer_waits_for_all_teams() -> None:
     command = commands(installation("support", "fraud"), Path("/bin"))["triggerer"]
     assert command == [
-        "/bin/python", "-m", "kommuna.airflow.triggerer", "--skip-serve-logs", "support", "fraud"
+        "/bin/python", "-m", "kommuna.airflow.triggers.process", "--skip-serve-logs", "support", "fraud"
     ]  # fmt: skip
 
 

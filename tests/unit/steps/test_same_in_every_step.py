@@ -16,14 +16,14 @@ from kommuna.spec.rules import Rule, RuleSet
 from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.labeling.apply import apply_rules
 from kommuna.steps.labeling.label import label_messages
-from kommuna.steps.labeling.refine.phrases import find_phrases
+from kommuna.steps.labeling.refine.mining.phrases import find_phrases
 from kommuna.steps.labeling.refine.step import refine_rules
 from kommuna.steps.labeling.refine.teacher import Teacher
+from kommuna.steps.labeling.report.rule_text import highlighted
 from kommuna.steps.labeling.rule_report import rule_report
-from kommuna.steps.labeling.rule_shown import highlighted
 from kommuna.steps.training.evaluate import evaluate
+from kommuna.steps.training.features.tfidf import TextFeatures
 from kommuna.steps.training.predict import predict
-from kommuna.steps.training.text import TextFeatures
 from kommuna.steps.training.train import Trained, train_classifier
 
 TAGS = ("card", "loan")
@@ -72,7 +72,7 @@ def label_outcome(step: Callable[..., Any], what: str, monkeypatch: pytest.Monke
             raise Read([(key, [tags[j] for j in np.flatnonzero(row)]) for key, row in zip(keys, truth, strict=True)])
         return truth
 
-    for module in ("labeling.dev", "labeling.refine.field", "labeling.refine.gold", "training.tables"):
+    for module in ("labeling.votes.dev_rows", "labeling.refine.data", "labeling.refine.gold", "training.tables"):
         monkeypatch.setattr(f"kommuna.steps.{module}.truth_matrix", stop)
     try:
         return said(step) or "the labels were not read"

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as peer
 
 from kommuna.steps.statistics import TagCounts, bootstrap, calibration_bins, calibration_error, folds, macro_f1, wilson
-from kommuna.steps.training.scores import quality
+from kommuna.steps.training.evaluation.scores import quality
 
 TWO = st.integers(1, 12).flatmap(lambda n: st.tuples(*[arrays(bool, (n, 4))] * 2))
 

@@ -17,8 +17,8 @@ from airflow.serialization.serialized_objects import DagSerialization, LazyDeser
 from airflow.settings import DAGS_FOLDER
 from airflow.task.trigger_rule import TriggerRule
 
-from kommuna.airflow.gate import judge
-from kommuna.airflow.policies import facts
+from kommuna.airflow.admission.policies import facts
+from kommuna.airflow.admission.rules import judge
 from kommuna.spec.team import Platform
 
 MAX_DAGS = 100

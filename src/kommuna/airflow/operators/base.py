@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from airflow.sdk import XComArg
 
-from kommuna.airflow.operator import StepOperator
-from kommuna.airflow.references import Model, StepOutput
-from kommuna.airflow.rendering import is_templated
+from kommuna.airflow.operators.references import Model, StepOutput
+from kommuna.airflow.operators.rendering import is_templated
+from kommuna.airflow.operators.step import StepOperator
 from kommuna.errors import SpecError
 from kommuna.spec.texts import text_list
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kommuna.airflow.operators.base import Input, SharedStepOperator, texts_or_template
-from kommuna.airflow.rendering import is_templated
+from kommuna.airflow.operators.rendering import is_templated
 from kommuna.spec.installation import place_of
 from kommuna.spec.llm import Asking, Budget
 from kommuna.spec.step import StepSpec

@@ -8,11 +8,11 @@ from typing import Any
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from kommuna.airflow.operator import model_name
 from kommuna.airflow.operators.base import Input, SharedStepOperator
+from kommuna.airflow.operators.references import StepOutput
+from kommuna.airflow.operators.rendering import is_templated
+from kommuna.airflow.operators.step import model_name
 from kommuna.airflow.operators.training import EvaluateOperator
-from kommuna.airflow.references import StepOutput
-from kommuna.airflow.rendering import is_templated
 from kommuna.spec.gate import EVALUATION_METRICS, Gate
 from kommuna.spec.step import StepResult, StepSpec
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from kommuna.airflow.failures import StepFailed
 from kommuna.airflow.operators.base import Input, SharedStepOperator, schema_of, texts_or_template
+from kommuna.airflow.operators.failures import StepFailed
 from kommuna.errors import SpecError
 from kommuna.spec.installation import place_of
 from kommuna.spec.step import StepSpec

@@ -1,5 +1,5 @@
 """Hands `kommuna.airflow` to Airflow."""
 
-from kommuna.airflow.plugin import KommunaPlugin
+from kommuna.airflow.server.plugin import KommunaPlugin
 
 __all__ = ["KommunaPlugin"]

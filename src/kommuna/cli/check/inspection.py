@@ -32,7 +32,7 @@ _WARM = (
     "airflow.providers.standard.sensors.external_task",
     "airflow.serialization.serialized_objects",
     "airflow.timetables.trigger",
-    "kommuna.airflow.weak_supervision",
+    "kommuna.airflow.dags.weak_supervision",
 )
 MOST_OVER_TIME = 3  # files, after which the rest is not looked at: they mostly wait for the same thing
 

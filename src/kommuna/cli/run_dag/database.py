@@ -13,11 +13,11 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from kommuna.airflow.database import synchronise
 from kommuna.cli.run_dag.settings import database_file
 from kommuna.embedded.settings import state_folder
 from kommuna.errors import PlatformFault
 from kommuna.spec.installation import Installation
-from kommuna.teams import pool_slots, synchronise
 
 _made: set[Path] = set()  # in this process
 
@@ -29,7 +29,7 @@ def make_database(installation: Installation) -> None:
         return
     path.unlink(missing_ok=True)  # SQLite makes a file for whoever only looks
     shutil.copy(_template(state_folder(installation) / "run-dag"), path)
-    synchronise(installation.platform.teams, pool_slots(installation.platform))
+    synchronise(installation.platform.teams, installation.platform.pool_slots())
     _made.add(path)
 
 

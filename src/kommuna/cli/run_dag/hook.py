@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kommuna.airflow import seam
+from kommuna.airflow.dags import seam
 from kommuna.cli.run_dag.settings import is_at_hand, is_set_up, set_up
 from kommuna.errors import KommunaError
 from kommuna.spec.installation import Place, place_of

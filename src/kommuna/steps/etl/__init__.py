@@ -1,1 +1,1 @@
-"""TODO."""
+"""Steps that make tables: reading, cleaning, masking of personal data, SQL, joins."""

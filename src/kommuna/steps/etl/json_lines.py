@@ -15,7 +15,7 @@ import polars as pl
 
 from kommuna.errors import DataError, SchemaDrift
 from kommuna.steps.etl.columns import shortened
-from kommuna.steps.etl.faults import encoding_fault, first_line
+from kommuna.steps.etl.csv.faults import encoding_fault, first_line
 
 _SAMPLE = 1_000  # lines that are looked at for the names of the columns
 _BLOCK = 1 << 20

@@ -12,7 +12,7 @@ import structlog
 from kommuna.errors import SpecError
 from kommuna.spec.choices import Region, known_region
 from kommuna.steps.etl.columns import require_text, unused
-from kommuna.steps.etl.pii import KINDS, Masker
+from kommuna.steps.etl.pii.masker import KINDS, Masker
 from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()

@@ -12,10 +12,10 @@ import structlog
 from kommuna.errors import DataError, SchemaDrift
 from kommuna.spec.table import TableSchema
 from kommuna.steps.etl.columns import ROW, missing, shortened
-from kommuna.steps.etl.csv_scan import scan_texts
-from kommuna.steps.etl.csv_survey import survey_csv
+from kommuna.steps.etl.csv.faults import check_rows_of_width, csv_fault, csv_header, parquet_faults
+from kommuna.steps.etl.csv.scan import scan_texts
+from kommuna.steps.etl.csv.survey import survey_csv
 from kommuna.steps.etl.dtypes import inexact, loses, not_finite, parsed, polars_dtype, suspicious, widens
-from kommuna.steps.etl.faults import check_rows_of_width, csv_fault, csv_header, parquet_faults
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
 from kommuna.steps.etl.kinds import kind_of, refuse_other_kinds
 from kommuna.steps.frames import takes_frames

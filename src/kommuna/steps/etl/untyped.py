@@ -9,9 +9,9 @@ import polars as pl
 
 from kommuna.errors import DataError
 from kommuna.spec.table import TableSchema, is_pattern
-from kommuna.steps.etl.csv_scan import scan_texts
+from kommuna.steps.etl.csv.faults import csv_header, parquet_faults
+from kommuna.steps.etl.csv.scan import scan_texts
 from kommuna.steps.etl.dtypes import inexact, polars_dtype
-from kommuna.steps.etl.faults import csv_header, parquet_faults
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
 from kommuna.steps.etl.kinds import kind_of, refuse_other_kinds
 from kommuna.steps.etl.read import read_table, separated

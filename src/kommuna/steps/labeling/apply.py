@@ -17,12 +17,12 @@ from kommuna.spec.llm import Asking
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.steps.columns import require_columns, require_text
 from kommuna.steps.frames import takes_frames
-from kommuna.steps.labeling.agreement import Agreement, agreement_of_cast
-from kommuna.steps.labeling.ask.votes import Asked, ask_votes
-from kommuna.steps.labeling.conditions import computed, python_condition, sql_condition
-from kommuna.steps.labeling.patterns import vote_meaning
-from kommuna.steps.labeling.regexes import python_only
-from kommuna.steps.labeling.text_rules import text_hits
+from kommuna.steps.labeling.rules.ask.votes import Asked, ask_votes
+from kommuna.steps.labeling.rules.expressions import computed, python_condition, sql_condition
+from kommuna.steps.labeling.rules.text.regex import python_only
+from kommuna.steps.labeling.rules.text.search import text_hits
+from kommuna.steps.labeling.votes.agreement import Agreement, agreement_of_cast
+from kommuna.steps.labeling.votes.patterns import vote_meaning
 from kommuna.steps.llm.client import Llm
 
 log = structlog.get_logger()

@@ -14,9 +14,9 @@ from kommuna.spec.texts import distinct_texts
 from kommuna.steps.columns import require_columns
 from kommuna.steps.frames import lazy_table
 from kommuna.steps.labeling.apply import check_key
-from kommuna.steps.labeling.conditions import expression_of
+from kommuna.steps.labeling.rules.expressions import expression_of
 
-_MEND = "return a tag, its place among the tags, or None (-1) to abstain"
+_FIX = "return a tag, its place among the tags, or None (-1) to abstain"
 
 
 class Row(dict[str, Any]):
@@ -101,7 +101,7 @@ def _by_row(
             ) from error
         if isinstance(vote, bool) or not isinstance(vote, str | int | None) or vote not in places:
             hint = nearest(vote, tags) if isinstance(vote, str) else ""
-            raise RulesError(f"rule '{name}': {vote!r} is no tag{hint}", where=f"row {key} = {row[key]!r}", fix=_MEND)
+            raise RulesError(f"rule '{name}': {vote!r} is no tag{hint}", where=f"row {key} = {row[key]!r}", fix=_FIX)
         votes.append(places[vote])
     return votes
 

@@ -15,14 +15,14 @@ from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.columns import require_columns
 from kommuna.steps.frames import takes_frames
-from kommuna.steps.labeling.calibrated import calibrated, dev_calibration_error, dev_figures
-from kommuna.steps.labeling.cross_fitted import cross_fitted
-from kommuna.steps.labeling.default_tag import confidence, given, with_default
-from kommuna.steps.labeling.dev import Dev, read_dev
 from kommuna.steps.labeling.models.base import HeldOut
+from kommuna.steps.labeling.models.calibrated import calibrated, dev_calibration_error, dev_figures
+from kommuna.steps.labeling.models.cross_fit import cross_fitted
+from kommuna.steps.labeling.models.default_tag import confidence, given, with_default
+from kommuna.steps.labeling.models.fitting import Fitted, fitted
 from kommuna.steps.labeling.models.registry import Settings, model_named
-from kommuna.steps.labeling.one_tag import Fitted, fitted
-from kommuna.steps.labeling.patterns import VotePatterns, decided, unanimous, vote_patterns
+from kommuna.steps.labeling.votes.dev_rows import Dev, read_dev
+from kommuna.steps.labeling.votes.patterns import VotePatterns, decided, unanimous, vote_patterns
 
 log = structlog.get_logger()
 

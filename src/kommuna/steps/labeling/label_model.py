@@ -19,16 +19,16 @@ import kommuna
 from kommuna.errors import DataError, SpecError, nearest
 from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
-from kommuna.steps.labeling.calibrated import calibrated
-from kommuna.steps.labeling.dev import Dev
-from kommuna.steps.labeling.estimates import AT_ONCE, Estimates, estimates, own_estimates
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
+from kommuna.steps.labeling.models.calibrated import calibrated
+from kommuna.steps.labeling.models.estimates import AT_ONCE, Estimates, estimates, own_estimates
+from kommuna.steps.labeling.models.fitting import fitted
 from kommuna.steps.labeling.models.registry import Settings, model_named
-from kommuna.steps.labeling.models.snorkel_fast import SnorkelFast
-from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
-from kommuna.steps.labeling.one_tag import fitted
-from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
-from kommuna.steps.labeling.vote_columns import VoteColumns, label_places, named_tags, vote_columns
+from kommuna.steps.labeling.models.snorkel.library import SnorkelModel
+from kommuna.steps.labeling.models.snorkel.sparse import SnorkelFast
+from kommuna.steps.labeling.votes.columns import VoteColumns, label_places, named_tags, vote_columns
+from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns, distinct
 
 log = structlog.get_logger()
 

@@ -14,12 +14,12 @@ from kommuna.spec.rules import RuleSet
 from kommuna.steps.columns import require_columns
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import label_column
-from kommuna.steps.labeling.dev import Dev, read_dev
-from kommuna.steps.labeling.gain import gains
-from kommuna.steps.labeling.patterns import VotePatterns, vote_patterns
-from kommuna.steps.labeling.rule_errors import dev_texts, rule_errors, tag_figures
-from kommuna.steps.labeling.rule_figures import rule_figures
-from kommuna.steps.labeling.rule_page import POOR, Judged, rule_page
+from kommuna.steps.labeling.report.ablation import gains
+from kommuna.steps.labeling.report.errors import dev_texts, rule_errors, tag_figures
+from kommuna.steps.labeling.report.metrics import rule_figures
+from kommuna.steps.labeling.report.page import POOR, Judged, rule_page
+from kommuna.steps.labeling.votes.dev_rows import Dev, read_dev
+from kommuna.steps.labeling.votes.patterns import VotePatterns, vote_patterns
 
 
 class RuleReport(NamedTuple):

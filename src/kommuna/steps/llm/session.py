@@ -17,7 +17,7 @@ import structlog
 from kommuna.errors import BudgetSpent, KommunaError, LlmAnswerError, LlmSettings, LlmUnreachable
 from kommuna.extras import needed_by
 from kommuna.spec.llm import LlmEndpoint
-from kommuna.steps.etl.pii import Masker
+from kommuna.steps.etl.pii.masker import Masker
 from kommuna.steps.llm.dialect import Dialect
 from kommuna.steps.llm.faults import BrokenBody, TryAgain, message_of, understood
 from kommuna.steps.llm.spending import Spending, Tokens

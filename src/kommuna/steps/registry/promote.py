@@ -11,7 +11,7 @@ from kommuna.spec.base import Spec
 from kommuna.spec.caching import step
 from kommuna.spec.gate import Gate, GateExpression
 from kommuna.steps.registry.client import CHAMPION, ModelVersion, Registry
-from kommuna.steps.training.scores import Scores
+from kommuna.steps.training.evaluation.scores import Scores
 
 log = structlog.get_logger()
 

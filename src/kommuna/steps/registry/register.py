@@ -26,7 +26,7 @@ from kommuna.steps.registry.client import (
     ModelVersion,
     Registry,
 )
-from kommuna.steps.training.scores import Scores
+from kommuna.steps.training.evaluation.scores import Scores
 from kommuna.steps.training.tagger import Tagger
 
 log = structlog.get_logger()

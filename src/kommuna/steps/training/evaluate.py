@@ -14,12 +14,12 @@ from kommuna.steps.columns import require_columns
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import TAGS_COLUMN, truth_matrix
 from kommuna.steps.statistics import TagCounts, calibration_error, interval, wilson
-from kommuna.steps.training import evaluation_report, scores
-from kommuna.steps.training.leakage import refuse_leakage
-from kommuna.steps.training.mistakes import surest_mistakes
+from kommuna.steps.training.evaluation import page, scores
+from kommuna.steps.training.evaluation.leakage import refuse_leakage
+from kommuna.steps.training.evaluation.mistakes import surest_mistakes
+from kommuna.steps.training.evaluation.scores import Chosen, Scores, TagScore
+from kommuna.steps.training.fit.soft_logistic import Matrix
 from kommuna.steps.training.predict import features_of, require_features
-from kommuna.steps.training.scores import Chosen, Scores, TagScore
-from kommuna.steps.training.soft_logistic import Matrix
 from kommuna.steps.training.tables import TagSet, read_labeled
 from kommuna.steps.training.tagger import Tagger
 
@@ -132,7 +132,7 @@ def evaluate(
     )
     log.info("classifier.evaluated", **{name: round(value, 4) for name, value in metrics.items()})
     mistakes = surest_mistakes(model, frame, truth, p, gold_votes, key=key, text=text)
-    return Evaluated(evaluation_report.report(result, mistakes, title=title), result, metrics)
+    return Evaluated(page.report(result, mistakes, title=title), result, metrics)
 
 
 def _probabilities(model: Tagger, frame: pl.DataFrame, text: str, *, who: str) -> Matrix:

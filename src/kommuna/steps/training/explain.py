@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.steps.text import WORD
-from kommuna.steps.training.soft_logistic import Linear, Matrix
-from kommuna.steps.training.text import TextFeatures, normalise
+from kommuna.steps.training.features.tfidf import TextFeatures, normalise
+from kommuna.steps.training.fit.soft_logistic import Linear, Matrix
 
 MOST_OCCLUDED = 60  # distinct words of one text that are left out in turn
 _WORD = re.compile(f"{WORD}+")

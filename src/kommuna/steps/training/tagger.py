@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +14,26 @@ from numpy.typing import NDArray
 
 from kommuna.errors import DataError, MissingColumn, SpecError, nearest
 from kommuna.spec.choices import Encoder
-from kommuna.steps.training.embeddings import TextEmbeddings
 from kommuna.steps.training.explain import Explanation, Words, contribution, linear_words, occluded_words
-from kommuna.steps.training.soft_logistic import Linear, Link, Matrix, probabilities
-from kommuna.steps.training.tabular import TableFeatures
-from kommuna.steps.training.text import TextFeatures
-from kommuna.steps.training.weighted_rows import Ensemble
+from kommuna.steps.training.features.embeddings import TextEmbeddings
+from kommuna.steps.training.features.tabular import TableFeatures
+from kommuna.steps.training.features.tfidf import TextFeatures
+from kommuna.steps.training.fit.soft_logistic import Linear, Link, Matrix, probabilities
+from kommuna.steps.training.fit.weighted_rows import Ensemble
 
 FORMAT = 2
+# Modules by the names that they had when older taggers were written: a tagger outlives the places of its code.
+_MOVED = {
+    f"kommuna.steps.training.{before}": f"kommuna.steps.training.{now}"
+    for before, now in {
+        "embeddings": "features.embeddings",
+        "tabular": "features.tabular",
+        "text": "features.tfidf",
+        "soft_logistic": "fit.soft_logistic",
+        "vector_scaling": "fit.vector_scaling",
+        "weighted_rows": "fit.weighted_rows",
+    }.items()
+}
 
 
 class TextScorer(Protocol):
@@ -249,7 +262,7 @@ class Tagger:
             DataError: the file is no tagger, or one of another version.
         """
         try:
-            content: Any = pickle.loads(path.read_bytes())
+            content = unpickled(path.read_bytes())
             if content["format"] != FORMAT:
                 raise DataError(
                     f"{path.name} is a tagger of format {content['format']}, not {FORMAT}", fix="train it again"
@@ -259,3 +272,13 @@ class Tagger:
             raise DataError(
                 f"{path.name} is no tagger: {type(error).__name__}: {error}", fix="train it again"
             ) from None
+
+
+def unpickled(data: bytes) -> Any:
+    """The objects of a pickle, also where their classes were elsewhere when it was written."""
+    return _Unpickler(io.BytesIO(data)).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return super().find_class(_MOVED.get(module, module), name)

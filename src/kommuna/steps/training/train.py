@@ -16,12 +16,12 @@ from kommuna.spec.choices import Classifier, EncoderChoice, Seed, Share
 from kommuna.spec.texts import distinct_texts
 from kommuna.steps.columns import require_text
 from kommuna.steps.frames import takes_frames
-from kommuna.steps.training.classifiers import Rows, fit_bayes, fit_both, fit_embeddings, fit_linear, fit_trees
-from kommuna.steps.training.folds import plain_folds, read_folds
-from kommuna.steps.training.soft_logistic import Link, Matrix, probabilities
+from kommuna.steps.training.fit.classifiers import Rows, fit_bayes, fit_both, fit_embeddings, fit_linear, fit_trees
+from kommuna.steps.training.fit.folds import plain_folds, read_folds
+from kommuna.steps.training.fit.soft_logistic import Link, Matrix, probabilities
+from kommuna.steps.training.fit.thresholds import thresholds
 from kommuna.steps.training.tables import TagSet, Weak, read_labeled, read_weak, tag_set
 from kommuna.steps.training.tagger import Scorer, Tagger
-from kommuna.steps.training.thresholds import thresholds
 
 log = structlog.get_logger()
 

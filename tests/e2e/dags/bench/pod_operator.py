@@ -5,7 +5,7 @@ import json
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
 from kommuna.airflow import TeamDag
-from kommuna.airflow.image import pod_of
+from kommuna.airflow.operators.image import pod_of
 from kommuna.spec.resources import Resources
 
 STEP = {

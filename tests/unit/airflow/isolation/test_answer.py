@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kommuna.airflow.admission.policies import facts
 from kommuna.airflow.isolation.answer import Asked, Malformed, judged, refused
-from kommuna.airflow.policies import facts
 from kommuna.spec.team import Platform
 
 PLATFORM = Platform.model_validate(

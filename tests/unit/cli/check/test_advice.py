@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.check_rig import dag, findings_of
+from tests.rigs.check import dag, findings_of
 
 CASES = {
     "library.py": ("# airflow dag\nimport catboost_zz\n", 2, "ModuleNotFoundError: No module named 'catboost_zz'",

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.check_rig import dag, findings_of, zipped
+from tests.rigs.check import dag, findings_of, zipped
 
 # What the platform's parsing does with each file of a bundle, without a database.
 PARSE = """

@@ -10,7 +10,7 @@ import structlog
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.apply import apply_rules, votes_plan
-from kommuna.steps.labeling.patterns import vote_patterns
+from kommuna.steps.labeling.votes.patterns import vote_patterns
 
 MIXED = (
     {"name": "word", "tag": "card", "any": ["card"]},

@@ -9,16 +9,16 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.vote_patterns import patterns
+from tests.rigs.vote_patterns import patterns
 
 from kommuna.errors import DataError, DuplicateKeys, RulesError
 from kommuna.spec import choices
 from kommuna.steps.labeling.label import label_messages
-from kommuna.steps.labeling.matrix import from_matrix
 from kommuna.steps.labeling.models.base import DevRows
 from kommuna.steps.labeling.models.registry import MODELS, Settings
-from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
-from kommuna.steps.labeling.patterns import Codes, VotePatterns
+from kommuna.steps.labeling.models.snorkel.library import SnorkelModel
+from kommuna.steps.labeling.votes.label_matrix import from_matrix
+from kommuna.steps.labeling.votes.patterns import Codes, VotePatterns
 
 TAGS = ["a", "b", "c"]
 SLOW = {"snorkel"}  # its own tests need torch

@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from tests.vote_patterns import patterns
+from tests.rigs.vote_patterns import patterns
 
-from kommuna.steps.labeling.models.judged_by_others import judged_by_others
 from kommuna.steps.labeling.models.naive_bayes import Floats, Linear
 from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
-from kommuna.steps.labeling.patterns import CastVotes, Codes
+from kommuna.steps.labeling.models.pooled.leave_one_out_agreement import judged_by_others
+from kommuna.steps.labeling.votes.patterns import CastVotes, Codes
 
 
 def judged(matrix: Codes, k: int) -> tuple[Outcomes, Linear]:

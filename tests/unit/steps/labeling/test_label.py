@@ -12,7 +12,7 @@ import structlog
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, RulesError, SchemaDrift, SpecError
 from kommuna.steps.labeling.apply import apply_rules
 from kommuna.steps.labeling.label import label_messages
-from kommuna.steps.labeling.matrix import from_matrix
+from kommuna.steps.labeling.votes.label_matrix import from_matrix
 
 TAGS = ["a", "b", "c"]
 

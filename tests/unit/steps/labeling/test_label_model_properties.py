@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.vote_patterns import patterns
+from tests.rigs.vote_patterns import patterns
 
 from kommuna.spec import choices
 from kommuna.steps.labeling.models.base import BaseLabelModel, DevRows
 from kommuna.steps.labeling.models.dawid_skene import DawidSkene
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.models.registry import MODELS, Settings
-from kommuna.steps.labeling.patterns import Codes
+from kommuna.steps.labeling.votes.patterns import Codes
 
 OURS = [name for name in get_args(choices.LabelModel) if not name.startswith("snorkel")]
 MARGIN = 0.02

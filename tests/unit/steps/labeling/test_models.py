@@ -4,16 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.dawid_skene_reference import DawidSkeneReference
-from tests.vote_patterns import patterns
+from tests.rigs.dawid_skene import DawidSkeneReference
+from tests.rigs.vote_patterns import patterns
 
 from kommuna.errors import LimitExceeded, RulesError
 from kommuna.steps.labeling.models.base import BaseLabelModel, DevRows
 from kommuna.steps.labeling.models.dawid_skene import DawidSkene
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.models.outcomes import outcomes
-from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
-from kommuna.steps.labeling.patterns import CastVotes, Codes
+from kommuna.steps.labeling.models.snorkel.library import SnorkelModel
+from kommuna.steps.labeling.votes.patterns import CastVotes, Codes
 
 
 def right(model: BaseLabelModel, matrix: Codes, truth: np.ndarray) -> float:
@@ -212,8 +212,8 @@ def test_without_torch_the_extra_is_named() -> None:
         sys.meta_path.insert(0, NoTorch())
         import numpy as np
         from kommuna.errors import NotInstalled
-        from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
-        from kommuna.steps.labeling.patterns import VotePatterns, distinct
+        from kommuna.steps.labeling.models.snorkel.library import SnorkelModel
+        from kommuna.steps.labeling.votes.patterns import VotePatterns, distinct
         votes, counts, line = distinct([np.array([0, 1], dtype=np.int16)] * 3)
         try:
             SnorkelModel().fit(VotePatterns(votes, counts, line, ("a", "b"), ("x", "y", "z")))

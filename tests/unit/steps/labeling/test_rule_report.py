@@ -7,14 +7,14 @@ import polars as pl
 import pytest
 
 from kommuna.errors import DataError
-from kommuna.steps.labeling.correlation import correlation
-from kommuna.steps.labeling.dev import Dev
-from kommuna.steps.labeling.gain import Gains, gains
 from kommuna.steps.labeling.label import label_messages
-from kommuna.steps.labeling.matrix import from_matrix
-from kommuna.steps.labeling.patterns import VotePatterns
-from kommuna.steps.labeling.rule_errors import dev_texts, rule_errors, tag_figures
+from kommuna.steps.labeling.report.ablation import Gains, gains
+from kommuna.steps.labeling.report.errors import dev_texts, rule_errors, tag_figures
 from kommuna.steps.labeling.rule_report import rule_report
+from kommuna.steps.labeling.votes.correlation import correlation
+from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.label_matrix import from_matrix
+from kommuna.steps.labeling.votes.patterns import VotePatterns
 
 
 @pytest.fixture

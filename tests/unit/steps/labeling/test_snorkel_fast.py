@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from tests.vote_patterns import patterns
+from tests.rigs.vote_patterns import patterns
 
 from kommuna.errors import RulesError
-from kommuna.steps.labeling.models import snorkel_fast
 from kommuna.steps.labeling.models.base import DevRows
-from kommuna.steps.labeling.models.snorkel_fast import SnorkelFast
-from kommuna.steps.labeling.patterns import Codes
+from kommuna.steps.labeling.models.snorkel import sparse as snorkel_fast
+from kommuna.steps.labeling.models.snorkel.sparse import SnorkelFast
+from kommuna.steps.labeling.votes.patterns import Codes
 
 
 def generated(*, rows: int, rules: int, k: int, seed: int, one_class: bool, coverage: float = 0.4) -> Codes:
@@ -161,8 +161,8 @@ def test_it_refuses_what_snorkels_model_cannot_do() -> None:
 def test_it_needs_no_torch() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from kommuna.steps.labeling.models.snorkel_fast import SnorkelFast\n"
-        "from kommuna.steps.labeling.patterns import VotePatterns, distinct\n"
+        "from kommuna.steps.labeling.models.snorkel.sparse import SnorkelFast\n"
+        "from kommuna.steps.labeling.votes.patterns import VotePatterns, distinct\n"
         "votes, counts, line = distinct([np.array([0, 1, 1], dtype=np.int16)] * 3)\n"
         "SnorkelFast().fit(VotePatterns(votes, counts, line, ('a', 'b'), ('x', 'y', 'z'))).predict(votes)\n"
         "print(sorted(m for m in ('torch', 'snorkel') if m in sys.modules))"

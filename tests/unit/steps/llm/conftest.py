@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.llm_server import LlmServer
+from tests.rigs.llm_server import LlmServer
 
 from kommuna.spec.llm import Budget, LlmEndpoint
 from kommuna.steps.llm.client import Model

@@ -10,7 +10,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from tests.llm_server import Fault, LlmServer, body, cut, drip, hang, says, status
+from tests.rigs.llm_server import Fault, LlmServer, body, cut, drip, hang, says, status
 
 from kommuna.errors import BudgetSpent, KommunaError, LlmAnswerError, LlmSettings, LlmUnreachable, SpecError
 from kommuna.spec.llm import Budget, LlmEndpoint, Llms

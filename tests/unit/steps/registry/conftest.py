@@ -16,7 +16,7 @@ import pytest
 
 from kommuna.clients.mlflow import MlflowApi
 from kommuna.errors import RegistryUnreachable
-from kommuna.steps.training.scores import Scores
+from kommuna.steps.training.evaluation.scores import Scores
 from kommuna.steps.training.tagger import Tagger
 from kommuna.steps.training.train import train_classifier
 

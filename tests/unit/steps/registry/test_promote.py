@@ -10,7 +10,7 @@ from kommuna.spec.step import StepContext
 from kommuna.steps.registry.client import ModelVersion, Registry
 from kommuna.steps.registry.promote import promote
 from kommuna.steps.registry.register import register
-from kommuna.steps.training.scores import Scores
+from kommuna.steps.training.evaluation.scores import Scores
 from kommuna.steps.training.tagger import Tagger
 
 GATE = "f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01"

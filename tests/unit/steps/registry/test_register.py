@@ -18,7 +18,7 @@ from kommuna.errors import MissingColumn, RegistryError, SpecError
 from kommuna.spec.step import Services, StepContext
 from kommuna.steps.registry.client import ModelVersion, Registry
 from kommuna.steps.registry.register import register
-from kommuna.steps.training.scores import Scores
+from kommuna.steps.training.evaluation.scores import Scores
 from kommuna.steps.training.tagger import Tagger
 
 
@@ -128,7 +128,7 @@ from mlflow import MlflowClient
 from kommuna.spec.step import Services, StepContext
 from kommuna.steps.registry.client import Registry
 from kommuna.steps.registry.register import register
-from kommuna.steps.training.scores import Scores
+from kommuna.steps.training.evaluation.scores import Scores
 from kommuna.steps.training.tagger import Tagger
 MlflowClient.create_model_version = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 folder = pathlib.Path({str(tmp_path)!r})

@@ -16,7 +16,7 @@ from kommuna.spec.versions import VERSIONS
 from kommuna.steps.registry.client import Registry
 from kommuna.steps.registry.promote import promote
 from kommuna.steps.registry.register import register
-from kommuna.steps.training.scores import Scores
+from kommuna.steps.training.evaluation.scores import Scores
 
 RECORDED = RecordedFile(Path(__file__).parent.with_name("recorded.json"))
 

@@ -13,7 +13,7 @@ from sklearn import metrics as peer
 from kommuna.errors import DataError, DuplicateKeys, Leakage, MissingColumn
 from kommuna.spec.gate import EVALUATION_METRICS
 from kommuna.steps.training.evaluate import Evaluated, evaluate
-from kommuna.steps.training.scores import automatic, operating_points
+from kommuna.steps.training.evaluation.scores import automatic, operating_points
 from kommuna.steps.training.train import Trained, train_classifier
 
 

@@ -92,7 +92,7 @@ def test_memory_holds_a_batch_and_not_the_messages(task, trained: Trained, tmp_p
 import resource, pathlib, polars as pl
 from kommuna.steps.training.predict import predict
 from kommuna.steps.training.tagger import Tagger
-from kommuna.steps.training.text import TextFeatures
+from kommuna.steps.training.features.tfidf import TextFeatures
 folder = pathlib.Path({str(tmp_path)!r})
 few = [f"card {{i}} " + "filler " * 150 for i in range(2_000)]
 table = pl.DataFrame({{"id": range(2_000), "text": few}})

@@ -21,8 +21,8 @@ _MODULES = (
     "airflow.providers.cncf.kubernetes.pod_generator",
     "airflow.timetables.trigger",
     "kubernetes.client",
-    "kommuna.airflow.policies",
-    "kommuna.airflow.weak_supervision",
+    "kommuna.airflow.admission.policies",
+    "kommuna.airflow.dags.weak_supervision",
 )
 
 for _name in _MODULES:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kommuna.airflow.mapped import samples
-from kommuna.airflow.references import STEP, is_step
-from kommuna.airflow.rendering import is_templated
+from kommuna.airflow.operators.mapped import samples
+from kommuna.airflow.operators.references import STEP, is_step
+from kommuna.airflow.operators.rendering import is_templated
 from kommuna.cli.check.finding import Collector, line_of
 from kommuna.cli.check.judges.rules_files import RulesFiles
 from kommuna.errors import KommunaError, nearest
@@ -142,7 +142,7 @@ def _failure(rule: Rule, declared: Declared) -> KommunaError | None:
     import polars as pl
 
     from kommuna.steps.etl.dtypes import polars_dtype
-    from kommuna.steps.labeling.conditions import python_condition, sql_condition
+    from kommuna.steps.labeling.rules.expressions import python_condition, sql_condition
 
     if any(dtype not in DTYPES for dtype in declared.columns.values()):
         return None

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kommuna.airflow.gate import judge
-from kommuna.airflow.mapped import samples
-from kommuna.airflow.params import default_mistakes
-from kommuna.airflow.policies import complete, facts
-from kommuna.airflow.references import is_step
+from kommuna.airflow.admission.policies import complete, facts
+from kommuna.airflow.admission.rules import judge
+from kommuna.airflow.operators.mapped import samples
+from kommuna.airflow.operators.params import default_mistakes
+from kommuna.airflow.operators.references import is_step
 from kommuna.cli.check.finding import Collector, line_of
 from kommuna.cli.check.judges.steps import StepJudge
 from kommuna.cli.check.judges.templates import template_mistakes

@@ -48,7 +48,7 @@ class RulesFiles:
         """Columns that a SQL rule's condition names; none of a condition that is broken."""
         import polars as pl
 
-        from kommuna.steps.etl.sql import POLARS_ERRORS, standard_sql
+        from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql
 
         try:
             return pl.sql_expr(standard_sql(rule.sql)).meta.root_names() if rule.sql else []
@@ -59,7 +59,7 @@ class RulesFiles:
         """What is wrong with a rule's function or SQL, whatever table it meets."""
         import polars as pl
 
-        from kommuna.steps.etl.sql import POLARS_ERRORS, standard_sql
+        from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql
 
         try:
             if rule.python:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kommuna.airflow.references import MODEL, OUTPUT, STEP
+from kommuna.airflow.operators.references import MODEL, OUTPUT, STEP
 from kommuna.cli.check.finding import Collector
 from kommuna.cli.check.judges.columns import ColumnJudge, default_of, params_of, templated, upstream_of
 from kommuna.cli.check.judges.rules_files import RulesFiles

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from jinja2 import meta, nodes
 
-from kommuna.airflow.rendering import AS_OTHERS, OF_A_DATE
+from kommuna.airflow.operators.rendering import AS_OTHERS, OF_A_DATE
 from kommuna.errors import nearest
 
 _BESIDE_THE_CONTEXT = ("macros", "var", "conn", "params", "expanded_ti_count", "reason", "exception", "try_number")

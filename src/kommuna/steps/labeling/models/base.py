@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kommuna.steps.labeling.patterns import CastVotes, Codes, VotePatterns
+from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
 
 Beliefs = NDArray[np.float64]
 Predict = Callable[[Codes], Beliefs]

@@ -10,7 +10,7 @@ from scipy.special import softmax
 from kommuna.errors import SpecError
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted, shares, tally
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBayes
-from kommuna.steps.labeling.patterns import CastVotes, Codes, VotePatterns
+from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
 
 COPY = 0.5  # excess correlation from which two rules are taken for near copies
 _SMALLEST = 1e-10

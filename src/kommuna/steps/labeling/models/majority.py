@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, shares, tally
-from kommuna.steps.labeling.patterns import CastVotes, Codes, VotePatterns
+from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
 
 
 class Majority(BaseLabelModel):

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from kommuna.steps.labeling.models.base import DevRows, may_win, only_voted, shares, tally
 from kommuna.steps.labeling.models.lift import Floats, coverage_bound, never_against_its_own
 from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
-from kommuna.steps.labeling.patterns import CastVotes, VotePatterns, sample
+from kommuna.steps.labeling.votes.patterns import CastVotes, VotePatterns, sample
 
 _EDGE = 1e-6
 _FEWEST_TOGETHER = 3  # patterns; fewer say nothing of correlation

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.steps.labeling.patterns import CastVotes, Codes
+from kommuna.steps.labeling.votes.patterns import CastVotes, Codes
 
 _COPY_ROWS, _COPY_PATTERNS = 10, 3
 

@@ -10,10 +10,10 @@ from kommuna.spec import choices
 from kommuna.spec.resources import memory_bytes
 from kommuna.steps.labeling.models.base import BaseLabelModel
 from kommuna.steps.labeling.models.dawid_skene import DawidSkene
-from kommuna.steps.labeling.models.kommuna_model import Kommuna
 from kommuna.steps.labeling.models.majority import Majority
-from kommuna.steps.labeling.models.snorkel_fast import SnorkelFast
-from kommuna.steps.labeling.models.snorkel_model import SnorkelModel
+from kommuna.steps.labeling.models.pooled.model import Kommuna
+from kommuna.steps.labeling.models.snorkel.library import SnorkelModel
+from kommuna.steps.labeling.models.snorkel.sparse import SnorkelFast
 from kommuna.steps.labeling.models.weighted import Weighted
 
 

@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted
 from kommuna.steps.labeling.models.lift import default_lift, judged_lift
-from kommuna.steps.labeling.patterns import CastVotes, Codes, VotePatterns
+from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
 
 
 class Weighted(BaseLabelModel):

@@ -13,7 +13,7 @@ from kommuna.errors import DataError, SchemaDrift
 from kommuna.spec.rules import Rule
 from kommuna.steps.columns import require_text
 from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
-from kommuna.steps.labeling.refine.field import Field
+from kommuna.steps.labeling.refine.data import Field
 from kommuna.steps.labeling.refine.judge import Mask, judge
 from kommuna.steps.labeling.refine.loop import dev_codes, rules_after
 from kommuna.steps.labeling.refine.rounds import Round

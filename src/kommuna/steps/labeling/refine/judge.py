@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kommuna.steps.labeling.default_tag import given, with_default
-from kommuna.steps.labeling.dev import Dev
+from kommuna.steps.labeling.models.default_tag import given, with_default
+from kommuna.steps.labeling.models.fitting import fitted
 from kommuna.steps.labeling.models.registry import MODELS, Settings
-from kommuna.steps.labeling.one_tag import fitted
-from kommuna.steps.labeling.patterns import ABSTAIN, Codes, VotePatterns, distinct
-from kommuna.steps.labeling.refine.field import Field
+from kommuna.steps.labeling.refine.data import Field
+from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns, distinct
 from kommuna.steps.statistics import TagCounts, bootstrap, macro_f1
 
 _DRAWS = 200  # of the bootstrap

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from kommuna.errors import BudgetSpent, LlmAnswerError, SpecError
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.fold import keyword_line
-from kommuna.steps.labeling.patterns import ABSTAIN
-from kommuna.steps.labeling.refine.field import Field
+from kommuna.steps.labeling.refine.data import Field
+from kommuna.steps.labeling.refine.mining.regex_bound import unbounded
 from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Standing, rule_name
-from kommuna.steps.labeling.refine.regex_bound import unbounded
+from kommuna.steps.labeling.rules.text.tokens import keyword_line
+from kommuna.steps.labeling.votes.patterns import ABSTAIN
 
 _MOST_TAGS = 8  # that are asked about in one round: those with the most errors
 _MOST_SHOWN = 10  # errors of a kind that are shown; as many at least are left to judge by

@@ -12,12 +12,12 @@ import numpy as np
 import structlog
 
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.patterns import ABSTAIN, Codes
-from kommuna.steps.labeling.refine.field import FOLDS, Field
+from kommuna.steps.labeling.refine.data import FOLDS, Field
 from kommuna.steps.labeling.refine.judge import Judgement, Mask, gain_error, judge
+from kommuna.steps.labeling.refine.mining.screening import Candidate, Screened, candidate_of, codes, screen
 from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Proposer, Standing
 from kommuna.steps.labeling.refine.rounds import Changed, Round, Rounds, Written, bits
-from kommuna.steps.labeling.refine.screening import Candidate, Screened, candidate_of, codes, screen
+from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes
 from kommuna.steps.statistics import macro_f1
 
 log = structlog.get_logger()

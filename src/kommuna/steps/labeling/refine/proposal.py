@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.refine.field import Field
+from kommuna.steps.labeling.refine.data import Field
 
 
 @dataclass(frozen=True)

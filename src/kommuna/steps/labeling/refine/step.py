@@ -20,17 +20,17 @@ from kommuna.spec.llm import Budget
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.spec.step import StepContext
 from kommuna.steps.frames import takes_frames
-from kommuna.steps.labeling.patterns import ABSTAIN
-from kommuna.steps.labeling.refine.field import Field, read_field
+from kommuna.steps.labeling.refine.data import Field, read_field
 from kommuna.steps.labeling.refine.gold import gold_f1, read_gold
 from kommuna.steps.labeling.refine.llm import LlmProposer
 from kommuna.steps.labeling.refine.loop import dev_codes, refined, rules_after
-from kommuna.steps.labeling.refine.miner import Miner
-from kommuna.steps.labeling.refine.phrases import find_phrases
+from kommuna.steps.labeling.refine.mining.miner import Miner
+from kommuna.steps.labeling.refine.mining.phrases import find_phrases
 from kommuna.steps.labeling.refine.proposal import Proposer
-from kommuna.steps.labeling.refine.refine_report import refine_report, rounds_table
+from kommuna.steps.labeling.refine.report import refine_report, rounds_table
 from kommuna.steps.labeling.refine.rounds import Round, Rounds
 from kommuna.steps.labeling.refine.rules_file import RulesFile, rules_file
+from kommuna.steps.labeling.votes.patterns import ABSTAIN
 from kommuna.steps.llm.client import Llm
 
 log = structlog.get_logger()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.check_rig import dag, findings_of
+from tests.rigs.check import dag, findings_of
 
 CHAIN = "from airflow.sdk import DAG\nfrom kommuna.airflow import weak_supervision_dag\n"
 COLUMNS = "columns={'id': 'String', 'text': 'String'}"

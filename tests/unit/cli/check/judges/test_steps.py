@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.check_rig import dag, findings_of
+from tests.rigs.check import dag, findings_of
 
 OWN = """import polars as pl
 def made(*, n: int = 1) -> pl.LazyFrame: ...

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.check_rig import dag, findings_of
+from tests.rigs.check import dag, findings_of
 
 from kommuna.cli.check.process.limits import Limits
 

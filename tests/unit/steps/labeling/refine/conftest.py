@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from tests.llm_server import Handler
+from tests.rigs.llm_server import Handler
 
-from kommuna.steps.labeling.refine.field import Field, read_field
+from kommuna.steps.labeling.refine.data import Field, read_field
 from kommuna.steps.llm.client import Llm
 
 WORDS = {

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from tests.llm_server import LlmServer, status
+from tests.rigs.llm_server import LlmServer, status
 
 from kommuna.errors import LlmUnreachable
 from kommuna.spec.llm import Budget, LlmEndpoint, Llms

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from tests.llm_server import LlmServer
+from tests.rigs.llm_server import LlmServer
 
 from kommuna.errors import DataError, DuplicateKeys, LlmSettings, MissingColumn, SchemaDrift, SpecError
 from kommuna.runtime.binding import find_step

@@ -1,0 +1,161 @@
+"""Airflow's policies: refuse at parse time, and again in the worker, what the gate would refuse.
+
+Loaded by Airflow through the `airflow.policy` entry point while it starts, so nothing of Airflow is imported at the
+top but the hook's marker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.policies import hookimpl
+
+from kommuna.airflow.admission.rules import AssetFacts, DagFacts, TaskFacts, judge
+from kommuna.airflow.dags import seam
+from kommuna.errors import KommunaError
+from kommuna.spec.installation import Place, place_of
+from kommuna.spec.names import owner_of, qualified
+
+POD_DEADLINE_SECONDS = 30 * 24 * 3600
+
+_NO_POOL = "default_pool"  # Airflow's name for the pool of a task that names none
+_DAG_IDS = ("trigger_dag_id", "external_dag_id")
+_A_DAY = datetime(2025, 1, 1)  # to which a delta, be it of days or of months, is added
+
+
+seam.install()
+
+
+@hookimpl
+def dag_policy(dag: Any) -> None:
+    """Refuses a DAG that breaks the platform's rules, with the words of `kommuna check`."""
+    from airflow.exceptions import AirflowClusterPolicyViolation
+
+    from kommuna.airflow.operators.params import default_mistakes
+
+    try:
+        place = place_of(dag.fileloc)
+    except KommunaError as error:
+        raise AirflowClusterPolicyViolation(str(error)) from None
+    complete(dag, place)
+    seam.remember(place)
+    violations = [
+        *judge(facts(dag), team=place.team, platform=place.installation.platform),
+        *default_mistakes(dag, place.bundle).values(),
+    ]
+    if violations:
+        raise AirflowClusterPolicyViolation("\n".join(str(violation) for violation in violations))
+
+
+def complete(dag: Any, place: Place) -> None:
+    """Fills in what an ordinary DAG file leaves out of its tasks: the team's pool, the prefix of ids.
+
+    A pool may be named as in kommuna.yaml (`pool="slow"`); one that is not named is the team's default. Ids of other
+    DAGs (`trigger_dag_id="helpers"`) are of the team's own, unless they have another team's prefix.
+    """
+    platform = place.installation.platform
+    for task in dag.tasks:
+        pool = "default" if task.pool == _NO_POOL else task.pool
+        if pool in place.spec.pools:
+            _set(task, "pool", platform.pool(place.team, pool))
+        for name in _DAG_IDS:
+            dag_id = getattr(task, "partial_kwargs", vars(task)).get(name)
+            if (
+                isinstance(dag_id, str)
+                and dag_id
+                and "{{" not in dag_id
+                and owner_of(dag_id) not in platform.team_names
+            ):
+                _set(task, name, qualified(place.team, dag_id, teams=platform.team_names))
+
+
+def _set(task: Any, name: str, value: str) -> None:
+    options = getattr(task, "partial_kwargs", None)  # of a mapped task
+    if options is None:
+        setattr(task, name, value)
+    else:
+        options[name] = value
+
+
+@hookimpl
+def pod_mutation_hook(pod: Any) -> None:
+    """Gives a pod without a deadline a distant one: by that the team's quota counts it, and not the parser's."""
+    if pod.spec.active_deadline_seconds is None:
+        pod.spec.active_deadline_seconds = POD_DEADLINE_SECONDS
+
+
+def facts(dag: Any) -> DagFacts:
+    """The facts of an Airflow DAG: one that a file made, or one that was read back from its serialised form."""
+    timetables = list(_timetables(dag.timetable))
+    deltas = [delta for t in timetables if (delta := _field(t, "delta")) is not None]
+    declared = [
+        *(asset for t in timetables for asset in _assets(getattr(t, "asset_condition", None))),
+        *(
+            asset
+            for task in dag.tasks
+            for thing in (*(task.inlets or ()), *(task.outlets or ()))
+            for asset in _assets(thing)
+        ),
+    ]
+    return DagFacts(
+        dag.dag_id,
+        [_task_facts(task) for task in dag.tasks],
+        timetables=[f"{type(timetable).__module__}.{type(timetable).__qualname__}" for timetable in timetables],
+        interval=min(((_A_DAY + delta - _A_DAY).total_seconds() for delta in deltas), default=None),
+        cron=[cron for t in timetables if isinstance(cron := _field(t, "expression"), str)],
+        deadlines=len(dag.deadline) if isinstance(dag.deadline, list) else int(bool(dag.deadline)),
+        assets=list(dict.fromkeys(declared)),
+        links={str(owner): str(link) for owner, link in (dag.owner_links or {}).items()},
+        tags=sorted(str(tag) for tag in dag.tags or ()),
+        roles=sorted(dag.access_control or ()),
+        names=[str(name) for name in (dag.dag_display_name, dag.owner) if name],
+        timeout=dag.dagrun_timeout.total_seconds() if dag.dagrun_timeout else None,
+    )
+
+
+def _task_facts(task: Any) -> TaskFacts:
+    trigger = getattr(task, "start_trigger_args", None)
+    from_trigger = getattr(task, "start_from_trigger", False) is True
+    delays = (task.execution_timeout, task.retry_delay, task.max_retry_delay)
+    return TaskFacts(
+        task_id=str(task.task_id),
+        pool=task.pool,
+        executor=getattr(task, "executor", None),
+        priority_weight=task.priority_weight or 1,
+        executor_config=getattr(task, "executor_config", None) or {},
+        pool_slots=task.pool_slots,
+        retries=task.retries or 0,
+        trigger=str(getattr(trigger, "trigger_cls", "")) if from_trigger else None,
+        names=[str(name) for name in (task.queue, task.task_type, task.operator_name, task.task_display_name) if name],
+        delays=[delay.total_seconds() for delay in delays if isinstance(delay, timedelta)],
+    )
+
+
+def _timetables(timetable: Any) -> Iterator[Any]:
+    """A timetable, and those that it is made of."""
+    yield timetable
+    for inner in (_field(timetable, "timetable"), *(_field(timetable, "timetables") or ())):
+        if inner is not None:
+            yield from _timetables(inner)
+
+
+def _field(timetable: Any, name: str) -> Any:
+    """A field that Airflow's two families of timetables name with and without an underscore."""
+    found = getattr(timetable, f"_{name}", None)
+    return getattr(timetable, name, None) if found is None else found
+
+
+def _assets(thing: Any) -> Iterator[AssetFacts]:
+    """Assets and aliases that stand in an inlet, an outlet or a condition; a reference declares none."""
+    for part in getattr(thing, "objects", ()):
+        yield from _assets(part)
+    name, uri = getattr(thing, "name", None), getattr(thing, "uri", None)
+    is_alias = uri is None and hasattr(thing, "group")
+    if isinstance(name, str) and (isinstance(uri, str) or is_alias):
+        access = getattr(thing, "access_control", None)
+        consumers = (
+            access.get("consumer_teams") if isinstance(access, dict) else getattr(access, "consumer_teams", None)
+        )
+        yield AssetFacts(name, uri or "", len(getattr(thing, "watchers", ())), tuple(consumers or ()))

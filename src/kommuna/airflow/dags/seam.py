@@ -1,0 +1,164 @@
+"""The seam by which an ordinary DAG file works in a team's bundle: Airflow's own `DAG` fills in what the team left out.
+
+The constructor is the one place that every DAG passes: `DAG`, `@dag`, `@asset`, a library that imported the class long
+before. In the processes that import DAG files (parser, worker, `kommuna check`) it adds the team's prefix, owner and
+tags; pools and the ids of other DAGs are filled in by the policy (`policies.complete`), once all tasks are there.
+Convenience, not a control: the gate judges what comes out. Nothing of Airflow is imported at the top, since Airflow
+loads this module while it starts.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+import kommuna
+from kommuna.errors import KommunaError
+from kommuna.spec.installation import Place, place_of
+from kommuna.spec.names import qualified
+from kommuna.spec.texts import text_list
+
+MARK = "_kommuna_seam"
+_KOMMUNA = str(Path(kommuna.__file__).parent)
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")})
+
+
+before_test: list[Callable[[Any], None]] = []  # what is done with a DAG before its `test()` runs it
+parsed: Place | None = None  # of the DAG that this process accepted last; a task's process has one
+
+
+def remember(place: Place) -> None:
+    """Keeps the place of a DAG file for templates, which are rendered when no line of the file is being run."""
+    global parsed
+    parsed = place
+
+
+def install() -> None:
+    """Opens the seam: now, or as soon as Airflow's `DAG` is imported."""
+    for name, seam in _SEAMS.items():
+        module = sys.modules.get(name)
+        if module is not None and not getattr(module.__spec__, "_initializing", False):
+            seam(module)
+        elif not any(isinstance(finder, _AfterImport) and finder.name == name for finder in sys.meta_path):
+            sys.meta_path.insert(0, _AfterImport(name))
+
+
+def open_seam(module: ModuleType) -> None:
+    """Makes the constructor of a module's `DAG` fill in what a team's DAG file leaves out."""
+    dag_class: Any = vars(module)["DAG"]
+    make = dag_class.__init__
+    if hasattr(make, MARK):
+        return
+
+    @functools.wraps(make)
+    def make_in_team(dag: Any, *arguments: Any, **options: Any) -> None:
+        file, place = made_in()
+        if place is not None:
+            arguments, options = filled_in(place, arguments, options)
+        make(dag, *arguments, **options)
+        dag.fileloc = file
+
+    test = dag_class.test
+
+    @functools.wraps(test)
+    def test_in_team(dag: Any, *arguments: Any, **options: Any) -> Any:
+        for prepare in before_test:
+            prepare(dag)
+        return test(dag, *arguments, **options)
+
+    setattr(make_in_team, MARK, True)
+    dag_class.__init__ = make_in_team
+    dag_class.test = test_in_team
+
+
+def filled_in(
+    place: Place, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a `DAG` with the team's prefix, owner and tags.
+
+    Raises:
+        SpecError: the id has another team's prefix.
+    """
+    team, teams = place.spec, place.installation.platform.team_names
+    dag_id = arguments[0] if arguments else options.get("dag_id")
+    if isinstance(dag_id, str):
+        named = qualified(place.team, dag_id, teams=teams)
+        arguments, options = ((named, *arguments[1:]), options) if arguments else ((), {**options, "dag_id": named})
+    defaults = {"owner": team.owner or place.team, **(options.get("default_args") or {})}
+    tags = sorted({place.team, *team.tags, *text_list("tags", options.get("tags") or ())})
+    return arguments, {**options, "default_args": defaults, "tags": tags}
+
+
+def made_in() -> tuple[str, Place | None]:
+    """The file that is making a DAG, and its team: the nearest caller in a team's bundle, be it through a library."""
+    nearest = ""
+    for file in _callers(sys._getframe(1)):
+        nearest = nearest or file
+        if file.startswith(_LIBRARIES):
+            continue
+        try:
+            return file, place_of(file)
+        except KommunaError:
+            continue
+    return nearest, None
+
+
+def _callers(frame: FrameType | None) -> Iterator[str]:
+    """Files of the callers, the nearest first, without Kommuna's own and code that is in no file."""
+    before = ""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file != before and not file.startswith((_KOMMUNA, "<")):
+            yield file
+        before, frame = file, frame.f_back
+
+
+def _open_assets(module: ModuleType) -> None:
+    from kommuna.airflow.dags.asset_seam import open_asset_seam
+
+    open_asset_seam(module)
+
+
+def _open_asset_decorator(module: ModuleType) -> None:
+    from kommuna.airflow.dags.asset_seam import open_decorator_seam
+
+    open_decorator_seam(module)
+
+
+_SEAMS: dict[str, Callable[[ModuleType], None]] = {
+    "airflow.sdk.definitions.dag": open_seam,
+    "airflow.sdk.definitions.asset": _open_assets,
+    "airflow.sdk.definitions.asset.decorators": _open_asset_decorator,
+}
+
+
+class _AfterImport(MetaPathFinder):
+    """Opens the seam of a module of Airflow's once it is imported."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def run_and_open(module: ModuleType) -> None:
+                run(module)
+                _SEAMS[fullname](module)
+
+            spec.loader.exec_module = run_and_open  # type: ignore[method-assign]
+        return spec

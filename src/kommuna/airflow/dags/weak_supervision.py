@@ -1,0 +1,201 @@
+"""`weak_supervision_dag`: the whole chain from raw messages to tagged ones, as one function call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from airflow.sdk import Param, TaskGroup
+
+from kommuna.airflow.dags.team_dag import TeamDag
+from kommuna.airflow.operators.labeling import ApplyRulesOperator, LabelOperator, RuleReportOperator
+from kommuna.airflow.operators.references import Model
+from kommuna.airflow.operators.registry import PromoteOperator, RegisterOperator
+from kommuna.airflow.operators.tables import PrepareMessagesOperator
+from kommuna.airflow.operators.training import EvaluateOperator, PredictOperator, TrainClassifierOperator
+from kommuna.spec.choices import EncoderChoice, LabelModel, TextClassifier
+from kommuna.spec.texts import text_list
+
+DEFAULT_GATE = "f1_macro >= 0.5 and f1_macro >= champion.f1_macro - 0.01"
+
+
+def weak_supervision_dag(
+    dag_id: str,
+    *,
+    model: str,
+    columns: Mapping[str, str],
+    rules: str = "rules.yaml",
+    messages: str = "store://inbox/messages.csv",
+    dev: str = "store://inbox/dev.csv",
+    gold: str = "store://inbox/gold.csv",
+    new_messages: str = "store://inbox/new_messages.csv",
+    key: str = "id",
+    text: str = "text",
+    label: str = "tag",
+    names: Sequence[str] = (),
+    region: str = "RU",
+    label_model: LabelModel = "kommuna",
+    classifier: TextClassifier = "tfidf_logreg",
+    encoder: EncoderChoice = "auto",
+    min_confidence: float = 0.0,
+    asking: Mapping[str, Any] | None = None,
+    gate: str = DEFAULT_GATE,
+    **options: Any,
+) -> TeamDag:
+    """A DAG that tags texts without labels: rules vote, a label model weighs, a classifier learns, the gate decides.
+
+    Args:
+        dag_id: a bare id; the platform adds the team's prefix.
+        model: the registered model's name.
+        columns: the messages' declared columns and types; dev and gold have `label` besides.
+        rules: the rules file, relative to the bundle.
+        messages: unlabeled messages to learn from.
+        dev: labeled messages to weigh rules and to train on.
+        gold: labeled messages to report on; read once a run, by the evaluation.
+        new_messages: messages that the champion tags at the end.
+        key: the column that names a row.
+        text: the column with the message.
+        label: the column with dev's and gold's tag.
+        names: people's names to mask.
+        region: where phone numbers without a country code are from.
+        label_model: how votes become labels.
+        classifier: what learns from them.
+        encoder: of a classifier of embeddings; `auto` goes by the letters of the messages.
+        min_confidence: labels below it are not learned from.
+        asking: how `ask` rules are asked: the budget of each of the three steps that vote, the share that may fail.
+        gate: when a new version becomes the champion.
+        options: everything that `TeamDag` takes.
+
+    The form in the Airflow UI offers each of the choices for one run.
+    """
+    labeled = {**columns, label: "String"}
+    prepare: dict[str, Any] = {
+        "key": key,
+        "text": text,
+        "names": text_list("names", names),
+        "region": region,
+    }
+    columns_named = {"key": key, "text": text}
+    with TeamDag(
+        dag_id,
+        params=_form(messages, rules, label_model, classifier, encoder, min_confidence, gate),
+        doc_md=weak_supervision_dag.__doc__ if "doc_md" not in options else options.pop("doc_md"),
+        **options,
+    ) as dag:
+        chosen_rules = "{{ params.rules }}"
+        with TaskGroup("read", prefix_group_id=False):
+            learn = PrepareMessagesOperator(
+                task_id="read_messages",
+                source="{{ params.messages }}",
+                columns=columns,
+                since="{{ params.since }}",
+                **prepare,
+            )
+            dev_rows = PrepareMessagesOperator(task_id="read_dev", source=dev, columns=labeled, **prepare)
+            gold_rows = PrepareMessagesOperator(task_id="read_gold", source=gold, columns=labeled, **prepare)
+            new_rows = PrepareMessagesOperator(
+                task_id="read_new", source=new_messages, columns={key: columns[key], text: columns[text]}, **prepare
+            )
+        with TaskGroup("votes", prefix_group_id=False):
+            votes, dev_votes, gold_votes = (
+                ApplyRulesOperator(
+                    task_id=task_id, messages=rows["table"], rules=chosen_rules, asking=asking, **columns_named
+                )
+                for task_id, rows in (("vote", learn), ("vote_dev", dev_rows), ("vote_gold", gold_rows))
+            )
+        labels = LabelOperator(
+            task_id="label",
+            votes=votes["votes"],
+            rules=chosen_rules,
+            dev_votes=dev_votes["votes"],
+            dev=dev_rows["table"],
+            gold_votes=gold_votes["votes"],
+            model="{{ params.label_model }}",
+            key=key,
+            label=label,
+        )
+        RuleReportOperator(
+            task_id="report_rules",
+            votes=votes["votes"],
+            rules=chosen_rules,
+            labels=labels["labels"],
+            dev_votes=dev_votes["votes"],
+            dev=dev_rows["table"],
+            label=label,
+            **columns_named,
+        )
+        trained = TrainClassifierOperator(
+            task_id="train",
+            messages=learn["table"],
+            labels=labels["labels"],
+            dev=dev_rows["table"],
+            cross_fitted=labels["cross_fitted"],
+            classifier="{{ params.classifier }}",
+            encoder="{{ params.encoder }}",
+            min_confidence="{{ params.min_confidence }}",
+            label=label,
+            **columns_named,
+        )
+        scores = EvaluateOperator(
+            task_id="evaluate",
+            model=trained["model"],
+            gold=gold_rows["table"],
+            dev=dev_rows["table"],
+            messages=learn["table"],
+            dev_only=trained["dev_only"],
+            gold_labels=labels["gold_labels"],
+            champion=Model(model, optional=True, unless=trained["model"]),
+            gold_votes=gold_votes["votes"],
+            label=label,
+            **columns_named,
+        )
+        version = RegisterOperator(
+            task_id="register", model=trained["model"], scores=scores["scores"], sample=dev_rows["table"], name=model
+        )
+        promoted = PromoteOperator(
+            task_id="promote", version=version["version"], scores=scores["scores"], gate="{{ params.gate }}"
+        )
+        predicted = PredictOperator(
+            task_id="predict",
+            messages=new_rows["table"],
+            model=Model(model),
+            trigger_rule="none_failed",  # a refused gate leaves the old champion at work
+            **columns_named,
+        )
+        promoted >> predicted
+    return dag
+
+
+def _form(
+    messages: str, rules: str, label_model: str, classifier: str, encoder: str, min_confidence: float, gate: str
+) -> dict[str, Param]:
+    """The typed form behind Airflow's trigger button."""
+    return {
+        "messages": Param(messages, type="string", title="Messages", description="The file of messages to learn from."),
+        "rules": Param(rules, type="string", title="Rules", description="The rules file: in the bundle, or store://…"),
+        "since": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="Since",
+            description="Learn only from messages created on or after this day (their column created_at).",
+        ),
+        "label_model": Param(
+            label_model, enum=list(get_args(LabelModel)), title="Label model", description="How votes become labels."
+        ),
+        "classifier": Param(
+            classifier, enum=list(get_args(TextClassifier)), title="Classifier", description="What learns from labels."
+        ),
+        "encoder": Param(
+            encoder, enum=list(get_args(EncoderChoice)), title="Encoder", description="Of classifiers of embeddings."
+        ),
+        "min_confidence": Param(
+            min_confidence,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Least confidence",
+            description="Labels below it are not learned from.",
+        ),
+        "gate": Param(gate, type="string", title="Gate", description="When the new version becomes the champion."),
+    }

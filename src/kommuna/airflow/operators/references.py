@@ -1,0 +1,176 @@
+"""What a step's input may be in a DAG file, as plain data that Airflow renders, and the runtime's form of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.definitions.xcom_arg import PlainXComArg, XComArg
+
+from kommuna.airflow.operators.failures import StepFailed
+from kommuna.errors import StepNotFound, nearest
+from kommuna.spec.step import ArtifactInput, FileInput, Input, InputTree, ModelInput
+
+STEP, OUTPUT, MODEL = "kommuna_step", "kommuna_output", "kommuna_model"
+XCOM_RETURN_KEY = BaseXCom.XCOM_RETURN_KEY
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """One named output of a step: `train["model"]`; of a mapped one, that of each of its tasks."""
+
+    operator: Any
+    output: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model as an input.
+
+    Args:
+        name: the model's name in the team's registry workspace.
+        alias: which version: `champion` or `challenger`.
+        optional: the input is None where there is no such version.
+        unless: the input is None where the version is this very model: nothing to compare it with.
+    """
+
+    name: str
+    alias: str = "champion"
+    optional: bool = False
+    unless: StepOutput | None = None
+
+
+def is_step(task: Any) -> bool:
+    """Whether a task, mapped or not, runs a step."""
+    return hasattr(getattr(task, "operator_class", task), "step_spec")
+
+
+def reference(source: Any) -> Any:
+    """An input as a template field: plain data, in which Airflow finds and resolves the upstream's XCom.
+
+    Args:
+        source: a task, its `output`, one of a step's outputs, a `Model`, a file, or lists and mappings of them.
+    """
+    if isinstance(source, StepOutput):
+        return {STEP: source.operator.output, OUTPUT: source.output}
+    if isinstance(source, PlainXComArg) and is_step(source.operator):
+        named = None if source.key == XCOM_RETURN_KEY else source.key
+        return {STEP: source.operator.output, OUTPUT: named}
+    if isinstance(source, XComArg):
+        return source  # a value that a task made: a file's name, or a step's result that it passes on
+    if isinstance(source, Model):
+        unless = {"unless": reference(source.unless)} if source.unless else {}
+        return {MODEL: source.name, "alias": source.alias, "optional": source.optional, **unless}
+    if hasattr(source, "output") and hasattr(source, "task_id"):
+        return reference(source.output)
+    if isinstance(source, Mapping):
+        return dict(source) if STEP in source else {name: reference(item) for name, item in source.items()}
+    if isinstance(source, list | tuple):
+        return [reference(item) for item in source]
+    return source
+
+
+def reference_outputs(value: Any) -> Any:
+    """A value in which steps' outputs are references; for arguments that are inputs or not, as of a mapped step."""
+    if isinstance(value, StepOutput | Model) or (is_step(value) and hasattr(value, "task_id")):
+        return reference(value)
+    if isinstance(value, PlainXComArg) and is_step(value.operator):
+        return reference(value)
+    if type(value) is dict and STEP not in value:
+        return {name: reference_outputs(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [reference_outputs(item) for item in value]
+    return value
+
+
+def input_tree(name: str, value: Any) -> InputTree:
+    """A rendered input as the runtime's spec has it.
+
+    Raises:
+        StepFailed: the upstream left nothing, or not what was asked for.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Mapping) and not ({STEP, MODEL} & set(value) or _is_result(value)):
+        return {str(part): _single(f"{name}.{part}", item) for part, item in value.items()}
+    found = list(_all(name, value))
+    return found if _is_many(value) else found[0]
+
+
+def _is_many(value: Any) -> bool:
+    """Whether a rendered input is a list: one in the DAG file, or what the tasks of a mapped step left."""
+    if isinstance(value, Mapping):
+        return STEP in value and _is_many(value[STEP])
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_result(value: Mapping[str, Any]) -> bool:
+    """Whether a value is what a step's task left as its XCom."""
+    return isinstance(value.get("key"), str) and isinstance(value.get("outputs"), Mapping)
+
+
+def _single(name: str, value: Any) -> Input:
+    found = list(_all(name, value))
+    if len(found) != 1 or _is_many(value):
+        raise _not_an_input(
+            f"input '{name}': {len(found)} artifacts stand where one is meant",
+            "a mapped step's outputs are a list: give them to an input that takes one",
+        )
+    return found[0]
+
+
+def _all(name: str, value: Any) -> Iterator[Input]:
+    """Every input in a rendered value, in order."""
+    if isinstance(value, str):
+        yield FileInput.read({"url": value}, where=f"input '{name}'")
+    elif isinstance(value, Mapping) and MODEL in value:
+        unless = _single(name, value["unless"]) if value.get("unless") else None
+        assert unless is None or isinstance(unless, ArtifactInput)
+        yield ModelInput(model=value[MODEL], alias=value["alias"], optional=value["optional"], unless=unless)
+    elif isinstance(value, Mapping) and STEP in value:
+        yield from _artifacts(name, value[STEP], value[OUTPUT])
+    elif isinstance(value, Mapping) and _is_result(value):
+        yield _artifact(name, value, None)
+    elif isinstance(value, Sequence):
+        for item in value:
+            yield from _all(name, item)
+    elif value is None:
+        raise _not_an_input(
+            f"input '{name}': the upstream task left nothing", "look at its log: it was skipped, or returned None"
+        )
+    else:
+        raise _not_an_input(
+            f"input '{name}' is {str(value)[:80]!r} ({type(value).__name__}), which is not an input",
+            "give a step's output, a Model, or the name of a file",
+        )
+
+
+def _artifacts(name: str, result: Any, output: str | None) -> Iterator[Input]:
+    """One output of a step's result, or of each of a mapped step's."""
+    if isinstance(result, Mapping) and _is_result(result):
+        yield _artifact(name, result, output)
+    elif isinstance(result, Sequence) and not isinstance(result, str):
+        for one in result:
+            yield from _artifacts(name, one, output)
+    else:
+        yield from _all(name, result)  # which says what is wrong with it
+
+
+def _artifact(name: str, result: Mapping[str, Any], output: str | None) -> ArtifactInput:
+    outputs = result["outputs"]
+    if output is None:
+        if len(outputs) != 1:
+            what = f"input '{name}': the upstream step has the outputs {', '.join(outputs)}"
+            raise _not_an_input(what, f'say which: task["{next(iter(outputs), "name")}"]')
+        output = next(iter(outputs))
+    if output not in outputs:
+        what = f"input '{name}': the upstream step left no '{output}'{nearest(output, outputs)}"
+        raise _not_an_input(what, f"it left {', '.join(outputs)}")
+    given = {"manifest": result["key"], "output": output, "digest": str(outputs[output]).partition(".")[0]}
+    return ArtifactInput.read(given, where=f"input '{name}'")
+
+
+def _not_an_input(what: str, fix: str) -> StepFailed:
+    return StepFailed(StepNotFound(what, fix=fix))

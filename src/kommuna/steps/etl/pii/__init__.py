@@ -1,0 +1,1 @@
+"""Personal data in texts: numbers by their check digits, names, addresses."""

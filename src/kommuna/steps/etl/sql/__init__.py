@@ -1,0 +1,1 @@
+"""Standard SQL over Polars: tokens, rewriting, numbers that cannot be computed."""

@@ -1,0 +1,98 @@
+"""Conditions in which a number that cannot be computed is null: NaN, whatever made it, and integers past 64 bits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+
+from kommuna.steps.etl.columns import OWN
+from kommuna.steps.etl.sql.dialect import NAN, POLARS_ERRORS
+
+_COMPARED = ("Eq", "NotEq", "Lt", "LtEq", "Gt", "GtEq", "EqValidity", "NotEqValidity")
+_NOT = {"Boolean": "Not"}
+_PLACE = f"{OWN}operand"
+
+
+def with_nulls_for_no_numbers(condition: pl.Expr, schema: pl.Schema) -> pl.Expr:
+    """A condition whose comparisons see null where Polars would see NaN (`inf - inf`) or a wrapped integer.
+
+    Polars takes NaN for the greatest of all numbers, and `9223372036854775807 + 1` for the least.
+
+    Args:
+        condition: over the columns.
+        schema: theirs; floats hold no NaN.
+    """
+    tree = _Numbers(schema).of(json.loads(condition.meta.serialize(format="json")))
+    return pl.Expr.deserialize(json.dumps(tree).encode(), format="json")
+
+
+class _Numbers:
+    def __init__(self, schema: pl.Schema) -> None:
+        self._table = pl.LazyFrame(schema=schema)
+        self._nan = json.loads(pl.sql_expr(NAN).meta.serialize(format="json"))  # a function's value is asked for it
+
+    def of(self, node: Any) -> Any:
+        """A part of an expression, in Polars' JSON, with its own parts made safe first."""
+        if isinstance(node, list):
+            return [self.of(part) for part in node]
+        if not isinstance(node, dict) or list(node) in (["Literal"], ["Column"]):
+            return node
+        made = {name: self.of(part) for name, part in node.items()}
+        match made:
+            case {"BinaryExpr": {"op": "Plus" | "Minus", "left": left, "right": right} as inner} if self._is_whole(
+                made
+            ):
+                wide = {"BinaryExpr": {**inner, "left": _wide(left), "right": _wide(right)}}
+                return _placed(_narrow(pl.col(_PLACE)), wide)
+            case {"Function": {"function": {"Sql": {"Binary": "Mul"}}, "input": operands} as inner} if self._is_whole(
+                made
+            ):
+                return _placed(_narrow(pl.col(_PLACE)), {"Function": {**inner, "input": [*map(_wide, operands)]}})
+            case {"BinaryExpr": {"op": op, "left": left, "right": right} as inner} if (
+                op in _COMPARED and right != self._nan
+            ):
+                return {"BinaryExpr": {**inner, "left": self._no_nan(left), "right": self._no_nan(right)}}
+            case {"Function": {"function": test, "input": operands} as inner} if (
+                test != _NOT and self._dtype(made) == pl.Boolean
+            ):
+                return {"Function": {**inner, "input": [self._no_nan(operand) for operand in operands]}}
+        return made
+
+    def _no_nan(self, node: Any) -> Any:
+        is_made = isinstance(node, dict) and list(node) not in (["Literal"], ["Column"])
+        dtype = self._dtype(node) if is_made else None
+        return _placed(pl.col(_PLACE).fill_nan(None), node) if dtype is not None and dtype.is_float() else node
+
+    def _is_whole(self, node: Any) -> bool:
+        dtype = self._dtype(node)
+        return dtype is not None and dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128)
+
+    def _dtype(self, node: Any) -> pl.DataType | None:
+        try:
+            expression = pl.Expr.deserialize(json.dumps(node).encode(), format="json")
+            return self._table.select(expression.alias(_PLACE)).collect_schema()[_PLACE]
+        except POLARS_ERRORS:
+            return None  # Polars says what is wrong with it
+
+
+def _wide(node: Any) -> Any:
+    return _placed(pl.col(_PLACE).cast(pl.Int128), node)
+
+
+def _narrow(value: pl.Expr) -> pl.Expr:
+    return value.cast(pl.Int64, strict=False)
+
+
+def _placed(template: pl.Expr, node: Any) -> Any:
+    """A template's tree, with a node in the place of its column."""
+
+    def put(tree: Any) -> Any:
+        if isinstance(tree, list):
+            return [put(part) for part in tree]
+        if not isinstance(tree, dict):
+            return tree
+        return node if tree == {"Column": _PLACE} else {name: put(part) for name, part in tree.items()}
+
+    return put(json.loads(template.meta.serialize(format="json")))

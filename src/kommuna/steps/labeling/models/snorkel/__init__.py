@@ -1,0 +1,1 @@
+"""Snorkel's LabelModel: the library's own, and the same computed sparsely."""

@@ -1,0 +1,158 @@
+"""What the loop works on: dev rows with their truth and folds, and a sample of the unlabeled messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kommuna.errors import DataError
+from kommuna.spec.rules import Rule, RuleSet
+from kommuna.steps.columns import require_columns, require_text
+from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
+from kommuna.steps.labeling.apply import apply_rules, vote_type, votes_plan
+from kommuna.steps.labeling.rules.expressions import computed
+from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, vote_codes
+from kommuna.steps.llm.client import Llm
+from kommuna.steps.statistics import folds
+
+FOLDS = 10  # of dev: without one, nine tenths are left to write from, so its rows judge nearly what all of dev wrote
+LEAST_DEV_ROWS = 50
+SAMPLE = 20_000  # unlabeled messages that rules are screened on and the label model learns from
+
+
+@dataclass(frozen=True)
+class Field:
+    """The rows of one run of the loop.
+
+    Attributes:
+        tags: the k tags.
+        several_tags: whether a row may have several.
+        otherwise: the default tag, that of a row without a vote, if there is one.
+        dev: the d dev rows, with all their columns.
+        truth: d x k, whether the row has the tag.
+        fold: d, which of the `FOLDS` parts the row belongs to.
+        messages: all unlabeled messages.
+        sample: s of them.
+        key: the column that names a row.
+        text: the column with the message.
+        llm: answers the questions of `ask` rules that were given.
+    """
+
+    tags: tuple[str, ...]
+    several_tags: bool
+    dev: pl.DataFrame
+    truth: NDArray[np.bool_]
+    fold: NDArray[np.int64]
+    messages: pl.LazyFrame
+    sample: pl.DataFrame
+    key: str
+    text: str
+    llm: Llm
+    otherwise: str | None = None
+
+    @property
+    def default(self) -> int | None:
+        """The index of the default tag among the tags."""
+        return None if self.otherwise is None else self.tags.index(self.otherwise)
+
+    def only(self, rows: NDArray[np.bool_]) -> Field:
+        """The same with some of the dev rows."""
+        return replace(self, dev=self.dev.filter(pl.Series(rows)), truth=self.truth[rows], fold=self.fold[rows])
+
+    def rule_set(self, rules: Sequence[Rule]) -> RuleSet:
+        """The rules with this run's tags."""
+        return RuleSet(tags=self.tags, several_tags=self.several_tags, otherwise=self.otherwise, rules=tuple(rules))
+
+    def code(self, rule: Rule) -> int:
+        """What a rule with a tag votes, as a code."""
+        tag = self.tags.index(rule.tag or "")
+        return len(self.tags) + tag if rule.against else tag
+
+    def votes(self, rows: pl.DataFrame, rules: Sequence[Rule]) -> Codes:
+        """Rows x rules codes: the rules' votes on `dev`, `sample` or any other rows."""
+        if not rules:
+            return np.zeros((rows.height, 0), dtype=np.int16)
+        rule_set = self.rule_set(rules)
+        if any(rule.kind == "ask" for rule in rules):
+            plan = apply_rules(rows.lazy(), rule_set, llm=self.llm, key=self.key, text=self.text).votes
+        else:
+            plan = votes_plan(rows.lazy(), rule_set, key=self.key, text=self.text)
+        table = computed(plan, rows.lazy(), rule_set, lambda plan: plan.collect(engine="streaming"))
+        if not table[self.key].equals(rows[self.key]):
+            table = rows.select(self.key).join(table, on=self.key, how="left", maintain_order="left")
+        return np.stack(vote_codes(table, rule_set), axis=1)
+
+    def votes_table(self, rules: Sequence[Rule], codes: Codes) -> pl.DataFrame:
+        """The rules' votes on dev (d x m codes) as `apply_rules` would write them."""
+        rule_set = self.rule_set(rules)
+        named = np.array([*self.tags, *(f"!{tag}" for tag in self.tags)])
+        columns = {self.key: self.dev[self.key]}
+        for j, rule in enumerate(rules):
+            voted = codes[:, j] != ABSTAIN
+            said = (codes[:, j] < len(self.tags)).astype(np.int8) if self.several_tags else named[codes[:, j]]
+            column = pl.Series(said).cast(vote_type(rule_set), strict=False)
+            columns[rule.name] = column.set(pl.Series(~voted), None)
+        return pl.DataFrame(columns)
+
+
+def read_field(
+    messages: pl.LazyFrame,
+    dev: pl.LazyFrame,
+    rules: RuleSet | None,
+    *,
+    several_tags: bool,
+    key: str,
+    text: str,
+    label: str,
+    seed: int,
+    llm: Llm,
+) -> Field:
+    """Reads and checks the rows.
+
+    Args:
+        rules: the rules to start from; their tags and their `several_tags` hold. None: the tags are those of dev, the
+            most frequent first, and `several_tags` says what a row may have.
+    Raises:
+        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: dev or messages lack a column, or hold a wrong value.
+        DataError: there are no messages, or too few dev rows to write and to judge rules on.
+    """
+    several_tags = rules.several_tags if rules is not None else several_tags
+    label = label_column(dev, label, several_tags=several_tags)
+    require_columns(messages, [key], what="messages")
+    require_text(messages, text, what="messages")
+    labeled = read_labeled_rows(dev, several_tags=several_tags, key=key, label=label, what="dev")
+    require_text(dev, text, what="dev")
+    tags = rules.tags if rules is not None else tags_of(labeled[label])
+    if not tags:
+        raise DataError("no dev row has a tag", where="dev", fix="rules are written from labeled rows")
+    truth = truth_matrix(labeled[label], labeled[key], tags, several_tags=several_tags, what="dev")
+    _check_enough(truth, tags)
+    sample = _sample(messages, key, seed)
+    otherwise = rules.otherwise if rules is not None else None
+    fold = folds(len(truth), FOLDS, seed=seed, strata=truth.argmax(axis=1))  # by the first tag
+    return Field(tags, several_tags, labeled, truth, fold, messages, sample, key, text, llm, otherwise)
+
+
+def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:
+    twice = int((truth.sum(axis=0) >= 2).sum())
+    if len(truth) < LEAST_DEV_ROWS or not twice:
+        raise DataError(
+            f"{len(truth)} dev rows are too few to write rules on and to judge them: {twice} of {len(tags)} tags have "
+            "two rows or more",
+            where="dev",
+            fix=f"label at least {LEAST_DEV_ROWS} rows; ten a tag are a good start",
+        )
+
+
+def _sample(messages: pl.LazyFrame, key: str, seed: int) -> pl.DataFrame:
+    """The rows with the least hash of their key: the same rows in whatever order they come."""
+    chosen = (
+        messages.select(pl.col(key), _hash=pl.col(key).hash(seed)).bottom_k(SAMPLE, by="_hash").collect().select(key)
+    )
+    if chosen.is_empty():
+        raise DataError("there are no messages: coverage cannot be told", where="messages")
+    return messages.join(chosen.lazy(), on=key, how="semi").collect().sort(key)

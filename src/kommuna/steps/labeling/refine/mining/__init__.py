@@ -1,0 +1,1 @@
+"""Keywords and regexes mined from dev rows, with bounds that hold after selection."""

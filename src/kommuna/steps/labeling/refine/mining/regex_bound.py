@@ -1,0 +1,53 @@
+"""A bound on regular expressions that nobody has read: refused before they are run on a single row."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from kommuna.steps.labeling.rules.text.regex import ops, parsed, python_only
+
+MOST_CHARACTERS = 300
+MOST_STATES = 2_000  # of the pattern with its repeats written out; a hand-written one has some dozens
+
+_REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT)
+
+
+def unbounded(pattern: str) -> str:
+    """Why a pattern may take too long; empty where its time is linear in the text, and small.
+
+    Polars' engine never backtracks: a pattern that it reads, ``(a+)+$`` too, takes time in proportion to the text and
+    to the pattern's size with its counted repeats written out. So what needs another engine is refused, and what is
+    large when written out.
+
+    >>> unbounded("(?=a)b"), unbounded("((a{50}){50}){50}"), unbounded("(a+)+$")
+    ('a regex with look-around', 'a regex too large', '')
+    """
+    if len(pattern) > MOST_CHARACTERS:
+        return "a regex too large"
+    try:
+        re.compile(pattern)
+        states = _states(parsed(pattern))
+    except (re.error, RecursionError, OverflowError):
+        return "a regex that cannot be read"
+    if states > MOST_STATES:
+        return "a regex too large"
+    reason = python_only(pattern)
+    return f"a regex with {reason}" if reason else ""
+
+
+def _states(node: Any) -> int:
+    """How many characters and sets a parsed pattern has when its counted repeats are written out."""
+    total = 0
+    for operation, argument in node:
+        if operation in _REPEATS:
+            least, most, body = argument
+            times = least + 1 if most is ops.MAXREPEAT else most
+            total += max(int(times), 1) * _states(body)
+        elif operation is ops.BRANCH:
+            total += sum(_states(branch) for branch in argument[1])
+        elif operation is ops.SUBPATTERN:
+            total += _states(argument[-1])
+        else:
+            total += 1
+    return total

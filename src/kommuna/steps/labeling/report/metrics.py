@@ -1,0 +1,108 @@
+"""Figures of each rule: how often it votes, with whom, how often it is right."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.patterns import Codes, VotePatterns
+from kommuna.steps.statistics import wilson
+
+BY_NAME = "by name"  # what a rule votes that names tags itself, before it has voted
+_NAMED = 5  # tags shown of such a rule
+
+COLUMNS: dict[str, type[pl.DataType]] = {
+    "rule": pl.String,
+    "group": pl.String,
+    "kind": pl.String,
+    "vote": pl.String,
+    "flag": pl.String,
+    "coverage": pl.Float64,
+    "overlap": pl.Float64,
+    "conflict": pl.Float64,
+    "agrees": pl.Float64,
+    "dev_votes": pl.Int64,
+    "dev_right": pl.Int64,
+    "accuracy": pl.Float64,
+    "accuracy_low": pl.Float64,
+    "accuracy_high": pl.Float64,
+    "gain": pl.Float64,
+}
+
+
+def rule_figures(
+    patterns: VotePatterns,
+    rules: RuleSet,
+    dev: Dev | None,
+    has_tag: NDArray[np.bool_] | None,
+    gain: NDArray[np.float64] | None = None,
+) -> pl.DataFrame:
+    """One line a rule, the worst first.
+
+    First come rules that never or always vote; then by the best that a rule's accuracy could be, the upper end of its
+    interval on dev: a rule that is surely bad stands above one that was seen too rarely to tell.
+
+    Args:
+        has_tag: P x k, tags that the label model gave each pattern; lines of False where it gave none. None: no labels.
+        gain: m, what each rule is worth to the others on dev (`Gains`).
+    Returns:
+        Columns `COLUMNS`; shares are of rows (coverage, overlap, conflict) or of the rule's votes (agrees, accuracy);
+        null is not known.
+    """
+    agreement = patterns.agreement
+    n = max(agreement.rows, 1)
+    lines = []
+    labeled = None
+    if has_tag is not None:
+        known = patterns.covered if patterns.several_tags else has_tag.any(axis=1)
+        labeled = patterns.votes[known], has_tag[known], patterns.counts[known]
+    once = np.ones(len(dev) if dev else 0, dtype=np.int64)
+    for j, rule in enumerate(rules.rules):
+        covered = int(agreement.rule_covered[j])
+        right, judged = _right(dev.votes[:, j], dev.truth, once) if dev else (0, 0)
+        agreed, told = _right(labeled[0][:, j], *labeled[1:]) if labeled else (0, 0)
+        low, high = wilson(right, judged)
+        lines.append(
+            {
+                "rule": rule.name,
+                "group": rule.group,
+                "kind": rule.kind,
+                "vote": ("not " if rule.against else "") + (rule.tag or _tags_named(patterns, j)),
+                "flag": "never votes" if covered == 0 else "always votes" if covered == agreement.rows else "",
+                "coverage": covered / n,
+                "overlap": int(agreement.rule_overlaps[j]) / n,
+                "conflict": int(agreement.rule_conflicts[j]) / n,
+                "agrees": agreed / told if told else None,
+                "dev_votes": judged if dev else None,
+                "dev_right": right if dev else None,
+                "accuracy": right / judged if judged else None,
+                "accuracy_low": low if judged else None,
+                "accuracy_high": high if judged else None,
+                "gain": None if gain is None else float(gain[j]),
+            }
+        )
+    table = pl.DataFrame(lines, schema=COLUMNS)
+    doubt = pl.coalesce("accuracy_high", pl.lit(1.0))
+    return table.sort(pl.col("flag") == "", doubt, "agrees", -pl.col("conflict"), nulls_last=True, maintain_order=True)
+
+
+def _tags_named(patterns: VotePatterns, j: int) -> str:
+    """The tags that a rule votes for that names them itself, the commonest first."""
+    votes = patterns.votes[:, j]
+    voted = votes >= 0
+    rows = np.bincount(votes[voted], weights=patterns.counts[voted], minlength=len(patterns.tags))
+    named = [patterns.tags[t] for t in np.argsort(-rows, kind="stable") if rows[t]]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more or BY_NAME
+
+
+def _right(votes: Codes, truth: NDArray[np.bool_], counts: NDArray[np.int64]) -> tuple[int, int]:
+    """How many of one rule's votes are right, and how many there are."""
+    k = truth.shape[1]
+    voted = np.flatnonzero(votes >= 0)
+    said = votes[voted]
+    right = np.where(said < k, truth[voted, said % k], ~truth[voted, said % k])
+    return int(counts[voted][right].sum()), int(counts[voted].sum())

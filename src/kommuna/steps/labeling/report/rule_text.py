@@ -1,0 +1,86 @@
+"""How a rule is shown to people: its condition in words, and what of a message it found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import polars as pl
+from markupsafe import Markup, escape
+
+from kommuna.spec.rules import Rule
+from kommuna.steps.labeling.rules.text.regex import polars_pattern, python_only
+from kommuna.steps.labeling.rules.text.stems import stem
+from kommuna.steps.labeling.rules.text.tokens import TOKEN, tokens
+from kommuna.steps.text import folded
+
+
+class _Token(NamedTuple):
+    """A token of a text as keywords are compared with it, and where it stands."""
+
+    word: str
+    start: int
+    end: int
+
+
+def condition(rule: Rule) -> str:
+    """What the rule looks for.
+
+    >>> condition(Rule(name="lost", tag="card", any=("lost", "stolen"), stem="english"))
+    'any word form (english) of: lost, stolen'
+    """
+    if rule.any is not None:
+        forms = f"any word form ({rule.stem}) of" if rule.stem else "any of"
+        return f"{forms}: {', '.join(rule.any)}"
+    return f"{rule.kind}: {getattr(rule, rule.kind)}"
+
+
+def highlighted(rule: Rule, text: str) -> Markup:
+    """The text, escaped, with what a keyword or regex rule found in it in <mark>; of other rules as it is."""
+    marked: list[Markup] = []
+    done = 0
+    for start, end in _merged(sorted(_found(rule, text))):
+        marked += [escape(text[done:start]), Markup("<mark>{}</mark>").format(text[start:end])]
+        done = end
+    return Markup("").join([*marked, escape(text[done:])])
+
+
+def _found(rule: Rule, text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of each match."""
+    if rule.any is not None:
+        there = list(_tokens(text, rule.stem))
+        for keyword in rule.any:
+            words = [_form(word, rule.stem) for word in tokens(keyword)]
+            for first in range(len(there) - len(words) + 1):
+                run = there[first : first + len(words)]
+                if words and [token.word for token in run] == words:
+                    yield run[0].start, run[-1].end
+    elif rule.regex is not None and python_only(rule.regex) is None:
+        matches = pl.Series([text]).str.extract_all(polars_pattern(rule.regex))[0]
+        done = 0
+        for match in matches:  # in the text's order
+            start = text.find(match, done) if match else -1
+            if start >= 0:
+                done = start + len(match)
+                yield start, done
+
+
+def _tokens(text: str, language: str | None) -> Iterator[_Token]:
+    normal = folded(text)
+    for match in TOKEN.finditer(normal.text):
+        yield _Token(_form(match[0], language), *normal.span(*match.span()))
+
+
+def _form(word: str, language: str | None) -> str:
+    return stem(language, word) if language else word
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in spans:
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged

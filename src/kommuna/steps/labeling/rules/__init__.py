@@ -1,0 +1,1 @@
+"""Rules as conditions on messages: text, SQL, Python, questions to an LLM."""

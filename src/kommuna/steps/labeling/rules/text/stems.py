@@ -1,0 +1,59 @@
+"""Stems of words by language (Snowball), so that a keyword is found in any of its word forms."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import polars as pl
+import snowballstemmer
+
+from kommuna.steps.labeling.rules.text.tokens import tokens
+
+_MARK = "\ue000"  # a private character, which would be a token by itself in a line: here it says "this is a stem"
+_LOCK = threading.Lock()  # a stemmer keeps its word in itself while it works
+
+
+@lru_cache(maxsize=200_000)
+def stem(language: str, word: str) -> str:
+    """The stem of one folded word.
+
+    >>> stem("russian", "картами"), stem("russian", "карта"), stem("english", "stolen")
+    ('карт', 'карт', 'stolen')
+    """
+    with _LOCK:
+        return str(_stemmer(language).stemWord(word))
+
+
+def stem_keyword(language: str, keyword: str) -> list[str]:
+    """The stems of a keyword's tokens.
+
+    >>> stem_keyword("english", "Lost cards?")
+    ['lost', 'card', '?']
+    """
+    return [stem(language, token) for token in tokens(keyword)]
+
+
+def stem_pattern(stems: Sequence[str]) -> str:
+    """Stems as `stem_lines` writes them; empty if there are none."""
+    return "".join(f" {_MARK}{stem} " for stem in stems)
+
+
+def stem_lines(lines: pl.Series, language: str, wanted: frozenset[str]) -> pl.Series:
+    """Token lines (see `token_lines`) in which each word whose stem is wanted is that stem, marked.
+
+    A distinct word is stemmed once, not once a row; other words stay as they are.
+    """
+    words = lines.str.split(" ").explode(empty_as_null=True).drop_nulls().unique()
+    found = {word: own for word in words if word and (own := stem(language, word)) in wanted}
+    apart = lines.str.replace_all(" ", "  ", literal=True)  # each word then has two spaces of its own
+    if not found:
+        return apart
+    return apart.str.replace_many([f" {word} " for word in found], [f" {_MARK}{own} " for own in found.values()])
+
+
+@lru_cache
+def _stemmer(language: str) -> Any:
+    return snowballstemmer.stemmer(language)

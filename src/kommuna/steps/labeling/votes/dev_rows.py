@@ -1,0 +1,93 @@
+"""Dev rows: labeled rows and the same rules' votes on them, joined by key and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import structlog
+from numpy.typing import NDArray
+
+from kommuna.errors import DataError, DuplicateKeys, SchemaDrift
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.columns import require_columns
+from kommuna.steps.labeled_rows import label_column, read_labeled_rows, truth_matrix
+from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, vote_patterns
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Dev:
+    """d dev rows.
+
+    Attributes:
+        votes: d x m codes.
+        truth: d x k, whether the row has the tag: one True a line, unless rows may have several tags.
+        keys: d, of a table's rows.
+    """
+
+    votes: Codes
+    truth: NDArray[np.bool_]
+    keys: pl.Series | None = None
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @property
+    def covered(self) -> NDArray[np.bool_]:
+        """d, whether any rule votes on the row."""
+        return np.asarray((self.votes != ABSTAIN).any(axis=1))
+
+    @property
+    def tag(self) -> NDArray[np.int64]:
+        """d, the index of the row's one tag."""
+        return np.asarray(self.truth.argmax(axis=1))
+
+
+def read_dev(
+    dev_votes: pl.LazyFrame | None, dev: pl.LazyFrame | None, rules: RuleSet, *, key: str, label: str
+) -> Dev | None:
+    """The dev rows that have votes and a label; None where no dev rows are given.
+
+    Args:
+        dev_votes: votes of the same rules on the dev rows.
+        dev: `key` and `label`, see `read_labeled_rows`.
+    Raises:
+        DataError: only one of the two is given, no key is in both, `label` is empty everywhere, or a tag is unknown.
+        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: see their messages.
+    """
+    if dev is None and dev_votes is None:
+        return None
+    if dev is None or dev_votes is None:
+        given, lacking = ("dev", "dev_votes") if dev_votes is None else ("dev_votes", "dev")
+        raise DataError(
+            f"{given} is given, but {lacking} is not: dev rows need their labels and the rules' votes on them",
+            fix="apply the same rules to the dev rows with apply_rules",
+        )
+    require_columns(dev_votes, [key], what="dev_votes")
+    label = label_column(dev, label, several_tags=rules.several_tags)
+    labels = read_labeled_rows(dev, several_tags=rules.several_tags, key=key, label=label, what="dev", columns=())
+    votes = dev_votes.collect()
+    if votes[key].n_unique() < votes.height:
+        again = votes[key].filter(votes[key].is_duplicated())[0]
+        raise DuplicateKeys(f"column '{key}': {again!r} names several rows", where="dev_votes")
+    if labels[key].dtype != votes[key].dtype:
+        raise SchemaDrift(
+            f"column '{key}': dev has {labels[key].dtype}, dev_votes {votes[key].dtype}", fix="give both the same type"
+        )
+    joined = votes.join(labels.rename({label: "_label"}), on=key, how="inner", maintain_order="left")
+    if joined.is_empty():
+        raise DataError(
+            f"no key of the {labels.height} labeled dev rows is among the {votes.height} rows of dev_votes",
+            where=f"column '{key}': dev {labels[key].head(3).to_list()}, dev_votes {votes[key].head(3).to_list()}",
+            fix="dev_votes must be the votes on the rows of dev",
+        )
+    if joined.height < labels.height:
+        log.warning("dev.rows_without_votes", labeled=labels.height, used=joined.height)
+    patterns = vote_patterns(joined.drop("_label"), rules, key=key)
+    truth = truth_matrix(
+        joined["_label"].rename(label), joined[key], rules.tags, several_tags=rules.several_tags, what="dev"
+    )
+    return Dev(patterns.row_votes(), truth, joined[key])

@@ -1,0 +1,315 @@
+"""Votes in compact form: each distinct row of votes once, with how many rows have it.
+
+Half a million messages have a few thousand distinct patterns where rules are keywords, so label models and the
+figures of agreement work on those.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kommuna.errors import MissingColumn, RulesError, SchemaDrift, nearest
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.labeling.votes.agreement import Agreement, agreement
+
+Codes = NDArray[np.int16]
+ABSTAIN = -1
+_SAMPLE = 20_000  # rows that models learn from, at most
+_SAMPLE_CELLS = 5_000_000  # votes x tags among them
+_COLUMNS = 20  # read at once: quicker than one by one, and their copies are small
+_FEW = 20  # the logarithm, to base 2, of patterns: where no more are possible, each is counted at its own place
+
+
+@dataclass(frozen=True)
+class VotePatterns:
+    """Distinct patterns of votes.
+
+    Attributes:
+        votes: P x m codes: -1 abstains, `t` votes for tag t, `k + t` votes that the row is not tag t.
+        counts: P, rows that have the pattern.
+        row_pattern: n, which pattern each row has.
+        tags: the k tags.
+        rules: the m rules' names.
+        several_tags: whether a row may have several tags.
+        default: the tag of rows without a vote; None: they stay unknown.
+    """
+
+    votes: Codes
+    counts: NDArray[np.int64]
+    row_pattern: NDArray[np.int32]
+    tags: tuple[str, ...]
+    rules: tuple[str, ...]
+    several_tags: bool = False
+    default: int | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.row_pattern)
+
+    @cached_property
+    def covered(self) -> NDArray[np.bool_]:
+        """P, whether any rule votes at all."""
+        return np.asarray((self.votes != ABSTAIN).any(axis=1))
+
+    @property
+    def labeled(self) -> NDArray[np.bool_]:
+        """P, whether rows of the pattern are given a label."""
+        return self.covered if self.default is None else np.ones_like(self.covered)
+
+    @cached_property
+    def left(self) -> NDArray[np.bool_]:
+        """P, whether the pattern is left to the default tag, or without one unknown (`decided`)."""
+        return ~decided(self.votes, len(self.tags), self.default)
+
+    @cached_property
+    def agreement(self) -> Agreement:
+        """Coverage, overlap and conflict, over rows and for each rule."""
+        return agreement(self.votes, self.counts, k=len(self.tags), several_tags=self.several_tags)
+
+    def row_votes(self) -> Codes:
+        """n x m codes, a line a row."""
+        return self.votes[self.row_pattern]
+
+
+def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> VotePatterns:
+    """The patterns of a votes table. They are ordered by content alone: the rows' order does not matter.
+
+    Args:
+        table: `key` and a column a rule, as `apply_rules` returns them; other columns are ignored.
+        rules: the rule set that the votes are of.
+    Raises:
+        MissingColumn: a rule has no column.
+        RulesError: a vote is no tag.
+        SchemaDrift: a column holds no votes.
+    """
+    there = set(table.columns)
+    missing = [rule.name for rule in rules.rules if rule.name not in there]
+    if missing:
+        hint = nearest(missing[0], [c for c in table.columns if c != key])
+        raise MissingColumn(
+            f"the votes have no column for rule '{missing[0]}'{hint}",
+            where=f"votes: {len(table.columns)} columns",
+            fix="apply the same rule set that the votes are read with"
+            + (f"; {len(missing)} rules are missing" if len(missing) > 1 else ""),
+        )
+    votes, counts, row_pattern = distinct(vote_codes(table, rules))
+    names = tuple(rule.name for rule in rules.rules)
+    return VotePatterns(votes, counts, row_pattern, rules.tags, names, rules.several_tags, rules.default)
+
+
+def vote_codes(table: pl.DataFrame, rules: RuleSet) -> list[Codes]:
+    """Each rule's votes as codes (see `VotePatterns.votes`), in the rules' order.
+
+    Args:
+        table: a column for each rule; other columns are ignored.
+    Raises:
+        RulesError: a vote is not a tag.
+        SchemaDrift: a column holds no votes.
+    """
+    meaning = dict(zip((rule.name for rule in rules.rules), vote_meaning(rules), strict=True))
+    plain = _plain_columns(table, list(meaning), rules)
+    columns: dict[str, Codes] = {}
+    for first in range(0, len(plain), _COLUMNS):
+        physical = pl.col(plain[first : first + _COLUMNS]).to_physical().cast(pl.Int16).fill_null(ABSTAIN)
+        columns |= {votes.name: meaning[votes.name][votes.to_numpy()] for votes in table.select(physical)}
+    for rule in rules.rules:
+        if rule.name not in columns:
+            votes = table[rule.name]
+            yes_no = dict(enumerate(meaning[rule.name][:2].tolist()))
+            columns[rule.name] = (
+                _yes_no_codes(votes, yes_no, rules) if rules.several_tags else tag_codes(votes, rules.tags)
+            )
+    return [columns[name] for name in meaning]
+
+
+def vote_meaning(rules: RuleSet) -> Codes:
+    """m x c: the code of what each column of votes may hold, by its physical value; the last stands for null."""
+    k, m = len(rules.tags), len(rules.rules)
+    index = {tag: i for i, tag in enumerate(rules.tags)}
+    if rules.several_tags:
+        tag = np.array([index[rule.tag or ""] for rule in rules.rules], dtype=np.int16)
+        return np.stack([k + tag, tag, np.full_like(tag, ABSTAIN)], axis=1)
+    codes = [k + index[name[1:]] if name.startswith("!") else index[name] for name in rules.categories]
+    return np.broadcast_to(np.array([*codes, ABSTAIN], dtype=np.int16), (m, len(codes) + 1))
+
+
+def _plain_columns(table: pl.DataFrame, names: list[str], rules: RuleSet) -> list[str]:
+    """The columns that are as `apply_rules` leaves them: all of them are read at once."""
+    schema = table.schema  # made anew each time it is asked for
+    if not rules.several_tags:
+        enum = pl.Enum(rules.categories)
+        return [name for name in names if schema[name] == enum]
+    whole = [name for name in names if schema[name].is_integer()]
+    ends = (table.select(pl.col(whole).min()), table.select(pl.col(whole).max())) if whole and table.height else ()
+    strange = {name for end in ends for name, value in zip(whole, end.row(0), strict=True) if value not in {0, 1, None}}
+    return [name for name in whole if name not in strange]
+
+
+def tag_codes(votes: pl.Series, tags: tuple[str, ...]) -> Codes:
+    """Votes for tags by name, or against them by `!name`, as codes. The series has the rule's name.
+
+    Raises:
+        RulesError: a vote is no tag.
+        SchemaDrift: the column holds no votes.
+    """
+    if not isinstance(votes.dtype, pl.Enum | pl.Categorical | pl.String | pl.Null):
+        raise SchemaDrift(f"votes of rule '{votes.name}': expected tags, found {votes.dtype}", where="votes")
+    known = _codes_of(tags)
+    if isinstance(votes.dtype, pl.Enum):
+        by_physical = _by_physical(tuple(votes.dtype.categories), tags)
+        if by_physical is not None:
+            physical = votes.to_physical().cast(pl.UInt32).fill_null(len(by_physical) - 1).to_numpy()
+            return by_physical[physical]  # type: ignore[no-any-return]
+    return _replaced(votes.cast(pl.String), known, tags)
+
+
+def _yes_no_codes(votes: pl.Series, known: Mapping[Any, int], rules: RuleSet) -> Codes:
+    if not (votes.dtype.is_integer() or votes.dtype == pl.Null):
+        raise SchemaDrift(
+            f"votes of rule '{votes.name}': expected Int8 1, 0 or null, found {votes.dtype}", where="votes"
+        )
+    return _replaced(votes.cast(pl.Int64), known, rules.tags)
+
+
+@lru_cache(maxsize=4)
+def _codes_of(tags: tuple[str, ...]) -> dict[str, int]:
+    return {tag: i for i, tag in enumerate(tags)} | {f"!{tag}": len(tags) + i for i, tag in enumerate(tags)}
+
+
+@lru_cache(maxsize=4)
+def _by_physical(categories: tuple[str, ...], tags: tuple[str, ...]) -> Codes | None:
+    """The code of each category of an Enum, and last of null; None where a category is no vote."""
+    known = _codes_of(tags)
+    if any(category not in known for category in categories):
+        return None
+    return np.array([*(known[category] for category in categories), ABSTAIN], dtype=np.int16)
+
+
+def _replaced(votes: pl.Series, known: Mapping[Any, int], tags: tuple[str, ...]) -> Codes:
+    for value in votes.drop_nulls().unique(maintain_order=True):
+        if value not in known:
+            raise RulesError(
+                f"votes of rule '{votes.name}': {value!r} is no tag{nearest(str(value), tags)}",
+                where=f"row {votes.index_of(value)}",
+                fix="votes and rules must be of the same rule set",
+            )
+    return votes.replace_strict(known, default=ABSTAIN, return_dtype=pl.Int16).to_numpy()
+
+
+@dataclass(frozen=True)
+class CastVotes:
+    """The votes of P patterns without the abstentions, rule by rule.
+
+    Attributes:
+        patterns: P.
+        rule: q, the rule of each vote.
+        line: q, its pattern.
+        code: q, what it is for or against (`VotePatterns.votes`).
+    """
+
+    patterns: int
+    rule: NDArray[np.intp]
+    line: NDArray[np.intp]
+    code: Codes
+
+    @classmethod
+    def of(cls, votes: Codes) -> CastVotes:
+        """Those of P x m codes."""
+        rule, line = np.nonzero(votes.T >= 0)
+        return cls(len(votes), rule, line, votes[line, rule])
+
+
+def decided(votes: Codes, k: int, default: int | None) -> NDArray[np.bool_]:
+    """Whether the votes of each of P patterns decide its tag, and not the default tag.
+
+    Any vote does where there is no default tag. Where there is one, votes that only say what a row is not leave it to
+    the default tag, unless that is ruled out.
+    """
+    if default is None:
+        return np.asarray((votes != ABSTAIN).any(axis=1))
+    return np.asarray((((votes >= 0) & (votes < k)) | (votes == k + default)).any(axis=1))
+
+
+def unanimous(votes: Codes, k: int) -> NDArray[np.int64]:
+    """The tag that all votes of each of P patterns are for; -1 where they differ, or are against a tag, or absent."""
+    most = np.full(len(votes), ABSTAIN, dtype=np.int16)
+    least = np.full(len(votes), np.iinfo(np.uint16).max, dtype=np.uint16)
+    for column in votes.T:
+        np.maximum(most, column, out=most)
+        np.minimum(least, column.view(np.uint16), out=least)  # an abstention, -1, is the largest of these
+    return np.where((most == least) & (most < k), most, ABSTAIN).astype(np.int64)
+
+
+def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np.int32]]:
+    """Distinct rows of a table of codes, by Zobrist hashing, checked exactly.
+
+    Args:
+        columns: m arrays of n codes, -1 or more.
+    Returns:
+        P x m distinct rows, P counts, and which of them each of the n rows is.
+    """
+    most = [int(column.max(initial=ABSTAIN)) + 2 for column in columns]
+    if sum(map(math.log2, most)) <= _FEW:
+        return _of_few(columns, most)
+    rows = len(columns[0])
+    random = np.random.default_rng(0x6B6F6D)
+    hashes = np.zeros(rows, dtype=np.uint64)
+    widest = max(most)
+    for column in columns:
+        hashes ^= random.integers(0, 2**64, widest, dtype=np.uint64)[column + 1]
+    _, first, row_pattern, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+    row_pattern = row_pattern.reshape(-1)
+    # Column by column: each fits the cache, and those who read patterns read them by rule.
+    votes = np.empty((len(first), len(columns)), dtype=np.int16, order="F")
+    again = np.flatnonzero(first[row_pattern] != np.arange(rows))  # rows whose pattern an earlier row has, by the hash
+    their_pattern = row_pattern[again]
+    exact = True
+    for j, column in enumerate(columns):
+        votes[:, j] = column[first]
+        exact = exact and np.array_equal(votes[their_pattern, j], column[again])
+    if not exact:  # two patterns with one hash: never seen, yet never wrong
+        votes, row_pattern, counts = np.unique(
+            np.stack(columns, axis=1), axis=0, return_inverse=True, return_counts=True
+        )
+    return votes, counts, row_pattern.reshape(-1).astype(np.int32)
+
+
+def _of_few(columns: list[Codes], most: list[int]) -> tuple[Codes, NDArray[np.int64], NDArray[np.int32]]:
+    """Distinct rows where so few are possible that each has a number: the columns are its digits."""
+    number = np.zeros(len(columns[0]), dtype=np.int64)
+    for column, base in zip(columns, most, strict=True):
+        number *= base
+        number += column + 1
+    counts = np.bincount(number, minlength=1)
+    there = np.flatnonzero(counts)
+    place = np.zeros(len(counts), dtype=np.int32)
+    place[there] = np.arange(len(there))
+    votes = np.empty((len(there), len(columns)), dtype=np.int16, order="F")
+    rest = there.copy()
+    for j in reversed(range(len(columns))):
+        rest, digit = np.divmod(rest, most[j])
+        votes[:, j] = digit - 1
+    return votes, counts[there], place[number]
+
+
+def sample(patterns: VotePatterns, *, seed: int) -> VotePatterns:
+    """Patterns to learn from where there are more than a model needs: rows drawn, so that votes x tags are bounded.
+
+    `row_pattern` is left out: its rows are none of the table's.
+    """
+    votes_a_row = max(1.0, float((patterns.votes[: 10 * _SAMPLE : 10] != ABSTAIN).sum(axis=1).mean()))
+    rows = int(np.clip(_SAMPLE_CELLS / votes_a_row / len(patterns.tags), _SAMPLE / 10, _SAMPLE))
+    if len(patterns.counts) <= rows:
+        return patterns
+    drawn = np.random.default_rng(seed).multinomial(rows, patterns.counts / patterns.counts.sum())
+    there = np.flatnonzero(drawn)
+    none = np.zeros(0, dtype=np.int32)
+    return replace(patterns, votes=patterns.votes[there], counts=drawn[there], row_pattern=none)

@@ -1,0 +1,128 @@
+"""WRENCH's JSON and back: texts, true classes and weak labels of one split, with the classes' names beside it.
+
+A folder has `label.json` (`{"0": "HAM", "1": "SPAM"}`) and files such as `train.json`, a row each by its id:
+`{"0": {"label": 1, "weak_labels": [-1, 1, …], "data": {"text": "…"}}}`; -1 abstains (Zhang et al. 2021, "WRENCH: a
+comprehensive benchmark for weak supervision", NeurIPS).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from kommuna.errors import DataError
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.columns import require_columns
+from kommuna.steps.labeling.votes.label_matrix import from_matrix, to_matrix
+
+_CLASSES = "label.json"
+
+
+class Wrench(NamedTuple):
+    """One split.
+
+    Attributes:
+        messages: `key`, the true class by its name in `label`, and a column for each field of the rows' data.
+        votes: `key` and a column a rule, as `apply_rules` returns them.
+        rules: the classes as tags, and a rule for each weak label; the format does not say what it looks for.
+    """
+
+    messages: pl.DataFrame
+    votes: pl.DataFrame
+    rules: RuleSet
+
+
+def read_wrench(path: Path, *, key: str = "id", label: str = "tag") -> Wrench:
+    """Reads one split.
+
+    Args:
+        path: the split's file; `label.json` stands beside it.
+        key: what to name the column of row ids.
+        label: what to name the column of true classes.
+    Raises:
+        DataError: the file is no WRENCH JSON; the message names the row.
+        RulesError: a weak label is no class.
+    """
+    rows = _objects(path)
+    names = _objects(path.with_name(_CLASSES))
+    if not names or set(names) != {str(i) for i in range(len(names))}:
+        raise DataError("the classes are not numbered 0, 1, 2, …", where=str(path.with_name(_CLASSES)))
+    tags = [str(names[str(i)]) for i in range(len(names))]
+    m = len(next(iter(rows.values())).get("weak_labels", ())) if rows else 0
+    if not m:
+        raise DataError("there is no row with weak labels", where=str(path))
+    for name, row in rows.items():
+        cast, truth = row.get("weak_labels"), row.get("label")
+        if not isinstance(cast, list) or len(cast) != m:
+            raise DataError(f"expected {m} weak_labels in row '{name}', as in the first", where=str(path))
+        if truth is not None and str(truth) not in names:
+            raise DataError(f"the label of row '{name}' is {truth}, classes are 0 to {len(tags) - 1}", where=str(path))
+    rules = RuleSet.read(
+        {"tags": tags, "rules": [{"name": f"rule_{j}", "tag": tags[0], "sql": "false"} for j in range(m)]},
+        where=str(path),
+    )
+    keys = list(rows)
+    matrix = np.array([row["weak_labels"] for row in rows.values()])
+    if matrix.dtype.kind != "i":
+        raise DataError(f"weak_labels are whole numbers, found {matrix.dtype}", where=str(path))
+    truths = [None if row.get("label") is None else tags[int(row["label"])] for row in rows.values()]
+    fields = dict.fromkeys(field for row in rows.values() for field in row.get("data", {}))
+    messages = pl.DataFrame(
+        {
+            key: keys,
+            label: pl.Series(truths, dtype=pl.Enum(tags)),
+            **{field: [row.get("data", {}).get(field) for row in rows.values()] for field in fields},
+        }
+    )
+    return Wrench(messages, from_matrix(matrix, rules, keys=keys, key=key), rules)
+
+
+def write_wrench(
+    path: Path, votes: pl.DataFrame, rules: RuleSet, messages: pl.DataFrame, *, key: str = "id", label: str = "tag"
+) -> None:
+    """Writes one split, and `label.json` beside it.
+
+    Args:
+        path: the split's file.
+        votes: what `apply_rules` returned.
+        messages: `key`, `label` (or none: the true classes are unknown), and the fields of the rows' data.
+    Raises:
+        RulesError: the votes have no place in a label matrix (see `to_matrix`).
+        MissingColumn: `messages` has no `key`.
+        DataError: a row of `votes` has no message, or its label is no tag.
+    """
+    require_columns(messages.lazy(), [key], what="messages")
+    matrix = to_matrix(votes, rules, key=key)
+    joined = votes.select(key).join(messages, on=key, how="left", maintain_order="left")
+    if joined.height != votes.height or not votes[key].is_in(messages[key].implode()).all():
+        raise DataError("votes and messages are not of the same rows", where=f"column '{key}'")
+    index = {tag: i for i, tag in enumerate(rules.tags)}
+    truths = joined[label].cast(pl.String).to_list() if label in joined.columns else [None] * joined.height
+    unknown = next((truth for truth in truths if truth is not None and truth not in index), None)
+    if unknown is not None:
+        raise DataError(f"column '{label}': {unknown!r} is no tag of the rule set", where="messages")
+    data = joined.drop(key, label, strict=False).to_dicts()
+    rows = {
+        str(name): {
+            "label": None if truth is None else index[truth],
+            "weak_labels": line.tolist(),
+            "data": {field: value for field, value in fields.items() if value is not None},
+        }
+        for name, truth, line, fields in zip(joined[key], truths, matrix, data, strict=True)
+    }
+    path.write_text(json.dumps(rows, ensure_ascii=False))
+    path.with_name(_CLASSES).write_text(json.dumps({str(i): tag for i, tag in enumerate(rules.tags)}))
+
+
+def _objects(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"no WRENCH JSON can be read: {error}", where=str(path)) from None
+    if not isinstance(found, dict):
+        raise DataError("expected an object of rows by their ids", where=str(path))
+    return found

@@ -1,0 +1,272 @@
+"""The evaluation as a page: against the baselines, by tag, what is confused, how honest the confidence is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from kommuna.spec.artifacts import Report
+from kommuna.steps.report import ACCENT, BAD, BAND, GOOD, INK, MUTED, page, plot, table
+from kommuna.steps.training.evaluation.scores import TARGET, Comparison, Mistake, Scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_BARS = 60  # tags in the plot; the table has all
+SHOWN_WORDS = 4
+SHOWN_RULES = 8
+LEAST_AUTOMATIC = 5  # tags that are named
+MOST_CONFUSED = 14  # tags in the heat map
+_NAMES = {
+    "baseline.majority_class": "majority class",
+    "baseline.label_model": "label model alone",
+    "baseline.dev_only": "dev rows alone",
+    "champion": "champion",
+}
+
+
+def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> Report:
+    """The page of one evaluation."""
+    m = scores.metrics
+    figures = [
+        ("gold rows", f"{scores.rows:,}"),
+        ("macro F1", f"{m['f1_macro']:.3f}"),
+        ("all tags right" if scores.several_tags else "accuracy", f"{m['accuracy']:.3f}"),
+        ("95 % interval", f"{m['accuracy_low']:.3f} to {m['accuracy_high']:.3f}"),
+        *(_of_several_tags(m) if scores.several_tags else []),
+        (f"accepted unseen at {TARGET:.0%} precision", f"{m['automatic']:.1%}"),
+        ("calibration error", f"{m['ece']:.3f}"),
+        *([("label model covers", f"{m['coverage']:.1%}")] if "coverage" in m else []),
+    ]
+    sections = [
+        ("Against the champion and plain baselines", _compared(scores)),
+        (f"How much can be accepted unseen at {TARGET:.0%} precision?", _automatic(scores)),
+        ("F1 by tag, worst first", _by_tag(scores)),
+        ("Missed, and given instead" if scores.several_tags else "What is taken for what", _confused(scores)),
+        ("Sure and wrong", _mistakes(mistakes)),
+        ("Is the confidence honest?", _reliability(scores)),
+        ("Every tag", _tags_table(scores)),
+    ]
+    unseen = [t.tag for t in scores.per_tag if t.never_seen]
+    lead = f"{len(scores.per_tag)} tags on {scores.rows:,} rows that the model has not seen."
+    if unseen:
+        sections.insert(0, ("Tags without a training row", _unseen(unseen)))
+    return page(title, lead, figures=figures, sections=sections)
+
+
+def _of_several_tags(m: dict[str, float]) -> list[tuple[str, str]]:
+    without = f"{m['without_tag']:.1%} ({m['gold_without_tag']:.1%} in gold)"
+    return [("micro F1", f"{m['f1_micro']:.3f}"), ("rows given no tag", without)]
+
+
+def _unseen(tags: list[str]) -> Markup:
+    return Markup('<p class="bad">The model cannot give: {}. Label rows or write rules for them.</p>').format(
+        escape(", ".join(tags))
+    )
+
+
+def _compared(scores: Scores) -> Markup:
+    m = scores.metrics
+    accuracy = "all tags right" if scores.several_tags else "accuracy"
+    rows = [("this model", m["f1_macro"], m["accuracy"])]
+    rows += [(name, m[f"{k}.f1_macro"], m[f"{k}.accuracy"]) for k, name in _NAMES.items() if f"{k}.accuracy" in m]
+
+    def draw(axes: Axes) -> None:
+        at = np.arange(len(rows))[::-1]
+        axes.barh(at + 0.2, [r[1] for r in rows], 0.38, color=ACCENT, label="macro F1")
+        axes.barh(at - 0.2, [r[2] for r in rows], 0.38, color=MUTED, label=accuracy)
+        low, high = m["accuracy_low"], m["accuracy_high"]
+        axes.plot([low, high], [at[0] - 0.2] * 2, color=INK, linewidth=1.5)
+        axes.set_yticks(at, [r[0] for r in rows])
+        axes.set_xlim(0, 1)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+
+    gains = {_NAMES[c.name]: c for c in scores.comparisons}
+    body = table(
+        ["", "macro F1", accuracy, "macro F1: this model's gain", f"{accuracy}: this model's gain"],
+        [(*row, *(_gains(gains[row[0]]) if row[0] in gains else (None, None))) for row in rows],
+    )
+    note = Markup(
+        "<p>In brackets the 95 % interval of the gain on the same rows (paired bootstrap): where it holds 0, nothing "
+        "shows that one is better.</p>"
+    )
+    return plot(draw, height=0.9 + 0.55 * len(rows)) + body + (note if gains else Markup(""))
+
+
+def _gains(c: Comparison) -> tuple[Markup, Markup]:
+    return _gain(c.f1_macro, c.f1_macro_low, c.f1_macro_high), _gain(c.accuracy, c.accuracy_low, c.accuracy_high)
+
+
+def _gain(gain: float, low: float, high: float) -> Markup:
+    mark = "good" if low > 0 else "bad" if high < 0 else ""
+    return Markup('<span class="{}">{:+.3f} ({:+.3f} to {:+.3f})</span>').format(mark, gain, low, high)
+
+
+def _automatic(scores: Scores) -> Markup:
+    """Precision against coverage, and where the target is met."""
+    sure, points = scores.automatic, scores.operating
+    of = "given tags" if scores.several_tags else "rows"
+    if sure is None:
+        said = f"At no confidence are {TARGET:.0%} of the {of} right."
+    else:
+        said = (
+            f"The surest {sure.coverage:.1%} of the {of}, from a confidence of {sure.confidence:.3f} on, are right in "
+            f"{sure.precision:.1%}. The confidence is read off these rows: allow for some less on new ones."
+        )
+
+    def draw(axes: Axes) -> None:
+        axes.plot([p.coverage for p in points], [p.precision for p in points], color=ACCENT)
+        axes.axhline(TARGET, color=MUTED, linewidth=1, linestyle=":")
+        if sure is not None:
+            axes.plot([sure.coverage], [sure.precision], color=GOOD, marker="o")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(min([0.5, *(p.precision for p in points)]), 1.01)
+        axes.set_xlabel(f"share of the {of} that is accepted, the surest first")
+        axes.set_ylabel("share of them that is right")
+
+    drawn = plot(draw, width=6, height=3.4) if points else Markup("")
+    return Markup("<p>{}</p>").format(said) + drawn + _least_automatic(scores)
+
+
+def _least_automatic(scores: Scores) -> Markup:
+    """The tags of which least is accepted: a frequent tag may hide them in the mean."""
+    given = [(t.automatic, t.tag) for t in scores.per_tag if t.automatic is not None and t.automatic < 1]
+    if not given:
+        return Markup("")
+    listed = ", ".join(f"{tag} {share:.1%}" for share, tag in sorted(given)[:LEAST_AUTOMATIC])
+    return Markup("<p>Of what is given one tag, at the same precision of that tag, the least: {}.</p>").format(listed)
+
+
+def _by_tag(scores: Scores) -> Markup:
+    present = sorted((t for t in scores.per_tag if t.rows), key=lambda t: (t.f1, t.tag))
+    shown = present[:MOST_BARS]
+
+    def draw(axes: Axes) -> None:
+        at = np.arange(len(shown))[::-1]
+        axes.barh(at, [t.f1 for t in shown], color=[BAD if t.f1 < 0.5 else ACCENT for t in shown])
+        axes.set_yticks(at, [f"{_short(t.tag)} ({t.rows})" for t in shown])
+        axes.set_xlim(0, 1)
+        axes.set_ylim(-0.7, len(shown) - 0.3)
+        axes.axvline(scores.metrics["f1_macro"], color=INK, linewidth=1, linestyle=":")
+        axes.set_xlabel("F1 (in brackets: gold rows; dotted: mean)")
+
+    note = (
+        Markup("<p>The {} worst of {}.</p>").format(len(shown), len(present)) if len(shown) < len(present) else Markup()
+    )
+    return note + plot(draw, height=0.8 + 0.19 * len(shown))
+
+
+def _confused(scores: Scores) -> Markup:
+    if not scores.confusions:
+        return Markup("<p>Nothing.</p>")
+    every = list(dict.fromkeys(tag for c in scores.confusions for tag in (c.truth, c.given)))
+    tags, left_out = every[:MOST_CONFUSED], every[MOST_CONFUSED:]
+    counts = np.zeros((len(tags), len(tags)))
+    for c in scores.confusions:
+        if c.truth in tags and c.given in tags:
+            counts[tags.index(c.truth), tags.index(c.given)] = c.rows
+    most = counts.max() or 1
+
+    def draw(axes: Axes) -> None:
+        for i, j in zip(*np.nonzero(counts), strict=True):
+            strong = counts[i, j] / most
+            axes.add_patch(_square(j, i, strong))
+            axes.text(j, i, f"{int(counts[i, j])}", ha="center", va="center", color=INK, fontsize=8)
+        for i in range(len(tags)):
+            axes.add_patch(_square(i, i, 1.0, color=BAND))
+        axes.set_xlim(-0.5, len(tags) - 0.5)
+        axes.set_ylim(len(tags) - 0.5, -0.5)
+        axes.set_xticks(range(len(tags)), [_short(t) for t in tags], rotation=45, ha="right")
+        axes.set_yticks(range(len(tags)), [_short(t) for t in tags])
+        axes.set_xlabel("given")
+        axes.set_ylabel("true")
+
+    rows = {t.tag: t.rows for t in scores.per_tag}
+    worst = [(c.truth, c.given, c.rows, c.rows / max(1, rows[c.truth])) for c in scores.confusions[:20]]
+    size = 2.2 + 0.36 * len(tags)
+    note = Markup("<p>The {} tags that are confused most. Confused, but not in this picture: {}.</p>").format(
+        len(tags), ", ".join(left_out)
+    )
+    drawn = plot(draw, width=size + 2.2, height=size)
+    return (note if left_out else Markup("")) + drawn + table(["true", "given", "rows", "of the tag's rows"], worst)
+
+
+def _square(x: int, y: int, strong: float, *, color: str = BAD) -> Any:
+    from matplotlib.patches import Rectangle
+
+    alpha = 0.15 + 0.75 * strong
+    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=color, alpha=alpha, edgecolor="none")
+
+
+def _mistakes(mistakes: Sequence[Mistake]) -> Markup:
+    """The errors to look at first: a wrong gold label, a rule that misleads, or a word that does."""
+    if not mistakes:
+        return Markup("<p>None.</p>")
+    words = any(m.words for m in mistakes)
+    note = "What each word adds to the given tag's log-odds over the mean tag's, and the rules that spoke."
+    note = note if words else "The rows' features, and the rules that spoke."
+    return Markup("<p>{}</p>{}").format(note, Markup("").join(_mistake(m) for m in mistakes))
+
+
+def _mistake(m: Mistake) -> Markup:
+    """A block of three lines: texts and names of tags are too long for the columns of a table."""
+    pairs = [
+        ("words for it", _words([(word, value) for word, value in m.words if value > 0])),
+        ("against it", _words([(word, value) for word, value in m.words if value < 0])),
+        ("rules", _rules(m)),
+    ]
+    why = Markup("; ").join(Markup("{}: {}").format(name, said) for name, said in pairs if said)
+    return Markup(
+        '<p><b>{}</b> <span class="lead">row {}</span><br>given <span class="bad">{}</span> at {:.3f}, true '
+        '<span class="good">{}</span><br><span class="lead">{}</span></p>'
+    ).format(m.text, m.key, m.given, m.confidence, m.truth or "no tag", why)
+
+
+def _rules(m: Mistake) -> str:
+    """The rules that spoke, those of the given and the true tag first."""
+    wanted = {m.given, *m.truth.split("|")}
+    ordered = sorted(m.rules, key=lambda rule: rule[1] not in wanted)
+    more = [f"{len(ordered) - SHOWN_RULES} more"] if len(ordered) > SHOWN_RULES else []
+    return ", ".join([f"{rule}: {said}" for rule, said in ordered[:SHOWN_RULES]] + more)
+
+
+def _words(words: list[tuple[str, float]]) -> str:
+    return ", ".join(f"{word} {value:+.1f}" for word, value in words[:SHOWN_WORDS])
+
+
+def _reliability(scores: Scores) -> Markup:
+    bins = scores.reliability
+    rows = sum(b.rows for b in bins) or 1
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":")
+        axes.bar([b.confidence for b in bins], [b.rows / rows for b in bins], 0.05, color=BAND, label="share of rows")
+        axes.plot([b.confidence for b in bins], [b.right for b in bins], color=GOOD, marker="o", label="share right")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("confidence")
+        axes.legend(loc="upper left")
+
+    return plot(draw, width=5, height=3.6) + table(
+        ["confidence", "right", "rows"], [(b.confidence, b.right, b.rows) for b in bins]
+    )
+
+
+def _tags_table(scores: Scores) -> Markup:
+    columns = ["tag", "gold rows", "precision", "recall", "F1", "from", "to", f"accepted at {TARGET:.0%}"]
+    rows = [
+        (t.tag, t.rows, t.precision, t.recall, t.f1, t.f1_low, t.f1_high, t.automatic)
+        for t in sorted(scores.per_tag, key=lambda t: (t.f1, t.tag))
+    ]
+    note = Markup(
+        "<p>From and to: the 95 % interval of F1 (bootstrap). Accepted: of the rows given the tag the surest share of "
+        "which {} are right.</p>"
+    ).format(f"{TARGET:.0%}")
+    return note + table(columns, rows, mark=lambda i, c, v: "bad" if c == "F1" and rows[i][1] and v < 0.5 else "")
+
+
+def _short(tag: str) -> str:
+    return tag if len(tag) <= 34 else tag[:33] + "…"

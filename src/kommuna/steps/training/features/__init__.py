@@ -1,0 +1,1 @@
+"""Texts and tables as numbers: TF-IDF, embeddings, columns."""

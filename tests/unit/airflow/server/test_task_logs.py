@@ -1,0 +1,80 @@
+"""Task logs go into the store and come back from it."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+
+LOG = "support/logs/dag_id=support__topics/attempt=1.log"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    platform = {"teams": {"support": {"bundle": "dags"}}, "store": (tmp_path / "store").as_uri()}
+    (tmp_path / "kommuna.yaml").write_text(yaml.safe_dump(platform))
+    monkeypatch.setenv("KOMMUNA_PLATFORM", str(tmp_path / "kommuna.yaml"))
+    monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path / "logs"))
+    folder = tmp_path / "store" / "support" / "logs" / "dag_id=support__topics"
+    folder.mkdir(parents=True)
+    return tmp_path
+
+
+def test_a_log_that_was_uploaded_is_read_from_the_store(store: Path) -> None:
+    from kommuna.airflow.server.task_logs import REMOTE_TASK_LOG
+
+    local = store / "logs" / LOG
+    local.parent.mkdir(parents=True)
+    local.write_text('{"event": "step.done"}\n')
+    REMOTE_TASK_LOG.upload(LOG)
+    local.unlink()
+    places, texts = REMOTE_TASK_LOG.read(LOG, ti=None)  # type: ignore[arg-type]
+    assert texts == ['{"event": "step.done"}\n']
+    assert places == [f"file://{store}/store/{LOG}"]
+
+
+def test_a_log_that_is_not_there_yet_is_none(store: Path) -> None:
+    from kommuna.airflow.server.task_logs import REMOTE_TASK_LOG
+
+    assert REMOTE_TASK_LOG.read(LOG, ti=None) == ([], None)  # type: ignore[arg-type]
+    REMOTE_TASK_LOG.upload(LOG)  # nothing to upload is no error
+
+
+def test_a_task_that_waited_keeps_the_log_of_before_and_shows_its_triggers(store: Path) -> None:
+    from kommuna.airflow.server.task_logs import REMOTE_TASK_LOG
+
+    local = store / "logs" / LOG
+    local.parent.mkdir(parents=True)
+    local.write_text("deferred\n")
+    REMOTE_TASK_LOG.upload(LOG)
+    REMOTE_TASK_LOG.upload(LOG)
+    local.with_name("attempt=1.log.trigger.7.log").write_text("waiting\n")
+    REMOTE_TASK_LOG.upload(f"{LOG}.trigger.7.log")
+    local.with_name("attempt=11.log").write_text("another\n")
+    REMOTE_TASK_LOG.upload(LOG.replace("=1.log", "=11.log"))
+    local.write_text("resumed\n")  # in a new pod
+    REMOTE_TASK_LOG.upload(LOG)
+    places, texts = REMOTE_TASK_LOG.read(LOG, ti=None)  # type: ignore[arg-type]
+    assert texts == ["deferred\nresumed\n", "waiting\n"]
+    assert [place.rpartition("/")[2] for place in places] == ["attempt=1.log", "attempt=1.log.trigger.7.log"]
+
+
+def test_a_log_waits_for_a_store_that_is_away(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kommuna.airflow.server import task_logs
+    from kommuna.outages import RetryPolicy
+
+    local = store / "logs" / LOG
+    local.parent.mkdir(parents=True)
+    local.write_text("done\n")
+    policy = RetryPolicy(first=0.01, longest=0.01, total=0.1)
+    monkeypatch.setattr(task_logs, "wait_out", partial(task_logs.wait_out, policy=policy))
+    file_system, tries = task_logs.StoreLogs._file_system, iter([ConnectionRefusedError(), TimeoutError()])
+
+    def away() -> tuple[object, str]:
+        for error in tries:
+            raise error
+        return file_system()
+
+    monkeypatch.setattr(task_logs.StoreLogs, "_beside", staticmethod(lambda fs, where: away() and []))
+    task_logs.REMOTE_TASK_LOG.upload(LOG)
+    assert (store / "store" / LOG).read_text() == "done\n"

@@ -1,0 +1,21 @@
+"""Pools as the description has them, and those that it has no more."""
+
+from kommuna.airflow.database import superfluous
+from kommuna.spec.team import Platform
+
+PLATFORM = Platform.read(
+    {"teams": {"support": {"bundle": "a", "pools": {"default": 8, "heavy": 1}}, "fraud": {"bundle": "b"}}}, where="test"
+)
+
+
+def test_each_pool_has_its_teams_prefix_and_slots() -> None:
+    assert PLATFORM.pool_slots() == {
+        "support__default": ("support", 8),
+        "support__heavy": ("support", 1),
+        "fraud__default": ("fraud", 8),
+    }
+
+
+def test_a_teams_old_pool_is_superfluous_and_airflows_own_is_not() -> None:
+    known = ["default_pool", "support__default", "support__old", "gone__default"]
+    assert superfluous(known, PLATFORM.pool_slots()) == ["gone__default", "support__old"]

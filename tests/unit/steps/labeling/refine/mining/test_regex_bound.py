@@ -1,0 +1,34 @@
+"""Regular expressions that nobody has read are bounded before they are run."""
+
+import time
+
+import polars as pl
+import pytest
+
+from kommuna.steps.labeling.refine.mining.regex_bound import unbounded
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        (r"(a+)+(?=b)", "look-around"),
+        (r"(a|a)*\1", "a back-reference"),
+        (r"(?>a+)b", "an atomic group"),
+        (r"((a{100}){100}){100}", "too large"),
+        (r"(\w{0,60}\s{0,60}){50}", "too large"),
+        ("x" * 301, "too large"),
+        ("(a", "cannot be read"),
+        ("(" * 290, "cannot be read"),
+    ],
+)
+def test_what_may_take_too_long_is_refused(pattern, reason):
+    assert reason in unbounded(pattern)
+
+
+@pytest.mark.parametrize("pattern", [r"(a+)+$", r"(x+x+)+y", r"(.*)*card", r"(a|aa)+$"])
+def test_what_is_catastrophic_to_a_backtracking_engine_only_is_let_in_and_ends(pattern):
+    assert unbounded(pattern) == ""
+    texts = pl.Series(["a" * 5_000 + "!", "x" * 5_000] * 20)
+    began = time.perf_counter()
+    texts.str.contains(f"(?i){pattern}")
+    assert time.perf_counter() - began < 30  # Python's `re` would take longer than the universe is old

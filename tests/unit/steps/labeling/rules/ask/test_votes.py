@@ -1,0 +1,353 @@
+"""Questions to an LLM become votes: what is asked, what is not, what fails, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from tests.rigs.llm_server import LlmServer, cut, refuses_where, says, status
+
+from kommuna.errors import LlmSettings, LlmUnreachable, NoUsableAnswers, SpecError
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.labeling.apply import apply_rules
+from kommuna.steps.labeling.rules.ask.votes import Asked
+from kommuna.steps.llm.client import Llm
+
+Ask = Callable[..., Asked]
+
+TEXTS = ["my card is lost", "a loan please", "hello", None, "  ", "card and loan ???", "my card is lost"]
+
+
+def columns(asked: Asked) -> dict[str, list[object]]:
+    return asked.votes.drop("id").to_dict(as_series=False)
+
+
+def test_yes_votes_and_no_and_dont_know_abstain(ask: Ask, server: LlmServer) -> None:
+    asked = ask(TEXTS)
+    assert asked.votes["id"].to_list() == list(range(7))
+    assert columns(asked) == {
+        "ask_card": ["card", None, None, None, None, None, "card"],
+        "ask_loan": [None, "loan", None, None, None, None, None],
+    }
+    assert len(server.pairs) == len(set(server.pairs)) == 8  # four different texts, two questions, each once
+    metrics = asked.metrics
+    assert (metrics["ask_wanted"], metrics["ask_answered"], metrics["ask_unknown"]) == (8, 8, 2)
+    assert (metrics["llm_requests"], metrics["ask_cached"], metrics["ask_unasked"]) == (1, 0, 0)
+    assert metrics["llm_latency_p95"] > 0
+
+
+def test_no_votes_against_where_the_rule_says_so(ask: Ask) -> None:
+    rules = [
+        {"name": "both_ways", "tag": "card", "ask": "Does it mention card?", "no_is_against": True},
+        {"name": "against", "tag": "loan", "ask": "Does it mention hello?", "against": True},
+    ]
+    texts = ["my card", "hello", "card ???"]
+    assert columns(ask(texts, rules=rules)) == {"both_ways": ["card", "!card", None], "against": [None, "!loan", None]}
+    assert columns(ask(texts, rules=rules, several_tags=True)) == {
+        "both_ways": [1, 0, None],
+        "against": [None, 0, None],
+    }
+
+
+def test_no_is_against_is_for_ask_rules_only(ask: Ask) -> None:
+    with pytest.raises(SpecError, match="no_is_against is for ask rules that vote for their tag"):
+        ask(["x"], rules=[{"name": "a", "tag": "card", "any": ["x"], "no_is_against": True}])
+
+
+def test_answers_that_speak_for_and_against_a_tag_abstain_and_are_counted(ask: Ask, server: LlmServer) -> None:
+    rules = [
+        {"name": "for_it", "tag": "card", "ask": "Does it mention card?"},
+        {"name": "not_it", "tag": "card", "ask": "Does it mention lost?", "against": True},
+        {"name": "other", "tag": "loan", "ask": "Does it mention loan?"},
+    ]
+    asked = ask(["card", "lost", "lost card loan", "nothing"], rules=rules, max_failed=0.5)
+    assert columns(asked) == {
+        "for_it": ["card", None, None, None],
+        "not_it": [None, "!card", None, None],
+        "other": [None, None, "loan", None],
+    }
+    assert asked.metrics["ask_contradictory"] == 2
+    with pytest.raises(NoUsableAnswers, match="2 of 12 answers of model 'tiny' are of no use: 2 contradictory"):
+        ask(["card", "lost", "lost card loan", "nothing"], rules=rules, max_failed=0.1)
+
+
+def test_several_messages_and_questions_share_a_request(ask: Ask, server: LlmServer) -> None:
+    ask([f"text {i}" for i in range(20)], messages_per_request=8)
+    assert sorted(len(request.texts) for request in server.received) == [4, 8, 8]
+    assert all(len(request.asked["questions"]) == 2 for request in server.received)
+    schema = server.received[0].body["response_format"]["json_schema"]["schema"]
+    assert schema["$defs"]["answers"]["properties"]["q2"]["enum"] == ["yes", "no", "unknown"]
+
+
+def test_long_messages_share_a_request_with_fewer(ask: Ask, server: LlmServer) -> None:
+    ask([f"{i} " + "long " * 1500 for i in range(4)])
+    assert [len(request.texts) for request in server.received] == [1, 1, 1, 1]
+
+
+def test_the_same_question_of_two_rules_is_asked_once(ask: Ask, server: LlmServer) -> None:
+    rules = [
+        {"name": "a", "tag": "card", "ask": "Does it mention card?"},
+        {"name": "b", "tag": "loan", "ask": " Does it  mention card?", "against": True},
+    ]
+    assert columns(ask(["card"], rules=rules)) == {"a": ["card"], "b": ["!loan"]}
+    assert server.pairs == [("card", "Does it mention card?")]
+
+
+def test_what_was_answered_is_never_asked_again(ask: Ask, server: LlmServer) -> None:
+    first = ask(TEXTS)
+    again = ask([*TEXTS, "a new card"])
+    assert again.votes.head(7).equals(first.votes)
+    assert server.pairs[8:] == [("a new card", "Does it mention card?"), ("a new card", "Does it mention loan?")]
+    assert (again.metrics["ask_cached"], again.metrics["ask_answered"]) == (8, 2)
+    third = ask(TEXTS)
+    assert third.metrics["llm_requests"] == 0
+    assert third.votes.equals(first.votes)
+
+
+def test_a_new_question_is_asked_alone(ask: Ask, server: LlmServer) -> None:
+    ask(["my card"], rules=[{"name": "a", "tag": "card", "ask": "Does it mention card?"}])
+    ask(["my card"])
+    assert server.pairs[1:] == [("my card", "Does it mention loan?")]
+
+
+def test_another_model_is_asked_anew(ask: Ask, server: LlmServer) -> None:
+    ask(["my card"])
+    ask(["my card"], model="other")
+    ask(["my card"], endpoint={"model": "third"})
+    assert [request.body["model"] for request in server.received] == ["tiny", "other", "third"]
+
+
+def test_no_personal_data_reaches_the_server_even_where_nothing_was_masked(ask: Ask, server: LlmServer) -> None:
+    texts: list[str | None] = [
+        "card 4111 1111 1111 1111 is lost",
+        "phone +7 916 123-45-67, loan",
+        "mail a.petrov@mail.example",
+        "account DE89 3704 0044 0532 0130 00",
+        "СНИЛС 112-233-445 95",
+        "это Мария Кузнецова, card",
+    ]
+    asked = ask(texts, names=["Мария", "Кузнецова"])
+    seen = str([request.body for request in server.received])
+    for secret in ("4111", "916", "petrov", "3704", "112-233", "Мария", "Кузнецова"):
+        assert secret not in seen
+    for mask in ("[CARD]", "[PHONE]", "[EMAIL]", "[IBAN]", "[SNILS]", "[NAME]"):
+        assert mask in seen
+    assert asked.metrics["ask_unmasked_rows"] == 6
+    assert asked.votes["ask_card"].to_list() == ["card", None, None, None, None, "card"]
+
+
+def test_texts_that_differ_only_in_personal_data_are_one_question(ask: Ask, server: LlmServer) -> None:
+    asked = ask(["card 4111 1111 1111 1111", "card 5500 0000 0000 0004"])
+    assert len(server.pairs) == 2
+    assert asked.votes["ask_card"].to_list() == ["card", "card"]
+
+
+# --- budgets -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [{"tokens": 0}, {"money": 0.0}])
+def test_a_budget_of_zero_asks_nothing_but_uses_what_is_kept(
+    ask: Ask, server: LlmServer, budget: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(["my card"])
+    asked = ask(["my card", "a loan"], **budget)
+    assert asked.votes["ask_card"].to_list() == ["card", None]
+    assert asked.votes["ask_loan"].to_list() == [None, None]
+    assert (asked.metrics["ask_unasked"], asked.metrics["llm_requests"], len(server.received)) == (2, 0, 1)
+    said = capsys.readouterr().out
+    assert "ask.budget_spent" in said
+    assert "raise the budget: what was answered is kept" in said
+
+
+def test_a_spent_budget_ends_cleanly_and_the_next_run_asks_the_rest(ask: Ask, server: LlmServer) -> None:
+    texts = [f"card {i}" for i in range(100)]
+    first = ask(texts, tokens=3_000)
+    done = int(first.metrics["ask_answered"])
+    assert 0 < done < 200
+    assert first.metrics["ask_unasked"] == 200 - done
+    assert first.votes["ask_card"].count() == done // 2
+    assert first.metrics["llm_tokens_in"] + first.metrics["llm_tokens_out"] <= 3_000
+    second = ask(texts)
+    assert second.votes["ask_card"].to_list() == ["card"] * 100
+    assert second.metrics["ask_cached"] == done
+    assert len(server.pairs) == len(set(server.pairs)) == 200
+
+
+# --- answers that are of no use ----------------------------------------------------------------------------------
+
+
+def test_a_prompt_that_is_too_long_is_split(ask: Ask, server: LlmServer) -> None:
+    server.most_characters = 1300
+    texts = [f"card {i} " + "x" * 150 for i in range(16)]
+    asked = ask(texts, messages_per_request=16)
+    assert asked.votes["ask_card"].to_list() == ["card"] * 16
+    assert max(len(request.texts) for request in server.answered) < 16
+    assert asked.metrics["ask_too_long"] == 0
+
+
+def test_one_text_that_is_too_long_alone_abstains_and_is_counted(ask: Ask, server: LlmServer) -> None:
+    server.most_characters = 2000
+    asked = ask([*(f"card {i}" for i in range(15)), "card " + "x" * 3000], messages_per_request=16, max_failed=0.1)
+    assert asked.votes["ask_card"].to_list() == ["card"] * 15 + [None]
+    assert asked.metrics["ask_too_long"] == 2
+    assert asked.metrics["ask_answered"] == 30
+
+
+def test_a_refused_text_does_not_cost_its_neighbours(ask: Ask, server: LlmServer) -> None:
+    server.always = refuses_where("forbidden")
+    asked = ask([*(f"card {i}" for i in range(15)), "forbidden card"], messages_per_request=16, max_failed=0.1)
+    assert asked.votes["ask_card"].to_list() == ["card"] * 15 + [None]
+    assert asked.metrics["ask_refused"] == 2
+
+
+def test_a_half_usable_answer_is_used_and_the_rest_is_asked_again(ask: Ask, server: LlmServer) -> None:
+    server.faults = [says('{"m1": {"q1": "Yes", "q2": "maybe"}, "m2": {"q1": "no"}, "m9": 1}')]
+    asked = ask(["card one", "loan two"])
+    assert columns(asked) == {"ask_card": ["card", None], "ask_loan": [None, "loan"]}
+    assert sorted(server.pairs) == [
+        ("card one", "Does it mention loan?"),
+        ("loan two", "Does it mention loan?"),
+    ]
+
+
+def test_malformed_answers_are_abstentions_until_the_declared_share(ask: Ask, server: LlmServer) -> None:
+    def babbles(question: str, text: str) -> str:
+        return "perhaps" if "odd" in text else "yes"
+
+    server.answer = babbles
+    texts = [*(f"card {i}" for i in range(18)), "odd one", "odd two"]
+    asked = ask(texts, max_failed=0.1)
+    assert asked.votes["ask_card"].to_list() == ["card"] * 18 + [None, None]
+    assert (asked.metrics["ask_malformed"], asked.metrics["ask_answered"]) == (4, 36)
+    with pytest.raises(NoUsableAnswers) as caught:
+        ask(texts, max_failed=0.05)
+    assert caught.value.exit_code == 2
+    assert "of 40 answers of model 'tiny' are of no use: 3 malformed" in str(caught.value)
+    assert "the share that may fail is 0.05" in str(caught.value)
+
+
+def test_a_model_that_only_babbles_is_stopped_early(ask: Ask, server: LlmServer) -> None:
+    server.always = says("I would say yes!")
+    with pytest.raises(NoUsableAnswers, match="malformed"):
+        ask([f"card {i}" for i in range(5_000)], max_failed=0.5)
+    assert len(server.received) < 300
+
+
+def test_contradictory_json_is_an_abstention(ask: Ask, server: LlmServer) -> None:
+    server.always = says('{"m1": {"q1": "yes", "q1": "no"}}')
+    rule = [{"name": "a", "tag": "card", "ask": "Does it mention card?"}]
+    asked = ask(["card"], rules=rule, max_failed=1.0)
+    assert asked.votes["a"].to_list() == [None]
+    assert asked.metrics["ask_contradictory"] == 1
+
+
+def test_a_lost_request_is_counted_and_the_others_go_on(ask: Ask, server: LlmServer) -> None:
+    def fault(handler: object) -> bool:
+        bad = "poison" in handler.request_body["messages"][-1]["content"]  # type: ignore[attr-defined]
+        return status(500, "crash")(handler) if bad else False  # type: ignore[arg-type]
+
+    server.always = fault
+    texts = [*(f"card {i}" for i in range(40)), "poison"]
+    asked = ask(texts, messages_per_request=4, max_failed=0.1, endpoint={"concurrency": 1})
+    assert asked.votes["ask_card"].to_list() == ["card"] * 40 + [None]
+    assert asked.metrics["ask_lost"] == 2
+
+
+# --- an endpoint that is of no use ----------------------------------------------------------------------------------
+
+
+def test_an_endpoint_that_dies_midway_fails_with_what_was_answered_kept(ask: Ask, server: LlmServer) -> None:
+    server.faults = [None] * 5
+    server.always = status(503, "down")
+    texts = [f"card {i}" for i in range(80)]
+    with pytest.raises(LlmUnreachable, match=r"503: down \(3 tries\)"):
+        ask(texts, messages_per_request=2, endpoint={"concurrency": 1}, max_failed=1.0)
+    server.always = None
+    assert ask(texts).metrics["ask_cached"] == 20
+    assert len(server.pairs) == len(set(server.pairs)) == 160
+
+
+def test_lost_requests_past_the_share_are_the_endpoints_fault_and_worth_a_retry(ask: Ask, server: LlmServer) -> None:
+    server.faults = [None]
+    server.always = status(503, "down")
+    with pytest.raises(LlmUnreachable) as caught:
+        ask([f"card {i}" for i in range(16)], messages_per_request=4, endpoint={"concurrency": 1}, max_failed=0.05)
+    assert caught.value.exit_code == 1
+    assert len(server.received) == 4  # one answered, one lost after three tries, then no more
+
+
+def test_an_endpoint_that_is_down_is_told(ask: Ask, free_port: Callable[[], int]) -> None:
+    with pytest.raises(LlmUnreachable, match="gives no answer: All connection attempts failed") as caught:
+        ask(["card"], endpoint={"url": f"http://127.0.0.1:{free_port()}/v1"})
+    assert caught.value.exit_code == 1
+
+
+def test_a_wrong_key_is_told(ask: Ask, server: LlmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BANK_LLM_KEY", "sk-wrong")
+    server.key = "sk-right"
+    with pytest.raises(LlmSettings, match="the LLM endpoint refuses the key in BANK_LLM_KEY: 401") as caught:
+        ask(["card"], endpoint={"key_variable": "BANK_LLM_KEY"})
+    assert "sk-wrong" not in str(caught.value)
+
+
+def test_a_wrong_model_is_told(ask: Ask, server: LlmServer) -> None:
+    server.model = "large"
+    with pytest.raises(LlmSettings, match="the LLM endpoint knows no model 'tiny': 404"):
+        ask(["card"])
+
+
+def test_passing_faults_change_no_vote(ask: Ask, server: LlmServer) -> None:
+    texts = [f"{'card' if i % 3 else 'loan'} {i}" for i in range(60)]
+    expected = ask(texts, keep=False).votes
+    server.faults = [status(429, "slow"), cut, status(500, "x"), None, says('{"m1"'), None, status(503, "x")]
+    asked = ask(texts, keep=False, messages_per_request=4)
+    assert asked.votes.equals(expected)
+    assert asked.metrics["llm_retries"] == 4
+
+
+# --- with other rules ------------------------------------------------------------------------------------------------
+
+
+def test_apply_rules_takes_ask_rules_like_any_other(server: LlmServer) -> None:
+    from kommuna.spec.llm import LlmEndpoint, Llms
+
+    rules = RuleSet.read(
+        {
+            "tags": ["card", "loan"],
+            "rules": [
+                {"name": "words", "tag": "loan", "any": ["loan"]},
+                {"name": "asked", "tag": "card", "ask": "Does it mention card?", "no_is_against": True},
+                {"name": "big", "tag": "loan", "sql": "amount > 10"},
+            ],
+        },
+        where="test",
+    )
+    messages = pl.LazyFrame({"id": ["c", "a", "b"], "text": ["card", "loan", None], "amount": [1, 20, 30]})
+    llm = Llm(Llms(light=LlmEndpoint(url=server.url, model="tiny")))
+    applied = apply_rules(messages, rules, llm=llm)
+    votes = applied.votes.collect()
+    assert votes.columns == ["id", "words", "asked", "big"]
+    assert votes["asked"].dtype == pl.Enum(["card", "loan", "!card"])
+    assert votes.rows() == [("c", None, "card", None), ("a", "loan", "!card", "loan"), ("b", None, None, "loan")]
+    assert (applied.metrics["ask_answered"], applied.metrics["rows"]) == (2, 3)
+
+
+def test_ask_rules_without_an_llm_are_refused_by_name_of_the_setting(rule_set: Callable[..., RuleSet]) -> None:
+    rules = rule_set({"name": "asked", "tag": "card", "ask": "Is it?"})
+    with pytest.raises(LlmSettings, match="no light LLM is configured"):
+        apply_rules(pl.LazyFrame({"id": [1], "text": ["x"]}), rules)
+
+
+def test_nobody_pays_for_messages_that_are_refused_afterwards(server: LlmServer, tmp_path: Path) -> None:
+    from kommuna.errors import DuplicateKeys
+    from kommuna.spec.llm import LlmEndpoint, Llms
+
+    rules = RuleSet.read(
+        {"tags": ["card"], "rules": [{"name": "a", "tag": "card", "ask": "Is it card?"}]}, where="test"
+    )
+    llm = Llm(Llms(light=LlmEndpoint(url=server.url, model="tiny")))
+    with pytest.raises(DuplicateKeys):
+        apply_rules(pl.LazyFrame({"id": [1, 1], "text": ["x", "y"]}), rules, llm=llm)
+    assert server.received == []

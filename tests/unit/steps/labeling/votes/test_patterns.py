@@ -1,0 +1,136 @@
+"""Vote patterns: nothing is lost, and votes that do not fit are refused."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kommuna.errors import MissingColumn, RulesError, SchemaDrift
+from kommuna.spec.rules import RuleSet
+from kommuna.steps.labeling.votes.label_matrix import from_matrix, to_matrix
+from kommuna.steps.labeling.votes.patterns import distinct, vote_patterns
+
+MATRICES = st.tuples(st.integers(1, 5), st.integers(1, 30)).flatmap(
+    lambda shape: st.lists(
+        st.lists(st.integers(-1, 2), min_size=shape[0], max_size=shape[0]), min_size=shape[1], max_size=shape[1]
+    )
+)
+
+
+def three(rule_set: Any, m: int, **more: Any) -> Any:
+    return rule_set(
+        *({"name": f"r{j}", "tag": "a", "any": ["x"], **more} for j in range(m)),
+        tags=["a", "b", "c"],
+        several_tags=False,
+    )
+
+
+@settings(deadline=None)
+@given(MATRICES)
+def test_distinct_rows_with_their_counts_are_those_of_numpy(rows: list[list[int]]) -> None:
+    matrix = np.array(rows, dtype=np.int16)
+    votes, counts, line = distinct(list(matrix.T))
+    assert np.array_equal(votes[line], matrix)
+    assert len(np.unique(votes, axis=0)) == len(votes)
+    assert np.array_equal(np.bincount(line), counts)
+
+
+@settings(deadline=None)
+@given(MATRICES)
+def test_a_matrix_survives_the_way_to_votes_and_back(rule_set: Any, rows: list[list[int]]) -> None:
+    rules = three(rule_set, len(rows[0]))
+    votes = from_matrix(np.array(rows), rules, keys=[f"k{i}" for i in range(len(rows))])
+    assert to_matrix(votes, rules).tolist() == rows
+
+
+def test_votes_given_as_strings_are_read_alike(rule_set: Any) -> None:
+    rules = three(rule_set, 2)
+    votes = from_matrix(np.array([[0, -1], [2, 1]]), rules)
+    as_text = votes.with_columns(pl.col("r0", "r1").cast(pl.String))
+    assert np.array_equal(vote_patterns(votes, rules).row_votes(), vote_patterns(as_text, rules).row_votes())
+
+
+def test_the_order_of_rows_does_not_matter_to_the_patterns(rule_set: Any) -> None:
+    rules = three(rule_set, 3)
+    matrix = np.random.default_rng(0).integers(-1, 3, (200, 3))
+    one = vote_patterns(from_matrix(matrix, rules), rules)
+    other = vote_patterns(from_matrix(matrix[::-1], rules), rules)
+    assert np.array_equal(one.votes, other.votes)
+    assert np.array_equal(one.counts, other.counts)
+
+
+@pytest.mark.parametrize(
+    ("column", "error", "said"),
+    [
+        (pl.Series("r0", ["a", "d", None]), RulesError, "votes of rule 'r0': 'd' is no tag"),
+        (pl.Series("r0", ["a", "!z", None]), RulesError, "votes of rule 'r0': '!z' is no tag"),
+        (pl.Series("r0", ["x", "x", None], dtype=pl.Enum(["x"])), RulesError, "votes of rule 'r0': 'x' is no tag"),
+        (pl.Series("r0", [0, 1, None]), SchemaDrift, "votes of rule 'r0': expected tags, found Int64"),
+        (pl.Series("r_0", ["a", None, None]), MissingColumn, "no column for rule 'r0' (did you mean 'r_0'?)"),
+    ],
+)
+def test_votes_that_are_none_are_refused(rule_set: Any, column: pl.Series, error: type[Exception], said: str) -> None:
+    with pytest.raises(error) as caught:
+        vote_patterns(pl.DataFrame({"id": [1, 2, 3], column.name: column}), three(rule_set, 1))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "said"),
+    [([1, 2], RulesError, "votes of rule 'r': 2 is no tag"), (["a", "b"], SchemaDrift, "expected Int8 1, 0 or null")],
+)
+def test_where_rows_have_several_tags_votes_are_checked(
+    rule_set: Any, values: list[Any], error: type[Exception], said: str
+) -> None:
+    rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, several_tags=True)
+    with pytest.raises(error, match="rule 'r'") as caught:
+        vote_patterns(pl.DataFrame({"id": [1, 2], "r": values}), rules)
+    assert said in str(caught.value)
+
+
+def test_a_matrix_that_does_not_fit_is_refused(rule_set: Any) -> None:
+    rules = three(rule_set, 2)
+    with pytest.raises(RulesError, match=r"shape \(1, 3\), but there are 2 rules"):
+        from_matrix(np.zeros((1, 3), dtype=int), rules)
+    with pytest.raises(RulesError, match="has 3 in row 0, rule 'r1': -1 to 2 are known"):
+        from_matrix(np.array([[0, 3]]), rules)
+    with pytest.raises(RulesError, match="cannot hold these votes: rule 'r0' votes against a tag"):
+        to_matrix(pl.DataFrame({"id": [1]}), three(rule_set, 1, against=True))
+
+
+@pytest.mark.parametrize("against", [False, True])
+def test_what_a_vote_may_be_is_worked_out_once_however_many_rules_there_are(
+    rule_set: Any, monkeypatch: pytest.MonkeyPatch, against: bool
+) -> None:
+    asked: list[int] = []
+    plain = vars(RuleSet)["categories"]
+
+    def counted(self: RuleSet) -> Any:
+        asked.append(1)
+        return plain.__get__(self, RuleSet)
+
+    monkeypatch.setattr(RuleSet, "categories", property(counted))
+    times = []
+    for m in (3, 60):
+        rules = three(rule_set, m, against=against)
+        votes = from_matrix(np.zeros((4, m), dtype=np.int64), rules)
+        asked.clear()
+        vote_patterns(votes, rules)
+        times.append(len(asked))
+    assert times[0] == times[1]
+
+
+def test_votes_of_a_column_of_another_type_stand_beside_plain_ones(rule_set: Any) -> None:
+    rules = three(rule_set, 3, against=True)
+    votes = from_matrix(np.array([[0, -1, 2], [2, 1, -1]]), rules)
+    mixed = votes.with_columns(pl.col("r1").cast(pl.String))
+    assert vote_patterns(mixed, rules).row_votes().tolist() == [[0, -1, 2], [2, 1, -1]]
+    several = rule_set({"name": "x", "tag": "a", "any": ["x"]}, {"name": "y", "tag": "b", "any": ["x"]},
+                       tags=["a", "b"], several_tags=True)  # fmt: skip
+    table = pl.DataFrame({"id": [0, 1, 2], "x": [1, 0, None], "y": pl.Series([None, None, None])})
+    assert vote_patterns(table, several).row_votes().tolist() == [[0, -1], [2, -1], [-1, -1]]
+    with pytest.raises(RulesError, match="votes of rule 'x': -1 is no tag"):
+        vote_patterns(table.with_columns(x=pl.Series([1, -1, None])), several)
