@@ -26,6 +26,7 @@ FORMAT = 2
 _MOVED = {
     f"kommuna.steps.training.{before}": f"kommuna.steps.training.{now}"
     for before, now in {
+        "classifiers": "fit.classifiers",
         "embeddings": "features.embeddings",
         "tabular": "features.tabular",
         "text": "features.tfidf",
