@@ -18,8 +18,10 @@ Rule = dict[str, Any]
 class Images(Spec):
     """The images; all are pulled by these names."""
 
-    airflow: str = Field(min_length=1, description="Control plane: built from docker/airflow.")
-    steps: str = Field(min_length=1, description="Worker pods, parsers and MLflow: built from docker/steps.")
+    airflow: str = Field(min_length=1, description="Control plane: the target `airflow` of docker/Dockerfile.")
+    steps: str = Field(
+        min_length=1, description="Worker pods, parsers and MLflow: the target `steps` of docker/Dockerfile."
+    )
     postgresql: str = Field(min_length=1, description="The bundled database: any image with PostgreSQL's own programs.")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     pull_secrets: tuple[str, ...] = Field(

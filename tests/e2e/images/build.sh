@@ -14,19 +14,18 @@ for path in /etc/ssl/certs /etc/pip.conf; do
 done
 content() { find "$@" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum; }
 for name in "${@}"; do
-  for file in docker/$name/Dockerfile tests/e2e/images/$name/Dockerfile; do
-    if [ -f "$file" ]; then break; fi
-  done
-  mounts=("${network[@]}")
+  arguments=("${network[@]}")
+  file=tests/e2e/images/$name/Dockerfile
   sources=("$file" tests/e2e/images/build.sh)
-  if [[ $file == docker/* ]]; then
-    mounts+=("${certificates[@]}")
-    sources+=(.dockerignore requirements pyproject.toml README.md LICENSE src)
+  if [ ! -f "$file" ]; then
+    file=docker/Dockerfile
+    arguments+=("${certificates[@]}" --target "$name")
+    sources=("$file" tests/e2e/images/build.sh .dockerignore requirements pyproject.toml README.md LICENSE src)
   fi
   # By content: an image of the same files on the same base is not built again.
-  built=localhost/kommuna/$name:$({ content "${sources[@]}"; echo "$base"; } | sha256sum | cut -c1-16)
+  built=localhost/kommuna/$name:$({ content "${sources[@]}"; echo "$base" "$name"; } | sha256sum | cut -c1-16)
   buildah inspect --type image "$built" >/dev/null 2>&1 || buildah bud --quiet --isolation chroot --network host --layers \
-    "${mounts[@]}" --build-arg BASE="$base" --tag "$built" --file "$file" . >/dev/null
+    "${arguments[@]}" --build-arg BASE="$base" --tag "$built" --file "$file" . >/dev/null
   buildah tag "$built" "localhost/kommuna/$name:$tag"
   echo "localhost/kommuna/$name:$tag"
 done
