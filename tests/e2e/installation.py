@@ -20,6 +20,7 @@ import yaml
 from kommuna.clients.airflow import AirflowApi, login
 from kommuna.errors import Outage, PlatformFault
 from kommuna.outages import RetryPolicy, wait_out
+from kommuna.spec.pod import CONTAINER_SECURITY, POD, POD_SECURITY
 from kommuna.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -256,9 +257,7 @@ class Installation:
         name = f"probe-{time.monotonic_ns() % 10**9}"
         container: dict[str, Any] = {
             "name": "probe", "image": self.images["steps"], "command": ["python", "-c", code],
-            "securityContext": {
-                "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True,
-            },
+            "securityContext": CONTAINER_SECURITY,
             "resources": {"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}},
         }  # fmt: skip
         if env_from:
@@ -266,9 +265,9 @@ class Installation:
         pod = {
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels},
             "spec": {
-                "restartPolicy": "Never", "automountServiceAccountToken": False, "enableServiceLinks": False,
+                **POD, "automountServiceAccountToken": False,
                 "activeDeadlineSeconds": 600,  # as every pod that is not the platform's
-                "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+                "securityContext": POD_SECURITY,
                 "containers": [container],
             },
         }  # fmt: skip

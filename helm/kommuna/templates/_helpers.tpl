@@ -14,6 +14,11 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
+{{/* A team with what it leaves out, as JSON. Takes root and team. */}}
+{{- define "kommuna.team" -}}
+{{- mergeOverwrite (include "kommuna.teamDefaults" . | fromJson) (get .root.Values.teams .team | deepCopy) | toJson -}}
+{{- end }}
+
 {{/* A team's namespace: its own word, or RELEASE-TEAM. Takes root and team. */}}
 {{- define "kommuna.namespace" -}}
 {{- $spec := get .root.Values.teams .team -}}
@@ -35,14 +40,14 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 {{/* A team's repository: its own, or the platform's. */}}
 {{- define "kommuna.repository" -}}
 {{- $spec := get .root.Values.teams .team -}}
-{{- $spec.repository | default .root.Values.repository | toYaml -}}
+{{- with $spec.repository | default .root.Values.repository }}{{ mergeOverwrite (include "kommuna.repositoryDefaults" . | fromJson) (deepCopy .) | toYaml }}{{ end -}}
 {{- end }}
 
 {{/* A team's DAG bundle, as Airflow's configuration has it. Takes root and team. */}}
 {{- define "kommuna.bundle" -}}
 {{- $spec := get .root.Values.teams .team -}}
 {{- $repository := include "kommuna.repository" . | fromYaml -}}
-{{- $kwargs := dict "repo_url" $repository.url "tracking_ref" ($repository.ref | default "main") "subdir" $spec.bundle "refresh_interval" 10 -}}
+{{- $kwargs := dict "repo_url" $repository.url "tracking_ref" $repository.ref "subdir" $spec.bundle "refresh_interval" 10 -}}
 {{- if $repository.secret }}{{ $_ := set $kwargs "git_conn_id" (printf "%s__git" .team) }}{{ end -}}
 {{- dict "name" .team "classpath" "kommuna.airflow.bundles.TeamGitBundle" "kwargs" $kwargs "team_name" .team | toJson -}}
 {{- end }}
@@ -79,7 +84,7 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 
 {{/* Everyone who may log in, as a list: the admin, each team, and each team's people. */}}
 {{- define "kommuna.logins" -}}
-{{- $logins := list "admin" -}}
+{{- $logins := list (include "kommuna.admin" .) -}}
 {{- range $team, $spec := .Values.teams -}}
 {{- $logins = concat $logins (list $team) (keys ($spec.people | default dict)) -}}
 {{- end -}}
@@ -91,7 +96,7 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 {{- $root := . -}}
 {{- $users := list -}}
 {{- range $login := include "kommuna.logins" . | fromJsonArray -}}
-  {{- $role := ternary "admin" "" (eq $login "admin") -}}
+  {{- $role := ternary "admin" "" (eq $login (include "kommuna.admin" $root)) -}}
   {{- $teams := list -}}
   {{- range $team, $spec := $root.Values.teams -}}
     {{- $said := ternary "op" (get ($spec.people | default dict) $login) (eq $login $team) -}}
@@ -106,16 +111,6 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
   {{- $users = append $users (join ":" (compact (list $login $role (join "|" $teams)))) -}}
 {{- end -}}
 {{- join "," $users -}}
-{{- end }}
-
-{{- define "kommuna.podSecurity" -}}
-runAsNonRoot: true
-seccompProfile: {type: RuntimeDefault}
-{{- end }}
-{{- define "kommuna.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- define "kommuna.pullSecrets" -}}
@@ -164,7 +159,7 @@ limits: {memory: {{ .memory | quote }}}
 
 {{/* A quantity of memory in bytes, of processor time in thousandths of a core. */}}
 {{- define "kommuna.bytes" -}}
-{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $units := include "kommuna.units" . | fromJson -}}
 {{- mulf (regexFind "^[0-9.]+" . | float64) (get $units (regexFind "[A-Za-z]*$" .) | float64) | int64 -}}
 {{- end }}
 {{- define "kommuna.millicores" -}}

@@ -11,12 +11,13 @@
   {{- if not ($spec.repository | default $root.Values.repository) -}}
     {{- fail (printf "teams.%s.repository: the team has no Git repository: name it here, or one for all teams at `repository`" $team) -}}
   {{- end -}}
-  {{- $quota := merge (dict) ($spec.quota | default dict) (dict "cpu" "8" "memory" "16Gi" "pods" 20) -}}
-  {{- if lt (include "kommuna.millicores" $quota.cpu | int64) 1000 -}}
-    {{- fail (printf "teams.%s.quota.cpu: %s has no room for one task (1 core)" $team $quota.cpu) -}}
+  {{- $quota := (include "kommuna.team" (dict "root" $root "team" $team) | fromJson).quota -}}
+  {{- $task := include "kommuna.task" $root | fromJson -}}
+  {{- if lt (include "kommuna.millicores" $quota.cpu | int64) (include "kommuna.millicores" $task.cpu | int64) -}}
+    {{- fail (printf "teams.%s.quota.cpu: %s has no room for one task (%s core)" $team $quota.cpu $task.cpu) -}}
   {{- end -}}
-  {{- if lt (include "kommuna.bytes" $quota.memory | int64) (include "kommuna.bytes" "1Gi" | int64) -}}
-    {{- fail (printf "teams.%s.quota.memory: %s has no room for one task (1Gi)" $team $quota.memory) -}}
+  {{- if lt (include "kommuna.bytes" $quota.memory | int64) (include "kommuna.bytes" $task.memory | int64) -}}
+    {{- fail (printf "teams.%s.quota.memory: %s has no room for one task (%s)" $team $quota.memory $task.memory) -}}
   {{- end -}}
 {{- end -}}
 {{- if and .Values.database_secret .Values.postgresql.enabled -}}

@@ -17,11 +17,10 @@ metadata:
   labels:
     {{- include "kommuna.labels" (dict "root" .root "component" "worker" "team" .team) | nindent 4 }}
 spec:
-  {{- $launches := (get .root.Values.teams .team).own_images }}
-  serviceAccountName: {{ ternary "launcher" "worker" (default false $launches) }}
-  automountServiceAccountToken: {{ default false $launches }}
-  enableServiceLinks: false
-  restartPolicy: Never
+  {{- $launches := (include "kommuna.team" . | fromJson).own_images }}
+  serviceAccountName: {{ ternary "launcher" "worker" $launches }}
+  automountServiceAccountToken: {{ $launches }}
+  {{- include "kommuna.workerPod" . | nindent 2 }}
   terminationGracePeriodSeconds: 30
   securityContext:
     {{- include "kommuna.podSecurity" . | nindent 4 }}
@@ -38,19 +37,18 @@ spec:
         - {name: KOMMUNA_TEAM, value: {{ .team }}}
         - {name: AIRFLOW__CORE__MULTI_TEAM, value: "True"}
         - {name: AIRFLOW__CORE__EXECUTION_API_SERVER_URL, value: "{{ include "kommuna.execution" .root }}"}
-        # A task waits for an API server that is away: some fifteen minutes, half of these pauses on average.
-        - {name: AIRFLOW__WORKERS__EXECUTION_API_RETRIES, value: "65"}
-        - {name: AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX, value: "30"}
+        {{- range $name, $value := include "kommuna.waitingSettings" . | fromJson }}
+        - {name: {{ $name }}, value: {{ $value | quote }}}
+        {{- end }}
         - name: AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST
           value: {{ printf "[%s, %s]" (include "kommuna.bundle" .) (include "kommuna.checkBundle" .team) | quote }}
         - {name: AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH, value: /airflow/bundles}
         - {name: AIRFLOW__LOGGING__BASE_LOG_FOLDER, value: /airflow/logs}
         - {name: AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS, value: kommuna.airflow.server.task_logs.LOGGING_CONFIG}
-      envFrom:
-        - secretRef: {name: worker}
+      {{- include "kommuna.workerContainer" . | nindent 6 }}
       resources:
-        requests: {cpu: "1", memory: 1Gi}
-        limits: {cpu: "1", memory: 1Gi}
+        requests: {{ include "kommuna.task" . }}
+        limits: {{ include "kommuna.task" . }}
       volumeMounts:
         - {name: platform, mountPath: /etc/kommuna}
         - {name: work, mountPath: /airflow}

@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from kommuna.airflow_settings import ADMIN as ADMIN
+from kommuna.airflow_settings import SHARED, WAITING, executors, people, team_settings, users, variables
 from kommuna.embedded.database import databases
 from kommuna.embedded.database.server import PROGRAM as POSTGRES
 from kommuna.embedded.database.server import command as postgres_command
 from kommuna.embedded.leftovers import STATE_VARIABLE
-from kommuna.errors import SpecError
 from kommuna.spec.installation import PLATFORM_VARIABLE, Installation
 
 PARALLEL_TASKS = 6  # each step uses all cores it is given: two are busy with fewer
-ADMIN = "admin"
 # Of the package: a site is a folder with kommuna.yaml, and its walls do not hang on what else it holds.
 _PLUGINS = Path(__file__).resolve().parents[1] / "airflow" / "plugins"
 _LOOPBACK = "127.0.0.1,localhost"
@@ -36,18 +36,15 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
             "DAGS_FOLDER": home / "dags",
             "PLUGINS_FOLDER": _PLUGINS,
             "LOAD_EXAMPLES": False,
-            "MULTI_TEAM": True,
-            "ASSET_MANAGER_CLASS": "kommuna.airflow.admission.publishing.PublishingAssetManager",
             "MIGHT_CONTAIN_DAG_CALLABLE": "kommuna.airflow.isolation.listing.airflow_may_read",
-            "EXECUTOR": ";".join(["LocalExecutor", *(f"{team}=LocalExecutor" for team in teams)]),
+            "EXECUTOR": executors(teams, "LocalExecutor"),
             # The scheduler never runs more than this over all executors, and each executor keeps as many workers.
             "PARALLELISM": parallel_tasks(installation),
             "MAX_ACTIVE_TASKS_PER_DAG": PARALLEL_TASKS,
             "EXECUTION_API_SERVER_URL": f"{url}/execution/",
             "FERNET_KEY": secrets["fernet"],
-            "SIMPLE_AUTH_MANAGER_USERS": ",".join(_users(installation)),
+            "SIMPLE_AUTH_MANAGER_USERS": users(platform),
             "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": passwords_file(installation),
-            "DAGS_ARE_PAUSED_AT_CREATION": False,
         },
         "DATABASE": {
             "SQL_ALCHEMY_CONN": databases.url(state, "airflow"),
@@ -55,7 +52,6 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
             # A request that has a connection may want a second one: with the usual limit of 15, those that wait have
             # them all, and the server stands still for half a minute. Its 40 threads are the limit.
             "SQL_ALCHEMY_MAX_OVERFLOW": -1,
-            "LOAD_DEFAULT_CONNECTIONS": False,
         },
         "DAG_PROCESSOR": {
             "DAG_BUNDLE_CONFIG_LIST": json.dumps([_bundle(installation, team) for team in teams]),
@@ -76,30 +72,22 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
             "HOST": "127.0.0.1",
             "PORT": platform.ports.airflow,
             "BASE_URL": url,
-            "WORKERS": 1,
             "SECRET_KEY": secrets["api"],
-            "INSTANCE_NAME": "Kommuna",
         },
-        # Tasks wait for a server that starts, or stands still, as on the cluster: some fifteen minutes instead of some
-        # seconds, after which a task that had not even begun has failed.
-        "WORKERS": {"EXECUTION_API_RETRIES": 65, "EXECUTION_API_RETRY_WAIT_MAX": 30},
         "API_AUTH": {"JWT_SECRET": secrets["jwt"]},
         "LOGGING": {
             "BASE_LOG_FOLDER": state / "logs" / "tasks",
             "DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": state / "logs" / "parsing",
         },
-        "USAGE_DATA_COLLECTION": {"ENABLED": False},
     }
-    flat = {
-        f"AIRFLOW__{section}__{name}": str(value)
-        for section, names in settings.items()
-        for name, value in names.items()
-    }
-    # A team inherits nothing from the global section.
+    flat = variables(
+        SHARED
+        | WAITING
+        | {f"{section}__{name}": value for section, names in settings.items() for name, value in names.items()}
+    )
     share = max(1, PARALLEL_TASKS // max(1, len(teams)))
     for name, team in teams.items():
-        flat[f"AIRFLOW__{name.upper()}___CORE__PARALLELISM"] = str(min(team.parallelism, share))
-        flat[f"AIRFLOW__{name.upper()}___CORE__EXECUTION_API_SERVER_URL"] = f"{url}/execution/"
+        flat |= team_settings(name.upper(), parallelism=min(team.parallelism, share), execution_api=f"{url}/execution/")
     return {"AIRFLOW_HOME": str(home), **flat}
 
 
@@ -221,29 +209,7 @@ def logins(installation: Installation) -> dict[str, str]:
     Raises:
         SpecError: a login is taken twice, with different roles.
     """
-    return {login: ", ".join(teams) for login, (_, teams) in _people(installation).items()}
-
-
-def _people(installation: Installation) -> dict[str, tuple[str, list[str]]]:
-    """Login to role and teams."""
-    found: dict[str, tuple[str, list[str]]] = {ADMIN: ("admin", [])}
-    for name, team in installation.platform.teams.items():
-        for login, role in ((name, "op"), *team.people.items()):
-            known, teams = found.setdefault(login, (role, []))
-            if known != role:
-                raise SpecError(
-                    f"the login '{login}' of team '{name}' is taken, with the role '{known}' instead of '{role}'",
-                    where=f"kommuna.yaml: teams.{name}.people.{login}",
-                    fix="a login has one role on the embedded platform, and each team's name is a login: rename it",
-                )
-            if name not in teams:
-                teams.append(name)
-    return found
-
-
-def _users(installation: Installation) -> list[str]:
-    people = _people(installation).items()
-    return [":".join(filter(None, (login, role, "|".join(teams)))) for login, (role, teams) in people]
+    return {login: ", ".join(teams) for login, (_, teams) in people(installation.platform).items()}
 
 
 def _bundle(installation: Installation, team: str) -> dict[str, object]:

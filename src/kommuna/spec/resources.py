@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from kommuna.spec.base import Spec
 
-_UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _MEMORY = re.compile(r"^(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?$")
 _CPU = re.compile(r"^(\d+(?:\.\d+)?)(m?)$")
 
@@ -24,7 +24,7 @@ def memory_bytes(quantity: str) -> int:
     match = _MEMORY.match(quantity)
     if not match:
         raise ValueError(f"'{quantity}' is no memory quantity: write it as 512Mi or 2Gi")
-    return int(float(match[1]) * _UNITS[match[2] or ""])
+    return int(float(match[1]) * UNITS[match[2] or ""])
 
 
 def cpu_cores(quantity: str) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "src" / "kommuna"
-RIGS = [*(ROOT / "tests" / "e2e").rglob("*.py"), ROOT / "tests" / "dag_runs.py"]
+RIGS = [*(ROOT / "tests" / "e2e").rglob("*.py"), *(ROOT / "tests" / "rigs").rglob("*.py")]
 
 
 def files_with(pattern: str, files: Iterable[Path]) -> list[str]:

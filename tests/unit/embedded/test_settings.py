@@ -88,13 +88,6 @@ def test_forty_requests_that_want_two_connections_each_do_not_wait_for_each_othe
     assert int(most.partition("=")[2]) > 40 * 2 + 100  # and the other processes
 
 
-def test_tasks_wait_for_airflows_server_as_long_as_on_the_cluster(root: Path) -> None:
-    settings = airflow_settings(installation("support"), SECRETS)
-    worker = (root / "helm/kommuna/templates/_worker.tpl").read_text()
-    for name in ("AIRFLOW__WORKERS__EXECUTION_API_RETRIES", "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX"):
-        assert f'{{name: {name}, value: "{settings[name]}"}}' in worker
-
-
 def test_a_platform_without_teams_has_settings() -> None:
     settings = airflow_settings(installation(), SECRETS)
     assert settings["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"

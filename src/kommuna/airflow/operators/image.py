@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowException
 from kommuna.airflow.operators.step import StepOperator
 from kommuna.errors import LimitExceeded, PlatformFault, SpecError
 from kommuna.spec.caching import INTERPRETER
+from kommuna.spec.pod import CONTAINER, CONTAINER_SECURITY, POD, POD_SECURITY, writable
 from kommuna.spec.resources import Resources
 from kommuna.spec.step import FileInput, InputTree, StepResult, StepSpec
 
@@ -98,33 +99,29 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
 def pod_of(team: str, resources: Resources) -> dict[str, Any]:
     """The step's pod as plain data: restricted, with the team's secret, and nothing of Airflow's."""
     amounts = {"cpu": resources.cpu, "memory": resources.memory}
+    mounts, volumes = writable(tmp="/tmp")
     container = {
+        **CONTAINER,
         "name": "base",
         "env": [
             {"name": name, "value": value}
             for name, value in {"KOMMUNA_TEAM": team, "HOME": "/tmp", **INTERPRETER}.items()
         ],
-        "envFrom": [{"secretRef": {"name": "worker"}}],
         "resources": {"requests": amounts, "limits": amounts},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": mounts,
     }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "step", "labels": {"app.kubernetes.io/component": "worker", "kommuna/team": team}},
         "spec": {
+            **POD,
             "serviceAccountName": "worker",
             "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "restartPolicy": "Never",
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "securityContext": POD_SECURITY,
             "containers": [container],
-            "volumes": [{"name": "tmp", "emptyDir": {}}],
+            "volumes": volumes,
         },
     }
 
