@@ -62,6 +62,7 @@ READS = f("return {'n': Path(__file__).with_name('data.json').read_text()}", "fr
 TABLE = "table: dict[str, object]"
 IN_JSON = {"inputs": {"table": {"url": "in.json"}}}
 MODEL = "import dataclasses\nfrom pydantic import TypeAdapter\n@dataclasses.dataclass\nclass E:\n    {0}\n    x: int\n    @classmethod\n    def of(cls): return TypeAdapter(cls).json_schema()\n    def n(self):\n        '{1}'\n        return 1\n@dataclasses.dataclass\nclass M:\n    e: 'E'\n"
+POLARS = "import polars as pl\ndef n():\n    return pl.DataFrame({'a': [1]}).height\n"
 STEPS = "from kommuna.spec.caching import step\ndef n():\n    return 1\n"
 NAMED = {"lib.py": "def a():\n    return 1\ndef used():\n    pass\n"}
 NAMED_2 = {"lib.py": "def a():\n    return 2\ndef used():\n    pass\n"}
@@ -86,6 +87,19 @@ CODE = [
     *(Change(f"an unused addition: {line.splitlines()[-1]}", USES_LIB, {"lib.py": f"{line}\n{USES_LIB['lib.py']}"}, HIT) for line in (
         "import logging\nlog = logging.getLogger(__name__)", "from logging import getLogger\nlog = getLogger('lib')", "from typing import TypeVar\nT = TypeVar('T')",
         "from pathlib import Path\nHERE = Path(__file__).resolve().parent",
+        "from collections.abc import Mapping", "from urllib.parse import urlsplit", "import structlog\nlog = structlog.get_logger()",
+        "from typing import Literal\nKind = Literal['a', 'b']", "Ids = list[int] | None", "from typing import NewType\nUid = NewType('Uid', int)",
+        "DAY = 24\nWEEK = DAY * 7", "NAMES = ['a']\nMORE = [*NAMES, 'b'] + NAMES", "A = {'a': 1}\nB = {**A, 'b': 2} | A", "K = 3\nTITLE = f'{K} days'", "D = dict(a=1)",
+        "from datetime import date, timedelta\nSTART, SPAN = date(2026, 1, 1), timedelta(days=7)", "from decimal import Decimal\nRATE = Decimal('0.1')", "WORDS = 'a b'.split()",
+        "from pathlib import Path\nHERE = Path(__file__).parent\nSQL = HERE / 'sql'", "import math\nMOST = math.inf", "from collections import defaultdict, namedtuple\nP, G = namedtuple('P', 'x y'), defaultdict(list)",
+        "from enum import Enum, auto\nclass E(Enum):\n    A = auto()\n    B = auto()", "from enum import IntEnum\nclass E(IntEnum):\n    A = 1", "from enum import Enum\nclass E(str, Enum):\n    A = 'a'",
+        "from dataclasses import dataclass\n@dataclass(frozen=True, slots=True)\nclass C:\n    a: int = 1", "from typing import TypedDict\nclass O(TypedDict, total=False):\n    a: int", "class C:\n    _a = 1",
+        "from pydantic import BaseModel\nclass M(BaseModel):\n    a: int\n    b: list[str] = []\n    def c(self): return self.a",
+        "from datetime import date\nfrom pydantic import BaseModel, ConfigDict, Field\nclass M(BaseModel):\n    model_config = ConfigDict(extra='forbid')\n    a: int = Field(3, ge=0)\n    on: date | None = None\nclass N(M):\n    m: list[M] = Field(default_factory=list)",
+    )),
+    Change("an unused schema and expression of a library that is loaded", USES_LIB | {"lib.py": POLARS}, {"lib.py": POLARS + "SCHEMA = {'a': pl.Int64}\nAMOUNT = pl.col('a')\nLARGE = (AMOUNT > 3) & ~pl.col('b')\n"}, HIT),
+    *(Change(f"an addition that acts: {line.splitlines()[-1].strip()}", USES_LIB, {"lib.py": f"{line}\n{USES_LIB['lib.py']}"}, needless="importing it runs it, and source does not tell that this does nothing") for line in (
+        "from pydantic import BaseModel, field_validator\nclass M(BaseModel):\n    a: int\n    @field_validator('a')\n    def b(cls, a): return a", "L = [x for x in 'ab']", "import polars as pl\nA = pl.col('a').str.strip_chars()",
     )),
     Change("another function with @step", USES_LIB | {"lib.py": STEPS}, {"lib.py": STEPS + "@step(expires='1d')\ndef g(): pass\n"}, HIT),
     Change("a logger that is used", USES_LIB | {"lib.py": "import logging\nlog = logging.getLogger('a')\ndef n():\n    return log.name\n"}, {"lib.py": "import logging\nlog = logging.getLogger('b')\ndef n():\n    return log.name\n"}),
@@ -372,7 +386,9 @@ def test_a_change_is_a_hit_or_a_miss_and_a_hit_is_what_a_fresh_run_leaves(rig: C
 def test_the_table_is_long_and_few_of_its_misses_are_needless() -> None:
     assert len(ALL) >= 100
     assert len({change.name for change in ALL}) == len(ALL)
-    assert [change.name for change in ALL if change.needless] == [
+    assert [
+        change.name for change in ALL if change.needless and not change.name.startswith("an addition that acts")
+    ] == [
         "a local name",
         "a module's name",
         "another layout of the same Parquet table",

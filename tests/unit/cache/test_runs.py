@@ -18,6 +18,7 @@ import pytest
 from tests.rigs.cache import CacheRig, Ran
 
 from kommuna.store.definitions import traced
+from kommuna.store.definitions.loading import LOADED_BEFORE
 from kommuna.store.gc import collect
 from kommuna.store.lookup import look_up
 from kommuna.store.results import Results
@@ -601,6 +602,12 @@ def test_what_a_started_program_looks_at_in_the_bundle_counts(rig: CacheRig) -> 
     assert rig.run().content == {"result": {"n": 0}}
 
 
+def test_modules_that_are_taken_to_be_loaded_before_the_teams_are(rig: CacheRig) -> None:
+    rig.write({"step.py": "import sys\nLOADED = set(sys.modules)\ndef f(*, names: list[str]) -> dict[str, object]:\n"
+               "    return {'n': sorted(set(names) - LOADED)}\n"})  # fmt: skip
+    assert rig.run(params={"names": sorted(LOADED_BEFORE)}).content == {"result": {"n": []}}
+
+
 def test_a_library_that_was_not_there_and_comes_is_a_miss(
     rig: CacheRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -671,7 +678,7 @@ def test_a_log_that_cannot_be_written_loses_no_run(rig: CacheRig, tmp_path: Path
         )  # fmt: skip
     result = json.loads((tmp_path / "result.json").read_text())
     assert (done.returncode, result["exit_code"]) == (code, code)
-    assert ("boom" in result["message"]) == bool(code)
+    assert ("boom" in str(result["failure"])) == bool(code)
 
 
 def test_a_steps_standard_input_is_empty_whatever_the_caller_has_there(rig: CacheRig, tmp_path: Path) -> None:

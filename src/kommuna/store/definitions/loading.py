@@ -26,6 +26,12 @@ _HOOKS = frozenset(
     }
 )
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+LOADED_BEFORE = frozenset(  # by Kommuna, before anything of the team's
+    {
+        *("collections.abc", "concurrent.futures", "importlib.metadata", "importlib.resources", "os.path"),
+        *("urllib.parse",),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -224,7 +230,7 @@ class Loader:
     def _load_named(self, module: Module, node: Import, name: str, *, uncertain: bool) -> bool:
         if self._files.find(name.partition(".")[0]) is None:
             # `import xml.etree` makes the attribute `etree` for whoever has `xml`.
-            return not self._files.is_known_library(name) or "." in name
+            return not self._files.is_known_library(name) or ("." in name and name not in LOADED_BEFORE)
         if self._files.find(name) is None:
             raise Unclear(f"{module.path}:{node.lineno} imports {name}, which the bundle does not have")
         return self.load(name, uncertain=uncertain)

@@ -107,6 +107,28 @@ class Module:
             or (not base and module.is_plain_class(definition.bases[0]))
         )
 
+    def base(self, node: ast.expr) -> str:
+        found = self._class(node)
+        if found is None or not found[1].bases:
+            return ""
+        module, last = found[0], found[1].bases[-1]
+        return module.origin(last) or module.base(last)
+
+    def assigned(self, name: str) -> tuple[ast.expr, Module] | None:
+        if not self.is_bound(name) or not self.bindings[name]:
+            return None
+        binding = self.bindings[name][-1]
+        if binding.source[0] == "attribute":
+            other = self.modules.get(binding.source[1])
+            return None if other is None or other.loading else other.assigned(binding.source[2])
+        statement = self.statements[binding.statement]
+        alone = not isinstance(statement, ast.Assign) or (
+            len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name)
+        )
+        if binding.source[0] != "here" or not isinstance(statement, (ast.Assign, ast.AnnAssign)) or not alone:
+            return None
+        return (statement.value, self) if statement.value is not None else None
+
     def _class(self, node: ast.expr) -> tuple[Module, ast.ClassDef] | None:
         if not isinstance(node, ast.Name) or not self.is_bound(node.id):
             return None

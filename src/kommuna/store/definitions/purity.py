@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import ast
 import builtins
-import operator
-import re
-from collections.abc import Callable
-from typing import Any, Protocol, TypeGuard
+from typing import TypeGuard
 
 from kommuna.spec.caching import Caching
-from kommuna.store.definitions.references import evaluated, is_path_of_file, signature_annotations
+from kommuna.store.definitions.models import MODEL, model_is_pure
+from kommuna.store.definitions.references import evaluated, signature_annotations
+from kommuna.store.definitions.values import (
+    Scope,
+    annotation_is_pure,
+    is_hashable,
+    is_literal,
+    is_number,
+    is_text,
+    value_is_pure,
+)
 
-_BUILTINS = frozenset(dir(builtins))
-_GENERIC = frozenset({"list", "dict", "tuple", "set", "frozenset", "type"})
 _FUNCTION_DECORATORS = frozenset(
     {
         *("functools.cache", "functools.lru_cache", "functools.cached_property", "functools.singledispatch"),
@@ -32,47 +37,17 @@ _BASES = frozenset(
         *(name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)),
     }
 )
-_ENUMS = ("enum.Enum", "enum.StrEnum")
+_MIXED = {"str": "enum.StrEnum", "int": "enum.IntEnum"}
+_FLAGS = ("enum.Flag", "enum.IntFlag")
+_ENUMS = ("enum.Enum", *_MIXED.values(), *_FLAGS)
 _RECORDS = ("typing.NamedTuple", "typing.TypedDict")
-_DATACLASS_OPTIONS = frozenset({"frozen", "kw_only", "repr", "init"})
-_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.BitOr: operator.or_,
-    ast.BitAnd: operator.and_,
-}
-_LARGE = 2**64
+_DATACLASS_OPTIONS = frozenset({"frozen", "kw_only", "repr", "init", "slots"})
 
 
 class _Setter(ast.Attribute):
     """`name.setter`, for the type checker."""
 
     value: ast.Name
-
-
-class Scope(Protocol):
-    """What is known of a module's names at one of its statements."""
-
-    eager_annotations: bool
-
-    def is_bound(self, name: str) -> bool:
-        """Whether a name is surely bound by now."""
-
-    def is_builtin(self, name: str) -> bool:
-        """Whether a name means Python's own."""
-
-    def origin(self, node: ast.expr) -> str:
-        """The dotted name in a library that an expression surely means: `functools.cache`; "" otherwise."""
-
-    def is_class(self, node: ast.expr) -> bool:
-        """Whether an expression surely means a class of the bundle whose definition is pure."""
-
-    def is_plain_class(self, node: ast.expr) -> bool:
-        """Whether an expression surely means such a class that has no say in its subclasses either."""
 
 
 def is_pure(node: ast.stmt, scope: Scope) -> bool:
@@ -84,10 +59,10 @@ def is_pure(node: ast.stmt, scope: Scope) -> bool:
     if isinstance(node, ast.ClassDef):
         return _class_is_pure(node, scope)
     if isinstance(node, ast.Assign):
-        return all(_fits(target, node.value) for target in node.targets) and _value_is_pure(node.value, scope)
+        return all(_fits(target, node.value) for target in node.targets) and value_is_pure(node.value, scope)
     if isinstance(node, ast.AnnAssign):
-        annotated = not scope.eager_annotations or _annotation_is_pure(node.annotation, scope)
-        value = node.value is None or _value_is_pure(node.value, scope)
+        annotated = not scope.eager_annotations or annotation_is_pure(node.annotation, scope)
+        value = node.value is None or value_is_pure(node.value, scope)
         return isinstance(node.target, ast.Name) and annotated and value
     return False
 
@@ -105,8 +80,8 @@ def has_pure_signature(node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scop
     defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
     return (
         not getattr(node, "type_params", [])
-        and all(_value_is_pure(default, scope) for default in defaults)
-        and (not scope.eager_annotations or all(_annotation_is_pure(a, scope) for a in signature_annotations(node)))
+        and all(value_is_pure(default, scope) for default in defaults)
+        and (not scope.eager_annotations or all(annotation_is_pure(a, scope) for a in signature_annotations(node)))
     )
 
 
@@ -135,110 +110,6 @@ def _is_marking(node: ast.Call) -> bool:
     return not node.args
 
 
-def _value_is_pure(node: ast.expr, scope: Scope) -> bool:
-    if isinstance(node, ast.Name):
-        return scope.is_bound(node.id) or scope.is_builtin(node.id)
-    if isinstance(node, (ast.Tuple, ast.List)):
-        return all(_value_is_pure(item, scope) for item in node.elts)
-    if isinstance(node, ast.Set):
-        return all(_is_hashable(item) for item in node.elts)
-    if isinstance(node, ast.Dict):
-        keys = all(key is not None and _is_hashable(key) for key in node.keys)
-        return keys and all(_value_is_pure(value, scope) for value in node.values)
-    if isinstance(node, ast.Lambda):
-        defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
-        return all(_value_is_pure(default, scope) for default in defaults)
-    if isinstance(node, ast.Call):
-        return _call_is_pure(node, scope)
-    if isinstance(node, ast.Attribute) and node.attr == "parent" and is_path_of_file(node.value):
-        path = next(inner for inner in ast.walk(node.value) if isinstance(inner, ast.Call) and inner.args)
-        return scope.origin(path.func) == "pathlib.Path"
-    return _is_constant(node)
-
-
-def _call_is_pure(node: ast.Call, scope: Scope) -> bool:
-    if scope.origin(node.func) in ("logging.getLogger", "typing.TypeVar"):
-        names = [_is_text(argument) or _is_own_name(argument, scope) for argument in node.args]
-        return not node.keywords and names == [True]
-    if scope.origin(node.func) == "re.compile":
-        return _pattern_compiles(node, scope)
-    if scope.origin(node.func) == "pathlib.Path":
-        return not node.keywords and all(_is_text(argument) for argument in node.args)
-    if isinstance(node.func, ast.Name) and node.func.id in _GENERIC - {"type"} and scope.is_builtin(node.func.id):
-        if node.keywords or len(node.args) > 1:
-            return False
-        if not node.args:
-            return True
-        argument = node.args[0]
-        if node.func.id == "dict":
-            return isinstance(argument, ast.Dict) and _value_is_pure(argument, scope)
-        literal = isinstance(argument, (ast.Tuple, ast.List, ast.Set))
-        return literal and all(_is_hashable(item) for item in argument.elts)  # type: ignore[attr-defined]
-    return False
-
-
-def _is_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
-def _is_own_name(node: ast.expr, scope: Scope) -> bool:
-    return isinstance(node, ast.Name) and node.id == "__name__" and scope.is_builtin(node.id)
-
-
-def _pattern_compiles(node: ast.Call, scope: Scope) -> bool:
-    flags = 0
-    for argument in node.args[1:]:
-        for flag in ast.walk(argument):
-            if isinstance(flag, ast.Attribute):
-                value = getattr(re, flag.attr, None)
-                if not isinstance(value, re.RegexFlag) or scope.origin(flag) != f"re.{flag.attr}":
-                    return False
-                flags |= value
-            elif not isinstance(flag, (ast.BinOp, ast.BitOr, ast.Name, ast.Load)):
-                return False
-    if node.keywords or not 1 <= len(node.args) <= 2:
-        return False
-    try:
-        re.compile(_constant(node.args[0]), flags)
-    except Exception:
-        return False
-    return True
-
-
-def _is_hashable(node: ast.expr) -> bool:
-    if isinstance(node, ast.Tuple):
-        return all(_is_hashable(item) for item in node.elts)
-    return _is_constant(node)
-
-
-def _is_constant(node: ast.expr) -> bool:
-    try:
-        _constant(node)
-    except Exception:  # also what the arithmetic itself raises
-        return False
-    return True
-
-
-def _constant(node: ast.expr) -> Any:
-    """The value of arithmetic on constants; raises where it is anything else, fails or grows large."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.JoinedStr) and all(isinstance(part, ast.Constant) for part in node.values):
-        return "".join(part.value for part in node.values)  # type: ignore[attr-defined]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-        value = _constant(node.operand)
-        if isinstance(value, (int, float, complex)):
-            return -value
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        left, right = _constant(node.left), _constant(node.right)
-        numbers = all(isinstance(v, (int, float)) and abs(v) < _LARGE for v in (left, right))
-        strings = isinstance(left, str) and isinstance(node.op, ast.Add) and isinstance(right, str)
-        repeated = isinstance(left, str) and isinstance(node.op, ast.Mult) and isinstance(right, int) and right < 1000
-        if numbers or strings or repeated:
-            return _OPERATORS[type(node.op)](left, right)
-    raise ValueError("not a constant")
-
-
 def _fits(target: ast.expr, value: ast.expr) -> bool:
     """Whether an assignment binds names and no more."""
     if isinstance(target, ast.Name):
@@ -251,57 +122,16 @@ def _fits(target: ast.expr, value: ast.expr) -> bool:
     )
 
 
-def _annotation_is_pure(node: ast.expr, scope: Scope) -> bool:
-    if isinstance(node, ast.Constant):
-        return node.value is None or node.value is Ellipsis or isinstance(node.value, str)
-    if isinstance(node, ast.Name):
-        return scope.is_bound(node.id) or scope.is_builtin(node.id)
-    if isinstance(node, ast.Attribute):
-        return bool(scope.origin(node))
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        sides = (node.left, node.right)
-        none = [isinstance(side, ast.Constant) for side in sides]
-        return not all(none) and all(_is_type(side, scope) for side in sides)
-    if isinstance(node, ast.Subscript):
-        if scope.origin(node.value) in ("typing.Callable", "collections.abc.Callable"):
-            pair = node.slice.elts if isinstance(node.slice, ast.Tuple) else []
-            if len(pair) != 2 or not isinstance(pair[0], (ast.List, ast.Constant)):
-                return False
-        elif scope.origin(node.value) == "typing.Literal":
-            return _is_hashable(node.slice)
-        return _is_generic(node.value, scope) and _parameters_are_pure(node.slice, scope)
-    return False
-
-
-def _is_type(node: ast.expr, scope: Scope) -> bool:
-    """Whether an annotation surely supports `|`."""
-    if isinstance(node, ast.Constant):
-        return node.value is None
-    if isinstance(node, ast.Name) and scope.is_builtin(node.id):
-        return isinstance(getattr(builtins, node.id), type)
-    if isinstance(node, (ast.BinOp, ast.Subscript)):
-        return _annotation_is_pure(node, scope)
-    return bool(scope.origin(node)) or scope.is_class(node)
-
-
-def _is_generic(node: ast.expr, scope: Scope) -> bool:
-    if isinstance(node, ast.Name) and scope.is_builtin(node.id):
-        return node.id in _GENERIC
-    return bool(scope.origin(node))
-
-
-def _parameters_are_pure(node: ast.expr, scope: Scope) -> bool:
-    if isinstance(node, (ast.Tuple, ast.List)):
-        return all(_parameters_are_pure(item, scope) for item in node.elts)
-    return _annotation_is_pure(node, scope)
-
-
 def _class_is_pure(node: ast.ClassDef, scope: Scope) -> bool:
-    if node.keywords or len(node.bases) > 1 or getattr(node, "type_params", []):
+    base = _base(node, scope)
+    if base is None or getattr(node, "type_params", []):
         return False
-    base = scope.origin(node.bases[0]) if node.bases else "object"
-    if not (base in _ENUMS or base in _BASES or scope.is_plain_class(node.bases[0])):
-        return False
+    if base == MODEL:
+        return model_is_pure(node, scope) and all(
+            _method_is_pure(method, [], scope)
+            for method in node.body
+            if isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef))
+        )
     dataclass = bool(node.decorator_list)
     if dataclass and (node.bases or len(node.decorator_list) > 1 or not _is_dataclass(node.decorator_list[0], scope)):
         return False
@@ -324,23 +154,55 @@ def _class_is_pure(node: ast.ClassDef, scope: Scope) -> bool:
             target, value, annotation = statement.target, statement.value, statement.annotation
         else:
             return False
-        if not isinstance(target, ast.Name) or target.id.startswith("_") or target.id in names:
+        if not isinstance(target, ast.Name) or target.id in names or _is_refused_name(target.id, base):
             return False
         names.append(target.id)
         if annotation is None and base in _RECORDS:
             return False
-        if annotation is not None and scope.eager_annotations and not _annotation_is_pure(annotation, scope):
+        if annotation is not None and scope.eager_annotations and not annotation_is_pure(annotation, scope):
             return False
         if annotation is not None and value is None and optional and (dataclass or base == "typing.NamedTuple"):
             return False
         optional = optional or value is not None
         if value is not None and not _attribute_is_pure(target.id, value, base, dataclass, scope):
             return False
+    if base == "enum.Enum" and not _is_plain_enum(node, scope):
+        return False
     eager = [n.annotation for n in node.body if isinstance(n, ast.AnnAssign)]
+    eager += [n.value for n in node.body if isinstance(n, (ast.Assign, ast.AnnAssign)) and n.value is not None]
     eager += [e for n in node.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) for e in evaluated(n)]
     used = {n.id for expression in eager for n in ast.walk(expression) if isinstance(n, ast.Name)}
     setters = {d.value.id for m in node.body for d in getattr(m, "decorator_list", []) if _is_setter(d)}
     return not used - setters & set(names)
+
+
+def _base(node: ast.ClassDef, scope: Scope) -> str | None:
+    """The library's class that one derives from, "" for a plain one of the bundle's, None where it may do anything."""
+    names = [scope.origin(base) or scope.base(base) for base in node.bases] or ["object"]
+    if len(names) == 2 and names[0] in _MIXED and names[1] == "enum.Enum" and not node.keywords:
+        return _MIXED[names[0]]
+    total = [keyword.arg for keyword in node.keywords] == ["total"] and isinstance(node.keywords[0].value, ast.Constant)
+    if len(names) > 1 or (node.keywords and not (total and names == ["typing.TypedDict"])):
+        return None
+    if node.bases and not scope.origin(node.bases[0]) and names != [MODEL]:
+        return "" if scope.is_plain_class(node.bases[0]) else None
+    return names[0] if names[0] in (*_ENUMS, *_BASES, MODEL) else None
+
+
+def _is_refused_name(name: str, base: str) -> bool:
+    """Whether an attribute's name may mean more than itself in such a class."""
+    return name.startswith("__") or (name.startswith("_") and base in (*_ENUMS, *_RECORDS))
+
+
+def _is_plain_enum(node: ast.ClassDef, scope: Scope) -> bool:
+    """Whether an enumeration's values are all given, or all numbers that may be counted on from."""
+    values = [statement.value for statement in node.body if isinstance(statement, ast.Assign)]
+    counted = [_is_auto(value, scope) for value in values]
+    return not any(counted) or all(auto or is_number(value, scope) for auto, value in zip(counted, values, strict=True))
+
+
+def _is_auto(node: ast.expr, scope: Scope) -> bool:
+    return isinstance(node, ast.Call) and scope.origin(node.func) == "enum.auto" and not node.args + node.keywords
 
 
 def is_pure_no_op(node: ast.stmt) -> bool:
@@ -351,13 +213,19 @@ def is_pure_no_op(node: ast.stmt) -> bool:
 def _attribute_is_pure(name: str, value: ast.expr, base: str, dataclass: bool, scope: Scope) -> bool:
     if base in _ENUMS and name in ("mro", "name", "value"):
         return False
+    if base in _ENUMS and _is_auto(value, scope):
+        return True
     if base == "enum.StrEnum":
-        return isinstance(value, ast.Constant) and isinstance(value.value, str)
+        return is_text(value)
+    if base == "enum.IntEnum":
+        return is_number(value, scope)
+    if base in _FLAGS:
+        return False
     if base == "typing.TypedDict":
         return False
     if dataclass:
-        return _is_hashable(value) or _is_field(value, scope)
-    return _is_literal(value)
+        return is_hashable(value, scope) or _is_field(value, scope)
+    return is_literal(value, scope)
 
 
 def _is_refused_method(name: str, base: str, dataclass: bool, names: list[str]) -> bool:
@@ -382,18 +250,6 @@ def _is_setter(node: ast.expr) -> TypeGuard[_Setter]:
         and node.attr in ("setter", "getter", "deleter")
         and isinstance(node.value, ast.Name)
     )
-
-
-def _is_literal(node: ast.expr) -> bool:
-    """Whether an expression is a constant, or a container of constants."""
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return all(_is_literal(item) for item in node.elts)
-    if isinstance(node, ast.Dict):
-        keys = all(key is not None and _is_hashable(key) for key in node.keys)
-        return keys and all(_is_literal(value) for value in node.values)
-    if isinstance(node, ast.Set):
-        return all(_is_hashable(item) for item in node.elts)
-    return _is_constant(node)
 
 
 def _is_dataclass(node: ast.expr, scope: Scope) -> bool:

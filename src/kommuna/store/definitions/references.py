@@ -195,7 +195,7 @@ class _Reader:
             self._all(children(node))
             self._class = around
         elif isinstance(node, ast.Call):
-            if _is_folder_of_file(node):
+            if is_folder_of_file(node):
                 self._found.file_names.add(node.lineno)
                 self.statement(node.func, called=True)
                 return
@@ -306,7 +306,7 @@ def is_path_of_file(node: ast.expr) -> bool:
     return _is_call_of(node, ("Path",)) and _is_file_name(node)
 
 
-def _is_folder_of_file(node: ast.Call) -> bool:
+def is_folder_of_file(node: ast.Call) -> bool:
     """Whether a call is `os.path.dirname(__file__)`, perhaps of the absolute path."""
     if not _is_call_of(node, ("dirname",)):
         return False
