@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -146,13 +147,21 @@ def test_what_was_looked_at_and_changes_while_the_step_runs_keeps_the_result_fro
     rig: CacheRig, at: Path, asks: str, name: str
 ) -> None:
     put(at, {"x": "1", "y": "22", "l": Link("x")})
-    rig.write({"step.py": step(f"p = f'{{at}}/{name}'\nout = {asks}\ntime.sleep(0.6)")})
+    looked = Path(f"/tmp/kommuna-{uuid.uuid4()}")  # where a step's writing counts for nothing
+    rig.write({"step.py": step(f"p = f'{{at}}/{name}'\nout = {asks}\nopen('{looked}', 'w').close()\ntime.sleep(0.6)")})
     spec = {"params": {"at": str(at)}}
     changes: Files = {"x": None, "l": Link("y")} if "list" in asks or "exists" in asks else {"x": "333", "l": Link("y")}
-    swap = threading.Timer(0.4, put, [at, changes])
-    swap.start()
+
+    def swap() -> None:
+        while not looked.exists():
+            time.sleep(0.01)
+        put(at, changes)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
     first = rig.run(**spec)
-    swap.join()
+    swapping.join(timeout=20)
+    looked.unlink()
     assert any("changed while the step ran" in why for why in not_given(rig.manifest(first.result)))
     assert rig.run(**spec).content == rig.run(**spec, cache=False).content
 

@@ -667,3 +667,63 @@ def test_equal_digests_mean_equal_results(seed: int, tmp_path_factory: pytest.Te
         after = definitions(["steps:run"], edited, libraries={LIBRARY})
         if not before.unclear and not after.unclear and before.digest == after.digest:
             assert outcome(edited)[0] == result
+
+
+VALUES = (
+    "import enum, datetime, polars as pl\nfrom datetime import date\nfrom enum import Enum, auto\n"
+    "from pydantic import BaseModel, Field\nK = 3\nNAMES = ['a']\nA = {'a': 1}\nclass Plain: pass\n"
+)
+
+
+@pytest.mark.parametrize(
+    "addition",
+    [
+        "class E(Enum):\n    A = 'a'\n    B = auto()",
+        "class E(enum.Flag):\n    A = 3",
+        "class E(Enum):\n    A = auto(1)",
+        "class M(BaseModel):\n    a: Plain",
+        "class M(BaseModel):\n    date: date | None = None",
+        "class M(BaseModel):\n    a: str = Field('', ge=0)",
+        "class M(BaseModel):\n    a: int = Field(1, default=2)",
+        "class M(BaseModel):\n    model_a: int = 1",
+        "class M(BaseModel):\n    copy: int = 1",
+        "class M(BaseModel):\n    a: 'Later'",
+        "class N(BaseModel):\n    a: int = 1\nclass M(N):\n    def a(self): return 1",
+        "class M(BaseModel, extra='nothing'):\n    a: int",
+        "class C:\n    K = [1]\n    B = K + 1",
+        "class C:\n    __slots__ = 'a'\n    a = 1",
+        "Z = date(2026, 13, 1)",
+        "Z = K + 'a'",
+        "Z = K / 0",
+        "Z = 2 ** 2 ** 2 ** 2 ** 2",
+        "Z = 'a' * 9999 * 9999",
+        "Z = NAMES + K",
+        "Z = NAMES | A",
+        "Z = [*K]",
+        "Z = {**NAMES}",
+        "Z = {NAMES: 1}",
+        "Z = K[0]",
+        "Z = A['b']",
+        "Z = len(K)",
+        "Z = f'{K:x>{K}}'",
+        "Z = int('a')",
+        "Z = 1 < pl.col('a') < 3",
+        "Z = pl.col('a') > NAMES",
+        "Z = pl.col('a').nothing",
+        "Z = Plain | 3",
+    ],
+)
+def test_an_addition_that_may_fail_or_do_more_counts(tmp_path: Path, addition: str) -> None:
+    steps = {"steps.py": "import helpers\n" + step("    return helpers.clean(df)\n")}
+    before = told(tmp_path, steps | {"helpers.py": HELPERS + VALUES})
+    after = told(tmp_path, {"helpers.py": HELPERS + VALUES + addition + "\n"})
+    assert before.digest != after.digest
+
+
+@pytest.mark.parametrize("other", ["import helpers\nhelpers.K = 'x'\n", "from helpers import *\n"])
+def test_a_constant_that_another_module_may_replace_is_none(tmp_path: Path, other: str) -> None:
+    steps = {"steps.py": "import other, helpers\n" + step("    return helpers.clean(df)\n"), "other.py": other}
+    first = "import other\n" if "K" in other else ""
+    before = told(tmp_path, steps | {"helpers.py": first + HELPERS + VALUES})
+    after = told(tmp_path, {"helpers.py": first + HELPERS + VALUES + "Z = K - 1\n"})
+    assert (before.digest == after.digest) == ("*" in other)
