@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import requests
 
 from kommuna.embedded import Embedded
 from kommuna.spec.installation import find_installation
+from kommuna.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,13 @@ def s3(free_port: Callable[[], int]) -> Iterator[dict[str, str]]:
     )  # fmt: skip
     where = {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
     client = boto3.client("s3", aws_access_key_id="a", aws_secret_access_key="b", **where)
-    for _ in range(200):
-        try:
-            client.create_bucket(Bucket="artifacts")
-            break
-        except Exception:
-            time.sleep(0.1)
+
+    def made() -> bool:
+        with contextlib.suppress(Exception):
+            return bool(client.create_bucket(Bucket="artifacts"))
+        return False
+
+    wait_until("the S3 server answers", made, every=0.1)
     yield where
     server.terminate()
     server.wait()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-import requests
 
-from kommuna.clients.airflow import AirflowApi, Run
+from kommuna.clients.airflow import AirflowApi
+from kommuna.errors import Outage
 from kommuna.store import Store
+from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Site
@@ -53,11 +54,9 @@ def api(site: Site) -> AirflowApi:
 
 
 def step_process(flag: Path) -> psutil.Process:
-    for _ in range(1200):
-        if flag.exists() and flag.read_text():
-            return psutil.Process(int(flag.read_text()))
-        time.sleep(0.05)
-    raise AssertionError("the step did not start")
+    return psutil.Process(
+        int(wait_until("the step started", lambda: flag.exists() and flag.read_text(), seconds=60, every=0.05))
+    )
 
 
 def of_step(process: psutil.Process, _site: Site) -> int:
@@ -87,10 +86,13 @@ def test_a_killed_process_costs_a_retry_and_nothing_else(
     pid = victim(process, site)
     flag.write_text("")
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 240
-    while not run.ended and time.monotonic() < deadline:
-        time.sleep(1)
-        refresh(api, run)
+
+    def ended() -> bool:
+        with contextlib.suppress(Outage):
+            api.refresh(run)
+        return run.ended
+
+    wait_until("the run ended", ended, seconds=240, every=1)
     assert run.state == "success", (run.tasks, api.last_lines(run, "slow"))
     assert not process.is_running()
     store = Store(site.embedded.installation.store(), "fraud")
@@ -103,10 +105,3 @@ def test_a_killed_process_costs_a_retry_and_nothing_else(
     assert {path.name for path in (root / "artifacts").rglob("*") if path.is_file()} == referred
     assert len([path for path in (root / "manifests").rglob("*") if path.is_file()]) == len(list(store.manifests()))
     assert not list((root / "tmp").iterdir())
-
-
-def refresh(api: AirflowApi, run: Run) -> None:
-    try:
-        api.refresh(run)
-    except requests.RequestException:
-        return

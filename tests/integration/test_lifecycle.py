@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kommuna.embedded.leftovers import marked
+from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Site
@@ -111,11 +112,8 @@ def test_ctrl_c_in_the_middle_of_the_start_leaves_no_process(other: Site) -> Non
         [str(Path(sys.executable).with_name("kommuna")), "up"],
         cwd=other.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(
-        "scheduler" in " ".join(p.cmdline()) for p in marked(str(other.embedded.state))
-    ):
-        time.sleep(0.2)
+    state = str(other.embedded.state)
+    wait_until("it starts", lambda: any("scheduler" in " ".join(p.cmdline()) for p in marked(state)), every=0.2)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=120) != 0
     assert marked(str(other.embedded.state)) == []

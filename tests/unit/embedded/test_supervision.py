@@ -63,10 +63,8 @@ def test_a_killed_process_is_started_again_and_the_restart_counted(state: Path) 
     assert first.restarts == 0
     assert first.memory > 2**20
     psutil.Process(first.pid).kill()
-    deadline = time.monotonic() + 20
-    while (again := until(state, "api", "running")).pid == first.pid and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert again.pid != first.pid
+    wait_until("it is another process", lambda: until(state, "api", "running").pid != first.pid, seconds=20, every=0.05)
+    again = until(state, "api", "running")
     assert again.restarts == 1
     assert until(state, "other", "stopped").restarts == 0
 

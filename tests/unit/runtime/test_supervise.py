@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -231,12 +230,8 @@ def test_a_killed_runtime_takes_its_step_with_it_and_the_next_run_sweeps_up(
     child = wait_for(tmp_path / "flag")
     process.kill()
     process.wait()
-    for _ in range(100):
-        if not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE:
-            break
-        time.sleep(0.05)
-    else:
-        raise AssertionError("the step outlived its runtime")
+    ended = lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE  # noqa: E731
+    wait_until("the step ends with its runtime", ended, seconds=10, every=0.05)
     assert run("wait", **fields).exit_code == 0
     assert [file.relative_to(store.root).parts[0] for file in files(store)] == ["artifacts", "manifests", "results"]
 

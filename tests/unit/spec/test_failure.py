@@ -1,5 +1,8 @@
 """Errors that cross a process: every class, every text, field by field."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -81,3 +84,9 @@ LINES = st.text().filter(lambda text: "\n  where: " not in text and "\n  fix: " 
 def test_the_text_of_an_error_is_read_back(what: str, where: str, fix: str) -> None:
     error = RulesError(what, where=where, fix=fix)
     assert fields(RulesError.parse(str(error))) == fields(error)
+
+
+def test_the_layout_of_an_error_stands_in_one_place() -> None:
+    source = Path(errors.__file__).parent
+    written = re.compile(r"(\\n|[\"'])  (fix|where): ")
+    assert [path.name for path in source.rglob("*.py") if written.search(path.read_text())] == ["errors.py"]

@@ -11,7 +11,7 @@ import typer
 from kommuna.cli.check.process.start import inspect
 from kommuna.cli.here import console
 from kommuna.cli.tables import AsJson, print_json
-from kommuna.errors import SpecError
+from kommuna.errors import SpecError, TeamMistake
 from kommuna.extras import not_installed
 
 app = typer.Typer()
@@ -29,9 +29,8 @@ def check(folder: Annotated[Path, typer.Argument(help="A team's bundle.")], as_j
         print_json(found.model_dump())
         raise typer.Exit(1 if found.findings else 0)
     for finding in found.findings:
-        console.print(f"{finding.file}:{finding.line}: {finding.what}", highlight=False, markup=False, soft_wrap=True)
-        if finding.fix:
-            console.print(f"  fix: {finding.fix}", highlight=False, markup=False, soft_wrap=True)
+        error = TeamMistake(f"{finding.file}:{finding.line}: {finding.what}", fix=finding.fix)
+        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
     if found.findings:
         console.print(f"{len(found.findings)} finding(s) in {found.files} file(s)", style="bold red", highlight=False)
         raise typer.Exit(1)
