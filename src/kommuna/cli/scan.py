@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kommuna.errors import MissingColumn, nearest
-
 if TYPE_CHECKING:
     import polars as pl
 
@@ -18,19 +16,21 @@ def scanned(path: Path, key: str, *columns: str) -> pl.LazyFrame:
         DataError: the file is missing, of another kind, or cannot be read.
         MissingColumn: it lacks a column.
     """
+    from kommuna.steps.columns import require_columns
     from kommuna.steps.frames import scan_file
 
     table = scan_file(path, keys=(key,))
-    _require(table, path, key, *columns)
+    require_columns(table, [key, *columns], what=path.name)
     return table
 
 
 def scanned_labels(path: Path, key: str, *columns: str, label: str, several_tags: bool) -> pl.LazyFrame:
     """A table of labeled rows; `tags` stands in for the default label `tag` where rows may have several."""
+    from kommuna.steps.columns import require_columns
     from kommuna.steps.labeled_rows import label_column
 
     table = scanned(path, key, *columns)
-    _require(table, path, label_column(table, label, several_tags=several_tags))
+    require_columns(table, [label_column(table, label, several_tags=several_tags)], what=path.name)
     return table
 
 
@@ -41,12 +41,3 @@ def with_one_key_type(tables: dict[str, pl.LazyFrame], key: str) -> dict[str, pl
     if len({table.collect_schema()[key] for table in tables.values()}) < 2:
         return tables
     return {name: table.with_columns(pl.col(key).cast(pl.String)) for name, table in tables.items()}
-
-
-def _require(table: pl.LazyFrame, path: Path, *columns: str) -> None:
-    known = table.collect_schema().names()
-    for column in columns:
-        if column not in known:
-            raise MissingColumn(
-                f"{path.name} has no column '{column}'{nearest(column, known)}", fix=f"it has: {', '.join(known)}"
-            )

@@ -43,6 +43,7 @@ def write_banking_data(source: Path, folder: Path, *, dev_rows: int = 1_000, see
         folder: where to; made if it is missing.
         dev_rows: labeled rows to write and weigh rules on.
         seed: picks the dev rows.
+
     Raises:
         SpecError: a file is missing or cannot be read, or `dev_rows` does not fit.
         MissingColumn: a file has no `text` or no `category`.
@@ -96,8 +97,8 @@ def _labeled(path: Path, prefix: str) -> pl.DataFrame:
         if column not in table.columns:
             raise MissingColumn(
                 f"{path.name} has no column '{column}'{nearest(column, table.columns)}",
-                where=f"{path}: {', '.join(table.columns)}",
-                fix="the columns are text and category",
+                where=str(path),
+                fix=f"its columns are: {', '.join(table.columns)}",
             )
         empty = table.with_row_index("row").filter(pl.col(column).fill_null("").str.strip_chars() == "")
         if empty.height:
@@ -147,6 +148,7 @@ def keyword_rules(keywords: Any, tags: list[str], *, where: str = "") -> RuleSet
         keywords: `{tag: [keyword, ...]}`.
         tags: every tag, in order.
         where: the file, for messages.
+
     Raises:
         RulesError: a tag is unknown, or the keywords have another form.
 

@@ -17,6 +17,7 @@ def written_together(folder: Path) -> Iterator[Path]:
 
     Args:
         folder: made if it is missing; files of other names in it stay.
+
     Raises:
         SpecError: `folder` is a file, or cannot be written to.
     """

@@ -56,6 +56,7 @@ def message_blocks(rows: int, *, seed: int, stream: int, first_id: int) -> Itera
         seed: the same seed gives the same messages.
         stream: keeps draws apart that share a seed: the labeled month is 0, the new messages are 1.
         first_id: the first message's number.
+
     Yields:
         Columns `id`, `channel`, `text`, `operator` and `operator_tag` (null where no operator has seen the
         message), `tag` (the truth), `tags` (List: the main topic, then another where there is one), `pii` (List:

@@ -54,6 +54,7 @@ def write_demo_data(
         dev_rows: labeled rows to write and weigh rules on, of each team.
         gold_rows: labeled rows to report on, of each team.
         on_progress: called with rows done and rows in all.
+
     Raises:
         SpecError: a number of rows is not positive, or `folder` cannot be written to.
     """

@@ -51,6 +51,7 @@ def lazy_table(value: Any, name: str) -> pl.LazyFrame:
         value: a polars LazyFrame or DataFrame; a pandas DataFrame, whose index becomes columns where it has a name; the
             path of a CSV, NDJSON or Parquet file; or the result of a step, of which the table of that name is taken.
         name: of the argument, as in `dev_votes`: the last word is the table's name in a step's result.
+
     Raises:
         DataError: it is none of these, or the file is missing or of another kind.
     """
@@ -87,6 +88,7 @@ def scan_file(path: Path, *, keys: Sequence[str] = ()) -> pl.LazyFrame:
     Args:
         path: a CSV, NDJSON or Parquet file.
         keys: columns of CSV that are whole numbers or texts.
+
     Raises:
         DataError: the file is missing, of another kind, or cannot be read; names the row.
     """

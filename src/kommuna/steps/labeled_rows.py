@@ -46,9 +46,11 @@ def read_labeled_rows(
         label: the column of the tag; several tags are a list, or a String with `|` between.
         what: what the rows are called in messages: `dev` or `gold`.
         columns: the columns to keep besides `key` and the label; all if absent.
+
     Returns:
         At most n rows, in order: `key`, the columns, and the label's column: a String, or where rows may have several
         tags a list of Strings.
+
     Raises:
         MissingColumn: a column is missing.
         SchemaDrift: the label's column holds no tags.
@@ -83,6 +85,7 @@ def truth_matrix(
         labels: n labels in the form of `read_labeled_rows`.
         keys: n, what to call a row by.
         tags: the k tags.
+
     Raises:
         DataError: a label is none of the tags; names the value, the row and the nearest tag.
     """

@@ -131,6 +131,7 @@ def calibration_bins(confidence: NDArray[np.floating], right: Mask) -> tuple[Flo
     Args:
         confidence: n, the probability of what was answered, 0 to 1.
         right: n, whether the answer was right.
+
     Returns:
         Of each interval the mean confidence, the share of right answers, and the answers.
     """
@@ -151,6 +152,7 @@ def calibration_error(confidence: NDArray[np.floating], right: Mask) -> float:
     Args:
         confidence: n, see `calibration_bins`.
         right: n.
+
     Returns:
         0 (at its word) to 1; 0 without answers.
     """

@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[Any, Any]] = {
     "messages is not a table but an int": (1, RULES),
     "messages is not a table but an Applied of votes, metrics": ("applied", RULES),
     "no file there.csv": ("there.csv", RULES),
-    r"messages\.txt is of no known kind": ("messages.txt", RULES),
+    r"messages\.txt has an unknown format": ("messages.txt", RULES),
     "the pandas table cannot be read": (pd.DataFrame({"id": [1, "x"], "text": [None, {1}]}), RULES),
     "rules is not a RuleSet but a list": (MESSAGES, [RULES]),
     "no file there.yaml": (MESSAGES, "there.yaml"),
@@ -82,7 +82,7 @@ REFUSED: dict[str, tuple[Any, Any]] = {
 def test_what_is_none_of_these_is_refused_in_words(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     messages, rules = REFUSED[words]
     monkeypatch.chdir(tmp_path)
-    Path("messages.txt").touch()
+    Path("messages.txt").write_text("id,text\n")
     if isinstance(messages, str) and messages == "applied":
         messages = apply_rules(MESSAGES, RULES)
     with pytest.raises(KommunaError, match=words) as refused:
@@ -128,7 +128,7 @@ def test_importing_kommuna_stays_cheap_and_the_front_door_is_whole() -> None:
 @pytest.mark.parametrize(
     ("content", "words", "fix"),
     [
-        (b"", "messages.csv is empty", "a header and rows"),
+        (b"", "messages.csv is empty", "export the file again"),
         ("id,text\n1,карта\n".encode("cp1251"), "messages.csv is not UTF-8: line 2", "WINDOWS-1251"),
     ],
 )

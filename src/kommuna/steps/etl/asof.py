@@ -12,7 +12,7 @@ import structlog
 
 from kommuna.errors import SchemaDrift, SpecError, nearest
 from kommuna.spec.texts import distinct_texts
-from kommuna.steps.etl.columns import require, unused
+from kommuna.steps.columns import require_columns, unused
 from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()
@@ -52,8 +52,10 @@ def asof_join(
         tolerance: how far away a right row may be: `2h`, `30m`, `1d12h`; a number where `on` holds numbers.
         strategy: in which direction to look.
         suffix: goes to the right columns whose names stand on the left too.
+
     Returns:
         The joined table, and the metrics `rows`, `matched`, `unmatched`.
+
     Raises:
         MissingColumn: a side lacks `on` or one of `by`.
         SchemaDrift: a column's type is not the same on both sides, or `on` has no order in time.
@@ -124,7 +126,6 @@ class _Join(NamedTuple):
 def _checked(
     left: pl.LazyFrame, right: pl.LazyFrame, on: str, by: list[str], *, suffix: str, strategy: str
 ) -> pl.Schema:
-    schemas = {"left": left.collect_schema(), "right": right.collect_schema()}
     if strategy not in get_args(Strategy):
         raise SpecError(
             f"no strategy '{strategy}'{nearest(strategy, get_args(Strategy))}",
@@ -134,8 +135,9 @@ def _checked(
     if on in by:
         fix = "leave it out of `by`: rows that are equal in it are what `on` is not for"
         raise SpecError(f"column '{on}' is given as `on` and in `by`", where="as-of join", fix=fix)
-    for side, schema in schemas.items():
-        require(schema, [on, *by], where=f"the {side} table of an as-of join")
+    schemas = {
+        side: require_columns(table, [on, *by], what=side) for side, table in {"left": left, "right": right}.items()
+    }
     for column in (on, *by):
         found = {side: schema[column] for side, schema in schemas.items()}
         if found["left"] != found["right"]:

@@ -8,7 +8,7 @@ import polars as pl
 import structlog
 
 from kommuna.errors import DataError, DuplicateKeys
-from kommuna.steps.etl.columns import OWN, ROW, require, require_apart, require_text, shortened
+from kommuna.steps.columns import OWN, ROW, require_columns, require_different, require_text, shortened
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.text import INVISIBLE
 
@@ -37,18 +37,20 @@ def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars
         key: the column that names a row.
         text: the column with the message.
         max_chars: longer texts are cut to this many characters.
+
     Returns:
         The table, and the metrics `rows_in`, `rows`, `dropped_empty`, `dropped_duplicates`, `cut_texts`.
+
     Raises:
         MissingColumn, SchemaDrift: no such columns, or `text` holds no text.
         DuplicateKeys: a key names rows of different content.
         DataError: a key is null, or every text is empty.
         SpecError: `key` and `text` are one column.
     """
-    require_apart(key, text)
-    schema = table.collect_schema()
-    require(schema, [key])
-    require_text(schema, text)
+    require_different(key, text)
+    schema = require_columns(table, [key, text], what="table")
+    if schema[text] != pl.Null:  # no text at all: refused below, with the number of rows
+        require_text(table, text, what="table")
     if max_chars < 1:
         raise DataError(f"max_chars is {max_chars}", fix="give a number of characters above 0")
     counted = _count(table, key, text, schema)

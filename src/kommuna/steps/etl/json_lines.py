@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from kommuna.errors import DataError, SchemaDrift
-from kommuna.steps.etl.columns import shortened
+from kommuna.steps.columns import shortened
 from kommuna.steps.etl.csv.faults import encoding_fault, first_line
 
 _SAMPLE = 1_000  # lines that are looked at for the names of the columns
@@ -62,6 +62,7 @@ def count_json_rows(source: Path, names: Iterable[str]) -> int:
     Args:
         source: the file.
         names: of the columns that are read.
+
     Raises:
         DataError: a text in a line holds half of a character, a line names a column twice, or a whole number has more
             digits than Float64 keeps; names the line.

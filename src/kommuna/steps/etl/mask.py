@@ -11,7 +11,7 @@ import structlog
 
 from kommuna.errors import SpecError
 from kommuna.spec.choices import Region, known_region
-from kommuna.steps.etl.columns import require_text, unused
+from kommuna.steps.columns import require_columns, require_text, unused
 from kommuna.steps.etl.pii.masker import KINDS, Masker
 from kommuna.steps.frames import takes_frames
 
@@ -36,18 +36,19 @@ def mask_pii(table: pl.LazyFrame, *, text: str = "text", names: Sequence[str] = 
         text: the column with the message.
         names: people's names, whole words; compared in the normal form of a text (docs/rules.md).
         region: two letters: where phone numbers without a country code are from.
+
     Returns:
         The table in the same order, and the metrics `masked_phone`, `masked_card`, `masked_iban`, `masked_inn`,
         `masked_snils`, `masked_email`, `masked_name` (places), `masked_rows`.
+
     Raises:
         MissingColumn, SchemaDrift: no such column, or it holds no text.
         SpecError: no such region.
     """
-    schema = table.collect_schema()
-    require_text(schema, text)
     masker = Masker(names, _known_region(region))
-    if schema[text] == pl.Null:
+    if require_columns(table, [text], what="table")[text] == pl.Null:
         return Masked(table, {f"masked_{kind.lower()}": 0.0 for kind in KINDS} | {"masked_rows": 0.0})
+    require_text(table, text, what="table")
     counts, rows, remembered = _count(table, text, masker)
 
     def masked(texts: pl.Series) -> pl.Series:

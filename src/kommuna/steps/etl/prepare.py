@@ -12,8 +12,8 @@ import polars as pl
 from kommuna.errors import SchemaDrift
 from kommuna.spec.choices import Region
 from kommuna.spec.table import TableSchema
+from kommuna.steps.columns import require_columns
 from kommuna.steps.etl.clean import MAX_CHARS, clean
-from kommuna.steps.etl.columns import require
 from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.etl.read import Format, read_table
 from kommuna.steps.frames import takes_frames
@@ -53,9 +53,11 @@ def prepare_messages(
         format: of the file; `auto` goes by its name and first bytes.
         since: keep messages whose `created_at` is on or after this day.
         max_chars: longer texts are cut.
+
     Returns:
         The messages, and the metrics of the three steps: `rows_read`, `bytes`, `blank_rows`, then those of `clean`
         (`rows_in`, `rows`, …) and of `mask_pii`.
+
     Raises:
         DataError: what the three steps raise; MissingColumn where `since` is given and there is no `created_at`.
     """
@@ -69,12 +71,12 @@ def prepare_messages(
 
 
 def _since(table: pl.LazyFrame, day: date, *, where: str) -> pl.LazyFrame:
-    schema = table.collect_schema()
-    require(schema, [CREATED_AT], where=f"{where}: since={day} needs the time of each message")
-    if not isinstance(schema[CREATED_AT], pl.Date | pl.Datetime):
+    fix = f"since={day} needs the time of each message: declare {CREATED_AT} as Datetime"
+    kind = require_columns(table, [CREATED_AT], what=where, fix=fix)[CREATED_AT]
+    if not isinstance(kind, pl.Date | pl.Datetime):
         raise SchemaDrift(
-            f"column '{CREATED_AT}': expected Datetime, found {schema[CREATED_AT]}",
+            f"column '{CREATED_AT}': expected Datetime, found {kind}",
             where=where,
-            fix="declare it as Datetime to use since",
+            fix=fix,
         )
     return table.filter(pl.col(CREATED_AT).dt.date() >= day)

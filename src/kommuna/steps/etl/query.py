@@ -10,7 +10,7 @@ import polars as pl
 import structlog
 
 from kommuna.errors import DataError, MissingColumn, SpecError, StepNotFound, nearest
-from kommuna.steps.etl.columns import unused
+from kommuna.steps.columns import unused
 from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql, widened
 from kommuna.steps.frames import takes_frames
 
@@ -46,8 +46,10 @@ def query(tables: dict[str, pl.LazyFrame], *, sql: str) -> Queried:
     Args:
         tables: the tables by the names that the SQL uses.
         sql: one SELECT, or WITH … SELECT.
+
     Returns:
         The selected rows, and the metric `rows`.
+
     Raises:
         SpecError: no SELECT, or no valid SQL, or it reads a file, or it is longer than can be planned; the message
             shows it.

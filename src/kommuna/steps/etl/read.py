@@ -11,13 +11,13 @@ import structlog
 
 from kommuna.errors import DataError, SchemaDrift
 from kommuna.spec.table import TableSchema
-from kommuna.steps.etl.columns import ROW, missing, shortened
+from kommuna.steps.columns import ROW, missing_column, shortened
 from kommuna.steps.etl.csv.faults import check_rows_of_width, csv_fault, csv_header, parquet_faults
 from kommuna.steps.etl.csv.scan import scan_texts
 from kommuna.steps.etl.csv.survey import survey_csv
 from kommuna.steps.etl.dtypes import inexact, loses, not_finite, parsed, polars_dtype, suspicious, widens
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
-from kommuna.steps.etl.kinds import kind_of, refuse_other_kinds
+from kommuna.steps.etl.kinds import check_file, check_format, format_of
 from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()
@@ -44,8 +44,10 @@ def read_table(source: Path, *, table_schema: TableSchema, format: Format = "aut
         source: a local file.
         table_schema: the columns and their types.
         format: `auto` goes by the file's name, then by its first bytes.
+
     Returns:
         The table, and the metrics `rows`, `bytes` (of the file) and `blank_rows` (those of nothing but commas).
+
     Raises:
         MissingColumn: a declared column is not in the file.
         SchemaDrift: a value is not of its column's type, NaN or infinite where that is not declared, or a required one
@@ -54,15 +56,10 @@ def read_table(source: Path, *, table_schema: TableSchema, format: Format = "aut
             another width, or its header a second time.
     """
     source = Path(source)
-    if source.is_dir():
-        raise DataError(f"{source.name} is a folder, not a file", where=str(source), fix="name a file in it")
-    if not source.is_file():
-        raise DataError(f"no file {source.name}", where=str(source), fix="check the path")
+    check_file(source)
     size = source.stat().st_size
-    if size == 0:
-        raise DataError(f"{source.name} is empty: 0 bytes", where=str(source), fix="export the file again")
-    kind = kind_of(source) if format == "auto" else format
-    refuse_other_kinds(source, kind)
+    kind = format_of(source) if format == "auto" else format
+    check_format(source, kind)
     read = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}[kind]
     table, rows, blank = read(source, table_schema)
     if rows == 0:
@@ -193,7 +190,7 @@ def _first(bad: pl.Expr) -> pl.Expr:
 def _check_columns(declared: TableSchema, found: list[str], source: Path) -> None:
     for name in declared.columns:
         if name not in found:
-            raise separated(found, source) or missing(name, found, where=source.name)
+            raise separated(found, source) or missing_column(name, found, what=source.name)
         if found.count(name) > 1:
             what = f"column '{name}' stands twice in {source.name}"
             raise DataError(what, where=str(source), fix="rename one of them")

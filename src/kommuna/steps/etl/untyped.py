@@ -13,10 +13,8 @@ from kommuna.steps.etl.csv.faults import csv_header, parquet_faults
 from kommuna.steps.etl.csv.scan import scan_texts
 from kommuna.steps.etl.dtypes import inexact, polars_dtype
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
-from kommuna.steps.etl.kinds import kind_of, refuse_other_kinds
+from kommuna.steps.etl.kinds import ENDINGS, check_file, check_format, format_of
 from kommuna.steps.etl.read import read_table, separated
-
-ENDINGS = (".csv", ".ndjson", ".jsonl", ".parquet", ".pq")
 
 # How a value has to be written to be a number: 007 and +7 are texts, which 7 is not.
 _WHOLE = "^-?(?:0|[1-9][0-9]{0,17})$"
@@ -31,21 +29,17 @@ def read_untyped(source: Path, *, keys: Sequence[str] = ()) -> pl.LazyFrame:
     Args:
         source: a local file.
         keys: columns of CSV that are whole numbers or texts: 1.5 and 1.50 are two keys, as 7 and 007 are anyway.
+
     Raises:
         DataError: what `read_table` raises of a file that cannot be read, or is of another kind; SchemaDrift and
             MissingColumn are among it.
     """
-    if source.is_dir():
-        raise DataError(f"{source.name} is a folder, not a file", where=str(source), fix="name a file in it")
-    if not source.is_file():
-        raise DataError(f"no file {source}", fix="check the path")
-    if source.stat().st_size:
-        refuse_other_kinds(source, kind_of(source))
+    check_file(source)
+    kind = format_of(source)
+    check_format(source, kind)
     if source.suffix.lower() not in ENDINGS:
-        raise DataError(f"{source.name} is of no known kind", fix=f"give one of {', '.join(ENDINGS)}")
-    if not source.stat().st_size:
-        raise DataError(f"{source.name} is empty", where=str(source), fix="give a file with a header and rows")
-    kind = kind_of(source)
+        fix = f"name the file by its format: {', '.join(ENDINGS)}"
+        raise DataError(f"{source.name} has an unknown format", where=str(source), fix=fix)
     if kind == "csv":
         return read_table(source, table_schema=TableSchema(columns=_types(source, keys))).table
     table = _ndjson(source) if kind == "ndjson" else _parquet(source)

@@ -42,6 +42,7 @@ class Model:
             messages: `{"role": "system" | "user" | "assistant", "content": masked text}`.
             schema: JSON schema of an object, every property required, `additionalProperties` false.
             most_tokens: the longest answer.
+
         Raises:
             LlmAnswerError: refused, malformed, cut, contradictory, or the prompt is too long.
             LlmUnreachable: no answer after all tries.
@@ -97,6 +98,7 @@ class Llm:
         Args:
             budget: of the model that is returned.
             name: another model behind the same endpoint; none is the platform's.
+
         Raises:
             LlmSettings: the platform names none.
         """

@@ -79,6 +79,7 @@ class Session:
             messages: role and content, masked.
             schema: JSON schema of the answer, an object.
             most_tokens: the longest answer.
+
         Raises:
             LlmAnswerError: refused, malformed, cut, or the prompt is too long.
             LlmUnreachable: no answer after all tries.

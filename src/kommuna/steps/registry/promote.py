@@ -46,10 +46,12 @@ def promote(version: ModelVersion, scores: Scores, *, gate: GateExpression, regi
         scores: its evaluation, against the champion of that time.
         gate: an expression over the metrics, see `kommuna.spec.gate`.
         registry: the team's.
+
     Returns:
         promotion: whether it is the champion now, and why or why not.
         links: `MLflow model`.
         metrics: promoted, missed (comparisons).
+
     Raises:
         GateError: the gate cannot be read, or names an unknown metric.
         RegistryError: MLflow is unreachable or refuses.

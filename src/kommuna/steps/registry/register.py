@@ -69,10 +69,12 @@ def register(
         name: of the registered model.
         context: whose run this is; the inputs' digests are logged as lineage.
         registry: the team's.
+
     Returns:
         version: name, version, run and URLs.
         links: `MLflow run`, `MLflow model`.
         metrics: version; new (0 where the version was there already).
+
     Raises:
         RegistryError: MLflow is unreachable or refuses.
         SpecError: a bad name.

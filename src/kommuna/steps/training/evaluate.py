@@ -67,6 +67,7 @@ def evaluate(
         label: the label's column in gold and dev.
         max_text_overlap: share of gold rows whose text may stand in dev.
         title: of the report.
+
     Returns:
         report: HTML with plots, and the mistakes of highest confidence with their words and rules: the texts of gold
             are shown as they are, so give masked ones.
@@ -78,6 +79,7 @@ def evaluate(
             several tags the most given tags, of which 95 % are right; the threshold is found on these same rows);
             coverage (share of gold rows that the label model labels); the same quality figures as
             `champion.*`, `baseline.majority_class.*`, `baseline.label_model.*`, `baseline.dev_only.*`.
+
     Raises:
         Leakage: gold rows were learnt from.
         MissingColumn, SchemaDrift, DataError, DuplicateKeys: gold does not fit the model, or has no labeled row.

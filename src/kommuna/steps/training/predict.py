@@ -36,9 +36,11 @@ def predict(
         key: the column that names a row; carried.
         text: the text column; it may have another name than in training.
         batch_rows: rows scored at one time.
+
     Returns:
         predictions: `key`, `tag` (an Enum; `tags`, a list, where rows have several) and `confidence` (Float32).
         metrics: rows.
+
     Raises:
         MissingColumn, SchemaDrift: a feature or the key is missing, or the text column holds no texts.
         SpecError: `batch_rows` is not positive.

@@ -74,6 +74,7 @@ def read_weak(
 
     Args:
         first: keys that are taken first where there are more than `max_rows`.
+
     Raises:
         MissingColumn, DataError, DuplicateKeys: the tables do not fit; no row has a label.
     """
@@ -126,6 +127,7 @@ def read_labeled(
         table: dev or gold rows.
         what: `dev` or `gold`, for messages.
         label: the column of the tag, see `read_labeled_rows`.
+
     Raises:
         MissingColumn, SchemaDrift: a column is missing or holds no tags.
         DataError: no row is labeled, or a tag is unknown.

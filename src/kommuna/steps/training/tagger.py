@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, MissingColumn, SpecError, nearest
+from kommuna.errors import DataError, SpecError, nearest
 from kommuna.spec.choices import Encoder
+from kommuna.steps.columns import missing_column
 from kommuna.steps.training.explain import Explanation, Words, contribution, linear_words, occluded_words
 from kommuna.steps.training.features.embeddings import TextEmbeddings
 from kommuna.steps.training.features.tabular import TableFeatures
@@ -165,6 +166,7 @@ class Tagger:
         Returns:
             `tag` (an Enum of the tags; with several tags a row: `tags`, a list), `confidence` (Float32, the tag's
             probability; with several tags that of the least certain yes or no), `probabilities` (an Array of k).
+
         Raises:
             MissingColumn: the table lacks a feature.
             DataError: a feature has a type that does not fit.
@@ -191,10 +193,8 @@ class Tagger:
         """
         for name in self.columns:
             if name not in frame.columns:
-                raise MissingColumn(
-                    f"the table has no column '{name}', which the model needs{nearest(name, frame.columns)}",
-                    fix=f"the model was trained on: {', '.join(self.columns)}",
-                )
+                fix = f"the model was trained on: {', '.join(self.columns)}"
+                raise missing_column(name, frame.columns, what="the table", fix=fix)
         if frame.is_empty():
             return np.zeros((0, len(self.tags)), np.float32)
         try:
@@ -212,6 +212,7 @@ class Tagger:
             text: one text.
             tag: what to explain; the likeliest tag if absent.
             most: words at most.
+
         Raises:
             SpecError: the model reads no text, or has no such tag.
         """

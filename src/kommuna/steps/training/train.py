@@ -86,6 +86,7 @@ def train_classifier(
         at_least_one: where rows may have several tags, gives a row that reaches no tag's threshold the tag whose
             threshold it comes nearest to. For messages that all have a tag.
         seed: of all that is random.
+
     Returns:
         model: the tagger.
         dev_only: the same classifier, trained on the dev rows alone: a baseline for the evaluation.
@@ -93,6 +94,7 @@ def train_classifier(
             held_out_accuracy and held_out_dev_only_accuracy (by the folds of dev; absent under 30 dev rows), where rows
             may have several tags held_out_without_tag and held_out_dev_only_without_tag (share of rows that are given
             none), and what the folds chose.
+
     Raises:
         MissingColumn, DataError, DuplicateKeys: the tables do not fit; there is no dev row, or no weak label at all.
         SpecError: `boosted_trees` without features, embeddings without the extra, no such classifier or encoder, or a

@@ -42,7 +42,7 @@ def test_messages_are_read_cleaned_and_masked(source: Path) -> None:
 
 def test_since_needs_created_at(source: Path) -> None:
     without = TableSchema(columns={"id": "String", "text": "String"})
-    with pytest.raises(MissingColumn, match="no column 'created_at'"):
+    with pytest.raises(MissingColumn, match="has no column 'created_at'"):
         prepare_messages(source, table_schema=without, since=date(2026, 9, 1))
     as_text = TableSchema(columns={"id": "String", "text": "String", "created_at": "String"})
     with pytest.raises(SchemaDrift, match="column 'created_at': expected Datetime, found String"):

@@ -47,7 +47,7 @@ def test_keys_are_whole_numbers_or_texts(tmp_path: Path) -> None:
         ("a.ndjson", '{"n": 1.5}\n{"n": 9007199254740993}\n', "column 'n' of a.ndjson holds fractions and 900719925"),
         ("a.ndjson", '{"n\\"": 1}\n{"\\u006e\\"": 1, "\\u006e\\"": 2}\n', "line 2 names 'n\"' twice"),
         ("a.parquet", "PAR1" + "x" * 50, "is no readable Parquet file"),
-        ("a.txt", "id\n1\n", "is of no known kind"),
+        ("a.txt", "id\n1\n", "has an unknown format"),
         ("a.csv", "id,id\n1,2\n", "column 'id' stands twice"),
     ],
 )

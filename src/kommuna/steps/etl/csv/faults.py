@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kommuna.errors import DataError
-from kommuna.steps.etl.columns import shortened
+from kommuna.steps.columns import shortened
 from kommuna.steps.etl.csv.survey import survey_csv
 
 _BLOCK = 1 << 20
+_CYRILLIC = "Russian text is often Windows-1251: iconv -f WINDOWS-1251 -t UTF-8"
 
 
 def csv_header(source: Path) -> list[str]:
@@ -127,12 +128,19 @@ def encoding_fault(source: Path) -> DataError | None:
     return None
 
 
-def not_utf8(source: Path, line: int, offset: int) -> DataError:
-    """The error for a text file in another encoding."""
+def not_utf8(source: Path, line: int, offset: int, *, fix: str = _CYRILLIC) -> DataError:
+    """Returns the error for a text file in another encoding.
+
+    Args:
+        source: the file.
+        line: the line with the first byte that is not UTF-8, from 1.
+        offset: that byte's offset in the file, from 0.
+        fix: how to convert the file.
+    """
     return DataError(
         f"{source.name} is not UTF-8: line {line}, byte {offset}",
         where=f"{source}:{line}",
-        fix="save it as UTF-8; Russian text is often Windows-1251: iconv -f WINDOWS-1251 -t UTF-8",
+        fix=f"save it as UTF-8; {fix}",
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from kommuna.spec.table import is_pattern
-from kommuna.steps.etl.columns import OWN
+from kommuna.steps.columns import OWN
 
 
 def scan_texts(source: Path, header: Sequence[str]) -> pl.LazyFrame:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.errors import DataError
-from kommuna.steps.etl.columns import shortened
+from kommuna.steps.columns import shortened
 
 Positions = NDArray[np.int64]
 
@@ -59,6 +59,7 @@ def survey_csv(source: Path, *, blank_lines: bool = True) -> Survey:
     Args:
         source: a CSV file.
         blank_lines: whether to count empty lines, which takes as long again.
+
     Raises:
         DataError: a quote is out of place, or a line break is that of old Macs; names the row (1 is the first row of
             data) and the line.

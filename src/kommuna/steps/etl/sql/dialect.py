@@ -67,6 +67,7 @@ def standard_sql(sql: str, plans: Callable[[str], bool] | None = None) -> str:
         sql: a SELECT, or an expression.
         plans: whether a text can be planned over the tables' columns, which tells the types of what is cast;
             None where there are no tables yet.
+
     Raises:
         SpecError: the SQL means something else to Polars and is not rewritten, or calls stand too deep within calls.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from kommuna.steps.etl.columns import OWN
+from kommuna.steps.columns import OWN
 from kommuna.steps.etl.sql.dialect import NAN, POLARS_ERRORS
 
 _COMPARED = ("Eq", "NotEq", "Lt", "LtEq", "Gt", "GtEq", "EqValidity", "NotEqValidity")

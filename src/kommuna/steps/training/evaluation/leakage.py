@@ -23,8 +23,10 @@ def refuse_leakage(
         key: the column that names a row in all three.
         text: the text column; where gold or dev have none, keys alone are compared.
         max_text_overlap: share of gold rows whose text may stand in dev as well (short texts repeat by chance).
+
     Returns:
         The share of gold rows whose normalised text stands in dev, 0 to 1.
+
     Raises:
         Leakage: names how many rows, the first ones, and how to fix it.
         MissingColumn: a table has no such key.

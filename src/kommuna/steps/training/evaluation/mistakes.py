@@ -32,6 +32,7 @@ def surest_mistakes(
         votes: of the rules on the gold rows.
         key: the column that names a row.
         text: the text column.
+
     Raises:
         MissingColumn, DuplicateKeys: the votes have no key, or it names several rows.
     """

@@ -65,6 +65,7 @@ def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, t
         weak_keys: n keys of the weak rows.
         dev_keys: d keys.
         seed: of what is dealt out.
+
     Raises:
         MissingColumn, DataError: it is no such table, or of other messages.
     """

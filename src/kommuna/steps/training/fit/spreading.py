@@ -48,6 +48,7 @@ def spread(graph: Any, beliefs: Matrix, known: NDArray[np.bool_]) -> Matrix:
         graph: of `neighbours`.
         beliefs: `n x k` probabilities.
         known: `n`; the others say nothing, they only pass on.
+
     Returns:
         `n x k`: the mean of the beliefs that reach a row, by how much of each does.
     """
