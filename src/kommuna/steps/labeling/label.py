@@ -14,6 +14,7 @@ from kommuna.errors import DataError, DuplicateKeys, SchemaDrift
 from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.columns import require_columns
+from kommuna.steps.cores import side_by_side
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.models.base import HeldOut
 from kommuna.steps.labeling.models.calibrated import calibrated, dev_calibration_error, dev_figures
@@ -26,7 +27,8 @@ from kommuna.steps.labeling.votes.patterns import VotePatterns, decided, unanimo
 
 log = structlog.get_logger()
 
-_AT_ONCE = 50_000  # patterns told together: bounds memory
+_AT_ONCE = 8_000  # patterns told together: of 50 tags their logits fit a core's cache
+_FEW = 50_000  # patterns, among which most often each tag has a vote
 
 
 class Labeled(NamedTuple):
@@ -94,12 +96,11 @@ def label_messages(
     """
     started = time.perf_counter()
     new_model = model_named(model, Settings(seed=seed, iterations=iterations, epochs=epochs, memory=memory))
-    table = _table(votes, key, "votes")
-    patterns = vote_patterns(table, rules, key=key)
+    patterns, keys = _patterns(votes, rules, key, "votes")
     dev_rows = read_dev(dev_votes, dev, rules, key=key, label=label)
-    if dev_rows is not None and dev_rows.keys is not None and dev_rows.keys.dtype != table[key].dtype:
+    if dev_rows is not None and dev_rows.keys is not None and dev_rows.keys.dtype != keys.dtype:
         raise SchemaDrift(
-            f"column '{key}': votes has {table[key].dtype}, dev {dev_rows.keys.dtype}", fix="give both the same type"
+            f"column '{key}': votes has {keys.dtype}, dev {dev_rows.keys.dtype}", fix="give both the same type"
         )
     metrics = {"rows": float(patterns.rows), "patterns": float(len(patterns.counts))}
     metrics["tags_without_votes"] = float(_warn_of_silent_tags(patterns))
@@ -112,13 +113,12 @@ def label_messages(
         metrics |= figures
         if dev_rows.keys is not None:
             known = dev_rows.covered | (rules.otherwise is not None)
-            apart = cross_fitted(held_out, dev_rows.keys, known, table[key], patterns, seed=seed).lazy()
-    labels, sure, contradicted = _labels(fit, table[key], patterns, rules, f"the label model '{model}'")
+            apart = cross_fitted(held_out, dev_rows.keys, known, keys, patterns, seed=seed).lazy()
+    labels, sure, contradicted = _labels(fit, keys, patterns, rules, f"the label model '{model}'")
     gold_labels = None
     if gold_votes is not None:
-        gold = _table(gold_votes, key, "gold_votes")
-        gold_patterns = vote_patterns(gold, rules, key=key)
-        gold_labels, *_ = _labels(fit, gold[key], gold_patterns, rules, f"the label model '{model}'")
+        gold_patterns, gold_keys = _patterns(gold_votes, rules, key, "gold_votes")
+        gold_labels, *_ = _labels(fit, gold_keys, gold_patterns, rules, f"the label model '{model}'")
     metrics["labeled"] = float(patterns.counts[patterns.labeled].sum() / patterns.rows)
     if rules.otherwise is not None:
         metrics["left_to_default"] = float(patterns.counts[patterns.left].sum() / patterns.rows)
@@ -141,8 +141,8 @@ def label_messages(
     return Labeled(labels, gold_labels, apart, metrics)
 
 
-def _table(votes: pl.LazyFrame, key: str, where: str) -> pl.DataFrame:
-    """A votes table in memory, its key checked."""
+def _patterns(votes: pl.LazyFrame, rules: RuleSet, key: str, where: str) -> tuple[VotePatterns, pl.Series]:
+    """The patterns of a votes table and its key, which is checked; the table itself is let go."""
     require_columns(votes, [key], what=where)
     table = votes.collect(engine="streaming")
     if table[key].n_unique() < table.height:
@@ -151,7 +151,7 @@ def _table(votes: pl.LazyFrame, key: str, where: str) -> pl.DataFrame:
         )
     if table.is_empty():
         raise DataError("the votes have no rows: there is nothing to learn from", where=where)
-    return table
+    return vote_patterns(table, rules, key=key), table[key]
 
 
 def _judged(
@@ -192,8 +192,8 @@ def _labels(
 
     A pattern is told once, whatever rows have it.
     """
-    starts = range(0, len(patterns.counts), _AT_ONCE)
-    by_pattern = pl.concat([_told(fit, patterns, slice(start, start + _AT_ONCE), rules, keys, who) for start in starts])
+    parts = [slice(start, start + _AT_ONCE) for start in range(0, len(patterns.counts), _AT_ONCE)]
+    by_pattern = pl.concat(side_by_side(lambda part: _told(fit, patterns, part, rules, keys, who), parts))
     counts = patterns.counts[patterns.labeled]
     sure = by_pattern["confidence"].cast(pl.Float64).to_numpy() @ counts
     rows = pl.LazyFrame({keys.name: keys, "_pattern": patterns.row_pattern})
@@ -258,7 +258,7 @@ def _warn_of_a_likelier_tag(left: NDArray[np.bool_], tags: tuple[str, ...], defa
 
 
 def _warn_of_silent_tags(patterns: VotePatterns) -> int:
-    voted = set(np.unique(patterns.votes[:_AT_ONCE]).tolist())
+    voted = set(np.unique(patterns.votes[:_FEW]).tolist())
     if len(voted) < len(patterns.tags) + 1:  # a tag of few rows may stand further below
         voted = set(np.unique(patterns.votes).tolist())
     silent = [tag for i, tag in enumerate(patterns.tags) if i not in voted and i != patterns.default]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kommuna.steps.labeling.models.base import Beliefs
+from kommuna.steps.labeling.models.base import Beliefs, softmax
 
 _SHARPNESS = np.geomspace(0.1, 10, 41)
 _FLOORS = np.array([1e-6, 1e-3, 0.01, 0.03, 0.1, 0.3])
@@ -29,13 +29,9 @@ class Calibration:
         """Lines of probabilities."""
         if self == Calibration():
             return beliefs
-        # By hand: scipy's softmax takes twice the time and three times the memory (50,000 x 50).
         logs = np.log(beliefs + self.floor)
         logs *= self.sharpness
-        logs -= logs.max(axis=1, keepdims=True)
-        np.exp(logs, out=logs)
-        logs /= logs.sum(axis=1, keepdims=True)
-        return logs
+        return softmax(logs)
 
 
 def calibrate(

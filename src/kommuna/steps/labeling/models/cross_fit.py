@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kommuna.steps.cores import side_by_side
 from kommuna.steps.labeling.models.base import Beliefs, HeldOut
 from kommuna.steps.labeling.votes.patterns import VotePatterns
 
@@ -41,8 +42,8 @@ def cross_fitted(
     votes, names = patterns.votes[asked], keys.gather(drawn)
     unknown = pl.when(pl.Series(dev_labeled)).then(pl.col("probabilities"))
     parts = [_lines(True, dev_keys, held_out.fold, held_out.beliefs).with_columns(probabilities=unknown)]
-    for fold, say in enumerate(held_out.predict):
-        parts.append(_lines(False, names, np.full(len(drawn), fold), say(votes)[line]))
+    for fold, told in enumerate(side_by_side(lambda say: say(votes), held_out.predict)):
+        parts.append(_lines(False, names, np.full(len(drawn), fold), told[line]))
     return pl.concat(parts)
 
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import Self
 
 import numpy as np
-from scipy.special import softmax
 
 from kommuna.errors import SpecError
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted, shares, tally
+from kommuna.steps.labeling.models.base import (
+    BaseLabelModel,
+    Beliefs,
+    DevRows,
+    may_win,
+    only_voted,
+    shares,
+    softmax,
+    tally,
+)  # fmt: skip
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBayes
 from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
 
@@ -67,7 +75,7 @@ class DawidSkene(BaseLabelModel):
 
     def predict(self, votes: Codes) -> Beliefs:
         cast = CastVotes.of(votes)
-        beliefs = softmax(self._opinion.logits(self._outcomes.happened(cast)), axis=1)
+        beliefs = softmax(self._opinion.logits(self._outcomes.happened(cast)))
         return (
             beliefs if self._prior_rows == 0 else only_voted(beliefs, may_win(cast, self._known, self._outcomes.ruled))
         )
@@ -83,5 +91,5 @@ def _published(seen: Evidence, belief: Beliefs, iterations: int) -> Linear:
         rows = weighted.sum(axis=0) + tags
         prior = rows / max(rows.sum(), 1.0)
         opinion = Linear(np.log(np.maximum(theta, _SMALLEST)), np.log(np.maximum(prior, _SMALLEST)))
-        belief = softmax(opinion.logits(seen.happened), axis=1)
+        belief = softmax(opinion.logits(seen.happened))
     return opinion

@@ -116,16 +116,17 @@ def never_against_its_own(found: Outcomes, theta: Floats, dev_counts: Floats, pr
     may be, for they tell on whose rows it happens, but it is not likelier on the other tags' rows together, unless its
     votes there were right more seldom than votes drawn at random.
     """
-    owners = found.owners
-    judged = dev_counts.sum(axis=1)
+    judged, owned = dev_counts.sum(axis=1), found.owners @ prior
     unjudged = np.flatnonzero(judged == 0)
-    own = np.where(owners[unjudged], theta[unjudged], np.inf).min(axis=1, keepdims=True)
+    right = np.einsum("fy,fy->f", dev_counts, found.owners)
+    better = np.flatnonzero((judged > 0) & (right >= judged * owned))
     held = theta.copy()
-    held[unjudged] = np.where(owners[unjudged], theta[unjudged], np.minimum(theta[unjudged], own))
-    owned = owners @ prior
-    better = np.flatnonzero((judged > 0) & (np.sum(dev_counts, axis=1, where=owners) >= judged * owned))
-    others = np.where(owners[better], 0, theta[better]) @ prior / np.maximum(1 - owned[better], _EDGE)
-    held[better] = np.where(owners[better], np.maximum(theta[better], others[:, None]), theta[better])
+    owners, free = found.owners[unjudged], theta[unjudged]
+    own = np.where(owners, free, np.inf).min(axis=1, keepdims=True)
+    held[unjudged] = np.where(owners, free, np.minimum(free, own))
+    owners, free = found.owners[better], theta[better]
+    others = np.where(owners, 0, free) @ prior / np.maximum(1 - owned[better], _EDGE)
+    held[better] = np.where(owners, np.maximum(free, others[:, None]), free)
     return held
 
 

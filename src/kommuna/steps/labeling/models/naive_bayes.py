@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import softmax
 
-from kommuna.steps.labeling.models.base import DevRows, may_win, only_voted, shares, tally
+from kommuna.steps.labeling.models.base import DevRows, may_win, only_voted, shares, softmax, tally
 from kommuna.steps.labeling.models.lift import Floats, coverage_bound, never_against_its_own
 from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
 from kommuna.steps.labeling.votes.patterns import CastVotes, VotePatterns, sample
@@ -32,7 +31,9 @@ class Linear:
     bias: Floats
 
     def logits(self, happened: sparse.csr_array) -> Floats:
-        return np.asarray(happened @ self.weight + self.bias)
+        logits = np.asarray(happened @ self.weight)
+        logits += self.bias
+        return logits
 
     def plus(self, other: Linear, times: float) -> Linear:
         return Linear(self.weight + times * other.weight, self.bias + times * other.bias)
@@ -249,6 +250,7 @@ class NaiveBayes:
         voting = found.by_rule(seen.frequency[:, None])[:, 0]
         held = self.prior_share * np.where(found.one_sided, 1, _SEVERAL_VOTES)
         excess, discount = np.zeros(len(seen.pairs.one)), 1 / found.alike
+        may = seen.may | known
         estimate: Estimate | None = None
         last = self.iterations + taught - 1
         for step in range(last + 1):
@@ -258,7 +260,7 @@ class NaiveBayes:
                 rows, cast = believed.sum(axis=0) + tags, seen.happened.T @ believed + dev_counts
             if estimate is None or not taught:
                 base = coverage_bound(found, seen.frequency, dev_counts, prior)
-            strength = self.prior_rows + (0.0 if taught else weight.sum()) * held[:, None] * prior
+            strength = self.prior_rows if taught else self.prior_rows + weight.sum() * held[:, None] * prior
             out_of = np.where(found.one_sided[:, None], rows, found.by_rule(cast))
             theta = np.clip((cast + strength * base) / (out_of + strength), _EDGE, 1 - _EDGE)
             theta = never_against_its_own(found, theta, dev_counts, prior)
@@ -273,7 +275,7 @@ class NaiveBayes:
             estimate = Estimate(theta, prior, discount, excess, opinion)
             if step == last:
                 break
-            before, belief = belief, only_voted(softmax(opinion.logits(seen.happened), axis=1), seen.may | known)
+            before, belief = belief, only_voted(softmax(opinion.logits(seen.happened)), may)
             if step and np.abs(belief - before).max(initial=0) < _STILL:
                 break
         assert estimate is not None

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from kommuna.steps.cores import side_by_side
 from kommuna.steps.labeling.votes.patterns import CastVotes, Codes
 
 _COPY_ROWS, _COPY_PATTERNS = 10, 3
@@ -94,9 +95,7 @@ def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None, counts: NDArr
     rule: list[int] = []
     rows: list[float] = []
     events: dict[bytes, list[int]] = {}
-    for j in range(votes.shape[1]):
-        voting = np.flatnonzero(votes[:, j] >= 0)
-        cast = np.bincount(votes[voting, j], weights=weight[voting], minlength=2 * k)
+    for j, (cast, voting) in enumerate(side_by_side(lambda column: _cast(column, weight, 2 * k), votes.T)):
         if dev_votes is not None:
             cast = cast + np.bincount(dev_votes[dev_votes[:, j] >= 0, j], minlength=2 * k)
         values = np.flatnonzero(cast)
@@ -106,7 +105,7 @@ def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None, counts: NDArr
             one_sided.append(len(values) == 1)
             rule.append(j)
             rows.append(float(cast[value]))
-        often = len(values) == 1 and rows[-1] >= _COPY_ROWS and len(voting) >= _COPY_PATTERNS
+        often = len(values) == 1 and rows[-1] >= _COPY_ROWS and voting >= _COPY_PATTERNS
         if often:
             rows_voted_on = _rows_voted_on(votes[:, j], None if dev_votes is None else dev_votes[:, j])
             events.setdefault(rows_voted_on, []).append(len(owners) - 1)
@@ -122,6 +121,13 @@ def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None, counts: NDArr
         event,
         float(weight.sum() + (0 if dev_votes is None else len(dev_votes))),
     )
+
+
+def _cast(votes: Codes, weight: NDArray[np.float64], codes: int) -> tuple[NDArray[np.float64], int]:
+    """How many rows have each code among a rule's votes, and on how many patterns it votes."""
+    voting = np.flatnonzero(votes >= 0)
+    cast = np.bincount(votes[voting], weights=weight[voting], minlength=codes)
+    return np.asarray(cast, dtype=np.float64), len(voting)
 
 
 def _rows_voted_on(votes: Codes, dev_votes: Codes | None) -> bytes:

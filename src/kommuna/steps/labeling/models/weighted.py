@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Self
 
 import numpy as np
-from scipy.special import softmax
 
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted, softmax
 from kommuna.steps.labeling.models.lift import default_lift, judged_lift
 from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
 
@@ -56,4 +55,4 @@ class Weighted(BaseLabelModel):
             voted = np.flatnonzero(column >= 0)
             vote = column[voted]
             logits[voted, vote % self._k] += np.where(vote < self._k, self.lift[j], -self.lift[j])
-        return only_voted(softmax(logits, axis=1), may_win(CastVotes.of(votes), self._known, self._ruled))
+        return only_voted(softmax(logits), may_win(CastVotes.of(votes), self._known, self._ruled))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class Agreement:
         return {"coverage": self.covered / n, "overlap": self.overlapping / n, "conflict": self.conflicting / n}
 
 
-def agreement(votes: NDArray[np.int16], counts: Ints, *, k: int, several_tags: bool) -> Agreement:
+def agreement(votes: NDArray[np.integer[Any]], counts: Ints, *, k: int, several_tags: bool) -> Agreement:
     """Counts who agrees with whom.
 
     Args:

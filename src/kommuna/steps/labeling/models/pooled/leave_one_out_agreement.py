@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import softmax
 
+from kommuna.steps.labeling.models.base import softmax
 from kommuna.steps.labeling.models.lift import Floats
 from kommuna.steps.labeling.models.naive_bayes import Linear
 from kommuna.steps.labeling.models.outcomes import Outcomes
@@ -53,7 +53,7 @@ def judged_by_others(found: Outcomes, happened: sparse.csr_array, counts: Floats
     judged = np.bincount(met.col, weights=met.data, minlength=len(found))
     weight = _centred(np.log(prior))
     for _ in range(_ROUNDS):
-        belief, without = softmax(happened @ weight, axis=1), np.exp(-weight)
+        belief, without = softmax(happened @ weight), np.exp(-weight)
         left = met.data / _inner(belief, without, met.row, met.col)
         told = without * (sparse.csr_array((left, (met.col, met.row)), shape=happened.shape[::-1]) @ belief)
         share = (told + prior_rows * prior) / (judged + prior_rows)[:, None]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
+from threadpoolctl import threadpool_limits
 
+from kommuna.steps.cores import side_by_side
 from kommuna.steps.labeling.models.base import (
     FOLDS,
     BaseLabelModel,
@@ -19,6 +22,7 @@ from kommuna.steps.labeling.models.base import (
     HeldOut,
     may_win,
     only_voted,
+    softmax,
 )  # fmt: skip
 from kommuna.steps.labeling.models.lift import Floats
 from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBayes
@@ -66,6 +70,10 @@ class Kommuna(BaseLabelModel):
 
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
         """Fits on the votes, and on the dev rows if there are enough."""
+        with threadpool_limits(1):  # of BLAS, which spins on these products for longer than they take; folds have cores
+            return self._fit(votes, dev)
+
+    def _fit(self, votes: VotePatterns, dev: DevRows | None) -> Self:
         k = len(votes.tags)
         seen = Evidence.of(votes, DevRows.none(votes) if dev is None else dev, sampled_by=self._seed)
         untaught, agreed = read_votes(seen)
@@ -91,7 +99,7 @@ class _Told:
     def predict(self, votes: Codes) -> Beliefs:
         """P x k probabilities."""
         cast = CastVotes.of(votes)
-        beliefs: Beliefs = softmax(self.opinion.logits(cast), axis=1)
+        beliefs: Beliefs = softmax(self.opinion.logits(cast))
         if self.known.all():
             return beliefs
         return only_voted(beliefs, may_win(cast, self.known, self.opinion.outcomes.ruled))
@@ -121,7 +129,7 @@ class _Pools:
 
     @classmethod
     def of(cls, seen: Evidence, dev: DevRows, untaught: Opinion, agreed: Linear, fold: NDArray[np.int64]) -> _Pools:
-        learned = [_from_dev(seen.without(fold == f)) for f in range(FOLDS)]
+        learned = _from_dev([seen.without(fold == f) for f in range(FOLDS)])
         logits = np.empty((2 + len(_FROM_DEV), *seen.truth.shape))
         logits[0], logits[1] = untaught.logits(CastVotes.of(dev.votes)), agreed.logits(seen.dev)
         for f, opinions in enumerate(learned):
@@ -133,9 +141,9 @@ class _Pools:
         """What dev rows deserve, and the same without each fold of them."""
         penalties = [p for p in _PENALTIES if p * len(self.dev) >= _PENALTY_ROWS]
         rest = [self.fold != f for f in range(FOLDS)]
-        alone = [self._weights(rows, opinions=1) for rows in rest]
-        pooled = [self._weights(rows, opinions=len(self.logits)) for rows in rest]
-        beyond = [self._corrections(rows, w, penalties) for rows, w in zip(rest, pooled, strict=True)]
+        alone = side_by_side(lambda rows: self._weights(rows, opinions=1), rest)
+        pooled = side_by_side(lambda rows: self._weights(rows, opinions=len(self.logits)), rest)
+        beyond = side_by_side(lambda f: self._corrections(rest[f], pooled[f], penalties), range(FOLDS))
         by_votes = self._log_likelihood(alone, [0.0] * FOLDS)
         gains = [self._log_likelihood(pooled, [0.0] * FOLDS) - by_votes]
         for found in zip(*beyond, strict=True):
@@ -152,7 +160,8 @@ class _Pools:
             self._told(pooled[f], beyond[f][choice - 1] if choice else 0.0, self.learned[f], rest[f])
             for f in range(FOLDS)
         ]
-        return self._told(weights, correction, _from_dev(self.seen), every), without
+        (learned,) = _from_dev([self.seen])
+        return self._told(weights, correction, learned, every), without
 
     def _weights(self, rows: NDArray[np.bool_], *, opinions: int) -> Floats:
         """e weights of the pool, learned from some dev rows; 0 but for the first `opinions`."""
@@ -196,5 +205,7 @@ class _Pools:
         return np.asarray((self.dev.votes >= 0).any(axis=1))
 
 
-def _from_dev(seen: Evidence) -> list[Linear]:
-    return [model.fit(seen).opinion for model in _FROM_DEV]
+def _from_dev(parts: Sequence[Evidence]) -> list[list[Linear]]:
+    """For each part of the dev rows what is learned from it."""
+    told = side_by_side(lambda task: task[0].fit(task[1]).opinion, product(_FROM_DEV, parts))
+    return [told[part :: len(parts)] for part in range(len(parts))]

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
+from kommuna.steps.labeling.models.base import softmax
 from kommuna.steps.labeling.models.lift import Floats
 
 _STEPS = 80  # at most
@@ -44,7 +45,7 @@ def corrections(rows: sparse.csr_array, truth: Floats, told: Floats, *, penaltie
         rate = 1 / (steepest + penalty)
         ahead, momentum = dual, 1.0
         for _ in range(_STEPS):
-            slope = softmax(rows @ (across @ ahead) + told, axis=1) - truth + penalty * ahead
+            slope = softmax(rows @ (across @ ahead) + told) - truth + penalty * ahead
             if np.abs(slope).max(initial=0) < _ENOUGH:
                 break
             before, dual = dual, ahead - rate * slope
@@ -92,7 +93,7 @@ def pool_weights(opinions: Floats, truth: NDArray[np.int64], usual: Floats, *, p
 
     weights, now = usual, loss(usual)
     for _ in range(_NEWTON_STEPS):
-        belief = softmax(np.tensordot(weights, opinions, 1), axis=1)
+        belief = softmax(np.tensordot(weights, opinions, 1))
         slope = flat @ belief.reshape(-1) - told + pull * (weights - usual)
         mean = np.einsum("edk,dk->ed", opinions, belief)
         curve = (flat * belief.reshape(-1)) @ flat.T - mean @ mean.T + pull * np.eye(len(weights))

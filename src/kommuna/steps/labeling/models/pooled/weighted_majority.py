@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
-from scipy.special import softmax
 
-from kommuna.steps.labeling.models.base import shares
+from kommuna.steps.labeling.models.base import shares, softmax
 from kommuna.steps.labeling.models.lift import Floats
 from kommuna.steps.labeling.models.naive_bayes import Linear
 from kommuna.steps.labeling.models.outcomes import Outcomes
@@ -50,7 +49,7 @@ def with_iterated_majority(
         weight = found.owners * np.maximum(lift, 0) * discount[:, None]
         tags = belief.T @ counts
         log_prior = np.log((tags + _TAG_ROWS) / (tags.sum() + k * _TAG_ROWS))
-        belief = softmax(happened @ weight + log_prior, axis=1)
+        belief = softmax(happened @ weight + log_prior)
     return Linear(
         np.where(found.one_sided[:, None], one_sided, weight), np.zeros(k) if found.one_sided.any() else log_prior
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from scipy import sparse
-from scipy.special import softmax
 
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted, softmax
 from kommuna.steps.labeling.models.dawid_skene import COPY
 from kommuna.steps.labeling.models.lift import Floats
 from kommuna.steps.labeling.models.naive_bayes import Estimate, Evidence, Linear, NaiveBayes
@@ -44,16 +44,24 @@ class Opinion:
         """P x k, before tags without votes are held back (`only_voted`)."""
         happened = self.outcomes.happened(votes)
         if not self.outcomes.one_sided.any():  # then both are linear
-            return self.linear.plus(self.careful, self.care).logits(happened)
+            return self._both.logits(happened)
         logits = self.linear.logits(happened)
         if self.care:
             logits += self.care * self._careful(happened)
         return logits
 
+    @cached_property
+    def _both(self) -> Linear:
+        return self.linear.plus(self.careful, self.care)
+
+    @cached_property
+    def _one_sided_owners(self) -> Floats:
+        return (self.outcomes.owners * self.outcomes.one_sided[:, None]).astype(np.float64)
+
     def _careful(self, happened: sparse.csr_array) -> Floats:
         logits = self.careful.logits(happened)
         one_sided = self.outcomes.one_sided
-        for_one = happened @ (self.outcomes.owners * one_sided[:, None]).astype(np.float64)
+        for_one = happened @ self._one_sided_owners
         logits += np.log1p(for_one * logits.shape[1])
         first, second = -np.partition(-for_one, 1, axis=1)[:, :2].T if for_one.shape[1] > 1 else (for_one[:, 0], 0)
         most = np.flatnonzero((first > second) & ~(happened @ ~one_sided).astype(bool))
@@ -100,7 +108,7 @@ class Unlabeled(BaseLabelModel):
 
     def predict(self, votes: Codes) -> Beliefs:
         cast = CastVotes.of(votes)
-        beliefs = softmax(self._opinion.logits(cast), axis=1)
+        beliefs = softmax(self._opinion.logits(cast))
         return only_voted(beliefs, may_win(cast, np.zeros(self._k, dtype=bool), self._opinion.outcomes.ruled))
 
 

@@ -8,10 +8,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import softmax
 
 from kommuna.errors import DataError
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
+from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, softmax
 from kommuna.steps.labeling.models.snorkel.constraints import LEAST_RULES, check_votes, class_balance
 from kommuna.steps.labeling.votes.patterns import Codes, VotePatterns
 
@@ -91,7 +90,7 @@ class SnorkelFast(BaseLabelModel):
 
     def predict(self, votes: Codes) -> Beliefs:
         logs = self._happened(votes) @ self._log_mu.astype(np.float64) + np.log(self.balance)
-        return np.asarray(softmax(logs, axis=1))
+        return np.asarray(softmax(logs))
 
     def conditional_probabilities(self) -> NDArray[np.float64]:
         """m x (k + 1) x k, mu: the probability of each vote, first of none, given each tag."""
