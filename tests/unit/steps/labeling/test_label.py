@@ -52,6 +52,27 @@ def test_labels_have_the_contracts_shape_and_the_uncovered_row_is_unknown(rules:
     assert metrics["labeled"] == 0.75
 
 
+def test_labels_are_computed_in_parts_and_columns_alike(rules: Any, votes: Any) -> None:
+    labels = label_messages(votes, rules).labels
+    table = labels.collect()
+    assert labels.collect(engine="streaming").equals(table)
+    assert labels.select("tag").filter(pl.col("tag") == "b").collect().equals(table.select("tag").filter(tag="b"))
+    assert labels.slice(1, 2).collect().equals(table[1:3])
+
+
+def test_labels_do_not_depend_on_the_number_of_cores(rule_set: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = rule_set(*({"name": f"r{j}", "tag": TAGS[j % 3], "any": ["x"]} for j in range(12)), tags=TAGS)
+    matrix = np.random.default_rng(0).integers(-1, 3, (900, 12))
+    votes = from_matrix(matrix, rules)
+    dev = pl.LazyFrame({"id": range(60), "tag": [TAGS[max(row)] for row in matrix[:60].tolist()]})
+    tables = []
+    for cores in (1, 3):
+        monkeypatch.setattr(pl, "thread_pool_size", lambda cores=cores: cores)
+        done = label_messages(votes.lazy(), rules, votes.lazy().head(60), dev)
+        tables.append((done.labels.collect(), done.cross_fitted.collect()))
+    assert all(one.equals(other) for one, other in zip(*tables, strict=True))
+
+
 def test_majority_confidence_is_the_share_of_votes(rules: Any, votes: Any) -> None:
     table = label_messages(votes, rules, model="majority").labels.collect()
     assert np.allclose(table["confidence"].drop_nulls(), [2 / 3, 2 / 3, 1.0])

@@ -134,3 +134,34 @@ def test_votes_of_a_column_of_another_type_stand_beside_plain_ones(rule_set: Any
     assert vote_patterns(table, several).row_votes().tolist() == [[0, -1], [2, -1], [-1, -1]]
     with pytest.raises(RulesError, match="votes of rule 'x': -1 is no tag"):
         vote_patterns(table.with_columns(x=pl.Series([1, -1, None])), several)
+
+
+@pytest.mark.parametrize("one_byte", [True, False])
+def test_patterns_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch, one_byte: bool) -> None:
+    class NoChance:
+        def integers(self, low: int, high: int, size: int, dtype: Any) -> Any:
+            return np.zeros(size, dtype=dtype)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: NoChance())
+    matrix = np.full((4, 12), -1, dtype=np.int8 if one_byte else np.int16)
+    matrix[1, 3], matrix[2, 3], matrix[2, 4] = 2, 2, 1  # each row's votes are among those of the next
+    votes, counts, line = distinct(list(matrix.T))
+    assert np.array_equal(votes[line], matrix)
+    assert sorted(counts.tolist()) == [1, 1, 2]
+
+
+@pytest.mark.parametrize(("tags", "type_"), [(63, np.int8), (64, np.int16)])
+def test_votes_take_one_byte_where_that_is_enough(rule_set: Any, tags: int, type_: Any) -> None:
+    names = [f"t{i}" for i in range(tags)]
+    rules = rule_set(
+        {"name": "for", "tag": names[-1], "any": ["x"]},
+        {"name": "not", "tag": names[-1], "any": ["x"], "against": True},
+        tags=names,
+        several_tags=False,
+    )
+    enum = pl.Enum(rules.categories)
+    table = pl.DataFrame({"id": [0, 1], "for": [names[-1], None], "not": [None, f"!{names[-1]}"]})
+    for votes in (table, table.with_columns(pl.col("for", "not").cast(enum))):
+        found = vote_patterns(votes, rules)
+        assert found.votes.dtype == type_
+        assert found.row_votes().tolist() == [[tags - 1, -1], [-1, 2 * tags - 1]]
