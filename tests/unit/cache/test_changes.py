@@ -62,6 +62,7 @@ READS = f("return {'n': Path(__file__).with_name('data.json').read_text()}", "fr
 TABLE = "table: dict[str, object]"
 IN_JSON = {"inputs": {"table": {"url": "in.json"}}}
 MODEL = "import dataclasses\nfrom pydantic import TypeAdapter\n@dataclasses.dataclass\nclass E:\n    {0}\n    x: int\n    @classmethod\n    def of(cls): return TypeAdapter(cls).json_schema()\n    def n(self):\n        '{1}'\n        return 1\n@dataclasses.dataclass\nclass M:\n    e: 'E'\n"
+NUMBERED = "from enum import Enum, auto\nfrom pydantic import BaseModel\nclass E(Enum):\n    {0}A = auto()\nclass C(BaseModel):\n    e: E = E.A\n"
 POLARS = "import polars as pl\ndef n():\n    return pl.DataFrame({'a': [1]}).height\n"
 STEPS = "from kommuna.spec.caching import step\ndef n():\n    return 1\n"
 NAMED = {"lib.py": "def a():\n    return 1\ndef used():\n    pass\n"}
@@ -101,6 +102,10 @@ CODE = [
     *(Change(f"an addition that acts: {line.splitlines()[-1].strip()}", USES_LIB, {"lib.py": f"{line}\n{USES_LIB['lib.py']}"}, needless="importing it runs it, and source does not tell that this does nothing") for line in (
         "from pydantic import BaseModel, field_validator\nclass M(BaseModel):\n    a: int\n    @field_validator('a')\n    def b(cls, a): return a", "L = [x for x in 'ab']", "import polars as pl\nA = pl.col('a').str.strip_chars()",
     )),
+    Change("a constant that a sum two modules away has", USES_LIB | {"lib.py": "from k import WEEK\ndef n():\n    return WEEK\n", "k.py": "from j import DAY\nWEEK = DAY * 7\n", "j.py": "DAY = 24\n"}, {"j.py": "DAY = 25\n"}),
+    Change("the order of an act and of what reads a list", USES_LIB | {"lib.py": "NAMES = ['a']\nMORE = [*NAMES]\nNAMES.append('b')\ndef n():\n    return MORE\n"}, {"lib.py": "NAMES = ['a']\nNAMES.append('b')\nMORE = [*NAMES]\ndef n():\n    return MORE\n"}),
+    Change("the order of modules that patch and that read", {"step.py": f("return {'n': lib.X}", "import patch, lib"), "patch.py": "import math\nmath.pi = 3\n", "lib.py": "import math\nX = math.pi * 2\n"}, {"step.py": f("return {'n': lib.X}", "import lib, patch")}),
+    Change("a member of an enumeration that is a model's default", {"step.py": f("return {'n': lib.C().e.value}", "import lib"), "lib.py": NUMBERED.format("")}, {"lib.py": NUMBERED.format("Z = auto()\n    ")}),
     Change("another function with @step", USES_LIB | {"lib.py": STEPS}, {"lib.py": STEPS + "@step(expires='1d')\ndef g(): pass\n"}, HIT),
     Change("a logger that is used", USES_LIB | {"lib.py": "import logging\nlog = logging.getLogger('a')\ndef n():\n    return log.name\n"}, {"lib.py": "import logging\nlog = logging.getLogger('b')\ndef n():\n    return log.name\n"}),
     Change("an unrelated function", USES_LIB, {"lib.py": "def n():\n    return 1\n\ndef m():\n    return 5\n"}, HIT),
