@@ -46,7 +46,7 @@ def why(
         print_json({"differences": found})
         return
     for line in found:
-        console.print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"- {line}")
     if not found:
         console.print("Nothing differs that counts: both were asked the same, and used the same.")
 
@@ -104,17 +104,16 @@ def _registered(team: str) -> set[str]:
 
 def _show_manifest(manifest: Manifest, where: Store) -> None:
     console.print(Text.assemble((manifest.function, "bold"), f"  team {manifest.team}"))
-    console.print(f"key {manifest.key}", highlight=False)
+    console.print(f"key {manifest.key}")
     for reason in not_given(manifest):
-        console.print(f"not kept for others: {reason}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"not kept for others: {reason}")
     if manifest.expires is not None:
-        console.print(f"given to no other run from {manifest.expires:%Y-%m-%d %H:%M} UTC on", highlight=False)
+        console.print(f"given to no other run from {manifest.expires:%Y-%m-%d %H:%M} UTC on")
     if manifest.dag_id:
-        console.print(f"made by {manifest.dag_id} · {manifest.task_id} · {manifest.run_id}", highlight=False)
+        console.print(f"made by {manifest.dag_id} · {manifest.task_id} · {manifest.run_id}")
     console.print(
         f"{manifest.started:%Y-%m-%d %H:%M:%S} UTC, {manifest.seconds:.2f} s, "
         f"peak {manifest.peak_memory_bytes >> 20} MiB",
-        highlight=False,
     )
     outputs = [(name, a.kind, a.rows, a.bytes, where.url(a)) for name, a in manifest.outputs.items()]
     print_table(console, ("output", "kind", "rows", "bytes", "URL"), outputs)

@@ -51,7 +51,7 @@ def demo_data(
             on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     for name, rows in made.rows.items():
-        console.print(f"{made.folder / name}: {rows:,} rows", highlight=False)
+        console.print(f"{made.folder / name}: {rows:,} rows")
 
 
 @app.command()
@@ -65,7 +65,7 @@ def put(
         raise DataError("not a file" if file.exists() else "no such file", where=str(file), fix="name one file")
     relative = f"inbox/{name.removeprefix('store://inbox/') or file.name}"
     store(team).put_inbox(file, relative)
-    console.print(f"store://{relative}: {file.stat().st_size:,} bytes", markup=False, highlight=False)
+    console.print(f"store://{relative}: {file.stat().st_size:,} bytes")
 
 
 @app.command()

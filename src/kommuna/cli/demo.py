@@ -65,7 +65,7 @@ def _alone(platform: Embedded, console: Console) -> contextlib.AbstractContextMa
     """One demo of a platform at a time: the first to end would stop the platform under the other."""
     return one_at_a_time(
         platform.state / "demo.lock",
-        lambda: console.print("waiting for another demo of this platform to end", highlight=False),
+        lambda: console.print("waiting for another demo of this platform to end"),
     )
 
 
@@ -73,7 +73,7 @@ def _run(platform: Embedded, console: Console, *, data: Path | None, messages: i
     began = time.monotonic()
     try:
         place_data(platform, console, data=data, messages=messages)
-        access = platform.up(lambda line: console.print(line, highlight=False), keep=False)
+        access = platform.up(lambda line: console.print(line), keep=False)
         api = AirflowApi(access.airflow, platform.token())
         dag_ids = [OWN_DAG] if data else list(DAGS)
         api.wait_for_dags(dag_ids)
@@ -96,13 +96,10 @@ def _run(platform: Embedded, console: Console, *, data: Path | None, messages: i
         "runs": [asdict(outcome) for outcome in outcomes],
     }
     output.write_text(json.dumps(document, indent=1, ensure_ascii=False))
-    console.print(
-        f"{seconds:.0f} s in all, {pipeline_seconds:.0f} s of it the DAGs. Written to {output}.", highlight=False
-    )
+    console.print(f"{seconds:.0f} s in all, {pipeline_seconds:.0f} s of it the DAGs. Written to {output}.")
     where = "It is still running: `kommuna status`." if not stopped else "`make up` starts it again, to look around."
     console.print(
         f"Next: {where} Reports are behind each task's «Report» button; `kommuna show KEY` shows a step's lineage.",
-        highlight=False,
     )
     return whole
 
@@ -121,7 +118,7 @@ def place_data(platform: Embedded, console: Console, *, data: Path | None, messa
         marker = platform.state / "demo-data"
         if marker.exists() and marker.read_text() == f"{address.url} {messages}":
             return
-        console.print(f"making demo data: {messages:,} messages and as many card transactions", highlight=False)
+        console.print(f"making demo data: {messages:,} messages and as many card transactions")
         write_demo_data(folder, messages=messages)
         for store, files in ((support, _SUPPORT_FILES), (fraud, _FRAUD_FILES)):
             for file in files:
@@ -135,15 +132,15 @@ def report_failures(api: AirflowApi, runs: list[Run], console: Console) -> bool:
     for run in runs:
         failed = [task for task, state in run.tasks.items() if state == "failed"]
         for task in failed[:MOST_LOGS]:
-            console.print(f"{run.dag_id} {task} failed:", style="bold red", highlight=False, markup=False)
+            console.print(f"{run.dag_id} {task} failed:", style="bold red")
             for line in api.last_lines(run, task):
-                console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"  {line}")
         if failed[MOST_LOGS:]:
             console.print(f"{run.dag_id}: {len(failed) - MOST_LOGS} more failed: {', '.join(failed[MOST_LOGS:])}",
-                          style="bold red", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+                          style="bold red")  # fmt: skip
         if run.state != "success" and not failed:
             rest = ", ".join(f"{task}: {state}" for task, state in run.tasks.items() if state != "success") or "no task"
-            console.print(f"{run.dag_id} is {run.state}; {rest}", style="bold red", highlight=False, markup=False)
+            console.print(f"{run.dag_id} is {run.state}; {rest}", style="bold red")
     return all(run.state == "success" for run in runs)
 
 
@@ -185,9 +182,7 @@ def _show(outcomes: list[Outcome], console: Console) -> None:
             f"{name.split('.')[1]} {value:.3f}" for name, value in o.baselines.items() if name.endswith(".f1_macro")
         ]
         if plain:
-            console.print(
-                f"{o.dag}: macro F1 on gold {_share(o.f1_macro)}; beside it: {', '.join(plain)}", highlight=False
-            )
+            console.print(f"{o.dag}: macro F1 on gold {_share(o.f1_macro)}; beside it: {', '.join(plain)}")
 
 
 def _share(value: float | None) -> str:

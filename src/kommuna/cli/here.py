@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -11,9 +11,11 @@ from kommuna.embedded import Embedded
 from kommuna.spec.installation import Installation, find_installation
 from kommuna.store import Store
 
-# What is printed holds people's words: names, rules, URLs. None of it is Rich's markup or a name of an emoji.
-console = Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
-_messages = Console(stderr=True, markup=False, emoji=False)
+# What is printed holds people's words: names, rules, paths, URLs. None of it is Rich's markup, a name of an emoji, or
+# broken into lines: a terminal folds what is too wide by itself, and in a pipe a path stays one word.
+_PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False, "soft_wrap": True}
+console = Console(**_PLAIN)
+_messages = Console(stderr=True, **_PLAIN)
 
 
 def voice(*, as_json: bool) -> Console:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import structlog
 import typer
-from rich.console import Console
+from pydantic import ValidationError
 from rich.text import Text
+from typer.exceptions import TyperException
 
 import kommuna
 from kommuna.cli import artifacts, data, explain, new, platform, rules, steps
 from kommuna.cli.check import command as check
+from kommuna.cli.here import voice
 from kommuna.cli.run_dag import command as run_dag
-from kommuna.errors import KommunaError
+from kommuna.errors import EXIT_MISTAKE, KommunaError, SpecError
 from kommuna.extras import not_installed
+from kommuna.spec.words import in_words
 
 
 def _version(wanted: bool) -> None:
@@ -48,14 +52,34 @@ def _every_command(
 
 def main() -> None:
     """Runs the command; an error of ours is three lines, not a traceback, and its branch is the exit code."""
+    signal.siginterrupt(signal.SIGINT, True)  # Polars' handler has waiting for another process go on
     try:
-        app()
-    except (KommunaError, ModuleNotFoundError) as error:
-        if isinstance(error, ModuleNotFoundError):
-            error = not_installed(error, "this command")
-        console = Console(stderr=True, markup=False, emoji=False)
-        console.print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
-        sys.exit(error.exit_code)
+        sys.exit(app(standalone_mode=False))
+    except KommunaError as error:
+        _end_with(error)
+    except ModuleNotFoundError as error:
+        _end_with(not_installed(error, "this command"))
+    except TyperException as error:
+        if not error.format_message():  # a group without a command: its help is printed
+            sys.exit(EXIT_MISTAKE)
+        _end_with(_misuse(error))
+    except typer.Abort:
+        sys.exit(130)
+
+
+def _end_with(error: KommunaError) -> NoReturn:
+    say = voice(as_json=True)
+    say.print(Text.assemble(("error:", "bold red"), f" {error}"))
+    sys.exit(error.exit_code)
+
+
+def _misuse(error: TyperException) -> KommunaError:
+    """Says what is wrong with a command's arguments."""
+    context, what = getattr(error, "ctx", None), error.format_message()
+    if isinstance(error.__context__, ValidationError):  # its own message has no value
+        option = what.partition(": ")[0]
+        what = f"{option}: {in_words(error.__context__.errors()[0])}"
+    return SpecError(what, fix=f"see `{context.command_path if context else 'kommuna'} --help`")
 
 
 if __name__ == "__main__":

@@ -101,8 +101,8 @@ def team(name: Name) -> None:
         path.write_text(before, encoding="utf-8")
         raise
     (here.root / "dags" / name).mkdir(parents=True, exist_ok=True)
-    console.print(f"team {name}: {path}, and {here.root / 'dags' / name} for its DAG files", markup=False)
-    console.print("the platform learns of it by its next start: kommuna down, then kommuna up", markup=False)
+    console.print(f"team {name}: {path}, and {here.root / 'dags' / name} for its DAG files")
+    console.print("the platform learns of it by its next start: kommuna down, then kommuna up")
 
 
 @app.command()
@@ -114,14 +114,14 @@ def dag(name: Name, team: OfTeam) -> None:
     console.print(
         f"next: kommuna put FILE {name}/messages.csv --team {team}, and so dev.csv, gold.csv, new_messages.csv"
     )
-    console.print(f"then: kommuna check {bundle}", markup=False)
+    console.print(f"then: kommuna check {bundle}")
 
 
 @app.command()
 def step(name: Name, team: OfTeam) -> None:
     """Begin a step of the team's own: a typed function of tables."""
     _write(_bundle(team, name) / f"{name}.py", _STEP.format(name=name, title=_title(name)))
-    console.print(_USE.format(name=name), markup=False, highlight=False)
+    console.print(_USE.format(name=name))
 
 
 def _bundle(team: str, name: str) -> Path:
@@ -140,7 +140,7 @@ def _write(path: Path, text: str) -> None:
             file.write(text)
     except FileExistsError:
         raise TeamMistake("the file is there already", where=str(path), fix="take another name") from None
-    console.print(str(path), markup=False)
+    console.print(str(path))
 
 
 def _title(name: str) -> str:

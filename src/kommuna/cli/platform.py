@@ -28,15 +28,15 @@ def up(as_json: AsJson = False) -> None:
     platform = embedded()
     _sigterm_is_ctrl_c()
     say = voice(as_json=as_json)
-    access = platform.up(lambda line: say.print(line, highlight=False))
+    access = platform.up(lambda line: say.print(line))
     if as_json:
         print_json(_access(access))
         return
     console.print("It runs already." if access.already_running else "It runs.", style="bold green")
     show_access(access)
     for line in lowered_pools(platform.installation):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print("Stop it with `make down` (or `kommuna down`).", highlight=False)
+        console.print(line)
+    console.print("Stop it with `make down` (or `kommuna down`).")
 
 
 @app.command()
@@ -60,16 +60,16 @@ def status(as_json: AsJson = False) -> None:
         print_json(document)
         raise typer.Exit(0 if well else 1)
     if platform.is_busy():
-        console.print("A start or a stop of the platform is going on.", highlight=False)
+        console.print("A start or a stop of the platform is going on.")
     if not processes:
         _print_down(platform)
         raise typer.Exit(1)
     rows = [(p.name, p.state, str(p.pid), f"{p.seconds} s", f"{p.memory >> 20} MiB", p.restarts, p.trouble or "none")
             for p in processes]  # fmt: skip
     print_table(console, ("process", "state", "pid", "up for", "memory", "restarts", "trouble"), rows)
-    console.print(f"Airflow {airflow_url(site)}   MLflow {mlflow_url(site)}", highlight=False, soft_wrap=True)
+    console.print(f"Airflow {airflow_url(site)}   MLflow {mlflow_url(site)}")
     names = ", ".join(f"{login} ({team or 'all teams'})" for login, team in logins(site).items())
-    console.print(f"Logins: {names}; passwords are in {passwords_file(site)}", highlight=False, soft_wrap=True)
+    console.print(f"Logins: {names}; passwords are in {passwords_file(site)}")
     if not well:
         raise typer.Exit(1)
 
@@ -80,11 +80,9 @@ def _print_down(platform: Embedded) -> None:
         console.print(
             f"The platform's supervisor is gone, and {left} of its processes go on: `kommuna up` ends them and starts "
             "anew, `kommuna down` ends them.",
-            highlight=False,
-            soft_wrap=True,
         )
     elif not platform.is_busy():
-        console.print("The platform is down. Start it with `make up` (or `kommuna up`).", highlight=False)
+        console.print("The platform is down. Start it with `make up` (or `kommuna up`).")
 
 
 @app.command()
@@ -106,14 +104,12 @@ def trigger(
     if parameters:  # Airflow takes any, and a misspelt one would change nothing
         require_declared(dag_id, parameters, api.params(dag_id))
     run = api.trigger(dag_id, whole, date=logical_date)
-    console.print(
-        f"{run.dag_id} {run.run_id}: {run_url(platform, run.dag_id, run.run_id)}", highlight=False, soft_wrap=True
-    )
+    console.print(f"{run.dag_id} {run.run_id}: {run_url(platform, run.dag_id, run.run_id)}")
     if wait:
         follow(api, [run], console)
         if not demo_run.report_failures(api, [run], console):
             raise typer.Exit(1)
-        console.print(f"{run.dag_id}: success in {run.seconds:.0f} s", style="green", highlight=False)
+        console.print(f"{run.dag_id}: success in {run.seconds:.0f} s", style="green")
 
 
 @app.command()
@@ -137,7 +133,7 @@ def demo(
 
 def show_access(access: Access) -> None:
     """Prints the addresses and a login a team."""
-    console.print(f"Airflow {access.airflow}   MLflow {access.mlflow}", highlight=False)
+    console.print(f"Airflow {access.airflow}   MLflow {access.mlflow}")
     people = [(team or "(all)", login, access.passwords[login]) for login, team in access.logins.items()]
     print_table(console, ("team", "login", "password"), people)
 

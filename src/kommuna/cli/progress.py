@@ -42,4 +42,4 @@ def _lines(looks: Iterable[None], runs: list[Run], console: Console) -> None:
                 if state in ("waiting", "scheduled", "queued", "running") or said.get((run.dag_id, task_id)) == state:
                     continue
                 said[run.dag_id, task_id] = state
-                console.print(f"{run.dag_id} {task_id}: {state} ({run.done} of {len(run.tasks)})", highlight=False)
+                console.print(f"{run.dag_id} {task_id}: {state} ({run.done} of {len(run.tasks)})")

@@ -96,11 +96,11 @@ def refine(
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
-            say.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
+            say.print(f"Written: {path}")
     if dev_votes is not None:
         dev_votes.parent.mkdir(parents=True, exist_ok=True)
         made.dev_votes.write_parquet(dev_votes)
-        say.print(f"Written: {dev_votes}", highlight=False, markup=False, soft_wrap=True)
+        say.print(f"Written: {dev_votes}")
     shutil.rmtree(kept, ignore_errors=True)  # only what was killed has a use for it
 
 

@@ -84,9 +84,8 @@ def test(
         left = made.metrics["left_to_default"]
         say.print(
             f"No rule votes on {left:.1%} of rows: they have the default tag {rule_set.otherwise}",
-            highlight=False, markup=False,
         )  # fmt: skip
     if report:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(made.report.html, encoding="utf-8")
-        say.print(f"The report is {report}", highlight=False, markup=False, soft_wrap=True)
+        say.print(f"The report is {report}")

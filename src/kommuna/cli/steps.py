@@ -57,8 +57,6 @@ def steps(
         console.print(
             "\n`kommuna steps OPERATOR` shows its arguments. StepOperator runs a step of the team's own, "
             "ImageOperator one in an image of its own.",
-            markup=False,
-            highlight=False,
         )
 
 
@@ -94,6 +92,6 @@ def _show(name: str, every: list[SharedStep], *, as_json: bool) -> None:
     if as_json:
         print_json(dict(zip(_COLUMNS, step.row, strict=True)) | {"arguments": records(columns, rows)})
         return
-    console.print(inspect.cleandoc(step.operator.__doc__), markup=False, highlight=False)
-    console.print(f"\nstep {step.address}, outputs: {', '.join(step.outputs)}\n", markup=False, highlight=False)
+    console.print(inspect.cleandoc(step.operator.__doc__))
+    console.print(f"\nstep {step.address}, outputs: {', '.join(step.outputs)}\n")
     print_table(console, columns, rows)

@@ -35,7 +35,7 @@ def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequenc
         table.add_row(*(Text(value) for value in row))
     unbounded = console.options.update(max_width=100_000)
     if console.measure(table, options=unbounded).maximum <= console.width:
-        console.print(table)
+        console.print(table, soft_wrap=False)
     else:
         _print_blocks(console, columns, cells)
 
@@ -64,22 +64,22 @@ def _print_lines(console: Console, columns: Sequence[str], cells: Sequence[Seque
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     for line in lines:
         text = "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True))
-        console.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+        console.print(Text(text.rstrip()), soft_wrap=True)
 
 
 def _print_blocks(console: Console, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     for first, *rest in cells:
-        console.print(Text(first, style="bold"), overflow="fold")
+        console.print(Text(first, style="bold"), overflow="fold", soft_wrap=False)
         line = "  "
         for column, value in zip(columns[1:], rest, strict=True):
             part = f"{column} {value}"
             if value == _NOTHING:
                 continue
             if len(line) > 2 and len(line) + len(part) > console.width:
-                console.print(Text(line.rstrip()), overflow="fold")
+                console.print(Text(line.rstrip()), overflow="fold", soft_wrap=False)
                 line = "  "
             line += f"{part}   "
-        console.print(Text(line.rstrip()), overflow="fold")
+        console.print(Text(line.rstrip()), overflow="fold", soft_wrap=False)
 
 
 def _plain(value: Any) -> Any:

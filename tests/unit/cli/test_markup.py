@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ WORDS = "[/red] '[a-z]{2,}$' [bold]x[/bold] :smile: [link=x]"
 
 
 def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise SpecError(f"no {WORDS}", where=f"at {WORDS}", fix=f"write {WORDS}")
 
     monkeypatch.setattr("kommuna.cli.main.app", fail)
@@ -28,8 +30,19 @@ def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert app is not fail
 
 
-def test_a_command_prints_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [WORDS, "a path/" + "x/" * 200, "два слова " * 40 + "."])
+def test_a_command_prints_text_as_it_is(words: str) -> None:
     for console in (here.console, here.voice(as_json=True)):
         with console.capture() as captured:
-            console.print(WORDS, soft_wrap=True)
-        assert captured.get() == f"{WORDS}\n"
+            console.print(words)
+        assert captured.get() == f"{words}\n"
+
+
+def test_no_command_says_for_itself_how_text_is_printed() -> None:
+    folder = Path(here.__file__).parent
+    said = [
+        path.name
+        for path in folder.rglob("*.py")
+        if path.name not in ("here.py", "tables.py") and re.search(r"soft_wrap|Console\(", path.read_text())
+    ]
+    assert said == []

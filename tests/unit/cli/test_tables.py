@@ -122,3 +122,25 @@ def test_users_text_in_an_error_is_no_markup(tmp_path: Path) -> None:
     done = run("check", "dags/[/red]", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no folder dags/[/red]")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["steps", f"--{LONG}"], f"error: No such option: --{LONG}"),
+        (["rules", "tost"], "error: No such command 'tost'. Did you mean 'test'?"),
+        (["demo", "--messages", "x"], "error: Invalid value for '--messages': expected a whole number, found 'x'"),
+        (["rules", "test", LONG * 2, "m.csv"], f"error: no file {LONG * 2}"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_arguments_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = run(*arguments, folder=tmp_path, COLUMNS="80")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == said
+    assert not done.stdout
+
+
+def test_a_group_without_a_command_prints_its_help(tmp_path: Path) -> None:
+    done = run("rules", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "refine" in done.stdout

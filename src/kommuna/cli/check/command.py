@@ -30,12 +30,11 @@ def check(folder: Annotated[Path, typer.Argument(help="A team's bundle.")], as_j
         raise typer.Exit(1 if found.findings else 0)
     for finding in found.findings:
         error = TeamMistake(f"{finding.file}:{finding.line}: {finding.what}", fix=finding.fix)
-        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
+        console.print(str(error))
     if found.findings:
-        console.print(f"{len(found.findings)} finding(s) in {found.files} file(s)", style="bold red", highlight=False)
+        console.print(f"{len(found.findings)} finding(s) in {found.files} file(s)", style="bold red")
         raise typer.Exit(1)
     console.print(
         f"{found.files} file(s), {found.dags} DAG(s), {found.steps} step(s): nothing found",
         style="green",
-        highlight=False,
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +19,7 @@ from kommuna.cli.check.advice import explain, explain_end
 from kommuna.cli.check.files import find_unread, sources
 from kommuna.cli.check.finding import Collector, FileReport, Findings
 from kommuna.cli.check.judges.dags import DagJudge
-from kommuna.cli.check.process.jobs import allow_judging, end_with_parent, run
+from kommuna.cli.check.process.jobs import allow_judging, run
 from kommuna.cli.check.process.limits import Limits
 from kommuna.cli.check.process.loading import load
 from kommuna.errors import KommunaError
@@ -112,14 +114,24 @@ def _look(path: Path, place: Place | None, folder: Path, limits: Limits) -> File
 
 
 def main() -> None:
-    """Writes the findings of a bundle."""
-    folder, result, limits = sys.argv[1:]
+    """Writes the findings of a bundle; ends with the process that started it, and leaves nothing of its own."""
+    folder, result, limits, parent = sys.argv[1:]
     processes.adopt_orphans()
-    end_with_parent()
-    for name in _WARM:
-        importlib.import_module(name)
-    found = inspect_files(Path(folder), Limits(**json.loads(limits)))
-    Path(result).write_text(found.model_dump_json(), encoding="utf-8")
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        processes.end_with_parent(int(parent), signal.SIGTERM)
+        for name in _WARM:
+            importlib.import_module(name)
+        found = inspect_files(Path(folder), Limits(**json.loads(limits)))
+        Path(result).write_text(found.model_dump_json(), encoding="utf-8")
+    except SystemExit:
+        shutil.rmtree(Path(result).parent, ignore_errors=True)  # its maker may be gone
+        raise
+
+
+def _end(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # each thread of a parent that ends may send it
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -82,4 +82,4 @@ def _show(ended: Ended, *, as_json: bool) -> None:
     print_table(console, _COLUMNS, rows)
     style = "green" if ended.state == "success" else "bold red"
     failed = ", ".join(task.task for task in ended.tasks if task.state == "failed")
-    console.print(f"{ended.dag_id}: {ended.state}{f' of {failed}' if failed else ''}", style=style, highlight=False)
+    console.print(f"{ended.dag_id}: {ended.state}{f' of {failed}' if failed else ''}", style=style)

@@ -17,6 +17,7 @@ from kommuna.steps.etl.csv.scan import scan_texts
 from kommuna.steps.etl.csv.survey import survey_csv
 from kommuna.steps.etl.dtypes import inexact, loses, not_finite, parsed, polars_dtype, suspicious, widens
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
+from kommuna.steps.etl.kinds import Format as FileFormat
 from kommuna.steps.etl.kinds import check_file, check_format, format_of
 from kommuna.steps.frames import takes_frames
 
@@ -60,13 +61,21 @@ def read_table(source: Path, *, table_schema: TableSchema, format: Format = "aut
     size = source.stat().st_size
     kind = format_of(source) if format == "auto" else format
     check_format(source, kind)
-    read = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}[kind]
-    table, rows, blank = read(source, table_schema)
-    if rows == 0:
-        raise DataError(f"{source.name} has no rows", where=str(source), fix="export the file again")
+    read = checked(source, table_schema, kind)
+    rows, blank = int(read.metrics["rows"]), int(read.metrics["blank_rows"])
     log.info("table.read", file=source.name, format=kind, rows=rows, bytes=size)
     if blank:
         log.warning("table.blank_rows", file=source.name, rows=blank, hint="rows of nothing but commas are left out")
+    return read
+
+
+def checked(source: Path, declared: TableSchema, kind: FileFormat) -> Read:
+    """The declared columns of a file of a known kind, every value of them looked at; logs nothing."""
+    read = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}[kind]
+    table, rows, blank = read(source, declared)
+    if rows == 0:
+        raise DataError(f"{source.name} has no rows", where=str(source), fix="export the file again")
+    size = source.stat().st_size
     return Read(table, {"rows": float(rows), "bytes": float(size), "blank_rows": float(blank)})
 
 

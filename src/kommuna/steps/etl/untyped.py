@@ -14,7 +14,7 @@ from kommuna.steps.etl.csv.scan import scan_texts
 from kommuna.steps.etl.dtypes import inexact, polars_dtype
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
 from kommuna.steps.etl.kinds import ENDINGS, check_file, check_format, format_of
-from kommuna.steps.etl.read import read_table, separated
+from kommuna.steps.etl.read import checked, read_table, separated
 
 # How a value has to be written to be a number: 007 and +7 are texts, which 7 is not.
 _WHOLE = "^-?(?:0|[1-9][0-9]{0,17})$"
@@ -53,7 +53,7 @@ def _types(source: Path, keys: Sequence[str]) -> dict[str, str]:
         raise fault
     _refuse_patterns(header, source)
     names = [name for name in header if header.count(name) == 1]
-    read_table(source, table_schema=TableSchema(columns=dict.fromkeys(header, "String")))  # rows, quotes, encoding
+    checked(source, TableSchema(columns=dict.fromkeys(header, "String")), "csv")  # rows, quotes, encoding
     raw = scan_texts(source, header)
     tests = {name: _tests(pl.col(name)) for name in names}
     tests |= {name: {"Int64": tests[name]["Int64"]} for name in keys if name in tests}

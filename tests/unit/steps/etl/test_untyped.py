@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from structlog.testing import capture_logs
 
 from kommuna.errors import DataError
 from kommuna.steps.etl.untyped import read_untyped
@@ -37,6 +38,12 @@ def test_a_value_late_in_a_file_decides_too(tmp_path: Path) -> None:
 def test_keys_are_whole_numbers_or_texts(tmp_path: Path) -> None:
     assert read(tmp_path, "id,v\n1,1.5\n2,2\n", keys=("id",)).rows() == [(1, 1.5), (2, 2.0)]
     assert read(tmp_path, "id,v\n1.5,1.5\n1.50,2\n", keys=("id",)).rows() == [("1.5", 1.5), ("1.50", 2.0)]
+
+
+def test_a_file_is_reported_once(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        read(tmp_path, "id,v\n1,x\n,\n")
+    assert [(line["event"], line["rows"]) for line in logs] == [("table.read", 1), ("table.blank_rows", 1)]
 
 
 @pytest.mark.parametrize(

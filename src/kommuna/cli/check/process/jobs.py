@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import resource
@@ -21,10 +20,10 @@ from kommuna.cli.check.process.limits import Limits
 from kommuna.runtime.limits import resident_bytes
 
 MAX_PROCESSES = 64  # that one file may have at one time
+ENDING = {signal.SIGTERM, signal.SIGINT}
 KEPT_OUTPUT = 4096  # bytes of what a file prints last; the rest is read and dropped
 WATCH_SECONDS = 0.1
 JUDGING_MEMORY = 16 * 1024**3  # bytes of address space: libraries for numbers reserve far more than they use
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class Ended:
     """How a process ended.
 
     Attributes:
-        reason: `time`, `memory` or `processes` where it was ended for that; else empty.
+        reason: `time`, `memory` or `processes` where it was ended for that, `stopped` where this process is to end;
+            else empty.
         code: the exit code, or the negative number of a signal.
         printed: bytes that it printed.
         last: the end of what it printed.
@@ -50,22 +50,38 @@ def run(work: Callable[[], object], limits: Limits) -> Ended:
     The function's process may use `limits.memory` until it calls `allow_judging`.
     """
     most_processes = _processes_of_user() + 4 * MAX_PROCESSES
-    output, their_output = os.pipe()
-    keeper = os.fork()
-    if keeper == 0:
-        os.close(output)
-        _become_keeper(their_output)
-        processes.keep(lambda: _work(work, limits, most_processes))
-    os.close(their_output)
-    watch = _Watch(keeper, output, limits)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # they wait until nothing is left of this run
     try:
-        reason = watch.until_end()
+        output, their_output = os.pipe()
+        group, their_group = os.pipe()
+        keeper = os.fork()
+        if keeper == 0:
+            for mine in (output, group):
+                os.close(mine)
+            _become_keeper(their_output)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            processes.keep(
+                lambda: _work(work, limits, most_processes, their_group),
+                lambda child: os.write(their_group, str(child).encode()),
+            )
+        for their in (their_output, their_group):
+            os.close(their)
+        watch = _Watch(keeper, output, limits)
+        told = os.read(group, 16)  # nothing where there is no child
+        os.close(group)
+        try:
+            reason = watch.until_end()
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if told:
+                    os.killpg(int(told), signal.SIGKILL)  # at one blow: a group cannot fork itself away from it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(keeper, signal.SIGKILL)
+            _, status = os.waitpid(keeper, 0)
+            processes.end_all(keeper)
+            watch.close()
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(keeper, signal.SIGKILL)  # at one blow: a group cannot fork itself away from it
-        _, status = os.waitpid(keeper, 0)
-        processes.end_all(keeper)
-        watch.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return Ended(reason, os.waitstatus_to_exitcode(status), watch.printed, watch.last)
 
 
@@ -77,16 +93,15 @@ def allow_judging() -> None:
 
 def _become_keeper(output: int) -> None:
     os.setsid()
-    end_with_parent()
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, place in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(descriptor, place)
     os.close(output)
 
 
-def _work(work: Callable[[], object], limits: Limits, most_processes: int) -> None:
+def _work(work: Callable[[], object], limits: Limits, most_processes: int, group: int) -> None:
     try:
-        end_with_parent()
+        os.close(group)
         child.limit(child.Limits(JUDGING_MEMORY, round(2 * limits.seconds) + 5, most_processes))
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (min(hard, child.data_bytes() + limits.memory), hard))
@@ -94,11 +109,6 @@ def _work(work: Callable[[], object], limits: Limits, most_processes: int) -> No
     except BaseException:
         traceback.print_exc()
         os._exit(1)
-
-
-def end_with_parent() -> None:
-    """Ends this process with the one that started it."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @functools.cache
@@ -150,6 +160,8 @@ class _Watch:
                     return ""
                 if now > deadline:
                     return "time"
+                if signal.sigpending() & ENDING:
+                    return "stopped"
 
     def close(self) -> None:
         """Reads the rest, and closes what was open."""

@@ -29,7 +29,7 @@ def inspect(folder: Path, limits: Limits | None = None) -> Findings:
     Raises:
         PlatformFault: the inspection died.
     """
-    with tempfile.TemporaryDirectory(prefix="kommuna-check-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="kommuna-check-", ignore_cleanup_errors=True) as scratch:
         result, said = Path(scratch, "findings.json"), Path(scratch, "said")
         environment = {
             **os.environ,
@@ -41,11 +41,16 @@ def inspect(folder: Path, limits: Limits | None = None) -> Findings:
         command = [sys.executable, "-P", "-m", "kommuna.cli.check.inspection", str(folder), str(result)]
         with said.open("wb") as output:
             done = subprocess.run(
-                [*command, json.dumps(asdict(limits or Limits()))],
+                [*command, json.dumps(asdict(limits or Limits())), str(os.getpid())],
                 env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
             )  # fmt: skip
         if not result.exists():
-            last = said.read_bytes()[-LAST_WORDS:].decode(errors="replace").strip().splitlines()
+            last = (
+                (said.read_bytes() if said.exists() else b"")[-LAST_WORDS:]
+                .decode(errors="replace")
+                .strip()
+                .splitlines()
+            )
             raise PlatformFault(
                 f"the check ended with code {done.returncode}: {last[-1] if last else 'it said nothing'}",
                 where=str(folder),

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -104,3 +110,54 @@ def test_a_bundle_whose_files_all_wait_is_not_waited_for_file_by_file(tmp_path: 
     assert any(
         what == "3 files take too long: 6 files were not looked at" for _, what, _ in found[str(tmp_path / "dags")]
     )
+
+
+DAEMONS = HEAD + (
+    "for _ in range(2):\n    if os.fork() == 0:\n        os.setsid()\n        os.fork()\n        time.sleep(10000)\n"
+    "if os.fork() == 0:\n    time.sleep(10000)\ntime.sleep(10000)\n"
+)
+
+
+def of_command(check: psutil.Process) -> psutil.Process:
+    return check
+
+
+def of_inspection(check: psutil.Process) -> psutil.Process:
+    return check.children()[0]
+
+
+def of_keeper(check: psutil.Process) -> psutil.Process:
+    return of_inspection(check).children()[0]
+
+
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [
+        (of_command, signal.SIGKILL), (of_command, signal.SIGTERM), (of_command, signal.SIGINT),
+        (of_inspection, signal.SIGKILL), (of_keeper, signal.SIGINT),
+    ],
+)  # fmt: skip
+def test_a_check_that_is_killed_leaves_no_process_and_no_folder(
+    tmp_path: Path, victim: Callable[[psutil.Process], psutil.Process], number: int
+) -> None:
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "dags/daemons.py").write_text(DAEMONS)
+    (tmp_path / "kommuna.yaml").write_text("teams:\n  support: {bundle: dags}\n")
+    command = [str(Path(sys.executable).with_name("kommuna")), "check", str(tmp_path / "dags")]
+    check = subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path / "scratch")}, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(lambda: len(left_of(tmp_path)) >= 8)  # the command, the inspection, the keeper and five of the file's
+    victim(psutil.Process(check.pid)).send_signal(number)
+    check.wait(60)
+    wait_for(lambda: not left_of(tmp_path))
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
