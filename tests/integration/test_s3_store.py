@@ -16,7 +16,7 @@ import yaml
 
 from kommuna.errors import EXIT_DONE, IntegrityError, StoreUnreachable
 from kommuna.spec.step import StepResult, StepSpec, StoreAddress
-from kommuna.store import Store
+from kommuna.store import Artifact, Store
 from kommuna.store.gc import collect
 from kommuna.store.results import Results
 
@@ -77,8 +77,7 @@ def test_a_changed_object_is_found_when_it_is_read(address: StoreAddress, bundle
     artifact = manifest.outputs["result"]
     raw = bytearray(store.read(artifact))
     raw[10] ^= 1
-    client = boto3.client("s3", aws_access_key_id="a", aws_secret_access_key="b", **address.options["client_kwargs"])
-    client.put_object(Bucket="artifacts", Key=store.url(artifact).removeprefix("s3://artifacts/"), Body=bytes(raw))
+    overwrite(address, artifact, bytes(raw))
     with pytest.raises(IntegrityError, match="was changed in the store"):
         store.fetch(artifact, tmp_path)
 
@@ -105,6 +104,53 @@ def test_a_damaged_object_heals_and_a_hit_is_a_use_on_s3(address: StoreAddress, 
     assert "it is removed now" in broken.message
     assert not run(address, bundle, "make", params={"rows": 33}).cached
     assert run(address, bundle, "double", inputs={"t": {"manifest": made.key}}).exit_code == EXIT_DONE
+
+
+def test_a_step_whose_object_was_overwritten_with_as_many_bytes_runs_anew(address: StoreAddress, bundle: Path) -> None:
+    made = run(address, bundle, "make", params={"rows": 44})
+    store = Store(address, "support")
+    manifest = store.manifest(made.key)
+    assert manifest is not None
+    artifact = manifest.outputs["result"]
+    overwrite(address, artifact, bytes(artifact.bytes))
+    again = run(address, bundle, "make", params={"rows": 44})
+    assert (again.exit_code, again.cached) == (EXIT_DONE, False)
+    assert store.intact(artifact)
+    assert run(address, bundle, "make", params={"rows": 44}).cached
+
+
+def test_objects_are_read_only_where_they_were_written_since(
+    address: StoreAddress, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run(address, bundle, "make", params={"rows": 55})
+    store = Store(address, "support")
+    manifest = store.manifest(made.key)
+    assert manifest is not None
+    artifact = manifest.outputs["result"]
+    read = []
+    digest_of = store._digest
+    monkeypatch.setattr(store, "_digest", lambda path: read.append(path) or digest_of(path))
+    assert store.is_whole(manifest)
+    assert read == []
+    overwrite(address, artifact, store.read(artifact), in_parts=True)  # the same bytes under another mark
+    assert store.is_whole(manifest)
+    assert len(read) == 1
+    overwrite(address, artifact, bytes(artifact.bytes))
+    assert not store.is_whole(manifest)
+    assert not store.has(artifact)
+
+
+def overwrite(address: StoreAddress, artifact: Artifact, content: bytes, *, in_parts: bool = False) -> None:
+    """Writes an object past the store, as another program would."""
+    client = boto3.client("s3", aws_access_key_id="a", aws_secret_access_key="b", **address.options["client_kwargs"])
+    where = {"Bucket": "artifacts", "Key": Store(address, "support").url(artifact).removeprefix("s3://artifacts/")}
+    if not in_parts:
+        client.put_object(**where, Body=content)
+        return
+    upload = client.create_multipart_upload(**where)["UploadId"]
+    part = client.upload_part(**where, UploadId=upload, PartNumber=1, Body=content)
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts)
 
 
 def test_three_at_once_are_done_once_on_s3(address: StoreAddress, bundle: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ class Artifact(Spec):
     suffix: str = Field(pattern=r"^\.[a-z0-9.]+$")
     bytes: int = Field(ge=0)
     rows: int | None = Field(None, ge=0, description="Rows of a table.")
+    etag: str = Field("", description="The object's mark with these bytes; with others it has another.")
 
     @property
     def filename(self) -> str:

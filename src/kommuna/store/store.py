@@ -161,7 +161,7 @@ class Store:
             else:
                 self.fs.put_file(str(path), target)
                 path.unlink()
-        return artifact
+            return artifact.model_copy(update={"etag": self._etag(artifact)})
 
     def has(self, artifact: Artifact) -> bool:
         """Whether the artifact is there with its full size."""
@@ -184,13 +184,30 @@ class Store:
     def is_whole(self, manifest: Manifest) -> bool:
         """Whether every artifact of a manifest is ready to be used; a damaged one is removed.
 
-        On a local store the artifacts' bytes are checked: hashing takes a thirtieth of the time that Polars takes to
-        read the same Parquet file. A remote object is checked when it is fetched, and S3 keeps its own checksums.
+        The bytes are checked: hashing takes a thirtieth of the time that Polars takes to read the same Parquet file. An
+        object of a remote store is read only where its mark is another than that of the bytes that were put there.
         """
-        damaged = [a for a in manifest.outputs.values() if self.is_local and not self.intact(a)]
+        damaged = [a for a in manifest.outputs.values() if not self._as_written(a) and not self.intact(a)]
         for artifact in damaged:
             self.discard(artifact)
         return not damaged
+
+    def _as_written(self, artifact: Artifact) -> bool:
+        """Whether an object has the mark that it had when its bytes were known to be right."""
+        with self.faults():
+            try:
+                return artifact.etag != "" and self._etag(artifact) == artifact.etag
+            except FileNotFoundError:
+                return False
+
+    def _etag(self, artifact: Artifact) -> str:
+        """The mark that the server gives to an object's bytes; empty on a file system without."""
+        if self.is_local:
+            return ""
+        path = self._artifact_path(artifact)
+        self.fs.invalidate_cache(path)
+        info = self.fs.info(path)
+        return str(info.get("ETag") or info.get("etag") or "")
 
     def discard(self, artifact: Artifact) -> bool:
         """Removes a damaged artifact, so that the step that made it is no longer a hit; False where that is refused."""
