@@ -34,9 +34,10 @@ from kommuna.outages import wait_out
 from kommuna.runtime import child, environment
 from kommuna.runtime.bound import Bound
 from kommuna.runtime.child import ChildReport
-from kommuna.runtime.limits import allocate_lean, oom_kills, resident_bytes
+from kommuna.runtime.limits import allocate_lean, family, oom_kills, resident_bytes
 from kommuna.runtime.opens import Opens
 from kommuna.runtime.recording import Recorder
+from kommuna.runtime.strays import adopt_orphans, end_all_but
 from kommuna.spec.caching import duration
 from kommuna.spec.step import StepContext, StepResult, StepSpec
 from kommuna.store import Artifact, Manifest, Store
@@ -84,6 +85,8 @@ def in_child(
     opens = Opens(recorder.heard)
     if bound is not None:
         bound.open()
+    others = set(family(supervisor))
+    adopt_orphans()
     pid = os.fork()
     if pid == 0:
         code = EXIT_FAULT
@@ -105,6 +108,7 @@ def in_child(
         file.seek(0)
         answer = file.read()
     _kill_group(pid, signal.SIGKILL)  # whatever the step itself had started
+    end_all_but(others)
     opens.close()
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL and not reason and oom_kills() > kills:

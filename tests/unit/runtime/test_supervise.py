@@ -223,6 +223,12 @@ def test_a_killed_step_process_is_worth_a_retry_and_the_retry_is_whole(
     assert kept == ["analyses", "artifacts", "manifests", "results"]
 
 
+def test_what_a_step_leaves_behind_ends_with_it(run: Run, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    assert run("leave", params={"flag": str(flag)}).exit_code == 0
+    assert [pid for pid in flag.read_text().split() if psutil.pid_exists(int(pid))] == []
+
+
 def test_a_killed_runtime_takes_its_step_with_it_and_the_next_run_sweeps_up(
     start: Start, run: Run, store: Store, tmp_path: Path
 ) -> None:
