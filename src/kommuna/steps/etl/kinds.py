@@ -44,7 +44,7 @@ def check_file(source: Path) -> None:
         DataError: the path does not exist or is a folder, or the file is empty.
     """
     if source.is_dir():
-        raise DataError(f"{source.name} is a folder, not a file", where=str(source), fix="name a file in it")
+        raise DataError(f"{source.name or source} is a folder, not a file", where=str(source), fix="name a file in it")
     if not source.is_file():
         raise DataError(f"no file {source.name}", where=str(source), fix="check the path")
     if not source.stat().st_size:
