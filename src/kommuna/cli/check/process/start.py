@@ -45,12 +45,8 @@ def inspect(folder: Path, limits: Limits | None = None) -> Findings:
                 env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
             )  # fmt: skip
         if not result.exists():
-            last = (
-                (said.read_bytes() if said.exists() else b"")[-LAST_WORDS:]
-                .decode(errors="replace")
-                .strip()
-                .splitlines()
-            )
+            output_end = (said.read_bytes() if said.exists() else b"")[-LAST_WORDS:]
+            last = output_end.decode(errors="replace").strip().splitlines()
             raise PlatformFault(
                 f"the check ended with code {done.returncode}: {last[-1] if last else 'it said nothing'}",
                 where=str(folder),
