@@ -63,6 +63,10 @@ def main() -> None:
         if not error.format_message():  # a group without a command: its help is printed
             sys.exit(EXIT_MISTAKE)
         _end_with(_misuse(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _end_with(SpecError(f"{error.filename}: {error.strerror}", fix="give a path that can be read or written"))
     except typer.Abort:
         sys.exit(130)
 

@@ -144,3 +144,14 @@ def test_a_group_without_a_command_prints_its_help(tmp_path: Path) -> None:
     done = run("rules", folder=tmp_path)
     assert (done.returncode, done.stderr) == (2, "")
     assert "refine" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [(".", "error: .: Is a directory"), ("rules.yaml/x.html", "error: rules.yaml: File exists"),
+     ("/proc/x.html", "error: /proc/x.html: No such file or directory")],
+)  # fmt: skip
+def test_a_path_that_cannot_be_written_is_the_callers_mistake(files: Path, report: str, said: str) -> None:
+    done = run("rules", "test", "rules.yaml", "m.csv", "--report", report, folder=files)
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()
