@@ -94,7 +94,7 @@ def _spoken(path: Path, row: dict[str, str]) -> list[tuple[str, str]]:
     said: list[tuple[str, str]] = []
     unasked: list[tuple[str, str]] = []
     for rule in rules.rules:
-        if rule.ask is not None:
+        if rule.reads == "answers":
             unasked.append((rule.name, "not asked: it asks an LLM"))
             continue
         alone = rules.model_copy(update={"rules": (rule,), "otherwise": None})

@@ -5,9 +5,19 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
+from pydantic import Tag as UnionPart
 
 from kommuna.errors import RulesError, nearest
 from kommuna.spec.base import Spec
@@ -31,66 +41,207 @@ Language = Literal[
 ]  # fmt: skip
 RuleKind = Literal["any", "regex", "sql", "python", "ask"]
 
-KINDS: tuple[RuleKind, ...] = ("any", "regex", "sql", "python", "ask")
+# What a rule of a kind looks at: the text, in one pass for all such rules; the row's columns, by an expression; answers
+# that were asked for before.
+Reads = Literal["text", "columns", "answers"]
 
 
 class Rule(Spec):
-    """One labeling function: a name, a tag and exactly one of the five kinds of condition."""
+    """One labeling function: a name, a tag, and a condition of its kind, which is a subclass.
+
+    `Rule(name=…, tag=…, regex=…)` makes the subclass whose condition is given.
+    """
+
+    kind: ClassVar[RuleKind]
+    reads: ClassVar[Reads]
+    names_a_tag: ClassVar[bool] = True  # False: the rule itself may say which tag it votes for
 
     name: RuleName
     tag: str | None = Field(None, description="The tag that the rule votes for; a python rule may vote for several.")
-    any: tuple[Annotated[str, StringConstraints(min_length=1)], ...] | None = Field(
-        None, min_length=1, description="Keywords or phrases: the rule fires where any of them stands as whole words."
+    group: GroupName | None = Field(None, description="Rules of one group are reported and switched off together.")
+    against: bool = Field(False, description="True votes that the row does NOT have the tag.")
+
+    def __new__(cls, *_: Any, **fields: Any) -> Rule:
+        """An instance of the kind whose condition is among the fields."""
+        return super().__new__(type(_ANY_RULE.validate_python(fields)) if cls is Rule else cls)
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """An instance; of the kind whose condition is given, where `Rule` itself is asked for one."""
+        if cls is Rule:
+            return cast(Self, _ANY_RULE.validate_python(obj, **options))
+        return super().model_validate(obj, **options)
+
+    @property
+    def condition(self) -> str:
+        """The condition as it was written."""
+        return str(getattr(self, self.kind))
+
+    @property
+    def where(self) -> str:
+        """The kind and the condition, to name the rule's place in an error."""
+        return f"{self.kind}: {self.condition}"
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """`module:function` of each function of the team's that the rule calls."""
+        return ()
+
+    @property
+    def may_vote_against(self) -> bool:
+        """Whether some vote of the rule says that a row does NOT have its tag."""
+        return self.against
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_one_kind(cls, data: Any) -> Any:
+        return _one_kind(data)
+
+    @model_validator(mode="after")
+    def _has_a_tag(self) -> Self:
+        if self.tag is None and self.names_a_tag:
+            raise ValueError(f"rule '{self.name}' names no tag")
+        if self.tag is None and self.against:
+            raise ValueError(f"rule '{self.name}' is against, but names no tag")
+        return self
+
+
+class KeywordRule(Rule):
+    """Fires where a keyword or phrase stands in the text as whole words."""
+
+    kind: ClassVar[RuleKind] = "any"
+    reads: ClassVar[Reads] = "text"
+
+    any: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
+        min_length=1, description="Keywords or phrases: the rule fires where any of them stands as whole words."
     )
-    regex: str | None = Field(None, description="A regular expression, searched without regard to case.")
-    sql: str | None = Field(None, description="A SQL condition over the row's columns.")
-    python: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
-        description="`module:function` that returns a Polars expression: boolean, or a tag by name.",
-    )
-    ask: str | None = Field(None, description="A question to an LLM, answered yes, no or don't know.")
     stem: Language | None = Field(
         None, description="With `any`: words are compared by their stem in this language, so in any word form."
     )
-    group: GroupName | None = Field(None, description="Rules of one group are reported and switched off together.")
-    against: bool = Field(False, description="True votes that the row does NOT have the tag.")
+
+    @property
+    def condition(self) -> str:
+        """The keywords, after each other."""
+        return ", ".join(self.any)
+
+    @model_validator(mode="after")
+    def _no_blank_keyword(self) -> Self:
+        for keyword in self.any:
+            if not keyword.strip():
+                raise ValueError(f"rule '{self.name}' has the blank keyword {keyword!r}")
+        return self
+
+
+class RegexRule(Rule):
+    """Fires where a regular expression matches somewhere in the text."""
+
+    kind: ClassVar[RuleKind] = "regex"
+    reads: ClassVar[Reads] = "text"
+
+    regex: str = Field(description="A regular expression, searched without regard to case.")
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Self:
+        if not self.regex:
+            raise ValueError(f"rule '{self.name}' has an empty regex, which fires on every text")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                re.compile(self.regex)
+        except re.error as error:
+            raise ValueError(f"rule '{self.name}' has a bad regex: {error}") from None
+        return self
+
+
+class SqlRule(Rule):
+    """Fires where a SQL condition over the row's columns is true."""
+
+    kind: ClassVar[RuleKind] = "sql"
+    reads: ClassVar[Reads] = "columns"
+
+    sql: str = Field(description="A SQL condition over the row's columns.")
+
+
+class PythonRule(Rule):
+    """Fires, or names a tag, by the Polars expression that a function returns."""
+
+    kind: ClassVar[RuleKind] = "python"
+    reads: ClassVar[Reads] = "columns"
+    names_a_tag: ClassVar[bool] = False
+
+    python: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="`module:function` that returns a Polars expression: boolean, or a tag by name.",
+    )
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The function that returns the expression."""
+        return (self.python,)
+
+
+class AskRule(Rule):
+    """Votes by an LLM's answer to a question about the text."""
+
+    kind: ClassVar[RuleKind] = "ask"
+    reads: ClassVar[Reads] = "answers"
+
+    ask: str = Field(description="A question to an LLM, answered yes, no or don't know.")
     no_is_against: bool = Field(
         False, description="True where the answer no to an ask rule votes that the row does NOT have the tag."
     )
 
     @property
-    def kind(self) -> RuleKind:
-        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+    def may_vote_against(self) -> bool:
+        """Whether yes or no votes that a row does NOT have the tag."""
+        return self.against or self.no_is_against
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Rule:
-        given = [kind for kind in KINDS if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"rule '{self.name}' needs exactly one of {', '.join(KINDS)}; it has {', '.join(given) or 'none'}"
-            )
-        if self.tag is None and self.kind != "python":
-            raise ValueError(f"rule '{self.name}' names no tag")
-        if self.tag is None and self.against:
-            raise ValueError(f"rule '{self.name}' is against, but names no tag")
-        if self.stem is not None and self.any is None:
-            raise ValueError(f"rule '{self.name}' has a stem, but no keywords: stems go with `any`")
-        if self.no_is_against and (self.kind != "ask" or self.against):
+    def _against_once(self) -> Self:
+        if self.no_is_against and self.against:
             raise ValueError(f"rule '{self.name}': no_is_against is for ask rules that vote for their tag")
-        for keyword in self.any or ():
-            if not keyword.strip():
-                raise ValueError(f"rule '{self.name}' has the blank keyword {keyword!r}")
-        if self.regex == "":
-            raise ValueError(f"rule '{self.name}' has an empty regex, which fires on every text")
-        if self.regex is not None:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", FutureWarning)
-                    re.compile(self.regex)
-            except re.error as error:
-                raise ValueError(f"rule '{self.name}' has a bad regex: {error}") from None
         return self
+
+
+KINDS: dict[str, type[Rule]] = {kind.kind: kind for kind in (KeywordRule, RegexRule, SqlRule, PythonRule, AskRule)}
+
+
+def _one_kind(data: Any) -> Any:
+    """The fields of a rule once they are those of one kind, without the nulls of other kinds."""
+    if not isinstance(data, Mapping):
+        return data
+    name = f"rule '{data['name']}'" if "name" in data else "a rule"
+    given = [kind for kind in KINDS if data.get(kind) is not None]
+    known = {field: kind for kind, model in KINDS.items() for field in model.model_fields}
+    if len(given) != 1:
+        unknown = [str(field) for field in data if field not in known]
+        if unknown:
+            raise ValueError(f"{name} has the unknown key '{unknown[0]}'{nearest(unknown[0], known)}")
+        raise ValueError(f"{name} needs exactly one of {', '.join(KINDS)}; it has {', '.join(given) or 'none'}")
+    own = KINDS[given[0]].model_fields
+    for field, value in data.items():
+        if field in known and field not in own and value:
+            raise ValueError(f"{name} has `{field}`, which goes with `{known[field]}`, not with `{given[0]}`")
+    return {field: value for field, value in data.items() if field in own or field not in known}
+
+
+def _kind_of(data: Any) -> str | None:
+    """The union's part, in angle brackets: it is no part of the place of a mistake."""
+    if isinstance(data, Rule):
+        return f"<{data.kind}>"
+    return next((f"<{kind}>" for kind in KINDS if isinstance(data, Mapping) and data.get(kind) is not None), None)
+
+
+AnyRule = Annotated[
+    Annotated[KeywordRule, UnionPart("<any>")]
+    | Annotated[RegexRule, UnionPart("<regex>")]
+    | Annotated[SqlRule, UnionPart("<sql>")]
+    | Annotated[PythonRule, UnionPart("<python>")]
+    | Annotated[AskRule, UnionPart("<ask>")],
+    Discriminator(_kind_of),
+    BeforeValidator(_one_kind),
+]
+_ANY_RULE: TypeAdapter[Rule] = TypeAdapter(AnyRule)
 
 
 class RuleSet(Spec):
@@ -107,12 +258,12 @@ class RuleSet(Spec):
         None, description="The default tag: that of a row on which no rule votes. Null: such a row stays unknown."
     )
     off: tuple[GroupName, ...] = Field((), description="Groups whose rules are not applied.")
-    rules: tuple[Rule, ...] = Field(min_length=1)
+    rules: tuple[AnyRule, ...] = Field(min_length=1)
 
     @property
     def python_functions(self) -> tuple[str, ...]:
         """`module:function` of every Python rule."""
-        return tuple(rule.python for rule in self.rules if rule.python)
+        return tuple(function for rule in self.rules for function in rule.functions)
 
     @model_validator(mode="after")
     def _names_and_tags(self) -> RuleSet:
@@ -177,7 +328,7 @@ class RuleSet(Spec):
     @property
     def categories(self) -> tuple[str, ...]:
         """What a vote may be where a row has one tag: each tag, then `!tag` for each tag that a rule votes against."""
-        against = {rule.tag for rule in self.rules if rule.against or rule.no_is_against}
+        against = {rule.tag for rule in self.rules if rule.may_vote_against}
         return self.tags + tuple(f"!{tag}" for tag in self.tags if tag in against)
 
     def vote_of(self, rule: Rule) -> str | int | None:

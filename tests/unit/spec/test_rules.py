@@ -1,12 +1,22 @@
 """Rules as people write them: what is read, and what is refused with which words."""
 
+import copy
+import json
+import pickle
 from pathlib import Path
 
 import pytest
 
 from kommuna.errors import RulesError, SpecError
-from kommuna.spec.rules import Rule, RuleSet
+from kommuna.spec.rules import KINDS, KeywordRule, Rule, RuleSet
 
+ONE_OF_EACH = {
+    "keywords": {"any": ["lost"], "stem": "english"},
+    "pattern": {"regex": "lost|stolen"},
+    "large": {"sql": "amount > 1000"},
+    "judged": {"python": "bank.rules:judge"},
+    "asked": {"ask": "Is a card lost?", "no_is_against": True},
+}
 GROUPED = {"name": "a", "tag": "card", "any": ["x"], "group": "cards"}
 
 
@@ -69,7 +79,7 @@ def test_where_rows_have_several_tags_a_rule_votes_one_or_zero() -> None:
         ({"tags": ["card", 1]}, "tags.1: expected a text, found 1: put it in quotes"),
         ({"rules": [{"name": "a", "tag": "card", "any": [24]}]}, "rules.0.any.0: expected a text, found 24"),
         ({"rules": [{"name": "a", "tag": "card", "regex": ""}]}, "rule 'a' has an empty regex"),
-        ({"rules": [{"name": "a", "tag": "card", "regex": "x", "stem": "russian"}]}, "rule 'a' has a stem, but no keywords"),
+        ({"rules": [{"name": "a", "tag": "card", "regex": "x", "stem": "russian"}]}, "rule 'a' has `stem`, which goes with `any`, not with `regex`"),
         ({"rules": [{"name": "a", "tag": "card", "any": ["x"], "stem": "rusian"}]}, "rules.0.stem"),
         ({"rules": [GROUPED], "off": ["carsd"]}, "no rule is of the group 'carsd', which is off (did you mean 'cards'?)"),
         ({"rules": [GROUPED], "off": ["cards"]}, "every group is off: no rule is left"),
@@ -158,3 +168,34 @@ def test_one_wrong_item_is_one_problem(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as error:
         RuleSet.from_yaml(path)
     assert error.value.fix == ""
+
+
+def test_a_rule_is_of_the_kind_whose_condition_it_has_however_it_is_made():
+    fields = {"name": "lost", "tag": "card", "any": ["lost"], "regex": None}
+    made = Rule(**fields), Rule.read(fields), RuleSet(tags=("card",), rules=(fields,)).rules[0]
+    assert {type(rule) for rule in made} == {KeywordRule}
+    assert len(set(made)) == 1
+    copies = copy.deepcopy(made[0]), pickle.loads(pickle.dumps(made[0])), Rule.read(made[0].model_dump())
+    assert all(each == made[0] for each in copies)
+
+
+def test_a_rule_set_keeps_the_whole_of_its_rules_as_data():
+    given = {"tags": ["card"], "rules": [{"name": name, "tag": "card", **ONE_OF_EACH[name]} for name in ONE_OF_EACH]}
+    rules = RuleSet.read(given)
+    assert [rule.kind for rule in rules.rules] == list(KINDS)
+    assert RuleSet.read(json.loads(rules.model_dump_json())) == rules
+
+
+def test_a_misspelt_kind_is_named():
+    with pytest.raises(SpecError, match=r"unknown key 'regx' \(did you mean 'regex'\?\)"):
+        RuleSet.read({"tags": ["card"], "rules": [{"name": "a", "tag": "card", "regx": "x"}]})
+
+
+def test_a_rule_without_a_kind_is_refused_in_the_same_words_by_itself_and_in_a_set():
+    words = "rule 'a' needs exactly one of any, regex, sql, python, ask; it has none"
+    for make in (
+        lambda: Rule.read({"name": "a", "tag": "card"}),
+        lambda: RuleSet.read({"tags": ["card"], "rules": [{"name": "a", "tag": "card"}]}),
+    ):
+        with pytest.raises(SpecError, match=words):
+            make()

@@ -14,11 +14,11 @@ import structlog
 
 from kommuna.errors import DataError, DuplicateKeys, RulesError
 from kommuna.spec.llm import Asking
-from kommuna.spec.rules import Rule, RuleSet
+from kommuna.spec.rules import RegexRule, Rule, RuleSet
 from kommuna.steps.columns import require_columns, require_text
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.rules.ask.votes import Asked, ask_votes
-from kommuna.steps.labeling.rules.expressions import computed, python_condition, sql_condition
+from kommuna.steps.labeling.rules.expressions import computed, condition_of
 from kommuna.steps.labeling.rules.text.regex import python_only
 from kommuna.steps.labeling.rules.text.search import text_hits
 from kommuna.steps.labeling.votes.agreement import Agreement, agreement_of_cast
@@ -114,7 +114,7 @@ def votes_plan(
     """
     schema = messages.collect_schema()
     _check_columns(rules, messages, key=key, text=text)
-    text_rules = [rule for rule in rules.rules if rule.kind in ("any", "regex")]
+    text_rules = [rule for rule in rules.rules if rule.reads == "text"]
     votes: dict[str, pl.Expr] = {}
     astray: list[pl.Expr] = []
     plan = messages
@@ -122,17 +122,17 @@ def votes_plan(
         # Unnested, for Polars looks through all fields of a struct for each field that is asked of it.
         plan = messages.with_columns(text_hits(text_rules, pl.col(text), prefix=_HIT).alias(_HITS)).unnest(_HITS)
     dtype = vote_type(rules)
-    ask_rules = [rule for rule in rules.rules if rule.kind == "ask"]
+    ask_rules = [rule for rule in rules.rules if rule.reads == "answers"]
     if ask_rules:
         plan = plan.join(asked_votes(ask_rules, asked, rules, key=key), on=key, how="left", maintain_order="left")
     for rule in rules.rules:
-        if rule.kind == "ask":
+        if rule.reads == "answers":
             votes[rule.name] = pl.col(_ASKED + rule.name)
-        elif rule.kind in ("any", "regex"):
+        elif rule.reads == "text":
             _warn_of_slow(rule)
             votes[rule.name] = _vote(rule, pl.col(_HIT + rule.name), rules, dtype)
         else:
-            condition = sql_condition(rule, schema) if rule.kind == "sql" else python_condition(rule, schema)
+            condition = condition_of(rule, schema)
             value = condition.expression
             votes[rule.name] = (
                 _named_vote(value, rules, dtype) if condition.by_name else _vote(rule, value, rules, dtype)
@@ -149,7 +149,7 @@ def asked_votes(ask_rules: Sequence[Rule], asked: pl.LazyFrame | None, rules: Ru
     if asked is None:
         raise RulesError(
             f"rule '{ask_rules[0].name}': no answers were given",
-            where=f"ask: {ask_rules[0].ask}",
+            where=ask_rules[0].where,
             fix="give the votes of the ask rules (`asked`), or remove the rule",
         )
     require_columns(asked, [key, *(rule.name for rule in ask_rules)], what="asked")
@@ -159,7 +159,7 @@ def asked_votes(ask_rules: Sequence[Rule], asked: pl.LazyFrame | None, rules: Ru
 
 def _asked(messages: pl.LazyFrame, rules: RuleSet, llm: Llm, asking: Asking, *, key: str, text: str) -> Asked | None:
     """The answers of `ask` rules, if there are any; nobody pays for messages that would be refused afterwards."""
-    if not any(rule.kind == "ask" for rule in rules.rules):
+    if not any(rule.reads == "answers" for rule in rules.rules):
         return None
     _check_columns(rules, messages, key=key, text=text)
     check_key(messages, key)
@@ -180,13 +180,13 @@ def _named_vote(value: pl.Expr, rules: RuleSet, dtype: pl.DataType) -> pl.Expr:
 
 
 def _warn_of_slow(rule: Rule) -> None:
-    reason = python_only(rule.regex or "")
+    reason = python_only(rule.regex) if isinstance(rule, RegexRule) else None
     if reason:
         log.warning("rules.slow_regex", rule=rule.name, reason=reason, hint="runs in Python, row by row")
 
 
 def _check_columns(rules: RuleSet, messages: pl.LazyFrame, *, key: str, text: str) -> None:
-    looks_at_text = any(rule.kind in ("any", "regex", "ask") for rule in rules.rules)
+    looks_at_text = any(rule.reads in ("text", "answers") for rule in rules.rules)
     require_columns(messages, [key], what="messages")
     if looks_at_text:
         require_text(messages, text, what="messages")

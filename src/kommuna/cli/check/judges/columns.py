@@ -142,13 +142,13 @@ def _failure(rule: Rule, declared: Declared) -> KommunaError | None:
     import polars as pl
 
     from kommuna.steps.etl.dtypes import polars_dtype
-    from kommuna.steps.labeling.rules.expressions import python_condition, sql_condition
+    from kommuna.steps.labeling.rules.expressions import condition_of
 
     if any(dtype not in DTYPES for dtype in declared.columns.values()):
         return None
     schema = pl.Schema({column: polars_dtype(dtype) for column, dtype in declared.columns.items()})
     try:
-        (sql_condition if rule.kind == "sql" else python_condition)(rule, schema)
+        condition_of(rule, schema)
     except KommunaError as error:
         return error
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from kommuna.cli.check.finding import Collector, line_of
 from kommuna.errors import KommunaError
 from kommuna.runtime.binding import find_function
-from kommuna.spec.rules import Rule, RuleSet
+from kommuna.spec.rules import Rule, RuleSet, SqlRule
 
 
 class RulesFiles:
@@ -41,7 +41,7 @@ class RulesFiles:
     def conditions(self, file: Path) -> list[Rule]:
         """The SQL and Python rules of a file that can be tried on a table."""
         rules = self.read(file)
-        kinds = [rule for rule in (rules.rules if rules else ()) if rule.kind in ("sql", "python")]
+        kinds = [rule for rule in (rules.rules if rules else ()) if rule.reads == "columns"]
         return [rule for rule in kinds if (file, rule.name) not in self._broken]
 
     def columns(self, rule: Rule) -> list[str]:
@@ -51,7 +51,7 @@ class RulesFiles:
         from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql
 
         try:
-            return pl.sql_expr(standard_sql(rule.sql)).meta.root_names() if rule.sql else []
+            return pl.sql_expr(standard_sql(rule.sql)).meta.root_names() if isinstance(rule, SqlRule) else []
         except (KommunaError, *POLARS_ERRORS):
             return []
 
@@ -62,9 +62,9 @@ class RulesFiles:
         from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql
 
         try:
-            if rule.python:
-                find_function(rule.python, bundle=self.folder)
-            if rule.sql:
+            for function in rule.functions:
+                find_function(function, bundle=self.folder)
+            if isinstance(rule, SqlRule):
                 pl.sql_expr(standard_sql(rule.sql))
         except KommunaError as error:
             return [(error.what, error.fix or "fix it")]

@@ -77,7 +77,7 @@ class Field:
         if not rules:
             return np.zeros((rows.height, 0), dtype=np.int16)
         rule_set = self.rule_set(rules)
-        if any(rule.kind == "ask" for rule in rules):
+        if any(rule.reads == "answers" for rule in rules):
             plan = apply_rules(rows.lazy(), rule_set, llm=self.llm, key=self.key, text=self.text).votes
         else:
             plan = votes_plan(rows.lazy(), rule_set, key=self.key, text=self.text)

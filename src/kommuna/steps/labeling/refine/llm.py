@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.errors import BudgetSpent, LlmAnswerError, SpecError
-from kommuna.spec.rules import Rule
+from kommuna.spec.rules import KeywordRule, RegexRule, Rule
 from kommuna.steps.labeling.refine.data import Field
 from kommuna.steps.labeling.refine.mining.regex_bound import unbounded
 from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Standing, rule_name
@@ -99,7 +99,7 @@ class LlmProposer:
 
 def answer_schema(tags: tuple[str, ...]) -> dict[str, Any]:
     """The JSON schema of an answer: rules as a rules file has them, of the two kinds that are allowed."""
-    known = Rule.model_fields
+    known = RegexRule.model_fields | KeywordRule.model_fields
     words: dict[str, Any] = {"type": ["array", "null"], "items": {"type": "string"}}
     fields: dict[str, dict[str, Any]] = {
         "name": {"type": "string", "description": "A short name, letters and underscores."},
@@ -185,7 +185,9 @@ def _rule(item: Any, field: Field, taken: set[str], answer: Proposals) -> Rule |
     except SpecError:
         answer.refuse("no rule")
         return None
-    if rule.any and (len(rule.any) > _MOST_KEYWORDS or not all(keyword_line(word) for word in rule.any)):
+    if isinstance(rule, KeywordRule) and (
+        len(rule.any) > _MOST_KEYWORDS or not all(keyword_line(word) for word in rule.any)
+    ):
         answer.refuse("too many keywords, or one without a letter")
         return None
     return rule

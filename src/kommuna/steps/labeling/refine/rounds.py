@@ -11,7 +11,7 @@ from pydantic import Field as Described
 from pydantic import ValidationError
 
 from kommuna.spec.base import Spec
-from kommuna.spec.rules import Rule
+from kommuna.spec.rules import AnyRule
 from kommuna.spec.step import Services, StoreAddress
 from kommuna.steps.shared_folder import SharedFolder
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 class Written(Spec):
     """A rule that the loop wrote, with what is known of it."""
 
-    rule: Rule
+    rule: AnyRule
     origin: str = Described(description="Who wrote it and why.")
     round: int
     right: int = Described(description="Right votes on dev, each cast without the row.")

@@ -78,6 +78,7 @@ def _comment(written: Written | None, coverage: float) -> list[str]:
 def _item(rule: Rule) -> list[str]:
     """One key a line, lists within brackets."""
     plain = rule.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    plain = dict(sorted(plain.items(), key=lambda item: item[0] in ("group", "against")))  # after the condition
     keys = [line for key, value in plain.items() for line in _yaml({key: value}, flow=_flow(value)).splitlines()]
     return [f"  {'- ' if place == 0 else '  '}{line}" for place, line in enumerate(keys)]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import polars as pl
 from markupsafe import Markup, escape
 
-from kommuna.spec.rules import Rule
+from kommuna.spec.rules import KeywordRule, RegexRule, Rule
 from kommuna.steps.labeling.rules.text.regex import polars_pattern, python_only
 from kommuna.steps.labeling.rules.text.stems import stem
 from kommuna.steps.labeling.rules.text.tokens import TOKEN, tokens
@@ -29,10 +29,10 @@ def condition(rule: Rule) -> str:
     >>> condition(Rule(name="lost", tag="card", any=("lost", "stolen"), stem="english"))
     'any word form (english) of: lost, stolen'
     """
-    if rule.any is not None:
+    if isinstance(rule, KeywordRule):
         forms = f"any word form ({rule.stem}) of" if rule.stem else "any of"
-        return f"{forms}: {', '.join(rule.any)}"
-    return f"{rule.kind}: {getattr(rule, rule.kind)}"
+        return f"{forms}: {rule.condition}"
+    return rule.where
 
 
 def highlighted(rule: Rule, text: str) -> Markup:
@@ -47,7 +47,7 @@ def highlighted(rule: Rule, text: str) -> Markup:
 
 def _found(rule: Rule, text: str) -> Iterator[tuple[int, int]]:
     """Start and end of each match."""
-    if rule.any is not None:
+    if isinstance(rule, KeywordRule):
         there = list(_tokens(text, rule.stem))
         for keyword in rule.any:
             words = [_form(word, rule.stem) for word in tokens(keyword)]
@@ -55,7 +55,7 @@ def _found(rule: Rule, text: str) -> Iterator[tuple[int, int]]:
                 run = there[first : first + len(words)]
                 if words and [token.word for token in run] == words:
                     yield run[0].start, run[-1].end
-    elif rule.regex is not None and python_only(rule.regex) is None:
+    elif isinstance(rule, RegexRule) and python_only(rule.regex) is None:
         matches = pl.Series([text]).str.extract_all(polars_pattern(rule.regex))[0]
         done = 0
         for match in matches:  # in the text's order

@@ -12,7 +12,7 @@ from typing import TypeVar
 import polars as pl
 
 from kommuna.errors import KommunaError, MissingColumn, RulesError, SpecError, as_raised, nearest
-from kommuna.spec.rules import Rule, RuleSet
+from kommuna.spec.rules import PythonRule, Rule, RuleSet, SqlRule
 from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql, widened, with_wide_columns
 from kommuna.steps.etl.sql.numbers import with_nulls_for_no_numbers
 
@@ -30,14 +30,26 @@ class Condition:
     by_name: bool = False
 
 
-def sql_condition(rule: Rule, schema: pl.Schema) -> Condition:
+def condition_of(rule: Rule, schema: pl.Schema) -> Condition:
+    """The condition of a rule that looks at columns.
+
+    Raises:
+        RulesError, MissingColumn: see `sql_condition` and `python_condition`.
+    """
+    if isinstance(rule, SqlRule):
+        return sql_condition(rule, schema)
+    assert isinstance(rule, PythonRule)
+    return python_condition(rule, schema)
+
+
+def sql_condition(rule: SqlRule, schema: pl.Schema) -> Condition:
     """A SQL rule's condition.
 
     Raises:
         RulesError: it is no SQL, no condition, or looks at other rows.
         MissingColumn: it names a column that the messages lack.
     """
-    sql, where = rule.sql or "", f"sql: {rule.sql}"
+    sql, where = rule.sql, rule.where
     if re.search(r"\bselect\b", re.sub(r"'[^']*'|\"[^\"]*\"", "", sql), re.IGNORECASE):
         raise RulesError(
             f"rule '{rule.name}': its SQL is a SELECT, not a condition",
@@ -52,25 +64,26 @@ def sql_condition(rule: Rule, schema: pl.Schema) -> Condition:
         raise RulesError(f"rule '{rule.name}': {error.what}", where=where, fix=error.fix) from None
     except POLARS_ERRORS as error:
         raise RulesError(f"rule '{rule.name}': {_line(error)}", where=where) from None
-    dtype = _checked_dtype(rule.name, expression, schema, f"sql: {rule.sql}")
+    dtype = _checked_dtype(rule.name, expression, schema, where)
     if dtype != pl.Boolean:
         raise RulesError(
             f"rule '{rule.name}': the SQL gives {dtype}, not true or false",
-            where=f"sql: {rule.sql}",
+            where=where,
             fix="write a condition, such as amount > 100",
         )
     return Condition(rule, expression)
 
 
-def python_condition(rule: Rule, schema: pl.Schema) -> Condition:
+def python_condition(rule: PythonRule, schema: pl.Schema) -> Condition:
     """A Python rule's expression, from the function that it names.
 
     Raises:
         RulesError: the function is not found, fails, returns no expression, or one of the wrong type.
         MissingColumn: the expression names a column that the messages lack.
     """
-    where = f"python: {rule.python}"
-    expression, by_name = expression_of(lambda: _function(rule)(), schema, rule=rule.name, tag=rule.tag, where=where)
+    expression, by_name = expression_of(
+        lambda: _function(rule)(), schema, rule=rule.name, tag=rule.tag, where=rule.where
+    )
     return Condition(rule, expression, by_name)
 
 
@@ -147,9 +160,9 @@ def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
         return None  # the messages themselves cannot be read
     schema = messages.collect_schema()
     for rule in rules.rules:
-        if rule.kind not in ("sql", "python"):
+        if rule.reads != "columns":
             continue
-        condition = sql_condition(rule, schema) if rule.kind == "sql" else python_condition(rule, schema)
+        condition = condition_of(rule, schema)
         try:
             messages.select(pl.len(), condition.expression.count().alias("votes")).collect(engine="streaming")
         except RulesError as error:
@@ -159,8 +172,8 @@ def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
         except BaseException as error:
             return RulesError(
                 f"rule '{rule.name}' fails on a row: {_said(error)}",
-                where=f"{rule.kind}: {getattr(rule, rule.kind)}",
-                fix="TRY_CAST gives null where CAST fails" if rule.kind == "sql" else "correct the function",
+                where=rule.where,
+                fix="TRY_CAST gives null where CAST fails" if isinstance(rule, SqlRule) else "correct the function",
             )
     return None
 
@@ -191,8 +204,8 @@ def _plans(sql: str, *, schema: pl.Schema) -> bool:
     return True
 
 
-def _function(rule: Rule) -> Callable[[], object]:
-    module_name, _, name = (rule.python or "").partition(":")
+def _function(rule: PythonRule) -> Callable[[], object]:
+    module_name, _, name = rule.python.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -200,15 +213,13 @@ def _function(rule: Rule) -> Callable[[], object]:
             raise  # the module is there, something that it imports is not
         raise RulesError(
             f"rule '{rule.name}': no module '{error.name}'",
-            where=f"python: {rule.python}",
+            where=rule.where,
             fix="the module is looked for in the team's bundle and on sys.path",
         ) from None
     function = getattr(module, name, None)
     if not callable(function):
         hint = nearest(name, [n for n in vars(module) if callable(getattr(module, n))])
-        raise RulesError(
-            f"rule '{rule.name}': module '{module_name}' has no function '{name}'{hint}", where=f"python: {rule.python}"
-        )
+        raise RulesError(f"rule '{rule.name}': module '{module_name}' has no function '{name}'{hint}", where=rule.where)
     return function  # type: ignore[no-any-return]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.spec.rules import Rule
+from kommuna.spec.rules import KeywordRule, RegexRule, Rule
 from kommuna.steps.labeling.refine.data import Field
 from kommuna.steps.labeling.refine.mining.log_odds import log_odds
 from kommuna.steps.labeling.refine.mining.phrases import Findings
@@ -174,8 +174,8 @@ class Miner:
         what = ("not_" if against else "") + (first if isinstance(first, str) else f"{first[0][0]}_{first[1][0]}")
         name = rule_name(tag, what, taken)
         if isinstance(first, str):
-            return Rule(name=name, tag=tag, any=tuple(conditions), stem=self._found.language, against=against)
-        return Rule(name=name, tag=tag, regex="|".join(conditions), against=against)
+            return KeywordRule(name=name, tag=tag, any=tuple(conditions), stem=self._found.language, against=against)
+        return RegexRule(name=name, tag=tag, regex="|".join(conditions), against=against)
 
     def _fitting(self, pairs: list[int]) -> list[list[int]]:
         """Pairs that share a regular expression of no more than `MOST_CHARACTERS`."""
@@ -196,8 +196,9 @@ class Miner:
         """What present rules look for."""
         known: set[tuple[str, bool, str]] = set()
         for rule in rules:
-            known |= {(rule.tag or "", rule.against, keyword) for keyword in rule.any or ()}
-            if rule.regex:
+            if isinstance(rule, KeywordRule):
+                known |= {(rule.tag or "", rule.against, keyword) for keyword in rule.any}
+            elif isinstance(rule, RegexRule):
                 parts = rule.regex.split("|")
                 pairs = {"|".join(parts[at : at + length]) for length in (2, 4) for at in range(len(parts))}
                 known |= {(rule.tag or "", rule.against, pair) for pair in pairs | {rule.regex}}

@@ -9,7 +9,7 @@ import polars as pl
 import structlog
 
 from kommuna.spec.llm import Asking
-from kommuna.spec.rules import Rule, RuleSet
+from kommuna.spec.rules import AskRule, Rule, RuleSet
 from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.labeling.rules.ask.answers import CONTRADICTED, Answers, digest_of
 from kommuna.steps.labeling.rules.ask.asker import FAILURES, Asker, jobs_of
@@ -63,7 +63,7 @@ def ask_votes(
         NoUsableAnswers: more than the declared share of answers failed.
     """
     asking = asking or Asking()
-    ask_rules = [rule for rule in rules.rules if rule.kind == "ask"]
+    ask_rules = [rule for rule in rules.rules if isinstance(rule, AskRule)]
     questions = list(dict.fromkeys(_question(rule) for rule in ask_rules))
     model = llm.light(asking.budget, name=asking.model)
     masked = mask_pii(messages.select(key, text), text=text, names=asking.names, region=asking.region)
@@ -92,8 +92,8 @@ def ask_votes(
     return Asked(joined, metrics | model.metrics())
 
 
-def _question(rule: Rule) -> str:
-    return " ".join((rule.ask or "").split())
+def _question(rule: AskRule) -> str:
+    return " ".join(rule.ask.split())
 
 
 def _kept(llm: Llm, model: Model) -> Answers | None:
@@ -152,7 +152,7 @@ def _pending(digests: pl.Series, known: pl.DataFrame, questions: int) -> dict[by
 
 
 def _votes(
-    answers: pl.DataFrame, rules: RuleSet, ask_rules: Sequence[Rule], questions: Sequence[str]
+    answers: pl.DataFrame, rules: RuleSet, ask_rules: Sequence[AskRule], questions: Sequence[str]
 ) -> tuple[pl.DataFrame, int]:
     """Votes by text digest, and how many answers are dropped since they contradict each other.
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.errors import RulesError
-from kommuna.spec.rules import Rule
+from kommuna.spec.rules import KeywordRule
 from kommuna.steps.labeling.rules.text.byte_codes import ROW, SIGN, plain_code, whole_words
 from kommuna.steps.labeling.rules.text.stems import stem_keyword, stem_pattern
 from kommuna.steps.labeling.rules.text.tokens import keyword_line
 
 
-def keyword_patterns(rule: Rule) -> list[str]:
+def keyword_patterns(rule: KeywordRule) -> list[str]:
     """A keyword rule's keywords as they stand in a token line, or in a line of stems if the rule has a language.
 
     Raises:
         RulesError: a keyword has no letter, digit or sign.
     """
     found = []
-    for keyword in rule.any or ():
+    for keyword in rule.any:
         line = stem_pattern(stem_keyword(rule.stem, keyword)) if rule.stem else keyword_line(keyword)
         if not line:
             raise RulesError(
@@ -98,6 +98,6 @@ def plain_patterns(line: str) -> tuple[list[str], bool]:
     return (list(whole_words(words)) if words else [SIGN]), False
 
 
-def distinct_languages(rules: Sequence[Rule]) -> list[str]:
+def distinct_languages(rules: Iterable[KeywordRule]) -> list[str]:
     """The languages that rules stem by, in order."""
     return sorted({rule.stem for rule in rules if rule.stem})

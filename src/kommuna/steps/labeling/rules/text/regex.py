@@ -14,7 +14,7 @@ import polars as pl
 import regex
 
 from kommuna.errors import RulesError
-from kommuna.spec.rules import Rule
+from kommuna.spec.rules import RegexRule
 
 # The parsed form of a pattern has no public module; tests hold what is used of it.
 parser: Any = importlib.import_module("re._parser")
@@ -37,14 +37,14 @@ _PYTHON_ONLY = {
 }
 
 
-def regex_search(rule: Rule) -> Callable[[pl.Series], pl.Series]:
+def regex_search(rule: RegexRule) -> Callable[[pl.Series], pl.Series]:
     """The function that tells where a regex rule fires: String to Boolean, null where the text is null.
 
     Raises:
         RulesError: the slower engine would read the pattern in another way than Python's `re`. The function itself
             raises it for a pattern that takes too long.
     """
-    pattern = rule.regex or ""
+    pattern = rule.regex
     if python_only(pattern) is None:
         return lambda texts: texts.str.contains(polars_pattern(pattern))
     return _bounded_search(rule.name, pattern)

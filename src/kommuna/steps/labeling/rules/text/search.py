@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.spec.rules import Rule
+from kommuna.spec.rules import KeywordRule, RegexRule, Rule
 from kommuna.steps.labeling.rules.text.automaton import Automaton, distinct_languages, keyword_patterns, plain_patterns
 from kommuna.steps.labeling.rules.text.byte_codes import ODD, UNDISTURBED, plain_code, plain_line
 from kommuna.steps.labeling.rules.text.regex import polars_pattern, python_only, regex_search
@@ -33,18 +33,18 @@ class _Regex:
     """A regex rule: its place among the rules, and where its sets of words are marked."""
 
     place: int
-    rule: Rule
+    rule: RegexRule
     needs: tuple[int, ...]
     search: Callable[[pl.Series], pl.Series]
 
     @property
     def by_polars(self) -> bool:
-        return python_only(self.rule.regex or "") is None
+        return python_only(self.rule.regex) is None
 
     def fires(self, rows: NDArray[np.int64] | None) -> pl.Expr:
         """Whether it fires on some rows, or all, of the only column: a Boolean List in one row."""
         texts = pl.all() if rows is None else pl.all().gather(pl.Series(rows, dtype=pl.UInt32))
-        fires = texts.str.contains(polars_pattern(self.rule.regex or ""))
+        fires = texts.str.contains(polars_pattern(self.rule.regex))
         return fires.fill_null(False).implode().alias(str(self.place))
 
     def rows(self, disturbed: NDArray[np.bool_], found: NDArray[np.bool_]) -> NDArray[np.int64] | None:
@@ -84,21 +84,22 @@ class _Search:
     def __init__(self, rules: Sequence[Rule]) -> None:
         plain: dict[int, list[str]] = {}
         lines: dict[int, list[str]] = {}
-        self._languages = distinct_languages(rules)
+        keyword_rules = [rule for rule in rules if isinstance(rule, KeywordRule)]
+        self._languages = distinct_languages(keyword_rules)
         stemmed: dict[str, dict[int, list[str]]] = {language: {} for language in self._languages}
         self._regexes: list[_Regex] = []
         self._places = len(rules)
         closer = [ODD]
         for place, rule in enumerate(rules):
-            if rule.stem:
+            if isinstance(rule, KeywordRule) and rule.stem:
                 stemmed[rule.stem][place] = keyword_patterns(rule)
-            elif rule.kind == "any":
+            elif isinstance(rule, KeywordRule):
                 lines[place] = keyword_patterns(rule)
                 shown = [plain_patterns(line) for line in lines[place]]
                 plain[place] = [pattern for patterns, certain in shown if certain for pattern in patterns]
                 closer += [pattern for patterns, certain in shown if not certain for pattern in patterns]
-            else:
-                sets = needed_words(rule.regex or "")
+            elif isinstance(rule, RegexRule):
+                sets = needed_words(rule.regex)
                 needs = range(self._places, self._places + len(sets))
                 self._regexes.append(_Regex(place, rule, tuple(needs), regex_search(rule)))
                 lines |= {need: sorted(words) for need, words in zip(needs, sets, strict=True)}
@@ -108,7 +109,7 @@ class _Search:
         self._plain = Automaton(plain | {self._closer: closer})
         self._lines = Automaton(lines)
         self._stemmed = {language: Automaton(patterns) for language, patterns in stemmed.items()}
-        self._wanted = {language: _wanted(rules, language) for language in stemmed}
+        self._wanted = {language: _wanted(keyword_rules, language) for language in stemmed}
 
     def found(self, texts: pl.Series) -> NDArray[np.bool_]:
         """Where rules fire: a line for each, and some more."""
@@ -155,6 +156,6 @@ def _parts(texts: pl.Series) -> Iterator[tuple[int, int]]:
     return pairwise([0, *inner, len(texts)]) if len(texts) else iter(())
 
 
-def _wanted(rules: Sequence[Rule], language: str) -> frozenset[str]:
-    keywords = [keyword for rule in rules if rule.stem == language for keyword in rule.any or ()]
+def _wanted(rules: Sequence[KeywordRule], language: str) -> frozenset[str]:
+    keywords = [keyword for rule in rules if rule.stem == language for keyword in rule.any]
     return frozenset(stem for keyword in keywords for stem in stem_keyword(language, keyword))

@@ -52,7 +52,7 @@ def test_no_votes_against_where_the_rule_says_so(ask: Ask) -> None:
 
 
 def test_no_is_against_is_for_ask_rules_only(ask: Ask) -> None:
-    with pytest.raises(SpecError, match="no_is_against is for ask rules that vote for their tag"):
+    with pytest.raises(SpecError, match="`no_is_against`, which goes with `ask`, not with `any`"):
         ask(["x"], rules=[{"name": "a", "tag": "card", "any": ["x"], "no_is_against": True}])
 
 
