@@ -118,5 +118,5 @@ def test_the_heavy_models_answer_is_of_the_schema(llm: Llm) -> None:
 
 def test_a_wrong_key_is_told(llm: Llm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_LLM_KEY", "sk-of-somebody-else")
-    with pytest.raises(LlmSettings, match="the LLM endpoint refuses the key in TEST_LLM_KEY: 401"):
+    with pytest.raises(LlmSettings, match="the LLM endpoint rejects the key in TEST_LLM_KEY: 401"):
         apply(llm, TEXTS)

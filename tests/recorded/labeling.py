@@ -20,7 +20,7 @@ from kommuna.steps.labeling.refine.step import refine_rules
 from kommuna.steps.labeling.rule_report import rule_report
 from kommuna.steps.labeling.rules.ask.votes import ask_votes
 from kommuna.steps.llm.client import Llm
-from kommuna.steps.llm.session import Patience
+from kommuna.steps.llm.session import LlmRetryPolicy
 
 
 def names_tags() -> pl.Expr:
@@ -78,7 +78,7 @@ def _with_llm(call: Any, *, always: Any = None) -> Any:
     server = LlmServer(always=always).start()
     try:
         endpoint = LlmEndpoint(url=server.url, model="tiny", input_price=1.0, output_price=2.0, concurrency=1)
-        return call(Llm(Llms(light=endpoint, heavy=endpoint), patience=Patience(tries=2, pause=0.01)))
+        return call(Llm(Llms(light=endpoint, heavy=endpoint), retry_policy=LlmRetryPolicy(tries=2, pause=0.01)))
     finally:
         server.stop()
 

@@ -1,1 +1,1 @@
-"""LLMs as the steps use them: any OpenAI-compatible endpoint, forced JSON answers, tries, a budget, a tally."""
+"""Clients of LLMs behind OpenAI-compatible endpoints: answers by JSON schema, retries, token and money budgets."""

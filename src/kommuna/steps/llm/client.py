@@ -1,4 +1,4 @@
-"""`Llm`: the platform's light and heavy model, as a step that declares a parameter of this type is given them."""
+"""`Llm`: the platform's light and heavy model, passed to every step that declares a parameter of this type."""
 
 from __future__ import annotations
 
@@ -12,112 +12,117 @@ from kommuna.errors import LlmSettings
 from kommuna.spec.llm import Budget, LlmEndpoint, Llms
 from kommuna.spec.step import Services, StoreAddress
 from kommuna.steps.llm.dialect import Dialect
-from kommuna.steps.llm.session import Message, Patience, Session, session
+from kommuna.steps.llm.session import LlmRetryPolicy, Message, Session, session
 from kommuna.steps.llm.spending import Spending
 
 T = TypeVar("T")
 
 
 class Model:
-    """One model, with a budget and a tally of its own.
+    """Sends requests to one model, within a budget of its own.
 
     Args:
-        endpoint: where it answers.
-        budget: past it `BudgetSpent` is raised before a request is sent.
-        patience: how long a request is tried.
+        endpoint: URL, name and prices of the model.
+        budget: the most that requests may use; no limit if absent.
+        retry_policy: how often and how long a request is retried.
     """
 
-    def __init__(self, endpoint: LlmEndpoint, budget: Budget | None = None, patience: Patience | None = None) -> None:
+    def __init__(
+        self, endpoint: LlmEndpoint, budget: Budget | None = None, retry_policy: LlmRetryPolicy | None = None
+    ) -> None:
         self.endpoint = endpoint
         self.spending = Spending(endpoint, budget or Budget())
-        self._patience = patience or Patience()
+        self._retry_policy = retry_policy or LlmRetryPolicy()
         self._dialect = Dialect()
 
     def complete_json(
         self, messages: Sequence[Message], schema: dict[str, Any], *, most_tokens: int = 4096
     ) -> dict[str, Any]:
-        """One answer, forced into a JSON schema; waits for it.
+        """Returns one answer that conforms to a JSON schema.
 
         Args:
             messages: `{"role": "system" | "user" | "assistant", "content": masked text}`.
             schema: JSON schema of an object, every property required, `additionalProperties` false.
-            most_tokens: the longest answer.
+            most_tokens: the most tokens that the answer may have.
 
         Raises:
-            LlmAnswerError: refused, malformed, cut, contradictory, or the prompt is too long.
-            LlmUnreachable: no answer after all tries.
-            LlmSettings: the key, the model or the request is refused.
-            BudgetSpent: it might go past the budget; nothing was sent.
+            LlmAnswerError: the answer is a refusal, malformed, truncated or contradictory, or the prompt is too long.
+            LlmUnreachable: there was no answer after all tries.
+            LlmSettings: the endpoint rejects the key, the model or the request.
+            BudgetSpent: the request might exceed the budget; it was not sent.
         """
 
         async def once() -> dict[str, Any]:
-            async with self.session() as asked:
-                return await asked.complete_json(messages, schema, most_tokens=most_tokens)
+            async with self.session() as open_session:
+                return await open_session.complete_json(messages, schema, most_tokens=most_tokens)
 
-        return waited(once())
+        return run_sync(once())
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        """Many requests from one event loop."""
-        async with session(self.endpoint, self.spending, self._patience, self._dialect) as asked:
+        """Opens a session for many requests from one event loop."""
+        async with session(self.endpoint, self.spending, self._retry_policy, self._dialect) as open_session:
             try:
-                yield asked
+                yield open_session
             finally:
-                self._dialect = asked.dialect
+                self._dialect = open_session.dialect
 
     def metrics(self) -> dict[str, float]:
-        """`llm_requests`, `llm_retries`, `llm_tokens_in`, `llm_tokens_out`, `llm_cost`, `llm_latency_p50`, …"""
+        """Returns the usage so far as metrics: `llm_requests`, `llm_tokens_in`, `llm_cost`, … ."""
         return self.spending.metrics()
 
 
 class Llm:
-    """The platform's models.
+    """Gives access to the platform's models.
 
     Args:
-        llms: the endpoints; none of them is needed until it is asked.
-        shared: where answers are kept for other runs; none keeps nothing.
-        patience: how long a request is tried.
+        llms: the endpoints; each may be absent until a step needs it.
+        shared: where answers are kept for other runs; they are not kept if absent.
+        retry_policy: how often and how long a request is retried.
     """
 
     def __init__(
-        self, llms: Llms | None = None, shared: StoreAddress | None = None, patience: Patience | None = None
+        self, llms: Llms | None = None, shared: StoreAddress | None = None, retry_policy: LlmRetryPolicy | None = None
     ) -> None:
         self._llms = llms or Llms()
         self.shared = shared
-        self._patience = patience
-        self._asked: dict[str, None] = {}
+        self._retry_policy = retry_policy
+        self._used: dict[str, None] = {}
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
-        """The models that the platform names, if any."""
+        """Creates the client from the platform's settings."""
         return cls(services.llm, services.shared)
 
     def light(self, budget: Budget | None = None, *, name: str = "") -> Model:
-        """The model that answers many short questions.
+        """Returns the model for many short questions.
 
         Args:
-            budget: of the model that is returned.
-            name: another model behind the same endpoint; none is the platform's.
+            budget: the most that requests to the returned model may use.
+            name: another model behind the same endpoint; the platform's model if empty.
 
         Raises:
-            LlmSettings: the platform names none.
+            LlmSettings: the platform has no such endpoint.
         """
         model = self._model("light", self._llms.light, budget)
         if not name:
             return model
-        return Model(model.endpoint.model_copy(update={"model": name}), budget, self._patience)
+        return Model(model.endpoint.model_copy(update={"model": name}), budget, self._retry_policy)
 
     def heavy(self, budget: Budget | None = None) -> Model:
-        """The model that writes rules.
+        """Returns the model that writes rules.
+
+        Args:
+            budget: the most that requests to the returned model may use.
 
         Raises:
-            LlmSettings: the platform names none.
+            LlmSettings: the platform has no such endpoint.
         """
         return self._model("heavy", self._llms.heavy, budget)
 
     def settings_used(self) -> list[str]:
-        """Settings that the answers depend on, of the models that were asked for: see the step cache."""
-        return [f"llm.{which}.{name}" for which in self._asked for name in ("url", "model")]
+        """Returns the settings that answers depend on, of the models in use; the step cache records them."""
+        return [f"llm.{which}.{name}" for which in self._used for name in ("url", "model")]
 
     def _model(self, which: str, endpoint: LlmEndpoint | None, budget: Budget | None) -> Model:
         if endpoint is None:
@@ -126,12 +131,12 @@ class Llm:
                 where=f"kommuna.yaml: llm.{which}",
                 fix=f"set `llm: {{{which}: {{url: …/v1, model: …, key_variable: …}}}}` in kommuna.yaml",
             )
-        self._asked[which] = None
-        return Model(endpoint, budget, self._patience)
+        self._used[which] = None
+        return Model(endpoint, budget, self._retry_policy)
 
 
-def waited(work: Coroutine[Any, Any, T]) -> T:
-    """The result of asynchronous work; also where an event loop runs already, as in a notebook."""
+def run_sync(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end and returns its result, even inside a running event loop, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""`Dialect`: which of the API's spellings an endpoint takes, learned from what it refuses."""
+"""`Dialect`: which variant of the OpenAI API an endpoint accepts, learned from its errors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one endpoint wants to be asked.
+    """Describes the request parameters that one endpoint accepts.
 
-    Servers differ in three things: newer models take `max_completion_tokens` and no `temperature`; llama-cpp-python
-    knows a JSON schema only as part of `json_object`.
+    Newer models accept `max_completion_tokens` instead of `max_tokens`, and no `temperature`. llama-cpp-python
+    accepts a JSON schema only as part of `json_object`.
+
+    Attributes:
+        length: name of the parameter that limits the answer's tokens.
+        temperature: whether `temperature` is sent.
+        schema_in_object: whether the JSON schema is sent as part of `json_object`.
     """
 
     length: str = "max_tokens"
@@ -19,7 +24,7 @@ class Dialect:
     schema_in_object: bool = False
 
     def request(self, schema: dict[str, Any], most_tokens: int) -> dict[str, Any]:
-        """The arguments of a request besides model and messages."""
+        """Returns the arguments of a request besides model and messages."""
         if self.schema_in_object:
             form: dict[str, Any] = {"type": "json_object", "schema": schema}
         else:
@@ -28,12 +33,12 @@ class Dialect:
         return arguments | ({"temperature": 0.0} if self.temperature else {})
 
     def after_refusal(self, message: str) -> Dialect | None:
-        """Another spelling, where an error message is about this one; else None."""
-        said = message.lower()
-        if self.length == "max_tokens" and "max_completion_tokens" in said:
+        """Returns the variant to try next if an error message is about this one, otherwise None."""
+        lower = message.lower()
+        if self.length == "max_tokens" and "max_completion_tokens" in lower:
             return replace(self, length="max_completion_tokens")
-        if self.temperature and "temperature" in said:
+        if self.temperature and "temperature" in lower:
             return replace(self, temperature=False)
-        if not self.schema_in_object and ("response_format" in said or "json_schema" in said):
+        if not self.schema_in_object and ("response_format" in lower or "json_schema" in lower):
             return replace(self, schema_in_object=True)
         return None

@@ -1,4 +1,4 @@
-"""What an endpoint's error means: another try, or an error that people can read."""
+"""Classifies an endpoint's errors: retry the request, or raise an error with a remedy."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _FILTERED = re.compile(r"content.?(filter|policy|management)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class TryAgain:
-    """A fault that another try may fix.
+class Retry:
+    """A transient fault, after which the request is retried.
 
-    Args:
-        what: one line for people.
-        pause: seconds that the server asks to wait; None where it does not say.
-        billed: the server may have answered and billed, but the answer was lost.
+    Attributes:
+        what: one line that describes the fault.
+        pause: seconds that the server asks to wait; None if it does not say.
+        billed: whether the server may have billed an answer that was lost.
     """
 
     what: str
@@ -34,74 +34,74 @@ class TryAgain:
 
 
 class BrokenBody(Exception):
-    """A response that is no JSON of a completion."""
+    """The body of a response is not the JSON of a completion."""
 
 
-def understood(error: Exception, endpoint: LlmEndpoint) -> TryAgain | KommunaError:
-    """What an exception of the `openai` client means."""
+def classify(error: Exception, endpoint: LlmEndpoint) -> Retry | KommunaError:
+    """Returns the retry or the error that an exception of the `openai` client stands for."""
     import openai
 
     if isinstance(error, TimeoutError | openai.APITimeoutError):
-        return TryAgain(f"no whole answer within {endpoint.timeout_seconds:g} seconds", billed=True)
+        return Retry(f"no complete answer within {endpoint.timeout_seconds:g} seconds", billed=True)
     if isinstance(error, BrokenBody):
-        return TryAgain("the response is no JSON of a completion", billed=True)
+        return Retry("the response is not the JSON of a completion", billed=True)
     if isinstance(error, openai.APIConnectionError):
         cause = _first_line(error.__cause__ or error)
-        return TryAgain(cause, billed=not re.search(r"connect(ion)? .*(failed|refused)|attempts failed", cause))
+        return Retry(cause, billed=not re.search(r"connect(ion)? .*(failed|refused)|attempts failed", cause))
     if not isinstance(error, openai.APIStatusError):
         return LlmUnreachable(
             f"the LLM endpoint {endpoint.url} failed: {type(error).__name__}: {_first_line(error)}", where=endpoint.url
         )
-    said = f"{error.status_code}: {message_of(error)}"
+    message = f"{error.status_code}: {message_of(error)}"
     if error.status_code in (408, 409, 425, 429) or error.status_code >= 500:
         if error.status_code == 429 and "insufficient_quota" in str(error.body):
             return LlmSettings(
-                f"the LLM account has no quota left: {said}", where=endpoint.url, fix="top the account up"
+                f"the LLM account has no quota left: {message}", where=endpoint.url, fix="add credit to the account"
             )
-        return TryAgain(said, pause=retry_after(dict(error.response.headers)))
-    return _refusal(error, said, endpoint)
+        return Retry(message, pause=retry_after(dict(error.response.headers)))
+    return _refusal(error, message, endpoint)
 
 
-def _refusal(error: Any, said: str, endpoint: LlmEndpoint) -> KommunaError:
-    """The error behind a status that no try fixes."""
+def _refusal(error: Any, message: str, endpoint: LlmEndpoint) -> KommunaError:
+    """Returns the error for an HTTP status that a retry does not fix."""
     if error.status_code in (401, 403):
         key = f"the key in {endpoint.key_variable}" if endpoint.key_variable else "a request without a key"
         return LlmSettings(
-            f"the LLM endpoint refuses {key}: {said}",
+            f"the LLM endpoint rejects {key}: {message}",
             where=endpoint.url,
             fix="put a valid key into the environment variable that `key_variable` of the endpoint names",
         )
     if error.status_code == 404 or "model_not_found" in str(error.body):
         return LlmSettings(
-            f"the LLM endpoint knows no model '{endpoint.model}': {said}",
+            f"the LLM endpoint has no model '{endpoint.model}': {message}",
             where=endpoint.url,
             fix="check `model` and `url` of the endpoint in kommuna.yaml (the URL usually ends in /v1)",
         )
-    if error.status_code == 413 or _TOO_LONG.search(said) or "context_length_exceeded" in str(error.body):
-        return LlmAnswerError(f"the prompt is too long for the model: {said}", reason="too_long", where=endpoint.url)
-    if _FILTERED.search(f"{said} {error.body}"):
-        return LlmAnswerError(f"the endpoint refuses the content: {said}", reason="refused", where=endpoint.url)
+    if error.status_code == 413 or _TOO_LONG.search(message) or "context_length_exceeded" in str(error.body):
+        return LlmAnswerError(f"the prompt is too long for the model: {message}", reason="too_long", where=endpoint.url)
+    if _FILTERED.search(f"{message} {error.body}"):
+        return LlmAnswerError(f"the endpoint rejects the content: {message}", reason="refused", where=endpoint.url)
     return LlmSettings(
-        f"the LLM endpoint refuses the request: {said}",
+        f"the LLM endpoint rejects the request: {message}",
         where=endpoint.url,
-        fix="check that the model takes chat completions with a JSON schema as response_format",
+        fix="check that the model accepts chat completions with a JSON schema as response_format",
     )
 
 
 def message_of(error: Any) -> str:
-    """What the server says in an error's body; its first 300 characters."""
+    """Returns the message in an error's body, cut to 300 characters."""
     body = error.body
     if isinstance(body, dict):
         inner = body.get("error", body)
-        said = inner.get("message", inner) if isinstance(inner, dict) else inner
+        message = inner.get("message", inner) if isinstance(inner, dict) else inner
     else:
-        said = body or error
-    text = " ".join(str(said).split())
+        message = body or error
+    text = " ".join(str(message).split())
     return text if len(text) <= 300 else f"{text[:299]}…"
 
 
 def retry_after(headers: dict[str, str]) -> float | None:
-    """Seconds that `Retry-After` asks for: a number, or a date."""
+    """Returns the seconds that a `Retry-After` header asks for, as a number or a date; None without one."""
     headers = {name.lower(): value for name, value in headers.items()}
     try:
         if "retry-after-ms" in headers:

@@ -1,4 +1,4 @@
-"""`Session`: requests to one model from one event loop: how many at a time, tries, pauses, the budget."""
+"""`Session`: concurrent requests to one model from one event loop, with retries, pauses and a budget."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from kommuna.extras import needed_by
 from kommuna.spec.llm import LlmEndpoint
 from kommuna.steps.etl.pii.masker import Masker
 from kommuna.steps.llm.dialect import Dialect
-from kommuna.steps.llm.faults import BrokenBody, TryAgain, message_of, understood
+from kommuna.steps.llm.faults import BrokenBody, Retry, classify, message_of
 from kommuna.steps.llm.spending import Spending, Tokens
 
 log = structlog.get_logger()
 
 Message = Mapping[str, str]
 
-_TOKENS_AROUND = 64  # of the chat template, for each message
+_TOKENS_AROUND = 64  # added to each message by the chat template
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a request is tried.
+class LlmRetryPolicy:
+    """How often and how long a request is retried.
 
-    Args:
-        tries: of one request.
-        pause: seconds before the second try; each further pause is twice as long, and up to a quarter longer by chance.
-        longest: seconds; a server that asks to wait longer is given up for now.
+    Attributes:
+        tries: the most times that one request is sent.
+        pause: seconds before the first retry. Each further pause is twice as long, plus up to a quarter at random.
+        longest: the longest pause in seconds; if the server asks for a longer one, the request fails.
     """
 
     tries: int = 7
@@ -45,24 +45,24 @@ class Patience:
 
 
 class Session:
-    """Requests to one model from one event loop. Made by `session`.
+    """Sends requests to one model from one event loop. Opened by `session`.
 
     Args:
-        endpoint: the model's.
+        endpoint: URL, name and prices of the model.
         client: the `openai` client.
-        spending: the tally, which outlives the session.
-        patience: how long a request is tried.
-        dialect: how the endpoint wants to be asked, as far as it is known.
+        spending: what requests have used; it outlives the session.
+        retry_policy: how often and how long a request is retried.
+        dialect: the request parameters that the endpoint accepts, as far as known.
     """
 
     def __init__(
-        self, endpoint: LlmEndpoint, client: Any, spending: Spending, patience: Patience, dialect: Dialect
+        self, endpoint: LlmEndpoint, client: Any, spending: Spending, retry_policy: LlmRetryPolicy, dialect: Dialect
     ) -> None:
         self.endpoint = endpoint
         self.spending = spending
         self.dialect = dialect
         self._client = client
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._slots = asyncio.Semaphore(endpoint.concurrency)
         self._settled = asyncio.Condition()
         self._hold_until = 0.0
@@ -71,57 +71,58 @@ class Session:
     async def complete_json(
         self, messages: Sequence[Message], schema: dict[str, Any], *, most_tokens: int
     ) -> dict[str, Any]:
-        """One answer, forced into a JSON schema.
+        """Returns one answer that conforms to a JSON schema.
 
-        Personal data that a message still holds is masked: this is the only way out to an LLM.
+        Personal data that a message still contains is masked: every request to an LLM goes through here.
 
         Args:
             messages: role and content, masked.
             schema: JSON schema of the answer, an object.
-            most_tokens: the longest answer.
+            most_tokens: the most tokens that the answer may have.
 
         Raises:
-            LlmAnswerError: refused, malformed, cut, or the prompt is too long.
-            LlmUnreachable: no answer after all tries.
-            LlmSettings: the key, the model or the request is refused.
-            BudgetSpent: it might go past the budget; nothing was sent.
+            LlmAnswerError: the answer is a refusal, malformed or truncated, or the prompt is too long.
+            LlmUnreachable: there was no answer after all tries.
+            LlmSettings: the endpoint rejects the key, the model or the request.
+            BudgetSpent: the request might exceed the budget; it was not sent.
         """
         safe = [self._masked(message) for message in messages]
-        read = sum(len(message["content"].encode()) + _TOKENS_AROUND for message in safe)
-        most = Tokens(read + len(json.dumps(schema)), most_tokens)
+        prompt = sum(len(message["content"].encode()) + _TOKENS_AROUND for message in safe)
+        most = Tokens(prompt + len(json.dumps(schema)), most_tokens)
         async with self._slots:
-            return await self._tried(safe, schema, most)
+            return await self._with_retries(safe, schema, most)
 
-    async def _tried(self, messages: list[Message], schema: dict[str, Any], most: Tokens) -> dict[str, Any]:
-        patience = self._patience
+    async def _with_retries(self, messages: list[Message], schema: dict[str, Any], most: Tokens) -> dict[str, Any]:
+        retry_policy = self._retry_policy
         tries = 0
         while True:
             await self._hold()
             await self._reserve(most)
             dialect = self.dialect
             try:
-                return await self._sent(messages, dialect.request(schema, most.written), most)
+                return await self._sent(messages, dialect.request(schema, most.completion), most)
             except KommunaError:
                 raise
             except Exception as error:
-                if await self._speaks_otherwise(error, dialect):
+                if await self._switch_dialect(error, dialect):
                     continue
-                fault = understood(error, self.endpoint)
+                fault = classify(error, self.endpoint)
                 if isinstance(fault, KommunaError):
                     raise self._without_key(fault) from None
                 tries += 1
-                if tries >= patience.tries:
-                    raise self._given_up(fault, f"{tries} tries") from None
-                if fault.pause is not None and fault.pause > patience.longest:
-                    raise self._given_up(fault, f"it asks to wait {fault.pause:.0f} seconds") from None
+                if tries >= retry_policy.tries:
+                    raise self._unreachable(fault, f"{tries} tries") from None
+                if fault.pause is not None and fault.pause > retry_policy.longest:
+                    raise self._unreachable(fault, f"it asks to wait {fault.pause:.0f} seconds") from None
                 await self._pause(fault, tries)
 
     async def _sent(self, messages: list[Message], arguments: dict[str, Any], most: Tokens) -> dict[str, Any]:
-        """Sends a request once and books it, whatever comes of it."""
+        """Sends a request once and records what it used, whether it succeeds or fails."""
         used = Tokens(0, 0)
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self.endpoint.timeout_seconds):  # a slow drip never times out by itself
+            # The client's own time-out is per read: a response that trickles in would never reach it.
+            async with asyncio.timeout(self.endpoint.timeout_seconds):
                 raw = await self._client.chat.completions.with_raw_response.create(
                     model=self.endpoint.model, messages=messages, **arguments
                 )
@@ -130,8 +131,8 @@ class Session:
             self.spending.seconds.append(time.monotonic() - began)
             return _answer(body, self.endpoint)
         except Exception as error:
-            fault = None if isinstance(error, KommunaError) else understood(error, self.endpoint)
-            if isinstance(fault, TryAgain) and fault.billed:
+            fault = None if isinstance(error, KommunaError) else classify(error, self.endpoint)
+            if isinstance(fault, Retry) and fault.billed:
                 used = most
                 self.spending.lost += 1
             raise
@@ -141,10 +142,10 @@ class Session:
                 self._settled.notify_all()
 
     async def _reserve(self, most: Tokens) -> None:
-        """Waits until the request fits the budget beside what is in flight.
+        """Waits until the request fits the budget together with the requests in flight.
 
         Raises:
-            BudgetSpent: it does not fit even by itself.
+            BudgetSpent: it does not fit even alone.
         """
         async with self._settled:
             while not self.spending.fits(most):
@@ -154,24 +155,24 @@ class Session:
             self.spending.reserve(most)
 
     async def _hold(self) -> None:
-        """Waits while the server has asked everyone to wait."""
+        """Waits as long as the server has asked all requests to wait."""
         while (left := self._hold_until - time.monotonic()) > 0:
             await asyncio.sleep(left)
 
-    async def _pause(self, fault: TryAgain, tries: int) -> None:
+    async def _pause(self, fault: Retry, tries: int) -> None:
         self.spending.retries += 1
-        wait = min(self._patience.pause * 2 ** (tries - 1), self._patience.longest)
+        wait = min(self._retry_policy.pause * 2 ** (tries - 1), self._retry_policy.longest)
         if fault.pause is not None:
             wait = max(wait, fault.pause)
             self._hold_until = max(self._hold_until, time.monotonic() + fault.pause)
         log.info("llm.retry", why=self._hidden(fault.what), tries=tries, seconds=round(wait, 2))
         await asyncio.sleep(wait * random.uniform(1.0, 1.25))
 
-    async def _speaks_otherwise(self, error: Exception, dialect: Dialect) -> bool:
-        """Whether the refused spelling has another, which is taken from now on."""
+    async def _switch_dialect(self, error: Exception, dialect: Dialect) -> bool:
+        """Switches to another dialect if the error is about this one; returns whether the request may be sent again."""
         if getattr(error, "status_code", 0) not in (400, 422, 500):  # llama-cpp-python answers 500
             return False
-        if dialect != self.dialect:  # another request has learned it meanwhile
+        if dialect != self.dialect:  # another request has switched meanwhile
             return True
         other = dialect.after_refusal(f"{message_of(error)} {getattr(error, 'body', '')}")
         if other is None:
@@ -184,18 +185,18 @@ class Session:
         content, kinds = self._masker.mask(message["content"])
         if kinds:
             self.spending.masked += len(kinds)
-            log.warning("llm.masked", kinds=sorted(set(kinds)), hint="texts were not masked before: use mask_pii")
+            log.warning("llm.masked", kinds=sorted(set(kinds)), hint="the texts have personal data: run mask_pii first")
         return {"role": message["role"], "content": content}
 
-    def _given_up(self, fault: TryAgain, how: str) -> LlmUnreachable:
+    def _unreachable(self, fault: Retry, how: str) -> LlmUnreachable:
         return LlmUnreachable(
-            f"the LLM endpoint {self.endpoint.url} gives no answer: {self._hidden(fault.what)} ({how})",
+            f"the LLM endpoint {self.endpoint.url} does not answer: {self._hidden(fault.what)} ({how})",
             where=f"model {self.endpoint.model}",
-            fix="check that it is up and its `url` in kommuna.yaml; what was answered is kept, a retry asks the rest",
+            fix="check that it is up and its `url` in kommuna.yaml; answers so far are kept: a retry requests the rest",
         )
 
     def _without_key(self, error: KommunaError) -> KommunaError:
-        """The error, where the server repeats the key: without it."""
+        """Removes the key from the error's message, in case the server repeats it."""
         error.what = self._hidden(error.what)
         error.args = (error.what,)
         return error
@@ -207,13 +208,19 @@ class Session:
 
 @asynccontextmanager
 async def session(
-    endpoint: LlmEndpoint, spending: Spending, patience: Patience, dialect: Dialect
+    endpoint: LlmEndpoint, spending: Spending, retry_policy: LlmRetryPolicy, dialect: Dialect
 ) -> AsyncIterator[Session]:
-    """A session, whose connections are closed at the end.
+    """Opens a session and closes its connections at the end.
+
+    Args:
+        endpoint: URL, name and prices of the model.
+        spending: what requests have used; updated by the session.
+        retry_policy: how often and how long a request is retried.
+        dialect: the request parameters that the endpoint accepts, as far as known.
 
     Raises:
         LlmSettings: the environment variable with the endpoint's key is not set.
-        NotInstalled: the client is not.
+        NotInstalled: the `openai` package is not installed.
     """
     with needed_by("asking an LLM"):
         import openai
@@ -222,7 +229,7 @@ async def session(
         base_url=endpoint.url, api_key=_key(endpoint), max_retries=0, timeout=endpoint.timeout_seconds
     )
     async with client:
-        yield Session(endpoint, client, spending, patience, dialect)
+        yield Session(endpoint, client, spending, retry_policy, dialect)
 
 
 def _key(endpoint: LlmEndpoint) -> str:
@@ -243,10 +250,10 @@ def _spent(spending: Spending) -> BudgetSpent:
     parts = [f"{budget.tokens} tokens"] if budget.tokens is not None else []
     parts += [f"{budget.money:g} of money"] if budget.money is not None else []
     return BudgetSpent(
-        f"the budget of {' and '.join(parts)} is spent: {spending.read + spending.written} tokens, "
+        f"the budget of {' and '.join(parts)} is spent: {spending.prompt_tokens + spending.completion_tokens} tokens, "
         f"{spending.cost:.4f} of money in {spending.requests} requests",
         where=f"model {spending.endpoint.model}",
-        fix="raise `budget`; what was answered is kept and not paid again",
+        fix="raise `budget`; answers so far are kept and not paid for again",
     )
 
 
@@ -261,7 +268,7 @@ def _body(text: str) -> dict[str, Any]:
 
 
 def _used(body: dict[str, Any]) -> Tokens | None:
-    """The tokens that the server counted; None where it does not say."""
+    """Returns the tokens that the server counted; None if it does not say."""
     try:
         return Tokens(int(body["usage"]["prompt_tokens"]), int(body["usage"]["completion_tokens"]))
     except (KeyError, TypeError, ValueError):
@@ -269,25 +276,25 @@ def _used(body: dict[str, Any]) -> Tokens | None:
 
 
 def _answer(body: dict[str, Any], endpoint: LlmEndpoint) -> dict[str, Any]:
-    """The JSON object that the model wrote."""
+    """Returns the JSON object in the model's answer."""
     choice = body["choices"][0]
     message, finish = choice["message"], choice.get("finish_reason")
     if message.get("refusal") or finish == "content_filter":
-        said = message.get("refusal") or "content filter"
-        raise LlmAnswerError(f"the model refuses: {said}", reason="refused", where=endpoint.model)
+        reason = message.get("refusal") or "content filter"
+        raise LlmAnswerError(f"the model refuses: {reason}", reason="refused", where=endpoint.model)
     if finish == "length":
-        raise LlmAnswerError("the answer is cut: it is too long", reason="cut", where=endpoint.model)
+        raise LlmAnswerError("the answer is truncated: it is too long", reason="cut", where=endpoint.model)
     try:
         answer = json.loads(message.get("content") or "", object_pairs_hook=_one_value_each)
     except ValueError as error:
-        raise LlmAnswerError(f"the answer is no JSON: {error}", reason="malformed", where=endpoint.model) from None
+        raise LlmAnswerError(f"the answer is not JSON: {error}", reason="malformed", where=endpoint.model) from None
     if not isinstance(answer, dict):
-        raise LlmAnswerError("the answer is no JSON object", reason="malformed", where=endpoint.model)
+        raise LlmAnswerError("the answer is not a JSON object", reason="malformed", where=endpoint.model)
     return answer
 
 
 def _one_value_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; Python would silently keep the last of two values."""
+    """Builds a JSON object; rejects a duplicate key with another value, of which Python would keep the last."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found and found[name] != value:

@@ -1,4 +1,4 @@
-"""A server that fails as it is told, and a model of it that loses its patience soon."""
+"""A server with scripted faults, and a model of it with a short retry policy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.rigs.llm_server import LlmServer
 
 from kommuna.spec.llm import Budget, LlmEndpoint
 from kommuna.steps.llm.client import Model
-from kommuna.steps.llm.session import Patience
+from kommuna.steps.llm.session import LlmRetryPolicy
 
 
 @pytest.fixture
@@ -24,9 +24,13 @@ def model(server: LlmServer) -> Callable[..., Model]:
     """Builds a model: `model(tokens=…, money=…, timeout_seconds=…)`."""
 
     def build(
-        *, tokens: int | None = None, money: float | None = None, patience: Patience | None = None, **fields: object
+        *,
+        tokens: int | None = None,
+        money: float | None = None,
+        retry_policy: LlmRetryPolicy | None = None,
+        **fields: object,
     ) -> Model:
         endpoint = LlmEndpoint.model_validate({"url": server.url, "model": "tiny"} | fields)
-        return Model(endpoint, Budget(tokens=tokens, money=money), patience or Patience(tries=4, pause=0.01))
+        return Model(endpoint, Budget(tokens=tokens, money=money), retry_policy or LlmRetryPolicy(tries=4, pause=0.01))
 
     return build

@@ -17,7 +17,7 @@ from kommuna.spec.llm import Budget, LlmEndpoint, Llms
 from kommuna.spec.step import Services
 from kommuna.steps.llm.client import Llm, Model
 from kommuna.steps.llm.faults import retry_after
-from kommuna.steps.llm.session import Patience
+from kommuna.steps.llm.session import LlmRetryPolicy
 from kommuna.steps.llm.spending import Spending
 
 Build = Callable[..., Model]
@@ -38,7 +38,7 @@ def error_of(model: Model) -> KommunaError:
     return caught.value
 
 
-def test_an_answer_is_a_dict_and_its_tokens_and_price_are_booked(server: LlmServer, model: Build) -> None:
+def test_an_answer_is_a_dict_and_its_tokens_and_price_are_recorded(server: LlmServer, model: Build) -> None:
     asked = model(input_price=2.0, output_price=30.0)
     assert ask(asked) == ANSWER
     assert ask(asked) == ANSWER
@@ -83,7 +83,7 @@ def test_a_passing_fault_costs_a_retry_and_nothing_else(server: LlmServer, model
 
 
 @pytest.mark.parametrize("fault", [hang(30.0), drip(30.0)], ids=["hang", "drip"])
-def test_a_server_that_does_not_come_to_an_end_is_asked_again(server: LlmServer, model: Build, fault: Fault) -> None:
+def test_a_server_that_does_not_come_to_an_end_is_retried(server: LlmServer, model: Build, fault: Fault) -> None:
     server.faults = [fault]
     asked = model(timeout_seconds=2.0)
     assert ask(asked) == ANSWER
@@ -96,30 +96,30 @@ def test_a_server_that_does_not_come_to_an_end_is_asked_again(server: LlmServer,
         (status(500, "boom"), 60.0, "500: boom"),
         (status(429, "slow down"), 60.0, "429: slow down"),
         (cut, 60.0, ""),
-        (body(b"<html>"), 60.0, "the response is no JSON of a completion"),
-        (drip(2.0), 0.2, "no whole answer within 0.2 seconds"),
-        (hang(2.0), 0.2, "no whole answer within 0.2 seconds"),
+        (body(b"<html>"), 60.0, "the response is not JSON of a completion"),
+        (drip(2.0), 0.2, "no complete answer within 0.2 seconds"),
+        (hang(2.0), 0.2, "no complete answer within 0.2 seconds"),
     ],
     ids=["500", "429", "cut", "html", "drip", "hang"],
 )
-def test_a_lasting_fault_is_told_after_all_tries(
+def test_a_lasting_fault_is_reported_after_all_tries(
     server: LlmServer, model: Build, fault: Fault, seconds: float, said: str
 ) -> None:
     server.always = fault
     error = error_of(model(timeout_seconds=seconds))
     assert isinstance(error, LlmUnreachable)
     assert error.exit_code == 1
-    assert error.what.startswith(f"the LLM endpoint {server.url} gives no answer: {said}")
+    assert error.what.startswith(f"the LLM endpoint {server.url} does not answer: {said}")
     assert "(4 tries)" in error.what
-    assert "a retry asks the rest" in error.fix
+    assert "a retry requests the rest" in error.fix
     assert len(server.received) == 4
 
 
-def test_an_endpoint_that_is_down_is_told(free_port: Callable[[], int]) -> None:
+def test_an_endpoint_that_is_down_is_reported(free_port: Callable[[], int]) -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
-    error = error_of(Model(LlmEndpoint(url=url, model="m"), patience=Patience(tries=2, pause=0.01)))
+    error = error_of(Model(LlmEndpoint(url=url, model="m"), retry_policy=LlmRetryPolicy(tries=2, pause=0.01)))
     assert isinstance(error, LlmUnreachable)
-    assert error.what == f"the LLM endpoint {url} gives no answer: All connection attempts failed (2 tries)"
+    assert error.what == f"the LLM endpoint {url} does not answer: All connection attempts failed (2 tries)"
     assert "check that it is up" in error.fix
 
 
@@ -156,7 +156,7 @@ def test_retry_after_may_be_a_date_or_milliseconds() -> None:
     assert retry_after({}) is None
 
 
-def test_a_wrong_key_is_told_at_once_without_the_key(
+def test_a_wrong_key_is_reported_at_once_without_the_key(
     server: LlmServer, model: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BANK_LLM_KEY", "sk-very-secret")
@@ -164,7 +164,7 @@ def test_a_wrong_key_is_told_at_once_without_the_key(
     error = error_of(model(key_variable="BANK_LLM_KEY"))
     assert isinstance(error, LlmSettings)
     assert error.exit_code == 2
-    assert error.what == ("the LLM endpoint refuses the key in BANK_LLM_KEY: 401: Incorrect API key provided: ***")
+    assert error.what == ("the LLM endpoint rejects the key in BANK_LLM_KEY: 401: Incorrect API key provided: ***")
     assert "sk-very-secret" not in str(error)
     assert len(server.received) == 1
 
@@ -177,22 +177,22 @@ def test_the_key_of_the_named_variable_is_sent(
     assert ask(model(key_variable="BANK_LLM_KEY")) == ANSWER
 
 
-def test_a_key_that_is_not_set_is_told(model: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_not_set_is_reported(model: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BANK_LLM_KEY", raising=False)
     error = error_of(model(key_variable="BANK_LLM_KEY"))
     assert error.what == "the LLM's API key is not set: there is no environment variable BANK_LLM_KEY"
 
 
-def test_a_wrong_model_is_told_at_once(server: LlmServer, model: Build) -> None:
+def test_a_wrong_model_is_reported_at_once(server: LlmServer, model: Build) -> None:
     server.model = "big"
     error = error_of(model())
     assert isinstance(error, LlmSettings)
-    assert error.what == "the LLM endpoint knows no model 'tiny': 404: The model `tiny` does not exist"
+    assert error.what == "the LLM endpoint has no model 'tiny': 404: The model `tiny` does not exist"
     assert "`model` and `url`" in error.fix
     assert len(server.received) == 1
 
 
-def test_a_spent_account_is_told_at_once(server: LlmServer, model: Build) -> None:
+def test_a_spent_account_is_reported_at_once(server: LlmServer, model: Build) -> None:
     server.always = status(429, "You exceeded your current quota", code="insufficient_quota")
     error = error_of(model())
     assert isinstance(error, LlmSettings)
@@ -216,7 +216,7 @@ def test_a_spent_account_is_told_at_once(server: LlmServer, model: Build) -> Non
         (status(413, "payload"), "too_long"),
     ],
 )
-def test_an_unusable_answer_says_why_and_is_not_asked_again(
+def test_an_unusable_answer_says_why_and_is_not_retried(
     server: LlmServer, model: Build, fault: Fault, reason: str
 ) -> None:
     server.always = fault
@@ -226,14 +226,14 @@ def test_an_unusable_answer_says_why_and_is_not_asked_again(
     assert len(server.received) == 1
 
 
-def test_another_refusal_of_the_request_is_told(server: LlmServer, model: Build) -> None:
+def test_another_refusal_of_the_request_is_reported(server: LlmServer, model: Build) -> None:
     server.always = status(400, "no such parameter: messages")
     error = error_of(model())
     assert isinstance(error, LlmSettings)
-    assert error.what == "the LLM endpoint refuses the request: 400: no such parameter: messages"
+    assert error.what == "the LLM endpoint rejects the request: 400: no such parameter: messages"
 
 
-def test_a_server_that_takes_schemas_only_as_json_object_is_understood(server: LlmServer, model: Build) -> None:
+def test_a_server_that_takes_schemas_only_as_json_object_is_supported(server: LlmServer, model: Build) -> None:
     server.json_schema = False
     asked = model()
     assert [ask(asked), ask(asked)] == [ANSWER, ANSWER]
@@ -243,7 +243,7 @@ def test_a_server_that_takes_schemas_only_as_json_object_is_understood(server: L
     assert asked.metrics()["llm_retries"] == 0
 
 
-def test_a_model_that_takes_newer_parameters_is_understood(server: LlmServer, model: Build) -> None:
+def test_a_model_that_takes_newer_parameters_is_supported(server: LlmServer, model: Build) -> None:
     server.newer = True
     assert ask(model()) == ANSWER
     last = server.received[-1].body
@@ -273,7 +273,7 @@ def test_a_budget_is_never_passed_even_by_requests_at_one_time(server: LlmServer
     results = asyncio.run(many())
     done = [result for result in results if result == ANSWER]
     assert all(isinstance(result, BudgetSpent) for result in results if result != ANSWER)
-    used = asked.spending.read + asked.spending.written
+    used = asked.spending.prompt_tokens + asked.spending.completion_tokens
     assert used == 110 * len(done) == 110 * len(server.received)
     assert 5_000 - 400 < used <= 5_000  # all but the bound of one more request
 
@@ -298,15 +298,15 @@ def test_a_lost_answer_counts_at_its_bound(server: LlmServer, model: Build) -> N
     whole = model()
     ask(whole)
     assert lost.metrics()["llm_lost"] == 1
-    assert lost.spending.read > whole.spending.read + len(MESSAGES[0]["content"])
+    assert lost.spending.prompt_tokens > whole.spending.prompt_tokens + len(MESSAGES[0]["content"])
 
 
-def test_where_the_server_counts_no_tokens_the_bound_is_booked(server: LlmServer, model: Build) -> None:
+def test_where_the_server_counts_no_tokens_the_bound_is_recorded(server: LlmServer, model: Build) -> None:
     server.usage = False
     asked = model()
     ask(asked)
-    assert asked.spending.read >= len(MESSAGES[0]["content"])
-    assert asked.spending.written == 50
+    assert asked.spending.prompt_tokens >= len(MESSAGES[0]["content"])
+    assert asked.spending.completion_tokens == 50
 
 
 def test_concurrency_is_limited(server: LlmServer, model: Build) -> None:

@@ -11,7 +11,7 @@ from kommuna.spec.llm import Budget, LlmEndpoint, Llms
 from kommuna.steps.labeling.refine.llm import LlmProposer
 from kommuna.steps.labeling.refine.proposal import Standing
 from kommuna.steps.llm.client import Llm
-from kommuna.steps.llm.session import Patience
+from kommuna.steps.llm.session import LlmRetryPolicy
 
 GOOD = {"name": "gone", "tag": "card", "any": ["card is gone"], "regex": None, "against": False}
 
@@ -31,7 +31,7 @@ def propose(server, field, answer_with):
         content = raw if raw is not None else json.dumps({"rules": list(rules)})
         server.always = lambda handler: answer_with(handler, content, tokens=tokens)
         llms = Llms(heavy=LlmEndpoint(url=server.url, model="heavy"))
-        heavy = Llm(llms, patience=Patience(tries=2, pause=0.01)).heavy(budget or Budget())
+        heavy = Llm(llms, retry_policy=LlmRetryPolicy(tries=2, pause=0.01)).heavy(budget or Budget())
         told = np.zeros_like(field.truth) if told is None else told
         return LlmProposer(heavy, seed=0).propose(Standing(field, (), told, 1))
 
@@ -111,9 +111,9 @@ def test_a_budget_of_zero_asks_nothing(propose, server):
 
 def test_an_endpoint_that_is_down_is_an_error_to_retry(propose, server, field):
     server.always = status(503, "overloaded")
-    heavy = Llm(Llms(heavy=LlmEndpoint(url=server.url, model="heavy")), patience=Patience(tries=2, pause=0.01)).heavy(
-        Budget()
-    )
+    heavy = Llm(
+        Llms(heavy=LlmEndpoint(url=server.url, model="heavy")), retry_policy=LlmRetryPolicy(tries=2, pause=0.01)
+    ).heavy(Budget())
     with pytest.raises(LlmUnreachable):
         LlmProposer(heavy, seed=0).propose(Standing(field, (), np.zeros_like(field.truth), 1))
 

@@ -24,7 +24,7 @@ from kommuna.steps.labeling.label import label_messages
 from kommuna.steps.labeling.refine.rounds import Rounds
 from kommuna.steps.labeling.refine.step import refine_rules
 from kommuna.steps.llm.client import Llm
-from kommuna.steps.llm.session import Patience
+from kommuna.steps.llm.session import LlmRetryPolicy
 from kommuna.store import Store
 
 POOR = {
@@ -235,7 +235,7 @@ def server():
 
 def heavy(server):
     endpoint = LlmEndpoint(url=server.url, model="heavy", input_price=1.0, output_price=1.0)
-    return Llm(Llms(heavy=endpoint), patience=Patience(tries=2, pause=0.01))
+    return Llm(Llms(heavy=endpoint), retry_policy=LlmRetryPolicy(tries=2, pause=0.01))
 
 
 def answers(server, answer_with, tokens=110):

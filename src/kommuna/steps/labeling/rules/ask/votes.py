@@ -14,7 +14,7 @@ from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.labeling.rules.ask.answers import CONTRADICTED, Answers, digest_of
 from kommuna.steps.labeling.rules.ask.asker import FAILURES, Asker, jobs_of
 from kommuna.steps.labeling.rules.ask.prompt import NO, PROMPT_VERSION, UNKNOWN, YES
-from kommuna.steps.llm.client import Llm, Model, waited
+from kommuna.steps.llm.client import Llm, Model, run_sync
 
 log = structlog.get_logger()
 
@@ -79,7 +79,7 @@ def ask_votes(
     if asker.wanted:
         log.info("ask.started", model=model.endpoint.model, answers=asker.wanted, cached=known.height)
         jobs = jobs_of(_texts(texts), pending, messages_per_request=asking.messages_per_request)
-        waited(asker.run(jobs))
+        run_sync(asker.run(jobs))
     if kept is not None:
         kept.merge()
     answers = pl.concat([known, asker.rows()])

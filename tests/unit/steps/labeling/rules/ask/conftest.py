@@ -14,7 +14,7 @@ from kommuna.spec.rules import RuleSet
 from kommuna.spec.step import StoreAddress
 from kommuna.steps.labeling.rules.ask.votes import Asked, ask_votes
 from kommuna.steps.llm.client import Llm
-from kommuna.steps.llm.session import Patience
+from kommuna.steps.llm.session import LlmRetryPolicy
 
 RULES = [
     {"name": "ask_card", "tag": "card", "ask": "Does it mention card?"},
@@ -53,7 +53,7 @@ def ask(server: LlmServer, shared: StoreAddress) -> AskOf:
     ) -> Asked:
         fields: dict[str, object] = {"url": server.url, "model": "tiny", "timeout_seconds": 60.0}
         light = LlmEndpoint.model_validate(fields | (endpoint or {}))
-        llm = Llm(Llms(light=light), shared if keep else None, Patience(tries=3, pause=0.01))
+        llm = Llm(Llms(light=light), shared if keep else None, LlmRetryPolicy(tries=3, pause=0.01))
         rule_set = RuleSet.read(
             {"tags": ["card", "loan"], "rules": rules or RULES, "several_tags": several_tags}, where="test"
         )

@@ -279,7 +279,7 @@ def test_lost_requests_past_the_share_are_the_endpoints_fault_and_worth_a_retry(
 
 
 def test_an_endpoint_that_is_down_is_told(ask: Ask, free_port: Callable[[], int]) -> None:
-    with pytest.raises(LlmUnreachable, match="gives no answer: All connection attempts failed") as caught:
+    with pytest.raises(LlmUnreachable, match="does not answer: All connection attempts failed") as caught:
         ask(["card"], endpoint={"url": f"http://127.0.0.1:{free_port()}/v1"})
     assert caught.value.exit_code == 1
 
@@ -287,14 +287,14 @@ def test_an_endpoint_that_is_down_is_told(ask: Ask, free_port: Callable[[], int]
 def test_a_wrong_key_is_told(ask: Ask, server: LlmServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BANK_LLM_KEY", "sk-wrong")
     server.key = "sk-right"
-    with pytest.raises(LlmSettings, match="the LLM endpoint refuses the key in BANK_LLM_KEY: 401") as caught:
+    with pytest.raises(LlmSettings, match="the LLM endpoint rejects the key in BANK_LLM_KEY: 401") as caught:
         ask(["card"], endpoint={"key_variable": "BANK_LLM_KEY"})
     assert "sk-wrong" not in str(caught.value)
 
 
 def test_a_wrong_model_is_told(ask: Ask, server: LlmServer) -> None:
     server.model = "large"
-    with pytest.raises(LlmSettings, match="the LLM endpoint knows no model 'tiny': 404"):
+    with pytest.raises(LlmSettings, match="the LLM endpoint has no model 'tiny': 404"):
         ask(["card"])
 
 
