@@ -34,9 +34,10 @@ status: setup  ## Show their processes
 
 test: lint docs unit integration  ## Set up, then lint, types, import contracts, docs, unit and integration tests
 
-chart: setup-dev  ## The chart's schema and generated templates, made anew from the models
+chart: setup-dev  ## The chart's values, schema and generated templates, made anew from the models
 	.venv/bin/kommuna schema chart > helm/kommuna/values.schema.json
-	.venv/bin/python -m kommuna.cluster.chart > helm/kommuna/templates/_generated.tpl
+	.venv/bin/python -m kommuna.cluster.chart values > helm/kommuna/values.yaml
+	.venv/bin/python -m kommuna.cluster.chart template > helm/kommuna/templates/_generated.tpl
 
 docs: setup-dev  ## The documentation as a site, in build/site; what is linked or described wrongly ends it
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -1,6 +1,7 @@
 """The chart over its rendered objects: what each team gets, and what no team gets."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -253,6 +254,20 @@ def test_the_committed_schema_is_the_models() -> None:
         [ROOT / ".venv" / "bin" / "kommuna", "schema", "chart"], capture_output=True, text=True, check=True
     )
     assert json.loads((CHART / "values.schema.json").read_text()) == json.loads(done.stdout), "make it anew: make chart"
+
+
+def test_the_values_are_what_the_models_say_each_below_its_description() -> None:
+    from kommuna.cluster.chart import values
+
+    written = (CHART / "values.yaml").read_text(encoding="utf-8")
+    assert written == values(), "make it anew: make chart"
+    lines = written.splitlines()
+    named = [place for place, line in enumerate(lines) if re.match(r" *\w+: ", line)]
+    undescribed = [
+        lines[place] for place in named if not lines[place - 1].strip().startswith("#")
+        and not re.match(r" *(to|ports): ", lines[place])
+    ]  # fmt: skip
+    assert not undescribed
 
 
 def test_the_default_values_fit_the_model() -> None:

@@ -1,12 +1,15 @@
-"""`python -m kommuna.cluster.chart`: the chart's `_generated.tpl`, from the models that say the same in Python.
+"""`python -m kommuna.cluster.chart template|values`: `_generated.tpl` and `values.yaml`, from the models.
 
-What stands there is decided here alone: a team's defaults, units of quantities, the restricted pod, and the settings
-of Airflow that every process and every team gets.
+What stands in the template is decided here alone: a team's defaults, units of quantities, the restricted pod, and the
+settings of Airflow that every process and every team gets.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -14,6 +17,8 @@ import yaml
 from kommuna import airflow_settings
 from kommuna.airflow_settings import SHARED, WAITING, team_settings, variables
 from kommuna.spec import pod
+from kommuna.spec.base import Spec
+from kommuna.spec.chart import ChartValues
 from kommuna.spec.resources import UNITS
 from kommuna.spec.team import Repository, Team
 
@@ -77,5 +82,37 @@ def _quoted(settings: dict[str, str]) -> str:
     return "\n".join(f"{name}: '{value}'" for name, value in settings.items())
 
 
+def values() -> str:
+    """The chart's `values.yaml`: a value a line, each below its description."""
+    head = "# Made by `make chart` from the models in kommuna.spec: change them, not this file.\n"
+    return head + "\n".join(_lines(ChartValues(), "")) + "\n"
+
+
+def _lines(given: Spec, indent: str) -> Iterator[str]:
+    for name, field in type(given).model_fields.items():
+        value = getattr(given, name)
+        if not indent:
+            yield ""
+        yield from textwrap.wrap(
+            field.description or "", 120, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
+        )
+        if isinstance(value, Spec) and name != "llm":
+            yield f"{indent}{name}:"
+            yield from _lines(value, f"{indent}  ")
+        else:
+            plain = given.model_dump(mode="json", include={name}, exclude_none=name == "llm")[name]
+            yield from _value(name, plain, indent)
+
+
+def _value(name: str, value: Any, indent: str) -> Iterator[str]:
+    """A value on its line; a rule's parts on lines of their own."""
+    if isinstance(value, dict) and value:
+        yield f"{indent}{name}:"
+        for key, part in value.items():
+            yield from _value(key, part, f"{indent}  ")
+    else:
+        yield f"{indent}{name}: {yaml.safe_dump(value, default_flow_style=True, width=1000).splitlines()[0]}"
+
+
 if __name__ == "__main__":
-    print(generated(), end="")  # noqa: T201
+    print(values() if sys.argv[1:] == ["values"] else generated(), end="")  # noqa: T201

@@ -1,4 +1,4 @@
-"""`ChartValues`: what MLOps writes to install the platform on Kubernetes. The Helm chart's schema comes from it."""
+"""`ChartValues`: what MLOps writes to install the platform on Kubernetes. The chart's values come from it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from kommuna import __version__
 from kommuna.spec.base import Spec
 from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
@@ -15,15 +16,37 @@ from kommuna.spec.team import Repository, Team
 Rule = dict[str, Any]
 
 
+def _tcp(port: int) -> dict[str, Any]:
+    return {"protocol": "TCP", "port": port}
+
+
+_PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"]
+_PUBLIC = {"ipBlock": {"cidr": "0.0.0.0/0", "except": _PRIVATE}}
+_DNS = {
+    "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
+    "ports": [{"protocol": "UDP", "port": 53}, _tcp(53)],
+}
+
+
 class Images(Spec):
     """The images; all are pulled by these names."""
 
-    airflow: str = Field(min_length=1, description="Control plane: the target `airflow` of docker/Dockerfile.")
-    steps: str = Field(
-        min_length=1, description="Worker pods, parsers and MLflow: the target `steps` of docker/Dockerfile."
+    airflow: str = Field(
+        f"kommuna/airflow:{__version__}",
+        min_length=1,
+        description="Control plane: the target `airflow` of docker/Dockerfile.",
     )
-    postgresql: str = Field(min_length=1, description="The bundled database: any image with PostgreSQL's own programs.")
-    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    steps: str = Field(
+        f"kommuna/steps:{__version__}",
+        min_length=1,
+        description="Worker pods, parsers and MLflow: the target `steps` of docker/Dockerfile.",
+    )
+    postgresql: str = Field(
+        "postgres:16", min_length=1, description="The bundled database: any image with PostgreSQL's own programs."
+    )
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        "IfNotPresent", description="When a node pulls an image."
+    )
     pull_secrets: tuple[str, ...] = Field(
         (), description="Secrets of the registry, beside the control plane; each team's namespace gets a copy."
     )
@@ -32,7 +55,7 @@ class Images(Spec):
 class Component(Spec):
     """One part of the control plane: how many pods, and what each is given."""
 
-    replicas: int = Field(1, ge=1, le=10)
+    replicas: int = Field(1, ge=1, le=10, description="Pods.")
     cpu: Cpu = Field("250m", description="Requested cores of a pod; it may use more.")
     memory: Memory = Field("1Gi", description="Requested memory of a pod, and its limit.")
 
@@ -48,7 +71,7 @@ class Triggerer(Component):
 class Mlflow(Component):
     """The model registry's server."""
 
-    artifacts: str = Field(description="Where it keeps models: s3://BUCKET/PREFIX.")
+    artifacts: str = Field("s3://kommuna/mlflow", description="Where it keeps models: s3://BUCKET/PREFIX.")
     secret: str = Field("", description="Secret with its AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
 
 
@@ -57,47 +80,69 @@ class Parser(Spec):
 
     processes: int = Field(2, ge=1, le=16, description="Files that it parses at one time.")
     file_memory: Memory = Field("512Mi", description="The most that parsing one file may use.")
-    cpu: Cpu = "100m"
+    cpu: Cpu = Field("100m", description="Requested cores of the pod; it may use more.")
     memory: Memory = Field("1280Mi", description="Requested memory of the pod, and its limit.")
 
 
 class Postgresql(Spec):
     """A database of the chart's own, for trials: one pod, no backup."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="False where `database_secret` names a database of yours.")
     storage: str = Field("8Gi", description="Size of its volume; empty keeps it in the pod, and loses it with the pod.")
     storage_class: str = Field("", description="The volume's class; the cluster's default if empty.")
-    cpu: Cpu = "100m"
-    memory: Memory = "512Mi"
+    cpu: Cpu = Field("100m", description="Requested cores of the pod; it may use more.")
+    memory: Memory = Field("512Mi", description="Requested memory of the pod, and its limit.")
 
 
 class Ingress(Spec):
     """How people reach Airflow, and MLflow's pages, from outside."""
 
-    enabled: bool = False
-    class_name: str = ""
+    enabled: bool = Field(False, description="Whether the chart makes an Ingress.")
+    class_name: str = Field("", description="Class of the Ingress; the cluster's default if empty.")
     host: str = Field("", description="The name that people type; `url` must match.")
     mlflow_host: str = Field("", description="MLflow's name; its pages are not reached from outside if empty.")
     tls_secret: str = Field("", description="Secret with the certificate; none if empty.")
-    annotations: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict, description="Annotations of the Ingress.")
 
 
 class Network(Spec):
     """The doors in a team's default-deny policies, as egress rules of a NetworkPolicy; all others are the chart's."""
 
-    enabled: bool = True
-    dns: Rule = Field(description="To the cluster's DNS.")
-    store: Rule = Field(description="To the object store.")
-    git: Rule = Field(description="To the Git servers.")
-    kubernetes: Rule = Field(description="To the Kubernetes API, for teams with `own_images`.")
+    enabled: bool = Field(True, description="False leaves the teams' namespaces without network policies.")
+    dns: Rule = Field(_DNS, description="To the cluster's DNS.")
+    store: Rule = Field(
+        {"to": [_PUBLIC], "ports": [_tcp(443)]},
+        description="To the object store: public addresses, or name yours where it is inside.",
+    )
+    git: Rule = Field(
+        {"to": [_PUBLIC], "ports": [_tcp(443), _tcp(22)]},
+        description="To the Git servers: public addresses, or name yours where they are inside.",
+    )
+    kubernetes: Rule = Field(
+        {"ports": [_tcp(443), _tcp(6443)]},
+        description="To the Kubernetes API, for teams with `own_images`. Name its addresses to narrow it: kubectl get "
+        "endpointslices kubernetes.",
+    )
 
 
 class ChartValues(Spec):
     """The chart's values."""
 
-    teams: dict[TeamName, Team] = Field(default_factory=dict, description="Every team, by name.")
-    repository: Repository | None = Field(None, description="The repository of teams that have none of their own.")
-    store: str = Field(pattern=r"^s3://", description="Where artifacts and logs live: s3://BUCKET/PREFIX.")
+    teams: dict[TeamName, Team] = Field(
+        default_factory=dict,
+        description="Every team, by name, as in kommuna.yaml: support: {bundle: dags/support, people: {ann: op}, "
+        'quota: {cpu: "8", memory: 32Gi, pods: 20}, store_secret: support-store}.',
+    )
+    repository: Repository | None = Field(
+        None,
+        description="Where DAG files come from, for teams without a repository of their own: "
+        "{url: https://…, ref: main, secret: …}.",
+    )
+    store: str = Field(
+        "s3://kommuna/teams",
+        pattern=r"^s3://",
+        description="Where artifacts and logs live: s3://BUCKET/PREFIX; each team's are below PREFIX/TEAM.",
+    )
     store_options: dict[str, Any] = Field(
         default_factory=dict, description="s3fs options of the store (endpoint_url …)."
     )
@@ -105,20 +150,32 @@ class ChartValues(Spec):
         "", description="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY that read every team's prefix."
     )
     llm: Llms = Field(default_factory=Llms, description="LLM endpoints of `ask` rules and of rule proposals.")
-    url: str = Field(pattern=r"^https?://", description="Airflow's address, as people type it.")
-    images: Images
+    url: str = Field(
+        "http://localhost:8080", pattern=r"^https?://", description="Airflow's address, as people type it."
+    )
+    images: Images = Field(Images(), description="The images; all are pulled by these names.")
     database_secret: str = Field(
         "", description="Secret with the keys `airflow` and `mlflow`: SQLAlchemy URLs of an external PostgreSQL."
     )
     passwords_secret: str = Field(
         "", description="Secret with the key `passwords.json`: login to password; made by a job of the chart if empty."
     )
-    postgresql: Postgresql
-    api_server: Component
-    scheduler: Component
-    dag_processor: Component
-    triggerer: Triggerer
-    mlflow: Mlflow
-    parser: Parser
-    ingress: Ingress
-    network: Network
+    postgresql: Postgresql = Field(
+        Postgresql(), description="The chart's own database, for trials: one pod, no backup."
+    )
+    api_server: Component = Field(Component(memory="2Gi"), description="Airflow's pages and APIs.")
+    scheduler: Component = Field(Component(memory="2Gi"), description="Airflow's scheduler.")
+    dag_processor: Component = Field(
+        Component(cpu="50m", memory="768Mi"), description="Reads what parsers made of DAG files, and admits it."
+    )
+    triggerer: Triggerer = Field(
+        Triggerer(cpu="50m", memory="512Mi"),
+        description="Waits for deferred tasks: for each team, in the control plane, without the team's code.",
+    )
+    mlflow: Mlflow = Field(Mlflow(memory="2Gi"), description="The model registry's server.")
+    parser: Parser = Field(Parser(), description="Parses a team's DAG files, in its namespace, beside its quota.")
+    ingress: Ingress = Field(Ingress(), description="How people reach Airflow, and MLflow's pages, from outside.")
+    network: Network = Field(
+        Network(),
+        description="The doors in the teams' default-deny network policies, as egress rules; others are the chart's.",
+    )
