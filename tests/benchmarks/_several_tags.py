@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from tests.benchmarks._weak_data import DATA
 
-from kommuna.spec.rules import RuleSet
+from kommuna.spec.rules import KeywordRule, RuleSet
 from kommuna.steps.labeling.apply import apply_rules
 from kommuna.steps.labeling.label import label_messages
 from kommuna.steps.training.train import train_classifier
@@ -137,7 +137,7 @@ def _kinds() -> Iterator[tuple[str, RuleSet, pl.DataFrame]]:
     yield f"{len(rules.rules)} rules, one for each word", rules, votes
     words: dict[str, list[str]] = {}
     for rule in rules.rules:
-        words.setdefault(rule.tag or "", []).extend(rule.any or ())
+        words.setdefault(rule.tag or "", []).extend(rule.any if isinstance(rule, KeywordRule) else ())
     merged = [{"name": tag, "tag": tag, "any": own} for tag, own in words.items()]
     one = RuleSet.read({"tags": list(rules.tags), "several_tags": True, "rules": merged}, where="nlupp")
     yield f"{len(merged)} rules, one for each tag", one, apply_rules(messages.lazy(), one).votes.collect()

@@ -25,7 +25,7 @@ from typing import Any
 from tests.benchmarks._memory import peak_mib
 
 from kommuna.runtime.limits import ALLOCATOR_VARIABLE, LEAN_ALLOCATOR
-from kommuna.spec.rules import Rule, RuleSet
+from kommuna.spec.rules import KeywordRule, RegexRule, Rule, RuleSet
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MESSAGES, SAMPLE, RULES = 500_000, 10_000, 50
@@ -65,10 +65,10 @@ def results() -> Iterator[dict[str, Any]]:
 def rules() -> RuleSet:
     """The 50 rules."""
     file = RuleSet.from_yaml(ROOT / "dags/support/rules.yaml")
-    found = [rule for rule in file.rules if rule.kind in ("any", "regex")]
+    found = [rule for rule in file.rules if rule.reads == "text"]
     while len(found) < RULES:
-        longest = max(found, key=lambda rule: len(rule.any or ()))
-        words = longest.any or ()
+        longest = max((rule for rule in found if isinstance(rule, KeywordRule)), key=lambda rule: len(rule.any))
+        words = longest.any
         halves = (words[::2], words[1::2])
         found.remove(longest)
         found += [
@@ -144,10 +144,10 @@ def _snorkel(path: Path) -> dict[str, Any]:
 
 
 def _function(rule: Rule, tag: int) -> Any:
-    if rule.regex:
+    if isinstance(rule, RegexRule):
         search = re.compile(rule.regex).search
         return lambda row: tag if search(row.lowered) else -1
-    words = [r"[\s–—-]+".join(map(re.escape, word.lower().replace("ё", "е").split())) for word in rule.any or ()]
+    words = [r"[\s–—-]+".join(map(re.escape, word.lower().replace("ё", "е").split())) for word in rule.any]
     search = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)").search
     return lambda row: tag if search(row.folded) else -1
 
