@@ -1,1 +1,1 @@
-"""Shared steps: pure functions of artifacts and parameters."""
+"""The shared steps: pure functions from artifacts and parameters to artifacts and metrics."""

@@ -100,7 +100,7 @@ def test_rules_test_says_what_is_wrong(tmp_path: Path, files: dict[str, str], me
         ("id,text\n1,карта\n".encode("cp1251"), "m.csv is not UTF-8: line 2, byte 10"),
         (b"", "m.csv is empty"),
         (b"id,text\n1,x\n2\n", "m.csv: row 2 has 1 fields, the header has 2"),
-        (b'id,text\n1,x\n2,15"\n3,"y"\n', "m.csv: row 2 has a quote out of place"),
+        (b'id,text\n1,x\n2,15"\n3,"y"\n', "m.csv: row 2 has a misplaced quote"),
         (b"id;text\n1;x\n", "m.csv seems to be separated by ';'"),
         (b"PK\x03\x04" + bytes(60), "m.csv is a ZIP archive"),
         (None, "m.csv is a folder, not a file"),

@@ -1,1 +1,1 @@
-"""Steps that make tables: reading, cleaning, masking of personal data, SQL, joins."""
+"""Steps that produce tables: read, clean, mask personal data, query by SQL, join by time."""

@@ -1,4 +1,4 @@
-"""As-of join: to each row, the other table's nearest row in time."""
+"""Step: as-of join, which adds to each row the nearest row in time of another table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DURATION = re.compile(r"(?:\d+(?:ns|us|ms|s|m|h|d|w))+")
 
 
 class Joined(NamedTuple):
-    """Every left row in its order, with the columns of the right row that it met."""
+    """Every left row in its order, with the columns of the right row that it matched."""
 
     table: pl.LazyFrame
     metrics: dict[str, float]
@@ -39,34 +39,34 @@ def asof_join(
     strategy: Strategy = "backward",
     suffix: str = "_right",
 ) -> Joined:
-    """Joins to each left row the right row that is nearest by `on`: at or before it, at or after it, or either.
+    """Joins to each left row the nearest right row by `on`: at or before it, at or after it, or either.
 
-    Of right rows that are equal in `on` and `by`, the last one joins backward, the first one forward. Nulls in `on`
-    or `by` join nothing, nor do NaN and infinity in `on`. Left rows keep their order.
+    If several right rows are equal in `on` and `by`, a backward join takes the last one and a forward join the first
+    one. Null in `on` or `by`, and NaN or infinity in `on`, match nothing. Left rows keep their order.
 
     Args:
         left: the rows to keep.
         right: the rows to look up.
         on: the column of times (or numbers), the same type on both sides.
-        by: columns that must be equal.
-        tolerance: how far away a right row may be: `2h`, `30m`, `1d12h`; a number where `on` holds numbers.
+        by: columns that must be equal in both rows.
+        tolerance: the largest distance of a match: `2h`, `30m`, `1d12h`, or a number if `on` has numbers.
         strategy: in which direction to look.
-        suffix: goes to the right columns whose names stand on the left too.
+        suffix: appended to right columns whose names are on the left too.
 
     Returns:
         The joined table, and the metrics `rows`, `matched`, `unmatched`.
 
     Raises:
-        MissingColumn: a side lacks `on` or one of `by`.
-        SchemaDrift: a column's type is not the same on both sides, or `on` has no order in time.
-        SpecError: a tolerance that cannot be read or is negative; `on` is among `by`, or a column twice; a column's
-            name with the suffix is taken.
+        MissingColumn: a table has no column `on`, or lacks one of `by`.
+        SchemaDrift: a column has different types on both sides, or `on` is neither a time nor a number.
+        SpecError: the tolerance is not valid or negative; `on` is in `by`; `by` has duplicates; or a column's name
+            with the suffix is taken.
     """
     by = distinct_texts("by", by)
     schema = _checked(left, right, on, by, suffix=suffix, strategy=strategy)
     found = list(right.collect_schema())
     taken = (*schema, *found, *(name + suffix for name in found))
-    row, met = unused(taken, "#row"), unused(taken, "#met")
+    row, matching = unused(taken, "#row"), unused(taken, "#matched")
     options: dict[str, Any] = {
         "on": on,
         "by": by or None,
@@ -77,47 +77,47 @@ def asof_join(
     }
     numbered = left.with_row_index(row)
     lookup = (
-        right.filter(pl.all_horizontal(pl.col(by).is_not_null()) & _placed(on, schema[on]))
+        right.filter(pl.all_horizontal(pl.col(by).is_not_null()) & _comparable(on, schema[on]))
         .with_row_index(row)
         .sort(on, row, maintain_order=True)
-        .with_columns((pl.col(row) >= 0).alias(met))
+        .with_columns((pl.col(row) >= 0).alias(matching))
         .drop(row)
     )
-    join = _Join(_placed(on, schema[on]), row, options)
-    rows, matched = join.met(numbered.select(row, on, *by), lookup.select(met, on, *by), met)
-    joined = join.rows(numbered, lookup).sort(row).drop(row, met)
+    join = _Join(_comparable(on, schema[on]), row, options)
+    rows, matched = join.counts(numbered.select(row, on, *by), lookup.select(matching, on, *by), matching)
+    joined = join.rows(numbered, lookup).sort(row).drop(row, matching)
     metrics = {"rows": float(rows), "matched": float(matched), "unmatched": float(rows - matched)}
     log.info("asof.joined", on=on, by=by, **metrics)
     return Joined(joined, metrics)
 
 
-def _placed(on: str, dtype: pl.DataType) -> pl.Expr:
-    """Whether a row has a place in the order: NaN and infinity are as far from everything as null."""
+def _comparable(on: str, dtype: pl.DataType) -> pl.Expr:
+    """Whether a row can match: like null, NaN and infinity match nothing."""
     column = pl.col(on)
     return column.is_not_null() & column.is_finite() if dtype.is_float() else column.is_not_null()
 
 
 class _Join(NamedTuple):
-    """The join of sorted tables.
+    """The join of two tables.
 
     Attributes:
-        placed: which left rows may meet another.
-        row: the left rows' numbers.
-        options: of `join_asof`.
+        comparable: whether a left row can match.
+        row: name of the column with the left rows' numbers.
+        options: arguments of `join_asof`.
     """
 
-    placed: pl.Expr
+    comparable: pl.Expr
     row: str
     options: dict[str, Any]
 
     def rows(self, left: pl.LazyFrame, right: pl.LazyFrame) -> pl.LazyFrame:
-        """The rows in no set order."""
+        """Returns the joined rows, in any order."""
         on = self.options["on"]
-        met = left.filter(self.placed).sort(on, self.row, maintain_order=True).join_asof(right, **self.options)
-        return pl.concat([met, left.filter(~self.placed)], how="diagonal")
+        matching = left.filter(self.comparable).sort(on, self.row, maintain_order=True).join_asof(right, **self.options)
+        return pl.concat([matching, left.filter(~self.comparable)], how="diagonal")
 
-    def met(self, left: pl.LazyFrame, right: pl.LazyFrame, flag: str) -> tuple[int, int]:
-        """The rows, and those of them that met a right row."""
+    def counts(self, left: pl.LazyFrame, right: pl.LazyFrame, flag: str) -> tuple[int, int]:
+        """Returns the number of rows, and how many of them matched a right row."""
         counts = self.rows(left, right).select(pl.len().alias("rows"), pl.col(flag).count().alias("matched"))
         found = counts.collect(engine="streaming").row(0, named=True)
         return int(found["rows"]), int(found["matched"])
@@ -133,7 +133,7 @@ def _checked(
             fix=f"there are: {', '.join(get_args(Strategy))}",
         )
     if on in by:
-        fix = "leave it out of `by`: rows that are equal in it are what `on` is not for"
+        fix = "leave it out of `by`: `on` is compared by distance, `by` for equality"
         raise SpecError(f"column '{on}' is given as `on` and in `by`", where="as-of join", fix=fix)
     schemas = {
         side: require_columns(table, [on, *by], what=side) for side, table in {"left": left, "right": right}.items()
@@ -158,7 +158,7 @@ def _checked(
 
 
 def _refuse_clashes(left: list[str], right: list[str], suffix: str) -> None:
-    """Refuses a right column whose name stands on the left, where the name with the suffix is taken too."""
+    """Refuses a right column whose name is taken on the left, both without and with the suffix."""
     given = {name: name + suffix if name in left else name for name in right}
     for name, wanted in given.items():
         if name in left and (wanted in left or list(given.values()).count(wanted) > 1):
@@ -174,7 +174,7 @@ def _tolerance(tolerance: str | None, dtype: pl.DataType) -> str | float | int |
         return None
     if not dtype.is_numeric():
         if not _DURATION.fullmatch(tolerance):
-            raise SpecError(f"tolerance '{tolerance}' is no duration", fix="write it as 30m, 2h, 7d or 1d12h")
+            raise SpecError(f"tolerance '{tolerance}' is not a duration", fix="write it as 30m, 2h, 7d or 1d12h")
         return tolerance
     fix = (
         f"the column joined on holds {dtype}: give {'a whole number' if dtype.is_integer() else 'a number'}, 0 or more"
@@ -182,11 +182,11 @@ def _tolerance(tolerance: str | None, dtype: pl.DataType) -> str | float | int |
     try:
         number = Decimal(tolerance)
     except InvalidOperation:
-        raise SpecError(f"tolerance '{tolerance}' is no number", fix=fix) from None
+        raise SpecError(f"tolerance '{tolerance}' is not a number", fix=fix) from None
     if not number.is_finite() or number < 0:
-        raise SpecError(f"tolerance '{tolerance}' is no distance", fix=fix)
+        raise SpecError(f"tolerance '{tolerance}' is not a distance", fix=fix)
     if dtype.is_integer() and number != int(number):
-        raise SpecError(f"tolerance '{tolerance}' is no whole number", fix=fix)
+        raise SpecError(f"tolerance '{tolerance}' is not a whole number", fix=fix)
     if isinstance(dtype, pl.Decimal):
-        return int(number.scaleb(dtype.scale))  # Polars counts in the last decimal place
+        return int(number.scaleb(dtype.scale))  # in units of the last decimal place, as Polars expects
     return int(number) if dtype.is_integer() else float(number)

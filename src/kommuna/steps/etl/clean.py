@@ -1,4 +1,4 @@
-"""Cleaning of messages: one Unicode form, plain white space, no empty texts, each key once."""
+"""Step: cleans messages to one Unicode form and plain white space, without empty texts and duplicates."""
 
 from __future__ import annotations
 
@@ -27,25 +27,27 @@ class Cleaned(NamedTuple):
 
 @takes_frames
 def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars: int = MAX_CHARS) -> Cleaned:
-    """Normalises texts, drops empty ones and repeated rows.
+    """Normalises texts, and drops empty texts and duplicate rows.
 
-    A text is brought to Unicode's NFC, invisible and control characters are taken out, runs of white space
-    (line breaks and no-break spaces too) become one space. Of rows that are equal in every column the first is kept.
+    Texts are converted to Unicode NFC, invisible and control characters are removed, and each run of white space
+    (including line breaks and no-break spaces) becomes one space. Of rows that are equal in every column, the first is
+    kept.
 
     Args:
-        table: one row a message.
+        table: one row per message.
         key: the column that names a row.
         text: the column with the message.
-        max_chars: longer texts are cut to this many characters.
+        max_chars: longer texts are cut to this number of characters.
 
     Returns:
         The table, and the metrics `rows_in`, `rows`, `dropped_empty`, `dropped_duplicates`, `cut_texts`.
 
     Raises:
-        MissingColumn, SchemaDrift: no such columns, or `text` holds no text.
-        DuplicateKeys: a key names rows of different content.
+        MissingColumn: a column is missing.
+        SchemaDrift: `text` is not a text column.
+        DuplicateKeys: rows with the same key have different content.
         DataError: a key is null, or every text is empty.
-        SpecError: `key` and `text` are one column.
+        SpecError: `key` and `text` are the same column.
     """
     require_different(key, text)
     schema = require_columns(table, [key, text], what="table")
@@ -88,7 +90,7 @@ def _has_text(text: str) -> pl.Expr:
 
 
 def _count(table: pl.LazyFrame, key: str, text: str, schema: pl.Schema) -> dict[str, int]:
-    """Rows, empty texts and the bytes of the longest text; refuses null keys."""
+    """Counts rows, empty texts and the bytes of the longest text; refuses null keys."""
     if schema[text] == pl.Null:
         rows = table.select(pl.len()).collect(engine="streaming").item()
         return {"rows": rows, "empty": rows, "bytes": 0}
@@ -107,7 +109,7 @@ def _count(table: pl.LazyFrame, key: str, text: str, schema: pl.Schema) -> dict[
     if found["null_key"] is not None:
         raise DataError(
             f"column '{key}': the key is null in row {found['null_key'] + 1}",
-            fix="each message needs a key of its own",
+            fix="give each message a unique key",
         )
     return {name: int(found[name]) for name in ("rows", "empty", "bytes")}
 
@@ -118,7 +120,7 @@ def _repeated_keys(table: pl.LazyFrame, key: str) -> pl.Series:
 
 
 def _identical_rows(cleaned: pl.LazyFrame, key: str, repeated: pl.Series, schema: pl.Schema) -> int:
-    """How many rows only repeat another; refuses a key whose rows differ."""
+    """Counts the rows that duplicate another; refuses a key whose rows differ."""
     content = [name for name in schema if name != key]
     rows = (
         cleaned.with_row_index(ROW)
@@ -135,7 +137,7 @@ def _identical_rows(cleaned: pl.LazyFrame, key: str, repeated: pl.Series, schema
         raise DuplicateKeys(
             f"column '{key}': the key {shortened(first[key])} names {first[f'{OWN}rows']} rows of different content"
             f" ({len(differing)} such {'key' if len(differing) == 1 else 'keys'})",
-            fix="give each message a key of its own, or keep one row of each key (rows equal in every column are)",
+            fix="give each message a unique key, or keep one row per key (equal rows are de-duplicated)",
         )
     return int(keys[f"{OWN}rows"].sum()) - len(keys)
 

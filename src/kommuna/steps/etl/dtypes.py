@@ -1,4 +1,4 @@
-"""Declared type names as Polars types, and how text becomes a value of each."""
+"""Maps declared type names to Polars types, parses text as values of them, and finds values that would change."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _DAY = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = "[T ][0-9]{2}:[0-5][0-9](?::[0-5][0-9](?:[.][0-9]{1,9})?)?"  # no second 60: it would be the next minute's
 _NAMED = "(?i)^[+-]?(?:nan|inf|infinity)$"
 _WHOLE = "^[+-]?0*([0-9]*?)0*(?:[.]0*)?$"
-_DIGITS = 15  # so many decimal digits stay apart as Float64
+_DIGITS = 15  # numbers of up to this many decimal digits are distinct as Float64
 
 
 def parsed(column: pl.Expr, dtype: str) -> pl.Expr:
-    """Text as values of a type; what cannot be read, and empty text, is null.
+    """Parses text as values of a type; text that is empty or cannot be parsed is null.
 
     Numbers have a decimal point, times are ISO 8601 (`2026-09-01T12:30:00`, a space for the T, seconds optional).
     """
@@ -68,24 +68,24 @@ def parsed(column: pl.Expr, dtype: str) -> pl.Expr:
 
 
 def _in_calendar(written: pl.Expr, value: pl.Expr) -> pl.Expr:
-    """Times that are written as they have to be, of the years 1 to 9999: Python and databases have no others."""
+    """Keeps times of the expected form in the years 1 to 9999, the range of Python and databases."""
     return pl.when(written & value.dt.year().is_between(1, 9999)).then(value)
 
 
 def suspicious(value: pl.Expr, dtype: str) -> pl.Expr:
-    """Whether a float is not finite, or so large that not every whole number near it is one: cheap to ask of all."""
+    """A cheap test for floats that are not finite, or too large for every whole number near them to be a float."""
     return ~value.is_finite() | (value.abs() >= 2.0 ** (53 if dtype == "Float64" else 24))
 
 
 def not_finite(text: pl.Expr) -> pl.Expr:
-    """Whether a text is a float's NaN or infinity by name."""
+    """Whether a text spells NaN or infinity."""
     return text.str.strip_chars().str.contains(_NAMED)
 
 
 def inexact(text: pl.Expr, dtype: str) -> pl.Expr:
-    """Whether a text is a number that a float type turns into another one: too large, or a whole one of many digits.
+    """Whether a text is a number that a float type would change: too large, or a whole number with many digits.
 
-    Decimal fractions are what floats are for; ids are not: `9007199254740993` would become `…992`.
+    Decimal fractions are rounded as usual, but ids must not change: `9007199254740993` would become `…992`.
     """
     plain = text.str.strip_chars()
     value = plain.cast(polars_dtype(dtype), strict=False)
@@ -96,8 +96,8 @@ def inexact(text: pl.Expr, dtype: str) -> pl.Expr:
     return ((value.is_infinite() & ~not_finite(text)) | (many & other)).fill_null(False)
 
 
-def loses(value: pl.Expr, found: pl.DataType, dtype: str) -> pl.Expr | None:
-    """Which values of a found type a declared float type turns into others; None where there are none."""
+def changed_values(value: pl.Expr, found: pl.DataType, dtype: str) -> pl.Expr | None:
+    """Returns which values of a found type a declared float type would change; None if it changes none."""
     wanted = polars_dtype(dtype)
     exact = 53 if wanted == pl.Float64 else 24
     if not wanted.is_float() or found.is_float() or found == pl.Null:
@@ -109,7 +109,7 @@ def loses(value: pl.Expr, found: pl.DataType, dtype: str) -> pl.Expr | None:
 
 
 def widens(found: pl.DataType, dtype: str) -> bool:
-    """Whether every value of a found type is a value of the declared one."""
+    """Whether every value of a found type is also a value of the declared one."""
     wanted = polars_dtype(dtype)
     if found == wanted or found == pl.Null:
         return True

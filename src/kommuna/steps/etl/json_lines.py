@@ -1,4 +1,4 @@
-"""NDJSON line by line: the names of the columns, and what is wrong with a line that cannot be read."""
+"""Checks NDJSON line by line: finds the names of the columns, counts rows and names faulty lines."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from kommuna.errors import DataError, SchemaDrift
 from kommuna.steps.columns import shortened
 from kommuna.steps.etl.csv.faults import encoding_fault, first_line
 
-_SAMPLE = 1_000  # lines that are looked at for the names of the columns
+_SAMPLE = 1_000  # lines in which names of columns are looked up
 _BLOCK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
-_ONE_A_LINE = "one JSON object a line; a file cut off ends in a broken line"
-# Half of a character that is written as two \\u escapes: Polars reads it as the character 0.
-_HALF = re.compile(
+_ONE_PER_LINE = "write one JSON object per line; a truncated file ends in a broken line"
+# Half of a surrogate pair, which is written as two \\u escapes: Polars reads it as the character 0.
+_LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
-# A whole number of 16 or more digits that is written with a point or an exponent: Polars reads it as Float64.
-# Possessive, from a number's first digit on: a text of a million digits is gone through once.
+# A whole number of 16 or more digits, written with a point or an exponent: Polars reads it as Float64.
+# Possessive quantifiers: a text of a million digits is scanned once.
 _LONG_FLOAT = re.compile(
     rb"(?<![0-9.])(?:[0-9]{16,}+(?:[.]0*+(?![0-9])|(?:[.]0*+)?[eE])|[0-9][0-9.]{15,}+[eE][+]?[0-9])"
 )
@@ -34,10 +34,10 @@ _ESCAPED_KEY = r'\\.(?:[^"\\]|\\.)*"\s*:'
 
 
 def json_columns(source: Path) -> list[str]:
-    """The column names in the first lines of an NDJSON file, in the order in which they come.
+    """Returns the column names in the first lines of an NDJSON file, in order of appearance.
 
     Raises:
-        DataError: a line is not UTF-8 or no JSON object, or there is none.
+        DataError: a line is not UTF-8 or not a JSON object, or there are no lines.
     """
     names: dict[str, None] = {}
     with source.open("rb") as file:
@@ -57,33 +57,33 @@ def json_columns(source: Path) -> list[str]:
 
 
 def count_json_rows(source: Path, names: Iterable[str]) -> int:
-    """The lines of an NDJSON file that are not blank.
+    """Counts the lines of an NDJSON file that are not blank, and checks what Polars would misread.
 
     Args:
         source: the file.
-        names: of the columns that are read.
+        names: names of the columns that are read.
 
     Raises:
-        DataError: a text in a line holds half of a character, a line names a column twice, or a whole number has more
-            digits than Float64 keeps; names the line.
+        DataError: a line has half of a surrogate pair, a duplicate key, or a whole number with more digits than Float64
+            keeps; names the line.
     """
     rows = number = 0
     names = set(names)
     for lines in _blocks(source):
         blank = sum(map(bytes.isspace, lines))
         block = b"".join(lines)
-        for at in _matching(_HALF, block, lines):
-            _refuse_half(source, number + at + 1, lines[at])
+        for at in _matching(_LONE_SURROGATE, block, lines):
+            _refuse_lone_surrogate(source, number + at + 1, lines[at])
         for at in _matching(_LONG_FLOAT, block, lines):
             _refuse_lost_digits(source, number + at + 1, lines[at], names)
-        for at in _perhaps_twice(lines, names):
-            _refuse_twice(source, number + at + 1, lines[at], names)
+        for at in _maybe_duplicate_keys(lines, names):
+            _refuse_duplicate_key(source, number + at + 1, lines[at], names)
         rows, number = rows + len(lines) - blank, number + len(lines)
     return rows
 
 
 def json_fault(source: Path, lists: Set[str], schema: dict[str, pl.DataType], error: Exception) -> DataError:
-    """Why Polars could not read an NDJSON file, with the line or the row."""
+    """Returns the error for an NDJSON file that Polars could not read; names the line or the row."""
     if fault := encoding_fault(source):
         return fault
     rows = number = 0
@@ -102,12 +102,12 @@ def json_fault(source: Path, lists: Set[str], schema: dict[str, pl.DataType], er
 
 
 def _matching(pattern: re.Pattern[bytes], block: bytes, lines: list[bytes]) -> list[int]:
-    """The places of a block's lines in which a pattern is found; of most blocks none, which one search tells."""
+    """Returns the lines of a block that match a pattern; one search over the block covers the usual case of none."""
     return [at for at, line in enumerate(lines) if pattern.search(line)] if pattern.search(block) else []
 
 
-def _perhaps_twice(lines: list[bytes], names: Set[str]) -> list[int]:
-    """The places of lines in which a name may stand twice: Polars would take the first, other readers the last."""
+def _maybe_duplicate_keys(lines: list[bytes], names: Set[str]) -> list[int]:
+    """Returns the lines that may have a duplicate key, of which Polars takes the first and other readers the last."""
     texts = pl.Series(lines, dtype=pl.Binary).cast(pl.String, strict=False)
     often = texts.str.contains(_ESCAPED_KEY)
     for name in names:
@@ -115,20 +115,20 @@ def _perhaps_twice(lines: list[bytes], names: Set[str]) -> list[int]:
     return often.fill_null(False).arg_true().to_list()
 
 
-def _refuse_twice(source: Path, number: int, line: bytes, names: Set[str]) -> None:
+def _refuse_duplicate_key(source: Path, number: int, line: bytes, names: Set[str]) -> None:
     pairs = json.loads(line, object_pairs_hook=list) if _is_object(line) else []
     often = Counter(name for name, _ in pairs)
     for name in sorted(names):
         if often[name] > 1:
             raise DataError(
-                f"{source.name}: line {number} names '{name}' twice",
+                f"{source.name}: line {number} has the key '{name}' twice",
                 where=f"{source}:{number}: {shortened(_text(line))}",
-                fix="keep one of them: readers differ in which they take",
+                fix="keep one of them: readers disagree on which one counts",
             )
 
 
 def _refuse_lost_digits(source: Path, number: int, line: bytes, names: Set[str]) -> None:
-    """Refuses 9007199254740993.0, which would be read as …992; decimal fractions are what floats are for."""
+    """Refuses whole numbers that Float64 would change: 9007199254740993.0 would be read as …992."""
     values = json.loads(line, parse_float=_Float) if _is_object(line) else {}
     for name in sorted(names & set(values)):
         for value in _floats(values[name]):
@@ -136,7 +136,7 @@ def _refuse_lost_digits(source: Path, number: int, line: bytes, names: Set[str])
                 raise DataError(
                     f"column '{name}': {value} in line {number} would be read as {float(value):.0f}",
                     where=f"{source}:{number}: {shortened(_text(line))}",
-                    fix="write whole numbers without point and exponent, or as texts",
+                    fix="write whole numbers without a point or exponent, or as texts",
                 )
 
 
@@ -144,7 +144,7 @@ class _Float(str):
     """A JSON number with a point or an exponent, as it is written."""
 
     def loses_digits(self) -> bool:
-        """Whether it is a whole number that Float64 turns into another one."""
+        """Whether it is a whole number that Float64 would change."""
         written, read = Decimal(self), float(self)
         whole = math.isfinite(read) and written == written.to_integral_value()
         return whole and written != Decimal(repr(read))
@@ -162,7 +162,7 @@ def _is_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
-        return False  # Polars says so
+        return False  # Polars reports it
 
 
 def _line_fault(source: Path, lists: Set[str], line: bytes, number: int, row: int, reason: str) -> DataError:
@@ -180,12 +180,12 @@ def _line_fault(source: Path, lists: Set[str], line: bytes, number: int, row: in
     return DataError(
         f"{source.name}: line {number} cannot be read: {reason}",
         where=f"{source}:{number}: {shortened(_text(line))}",
-        fix="numbers beyond 1.8e308 are no JSON that can be read: write null, or a text",
+        fix="numbers beyond 1.8e308 cannot be read: write null, or a text",
     )
 
 
 def _readable(lines: bytes, schema: dict[str, pl.DataType]) -> str | None:
-    """Why lines cannot be read; None if they can."""
+    """Returns why lines cannot be read; None if they can."""
     if _is_blank(lines):
         return None
     try:
@@ -208,7 +208,7 @@ def _blocks(source: Path) -> Iterator[list[bytes]]:
 def _object(source: Path, number: int, line: bytes) -> dict[str, Any]:
     where = f"{source}:{number}"
     try:
-        row = json.loads(line.decode(), parse_constant=_no_number)
+        row = json.loads(line.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise encoding_fault(source) or DataError(f"{source.name}: line {number} is not UTF-8", where=where) from None
     except (ValueError, RecursionError) as error:
@@ -216,28 +216,30 @@ def _object(source: Path, number: int, line: bytes) -> dict[str, Any]:
         raise DataError(
             f"{source.name}: line {number} is not valid JSON: {reason}",
             where=f"{where}: {shortened(_text(line))}",
-            fix=_ONE_A_LINE,
+            fix=_ONE_PER_LINE,
         ) from None
     if not isinstance(row, dict):
         raise DataError(
-            f"{source.name}: line {number} is no JSON object: {shortened(_text(line))}", where=where, fix=_ONE_A_LINE
+            f"{source.name}: line {number} is not a JSON object: {shortened(_text(line))}",
+            where=where,
+            fix=_ONE_PER_LINE,
         )
     return row
 
 
-def _no_number(constant: str) -> None:
+def _refuse_constant(constant: str) -> None:
     raise ValueError(f"it holds {constant}, which JSON does not have: write null")
 
 
-def _refuse_half(source: Path, number: int, line: bytes) -> None:
+def _refuse_lone_surrogate(source: Path, number: int, line: bytes) -> None:
     try:
         json.dumps(_object(source, number, line), ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = error.object[error.start].encode("unicode_escape").decode()
         raise DataError(
-            f"{source.name}: line {number} holds {half}, half of a character",
+            f"{source.name}: line {number} holds {half}, half of a surrogate pair",
             where=f"{source}:{number}: {shortened(_text(line))}",
-            fix="the text was cut within a character, such as an emoji: correct it where it is written",
+            fix="the text was cut inside a character, such as an emoji: correct it at its source",
         ) from None
 
 

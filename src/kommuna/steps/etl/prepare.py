@@ -1,4 +1,4 @@
-"""From a raw file to messages that rules and models may read: read, clean and mask in one step."""
+"""Step: reads, cleans and masks messages from a raw file."""
 
 from __future__ import annotations
 
@@ -41,25 +41,26 @@ def prepare_messages(
     since: date | None = None,
     max_chars: int = MAX_CHARS,
 ) -> Prepared:
-    """`read_table`, `clean` and `mask_pii` over one file.
+    """Reads, cleans and masks one file: `read_table`, `clean` and `mask_pii` in one step.
 
     Args:
         source: CSV, NDJSON or Parquet.
         table_schema: its declared columns.
-        key: the column that names a row.
+        key: name of the key column.
         text: the column with the message.
         names: people's names to mask.
-        region: where phone numbers without a country code are from.
-        format: of the file; `auto` goes by its name and first bytes.
+        region: country of phone numbers without a country code, two letters.
+        format: the file's format; `auto` detects it by the name and first bytes.
         since: keep messages whose `created_at` is on or after this day.
-        max_chars: longer texts are cut.
+        max_chars: longer texts are cut to this number of characters.
 
     Returns:
         The messages, and the metrics of the three steps: `rows_read`, `bytes`, `blank_rows`, then those of `clean`
         (`rows_in`, `rows`, …) and of `mask_pii`.
 
     Raises:
-        DataError: what the three steps raise; MissingColumn where `since` is given and there is no `created_at`.
+        DataError: as the three steps.
+        MissingColumn: `since` is given, and there is no column `created_at`.
     """
     read = read_table(source, table_schema=table_schema, format=format)
     table = read.table if since is None else _since(read.table, since, where=source.name)

@@ -1,4 +1,4 @@
-"""SQL over named tables, and over nothing else."""
+"""Step: runs SQL over named tables; the SQL cannot read anything else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kommuna.steps.frames import takes_frames
 log = structlog.get_logger()
 
 # Polars walks long chains (a+a+…, CASE WHEN …, JOIN … JOIN …) with its stack and in quadratic time: 1,000 operators
-# take 2 s, 300 UNIONs 8 s, 20,000 operators end the process. Lists (IN (…), 10,000 columns) are no chains.
+# take 2 s, 300 UNIONs 8 s, 20,000 operators end the process. Lists (IN (…), 10,000 columns) are not chains.
 MAX_CHARS = 200_000
 MAX_OPERATORS = 2_000
 MAX_SELECTS = 200
@@ -40,22 +40,23 @@ class Queried(NamedTuple):
 
 @takes_frames
 def query(tables: dict[str, pl.LazyFrame], *, sql: str) -> Queried:
-    """Runs one SELECT over named tables: standard SQL by Polars, see docs/steps.md. It reads no files, in whichever
-    spelling. Integers of the tables are computed with as 64 bits, NaN is null, and so is a division by 0.
+    """Runs one SELECT over named tables.
+
+    The dialect is standard SQL, run by Polars: see docs/steps.md. Functions that read files are refused. Integers are
+    computed with 64 bits; NaN and the result of a division by 0 are null.
 
     Args:
-        tables: the tables by the names that the SQL uses.
+        tables: the tables, by their names in the SQL.
         sql: one SELECT, or WITH … SELECT.
 
     Returns:
         The selected rows, and the metric `rows`.
 
     Raises:
-        SpecError: no SELECT, or no valid SQL, or it reads a file, or it is longer than can be planned; the message
-            shows it.
-        StepNotFound: the SQL names a table that is not among the inputs.
-        MissingColumn: the SQL names a column that its tables lack.
-        DataError: the rows cannot be computed, for example by a CAST that some value does not allow.
+        SpecError: the SQL is not one valid SELECT, reads a file, or is too long to be planned.
+        StepNotFound: a table in the SQL is not an input.
+        MissingColumn: a column in the SQL is in none of the tables.
+        DataError: the query fails on a row, for example by a CAST that a value does not allow.
     """
     _only_select(sql)
     tables = {name: widened(table) for name, table in tables.items()}
@@ -80,7 +81,7 @@ def query(tables: dict[str, pl.LazyFrame], *, sql: str) -> Queried:
 
 
 def _rows(table: pl.LazyFrame) -> int:
-    """Counts the rows, and computes every column on the way: a value that cannot be computed shows here."""
+    """Counts the rows and computes every column, so that a value that cannot be computed raises here."""
     schema = table.collect_schema()
     name = unused(schema, "#rows")
     counts = table.select(pl.len().alias(name), *(pl.col(column).count() for column in schema))
@@ -96,10 +97,10 @@ def _only_select(sql: str) -> None:
     first = re.match(r"[\s(]*(\w+)", plain)
     word = first.group(1).upper() if first else plain[:10]
     if word not in ("SELECT", "WITH"):
-        what = f"the SQL is no SELECT: it begins with {word}"
+        what = f"the SQL is not a SELECT: it begins with {word}"
         raise SpecError(what, where=_shown(sql), fix="give one SELECT or WITH … SELECT")
     if ";" in plain.rstrip("; \n\t"):
-        raise SpecError("the SQL holds more than one statement", where=_shown(sql), fix="give one SELECT a step")
+        raise SpecError("the SQL holds more than one statement", where=_shown(sql), fix="give one SELECT per step")
     if call := _FILE_CALL.search(plain):
         raise _reads_a_file(call.group(1), sql)
     for what, pattern, limit in (
@@ -112,7 +113,7 @@ def _only_select(sql: str) -> None:
 
 
 def _plain(sql: str) -> str:
-    """The SQL without comments, texts and quoted names; the names of functions that read files stay."""
+    """Removes comments, texts and quoted names, except the names of functions that read files."""
     pieces: list[str] = []
     at = 0
     while found := _PIECES.search(sql, at):
@@ -132,7 +133,7 @@ def _plain(sql: str) -> str:
 
 
 def _comment_end(sql: str, at: int) -> int:
-    """Where a comment ends that began before `at`; comments may stand in each other."""
+    """Returns the end of the comment that began before `at`; comments may be nested."""
     depth = 1
     for mark in _COMMENT_MARKS.finditer(sql, at):
         depth += 1 if mark.group() == "/*" else -1
@@ -155,10 +156,10 @@ def _plans(sql: str, *, schemas: dict[str, pl.Schema]) -> bool:
 
 
 def _only_inputs(standard: str, sql: str, schemas: dict[str, pl.Schema], columns: dict[str, list[str]]) -> None:
-    """Refuses SQL that reads anything but its inputs: planned over empty tables, its plan may scan no file.
+    """Refuses SQL that reads anything but its inputs: its plan over empty tables must not scan a file.
 
-    The search of the text before spares most files from being opened; this holds for every other spelling. Where the
-    text names such a function at all, Polars' own message is not shown: it may quote the file.
+    The earlier text search keeps most files from being opened; this check covers every other spelling. If the text
+    names a function that reads files, Polars' own message is not shown, because it may quote the file.
     """
     empty = {name: pl.LazyFrame(schema=schema) for name, schema in schemas.items()}
     try:
@@ -186,7 +187,7 @@ def _mistake(error: BaseException, sql: str, columns: dict[str, list[str]]) -> S
     if relation := re.search(r"relation '([^']*)' was not found", line):
         name = relation.group(1)
         return StepNotFound(
-            f"the SQL names table '{name}', which is no input{nearest(name, columns)}; inputs: {', '.join(columns)}",
+            f"the SQL reads '{name}', but no input has this name{nearest(name, columns)}; inputs: {', '.join(columns)}",
             where=_shown(sql),
             fix="add the table to the step's inputs, or correct its name",
         )

@@ -1,4 +1,4 @@
-"""Reading of CSV, NDJSON and Parquet files against a declared schema."""
+"""Step: reads CSV, NDJSON and Parquet files with a declared schema."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kommuna.steps.columns import ROW, missing_column, shortened
 from kommuna.steps.etl.csv.faults import check_rows_of_width, csv_fault, csv_header, parquet_faults
 from kommuna.steps.etl.csv.scan import scan_texts
 from kommuna.steps.etl.csv.survey import survey_csv
-from kommuna.steps.etl.dtypes import inexact, loses, not_finite, parsed, polars_dtype, suspicious, widens
+from kommuna.steps.etl.dtypes import changed_values, inexact, not_finite, parsed, polars_dtype, suspicious, widens
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
 from kommuna.steps.etl.kinds import Format as FileFormat
 from kommuna.steps.etl.kinds import check_file, check_format, format_of
@@ -35,42 +35,42 @@ class Read(NamedTuple):
 
 @takes_frames
 def read_table(source: Path, *, table_schema: TableSchema, format: Format = "auto") -> Read:
-    """Scans a file lazily; one streaming pass makes sure first that every value is of its declared type.
+    """Scans a file lazily, after one streaming pass that checks every value against its declared type.
 
     Columns that are not declared are left out. In CSV, an unquoted empty field is null, blank lines are skipped, rows
-    of nothing but commas are left out and counted, and `List(String)` is written `a|b|c`. The rows that are read are
-    counted against those of the file.
+    with only commas are left out and counted, and `List(String)` is written `a|b|c`. The number of rows read is
+    compared with the number of rows in the file.
 
     Args:
         source: a local file.
         table_schema: the columns and their types.
-        format: `auto` goes by the file's name, then by its first bytes.
+        format: `auto` detects it by the file's name, then by its first bytes.
 
     Returns:
-        The table, and the metrics `rows`, `bytes` (of the file) and `blank_rows` (those of nothing but commas).
+        The table, and the metrics `rows`, `bytes` (of the file) and `blank_rows` (rows with only commas).
 
     Raises:
         MissingColumn: a declared column is not in the file.
-        SchemaDrift: a value is not of its column's type, NaN or infinite where that is not declared, or a required one
-            is null; names the first such row (1 is the first row of data).
-        DataError: the file is absent, empty, of another kind, not UTF-8, cut off, has a quote out of place, rows of
-            another width, or its header a second time.
+        SchemaDrift: a value is not of its column's type, is NaN or infinite without being declared so, or is null in a
+            required column; names the first such row (1 is the first row of data).
+        DataError: the file is missing, empty, in another format, not UTF-8 or truncated, or has a misplaced quote, a
+            row of another width or a second header.
     """
     source = Path(source)
     check_file(source)
     size = source.stat().st_size
     kind = format_of(source) if format == "auto" else format
     check_format(source, kind)
-    read = checked(source, table_schema, kind)
+    read = read_checked(source, table_schema, kind)
     rows, blank = int(read.metrics["rows"]), int(read.metrics["blank_rows"])
     log.info("table.read", file=source.name, format=kind, rows=rows, bytes=size)
     if blank:
-        log.warning("table.blank_rows", file=source.name, rows=blank, hint="rows of nothing but commas are left out")
+        log.warning("table.blank_rows", file=source.name, rows=blank, hint="rows with only commas are left out")
     return read
 
 
-def checked(source: Path, declared: TableSchema, kind: FileFormat) -> Read:
-    """The declared columns of a file of a known kind, every value of them looked at; logs nothing."""
+def read_checked(source: Path, declared: TableSchema, kind: FileFormat) -> Read:
+    """Scans the declared columns of a file of a known format after checking every value; logs nothing."""
     read = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}[kind]
     table, rows, blank = read(source, declared)
     if rows == 0:
@@ -87,7 +87,7 @@ def _read_csv(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int, i
         raw = scan_texts(source, header)
         columns = raw.collect_schema().names()
         blank = pl.all_horizontal(pl.col(name).is_null() for name in columns)
-        # Of most files no row begins as the header does: all columns are compared only where one does.
+        # All columns are compared with the header only if the first one matches in some row.
         begins = _first(pl.col(columns[0]) == header[0])
         found = _check_rows(raw, declared, source, blank=blank.sum(), begins=begins)
         if len(header) > 1 and found["begins"] is not None:
@@ -108,9 +108,9 @@ def _refuse_second_header(raw: pl.LazyFrame, header: dict[str, str], source: Pat
     row = raw.with_row_index(ROW).select(_first(again)).collect(engine="streaming").item()
     if row is not None:
         raise DataError(
-            f"{source.name}: row {row + 1} is the header again",
+            f"{source.name}: row {row + 1} repeats the header",
             where=str(source),
-            fix="several files were joined: keep the first header only",
+            fix="several files were concatenated: keep only the first header",
         )
 
 
@@ -121,12 +121,12 @@ def _read_ndjson(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int
     texts = {name: polars_dtype("List(String)" if name in lists else "String") for name in declared.columns}
     try:
         raw = pl.scan_ndjson(source, schema=texts)
-        absent = [name for name in declared.columns if name not in found]  # from the first lines, that is
+        absent = [name for name in declared.columns if name not in found]  # among those of the first lines
         if absent:
             counts = raw.select(pl.col(absent).count()).collect(engine="streaming").row(0, named=True)
             found += [name for name in absent if counts[name]]
         _check_columns(declared, found, source)
-        every = pl.sum_horizontal(pl.all().null_count())  # each value has to be read
+        every = pl.sum_horizontal(pl.all().null_count())  # reads every value
         rows = _check_rows(raw, declared, source, lists=lists, nulls=every)["rows"]
     except pl.exceptions.PolarsError as error:
         raise json_fault(source, lists, texts, error) from None
@@ -137,9 +137,9 @@ def _read_ndjson(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int
 def _reconcile(source: Path, read: int, lines: int) -> None:
     if read != lines:
         raise DataError(
-            f"{source.name} holds {lines} rows, of which {read} are read",
+            f"{source.name} has {lines} rows, of which {read} were read",
             where=str(source),
-            fix="export the file again; a quote or a line break may be out of place",
+            fix="export the file again; a quote or a line break may be misplaced",
         )
 
 
@@ -155,7 +155,7 @@ def _value(name: str, declared: TableSchema, lists: Set[str]) -> pl.Expr:
 
 
 def _finite(value: pl.Expr, dtype: str, declared: TableSchema) -> pl.Expr:
-    """Floats as they are declared: what is not finite is null, or was refused."""
+    """Floats as declared: values that are not finite become null, or have been refused before."""
     if dtype.startswith("Float") and declared.non_finite == "null":
         return pl.when(value.is_finite()).then(value)
     return value
@@ -172,7 +172,7 @@ def _read_parquet(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, in
                 raise _drift(raw, source, name, dtype, str(found[name]), bad=pl.col(name).is_not_null())
             if found[name].is_float() and declared.non_finite == "refuse":
                 bad[name] = ~pl.col(name).is_finite()
-            elif (lost := loses(pl.col(name), found[name], dtype)) is not None:
+            elif (lost := changed_values(pl.col(name), found[name], dtype)) is not None:
                 bad[name] = lost
         checks = {f"bad {name}": _first(expression) for name, expression in bad.items()}
         values = {name: _finite(pl.col(name), dtype, declared) for name, dtype in declared.columns.items()}
@@ -187,29 +187,29 @@ def _read_parquet(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, in
                 raise _drift(raw, source, name, declared.columns[name], str(found[name]), bad=expression)
         _refuse_nulls({name: counts[f"null {name}"] for name in declared.required}, source)
         if rows:
-            raw.select(pl.col(list(declared.columns)).count()).collect(engine="streaming")  # every page can be read
+            raw.select(pl.col(list(declared.columns)).count()).collect(engine="streaming")  # reads every page
     return raw.select(values[name].cast(polars_dtype(dtype)) for name, dtype in declared.columns.items()), rows, 0
 
 
 def _first(bad: pl.Expr) -> pl.Expr:
-    """The first row of which something is true."""
+    """The number of the first row that satisfies a condition."""
     return pl.when(bad).then(pl.col(ROW)).min()
 
 
 def _check_columns(declared: TableSchema, found: list[str], source: Path) -> None:
     for name in declared.columns:
         if name not in found:
-            raise separated(found, source) or missing_column(name, found, what=source.name)
+            raise separator_fault(found, source) or missing_column(name, found, what=source.name)
         if found.count(name) > 1:
-            what = f"column '{name}' stands twice in {source.name}"
+            what = f"{source.name} has a duplicate column '{name}'"
             raise DataError(what, where=str(source), fix="rename one of them")
     left_out = [name for name in found if name not in declared.columns]
     if left_out:
         log.info("columns.left_out", file=source.name, columns=left_out)
 
 
-def separated(found: list[str], source: Path) -> DataError | None:
-    """The error for a file whose fields are separated by something else than a comma."""
+def separator_fault(found: list[str], source: Path) -> DataError | None:
+    """Returns the error for a file whose fields are not separated by commas; None if they are."""
     for mark, name in ((";", "';'"), ("\t", "tabs"), ("|", "'|'")):
         if len(found) == 1 and mark in found[0]:
             return DataError(
@@ -223,7 +223,7 @@ def separated(found: list[str], source: Path) -> DataError | None:
 def _check_rows(
     raw: pl.LazyFrame, declared: TableSchema, source: Path, *, lists: Set[str] = frozenset(), **more: pl.Expr
 ) -> dict[str, int]:
-    """The number of `rows`, and further counts; refuses the first value that is not of its type."""
+    """Counts `rows` and `more`; refuses the first value that is not of its declared type."""
     checks: dict[str, pl.Expr] = {}
     for name, dtype in declared.columns.items():
         value = _value(name, declared, lists)
@@ -274,7 +274,7 @@ def _drift_hint(dtype: str, value: object) -> str:
     if dtype.startswith("Float") and text.lstrip("+-").lower() in ("nan", "inf", "infinity"):
         return "correct the file, or declare `non_finite: null` beside the columns: NaN and infinity are read as null"
     if dtype.startswith("Float") and text.lstrip("+-").replace(".", "", 1).isdigit():
-        return f"{dtype} would make another number of it: declare ids as Int64 or String"
+        return f"{dtype} would change it: declare ids as Int64 or String"
     if dtype == "Datetime" and _has_offset(text):
         return "the times have an offset: declare the column as DatetimeUTC"
     if dtype == "DatetimeUTC":
@@ -294,5 +294,5 @@ def _refuse_nulls(first_rows: dict[str, int | None], source: Path) -> None:
             raise SchemaDrift(
                 f"column '{name}': required, found null in row {row + 1}",
                 where=source.name,
-                fix="fill the value, or take the column out of `required`",
+                fix="fill the value, or remove the column from `required`",
             )

@@ -1,4 +1,4 @@
-"""Files without a declared schema: types as all of their values allow, read as strictly as declared ones."""
+"""Reads files without a declared schema: types are inferred from all values, and read as strictly as declared ones."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from kommuna.steps.etl.csv.scan import scan_texts
 from kommuna.steps.etl.dtypes import inexact, polars_dtype
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
 from kommuna.steps.etl.kinds import ENDINGS, check_file, check_format, format_of
-from kommuna.steps.etl.read import checked, read_table, separated
+from kommuna.steps.etl.read import read_checked, read_table, separator_fault
 
-# How a value has to be written to be a number: 007 and +7 are texts, which 7 is not.
+# The form of numbers: 007 and +7 are texts, unlike 7.
 _WHOLE = "^-?(?:0|[1-9][0-9]{0,17})$"
 _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$"
 
 
 def read_untyped(source: Path, *, keys: Sequence[str] = ()) -> pl.LazyFrame:
-    """Scans a CSV, NDJSON or Parquet file, with the types that all of its values have, not only the first.
+    """Scans a CSV, NDJSON or Parquet file, with types inferred from all of its values.
 
-    In CSV a column is Boolean (true and false), Int64, Float64 or else String.
+    A column of CSV is Boolean (true and false), Int64, Float64 or otherwise String.
 
     Args:
         source: a local file.
-        keys: columns of CSV that are whole numbers or texts: 1.5 and 1.50 are two keys, as 7 and 007 are anyway.
+        keys: columns of CSV that are read as Int64 or String, never as Float64: 1.5 and 1.50 are different keys.
 
     Raises:
-        DataError: what `read_table` raises of a file that cannot be read, or is of another kind; SchemaDrift and
-            MissingColumn are among it.
+        DataError: the file cannot be read, as in `read_table`.
     """
     check_file(source)
     kind = format_of(source)
@@ -49,11 +48,11 @@ def read_untyped(source: Path, *, keys: Sequence[str] = ()) -> pl.LazyFrame:
 
 def _types(source: Path, keys: Sequence[str]) -> dict[str, str]:
     header = csv_header(source)
-    if fault := separated(header, source):
+    if fault := separator_fault(header, source):
         raise fault
     _refuse_patterns(header, source)
     names = [name for name in header if header.count(name) == 1]
-    checked(source, TableSchema(columns=dict.fromkeys(header, "String")), "csv")  # rows, quotes, encoding
+    read_checked(source, TableSchema(columns=dict.fromkeys(header, "String")), "csv")  # rows, quotes, encoding
     raw = scan_texts(source, header)
     tests = {name: _tests(pl.col(name)) for name in names}
     tests |= {name: {"Int64": tests[name]["Int64"]} for name in keys if name in tests}
@@ -76,8 +75,8 @@ def _types(source: Path, keys: Sequence[str]) -> dict[str, str]:
 def _refuse_patterns(names: Sequence[str], source: Path) -> None:
     for name in names:
         if is_pattern(name):
-            what = f"column '{name}' of {source.name} has the name of a pattern"
-            raise DataError(what, where=str(source), fix="rename it: a pattern stands for all columns that match it")
+            what = f"column '{name}' of {source.name} is named like a pattern"
+            raise DataError(what, where=str(source), fix="rename it: a pattern means every column that matches it")
 
 
 def _tests(column: pl.Expr) -> dict[str, pl.Expr]:
@@ -102,12 +101,12 @@ def _ndjson(source: Path) -> pl.LazyFrame:
 
 
 def _refuse_lost_digits(source: Path, floats: Sequence[str]) -> None:
-    """Refuses whole numbers that other values of their column, which are fractions, would turn into others."""
+    """Refuses whole numbers that Float64 would change, in columns that also have fractions."""
     texts = pl.scan_ndjson(source, schema=dict.fromkeys(floats, pl.String()))
     lost = texts.select(pl.col(name).filter(inexact(pl.col(name), "Float64")).first() for name in floats)
     for name, value in lost.collect(engine="streaming").row(0, named=True).items() if floats else ():
         if value is not None:
-            what = f"column '{name}' of {source.name} holds fractions and {value}, which Float64 does not keep"
+            what = f"column '{name}' of {source.name} has fractions and {value}, which Float64 would change"
             raise DataError(what, where=str(source), fix="write its values as texts")
 
 

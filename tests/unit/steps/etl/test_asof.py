@@ -72,7 +72,7 @@ def test_bad_columns_types_and_tolerances_are_named() -> None:
         asof_join(LEFT, RIGHT.with_columns(pl.col("at").cast(pl.String)), on="at")
     with pytest.raises(SchemaDrift, match="column 'g': expected a time or a number, found String"):
         asof_join(LEFT, RIGHT, on="g")
-    with pytest.raises(SpecError, match="tolerance 'two hours' is no duration"):
+    with pytest.raises(SpecError, match="tolerance 'two hours' is not a duration"):
         asof_join(LEFT, RIGHT, on="at", tolerance="two hours")
 
 

@@ -27,14 +27,18 @@ def test_a_join_and_a_group_are_computed() -> None:
 @pytest.mark.parametrize(
     ("sql", "error", "message"),
     [
-        ("SELECT * FROM mesages", StepNotFound, r"table 'mesages', which is no input \(did you mean 'messages'\?\)"),
+        (
+            "SELECT * FROM mesages",
+            StepNotFound,
+            r"'mesages', but no input has this name \(did you mean 'messages'\?\)",
+        ),
         (
             "SELECT chanel FROM messages",
             MissingColumn,
             r"column 'chanel', which no table has \(did you mean 'channel'\?\)",
         ),
         ("SELECT m.chanel FROM messages m", MissingColumn, r"column 'chanel', which no table has"),
-        ("DROP TABLE messages", SpecError, "no SELECT: it begins with DROP"),
+        ("DROP TABLE messages", SpecError, "not a SELECT: it begins with DROP"),
         ("  -- nothing\n", SpecError, "the SQL is empty"),
         ("SELECT 1; DROP TABLE messages", SpecError, "more than one statement"),
         ("SELECT id FORM messages WHERE", SpecError, "the SQL cannot be read"),
@@ -43,7 +47,7 @@ def test_a_join_and_a_group_are_computed() -> None:
         ("SELECT '--' AS x FROM read_csv('/etc/hosts')", SpecError, "reads a file by read_csv"),
         ("SELECT * FROM \"read_csv\" /* */ ('/etc/hosts')", SpecError, "reads a file by read_csv"),
         ("SELECT 1 AS \"a'\" FROM read_csv('/etc/hosts')", SpecError, "reads a file by read_csv"),
-        ("SELECT * FROM '/etc/hosts'", TeamMistake, "which is no input"),
+        ("SELECT * FROM '/etc/hosts'", TeamMistake, "but no input has this name"),
         ("SELECT CAST(channel AS INT) FROM messages", DataError, "fails on its rows"),
     ],
 )

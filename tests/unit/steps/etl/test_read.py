@@ -131,8 +131,8 @@ def test_a_required_column_with_a_null_is_refused_with_its_row(tmp_path: Path) -
         ("id,amount,at\na,1,2026-09-01\n".encode("utf-16"), "not UTF-8: line 1, byte 0"),
         (b"id,amount,at\na,1,2026-09-01\nb,2\nc,3,2026-09-01\n", "row 2 has 2 fields, the header has 3"),
         (b"id,amount,at\na,1,2026-09-01\nb,2,2026-09-01,9\n", "row 2 has 4 fields, the header has 3"),
-        (b'id,amount,at\na,1,2026-09-01\n"b,2,2026-09-01\n', "row 2 has a quote out of place"),
-        (b"id,id,amount,at\na,b,1,2026-09-01\n", "column 'id' stands twice"),
+        (b'id,amount,at\na,1,2026-09-01\n"b,2,2026-09-01\n', "row 2 has a misplaced quote"),
+        (b"id,id,amount,at\na,b,1,2026-09-01\n", "duplicate column 'id'"),
     ],
 )
 def test_a_broken_csv_says_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:
@@ -188,22 +188,22 @@ def test_ndjson_is_read_by_name_or_first_bytes(tmp_path: Path) -> None:
     [
         ('{"id": "a", "n": 1}\n{"id": "b", "n": \n', "line 2 is not valid JSON"),
         ('{"id": "a", "n": 1}\n' * 1500 + '{"id": "b"', "line 1501 is not valid JSON"),
-        ('{"id": "a", "n": 1}\n[1]\n', "line 2 is no JSON object"),
+        ('{"id": "a", "n": 1}\n[1]\n', "line 2 is not a JSON object"),
         ('{"id": "a", "n": 1}\n{"id": "b", "n": "x"}\n', "column 'n': expected Int64, found String 'x' in row 2"),
         ('{"id": "a", "m": 1}\n', "rows.ndjson has no column 'n'"),
         ("\n\n", "has no rows"),
         ('\ufeff{"id": "a", "n": 1}\n', "begins with a byte order mark"),
         (
             '{"id": "a", "n": 1}\n' * 1500 + '{"id": "\\ud83d", "n": 1}\n',
-            r"line 1501 holds .ud83d, half of a character",
+            r"line 1501 holds .ud83d, half of a surrogate pair",
         ),
         ('{"id": "a", "n": 1}\n\n{"id": "b", "n": 1e999}\n', "line 3 cannot be read"),
         ('{"id": "a", "n": NaN}\n', "line 1 is not valid JSON: it holds NaN, which JSON does not have"),
         ('{"id": "a", "n": 1}\n\x0b\n', "line 2 is not valid JSON"),
-        ('{"id": "a", "n": 1}\n{"id": "b", "n": 1, "n": 2}\n', "line 2 names 'n' twice"),
+        ('{"id": "a", "n": 1}\n{"id": "b", "n": 1, "n": 2}\n', "line 2 has the key 'n' twice"),
         (
             '{"id": "a", "n": 1}\n' * 1500 + '{"n": 1}\n{"i\\u0064": "b", "n": 1, "id": "c"}\n',
-            "line 1502 names 'id' twice",
+            "line 1502 has the key 'id' twice",
         ),
         ('{"id": "a", "n": 1}\n{"id": ' + "[" * 20_000 + "]" * 20_000 + "}\n", "line 2 is not valid JSON"),
         ('{"id": "a", "n": 1}\n' * 1200 + '{"id": ' + "[" * 20_000 + "]" * 20_000 + "}\n", "line 1201"),
@@ -263,7 +263,7 @@ def test_a_truncated_or_damaged_parquet_is_a_data_error(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for broken in (whole[:-20], whole[: len(whole) // 2], b"junk" * 10, whole[:40] + whole[60:]):
         path.write_bytes(broken)
-        with pytest.raises(DataError, match=r"rows.parquet is no readable Parquet file"):
+        with pytest.raises(DataError, match=r"rows.parquet is not a readable Parquet file"):
             rows(path, n="Int64")
 
 
@@ -309,7 +309,7 @@ def test_escaped_characters_of_ndjson_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_stray_quote_is_refused_with_its_row(tmp_path: Path, content: str, row: str) -> None:
-    with pytest.raises(DataError, match=rf"rows.csv: {row} has a quote out of place"):
+    with pytest.raises(DataError, match=rf"rows.csv: {row} has a misplaced quote"):
         rows(written(tmp_path, content), id="String", channel="String", text="String")
 
 
@@ -367,12 +367,12 @@ def test_rows_of_commas_are_counted_and_blank_lines_are_not(tmp_path: Path) -> N
 
 
 def test_a_second_header_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 2 is the header again"):
+    with pytest.raises(DataError, match="row 2 repeats the header"):
         rows(written(tmp_path, "id,text\na,x\nid,text\nb,y\n"), id="String")
 
 
 def test_a_file_of_old_line_ends_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="its lines end in CR alone"):
+    with pytest.raises(DataError, match="its lines end in a carriage return alone"):
         rows(written(tmp_path, "id,text\ra,x\rb,y\r"), id="String")
 
 
@@ -510,7 +510,7 @@ def test_a_columns_name_that_polars_takes_for_a_pattern_is_refused_where_it_is_r
     for name in ("*", "^n$"):
         with pytest.raises(ValidationError, match="has the name of a pattern"):
             TableSchema(columns={name: "String"})
-    with pytest.raises(DataError, match=r"column '\*' of rows.csv has the name of a pattern"):
+    with pytest.raises(DataError, match=r"column '\*' of rows.csv is named like a pattern"):
         read_untyped(path)
     with pytest.raises(DataError, match=r"column '\^n\$' of rows.ndjson"):
         read_untyped(written(tmp_path, '{"^n$": 1}\n', "rows.ndjson"))

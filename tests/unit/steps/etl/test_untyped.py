@@ -51,11 +51,11 @@ def test_a_file_is_reported_once(tmp_path: Path) -> None:
     [
         ("a.ndjson", '{"id": 1}\n' * 1500 + '{"id": ', "line 1501 is not valid JSON"),
         ("a.ndjson", '{"n": 1.5}\n{"n": 9007199254740993.0}\n', "9007199254740993.0 in line 2 would be read as"),
-        ("a.ndjson", '{"n": 1.5}\n{"n": 9007199254740993}\n', "column 'n' of a.ndjson holds fractions and 900719925"),
-        ("a.ndjson", '{"n\\"": 1}\n{"\\u006e\\"": 1, "\\u006e\\"": 2}\n', "line 2 names 'n\"' twice"),
-        ("a.parquet", "PAR1" + "x" * 50, "is no readable Parquet file"),
+        ("a.ndjson", '{"n": 1.5}\n{"n": 9007199254740993}\n', "column 'n' of a.ndjson has fractions and 900719925"),
+        ("a.ndjson", '{"n\\"": 1}\n{"\\u006e\\"": 1, "\\u006e\\"": 2}\n', "line 2 has the key 'n\"' twice"),
+        ("a.parquet", "PAR1" + "x" * 50, "is not a readable Parquet file"),
         ("a.txt", "id\n1\n", "has an unknown format"),
-        ("a.csv", "id,id\n1,2\n", "column 'id' stands twice"),
+        ("a.csv", "id,id\n1,2\n", "duplicate column 'id'"),
     ],
 )
 def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:

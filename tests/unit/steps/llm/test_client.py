@@ -96,7 +96,7 @@ def test_a_server_that_does_not_come_to_an_end_is_retried(server: LlmServer, mod
         (status(500, "boom"), 60.0, "500: boom"),
         (status(429, "slow down"), 60.0, "429: slow down"),
         (cut, 60.0, ""),
-        (body(b"<html>"), 60.0, "the response is not JSON of a completion"),
+        (body(b"<html>"), 60.0, "the response is not the JSON of a completion"),
         (drip(2.0), 0.2, "no complete answer within 0.2 seconds"),
         (hang(2.0), 0.2, "no complete answer within 0.2 seconds"),
     ],

@@ -1,1 +1,1 @@
-"""CSV files: rows counted apart from the reader, and words for what is wrong with one."""
+"""CSV files: an independent row count, and errors that name the faulty row."""

@@ -1,4 +1,4 @@
-"""Says what is wrong with a CSV file that cannot be read: the encoding, a row's width, a quote."""
+"""Finds what is wrong with a CSV file that cannot be read: the encoding, a row's width, a quote."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _CYRILLIC = "Russian text is often Windows-1251: iconv -f WINDOWS-1251 -t UTF-8"
 
 
 def csv_header(source: Path) -> list[str]:
-    """The column names of a CSV file.
+    """Returns the column names of a CSV file.
 
     Raises:
-        DataError: the header is not UTF-8, or there is nothing below it.
+        DataError: the header is not UTF-8 or empty, or there are no rows below it.
     """
     with source.open("rb") as file:
         start = file.read(_BLOCK)
     if b"\r" in start and b"\n" not in start:
-        fix = "save it with line breaks of Linux or Windows: tr '\\r' '\\n'"
-        raise DataError(f"{source.name}: its lines end in CR alone, as on old Macs", where=str(source), fix=fix)
+        fix = "convert the line breaks: tr '\\r' '\\n'"
+        raise DataError(f"{source.name}: its lines end in a carriage return alone", where=str(source), fix=fix)
     try:
         with _rows(source) as rows:
             header = next(rows, [])
@@ -52,7 +52,7 @@ _NAMES = "put the column names into the first line"
 
 
 def csv_fault(source: Path, width: int, error: Exception) -> DataError:
-    """Why Polars could not read a CSV file, with the row."""
+    """Returns the error for a CSV file that Polars could not read; names the row."""
     if fault := encoding_fault(source) or _ragged(source, width):
         return fault
     return DataError(f"{source.name} cannot be read as CSV: {first_line(error)}", where=str(source), fix=_QUOTES)
@@ -63,24 +63,24 @@ _QUOTES = "export it as CSV with commas, and quotes around texts (a quote inside
 
 @contextmanager
 def parquet_faults(source: Path) -> Iterator[None]:
-    """Says of a file whose Parquet cannot be read that it is damaged."""
+    """Raises DataError for a Parquet file that is damaged."""
     import polars as pl
 
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
-            f"{source.name} is no readable Parquet file: {first_line(error)}",
+            f"{source.name} is not a readable Parquet file: {first_line(error)}",
             where=str(source),
-            fix="the file is cut off or damaged: export or copy it again",
+            fix="the file is truncated or damaged: export or copy it again",
         ) from None
 
 
 def check_rows_of_width(source: Path, width: int) -> int:
-    """Asserts that every row has as many fields as the header, and returns the number of rows, blank lines among them.
+    """Checks that every row has as many fields as the header; returns the number of rows, including blank lines.
 
     Raises:
-        DataError: a row has less, or a quote is out of place; names the row.
+        DataError: a row has another width, or a quote is misplaced; names the row.
     """
     survey = survey_csv(source, blank_lines=False)
     if width > 1 and survey.commas != (width - 1) * survey.lines:
@@ -93,7 +93,7 @@ def check_rows_of_width(source: Path, width: int) -> int:
 
 
 def _ragged(source: Path, width: int) -> DataError | None:
-    """The first row whose number of fields is not the header's, or whose quotes do not close."""
+    """Returns the error for the first row of another width or with an unclosed quote; None without one."""
     number = 0
     with _rows(source) as rows:
         try:
@@ -103,16 +103,16 @@ def _ragged(source: Path, width: int) -> DataError | None:
                     return DataError(
                         f"{source.name}: row {number} has {len(row)} fields, the header has {width}",
                         where=f"{source}, row {number}: {shortened(','.join(row))}",
-                        fix="put quotes around texts with commas or line breaks; a file cut off ends in a short row",
+                        fix="put quotes around texts with commas or line breaks; a truncated file ends in a short row",
                     )
         except csv.Error as error:
-            what = f"{source.name}: row {number + 1} has a quote out of place: {error}"
+            what = f"{source.name}: row {number + 1} has a misplaced quote: {error}"
             return DataError(what, where=str(source), fix=_QUOTES)
     return None
 
 
 def encoding_fault(source: Path) -> DataError | None:
-    """The error for the first byte that is not UTF-8, or None."""
+    """Returns the error for the first byte that is not UTF-8; None if all are."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset, line = 0, 1
     with source.open("rb") as file:
@@ -155,5 +155,5 @@ def _rows(source: Path) -> Iterator[Iterator[list[str]]]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first, without the plan that Polars adds."""
+    """Returns the first line of an error, without the plan that Polars appends."""
     return str(error).strip().split("\n")[0]

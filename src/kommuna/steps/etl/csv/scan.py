@@ -1,4 +1,4 @@
-"""A CSV file as a table of texts, under the names that its header has by RFC 4180."""
+"""Scans a CSV file as text columns, named by its header as RFC 4180 reads it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kommuna.steps.columns import OWN
 def scan_texts(source: Path, header: Sequence[str]) -> pl.LazyFrame:
     """Scans a CSV file lazily, every value as text; an unquoted empty field is null.
 
-    Polars leaves doubled quotes in a name as they are, so the names are not its own.
+    Polars does not unescape doubled quotes in names, so the names are given here.
 
     Args:
         source: a local file.
-        header: its column names; a name that stands twice, or is a pattern to Polars, becomes one that no file has.
+        header: its column names; duplicates, and names that are patterns to Polars, are replaced by internal names.
     """
     often = Counter(header)
     names = [name if often[name] == 1 and not is_pattern(name) else f"{OWN}{i}" for i, name in enumerate(header)]

@@ -1,4 +1,4 @@
-"""Counts the rows of a CSV file by its bytes, apart from the reader, and names the row of a quote out of place."""
+"""Counts the rows of a CSV file from its bytes, independently of the reader, and finds misplaced quotes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from kommuna.steps.columns import shortened
 
 Positions = NDArray[np.int64]
 
-_BLOCK = 256 << 10  # fits into a processor's cache: a third quicker than 4 MiB
-_LONGEST = 512 << 20  # bytes of one quoted field; beyond, its quote is taken for one that never closes
+_BLOCK = 256 << 10  # fits the processor's cache: a third faster than 4 MiB
+_LONGEST = 512 << 20  # bytes of one quoted field; a longer one counts as an unclosed quote
 _BOM = b"\xef\xbb\xbf"
 _LF, _CR, _QUOTE, _COMMA = 10, 13, 34, 44
 _QUOTES = "export it as CSV with commas, and quotes around texts (a quote inside is doubled)"
 
 
 class Survey(NamedTuple):
-    """What a CSV file holds by RFC 4180: line breaks and commas within quotes do not count.
+    """Counts of a CSV file by RFC 4180: line breaks and commas within quotes do not count.
 
     Attributes:
-        lines: the header and the rows, empty lines among them.
-        blank: the empty ones, where they were counted.
-        commas: separators in all of them.
+        lines: the header and the rows, including empty lines.
+        blank: empty lines; 0 if they were not counted.
+        commas: separators in all lines.
     """
 
     lines: int
@@ -35,13 +35,13 @@ class Survey(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Whole lines of a file.
+    """A block of whole lines.
 
     Attributes:
-        data: starts at the start of a line.
-        offset: of its first byte in the file.
-        before: lines of CSV before it.
-        last: whether nothing comes after it.
+        data: its bytes, from the start of a line.
+        offset: offset of its first byte in the file.
+        before: number of CSV lines before it.
+        last: whether the file ends with it.
     """
 
     data: bytes
@@ -53,16 +53,16 @@ class _Block(NamedTuple):
 def survey_csv(source: Path, *, blank_lines: bool = True) -> Survey:
     """Counts a file's lines and separators in one pass over its bytes; memory holds two blocks, or two rows.
 
-    A quote within a field that has none around it is a letter like any other, as long as it has a partner before the
-    next comma or line break: only then do all readers agree.
+    A quote inside an unquoted field is a letter like any other if it has a partner before the next comma or line
+    break: only then do all readers agree.
 
     Args:
         source: a CSV file.
-        blank_lines: whether to count empty lines, which takes as long again.
+        blank_lines: whether to count empty lines, which doubles the time.
 
     Raises:
-        DataError: a quote is out of place, or a line break is that of old Macs; names the row (1 is the first row of
-            data) and the line.
+        DataError: a quote is misplaced, or a line ends in a carriage return alone; names the row (1 is the first row
+            of data) and the line.
     """
     total, offset, rest = Survey(0, 0, 0), 0, b""
     with source.open("rb") as file:
@@ -76,8 +76,8 @@ def survey_csv(source: Path, *, blank_lines: bool = True) -> Survey:
 
 
 def _next(file: BinaryIO, rest: bytes, *, first: bool) -> tuple[bytes, bool]:
-    """The unfinished line and what comes after it, and whether the file ends there."""
-    read = file.read(max(_BLOCK, len(rest)))  # twice as much each time, where a field goes on and on
+    """Reads the next block after an unfinished line; returns both, and whether the file ends there."""
+    read = file.read(max(_BLOCK, len(rest)))  # doubles each time while a field does not end
     data = rest + read
     if first:
         data = data.removeprefix(_BOM)
@@ -87,7 +87,7 @@ def _next(file: BinaryIO, rest: bytes, *, first: bool) -> tuple[bytes, bool]:
 
 
 def _count(block: _Block, source: Path, *, blank_lines: bool) -> tuple[Survey, int]:
-    """The counts of a block's whole lines, and where they end."""
+    """Counts a block's whole lines; returns the counts and where the lines end."""
     data = block.data
     if b'"' not in data and not blank_lines and data.count(b"\r") == (data.count(b"\r\n") if b"\r" in data else 0):
         end = data.rfind(b"\n") + 1
@@ -99,7 +99,7 @@ def _count(block: _Block, source: Path, *, blank_lines: bool) -> tuple[Survey, i
     if fault is None and not len(breaks) and len(data) > _LONGEST:
         fault = int(quotes[-1]) if len(quotes) else 0
     if fault is not None:
-        raise _misplaced("a quote out of place", source, block, fault, int((breaks < fault).sum()))
+        raise _misplaced("a misplaced quote", source, block, fault, int((breaks < fault).sum()))
     returns = np.flatnonzero(buffer[:-1] == _CR)
     returns = returns[(buffer[returns + 1] != _LF) & _outside(returns, quotes)]
     if len(returns):
@@ -120,31 +120,31 @@ def _blank(buffer: NDArray[np.uint8], breaks: Positions) -> int:
 
 
 def _outside(places: Positions, quotes: Positions) -> NDArray[np.bool_]:
-    """Which places have an even number of quotes before them."""
+    """Which positions are outside of quotes: an even number of quotes comes before them."""
     return np.asarray(np.searchsorted(quotes, places) % 2 == 0)
 
 
 def _first_fault(buffer: NDArray[np.uint8], quotes: Positions, *, last: bool) -> int | None:
-    """Where the first field starts, or the first quote stands, that readers may take in different ways."""
+    """Returns the position of the first field or quote that readers may interpret differently; None without one."""
     if not len(quotes):
         return None
     opening, closing = quotes[0::2], quotes[1::2]
     before = np.where(opening > 0, buffer[opening - 1], _LF)
     after = np.where(closing + 1 < len(buffer), buffer[np.minimum(closing + 1, len(buffer) - 1)], _LF)
     starts_field = (before == _COMMA) | (before == _LF)
-    goes_on = np.concatenate([[False], opening[1:] == closing[: len(opening) - 1] + 1])  # a doubled quote
+    continues = np.concatenate([[False], opening[1:] == closing[: len(opening) - 1] + 1])  # a doubled quote
     ends_field = (after == _COMMA) | (after == _LF) | (after == _CR) | (after == _QUOTE)
-    if not ((starts_field | goes_on).all() and ends_field.all()):
-        # Rare: which of the pairs are quoted fields, and which are letters of a field without quotes around it?
-        chain = np.cumsum(~goes_on) - 1
-        quoted = starts_field[~goes_on][chain]
+    if not ((starts_field | continues).all() and ends_field.all()):
+        # Rare: tell quoted fields from quotes that are letters of an unquoted field.
+        chain = np.cumsum(~continues) - 1
+        quoted = starts_field[~continues][chain]
         marks = np.flatnonzero((buffer == _COMMA) | (buffer == _LF) | (buffer == _CR))
         ends = closing if len(closing) == len(opening) else np.append(closing, len(buffer))
         splits = np.searchsorted(marks, opening) != np.searchsorted(marks, ends)
         bad = np.where(quoted, np.append(~ends_field, [False] * (len(opening) - len(closing))), splits)
         if bad.any():
             at = int(bad.argmax())
-            return int(opening[~goes_on][chain[at]])
+            return int(opening[~continues][chain[at]])
     return int(opening[-1]) if last and len(opening) > len(closing) else None
 
 

@@ -1,1 +1,1 @@
-"""Personal data in texts: numbers by their check digits, names, addresses."""
+"""Detection of personal data in texts: numbers with check digits, phones, e-mail addresses, names."""

@@ -1,4 +1,4 @@
-"""Numbers in groups of digits: which of them are cards, taxpayer numbers, SNILS or phones."""
+"""Recognises cards, taxpayer numbers, SNILS and phones in groups of digits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GAPS = {  # between two groups of each kind of number
     "phone": re.compile(rf"{GAP}{{1,3}}"),
     "snils": re.compile(r"[\s\-–—]{1,2}"),
 }
-# Days as 12.05.2026 and 2026-05-12: no digits of a card or phone, unless the same separator goes on.
+# Days as 12.05.2026 and 2026-05-12: not digits of a card or phone, unless the same separator goes on.
 _DAY = "|".join(
     rf"(?<![0-9]{mark})(?:(?:0?[1-9]|[12][0-9]|3[01]){mark}(?:0?[1-9]|1[0-2]){mark}(?:19|20)[0-9]{{2}}"
     rf"|(?:19|20)[0-9]{{2}}{mark}(?:0?[1-9]|1[0-2]){mark}(?:0?[1-9]|[12][0-9]|3[01]))(?!{mark}?[0-9])"
@@ -40,7 +40,7 @@ Group = tuple[int, int]
 
 
 class Found(NamedTuple):
-    """A place in a text: characters `start` to `end`, and what stands there."""
+    """A match in a text: characters `start` to `end`, and the kind of data."""
 
     start: int
     end: int
@@ -48,12 +48,12 @@ class Found(NamedTuple):
 
 
 def numbers(text: str, taken: Sequence[int], region: str) -> Iterable[Found]:
-    """The numbers in a text, cards first: those of a known issuer, then others, then the rest from left to right.
+    """Yields the numbers in a text: cards of known issuers, then other cards, then the rest from left to right.
 
     Args:
         text: any text.
-        taken: one byte a character; numbers that begin at a byte other than 0 are left out.
-        region: where phone numbers without a country code are from.
+        taken: one byte per character; numbers that begin at a non-zero byte are left out.
+        region: country of phone numbers without a country code.
     """
     days = {at for day in _DAYS.finditer(text) for at in range(*day.span())} if "20" in text or "19" in text else set()
     groups = [match.span() for match in _DIGITS.finditer(text)]
@@ -74,9 +74,9 @@ def numbers(text: str, taken: Sequence[int], region: str) -> Iterable[Found]:
 
 
 def _cards(text: str, groups: Sequence[Group], *, issued: bool) -> list[Found]:
-    """13 to 19 digits in one piece or grouped as on a card, right by Luhn (ISO/IEC 7812-1).
+    """Finds 13 to 19 digits, solid or grouped as on a card, that pass the Luhn check (ISO/IEC 7812-1).
 
-    Of cards that overlap, all digits are masked: a card's number next to other digits is never left in part.
+    Overlapping cards are merged, so that no part of a card's number next to other digits is left.
     """
     cards: list[Found] = []
     for at, group in enumerate(groups):
@@ -106,7 +106,7 @@ def _card_runs(text: str, groups: Sequence[Group], at: int) -> Iterable[Sequence
 
 
 def _number_at(text: str, groups: Sequence[Group], at: int, region: str) -> Found | None:
-    """What begins at a group of digits: the longest run of groups that is an INN, a SNILS or a phone."""
+    """Returns the longest run of groups from a group on that is an INN, a SNILS or a phone."""
     runs = []
     digits = 0
     for last in range(at, min(at + 8, len(groups))):
@@ -130,7 +130,7 @@ def _number_at(text: str, groups: Sequence[Group], at: int, region: str) -> Foun
 
 
 def _is_taxpayer(text: str, run: Sequence[Group]) -> bool:
-    """10 or 12 digits in one piece with the check digits of an INN; after a plus they are a phone."""
+    """Whether a run is 10 or 12 solid digits with the check digits of an INN; after a plus they are a phone."""
     start, end = run[0]
     if len(run) > 1 or end - start not in (10, 12) or text[start - 1 : start] == "+":
         return False
@@ -138,9 +138,9 @@ def _is_taxpayer(text: str, run: Sequence[Group]) -> bool:
 
 
 def _is_snils(text: str, run: Sequence[Group]) -> bool:
-    """11 digits, 123-456-789 64 or in one piece, with the check digits of a SNILS.
+    """Whether a run is 11 digits, solid or as 123-456-789 64, with the check digits of a SNILS.
 
-    In one piece, a number that is a Russian phone is taken for one. The check number is the sum of the first nine
+    A solid number that is also a Russian phone counts as a phone. The check number is the sum of the first nine
     digits, weighted 9 to 1, modulo 101, where 100 is written 00 (decree 192p of the Pension Fund, 2006).
     """
     sizes = tuple(end - start for start, end in run)
@@ -154,7 +154,7 @@ def _is_snils(text: str, run: Sequence[Group]) -> bool:
 
 
 def _phone_start(text: str, run: Sequence[Group], region: str) -> int | None:
-    """Where a phone begins (at its plus or bracket), if the groups are one."""
+    """Returns where a phone begins (at its plus or bracket); None if the groups are not a phone."""
     start = run[0][0]
     sizes = [b - a for a, b in run]
     number = _digits(text, run)
@@ -169,7 +169,7 @@ def _phone_start(text: str, run: Sequence[Group], region: str) -> int | None:
 
 
 def _is_prefix(digit: str, length: int, region: str) -> bool:
-    """Whether a digit that stands alone may be the prefix of a phone: an amount, 7 123 456 123, is no phone."""
+    """Whether a single digit may be the prefix of a phone: an amount such as 7 123 456 123 is not a phone."""
     _, code, trunk = _plan(region)
     if digit == "0":
         return trunk == "0"
@@ -184,7 +184,7 @@ def _is_phone(number: str, region: str) -> bool:
     mobile, code, trunk = _plan(region)
     for prefix in ("+" + code,) if number[0] == "+" else ("", code, trunk):
         if prefix is not None and number.startswith(prefix) and mobile.fullmatch(number, len(prefix)):
-            return True  # the quick way for most: the library takes 0.1 ms a number
+            return True  # fast path for most numbers: the library takes 0.1 ms per number
     try:
         return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
     except phonenumbers.NumberParseException:
@@ -193,7 +193,7 @@ def _is_phone(number: str, region: str) -> bool:
 
 @cache
 def _plan(region: str) -> tuple[re.Pattern[str], str, str | None]:
-    """A region's mobile numbers (without prefix), its country code and its trunk prefix."""
+    """Returns a region's pattern of mobile numbers (without prefix), its country code and its trunk prefix."""
     from phonenumbers import PhoneMetadata
 
     plan = PhoneMetadata.metadata_for_region(region)
@@ -204,7 +204,7 @@ def _plan(region: str) -> tuple[re.Pattern[str], str, str | None]:
 
 @lru_cache(maxsize=10_000)
 def _joins(kind: str, gap: str) -> bool:
-    """Whether what stands between two groups of digits may stand inside a number of a kind."""
+    """Whether the text between two groups of digits may separate groups of one number."""
     return len(gap) <= 3 and _GAPS[kind].fullmatch(gap) is not None
 
 

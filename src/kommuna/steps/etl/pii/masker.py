@@ -1,4 +1,4 @@
-"""Finds personal data in one text: candidates by pattern, then check digits or the numbering plan decide."""
+"""Masks personal data in one text: patterns find candidates, check digits or the numbering plan confirm them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ KINDS = ("PHONE", "CARD", "IBAN", "INN", "SNILS", "EMAIL", "NAME")
 
 _EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _IBAN = re.compile(r"(?<![^\W_])[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}")
-_WORD = re.compile(rf"(?:[^\W_]|[{MARKS}])+")  # of a text in its normal form
-# Regular expressions (Rust's) that find every text with something to mask, and a few more.
+_WORD = re.compile(rf"(?:[^\W_]|[{MARKS}])+")  # in the normal form of a text
+# Regular expressions (of Rust) that match every text with something to mask, and few others.
 _CANDIDATES = {
     "email": "@",
     "iban": "[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11}",
@@ -31,11 +31,11 @@ _LETTER = r"[\p{L}\p{N}]"
 
 
 class Masker:
-    """Masks texts by one list of names and one region.
+    """Masks texts for one list of names and one region.
 
     Args:
-        names: people's names; one of several words is found where the words follow each other.
-        region: where phone numbers without a country code are from.
+        names: people's names; a name of several words matches where they follow each other.
+        region: country of phone numbers without a country code, two letters.
     """
 
     def __init__(self, names: Iterable[str], region: str) -> None:
@@ -50,17 +50,18 @@ class Masker:
         self._first_words = sorted(self._names)
 
     def families(self, text: pl.Expr) -> dict[str, pl.Expr]:
-        """Whether a text may hold an e-mail address, an IBAN, a number or a name: never no where it does."""
+        """Whether a text may have an e-mail address, an IBAN, a number or a name; no false negatives."""
         found = {family: text.str.contains(pattern) for family, pattern in _CANDIDATES.items()}
         return found | {"name": self._may_hold_name(text)} if self._first_words else found
 
     def candidate(self, text: pl.Expr) -> pl.Expr:
-        """Whether a text may hold anything to mask."""
+        """Whether a text may have anything to mask."""
         return reduce(or_, self.families(text).values())
 
     def _may_hold_name(self, text: pl.Expr) -> pl.Expr:
         words = self._first_words
-        changed = text.str.contains(_changed_letters())  # few; the others' words fold to their lower case, with е for ё
+        # True for few texts; in the others the normal form of a word is its lower case, with е for ё.
+        changed = text.str.contains(_changed_letters())
         if len(words) <= _MANY_NAMES:
             # Not \b, which knows Unicode: with it 500,000 texts take 10 s, with the classes 0.3 s.
             listed = "|".join(re.escape(word).replace("е", "[её]") for word in words)
@@ -70,11 +71,11 @@ class Masker:
         return changed | lower.str.extract_all(rf"{_LETTER}+").list.eval(known).list.any()
 
     def mask(self, text: str, families: Collection[str] | None = None) -> tuple[str, list[str]]:
-        """The text with its personal data masked, and the kinds found, in order.
+        """Masks a text; returns it with the kinds of personal data found, in order.
 
         Args:
             text: any text.
-            families: which of `families` the text matches, where that is known.
+            families: which of `families` the text matches; all are tried if absent.
         """
         families = (*_CANDIDATES, "name") if families is None else families
         found: list[Found] = []
@@ -123,7 +124,7 @@ class Masker:
 
 @cache
 def _changed_letters() -> str:
-    """A pattern of what the normal form makes another letter of than lower case does, joins to one, or drops."""
+    """A pattern of the characters that the normal form changes, merges or drops, unlike lower case."""
     letters = (char for char in map(chr, range(0x80, 0x30000)) if char.isalnum() and char not in "ёЁ")
     changed = "".join(char for char in letters if fold(char) != char.lower())
     return f"[{MARKS}{INVISIBLE}{re.escape(changed)}]"
