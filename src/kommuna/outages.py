@@ -64,6 +64,7 @@ def wait_out(
         action: can be repeated.
         policy: how long.
         sleep: waits so many seconds.
+
     Raises:
         Outage: the service did not come back in time.
     """

@@ -27,6 +27,7 @@ def wait_until(
         seconds: longest wait; there is a last look when it is over.
         every: seconds between two looks.
         late: makes the error, if not a `PlatformFault` that names `what`.
+
     Raises:
         PlatformFault: the time is over.
     """

@@ -103,6 +103,7 @@ class AirflowApi:
             dag_id: with the team's prefix.
             conf: the run's parameters.
             date: the logical date, which `{{ ds }}` is made of; None for a run without one.
+
         Raises:
             StepNotFound: there is no such DAG, a parameter does not fit its form, or there is a run of that date.
         """

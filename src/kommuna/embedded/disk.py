@@ -21,6 +21,7 @@ def disk_errors_told(state: Path) -> Iterator[None]:
 
     Args:
         state: the state folder, which is named where the system names no file.
+
     Raises:
         PlatformFault: the disk is full, or the state folder cannot be written.
     """
@@ -44,6 +45,7 @@ def require_space(state: Path, *, least: int = LEAST_FREE) -> None:
 
     Args:
         least: bytes.
+
     Raises:
         PlatformFault: there is less.
     """

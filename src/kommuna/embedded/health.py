@@ -31,6 +31,7 @@ def wait_healthy(
     Args:
         seconds: longest wait.
         before: how often each process was started before this wait.
+
     Raises:
         PlatformFault: a process died three times, supervisord is gone, or the time is over. It names the process and
             holds the last lines of its log.
@@ -94,6 +95,7 @@ def raise_if_dead(state: Path, before: Mapping[str, int] = MappingProxyType({}))
 
     Args:
         before: how often each process was started before this wait.
+
     Raises:
         PlatformFault: with the end of that process's log.
     """

@@ -73,6 +73,7 @@ class Embedded:
         Args:
             progress: told each stage, in a line for people.
             keep: whether `release` leaves it running; once kept, it is.
+
         Raises:
             PlatformFault: a port is taken, a database cannot be prepared, or a process dies; nothing stays running.
             SpecError: kommuna.yaml gives one login two roles.

@@ -31,6 +31,7 @@ def call(url: str, body: dict[str, Any] | None = None, *, seconds: float = 20) -
 
     Args:
         seconds: longest wait for the answer.
+
     Returns:
         The answer, whatever its status; None where nobody answers.
     """

@@ -16,6 +16,7 @@ def require_free(ports: dict[str, int]) -> None:
 
     Args:
         ports: what needs it (a key of `ports:` in kommuna.yaml), to the port.
+
     Raises:
         PlatformFault: two want one port; or names the port, and the process that holds it.
     """

@@ -21,6 +21,7 @@ class TeamDag(DAG):
         default_args: over the team's (owner, pool, retries).
         file: the DAG file, where it is not the caller's.
         options: everything that Airflow's `DAG` takes.
+
     Raises:
         SpecError: the file is in no team's bundle, or the id has another team's prefix.
 

@@ -68,6 +68,7 @@ def judged(body: Mapping[str, Any], asked: Asked) -> DagFileParsingResult:
     Args:
         body: the parser's message, as it came.
         asked: what it is the answer to.
+
     Raises:
         Malformed: the message has another shape than a result of Airflow's parsing.
     """

@@ -58,6 +58,7 @@ def assigned(kind: str, method: str, path: str, body: Any, caller: Caller) -> An
         path: what follows the kind: a name, or nothing.
         body: the JSON; None where there is none.
         caller: who asks.
+
     Raises:
         Refused: the name is not the caller's to write.
     """

@@ -32,6 +32,7 @@ class StoreLogs:
 
         Args:
             path: relative to the log folder.
+
         Raises:
             StoreError: the store refuses, or did not answer for all of the time that an outage is waited out.
         """

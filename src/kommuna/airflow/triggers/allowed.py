@@ -148,6 +148,7 @@ def judge_trigger(classpath: str, arguments: str, *, team: str, now: datetime) -
         arguments: JSON, as the database has it.
         team: whose task it is.
         now: with a time zone.
+
     Raises:
         TeamMistake: the platform does not run it, or not with these arguments.
     """

@@ -55,6 +55,7 @@ def chosen(dags: Sequence[Any], wanted: str, path: Path, place: Place) -> Any:
 
     Args:
         wanted: its id, with or without the team's prefix; empty where the file has one.
+
     Raises:
         SpecError: there is none, or several and none is named.
     """

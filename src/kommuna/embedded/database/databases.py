@@ -52,6 +52,7 @@ def wait_until_it_answers(state: Path, still_starting: Callable[[], None], *, se
 
     Args:
         still_starting: raises where the server has given up.
+
     Raises:
         PlatformFault: the time is over.
     """

@@ -84,7 +84,8 @@ def data_bytes() -> int:
 
 def _name_modules_after(original: str) -> None:
     """Names the file's module as the processor's own path would: a serialised DAG names it, and must not change with
-    the folder of a commit."""
+    the folder of a commit.
+    """
     from airflow.dag_processing.importers import python_importer
     from airflow.utils.file import get_unique_dag_module_name
 

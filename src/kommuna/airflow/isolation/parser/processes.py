@@ -131,7 +131,8 @@ def end_all(pid: int) -> None:
 
 def _orphans() -> Iterator[psutil.Process]:
     """Children of this process in another session: its own (the fork server) are in its session, and none of a
-    file's can enter that."""
+    file's can enter that.
+    """
     here = os.getsid(0)
     for child in psutil.Process().children():
         with contextlib.suppress(ProcessLookupError):

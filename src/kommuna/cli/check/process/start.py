@@ -26,6 +26,7 @@ def inspect(folder: Path, limits: Limits | None = None) -> Findings:
     Args:
         folder: the bundle.
         limits: of each file.
+
     Raises:
         PlatformFault: the inspection died.
     """
