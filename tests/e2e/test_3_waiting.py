@@ -24,7 +24,7 @@ def test_a_task_waits_without_a_pod_and_resumes(installation: Installation, airf
 def test_a_task_that_waits_by_a_class_of_its_own_is_failed_with_the_words(airflow: Airflow) -> None:
     run = airflow.trigger("support__own_trigger")
     assert run.wait(seconds=600) == "failed"
-    why = "the trigger waiting.OwnTrigger is none that the platform runs"
+    why = "the platform does not run the trigger waiting.OwnTrigger"
     log = run.log("own", why)
     assert why in log
     assert "wait by one of airflow.providers.standard.triggers.temporal.DateTimeTrigger" in log

@@ -100,7 +100,7 @@ def test_a_process_that_cannot_start_is_named_with_the_end_of_its_log(other: Sit
         process = subprocess.Popen(server.command(state), stdout=log, stderr=log)
     databases.wait_until_it_answers(state, lambda: None)
     databases.change_copy(state, "mlflow", damage, text=wanted(other.embedded.installation, "mlflow"))
-    server.end_left(state)
+    server.stop_orphan(state)
     process.wait(timeout=30)
     with pytest.raises(PlatformFault, match="mlflow does not start: it died") as caught:
         other.embedded.up()

@@ -195,14 +195,14 @@ def test_both_teams_tasks_wait_by_what_is_allowed_and_all_else_fails_with_the_wo
         assert arguments["seen"] == 3
         assert "event" in arguments
         assert waiting.resumed(two)[0] == "execute_complete"
-        assert "the trigger touching.Touch is none that the platform runs" in waiting.refused(own)
+        assert "the platform does not run the trigger touching.Touch" in waiting.refused(own)
         assert f"wait by one of {TEMPORAL}" in waiting.refused(popened)
         assert "unknown key '__type'" in waiting.refused(borne)
         assert "characters" in waiting.refused(large)
         assert "AsyncCallback" in waiting.refused(kept)
         assert "is too far away" in waiting.refused(late)
-        assert "they are no JSON" in waiting.refused(cipher)
-        assert "'fraud__y' is no DAG of team 'support'" in waiting.refused(spying)
+        assert "they are not JSON" in waiting.refused(cipher)
+        assert "'fraud__y' is not a DAG of team 'support'" in waiting.refused(spying)
         assert "the task starts from a trigger" in waiting.refused(starts)
         assert waiting.resumed(task)[1]["event"] == {"status": "success"}
         assert waiting.resumed(run)[1]["event"][1]["the-first"] == "running"

@@ -51,4 +51,4 @@ def test_a_task_waits_by_a_trigger_and_resumes(site: Site) -> None:
 def test_a_task_that_waits_by_a_class_of_its_own_is_failed_with_the_words(site: Site) -> None:
     tasks = ended(site, "support__own_trigger")
     assert tasks["own"]["state"] == "failed"
-    assert "the trigger waiting.OwnTrigger is none that the platform runs" in tasks["own"]["log"]
+    assert "the platform does not run the trigger waiting.OwnTrigger" in tasks["own"]["log"]

@@ -1,6 +1,6 @@
-"""Operators, DAG templates and policies: what a team's DAG file imports. Light: parsing loads no ML library.
+"""Operators, DAG templates and policies that a team's DAG file imports. Importing them loads no ML library.
 
-Names are loaded when they are first used: Airflow itself loads `kommuna.airflow.admission.policies` while it starts,
+Names are loaded on first use: Airflow itself loads `kommuna.airflow.admission.policies` while it starts,
 before its own classes can be imported.
 """
 

@@ -1,7 +1,7 @@
-"""Reads DAG files and runs their callbacks, each file as its team: `python -m kommuna.airflow.dag_processor`.
+"""Processes DAG files and their callbacks, each file as its team: `python -m kommuna.airflow.dag_processor`.
 
-Airflow's own DAG processor. It answers what a file asks for (variables, connections) as if for a task of no team, which
-finds nothing that is a team's; here the answer is for the team of the file's bundle, as in that team's tasks.
+Airflow's DAG processor answers a file's requests (variables, connections) as for a task without a team, so a file never
+finds what belongs to its team. Here the answer is for the team of the file's bundle, as in that team's tasks.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ if TYPE_CHECKING:
     from airflow.dag_processing.processor import DagFileProcessorProcess
     from airflow.sdk.api.client import Client
 
-_TEAM = "kommuna-team"  # a header of the requests that a processor makes of the Execution API in its own process
+_TEAM = "kommuna-team"  # a header of the requests that a processor sends to the Execution API in its own process
 
 
 @attrs.define(kw_only=True)
-class EndingManager(DagFileProcessorManager):
-    """Airflow's manager, which a signal ends between two rounds."""
+class GracefulManager(DagFileProcessorManager):
+    """Airflow's manager, which a signal ends between two parsing rounds."""
 
-    _ended_by: int | None = attrs.field(default=None, init=False)  # the signal that asked this process to end
+    _signal: int | None = attrs.field(default=None, init=False)  # the signal that this process received
 
     def _exit_gracefully(self, signum: int, frame: object) -> None:
-        """Notes the signal. Airflow's own handler logs and asks the database within the signal.
+        """Notes the signal. Airflow's own handler logs and queries the database inside the signal handler.
 
-        Where it interrupts what holds a lock of either, it waits for itself, and the process never ends.
+        If the signal interrupts code that holds a lock of either, that handler deadlocks and the process never ends.
         """
-        self._ended_by = signum
+        self._signal = signum
 
-    def end_if_asked(self) -> None:
-        """Ends the process between two rounds, its children first, if a signal came."""
-        if self._ended_by is not None:
-            super()._exit_gracefully(self._ended_by, None)  # type: ignore[no-untyped-call]
+    def exit_if_signalled(self) -> None:
+        """Ends the children and then the process, if a signal has arrived."""
+        if self._signal is not None:
+            super()._exit_gracefully(self._signal, None)  # type: ignore[no-untyped-call]
 
 
 @attrs.define(kw_only=True)
-class TeamsManager(EndingManager):
-    """Airflow's manager, with a client of the Execution API for each team."""
+class TeamsManager(GracefulManager):
+    """Airflow's manager, with one client of the Execution API per team."""
 
     _clients: dict[str | None, Client] = attrs.field(factory=dict, init=False)
     _reading: str | None = attrs.field(default=None, init=False)  # the bundle of the file whose process is started
 
     @property
     def client(self) -> Client:
-        """The client for the file whose process is being started: Airflow asks once for each."""
+        """The client for the file whose process is being started; Airflow reads this property once per file."""
         team = self._get_team_name(self._reading) if self._reading else None
         if team not in self._clients:
             self._clients[team] = client_of(self._api_server, team)
@@ -62,11 +62,11 @@ class TeamsManager(EndingManager):
 
 
 def client_of(api: InProcessExecutionAPI, team: str | None) -> Client:
-    """A client of the Execution API in this process that asks for one team.
+    """Makes a client of the Execution API in this process that acts for one team.
 
     Args:
-        api: Airflow's, made for its DAG processor.
-        team: None asks for what belongs to no team.
+        api: the API that Airflow makes for its DAG processor.
+        team: the team's name; None reads what belongs to no team.
     """
     from airflow.api_fastapi.execution_api.security import get_team_name_dep
     from airflow.sdk.api.client import Client
@@ -83,10 +83,11 @@ async def _team_of_request(request: Request) -> str | None:
     return request.headers.get(_TEAM)
 
 
-def run(manager: EndingManager, *, beat: Callable[[], object] = lambda: None) -> None:
-    """Runs a manager as Airflow's DAG processor does, until it is ended.
+def run(manager: GracefulManager, *, beat: Callable[[], object] = lambda: None) -> None:
+    """Runs a manager as Airflow's DAG processor does, until it is stopped.
 
     Args:
+        manager: the manager that parses the files.
         beat: called with each heartbeat.
     """
     from airflow.jobs.dag_processor_job_runner import DagProcessorJobRunner
@@ -96,8 +97,8 @@ def run(manager: EndingManager, *, beat: Callable[[], object] = lambda: None) ->
     runner = DagProcessorJobRunner(job=job, processor=manager)
     airflows_beat = manager.heartbeat
 
-    def heartbeat() -> None:  # once a round
-        manager.end_if_asked()
+    def heartbeat() -> None:  # once per round
+        manager.exit_if_signalled()
         airflows_beat()
         beat()
 
@@ -106,7 +107,7 @@ def run(manager: EndingManager, *, beat: Callable[[], object] = lambda: None) ->
 
 
 def start() -> None:
-    """What `airflow dag-processor` does before it reads files."""
+    """Prepares the process as `airflow dag-processor` does before it reads files."""
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     from airflow.providers_manager import ProvidersManager
 

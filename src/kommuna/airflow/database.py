@@ -1,6 +1,6 @@
-"""Airflow's database: its schema, and the teams, pools and bundles that the platform's description asks for.
+"""Airflow's database: its schema, and the teams, pools and bundles of the platform's description.
 
-Every function may be called twice without harm.
+Every function is idempotent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from kommuna.spec.names import owner_of
 
 
 def migrate() -> None:
-    """Brings the schema to that of the installed Airflow."""
+    """Migrates the schema to that of the installed Airflow."""
     from airflow.cli.cli_parser import get_parser
 
     arguments = get_parser().parse_args(["db", "migrate"])
@@ -19,24 +19,24 @@ def migrate() -> None:
 
 
 def close() -> None:
-    """Closes every connection of this process to the database."""
+    """Closes this process's connections to the database."""
     from airflow.settings import dispose_orm
 
     dispose_orm(do_log=False)
 
 
 def synchronise_bundles() -> None:
-    """Enters the configured bundles, before DAG processors start: several at one time would insert the same rows."""
+    """Adds the configured bundles. Call it before DAG processors start: several at once insert duplicate rows."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
     DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
 
 
-def superfluous(known: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """Pools of teams' that the description no longer has.
+def obsolete_pools(known: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """Returns the team pools that the description no longer has.
 
     Args:
-        known: the pools as they are; Airflow's own have no team's prefix, and stay.
+        known: the pools that exist; those without a team's prefix are Airflow's own and stay.
         wanted: the pools that should be.
     """
     return sorted({pool for pool in known if owner_of(pool) is not None} - set(wanted))
@@ -61,5 +61,5 @@ def synchronise(teams: Iterable[str], pools: Mapping[str, tuple[str, int]]) -> N
         for pool, (team, slots) in pools.items():
             Pool.create_or_update_pool(pool, slots, f"Team {team}", False, team_name=team, session=session)
         rows = {str(row.pool): row for row in session.scalars(select(Pool))}
-        for name in superfluous(rows, pools):
+        for name in obsolete_pools(rows, pools):
             session.delete(rows[name])

@@ -1,7 +1,7 @@
 """`TeamExecutor`: starts each task in a pod of the team's namespace, with the step's resources.
 
-A DAG says what a step needs as plain data (`executor_config={"resources": …}`), so parsing it needs no Kubernetes
-library, which takes 2 seconds to import. The pod's part is written here, in the scheduler, where no team's code runs.
+A DAG declares what a step needs as plain data (`executor_config={"resources": …}`), so parsing it does not import the
+Kubernetes library, which takes 2 seconds. The pod override is built here, in the scheduler, where no team code runs.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ RESOURCES = "resources"
 
 
 class TeamExecutor(KubernetesExecutor):  # type: ignore[misc,unused-ignore]
-    """Airflow's KubernetesExecutor that knows a step's resources."""
+    """Airflow's KubernetesExecutor, which also applies a step's resources."""
 
     def execute_async(
         self, key: Any, command: Any, queue: str | None = None, executor_config: Any | None = None
     ) -> None:
-        """Starts a task; its config's resources become its pod's requests and limits."""
+        """Starts a task. The resources in its executor config become its pod's requests and limits."""
         if executor_config and RESOURCES in executor_config:
             others = {name: value for name, value in executor_config.items() if name != RESOURCES}
             executor_config = {**others, "pod_override": pod_override(executor_config[RESOURCES])}
@@ -30,7 +30,7 @@ class TeamExecutor(KubernetesExecutor):  # type: ignore[misc,unused-ignore]
 
 
 def pod_override(resources: Mapping[str, Any]) -> Any:
-    """The part of a pod that gives its container a step's resources.
+    """Makes the pod override that gives the container a step's resources.
 
     Args:
         resources: `cpu` and `memory`, as Kubernetes writes them.

@@ -19,7 +19,7 @@ from kommuna.clients.airflow import AirflowApi, Run
 from kommuna.demo.banking77 import write_banking_data
 from kommuna.demo.write import write_demo_data
 from kommuna.embedded import Embedded
-from kommuna.embedded.disk import disk_errors_told
+from kommuna.embedded.disk import explained_disk_errors
 from kommuna.locks import one_at_a_time
 from kommuna.store import Store
 
@@ -57,7 +57,7 @@ def run(platform: Embedded, console: Console, *, data: Path | None, messages: in
     Returns:
         Whether every run succeeded and registered a model.
     """
-    with disk_errors_told(platform.state), _alone(platform, console):
+    with explained_disk_errors(platform.state), _alone(platform, console):
         return _run(platform, console, data=data, messages=messages, output=output)
 
 

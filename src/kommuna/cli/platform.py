@@ -16,7 +16,7 @@ from kommuna.cli.run_arguments import Conf, LogicalDate, Params, given_conf, giv
 from kommuna.cli.tables import AsJson, print_json, print_table, records
 from kommuna.clients.airflow import AirflowApi
 from kommuna.embedded import Access, Embedded
-from kommuna.embedded.settings import airflow_url, logins, lowered_pools, mlflow_url, passwords_file
+from kommuna.embedded.settings import airflow_url, logins, reduced_pools, mlflow_url, passwords_file
 from kommuna.errors import PlatformFault
 
 app = typer.Typer()
@@ -34,7 +34,7 @@ def up(as_json: AsJson = False) -> None:
         return
     console.print("It runs already." if access.already_running else "It runs.", style="bold green")
     show_access(access)
-    for line in lowered_pools(platform.installation):
+    for line in reduced_pools(platform.installation):
         console.print(line)
     console.print("Stop it with `make down` (or `kommuna down`).")
 
@@ -53,7 +53,7 @@ def status(as_json: AsJson = False) -> None:
     well = bool(processes) and all(process.state == "running" and not process.trouble for process in processes)
     if as_json:
         people = [{"login": login, "team": team or None} for login, team in logins(site).items()]
-        document = {"running": bool(processes), "busy": platform.is_busy(), "left": platform.left(),
+        document = {"running": bool(processes), "busy": platform.is_busy(), "left": platform.orphan_count(),
                     "airflow": airflow_url(site), "mlflow": mlflow_url(site), "logins": people,
                     "passwords": str(passwords_file(site)), "state": str(platform.state),
                     "processes": [asdict(process) for process in processes]}  # fmt: skip
@@ -76,7 +76,7 @@ def status(as_json: AsJson = False) -> None:
 
 def _print_down(platform: Embedded) -> None:
     """Says that the platform is down, and what goes on nevertheless."""
-    if left := platform.left():
+    if left := platform.orphan_count():
         console.print(
             f"The platform's supervisor is gone, and {left} of its processes go on: `kommuna up` ends them and starts "
             "anew, `kommuna down` ends them.",

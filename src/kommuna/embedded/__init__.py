@@ -1,7 +1,7 @@
 """The embedded platform: Airflow in multi-team mode and MLflow on one machine, under supervisord.
 
-One trust domain: teams are kept from each other's mistakes here, not from each other's malice. Names are loaded when
-they are first used, since each supervised process passes through this package as it starts.
+It is one trust domain: teams are protected from each other's mistakes, not from malice. Names are loaded on first use,
+since each supervised process imports this package as it starts.
 """
 
 import lazy_loader

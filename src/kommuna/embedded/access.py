@@ -1,11 +1,11 @@
-"""`Access`: the addresses of the platform, and who may log in with which password."""
+"""`Access`: the addresses of the platform, its logins and their passwords."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from kommuna.clients import airflow
-from kommuna.embedded.secrets import kept_passwords
+from kommuna.embedded.secrets import load_or_create_passwords
 from kommuna.embedded.settings import ADMIN, airflow_url, logins, mlflow_url, passwords_file
 from kommuna.errors import PlatformFault, nearest
 from kommuna.spec.installation import Installation
@@ -16,11 +16,11 @@ class Access:
     """How to reach the platform.
 
     Attributes:
-        airflow: address of Airflow's server.
-        mlflow: address of the MLflow server.
-        logins: login to team; the admin has none ("").
-        passwords: login to password.
-        already_running: True where `up` found the platform running.
+        airflow: the address of Airflow's server.
+        mlflow: the address of the MLflow server.
+        logins: teams by login; empty ("") for the admin.
+        passwords: passwords by login.
+        already_running: whether `up` found the platform running.
     """
 
     airflow: str
@@ -31,20 +31,21 @@ class Access:
 
     @classmethod
     def of(cls, installation: Installation, *, already_running: bool = False) -> Access:
-        """The access to a platform; passwords that do not exist yet are made."""
+        """Returns the access to a platform. Missing passwords are created."""
         names = logins(installation)
-        passwords = kept_passwords(passwords_file(installation), names)
+        passwords = load_or_create_passwords(passwords_file(installation), names)
         return cls(airflow_url(installation), mlflow_url(installation), names, passwords, already_running)
 
 
 def token(access: Access, login: str = ADMIN) -> str:
-    """A token for Airflow's REST API.
+    """Returns a token for Airflow's REST API.
 
     Raises:
-        PlatformFault: no such login, or Airflow does not answer or refuses.
+        PlatformFault: there is no such login, or Airflow refuses it or does not answer.
     """
     if login not in access.passwords:
         raise PlatformFault(
-            f"no login '{login}'{nearest(login, access.passwords)}", fix="logins are: " + ", ".join(access.passwords)
+            f"no login '{login}'{nearest(login, access.passwords)}",
+            fix="the logins are: " + ", ".join(access.passwords),
         )
     return airflow.login(access.airflow, login, access.passwords[login])

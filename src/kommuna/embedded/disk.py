@@ -1,4 +1,4 @@
-"""A disk that is full or cannot be written, in words."""
+"""Readable errors for a disk that is full or cannot be written."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from kommuna.errors import PlatformFault
 
-LEAST_FREE = 200 << 20  # bytes: PostgreSQL's first files are 80 MB, and logs want some
+LEAST_FREE = 200 << 20  # bytes: PostgreSQL's first files take 80 MB, and logs need some space
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextlib.contextmanager
-def disk_errors_told(state: Path) -> Iterator[None]:
-    """Turns what the system says of a full or closed disk into an error for people.
+def explained_disk_errors(state: Path) -> Iterator[None]:
+    """Turns the system's errors about a full or read-only disk into a `PlatformFault`.
 
     Args:
-        state: the state folder, which is named where the system names no file.
+        state: the state folder, which the error names if the system names no file.
 
     Raises:
         PlatformFault: the disk is full, or the state folder cannot be written.
@@ -41,13 +41,14 @@ def disk_errors_told(state: Path) -> Iterator[None]:
 
 
 def require_space(state: Path, *, least: int = LEAST_FREE) -> None:
-    """Checks that a start has the space it needs.
+    """Checks that the disk has the space that a start needs.
 
     Args:
-        least: bytes.
+        state: the state folder.
+        least: the required free space, in bytes.
 
     Raises:
-        PlatformFault: there is less.
+        PlatformFault: there is less free space.
     """
     there = next(path for path in (state, *state.parents) if path.exists())
     free = shutil.disk_usage(there).free
@@ -60,4 +61,4 @@ def require_space(state: Path, *, least: int = LEAST_FREE) -> None:
 
 
 def _make_room(state: Path) -> str:
-    return f"make room there (`kommuna gc` removes what no run uses; {state}/logs holds old logs), then start again"
+    return f"free some space (`kommuna gc` removes what no run uses; {state}/logs contains old logs) and start again"

@@ -1,4 +1,4 @@
-"""Waits until the platform is healthy, or says which process keeps it from that, and what its log says."""
+"""Waits until the platform is healthy, or reports the process that is not, with the end of its log."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import psutil
 
 from kommuna.embedded import launch, supervision
+from kommuna.embedded.liveness import check_liveness
 from kommuna.embedded.loopback import call
 from kommuna.embedded.settings import airflow_url, program_names, state_folder
-from kommuna.embedded.signs import signs
 from kommuna.errors import PlatformFault
 from kommuna.spec.installation import Installation
 from kommuna.waiting import wait_until
 
-HEALTH_SECONDS = 300.0  # 12 on two idle cores, 130 were seen on two busy ones
+HEALTH_SECONDS = 300.0  # measured: 12 on two idle cores, 130 on two busy ones
 _STARTS = 3
 _LINES = 12
 
@@ -26,15 +26,16 @@ _LINES = 12
 def wait_healthy(
     installation: Installation, *, seconds: float = HEALTH_SECONDS, before: Mapping[str, int] = MappingProxyType({})
 ) -> None:
-    """Returns once every process answers or has given a sign of life.
+    """Waits until every process answers or has sent a heartbeat.
 
     Args:
-        seconds: longest wait.
-        before: how often each process was started before this wait.
+        installation: the platform.
+        seconds: the longest wait.
+        before: the starts of each process before this wait, which do not count.
 
     Raises:
-        PlatformFault: a process died three times, supervisord is gone, or the time is over. It names the process and
-            holds the last lines of its log.
+        PlatformFault: a process died three times, supervisord is gone, or the time is up. The error names the process
+            and contains the last lines of its log.
     """
     state = state_folder(installation)
     missing = ""
@@ -53,21 +54,21 @@ def wait_healthy(
 
 
 def unhealthy(installation: Installation) -> Iterator[str]:
-    """Names of processes that do not run, do not answer, or have given no sign of life since they were started.
+    """Yields the names of processes that do not run, do not answer, or sent no heartbeat since they were started.
 
-    Asks Airflow's Execution API as well: it builds itself at its first request, for 3 seconds of work, and would else
-    do so while the first tasks wait for it.
+    It also calls Airflow's Execution API, which is built at its first request. This takes 3 seconds, for which the
+    first tasks would otherwise wait.
     """
     server = supervision.client(state_folder(installation))
     started = {info["name"]: info["start"] for info in server.getAllProcessInfo() if _runs(info)} if server else {}
-    heard = signs(installation, started)
+    checked = check_liveness(installation, started)
     for name in program_names(installation):
-        sign = heard.get(name)
-        # A killed process leaves its last sign of life in the database: only what its successor gives counts.
-        stale = sign is not None and sign.heartbeat is not None and sign.heartbeat < started[name]
+        liveness = checked.get(name)
+        # A killed process leaves its last heartbeat in the database: only one of its successor counts.
+        stale = liveness is not None and liveness.heartbeat is not None and liveness.heartbeat < started[name]
         if (
-            sign is None
-            or sign.trouble
+            liveness is None
+            or liveness.trouble
             or stale
             or (name == "api-server" and not _answers(f"{airflow_url(installation)}/execution/health", seconds=60))
         ):
@@ -75,29 +76,30 @@ def unhealthy(installation: Installation) -> Iterator[str]:
 
 
 def _runs(info: Mapping[str, Any]) -> bool:
-    """Whether supervisord has started a process, and it has cleared away what its last life left."""
+    """Whether a process has been started, and has already cleaned up what its predecessor left."""
     with contextlib.suppress(psutil.Error):
         return info["statename"] == "RUNNING" and launch.__name__ not in psutil.Process(info["pid"]).cmdline()
     return False
 
 
 def failed_start(state: Path, name: str, what: str) -> PlatformFault:
-    """An error that shows the end of a process's log."""
+    """Makes an error that contains the end of a process's log."""
     log = state / "logs" / f"{name}.log"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     end = [line[:300] for line in lines if line.strip()][-_LINES:]
     shown = "".join(f"\n      {line}" for line in end) or "\n      (nothing)"
-    return PlatformFault(what, where=str(log), fix=f"the end of its log says why:{shown}")
+    return PlatformFault(what, where=str(log), fix=f"see the end of its log:{shown}")
 
 
 def raise_if_dead(state: Path, before: Mapping[str, int] = MappingProxyType({})) -> None:
-    """Raises where a process has died too often, or supervisord is gone.
+    """Raises if a process has died too often, or supervisord is gone.
 
     Args:
-        before: how often each process was started before this wait.
+        state: the state folder.
+        before: the starts of each process before this wait, which do not count.
 
     Raises:
-        PlatformFault: with the end of that process's log.
+        PlatformFault: the error contains the end of that process's log.
     """
     server = supervision.client(state)
     if server is None:

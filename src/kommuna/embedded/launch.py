@@ -1,8 +1,8 @@
-"""`python -m kommuna.embedded.launch NAME`: becomes that program's command, once nothing of its last life is left.
+"""Cleans up after a program's predecessor, then runs its command: `python -m kommuna.embedded.launch NAME`.
 
-A killed scheduler leaves its workers behind, and supervisord restarts only the process that it started. So each
-process carries its name in the environment, and clears away those of the same name before it starts. It also leaves a
-mark for each start, by which restarts are counted.
+A killed scheduler leaves its workers behind, and supervisord restarts only the process that it started. So each process
+has its program's name in its environment, and ends the processes of the same name before it starts. It also records
+each start, so that restarts can be counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STARTS_FOLDER = "starts"
 
 
 def main() -> None:
-    """Replaces this process by the command."""
+    """Replaces this process with the command."""
     name = sys.argv[1]
     state = Path(os.environ[STATE_VARIABLE])
     command = json.loads((state / COMMANDS).read_text())[name]
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def starts_of(state: Path, name: str) -> int:
-    """How often a program was started since the platform came up."""
+    """Returns how often a program was started since the platform came up."""
     path = state / STARTS_FOLDER / name
     return len(path.read_text().splitlines()) if path.exists() else 0
 

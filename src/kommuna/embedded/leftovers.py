@@ -1,6 +1,6 @@
-"""Finds and ends processes that the embedded platform started, by the mark in their environment.
+"""Finds and ends processes of the embedded platform, by a variable in their environment.
 
-Imports next to nothing: every supervised process passes through here as it starts.
+It imports little, since every supervised process imports it as it starts.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ PROGRAM_VARIABLE = "KOMMUNA_PROGRAM"
 
 
 def marked(state: str, *, program: str | None = None) -> list[psutil.Process]:
-    """This platform's processes, but for the calling one and its ancestors.
+    """Returns this platform's processes, except the calling one and its ancestors.
 
-    A process that writes its title over its environment, as PostgreSQL's do, is known by the one that started it.
+    A process that overwrites its environment with its title, as those of PostgreSQL do, is recognised by its parent.
 
     Args:
-        state: the state folder, which marks all processes of one platform.
-        program: only those of one program (`scheduler`).
+        state: the state folder, the same for all processes of one platform.
+        program: limits the result to one program (`scheduler`).
     """
     spared = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
     found: dict[int, psutil.Process] = {}
@@ -48,7 +48,7 @@ def marked(state: str, *, program: str | None = None) -> list[psutil.Process]:
 
 
 def end_all(processes: Sequence[psutil.Process], *, grace_seconds: float = 5) -> None:
-    """Asks each process to end, and kills those that have not after the grace."""
+    """Terminates the processes, and kills those that still run after the grace period."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.terminate()
@@ -59,10 +59,9 @@ def end_all(processes: Sequence[psutil.Process], *, grace_seconds: float = 5) ->
 
 
 def _alive_after(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Those that still run once all have ended or the time is over.
+    """Returns the processes that still run after the time, or an empty list as soon as all have ended.
 
-    One that has ended and waits for its parent to notice does not run: an orphan's parent may never do so, where the
-    first process of a container is no init.
+    A zombie counts as ended: in a container whose first process is not an init, nobody may ever reap an orphan.
     """
     with contextlib.suppress(PlatformFault):
         wait_until("all have ended", lambda: not any(map(_alive, processes)), seconds=seconds, every=0.02)
@@ -77,7 +76,7 @@ def _alive(process: psutil.Process) -> bool:
 
 
 def memory_bytes(processes: Sequence[psutil.Process]) -> int:
-    """Proportional set size of processes: a page that several share is counted once over all of them."""
+    """Returns the proportional set size of processes in bytes: a page that several share is counted once."""
     total = 0
     for process in processes:
         with contextlib.suppress(psutil.Error):

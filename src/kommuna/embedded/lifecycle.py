@@ -1,4 +1,4 @@
-"""`Embedded`: brings the embedded platform up, tells how it is, and takes it down without leftovers."""
+"""`Embedded`: starts the embedded platform, reports its state, and stops it without leaving processes behind."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from kommuna.clients.mlflow import MlflowApi
 from kommuna.embedded import supervision
 from kommuna.embedded.access import Access, token
 from kommuna.embedded.database import databases, server
-from kommuna.embedded.disk import disk_errors_told, require_space
+from kommuna.embedded.disk import explained_disk_errors, require_space
 from kommuna.embedded.health import failed_start, raise_if_dead, unhealthy, wait_healthy
 from kommuna.embedded.launch import STARTS_FOLDER, starts_of
 from kommuna.embedded.leftovers import end_all, marked, memory_bytes
+from kommuna.embedded.liveness import check_liveness
 from kommuna.embedded.ports import require_free
 from kommuna.embedded.prepare import is_prepared
-from kommuna.embedded.secrets import kept_secrets
+from kommuna.embedded.secrets import load_or_create_secrets
 from kommuna.embedded.settings import (
     ADMIN,
     commands,
@@ -36,7 +37,6 @@ from kommuna.embedded.settings import (
     program_names,
     state_folder,
 )
-from kommuna.embedded.signs import signs
 from kommuna.embedded.sockets import remove_sockets_folder
 from kommuna.embedded.supervision import ProcessState, running_file
 from kommuna.errors import PlatformFault
@@ -51,7 +51,7 @@ class Embedded:
     """The embedded platform of one kommuna.yaml.
 
     Args:
-        installation: the description and its folder.
+        installation: the platform's description and its folder.
     """
 
     def __init__(self, installation: Installation) -> None:
@@ -60,7 +60,7 @@ class Embedded:
 
     @property
     def access(self) -> Access:
-        """Addresses, logins (login to team) and passwords."""
+        """Addresses, logins and passwords."""
         return Access.of(self.installation)
 
     def running(self) -> bool:
@@ -68,21 +68,21 @@ class Embedded:
         return supervision.client(self.state) is not None
 
     def up(self, progress: Progress = lambda line: None, *, keep: bool = True) -> Access:
-        """Starts everything and waits until it is healthy; where it runs already, says so.
+        """Starts everything and waits until it is healthy. Idempotent: a running platform is left running.
 
         Args:
-            progress: told each stage, in a line for people.
-            keep: whether `release` leaves it running; once kept, it is.
+            progress: called with a line of text at each stage.
+            keep: whether `release` leaves it running. Once true, later calls do not change it.
 
         Raises:
-            PlatformFault: a port is taken, a database cannot be prepared, or a process dies; nothing stays running.
+            PlatformFault: a port is taken, a database cannot be prepared, or a process dies. Nothing stays running.
             SpecError: kommuna.yaml gives one login two roles.
         """
-        with disk_errors_told(self.state), self._alone(progress):
+        with explained_disk_errors(self.state), self._alone(progress):
             if self.running() and running_file(self.state).exists():
                 self._resume(progress, keep=keep)
                 return Access.of(self.installation, already_running=True)
-            self._stop()  # what a killed start, or a killed supervisord, has left
+            self._stop()  # processes of a killed start, or of a killed supervisord
             require_free(ports_needed(self.installation))
             require_space(self.state)
             try:
@@ -93,54 +93,52 @@ class Embedded:
             return self.access
 
     def down(self) -> bool:
-        """Stops everything; True where something ran. Only processes with this platform's mark are ended."""
+        """Stops everything; returns whether something was running. Only this platform's processes are ended."""
         if not self.state.exists():
             return False
-        with disk_errors_told(self.state), self._alone(lambda line: None):
+        with explained_disk_errors(self.state), self._alone(lambda line: None):
             return self._stop()
 
     def release(self) -> bool:
-        """Stops what was started with `keep=False`, unless somebody has since asked for it; True where it did."""
-        with disk_errors_told(self.state), self._alone(lambda line: None):
+        """Stops a platform started with `keep=False`, unless it was kept since; returns whether it was stopped."""
+        with explained_disk_errors(self.state), self._alone(lambda line: None):
             path = running_file(self.state)
             return path.exists() and not json.loads(path.read_text())["keep"] and self._stop()
 
     def status(self) -> list[ProcessState]:
-        """Each process, with what is wrong though it runs; empty where the platform is down."""
+        """Returns the state of each process, with the problems of running ones; empty if the platform is down."""
         found = supervision.processes(self.state)
-        heard = signs(self.installation, [process.name for process in found if process.state == "running"])
-        return [replace(process, trouble=heard[process.name].trouble) if process.name in heard else process
+        checked = check_liveness(self.installation, [process.name for process in found if process.state == "running"])
+        return [replace(process, trouble=checked[process.name].trouble) if process.name in checked else process
                 for process in found]  # fmt: skip
 
     def is_busy(self) -> bool:
-        """Whether a start or a stop is going on."""
+        """Whether a start or a stop is in progress."""
         return is_held(self._lock)
 
-    def left(self) -> int:
-        """How many of the platform's processes go on though their supervisor is gone."""
+    def orphan_count(self) -> int:
+        """Returns the number of the platform's processes that outlived their supervisor."""
         return 0 if self.running() else len(marked(str(self.state)))
 
     def healthy(self) -> bool:
-        """Whether every process answers, or has given a sign of life of late."""
+        """Whether every process answers or has sent a recent heartbeat."""
         return not any(self._unhealthy())
 
     def memory(self) -> int:
-        """Bytes (proportional set size) of all of the platform's processes, running steps included."""
+        """Returns the memory (proportional set size, bytes) of all the platform's processes, including steps."""
         return memory_bytes(marked(str(self.state)))
 
     def token(self, login: str = ADMIN) -> str:
-        """A token for Airflow's REST API.
+        """Returns a token for Airflow's REST API.
 
         Raises:
-            PlatformFault: no such login, or Airflow does not answer.
+            PlatformFault: there is no such login, or Airflow does not answer.
         """
         return token(self.access, login)
 
     def environment(self) -> dict[str, str]:
-        """The environment of the platform's processes."""
-        return process_environment(self.installation, kept_secrets(self.state / "secrets"), os.environ)
-
-    # --- below ---------------------------------------------------------------------------------------------------
+        """Returns the environment of the platform's processes."""
+        return process_environment(self.installation, load_or_create_secrets(self.state / "secrets"), os.environ)
 
     @property
     def _lock(self) -> Path:
@@ -148,7 +146,7 @@ class Embedded:
 
     def _alone(self, progress: Progress) -> contextlib.AbstractContextManager[None]:
         """One start or stop at a time."""
-        return one_at_a_time(self._lock, lambda: progress("waiting for another start or stop of this platform to end"))
+        return one_at_a_time(self._lock, lambda: progress("waiting for another start or stop of this platform"))
 
     def _unhealthy(self) -> Iterator[str]:
         return unhealthy(self.installation)
@@ -160,16 +158,16 @@ class Embedded:
         server.make(self.state)
         self._start_supervisord()
         self._start_postgres()
-        # Two chains side by side: Airflow's servers need not wait for MLflow's schema, nor MLflow for Airflow's.
+        # Two chains in parallel: neither Airflow nor MLflow has to wait for the other's schema.
         with ThreadPoolExecutor() as pool:
-            jobs = [pool.submit(self._start_airflow, progress)]
+            starts = [pool.submit(self._start_airflow, progress)]
             if not self.installation.platform.mlflow:
-                jobs.append(pool.submit(self._start_mlflow, progress))
+                starts.append(pool.submit(self._start_mlflow, progress))
             try:
-                for job in jobs:
-                    job.result()
+                for start in starts:
+                    start.result()
             except BaseException:
-                self._stop()  # with the preparations, for which the pool would wait
+                self._stop()  # also ends the preparations, which the pool would wait for
                 raise
         self._start_programs("watch")
         wait_healthy(self.installation)
@@ -181,20 +179,20 @@ class Embedded:
         running_file(self.state).write_text(json.dumps(content))
 
     def _resume(self, progress: Progress, *, keep: bool) -> None:
-        """Where the platform runs: starts again what has given up, and waits until all is well."""
+        """Restarts the programs of a running platform that have failed, and waits until all are healthy."""
         known = json.loads(running_file(self.state).read_text())
         if known["description"] != self._description():
             raise PlatformFault(
                 "the platform runs with an older kommuna.yaml",
                 where=str(self.installation.root / "kommuna.yaml"),
-                fix="take it down and up again: kommuna down, then kommuna up",
+                fix="restart it: kommuna down, then kommuna up",
             )
         if keep and not known["keep"]:
             self._note_running(keep=True)
         supervisor = supervision.client(self.state)
         for info in supervisor.getAllProcessInfo():
             if info["statename"] in ("FATAL", "STOPPED", "EXITED"):
-                progress(f"starting {info['name']} again")
+                progress(f"restarting {info['name']}")
                 supervision.start_program(supervisor, info["name"])
         before = {name: starts_of(self.state, name) for name in program_names(self.installation)}
         wait_healthy(self.installation, before=before)
@@ -209,7 +207,7 @@ class Embedded:
                 supervisord.wait(timeout=60)
         left = marked(str(self.state))
         end_all([process for process in left if not server.is_server(process)])
-        server.end_left(self.state)
+        server.stop_orphan(self.state)
         end_all(marked(str(self.state)))
         remove_sockets_folder(self.state)
         for path in (self.state / "supervisord.pid", running_file(self.state)):
@@ -218,7 +216,7 @@ class Embedded:
         return supervisor is not None or bool(left)
 
     def _start_supervisord(self) -> None:
-        """supervisord in a session of its own, so that a Ctrl-C reaches it only through `down`."""
+        """Starts supervisord in its own session, so that a Ctrl-C does not reach it."""
         programs = commands(self.installation, Path(sys.executable).parent)
         configuration = supervision.write_configuration(self.state, programs)
         with (self.state / "logs" / "supervisord.out").open("w") as file:
@@ -251,7 +249,7 @@ class Embedded:
         def still_starting() -> None:
             raise_if_dead(self.state)
 
-        databases.wait_until_it_answers(self.state, still_starting)
+        databases.wait_until_ready(self.state, still_starting)
 
     def _start_airflow(self, progress: Progress) -> None:
         self._prepare("airflow", progress)
@@ -264,15 +262,15 @@ class Embedded:
         progress("starting MLflow")
 
     def _prepare(self, name: str, progress: Progress) -> None:
-        """Brings a database to this version's schema and content, where it is not known to have them."""
+        """Migrates a database to this version's schema and content, unless its note says that it has them."""
         if is_prepared(self.installation, name):
             return
         progress(f"preparing the database of {name}")
         earlier = self.state / name / f"{name}.db"
         if earlier.exists() and databases.note(self.state, name) is None:
             progress(
-                f"{earlier} is the SQLite database of an earlier Kommuna: it is left as it is and no longer used, "
-                f"{name} begins with a new database (docs/embedded.md says how to keep what was in it)"
+                f"{earlier} is the SQLite database of an earlier Kommuna. It is kept, but no longer used: "
+                f"{name} starts with a new database (docs/embedded.md describes how to keep its content)"
             )
         log = self.state / "logs" / f"{name}-prepare.log"
         command = [sys.executable, "-m", "kommuna.embedded.prepare", name]
@@ -291,11 +289,11 @@ class Embedded:
             supervision.start_program(supervisor, name)
 
     def _make_workspaces(self) -> None:
-        """A registry workspace a team on the platform's own MLflow server; one that exists is left as it is."""
+        """Creates a registry workspace per team on the platform's own MLflow server. Existing ones are kept."""
         for team in self.installation.platform.teams if not self.installation.platform.mlflow else ():
             MlflowApi(mlflow_url(self.installation)).make_workspace(team)
 
     def _description(self) -> str:
-        """A digest of all that a running platform was started with."""
+        """Returns a digest of everything that a running platform depends on."""
         content = self.installation.platform.model_dump_json() + str(self.installation.root)
         return hashlib.sha256(content.encode()).hexdigest()

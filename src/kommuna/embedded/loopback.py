@@ -1,4 +1,4 @@
-"""HTTP with the platform's own servers, past any proxy that the environment names."""
+"""HTTP calls to the platform's own servers, which bypass the proxies of the environment."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said: its status, and its body as text."""
+    """A server's response: its status, and its body as text."""
 
     status: int
     text: str
 
     @property
     def ok(self) -> bool:
+        """Whether the status is a success (2xx)."""
         return 200 <= self.status < 300
 
     def json(self) -> Any:
+        """Parses the body as JSON."""
         return json.loads(self.text)
 
 
 def call(url: str, body: dict[str, Any] | None = None, *, seconds: float = 20) -> Answer | None:
-    """GET, or POST of a JSON body.
+    """Sends a GET, or a POST with a JSON body.
 
     Args:
-        seconds: longest wait for the answer.
+        url: the address.
+        body: the JSON body of a POST; None sends a GET.
+        seconds: the longest wait for the answer.
 
     Returns:
-        The answer, whatever its status; None where nobody answers.
+        The answer, whatever its status; None if there is no answer.
     """
     request = urllib.request.Request(url, headers={"Content-Type": "application/json"})
     if body is not None:

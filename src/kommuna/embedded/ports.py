@@ -1,4 +1,4 @@
-"""Ports: free, or held by whom."""
+"""Checks that ports are free, or finds the process that uses them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from kommuna.errors import PlatformFault
 
 
 def require_free(ports: dict[str, int]) -> None:
-    """Checks that each named port can be bound on loopback.
+    """Checks that each port can be bound on the loopback interface.
 
     Args:
-        ports: what needs it (a key of `ports:` in kommuna.yaml), to the port.
+        ports: ports by server (a key of `ports:` in kommuna.yaml).
 
     Raises:
-        PlatformFault: two want one port; or names the port, and the process that holds it.
+        PlatformFault: two servers have the same port, or a port is taken; the error names the process that uses it.
     """
     if len(set(ports.values())) < len(ports):
         raise PlatformFault(
-            f"{' and '.join(ports)} are given the same port {next(iter(ports.values()))}",
+            f"{' and '.join(ports)} have the same port {next(iter(ports.values()))}",
             where="kommuna.yaml: ports",
-            fix="give each a port of its own",
+            fix="give each its own port",
         )
     for name, port in ports.items():
         with socket.socket() as probe:
@@ -46,7 +46,7 @@ def require_free(ports: dict[str, int]) -> None:
 
 
 def _holder(port: int) -> str:
-    """Who listens on a port, as far as this user may see."""
+    """Describes the process that listens on a port, as far as this user may see it."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and getattr(connection.laddr, "port", 0) == port

@@ -1,10 +1,10 @@
-"""Databases, teams and pools: `python -m kommuna.embedded.prepare airflow|mlflow`, run twice without harm.
+"""Prepares databases, teams and pools, idempotently: `python -m kommuna.embedded.prepare airflow|mlflow`.
 
-One process for all of Airflow's part, instead of one Airflow command for the schema, each team and each pool: every
-such command takes seconds to start.
+One process does all of Airflow's part. Separate Airflow commands for the schema, each team and each pool would take
+seconds each to start.
 
-A migration works on a copy, which takes the database's place at its end: neither server fixes a database that an
-interrupted migration left behind.
+A migration changes a copy, which then replaces the database: neither Airflow nor MLflow repairs a database after an
+interrupted migration.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kommuna.spec.installation import Installation, find_installation
 
 
 def wanted(installation: Installation, name: str) -> str:
-    """What a database should be prepared for: the version of its schema, and its content, as JSON."""
+    """Returns the note of a database that is up to date: the version of its schema, and its content, as JSON."""
     if name == "mlflow":
         return json.dumps({"schema": version("mlflow")})
     pools = sorted((name, *rest) for name, rest in local_pool_slots(installation).items())
@@ -31,12 +31,12 @@ def wanted(installation: Installation, name: str) -> str:
 
 
 def is_prepared(installation: Installation, name: str) -> bool:
-    """Whether a database is known to be as it should be."""
+    """Whether a database is up to date, according to its note."""
     return databases.note(state_folder(installation), name) == wanted(installation, name)
 
 
 def prepare_airflow(installation: Installation) -> None:
-    """Airflow's schema where it is of another version, then teams and pools."""
+    """Migrates Airflow's schema if it has another version, and then synchronises teams and pools."""
     state, note = state_folder(installation), wanted(installation, "airflow")
     known = json.loads(databases.note(state, "airflow") or "{}")
     if known.get("schema") == json.loads(note)["schema"]:
@@ -55,7 +55,7 @@ def prepare_airflow(installation: Installation) -> None:
 
 
 def prepare_mlflow(installation: Installation) -> None:
-    """MLflow's schema."""
+    """Migrates MLflow's schema."""
     state = state_folder(installation)
 
     def work(copy: str) -> None:

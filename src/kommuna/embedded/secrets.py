@@ -1,4 +1,4 @@
-"""Secrets of the embedded platform: made once, kept in the state folder, readable by the owner only."""
+"""Secrets of the embedded platform: created once, kept in the state folder, readable by the owner only."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from kommuna.errors import PlatformFault
 
 
-def kept_secrets(folder: Path) -> dict[str, str]:
-    """The platform's own secrets: `jwt`, `fernet` and `api`."""
-    return _kept(
+def load_or_create_secrets(folder: Path) -> dict[str, str]:
+    """Returns the platform's own secrets: `jwt`, `fernet` and `api`."""
+    return _load_or_create(
         folder / "platform.json",
         {
             "jwt": lambda: secrets.token_urlsafe(48),
@@ -24,19 +24,19 @@ def kept_secrets(folder: Path) -> dict[str, str]:
     )
 
 
-def kept_passwords(path: Path, logins: Iterable[str]) -> dict[str, str]:
-    """A password for each login, in the file that Airflow's SimpleAuthManager reads."""
-    return _kept(path, dict.fromkeys(logins, lambda: secrets.token_urlsafe(9)))
+def load_or_create_passwords(path: Path, logins: Iterable[str]) -> dict[str, str]:
+    """Returns a password for each login, from the file that Airflow's SimpleAuthManager reads."""
+    return _load_or_create(path, dict.fromkeys(logins, lambda: secrets.token_urlsafe(9)))
 
 
-def _kept(path: Path, makers: Mapping[str, Callable[[], str]]) -> dict[str, str]:
-    """What the file holds of these names; what it lacks is made and added, and the file replaced in one go."""
+def _load_or_create(path: Path, makers: Mapping[str, Callable[[], str]]) -> dict[str, str]:
+    """Reads these names from the file; creates and adds missing ones, replacing the file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o700)
     try:
         known: dict[str, str] = json.loads(path.read_text()) if path.exists() and path.stat().st_size else {}
     except ValueError:
-        raise PlatformFault(f"{path.name} is no JSON", where=str(path), fix="delete it: it is made anew") from None
+        raise PlatformFault(f"{path.name} is not JSON", where=str(path), fix="delete it: it is created anew") from None
     missing = {name: make() for name, make in makers.items() if name not in known}
     if missing:
         partial = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""Airflow's and MLflow's settings for a platform, as environment variables: a pure function of its description."""
+"""Airflow's and MLflow's settings, as environment variables: a pure function of the platform's description."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from kommuna.embedded.database.server import command as postgres_command
 from kommuna.embedded.leftovers import STATE_VARIABLE
 from kommuna.spec.installation import PLATFORM_VARIABLE, Installation
 
-PARALLEL_TASKS = 6  # each step uses all cores it is given: two are busy with fewer
-# Of the package: a site is a folder with kommuna.yaml, and its walls do not hang on what else it holds.
+PARALLEL_TASKS = 6  # each step uses all of its cores, so fewer already keep two cores busy
+# In the package, so that isolation does not depend on the contents of the folder with kommuna.yaml.
 _PLUGINS = Path(__file__).resolve().parents[1] / "airflow" / "plugins"
 _LOOPBACK = "127.0.0.1,localhost"
 _CLEARED = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "MLFLOW_", "_MLFLOW_", "KOMMUNA_", "no_proxy", "NO_PROXY")
 
 
 def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> dict[str, str]:
-    """Every `AIRFLOW__…` variable of the embedded platform.
+    """Returns every `AIRFLOW__…` variable of the embedded platform.
 
     Args:
+        installation: the platform.
         secrets: `jwt`, `fernet` and `api`.
     """
     platform, state = installation.platform, state_folder(installation)
@@ -38,7 +39,7 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
             "LOAD_EXAMPLES": False,
             "MIGHT_CONTAIN_DAG_CALLABLE": "kommuna.airflow.isolation.listing.airflow_may_read",
             "EXECUTOR": executors(teams, "LocalExecutor"),
-            # The scheduler never runs more than this over all executors, and each executor keeps as many workers.
+            # The limit of the scheduler over all executors, and the number of workers of each executor.
             "PARALLELISM": parallel_tasks(installation),
             "MAX_ACTIVE_TASKS_PER_DAG": PARALLEL_TASKS,
             "EXECUTION_API_SERVER_URL": f"{url}/execution/",
@@ -49,8 +50,8 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
         "DATABASE": {
             "SQL_ALCHEMY_CONN": databases.url(state, "airflow"),
             "SQL_ALCHEMY_CONN_ASYNC": databases.url(state, "airflow", driver="asyncpg"),
-            # A request that has a connection may want a second one: with the usual limit of 15, those that wait have
-            # them all, and the server stands still for half a minute. Its 40 threads are the limit.
+            # A request may need a second connection. With the usual limit of 15, waiting requests can hold all of them,
+            # and the server hangs for half a minute. Its 40 threads are the limit instead.
             "SQL_ALCHEMY_MAX_OVERFLOW": -1,
         },
         "DAG_PROCESSOR": {
@@ -62,7 +63,7 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
         },
         "SCHEDULER": {
             "SCHEDULER_IDLE_SLEEP_TIME": 0.1,
-            # A killed scheduler's tasks are found and run again within half a minute.
+            # Tasks of a killed scheduler are found and rerun within half a minute.
             "SCHEDULER_HEALTH_CHECK_THRESHOLD": 15,
             "ORPHANED_TASKS_CHECK_INTERVAL": 10,
             "TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
@@ -94,11 +95,12 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
 def process_environment(
     installation: Installation, secrets: Mapping[str, str], inherited: Mapping[str, str]
 ) -> dict[str, str]:
-    """The whole environment of the platform's processes.
+    """Returns the whole environment of the platform's processes.
 
     Args:
+        installation: the platform.
         secrets: `jwt`, `fernet` and `api`.
-        inherited: the starting user's environment. What would configure another Airflow or MLflow is left out of it.
+        inherited: the user's environment. Variables that configure another Airflow or MLflow are left out.
     """
     kept = {name: value for name, value in inherited.items() if not name.startswith(_CLEARED)}
     around_proxies = ",".join(filter(None, (inherited.get("NO_PROXY") or inherited.get("no_proxy"), _LOOPBACK)))
@@ -109,7 +111,7 @@ def process_environment(
         STATE_VARIABLE: str(state_folder(installation)),
         "NO_PROXY": around_proxies,
         "no_proxy": around_proxies,
-        # setproctitle otherwise writes its title over the environment, and with it over the mark above.
+        # Otherwise setproctitle overwrites the environment, and with it the variable that marks our processes.
         "SPT_NOENV": "1",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -119,13 +121,13 @@ def process_environment(
 
 
 def commands(installation: Installation, bin_folder: Path) -> dict[str, list[str]]:
-    """The platform's long-running processes: name to command, the slowest to start first."""
+    """Returns the commands of the platform's long-running processes by name, the slowest to start first."""
     ports = installation.platform.ports
     airflow = str(bin_folder / "airflow")
     found = {
         POSTGRES: postgres_command(state_folder(installation)),
         "api-server": [airflow, "api-server", "--host", "127.0.0.1", "--port", str(ports.airflow), "--workers", "1"],
-        # Without its log server, which would want port 8793 on every platform: task logs are read from the files.
+        # Without its log server, which would need port 8793 on every platform: task logs are read from the files.
         "scheduler": [airflow, "scheduler", "--skip-serve-logs"],
         "dag-processor": [str(bin_folder / "python"), "-m", "kommuna.airflow.dag_processor"],
         "triggerer": [
@@ -144,26 +146,26 @@ def commands(installation: Installation, bin_folder: Path) -> dict[str, list[str
 
 
 def program_names(installation: Installation) -> list[str]:
-    """The names of the platform's processes, those that others need first."""
+    """Returns the names of the platform's processes, in the order in which they depend on each other."""
     own = [] if installation.platform.mlflow else ["mlflow"]
     return [POSTGRES, "api-server", "scheduler", "dag-processor", "triggerer", *own, "watch"]
 
 
 def ports_needed(installation: Installation) -> dict[str, int]:
-    """The ports that the platform's servers listen on, by their name in kommuna.yaml."""
+    """Returns the ports of the platform's servers, by their name in kommuna.yaml."""
     ports = installation.platform.ports
     return {"airflow": ports.airflow} | ({} if installation.platform.mlflow else {"mlflow": ports.mlflow})
 
 
 def parallel_tasks(installation: Installation) -> int:
-    """The most tasks that run at one time over all teams."""
+    """Returns the maximum number of tasks that run at the same time over all teams."""
     return min(PARALLEL_TASKS, max(1, sum(team.parallelism for team in installation.platform.teams.values())))
 
 
 def local_pool_slots(installation: Installation) -> dict[str, tuple[str, int]]:
-    """Every pool: its global id to its team and its slots.
+    """Returns the team and the slots of each pool, by its global id.
 
-    Airflow's LocalExecutor does not read a team's own PARALLELISM (3.3.2), so the pools hold a team to it.
+    Airflow's LocalExecutor (3.3.2) ignores a team's own PARALLELISM, so the pools enforce it.
     """
     platform = installation.platform
     return {
@@ -172,42 +174,42 @@ def local_pool_slots(installation: Installation) -> dict[str, tuple[str, int]]:
     }
 
 
-def lowered_pools(installation: Installation) -> list[str]:
-    """What to say of pools that kommuna.yaml asks more slots for than the team's `parallelism` lets run here."""
+def reduced_pools(installation: Installation) -> list[str]:
+    """Returns a message for each pool whose slots in kommuna.yaml exceed the team's `parallelism`."""
     teams = installation.platform.teams
-    asked = installation.platform.pool_slots()
+    declared = installation.platform.pool_slots()
     return [
-        f"pool {pool} has {slots} slots here, not {asked[pool][1]}: team {team} has `parallelism: {slots}`"
+        f"pool {pool} has {slots} slots here, not {declared[pool][1]}: team {team} has `parallelism: {slots}`"
         for pool, (team, slots) in local_pool_slots(installation).items()
-        if slots < asked[pool][1] and "pools" in teams[team].model_fields_set
+        if slots < declared[pool][1] and "pools" in teams[team].model_fields_set
     ]
 
 
 def state_folder(installation: Installation) -> Path:
-    """Where all of the embedded platform's state is."""
+    """Returns the folder of all state of the embedded platform."""
     return (installation.root / installation.platform.state).resolve()
 
 
 def airflow_url(installation: Installation) -> str:
-    """Airflow's address."""
+    """Returns Airflow's address."""
     return f"http://127.0.0.1:{installation.platform.ports.airflow}"
 
 
 def mlflow_url(installation: Installation) -> str:
-    """MLflow's address."""
+    """Returns MLflow's address."""
     return installation.services("").mlflow
 
 
 def passwords_file(installation: Installation) -> Path:
-    """The file of login to password."""
+    """Returns the file of the passwords by login."""
     return state_folder(installation) / "secrets" / "passwords.json"
 
 
 def logins(installation: Installation) -> dict[str, str]:
-    """Login to team: one for each team, each team's people, and the admin (no team).
+    """Returns the teams of each login: one login per team, each team's people, and the admin (without a team).
 
     Raises:
-        SpecError: a login is taken twice, with different roles.
+        SpecError: a login is used twice, with different roles.
     """
     return {login: ", ".join(teams) for login, (_, teams) in people(installation.platform).items()}
 

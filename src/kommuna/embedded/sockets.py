@@ -1,4 +1,4 @@
-"""The folder of a platform's Unix sockets: short, because a socket's path may be 103 bytes long, and the user's own."""
+"""The private folder of a platform's Unix sockets. Its path is short: a socket's path has at most 103 bytes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 
 from kommuna.errors import PlatformFault
 
-_TEMPORARY = Path("/tmp")  # not $TMPDIR, which is long on a Mac and another in another shell
+_TEMPORARY = Path("/tmp")  # not $TMPDIR, which is long on macOS and may differ between shells
 
 
 def sockets_folder(state: Path) -> Path:
-    """Where the sockets of the platform with this state folder are; it may not exist yet."""
+    """Returns the folder of the sockets for a state folder. It may not exist yet."""
     return _TEMPORARY / f"kommuna-{os.geteuid()}-{hashlib.sha256(str(state).encode()).hexdigest()[:12]}"
 
 
 def make_sockets_folder(state: Path) -> Path:
-    """Makes the folder of the sockets, which nobody but this user can enter.
+    """Creates the folder of the sockets, which only this user can enter.
 
     Raises:
-        PlatformFault: its name is taken by something that is not such a folder.
+        PlatformFault: something else exists under its name.
     """
     folder = sockets_folder(state)
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -30,19 +30,19 @@ def make_sockets_folder(state: Path) -> Path:
         raise PlatformFault(
             f"{folder} is not a folder that only this user can enter",
             where=str(folder),
-            fix="remove it: the platform's sockets would be in somebody else's hands there",
+            fix="remove it: another user could control the platform's sockets there",
         )
     return folder
 
 
 def remove_sockets_folder(state: Path) -> None:
-    """Removes the folder with all that is left in it, where it is this user's."""
+    """Removes the folder with its contents, if it belongs to this user."""
     if is_private(sockets_folder(state)):
         shutil.rmtree(sockets_folder(state), ignore_errors=True)
 
 
 def is_private(folder: Path) -> bool:
-    """Whether this is a folder (no link to one) of this user's, closed to others."""
+    """Whether a path is a folder, not a link, that belongs to this user and is closed to others."""
     try:
         found = folder.lstat()
     except OSError:

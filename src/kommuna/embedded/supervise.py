@@ -1,7 +1,7 @@
-"""`python -m kommuna.embedded.supervise -c FILE`: supervisord, which a full disk does not end.
+"""Runs a supervisord that survives a full disk: `python -m kommuna.embedded.supervise -c FILE`.
 
-supervisord writes what it cannot log to its standard error, a file on the same disk, and ends when that fails too; the
-processes that it started go on with nobody to restart or stop them. Here a log line that cannot be written is dropped.
+supervisord reports a failed log write on its standard error, a file on the same disk. If that fails, too, it exits, and
+nothing restarts or stops its processes any more. Here a log line that cannot be written is dropped.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from supervisor import loggers, supervisord
 
 
 class _TolerantFile(loggers.RotatingFileHandler):  # type: ignore[misc]
-    """A log file that drops the lines for which there is no space."""
+    """A log file that drops lines when there is no space."""
 
     def emit(self, record: object) -> None:
         with contextlib.suppress(OSError):
             super().emit(record)
 
     def handleError(self) -> None:
-        """Says nothing: there is nowhere to say it."""
+        """Does nothing, since there is nowhere to report to."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""supervisord: its configuration, a client of its RPC socket, and what it says of each process."""
+"""supervisord: its configuration, a client of its RPC socket, and the state of each process."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _DATABASE = "database"
 # Airflow's scheduler and DAG processor leave children behind on SIGTERM and end cleanly on SIGINT.
 # PostgreSQL waits for its clients on SIGTERM, and ends at once, in order, on SIGINT.
 _STOP_SIGNALS = {"scheduler": "INT", "dag-processor": "INT", POSTGRES: "INT"}
-# The DAG processor logs from its signal handler, and hangs where the signal meets it logging; it has nothing to save.
-# The scheduler waits for running tasks, which may take hours: they are run again after the next start. The triggerer
-# waits ten seconds for its other half; what its triggers wait for is in the database.
+# The DAG processor logs in its signal handler and hangs if the signal interrupts its logging; it has nothing to save.
+# The scheduler waits for running tasks, which may take hours; they are rerun after the next start. The triggerer waits
+# ten seconds for its other half; the state of its triggers is in the database.
 _STOP_SECONDS = {"dag-processor": 3, "scheduler": 5, "triggerer": 3, POSTGRES: 30}
 
 
@@ -36,11 +36,13 @@ class ProcessState:
     """One supervised process.
 
     Attributes:
-        state: running, starting, backoff (died, starts again), fatal (died too often), stopped.
-        seconds: since it was started.
-        memory: bytes (proportional set size), with its children.
-        restarts: times that it was started again since the platform came up.
-        trouble: what is wrong though it runs (it does not answer, its last heartbeat is old); "" if nothing is known.
+        name: the program's name.
+        state: running, starting, backoff (died, will be restarted), fatal (died too often), stopped.
+        pid: its process id.
+        seconds: the time since it was started.
+        memory: its memory and that of its children, in bytes (proportional set size).
+        restarts: the number of restarts since the platform came up.
+        trouble: what is wrong although it runs (no answer, an old heartbeat); "" if nothing is known.
     """
 
     name: str
@@ -53,17 +55,17 @@ class ProcessState:
 
 
 def socket_path(state: Path) -> Path:
-    """supervisord's socket."""
+    """Returns the path of supervisord's socket."""
     return sockets_folder(state) / "supervisor.sock"
 
 
 def write_configuration(state: Path, programs: Mapping[str, Sequence[str]]) -> Path:
-    """Writes supervisord.conf; environment variables are inherited from supervisord's own.
+    """Writes supervisord.conf. The programs inherit supervisord's environment.
 
-    Nothing starts by itself, for each program has something to wait for. The programs are one group, which is stopped
-    all at once; groups are stopped one after the other, that of the database last. Paths are relative to the state
-    folder, in which supervisord is started, and the commands stand in a file of their own: in the folder's own name, a
-    `%` would be expanded and a ` #` would begin a comment.
+    No program starts automatically, since each depends on another step of the start. The programs of a group are
+    stopped together; groups are stopped one after the other, the database last. Paths are relative to the state folder,
+    where supervisord is started, and the commands are in a separate file, since in an absolute path supervisord would
+    expand a `%` and take a ` #` for a comment.
     """
     (state / launch.COMMANDS).write_text(json.dumps(programs))
     make_sockets_folder(state)
@@ -106,7 +108,7 @@ def write_configuration(state: Path, programs: Mapping[str, Sequence[str]]) -> P
 
 
 def client(state: Path) -> Any:
-    """supervisord's RPC interface; None where it does not answer."""
+    """Returns supervisord's RPC interface; None if it does not answer."""
     from supervisor.xmlrpc import SupervisorTransport
 
     if not is_private(sockets_folder(state)) or not socket_path(state).exists():
@@ -123,11 +125,12 @@ def client(state: Path) -> Any:
 def start_program(server: Any, name: str) -> None:
     """Starts a program without waiting for it.
 
-    One that has died before supervisord answers is reported as a fault, and started again like any that dies a little
-    later: its state tells of it.
+    If the program dies before supervisord answers, supervisord reports a fault. The fault is ignored: supervisord
+    restarts the program as it does later, and its state shows the failure.
 
     Args:
-        server: what `client` gives.
+        server: the result of `client`.
+        name: the program's name.
     """
     from supervisor.xmlrpc import Faults
 
@@ -139,10 +142,11 @@ def start_program(server: Any, name: str) -> None:
 
 
 def restart_program(server: Any, name: str) -> None:
-    """Stops a program, by force where it does not listen, and starts it.
+    """Stops a program, by force if necessary, and starts it.
 
     Args:
-        server: what `client` gives.
+        server: the result of `client`.
+        name: the program's name.
     """
     from supervisor.xmlrpc import Faults
 
@@ -155,12 +159,12 @@ def restart_program(server: Any, name: str) -> None:
 
 
 def running_file(state: Path) -> Path:
-    """The file that says that a start came to its end, and what was started."""
+    """Returns the file that records that a start completed, and what was started."""
     return state / "running.json"
 
 
 def processes(state: Path) -> list[ProcessState]:
-    """Each supervised process, by name; none where supervisord does not answer."""
+    """Returns the supervised processes, sorted by name; none if supervisord does not answer."""
     server = client(state)
     found = []
     for info in server.getAllProcessInfo() if server is not None else ():

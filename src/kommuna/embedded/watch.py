@@ -1,7 +1,8 @@
-"""`python -m kommuna.embedded.watch`: starts again what supervisord does not: what has given up, and what stands still.
+"""Restarts programs that supervisord does not: those that failed for good, and those that hang.
 
-supervisord restarts a process that ends, three times in a row. It does not see a scheduler whose loop stands still, nor
-a server that does not answer any more, and what has died too often (a full disk does that) it leaves alone.
+Run as `python -m kommuna.embedded.watch`. supervisord restarts a process that exits, up to three times in a row. It
+does not notice a scheduler whose loop hangs, or a server that stopped answering, and it gives up on a process that died
+too often, for example because of a full disk.
 """
 
 from __future__ import annotations
@@ -13,39 +14,39 @@ from pathlib import Path
 from typing import Any
 
 from kommuna.embedded import supervision
+from kommuna.embedded.liveness import Liveness, check_liveness
 from kommuna.embedded.settings import state_folder
-from kommuna.embedded.signs import Sign, signs
 from kommuna.spec.installation import Installation, find_installation
 
 PROGRAM = "watch"
-SILENCE_SECONDS = 90.0  # heartbeats are 5 s apart; 20 s were seen on two cores with ten times the work
-STARTING_SECONDS = 900.0  # until the first sign; 330 were seen on two cores with fifteen times the work
+SILENCE_SECONDS = 90.0  # heartbeats are 5 s apart; measured: 20 s on two cores with ten times the load
+STARTING_SECONDS = 900.0  # until the first heartbeat; measured: 330 s on two cores with fifteen times the load
 _ROUND_SECONDS = 5.0
 REST_SECONDS = 15.0
 _log = logging.getLogger(PROGRAM)
 
 
 class Watch:
-    """What is remembered from one round to the next.
+    """The state that the watch keeps between rounds.
 
     Args:
-        clock: seconds since the epoch.
-        silence_seconds: how long a process that has given a sign of life may give no other.
+        clock: returns the seconds since the epoch.
+        silence_seconds: the longest time between two heartbeats of a process.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._clock = clock
         self._silence_seconds = silence_seconds
         self._last_round = clock()
-        self._heard: dict[str, float] = {}
+        self._last_heartbeats: dict[str, float] = {}
         self._excused: dict[str, float] = {}
         self._gave_up: dict[str, float] = {}
 
     def given_up(self, infos: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Programs to start again: those that supervisord has given up, after a rest.
+        """Returns the programs to start again: those that supervisord gave up on, after a pause.
 
         Args:
-            infos: what supervisord says of each.
+            infos: supervisord's information about each program.
         """
         now = self._clock()
         fatal = {info["name"] for info in infos if info["statename"] == "FATAL"}
@@ -55,55 +56,57 @@ class Watch:
             del self._gave_up[name]
         return due
 
-    def standing_still(self, infos: Iterable[Mapping[str, Any]], found: Mapping[str, Sign]) -> dict[str, float]:
-        """Programs to restart, with the seconds of their silence: they run, and have long given no sign of life.
+    def hanging(self, infos: Iterable[Mapping[str, Any]], found: Mapping[str, Liveness]) -> dict[str, float]:
+        """Returns the programs to restart, with the seconds since their last heartbeat: they run, but hang.
 
-        A program that is heard of by another, which is in trouble itself, is not blamed for it. Nor is any where this
-        process itself stood still, as all do on a laptop that slept.
+        A program is excused while the process that reports on it is unavailable. All programs are excused after this
+        process itself stood still, as on a laptop that slept.
 
         Args:
-            infos: what supervisord says of each.
-            found: a sign of each that runs.
+            infos: supervisord's information about each program.
+            found: the liveness of each running program.
         """
         now = self._clock()
         slept, self._last_round = now - self._last_round > self._silence_seconds / 2, now
         silent = {}
         for info in infos:
             name = info["name"]
-            sign = found.get(name)
-            if sign is None or slept or not sign.known:
+            liveness = found.get(name)
+            if liveness is None or slept or not liveness.known:
                 self._excused[name] = now
                 continue
-            if not sign.trouble and sign.heartbeat is None:  # else it may be the last one of an earlier life
-                self._heard[name] = now
-            heard = max(self._heard.get(name, 0), sign.heartbeat or 0)
-            allowed = self._silence_seconds if heard > info["start"] else STARTING_SECONDS
-            silence = now - max(heard, info["start"], self._excused.get(name, 0))
+            if (
+                not liveness.trouble and liveness.heartbeat is None
+            ):  # a heartbeat may be the last one of its predecessor
+                self._last_heartbeats[name] = now
+            last_heartbeat = max(self._last_heartbeats.get(name, 0), liveness.heartbeat or 0)
+            allowed = self._silence_seconds if last_heartbeat > info["start"] else STARTING_SECONDS
+            silence = now - max(last_heartbeat, info["start"], self._excused.get(name, 0))
             if info["statename"] == "RUNNING" and silence > allowed:
                 silent[name] = silence
         return silent
 
 
 def watch_round(watch: Watch, installation: Installation) -> None:
-    """One look at everything."""
+    """Checks all programs once and restarts those that need it."""
     state = state_folder(installation)
     supervisor = supervision.client(state)
     if supervisor is None or not supervision.running_file(state).exists():
         return
     infos = [info for info in supervisor.getAllProcessInfo() if info["name"] != PROGRAM]
     for name in watch.given_up(infos):
-        _log.warning("%s had given up: it is started again", name)
+        _log.warning("%s had failed for good: restarting it", name)
         supervision.start_program(supervisor, name)
     running = [info["name"] for info in infos if info["statename"] == "RUNNING"]
-    for name, silence in watch.standing_still(infos, signs(installation, running)).items():
-        _log.warning("%s has given no sign of life for %.0f seconds: it is restarted", name, silence)
+    for name, silence in watch.hanging(infos, check_liveness(installation, running)).items():
+        _log.warning("%s has sent no heartbeat for %.0f seconds: restarting it", name, silence)
         supervision.restart_program(supervisor, name)
 
 
 def main() -> None:
-    """Looks every few seconds, for as long as it is let."""
+    """Checks every few seconds, without end."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-    logging.raiseExceptions = False  # a full disk takes no log
+    logging.raiseExceptions = False  # logging fails on a full disk
     installation, watch = find_installation(Path.cwd()), Watch()
     while True:
         try:

@@ -39,7 +39,7 @@ def test_the_platforms_light_model_is_part_of_the_step_and_its_key_is_not(
     assert "sk-very-secret" not in spec.model_dump_json()
 
 
-def test_without_an_llm_the_step_is_as_before(load: Load) -> None:
+def test_without_an_llm_the_step_is_unchanged(load: Load) -> None:
     spec = load(DAG.format(asking=None)).dag.get_task("vote").step_spec()
     assert spec.params == {"key": "id", "text": "text"}
 

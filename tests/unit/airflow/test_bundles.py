@@ -1,4 +1,4 @@
-"""A run's code comes from a Git server that may be away: git itself, against a server of the test."""
+"""A run's code comes from a Git server that may be unreachable: real git, against a server of the test."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def bundle(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> B
     return bundle
 
 
-def test_a_server_that_is_in_trouble_for_a_while_is_waited_for(
-    bundle: Bundle, server: Server, repository: tuple[Path, str]
-) -> None:
+def test_a_failing_server_is_waited_for(bundle: Bundle, server: Server, repository: tuple[Path, str]) -> None:
     server.refusals = [503] * 9  # more than the clone's own two tries
     made = bundle(repository[1])
     made.initialize()
@@ -92,7 +90,7 @@ def test_a_server_that_is_in_trouble_for_a_while_is_waited_for(
     assert server.refusals == []
 
 
-def test_one_that_does_not_come_back_ends_as_an_outage_in_words(
+def test_a_server_that_stays_away_raises_an_outage(
     bundle: Bundle, server: Server, repository: tuple[Path, str]
 ) -> None:
     made = bundle(repository[1])
@@ -102,14 +100,14 @@ def test_one_that_does_not_come_back_ends_as_an_outage_in_words(
         made.initialize()
 
 
-def test_what_is_not_there_is_not_waited_for(bundle: Bundle, server: Server, repository: tuple[Path, str]) -> None:
+def test_a_missing_commit_is_not_waited_for(bundle: Bundle, server: Server, repository: tuple[Path, str]) -> None:
     with pytest.raises(RuntimeError, match="Error cloning repository"):
         bundle(repository[1], repository="other.git").initialize()
     with pytest.raises(Exception, match=f"Version {'12' * 20} not found"):
         bundle("12" * 20).initialize()
 
 
-def test_the_dag_processor_is_not_kept_waiting(bundle: Bundle, server: Server) -> None:
+def test_the_dag_processor_does_not_wait(bundle: Bundle, server: Server) -> None:
     server.refusals = [503] * 9
     with pytest.raises(RuntimeError, match="Error cloning repository"):
         bundle(None).initialize()

@@ -1,6 +1,6 @@
-"""Pools as the description has them, and those that it has no more."""
+"""Pools of the description, and pools that it no longer has."""
 
-from kommuna.airflow.database import superfluous
+from kommuna.airflow.database import obsolete_pools
 from kommuna.spec.team import Platform
 
 PLATFORM = Platform.read(
@@ -16,6 +16,6 @@ def test_each_pool_has_its_teams_prefix_and_slots() -> None:
     }
 
 
-def test_a_teams_old_pool_is_superfluous_and_airflows_own_is_not() -> None:
+def test_a_teams_old_pool_is_obsolete_and_airflows_own_is_not() -> None:
     known = ["default_pool", "support__default", "support__old", "gone__default"]
-    assert superfluous(known, PLATFORM.pool_slots()) == ["gone__default", "support__old"]
+    assert obsolete_pools(known, PLATFORM.pool_slots()) == ["gone__default", "support__old"]

@@ -22,14 +22,14 @@ def test_resources_become_requests_and_limits_of_the_tasks_container() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"memory": "lots"}, {"cpu": "1", "nodeName": "node0"}])
-def test_what_is_no_resource_is_refused(bad: dict[str, str]) -> None:
+def test_invalid_resources_are_refused(bad: dict[str, str]) -> None:
     from kommuna.airflow.executor import pod_override
 
     with pytest.raises(SpecError):
         pod_override(bad)
 
 
-def test_a_step_says_its_resources_as_plain_data_without_the_kubernetes_library() -> None:
+def test_a_step_declares_its_resources_without_importing_kubernetes() -> None:
     code = """
 import sys
 from kommuna.airflow import StepOperator

@@ -1,4 +1,4 @@
-"""A named operator offers its step whole: every input and parameter by name, with the step's own default."""
+"""A named operator offers its whole step: every input and parameter by name, with the step's default."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_shared_step_has_an_operator() -> None:
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
-def test_an_operator_offers_all_of_its_step(operator: type[SharedStepOperator]) -> None:
+def test_an_operator_offers_every_input_and_parameter_of_its_step(operator: type[SharedStepOperator]) -> None:
     offered = inspect.signature(operator.__init__).parameters
     for name, wanted in step_of(operator).parameters.items():
         if name in FROM_THE_PLATFORM or (operator.__name__, name) in OTHERWISE:
@@ -49,7 +49,9 @@ def test_an_operator_offers_all_of_its_step(operator: type[SharedStepOperator]) 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
 @pytest.mark.parametrize("options", [{"parameters": {"seed": 1}}, {"inputs": {"votes": "votes.parquet"}}])
-def test_what_has_a_name_is_not_given_in_a_dict(operator: type[SharedStepOperator], options: dict[str, Any]) -> None:
+def test_named_inputs_and_parameters_are_not_accepted_in_a_dict(
+    operator: type[SharedStepOperator], options: dict[str, Any]
+) -> None:
     needed = {
         name: "x"
         for name, parameter in inspect.signature(operator.__init__).parameters.items()
@@ -57,4 +59,4 @@ def test_what_has_a_name_is_not_given_in_a_dict(operator: type[SharedStepOperato
     }
     with pytest.raises(SpecError, match=rf"{operator.__name__} takes no `{next(iter(options))}`") as error:
         operator(task_id="t", **needed, **options)
-    assert "give each by its own name" in error.value.fix
+    assert "pass each by its own name" in error.value.fix

@@ -139,7 +139,7 @@ def show(load: Load, platform: Path, monkeypatch: pytest.MonkeyPatch, request: p
 
 
 @pytest.mark.parametrize(("value", "annotation", "seen"), CASES)
-def test_a_step_sees_what_was_given_and_its_operator_finds_the_result(
+def test_a_step_gets_the_given_value_and_its_operator_finds_the_cached_result(
     show: Any, tmp_path: Path, value: Any, annotation: str, seen: str
 ) -> None:
     results = []
@@ -169,13 +169,13 @@ def test_a_step_sees_what_was_given_and_its_operator_finds_the_result(
         ({1: 1, "1": 2}, "parameter 'value' of step .*:show has two keys that JSON writes as '1'"),
     ],
 )
-def test_what_json_cannot_hold_fails_the_task_without_a_retry(show: Any, way: str, value: Any, what: str) -> None:
+def test_a_value_that_json_cannot_represent_fails_without_a_retry(show: Any, way: str, value: Any, what: str) -> None:
     with pytest.raises(SpecError, match=what):
         show(value, "Any", way)
 
 
 @pytest.mark.parametrize("given", [[1], None, "x"])
-def test_parameters_that_another_task_gives_are_a_mapping_or_refused(load: Load, platform: Path, given: Any) -> None:
+def test_parameters_from_another_task_must_be_a_mapping(load: Load, platform: Path, given: Any) -> None:
     (platform / "dags/support/shows.py").write_text(STEP.replace("ANNOTATION", "int"))
     source = DAG.partition("from value_of_test")[0] + (
         "@task\ndef gives(): ...\n"

@@ -1,4 +1,4 @@
-"""Each pod that a team's task brings about has a deadline: by that its team's quota counts it, not the parser's.
+"""Each pod that a team's task creates has a deadline, so that its team's quota counts it and not the parser's.
 
 The pods are made as Airflow makes them: by the executor's own generator and by its operator for pods, in a process that
 has loaded the platform's policies as Airflow's do.
@@ -50,12 +50,10 @@ def deadline(code: str, *arguments: str) -> int:
     return int(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_a_worker_pod_has_a_distant_one() -> None:
+def test_a_worker_pod_gets_a_distant_deadline() -> None:
     assert deadline(WORKER) == POD_DEADLINE_SECONDS
 
 
 @pytest.mark.parametrize(("given", "wanted"), [({}, POD_DEADLINE_SECONDS), ({"active_deadline_seconds": 60}, 60)])
-def test_a_pod_of_airflows_own_operator_has_one_too_and_keeps_the_one_that_it_names(
-    given: dict[str, int], wanted: int
-) -> None:
+def test_a_pod_of_airflows_own_operator_gets_a_deadline_and_keeps_its_own(given: dict[str, int], wanted: int) -> None:
     assert deadline(OPERATOR, json.dumps(given)) == wanted

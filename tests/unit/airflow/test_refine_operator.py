@@ -1,4 +1,4 @@
-"""`RefineRulesOperator`: a step whose key knows the heavy model, and whose rules another step takes."""
+"""`RefineRulesOperator`: its key depends on the heavy LLM, and other steps take its rules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ with TeamDag("refined") as dag:
 LLM = '\nllm:\n  heavy: {url: "http://127.0.0.1:9/v1", model: giant}\n'
 
 
-def test_the_steps_names_are_those_of_the_function(load: Load) -> None:
+def test_the_operators_names_are_those_of_the_step(load: Load) -> None:
     dag = load(DAG.format(options='rules="rules.yaml", gold="g.parquet", budget={"money": 2}')).dag
     spec = dag.get_task("refine").step_spec()
     find_step(spec.function).check_names(spec.inputs, spec.params)
@@ -39,7 +39,7 @@ def test_the_steps_names_are_those_of_the_function(load: Load) -> None:
     assert {"rules", "dev_votes"} <= set(Refined._fields)
 
 
-def test_the_heavy_model_is_part_of_the_step_where_it_is_asked(load: Load, platform: Path) -> None:
+def test_the_heavy_model_is_part_of_the_step_where_it_is_used(load: Load, platform: Path) -> None:
     description = platform / "kommuna.yaml"
     description.write_text(description.read_text() + LLM)
     asked = load(DAG.format(options='proposers=["miner", "llm"]')).dag.get_task("refine").step_spec()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kommuna.embedded import Embedded, supervise, supervision
-from kommuna.embedded.disk import disk_errors_told, require_space
+from kommuna.embedded.disk import explained_disk_errors, require_space
 from kommuna.embedded.leftovers import STATE_VARIABLE, end_all, marked
 from kommuna.embedded.sockets import remove_sockets_folder
 from kommuna.errors import PlatformFault
@@ -80,13 +80,13 @@ def test_a_folder_of_another_users_is_said(tmp_path: Path) -> None:
     ],
 )
 def test_each_of_the_systems_words_has_ours(tmp_path: Path, number: int, said: str) -> None:
-    with pytest.raises(PlatformFault, match=said) as found, disk_errors_told(tmp_path):
+    with pytest.raises(PlatformFault, match=said) as found, explained_disk_errors(tmp_path):
         raise OSError(number, os.strerror(number), "/some/file")
     assert found.value.where == "/some/file"
 
 
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), disk_errors_told(tmp_path):
+    with pytest.raises(FileNotFoundError), explained_disk_errors(tmp_path):
         (tmp_path / "nothing").read_text()
 
 

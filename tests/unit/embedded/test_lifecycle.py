@@ -41,5 +41,5 @@ def test_a_start_that_is_going_on_is_seen_by_others(platform: Embedded) -> None:
 
 
 def test_a_platform_that_is_down_has_nothing_left(platform: Embedded) -> None:
-    assert platform.left() == 0
+    assert platform.orphan_count() == 0
     assert platform.status() == []

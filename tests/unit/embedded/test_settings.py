@@ -14,8 +14,8 @@ from kommuna.embedded.settings import (
     commands,
     local_pool_slots,
     logins,
-    lowered_pools,
     process_environment,
+    reduced_pools,
 )
 from kommuna.embedded.sockets import sockets_folder
 from kommuna.errors import SpecError
@@ -132,7 +132,7 @@ def test_a_pool_that_gets_fewer_slots_than_it_asks_for_is_said() -> None:
     }
     site = Installation(Platform.model_validate({"teams": teams}), Path("/site"))
     said = "pool support__default has 3 slots here, not 8: team support has `parallelism: 3`"
-    assert lowered_pools(site) == [said]
+    assert reduced_pools(site) == [said]
 
 
 def test_one_team_alone_does_not_get_more_workers_than_it_may_use() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kommuna.embedded.signs import Sign
+from kommuna.embedded.liveness import Liveness
 from kommuna.embedded.watch import REST_SECONDS, SILENCE_SECONDS, STARTING_SECONDS, Watch
 
 
@@ -22,28 +22,28 @@ def info(name: str, start: float, state: str = "RUNNING") -> dict[str, object]:
     return {"name": name, "start": start, "statename": state}
 
 
-def silent_after(seconds: float, sign: Sign, *, start: float = 0, step: float = 5) -> dict[str, float]:
-    """What is restarted in the round after so many seconds of the same sign."""
+def silent_after(seconds: float, liveness: Liveness, *, start: float = 0, step: float = 5) -> dict[str, float]:
+    """What is restarted in the round after so many seconds of the same liveness."""
     clock = Clock()
     watch = Watch(clock=clock)
-    watch.standing_still([info(sign.name, start)], {sign.name: Sign(sign.name)})
+    watch.hanging([info(liveness.name, start)], {liveness.name: Liveness(liveness.name)})
     end = clock.now + seconds
     while clock.now < end:
         clock.now = min(end, clock.now + step)
-        found = watch.standing_still([info(sign.name, start)], {sign.name: sign})
+        found = watch.hanging([info(liveness.name, start)], {liveness.name: liveness})
     return found
 
 
 def test_a_scheduler_whose_heartbeat_is_old_is_restarted_though_its_process_is_there() -> None:
-    stopped = Sign("scheduler", "no heartbeat for 99 s", heartbeat=1_000_000)
+    stopped = Liveness("scheduler", "no heartbeat for 99 s", heartbeat=1_000_000)
     assert silent_after(SILENCE_SECONDS + 1, stopped) == {"scheduler": SILENCE_SECONDS + 1}
     assert silent_after(SILENCE_SECONDS - 1, stopped) == {}
 
 
 def test_a_server_that_does_not_answer_is_restarted() -> None:
-    assert list(silent_after(SILENCE_SECONDS + 1, Sign("mlflow", "does not answer at http://127.0.0.1:1/health"))) == [
-        "mlflow"
-    ]
+    assert list(
+        silent_after(SILENCE_SECONDS + 1, Liveness("mlflow", "does not answer at http://127.0.0.1:1/health"))
+    ) == ["mlflow"]
 
 
 def test_a_late_heartbeat_is_no_reason() -> None:
@@ -51,18 +51,18 @@ def test_a_late_heartbeat_is_no_reason() -> None:
     watch = Watch(clock=clock)
     for _ in range(100):
         clock.now += 5
-        late = Sign("scheduler", "no heartbeat for 30 s", heartbeat=clock.now - 30)
-        assert watch.standing_still([info("scheduler", 0)], {"scheduler": late}) == {}
+        late = Liveness("scheduler", "no heartbeat for 30 s", heartbeat=clock.now - 30)
+        assert watch.hanging([info("scheduler", 0)], {"scheduler": late}) == {}
 
 
 @pytest.mark.parametrize(
-    "sign",
-    [Sign("scheduler", "no heartbeat for 999 s", heartbeat=999_001), Sign("mlflow", "does not answer")],
+    "liveness",
+    [Liveness("scheduler", "no heartbeat for 999 s", heartbeat=999_001), Liveness("mlflow", "does not answer")],
     ids=["scheduler", "mlflow"],
 )
-def test_one_that_was_started_and_is_slow_has_its_time_and_is_restarted_in_the_end(sign: Sign) -> None:
-    assert silent_after(STARTING_SECONDS, sign, start=1_000_002) == {}
-    assert list(silent_after(STARTING_SECONDS + 3, sign, start=1_000_002)) == [sign.name]
+def test_one_that_was_started_and_is_slow_has_its_time_and_is_restarted_in_the_end(liveness: Liveness) -> None:
+    assert silent_after(STARTING_SECONDS, liveness, start=1_000_002) == {}
+    assert list(silent_after(STARTING_SECONDS + 3, liveness, start=1_000_002)) == [liveness.name]
 
 
 def test_the_last_heartbeat_of_an_earlier_life_is_not_a_sign_of_the_next() -> None:
@@ -72,25 +72,25 @@ def test_the_last_heartbeat_of_an_earlier_life_is_not_a_sign_of_the_next() -> No
     while clock.now < started + STARTING_SECONDS - 5:
         clock.now += 5
         trouble = "" if clock.now < killed + 15 else "no heartbeat for some time"
-        sign = {"scheduler": Sign("scheduler", trouble, heartbeat=killed)}
-        assert watch.standing_still([info("scheduler", started)], sign) == {}
+        liveness = {"scheduler": Liveness("scheduler", trouble, heartbeat=killed)}
+        assert watch.hanging([info("scheduler", started)], liveness) == {}
 
 
 def test_one_that_cannot_be_heard_of_is_not_blamed() -> None:
-    assert silent_after(SILENCE_SECONDS * 4, Sign("scheduler", "not heard of: …", known=False)) == {}
+    assert silent_after(SILENCE_SECONDS * 4, Liveness("scheduler", "unknown: …", known=False)) == {}
 
 
 def test_after_a_laptops_sleep_nothing_is_restarted_at_once() -> None:
     clock = Clock()
     watch = Watch(clock=clock)
-    sign = {"scheduler": Sign("scheduler", "no heartbeat for 3600 s", heartbeat=clock.now)}
+    liveness = {"scheduler": Liveness("scheduler", "no heartbeat for 3600 s", heartbeat=clock.now)}
     clock.now += 3600
-    assert watch.standing_still([info("scheduler", 0)], sign) == {}
+    assert watch.hanging([info("scheduler", 0)], liveness) == {}
     while clock.now < 1_003_600 + SILENCE_SECONDS - 5:
         clock.now += 5
-        assert watch.standing_still([info("scheduler", 0)], sign) == {}
+        assert watch.hanging([info("scheduler", 0)], liveness) == {}
     clock.now += 6
-    assert list(watch.standing_still([info("scheduler", 0)], sign)) == ["scheduler"]
+    assert list(watch.hanging([info("scheduler", 0)], liveness)) == ["scheduler"]
 
 
 def test_what_has_given_up_is_started_again_after_a_rest_as_often_as_it_takes() -> None:

@@ -1,1 +1,1 @@
-"""Admission: what a team's DAG may be, judged before it is stored."""
+"""Admission: checks a team's DAGs against the platform's rules before they are stored."""

@@ -1,7 +1,7 @@
-"""Airflow's policies: refuse at parse time, and again in the worker, what the gate would refuse.
+"""Airflow policies that apply the admission rules early: at parse time, and again in the worker.
 
-Loaded by Airflow through the `airflow.policy` entry point while it starts, so nothing of Airflow is imported at the
-top but the hook's marker.
+Airflow loads this module through the `airflow.policy` entry point while it starts, so the module level imports nothing
+of Airflow except the hook marker.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from kommuna.spec.names import owner_of, qualified
 
 POD_DEADLINE_SECONDS = 30 * 24 * 3600
 
-_NO_POOL = "default_pool"  # Airflow's name for the pool of a task that names none
+_NO_POOL = "default_pool"  # Airflow's pool for a task that sets none
 _DAG_IDS = ("trigger_dag_id", "external_dag_id")
-_A_DAY = datetime(2025, 1, 1)  # to which a delta, be it of days or of months, is added
+_A_DAY = datetime(2025, 1, 1)  # a delta of days or months is measured from here
 
 
 seam.install()
@@ -30,7 +30,7 @@ seam.install()
 
 @hookimpl
 def dag_policy(dag: Any) -> None:
-    """Refuses a DAG that breaks the platform's rules, with the words of `kommuna check`."""
+    """Refuses a DAG that breaks the platform's rules, with the same messages as `kommuna check`."""
     from airflow.exceptions import AirflowClusterPolicyViolation
 
     from kommuna.airflow.operators.params import default_mistakes
@@ -50,10 +50,10 @@ def dag_policy(dag: Any) -> None:
 
 
 def complete(dag: Any, place: Place) -> None:
-    """Fills in what an ordinary DAG file leaves out of its tasks: the team's pool, the prefix of ids.
+    """Fills in what an ordinary DAG file leaves out of its tasks: the team's pool and the prefix of DAG ids.
 
-    A pool may be named as in kommuna.yaml (`pool="slow"`); one that is not named is the team's default. Ids of other
-    DAGs (`trigger_dag_id="helpers"`) are of the team's own, unless they have another team's prefix.
+    A pool may be named as in kommuna.yaml (`pool="slow"`). A task without a pool gets the team's default pool. An id of
+    another DAG (`trigger_dag_id="helpers"`) means one of the team's own, unless it has another team's prefix.
     """
     platform = place.installation.platform
     for task in dag.tasks:
@@ -81,13 +81,13 @@ def _set(task: Any, name: str, value: str) -> None:
 
 @hookimpl
 def pod_mutation_hook(pod: Any) -> None:
-    """Gives a pod without a deadline a distant one: by that the team's quota counts it, and not the parser's."""
+    """Gives a pod without a deadline a distant one, so that the team's quota counts it and the parser's does not."""
     if pod.spec.active_deadline_seconds is None:
         pod.spec.active_deadline_seconds = POD_DEADLINE_SECONDS
 
 
 def facts(dag: Any) -> DagFacts:
-    """The facts of an Airflow DAG: one that a file made, or one that was read back from its serialised form."""
+    """Collects the facts that admission needs from a DAG, whether a file made it or it was deserialised."""
     timetables = list(_timetables(dag.timetable))
     deltas = [delta for t in timetables if (delta := _field(t, "delta")) is not None]
     declared = [
@@ -134,7 +134,7 @@ def _task_facts(task: Any) -> TaskFacts:
 
 
 def _timetables(timetable: Any) -> Iterator[Any]:
-    """A timetable, and those that it is made of."""
+    """Yields a timetable and the timetables inside it."""
     yield timetable
     for inner in (_field(timetable, "timetable"), *(_field(timetable, "timetables") or ())):
         if inner is not None:
@@ -142,13 +142,13 @@ def _timetables(timetable: Any) -> Iterator[Any]:
 
 
 def _field(timetable: Any, name: str) -> Any:
-    """A field that Airflow's two families of timetables name with and without an underscore."""
+    """Reads an attribute that Airflow's timetables name with or without a leading underscore."""
     found = getattr(timetable, f"_{name}", None)
     return getattr(timetable, name, None) if found is None else found
 
 
 def _assets(thing: Any) -> Iterator[AssetFacts]:
-    """Assets and aliases that stand in an inlet, an outlet or a condition; a reference declares none."""
+    """Yields the assets and aliases of an inlet, an outlet or a condition. A reference declares none."""
     for part in getattr(thing, "objects", ()):
         yield from _assets(part)
     name, uri = getattr(thing, "name", None), getattr(thing, "uri", None)

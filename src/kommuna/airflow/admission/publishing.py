@@ -1,9 +1,10 @@
-"""Data that a team publishes to others: which DAGs of other teams a new version of an asset starts.
+"""Decides which DAGs of other teams a new version of an asset starts.
 
 The producer names its consumers (`Asset("scores", access_control=AssetAccessControl(consumer_teams=["support"]))`), the
-consumer schedules on the asset by its whole name (`schedule=Asset.ref(name="fraud__scores")`). Airflow asks the
-consumer to declare the asset, with its producer's team, and lets everybody listen to a producer that says nothing. Here
-only the owner declares an asset (another's declaration could take its name or address), and nothing is everybody's.
+consumer schedules on the asset by its full name (`schedule=Asset.ref(name="fraud__scores")`). Airflow requires the
+consumer to declare the asset with its producer's team, and gives events to everybody where the producer sets nothing.
+Here only the owner declares an asset (another team's declaration could take its name or address), and an asset without
+consumers stays within its team.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PublishingAssetManager(AssetManager):
-    """Airflow's asset manager, where the producer alone says which other teams get its events."""
+    """Airflow's asset manager, except that only the producer decides which other teams get its events."""
 
     @classmethod
     def _filter_dags_by_team(
@@ -32,7 +33,7 @@ class PublishingAssetManager(AssetManager):
         allow_consumer_teams: Collection[str] | None = None,
         allow_global_consumers: bool = True,
     ) -> set[DagModel]:
-        """The DAGs that an event starts: those of the producer's team, and of the teams that it names."""
+        """Keeps the DAGs of the producer's team and of the teams that the producer names."""
         from airflow.models.dag import DagModel  # it imports the asset manager
 
         owners = DagModel.get_dag_id_to_team_name_mapping([dag.dag_id for dag in dags_to_queue], session=session)

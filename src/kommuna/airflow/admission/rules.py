@@ -1,4 +1,4 @@
-"""The gate: what a team's DAG may be. One judgement, from plain facts, for policies, checks and the relay."""
+"""The admission rules for a team's DAG. Policies, `kommuna check` and the relay apply the same rules to plain facts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kommuna.spec.team import Platform
 MAX_TASKS = 500
 MAX_PRIORITY = 10
 MAX_RETRIES = 10
-MAX_ID = 250  # characters, as the database has them
+MAX_ID = 250  # characters: the width of the database's columns
 MAX_TAG = 100
 SHORTEST_INTERVAL = 60  # seconds between two runs
 LONGEST_DELAY = 366 * 24 * 3600  # seconds; a date beyond the calendar stops the scheduler, for all teams
@@ -25,13 +25,19 @@ _LINK = re.compile(r"^(https?://|mailto:)")
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What the gate looks at in a task.
+    """What admission looks at in a task.
 
     Attributes:
-        executor_config: what is for the executor; a step's resources.
-        trigger: the class of the trigger that it starts from, if it does.
-        names: texts that the scheduler writes into columns: queue, operator, shown name.
-        delays: seconds of its timeouts and of the waits between its retries.
+        task_id: the task's id.
+        pool: the id of its pool.
+        executor: the executor that it names, if any.
+        priority_weight: its weight in the scheduler's queue.
+        executor_config: settings for the executor; a step's resources.
+        pool_slots: slots of the pool that it takes.
+        retries: how often it is retried.
+        trigger: class path of the trigger that it starts from, if any.
+        names: texts that the scheduler writes into database columns: queue, operator, display name.
+        delays: its timeouts and retry delays, in seconds.
     """
 
     task_id: str
@@ -48,7 +54,7 @@ class TaskFacts:
 
 @dataclass(frozen=True)
 class AssetFacts:
-    """What the gate looks at in an asset that a DAG declares; an alias has no URI."""
+    """What admission looks at in an asset that a DAG declares. An alias has no URI."""
 
     name: str
     uri: str = ""
@@ -58,21 +64,21 @@ class AssetFacts:
 
 @dataclass(frozen=True)
 class DagFacts:
-    """What the gate looks at in a DAG.
+    """What admission looks at in a DAG.
 
     Attributes:
-        dag_id: its id.
+        dag_id: its id, with the team's prefix.
         tasks: its tasks.
-        timetables: import paths of its timetable, and of those inside it.
-        interval: seconds between two runs, where its timetable has a fixed one.
+        timetables: class paths of its timetable and of those inside it.
+        interval: seconds between two runs, where the timetable has a fixed interval.
         cron: its cron expressions.
-        deadlines: how many it has.
-        assets: that it declares, be it as schedule, inlet or outlet.
-        links: owner to address.
-        tags: as shown.
-        roles: roles that it gives rights to.
-        names: texts that are written into columns: shown name, owners, groups of assets.
-        timeout: seconds that a run may take.
+        deadlines: the number of its deadlines.
+        assets: the assets that it declares as schedule, inlet or outlet.
+        links: addresses by owner.
+        tags: its tags.
+        roles: roles that it grants rights to.
+        names: texts that are written into database columns: display name, owners, asset groups.
+        timeout: the longest time of a run, in seconds.
     """
 
     dag_id: str
@@ -91,7 +97,7 @@ class DagFacts:
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing that a team's DAG may not do, and how to fix it."""
+    """One rule that a team's DAG breaks, and how to fix it."""
 
     what: str
     fix: str
@@ -102,12 +108,12 @@ class Violation:
 
 
 def judge(dag: DagFacts, *, team: str, platform: Platform) -> list[Violation]:
-    """Everything that keeps a team's DAG out.
+    """Returns every rule that a team's DAG breaks; an empty list means that the DAG is admitted.
 
     Args:
-        dag: the DAG's facts.
+        dag: what the rules look at.
         team: the owner of the bundle that the DAG came from.
-        platform: every team, with its pools.
+        platform: all teams, with their pools and quotas.
     """
     return [
         *_judge_id(dag.dag_id, team, platform),
@@ -136,14 +142,15 @@ def _judge_task(task: TaskFacts, team: str, platform: Platform) -> Iterable[Viol
     pools = [platform.pool(team, name) for name in platform.teams[team].pools]
     if task.pool not in pools:
         yield Violation(
-            f"task '{task.task_id}' uses the pool '{task.pool}', which is not team {team}'s{nearest(task.pool, pools)}",
-            f"the team's pools are {', '.join(pools)}; a task in another pool would wait for ever",
+            f"task '{task.task_id}' uses the pool '{task.pool}', which does not belong to team '{team}'"
+            f"{nearest(task.pool, pools)}",
+            f"the team's pools are {', '.join(pools)}; a task in another pool would wait forever",
             task.task_id,
         )
     if task.executor:
         yield Violation(
             f"task '{task.task_id}' names the executor '{task.executor}'",
-            "drop `executor`: the platform runs each team's tasks on the team's own",
+            "drop `executor`: the platform runs each team's tasks on the team's own executor",
             task.task_id,
         )
     if not 1 <= task.priority_weight <= MAX_PRIORITY:
@@ -167,26 +174,26 @@ def _judge_task(task: TaskFacts, team: str, platform: Platform) -> Iterable[Viol
         )
     if any(not 0 <= delay <= LONGEST_DELAY for delay in task.delays):
         yield Violation(
-            f"task '{task.task_id}' has a timeout or a retry's delay of {max(task.delays, key=abs):g} s",
+            f"task '{task.task_id}' has a timeout or a retry delay of {max(task.delays, key=abs):g} s",
             f"keep it between 0 and {LONGEST_DELAY} s",
             task.task_id,
         )
     if task.trigger is not None:
         yield Violation(
             f"task '{task.task_id}' starts from a trigger ({task.trigger})",
-            "drop start_from_trigger: triggers run in the control plane, where no team's code does",
+            "drop start_from_trigger: triggers run in the control plane, where team code does not run",
             task.task_id,
         )
 
 
 def _slots(pool: str, team: str, platform: Platform) -> int:
-    """The slots of a team's pool; another pool is refused for what it is, not for its slots."""
+    """Returns the slots of a team's pool. For another pool there is no limit here: it is refused by its name."""
     sizes = {platform.pool(team, name): slots for name, slots in platform.teams[team].pools.items()}
     return sizes.get(pool, MAX_TASKS)
 
 
 def _judge_config(task: TaskFacts, team: str, platform: Platform) -> Iterable[Violation]:
-    """A step's resources may stand in an executor_config, within the team's quota; nothing else may."""
+    """An executor_config may hold a step's resources, within the team's quota, and nothing else."""
     fix = (
         "a step has `step_resources`; an ordinary task may set"
         ' executor_config={"resources": {"cpu": "1", "memory": "2Gi"}}, nothing else'
@@ -196,18 +203,18 @@ def _judge_config(task: TaskFacts, team: str, platform: Platform) -> Iterable[Vi
         yield Violation(f"task '{task.task_id}' sets executor_config ({names})", fix, task.task_id)
         return
     try:
-        asked = Resources.read(dict(task.executor_config.get("resources") or {}), where="")
+        requested = Resources.read(dict(task.executor_config.get("resources") or {}), where="")
     except (SpecError, TypeError, ValueError):
         yield Violation(f"task '{task.task_id}' sets executor_config (resources)", fix, task.task_id)
         return
     quota = platform.teams[team].quota
     if "resources" in task.executor_config and (
-        memory_bytes(asked.memory) > memory_bytes(quota.memory) or cpu_cores(asked.cpu) > cpu_cores(quota.cpu)
+        memory_bytes(requested.memory) > memory_bytes(quota.memory) or cpu_cores(requested.cpu) > cpu_cores(quota.cpu)
     ):
         yield Violation(
-            f"task '{task.task_id}' asks for {asked.cpu} cores and {asked.memory}, more than the team's quota of"
-            f" {quota.cpu} cores and {quota.memory}",
-            "ask for less in the step's `step_resources`: its pod would wait for ever",
+            f"task '{task.task_id}' requests {requested.cpu} cores and {requested.memory}, more than the team's quota"
+            f" of {quota.cpu} cores and {quota.memory}",
+            "request less in the step's `step_resources`: its pod would wait forever",
             task.task_id,
         )
 
@@ -217,22 +224,23 @@ def _judge_schedule(dag: DagFacts) -> Iterable[Violation]:
         if not _TIMETABLE.match(path):
             yield Violation(
                 f"DAG '{dag.dag_id}' has the timetable {path}",
-                "use one of Airflow's: the scheduler runs no team's code",
+                "use one of Airflow's timetables: the scheduler runs no team code",
             )
         elif path.endswith(".ContinuousTimetable"):
             yield Violation(
-                f"DAG '{dag.dag_id}' runs again as soon as it has ended (@continuous)",
-                f"leave {SHORTEST_INTERVAL} s at least between two runs: schedule='* * * * *' is every minute",
+                f"DAG '{dag.dag_id}' runs again as soon as it ends (@continuous)",
+                f"leave at least {SHORTEST_INTERVAL} s between two runs: schedule='* * * * *' is every minute",
             )
     often = [expression for expression in dag.cron if len(expression.split()) > 5]
     if often:
         yield Violation(
-            f"DAG '{dag.dag_id}' is scheduled by the second: '{often[0]}'", "use five fields, by the minute"
+            f"DAG '{dag.dag_id}' is scheduled by the second: '{often[0]}'",
+            "use five fields: minutes are the finest unit",
         )
     if dag.interval is not None and dag.interval < SHORTEST_INTERVAL:
         yield Violation(
             f"DAG '{dag.dag_id}' runs every {dag.interval:g} s",
-            f"leave {SHORTEST_INTERVAL} s at least between two runs",
+            f"leave at least {SHORTEST_INTERVAL} s between two runs",
         )
     if dag.timeout is not None and not 0 < dag.timeout <= LONGEST_DELAY:
         yield Violation(
@@ -241,15 +249,15 @@ def _judge_schedule(dag: DagFacts) -> Iterable[Violation]:
     if dag.deadlines:
         yield Violation(
             f"DAG '{dag.dag_id}' has a deadline",
-            "use dagrun_timeout: a deadline's callback runs in the control plane, where no team's code does",
+            "use dagrun_timeout: a deadline's callback runs in the control plane, where team code does not run",
         )
 
 
 def _judge_reach(dag: DagFacts) -> Iterable[Violation]:
-    """What people see of a DAG, and who may: the platform says that, and a link must not run in a browser."""
+    """A DAG sets no access rights, which follow the team, and its links must not run code in a browser."""
     if dag.roles:
         yield Violation(
-            f"DAG '{dag.dag_id}' gives rights to {', '.join(dag.roles)}", "drop access_control: rights follow the team"
+            f"DAG '{dag.dag_id}' grants rights to {', '.join(dag.roles)}", "drop access_control: rights follow the team"
         )
     for owner, link in dag.links.items():
         if not _LINK.match(link):
@@ -257,7 +265,7 @@ def _judge_reach(dag: DagFacts) -> Iterable[Violation]:
 
 
 def address_parts(address: str) -> set[str]:
-    """What separators leave of an asset's address: a team that is one of them owns it.
+    """Splits an asset's address at its separators. A team whose name is one of the parts owns the asset.
 
     >>> sorted(address_parts("s3://bucket/x?team=support"))
     ['bucket', 's3', 'support', 'team', 'x']
@@ -269,7 +277,7 @@ def _judge_asset(asset: AssetFacts, team: str, platform: Platform) -> Iterable[V
     if asset.watchers:
         yield Violation(
             f"asset '{asset.name}' has a watcher",
-            "drop it: a watcher's trigger runs in the control plane, where no team's code does",
+            "drop it: a watcher's trigger runs in the control plane, where team code does not run",
         )
     for consumer in asset.consumers:
         if consumer not in platform.team_names:
@@ -281,12 +289,12 @@ def _judge_asset(asset: AssetFacts, team: str, platform: Platform) -> Iterable[V
     if owner_of(asset.name) != team:
         yield Violation(
             f"asset '{asset.name}' lacks the prefix of team '{team}'",
-            f"name it '{team}__…'; another team's is a schedule by Asset.ref(name=…), where that team publishes it",
+            f"name it '{team}__…'; if another team publishes the asset to yours, schedule on Asset.ref(name=…)",
         )
     elif asset.uri and asset.uri.rstrip("/") != asset.name and team not in address_parts(asset.uri):
         yield Violation(
             f"asset '{asset.name}' has the address '{asset.uri}'",
-            f"leave it out, or use one with a part '/{team}/': an address belongs to one asset of all teams",
+            f"leave it out, or use an address with the part '/{team}/': all teams share one space of addresses",
         )
 
 

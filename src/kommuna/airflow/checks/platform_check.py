@@ -1,4 +1,4 @@
-"""The platform's own DAG in every team: one step, through the team's parser, executor, namespace and store."""
+"""The platform's own DAG in every team: it checks the team's parser, executor, namespace and store with one step."""
 
 from kommuna.airflow import StepOperator, TeamDag
 

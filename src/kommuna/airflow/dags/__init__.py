@@ -1,1 +1,1 @@
-"""DAGs of a team: `TeamDag`, the template of the whole chain, and what an ordinary DAG file takes from its team."""
+"""DAGs of a team: `TeamDag`, the template of the whole chain, and the team's defaults for ordinary DAG files."""

@@ -1,9 +1,9 @@
-"""The same seam for assets: a team's names and addresses of data get the team's part, as its DAGs' ids do.
+"""Adds the team to the names and addresses of its assets, as `seam` adds it to the ids of its DAGs.
 
-Airflow's assets are global: a name, and an address, is one asset of all teams. A bare name gets the prefix
-(`scores` is `support__scores`); an address that names no team gets the team as a parameter
-(`s3://bucket/x?team=support`); one with the team's part in it (`s3://bucket/support/x`) stays as it is, and so does
-whatever has another team's prefix: that is another team's asset.
+Airflow's assets are global: a name or an address means one asset for all teams. A bare name gets the prefix (`scores`
+becomes `support__scores`). An address that names no team gets the team as a parameter (`s3://bucket/x?team=support`).
+An address that contains the team (`s3://bucket/support/x`) stays as it is. So does a name with another team's prefix:
+it means that team's asset.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 from kommuna.airflow.admission.rules import address_parts
 from kommuna.airflow.dags import seam
-from kommuna.airflow.dags.seam import MARK, made_in
+from kommuna.airflow.dags.seam import MARK, calling_file
 from kommuna.spec.installation import Place
 from kommuna.spec.names import owner_of, qualified
 
 
-def open_asset_seam(module: ModuleType) -> None:
-    """Makes the assets of Airflow's module, and what refers to them, fill in the team.
+def patch_assets(module: ModuleType) -> None:
+    """Patches Airflow's assets, and references to them, to add the team.
 
     Args:
         module: `airflow.sdk.definitions.asset`.
@@ -36,8 +36,8 @@ def open_asset_seam(module: ModuleType) -> None:
         _wrap(vars(module)[name], fill_in)
 
 
-def open_decorator_seam(module: ModuleType) -> None:
-    """The same for `@asset`.
+def patch_asset_decorator(module: ModuleType) -> None:
+    """Patches `@asset` to add the team.
 
     Args:
         module: `airflow.sdk.definitions.asset.decorators`.
@@ -47,7 +47,7 @@ def open_decorator_seam(module: ModuleType) -> None:
     given = operator._iter_kwargs
 
     def kwargs_by_parameter(self: Any, context: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """Airflow reads a parameter's name as an asset's; here the asset has the team's prefix, the parameter not."""
+        """Maps parameters to assets: Airflow expects equal names, but the asset has the team's prefix."""
         prefix = f"{self.dag.dag_id.partition('__')[0]}__"
         function = self.python_callable
         signature = inspect.signature(function)
@@ -77,13 +77,13 @@ _RESERVED = ("self", "context", "outlet_events")
 
 
 def asset_name(place: Place, name: str) -> str:
-    """An asset's name with the team's prefix, unless it has a team's."""
+    """Returns an asset's name with the team's prefix, unless it has a team's prefix already."""
     teams = place.installation.platform.team_names
     return name if owner_of(name) in teams else qualified(place.team, name, teams=teams)
 
 
 def asset_address(place: Place, address: str) -> str:
-    """An asset's address with the team in it, unless a team is; one without a scheme is a name."""
+    """Returns an asset's address with the team in it, unless it names a team. Without a scheme it is a name."""
     if "://" not in address:
         return asset_name(place, address)
     if address_parts(address) & place.installation.platform.team_names:
@@ -95,7 +95,7 @@ def _of_asset(place: Place, name: Any, uri: Any) -> tuple[Any, Any]:
     name, uri = (uri, uri) if name is None else (name, name if uri is None else uri)
     address = str(uri)
     if not isinstance(name, str) or owner_of(name) in place.installation.platform.team_names - {place.team}:
-        return name, uri  # another team's, or for Airflow to refuse
+        return name, uri  # another team's asset, or a value that Airflow refuses
     return asset_name(place, name), asset_address(place, address)
 
 
@@ -115,9 +115,9 @@ def _wrap(made: Any, fill_in: Callable[[Place, Any, Any], tuple[Any, Any]]) -> N
 
     @functools.wraps(make)
     def make_in_team(self: Any, *arguments: Any, **options: Any) -> None:
-        _, place = made_in()
+        _, place = calling_file()
         if place is None and "Ref" in made.__name__:
-            place = seam.parsed  # a template's: inlet_events.for_asset(name=…) has no file above it
+            place = seam.parsed  # in a template, inlet_events.for_asset(name=…) has no calling file
         if place is not None:
             positional = dict(zip(list(inspect.signature(make).parameters)[1:], arguments, strict=False))
             given = {**positional, **options}

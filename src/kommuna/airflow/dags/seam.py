@@ -1,9 +1,9 @@
-"""The seam by which an ordinary DAG file works in a team's bundle: Airflow's own `DAG` fills in what the team left out.
+"""Makes an ordinary DAG file work in a team's bundle: patches Airflow's `DAG` to fill in the team's defaults.
 
-The constructor is the one place that every DAG passes: `DAG`, `@dag`, `@asset`, a library that imported the class long
-before. In the processes that import DAG files (parser, worker, `kommuna check`) it adds the team's prefix, owner and
-tags; pools and the ids of other DAGs are filled in by the policy (`policies.complete`), once all tasks are there.
-Convenience, not a control: the gate judges what comes out. Nothing of Airflow is imported at the top, since Airflow
+Every DAG passes through the constructor: `DAG`, `@dag`, `@asset`, and libraries that imported the class earlier. In the
+processes that import DAG files (parser, worker, `kommuna check`) the patched constructor adds the team's prefix, owner
+and tags. The policy (`policies.complete`) fills in pools and the ids of other DAGs, once all tasks exist. This is a
+convenience, not a control: admission checks the result. The module level imports nothing of Airflow, since Airflow
 loads this module while it starts.
 """
 
@@ -31,19 +31,19 @@ _KOMMUNA = str(Path(kommuna.__file__).parent)
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")})
 
 
-before_test: list[Callable[[Any], None]] = []  # what is done with a DAG before its `test()` runs it
-parsed: Place | None = None  # of the DAG that this process accepted last; a task's process has one
+before_test: list[Callable[[Any], None]] = []  # called with a DAG before its `test()` runs it
+parsed: Place | None = None  # the place of the DAG that this process accepted last; a task's process has one DAG
 
 
 def remember(place: Place) -> None:
-    """Keeps the place of a DAG file for templates, which are rendered when no line of the file is being run."""
+    """Keeps the place of a DAG file for templates, which are rendered when no code of the file is running."""
     global parsed
     parsed = place
 
 
 def install() -> None:
-    """Opens the seam: now, or as soon as Airflow's `DAG` is imported."""
-    for name, seam in _SEAMS.items():
+    """Applies the patches now, or as soon as Airflow's module is imported."""
+    for name, seam in _PATCHES.items():
         module = sys.modules.get(name)
         if module is not None and not getattr(module.__spec__, "_initializing", False):
             seam(module)
@@ -51,8 +51,8 @@ def install() -> None:
             sys.meta_path.insert(0, _AfterImport(name))
 
 
-def open_seam(module: ModuleType) -> None:
-    """Makes the constructor of a module's `DAG` fill in what a team's DAG file leaves out."""
+def patch_dag(module: ModuleType) -> None:
+    """Patches the constructor of a module's `DAG` to fill in what a team's DAG file leaves out."""
     dag_class: Any = vars(module)["DAG"]
     make = dag_class.__init__
     if hasattr(make, MARK):
@@ -60,9 +60,9 @@ def open_seam(module: ModuleType) -> None:
 
     @functools.wraps(make)
     def make_in_team(dag: Any, *arguments: Any, **options: Any) -> None:
-        file, place = made_in()
+        file, place = calling_file()
         if place is not None:
-            arguments, options = filled_in(place, arguments, options)
+            arguments, options = with_team_defaults(place, arguments, options)
         make(dag, *arguments, **options)
         dag.fileloc = file
 
@@ -79,10 +79,10 @@ def open_seam(module: ModuleType) -> None:
     dag_class.test = test_in_team
 
 
-def filled_in(
+def with_team_defaults(
     place: Place, arguments: tuple[Any, ...], options: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a `DAG` with the team's prefix, owner and tags.
+    """Adds the team's prefix, owner and tags to the arguments of a `DAG`.
 
     Raises:
         SpecError: the id has another team's prefix.
@@ -97,8 +97,8 @@ def filled_in(
     return arguments, {**options, "default_args": defaults, "tags": tags}
 
 
-def made_in() -> tuple[str, Place | None]:
-    """The file that is making a DAG, and its team: the nearest caller in a team's bundle, be it through a library."""
+def calling_file() -> tuple[str, Place | None]:
+    """Finds the file that creates a DAG, and its team: the nearest caller in a bundle, even through a library."""
     nearest = ""
     for file in _callers(sys._getframe(1)):
         nearest = nearest or file
@@ -112,7 +112,7 @@ def made_in() -> tuple[str, Place | None]:
 
 
 def _callers(frame: FrameType | None) -> Iterator[str]:
-    """Files of the callers, the nearest first, without Kommuna's own and code that is in no file."""
+    """Yields the files of the callers, the nearest first, without Kommuna's own and code that is in no file."""
     before = ""
     while frame is not None:
         file = frame.f_code.co_filename
@@ -121,27 +121,27 @@ def _callers(frame: FrameType | None) -> Iterator[str]:
         before, frame = file, frame.f_back
 
 
-def _open_assets(module: ModuleType) -> None:
-    from kommuna.airflow.dags.asset_seam import open_asset_seam
+def _patch_assets(module: ModuleType) -> None:
+    from kommuna.airflow.dags.asset_seam import patch_assets
 
-    open_asset_seam(module)
-
-
-def _open_asset_decorator(module: ModuleType) -> None:
-    from kommuna.airflow.dags.asset_seam import open_decorator_seam
-
-    open_decorator_seam(module)
+    patch_assets(module)
 
 
-_SEAMS: dict[str, Callable[[ModuleType], None]] = {
-    "airflow.sdk.definitions.dag": open_seam,
-    "airflow.sdk.definitions.asset": _open_assets,
-    "airflow.sdk.definitions.asset.decorators": _open_asset_decorator,
+def _patch_asset_decorator(module: ModuleType) -> None:
+    from kommuna.airflow.dags.asset_seam import patch_asset_decorator
+
+    patch_asset_decorator(module)
+
+
+_PATCHES: dict[str, Callable[[ModuleType], None]] = {
+    "airflow.sdk.definitions.dag": patch_dag,
+    "airflow.sdk.definitions.asset": _patch_assets,
+    "airflow.sdk.definitions.asset.decorators": _patch_asset_decorator,
 }
 
 
 class _AfterImport(MetaPathFinder):
-    """Opens the seam of a module of Airflow's once it is imported."""
+    """Patches a module of Airflow once it is imported."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -156,9 +156,9 @@ class _AfterImport(MetaPathFinder):
         if spec is not None and spec.loader is not None:
             run = spec.loader.exec_module
 
-            def run_and_open(module: ModuleType) -> None:
+            def run_and_patch(module: ModuleType) -> None:
                 run(module)
-                _SEAMS[fullname](module)
+                _PATCHES[fullname](module)
 
-            spec.loader.exec_module = run_and_open  # type: ignore[method-assign]
+            spec.loader.exec_module = run_and_patch  # type: ignore[method-assign]
         return spec

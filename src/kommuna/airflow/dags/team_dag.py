@@ -1,4 +1,4 @@
-"""`TeamDag`: a DAG that takes its id's prefix, pool, owner, tags and retries from its team."""
+"""`TeamDag`: a DAG with its team's id prefix, pool, owner, tags and retries."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from kommuna.airflow.dags.seam import filled_in, made_in
+from kommuna.airflow.dags.seam import calling_file, with_team_defaults
 from kommuna.spec.installation import place_of
 
 
 class TeamDag(DAG):
-    """A team's DAG. Used as Airflow's own `DAG`, with what the team's description says filled in.
+    """A team's DAG: Airflow's `DAG` with the defaults of the team's description filled in.
 
     Args:
         dag_id: a bare id; the platform adds the team's prefix.
-        tags: besides the team's name and the team's own tags.
-        default_args: over the team's (owner, pool, retries).
-        file: the DAG file, where it is not the caller's.
+        tags: added to the team's name and the team's own tags.
+        default_args: override the team's defaults (owner, pool, retries).
+        file: the DAG file, where it is not the calling file.
         options: everything that Airflow's `DAG` takes.
 
     Raises:
@@ -38,7 +38,7 @@ class TeamDag(DAG):
         file: str | None = None,
         **options: Any,
     ) -> None:
-        file = file or made_in()[0]
+        file = file or calling_file()[0]
         place = place_of(file)
         team = place.spec
         options.setdefault("catchup", False)
@@ -53,6 +53,6 @@ class TeamDag(DAG):
             "retry_exponential_backoff": True,
             **(default_args or {}),
         }
-        arguments, options = filled_in(place, (dag_id,), options)
+        arguments, options = with_team_defaults(place, (dag_id,), options)
         super().__init__(*arguments, **options)
         self.fileloc = file

@@ -1,4 +1,4 @@
-"""`weak_supervision_dag`: the whole chain from raw messages to tagged ones, as one function call."""
+"""`weak_supervision_dag`: the whole chain from raw messages to tagged messages, as one function call."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ def weak_supervision_dag(
     gate: str = DEFAULT_GATE,
     **options: Any,
 ) -> TeamDag:
-    """A DAG that tags texts without labels: rules vote, a label model weighs, a classifier learns, the gate decides.
+    """Makes a DAG that tags unlabeled texts: rules vote, a label model weighs, a classifier learns, a gate decides.
 
     Args:
         dag_id: a bare id; the platform adds the team's prefix.
         model: the registered model's name.
-        columns: the messages' declared columns and types; dev and gold have `label` besides.
+        columns: the declared columns of the messages and their types; dev and gold also have `label`.
         rules: the rules file, relative to the bundle.
         messages: unlabeled messages to learn from.
-        dev: labeled messages to weigh rules and to train on.
-        gold: labeled messages to report on; read once a run, by the evaluation.
+        dev: labeled messages that rules are weighed by and the classifier is trained on.
+        gold: labeled messages to report on; read once per run, by the evaluation.
         new_messages: messages that the champion tags at the end.
         key: the column that names a row.
         text: the column with the message.
-        label: the column with dev's and gold's tag.
+        label: the column with the tag in dev and gold.
         names: people's names to mask.
-        region: where phone numbers without a country code are from.
-        label_model: how votes become labels.
-        classifier: what learns from them.
-        encoder: of a classifier of embeddings; `auto` goes by the letters of the messages.
-        min_confidence: labels below it are not learned from.
-        asking: how `ask` rules are asked: the budget of each of the three steps that vote, the share that may fail.
-        gate: when a new version becomes the champion.
+        region: the country of phone numbers without a country code.
+        label_model: the label model that turns votes into labels.
+        classifier: the classifier that learns from the labels.
+        encoder: the encoder of a classifier over embeddings; `auto` chooses by the script of the messages.
+        min_confidence: labels below this probability are not used for training.
+        asking: how `ask` rules call the LLM: the budget of each of the three steps that vote, the share that may fail.
+        gate: the condition on which a new version becomes the champion.
         options: everything that `TeamDag` takes.
 
     The form in the Airflow UI offers each of the choices for one run.
@@ -159,7 +159,7 @@ def weak_supervision_dag(
             task_id="predict",
             messages=new_rows["table"],
             model=Model(model),
-            trigger_rule="none_failed",  # a refused gate leaves the old champion at work
+            trigger_rule="none_failed",  # where the gate refuses, the old champion goes on tagging
             **columns_named,
         )
         promoted >> predicted
@@ -169,7 +169,7 @@ def weak_supervision_dag(
 def _form(
     messages: str, rules: str, label_model: str, classifier: str, encoder: str, min_confidence: float, gate: str
 ) -> dict[str, Param]:
-    """The typed form behind Airflow's trigger button."""
+    """Returns the params of the form behind Airflow's trigger button."""
     return {
         "messages": Param(messages, type="string", title="Messages", description="The file of messages to learn from."),
         "rules": Param(rules, type="string", title="Rules", description="The rules file: in the bundle, or store://…"),
@@ -181,21 +181,27 @@ def _form(
             description="Learn only from messages created on or after this day (their column created_at).",
         ),
         "label_model": Param(
-            label_model, enum=list(get_args(LabelModel)), title="Label model", description="How votes become labels."
+            label_model, enum=list(get_args(LabelModel)), title="Label model", description="Turns votes into labels."
         ),
         "classifier": Param(
-            classifier, enum=list(get_args(TextClassifier)), title="Classifier", description="What learns from labels."
+            classifier,
+            enum=list(get_args(TextClassifier)),
+            title="Classifier",
+            description="The classifier that learns from the labels.",
         ),
         "encoder": Param(
-            encoder, enum=list(get_args(EncoderChoice)), title="Encoder", description="Of classifiers of embeddings."
+            encoder,
+            enum=list(get_args(EncoderChoice)),
+            title="Encoder",
+            description="The encoder of a classifier over embeddings.",
         ),
         "min_confidence": Param(
             min_confidence,
             type="number",
             minimum=0,
             maximum=1,
-            title="Least confidence",
-            description="Labels below it are not learned from.",
+            title="Minimum confidence",
+            description="Labels below this probability are not used for training.",
         ),
         "gate": Param(gate, type="string", title="Gate", description="When the new version becomes the champion."),
     }

@@ -1,7 +1,7 @@
 """The split DAG processor: team code is parsed in the team's namespace, and only data comes back.
 
-processor   the trusted half, in the control plane: lists files, judges answers, writes the database
-relay       the trusted half's child for one file: asks the parser, and believes nothing that it says
-parser/     the untrusted half, in the team's namespace: one fresh process a file, no credentials
-wire        the frames between the two
+processor   the trusted half, in the control plane: lists files, checks answers, writes the database
+relay       the trusted half's child process for one file: calls the parser and validates everything it sends
+parser/     the untrusted half, in the team's namespace: one fresh process per file, no credentials
+wire        the frames that the two halves exchange
 """

@@ -1,7 +1,7 @@
-"""A parser's answer, of which nothing is believed: what is left of it after this is what the platform stores.
+"""Validates a parser's answer, which is untrusted, and returns what the platform stores of it.
 
-The order matters. Shape and types are looked at before Airflow reads the DAGs back, since reading back imports the
-classes that they name; and the gate judges what was read back, since that is what the scheduler will see.
+The order matters. Shape and types are checked before Airflow deserialises the DAGs, since deserialising imports the
+classes that they name. Admission checks the deserialised DAGs, since the scheduler will see these.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ _IMPORTS = ("airflow.timetables.", "airflow.partition_mappers.")
 
 
 class Malformed(Exception):
-    """The answer is none that Airflow's own parsing gives; the message says where."""
+    """The answer differs from what Airflow's own parsing produces; the message says where."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the processor asked for, and so what an answer may be about.
+class RequestedFile:
+    """The file that the processor requested, the only one that an answer may be about.
 
     Attributes:
         team: the bundle's team.
-        platform: every team.
-        file: the DAG file's path, absolute, at the processor.
-        relative: the same below the bundle.
-        bundle_folder: the bundle at the parser, which people need not see.
+        platform: all teams.
+        file: the absolute path of the DAG file at the processor.
+        relative: its path relative to the bundle.
+        bundle_folder: the bundle's folder at the parser, which is removed from error messages.
     """
 
     team: str
@@ -62,75 +62,76 @@ class Asked:
     bundle_folder: str = ""
 
 
-def judged(body: Mapping[str, Any], asked: Asked) -> DagFileParsingResult:
-    """The result to store: the parser's DAGs, all of them, or an import error of the file that was asked for.
+def checked_result(body: Mapping[str, Any], requested: RequestedFile) -> DagFileParsingResult:
+    """Returns the result to store: all DAGs of the answer, or an import error of the requested file.
 
     Args:
-        body: the parser's message, as it came.
-        asked: what it is the answer to.
+        body: the parser's message, unchecked.
+        requested: the file that was requested.
 
     Raises:
-        Malformed: the message has another shape than a result of Airflow's parsing.
+        Malformed: the message is not shaped like a result of Airflow's parsing.
     """
     dags, errors = _shape(body)
     found = [
-        error[:MAX_ERROR].replace(f"{asked.bundle_folder}/" if asked.bundle_folder else "\0", "") for error in errors
+        error[:MAX_ERROR].replace(f"{requested.bundle_folder}/" if requested.bundle_folder else "\0", "")
+        for error in errors
     ]
     accepted = []
     for number, data in enumerate(dags):
-        violations = _judge_dag(data, asked, f"DAG {number + 1} of the answer")
+        violations = _judge_dag(data, requested, f"DAG {number + 1} of the answer")
         found += violations
         accepted.append(LazyDeserializedDAG.model_construct(data=data, last_loaded=None))
     ids = [dag.data["dag"]["dag_id"] for dag in accepted]
     found += [f"two DAGs of the file have the id '{dag_id}'" for dag_id in sorted({i for i in ids if ids.count(i) > 1})]
     if found:
-        return refused(asked, "\n".join(dict.fromkeys(found)))
-    return DagFileParsingResult(fileloc=asked.file, serialized_dags=accepted, warnings=_warnings(body, ids))
+        return import_error(requested, "\n".join(dict.fromkeys(found)))
+    return DagFileParsingResult(fileloc=requested.file, serialized_dags=accepted, warnings=_warnings(body, ids))
 
 
-def refused(asked: Asked, text: str) -> DagFileParsingResult:
-    """An import error of the file that was asked for."""
+def import_error(requested: RequestedFile, text: str) -> DagFileParsingResult:
+    """Makes an import error of the requested file."""
     printable = text.replace("\0", "�").encode("utf-8", "replace").decode()
-    errors = {asked.relative: printable[:MAX_ERROR]}
-    return DagFileParsingResult(fileloc=asked.file, serialized_dags=[], import_errors=errors)
+    errors = {requested.relative: printable[:MAX_ERROR]}
+    return DagFileParsingResult(fileloc=requested.file, serialized_dags=[], import_errors=errors)
 
 
 def _shape(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The serialised DAGs and the texts of import errors; which files it says that they are of is of no interest."""
+    """Returns the serialised DAGs and the import errors. The file names that the answer gives are ignored."""
     dags, errors = body.get("serialized_dags"), body.get("import_errors") or {}
     if not isinstance(dags, list) or not isinstance(errors, Mapping):
-        raise Malformed("it is no list of DAGs with import errors")
+        raise Malformed("it is not a list of DAGs with import errors")
     if len(dags) > MAX_DAGS:
         raise Malformed(f"it has {len(dags)} DAGs, more than {MAX_DAGS}")
     if not all(isinstance(text, str) for text in errors.values()) or len(errors) > MAX_DAGS:
-        raise Malformed("an import error is no text")
+        raise Malformed("an import error is not a text")
     found = [dag.get("data") if isinstance(dag, dict) else None for dag in dags]
     if not all(isinstance(data, dict) for data in found):
-        raise Malformed("a DAG is no object")
+        raise Malformed("a DAG is not an object")
     return [data for data in found if isinstance(data, dict)], [str(text) for text in errors.values()]
 
 
-def _judge_dag(data: dict[str, Any], asked: Asked, where: str) -> list[str]:
-    """What keeps a DAG out; its file is set to the one that was asked for, whatever it says.
+def _judge_dag(data: dict[str, Any], requested: RequestedFile, where: str) -> list[str]:
+    """Returns the admission rules that a DAG breaks, after setting its file to the requested one.
 
     Raises:
-        Malformed: it cannot be read back.
+        Malformed: Airflow cannot deserialise it.
     """
     _walk(data, where)
     if data.get("__version") != _SERIAL_VERSION:
         raise Malformed(f"{where} has the serial version {data.get('__version')!r}, not {_SERIAL_VERSION}")
     if not isinstance(data.get("dag"), dict):
         raise Malformed(f"{where} has no 'dag'")
-    # The processor reads the code to show from this path: the answer does not get to choose it.
-    data["dag"] |= {"fileloc": asked.file, "relative_fileloc": asked.relative}
+    # The processor reads the code that the UI shows from this path, so the answer must not choose it.
+    data["dag"] |= {"fileloc": requested.file, "relative_fileloc": requested.relative}
     data["dag"]["_processor_dags_folder"] = DAGS_FOLDER
     try:
         DagSerialization.validate_schema(data)
         deadlines = data["dag"].get("deadline")
         readable = {**data, "dag": {**data["dag"], "deadline": None}}
         dag = DagSerialization.from_dict(readable)
-        dag.deadline = deadlines  # not read back: that would import its callback
-        for task in dag.tasks:  # what is unknown fails here, and not in the scheduler
+        dag.deadline = deadlines  # not deserialised: that would import its callback
+        for task in dag.tasks:  # unknown values fail here and not in the scheduler
             TriggerRule(task.trigger_rule)
             task.weight_rule  # noqa: B018
         seen = facts(dag)
@@ -140,13 +141,13 @@ def _judge_dag(data: dict[str, Any], asked: Asked, where: str) -> list[str]:
     except Exception as error:
         name = type(error).__name__
         raise Malformed(
-            f"{where} cannot be read back: {name}: {str(error).splitlines()[0][:300] if str(error) else ''}"
+            f"{where} cannot be deserialised: {name}: {str(error).splitlines()[0][:300] if str(error) else ''}"
         ) from None
-    return [str(violation) for violation in judge(seen, team=asked.team, platform=asked.platform)]
+    return [str(violation) for violation in judge(seen, team=requested.team, platform=requested.platform)]
 
 
 def _walk(data: Any, where: str) -> None:
-    """Checks that a value is plain JSON, of bounded size, and names no class but Airflow's own."""
+    """Checks that a value is plain JSON of bounded size, and names only classes of Airflow."""
     left = MAX_VALUES
     stack: list[tuple[Any, int]] = [(data, 0)]
     while stack:
@@ -161,7 +162,7 @@ def _walk(data: Any, where: str) -> None:
             if kind is not None and not _known(kind):
                 raise Malformed(f"{where} names the type {str(kind)[:100]!r}")
             if not all(isinstance(key, str) for key in value):
-                raise Malformed(f"{where} has a key that is no text")
+                raise Malformed(f"{where} has a key that is not a text")
             stack += [(item, depth + 1) for pair in value.items() for item in pair]
         elif isinstance(value, list):
             stack += [(item, depth + 1) for item in value]
@@ -170,7 +171,7 @@ def _walk(data: Any, where: str) -> None:
                 raise Malformed(f"{where} has a text with a null character, or of more than {MAX_TEXT:,} characters")
         elif isinstance(value, float):
             if not math.isfinite(value):
-                raise Malformed(f"{where} has a number that is none in JSON")
+                raise Malformed(f"{where} has a number that JSON does not allow")
         elif not isinstance(value, bool | int | None):
             raise Malformed(f"{where} has a value of the type {type(value).__name__}")
 
@@ -180,7 +181,7 @@ def _known(kind: Any) -> bool:
 
 
 def _warnings(body: Mapping[str, Any], ids: list[str]) -> list[dict[str, str]]:
-    """Airflow's warnings of code that varies from parse to parse, where they are about the answer's own DAGs."""
+    """Keeps Airflow's warnings about values that vary between parses, if they concern DAGs of the answer."""
     found = []
     for warning in body.get("warnings") or ():
         if not isinstance(warning, Mapping) or warning.get("dag_id") not in ids:

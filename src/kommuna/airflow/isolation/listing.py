@@ -1,4 +1,4 @@
-"""The DAG files of a bundle, found without running anything in it, and without following a link."""
+"""Lists the DAG files of a bundle, without running its code and without following links."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ IGNORE_FILE = ".airflowignore"
 
 
 def dag_files(bundle: Path) -> list[Path]:
-    """Relative paths of the Python files that may define a DAG.
+    """Returns the relative paths of the Python files that may define a DAG.
 
-    Links are left out: one to /proc/self/environ would be read, and shown as a DAG's code. So are archives. An
-    `.airflowignore` counts for its own folder and those below, as with Airflow.
+    Links are left out: a link to /proc/self/environ would be read and shown as a DAG's code. So are archives. As in
+    Airflow, an `.airflowignore` applies to its own folder and those below.
     """
     return [path for path in python_files(bundle) if _may_define_dag(bundle / path)][:MAX_DAG_FILES]
 
 
 def python_files(bundle: Path) -> list[Path]:
-    """Relative paths of the bundle's Python files, without links and what an `.airflowignore` names."""
+    """Returns the relative paths of the bundle's Python files, without links and ignored files."""
     found: list[Path] = []
     ignoring: dict[Path, pathspec.PathSpec[Any]] = {}
     for name, folders, names in os.walk(bundle):
@@ -46,17 +46,17 @@ def python_files(bundle: Path) -> list[Path]:
 
 
 def is_plain(bundle: Path, relative: str | Path) -> bool:
-    """Whether a path of a bundle is a file, and is where it seems to be."""
+    """Whether a path of a bundle is a regular file that is reached without a link."""
     path = bundle.resolve() / relative
     return path.is_file() and path.resolve() == path
 
 
 def airflow_may_read(file_path: str, zip_file: object = None) -> bool:
-    """Airflow's `[core] might_contain_dag_callable` where it lists a bundle by itself: what `dag_files` would list.
+    """Serves as Airflow's `[core] might_contain_dag_callable`, with the same choice of files as `dag_files`.
 
     Args:
-        file_path: below a bundle; within an archive where there is one.
-        zip_file: the archive, of which nothing is read.
+        file_path: the path of a file in a bundle or in an archive.
+        zip_file: the archive, if any; files of archives are never read.
     """
     path = Path(file_path)
     if zip_file is not None or path.suffix != ".py" or path.stat().st_size > MAX_SOURCE:
@@ -76,14 +76,14 @@ def _bundle_folders() -> tuple[Path, ...]:
 
 
 def _may_define_dag(path: Path) -> bool:
-    """Airflow's own guess: the file speaks of Airflow and of a DAG. A file too large is listed, to be refused."""
+    """Whether a file mentions Airflow and a DAG: Airflow's heuristic. Too large files pass, to be refused later."""
     with path.open("rb") as file:
         content = file.read(MAX_SOURCE + 1).lower()
     return len(content) > MAX_SOURCE or (b"airflow" in content and (b"dag" in content or b"asset" in content))
 
 
 def _is_ignored(path: Path, folder: bool, ignoring: Mapping[Path, pathspec.PathSpec[Any]]) -> bool:
-    """Whether an ignore file of a folder above names a path."""
+    """Whether an ignore file of a parent folder matches a path."""
     return any(
         ignoring[above].match_file(f"{path.relative_to(above)}{'/' if folder else ''}")
         for above in path.parents

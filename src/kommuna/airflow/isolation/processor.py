@@ -1,7 +1,7 @@
-"""The trusted half: `python -m kommuna.airflow.isolation.processor TEAM`, one process a team, in the control plane.
+"""The trusted half: `python -m kommuna.airflow.isolation.processor TEAM`, one process per team, in the control plane.
 
-Airflow's own DAG processor, but for what touches the team's files: they are listed here and parsed by the team's
-parser. No file of the team is imported, nor any module that it names.
+This is Airflow's DAG processor, except that the team's parser parses the files; here they are only listed. Neither a
+file of the team nor a module that it names is imported.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from airflow.dag_processing.processor import DagFileParsingResult, DagFileProces
 from pydantic import Field, TypeAdapter
 
 from kommuna.airflow import dag_processor
-from kommuna.airflow.isolation.asking import Ask
 from kommuna.airflow.isolation.listing import dag_files, is_plain
-from kommuna.airflow.isolation.relay import Job, ParserFault, relay
+from kommuna.airflow.isolation.relay import FileToParse, ParserFault, relay
+from kommuna.airflow.isolation.requests import TeamRequest
 from kommuna.airflow.isolation.settings import ParserAddress
 from kommuna.airflow.isolation.shipping import digest_of
 from kommuna.errors import KommunaError, SpecError
@@ -29,33 +29,35 @@ from kommuna.spec.installation import find_installation
 from kommuna.spec.team import Platform
 
 ALIVE = Path(tempfile.gettempdir(), "kommuna-processor.alive")
-RELAY_SPARE = 3  # seconds by which the relay gives up before the manager would end it without a word
+RELAY_MARGIN_SECONDS = 3  # the relay gives up this much before the manager would kill it without a message
 CALLBACK_RETRY_SECONDS = 5
 CALLBACK_RETRIES = 120
 
 
 class RelayedFile(DagFileProcessorProcess):
-    """One file on its way: the child relays instead of running team code."""
+    """The processing of one file: the child process calls the parser instead of running team code."""
 
     decoder: ClassVar[TypeAdapter[Any]] = TypeAdapter(
-        Annotated[DagFileParsingResult | ParserFault | Ask, Field(discriminator="type")]
+        Annotated[DagFileParsingResult | ParserFault | TeamRequest, Field(discriminator="type")]
     )
     fault: ParserFault | None = None
     callbacks: tuple[Any, ...] = ()
 
     @classmethod
-    def of_job(cls, job: Job, *, path: Path, bundle_name: str, callbacks: list[Any], **options: Any) -> RelayedFile:
-        """Starts the child. Airflow's `start` would first import what the file names, into the manager."""
+    def of_file(
+        cls, file: FileToParse, *, path: Path, bundle_name: str, callbacks: list[Any], **options: Any
+    ) -> RelayedFile:
+        """Starts the child. Airflow's own `start` would first import modules that the file names into the manager."""
         started = super(DagFileProcessorProcess, cls).start(
-            target=functools.partial(relay, job),
+            target=functools.partial(relay, file),
             bundle_name=bundle_name,
-            dag_file_rel_path=job.relative,
+            dag_file_rel_path=file.relative,
             **options,
         )
         assert isinstance(started, cls)
         started.had_callbacks = bool(callbacks)
         started.callbacks = tuple(callbacks)
-        started._on_child_started(callbacks, path, job.bundle, bundle_name)
+        started._on_child_started(callbacks, path, file.bundle, bundle_name)
         return started
 
     def _handle_request(self, msg: Any, log: Any, req_id: int) -> None:
@@ -67,30 +69,32 @@ class RelayedFile(DagFileProcessorProcess):
 
 
 @attrs.define(kw_only=True)
-class RelayingManager(dag_processor.EndingManager):
-    """Airflow's manager over one team's bundles.
+class RelayingManager(dag_processor.GracefulManager):
+    """Airflow's manager for one team's bundles.
 
     Args:
-        team: whose files these are.
-        platform: every team, for the gate.
-        parser: the team's.
+        team: the team that owns the files.
+        platform: all teams, for admission.
+        parser: the address of the team's parser.
     """
 
     team: str
     platform: Platform
     parser: ParserAddress
-    _untold: dict[DagFileInfo, None] = attrs.field(factory=dict, init=False)  # files of which nothing is known now
-    _waiting: list[tuple[float, Any]] = attrs.field(factory=list, init=False)  # callbacks, and when to try them again
+    _unanswered: dict[DagFileInfo, None] = attrs.field(
+        factory=dict, init=False
+    )  # files that the parser did not answer for
+    _waiting: list[tuple[float, Any]] = attrs.field(factory=list, init=False)  # callbacks, and when to retry them
     _tries: dict[str, int] = attrs.field(factory=dict, init=False)
     _digests: dict[Path, tuple[float, str]] = attrs.field(factory=dict, init=False)
 
     @functools.cached_property
     def client(self) -> Any:
-        """The client that answers what the team's files ask for."""
+        """The client that answers the requests of the team's files."""
         return dag_processor.client_of(self._api_server, self.team)
 
     def get_all_bundles(self) -> list[Any]:
-        """The team's bundles; another's is not even made, since that reads its Git credential."""
+        """Returns the team's bundles. Those of other teams are not created, since that reads their Git credentials."""
         from airflow.dag_processing.bundles.manager import DagBundlesManager
 
         bundles: Any = DagBundlesManager()  # type: ignore[no-untyped-call]
@@ -104,8 +108,8 @@ class RelayingManager(dag_processor.EndingManager):
         from uuid6 import uuid7
 
         logger, logger_filehandle = self._get_logger_for_dag_file(dag_file)
-        return RelayedFile.of_job(
-            self._job(dag_file),
+        return RelayedFile.of_file(
+            self._file_to_parse(dag_file),
             id=uuid7(),
             path=dag_file.absolute_path,
             bundle_name=dag_file.bundle_name,
@@ -117,19 +121,19 @@ class RelayingManager(dag_processor.EndingManager):
             client=self.client,
         )
 
-    def _job(self, dag_file: DagFileInfo) -> Job:
-        """What the child needs to know: above all, which contents of the bundle the file belongs to."""
+    def _file_to_parse(self, dag_file: DagFileInfo) -> FileToParse:
+        """Describes a file for the child, with the version of the bundle that it belongs to."""
         assert dag_file.bundle_path is not None
         bundle = next(one for one in self._dag_bundles if one.name == dag_file.bundle_name)
         commit = self._bundle_versions.get(dag_file.bundle_name)
         repository: Path | None = getattr(bundle, "repo_path", None)
-        if dag_file.bundle_version:  # a callback of an older run: its version's folder does not change any more
+        if dag_file.bundle_version:  # a callback of an older run: the folder of its version does not change
             version, repository = dag_file.bundle_version, None
         elif commit and repository is not None:
             version = commit
         else:
             version, repository = self._digest(dag_file.bundle_path), None
-        return Job(
+        return FileToParse(
             parser=self.parser,
             team=self.team,
             platform=self.platform,
@@ -138,11 +142,11 @@ class RelayingManager(dag_processor.EndingManager):
             version=version,
             repository=repository,
             below=str(getattr(bundle, "subdir", None) or ""),
-            seconds=max(1, self.processor_timeout - RELAY_SPARE),
+            seconds=max(1, self.processor_timeout - RELAY_MARGIN_SECONDS),
         )
 
     def _digest(self, folder: Path) -> str:
-        """A version for a folder without one, looked at once a second."""
+        """Returns a version for a folder that has none, computed at most once per second."""
         now = time.monotonic()
         known = self._digests.get(folder)
         if known is None or now - known[0] > 1:
@@ -150,18 +154,18 @@ class RelayingManager(dag_processor.EndingManager):
         return known[1]
 
     def handle_parsing_result(self, file: DagFileInfo, proc: Any, **options: Any) -> None:
-        """Stores a result, or that there is none.
+        """Stores a result, or an error if there is none.
 
-        A parser that cannot be asked says nothing about its files: their DAGs stay as they are, beside the error.
+        If the parser does not answer, the file's DAGs stay as they are, next to an import error.
         """
         if proc.fault is not None:
             return self._handle_fault(file, proc)
         if proc.parsing_result is None and not proc.had_callbacks:
-            return self._note_error(file, f"the relay of {file.rel_path} ended without a word: see its log", proc)
+            return self._note_error(file, f"the relay of {file.rel_path} ended without a result: see its log", proc)
         if not is_plain(file.absolute_path.parents[len(file.rel_path.parts) - 1], file.rel_path):
-            # Airflow now reads the code to show, and would follow a link that a newer commit put here.
-            return self._note_error(file, f"{file.rel_path} is no plain file any more", proc)
-        self._untold.pop(file, None)
+            # Airflow now reads the code that the UI shows, and would follow a link that a newer commit put here.
+            return self._note_error(file, f"{file.rel_path} is no longer a regular file", proc)
+        self._unanswered.pop(file, None)
         try:
             super().handle_parsing_result(file, proc, **options)
         except Exception as error:
@@ -169,11 +173,13 @@ class RelayingManager(dag_processor.EndingManager):
             self._note_error(file, f"the DAGs of {file.rel_path} cannot be stored: {type(error).__name__}", proc)
 
     def deactivate_stale_dags(self, last_parsed: dict[DagFileInfo, Any], **options: Any) -> None:
-        """Takes DAGs away that their files no longer define; of an unanswered file, nothing is known."""
-        super().deactivate_stale_dags({f: when for f, when in last_parsed.items() if f not in self._untold}, **options)
+        """Deactivates DAGs that their files no longer define, except for files that the parser did not answer for."""
+        super().deactivate_stale_dags(
+            {f: when for f, when in last_parsed.items() if f not in self._unanswered}, **options
+        )
 
     def fetch_callbacks(self) -> list[Any]:
-        """Those of the database, and those that the parser was not there for."""
+        """Returns the callbacks of the database, and those to retry because the parser was unavailable."""
         now = time.monotonic()
         due = [request for when, request in self._waiting if when <= now]
         self._waiting = [(when, request) for when, request in self._waiting if when > now]
@@ -182,24 +188,24 @@ class RelayingManager(dag_processor.EndingManager):
     def _handle_fault(self, file: DagFileInfo, proc: Any) -> None:
         if not proc.had_callbacks:
             return self._note_error(file, proc.fault.text, proc)
-        for request in () if proc.fault.began else proc.callbacks:  # what may have run does not run again
+        for request in () if proc.fault.began else proc.callbacks:  # a callback that may have run is not repeated
             key = request.to_json()
             self._tries[key] = self._tries.get(key, 0) + 1
             if self._tries[key] <= CALLBACK_RETRIES:
                 self._waiting.append((time.monotonic() + CALLBACK_RETRY_SECONDS, request))
             else:
-                self.log.error("a callback of %s is given up: %s", file.rel_path, proc.fault.text)
+                self.log.error("giving up on a callback of %s: %s", file.rel_path, proc.fault.text)
                 del self._tries[key]
         self.log.warning("callbacks of %s: %s", file.rel_path, proc.fault.text)
 
     def _note_error(self, file: DagFileInfo, text: str, proc: Any) -> None:
-        """An import error beside the file's DAGs. Airflow's own way of writing one takes the DAGs away."""
+        """Stores an import error and keeps the file's DAGs. Airflow's own function would deactivate them."""
         from airflow._shared.timezones import timezone
         from airflow.models.errors import ParseImportError
         from airflow.utils.session import create_session
         from sqlalchemy import delete
 
-        self._untold[file] = None
+        self._unanswered[file] = None
         name = str(file.rel_path)
         with create_session() as session:
             session.execute(
@@ -223,10 +229,10 @@ class RelayingManager(dag_processor.EndingManager):
 
 
 def bundles_of(team: str) -> list[str]:
-    """The names of a team's bundles, of Airflow's settings.
+    """Returns the names of a team's bundles from Airflow's settings.
 
     Raises:
-        SpecError: it has none.
+        SpecError: the team has no bundle.
     """
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
@@ -242,10 +248,11 @@ def bundles_of(team: str) -> list[str]:
 
 
 def run(team: str, *, max_runs: int = -1) -> None:
-    """Processes a team's files until it is ended.
+    """Processes a team's files until it is stopped.
 
     Args:
-        max_runs: how often each file is parsed; -1 is for ever.
+        team: the team's name.
+        max_runs: how often each file is parsed; -1 means without end.
     """
     installation = find_installation(Path.cwd())
     installation.require_team(team)
@@ -260,7 +267,7 @@ def run(team: str, *, max_runs: int = -1) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command line."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m kommuna.airflow.isolation.processor TEAM")
     dag_processor.start()

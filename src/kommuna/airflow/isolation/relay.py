@@ -1,7 +1,7 @@
-"""The trusted half's child for one file: takes the manager's request to the team's parser, and judges what comes back.
+"""The trusted half's child process for one file: sends the request to the team's parser and checks the answer.
 
-It runs where stock Airflow would run the team's code: in a fork of the manager, which ends with the file. So a
-parser that sends what breaks a reader breaks one file's child.
+It runs where stock Airflow would run the team's code: in a fork of the manager that ends with the file. So an answer
+that crashes its reader crashes one file's child only.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from airflow.dag_processing.processor import DagFileParseRequest, DagFileParsing
 from airflow.sdk.execution_time.comms import ErrorResponse, MaskSecret, _RequestFrame, _ResponseFrame
 from pydantic import BaseModel, ValidationError
 
-from kommuna.airflow.isolation.answer import Asked, Malformed, judged, refused
-from kommuna.airflow.isolation.asking import ASKS, MAX_ASKS, refusal
+from kommuna.airflow.isolation.answer import Malformed, RequestedFile, checked_result, import_error
 from kommuna.airflow.isolation.listing import MAX_SOURCE, is_plain
+from kommuna.airflow.isolation.requests import MAX_REQUESTS, TEAM_REQUESTS, refusal
 from kommuna.airflow.isolation.settings import ParserAddress
 from kommuna.airflow.isolation.shipping import pack_commit, pack_folder
 from kommuna.airflow.isolation.wire import (
-    ASK,
     BUNDLE,
     END,
     HELLO,
@@ -36,6 +35,7 @@ from kommuna.airflow.isolation.wire import (
     READY,
     REFUSED,
     REPLY,
+    REQUEST,
     WANT,
     BadFrame,
     Closed,
@@ -47,11 +47,11 @@ from kommuna.spec.team import Platform
 
 CONNECT_SECONDS = 5
 BUSY_WAIT_SECONDS = 0.5
-TO_SPARE = 8  # seconds by which the parser ends a file before the relay gives up, so that it can say why
+PARSER_MARGIN_SECONDS = 8  # the parser stops a file this much before the relay gives up, so that it can report why
 
 
 class ParserFault(BaseModel):
-    """To the manager: the team's parser could not be asked, so nothing is known about the file."""
+    """A message to the manager: the team's parser did not answer, so nothing is known about the file."""
 
     text: str
     began: bool
@@ -60,19 +60,19 @@ class ParserFault(BaseModel):
 
 
 @dataclass(frozen=True)
-class Job:
+class FileToParse:
     """One file to parse.
 
     Attributes:
-        parser: the team's.
-        team: its name.
-        platform: every team.
-        relative: the file below its bundle.
-        bundle: the bundle at the processor.
-        version: what the parser calls the bundle's contents.
-        repository: where it is packed from, as `version`'s commit; None packs the folder as it is.
+        parser: the address of the team's parser.
+        team: the team's name.
+        platform: all teams.
+        relative: the file's path relative to its bundle.
+        bundle: the bundle's folder at the processor.
+        version: the version of the bundle's contents.
+        repository: the repository to pack the commit `version` from; None packs the folder as it is.
         below: the bundle's folder in the repository.
-        seconds: that all of it may take.
+        seconds: the time limit for the whole conversation.
     """
 
     parser: ParserAddress
@@ -86,21 +86,21 @@ class Job:
     seconds: float
 
 
-def relay(job: Job) -> None:
-    """The child's whole life; the manager is at file descriptor 0, as Airflow's own child has it."""
+def relay(target: FileToParse) -> None:
+    """Runs the child. As in Airflow's own child, file descriptor 0 is the connection to the manager."""
     manager = _Manager()
     request = manager.request()
-    conversation = _Conversation(job, request, manager)
+    conversation = _Conversation(target, request, manager)
     try:
         message: BaseModel | None = conversation.hold()
     except KommunaError as error:
         message = ParserFault(text=str(error), began=conversation.began)
     if message is not None:
-        manager.tell(message)
+        manager.send(message)
 
 
 class _Manager:
-    """The other end of file descriptor 0. Each answer is read before anything else: the manager must never wait."""
+    """The connection to the manager. Each reply is read at once, since the manager must never block."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(fileno=0)
@@ -109,7 +109,7 @@ class _Manager:
     def request(self) -> DagFileParseRequest:
         return DagFileParseRequest.model_validate(msgspec.msgpack.decode(self._frame(), type=_ResponseFrame).body)
 
-    def tell(self, message: BaseModel) -> bytes:
+    def send(self, message: BaseModel) -> bytes:
         """Sends a message, and returns the response's frame without its length."""
         self._count += 1
         frame = _RequestFrame(id=self._count, body=message.model_dump())
@@ -131,54 +131,58 @@ class _Manager:
 
 @dataclass
 class _Conversation:
-    """What is said with the parser about one file."""
+    """The exchange with the parser about one file."""
 
-    job: Job
+    target: FileToParse
     request: DagFileParseRequest
     manager: _Manager
     began: bool = False
-    _asks: int = 0
+    _request_count: int = 0
     _logged: int = 0
     _answer: dict[str, Any] | None = None
     _deadline: float = field(default_factory=time.monotonic)
 
     def hold(self) -> DagFileParsingResult | None:
-        """The result to store; None for callbacks, which have none.
+        """Holds the exchange and returns the result to store; None for callbacks, which have no result.
 
         Raises:
-            KommunaError: nothing is known about the file: the parser is away, or busy all the time.
+            KommunaError: nothing is known about the file: the parser is unreachable, or stayed busy.
         """
-        self._deadline = time.monotonic() + self.job.seconds
-        asked = Asked(self.job.team, self.job.platform, self.request.file, self.job.relative)
+        self._deadline = time.monotonic() + self.target.seconds
+        requested = RequestedFile(self.target.team, self.target.platform, self.request.file, self.target.relative)
         path = Path(self.request.file)
-        if not is_plain(self.job.bundle, self.job.relative) or path.stat().st_size > MAX_SOURCE:
-            return refused(asked, f"{self.job.relative} is no plain file of at most {MAX_SOURCE // 1024} KiB")
+        if not is_plain(self.target.bundle, self.target.relative) or path.stat().st_size > MAX_SOURCE:
+            return import_error(
+                requested, f"{self.target.relative} is not a regular file of at most {MAX_SOURCE // 1024} KiB"
+            )
         try:
             wire, folder = self._open()
             with wire.connection:
                 how = self._parse(wire)
         except BadFrame as error:
-            return self._without_answer(asked, self._lie(str(error)))
+            return self._without_answer(requested, self._unusable(str(error)))
         except Closed as error:
             raise self._fault(f"broke off: {error}") from None
-        asked = Asked(self.job.team, self.job.platform, self.request.file, self.job.relative, folder)
+        requested = RequestedFile(
+            self.target.team, self.target.platform, self.request.file, self.target.relative, folder
+        )
         if self._answer is None:
-            return self._without_answer(asked, _end_in_words(self.job.relative, how))
+            return self._without_answer(requested, _end_in_words(self.target.relative, how))
         try:
-            return judged(self._answer, asked)
+            return checked_result(self._answer, requested)
         except Malformed as error:
-            return refused(asked, self._lie(str(error)))
+            return import_error(requested, self._unusable(str(error)))
 
     def _open(self) -> tuple[_OpenWire, str]:
-        """A connection on which the parser is ready; while it is busy, asked again."""
+        """Returns a connection on which the parser is ready, after retries while it is busy."""
         while True:
             wire = self._connect()
             hello = {
-                "token": self.job.parser.token,
-                "team": self.job.team,
-                "version": self.job.version,
+                "token": self.target.parser.token,
+                "team": self.target.team,
+                "version": self.target.version,
                 "airflow": version("apache-airflow"),
-                "seconds": max(1, int(self._deadline - time.monotonic() - TO_SPARE)),
+                "seconds": max(1, int(self._deadline - time.monotonic() - PARSER_MARGIN_SECONDS)),
             }
             wire.send(HELLO, hello)
             kind, payload = wire.receive()
@@ -189,14 +193,14 @@ class _Conversation:
                 return wire, str(fields_of(payload).get("folder", ""))[:1000]
             wire.connection.close()
             if kind != REFUSED:
-                raise BadFrame(f"a frame of the kind {kind!r} where none was asked for")
+                raise BadFrame(f"unexpected frame {kind!r}")
             why = fields_of(payload)
-            if why.get("why") != "busy" or time.monotonic() + TO_SPARE > self._deadline:
+            if why.get("why") != "busy" or time.monotonic() + PARSER_MARGIN_SECONDS > self._deadline:
                 raise self._fault(f"refuses: {str(why.get('text', ''))[:300]}")
             time.sleep(BUSY_WAIT_SECONDS)
 
     def _connect(self) -> _OpenWire:
-        address = self.job.parser
+        address = self.target.parser
         context = ssl.create_default_context(cafile=str(address.ca))
         try:
             plain = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
@@ -208,19 +212,19 @@ class _Conversation:
             raise self._fault(f"does not answer: {error}") from None
 
     def _packed(self) -> bytes:
-        job = self.job
-        if job.repository is None:
-            return pack_folder(job.bundle)
-        return pack_commit(job.repository, job.version, below=job.below)
+        target = self.target
+        if target.repository is None:
+            return pack_folder(target.bundle)
+        return pack_commit(target.repository, target.version, below=target.below)
 
     def _parse(self, wire: _OpenWire) -> dict[str, Any]:
-        """Names the file and listens until the parser says that its process ended, and how."""
+        """Sends the file's name and handles frames until END, which reports how the file's process ended."""
         callbacks = [callback.model_dump(mode="json") for callback in self.request.callback_requests]
         self.began = True
         wire.send(
             PARSE,
             {
-                "file": self.job.relative,
+                "file": self.target.relative,
                 "original": self.request.file,
                 "bundle_name": self.request.bundle_name,
                 "callbacks": callbacks,
@@ -232,40 +236,42 @@ class _Conversation:
                 return fields_of(payload)
             if kind == LOG:
                 self._log(payload)
-            elif kind == ASK:
-                wire.send(REPLY, self._asked(payload))
+            elif kind == REQUEST:
+                wire.send(REPLY, self._reply_to(payload))
             else:
-                raise BadFrame(f"a frame of the kind {kind!r} in the middle of a file")
+                raise BadFrame(f"unexpected frame {kind!r} while a file is parsed")
 
-    def _asked(self, payload: bytes) -> bytes:
-        """The response to one message of the file's process: its result is kept, a question may be passed on."""
+    def _reply_to(self, payload: bytes) -> bytes:
+        """Returns the reply to one message of the file's process: keeps a result, passes an allowed request on."""
         try:
             frame = msgspec.msgpack.decode(payload, type=_RequestFrame)
         except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
-            raise BadFrame(f"it sent no frame of Airflow's: {error}") from None
+            raise BadFrame(f"it sent a frame that is not Airflow's: {error}") from None
         body = frame.body or {}
         if body.get("type") == "DagFileParsingResult":
             if self._answer is not None:
                 raise BadFrame("it sent two results")
             self._answer = body
             return _response(frame.id)
-        self._asks += 1
-        if self._asks > MAX_ASKS:
-            raise BadFrame(f"it asked more than {MAX_ASKS} times")
+        self._request_count += 1
+        if self._request_count > MAX_REQUESTS:
+            raise BadFrame(f"it sent more than {MAX_REQUESTS} requests")
         try:
-            ask = ASKS.validate_python(body)
+            request = TEAM_REQUESTS.validate_python(body)
         except ValidationError:
-            return _response(frame.id, ErrorResponse(detail={"status_code": 400, "message": "nothing to ask here"}))
-        if isinstance(ask, MaskSecret):
+            return _response(
+                frame.id, ErrorResponse(detail={"status_code": 400, "message": "a DAG file may not send this request"})
+            )
+        if isinstance(request, MaskSecret):
             return _response(frame.id)
-        refused_for = refusal(ask, self.job.team)
-        if refused_for is not None:
-            return _response(frame.id, refused_for)
-        answer = msgspec.msgpack.decode(self.manager.tell(ask), type=_ResponseFrame)
+        refused = refusal(request, self.target.team)
+        if refused is not None:
+            return _response(frame.id, refused)
+        answer = msgspec.msgpack.decode(self.manager.send(request), type=_ResponseFrame)
         return msgspec.msgpack.encode(_ResponseFrame(id=frame.id, body=answer.body, error=answer.error))
 
     def _log(self, payload: bytes) -> None:
-        """One line of the file's process, as a line of ours: its words, none of its keys."""
+        """Logs one line of the file's process: its text, none of its keys."""
         self._logged += len(payload)
         if self._logged > MAX_LOGS:
             raise BadFrame(f"it logged more than {MAX_LOGS:,} bytes")
@@ -277,28 +283,28 @@ class _Conversation:
             str(line.get("level")), log.info
         )
         detail = {"detail": str(line["error_detail"])[:4000]} if line.get("error_detail") else {}
-        write(str(line.get("event", ""))[:4000], said_by=str(line.get("logger", ""))[:200], **detail)
+        write(str(line.get("event", ""))[:4000], source=str(line.get("logger", ""))[:200], **detail)
 
-    def _without_answer(self, asked: Asked, text: str) -> DagFileParsingResult | None:
-        """Callbacks leave no result, so there is none to refuse: what went wrong with them is in the log."""
+    def _without_answer(self, requested: RequestedFile, text: str) -> DagFileParsingResult | None:
+        """Returns an import error; for callbacks, which have no result, it logs the text instead."""
         if not self.request.callback_requests:
-            return refused(asked, text)
+            return import_error(requested, text)
         log.warning("callbacks.ended", text=text)
         return None
 
-    def _lie(self, text: str) -> str:
-        return f"the answer of team {self.job.team}'s parser about {self.job.relative} is not usable: {text}"
+    def _unusable(self, text: str) -> str:
+        return f"the answer of team {self.target.team}'s parser about {self.target.relative} is not usable: {text}"
 
     def _fault(self, text: str) -> PlatformFault:
         return PlatformFault(
-            f"the team's parser at {self.job.parser.address} {text}",
-            where=f"team {self.job.team}, {self.job.relative}",
-            fix="the platform's people look at the parser's pod; until it answers, the file's DAGs stay as they are",
+            f"the team's parser at {self.target.parser.address} {text}",
+            where=f"team {self.target.team}, {self.target.relative}",
+            fix="ask MLOps to check the parser's pod; until it answers, the file's DAGs stay as they are",
         )
 
 
 class _OpenWire(Wire):
-    """A wire that can be closed."""
+    """A wire whose connection can be closed."""
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         super().__init__(connection, deadline)
@@ -314,15 +320,15 @@ def _response(number: int, error: ErrorResponse | None = None) -> bytes:
 
 
 def _end_in_words(file: str, how: dict[str, Any]) -> str:
-    """Why a file's process left no result."""
+    """Explains why a file's process left no result."""
     code = how.get("code")
     texts = {
-        "time": "took too long and was ended: what a DAG file does while it is imported must take seconds",
-        "processes": "started more than 64 processes and was ended",
-        "answer": "makes an answer larger than one may be and was ended: split its DAGs over several files",
+        "time": "took too long and was stopped: importing a DAG file must take seconds",
+        "processes": "started more than 64 processes and was stopped",
+        "answer": "made an answer that is too large and was stopped: split its DAGs over several files",
     }
     text = texts.get(str(how.get("how")))
     if text is None:
         ended = f"signal {-code}" if isinstance(code, int) and code < 0 else f"exit code {code}"
-        text = f"ended its process by itself, with {ended}, before its DAGs were read: drop sys.exit and the like"
+        text = f"ended its own process, with {ended}, before its DAGs were read: drop sys.exit and the like"
     return f"{file} {text}"

@@ -1,4 +1,4 @@
-"""What each half is told by its environment."""
+"""The settings of both halves, read from the environment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Address = Annotated[str, StringConstraints(pattern=r"^[^:\s]+:[0-9]{1,5}$")]
 
 
 class ParserAddress(Spec):
-    """Where a team's parser is, how it is known to be the one, and how it knows its processor."""
+    """How a processor reaches its team's parser: the address, the CA of its certificate, and the token."""
 
     address: Address
     ca: Path
@@ -39,34 +39,34 @@ class ParserAddress(Spec):
 
     @property
     def host(self) -> str:
-        """The name that its certificate must carry."""
+        """The host name, which the certificate must contain."""
         return self.address.rpartition(":")[0]
 
     @property
     def port(self) -> int:
-        """Its port."""
+        """The port."""
         return int(self.address.rpartition(":")[2])
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> ParserAddress:
-        """From the processor's environment.
+        """Reads the processor's environment.
 
         Raises:
-            PlatformFault: a variable, or the file that one names, is missing.
+            PlatformFault: a variable, or the file that it names, is missing.
         """
-        token = Path(_needed(environment, TOKEN_FILE))
+        token = Path(_required(environment, TOKEN_FILE))
         if not token.is_file():
             raise PlatformFault(f"no file {token}", where=TOKEN_FILE, fix="mount the Secret of the parser's token")
         fields = {
-            "address": _needed(environment, ADDRESS),
-            "ca": _needed(environment, CA),
+            "address": _required(environment, ADDRESS),
+            "ca": _required(environment, CA),
             "token": token.read_text().strip(),
         }
         return cls.read(fields, where="the processor's environment")
 
 
 class ParserSettings(Spec):
-    """What a parser needs; none of it opens anything but this parser."""
+    """The settings of a parser. None of them gives access to anything but this parser."""
 
     team: TeamName
     listen: Address = f"0.0.0.0:{DEFAULT_PORT}"
@@ -79,24 +79,24 @@ class ParserSettings(Spec):
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> ParserSettings:
-        """From the parser's environment.
+        """Reads the parser's environment.
 
         Raises:
             PlatformFault: a variable is missing.
         """
         optional = {"listen": LISTEN, "processes": PROCESSES, "memory": MEMORY}
         fields = {
-            "team": _needed(environment, TEAM_VARIABLE),
-            "certificate": _needed(environment, CERTIFICATE),
-            "key": _needed(environment, KEY),
-            "token_digest": _needed(environment, TOKEN_DIGEST),
-            "folder": _needed(environment, FOLDER),
+            "team": _required(environment, TEAM_VARIABLE),
+            "certificate": _required(environment, CERTIFICATE),
+            "key": _required(environment, KEY),
+            "token_digest": _required(environment, TOKEN_DIGEST),
+            "folder": _required(environment, FOLDER),
             **{field: environment[name] for field, name in optional.items() if environment.get(name)},
         }
         return cls.read(fields, where="the parser's environment")
 
 
-def _needed(environment: Mapping[str, str], name: str) -> str:
+def _required(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name, "")
     if not value:
         raise PlatformFault(f"the variable {name} is not set", fix="see docs/decisions/0005-split-dag-processor.md")

@@ -1,6 +1,6 @@
-"""A bundle on its way to the parser: packed by the processor, unpacked once a version.
+"""Ships a bundle to the parser: the processor packs it, the parser unpacks it once per version.
 
-The parser fetches nothing by itself, so it needs no Git credential and no way out of its namespace.
+The parser fetches nothing by itself, so it needs neither a Git credential nor network access out of its namespace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEFT_OUT = {".git", "__pycache__"}
 
 
 def digest_of(folder: Path) -> str:
-    """A version for a folder that has none: changes with any file's name, size or time of change."""
+    """Computes a version for a folder that has none. It changes with any file's name, size or modification time."""
     digest = hashlib.sha256()
     for path in _files(folder):
         status = path.lstat()
@@ -35,7 +35,7 @@ def digest_of(folder: Path) -> str:
 
 
 def pack_folder(folder: Path) -> bytes:
-    """A folder as a tar.
+    """Packs a folder as a tar.
 
     Raises:
         DataError: it is larger than a bundle may be.
@@ -52,28 +52,28 @@ def pack_folder(folder: Path) -> bytes:
 
 
 def pack_commit(repository: Path, commit: str, *, below: str = "") -> bytes:
-    """A commit's tree (of a sub-folder) as a tar, whatever is checked out at the moment.
+    """Packs a commit's tree, or a folder of it, as a tar, whatever is checked out.
 
     Raises:
         DataError: it is larger than a bundle may be.
-        PlatformFault: git does not give it.
+        PlatformFault: `git archive` fails.
     """
     tree = f"{commit}:{below.strip('/')}" if below.strip("/") else commit
     done = subprocess.run(
         ["git", "-C", str(repository), "archive", "--format=tar", tree], capture_output=True, check=False, timeout=60
     )
     if done.returncode:
-        raise PlatformFault(f"git does not pack {tree}: {done.stderr.decode(errors='replace').strip()[-300:]}")
+        raise PlatformFault(f"git cannot pack {tree}: {done.stderr.decode(errors='replace').strip()[-300:]}")
     return _bounded(done.stdout, repository)
 
 
 def unpack(archive: bytes, versions: Path, version: str) -> Path:
-    """Unpacks a bundle into its version's folder; nothing lands outside of it.
+    """Unpacks a bundle into the folder of its version. Nothing is written outside of it.
 
-    Links that lead out of the bundle are left out, and so are devices.
+    Links that lead out of the bundle are skipped, and so are devices.
 
     Raises:
-        DataError: it is no tar, or unpacks to more than a bundle may be.
+        DataError: it is not a tar, or it unpacks to more than a bundle may be.
     """
     target = folder_of(versions, version)
     if target.is_dir():
@@ -101,18 +101,18 @@ def unpack(archive: bytes, versions: Path, version: str) -> Path:
 
 
 def folder_of(versions: Path, version: str) -> Path:
-    """Where a version is unpacked.
+    """Returns the folder that a version is unpacked to.
 
     Raises:
-        DataError: it is no version's name.
+        DataError: it is not a valid version.
     """
     if not _VERSION.match(version) or version.startswith("."):
-        raise DataError(f"'{version[:100]}' is no version of a bundle")
+        raise DataError(f"'{version[:100]}' is not a version of a bundle")
     return versions / version
 
 
 def forget_old(versions: Path, *, keep: int, in_use: set[str]) -> None:
-    """Removes all but the newest versions and those in use."""
+    """Removes all versions except the newest and those in use."""
     folders = [entry for entry in versions.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     for entry in sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)[keep:]:
         if entry.name not in in_use:
@@ -120,9 +120,9 @@ def forget_old(versions: Path, *, keep: int, in_use: set[str]) -> None:
 
 
 def _inside(member: tarfile.TarInfo, folder: Path) -> tarfile.TarInfo | None:
-    """A member as it may be unpacked; None for links that lead out of the folder, and for devices.
+    """Returns a member that is safe to unpack; None for links that lead out of the folder, and for devices.
 
-    As `tarfile.data_filter` has it, which Python has from 3.11.4 on only.
+    It does what `tarfile.data_filter` does, which Python only has from 3.11.4 on.
     """
     root = Path(os.path.realpath(folder))
     place = Path(os.path.realpath(root / member.name))
@@ -141,7 +141,7 @@ def _inside(member: tarfile.TarInfo, folder: Path) -> tarfile.TarInfo | None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files and links below a folder, in order; links are not followed."""
+    """Yields the files and links below a folder, in order. Links are not followed."""
     for here, folders, names in os.walk(folder):
         links = [name for name in folders if Path(here, name).is_symlink()]
         folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and name not in links)
@@ -161,5 +161,5 @@ def _too_large(where: Path) -> DataError:
     return DataError(
         f"the bundle has more than {MAX_BUNDLE // MIB} MiB or {MAX_FILES} files",
         where=where.name,
-        fix="keep data out of it: tables and models belong into the store",
+        fix="keep data out of it: tables and models belong in the store",
     )

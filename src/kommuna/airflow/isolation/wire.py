@@ -1,13 +1,14 @@
 """The frames between processor and parser: one byte for the kind, four for the length, then the payload.
 
-A conversation, over TLS, one a file:
+One conversation per file, over TLS:
 
     processor  HELLO (token, team, version)         parser  READY, or WANT (send the bundle), or REFUSED (busy …)
-    processor  BUNDLE (a tar), where wanted         parser  READY
-    processor  PARSE (file, callbacks)              parser  ASK and LOG, as the team's code runs; then END
-    processor  REPLY, one for each ASK
+    processor  BUNDLE (a tar), after WANT           parser  READY
+    processor  PARSE (file, callbacks)              parser  REQUEST and LOG, while team code runs; then END
+    processor  REPLY, one for each REQUEST
 
-An ASK carries a request frame of Airflow's own supervisor protocol, unread by the parser's server; a REPLY its answer.
+A REQUEST carries a request frame of Airflow's supervisor protocol, which the parser's server does not read; a REPLY
+carries the answer.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from collections.abc import Mapping
 from typing import Any
 
 HELLO, BUNDLE, PARSE, REPLY = b"H", b"B", b"P", b"R"
-READY, WANT, REFUSED, ASK, LOG, END = b"K", b"W", b"X", b"A", b"L", b"E"
+READY, WANT, REFUSED, REQUEST, LOG, END = b"K", b"W", b"X", b"A", b"L", b"E"
 
 KIB, MIB = 1024, 1024 * 1024
-MAX_ANSWER = 8 * MIB  # 500 tasks with 8 KiB of templates each are half of it
+MAX_ANSWER = 8 * MIB  # twice what 500 tasks with 8 KiB of templates each need
 MAX_BUNDLE = 64 * MIB
 MAX_LOG_LINE = 16 * KIB
 MAX_LOGS = 256 * KIB
@@ -32,7 +33,7 @@ TO_PROCESSOR: Mapping[bytes, int] = {
     READY: 4 * KIB,
     WANT: 0,
     REFUSED: 4 * KIB,
-    ASK: MAX_ANSWER,
+    REQUEST: MAX_ANSWER,
     LOG: MAX_LOG_LINE,
     END: 4 * KIB,
 }
@@ -44,46 +45,46 @@ class BadFrame(Exception):
 
 
 class Closed(Exception):
-    """The other side closed the connection, or time is up; the message says which."""
+    """The other side closed the connection, or the deadline passed; the message says which."""
 
 
 def frame(kind: bytes, payload: bytes | Mapping[str, Any] = b"") -> bytes:
-    """A whole frame; a mapping is written as JSON."""
+    """Encodes a frame. A mapping is encoded as JSON."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     return kind + len(body).to_bytes(4, "big") + body
 
 
 def header_of(head: bytes, allowed: Mapping[bytes, int]) -> tuple[bytes, int]:
-    """Kind and length of a frame.
+    """Decodes a frame's header to its kind and length.
 
     Raises:
-        BadFrame: a kind that has no business here, or more bytes than its kind may have.
+        BadFrame: the kind is not allowed here, or the frame is longer than its kind may be.
     """
     kind, length = head[:1], int.from_bytes(head[1:HEADER], "big")
     if kind not in allowed:
-        raise BadFrame(f"it sent a frame of the kind {kind!r}")
+        raise BadFrame(f"it sent an unexpected frame {kind!r}")
     if length > allowed[kind]:
         raise BadFrame(f"it sent {length:,} bytes in one frame, more than {allowed[kind]:,}")
     return kind, length
 
 
 def fields_of(payload: bytes) -> dict[str, Any]:
-    """A payload's JSON object.
+    """Decodes a payload that is a JSON object.
 
     Raises:
-        BadFrame: it is none.
+        BadFrame: it is not a JSON object.
     """
     try:
         value = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        raise BadFrame(f"it sent no JSON: {error}") from None
+        raise BadFrame(f"it sent invalid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise BadFrame("it sent no JSON object")
+        raise BadFrame("it sent JSON that is not an object")
     return value
 
 
 class Wire:
-    """The processor's end: blocking, with one deadline for the whole conversation, however slowly bytes drip.
+    """The processor's end: blocking, with one deadline for the whole conversation.
 
     Args:
         connection: a connected socket.
@@ -98,7 +99,7 @@ class Wire:
         """Sends a frame.
 
         Raises:
-            Closed: the other side is gone, or does not read until the deadline.
+            Closed: the other side is gone, or stopped reading until the deadline.
         """
         self._set_timeout()
         try:
@@ -109,11 +110,11 @@ class Wire:
             raise Closed(f"the connection broke: {error}") from None
 
     def receive(self) -> tuple[bytes, bytes]:
-        """The next frame.
+        """Receives the next frame.
 
         Raises:
             Closed: the connection ended, or the deadline passed.
-            BadFrame: it is none of those that a parser may send.
+            BadFrame: a parser may not send this frame.
         """
         kind, length = header_of(self._exactly(HEADER), TO_PROCESSOR)
         return kind, self._exactly(length)
@@ -141,11 +142,11 @@ class Wire:
 
 
 async def receive(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """The next frame, at the parser's end.
+    """Receives the next frame at the parser's end.
 
     Raises:
         Closed: the connection ended.
-        BadFrame: it is none of those that a processor may send.
+        BadFrame: a processor may not send this frame.
     """
     try:
         kind, length = header_of(await reader.readexactly(HEADER), TO_PARSER)

@@ -1,8 +1,8 @@
-"""Named operators over the shared steps: typed signatures, the step's own argument names.
+"""Named operators over the shared steps, with typed signatures and the steps' argument names.
 
 An input is another operator (its only output), one of its outputs (`labels["labels"]`), a `Model`, or a file:
-relative to the bundle, `store://inbox/…`, or any URL. Every parameter may be a template. What each parameter means
-stands at the step (`kommuna steps NAME`).
+relative to the bundle, `store://inbox/…`, or any URL. Every parameter may be a template. `kommuna steps NAME` describes
+the parameters of a step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def shared_operators() -> list[type[SharedStepOperator]]:
-    """The operator of each shared step, in the order of `VERSIONS`."""
+    """Returns the operator of each shared step, in the order of `VERSIONS`."""
     from kommuna.airflow.operators import labeling, registry, tables, training
     from kommuna.airflow.operators.base import SharedStepOperator
     from kommuna.spec.versions import VERSIONS

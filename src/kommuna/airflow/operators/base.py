@@ -1,4 +1,4 @@
-"""What the named operators share: an operator over one shared step takes each of the step's parameters by name."""
+"""The base class of the named operators: an operator over one shared step takes each parameter by its own name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Input = StepOperator | StepOutput | XComArg | Model | str
 
 
 class SharedStepOperator(StepOperator):
-    """Runs one shared step. Its subclasses name the step's inputs and parameters, with the step's own defaults."""
+    """Runs one shared step. Its subclasses declare the step's inputs and parameters, with the step's defaults."""
 
     step: ClassVar[str]
 
@@ -25,30 +25,30 @@ class SharedStepOperator(StepOperator):
     def options_of(
         cls, options: Mapping[str, Any], *, inputs: Mapping[str, Any], parameters: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """What `StepOperator` is made of: the step, what goes into it, and the task's other options.
+        """Returns the arguments of `StepOperator`: the step, its inputs and parameters, and the task's other options.
 
         Raises:
-            SpecError: the options give inputs or parameters in a dict.
+            SpecError: the options contain `inputs` or `parameters`.
         """
         for name in ("inputs", "parameters"):
             if name in options:
                 raise SpecError(
                     f"{cls.__name__} takes no `{name}`",
                     where=f"task {options.get('task_id')}",
-                    fix="give each by its own name, as in LabelOperator(iterations=20)",
+                    fix="pass each by its own name, as in LabelOperator(iterations=20)",
                 )
         return {**options, "function": cls.step, "inputs": inputs, "parameters": parameters}
 
 
 def texts_or_template(name: str, value: Any, read: Callable[[str, Any], list[str]] = text_list) -> Any:
-    """A list of texts, or what a template or another task makes one of: the step judges that."""
+    """Reads a list of texts. A template, or another task's output, passes unread: the step validates its value."""
     if is_templated(value):
         return list(value) if isinstance(value, list | tuple) else value
     return read(name, value)
 
 
 def schema_of(columns: Any) -> Any:
-    """A table's declared schema: `{"id": "String"}`, or all of `TableSchema`'s fields."""
+    """Returns a table's declared schema, from `{"id": "String"}` or from all fields of `TableSchema`."""
     if not isinstance(columns, Mapping) or isinstance(columns.get("columns"), Mapping):
-        return columns  # whole already, or what a template or another task gives
+        return columns  # a whole schema already, or a template, or another task's output
     return {"columns": dict(columns)}

@@ -1,4 +1,4 @@
-"""An error of ours as the exception by which Airflow fails a task for good, or retries it."""
+"""Turns a Kommuna error into the exception by which Airflow fails a task for good, or retries it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from kommuna.errors import EXIT_FAULT, KommunaError
 
 
 class StepFailed(AirflowFailException):
-    """The team's mistake, or a limit: no retry helps.
+    """Fails the task without a retry: the team's mistake, or a limit that was exceeded.
 
     Attributes:
-        errors: what went wrong, each with its fields; a callback of the DAG's finds them here.
+        errors: the errors with their fields, for a callback of the DAG.
     """
 
     def __init__(self, *errors: KommunaError) -> None:
@@ -20,10 +20,10 @@ class StepFailed(AirflowFailException):
 
 
 class StepToRetry(AirflowException):
-    """The platform's trouble, or the step's own exception: Airflow tries the task again as its `retries` say.
+    """Fails this attempt: a fault of the platform, or the step's own exception. Airflow retries by `retries`.
 
     Attributes:
-        errors: what went wrong, each with its fields.
+        errors: the errors with their fields.
     """
 
     def __init__(self, *errors: KommunaError) -> None:
@@ -32,5 +32,5 @@ class StepToRetry(AirflowException):
 
 
 def task_failure(error: KommunaError) -> StepFailed | StepToRetry:
-    """The exception that a task ends with for an error."""
+    """Returns the exception that a task raises for an error."""
     return StepToRetry(error) if error.exit_code == EXIT_FAULT else StepFailed(error)

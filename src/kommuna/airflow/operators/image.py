@@ -1,8 +1,8 @@
-"""`ImageOperator`: runs a step in a pod of its own, from any image that has Kommuna's runtime in it.
+"""`ImageOperator`: runs a step in its own pod, from any image that contains Kommuna's runtime.
 
-For steps whose dependencies clash with the platform's image, and for images with a GPU's libraries. The result comes
-back by the container's termination message, so no sidecar and no right to `pods/exec` is needed. The task that waits
-for the pod asks the Kubernetes API, so the team needs `own_images: true` in the chart's values.
+Use it for steps whose dependencies clash with the platform's image, and for images with GPU libraries. The result comes
+back in the container's termination message, so neither a sidecar nor the right to `pods/exec` is needed. The task that
+waits for the pod calls the Kubernetes API, so the team needs `own_images: true` in the chart's values.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
     """Runs one step in its own image.
 
     Args:
-        function: `module:function` that the image has.
-        image: with Kommuna's runtime.
-        options: everything that `StepOperator` takes; `step_resources` are those of the step's pod, since the task
-            beside it needs little.
+        function: `module:function` of a step in the image.
+        image: an image that contains Kommuna's runtime.
+        options: everything that `StepOperator` takes; `step_resources` are those of the step's pod, since the waiting
+            task needs little.
 
-    Files of the bundle are not in the image: inputs are other steps' outputs, models and `store://` files.
+    The image does not contain the bundle's files. Inputs are other steps' outputs, models and `store://` files.
     """
 
     template_fields = ("inputs", "parameters", "image")
@@ -57,7 +57,7 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
 
     @classmethod
     def executor_config_of(cls, resources: Resources) -> dict[str, Any]:
-        """What the waiting task needs; the step's resources are its own pod's."""
+        """Returns the resources of the waiting task; the step's own go to the step's pod."""
         return {"resources": dict(_WAITING)}
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -71,16 +71,16 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
         return super().execute(context)
 
     def on_kill(self) -> None:
-        """Airflow ends the task: so does the pod."""
+        """Deletes the pod when Airflow kills the task."""
         KubernetesPodOperator.on_kill(self)
 
-    def _found(self, spec: StepSpec) -> StepResult | None:
-        """None: what the image holds is not known here, so the step's own runtime looks."""
+    def _cached_result(self, spec: StepSpec) -> StepResult | None:
+        """Returns None: the image's code is not known here, so the runtime in the image looks for earlier results."""
         return None
 
     def _run(self, spec: StepSpec) -> StepResult:
         for name, value in spec.inputs.items():
-            _not_of_the_bundle(name, value)
+            _refuse_bundle_file(name, value)
         self.cmds = ["python", "-m", "kommuna.runtime"]
         self.arguments = ["--spec-json", spec.model_dump_json(exclude={"bundle"}), "--result", _RESULT]
         self.pod_template_dict = pod_of(spec.team, spec.resources)
@@ -97,7 +97,7 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
 
 
 def pod_of(team: str, resources: Resources) -> dict[str, Any]:
-    """The step's pod as plain data: restricted, with the team's secret, and nothing of Airflow's."""
+    """Returns the manifest of the step's pod: restricted, with the team's secret and without Airflow's settings."""
     amounts = {"cpu": resources.cpu, "memory": resources.memory}
     mounts, volumes = writable(tmp="/tmp")
     container = {
@@ -127,11 +127,12 @@ def pod_of(team: str, resources: Resources) -> dict[str, Any]:
 
 
 def result_of_pod(pod: Any, spec: StepSpec, failure: str) -> StepResult:
-    """How the step ended, from its pod's termination message; in the kernel's words where it left none.
+    """Reads how the step ended from its pod's termination message, or else from the container's state.
 
     Args:
-        pod: the finished pod, None if it never was seen.
-        failure: what went wrong with the pod, if anything.
+        pod: the finished pod; None if it was never seen.
+        spec: the step that ran in the pod.
+        failure: what went wrong with the pod; empty if nothing did.
     """
     statuses = (pod.status.container_statuses or []) if pod is not None and pod.status else []
     ended = next((s.state.terminated for s in statuses if s.name == "base" and s.state), None)
@@ -150,19 +151,19 @@ def result_of_pod(pod: Any, spec: StepSpec, failure: str) -> StepResult:
         )
     return StepResult.failed(
         PlatformFault(
-            f"the step's pod left no result: {failure or 'it ended without a word'}",
+            f"the step's pod left no result: {failure or 'it ended without a message'}",
             where=spec.function,
-            fix="check that the image has Kommuna's runtime (`python -m kommuna.runtime --help`); it is retried",
+            fix="check that the image has Kommuna's runtime (`python -m kommuna.runtime --help`); the task is retried",
         )
     )
 
 
-def _not_of_the_bundle(name: str, value: InputTree) -> None:
-    """Refuses an input that lies in the bundle, which an image of its own does not have."""
+def _refuse_bundle_file(name: str, value: InputTree) -> None:
+    """Raises if an input is a file of the bundle, which is not in the image."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
     for part in parts:
         if isinstance(part, FileInput) and "://" not in part.url and not os.path.isabs(part.url):  # noqa: PTH117
             raise SpecError(
                 f"input '{name}' is the bundle's file '{part.url}', which is not in the step's image",
-                fix="put it into the store and name it store://…, or read it by a step of the platform's image",
+                fix="put it into the store and name it store://…, or read it in a step of the platform's image",
             )

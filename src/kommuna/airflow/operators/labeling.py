@@ -1,4 +1,4 @@
-"""Operators over the steps of weak labeling: apply rules, weigh their votes, refine them, report on them."""
+"""Operators over the steps of weak labeling: apply rules, label messages, refine rules, report on rules."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class ApplyRulesOperator(SharedStepOperator):
     """Applies labeling rules. Output: `votes`.
 
     Args:
-        asking: how `ask` rules are asked, as `Asking` has it: `{"budget": {"money": 5}, "max_failed": 0.05}`. The
-            endpoint is the platform's light LLM; its model's name becomes part of the step's key.
+        asking: how `ask` rules call the LLM, the fields of `Asking`: `{"budget": {"money": 5}, "max_failed": 0.05}`.
+            The endpoint is the platform's light LLM. The name of its model is part of the step's cache key.
     """
 
     step = "kommuna.steps:apply_rules"
@@ -36,10 +36,10 @@ class ApplyRulesOperator(SharedStepOperator):
         inputs = {"messages": messages, "rules": rules}
         super().__init__(**self.options_of(options, inputs=inputs, parameters=parameters))
         if asking and not is_templated(asking):
-            Asking.read(dict(asking), where=f"task {self.task_id}")  # what does not fit is refused at parse time
+            Asking.read(dict(asking), where=f"task {self.task_id}")  # refused at parse time
 
     def step_spec(self, *, run_id: str = "") -> StepSpec:
-        """The step, with the platform's light model filled in: another model is another step."""
+        """Returns the step with the platform's light LLM filled in: another model gives another result."""
         light = place_of(self.dag.fileloc).installation.platform.llm.light
         if light is not None:
             self.parameters["asking"] = {"model": light.model} | self.parameters.get("asking", {})
@@ -47,9 +47,10 @@ class ApplyRulesOperator(SharedStepOperator):
 
 
 class LabelOperator(SharedStepOperator):
-    """Turns votes into probabilistic labels by a label model.
+    """Turns votes into probabilistic labels with a label model.
 
-    Outputs: `labels`, with dev rows `cross_fitted` for `TrainClassifierOperator`, and `gold_labels` where asked.
+    Outputs: `labels`; with dev rows also `cross_fitted`, for `TrainClassifierOperator`; with `gold_votes` also
+    `gold_labels`.
     """
 
     step = "kommuna.steps:label_messages"
@@ -87,16 +88,16 @@ class LabelOperator(SharedStepOperator):
 class RefineRulesOperator(SharedStepOperator):
     """Writes better rules from the label model's errors on dev. Outputs: `rules`, `report`, `rounds`, `dev_votes`.
 
-    `dev_votes` is for `LabelOperator` and `RuleReportOperator`: the rules' votes on dev, none of them cast by a rule
-    that knows the row. Votes of `ApplyRulesOperator` on the same dev rows would flatter the rules.
+    `dev_votes` are the rules' votes on dev, each cast by rules that were written without that row. Give them to
+    `LabelOperator` and `RuleReportOperator`. Votes of `ApplyRulesOperator` on the same dev rows overrate the rules.
 
     Args:
-        rules: rules to start from, which stay; none starts from nothing.
+        rules: rules to start from; they are kept. Without them refinement starts from nothing.
         gold: labeled rows to report on, none of them in dev; nothing is chosen by them.
-        proposers: `miner`, `llm` or both.
-        rounds: the most rounds.
-        budget: the most that the platform's heavy LLM may use: `{"money": 5}` or `{"tokens": 200000}`. The model's name
-            becomes part of the step's key.
+        proposers: what proposes rules: `miner`, `llm` or both.
+        rounds: the maximum number of rounds.
+        budget: the limit for the platform's heavy LLM: `{"money": 5}` or `{"tokens": 200000}`. The name of the model is
+            part of the step's cache key.
     """
 
     step = "kommuna.steps:refine_rules"
@@ -133,10 +134,10 @@ class RefineRulesOperator(SharedStepOperator):
         inputs = {"messages": messages, "dev": dev, "rules": rules, "gold": gold}
         super().__init__(**self.options_of(options, inputs=inputs, parameters=parameters))
         if not is_templated(budget):
-            Budget.read(dict(budget or {}), where=f"task {self.task_id}")  # what does not fit is refused at parse time
+            Budget.read(dict(budget or {}), where=f"task {self.task_id}")  # refused at parse time
 
     def step_spec(self, *, run_id: str = "") -> StepSpec:
-        """The step, with the platform's heavy model filled in where it is asked: another model is another step."""
+        """Returns the step with the platform's heavy LLM filled in where it is used: another model, another result."""
         heavy = place_of(self.dag.fileloc).installation.platform.llm.heavy
         if heavy is not None and "llm" in self.parameters["proposers"]:
             self.parameters["model"] = heavy.model
@@ -144,7 +145,7 @@ class RefineRulesOperator(SharedStepOperator):
 
 
 class RuleReportOperator(SharedStepOperator):
-    """Each rule's figures, errors on dev and worth to the others, the worst first. Outputs: `report`, `table`."""
+    """Reports each rule's figures, errors on dev and contribution, the worst first. Outputs: `report`, `table`."""
 
     step = "kommuna.steps:rule_report"
 

@@ -15,7 +15,7 @@ def _result(operator: Any) -> StepResult | None:
 
 
 def _page(operator: Any, part: str) -> str:
-    """A page of Kommuna's own app inside Airflow's server, which checks the user's team."""
+    """Returns the address of a page of Kommuna inside Airflow's server, which checks the user's team."""
     from urllib.parse import urlsplit
 
     from airflow.sdk.configuration import conf
@@ -25,34 +25,34 @@ def _page(operator: Any, part: str) -> str:
 
 
 class ReportLink(BaseOperatorLink):
-    """The step's HTML report."""
+    """Links to the step's HTML report."""
 
     name = "Report"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The report's page; empty where the step left none."""
+        """Returns the report's address; empty where the step made no report."""
         result = _result(operator)
         reports = [name for name, file in result.outputs.items() if file.endswith(".html")] if result else []
         return _page(operator, f"manifests/{result.key}/outputs/{reports[0]}") if result and reports else ""
 
 
 class ManifestLink(BaseOperatorLink):
-    """The step's manifest."""
+    """Links to the step's manifest."""
 
     name = "Manifest"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The manifest's page; empty where the step did not end well."""
+        """Returns the manifest's address; empty where the step failed."""
         result = _result(operator)
         return _page(operator, f"manifests/{result.key}") if result and result.key else ""
 
 
 class MlflowLink(BaseOperatorLink):
-    """The step's MLflow run."""
+    """Links to the step's MLflow run."""
 
     name = "MLflow run"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The run's page in MLflow; empty where the step has none."""
+        """Returns the run's address in MLflow; empty where the step has no run."""
         result = _result(operator)
         return result.links.get(self.name, "") if result else ""

@@ -1,4 +1,4 @@
-"""Judges a DAG's params before anything is spent on them: each value against the steps that a template hands it to."""
+"""Validates a DAG's params before its steps run: each value against the step parameters that it is passed to."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SHOWN = 80
 
 
 def default_mistakes(dag: Any, bundle: Path) -> dict[str, SpecError]:
-    """What is wrong with the defaults of a DAG's params, by param: for their own schema, or the steps they go to.
+    """Checks the defaults of a DAG's params against their schemas and the steps that use them.
 
-    A param without a default, or with None for one, is for the form to fill in.
+    A param without a default, or with the default None, is filled in by the form. Returns the errors by param.
     """
     found: dict[str, SpecError] = {}
     values: dict[str, Any] = {}
@@ -32,18 +32,19 @@ def default_mistakes(dag: Any, bundle: Path) -> dict[str, SpecError]:
         except Exception as error:
             first = str(error).strip().splitlines()[0].removeprefix("Invalid input for param ")
             found[name] = SpecError(
-                f"params.{name}: the default is refused by its schema: {first}",
-                fix="give a default that the form would take",
+                f"params.{name}: the default does not fit its schema: {first}",
+                fix="give a default that the form would accept",
             )
     return found | value_mistakes(dag, values, bundle)
 
 
 def value_mistakes(dag: Any, values: Mapping[str, Any], bundle: Path) -> dict[str, SpecError]:
-    """What is wrong with values of a DAG's params for the steps that they go to, by param; each param's first mistake.
+    """Checks values of a DAG's params against the steps that use them. Returns the first error of each param.
 
     Args:
-        values: of those params that are known.
-        bundle: the team's folder.
+        dag: the DAG.
+        values: known values by param.
+        bundle: the folder of the team's bundle.
     """
     found: dict[str, SpecError] = {}
     for task, parameter, param in _uses(dag):
@@ -68,12 +69,12 @@ def value_mistakes(dag: Any, values: Mapping[str, Any], bundle: Path) -> dict[st
 
 
 def is_first_step(task: Any) -> bool:
-    """Whether no other step comes before a task."""
+    """Whether no step runs before a task."""
     return not any(is_step(above) for above in task.get_flat_relatives(upstream=True))
 
 
 def _uses(dag: Any) -> Iterator[tuple[Any, str, str]]:
-    """Each step's parameter that is one param and nothing else: the task, the parameter, the param."""
+    """Yields each step parameter whose template is a single param: the task, the parameter, the param."""
     for task in dag.tasks:
         parameters = getattr(task, "parameters", None) if is_step(task) else None
         for parameter, value in parameters.items() if isinstance(parameters, Mapping) else ():

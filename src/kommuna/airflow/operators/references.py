@@ -1,4 +1,4 @@
-"""What a step's input may be in a DAG file, as plain data that Airflow renders, and the runtime's form of it."""
+"""A step's inputs in a DAG file: as plain data that Airflow renders, and then as the runtime's specs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ XCOM_RETURN_KEY = BaseXCom.XCOM_RETURN_KEY
 
 @dataclass(frozen=True)
 class StepOutput:
-    """One named output of a step: `train["model"]`; of a mapped one, that of each of its tasks."""
+    """One named output of a step: `train["model"]`. For a mapped step it stands for that output of each task."""
 
     operator: Any
     output: str
@@ -31,9 +31,9 @@ class Model:
 
     Args:
         name: the model's name in the team's registry workspace.
-        alias: which version: `champion` or `challenger`.
-        optional: the input is None where there is no such version.
-        unless: the input is None where the version is this very model: nothing to compare it with.
+        alias: the version: `champion` or `challenger`.
+        optional: if true, the input is None where there is no such version.
+        unless: a model; the input is None where the version is that same model, so there is nothing to compare.
     """
 
     name: str
@@ -48,7 +48,7 @@ def is_step(task: Any) -> bool:
 
 
 def reference(source: Any) -> Any:
-    """An input as a template field: plain data, in which Airflow finds and resolves the upstream's XCom.
+    """Returns an input as a template field: plain data in which Airflow finds and resolves the upstream XCom.
 
     Args:
         source: a task, its `output`, one of a step's outputs, a `Model`, a file, or lists and mappings of them.
@@ -59,7 +59,7 @@ def reference(source: Any) -> Any:
         named = None if source.key == XCOM_RETURN_KEY else source.key
         return {STEP: source.operator.output, OUTPUT: named}
     if isinstance(source, XComArg):
-        return source  # a value that a task made: a file's name, or a step's result that it passes on
+        return source  # the value of another task: a file's name, or a step's result that it passes on
     if isinstance(source, Model):
         unless = {"unless": reference(source.unless)} if source.unless else {}
         return {MODEL: source.name, "alias": source.alias, "optional": source.optional, **unless}
@@ -73,7 +73,7 @@ def reference(source: Any) -> Any:
 
 
 def reference_outputs(value: Any) -> Any:
-    """A value in which steps' outputs are references; for arguments that are inputs or not, as of a mapped step."""
+    """Replaces steps' outputs in a value by references. For mapped arguments, which may or may not be inputs."""
     if isinstance(value, StepOutput | Model) or (is_step(value) and hasattr(value, "task_id")):
         return reference(value)
     if isinstance(value, PlainXComArg) and is_step(value.operator):
@@ -86,10 +86,10 @@ def reference_outputs(value: Any) -> Any:
 
 
 def input_tree(name: str, value: Any) -> InputTree:
-    """A rendered input as the runtime's spec has it.
+    """Turns a rendered input into the runtime's spec.
 
     Raises:
-        StepFailed: the upstream left nothing, or not what was asked for.
+        StepFailed: the upstream task left nothing, or has no such output.
     """
     if value is None:
         return None
@@ -100,14 +100,14 @@ def input_tree(name: str, value: Any) -> InputTree:
 
 
 def _is_many(value: Any) -> bool:
-    """Whether a rendered input is a list: one in the DAG file, or what the tasks of a mapped step left."""
+    """Whether a rendered input is a list: one of the DAG file, or the results of a mapped step's tasks."""
     if isinstance(value, Mapping):
         return STEP in value and _is_many(value[STEP])
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _is_result(value: Mapping[str, Any]) -> bool:
-    """Whether a value is what a step's task left as its XCom."""
+    """Whether a value is the XCom of a step's task."""
     return isinstance(value.get("key"), str) and isinstance(value.get("outputs"), Mapping)
 
 
@@ -115,14 +115,14 @@ def _single(name: str, value: Any) -> Input:
     found = list(_all(name, value))
     if len(found) != 1 or _is_many(value):
         raise _not_an_input(
-            f"input '{name}': {len(found)} artifacts stand where one is meant",
-            "a mapped step's outputs are a list: give them to an input that takes one",
+            f"input '{name}': {len(found)} artifacts where one is expected",
+            "the outputs of a mapped step are a list: pass them to an input that takes a list",
         )
     return found[0]
 
 
 def _all(name: str, value: Any) -> Iterator[Input]:
-    """Every input in a rendered value, in order."""
+    """Yields every input in a rendered value, in order."""
     if isinstance(value, str):
         yield FileInput.read({"url": value}, where=f"input '{name}'")
     elif isinstance(value, Mapping) and MODEL in value:
@@ -138,24 +138,24 @@ def _all(name: str, value: Any) -> Iterator[Input]:
             yield from _all(name, item)
     elif value is None:
         raise _not_an_input(
-            f"input '{name}': the upstream task left nothing", "look at its log: it was skipped, or returned None"
+            f"input '{name}': the upstream task left nothing", "see its log: it was skipped, or returned None"
         )
     else:
         raise _not_an_input(
             f"input '{name}' is {str(value)[:80]!r} ({type(value).__name__}), which is not an input",
-            "give a step's output, a Model, or the name of a file",
+            "pass a step's output, a Model or the name of a file",
         )
 
 
 def _artifacts(name: str, result: Any, output: str | None) -> Iterator[Input]:
-    """One output of a step's result, or of each of a mapped step's."""
+    """Yields one output of a step's result, or of each result of a mapped step."""
     if isinstance(result, Mapping) and _is_result(result):
         yield _artifact(name, result, output)
     elif isinstance(result, Sequence) and not isinstance(result, str):
         for one in result:
             yield from _artifacts(name, one, output)
     else:
-        yield from _all(name, result)  # which says what is wrong with it
+        yield from _all(name, result)  # raises the error that describes it
 
 
 def _artifact(name: str, result: Mapping[str, Any], output: str | None) -> ArtifactInput:
@@ -163,7 +163,7 @@ def _artifact(name: str, result: Mapping[str, Any], output: str | None) -> Artif
     if output is None:
         if len(outputs) != 1:
             what = f"input '{name}': the upstream step has the outputs {', '.join(outputs)}"
-            raise _not_an_input(what, f'say which: task["{next(iter(outputs), "name")}"]')
+            raise _not_an_input(what, f'name one: task["{next(iter(outputs), "name")}"]')
         output = next(iter(outputs))
     if output not in outputs:
         what = f"input '{name}': the upstream step left no '{output}'{nearest(output, outputs)}"

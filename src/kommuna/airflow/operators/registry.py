@@ -18,7 +18,7 @@ from kommuna.spec.step import StepResult, StepSpec
 
 
 class _RegistryOperator(SharedStepOperator):
-    """A step that changes the registry: it always runs, and finds by itself what it did before."""
+    """A step that changes the registry. It always runs, and is idempotent: it detects its own earlier changes."""
 
     template_fields: Sequence[str] = (*SharedStepOperator.template_fields, "name")
 
@@ -31,7 +31,7 @@ class RegisterOperator(_RegistryOperator):
     """Registers a model version in MLflow, alias `challenger`. Output: `version`.
 
     Args:
-        name: the model's; the platform adds the team's prefix.
+        name: the model's name; the platform adds the team's prefix.
     """
 
     step = "kommuna.steps:register"
@@ -41,17 +41,17 @@ class RegisterOperator(_RegistryOperator):
         super().__init__(name=name, **self.options_of(options, inputs=inputs, parameters={}))
 
     def step_spec(self, *, run_id: str = "") -> StepSpec:
-        """The step, with the team's prefix on the model's name."""
+        """Returns the step with the team's prefix on the model's name."""
         self.parameters["name"] = model_name(self.dag.dag_id, self.name)
         return super().step_spec(run_id=run_id)
 
 
 class PromoteOperator(_RegistryOperator):
-    """Makes a version the champion when the gate holds; else the task is skipped (or fails) and says by how much.
+    """Makes a version the champion if the gate holds. Otherwise the task is skipped (or fails) and reports the gap.
 
     Args:
         gate: an expression over metrics: `f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01`.
-        fail_when_refused: True fails the task where the gate refuses.
+        fail_when_refused: if true, the task fails instead of being skipped where the gate refuses.
     """
 
     step = "kommuna.steps:promote"
@@ -62,24 +62,24 @@ class PromoteOperator(_RegistryOperator):
         inputs = {"version": version, "scores": scores}
         super().__init__(**self.options_of(options, inputs=inputs, parameters={"gate": gate}))
         self.fail_when_refused = fail_when_refused
-        self._evaluated = isinstance(_maker(scores), EvaluateOperator)
+        self._evaluated = isinstance(_upstream_task(scores), EvaluateOperator)
         if not is_templated(gate):
-            self.judge_values({"gate": gate})  # a gate that cannot be read is refused at parse time
+            self.judge_values({"gate": gate})  # an invalid gate is refused at parse time
 
     def judge_values(self, parameters: Mapping[str, Any]) -> None:
-        """Refuses a gate that cannot be read, or that names a figure which the evaluation does not leave."""
+        """Raises if a gate cannot be parsed, or names a metric that the evaluation does not report."""
         gate = Gate(str(parameters["gate"]))
         if self._evaluated:
             gate.check_names(EVALUATION_METRICS)
 
     def after(self, spec: StepSpec, result: StepResult) -> None:
-        """Raises where the gate refused: the registry and the manifest have it already."""
+        """Skips or fails the task if the gate refused. The registry and the manifest have recorded it already."""
         promotion = self.read_json(spec, "promotion")
         if not promotion["promoted"]:
             error = AirflowException if self.fail_when_refused else AirflowSkipException
             raise error(f"the gate refused: {promotion['reason']}")
 
 
-def _maker(source: Input) -> Any:
-    """The task that makes an input."""
+def _upstream_task(source: Input) -> Any:
+    """Returns the task that produces an input."""
     return source.operator if isinstance(source, StepOutput | PlainXComArg) else source

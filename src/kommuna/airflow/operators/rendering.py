@@ -1,7 +1,7 @@
-"""How a step's templates are rendered: to the value of their expression, and never to what a text happens to look like.
+"""Renders a step's templates to the value of their expression.
 
-Airflow renders to text, or (`render_template_as_native_obj`) guesses types from the text: a column called "0" becomes
-a number. A step says of each parameter what it is, so nothing is guessed here.
+Airflow renders to text, or (`render_template_as_native_obj`) guesses the type from the text, so a column named "0"
+becomes a number. A step declares the type of each parameter, so nothing is guessed here.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from airflow.sdk.definitions._internal.templater import NativeEnvironment
 from kommuna.errors import SpecError, nearest
 from kommuna.store.parameters import cast_rendered
 
-# What a run's logical date makes; a run that an asset starts has none, and one that the API starts may have none.
-OF_A_DATE = (
+# Set from a run's logical date, which a run started by an asset lacks, and one started by the API may lack.
+DATE_VARIABLES = (
     "ds", "ds_nodash", "ts", "ts_nodash", "ts_nodash_with_tz", "logical_date", "data_interval_start",
     "data_interval_end",
 )  # fmt: skip
-AS_OTHERS = "Airflow's templates reference lists what a run has"
+SEE_REFERENCE = "see Airflow's templates reference for the variables of a run"
 
 
 class StepEnvironment(NativeEnvironment):
-    """The environment of a step's `inputs` and `parameters`: its templates give values."""
+    """The Jinja environment of a step's `inputs` and `parameters`, whose templates render to values."""
 
 
 def step_environment(environment: jinja2.Environment) -> StepEnvironment:
-    """A DAG's environment (macros, filters, search path) whose templates give values instead of text."""
+    """Copies a DAG's environment (macros, filters, search path) to one whose templates render to values."""
     made = StepEnvironment(  # type: ignore[no-untyped-call]
         undefined=environment.undefined,
         loader=environment.loader,
@@ -42,10 +42,10 @@ def step_environment(environment: jinja2.Environment) -> StepEnvironment:
 
 
 def evaluate(template: jinja2.Template, context: Mapping[str, Any]) -> Any:
-    """A template's value: of the one expression that it is (`{{ params.names }}` is a list), else its text.
+    """Evaluates a template. A single expression gives its value (`{{ params.names }}` is a list), anything else a text.
 
     Raises:
-        jinja2.UndefinedError: it names what is not there.
+        jinja2.UndefinedError: the template uses an undefined name.
     """
     environment = template.environment
     known = {**template.globals, **context}
@@ -61,32 +61,32 @@ def evaluate(template: jinja2.Template, context: Mapping[str, Any]) -> Any:
 
 
 def explain_undefined(error: jinja2.UndefinedError, context: Mapping[str, Any]) -> SpecError:
-    """What a template names that the run does not have, and what to do."""
+    """Describes which name of a template the run does not have, and how to fix it."""
     what = str(error.message)
     named = re.search(r"attribute '([^']+)'$", what)
     name = named[1] if named else what.partition("'")[2].partition("'")[0]
-    if name in OF_A_DATE and not named:
+    if name in DATE_VARIABLES and not named:
         return SpecError(
             f"a template names '{name}', and this run has no logical date",
             fix="start it with one (`kommuna trigger --date 2026-09-01`, the form's «Logical date»), or use a param",
         )
     params = list(context.get("params") or ())
     if named and name not in params:
-        there = f"the params are: {', '.join(params) or 'none'}"
-        return SpecError(f"a template names '{name}', which is not there{nearest(name, params)}", fix=there)
-    return SpecError(f"a template cannot be rendered: {what}", fix=AS_OTHERS)
+        known = f"the params are: {', '.join(params) or 'none'}"
+        return SpecError(f"a template names '{name}', which is not defined{nearest(name, params)}", fix=known)
+    return SpecError(f"a template cannot be rendered: {what}", fix=SEE_REFERENCE)
 
 
 def cast(given: Any, rendered: Any, types: Mapping[str, Any]) -> Any:
-    """Parameters, of which those that hold a template are cast to the type that the step declares.
+    """Casts the parameters that contained a template to the types that the step declares.
 
     Args:
-        given: as the DAG file has them, or an XCom's reference to all of them.
-        rendered: the same, rendered.
-        types: by parameter, of those that are known.
+        given: the parameters in the DAG file, or an XCom reference to all of them.
+        rendered: the rendered parameters.
+        types: the known types by parameter.
     """
     if not isinstance(rendered, Mapping):
-        return rendered  # another task gave it for all of them; the step's spec refuses it by name
+        return rendered  # another task returned something else; the step's spec refuses it
     all_rendered = not isinstance(given, Mapping)
     return {
         name: cast_rendered(value, types.get(name)) if all_rendered or is_templated(given[name]) else value
@@ -95,11 +95,11 @@ def cast(given: Any, rendered: Any, types: Mapping[str, Any]) -> Any:
 
 
 def is_templated(value: Any) -> bool:
-    """Whether a value holds a template, or another task's value, somewhere in it."""
+    """Whether a value contains a template or another task's output."""
     if isinstance(value, str):
         return "{{" in value or "{%" in value
     if isinstance(value, Mapping):
         return any(is_templated(item) for item in value.values())
     if isinstance(value, list | tuple | set):
         return any(is_templated(item) for item in value)
-    return hasattr(value, "iter_references")  # an XCom's
+    return hasattr(value, "iter_references")  # an XComArg

@@ -1,4 +1,4 @@
-"""`StepOperator`: runs any step by name, in the runtime's own process, beside the Airflow task."""
+"""`StepOperator`: runs any step by name, in a runtime process started by the Airflow task."""
 
 from __future__ import annotations
 
@@ -40,16 +40,17 @@ class StepOperator(BaseOperator):
     """Runs one step.
 
     Args:
-        function: `module:function` of a shared step or of one in the team's bundle.
-        inputs: by the step's argument names: another operator (its only output), one of its outputs
-            (`operator["votes"]`), a `Model`, or a file: relative to the bundle, `store://inbox/…`, or any URL. What
-            the tasks of a mapped step left is a list.
-        parameters: the step's keyword arguments, as JSON. What a template renders, or another task returns, is cast
-            to the type that the step declares; everything else reaches it as it is.
+        function: `module:function` of a shared step, or of a step in the team's bundle.
+        inputs: by argument name of the step: another operator (its only output), one of its outputs
+            (`operator["votes"]`), a `Model`, or a file: relative to the bundle, `store://inbox/…`, or any URL. The
+            results of a mapped step are a list.
+        parameters: the step's keyword arguments, as JSON. The value of a template or of another task is cast to the
+            type that the step declares. Other values are passed as they are.
         step_resources: limits of the step: `{"cpu": "2", "memory": "4Gi", "seconds": 600}`.
-        cache: False runs the step in any case, and gives what it leaves to no other run.
-        expires: how long other runs may be given what it leaves: `12h`, `1d`. For a step that reads what changes by
-            itself, such as a service of the bank's.
+        cache: if false, the step always runs, and no other run uses its result.
+        expires: how long other runs may use the result: `12h`, `1d`. For a step that reads data which changes by
+            itself, such as a service of the bank.
+        options: everything that Airflow's `BaseOperator` takes.
 
     The XCom is the step's manifest key, its outputs' file names and its metrics: under 4 KB.
     """
@@ -74,7 +75,7 @@ class StepOperator(BaseOperator):
         options.setdefault("executor_config", self.executor_config_of(resources))
         super().__init__(**options)
         self.function = function
-        # Where another task gives all of them, they are mappings once they are rendered.
+        # Where another task returns all of them, they become mappings when they are rendered.
         self.inputs: Any = reference(inputs or {})
         self.parameters: Any = dict(parameters or {}) if isinstance(parameters, Mapping | None) else parameters
         self.step_resources = resources
@@ -85,7 +86,7 @@ class StepOperator(BaseOperator):
 
     @classmethod
     def partial(cls, **options: Any) -> StepPartial:
-        """The step, to be mapped by `expand()`; each of its tasks has the same resources."""
+        """Prepares the step for `expand()`. All its tasks have the same resources."""
         made = super().partial(**options)
         task_id, dag, group = (made.kwargs[name] for name in ("task_id", "dag", "task_group"))
         defaults, _ = get_merged_defaults(dag, group, None, options.get("default_args"))
@@ -97,15 +98,15 @@ class StepOperator(BaseOperator):
 
     @classmethod
     def executor_config_of(cls, resources: Resources) -> dict[str, Any]:
-        """What the task's pod needs, as plain data, of which the team's executor makes the pod's part."""
+        """Returns the resources of the task's pod as plain data, from which the team's executor builds the override."""
         return {"resources": {"cpu": resources.cpu, "memory": resources.memory}}
 
     def __getitem__(self, output: str) -> StepOutput:
-        """One named output, as an input of another step."""
+        """Returns one named output, as an input of another step."""
         return StepOutput(self, output)
 
     def step_spec(self, *, run_id: str = "") -> StepSpec:
-        """The step as the runtime gets it; the inputs must be rendered."""
+        """Returns the spec that the runtime gets. The inputs must be rendered."""
         place = place_of(self.dag.fileloc)
         fields = {
             "function": self.function,
@@ -127,14 +128,14 @@ class StepOperator(BaseOperator):
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
     ) -> None:
-        """Renders `inputs` and `parameters` to values of the types that the step declares, other fields as Airflow."""
+        """Renders `inputs` and `parameters` to values of the declared types, and other fields as Airflow does."""
         own = [name for name in template_fields if parent is self and name in ("inputs", "parameters")]
         rest = [name for name in template_fields if name not in own]
         given = self.parameters
         try:
             super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
             super()._do_render_template_fields(parent, own, context, step_environment(jinja_env), seen_oids)
-        except jinja2.UndefinedError as error:  # no retry would find it
+        except jinja2.UndefinedError as error:  # a retry does not help
             raise StepFailed(explain_undefined(error, context)) from None
         if "parameters" in own:
             self.parameters = cast(given, self.parameters, parameter_types(self.function, bundle=self._bundle()))
@@ -148,7 +149,7 @@ class StepOperator(BaseOperator):
         return place_of(self.dag.fileloc).bundle
 
     def _qualified(self, tree: InputTree) -> InputTree:
-        """The input, with the team's prefix on a registered model's name."""
+        """Returns the input with the team's prefix on the name of a registered model."""
         if isinstance(tree, ModelInput):
             return tree.model_copy(update={"model": model_name(self.dag.dag_id, tree.model)})
         return tree
@@ -157,8 +158,8 @@ class StepOperator(BaseOperator):
         """Runs the step and waits for it.
 
         Raises:
-            StepFailed: the team's mistake, or a limit: no retry.
-            StepToRetry: anything else: retried.
+            StepFailed: the team's mistake, or a limit; not retried.
+            StepToRetry: anything else; retried.
         """
         if is_first_step(self):
             mistakes = value_mistakes(self.dag, context["params"], self._bundle())
@@ -168,24 +169,24 @@ class StepOperator(BaseOperator):
             spec = self.step_spec(run_id=context["run_id"])
         except TeamMistake as mistake:
             raise StepFailed(mistake) from None
-        self.result = self._found(spec) or self._run(spec)
+        self.result = self._cached_result(spec) or self._run(spec)
         if self.result.failure is not None:
             raise task_failure(self.result.failure.error())
         self.after(spec, self.result)
         return self.result.model_dump(exclude={"exit_code", "failure"}) | {"team": spec.team}
 
     def judge_values(self, parameters: Mapping[str, Any]) -> None:
-        """Refuses values of parameters that their types alone do not refuse; for subclasses.
+        """Checks parameter values beyond their types. Subclasses override it.
 
         Raises:
-            TeamMistake: a value that would fail the task.
+            TeamMistake: the step would refuse the value.
         """
 
     def after(self, spec: StepSpec, result: StepResult) -> None:
-        """What is left to do in the task once the step ended well; for subclasses."""
+        """Runs in the task after the step succeeded. Subclasses override it."""
 
     def on_kill(self) -> None:
-        """Airflow ends the task: the runtime passes the signal on to the step."""
+        """Stops the runtime when Airflow kills the task. The runtime passes the signal on to the step."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
@@ -193,8 +194,8 @@ class StepOperator(BaseOperator):
             except subprocess.TimeoutExpired:
                 self._process.kill()
 
-    def _found(self, spec: StepSpec) -> StepResult | None:
-        """What an earlier run left, without starting a process; the runtime says what is wrong with the inputs."""
+    def _cached_result(self, spec: StepSpec) -> StepResult | None:
+        """Returns an earlier result without starting a process. Errors in the inputs are left to the runtime."""
         if not spec.cache:
             return None
         try:
@@ -227,7 +228,7 @@ class StepOperator(BaseOperator):
             return StepResult.model_validate_json(result_file.read_bytes())
 
     def _run_logged(self, command: list[str]) -> int:
-        """Runs the step's runtime; what it prints is the task's log."""
+        """Runs the step's runtime and copies its output to the task's log."""
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -243,7 +244,7 @@ class StepOperator(BaseOperator):
         return self._process.wait()
 
     def read_json(self, spec: StepSpec, output: str) -> dict[str, Any]:
-        """A JSON output of the step that has just run."""
+        """Reads a JSON output of the step that has just run."""
         import json
 
         store = Store(spec.store, spec.team)
@@ -254,7 +255,7 @@ class StepOperator(BaseOperator):
 
 
 def _run_at_hand(command: list[str]) -> int:
-    """Runs the step's runtime on the terminal of this process, the step itself in it: a breakpoint works there too."""
+    """Runs the step inside the runtime process, attached to this terminal, so that a breakpoint works."""
     return subprocess.run([*command, "--here"], env=_environment(), check=False).returncode
 
 
@@ -263,13 +264,13 @@ def _resources(given: Resources | Mapping[str, Any] | None, task_id: Any) -> Res
 
 
 def _environment() -> dict[str, str]:
-    """The step's environment: without Airflow's settings, which hold secrets and are none of a step's business."""
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
-    return outside | INTERPRETER | {"PYTHONSAFEPATH": "1"}  # no module from where the task happens to run
+    """Returns the step's environment, without Airflow's settings, which contain secrets."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
+    return inherited | INTERPRETER | {"PYTHONSAFEPATH": "1"}  # no imports from the task's working directory
 
 
 def model_name(dag_id: str, name: str) -> str:
-    """The registered name of a team's model: with the team's prefix, as the DAG's id has it."""
+    """Returns the registered name of a model: the name with the team prefix of the DAG's id."""
     try:
         return qualified(dag_id.partition("__")[0], name)
     except SpecError as error:

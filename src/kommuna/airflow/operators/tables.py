@@ -95,10 +95,10 @@ class PrepareMessagesOperator(SharedStepOperator):
 
 
 class QueryOperator(SharedStepOperator):
-    """SQL over named tables. Output: `table`.
+    """Runs SQL over named tables. Output: `table`.
 
     Args:
-        tables: the tables by the names that the SQL uses.
+        tables: the tables, by their names in the SQL.
         sql: a SELECT, or the name of a `.sql` file in the bundle.
     """
 
@@ -108,7 +108,7 @@ class QueryOperator(SharedStepOperator):
         super().__init__(**self.options_of(options, inputs={"tables": tables}, parameters={"sql": sql}))
 
     def step_spec(self, *, run_id: str = "") -> StepSpec:
-        """The step, with the SQL of its file."""
+        """Returns the step with the SQL that its file contains."""
         sql = str(self.parameters["sql"])
         if sql.endswith(".sql"):
             path = place_of(self.dag.fileloc).bundle / sql
@@ -119,12 +119,16 @@ class QueryOperator(SharedStepOperator):
 
 
 class AsofJoinOperator(SharedStepOperator):
-    """Joins to each row the other table's nearest row: at or before it, at or after it, or either. Output: `table`.
+    """Joins to each row the nearest row of another table: at or before, at or after, or either. Output: `table`.
 
     Args:
-        tolerance: how far away it may be: `2h`, `30m`, `1d12h`; a number where `on` holds numbers.
+        left: the table whose rows are kept.
+        right: the table that is searched for the nearest row.
+        on: the column of times or numbers in both tables.
+        by: columns that must be equal.
+        tolerance: the maximum distance: `2h`, `30m`, `1d12h`; a number where `on` contains numbers.
         strategy: `backward`, `forward` or `nearest`.
-        suffix: goes to the right columns whose names stand on the left too.
+        suffix: added to right-hand columns whose names are also in the left table.
     """
 
     step = "kommuna.steps:asof_join"

@@ -13,8 +13,8 @@ class TrainClassifierOperator(SharedStepOperator):
     """Trains a classifier on soft labels and the dev rows. Outputs: `model`, `dev_only`.
 
     Args:
-        cross_fitted: the label step's output of that name, where it learned from the same dev rows: without it what is
-            chosen on dev trusts the labels too far.
+        cross_fitted: the output `cross_fitted` of a label step that learned from the same dev rows. Without it, choices
+            made on dev trust the labels too much.
     """
 
     step = "kommuna.steps:train_classifier"
@@ -57,7 +57,7 @@ class TrainClassifierOperator(SharedStepOperator):
 
 
 class EvaluateOperator(SharedStepOperator):
-    """Scores a model on gold beside the champion and plain baselines. Outputs: `report`, `scores`."""
+    """Evaluates a model on gold, next to the champion and plain baselines. Outputs: `report`, `scores`."""
 
     step = "kommuna.steps:evaluate"
 
@@ -100,7 +100,7 @@ class EvaluateOperator(SharedStepOperator):
 
 
 class PredictOperator(SharedStepOperator):
-    """Tags new messages by a model. Output: `predictions`."""
+    """Tags new messages with a model. Output: `predictions`."""
 
     step = "kommuna.steps:predict"
 

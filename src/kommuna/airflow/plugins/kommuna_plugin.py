@@ -1,4 +1,4 @@
-"""Hands `kommuna.airflow` to Airflow."""
+"""Registers `kommuna.airflow` with Airflow."""
 
 from kommuna.airflow.server.plugin import KommunaPlugin
 

@@ -1,1 +1,1 @@
-"""What Kommuna adds to Airflow's API server: its pages, the owners of variables, task logs in the store."""
+"""Kommuna's parts of Airflow's API server: its pages, ownership of variables, task logs in the store."""

@@ -1,8 +1,8 @@
-"""Whose a variable or connection is, where the REST API writes one: the prefix of its name decides.
+"""Decides which team owns a variable or connection that the REST API writes: by the prefix of its name.
 
-Airflow makes one without a team everybody's, lets any operator change what is everybody's, and never asks its auth
-manager about a name. So this middleware of the API server judges such requests before Airflow sees them. Pools are the
-platform's: their slots are what teams share.
+In Airflow one without a team belongs to everybody, any operator may change it, and the auth manager is never asked
+about a name. So this middleware of the API server checks such requests before Airflow sees them. Pools belong to the
+platform, since teams share their slots.
 """
 
 from __future__ import annotations
@@ -24,46 +24,46 @@ from kommuna.spec.names import SEPARATOR, owner_of
 _PATH = re.compile(r"/api/v2/(variables|connections|pools)(?:/(.*))?$", re.DOTALL)
 _READS = ("GET", "HEAD", "OPTIONS")
 _NAME = {"variables": "key", "connections": "connection_id", "pools": "name"}
-_NAMELESS = ("", "test", "enqueue-test")  # paths of POST whose body has the name
+_NAMELESS = ("", "test", "enqueue-test")  # POST paths whose body contains the name
 
 
 class Refused(Exception):
-    """The request is not passed on; the text says why, and what would be."""
+    """The request is refused; the text says why and what would be allowed."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks.
+    """Who sends the request.
 
     Attributes:
-        mine: the teams for which the caller may do this.
+        own_teams: the teams for which the caller may do this.
         teams: every team of the platform.
     """
 
-    mine: frozenset[str]
+    own_teams: frozenset[str]
     teams: frozenset[str]
 
     @property
     def platform(self) -> bool:
-        """Whether the caller speaks for the platform: for every team."""
-        return self.mine >= self.teams
+        """Whether the caller may act for every team, and so for the platform."""
+        return self.own_teams >= self.teams
 
 
 def assigned(kind: str, method: str, path: str, body: Any, caller: Caller) -> Any:
-    """The request's body with the owner in it.
+    """Returns the request's body with the owner filled in.
 
     Args:
         kind: `variables`, `connections` or `pools`.
-        method: of HTTP.
-        path: what follows the kind: a name, or nothing.
-        body: the JSON; None where there is none.
-        caller: who asks.
+        method: the HTTP method.
+        path: the path after the kind: a name, or empty.
+        body: the JSON body, or None.
+        caller: who sends the request.
 
     Raises:
-        Refused: the name is not the caller's to write.
+        Refused: the caller may not write this name.
     """
     if kind == "pools" and not caller.platform:
-        raise Refused("pools are the platform's: a team's are in its entry in the platform's configuration")
+        raise Refused("pools belong to the platform: set a team's pools in its entry of the platform's configuration")
     if method == "PATCH" and not path:
         return body | {"actions": [_action(kind, action, caller) for action in _list(body, "actions")]}
     if method == "POST":
@@ -79,32 +79,34 @@ def assigned(kind: str, method: str, path: str, body: Any, caller: Caller) -> An
 
 
 def owner(name: str, given: str | None, caller: Caller, kind: str) -> str | None:
-    """The team that a name belongs to; None for the platform's own.
+    """Returns the team that owns a name; None if the platform owns it.
 
     Raises:
-        Refused: it is another team's, has no prefix, or the request says another team.
+        Refused: another team owns it, it has no prefix, or the request names another team.
     """
     found = owner_of(name)
     if found not in caller.teams:
         if given is not None:
-            raise Refused(f"'{name}' is to be of team '{given}': name it '{given}{SEPARATOR}{name}'")
+            raise Refused(f"'{name}' is assigned to team '{given}': name it '{given}{SEPARATOR}{name}'")
         if caller.platform:
             return None
-        raise Refused(f"'{name}' has no team's prefix, so it would be everybody's: {_advice(name, caller.mine)}")
+        raise Refused(
+            f"'{name}' has no team prefix, so it would belong to everybody: {_advice(name, caller.own_teams)}"
+        )
     if given not in (None, found):
-        raise Refused(f"'{name}' has the prefix of team '{found}', but is to be of team '{given}'")
-    if found not in caller.mine:
+        raise Refused(f"'{name}' has the prefix of team '{found}', but is assigned to team '{given}'")
+    if found not in caller.own_teams:
         raise Refused(f"'{name}' has the prefix of team '{found}': you may not write {kind} of that team")
     return found
 
 
-def _advice(name: str, mine: Iterable[str]) -> str:
-    names = [f"'{team}{SEPARATOR}{name}'" for team in sorted(mine)]
-    return f"name it {' or '.join(names)}" if names else "you are in no team"
+def _advice(name: str, own_teams: Iterable[str]) -> str:
+    names = [f"'{team}{SEPARATOR}{name}'" for team in sorted(own_teams)]
+    return f"name it {' or '.join(names)}" if names else "you do not belong to a team"
 
 
 def _action(kind: str, action: Any, caller: Caller) -> Any:
-    """One action of a bulk request: entities, or of a deletion maybe names alone."""
+    """Fills in the owners of one action of a bulk request. A deletion may list names instead of entities."""
     entities = []
     for entity in _list(action, "entities"):
         if isinstance(entity, str):
@@ -143,17 +145,17 @@ def _list(body: Any, name: str) -> list[Any]:
 
 
 class Ownership:
-    """The middleware.
+    """ASGI middleware that assigns an owner to written variables and connections, and refuses other teams' names.
 
     Args:
-        app: what it stands before.
+        app: the wrapped ASGI application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, with the owner in its body, or answers 403."""
+        """Passes a request on with the owner in its body, or answers 403."""
         match = _PATH.search(scope["path"]) if scope["type"] == "http" else None
         if match is None or scope["method"] in _READS:
             await self._app(scope, receive, send)
@@ -162,14 +164,14 @@ class Ownership:
         try:
             caller = await _caller(scope)
         except HTTPException:
-            caller = None  # Airflow answers that there is no such login
+            caller = None  # Airflow itself answers that the login is invalid
         if caller is not None:
             try:
                 body = json.loads(raw) if raw else None
                 changed = assigned(match[1], scope["method"], match[2] or "", body, caller)
             except (Refused, ValueError) as error:
-                said = str(error) if isinstance(error, Refused) else f"the body is not JSON: {error}"
-                await JSONResponse({"detail": said}, 403)(scope, receive, send)
+                detail = str(error) if isinstance(error, Refused) else f"the body is not JSON: {error}"
+                await JSONResponse({"detail": detail}, 403)(scope, receive, send)
                 return
             raw = b"" if changed is None else json.dumps(changed).encode()
         headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
@@ -178,7 +180,7 @@ class Ownership:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """The body once, then what the client does."""
+    """Returns a `receive` that delivers the body once, and then the client's messages."""
     left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def next_message() -> Message:
@@ -197,7 +199,7 @@ async def _caller(scope: Scope) -> Caller:
 
     def teams() -> Caller:
         every = Team.get_all_team_names()
-        mine = get_auth_manager().filter_authorized_teams(teams_names=every, user=user, method="PUT")
-        return Caller(frozenset(mine), frozenset(every))
+        own = get_auth_manager().filter_authorized_teams(teams_names=every, user=user, method="PUT")
+        return Caller(frozenset(own), frozenset(every))
 
     return await run_in_threadpool(teams)

@@ -1,4 +1,4 @@
-"""What Kommuna adds to Airflow's server: its pages under `/kommuna`."""
+"""The Airflow plugin that adds Kommuna's pages under `/kommuna`, and the ownership middleware."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 
 async def _pages(scope: Any, receive: Any, send: Any) -> None:
-    """The pages as an ASGI app, imported at the first request: every Airflow process loads this plugin."""
+    """Serves the pages. Imported at the first request, since every Airflow process loads this plugin."""
     from kommuna.airflow.server.web import app
 
     await app(scope, receive, send)
@@ -30,7 +30,7 @@ class _Ownership:
 
 
 class KommunaPlugin(AirflowPlugin):
-    """Reports and manifests under `/kommuna`; names of variables and connections decide whose they are."""
+    """Adds reports and manifests under `/kommuna`, and ownership of variables and connections by name."""
 
     name = "kommuna"
     fastapi_apps: list[Any] = [  # noqa: RUF012  # as the base class has it

@@ -1,6 +1,6 @@
-"""Who made a report, when and from what: a header that the server puts above a report as it shows it.
+"""Adds a header to a report as it is served: who made it, when and from what.
 
-An artifact is addressed by its content, so the same report made twice is one file; what differs stands in the manifest.
+An artifact is addressed by its content, so the same report made twice is one file; only the manifests differ.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _STYLE = "font: 13px/1.5 system-ui, sans-serif; color: #6b7686; margin-bottom: 1
 
 
 def with_provenance(report: bytes, manifest: Manifest) -> bytes:
-    """The report's HTML with its origin first in the body."""
+    """Returns the report's HTML with the header first in the body."""
     body = _BODY.search(report)
     at = body.end() if body else 0
     return report[:at] + str(_header(manifest)).encode() + report[at:]
@@ -41,7 +41,7 @@ def _header(manifest: Manifest) -> Markup:
 
 
 def _input(line: Lineage) -> Markup:
-    """The file, the registered model or the output of an earlier step, and its digest where there is one."""
+    """Describes an input: a file, a registered model or the output of an earlier step, and its digest if known."""
     source = line.source or (f"{line.output} of {line.manifest[:12]}" if line.manifest else "")
     digest = "" if line.digest == "none" else line.digest[:12]
     return Markup("{} <b>{}</b> {}").format(line.input, source, digest)

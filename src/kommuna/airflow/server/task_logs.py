@@ -1,7 +1,7 @@
-"""Task logs in the artifact store: a worker uploads them below its team's prefix, the API server reads them there.
+"""Task logs in the artifact store: a worker uploads them below its team's prefix, the API server reads them.
 
 Airflow finds both names here by `[logging] logging_config_class`. A log's path begins with its team (the chart sets
-`log_filename_template`), so a worker's own credentials of the store are enough.
+`log_filename_template`), so the worker's own store credentials are enough.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ class StoreLogs:
     processors = ()
 
     def upload(self, path: os.PathLike[str] | str, ti: RuntimeTaskInstanceProtocol | None = None) -> None:
-        """Puts a task's log into the store, below what is there: a task that waited goes on in another pod.
+        """Uploads a task's log, appending to an existing log: a deferred task continues in another pod.
 
         Args:
-            path: relative to the log folder.
+            path: the log file, relative to the log folder.
+            ti: the task instance; unused.
 
         Raises:
-            StoreError: the store refuses, or did not answer for all of the time that an outage is waited out.
+            StoreError: the store refuses, or an outage outlasted the retries.
         """
         from airflow.sdk.configuration import conf
 
@@ -46,7 +47,7 @@ class StoreLogs:
         fs, root = self._file_system()
         where = f"{root}/{path}"
         try:
-            # By a listing: a team whose rights end at its prefix is told "forbidden" of an object that is not there.
+            # Look in a listing: for a missing object, a team with rights on its prefix only gets "forbidden".
             earlier = fs.cat_file(where) if where in self._beside(fs, where) else b""
             if earlier and not (written := local.read_bytes()).startswith(earlier):
                 fs.pipe_file(where, earlier + written)
@@ -56,7 +57,7 @@ class StoreLogs:
             raise store_error(error, where) from error
 
     def read(self, relative_path: str, ti: RuntimeTaskInstanceProtocol) -> tuple[list[str], list[str] | None]:
-        """Where a task's log and those of its triggers are, and their texts; None where there is none yet."""
+        """Returns the addresses and texts of a task's log and its triggers' logs; None for the texts if none exist."""
         fs, root = self._file_system()
         where = f"{root}/{relative_path}"
         try:
@@ -69,7 +70,7 @@ class StoreLogs:
 
     @staticmethod
     def _beside(fs: Any, where: str) -> list[str]:
-        """What lies in a file's folder; nothing where there is no folder yet."""
+        """Lists a file's folder; empty if the folder does not exist."""
         try:
             return list(fs.ls(where.rpartition("/")[0], detail=False))
         except FileNotFoundError:
@@ -77,7 +78,7 @@ class StoreLogs:
 
     @staticmethod
     def _file_system() -> tuple[Any, str]:
-        """The store's file system and its root, without a cached listing."""
+        """Returns the store's file system, with listings uncached, and its root."""
         import fsspec
 
         address = find_installation(Path.cwd()).store()

@@ -1,7 +1,6 @@
-"""Kommuna's pages inside Airflow's server: reports and manifests, behind Airflow's login and the user's team.
+"""Kommuna's pages inside Airflow's server: reports and manifests, for logged-in users of the DAG's team.
 
-A report is written by a team's code, so it is served in a sandbox: it may draw, but has no origin, no cookie and no
-network.
+Team code writes a report, so it is served in a sandbox: its scripts may draw, but have no origin, cookies or network.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _reads_dag = Depends(requires_access_dag("GET"))
 
 @app.get("/dags/{dag_id}/manifests/{key}/outputs/{output}", dependencies=[_reads_dag])
 def step_output(dag_id: str, key: str, output: str) -> Response:
-    """A JSON document of the DAG's team; or a report, under a header that says who made it, when and from what."""
+    """Serves a JSON output, or a report with its provenance header, of the DAG's team."""
     store = _store(dag_id)
     found = _manifest(store, key)
     artifact = found.outputs.get(output)
@@ -44,7 +43,7 @@ def step_output(dag_id: str, key: str, output: str) -> Response:
 
 @app.get("/dags/{dag_id}/manifests/{key}", dependencies=[_reads_dag])
 def manifest(dag_id: str, key: str) -> Response:
-    """A step's manifest."""
+    """Serves a step's manifest."""
     return _answer(_manifest(_store(dag_id), key).model_dump_json(indent=1).encode(), "application/json")
 
 

@@ -1,1 +1,1 @@
-"""What deferred tasks may wait by, and the process that waits for them."""
+"""The triggers that deferred tasks may use, and the process that runs them."""

@@ -1,8 +1,8 @@
-"""What a deferred task may wait by: the judgement of its trigger, before anything of it is imported or decoded.
+"""Checks the trigger of a deferred task against an allowlist, before anything of it is imported or decoded.
 
-A task that defers names a class and its arguments, and Airflow's triggerer imports the one and decodes the other,
-whatever they are. Here both are text. The class must be on a short list, and its arguments are read into a model of
-plain values, from which they are written anew: nothing that a task wrote reaches Airflow's decoders.
+A task that defers names a class and its arguments. Airflow's triggerer imports the class and decodes the arguments,
+whatever they are. Here both are treated as text. The class must be on the allowlist, and its arguments are parsed into
+a model of plain values and written anew from it, so nothing that a task wrote reaches Airflow's decoders.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from kommuna.spec.base import Spec
 from kommuna.spec.names import owner_of
 
 MAX_ARGUMENTS = 16_000  # characters of a trigger's arguments
-MAX_CARRIED = 64_000  # characters of what a task carries over its wait
-SHORTEST_POLL = 10  # seconds between two looks at a run: each is a query of the database that all teams share
+MAX_CARRIED = 64_000  # characters of the values that a task keeps while it is deferred
+SHORTEST_POLL = 10  # seconds between two polls: each queries the database that all teams share
 MAX_NAMES = 100  # runs, tasks or states in one trigger
 _PACKAGE = "airflow.providers.standard.triggers"
 _CLASS, _VERSION, _DATA = "__classname__", "__version__", "__data__"
 _OLD_TYPE, _OLD_DATA = "__type", "__var"
-# Tuples, since what is looked for in them may be anything, a list as well.
+# Tuples, since the value looked up in them may be unhashable.
 _DATES = ("datetime.datetime", "pendulum.datetime.DateTime")
 _COLLECTIONS = ("builtins.tuple", "builtins.set", "builtins.frozenset")
-# What Airflow decodes by no more than a constructor of Python's own.
+# Classes that Airflow decodes by calling a constructor of Python's or pendulum's own.
 _CARRIED = (
     *_DATES, *_COLLECTIONS, "datetime.date", "datetime.timedelta", "pendulum.date.Date", "zoneinfo.ZoneInfo",
     "decimal.Decimal", "uuid.UUID", "pendulum.tz.timezone.Timezone", "pendulum.tz.timezone.FixedTimezone",
@@ -37,7 +37,7 @@ _CARRIED = (
 
 
 def _moment(value: Any) -> datetime:
-    """A date and time with a zone, of Airflow's serialised form; the zone's name is of no interest."""
+    """Reads a date and time with a zone from Airflow's serialised form, as UTC."""
     data = value.get(_DATA) if isinstance(value, dict) and set(value) == {_CLASS, _VERSION, _DATA} else None
     if not isinstance(data, dict) or value[_CLASS] not in _DATES:
         raise ValueError("it must be a date and time")
@@ -51,7 +51,7 @@ def _moment(value: Any) -> datetime:
 
 
 def _listed(value: Any) -> Any:
-    """A list, be it written as a tuple or a set."""
+    """Reads a list, which may be serialised as a tuple or a set."""
     if isinstance(value, dict) and set(value) == {_CLASS, _VERSION, _DATA} and value[_CLASS] in _COLLECTIONS:
         return value[_DATA]
     return value
@@ -71,31 +71,31 @@ _Seconds = Annotated[float, Field(ge=SHORTEST_POLL, le=LONGEST_DELAY, strict=Tru
 
 
 class Arguments(Spec):
-    """The arguments of a trigger that the platform runs."""
+    """Base class: the arguments of one allowed trigger."""
 
     classpath: ClassVar[str]
 
     def check(self, *, team: str, now: datetime) -> None:
-        """What their types do not say.
+        """Checks what the types do not express.
 
         Raises:
-            ValueError: they are beyond a limit, or about another team.
+            ValueError: an argument exceeds a limit, or concerns another team.
         """
 
     def values_for_airflow(self) -> dict[str, Any]:
-        """What the trigger is made from."""
+        """Returns the arguments for the trigger's constructor."""
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class DateTimeTrigger(Arguments):
-    """Waits for a moment; a TimeDeltaTrigger is written as one, too."""
+    """Waits for a moment. Airflow serialises a TimeDeltaTrigger as this one, too."""
 
     classpath = f"{_PACKAGE}.temporal.DateTimeTrigger"
     moment: Moment
     end_from_trigger: StrictBool = False
 
     def check(self, *, team: str, now: datetime) -> None:
-        """Within the longest wait."""
+        """Checks that the moment is within the longest wait."""
         if self.moment - now > timedelta(seconds=LONGEST_DELAY):
             raise ValueError(f"moment: {self.moment:%Y-%m-%d} is too far away: keep it within {LONGEST_DELAY} s")
 
@@ -116,8 +116,8 @@ class WorkflowTrigger(Arguments):
     soft_fail: StrictBool = False
 
     def check(self, *, team: str, now: datetime) -> None:
-        """Of the team's own DAGs."""
-        _own(self.external_dag_id, "external_dag_id", team)
+        """Checks that the DAG belongs to the team."""
+        _require_own_dag(self.external_dag_id, "external_dag_id", team)
 
 
 class DagStateTrigger(Arguments):
@@ -131,8 +131,8 @@ class DagStateTrigger(Arguments):
     poll_interval: _Seconds
 
     def check(self, *, team: str, now: datetime) -> None:
-        """Of the team's own DAGs."""
-        _own(self.dag_id, "dag_id", team)
+        """Checks that the DAG belongs to the team."""
+        _require_own_dag(self.dag_id, "dag_id", team)
 
 
 ALLOWED: Mapping[str, type[Arguments]] = {
@@ -141,22 +141,22 @@ ALLOWED: Mapping[str, type[Arguments]] = {
 
 
 def judge_trigger(classpath: str, arguments: str, *, team: str, now: datetime) -> dict[str, Any]:
-    """The arguments of a trigger, as plain values; what a task wrote is not used after this.
+    """Validates a trigger and returns its arguments as plain values. The task's own text is not used after this.
 
     Args:
-        classpath: the class that the task names.
-        arguments: JSON, as the database has it.
-        team: whose task it is.
-        now: with a time zone.
+        classpath: the trigger's class, as the task names it.
+        arguments: the arguments as JSON, as stored in the database.
+        team: the team of the task.
+        now: the current time, with a time zone.
 
     Raises:
-        TeamMistake: the platform does not run it, or not with these arguments.
+        TeamMistake: the platform does not run this trigger, or not with these arguments.
     """
     model = ALLOWED.get(classpath)
     if model is None:
         raise TeamMistake(
-            f"the trigger {_shown(classpath)} is none that the platform runs{nearest(classpath[:200], ALLOWED)}",
-            fix=f"wait by one of {', '.join(ALLOWED)}; or wait in the task itself (deferrable=False)",
+            f"the platform does not run the trigger {_shown(classpath)}{nearest(classpath[:200], ALLOWED)}",
+            fix=f"use one of {', '.join(ALLOWED)}; or wait in the task itself (deferrable=False)",
         )
     fix = f"see {classpath} for its arguments; or wait in the task itself (deferrable=False)"
     try:
@@ -165,19 +165,19 @@ def judge_trigger(classpath: str, arguments: str, *, team: str, now: datetime) -
         read = model.read(_json(arguments), where="")
         read.check(team=team, now=now)
     except TeamMistake as error:
-        raise TeamMistake(f"the trigger's arguments do not fit: {_shown(error.what, 500)}", fix=fix) from None
+        raise TeamMistake(f"the trigger's arguments are invalid: {_shown(error.what, 500)}", fix=fix) from None
     except ValueError as error:
-        raise TeamMistake(f"the trigger's arguments do not fit: {error}", fix=fix) from None
+        raise TeamMistake(f"the trigger's arguments are invalid: {error}", fix=fix) from None
     return read.values_for_airflow()
 
 
 def judge_carried(value: Any) -> None:
-    """What a task carries over its wait: the arguments of the method that it resumes by.
+    """Validates what a task keeps while it is deferred: the arguments of the method that resumes it.
 
-    Airflow decodes them when the trigger fires, in the process that holds the database.
+    Airflow decodes them when the trigger fires, in the process that has access to the database.
 
     Raises:
-        TeamMistake: they would make Airflow import a class.
+        TeamMistake: decoding them would make Airflow import a class.
     """
     stack = [value]
     while stack:
@@ -187,8 +187,8 @@ def judge_carried(value: Any) -> None:
             if _OLD_TYPE in item or _OLD_DATA in item or (_CLASS in item and kind not in _CARRIED):
                 named = item.get(_OLD_TYPE) if _CLASS not in item else kind
                 raise TeamMistake(
-                    f"the task carries an object of the class {_shown(named)} over its wait",
-                    fix="give `defer` plain values as kwargs: text, numbers, dates, lists and dicts of them",
+                    f"the task passes an object of the class {_shown(named)} to `defer`",
+                    fix="pass plain values as kwargs: text, numbers, dates, and lists and dicts of them",
                 )
             stack += item.values()
         elif isinstance(item, list):
@@ -196,29 +196,29 @@ def judge_carried(value: Any) -> None:
 
 
 def too_large(arguments: int, carried: int) -> TeamMistake:
-    """Why a trigger is not even read.
+    """Makes the error for a trigger that is too large to be read.
 
     Args:
         arguments: characters of its arguments.
-        carried: characters of what the task carries over its wait.
+        carried: characters of the kwargs that the task passes to `defer`.
     """
     return TeamMistake(
-        f"the trigger's arguments have {arguments:,} characters and the task carries {carried:,} over its wait",
-        fix=f"keep them to {MAX_ARGUMENTS:,} and {MAX_CARRIED:,}: hand data over by an artifact",
+        f"the trigger's arguments have {arguments:,} characters and the kwargs of `defer` {carried:,}",
+        fix=f"keep them to {MAX_ARGUMENTS:,} and {MAX_CARRIED:,}: pass data as an artifact",
     )
 
 
-def _own(dag_id: str, name: str, team: str) -> None:
+def _require_own_dag(dag_id: str, name: str, team: str) -> None:
     if owner_of(dag_id) != team:
-        raise ValueError(f"{name}: '{dag_id}' is no DAG of team '{team}': name one that begins with '{team}__'")
+        raise ValueError(f"{name}: '{dag_id}' is not a DAG of team '{team}': name one that begins with '{team}__'")
 
 
 def _json(text: str) -> Any:
-    """Plain JSON. Airflow would try other forms as well: a Fernet token, or the BaseSerialization of old releases."""
+    """Parses plain JSON. Airflow would also try a Fernet token and the BaseSerialization of old releases."""
     try:
         return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
-        raise ValueError("they are no JSON") from None
+        raise ValueError("they are not JSON") from None
 
 
 def _no_number(name: str) -> None:
@@ -226,6 +226,6 @@ def _no_number(name: str) -> None:
 
 
 def _shown(value: Any, characters: int = 200) -> str:
-    """A text that every database and terminal takes."""
+    """Returns a text that every database and terminal accepts."""
     text = "".join(letter if letter.isprintable() else "�" for letter in str(value)[:characters])
     return text + "…" * (len(str(value)) > characters)

@@ -1,7 +1,7 @@
-"""What waits for deferred tasks: `python -m kommuna.airflow.triggers.process TEAM …`, in the control plane.
+"""Runs the triggers of deferred tasks: `python -m kommuna.airflow.triggers.process TEAM …`, in the control plane.
 
-Airflow's own triggerer, but for what a task may wait by: each trigger is judged before anything of it is imported or
-decoded, and one that is refused fails its task with the reason. No code of a team is run, nor any class that it names.
+This is Airflow's triggerer with an allowlist: each trigger is checked before anything of it is imported or decoded, and
+a refused trigger fails its task with the reason. Neither team code nor a class that it names is run.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from kommuna.errors import KommunaError, TeamMistake
 from kommuna.spec.installation import find_installation
 
 ALIVE = Path(tempfile.gettempdir(), "kommuna-triggerer.alive")
-OPEN_FILES = 4096  # each trigger has its log open, and the usual 1,024 are used up by Airflow's 1,000 triggers
+OPEN_FILES = 4096  # each trigger keeps its log open: Airflow's 1,000 triggers use up the usual limit of 1,024
 log = structlog.get_logger(logger_name=__name__)
 
 
 @attrs.define(kw_only=True)
 class JudgingSupervisor(TriggerRunnerSupervisor):
-    """The half of Airflow's triggerer that holds the database: the other, which runs triggers, gets judged ones only.
+    """The half of Airflow's triggerer with database access. It passes only checked triggers to the half that runs them.
 
     Args:
-        teams: whose triggers it runs.
+        teams: the teams whose triggers it runs.
     """
 
     teams: Collection[str]
     _refused: dict[int, str] = attrs.field(factory=dict, init=False)  # triggers that fail their tasks, and why
-    _ignored: set[int] = attrs.field(factory=set, init=False)  # triggers of no task
+    _ignored: set[int] = attrs.field(factory=set, init=False)  # triggers that belong to no task
 
     def load_triggers(self) -> None:
-        """Takes on what waits; of all teams, since Airflow's own takes that of one."""
+        """Assigns the waiting triggers of all teams to this process. Airflow's own handles one team."""
         assert self.job is not None
         ids: set[int] = set()
         for team in self.teams:
@@ -59,7 +59,7 @@ class JudgingSupervisor(TriggerRunnerSupervisor):
         self.update_triggers(ids - self._ignored)
 
     def build_trigger_workloads(self, new_trigger_ids: set[int]) -> list[Any]:
-        """Airflow's orders to run triggers; what is too large is not even read."""
+        """Builds the workloads of new triggers. Triggers that are too large are refused unread."""
         from airflow.utils.session import create_session
 
         sizes = (
@@ -75,9 +75,11 @@ class JudgingSupervisor(TriggerRunnerSupervisor):
         return super().build_trigger_workloads(new_trigger_ids - large)
 
     def _create_workload(self, trigger: Trigger, dag_bag: Any, render_log_fname: Any, session: Any) -> Any:
-        """Airflow's order to run a trigger, with the judged arguments in the place of the task's own."""
+        """Builds the workload of one trigger, with the validated arguments instead of the task's own."""
         if trigger.task_instance is None:
-            log.warning("trigger.ignored", trigger=trigger.id, reason="it is of an asset or a callback, not of a task")
+            log.warning(
+                "trigger.ignored", trigger=trigger.id, reason="it belongs to an asset or a callback, not to a task"
+            )
             self._ignored.add(trigger.id)
             return None
         try:
@@ -87,16 +89,16 @@ class JudgingSupervisor(TriggerRunnerSupervisor):
             judge_carried(trigger.task_instance.next_kwargs)
         except TeamMistake as refusal:
             return self._refuse(trigger.id, refusal)
-        order = super()._create_workload(trigger, dag_bag, render_log_fname, session)
-        if order is not None and order.dag_data is not None:
+        workload = super()._create_workload(trigger, dag_bag, render_log_fname, session)
+        if workload is not None and workload.dag_data is not None:
             self.logger_cache.pop(trigger.id)
             return self._refuse(
                 trigger.id, TeamMistake("the task starts from a trigger", fix="drop start_from_trigger")
             )
-        return order and order.model_copy(update={"encrypted_kwargs": Trigger.encrypt_kwargs(arguments)})
+        return workload and workload.model_copy(update={"encrypted_kwargs": Trigger.encrypt_kwargs(arguments)})
 
     def heartbeat_callback(self, session: Any = None) -> None:
-        """Also for those who look from outside; Airflow leaves it out where the other half does not answer any more."""
+        """Also touches the file for the liveness probe. Airflow skips this when the other half stops answering."""
         super().heartbeat_callback(session)
         ALIVE.touch()
 
@@ -106,7 +108,7 @@ class JudgingSupervisor(TriggerRunnerSupervisor):
         self.failed_triggers.append((trigger_id, None))
 
     def on_trigger_failure(self, trigger_id: int, exc: list[str] | None) -> None:
-        """Fails the tasks that wait by a trigger; of a refused one, the error says why."""
+        """Fails the tasks that wait for a trigger. For a refused trigger the error gives the reason."""
         from airflow.utils.session import create_session
 
         reason = self._refused.pop(trigger_id, None)
@@ -121,7 +123,7 @@ class JudgingSupervisor(TriggerRunnerSupervisor):
 
 
 class Runner(TriggererJobRunner):
-    """Airflow's triggerer job with the supervisor above."""
+    """Airflow's triggerer job with `JudgingSupervisor`."""
 
     def __init__(self, job: Any, teams: Collection[str]) -> None:
         super().__init__(job)
@@ -148,7 +150,7 @@ class Runner(TriggererJobRunner):
 
 @contextlib.contextmanager
 def log_server() -> Iterator[None]:
-    """Serves the logs of triggers to the API server while they run, as `airflow triggerer` does."""
+    """Serves the triggers' logs to the API server while they run, as `airflow triggerer` does."""
     from airflow.configuration import conf
     from airflow.utils.serve_logs import serve_logs
 
@@ -161,7 +163,7 @@ def log_server() -> Iterator[None]:
 
 
 def run(teams: Collection[str]) -> None:
-    """Runs the teams' triggers until it is ended."""
+    """Runs the teams' triggers until it is stopped."""
     from airflow.configuration import conf
     from airflow.jobs.job import Job, run_job
 
@@ -175,18 +177,20 @@ def run(teams: Collection[str]) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m kommuna.airflow.triggers.process")
     parser.add_argument("teams", nargs="*", metavar="TEAM")
-    parser.add_argument("--skip-serve-logs", action="store_true", help="where the API server reads the files itself")
-    asked = parser.parse_args()
+    parser.add_argument(
+        "--skip-serve-logs", action="store_true", help="do not serve logs: the API server reads the files itself"
+    )
+    arguments = parser.parse_args()
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     from airflow.providers_manager import ProvidersManager
 
     ProvidersManager().initialize_providers_configuration()  # type: ignore[no-untyped-call]
     try:
-        with contextlib.nullcontext() if asked.skip_serve_logs else log_server():
-            run(asked.teams)
+        with contextlib.nullcontext() if arguments.skip_serve_logs else log_server():
+            run(arguments.teams)
     except KommunaError as error:
         sys.exit(str(error))
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kommuna.embedded.secrets import kept_secrets
+from kommuna.embedded.secrets import load_or_create_secrets
 from kommuna.embedded.settings import airflow_settings, state_folder
 from kommuna.spec.installation import AT_HAND_VARIABLE, PLATFORM_VARIABLE, TEAM_VARIABLE, Place
 
@@ -57,7 +57,7 @@ def settings(place: Place, folder: Path) -> dict[str, str]:
         folder: of this process, for Airflow's database and logs.
     """
     installation = place.installation
-    platform = airflow_settings(installation, kept_secrets(state_folder(installation) / "secrets"))
+    platform = airflow_settings(installation, load_or_create_secrets(state_folder(installation) / "secrets"))
     bundles = json.loads(platform["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
     database = folder / _DATABASE
     own = {name: value for name, value in platform.items() if not name.startswith("AIRFLOW__DATABASE__")}
@@ -81,7 +81,7 @@ def settings(place: Place, folder: Path) -> dict[str, str]:
 def secrets_settings(place: Place) -> dict[str, str]:
     """What lets a process read a team's variables and connections from the embedded platform, while it is up."""
     installation = place.installation
-    platform = airflow_settings(installation, kept_secrets(state_folder(installation) / "secrets"))
+    platform = airflow_settings(installation, load_or_create_secrets(state_folder(installation) / "secrets"))
     options = {"team": place.team, "platform": platform["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]}
     return {
         "AIRFLOW__CORE__FERNET_KEY": platform["AIRFLOW__CORE__FERNET_KEY"],

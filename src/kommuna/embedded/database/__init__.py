@@ -1,5 +1,5 @@
 """The embedded platform's PostgreSQL: its programs and data folder, and the databases in it.
 
-It listens on a Unix socket in a folder of the user's own, and lets in the user who started it, as the kernel names him:
-there is no password, and no port.
+It listens on a Unix socket in a private folder and lets in only the user who started it, by the user id that the kernel
+reports (peer authentication). It has neither a password nor a port.
 """

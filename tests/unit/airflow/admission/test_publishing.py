@@ -1,4 +1,4 @@
-"""Data published to other teams: what the gate takes, and which DAGs an event starts."""
+"""Data published to other teams: what admission accepts, and which DAGs an event starts."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class _Dag:
 
 
 @pytest.mark.parametrize("first", ["airflow.models.dag", "airflow.assets.manager"])
-def test_airflow_takes_the_class_whichever_module_it_imports_first(first: str) -> None:
+def test_the_class_works_whichever_module_airflow_imports_first(first: str) -> None:
     code = f"import {first}\nfrom airflow.assets.manager import asset_manager\nprint(type(asset_manager).__name__)"
     environment = {
         **os.environ,

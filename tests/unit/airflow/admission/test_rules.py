@@ -1,4 +1,4 @@
-"""The gate: what a team's DAG may not do, and that Airflow asks it."""
+"""Admission: what a team's DAG may not do, and that Airflow's policy applies the same rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def words(dag_id: str = "support__d", **task: object) -> list[str]:
     return [v.what for v in judge(DagFacts(dag_id, [TaskFacts(**fields)]), team="support", platform=PLATFORM)]  # type: ignore[arg-type]
 
 
-def test_a_dag_that_keeps_to_its_team_passes() -> None:
+def test_a_dag_that_stays_within_its_team_is_admitted() -> None:
     assert words() == []
     assert words(pool="support__gpu", priority_weight=10) == []
 
@@ -34,14 +34,14 @@ def test_a_dag_that_keeps_to_its_team_passes() -> None:
         ({"dag_id": "d"}, "DAG 'd' lacks the prefix of team 'support'"),
         ({"dag_id": "support__fraud__d"}, "DAG 'fraud__d' has the prefix of team 'fraud', but belongs to team 'support'"),
         ({"dag_id": "fraud__d"}, "DAG 'fraud__d' has the prefix of team 'fraud', but belongs to team 'support'"),
-        ({"pool": "fraud__default"}, "task 't' uses the pool 'fraud__default', which is not team support's"),
-        ({"pool": "default_pool"}, "task 't' uses the pool 'default_pool', which is not team support's"),
+        ({"pool": "fraud__default"}, "task 't' uses the pool 'fraud__default', which does not belong to team 'support'"),
+        ({"pool": "default_pool"}, "task 't' uses the pool 'default_pool', which does not belong to team 'support'"),
         ({"executor": "LocalExecutor"}, "task 't' names the executor 'LocalExecutor'"),
         ({"priority_weight": 1000}, "task 't' has the priority_weight 1000"),
         ({"executor_config": {"pod_override": 1}}, "task 't' sets executor_config (pod_override)"),
     ],
 )  # fmt: skip
-def test_what_would_touch_others_is_refused(fields: dict[str, object], message: str) -> None:
+def test_a_dag_may_not_affect_other_teams(fields: dict[str, object], message: str) -> None:
     (found,) = words(**fields)  # type: ignore[arg-type]
     assert found.startswith(message)
 
@@ -54,7 +54,7 @@ def of_dag(**fields: object) -> list[str]:
 @pytest.mark.parametrize("module", ["airflow.timetables.simple", "airflow.sdk.definitions.timetables.simple"])
 def test_a_dag_that_would_run_without_a_pause_is_refused(module: str) -> None:
     (found,) = of_dag(timetables=[f"{module}.ContinuousTimetable"])
-    assert found == "DAG 'support__d' runs again as soon as it has ended (@continuous)"
+    assert found == "DAG 'support__d' runs again as soon as it ends (@continuous)"
 
 
 def test_a_steps_resources_within_the_teams_quota_pass() -> None:
@@ -73,9 +73,9 @@ def test_a_steps_resources_within_the_teams_quota_pass() -> None:
         ({"resources": [1]}, "sets executor_config (resources)"),
         (
             {"resources": {"memory": "17Gi"}},
-            "asks for 1 cores and 17Gi, more than the team's quota of 8 cores and 16Gi",
+            "requests 1 cores and 17Gi, more than the team's quota of 8 cores and 16Gi",
         ),
-        ({"resources": {"cpu": "8500m"}}, "asks for 8500m cores and 4Gi, more than the team's quota"),
+        ({"resources": {"cpu": "8500m"}}, "requests 8500m cores and 4Gi, more than the team's quota"),
     ],
 )
 def test_anything_else_in_an_executor_config_is_refused(config: dict[str, object], found: str) -> None:
@@ -92,11 +92,11 @@ def test_anything_else_in_an_executor_config_is_refused(config: dict[str, object
         ({"retries": 11}, "task 't' has 11 retries"),
         ({"trigger": "subprocess.Popen"}, "task 't' starts from a trigger (subprocess.Popen)"),
         ({"names": ["x" * 251]}, "the name 'xxx"),
-        ({"delays": [60.0, 1e12]}, "task 't' has a timeout or a retry's delay of 1e+12 s"),
-        ({"delays": [-1.0]}, "task 't' has a timeout or a retry's delay of -1 s"),
+        ({"delays": [60.0, 1e12]}, "task 't' has a timeout or a retry delay of 1e+12 s"),
+        ({"delays": [-1.0]}, "task 't' has a timeout or a retry delay of -1 s"),
     ],
 )
-def test_what_a_task_may_not_take_is_refused(fields: dict[str, object], message: str) -> None:
+def test_a_task_may_not_exceed_the_limits(fields: dict[str, object], message: str) -> None:
     (found,) = words(**fields)  # type: ignore[arg-type]
     assert found.startswith(message)
 
@@ -111,7 +111,7 @@ def test_what_a_task_may_not_take_is_refused(fields: dict[str, object], message:
         ({"interval": 0.0}, "DAG 'support__d' runs every 0 s"),
         ({"deadlines": 1}, "DAG 'support__d' has a deadline"),
         ({"timeout": 1e12}, "DAG 'support__d' has a dagrun_timeout of 1e+12 s"),
-        ({"roles": ["Admin"]}, "DAG 'support__d' gives rights to Admin"),
+        ({"roles": ["Admin"]}, "DAG 'support__d' grants rights to Admin"),
         ({"links": {"a": "javascript:alert(1)"}}, "DAG 'support__d' links its owner 'a'"),
         ({"tags": ["x" * 101]}, "the tag"),
         ({"assets": [AssetFacts("table", "table")]}, "asset 'table' lacks the prefix of team 'support'"),
@@ -120,12 +120,12 @@ def test_what_a_task_may_not_take_is_refused(fields: dict[str, object], message:
         ({"assets": [AssetFacts("support__t", "support__t", watchers=1)]}, "asset 'support__t' has a watcher"),
     ],
 )
-def test_what_a_dag_may_not_reach_is_refused(fields: dict[str, object], message: str) -> None:
+def test_a_dag_outside_the_limits_is_refused(fields: dict[str, object], message: str) -> None:
     (found,) = of_dag(**fields)
     assert found.startswith(message)
 
 
-def test_what_a_dag_usually_has_passes() -> None:
+def test_a_usual_dag_is_admitted() -> None:
     assert (
         of_dag(
             timetables=["airflow.sdk.definitions.timetables.trigger.CronTriggerTimetable"],
@@ -178,7 +178,7 @@ def test_a_dag_of_too_many_tasks_is_refused() -> None:
     assert found.what == "DAG 'support__d' has 501 tasks"
 
 
-def test_airflows_own_policy_refuses_the_same_with_the_same_words(
+def test_airflows_policy_refuses_the_same_with_the_same_message(
     load: Callable[..., ModuleType], platform: Path
 ) -> None:
     from airflow.exceptions import AirflowClusterPolicyViolation

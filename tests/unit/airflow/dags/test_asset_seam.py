@@ -1,4 +1,4 @@
-"""Assets in ordinary DAG files of a team: names and addresses that are the team's own, and those that are another's."""
+"""Assets in ordinary DAG files: names and addresses of the team itself and of other teams."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ HEAD = "from airflow.sdk import DAG, Asset, AssetAlias, asset, task\n"
         ('Asset(Asset("scores").name, Asset("scores", "s3://b/x").uri)', "support__scores", "s3://b/x?team=support"),
     ],
 )
-def test_an_asset_is_the_teams_unless_it_names_another_team(load: Load, written: str, name: str, uri: str) -> None:
+def test_an_asset_belongs_to_the_team_unless_it_names_another(load: Load, written: str, name: str, uri: str) -> None:
     asset = load(f"{HEAD}made = {written}\n").made
     assert (asset.name, asset.uri) == (name, uri)
 
 
-def test_aliases_and_references_are_named_alike(load: Load) -> None:
+def test_aliases_and_references_get_the_same_names(load: Load) -> None:
     module = load(
         HEAD
         + 'alias, name, other = AssetAlias("day"), Asset.ref(name="scores"), Asset.ref(name="fraud__scores")\n'
@@ -53,7 +53,7 @@ def test_an_asset_outside_of_every_bundle_stays_as_it_is() -> None:
     assert (Asset("scores", "s3://bucket/x").name, Asset("scores", "s3://bucket/x").uri) == ("scores", "s3://bucket/x")
 
 
-def test_a_templates_reference_is_the_teams_of_the_dag_that_the_process_runs(
+def test_a_reference_in_a_template_means_the_team_of_the_running_dag(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow.sdk.definitions.asset import AssetUriRef
@@ -110,7 +110,7 @@ def test_at_asset_makes_a_dag_and_an_asset_of_the_team(load: Load) -> None:
 
 
 @pytest.mark.usefixtures("registering")
-def test_at_assets_function_gets_the_teams_assets_by_its_bare_parameters(
+def test_the_function_of_at_asset_gets_the_teams_assets_by_bare_names(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow.sdk.execution_time import task_runner

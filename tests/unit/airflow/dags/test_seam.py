@@ -1,4 +1,4 @@
-"""Ordinary DAG files in a team's bundle: what the team left out is filled in, however the DAG is made."""
+"""Ordinary DAG files in a team's bundle: the team's defaults are filled in, however the DAG is made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk import DAG
 
 from kommuna.airflow.admission.policies import dag_policy
-from kommuna.airflow.dags.seam import filled_in
+from kommuna.airflow.dags.seam import with_team_defaults
 from kommuna.errors import SpecError
 from kommuna.spec.installation import place_of
 
@@ -38,7 +38,7 @@ def accepted(dag: Any) -> Any:
         'from airflow.sdk import DAG\nclass Ours(DAG):\n    pass\nwith Ours("plain", tags=["x"]) as dag:\n    EmptyOperator(task_id="t")\n',
     ],
 )
-def test_every_way_to_make_a_dag_gets_what_the_team_has(load: Load, platform: Path, source: str) -> None:
+def test_every_way_to_make_a_dag_gets_the_teams_defaults(load: Load, platform: Path, source: str) -> None:
     dag = accepted(load(EMPTY + source).dag)
     assert dag.dag_id == "support__plain"
     assert sorted(dag.tags) == ["messages", "support", "x"]
@@ -62,7 +62,7 @@ def test_nothing_else_of_an_ordinary_dag_is_changed(load: Load) -> None:
     assert dag.render_template_as_native_obj is False
 
 
-def test_a_library_that_makes_dags_works_for_the_file_that_calls_it(load: Load, platform: Path, tmp_path: Path) -> None:
+def test_a_dag_made_by_a_library_belongs_to_the_file_that_calls_it(load: Load, platform: Path, tmp_path: Path) -> None:
     library = tmp_path / "elsewhere" / "dag_maker.py"
     library.parent.mkdir()
     library.write_text("from airflow.sdk import DAG\ndef make(name):\n    return DAG(name)\n")
@@ -115,7 +115,7 @@ def test_bare_ids_of_other_dags_are_the_teams_own(load: Load) -> None:
     }
 
 
-def test_pools_that_kommuna_yaml_names_are_the_teams(load: Load) -> None:
+def test_pool_names_of_kommuna_yaml_mean_the_teams_pools(load: Load) -> None:
     dag = accepted(
         load(
             EMPTY + 'from airflow.sdk import DAG\nwith DAG("d") as dag:\n    EmptyOperator(task_id="t", pool="gpu")\n'
@@ -124,19 +124,17 @@ def test_pools_that_kommuna_yaml_names_are_the_teams(load: Load) -> None:
     assert dag.get_task("t").pool == "support__gpu"
 
 
-def test_the_seam_opens_by_itself_in_a_process_that_only_imports_airflow(platform: Path) -> None:
+def test_the_seam_is_installed_in_a_process_that_only_imports_airflow(platform: Path) -> None:
     file = platform / "dags/support/plain.py"
     file.write_text('from airflow.sdk import DAG\nprint(DAG("plain").dag_id)\n')
     done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=True, cwd=platform)
     assert done.stdout.strip().splitlines()[-1] == "support__plain"
 
 
-def test_where_only_names_of_other_teams_are_known_their_prefixes_are_theirs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prefixes_of_other_teams_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a pod of one team: its kommuna.yaml holds that team alone."""
     (tmp_path / "kommuna.yaml").write_text("teams:\n  support: {bundle: dags}\nneighbours: [fraud]\n")
     place = place_of(tmp_path / "dags" / "d.py")
-    assert filled_in(place, ("etl__daily",), {})[0] == ("support__etl__daily",)
+    assert with_team_defaults(place, ("etl__daily",), {})[0] == ("support__etl__daily",)
     with pytest.raises(SpecError, match="prefix of team 'fraud'"):
-        filled_in(place, ("fraud__daily",), {})
+        with_team_defaults(place, ("fraud__daily",), {})

@@ -39,7 +39,7 @@ def test_id_pool_owner_tags_and_retries_come_from_the_team(load: Load) -> None:
     assert task.executor is None
 
 
-def test_outputs_of_upstream_tasks_make_the_dependencies(load: Load) -> None:
+def test_outputs_of_upstream_tasks_create_dependencies(load: Load) -> None:
     dag = load(CHAIN).dag
     assert dag.get_task("vote").upstream_task_ids == {"read"}
     assert dag.get_task("own").upstream_task_ids == {"read", "vote"}
@@ -85,7 +85,7 @@ def test_rendered_inputs_become_the_runtimes_references(load: Load, platform: Pa
         ({"kommuna_step": None, "kommuna_output": None}, "the upstream task left nothing"),
     ],
 )  # fmt: skip
-def test_an_input_that_is_not_there_is_named(load: Load, value: object, message: str) -> None:
+def test_a_missing_input_is_named(load: Load, value: object, message: str) -> None:
     vote = load(CHAIN).dag.get_task("vote")
     vote.inputs = {"messages": value}
     with pytest.raises(AirflowFailException) as error:
@@ -105,7 +105,7 @@ def test_another_teams_prefix_is_refused_at_parse_time(load: Load) -> None:
         load('from kommuna.airflow import TeamDag\nTeamDag("fraud__x")\n')
 
 
-def test_a_gate_that_cannot_be_read_is_refused_at_parse_time(load: Load) -> None:
+def test_an_invalid_gate_is_refused_at_parse_time(load: Load) -> None:
     source = 'from kommuna.airflow import *\nwith TeamDag("d"):\n    PromoteOperator(task_id="p", version="v", scores="s", gate="f1_macro >> 0.7")\n'
     with pytest.raises(GateError):
         load(source)
@@ -161,7 +161,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_a_text_where_a_list_is_meant_is_refused_at_parse_time(load: Load, name: str) -> None:
+def test_a_text_instead_of_a_list_is_refused_at_parse_time(load: Load, name: str) -> None:
     source = 'from kommuna.airflow import *\nwith TeamDag("d") as dag:\n    {}\n'
     with pytest.raises(SpecError, match=f"`{name}` is a list of texts; got the text 'llm'"):
         load(source.format(LISTS[name].format("'llm'")))
@@ -189,7 +189,7 @@ with TeamDag("d"):
 
 
 @pytest.mark.parametrize("name", ["f1_macr", "champion.ece"])
-def test_a_gate_over_an_evaluation_names_figures_that_there_are(load: Load, name: str) -> None:
+def test_a_gate_may_only_name_metrics_of_the_evaluation(load: Load, name: str) -> None:
     load(GATED.format("f1_macro >= champion.f1_macro"), name="a.py")
     with pytest.raises(GateError, match=f"the gate names an unknown metric '{name}'"):
         load(GATED.format(f"{name} >= 0.7"), name="b.py")

@@ -1,4 +1,4 @@
-"""A parser's answer: what Airflow itself would answer passes, and nothing that is not plain data."""
+"""Validation of a parser's answer: what Airflow's own parsing gives passes, anything but plain data is refused."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kommuna.airflow.admission.policies import facts
-from kommuna.airflow.isolation.answer import Asked, Malformed, judged, refused
+from kommuna.airflow.isolation.answer import Malformed, RequestedFile, checked_result, import_error
 from kommuna.spec.team import Platform
 
 PLATFORM = Platform.model_validate(
     {"teams": {"support": {"bundle": "a", "pools": {"default": 4, "gpu": 1}}, "fraud": {"bundle": "b"}}}
 )
-ASKED = Asked("support", PLATFORM, "/bundle/d.py", "d.py", "/parser/v1")
+REQUESTED = RequestedFile("support", PLATFORM, "/bundle/d.py", "d.py", "/parser/v1")
 SOURCE = """
 from datetime import datetime, timedelta
 from airflow.sdk import DAG, Asset, task
@@ -60,9 +60,11 @@ def body(*dags: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"serialized_dags": [{"data": dag} for dag in dags], "import_errors": {}} | fields
 
 
-def test_what_airflow_serialises_passes_unchanged_but_for_its_file(serialised: tuple[Any, dict[str, Any]]) -> None:
+def test_a_dag_serialised_by_airflow_passes_unchanged_except_for_its_file(
+    serialised: tuple[Any, dict[str, Any]],
+) -> None:
     _, data = serialised
-    (stored,) = judged(body(copy.deepcopy(data)), ASKED).serialized_dags
+    (stored,) = checked_result(body(copy.deepcopy(data)), REQUESTED).serialized_dags
     assert stored.data["dag"].pop("fileloc") == "/bundle/d.py"
     assert stored.data["dag"].pop("relative_fileloc") == "d.py"
     for name in ("fileloc", "relative_fileloc"):
@@ -70,7 +72,7 @@ def test_what_airflow_serialises_passes_unchanged_but_for_its_file(serialised: t
     assert stored.data == data
 
 
-def test_the_gate_sees_the_same_in_a_dag_and_in_its_serialised_form(serialised: tuple[Any, dict[str, Any]]) -> None:
+def test_admission_sees_the_same_in_a_dag_and_in_its_serialised_form(serialised: tuple[Any, dict[str, Any]]) -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 
     dag, data = serialised
@@ -84,8 +86,8 @@ def test_the_gate_sees_the_same_in_a_dag_and_in_its_serialised_form(serialised: 
     ]
 
 
-def test_import_errors_are_of_the_file_that_was_asked_for_and_without_the_parsers_paths() -> None:
-    result = judged(body(import_errors={"other.py": 'File "/parser/v1/d.py", line 1'}), ASKED)
+def test_import_errors_name_the_requested_file_and_hide_the_parsers_paths() -> None:
+    result = checked_result(body(import_errors={"other.py": 'File "/parser/v1/d.py", line 1'}), REQUESTED)
     assert result.import_errors == {"d.py": 'File "d.py", line 1'}
     assert result.serialized_dags == []
 
@@ -94,26 +96,26 @@ def test_a_warning_is_kept_only_about_the_files_own_dags(serialised: tuple[Any, 
     _, data = serialised
     warning = {"dag_id": "support__all", "warning_type": "runtime varying value", "message": "now()"}
     warnings = [warning, {**warning, "dag_id": "fraud__x"}, {**warning, "warning_type": "other"}, "noise"]
-    assert judged(body(data, warnings=warnings), ASKED).warnings == [warning]
+    assert checked_result(body(data, warnings=warnings), REQUESTED).warnings == [warning]
 
 
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
         (("dag", "timetable", "__type"), "os.system", "names the type 'os.system'"),
-        (("dag", "timetable", "__type"), "airflow.timetables.base.import_string", "cannot be read back"),
+        (("dag", "timetable", "__type"), "airflow.timetables.base.import_string", "cannot be deserialised"),
         (("dag", "default_args"), {"__type": "airflow_exc_ser", "__var": {}}, "names the type 'airflow_exc_ser'"),
-        (("dag", "tasks", 0, "__var", "weight_rule"), "os.system", "cannot be read back"),
-        (("dag", "tasks", 0, "__var", "trigger_rule"), "whenever", "cannot be read back"),
-        (("dag", "tasks", 0, "__var", "downstream_task_ids"), ["nowhere"], "cannot be read back"),
-        (("dag", "max_active_runs"), "many", "cannot be read back"),
+        (("dag", "tasks", 0, "__var", "weight_rule"), "os.system", "cannot be deserialised"),
+        (("dag", "tasks", 0, "__var", "trigger_rule"), "whenever", "cannot be deserialised"),
+        (("dag", "tasks", 0, "__var", "downstream_task_ids"), ["nowhere"], "cannot be deserialised"),
+        (("dag", "max_active_runs"), "many", "cannot be deserialised"),
         (("__version",), 1, "serial version 1"),
         (("dag",), [], "has no 'dag'"),
         (("dag", "doc_md"), b"bytes", "a value of the type bytes"),
-        (("dag", "edge_info"), {1: {}}, "a key that is no text"),
+        (("dag", "edge_info"), {1: {}}, "a key that is not a text"),
     ],
 )
-def test_what_airflow_could_not_read_back_or_should_not_is_malformed(
+def test_an_answer_that_airflow_cannot_or_should_not_deserialise_is_malformed(
     serialised: tuple[Any, dict[str, Any]], place: tuple[Any, ...], value: Any, words: str
 ) -> None:
     _, data = serialised
@@ -122,18 +124,18 @@ def test_what_airflow_could_not_read_back_or_should_not_is_malformed(
         inner = inner[part]
     inner[place[-1]] = value
     with pytest.raises(Malformed) as error:
-        judged(body(data), ASKED)
+        checked_result(body(data), REQUESTED)
     assert words in str(error.value)
 
 
 def test_two_dags_of_one_id_are_refused(serialised: tuple[Any, dict[str, Any]]) -> None:
     _, data = serialised
-    result = judged(body(data, copy.deepcopy(data)), ASKED)
+    result = checked_result(body(data, copy.deepcopy(data)), REQUESTED)
     assert result.import_errors == {"d.py": "two DAGs of the file have the id 'support__all'"}
 
 
 def test_a_refusal_can_be_stored_whatever_is_in_it() -> None:
-    (text,) = (refused(ASKED, "a\0b\ud800" + "x" * 50_000).import_errors or {}).values()
+    (text,) = (import_error(REQUESTED, "a\0b\ud800" + "x" * 50_000).import_errors or {}).values()
     assert "\0" not in text
     assert len(text) == 20_000
     text.encode()
@@ -164,4 +166,4 @@ def test_any_change_to_an_answer_is_stored_refused_or_malformed(
             break
         inner = inner[key]
     with contextlib.suppress(Malformed):
-        judged(body(data), ASKED)
+        checked_result(body(data), REQUESTED)

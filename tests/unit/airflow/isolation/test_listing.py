@@ -18,7 +18,7 @@ def names(bundle: Path) -> list[str]:
     return [str(path) for path in dag_files(bundle)]
 
 
-def test_files_that_speak_of_airflow_and_a_dag_are_found(tmp_path: Path) -> None:
+def test_files_that_mention_airflow_and_a_dag_are_found(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "a.py").write_text(DAG)
     (tmp_path / "sub/b.py").write_text("from kommuna.airflow import TeamDag\n")
@@ -27,7 +27,7 @@ def test_files_that_speak_of_airflow_and_a_dag_are_found(tmp_path: Path) -> None
     assert names(tmp_path) == ["a.py", "sub/b.py"]
 
 
-def test_no_link_is_followed_be_it_a_file_a_folder_or_the_ignore_file(tmp_path: Path) -> None:
+def test_no_link_is_followed_to_a_file_a_folder_or_an_ignore_file(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret.py").write_text(DAG)
@@ -46,7 +46,7 @@ def test_no_link_is_followed_be_it_a_file_a_folder_or_the_ignore_file(tmp_path: 
     assert not is_plain(bundle, "gone.py")
 
 
-def test_the_bundles_ignore_file_counts(tmp_path: Path) -> None:
+def test_the_bundles_ignore_file_is_applied(tmp_path: Path) -> None:
     (tmp_path / ".airflowignore").write_text("drafts/\n# a comment\n*_old.py\n")
     (tmp_path / "drafts").mkdir()
     for name in ("drafts/a.py", "b_old.py", "c.py"):

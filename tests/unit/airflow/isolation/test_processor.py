@@ -1,4 +1,4 @@
-"""How the trusted half ends: a signal that comes while a lock is held waits for nothing."""
+"""The trusted half stops on a signal, even if the signal arrives while a lock is held."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from kommuna.airflow.isolation.settings import ParserAddress
 from kommuna.spec.installation import find_installation
 
 
-def test_a_signal_within_a_lock_of_the_database_or_the_log_does_not_wait_for_itself(
-    platform: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_while_a_lock_is_held_does_not_deadlock(platform: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = threading.Lock()
     ended: list[str] = []
 
@@ -36,12 +34,12 @@ def test_a_signal_within_a_lock_of_the_database_or_the_log_does_not_wait_for_its
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
     try:
         manager.register_exit_signals()
-        manager.end_if_asked()
+        manager.exit_if_signalled()
         with lock:
             os.kill(os.getpid(), signal.SIGTERM)
         assert ended == []
         with pytest.raises(SystemExit) as exit_:
-            manager.end_if_asked()
+            manager.exit_if_signalled()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

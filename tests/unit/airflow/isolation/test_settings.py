@@ -1,4 +1,4 @@
-"""What each half is told by its environment, and what it says when that is not all there."""
+"""The settings of both halves, and the errors where settings are missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARSER = {
 }
 
 
-def test_a_parser_has_defaults_for_what_it_need_not_be_told() -> None:
+def test_a_parser_has_defaults_for_optional_settings() -> None:
     settings = ParserSettings.of_environment(PARSER)
     assert (settings.listen, settings.processes, settings.memory) == ("0.0.0.0:8794", 2, "512Mi")
 
@@ -38,12 +38,12 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("KOMMUNA_PARSER_LISTEN", "8794"),
     ],
 )
-def test_a_value_that_does_not_fit_is_refused(name: str, value: str) -> None:
+def test_an_invalid_value_is_refused(name: str, value: str) -> None:
     with pytest.raises(SpecError):
         ParserSettings.of_environment({**PARSER, name: value})
 
 
-def test_the_token_is_read_from_its_file_and_the_host_is_what_the_certificate_must_name(tmp_path: Path) -> None:
+def test_the_token_comes_from_its_file_and_the_host_from_the_address(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("abc\n")
     told = {
         "KOMMUNA_PARSER_ADDRESS": "parser.team-support.svc:8794",

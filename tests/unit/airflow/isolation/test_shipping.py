@@ -1,4 +1,4 @@
-"""Bundles on their way: what arrives is what was committed, and nothing lands outside."""
+"""Shipping of bundles: what arrives is what was committed, and nothing is unpacked outside."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_folder_arrives_without_git_and_caches(tmp_path: Path) -> None:
     assert (arrived / "sub/a.py").read_text() == "x = 1"
 
 
-def test_a_version_changes_with_a_files_content_and_not_with_a_look_at_it(tmp_path: Path) -> None:
+def test_a_version_changes_with_a_files_content_and_not_with_reading_it(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("1")
     first = shipping.digest_of(tmp_path)
     assert shipping.digest_of(tmp_path) == first
@@ -60,11 +60,11 @@ def test_nothing_is_unpacked_outside_of_the_versions_folder(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("version", ["", ".", "..", "../x", "a/b", "x" * 101, ".hidden"])
 def test_a_version_names_one_folder_or_is_refused(version: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no version"):
+    with pytest.raises(DataError, match="is not a version"):
         shipping.folder_of(tmp_path, version)
 
 
-def test_too_large_a_bundle_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_that_is_too_large_is_refused_with_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipping, "MAX_BUNDLE", 1000)
     (tmp_path / "data.csv").write_bytes(b"x" * 2000)
     with pytest.raises(DataError) as error:

@@ -1,4 +1,4 @@
-"""The frames between the two halves: what has no business in them is told before it is read."""
+"""The frames between the two halves: unexpected or oversized frames are refused before they are read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kommuna.airflow.isolation.wire import (
-    ASK,
     BUNDLE,
     END,
     HEADER,
     LOG,
     MAX_LOG_LINE,
+    REQUEST,
     TO_PARSER,
     TO_PROCESSOR,
     BadFrame,
@@ -29,7 +29,7 @@ from kommuna.airflow.isolation.wire import (
 
 
 @given(st.sampled_from(sorted(TO_PROCESSOR)), st.binary(max_size=100))
-def test_a_frame_is_read_as_it_was_written(kind: bytes, payload: bytes) -> None:
+def test_a_frame_survives_encoding_and_decoding(kind: bytes, payload: bytes) -> None:
     payload = payload[: TO_PROCESSOR[kind]]
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -43,20 +43,20 @@ def test_a_frame_too_long_for_its_kind_is_refused_before_memory_is_taken() -> No
         header_of(LOG + (MAX_LOG_LINE + 1).to_bytes(4, "big"), TO_PROCESSOR)
 
 
-def test_a_kind_of_the_other_direction_is_refused() -> None:
+def test_a_frame_of_the_other_direction_is_refused() -> None:
     with pytest.raises(BadFrame, match="of the kind b'B'"):
         header_of(frame(BUNDLE)[:HEADER], TO_PROCESSOR)
     with pytest.raises(BadFrame, match="of the kind b'A'"):
-        header_of(frame(ASK)[:HEADER], TO_PARSER)
+        header_of(frame(REQUEST)[:HEADER], TO_PARSER)
 
 
 @pytest.mark.parametrize("payload", [b"", b"[]", b"{", b"\xff", b"[" * 5000])
-def test_what_is_no_json_object_is_told(payload: bytes) -> None:
-    with pytest.raises(BadFrame, match="no JSON"):
+def test_a_payload_that_is_not_a_json_object_is_reported(payload: bytes) -> None:
+    with pytest.raises(BadFrame, match="JSON"):
         fields_of(payload)
 
 
-def test_an_end_in_the_middle_of_a_frame_is_told() -> None:
+def test_an_end_in_the_middle_of_a_frame_is_reported() -> None:
     ours, theirs = socket.socketpair()
     theirs.sendall(frame(END, b"{}")[:4])
     theirs.close()
@@ -64,12 +64,12 @@ def test_an_end_in_the_middle_of_a_frame_is_told() -> None:
         Wire(ours, time.monotonic() + 5).receive()
 
 
-def test_one_who_sends_a_byte_now_and_then_is_not_waited_for_beyond_the_deadline() -> None:
+def test_a_slow_peer_is_not_waited_for_beyond_the_deadline() -> None:
     ours, theirs = socket.socketpair()
     over = threading.Event()
 
     def drip() -> None:
-        for byte in frame(ASK, b"x" * 10_000):
+        for byte in frame(REQUEST, b"x" * 10_000):
             if over.wait(0.01):
                 return
             theirs.sendall(bytes([byte]))
@@ -84,7 +84,7 @@ def test_one_who_sends_a_byte_now_and_then_is_not_waited_for_beyond_the_deadline
     theirs.close()
 
 
-def test_one_who_does_not_read_is_not_waited_for_either() -> None:
+def test_a_peer_that_does_not_read_is_not_waited_for() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(Closed, match="stopped reading"):
         Wire(ours, time.monotonic() + 0.2).send(BUNDLE, b"x" * 10_000_000)

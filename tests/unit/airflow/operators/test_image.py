@@ -1,4 +1,4 @@
-"""A step in an image of its own: its pod, and its result by the termination message."""
+"""A step in its own image: its pod, and its result in the termination message."""
 
 import pytest
 from kubernetes.client import (
@@ -9,7 +9,7 @@ from kubernetes.client import (
     V1PodStatus,
 )
 
-from kommuna.airflow.operators.image import _not_of_the_bundle, pod_of, result_of_pod
+from kommuna.airflow.operators.image import _refuse_bundle_file, pod_of, result_of_pod
 from kommuna.errors import EXIT_FAULT, EXIT_LIMIT, MissingColumn, SpecError
 from kommuna.spec.resources import Resources
 from kommuna.spec.step import FileInput, StepResult, StepSpec, StoreAddress
@@ -38,13 +38,13 @@ def test_a_pod_that_the_kernel_killed_for_memory_ends_in_exit_code_3() -> None:
 
 
 @pytest.mark.parametrize("pod", [None, V1Pod(status=V1PodStatus()), ended(code=1, message="no such module")])
-def test_a_pod_without_a_result_is_a_fault_that_is_retried(pod: V1Pod | None) -> None:
+def test_a_pod_without_a_result_is_retried(pod: V1Pod | None) -> None:
     found = result_of_pod(pod, SPEC, "image not found")
     assert found.exit_code == EXIT_FAULT
     assert "no such module" in found.message or "image not found" in found.message
 
 
-def test_the_pod_is_restricted_and_holds_the_teams_secret_only() -> None:
+def test_the_pod_is_restricted_and_has_only_the_teams_secret() -> None:
     pod = pod_of("support", Resources(cpu="2", memory="8Gi"))
     container = pod["spec"]["containers"][0]
     assert pod["spec"]["automountServiceAccountToken"] is False
@@ -55,6 +55,6 @@ def test_the_pod_is_restricted_and_holds_the_teams_secret_only() -> None:
 
 
 def test_a_file_of_the_bundle_is_refused_and_one_of_the_store_is_not() -> None:
-    _not_of_the_bundle("messages", FileInput(url="store://inbox/messages.csv"))
+    _refuse_bundle_file("messages", FileInput(url="store://inbox/messages.csv"))
     with pytest.raises(SpecError, match=r"'rules\.yaml'"):
-        _not_of_the_bundle("rules", FileInput(url="rules.yaml"))
+        _refuse_bundle_file("rules", FileInput(url="rules.yaml"))

@@ -1,4 +1,4 @@
-"""Mapped steps: their resources, and the ways in which other steps take what their tasks left."""
+"""Mapped steps: their resources, and their results as inputs of other steps."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_every_steps_partial_has_resources(load: Load, partial: str) -> None:
     assert dag.get_task("m").executor_config == {"resources": {"cpu": "1", "memory": "4Gi"}}
 
 
-def test_resources_of_the_dags_defaults_reach_a_mapped_step(load: Load) -> None:
+def test_resources_in_default_args_reach_a_mapped_step(load: Load) -> None:
     source = (
         (HEAD + MADE)
         .replace('"retries": 2', '"step_resources": {"memory": "8Gi"}')
@@ -110,7 +110,7 @@ def test_resources_of_the_dags_defaults_reach_a_mapped_step(load: Load) -> None:
     assert load(source).dag.get_task("made").executor_config == {"resources": {"cpu": "1", "memory": "8Gi"}}
 
 
-def test_a_mapped_image_steps_task_asks_for_what_waiting_takes(load: Load) -> None:
+def test_a_mapped_image_step_requests_only_the_resources_for_waiting(load: Load) -> None:
     source = HEAD + (
         "    ImageOperator.partial(task_id='m', function='mine:f', image='x', step_resources={'memory': '64Gi'})"
         ".expand(parameters=[{'n': 1}])\n"
@@ -144,7 +144,7 @@ BOTH = [table_of("a"), table_of("b")]
         ("names()", [FileInput(url="a.csv"), FileInput(url="b.csv")]),
     ],
 )
-def test_what_mapped_tasks_left_is_a_list_input(
+def test_results_of_mapped_tasks_are_a_list_input(
     load: Load, monkeypatch: pytest.MonkeyPatch, written: str, found: object
 ) -> None:
     source = f"    StepOperator(task_id='all', function='mine:g', inputs={{'tables': {written}}})\n"
@@ -166,15 +166,15 @@ def test_a_step_may_be_mapped_over_a_mapped_steps_output(load: Load, monkeypatch
     assert task.step_spec().inputs == {"table": BOTH[1]}
 
 
-def test_one_result_is_no_list_to_map_over(load: Load) -> None:
+def test_one_result_is_not_a_list_to_map_over(load: Load) -> None:
     for written in ("read", "read.output", "read['table']"):
         with pytest.raises(SpecError, match="cannot map over step 'read': it leaves one result, not a list"):
             load(HEAD + f"    CleanOperator.partial(task_id='c').expand(table={written})\n")
 
 
-def test_mapped_outputs_in_the_place_of_one_are_refused_in_words(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mapped_outputs_where_one_is_expected_are_refused(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     dag = load(HEAD + MADE + "    QueryOperator(task_id='q', tables={'t': made['table']}, sql='SELECT 1')\n").dag
-    with pytest.raises(AirflowFailException, match=r"input 'tables\.t': 2 artifacts stand where one is meant"):
+    with pytest.raises(AirflowFailException, match=r"input 'tables\.t': 2 artifacts where one is expected"):
         spec_of(dag, "q", {"made": TWO}, monkeypatch)
 
 

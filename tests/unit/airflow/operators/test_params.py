@@ -1,4 +1,4 @@
-"""A run's params are judged by its first step: each by the field's name, before anything is spent."""
+"""The first step validates a run's params and names each wrong field, before any work is done."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_params_mistake_fails_the_first_step_and_names_the_field(
         begin("read_messages", **params)
 
 
-def test_all_mistakes_are_said_at_once(begin: Callable[..., None]) -> None:
+def test_all_mistakes_are_reported_at_once(begin: Callable[..., None]) -> None:
     with pytest.raises(StepFailed) as caught:
         begin("read_dev", gate="x", min_confidence=-1)
     assert [type(error).__name__ for error in caught.value.errors] == ["SpecError", "SpecError"]
@@ -69,7 +69,7 @@ def test_all_mistakes_are_said_at_once(begin: Callable[..., None]) -> None:
     ]  # fmt: skip
 
 
-def test_a_later_step_does_not_judge_again_and_good_params_pass(begin: Callable[..., None]) -> None:
+def test_later_steps_do_not_validate_again_and_valid_params_pass(begin: Callable[..., None]) -> None:
     with pytest.raises(Ran):
         begin("vote", gate="x")
     with pytest.raises(Ran):
@@ -80,8 +80,8 @@ def test_a_later_step_does_not_judge_again_and_good_params_pass(begin: Callable[
     ("options", "what"),
     [
         (', gate="f1_macro >= 0.7 and"', "params.gate = 'f1_macro >= 0.7 and': the gate cannot be read"),
-        (', label_model="komuna"', "params.label_model: the default is refused by its schema: 'komuna' is not one of"),
-        (", min_confidence=7", "params.min_confidence: the default is refused by its schema: 7 is greater than"),
+        (', label_model="komuna"', "params.label_model: the default does not fit its schema: 'komuna' is not one of"),
+        (", min_confidence=7", "params.min_confidence: the default does not fit its schema: 7 is greater than"),
     ],
 )
 def test_a_default_that_would_fail_a_run_is_an_import_error(load: Load, options: str, what: str) -> None:
@@ -91,7 +91,7 @@ def test_a_default_that_would_fail_a_run_is_an_import_error(load: Load, options:
     assert str(caught.value).startswith(what)
 
 
-def test_a_default_that_the_form_has_to_fill_in_is_none_of_these(load: Load, platform: Path) -> None:
+def test_a_default_that_the_form_fills_in_is_not_an_import_error(load: Load, platform: Path) -> None:
     assert platform.is_dir()
     source = (
         "from airflow.sdk import Param\nfrom kommuna.airflow import *\n"

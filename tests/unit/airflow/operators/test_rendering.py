@@ -1,4 +1,4 @@
-"""Templates: a DAG renders as Airflow's do, a step's are cast to what the step declares, and nothing else is."""
+"""Templates: a DAG renders as in Airflow, and only a step's templates are cast to the types that the step declares."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_parameter_is_what_was_written_or_what_the_step_declares(
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("{{ params.txet }}", r"a template names 'txet', which is not there \(did you mean 'text'\?\)"),
+        ("{{ params.txet }}", r"a template names 'txet', which is not defined \(did you mean 'text'\?\)"),
         ("{{ ds }}", "a template names 'ds', and this run has no logical date\n.*--date"),
         ("x {{ ds }}", "a template names 'ds', and this run has no logical date\n.*--date"),
         ("{{ nope }}", "a template cannot be rendered: 'nope' is undefined"),

@@ -1,4 +1,4 @@
-"""Names decide whose a variable, connection or pool is."""
+"""The name of a variable, connection or pool decides which team owns it."""
 
 from typing import Any
 
@@ -29,13 +29,13 @@ def test_a_prefixed_name_gets_its_team() -> None:
         ("variables", "POST", "", {"key": "limit", "value": "1"}, "name it 'support__limit'"),
         ("variables", "POST", "", {"key": "fraud__limit", "value": "1"}, "prefix of team 'fraud'"),
         ("variables", "POST", "", {"key": "limit", "team_name": "support"}, "name it 'support__limit'"),
-        ("variables", "POST", "", {"key": "support__limit", "team_name": "fraud"}, "is to be of team 'fraud'"),
+        ("variables", "POST", "", {"key": "support__limit", "team_name": "fraud"}, "is assigned to team 'fraud'"),
         ("variables", "POST", "", {"key": "support__limit", "team_name": 5}, "not a text"),
         ("variables", "POST", "", {"value": "1"}, "'key' is missing"),
         ("variables", "POST", "", [], "'key' is missing"),
-        ("variables", "PATCH", "everybodys", {"key": "everybodys", "value": "1"}, "everybody's"),
+        ("variables", "PATCH", "everybodys", {"key": "everybodys", "value": "1"}, "belong to everybody"),
         ("variables", "PATCH", "support__x", [], "not a JSON object"),
-        ("variables", "DELETE", "everybodys", None, "everybody's"),
+        ("variables", "DELETE", "everybodys", None, "belong to everybody"),
         ("variables", "DELETE", "fraud__x", None, "prefix of team 'fraud'"),
         ("connections", "POST", "enqueue-test", {"connection_id": "db"}, "name it 'support__db'"),
         ("connections", "POST", "defaults", None, "only the platform's operators"),
@@ -46,12 +46,12 @@ def test_a_prefixed_name_gets_its_team() -> None:
         ("pools", "PATCH", "support__default", {"slots": 1000}, "pools are the platform's"),
     ],
 )
-def test_what_is_not_the_callers_to_write_is_refused(kind: str, method: str, path: str, body: Any, said: str) -> None:
+def test_a_caller_may_not_write_names_of_others(kind: str, method: str, path: str, body: Any, said: str) -> None:
     with pytest.raises(Refused, match=said.replace("(", r"\(")):
         assigned(kind, method, path, body, SUE)
 
 
-def test_a_bulk_request_gets_each_owner() -> None:
+def test_a_bulk_request_gets_an_owner_for_each_entity() -> None:
     body = {
         "actions": [
             {"action": "create", "entities": [{"key": "support__a", "value": 1}, {"key": "fraud__b", "value": 2}]},

@@ -1,4 +1,4 @@
-"""The header above a report, on the server's side."""
+"""The header that the server adds to a report."""
 
 from datetime import UTC, datetime
 
@@ -56,7 +56,7 @@ def test_names_in_the_header_are_text() -> None:
     assert page.endswith("<p>a fragment</p>")
 
 
-def test_what_a_step_outside_a_dag_cannot_say_is_left_out() -> None:
+def test_unknown_provenance_is_left_out() -> None:
     page = with_provenance(b"<body></body>", _manifest(dag_id="", run_id="", task_id="", lineage=())).decode()
     assert "DAG" not in page
     assert "from" not in page

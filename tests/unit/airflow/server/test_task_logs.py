@@ -1,4 +1,4 @@
-"""Task logs go into the store and come back from it."""
+"""Task logs are written to the store and read from it."""
 
 from functools import partial
 from pathlib import Path
@@ -33,14 +33,14 @@ def test_a_log_that_was_uploaded_is_read_from_the_store(store: Path) -> None:
     assert places == [f"file://{store}/store/{LOG}"]
 
 
-def test_a_log_that_is_not_there_yet_is_none(store: Path) -> None:
+def test_a_missing_log_is_None(store: Path) -> None:
     from kommuna.airflow.server.task_logs import REMOTE_TASK_LOG
 
     assert REMOTE_TASK_LOG.read(LOG, ti=None) == ([], None)  # type: ignore[arg-type]
     REMOTE_TASK_LOG.upload(LOG)  # nothing to upload is no error
 
 
-def test_a_task_that_waited_keeps_the_log_of_before_and_shows_its_triggers(store: Path) -> None:
+def test_a_deferred_task_keeps_its_earlier_log_and_shows_its_triggers(store: Path) -> None:
     from kommuna.airflow.server.task_logs import REMOTE_TASK_LOG
 
     local = store / "logs" / LOG
@@ -59,7 +59,7 @@ def test_a_task_that_waited_keeps_the_log_of_before_and_shows_its_triggers(store
     assert [place.rpartition("/")[2] for place in places] == ["attempt=1.log", "attempt=1.log.trigger.7.log"]
 
 
-def test_a_log_waits_for_a_store_that_is_away(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_waits_for_an_unreachable_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kommuna.airflow.server import task_logs
     from kommuna.outages import RetryPolicy
 

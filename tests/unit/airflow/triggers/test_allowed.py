@@ -1,4 +1,4 @@
-"""The judgement of triggers: three classes, read into plain values; all else is refused with the words."""
+"""Triggers: three classes are allowed, with plain arguments; anything else is refused with a reason."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def old(kind: str, value: Any = None) -> dict[str, Any]:
     return {"__type": kind, "__var": value}
 
 
-def test_a_trigger_that_airflow_itself_writes_is_read_into_plain_values() -> None:
+def test_a_trigger_serialised_by_airflow_is_read_into_plain_values() -> None:
     from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
     from airflow.sdk.serde import serialize
 
@@ -51,7 +51,7 @@ def test_a_trigger_that_airflow_itself_writes_is_read_into_plain_values() -> Non
     assert type(found["moment"]) is datetime
 
 
-def test_triggers_on_other_dags_that_airflow_itself_writes_are_read() -> None:
+def test_triggers_on_other_dags_serialised_by_airflow_are_read() -> None:
     from airflow.providers.standard.triggers.external_task import DagStateTrigger, WorkflowTrigger
     from airflow.sdk.serde import serialize
     from airflow.utils.state import DagRunState
@@ -86,7 +86,7 @@ def test_triggers_on_other_dags_that_airflow_itself_writes_are_read() -> None:
 def test_any_other_class_is_refused_whatever_its_arguments(classpath: str) -> None:
     with pytest.raises(TeamMistake) as refused:
         judged({"moment": moment(NOW.timestamp())}, classpath)
-    assert "is none that the platform runs" in refused.value.what
+    assert "the platform does not run the trigger" in refused.value.what
     assert all(allowed in refused.value.fix for allowed in ALLOWED)
     assert "deferrable=False" in refused.value.fix
     assert len(str(refused.value)) < 2_000
@@ -94,7 +94,7 @@ def test_any_other_class_is_refused_whatever_its_arguments(classpath: str) -> No
 
 
 @given(st.text())
-def test_no_text_but_the_three_is_a_class_that_runs(text: str) -> None:
+def test_only_the_three_allowed_classes_run(text: str) -> None:
     with pytest.raises(TeamMistake):
         judged({"moment": moment(NOW.timestamp())}, text)
 
@@ -118,20 +118,20 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("value", OTHERS, ids=lambda value: json.dumps(value)[:60])
-def test_what_is_no_date_and_time_is_refused_unseen_in_every_form_of_serialisation(value: Any) -> None:
-    with pytest.raises(TeamMistake, match="do not fit"):
+def test_anything_but_a_date_and_time_is_refused_undecoded(value: Any) -> None:
+    with pytest.raises(TeamMistake, match="are invalid"):
         judged({"moment": value})
-    with pytest.raises(TeamMistake, match="do not fit"):
+    with pytest.raises(TeamMistake, match="are invalid"):
         judged({"external_dag_id": "support__raw", "poke_interval": 60, "logical_dates": [value]}, WORKFLOW)
-    with pytest.raises(TeamMistake, match="do not fit"):
+    with pytest.raises(TeamMistake, match="are invalid"):
         judged({"moment": moment(1), "end_from_trigger": value if value is not True else 1})
-    with pytest.raises(TeamMistake, match="do not fit"):
+    with pytest.raises(TeamMistake, match="are invalid"):
         judged({"moment": moment(1), "target_time": value})
 
 
-def test_a_serialised_value_in_the_place_of_all_arguments_is_refused() -> None:
+def test_a_serialised_value_instead_of_the_arguments_is_refused() -> None:
     for value in (old("dict", {"moment": moment(1)}), moment(1), old("dag", {}), [], "x", 1, None):
-        with pytest.raises(TeamMistake, match="do not fit"):
+        with pytest.raises(TeamMistake, match="are invalid"):
             judged(value)
 
 
@@ -149,8 +149,8 @@ def test_a_serialised_value_in_the_place_of_all_arguments_is_refused() -> None:
     ],
     ids=lambda text: text[:15],
 )
-def test_what_is_no_json_is_refused(text: str) -> None:
-    with pytest.raises(TeamMistake, match="they are no JSON"):
+def test_invalid_json_is_refused(text: str) -> None:
+    with pytest.raises(TeamMistake, match="they are not JSON"):
         judged(text)
 
 
@@ -162,7 +162,7 @@ def test_huge_arguments_are_refused_before_they_are_read() -> None:
     assert len(str(refused.value)) < 2_000
 
 
-def test_a_wait_ends_within_a_year() -> None:
+def test_a_wait_is_at_most_a_year() -> None:
     assert judged({"moment": moment((NOW + timedelta(days=366)).timestamp())})
     with pytest.raises(TeamMistake, match="2027-03-03 is too far away"):
         judged({"moment": moment((NOW + timedelta(days=367)).timestamp())})
@@ -203,14 +203,14 @@ def test_arguments_are_plain_or_refused_and_nothing_else_happens(classpath: str,
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"external_dag_id": "fraud__x"}, "'fraud__x' is no DAG of team 'support'"),
+        ({"external_dag_id": "fraud__x"}, "'fraud__x' is not a DAG of team 'support'"),
         ({"external_dag_id": "x"}, "name one that begins with 'support__'"),
         ({"external_dag_id": "support__x\n"}, "external_dag_id"),
         ({"external_dag_id": ["support__x"]}, "external_dag_id"),
         ({"external_dag_id": "support__" + "x" * 300}, "external_dag_id"),
         ({"poke_interval": 0.5}, "poke_interval"),
         ({"poke_interval": True}, "poke_interval"),
-        ({"poke_interval": 1e400}, "no JSON"),
+        ({"poke_interval": 1e400}, "not JSON"),
         ({"run_ids": ["x"] * 101}, "run_ids"),
         ({"run_ids": ["a\0b"]}, "run_ids"),
         ({"external_task_ids": ["a;b"]}, "external_task_ids"),
@@ -218,13 +218,13 @@ def test_arguments_are_plain_or_refused_and_nothing_else_happens(classpath: str,
         ({"execution_dates": None}, "unknown key 'execution_dates'"),
     ],
 )
-def test_a_look_at_runs_is_bounded_and_of_the_teams_own(arguments: dict[str, Any], words: str) -> None:
+def test_polling_runs_is_bounded_and_limited_to_the_team(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(TeamMistake) as refused:
         judged({"external_dag_id": "support__x", "poke_interval": 60, **arguments}, WORKFLOW)
     assert words in str(refused.value)
 
 
-def test_a_look_at_a_run_is_of_one_run_of_the_teams_own() -> None:
+def test_polling_a_run_is_limited_to_one_run_of_the_team() -> None:
     given = {
         "dag_id": "support__x",
         "states": ["success"],
@@ -234,11 +234,11 @@ def test_a_look_at_a_run_is_of_one_run_of_the_teams_own() -> None:
     }
     assert judged(given, DAG_STATE)["run_ids"] == ["a"]
     for wrong in ({"dag_id": "fraud__x"}, {"run_ids": None}, {"run_ids": ["a", "b"]}, {"poll_interval": 1}):
-        with pytest.raises(TeamMistake, match="do not fit"):
+        with pytest.raises(TeamMistake, match="are invalid"):
             judged({**given, **wrong}, DAG_STATE)
 
 
-def test_plain_values_may_be_carried_over_a_wait() -> None:
+def test_plain_values_may_be_passed_to_defer() -> None:
     from decimal import Decimal
 
     from airflow.sdk.serde import serialize
@@ -252,11 +252,11 @@ def test_plain_values_may_be_carried_over_a_wait() -> None:
     "value", [value for value in OTHERS if isinstance(value, dict) and ("__type" in value or "Evil" in str(value))]
     + [{"__classname__": name} for name in ("airflow.sdk.definitions.callback.AsyncCallback", None, [], "a.B", 1)]
 )  # fmt: skip
-def test_what_names_a_class_may_not_be_carried_over_a_wait_however_deep(value: Any) -> None:
+def test_a_value_that_names_a_class_may_not_be_passed_to_defer_at_any_depth(value: Any) -> None:
     deep: Any = value
     for _ in range(5_000):
         deep = [deep]
     for carried in (value, {"x": value}, {"x": [{"y": value}]}, {"x": moment(1, tz=value)}, deep):
-        with pytest.raises(TeamMistake, match="over its wait") as refused:
+        with pytest.raises(TeamMistake, match="to `defer`") as refused:
             judge_carried(carried)
         assert "give `defer` plain values" in refused.value.fix

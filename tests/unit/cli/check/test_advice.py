@@ -65,5 +65,5 @@ def test_one_cause_is_one_finding(tmp_path: Path) -> None:
     found = findings_of(tmp_path, {"many.py": dag("many", body, default_args="{'pool': 'nope'}")})
     ((line, what, _),) = found["many.py"]
     assert line == 5
-    assert what.startswith("task 't0' uses the pool 'nope', which is not team support's")
+    assert what.startswith("task 't0' uses the pool 'nope', which does not belong to team 'support'")
     assert what.endswith("; the same of 't1', 't2', 't3', 't4', 'last' (line 6)")

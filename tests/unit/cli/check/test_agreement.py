@@ -47,13 +47,13 @@ BAD = {
     "dayly.py": (dag("dayly", schedule="'@dayly'"), 3,
                  "DAG 'support__dayly': the schedule '@dayly' cannot be read (did you mean '@daily'?)"),
     "continuous.py": (dag("continuous", schedule="'@continuous'"), 3,
-                      "DAG 'support__continuous' runs again as soon as it has ended"),
+                      "DAG 'support__continuous' runs again as soon as it ends"),
     "latin.py": ("x = 'карта'\n".encode("cp1251") + dag("latin").encode(), 1, "not valid Python: "),
     "sub/beside.py": ("from helper import NAME\n" + dag("beside"), 1, "ModuleNotFoundError: No module named 'helper'"),
     "nul.py": (dag("nul").encode() + b"\0", 1, "not valid Python: source code string cannot contain null bytes"),
     "exits.py": ("# airflow dag\nimport sys\nsys.exit(3)\n", 3, "SystemExit: 3"),
     "own_pool.py": (dag("own_pool", "a = EmptyOperator(task_id='a')\nEmptyOperator(task_id='b', pool='fraud__default')"),
-                    5, "task 'b' uses the pool 'fraud__default', which is not team support's"),
+                    5, "task 'b' uses the pool 'fraud__default', which does not belong to team 'support'"),
     "unserializable.py": (dag("unserializable", params="{'a': object()}"), 3, ""),
 }  # fmt: skip
 LEFT_OUT = {

@@ -65,7 +65,7 @@ def test_a_good_bundle_has_no_finding(bundle: Path) -> None:
         (('vote["votes"]}', 'vote["vots"]}'), 6, "task 'own': 'vote' has no output 'vots' (did you mean 'votes'?)"),
         (('rules="rules.yaml"', 'rules="rulez.yaml"'), 5, "task 'vote': input 'rules' names the file 'rulez.yaml', which is not in the bundle"),
         (('rules="rules.yaml"', 'rules="rules.yaml", text="txt"'), 5, "task 'vote': text='txt' is not a declared column (did you mean 'text'?)"),
-        (('rules="rules.yaml"', 'rules="rules.yaml", pool="fraud__default"'), 5, "task 'vote' uses the pool 'fraud__default', which is not team support's"),
+        (('rules="rules.yaml"', 'rules="rules.yaml", pool="fraud__default"'), 5, "task 'vote' uses the pool 'fraud__default', which does not belong to team 'support'"),
         (('TeamDag("good"', 'TeamDag("fraud__good"'), 3, "'fraud__good' has the prefix of team 'fraud', but belongs to team 'support'"),
         (('"0 3 * * *"', '"0 33 * * *"'), 3, "DAG 'support__good': "),
         (("import ApplyRulesOperator", "import AplyRulesOperator"), 1, "ImportError: cannot import name 'AplyRulesOperator'"),
@@ -141,7 +141,7 @@ def test_mapped_steps_and_what_takes_their_outputs_are_judged(bundle: Path) -> N
         (('made["result"]', 'made["resultt"]'), 13, "task 'named': 'made' has no output 'resultt' (did you mean 'result'?)"),
         (('function="own_steps:one"', 'function="own_steps:oen"'), 9, "task 'made': module 'own_steps' has no step 'oen'"),
         (('.partial(task_id="clean").expand(table=made.output)', '(task_id="clean", table=made.output)'), 10, "task 'clean': input 'table' takes one artifact, and the mapped 'made' leaves a list"),
-        (('"made", function', '"made", step_resources={"memory": "1Ti"}, function'), 9, "task 'made' asks for 1 cores and 1Ti, more than the team's quota"),
+        (('"made", function', '"made", step_resources={"memory": "1Ti"}, function'), 9, "task 'made' requests 1 cores and 1Ti, more than the team's quota"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_mapped_step_is_found_with_its_line(

@@ -27,12 +27,12 @@ def start() -> Iterator[Start]:
         def still_starting() -> None:
             assert process.poll() is None, (state / "postgres.log").read_text()
 
-        databases.wait_until_it_answers(state, still_starting)
+        databases.wait_until_ready(state, still_starting)
         return process
 
     yield one
     for state, process in started:
-        server.end_left(state)
+        server.stop_orphan(state)
         process.wait(timeout=30)
         remove_sockets_folder(state)
 

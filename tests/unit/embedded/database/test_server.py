@@ -107,7 +107,7 @@ def test_a_server_left_behind_is_ended_in_order(start: Start, tmp_path: Path) ->
     server.make(tmp_path)
     process = start(tmp_path)
     with databases.connected(tmp_path):  # a client does not hold it up
-        server.end_left(tmp_path)
+        server.stop_orphan(tmp_path)
     process.wait(timeout=10)
     assert "database system is shut down" in (tmp_path / "postgres.log").read_text()
 
@@ -116,7 +116,7 @@ def test_a_number_that_another_process_has_now_is_not_taken_for_a_server(start: 
     server.make(tmp_path)
     lock = server.folder(tmp_path) / str(max(server.programs())) / "postmaster.pid"
     lock.write_text(f"{os.getpid()}\n{lock.parent}\n")
-    server.end_left(tmp_path)
+    server.stop_orphan(tmp_path)
     assert not lock.exists()
     start(tmp_path)
 

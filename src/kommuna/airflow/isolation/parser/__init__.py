@@ -1,1 +1,1 @@
-"""The untrusted half: runs in the team's namespace, imports the team's DAG files and nothing else. No credentials."""
+"""The untrusted half: runs in the team's namespace, without credentials, and imports the team's DAG files."""

@@ -1,4 +1,4 @@
-"""`python -m kommuna.airflow.isolation.parser`: the team's parser, told by its environment (`settings`)."""
+"""Runs a team's parser, configured by its environment (`settings`): `python -m kommuna.airflow.isolation.parser`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kommuna.errors import KommunaError
 
 
 def main() -> None:
-    """Serves until it is ended."""
+    """Serves until it is stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         settings = ParserSettings.of_environment()

@@ -1,4 +1,4 @@
-"""One DAG file in one process: Airflow's own parsing, with limits, and nothing that is worth stealing."""
+"""Parses one DAG file in one process: Airflow's own parsing, with limits and without secrets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from pathlib import Path
 
 from kommuna.airflow.isolation.parser import processes
 
-MAX_PROCESSES = 512  # of this user on this machine; the server ends a file that has more than a few of its own
+MAX_PROCESSES = 512  # of this user on this machine; the server stops a file that has more than MAX_TREE of its own
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file's process may use: bytes of memory beyond the warm start, seconds, and processes of its user."""
+    """Limits of one file's process.
+
+    Attributes:
+        memory: bytes beyond what the warm fork server uses.
+        seconds: time of the processor, and of the clock.
+        processes: processes of the user on this machine.
+    """
 
     memory: int
     seconds: int
@@ -27,15 +33,15 @@ class Limits:
 def parse(
     requests: socket.socket, output: socket.socket, logs: socket.socket, folder: Path, original: str, limits: Limits
 ) -> None:
-    """Runs Airflow's parsing in a child of this process, the file's keeper, which ends as the child does.
+    """Runs Airflow's parsing in a child of this process. This process supervises the child and ends as it does.
 
     Args:
-        requests: Airflow's supervisor protocol; the request waits in it.
-        output: what the file prints.
-        logs: Airflow's log lines, as JSON.
+        requests: the socket of Airflow's supervisor protocol, which delivers the parse request.
+        output: receives what the file prints.
+        logs: receives Airflow's log lines, as JSON.
         folder: the bundle.
-        original: the file's path on the processor's side.
-        limits: of the child.
+        original: the file's path at the processor.
+        limits: limits of the child.
     """
     os.setsid()
     processes.keep(lambda: _parse(requests, output, logs, folder, original, limits))
@@ -50,16 +56,18 @@ def _parse(
     limit(limits)
     os.chdir(folder)
     _name_modules_after(original)
-    # The parser's own settings are of no use to team code; what is left in the environment is public.
+    # Team code does not need the parser's settings; what remains in the environment is public.
     for name in [name for name in os.environ if name.startswith("KOMMUNA_PARSER_")]:
         del os.environ[name]
     _fork_main(requests, output, output.dup(), logs.fileno(), _parse_file_entrypoint)
 
 
 def limit(limits: Limits) -> None:
-    """Holds this process, and what it starts, to limits."""
+    """Applies limits to this process and the processes that it starts."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")  # the kernel takes this process, not the server
+        Path("/proc/self/oom_score_adj").write_text(
+            "1000"
+        )  # out of memory, the kernel kills this process and not the server
     memory = data_bytes() + limits.memory
     for name, value in (
         (resource.RLIMIT_DATA, memory),
@@ -75,7 +83,7 @@ def limit(limits: Limits) -> None:
 
 
 def data_bytes() -> int:
-    """Private writable memory of this process, in bytes: what RLIMIT_DATA counts."""
+    """Returns the private writable memory of this process in bytes, which RLIMIT_DATA limits."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmData:"):
             return int(line.split()[1]) * 1024
@@ -83,8 +91,9 @@ def data_bytes() -> int:
 
 
 def _name_modules_after(original: str) -> None:
-    """Names the file's module as the processor's own path would: a serialised DAG names it, and must not change with
-    the folder of a commit.
+    """Names the file's module by its path at the processor.
+
+    A serialised DAG contains the module's name, so the name must not change with the folder of a commit.
     """
     from airflow.dag_processing.importers import python_importer
     from airflow.utils.file import get_unique_dag_module_name

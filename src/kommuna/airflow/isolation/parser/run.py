@@ -1,4 +1,4 @@
-"""One file's run: its process, the bytes between it and the processor, and the watch over both."""
+"""Runs one file: starts its process, passes frames between it and the processor, and enforces the limits."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import msgspec
 
 from kommuna.airflow.isolation.parser import child, processes
 from kommuna.airflow.isolation.wire import (
-    ASK,
     END,
     LOG,
     MAX_ANSWER,
     MAX_LOG_LINE,
     MAX_LOGS,
     REPLY,
+    REQUEST,
     BadFrame,
     Closed,
     frame,
@@ -34,13 +34,15 @@ WATCH_SECONDS = 0.2
 
 
 class FileRun:
-    """Parses one file and tells the processor what its process says, until it ends or is ended.
+    """Parses one file and forwards its process's messages to the processor, until the process ends or is killed.
 
     Args:
         forks: the warm fork server.
         request: `file` (relative to the bundle), `original` (its path at the processor), `bundle_name`, `callbacks`.
-        folder: the bundle.
-        limits: of the file's process.
+        folder: the bundle's folder.
+        limits: limits of the file's process.
+        reader: receives frames of the processor.
+        writer: sends frames to the processor.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class FileRun:
         self._logs_left = MAX_LOGS
 
     async def run(self) -> None:
-        """From fork to END."""
+        """Runs the process to its end and sends END."""
         requests, their_requests = socket.socketpair()
         output, their_output = socket.socketpair()
         logs, their_logs = socket.socketpair()
@@ -77,11 +79,11 @@ class FileRun:
         pid = process.pid or 0
         from_child, to_child = await asyncio.open_connection(sock=requests)
         pumps = [
-            asyncio.create_task(self._asks(from_child)),
-            asyncio.create_task(self._lines(output, "stdout")),
-            asyncio.create_task(self._lines(logs, "")),
+            asyncio.create_task(self._forward_requests(from_child)),
+            asyncio.create_task(self._forward_lines(output, "stdout")),
+            asyncio.create_task(self._forward_lines(logs, "")),
         ]
-        replies = asyncio.create_task(self._replies(to_child, pid))
+        replies = asyncio.create_task(self._forward_replies(to_child, pid))
         try:
             to_child.write(self._first_frame())
             await self._watch(process, pid)
@@ -99,7 +101,7 @@ class FileRun:
             to_child.close()
 
     def _first_frame(self) -> bytes:
-        """The request, as Airflow's own processor would send it."""
+        """Encodes the request as Airflow's own processor would send it."""
         request = {
             "type": "DagFileParseRequest",
             "file": str(self._folder / self._request["file"]),
@@ -111,7 +113,7 @@ class FileRun:
         return len(body).to_bytes(4, "big") + body
 
     async def _watch(self, process: BaseProcess, pid: int) -> None:
-        """Waits for the process's end, or brings it about."""
+        """Waits for the process to end, and kills it when it exceeds a limit."""
         deadline = time.monotonic() + self._limits.seconds
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -131,31 +133,31 @@ class FileRun:
         await asyncio.to_thread(processes.end_all, pid)
         await asyncio.to_thread(process.join, 5)
 
-    async def _asks(self, reader: asyncio.StreamReader) -> None:
-        """Frames of Airflow's protocol, from the file's process to the processor."""
+    async def _forward_requests(self, reader: asyncio.StreamReader) -> None:
+        """Forwards frames of Airflow's protocol from the file's process to the processor."""
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while True:
                 length = int.from_bytes(await reader.readexactly(4), "big")
                 if length > MAX_ANSWER:
                     self._ended_for = "answer"
                     return
-                self._writer.write(frame(ASK, await reader.readexactly(length)))
+                self._writer.write(frame(REQUEST, await reader.readexactly(length)))
                 await self._writer.drain()
 
-    async def _replies(self, to_child: asyncio.StreamWriter, pid: int) -> None:
-        """Answers of the processor, to the file's process. Once the processor is gone, nobody waits for the file."""
+    async def _forward_replies(self, to_child: asyncio.StreamWriter, pid: int) -> None:
+        """Forwards the processor's replies to the file's process. If the processor is gone, the run is cancelled."""
         try:
             while True:
                 kind, payload = await receive(self._reader)
                 if kind != REPLY:
-                    raise BadFrame(f"a frame of the kind {kind!r} in the middle of a file")
+                    raise BadFrame(f"unexpected frame {kind!r} while a file is parsed")
                 to_child.write(len(payload).to_bytes(4, "big") + payload)
                 await to_child.drain()
         except (Closed, BadFrame, OSError):
             self._ended_for = self._ended_for or "gone"
 
-    async def _lines(self, connection: socket.socket, stream: str) -> None:
-        """Lines that the file's process logs (JSON) or prints; what is too much is left out."""
+    async def _forward_lines(self, connection: socket.socket, stream: str) -> None:
+        """Forwards lines that the file's process logs (as JSON) or prints, up to the limits."""
         reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_LOG_LINE)
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while line := await _next_line(reader):
@@ -170,8 +172,8 @@ class FileRun:
 
 
 async def _next_line(reader: asyncio.StreamReader) -> bytes:
-    """The next line, or its beginning; empty at the end."""
+    """Returns the next line, an empty line for one that is too long, or nothing at the end."""
     try:
         return await reader.readline()
-    except ValueError:  # longer than the limit: what was buffered of it is dropped
+    except ValueError:  # longer than the limit: the buffered part is dropped
         return b"\n"

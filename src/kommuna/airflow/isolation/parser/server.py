@@ -1,7 +1,7 @@
-"""The parser's server: lets the platform's processor in, and gives each file a process, a bundle and an end.
+"""The parser's server: authenticates the platform's processor, and parses each file in its own process.
 
-It holds nothing that is worth stealing: the certificate's key and the token's digest open this parser only, and the
-files' processes are forks of a server of their own (`multiprocessing`'s fork server), which never had either.
+It holds no valuable secret: the certificate's key and the token's digest are for this parser only. The files' processes
+are forks of a separate process (`multiprocessing`'s fork server), which never had either.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ log = logging.getLogger("kommuna.parser")
 
 
 class Refused(Exception):
-    """Why a connection gets no further: a word for machines, and one for people."""
+    """A connection is refused: `why` is the reason as a code, the message is for people."""
 
     def __init__(self, why: str, text: str) -> None:
         super().__init__(text)
@@ -54,7 +54,7 @@ class Refused(Exception):
 
 
 class Parser:
-    """Parses files of one team's bundles, for whoever has the token."""
+    """Parses files of one team's bundles for clients that have the token."""
 
     def __init__(self, settings: ParserSettings) -> None:
         self._settings = settings
@@ -64,7 +64,7 @@ class Parser:
         self._running: list[str] = []  # the versions of the files that are being parsed
 
     async def serve(self) -> None:
-        """Warms up, then listens until it is ended: who can connect finds it ready."""
+        """Warms up, and then listens until it is stopped. Once it accepts connections, it is ready."""
         processes.adopt_orphans()
         processes.close_memory()
         warm_up = self._forks.Process(target=_nothing)
@@ -100,7 +100,7 @@ class Parser:
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         kind, payload = await asyncio.wait_for(receive(reader), GREETING_SECONDS)
         if kind != HELLO:
-            raise BadFrame("the first frame is no greeting")
+            raise BadFrame("the first frame is not HELLO")
         hello = fields_of(payload)
         self._admit(hello)
         bundle_version = str(hello.get("version", ""))
@@ -111,17 +111,21 @@ class Parser:
             await writer.drain()
             kind, payload = await asyncio.wait_for(receive(reader), GREETING_SECONDS)
             if kind != PARSE:
-                raise BadFrame("no file was named")
+                raise BadFrame("expected PARSE")
             limits = Limits(memory_bytes(self._settings.memory), max(1, min(600, int(hello.get("seconds", 30)))))
             await FileRun(self._forks, fields_of(payload), folder, limits, reader, writer).run()
         finally:
             self._running.remove(bundle_version)
 
     def _admit(self, hello: dict[str, object]) -> None:
-        """Whether this is the platform's processor, of the same release, and there is room."""
+        """Checks that the client is the platform's processor of the same release, and that there is capacity.
+
+        Raises:
+            Refused: it is not, or the parser is busy.
+        """
         digest = hashlib.sha256(str(hello.get("token", "")).encode()).hexdigest()
         if not hmac.compare_digest(digest, self._settings.token_digest):
-            raise Refused("token", "the token is not this parser's")
+            raise Refused("token", "the token does not match this parser")
         if hello.get("team") != self._settings.team:
             raise Refused("team", f"this is the parser of team '{self._settings.team}'")
         if hello.get("airflow") != version("apache-airflow"):
@@ -130,7 +134,7 @@ class Parser:
             raise Refused("busy", f"{len(self._running)} files are being parsed")
 
     async def _bundle(self, wanted: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Path:
-        """The bundle at a version, asked for where it is not here yet."""
+        """Returns the folder of the bundle at a version; requests the bundle if it is not here yet."""
         versions = self._settings.folder / "bundles"
         try:
             folder = shipping.folder_of(versions, wanted)
@@ -140,7 +144,7 @@ class Parser:
             await writer.drain()
             kind, archive = await asyncio.wait_for(receive(reader), BUNDLE_SECONDS)
             if kind != BUNDLE:
-                raise BadFrame("no bundle was sent")
+                raise BadFrame("expected BUNDLE")
             folder = await asyncio.to_thread(shipping.unpack, archive, versions, wanted)
             shipping.forget_old(versions, keep=VERSIONS_KEPT, in_use=set(self._running))
         except DataError as error:
@@ -151,4 +155,4 @@ class Parser:
 
 
 def _nothing() -> None:
-    """The first fork: once it has ended, the fork server has imported everything."""
+    """Is run by the first fork: once it has ended, the fork server has imported everything."""

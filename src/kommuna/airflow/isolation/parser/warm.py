@@ -1,4 +1,4 @@
-"""What DAG files import, imported once: each file's process is a fork that finds it in memory."""
+"""Imports once what DAG files import, so that each file's process, a fork, finds it in memory."""
 
 from __future__ import annotations
 
@@ -29,4 +29,4 @@ for _name in _MODULES:
     with contextlib.suppress(ImportError):  # an image may lack a provider
         importlib.import_module(_name)
 
-gc.freeze()  # so that a fork does not copy every page at its first collection
+gc.freeze()  # otherwise a fork copies every page at its first garbage collection

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from jinja2 import meta, nodes
 
-from kommuna.airflow.operators.rendering import AS_OTHERS, OF_A_DATE
+from kommuna.airflow.operators.rendering import DATE_VARIABLES, SEE_REFERENCE
 from kommuna.errors import nearest
 
 _BESIDE_THE_CONTEXT = ("macros", "var", "conn", "params", "expanded_ti_count", "reason", "exception", "try_number")
@@ -44,7 +44,7 @@ def _of_one(
     for name in sorted(meta.find_undeclared_variables(tree) - known):
         yield (
             f"'{{{{ {name} }}}}' in '{field}' is not known to a run{nearest(name, known)}",
-            AS_OTHERS,
+            SEE_REFERENCE,
         )
     for name in _params(tree):
         if name not in task.dag.params and name not in _own_params(task):
@@ -53,7 +53,7 @@ def _of_one(
                 f"'{{{{ params.{name} }}}}' in '{field}': the DAG has no param '{name}'{hint}",
                 f"its params are: {', '.join(task.dag.params) or 'none'}",
             )
-    dates = [name for name in OF_A_DATE if name in meta.find_undeclared_variables(tree)]
+    dates = [name for name in DATE_VARIABLES if name in meta.find_undeclared_variables(tree)]
     if dates and _runs_on_assets_only(task.dag):
         yield (
             f"'{{{{ {dates[0]} }}}}' in '{field}': a run that an asset starts has no logical date",

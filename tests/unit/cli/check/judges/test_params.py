@@ -24,8 +24,8 @@ GATE = "f1_macro >= 0.7 and"
 CASES = {
     "gate.py": (chain("gate", gate=f"'{GATE}'"), 3, "DAG 'support__gate': params.gate = 'f1_macro >= 0.7 and': the gate cannot be read at character"),
     "metric.py": (chain("metric", gate="'f1_macr >= 0.7'"), 3, "DAG 'support__metric': params.gate = 'f1_macr >= 0.7': the gate names an unknown metric 'f1_macr' (did you mean 'f1_macro'?)"),
-    "model.py": (chain("model", label_model="'komuna'"), 3, "DAG 'support__model': params.label_model: the default is refused by its schema: 'komuna' is not one of"),
-    "confidence.py": (chain("confidence", min_confidence="7"), 3, "DAG 'support__confidence': params.min_confidence: the default is refused by its schema: 7 is greater than the maximum"),
+    "model.py": (chain("model", label_model="'komuna'"), 3, "DAG 'support__model': params.label_model: the default does not fit its schema: 'komuna' is not one of"),
+    "confidence.py": (chain("confidence", min_confidence="7"), 3, "DAG 'support__confidence': params.min_confidence: the default does not fit its schema: 7 is greater than the maximum"),
     "region.py": (chain("region", region="'XX'"), 3, "task 'read_messages': parameter 'region' of step kommuna.steps:prepare_messages: no region 'XX'"),
     "plain.py": (dag("plain", "StepOperator(task_id='s', function='own:made', parameters={'n': '{{ params.n }}'})", params="{'n': 'two'}"), 3,
                  "DAG 'support__plain': params.n = 'two': expected a whole number, found 'two' (for 'n' of task 's')"),

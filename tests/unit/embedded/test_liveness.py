@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kommuna.embedded.signs import signs
+from kommuna.embedded.liveness import check_liveness
 from kommuna.spec.installation import Installation
 from kommuna.spec.team import Platform
 
@@ -59,8 +59,8 @@ def installation(folder: Path, port: int) -> Installation:
 def test_who_does_not_answer_and_whose_heartbeat_is_old(
     tmp_path: Path, airflow: Callable[[int, dict[str, Any]], int]
 ) -> None:
-    found = signs(installation(tmp_path, airflow(200, HEALTH)), [*NAMES, "dag-processor"])
-    assert {name: sign.trouble for name, sign in found.items()} == {
+    found = check_liveness(installation(tmp_path, airflow(200, HEALTH)), [*NAMES, "dag-processor"])
+    assert {name: liveness.trouble for name, liveness in found.items()} == {
         "postgres": "does not answer",
         "api-server": "",
         "scheduler": f"no heartbeat for {(datetime.now(UTC) - LATE).total_seconds():.0f} s",
@@ -73,23 +73,23 @@ def test_who_does_not_answer_and_whose_heartbeat_is_old(
 
 
 def test_without_airflows_server_heartbeats_are_not_known(tmp_path: Path) -> None:
-    found = signs(installation(tmp_path, 9), ["api-server", "scheduler"])
+    found = check_liveness(installation(tmp_path, 9), ["api-server", "scheduler"])
     assert found["api-server"].trouble == "does not answer at http://127.0.0.1:9/api/v2/monitor/health"
     assert not found["scheduler"].known
-    assert found["scheduler"].trouble == "not heard of: Airflow's server does not answer"
+    assert found["scheduler"].trouble == "unknown: Airflow's server does not answer"
 
 
 def test_without_its_database_heartbeats_are_not_known(
     tmp_path: Path, airflow: Callable[[int, dict[str, Any]], int]
 ) -> None:
     health = HEALTH | {"metadatabase": {"status": "unhealthy"}}
-    found = signs(installation(tmp_path, airflow(200, health)), ["scheduler"])
-    assert found["scheduler"].trouble == "not heard of: Airflow's database does not answer"
+    found = check_liveness(installation(tmp_path, airflow(200, health)), ["scheduler"])
+    assert found["scheduler"].trouble == "unknown: Airflow's database does not answer"
     assert not found["scheduler"].known
 
 
 def test_a_server_in_trouble_is_told_with_its_status(
     tmp_path: Path, airflow: Callable[[int, dict[str, Any]], int]
 ) -> None:
-    found = signs(installation(tmp_path, airflow(503, {})), ["api-server"])
+    found = check_liveness(installation(tmp_path, airflow(503, {})), ["api-server"])
     assert found["api-server"].trouble.startswith("answers 503 at ")

@@ -1,4 +1,4 @@
-"""What a team's code may ask of the platform while it is parsed: for what is its own."""
+"""The requests that team code may send to the platform while it is parsed: only for what belongs to its team."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from pydantic import Field, TypeAdapter
 
 from kommuna.spec.names import SEPARATOR, owner_of
 
-MAX_ASKS = 200  # in one file
+MAX_REQUESTS = 200  # per file
 
-# MaskSecret is understood, and never passed on: it would hide words of a team's choice in everybody's logs.
-Ask = (
+# MaskSecret is accepted but never passed on: it would let a team mask any word in everybody's logs.
+TeamRequest = (
     GetConnection
     | GetVariable
     | GetVariableKeys
@@ -45,20 +45,22 @@ Ask = (
     | GetXComSequenceSlice
     | MaskSecret
 )
-ASKS: TypeAdapter[Any] = TypeAdapter(Annotated[Ask, Field(discriminator="type")])
+TEAM_REQUESTS: TypeAdapter[Any] = TypeAdapter(Annotated[TeamRequest, Field(discriminator="type")])
 _NAMES = ("conn_id", "key", "dag_id")
 
 
-def refusal(ask: Any, team: str) -> ErrorResponse | None:
-    """Why a team's code does not get what it asks for; None where it does."""
-    if isinstance(ask, GetVariableKeys):
-        name, own = ask.prefix or "", (ask.prefix or "").startswith(team + SEPARATOR)
+def refusal(request: Any, team: str) -> ErrorResponse | None:
+    """Returns the error for a request that team code may not make; None if it may."""
+    if isinstance(request, GetVariableKeys):
+        name, own = request.prefix or "", (request.prefix or "").startswith(team + SEPARATOR)
     else:
         # An XCom has both a key and a DAG: the DAG decides.
-        fields = {field: getattr(ask, field) for field in _NAMES if hasattr(ask, field)}
+        fields = {field: getattr(request, field) for field in _NAMES if hasattr(request, field)}
         name = fields.get("dag_id") or fields.get("conn_id") or fields.get("key") or ""
         own = owner_of(name) == team
     if own:
         return None
-    text = f"'{name}' is not team {team}'s: a DAG file that is parsed may ask for '{team}{SEPARATOR}…' only"
+    text = (
+        f"'{name}' does not belong to team '{team}': while it is parsed, a DAG file may read '{team}{SEPARATOR}…' only"
+    )
     return ErrorResponse(error=ErrorType.PERMISSION_DENIED, detail={"status_code": 403, "message": text})

@@ -1,4 +1,4 @@
-"""What a team's code may ask for while it is parsed."""
+"""Requests that team code may send while it is parsed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from kommuna.airflow.isolation.asking import ASKS, refusal
+from kommuna.airflow.isolation.requests import TEAM_REQUESTS, refusal
 
 XCOM = {"key": "fraud__k", "run_id": "r", "task_id": "t"}
 
 
 @pytest.mark.parametrize(
-    ("ask", "own"),
+    ("message", "own"),
     [
         ({"type": "GetVariable", "key": "support__x"}, True),
         ({"type": "GetVariable", "key": "fraud__x"}, False),
@@ -31,14 +31,14 @@ XCOM = {"key": "fraud__k", "run_id": "r", "task_id": "t"}
         ({"type": "GetVariableKeys", "prefix": "s"}, False),
     ],
 )
-def test_what_is_the_teams_own_is_answered_and_nothing_else(ask: dict[str, Any], own: bool) -> None:
-    refused = refusal(ASKS.validate_python(ask), "support")
-    assert (refused is None) == own
-    if refused is not None:
-        assert refused.detail is not None
-        assert "may ask for 'support__…' only" in refused.detail["message"]
+def test_only_requests_for_the_teams_own_things_are_answered(message: dict[str, Any], own: bool) -> None:
+    error = refusal(TEAM_REQUESTS.validate_python(message), "support")
+    assert (error is None) == own
+    if error is not None:
+        assert error.detail is not None
+        assert "may read 'support__…' only" in error.detail["message"]
 
 
-def test_messages_that_only_a_task_sends_are_not_understood() -> None:
+def test_messages_that_only_a_task_sends_are_refused() -> None:
     with pytest.raises(ValueError, match="union_tag_invalid"):
-        ASKS.validate_python({"type": "SetXCom", "key": "k", "value": 1})
+        TEAM_REQUESTS.validate_python({"type": "SetXCom", "key": "k", "value": 1})
