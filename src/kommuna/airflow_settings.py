@@ -1,6 +1,6 @@
-"""Airflow's settings that follow from the teams, on one machine and on Kubernetes alike: pure functions.
+"""Airflow settings that depend on the teams, the same on one machine and on Kubernetes: pure functions.
 
-The embedded platform's environment is made of them, and so are the chart's templates (`kommuna.cluster.chart`).
+The embedded platform's environment and the chart's templates (`kommuna.cluster.chart`) are made from them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from kommuna.spec.team import Platform
 
 ADMIN = "admin"
 
-# Of every process, wherever it runs.
+# Settings of every process, wherever it runs.
 SHARED = {
     "CORE__MULTI_TEAM": "True",
     "CORE__ASSET_MANAGER_CLASS": "kommuna.airflow.admission.publishing.PublishingAssetManager",
@@ -23,26 +23,26 @@ SHARED = {
     "USAGE_DATA_COLLECTION__ENABLED": "False",
 }
 
-# A task waits for an API server that is away, instead of failing before it has begun: some fifteen minutes, half of
-# these pauses on average.
+# A task waits some fifteen minutes for an unreachable API server, instead of failing before it has begun. On average
+# each pause is half of the maximum.
 WAITING = {"WORKERS__EXECUTION_API_RETRIES": "65", "WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "30"}
 
 
 def variables(settings: Mapping[str, object]) -> dict[str, str]:
-    """Settings by `SECTION__NAME` as Airflow's environment variables."""
+    """Turns settings by `SECTION__NAME` into Airflow's environment variables."""
     return {f"AIRFLOW__{name}": str(value) for name, value in settings.items()}
 
 
 def team_settings(
     team: str, *, parallelism: object, execution_api: str, executor: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """A team's own environment variables: it inherits nothing from the global section.
+    """Returns a team's own environment variables. A team inherits nothing from the global section.
 
     Args:
-        team: its name in capitals.
-        parallelism: the most tasks of it that run at one time.
-        execution_api: where its tasks reach the Execution API.
-        executor: further settings, of its executor.
+        team: the team's name in upper case.
+        parallelism: the maximum number of its tasks that run at the same time.
+        execution_api: the address of the Execution API for its tasks.
+        executor: further settings for its executor.
     """
     settings = {
         "CORE__PARALLELISM": parallelism,
@@ -53,15 +53,15 @@ def team_settings(
 
 
 def executors(teams: Iterable[str], executor: str) -> str:
-    """Airflow's `executor`: the platform's own, and one for each team."""
+    """Returns Airflow's setting `executor`: the platform's own executor, and one per team."""
     return ";".join(["LocalExecutor", *(f"{team}={executor}" for team in teams)])
 
 
 def people(platform: Platform) -> dict[str, tuple[str, list[str]]]:
-    """Login to role and teams: the admin (no team), one login for each team, and each team's people.
+    """Returns the role and the teams of each login: the admin (without a team), one login per team, the teams' people.
 
     Raises:
-        SpecError: a login is taken twice, with different roles.
+        SpecError: a login is used twice, with different roles.
     """
     found: dict[str, tuple[str, list[str]]] = {ADMIN: ("admin", [])}
     for name, team in platform.teams.items():
@@ -79,7 +79,7 @@ def people(platform: Platform) -> dict[str, tuple[str, list[str]]]:
 
 
 def users(platform: Platform) -> str:
-    """The people as SimpleAuthManager has its users: LOGIN:ROLE:TEAM|TEAM, by login."""
+    """Returns the people in the format of SimpleAuthManager's users: LOGIN:ROLE:TEAM|TEAM."""
     return ",".join(
         ":".join(filter(None, (login, role, "|".join(teams)))) for login, (role, teams) in people(platform).items()
     )

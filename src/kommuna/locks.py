@@ -1,4 +1,4 @@
-"""A lock between processes, which ends with the process that holds it."""
+"""A lock between processes, which is released when the process that holds it ends."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def one_at_a_time(file: Path, waiting: Callable[[], None], *, remove: bool = False) -> Iterator[None]:
-    """Holds the lock of a file, which is made where there is none.
+    """Holds the lock of a file, which is created if it does not exist.
 
     Args:
-        waiting: called where another process holds the lock, before it is waited for.
-        remove: whether the file goes with the lock; for locks of many names.
+        file: the lock file.
+        waiting: called before waiting, if another process holds the lock.
+        remove: whether to delete the file with the lock; for locks with many names.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -25,7 +26,7 @@ def one_at_a_time(file: Path, waiting: Callable[[], None], *, remove: bool = Fal
             except BlockingIOError:
                 waiting()
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_that_of(lock.fileno(), file):  # who held it has removed it meanwhile
+            if not _is_that_of(lock.fileno(), file):  # the previous holder has removed it meanwhile
                 continue
             try:
                 yield
@@ -42,7 +43,7 @@ def _is_that_of(descriptor: int, file: Path) -> bool:
 
 
 def is_held(file: Path) -> bool:
-    """Whether some process holds the lock of a file."""
+    """Whether a process holds the lock of a file."""
     with contextlib.suppress(FileNotFoundError), file.open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Outages: which of a driver's errors mean that a service does not answer, and how long that is waited out."""
+"""Outages: recognises client errors that mean that a service does not answer, and retries until it does."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from kommuna.errors import Outage
 log = structlog.get_logger()
 T = TypeVar("T")
 
-# Names of HTTP and S3 clients' errors, looked for in the class's ancestors: none of the clients is imported for it.
+# Names of errors of HTTP and S3 clients, compared with the error's base classes, so that no client is imported.
 _CLIENTS = ("aiobotocore", "aiohttp", "botocore", "httpcore", "httpx", "requests", "s3transfer", "urllib3")
 _UNREACHABLE = {
     "ChunkedEncodingError", "ClientConnectionError", "ClientPayloadError", "ConnectError", "ConnectTimeout",
     "ConnectionError", "HTTPClientError", "MaxRetryError", "NameResolutionError", "NetworkError", "NewConnectionError",
     "ProtocolError", "ReadTimeout", "ReadTimeoutError", "ResponseStreamingError", "Timeout", "TimeoutException",
 }  # fmt: skip
-_REFUSED = {"SSLError", "ClientSSLError", "InvalidURL", "LocationParseError"}  # settings, which no waiting fixes
+_REFUSED = {
+    "SSLError",
+    "ClientSSLError",
+    "InvalidURL",
+    "LocationParseError",
+}  # wrong settings, which waiting does not fix
 _NUMBERS = {
     errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN,
     errno.ENETUNREACH, errno.EPIPE, errno.ESTALE, errno.ETIMEDOUT,
@@ -32,12 +37,12 @@ _NUMBERS = {
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long an outage is waited out: pauses double up to the longest, until all of them together are `total`.
+    """How long an outage is waited out. Pauses double up to the longest one, until their sum reaches `total`.
 
     Args:
-        first: seconds before the second try.
-        longest: seconds of one pause.
-        total: seconds of all pauses.
+        first: seconds before the first retry.
+        longest: seconds of the longest pause.
+        total: seconds of all pauses together.
     """
 
     first: float = 2.0
@@ -45,7 +50,7 @@ class RetryPolicy:
     total: float = 900.0
 
     def pauses(self) -> Iterator[float]:
-        """Seconds of each pause, up to a fifth longer or shorter by chance: tasks do not come back all at once."""
+        """Yields the seconds of each pause, with a jitter of 20 % so that tasks do not retry all at once."""
         waited, pause = 0.0, self.first
         while waited + pause <= self.total:
             waited += pause
@@ -56,17 +61,17 @@ class RetryPolicy:
 def wait_out(
     action: Callable[[], T], policy: RetryPolicy | None = None, *, sleep: Callable[[float], None] = time.sleep
 ) -> T:
-    """Does something that needs the platform's services, again and again while one of them does not answer.
+    """Runs an action, and repeats it while a service that it needs does not answer.
 
-    What it waits for is logged at each pause. These tries are the platform's: Airflow's `retries` are not touched.
+    Each pause is logged with its reason. These retries do not count towards Airflow's `retries`.
 
     Args:
-        action: can be repeated.
-        policy: how long.
-        sleep: waits so many seconds.
+        action: the action; it must be repeatable.
+        policy: the pauses; the default policy if absent.
+        sleep: waits for a number of seconds.
 
     Raises:
-        Outage: the service did not come back in time.
+        Outage: the service did not recover in time.
     """
     began = time.monotonic()
     for pause in (policy or RetryPolicy()).pauses():
@@ -86,15 +91,15 @@ def wait_out(
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error of a client library, or what it came from, says that a service does not answer.
+    """Whether an error of a client library, or one of its causes, means that a service does not answer.
 
-    A refusal (HTTP 4xx but 408 and 429, a wrong certificate) is none.
+    A refusal is not an outage: an HTTP 4xx except 408 and 429, or a wrong certificate.
     """
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
-        answer = _judged(link)
+        answer = _classify(link)
         if answer is not None:
             return answer
         link = link.__cause__ or link.__context__
@@ -102,12 +107,12 @@ def is_outage(error: BaseException) -> bool:
 
 
 def is_outage_status(status: int) -> bool:
-    """Whether an HTTP status says that the service is in trouble, not the request."""
+    """Whether an HTTP status means that the service has failed, and not that the request is wrong."""
     return status >= 500 or status in (408, 429)
 
 
-def _judged(error: BaseException) -> bool | None:
-    """Yes or no where this error by itself tells; None where what it came from has to."""
+def _classify(error: BaseException) -> bool | None:
+    """Classifies an error without its causes; None if only its causes can tell."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore's
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")

@@ -1,4 +1,4 @@
-"""`wait_until`: looks again and again until something is so, or the time is over."""
+"""`wait_until`: polls until a condition is true, or the time is up."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def wait_until(
     every: float = 0.5,
     late: Callable[[], Exception] | None = None,
 ) -> T:
-    """Returns the first value of a call that is true.
+    """Polls a condition and returns its first true value.
 
     Args:
-        what: it waits for, as a sentence.
-        true: looks; what it raises ends the wait.
-        seconds: longest wait; there is a last look when it is over.
-        every: seconds between two looks.
-        late: makes the error, if not a `PlatformFault` that names `what`.
+        what: the condition as a sentence, for the error.
+        true: evaluates the condition. An exception ends the wait.
+        seconds: the longest wait. The condition is evaluated once more when it is over.
+        every: seconds between two evaluations.
+        late: makes the error for a timeout; by default a `PlatformFault` that names `what`.
 
     Raises:
-        PlatformFault: the time is over.
+        PlatformFault: the time is up.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -37,5 +37,9 @@ def wait_until(
         if value := true():
             return value
         if is_last:
-            raise late() if late is not None else PlatformFault(f"after {seconds:g} seconds still not: {what}")
+            raise (
+                late()
+                if late is not None
+                else PlatformFault(f"timed out after {seconds:g} seconds, waiting until {what}")
+            )
         time.sleep(every)

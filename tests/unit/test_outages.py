@@ -1,4 +1,4 @@
-"""What is an outage, how long one is waited out, and that nothing else is."""
+"""Which errors are outages, and how they are retried."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_pauses_grow_and_make_more_than_ten_minutes() -> None:
     assert max(pauses) <= 60 * 1.2
 
 
-def test_it_tries_until_the_service_is_back(
+def test_an_action_is_retried_until_the_service_is_back(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     errors: list[KommunaError] = [StoreUnreachable("the store is away"), LlmUnreachable("the LLM is away")]
@@ -68,7 +68,7 @@ def test_it_tries_until_the_service_is_back(
     assert "the LLM is away" in shown
 
 
-def test_a_mistake_is_never_tried_again() -> None:
+def test_a_mistake_is_never_retried() -> None:
     calls = []
 
     def action() -> None:
@@ -80,7 +80,7 @@ def test_a_mistake_is_never_tried_again() -> None:
     assert len(calls) == 1
 
 
-def test_an_outage_that_does_not_end_is_told_with_its_length() -> None:
+def test_an_outage_that_does_not_end_is_reported_with_its_length() -> None:
     slept: list[float] = []
 
     def action() -> None:
@@ -93,7 +93,7 @@ def test_an_outage_that_does_not_end_is_told_with_its_length() -> None:
 
 
 @pytest.mark.parametrize(("status", "expected"), [(500, True), (503, True), (429, True), (404, False), (403, False)])
-def test_a_status_tells_whose_trouble_it_is(server: str, status: int, expected: bool) -> None:
+def test_a_status_tells_a_server_failure_from_a_bad_request(server: str, status: int, expected: bool) -> None:
     with pytest.raises(requests.RequestException) as error:
         requests.get(f"{server}/{status}", timeout=5).raise_for_status()
     assert is_outage(error.value) is expected
@@ -109,7 +109,7 @@ def test_a_refused_connection_and_an_unknown_host_are_outages(url: str) -> None:
     assert is_outage(wrapped)
 
 
-def test_plain_errors_and_wrong_certificates_are_none(server: str, tmp_path: Path) -> None:
+def test_plain_errors_and_wrong_certificates_are_not_outages(server: str, tmp_path: Path) -> None:
     with pytest.raises(requests.RequestException) as error:
         requests.get(server.replace("http:", "https:"), timeout=5)
     assert not is_outage(error.value)

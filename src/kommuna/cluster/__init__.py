@@ -1,1 +1,1 @@
-"""The platform on Kubernetes: what the Helm chart's jobs run. The embedded platform does the same in its own way."""
+"""The platform on Kubernetes: the programs that the Helm chart's jobs run."""

@@ -1,4 +1,4 @@
-"""The parsers' certificate authority, and a certificate for each team's parser: ten years, as PEM."""
+"""The parsers' certificate authority, and one certificate per team's parser: valid for ten years, as PEM."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def new_certificate(host: str, authority: Pair) -> Pair:
 
     Args:
         host: the name that clients connect to.
-        authority: made by `new_authority`, or any other with an RSA or elliptic key.
+        authority: the signing authority, from `new_authority` or any other with an RSA or elliptic-curve key.
     """
     signer = load_pem_private_key(authority.key, password=None)
     issuer = x509.load_pem_x509_certificate(authority.certificate)
@@ -56,7 +56,7 @@ def new_certificate(host: str, authority: Pair) -> Pair:
 
 
 def is_signed_by(certificate: bytes, authority: bytes) -> bool:
-    """Whether a certificate is of this authority, which may have been made anew since."""
+    """Whether this authority signed a certificate. The authority may have been replaced since."""
     try:
         x509.load_pem_x509_certificate(certificate).verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
     except (ValueError, InvalidSignature):
@@ -79,7 +79,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey
 
 
 def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """How a certificate names its authority's key: as the authority itself names it, where it does."""
+    """Returns the identifier of the authority's key: the authority's own identifier, if it has one."""
     try:
         known = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
@@ -96,7 +96,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _name(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])  # longer ones X.509 refuses
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])  # X.509 allows no longer names
 
 
 def _pair(certificate: x509.Certificate, key: EllipticCurvePrivateKey) -> Pair:

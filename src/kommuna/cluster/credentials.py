@@ -1,9 +1,9 @@
-"""`python -m kommuna.cluster.credentials platform|teams`: makes the release's Secrets; run twice without harm.
+"""Creates the release's Secrets, idempotently: `python -m kommuna.cluster.credentials platform|teams`.
 
-The chart's templates hold no secret and make none, so two renders of the same values are equal. `platform` runs before
-the rest of a release, as a hook: it refuses Secrets that the values name and the namespace lacks, and makes the control
-plane's own. `teams` runs beside the rest, once the teams' namespaces are there: it puts into each what its pods need.
-What a Secret holds already is kept, and Helm removes none of them.
+The chart's templates neither contain nor generate secrets, so two renders of the same values are equal. `platform` runs
+before the rest of a release, as a hook: it fails if a Secret that the values name is missing, and creates those of the
+control plane. `teams` runs with the rest, once the teams' namespaces exist: it creates in each what its pods need.
+Existing entries of a Secret are kept, and Helm removes none of the Secrets.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from kommuna.spec.base import Spec
 
 STORE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _GIT = re.compile(r"AIRFLOW_CONN_.*__GIT")
-SETTLE_SECONDS = 10  # Helm removes what an older chart had made a moment after it has made this job
+SETTLE_SECONDS = 10  # Helm removes the Secrets of an older chart shortly after it has created this job
 
 
 class TeamSecrets(Spec):
-    """Where a team is, and which Secrets beside the control plane are copied to it."""
+    """A team's namespace, and the Secrets of the control plane's namespace that are copied to it."""
 
     namespace: str
     store_secret: str = ""
@@ -38,12 +38,12 @@ class TeamSecrets(Spec):
 
 
 class Wanted(Spec):
-    """What the chart's values say about Secrets, as its template renders it."""
+    """The chart's values about Secrets, as its template renders them."""
 
     release: str
     namespace: str
     logins: tuple[str, ...]
-    database_server: str = ""  # HOST:PORT of the bundled database; empty where there is none
+    database_server: str = ""  # HOST:PORT of the bundled database; empty if there is none
     database_secret: str = ""
     passwords_secret: str = ""
     store_secret: str = ""
@@ -52,7 +52,7 @@ class Wanted(Spec):
     teams: dict[str, TeamSecrets]
 
     def named(self) -> Iterable[tuple[str, str, tuple[str, ...]]]:
-        """Every Secret that the values name: by which key, its name, and the entries that it needs."""
+        """Yields every Secret that the values name: the values' key, its name, and its required entries."""
         yield "database_secret", self.database_secret, ("airflow", "mlflow")
         yield "passwords_secret", self.passwords_secret, ("passwords.json",)
         yield "store_secret", self.store_secret, STORE
@@ -65,10 +65,10 @@ class Wanted(Spec):
 
 
 def refuse_missing(wanted: Wanted, vault: Vault) -> None:
-    """Looks for each Secret that the values name.
+    """Checks that each Secret that the values name exists.
 
     Raises:
-        SpecError: one is not there, or lacks an entry; says by which key it is named.
+        SpecError: one is missing, or lacks an entry; the error names the values' key.
     """
     for key, name, entries in wanted.named():
         if not name:
@@ -82,12 +82,12 @@ def refuse_missing(wanted: Wanted, vault: Vault) -> None:
 
 
 def make_platforms(wanted: Wanted, vault: Vault) -> None:
-    """The Secrets of the control plane: keys, passwords, database, the parsers' authority, and the teams' tokens."""
+    """Creates the Secrets of the control plane: keys, passwords, database, parser authority, parser tokens."""
     here, release = wanted.namespace, wanted.release
     lengths = {"jwt": 48, "api": 48, "mlflow-flask": 48, "mlflow-admin": 48} | {
         f"mlflow-{team}": 32 for team in wanted.teams
     }
-    vault.hold(
+    vault.ensure(
         here,
         f"{release}-keys",
         lambda known: {
@@ -97,12 +97,12 @@ def make_platforms(wanted: Wanted, vault: Vault) -> None:
         },
     )
     if not wanted.passwords_secret:
-        vault.hold(here, f"{release}-passwords", lambda known: _with_passwords(known, wanted.logins))
+        vault.ensure(here, f"{release}-passwords", lambda known: _with_passwords(known, wanted.logins))
     if wanted.database_server:
-        vault.hold(here, f"{release}-database", lambda known: _database(known, wanted.database_server))
-    vault.hold(here, f"{release}-parser-authority", lambda known: _authority(known, f"{release}-parsers"))
+        vault.ensure(here, f"{release}-database", lambda known: _database(known, wanted.database_server))
+    vault.ensure(here, f"{release}-parser-authority", lambda known: _authority(known, f"{release}-parsers"))
     for team in wanted.teams:
-        vault.hold(
+        vault.ensure(
             here,
             f"{release}-parser-{team}",
             lambda known: {"token": _random(40), **known},
@@ -111,7 +111,7 @@ def make_platforms(wanted: Wanted, vault: Vault) -> None:
 
 
 def make_teams(wanted: Wanted, vault: Vault) -> None:
-    """The Secrets in each team's namespace: the registry's, its workers' credentials, and its parser's certificate."""
+    """Creates the Secrets of each team's namespace: for the image registry, the workers, and the parser."""
     here, release = wanted.namespace, wanted.release
     keys = _entries(vault, here, f"{release}-keys")
     authority = _entries(vault, here, f"{release}-parser-authority")
@@ -127,9 +127,9 @@ def make_teams(wanted: Wanted, vault: Vault) -> None:
         if spec.repository_secret:
             repository = _entries(vault, here, spec.repository_secret)
             credentials[f"AIRFLOW_CONN_{team.upper()}__GIT"] = repository["connection"]
-        vault.hold(spec.namespace, "worker", lambda known, made=credentials: _worker(known, made), labels=labels)  # type: ignore[misc]
+        vault.ensure(spec.namespace, "worker", lambda known, made=credentials: _worker(known, made), labels=labels)  # type: ignore[misc]
         token = _entries(vault, here, f"{release}-parser-{team}")["token"]
-        vault.hold(
+        vault.ensure(
             spec.namespace,
             "parser",
             lambda known, host=f"parser.{spec.namespace}.svc", token=token: _parser(known, host, token, signer),  # type: ignore[misc]
@@ -142,7 +142,7 @@ def _random(length: int) -> bytes:
 
 
 def _with_passwords(known: Mapping[str, bytes], logins: Iterable[str]) -> dict[str, bytes]:
-    """A password for each login; those of people who are not there now wait for their return."""
+    """Adds a password for each new login. Passwords of absent logins are kept for their return."""
     passwords = json.loads(known.get("passwords.json", b"{}"))
     made = {login: _random(16).decode() for login in logins if login not in passwords}
     return {**known, "passwords.json": json.dumps(passwords | made, sort_keys=True).encode()} if made else {**known}
@@ -165,7 +165,7 @@ def _authority(known: Mapping[str, bytes], name: str) -> dict[str, bytes]:
 
 
 def _worker(known: Mapping[str, bytes], made: Mapping[str, bytes]) -> dict[str, bytes]:
-    """A team's credentials, and what somebody else has put beside them; none that the values no longer name."""
+    """Replaces a team's credentials, and keeps entries that somebody else has added."""
     others = {key: value for key, value in known.items() if key not in STORE and not _GIT.fullmatch(key)}
     return others | dict(made)
 
@@ -178,25 +178,25 @@ def _parser(known: Mapping[str, bytes], host: str, token: bytes, authority: Pair
     return {**known, "tls.crt": made.certificate, "tls.key": made.key, "token-sha256": digest}
 
 
-def _there(vault: Vault, namespace: str, name: str) -> Secret:
+def _require(vault: Vault, namespace: str, name: str) -> Secret:
     found = vault.read(namespace, name)
     if found is None:
-        raise SpecError(f"there is no Secret '{name}' in namespace {namespace}", fix="create it, or upgrade again")
+        raise SpecError(f"no Secret '{name}' in namespace {namespace}", fix="create it, or upgrade again")
     return found
 
 
 def _entries(vault: Vault, namespace: str, name: str) -> dict[str, bytes]:
-    return _there(vault, namespace, name).data
+    return _require(vault, namespace, name).data
 
 
 def _copy(vault: Vault, source: str, target: str, name: str, labels: Mapping[str, str]) -> None:
-    """Copies a Secret with its type, over an older copy."""
-    found = _there(vault, source, name)
-    vault.hold(target, name, lambda _known: found.data, kind=found.kind, labels=labels)
+    """Copies a Secret with its type, replacing an older copy."""
+    found = _require(vault, source, name)
+    vault.ensure(target, name, lambda _known: found.data, kind=found.kind, labels=labels)
 
 
 def main() -> None:
-    """Makes one part's Secrets."""
+    """Creates the Secrets of one part."""
     wanted = Wanted.read(json.loads(os.environ["KOMMUNA_SECRETS"]), where="the chart's values")
     vault = Vault(KubernetesSecrets())
     if sys.argv[1] == "platform":

@@ -1,4 +1,4 @@
-"""`python -m kommuna.cluster.prepare airflow|mlflow`: schema, teams, pools, bundles; run twice without harm."""
+"""Prepares a database, idempotently: `python -m kommuna.cluster.prepare airflow|mlflow`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kommuna.spec.team import Platform
 
 
 def prepare_airflow(platform: Platform) -> None:
-    """Airflow's schema, teams, pools and bundles; pools that a team no longer has are removed."""
+    """Migrates Airflow's schema, and synchronises teams, pools and bundles. Obsolete pools of teams are removed."""
     database.migrate()
     database.synchronise(platform.teams, platform.pool_slots())
     database.synchronise_bundles()
 
 
 def prepare_mlflow() -> None:
-    """MLflow's schema, and that of its users."""
+    """Migrates MLflow's schema, and that of its users."""
     from mlflow.db import upgrade
     from mlflow.server.auth.db.cli import upgrade as upgrade_users
 
@@ -30,7 +30,7 @@ def prepare_mlflow() -> None:
 
 
 def main() -> None:
-    """Prepares one database, and leaves the mark that servers wait for."""
+    """Prepares one database, and sets the mark that servers wait for."""
     wait_for_server()
     if sys.argv[1] == "mlflow":
         prepare_mlflow()

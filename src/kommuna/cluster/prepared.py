@@ -1,8 +1,8 @@
-"""`python -m kommuna.cluster.prepared airflow|mlflow`: waits until a database is prepared for this release.
+"""Waits until a database is prepared for this release: `python -m kommuna.cluster.prepared airflow|mlflow`.
 
-The preparation leaves a mark in the database. Servers wait for it before they start: a scheduler that meets no schema,
-or not all teams, would die and be restarted with growing pauses. Marks stay, so an old release's pods start again after
-an upgrade that failed halfway.
+The preparation sets a mark in the database, and servers wait for it before they start. A scheduler that finds no
+schema, or not all teams, would crash and be restarted with growing pauses. Marks are kept, so pods of an old release
+still start after an upgrade that failed halfway.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until
 
-PATIENCE_SECONDS = 600.0
+WAIT_SECONDS = 600.0
 _TABLE = "kommuna_prepared"
 
 
@@ -24,23 +24,23 @@ def main() -> None:
     """Waits for the mark of this release.
 
     Raises:
-        PlatformFault: it does not come within ten minutes.
+        PlatformFault: it does not appear within ten minutes.
     """
     wanted = os.environ["KOMMUNA_PREPARED_FOR"]
     wait_until(
         "the database is prepared",
         lambda: wanted in marks(),
-        seconds=PATIENCE_SECONDS,
+        seconds=WAIT_SECONDS,
         every=1,
         late=lambda: PlatformFault(
             f"the database of {sys.argv[1]} is not prepared for this release",
-            fix="look at the log of the job that prepares it: kubectl get jobs",
+            fix="see the log of the job that prepares it: kubectl get jobs",
         ),
     )
 
 
 def marks() -> set[str]:
-    """The releases that the database is prepared for; none while it cannot be reached or has no mark."""
+    """Returns the releases that the database is prepared for; none while it is unreachable or has no mark."""
     import psycopg2
 
     try:
@@ -52,7 +52,7 @@ def marks() -> set[str]:
 
 
 def mark() -> None:
-    """Says that the database is prepared for this release."""
+    """Records that the database is prepared for this release."""
     with _cursor() as cursor:
         cursor.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (release text PRIMARY KEY, prepared timestamptz)")
         cursor.execute(
@@ -62,10 +62,10 @@ def mark() -> None:
 
 
 def wait_for_server() -> None:
-    """Waits until the database server takes connections.
+    """Waits until the database server accepts connections.
 
     Raises:
-        PlatformFault: it does not within ten minutes.
+        PlatformFault: it does not accept any within ten minutes.
     """
     import psycopg2
 
@@ -81,9 +81,9 @@ def wait_for_server() -> None:
             return False
 
     wait_until(
-        "the database takes connections",
+        "the database accepts connections",
         connects,
-        seconds=PATIENCE_SECONDS,
+        seconds=WAIT_SECONDS,
         every=1,
         late=lambda: PlatformFault(
             f"the database cannot be reached: {why}",
@@ -94,7 +94,7 @@ def wait_for_server() -> None:
 
 @contextlib.contextmanager
 def _cursor() -> Iterator[Any]:
-    """A cursor of one transaction on the database of `KOMMUNA_DATABASE`, a SQLAlchemy URL."""
+    """Opens a cursor in one transaction on the database of `KOMMUNA_DATABASE`, a SQLAlchemy URL."""
     import psycopg2
 
     url = os.environ["KOMMUNA_DATABASE"]

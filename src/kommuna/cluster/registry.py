@@ -1,4 +1,4 @@
-"""`python -m kommuna.cluster.registry`: a workspace, a user and a role in MLflow a team; run twice without harm."""
+"""Creates a workspace, a user and a role per team in MLflow, idempotently: `python -m kommuna.cluster.registry`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROLE = "team"
 
 
 def main() -> None:
-    """Makes what every team needs in MLflow, once its server answers."""
+    """Creates what every team needs in MLflow, once its server answers."""
     from mlflow.server.auth.client import AuthServiceClient
 
     installation = find_installation(Path.cwd())
@@ -31,12 +31,14 @@ def main() -> None:
 
 
 def make_user(client: Any, team: str, password: str) -> None:
-    """The team's user with this password, and its role: all rights in the team's workspace, none in any other.
+    """Creates the team's user, and its role with all rights in the team's workspace and none in others.
 
     Args:
-        client: MLflow's `AuthServiceClient`, as the admin.
+        client: MLflow's `AuthServiceClient`, logged in as the admin.
+        team: the team's name, which is also the user's name.
+        password: the user's password.
     """
-    _absent(client.create_user, team, password)
+    _create(client.create_user, team, password)
     client.update_user_password(team, password)
     roles = {role.name: role.id for role in client.list_roles(team)}
     role = roles[ROLE] if ROLE in roles else client.create_role(team, ROLE).id
@@ -46,8 +48,8 @@ def make_user(client: Any, team: str, password: str) -> None:
         client.assign_role(team, role)
 
 
-def _absent(make: Any, *arguments: str) -> None:
-    """Makes something that may be there already."""
+def _create(make: Any, *arguments: str) -> None:
+    """Creates something unless it exists already."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,4 +1,4 @@
-"""`Vault`: the platform's Secrets in the cluster. What a Secret holds already is kept; only what it lacks is put in."""
+"""`Vault`: the platform's Secrets in the cluster. Existing entries are kept, missing ones are added."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPAQUE = "Opaque"
 
 @dataclass(frozen=True)
 class Secret:
-    """A Secret as the cluster has it."""
+    """A Secret of the cluster."""
 
     data: dict[str, bytes]
     kind: str = OPAQUE
@@ -23,23 +23,23 @@ class Secret:
 
 
 class Secrets(Protocol):
-    """Where Secrets are: Kubernetes, or a test's own memory."""
+    """A store of Secrets: Kubernetes, or memory in a test."""
 
     def read(self, namespace: str, name: str) -> Secret | None:
-        """The Secret, None where there is none."""
+        """Returns the Secret; None if it does not exist."""
 
     def create(self, namespace: str, name: str, secret: Secret, labels: Mapping[str, str]) -> bool:
-        """Makes it; False where there is one by now."""
+        """Creates it; returns False if it exists by now."""
 
     def replace(self, namespace: str, name: str, secret: Secret) -> bool:
-        """Writes data and annotations; False where it has changed since it was read, or is gone."""
+        """Writes data and annotations; returns False if it has changed since it was read, or is gone."""
 
 
 class Vault:
-    """Makes Secrets and keeps them.
+    """Creates Secrets and keeps them up to date.
 
     Attributes:
-        adopted: how many Secrets an earlier release of the chart had made, and Helm would have removed.
+        adopted: the number of Secrets that an earlier release of the chart made and Helm would have removed.
     """
 
     def __init__(self, secrets: Secrets) -> None:
@@ -47,10 +47,10 @@ class Vault:
         self.adopted = 0
 
     def read(self, namespace: str, name: str) -> Secret | None:
-        """A Secret, None where there is none."""
+        """Returns a Secret; None if it does not exist."""
         return self._secrets.read(namespace, name)
 
-    def hold(
+    def ensure(
         self,
         namespace: str,
         name: str,
@@ -59,12 +59,14 @@ class Vault:
         kind: str = OPAQUE,
         labels: Mapping[str, str] | None = None,
     ) -> dict[str, bytes]:
-        """The Secret's entries once they are as wanted.
+        """Creates or updates a Secret, and returns its entries. Retries after a concurrent change.
 
         Args:
-            change: the wanted entries, by those that are there (none where there is no Secret).
-            kind: the Secret's type where it is made.
-            labels: beside `LABELS`, where it is made.
+            namespace: the Secret's namespace.
+            name: the Secret's name.
+            change: returns the wanted entries, given the existing ones (none if there is no Secret).
+            kind: the type of a new Secret.
+            labels: labels of a new Secret, besides `LABELS`.
         """
         while True:
             known = self._secrets.read(namespace, name)
@@ -85,7 +87,7 @@ class Vault:
 
 
 class KubernetesSecrets:
-    """The Secrets of the cluster that this pod runs in, as far as its service account's roles reach."""
+    """The Secrets of the cluster that this pod runs in, as far as its service account has rights."""
 
     def __init__(self) -> None:
         from kubernetes import client, config
@@ -94,7 +96,7 @@ class KubernetesSecrets:
         self._api = client.CoreV1Api()
 
     def read(self, namespace: str, name: str) -> Secret | None:
-        """The Secret, None where there is none."""
+        """Returns the Secret; None if it does not exist."""
         from kubernetes.client import ApiException
 
         try:
@@ -108,13 +110,13 @@ class KubernetesSecrets:
         return Secret(data, found.type or OPAQUE, dict(meta.annotations or {}), meta.resource_version)
 
     def create(self, namespace: str, name: str, secret: Secret, labels: Mapping[str, str]) -> bool:
-        """Makes it; False where there is one by now."""
+        """Creates it; returns False if it exists by now."""
         meta = {"name": name, "namespace": namespace, "labels": dict(labels), "annotations": secret.annotations}
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": secret.kind, "data": _coded(secret)}
         return _unless_changed(lambda: self._api.create_namespaced_secret(namespace, body))
 
     def replace(self, namespace: str, name: str, secret: Secret) -> bool:
-        """Writes data and annotations; False where it has changed since it was read, or is gone."""
+        """Writes data and annotations; returns False if it has changed since it was read, or is gone."""
 
         def write() -> None:
             body = self._api.read_namespaced_secret(name, namespace)

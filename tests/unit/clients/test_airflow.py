@@ -129,5 +129,5 @@ def test_the_check_names_what_failed_and_what_is_not_there(
     Airflow.dags, Airflow.states = ["support__platform_check"], {"support__platform_check": "failed"}
     assert check.main() == 1
     assert capsys.readouterr().out.splitlines() == [
-        "support__platform_check: failed", "fraud__platform_check: it did not turn up in time",
+        "support__platform_check: failed", "fraud__platform_check: the DAG did not appear in time",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The parsers' certificates, by a TLS handshake as the DAG processor makes it."""
+"""The parsers' certificates, in a TLS handshake as the DAG processor does it."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ def test_another_host_and_another_authority_are_refused(tmp_path: Path) -> None:
         handshake(tmp_path, other, server, HOST)
 
 
-def test_an_earlier_releases_authority_signs_on(tmp_path: Path) -> None:
+def test_an_authority_of_an_earlier_release_is_kept(tmp_path: Path) -> None:
     authority = old_authority()
     assert handshake(tmp_path, authority, new_certificate(HOST, authority), HOST) == "TLSv1.3"
 
 
-def test_a_certificate_knows_its_authority() -> None:
+def test_a_certificate_is_recognised_by_its_authority() -> None:
     authority, other = new_authority("kommuna-parsers"), new_authority("kommuna-parsers")
     certificate = new_certificate(HOST, authority).certificate
     assert is_signed_by(certificate, authority.certificate)

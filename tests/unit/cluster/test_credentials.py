@@ -1,4 +1,4 @@
-"""The release's Secrets, made in a store of the test's own: what is there is kept, what is missing is made."""
+"""The release's Secrets, in an in-memory store: existing entries are kept, missing ones are created."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_second_run_changes_nothing() -> None:
     assert (memory.held, memory.writes) == (held, writes)
 
 
-def test_no_two_values_that_are_made_are_equal() -> None:
+def test_no_two_generated_values_are_equal() -> None:
     memory = Memory(store_a=STORE, store_b=STORE)
     make(memory, wanted("a", "b"))
     made = [*memory.data("k-keys").values(), *json.loads(memory.data("k-passwords")["passwords.json"]).values()]
@@ -82,7 +82,7 @@ def test_no_two_values_that_are_made_are_equal() -> None:
     assert all(len(value) >= 16 for value in made)
 
 
-def test_what_an_earlier_chart_has_made_keeps_its_values_and_is_marked_as_kept() -> None:
+def test_secrets_of_an_earlier_chart_keep_their_values_and_are_marked_as_kept() -> None:
     memory = Memory(
         store_a=STORE,
         k_keys={"fernet": b"f", "jwt": b"j", "api": b"a", "mlflow-flask": b"m", "mlflow-admin": b"d", "mlflow-a": b"t"},
@@ -118,7 +118,7 @@ def test_a_team_gets_its_own_credentials_and_no_others() -> None:
     assert set(memory.data("parser", "k-a")) == {"tls.crt", "tls.key", "token-sha256"}
 
 
-def test_a_new_value_of_a_named_secret_is_copied_and_what_is_no_longer_named_goes() -> None:
+def test_a_new_value_of_a_named_secret_is_copied_and_an_obsolete_entry_is_removed() -> None:
     memory = Memory(store_a=STORE)
     make(memory, wanted("a"))
     memory.held[HERE, "store-a"] = Secret({**STORE, "AWS_SECRET_ACCESS_KEY": b"new"})
@@ -142,7 +142,7 @@ def test_pull_secrets_are_copied_to_every_team_with_their_type() -> None:
         assert (copy.data, copy.kind) == (login.data, login.kind)
 
 
-def test_a_team_that_comes_back_finds_its_credentials() -> None:
+def test_a_returning_team_keeps_its_credentials() -> None:
     memory = Memory(store_a=STORE, store_b=STORE)
     make(memory, wanted("a", "b"))
     before = dict(memory.held)
@@ -162,7 +162,7 @@ def test_a_new_authority_gives_parsers_new_certificates() -> None:
     assert before["token-sha256"] == after["token-sha256"]
 
 
-def test_a_write_of_somebody_else_in_between_is_not_lost() -> None:
+def test_a_concurrent_write_is_not_lost() -> None:
     class Busy(Memory):
         """Another writes a key after the first read."""
 
@@ -187,7 +187,7 @@ def test_a_write_of_somebody_else_in_between_is_not_lost() -> None:
         ({"pull_secrets": ("reg",)}, {"store_a": STORE, "reg": {}}, "images.pull_secrets: the Secret 'reg' in namespace control has no key '.dockerconfigjson'"),
     ],
 )  # fmt: skip
-def test_a_named_secret_that_is_not_there_is_refused_by_key(
+def test_a_missing_named_secret_is_reported_with_its_key(
     options: dict[str, Any], there: dict[str, dict[str, bytes]], words: str
 ) -> None:
     with pytest.raises(SpecError) as refusal:

@@ -1,4 +1,4 @@
-"""Access: who may log in, and tokens, against a server that answers as Airflow does."""
+"""Access: logins and tokens, against a server that answers as Airflow does."""
 
 from __future__ import annotations
 
@@ -49,28 +49,28 @@ def test_a_login_is_exchanged_for_a_token(address: str) -> None:
     assert token(access(address), "support") == "abc"
 
 
-def test_no_proxy_stands_between(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_used(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert token(access(address), "support") == "abc"
 
 
-def test_an_unknown_login_names_the_nearest(address: str) -> None:
+def test_an_unknown_login_suggests_the_nearest(address: str) -> None:
     with pytest.raises(PlatformFault, match=r"no login 'suport' \(did you mean 'support'\?\)"):
         token(access(address), "suport")
 
 
-def test_a_refused_password_says_what_airflow_said(address: str) -> None:
+def test_a_refused_password_reports_the_answer_of_airflow(address: str) -> None:
     with pytest.raises(PlatformFault, match=r"refuses the login 'support': 401 .*Invalid credentials"):
         token(access(address, "wrong"), "support")
 
 
-def test_a_platform_that_is_down_is_told(address: str) -> None:
+def test_a_stopped_platform_is_reported(address: str) -> None:
     with pytest.raises(PlatformFault, match="Airflow does not answer"):
         token(access("http://127.0.0.1:9"), "support")
     assert call("http://127.0.0.1:9/health") is None
 
 
-def test_each_login_has_a_team_and_a_password_and_those_who_left_have_none(tmp_path: Path) -> None:
+def test_each_login_has_a_team_and_a_password_and_removed_logins_have_none(tmp_path: Path) -> None:
     def installation(**people: str) -> Installation:
         return Installation(
             Platform.model_validate({"teams": {"support": {"bundle": "dags/support", "people": people}}}), tmp_path

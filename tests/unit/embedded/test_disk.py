@@ -1,4 +1,4 @@
-"""A disk that is full or closed is said in words, and ends nothing that could go on."""
+"""A full or read-only disk is reported readably, and does not end what could go on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def platform(folder: Path) -> Embedded:
     return Embedded(Installation(Platform.model_validate({"teams": {"support": {"bundle": "dags"}}}), folder))
 
 
-def test_a_start_on_a_full_disk_says_so(small: Path) -> None:
+def test_a_start_on_a_full_disk_is_refused(small: Path) -> None:
     with pytest.raises(
         PlatformFault, match=r"the disk is full: [34] MiB are free, and the platform needs 200 MiB"
     ) as found:
@@ -48,14 +48,14 @@ def test_a_start_on_a_full_disk_says_so(small: Path) -> None:
     assert "make room there" in found.value.fix
 
 
-def test_not_a_byte_of_space_is_said_as_well(small: Path) -> None:
+def test_a_completely_full_disk_is_reported(small: Path) -> None:
     filled = subprocess.run(["dd", "if=/dev/zero", f"of={small}/filler", "bs=4k"], capture_output=True, check=False)
     assert b"No space left" in filled.stderr
     with pytest.raises(PlatformFault, match="the disk is full"):
         platform(small).up()
 
 
-def test_a_state_folder_that_cannot_be_written_is_said(small: Path) -> None:
+def test_a_state_folder_that_cannot_be_written_is_reported(small: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
     for attempt in (platform(small).up, platform(small).release):
         with pytest.raises(PlatformFault, match="the state folder cannot be written: read-only file system") as found:
@@ -64,7 +64,7 @@ def test_a_state_folder_that_cannot_be_written_is_said(small: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_of_another_users_is_said(tmp_path: Path) -> None:
+def test_a_folder_of_another_user_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PlatformFault, match="the state folder cannot be written: permission denied"):
         platform(tmp_path).up()
@@ -79,18 +79,18 @@ def test_a_folder_of_another_users_is_said(tmp_path: Path) -> None:
         (errno.EACCES, "the state folder cannot be written: permission denied"),
     ],
 )
-def test_each_of_the_systems_words_has_ours(tmp_path: Path, number: int, said: str) -> None:
+def test_each_system_error_has_a_readable_message(tmp_path: Path, number: int, said: str) -> None:
     with pytest.raises(PlatformFault, match=said) as found, explained_disk_errors(tmp_path):
         raise OSError(number, os.strerror(number), "/some/file")
     assert found.value.where == "/some/file"
 
 
-def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+def test_other_errors_are_unchanged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), explained_disk_errors(tmp_path):
         (tmp_path / "nothing").read_text()
 
 
-def test_space_is_that_of_the_disk_on_which_the_folder_will_be(tmp_path: Path) -> None:
+def test_free_space_is_that_of_the_disk_of_the_future_folder(tmp_path: Path) -> None:
     require_space(tmp_path / "not/yet/there", least=1)
     with pytest.raises(PlatformFault, match="MiB are free, and the platform needs"):
         require_space(tmp_path / "not/yet/there", least=1 << 60)
@@ -99,7 +99,7 @@ def test_space_is_that_of_the_disk_on_which_the_folder_will_be(tmp_path: Path) -
 CHATTY = [sys.executable, "-u", "-c", "import time\nwhile True: print('x' * 1000); time.sleep(0.01)"]
 
 
-def test_supervision_outlives_a_disk_on_which_no_log_can_be_written(tmp_path: Path) -> None:
+def test_supervision_survives_a_disk_on_which_no_log_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     configuration = supervision.write_configuration(tmp_path, {"chatty": CHATTY})
     for log in ("supervisord.log", "chatty.log", "supervisord.out"):

@@ -1,4 +1,4 @@
-"""A start that failed shows the end of the log of the process that failed."""
+"""A failed start shows the end of the failed process's log."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def test_an_error_holds_the_last_lines_of_the_log_and_its_path(tmp_path: Path) -
     assert "line 50" not in error.fix
 
 
-def test_an_empty_log_is_told_as_such(tmp_path: Path) -> None:
+def test_an_empty_log_is_reported_as_such(tmp_path: Path) -> None:
     assert failed_start(tmp_path, "mlflow", "x").fix.endswith("(nothing)")
 
 
-def test_without_supervisord_all_is_unhealthy_and_a_start_is_given_up(tmp_path: Path) -> None:
+def test_without_supervisord_everything_is_unhealthy_and_a_start_fails(tmp_path: Path) -> None:
     installation = Installation(Platform.model_validate({"teams": {"support": {"bundle": "dags"}}}), tmp_path)
     assert list(unhealthy(installation)) == [
         "postgres", "api-server", "scheduler", "dag-processor", "triggerer", "mlflow", "watch"

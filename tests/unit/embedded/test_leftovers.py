@@ -1,4 +1,4 @@
-"""Processes are found and ended by their mark, and no others."""
+"""Only processes with the platform's mark are found and ended."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_process_that_renames_itself_keeps_its_mark(crowd: Crowd, tmp_path: Pa
     assert pids(marked(str(tmp_path))) == {renamed.pid}
 
 
-def test_a_process_that_lost_its_mark_is_known_by_who_started_it(crowd: Crowd, tmp_path: Path) -> None:
+def test_a_process_without_its_mark_is_recognised_by_its_parent(crowd: Crowd, tmp_path: Path) -> None:
     bare = "import os, subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'input()'], env={}, stdin=-1); print(p.pid, flush=True); p.wait()"
     parent = crowd.start(PLAIN, **{STATE_VARIABLE: str(tmp_path), PROGRAM_VARIABLE: "postgres"})
     assert pids(marked(str(tmp_path))) == {parent.pid}
@@ -83,7 +83,7 @@ def test_a_process_that_lost_its_mark_is_known_by_who_started_it(crowd: Crowd, t
     assert child not in pids(marked(str(tmp_path), program="scheduler"))
 
 
-def test_the_caller_and_those_who_started_it_are_spared(tmp_path: Path) -> None:
+def test_the_caller_and_its_ancestors_are_spared(tmp_path: Path) -> None:
     code = f"""
 import subprocess, sys
 from kommuna.embedded.leftovers import marked
@@ -94,13 +94,13 @@ print(len(marked({str(tmp_path)!r})))
     assert subprocess.check_output([sys.executable, "-c", outer], env=environment, text=True).strip() == "0"
 
 
-def test_a_process_that_does_not_listen_is_killed_after_the_grace(crowd: Crowd, tmp_path: Path) -> None:
+def test_a_process_that_ignores_the_signal_is_killed_after_the_grace_period(crowd: Crowd, tmp_path: Path) -> None:
     member = crowd.start(STUBBORN, **{STATE_VARIABLE: str(tmp_path)})
     end_all(marked(str(tmp_path)), grace_seconds=0.3)
     assert member.wait(timeout=10) == -signal.SIGKILL
 
 
-def test_launch_clears_the_last_life_counts_the_start_and_becomes_the_command(crowd: Crowd, tmp_path: Path) -> None:
+def test_launch_cleans_up_counts_the_start_and_runs_the_command(crowd: Crowd, tmp_path: Path) -> None:
     marks = {STATE_VARIABLE: str(tmp_path)}
     orphan = crowd.start(PLAIN, **marks, **{PROGRAM_VARIABLE: "scheduler"})
     bystander = crowd.start(PLAIN, **marks, **{PROGRAM_VARIABLE: "mlflow"})
@@ -115,13 +115,13 @@ def test_launch_clears_the_last_life_counts_the_start_and_becomes_the_command(cr
     assert starts_of(tmp_path, "mlflow") == 0
 
 
-def test_launch_is_quick_because_it_imports_next_to_nothing() -> None:
+def test_launch_is_quick_because_it_imports_little() -> None:
     heavy = ("pydantic", "yaml", "requests", "airflow", "mlflow", "kommuna.embedded.lifecycle")
     code = f"import sys, kommuna.embedded.launch; print([name for name in {heavy!r} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_memory_of_a_process_that_has_gone_is_nothing() -> None:
+def test_memory_of_an_ended_process_is_zero() -> None:
     gone = subprocess.Popen([sys.executable, "-c", PLAIN], stdout=subprocess.PIPE)
     time.sleep(0.05)
     process = psutil.Process(gone.pid)

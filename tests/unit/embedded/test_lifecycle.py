@@ -1,4 +1,4 @@
-"""What was started for a while is stopped by who started it, unless somebody has asked for it since."""
+"""A platform that was started temporarily is stopped again, unless it was kept since."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def platform(tmp_path: Path) -> Embedded:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_release_stops_what_nobody_keeps(platform: Embedded, monkeypatch: pytest.MonkeyPatch, keep: bool) -> None:
+def test_release_stops_a_platform_that_nobody_keeps(platform: Embedded, monkeypatch: pytest.MonkeyPatch, keep: bool) -> None:
     stopped = []
     monkeypatch.setattr(Embedded, "_stop", lambda self: stopped.append(self) or True)
     assert not platform.release()
@@ -30,7 +30,7 @@ def test_release_stops_what_nobody_keeps(platform: Embedded, monkeypatch: pytest
     assert len(stopped) == (0 if keep else 1)
 
 
-def test_a_start_that_is_going_on_is_seen_by_others(platform: Embedded) -> None:
+def test_a_start_in_progress_is_visible_to_others(platform: Embedded) -> None:
     assert not platform.is_busy()
     with platform._alone(lambda line: None):
         assert platform.is_busy()
@@ -40,6 +40,6 @@ def test_a_start_that_is_going_on_is_seen_by_others(platform: Embedded) -> None:
         assert platform.is_busy()
 
 
-def test_a_platform_that_is_down_has_nothing_left(platform: Embedded) -> None:
+def test_a_stopped_platform_has_no_orphans(platform: Embedded) -> None:
     assert platform.orphan_count() == 0
     assert platform.status() == []

@@ -1,4 +1,4 @@
-"""Signs of life, from servers that answer as Airflow and MLflow do."""
+"""Liveness, checked against servers that answer as Airflow and MLflow do."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def installation(folder: Path, port: int) -> Installation:
     return Installation(Platform.model_validate(description), folder)
 
 
-def test_who_does_not_answer_and_whose_heartbeat_is_old(
+def test_missing_answers_and_old_heartbeats_are_reported(
     tmp_path: Path, airflow: Callable[[int, dict[str, Any]], int]
 ) -> None:
     found = check_liveness(installation(tmp_path, airflow(200, HEALTH)), [*NAMES, "dag-processor"])
@@ -88,7 +88,7 @@ def test_without_its_database_heartbeats_are_not_known(
     assert not found["scheduler"].known
 
 
-def test_a_server_in_trouble_is_told_with_its_status(
+def test_a_failing_server_is_reported_with_its_status(
     tmp_path: Path, airflow: Callable[[int, dict[str, Any]], int]
 ) -> None:
     found = check_liveness(installation(tmp_path, airflow(503, {})), ["api-server"])

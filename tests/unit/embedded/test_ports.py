@@ -1,4 +1,4 @@
-"""Ports: free, or held by whom."""
+"""Ports are free, or the process that uses them is named."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def listener() -> Iterator[socket.socket]:
         yield held
 
 
-def test_free_ports_are_let_pass(free_port: Callable[[], int]) -> None:
+def test_free_ports_are_accepted(free_port: Callable[[], int]) -> None:
     require_free({"airflow": free_port(), "mlflow": free_port()})
 
 

@@ -1,4 +1,4 @@
-"""What a database should be prepared for: it changes with whatever a prepared one would lack."""
+"""The note of an up-to-date database: it changes with everything that a prepared database depends on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def installation(slots: int) -> Installation:
     return Installation(Platform.model_validate({"teams": teams}), Path("/site"))
 
 
-def test_airflows_database_is_of_a_version_and_of_teams_and_pools() -> None:
+def test_the_note_of_airflows_database_has_the_version_the_teams_and_the_pools() -> None:
     known = json.loads(wanted(installation(3), "airflow"))
     assert known["schema"] == version("apache-airflow")
     assert known["content"] == {"teams": ["support"], "pools": [["support__default", "support", 3]]}
@@ -25,6 +25,6 @@ def test_airflows_database_is_of_a_version_and_of_teams_and_pools() -> None:
     )
 
 
-def test_mlflows_database_is_of_a_version_alone() -> None:
+def test_the_note_of_mlflows_database_has_only_the_version() -> None:
     assert wanted(installation(3), "mlflow") == wanted(installation(4), "mlflow")
     assert json.loads(wanted(installation(3), "mlflow")) == {"schema": version("mlflow")}

@@ -35,7 +35,7 @@ def installation(*teams: str, **fields: object) -> Installation:
     )
 
 
-def test_each_team_gets_an_executor_and_settings_of_its_own() -> None:
+def test_each_team_gets_its_own_executor_and_settings() -> None:
     settings = airflow_settings(installation("support", "fraud"), SECRETS)
     assert settings["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor;support=LocalExecutor;fraud=LocalExecutor"
     for team in ("SUPPORT", "FRAUD"):
@@ -43,7 +43,7 @@ def test_each_team_gets_an_executor_and_settings_of_its_own() -> None:
         assert settings[f"AIRFLOW__{team}___CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:8080/execution/"
 
 
-def test_a_folder_with_nothing_but_kommuna_yaml_has_the_pages_and_walls_of_the_platform() -> None:
+def test_a_folder_with_only_kommuna_yaml_gets_the_pages_and_the_isolation_of_the_platform() -> None:
     folder = Path(airflow_settings(installation("support"), SECRETS)["AIRFLOW__CORE__PLUGINS_FOLDER"])
     (plugin,) = folder.glob("*.py")
     assert runpy.run_path(str(plugin))["KommunaPlugin"] is KommunaPlugin
@@ -58,13 +58,13 @@ def test_bundles_carry_their_team_and_their_folder() -> None:
     ]
 
 
-def test_users_belong_to_their_team_and_only_the_admin_to_all() -> None:
+def test_users_belong_to_their_team_and_the_admin_to_all() -> None:
     settings = airflow_settings(installation("support"), SECRETS)
     assert settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] == "admin:admin,support:op:support,sue:viewer:support"
     assert logins(installation("support")) == {"admin": "", "support": "support", "sue": "support"}
 
 
-def test_many_teams_share_the_tasks_that_one_machine_bears() -> None:
+def test_many_teams_share_the_tasks_that_one_machine_can_run() -> None:
     names = [f"team{i}" for i in range(20)]
     settings = airflow_settings(installation(*names), SECRETS)
     assert {settings[f"AIRFLOW__{name.upper()}___CORE__PARALLELISM"] for name in names} == {"1"}
@@ -81,7 +81,7 @@ def test_airflow_and_mlflow_are_on_the_platforms_own_server() -> None:
     assert f"postgresql+psycopg2://kommuna@/mlflow?host={folder}&port=5432" in mlflow
 
 
-def test_forty_requests_that_want_two_connections_each_do_not_wait_for_each_other() -> None:
+def test_forty_requests_with_two_connections_each_do_not_deadlock() -> None:
     assert airflow_settings(installation("support"), SECRETS)["AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW"] == "-1"
     postgres = commands(installation("support"), Path("/bin"))["postgres"]
     (most,) = [option for option in postgres if option.startswith("max_connections=")]
@@ -93,19 +93,19 @@ def test_a_platform_without_teams_has_settings() -> None:
     assert settings["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
 
 
-def test_an_mlflow_of_ones_own_is_not_started() -> None:
+def test_an_external_mlflow_is_not_started() -> None:
     assert "mlflow" in commands(installation("support"), Path("/bin"))
     assert "mlflow" not in commands(installation("support", mlflow="http://127.0.0.1:9"), Path("/bin"))
 
 
-def test_one_triggerer_waits_for_all_teams() -> None:
+def test_one_triggerer_serves_all_teams() -> None:
     command = commands(installation("support", "fraud"), Path("/bin"))["triggerer"]
     assert command == [
         "/bin/python", "-m", "kommuna.airflow.triggers.process", "--skip-serve-logs", "support", "fraud"
     ]  # fmt: skip
 
 
-def test_a_person_of_two_teams_is_one_user_with_both() -> None:
+def test_a_person_in_two_teams_is_one_user_with_both_teams() -> None:
     site = installation("support", "fraud")
     settings = airflow_settings(site, SECRETS)
     assert "sue:viewer:support|fraud" in settings["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"].split(",")
@@ -113,19 +113,19 @@ def test_a_person_of_two_teams_is_one_user_with_both() -> None:
 
 
 @pytest.mark.parametrize(("login", "role"), [("fraud", "viewer"), ("admin", "op")])
-def test_a_login_that_is_taken_with_another_role_is_refused(login: str, role: str) -> None:
+def test_a_login_with_two_roles_is_refused(login: str, role: str) -> None:
     teams = {"fraud": {"bundle": "a"}, "support": {"bundle": "b", "people": {login: role}}}
     with pytest.raises(SpecError, match=f"the login '{login}' of team 'support' is taken"):
         logins(Installation(Platform.model_validate({"teams": teams}), Path("/site")))
 
 
-def test_pools_hold_a_team_to_its_parallelism_for_its_executor_does_not() -> None:
+def test_pools_enforce_a_teams_parallelism_because_its_executor_does_not() -> None:
     teams = {"support": {"bundle": "a", "parallelism": 3, "pools": {"default": 8, "gpu": 1}}}
     site = Installation(Platform.model_validate({"teams": teams}), Path("/site"))
     assert local_pool_slots(site) == {"support__default": ("support", 3), "support__gpu": ("support", 1)}
 
 
-def test_a_pool_that_gets_fewer_slots_than_it_asks_for_is_said() -> None:
+def test_a_pool_with_fewer_slots_than_declared_is_reported() -> None:
     teams = {
         "support": {"bundle": "a", "parallelism": 3, "pools": {"default": 8, "gpu": 1}},
         "fraud": {"bundle": "b"},  # asks for nothing
@@ -140,7 +140,7 @@ def test_one_team_alone_does_not_get_more_workers_than_it_may_use() -> None:
     assert settings["AIRFLOW__CORE__PARALLELISM"] == "3"
 
 
-def test_another_airflow_and_mlflow_of_the_user_leave_no_trace() -> None:
+def test_settings_of_another_airflow_and_mlflow_have_no_effect() -> None:
     inherited = {
         "PATH": "/bin",
         "AIRFLOW_HOME": "/home/me/airflow",
@@ -160,7 +160,7 @@ def test_another_airflow_and_mlflow_of_the_user_leave_no_trace() -> None:
         assert name not in environment
 
 
-def test_a_proxy_is_kept_and_gone_round_on_loopback() -> None:
+def test_a_proxy_is_kept_and_bypassed_on_loopback() -> None:
     inherited = {"HTTPS_PROXY": "http://proxy", "no_proxy": "bank.example"}
     environment = process_environment(installation("support"), SECRETS, inherited)
     assert environment["HTTPS_PROXY"] == "http://proxy"

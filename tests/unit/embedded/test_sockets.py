@@ -1,4 +1,4 @@
-"""The folder of the sockets is short, and nobody else's."""
+"""The path of the sockets' folder is short, and the folder is private."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def state(tmp_path: Path) -> Iterator[Path]:
         remove_sockets_folder(tmp_path)
 
 
-def test_a_path_of_any_length_gives_one_that_fits_a_socket(tmp_path: Path) -> None:
+def test_any_state_folder_gives_a_socket_path_that_is_short_enough(tmp_path: Path) -> None:
     long = tmp_path / ("ж" * 300)
     assert len(str(sockets_folder(long) / ".s.PGSQL.5432.lock").encode()) < 100
     assert sockets_folder(long) != sockets_folder(long / "other")
     assert sockets_folder(long) == sockets_folder(long)
 
 
-def test_it_is_the_owners_only_and_goes_with_what_is_in_it(state: Path) -> None:
+def test_the_folder_is_private_and_removed_with_its_contents(state: Path) -> None:
     folder = make_sockets_folder(state)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert make_sockets_folder(state) == folder
@@ -38,7 +38,7 @@ def test_it_is_the_owners_only_and_goes_with_what_is_in_it(state: Path) -> None:
     assert not folder.exists()
 
 
-def test_an_open_folder_of_that_name_is_refused_and_left_alone(state: Path) -> None:
+def test_an_accessible_folder_of_that_name_is_refused_and_kept(state: Path) -> None:
     folder = sockets_folder(state)
     folder.mkdir()
     folder.chmod(0o755)

@@ -1,4 +1,4 @@
-"""supervisord reads the configuration as it was meant, and tells how its processes are."""
+"""supervisord reads the configuration correctly, and reports the state of its processes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def until(state: Path, name: str, wanted: str) -> supervision.ProcessState:
     return process
 
 
-def test_a_killed_process_is_started_again_and_the_restart_counted(state: Path) -> None:
+def test_a_killed_process_is_restarted_and_the_restart_is_counted(state: Path) -> None:
     start(state, api=SLEEP, other=SLEEP)
     server = supervision.client(state)
     assert {process.state for process in supervision.processes(state)} == {"stopped"}
@@ -69,7 +69,7 @@ def test_a_killed_process_is_started_again_and_the_restart_counted(state: Path) 
     assert until(state, "other", "stopped").restarts == 0
 
 
-def test_a_program_that_dies_at_once_is_given_up(state: Path) -> None:
+def test_a_program_that_dies_at_once_ends_as_failed(state: Path) -> None:
     start(state, broken=[sys.executable, "-c", "raise SystemExit('no such thing')"])
     supervision.start_program(supervision.client(state), "broken")
     assert until(state, "broken", "fatal").restarts == 3
@@ -100,7 +100,7 @@ time.sleep(300)
 """
 
 
-def test_the_database_is_stopped_after_all_that_use_it(state: Path) -> None:
+def test_the_database_is_stopped_last(state: Path) -> None:
     client = [sys.executable, "-c", WITNESS.format(seconds=1, signal="SIGTERM")]
     database = [sys.executable, "-c", WITNESS.format(seconds=0, signal="SIGINT")]
     supervisord = start(state, postgres=database, aaa=client, zzz=client)

@@ -1,4 +1,4 @@
-"""What stands still or has given up is started again, and nothing else is."""
+"""Only programs that hang or have failed for good are restarted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def silent_after(seconds: float, liveness: Liveness, *, start: float = 0, step: 
     return found
 
 
-def test_a_scheduler_whose_heartbeat_is_old_is_restarted_though_its_process_is_there() -> None:
+def test_a_scheduler_with_an_old_heartbeat_is_restarted_although_its_process_exists() -> None:
     stopped = Liveness("scheduler", "no heartbeat for 99 s", heartbeat=1_000_000)
     assert silent_after(SILENCE_SECONDS + 1, stopped) == {"scheduler": SILENCE_SECONDS + 1}
     assert silent_after(SILENCE_SECONDS - 1, stopped) == {}
@@ -46,7 +46,7 @@ def test_a_server_that_does_not_answer_is_restarted() -> None:
     ) == ["mlflow"]
 
 
-def test_a_late_heartbeat_is_no_reason() -> None:
+def test_a_late_heartbeat_is_not_a_reason_to_restart() -> None:
     clock = Clock()
     watch = Watch(clock=clock)
     for _ in range(100):
@@ -60,12 +60,12 @@ def test_a_late_heartbeat_is_no_reason() -> None:
     [Liveness("scheduler", "no heartbeat for 999 s", heartbeat=999_001), Liveness("mlflow", "does not answer")],
     ids=["scheduler", "mlflow"],
 )
-def test_one_that_was_started_and_is_slow_has_its_time_and_is_restarted_in_the_end(liveness: Liveness) -> None:
+def test_a_slow_start_has_its_time_and_is_restarted_in_the_end(liveness: Liveness) -> None:
     assert silent_after(STARTING_SECONDS, liveness, start=1_000_002) == {}
     assert list(silent_after(STARTING_SECONDS + 3, liveness, start=1_000_002)) == [liveness.name]
 
 
-def test_the_last_heartbeat_of_an_earlier_life_is_not_a_sign_of_the_next() -> None:
+def test_the_last_heartbeat_of_a_predecessor_does_not_count() -> None:
     clock = Clock()
     watch = Watch(clock=clock)
     killed, started = clock.now, clock.now + 2
@@ -76,7 +76,7 @@ def test_the_last_heartbeat_of_an_earlier_life_is_not_a_sign_of_the_next() -> No
         assert watch.hanging([info("scheduler", started)], liveness) == {}
 
 
-def test_one_that_cannot_be_heard_of_is_not_blamed() -> None:
+def test_a_process_whose_reporter_is_down_is_not_restarted() -> None:
     assert silent_after(SILENCE_SECONDS * 4, Liveness("scheduler", "unknown: …", known=False)) == {}
 
 
@@ -93,7 +93,7 @@ def test_after_a_laptops_sleep_nothing_is_restarted_at_once() -> None:
     assert list(watch.hanging([info("scheduler", 0)], liveness)) == ["scheduler"]
 
 
-def test_what_has_given_up_is_started_again_after_a_rest_as_often_as_it_takes() -> None:
+def test_a_failed_program_is_restarted_after_a_pause_as_often_as_necessary() -> None:
     clock = Clock()
     watch = Watch(clock=clock)
     states = [info("postgres", 0, "FATAL"), info("mlflow", 0)]

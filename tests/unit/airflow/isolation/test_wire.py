@@ -44,9 +44,9 @@ def test_a_frame_too_long_for_its_kind_is_refused_before_memory_is_taken() -> No
 
 
 def test_a_frame_of_the_other_direction_is_refused() -> None:
-    with pytest.raises(BadFrame, match="of the kind b'B'"):
+    with pytest.raises(BadFrame, match="unexpected frame b'B'"):
         header_of(frame(BUNDLE)[:HEADER], TO_PROCESSOR)
-    with pytest.raises(BadFrame, match="of the kind b'A'"):
+    with pytest.raises(BadFrame, match="unexpected frame b'A'"):
         header_of(frame(REQUEST)[:HEADER], TO_PARSER)
 
 

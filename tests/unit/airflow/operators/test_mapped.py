@@ -168,7 +168,7 @@ def test_a_step_may_be_mapped_over_a_mapped_steps_output(load: Load, monkeypatch
 
 def test_one_result_is_not_a_list_to_map_over(load: Load) -> None:
     for written in ("read", "read.output", "read['table']"):
-        with pytest.raises(SpecError, match="cannot map over step 'read': it leaves one result, not a list"):
+        with pytest.raises(SpecError, match="cannot map over step 'read': it returns one result, not a list"):
             load(HEAD + f"    CleanOperator.partial(task_id='c').expand(table={written})\n")
 
 

@@ -43,7 +43,7 @@ def test_a_prefixed_name_gets_its_team() -> None:
         ("variables", "PATCH", "", {"actions": [{"action": "create", "entities": [{"key": "x"}]}]}, "support__x"),
         ("variables", "PATCH", "", {"actions": [{"action": "delete", "entities": [{"key": "x"}]}]}, "support__x"),
         ("variables", "PATCH", "", {}, "no list 'actions'"),
-        ("pools", "PATCH", "support__default", {"slots": 1000}, "pools are the platform's"),
+        ("pools", "PATCH", "support__default", {"slots": 1000}, "pools belong to the platform"),
     ],
 )
 def test_a_caller_may_not_write_names_of_others(kind: str, method: str, path: str, body: Any, said: str) -> None:

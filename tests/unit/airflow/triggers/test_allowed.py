@@ -259,4 +259,4 @@ def test_a_value_that_names_a_class_may_not_be_passed_to_defer_at_any_depth(valu
     for carried in (value, {"x": value}, {"x": [{"y": value}]}, {"x": moment(1, tz=value)}, deep):
         with pytest.raises(TeamMistake, match="to `defer`") as refused:
             judge_carried(carried)
-        assert "give `defer` plain values" in refused.value.fix
+        assert "pass plain values" in refused.value.fix

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a state folder of its own, run as the platform runs it."""
+"""Runs a PostgreSQL server in a temporary state folder, as the platform does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A change is made to a copy: whatever interrupts it, the database is whole, old or new, with its note."""
+"""A change is made on a copy: after an interruption the database is either the old or the new one, with its note."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def names(state: Path) -> set[str]:
         return {name for (name,) in cursor.fetchall()}
 
 
-def test_there_is_no_note_of_a_database_that_is_not_there(running: Path) -> None:
+def test_a_missing_database_has_no_note(running: Path) -> None:
     assert databases.note(running, "nothing") is None
 
 
@@ -48,7 +48,7 @@ def test_a_changed_copy_takes_the_databases_place_with_its_note(running: Path) -
     assert {name for name in names(running) if name.startswith("one")} == {"one"}
 
 
-def test_an_interrupted_change_leaves_the_old_database_and_the_next_one_starts_anew(running: Path) -> None:
+def test_an_interrupted_change_leaves_the_old_database_and_can_be_repeated(running: Path) -> None:
     create(running, "two")
 
     def interrupted(copy: str) -> None:
@@ -64,7 +64,7 @@ def test_an_interrupted_change_leaves_the_old_database_and_the_next_one_starts_a
     assert rows(running, "two") == [(1, "new")]
 
 
-def test_connections_that_the_work_leaves_open_do_not_hold_the_change_up(running: Path) -> None:
+def test_connections_left_open_do_not_block_the_change(running: Path) -> None:
     import psycopg2
 
     from kommuna.embedded.database.server import PORT

@@ -1,4 +1,4 @@
-"""The server: who is let in, what a kill leaves, and data of other versions."""
+"""The server: who may connect, recovery after a kill, and data of other versions."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def query(state: Path, statement: str, database: str = "postgres") -> list[tuple
         return cursor.fetchall() if cursor.description else []
 
 
-def test_it_answers_on_a_socket_alone(running: Path) -> None:
+def test_it_answers_on_a_socket_only(running: Path) -> None:
     assert query(running, "SHOW listen_addresses") == [("",)]
     assert (sockets_folder(running) / f".s.PGSQL.{server.PORT}").is_socket()
     pid = int((server.folder(running) / str(max(server.programs())) / "postmaster.pid").read_text().split()[0])
     assert psutil.Process(pid).net_connections("inet") == []
 
 
-def test_neither_the_users_settings_for_postgres_nor_its_port_count(
+def test_settings_of_the_user_for_postgres_have_no_effect(
     running: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPORT", "1")
@@ -70,7 +70,7 @@ def test_text_is_in_the_order_of_code_points_and_cyrillic_has_lower_case(running
 
 
 @needs_root
-def test_another_user_is_kept_out_even_where_the_folder_is_open(running: Path) -> None:
+def test_another_user_cannot_connect_even_if_the_folder_is_accessible(running: Path) -> None:
     code = f"""
 import os, psycopg2
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -90,7 +90,7 @@ psycopg2.connect(host={str(sockets_folder(running))!r}, port={server.PORT}, user
     assert "Peer authentication failed" in said
 
 
-def test_what_was_committed_outlives_a_kill(start: Start, tmp_path: Path) -> None:
+def test_committed_data_survives_a_kill(start: Start, tmp_path: Path) -> None:
     server.make(tmp_path)
     process = start(tmp_path)
     query(tmp_path, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id")
@@ -103,7 +103,7 @@ def test_what_was_committed_outlives_a_kill(start: Start, tmp_path: Path) -> Non
     assert query(tmp_path, "SELECT count(*) FROM kept") == [(1000,)]
 
 
-def test_a_server_left_behind_is_ended_in_order(start: Start, tmp_path: Path) -> None:
+def test_an_orphaned_server_is_shut_down_cleanly(start: Start, tmp_path: Path) -> None:
     server.make(tmp_path)
     process = start(tmp_path)
     with databases.connected(tmp_path):  # a client does not hold it up
@@ -112,7 +112,7 @@ def test_a_server_left_behind_is_ended_in_order(start: Start, tmp_path: Path) ->
     assert "database system is shut down" in (tmp_path / "postgres.log").read_text()
 
 
-def test_a_number_that_another_process_has_now_is_not_taken_for_a_server(start: Start, tmp_path: Path) -> None:
+def test_a_pid_that_another_process_has_now_is_not_taken_for_a_server(start: Start, tmp_path: Path) -> None:
     server.make(tmp_path)
     lock = server.folder(tmp_path) / str(max(server.programs())) / "postmaster.pid"
     lock.write_text(f"{os.getpid()}\n{lock.parent}\n")
@@ -121,7 +121,7 @@ def test_a_number_that_another_process_has_now_is_not_taken_for_a_server(start: 
     start(tmp_path)
 
 
-def test_data_of_an_older_version_is_carried_over_even_from_a_killed_server(start: Start, tmp_path: Path) -> None:
+def test_data_of_an_older_version_is_migrated_even_after_a_kill(start: Start, tmp_path: Path) -> None:
     old, new = min(server.programs()), max(server.programs())
     assert old < new
     here = server.folder(tmp_path)
@@ -143,7 +143,7 @@ def test_data_of_an_older_version_is_carried_over_even_from_a_killed_server(star
     assert databases.note(tmp_path, "airflow") == "as prepared"
 
 
-def test_data_of_a_version_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+def test_data_of_an_unreadable_version_is_kept(tmp_path: Path) -> None:
     here = server.folder(tmp_path)
     (here / "99").mkdir(parents=True)
     with pytest.raises(PlatformFault, match="the databases are PostgreSQL 99's, and this Kommuna has") as caught:
@@ -152,7 +152,7 @@ def test_data_of_a_version_that_cannot_be_read_is_left_alone(tmp_path: Path) -> 
     assert [path.name for path in here.iterdir() if path.is_dir()] == ["99"]
 
 
-def test_an_interrupted_start_of_a_data_folder_is_begun_anew(tmp_path: Path) -> None:
+def test_an_interrupted_creation_of_a_data_folder_is_repeated(tmp_path: Path) -> None:
     partial = server.folder(tmp_path) / f"{max(server.programs())}.partial"
     partial.mkdir(parents=True)
     (partial / "PG_VERSION").write_text("cut off")
@@ -160,7 +160,7 @@ def test_an_interrupted_start_of_a_data_folder_is_begun_anew(tmp_path: Path) -> 
     assert [path.name for path in server.folder(tmp_path).iterdir() if path.is_dir()] == [str(max(server.programs()))]
 
 
-def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
+def test_the_error_of_a_failed_program_contains_its_output(tmp_path: Path) -> None:
     server.folder(tmp_path).mkdir()
     with pytest.raises(PlatformFault, match=r"initdb failed \(exit code 1\)") as caught:
         server._run(tmp_path, max(server.programs()), "initdb", "-D", "/proc/no/such")
