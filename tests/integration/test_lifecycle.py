@@ -46,7 +46,7 @@ def test_a_second_up_says_that_it_runs_already(site: Site) -> None:
     before = pid_of(site, "scheduler")
     done = site.kommuna("up")
     assert done.returncode == 0
-    assert "It runs already." in done.stdout
+    assert "Already running." in done.stdout
     assert site.embedded.access.passwords["support"] in done.stdout
     assert pid_of(site, "scheduler") == before
 
@@ -137,4 +137,4 @@ def test_a_killed_supervisord_is_cleaned_up_after(other: Site) -> None:
 
 
 def test_no_process_stays_after_down(other: Site) -> None:
-    assert other.kommuna("down").stdout.strip() == "It did not run."
+    assert other.kommuna("down").stdout.strip() == "Not running."

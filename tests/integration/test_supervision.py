@@ -98,15 +98,15 @@ def test_of_two_starts_at_once_one_waits_for_the_other_and_an_earlier_database_i
         for _ in range(2)
     ]
     wait_until("the other one is busy", other.embedded.is_busy, seconds=240)
-    assert "A start or a stop of the platform is going on." in other.kommuna("status").stdout
-    said = sorted((start.communicate()[0] for start in starts), key=lambda text: "It runs already." in text)
+    assert "A start or a stop of the platform is in progress." in other.kommuna("status").stdout
+    said = sorted((start.communicate()[0] for start in starts), key=lambda text: "Already running." in text)
     assert [start.returncode for start in starts] == [0, 0]
     first, second = said
-    assert "It runs.\n" in first
+    assert "Running.\n" in first
     told = f"{earlier} is the SQLite database of an earlier Kommuna: it is left as it is"
     assert "".join(told.split()) in "".join(first.split())  # lines are folded
     assert "waiting for another start or stop of this platform to end" in second
-    assert "It runs already." in second
+    assert "Already running." in second
     assert earlier.read_bytes() == b"SQLite format 3\0"
 
 

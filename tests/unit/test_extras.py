@@ -37,7 +37,7 @@ def test_a_missing_library_is_named_with_the_smallest_extra_that_installs_it(mod
     assert error.value.exit_code == 2
 
 
-def test_a_mistake_in_the_teams_own_import_is_not_a_missing_extra() -> None:
+def test_a_library_of_no_extra_is_installed_by_its_own_name() -> None:
     with pytest.raises(NotInstalled) as error, needed_by("this", otherwise="do without"):
         raise ModuleNotFoundError(name="no_such_library")
     assert error.value.fix == "pip install no_such_library, or do without"

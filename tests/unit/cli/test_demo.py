@@ -25,7 +25,7 @@ def test_a_second_demo_says_that_it_waits_and_runs_after_the_first(tmp_path: Pat
     with demo._alone(platform, Console(file=io.StringIO())):
         thread = threading.Thread(target=second)
         thread.start()
-        while "waiting for another demo of this platform to end" not in said.getvalue():
+        while "waiting for another demo of this platform" not in said.getvalue():
             assert thread.is_alive()
         order.append("first")
     thread.join(timeout=30)

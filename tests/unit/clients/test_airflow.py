@@ -105,7 +105,7 @@ def cluster(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KOMMUNA_AIRFLOW", url)
     monkeypatch.setenv("KOMMUNA_PASSWORDS", str(tmp_path / "passwords.json"))
-    monkeypatch.setattr(check, "PATIENCE_SECONDS", 5)
+    monkeypatch.setattr(check, "WAIT_SECONDS", 5)
     monkeypatch.setattr(check, "RESTART", SOON)
 
 
@@ -125,7 +125,7 @@ def test_the_check_outlives_a_restart_and_starts_each_teams_dag_once(capsys: pyt
 def test_the_check_names_what_failed_and_what_is_not_there(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(check, "WAIT_SECONDS", 0.5)
     Airflow.dags, Airflow.states = ["support__platform_check"], {"support__platform_check": "failed"}
     assert check.main() == 1
     assert capsys.readouterr().out.splitlines() == [

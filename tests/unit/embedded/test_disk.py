@@ -45,7 +45,7 @@ def test_a_start_on_a_full_disk_is_refused(small: Path) -> None:
     ) as found:
         platform(small).up()
     assert found.value.where == str(small / ".kommuna")
-    assert "make room there" in found.value.fix
+    assert "free some space" in found.value.fix
 
 
 def test_a_completely_full_disk_is_reported(small: Path) -> None:

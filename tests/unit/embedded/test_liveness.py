@@ -67,7 +67,7 @@ def test_missing_answers_and_old_heartbeats_are_reported(
         "triggerer": "",
         "mlflow": "does not answer at http://127.0.0.1:9/health",
         "watch": "",
-        "dag-processor": "has given no heartbeat",
+        "dag-processor": "has sent no heartbeat",
     }
     assert found["scheduler"].heartbeat == LATE.timestamp()
 

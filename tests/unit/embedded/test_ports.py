@@ -62,5 +62,5 @@ def test_a_port_just_closed_is_free_even_while_its_connections_fade(listener: so
 
 def test_one_port_for_two_servers_is_refused(free_port: Callable[[], int]) -> None:
     port = free_port()
-    with pytest.raises(PlatformFault, match=f"airflow and mlflow are given the same port {port}"):
+    with pytest.raises(PlatformFault, match=f"airflow and mlflow have the same port {port}"):
         require_free({"airflow": port, "mlflow": port})

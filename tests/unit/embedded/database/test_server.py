@@ -146,7 +146,7 @@ def test_data_of_an_older_version_is_migrated_even_after_a_kill(start: Start, tm
 def test_data_of_an_unreadable_version_is_kept(tmp_path: Path) -> None:
     here = server.folder(tmp_path)
     (here / "99").mkdir(parents=True)
-    with pytest.raises(PlatformFault, match="the databases are PostgreSQL 99's, and this Kommuna has") as caught:
+    with pytest.raises(PlatformFault, match="the databases were made by PostgreSQL 99, and this Kommuna has") as caught:
         server.make(tmp_path)
     assert f"move the folder {here} away" in caught.value.fix
     assert [path.name for path in here.iterdir() if path.is_dir()] == ["99"]
