@@ -1,4 +1,4 @@
-"""`kommuna show` and `kommuna gc`: what is in the store."""
+"""`kommuna show`, `kommuna why` and `kommuna gc`: inspect and clean the store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def show(
     team: Annotated[str | None, typer.Option(help="The team whose store is searched; all if absent.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a step's manifest, and what it was made from as a tree."""
+    """Show a step's manifest, with its lineage as a tree."""
     manifest, where = _manifest(key, team)
     if as_json:
         print_json(manifest.model_dump(mode="json"))
@@ -36,11 +36,11 @@ def show(
 @app.command()
 def why(
     first: Annotated[str, typer.Argument(help="A manifest's key, or its first characters.")],
-    second: Annotated[str, typer.Argument(help="Another one's.")],
+    second: Annotated[str, typer.Argument(help="The key of another manifest.")],
     team: Annotated[str | None, typer.Option(help="The team whose store is searched; all if absent.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what differs between two runs of a step: why the second was not given what the first had left."""
+    """Show what differs between two runs of a step, and so why the second did not reuse the first one's result."""
     found = list(between(_manifest(first, team)[0], _manifest(second, team)[0]))
     if as_json:
         print_json({"differences": found})
@@ -48,19 +48,19 @@ def why(
     for line in found:
         console.print(f"- {line}")
     if not found:
-        console.print("Nothing differs that counts: both were asked the same, and used the same.")
+        console.print("No relevant difference: both runs had the same inputs, and used the same code and data.")
 
 
 def _manifest(key: str, team: str | None) -> tuple[Manifest, Store]:
-    """The one manifest that begins with a key, and the store that it is in."""
+    """Finds the only manifest whose key begins with a text, and its store."""
     for name in [team] if team else installation().platform.teams:
         found = [manifest for manifest in store(name).manifests() if manifest.key.startswith(key)]
         if len(found) > 1:
             keys = ", ".join(manifest.key[:16] for manifest in found[:5])
-            raise TeamMistake(f"{len(found)} manifests begin with '{key}'", fix=f"give more characters: {keys} …")
+            raise TeamMistake(f"{len(found)} keys begin with '{key}'", fix=f"give more characters: {keys} …")
         if found:
             return found[0], store(name)
-    raise TeamMistake(f"no manifest begins with '{key}'", fix="the key stands in the task's XCom and in its log")
+    raise TeamMistake(f"no key begins with '{key}'", fix="see the task's XCom or log for the key")
 
 
 @app.command()
@@ -69,7 +69,7 @@ def gc(
     keep_days: Annotated[
         float | None, typer.Option(help="Remove manifests older than this; all are kept if absent.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only, remove nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove artifacts that no manifest and no registered model refers to."""
@@ -85,18 +85,18 @@ def gc(
 
 
 def _registered(team: str) -> set[str]:
-    """Digests and manifest keys that the team's registered models refer to.
+    """Returns the digests and manifest keys that the team's registered models refer to.
 
     Raises:
-        RegistryError: MLflow cannot tell; nothing is removed then.
+        RegistryError: MLflow does not answer; then nothing is removed.
     """
     services = installation().services(team)
     try:
         versions = list(MlflowApi.from_services(services).versions())
     except RegistryError as error:
         raise RegistryError(
-            f"MLflow at {services.mlflow} cannot say which models are registered: {error.what}",
-            fix="start it (`kommuna up`): without its answer nothing is removed",
+            f"cannot list the registered models of MLflow at {services.mlflow}: {error.what}",
+            fix="start it (`kommuna up`): without the list nothing is removed",
         ) from None
     tags = [tag for version in versions for tag in version.get("tags", [])]
     return {tag["value"] for tag in tags if tag["key"].startswith("kommuna.")}
@@ -106,9 +106,9 @@ def _show_manifest(manifest: Manifest, where: Store) -> None:
     console.print(Text.assemble((manifest.function, "bold"), f"  team {manifest.team}"))
     console.print(f"key {manifest.key}")
     for reason in not_given(manifest):
-        console.print(f"not kept for others: {reason}")
+        console.print(f"not reusable: {reason}")
     if manifest.expires is not None:
-        console.print(f"given to no other run from {manifest.expires:%Y-%m-%d %H:%M} UTC on")
+        console.print(f"reusable until {manifest.expires:%Y-%m-%d %H:%M} UTC")
     if manifest.dag_id:
         console.print(f"made by {manifest.dag_id} · {manifest.task_id} · {manifest.run_id}")
     console.print(

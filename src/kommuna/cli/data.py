@@ -34,10 +34,10 @@ SCHEMAS: dict[str, type[Spec]] = {
 @app.command("demo-data")
 def demo_data(
     folder: Annotated[Path, typer.Argument(help="Where to write the files.")] = Path("build/demo-data"),
-    messages: Annotated[int, typer.Option(help="Messages, and card transactions, to make up.")] = 20_000,
+    messages: Annotated[int, typer.Option(help="Number of messages, and of card transactions.")] = 20_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 7,
 ) -> None:
-    """Make up bank messages and card transactions, with hidden truth and assessors who err."""
+    """Generate bank messages and card transactions, with the true tags and imperfect assessors."""
     from rich.progress import Progress
 
     from kommuna.demo.write import write_demo_data
@@ -57,10 +57,10 @@ def demo_data(
 @app.command()
 def put(
     file: Annotated[Path, typer.Argument(help="The file to copy.")],
-    name: Annotated[str, typer.Argument(help="What it is called in the inbox; as it is called now if absent.")] = "",
-    team: Annotated[str, typer.Option(help="Whose inbox.")] = ...,  # type: ignore[assignment]
+    name: Annotated[str, typer.Argument(help="Its name in the inbox; the file's own name if absent.")] = "",
+    team: Annotated[str, typer.Option(help="The team whose inbox it is copied to.")] = ...,  # type: ignore[assignment]
 ) -> None:
-    """Copy a file into a team's inbox in the store, where its DAGs read it as store://inbox/NAME."""
+    """Copy a file to a team's inbox in the store, where its DAGs read it as store://inbox/NAME."""
     if not file.is_file():
         raise DataError("not a file" if file.exists() else "no such file", where=str(file), fix="name one file")
     relative = f"inbox/{name.removeprefix('store://inbox/') or file.name}"
@@ -70,15 +70,15 @@ def put(
 
 @app.command()
 def schema(name: Annotated[str, typer.Argument(help=f"One of: {', '.join(SCHEMAS)}")]) -> None:
-    """Print the JSON schema of what people write, for an editor to complete YAML from."""
+    """Print the JSON schema of a file that people write, so that an editor can complete it."""
     if name not in SCHEMAS:
-        raise SpecError(f"no schema '{name}'{nearest(name, SCHEMAS)}", fix=f"there are: {', '.join(SCHEMAS)}")
+        raise SpecError(f"no schema '{name}'{nearest(name, SCHEMAS)}", fix=f"the schemas are: {', '.join(SCHEMAS)}")
     document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_closed(SCHEMAS[name].model_json_schema())}
     typer.echo(json.dumps(document, indent=2))
 
 
 def _closed(schema: Any) -> Any:
-    """The schema, in which a mapping with patterned names refuses every other name, as pydantic itself does."""
+    """Closes mappings with patterned names to all other names, as pydantic itself does."""
     if isinstance(schema, list):
         return [_closed(item) for item in schema]
     if not isinstance(schema, dict):

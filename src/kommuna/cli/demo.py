@@ -1,4 +1,4 @@
-"""The main job, end to end: demo data, both example teams' DAGs, and the table of what came out."""
+"""Runs the whole demo: demo data, the DAGs of both example teams, and a table of the results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kommuna.locks import one_at_a_time
 from kommuna.store import Store
 
 DAGS = ("support__topics", "fraud__cards")
-MOST_LOGS = 5  # failed tasks whose logs are shown
+MAX_LOGS = 5  # failed tasks whose logs are shown
 OWN_DAG = "support__own_messages"
 _FRAUD_FILES = ("transactions.csv", "tx_dev.csv", "tx_gold.csv", "new_transactions.csv", "events.csv")
 _SUPPORT_FILES = ("messages.csv", "dev.csv", "gold.csv", "new_messages.csv")
@@ -52,7 +52,7 @@ class Outcome:
 
 
 def run(platform: Embedded, console: Console, *, data: Path | None, messages: int, output: Path) -> bool:
-    """Runs the demo, after another one of this platform; what it started it stops.
+    """Runs the demo, after any other demo of this platform has ended. A platform that it starts is stopped again.
 
     Returns:
         Whether every run succeeded and registered a model.
@@ -62,10 +62,10 @@ def run(platform: Embedded, console: Console, *, data: Path | None, messages: in
 
 
 def _alone(platform: Embedded, console: Console) -> contextlib.AbstractContextManager[None]:
-    """One demo of a platform at a time: the first to end would stop the platform under the other."""
+    """Allows one demo per platform at a time: the first to end would stop the platform under the other."""
     return one_at_a_time(
         platform.state / "demo.lock",
-        lambda: console.print("waiting for another demo of this platform to end"),
+        lambda: console.print("waiting for another demo of this platform"),
     )
 
 
@@ -96,16 +96,18 @@ def _run(platform: Embedded, console: Console, *, data: Path | None, messages: i
         "runs": [asdict(outcome) for outcome in outcomes],
     }
     output.write_text(json.dumps(document, indent=1, ensure_ascii=False))
-    console.print(f"{seconds:.0f} s in all, {pipeline_seconds:.0f} s of it the DAGs. Written to {output}.")
-    where = "It is still running: `kommuna status`." if not stopped else "`make up` starts it again, to look around."
+    console.print(f"{seconds:.0f} s in total, {pipeline_seconds:.0f} s of it for the DAGs. Written to {output}.")
+    where = (
+        "the platform is still running (`kommuna status`)." if not stopped else "`make up` starts the platform again."
+    )
     console.print(
-        f"Next: {where} Reports are behind each task's «Report» button; `kommuna show KEY` shows a step's lineage.",
+        f"Next: {where} Each task's «Report» button opens its report; `kommuna show KEY` shows a step's lineage.",
     )
     return whole
 
 
 def place_data(platform: Embedded, console: Console, *, data: Path | None, messages: int) -> None:
-    """Puts the demo's files into the teams' inboxes; made-up data of the same size is made once."""
+    """Puts the demo's files into the teams' inboxes. Data of the same size is generated only once."""
     address = platform.installation.store()
     support, fraud = Store(address, "support"), Store(address, "fraud")
     with tempfile.TemporaryDirectory(prefix="kommuna-demo-") as name:
@@ -118,7 +120,7 @@ def place_data(platform: Embedded, console: Console, *, data: Path | None, messa
         marker = platform.state / "demo-data"
         if marker.exists() and marker.read_text() == f"{address.url} {messages}":
             return
-        console.print(f"making demo data: {messages:,} messages and as many card transactions")
+        console.print(f"generating demo data: {messages:,} messages and as many card transactions")
         write_demo_data(folder, messages=messages)
         for store, files in ((support, _SUPPORT_FILES), (fraud, _FRAUD_FILES)):
             for file in files:
@@ -128,15 +130,15 @@ def place_data(platform: Embedded, console: Console, *, data: Path | None, messa
 
 
 def report_failures(api: AirflowApi, runs: list[Run], console: Console) -> bool:
-    """Prints the end of each failed task's log, a mapped one's with its index. True where all runs succeeded."""
+    """Prints the end of each failed task's log. Returns whether all runs succeeded."""
     for run in runs:
         failed = [task for task, state in run.tasks.items() if state == "failed"]
-        for task in failed[:MOST_LOGS]:
+        for task in failed[:MAX_LOGS]:
             console.print(f"{run.dag_id} {task} failed:", style="bold red")
             for line in api.last_lines(run, task):
                 console.print(f"  {line}")
-        if failed[MOST_LOGS:]:
-            console.print(f"{run.dag_id}: {len(failed) - MOST_LOGS} more failed: {', '.join(failed[MOST_LOGS:])}",
+        if failed[MAX_LOGS:]:
+            console.print(f"{run.dag_id}: {len(failed) - MAX_LOGS} more failed: {', '.join(failed[MAX_LOGS:])}",
                           style="bold red")  # fmt: skip
         if run.state != "success" and not failed:
             rest = ", ".join(f"{task}: {state}" for task, state in run.tasks.items() if state != "success") or "no task"
@@ -178,11 +180,11 @@ def _show(outcomes: list[Outcome], console: Console) -> None:
     ]  # fmt: skip
     print_table(console, columns, rows)
     for o in outcomes:
-        plain = [
+        baselines = [
             f"{name.split('.')[1]} {value:.3f}" for name, value in o.baselines.items() if name.endswith(".f1_macro")
         ]
-        if plain:
-            console.print(f"{o.dag}: macro F1 on gold {_share(o.f1_macro)}; beside it: {', '.join(plain)}")
+        if baselines:
+            console.print(f"{o.dag}: macro F1 on gold {_share(o.f1_macro)}; baselines: {', '.join(baselines)}")
 
 
 def _share(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""`kommuna explain`: why a tagger of the store gives a text its tag."""
+"""`kommuna explain`: why a trained tagger gives a text its tag."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ app = typer.Typer()
 
 @app.command()
 def explain(
-    key: Annotated[str, typer.Argument(help="The key of the manifest of the training, or its first characters.")],
+    key: Annotated[str, typer.Argument(help="The key of the training step's manifest, or its first characters.")],
     text: Annotated[str, typer.Argument(help="The message.")],
-    tag: Annotated[str | None, typer.Option(help="The tag to explain; the likeliest if absent.")] = None,
-    rules: Annotated[Path | None, typer.Option(help="A rules file: shows which rules speak, too.")] = None,
+    tag: Annotated[str | None, typer.Option(help="The tag to explain; the most probable one if absent.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="A rules file: also show which rules vote.")] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="Another column of the message for the rules: NAME=VALUE.")
     ] = None,
     team: Annotated[str | None, typer.Option(help="The team whose store is searched; all if absent.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show which words of a message speak for a tag and against it, and which rules do."""
+    """Show which words of a message support a tag or count against it, and which rules vote."""
     found = _tagger(key, [team] if team else list(installation().platform.teams)).explain(text, tag=tag)
     spoke = _spoken(rules, _message(text, column or [])) if rules else None
     if as_json:
@@ -47,10 +47,10 @@ def explain(
 
 
 def _tagger(key: str, teams: list[str]) -> Tagger:
-    """The tagger that the step left.
+    """Loads the tagger of a step.
 
     Raises:
-        TeamMistake: no step, or several, left a tagger under that key.
+        TeamMistake: no step, or several steps, with a tagger match the key.
     """
     from kommuna.steps.training.tagger import Tagger
 
@@ -60,7 +60,7 @@ def _tagger(key: str, teams: list[str]) -> Tagger:
     if len(at) != 1:
         raise TeamMistake(
             f"{len(at) or 'no'} manifests with a model begin with '{key}'",
-            fix="the key stands in the XCom and in the log of the task that trained",
+            fix="see the XCom or the log of the training task for the key",
         )
     name, manifest = at[0]
     with tempfile.TemporaryDirectory(prefix="kommuna-explain-") as folder:
@@ -68,7 +68,7 @@ def _tagger(key: str, teams: list[str]) -> Tagger:
 
 
 def _message(text: str, columns: list[str]) -> dict[str, str]:
-    """The message as a row.
+    """Returns the message as a row.
 
     Raises:
         TeamMistake: a column is not NAME=VALUE.
@@ -77,13 +77,13 @@ def _message(text: str, columns: list[str]) -> dict[str, str]:
     for column in columns:
         name, equals, value = column.partition("=")
         if not equals or name in row:
-            raise TeamMistake(f"--column {column} is not NAME=VALUE of another column", fix="--column channel=app")
+            raise TeamMistake(f"--column {column} is not NAME=VALUE, or repeats a column", fix="--column channel=app")
         row[name] = value
     return row
 
 
 def _spoken(path: Path, row: dict[str, str]) -> list[tuple[str, str]]:
-    """What each rule that speaks says of the row; of one that cannot be asked, why."""
+    """Returns the vote of each rule that votes on the row; for a rule that cannot be applied, the reason."""
     import polars as pl
 
     from kommuna.steps.labeling.apply import apply_rules
@@ -91,17 +91,17 @@ def _spoken(path: Path, row: dict[str, str]) -> list[tuple[str, str]]:
 
     sys.path.insert(0, str(path.resolve().parent))
     message, rules = pl.LazyFrame([row]), RuleSet.from_yaml(path)
-    said: list[tuple[str, str]] = []
-    unasked: list[tuple[str, str]] = []
+    votes: list[tuple[str, str]] = []
+    skipped: list[tuple[str, str]] = []
     for rule in rules.rules:
         if rule.reads == "answers":
-            unasked.append((rule.name, "not asked: it asks an LLM"))
+            skipped.append((rule.name, "not applied: it asks an LLM"))
             continue
         alone = rules.model_copy(update={"rules": (rule,), "otherwise": None})
         try:
-            said += spoken(apply_rules(message, alone).votes.collect(), "id")[0]
+            votes += spoken(apply_rules(message, alone).votes.collect(), "id")[0]
         except KommunaError as error:
-            unasked.append((rule.name, f"not asked: {error.what}"))
-    if not said and rules.otherwise is not None:
-        said.append(("otherwise", rules.otherwise))
-    return said + unasked
+            skipped.append((rule.name, f"not applied: {error.what}"))
+    if not votes and rules.otherwise is not None:
+        votes.append(("otherwise", rules.otherwise))
+    return votes + skipped

@@ -1,4 +1,4 @@
-"""The `kommuna` command: its sub-commands, and how an error is shown."""
+"""The `kommuna` command: its sub-commands, and how errors are printed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 import kommuna
 from kommuna.cli import artifacts, data, explain, new, platform, rules, steps
 from kommuna.cli.check import command as check
-from kommuna.cli.here import voice
+from kommuna.cli.here import message_console
 from kommuna.cli.run_dag import command as run_dag
 from kommuna.errors import EXIT_MISTAKE, KommunaError, SpecError
 from kommuna.extras import not_installed
@@ -43,15 +43,17 @@ app.add_typer(new.app, name="new")
 @app.callback()
 def _every_command(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version and end.", callback=_version)
+        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.", callback=_version)
     ] = False,
 ) -> None:
     """A communal ML platform: one Airflow that many ML teams share."""
-    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))  # stdout has the command's answer
+    structlog.configure(
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr)
+    )  # stdout is for the command's output
 
 
 def main() -> None:
-    """Runs the command; an error of ours is three lines, not a traceback, and its branch is the exit code."""
+    """Runs the command. A `KommunaError` is printed in three lines without a traceback, and sets the exit code."""
     signal.siginterrupt(signal.SIGINT, True)  # Polars' handler has waiting for another process go on
     try:
         sys.exit(app(standalone_mode=False))
@@ -72,13 +74,12 @@ def main() -> None:
 
 
 def _end_with(error: KommunaError) -> NoReturn:
-    say = voice(as_json=True)
-    say.print(Text.assemble(("error:", "bold red"), f" {error}"))
+    message_console(as_json=True).print(Text.assemble(("error:", "bold red"), f" {error}"))
     sys.exit(error.exit_code)
 
 
 def _misuse(error: TyperException) -> KommunaError:
-    """Says what is wrong with a command's arguments."""
+    """Describes what is wrong with a command's arguments."""
     context, what = getattr(error, "ctx", None), error.format_message()
     if isinstance(error.__context__, ValidationError):  # its own message has no value
         option = what.partition(": ")[0]

@@ -1,4 +1,4 @@
-"""`kommuna new`: the first files of a team, a DAG and a step, which `kommuna check` accepts as they are."""
+"""`kommuna new`: creates the first files of a team, a DAG or a step. They pass `kommuna check` unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kommuna.errors import KommunaError, SpecError, TeamMistake
 from kommuna.spec.names import TEAM_PATTERN
 from kommuna.spec.team import Platform
 
-app = typer.Typer(no_args_is_help=True, help="Begin a team, a DAG or a step.")
+app = typer.Typer(no_args_is_help=True, help="Create a team, a DAG or a step.")
 
 _TEAM = """\
   {name}:
@@ -42,7 +42,7 @@ _RULES = """\
 tags: [card, other]
 otherwise: other
 rules:
-  - name: speaks_of_a_card
+  - name: mentions_a_card
     tag: card
     any: [card, карта]
 """
@@ -54,20 +54,20 @@ from typing import NamedTuple
 import polars as pl
 
 
-class Made(NamedTuple):
-    """What `{name}` leaves."""
+class Outputs(NamedTuple):
+    """The outputs of `{name}`."""
 
     table: pl.LazyFrame
 
 
-def {name}(table: pl.LazyFrame, *, text: str = "text") -> Made:
-    """Rows with the number of characters of their text.
+def {name}(table: pl.LazyFrame, *, text: str = "text") -> Outputs:
+    """Adds the number of characters of each text.
 
     Args:
         table: the rows.
         text: the text column.
     """
-    return Made(table.with_columns(pl.col(text).str.len_chars().alias("characters")))
+    return Outputs(table.with_columns(pl.col(text).str.len_chars().alias("characters")))
 '''
 _USE = """\
 in a DAG of the team:
@@ -82,18 +82,20 @@ OfTeam = Annotated[str, typer.Option("--team", help="The team.")]
 def team(name: Name) -> None:
     """Add a team to kommuna.yaml, with a folder for its DAG files."""
     if not re.match(TEAM_PATTERN, name):
-        raise SpecError(f"'{name}' is not a team's name", fix="three or more small letters and digits, a letter first")
+        raise SpecError(
+            f"'{name}' is not a valid team name", fix="use at least three lower-case letters and digits, a letter first"
+        )
     here = installation()
     path = here.root / "kommuna.yaml"
     if name in here.platform.teams:
-        raise TeamMistake(f"there is a team '{name}'", where=str(path))
+        raise TeamMistake(f"team '{name}' already exists", where=str(path))
     before = path.read_text(encoding="utf-8")
     after, found = re.subn(
         r"^teams:[ \t]*(#.*)?\n", lambda line: line[0] + _TEAM.format(name=name), before, count=1, flags=re.MULTILINE
     )
     if not found:
         entry = _TEAM.format(name=name)
-        raise SpecError("'teams:' is not on a line of its own", where=str(path), fix=f"add by hand:\n{entry}")
+        raise SpecError("'teams:' is not on a line of its own", where=str(path), fix=f"add the team by hand:\n{entry}")
     path.write_text(after, encoding="utf-8")
     try:
         Platform.from_yaml(path)
@@ -101,32 +103,32 @@ def team(name: Name) -> None:
         path.write_text(before, encoding="utf-8")
         raise
     (here.root / "dags" / name).mkdir(parents=True, exist_ok=True)
-    console.print(f"team {name}: {path}, and {here.root / 'dags' / name} for its DAG files")
-    console.print("the platform learns of it by its next start: kommuna down, then kommuna up")
+    console.print(f"added team {name} to {path}; its DAG files belong in {here.root / 'dags' / name}")
+    console.print("restart the platform to apply it: kommuna down, then kommuna up")
 
 
 @app.command()
 def dag(name: Name, team: OfTeam) -> None:
-    """Begin a DAG from messages to tags, with its rules file."""
+    """Create a DAG that tags messages, with its rules file."""
     bundle = _bundle(team, name)
     _write(bundle / f"{name}.py", _DAG.format(name=name, title=_title(name)))
     _write(bundle / f"{name}.yaml", _RULES.format(name=name))
     console.print(
-        f"next: kommuna put FILE {name}/messages.csv --team {team}, and so dev.csv, gold.csv, new_messages.csv"
+        f"next: kommuna put FILE {name}/messages.csv --team {team}; the same for dev.csv, gold.csv, new_messages.csv"
     )
     console.print(f"then: kommuna check {bundle}")
 
 
 @app.command()
 def step(name: Name, team: OfTeam) -> None:
-    """Begin a step of the team's own: a typed function of tables."""
+    """Create a step in the team's bundle: a typed function over tables."""
     _write(_bundle(team, name) / f"{name}.py", _STEP.format(name=name, title=_title(name)))
     console.print(_USE.format(name=name))
 
 
 def _bundle(team: str, name: str) -> Path:
     if not name.isidentifier() or not name.isascii():
-        raise SpecError(f"'{name}' is not a name for a Python file", fix="letters, digits and _, a letter first")
+        raise SpecError(f"'{name}' is not a valid Python name", fix="use letters, digits and _, a letter first")
     here = installation()
     here.require_team(team)
     bundle = here.bundle(team)
@@ -139,7 +141,7 @@ def _write(path: Path, text: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise TeamMistake("the file is there already", where=str(path), fix="take another name") from None
+        raise TeamMistake("the file already exists", where=str(path), fix="choose another name") from None
     console.print(str(path))
 
 

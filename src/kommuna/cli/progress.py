@@ -1,4 +1,4 @@
-"""Progress of DAG runs: bars on a terminal, plain lines elsewhere."""
+"""Shows the progress of DAG runs: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kommuna.clients.airflow import AirflowApi, Run
 
 
 def follow(api: AirflowApi, runs: list[Run], console: Console) -> None:
-    """Shows runs until they are over."""
+    """Shows runs until they end."""
     if console.is_terminal:
         _bars(api, runs, console)
     else:
@@ -34,12 +34,15 @@ def _bars(api: AirflowApi, runs: list[Run], console: Console) -> None:
                 progress.update(bars[run.dag_id], completed=run.done, total=len(run.tasks) or None, now=now)
 
 
-def _lines(looks: Iterable[None], runs: list[Run], console: Console) -> None:
-    said: dict[tuple[str, str], str] = {}
-    for _ in looks:
+def _lines(updates: Iterable[None], runs: list[Run], console: Console) -> None:
+    printed: dict[tuple[str, str], str] = {}
+    for _ in updates:
         for run in runs:
             for task_id, state in run.tasks.items():
-                if state in ("waiting", "scheduled", "queued", "running") or said.get((run.dag_id, task_id)) == state:
+                if (
+                    state in ("waiting", "scheduled", "queued", "running")
+                    or printed.get((run.dag_id, task_id)) == state
+                ):
                     continue
-                said[run.dag_id, task_id] = state
+                printed[run.dag_id, task_id] = state
                 console.print(f"{run.dag_id} {task_id}: {state} ({run.done} of {len(run.tasks)})")

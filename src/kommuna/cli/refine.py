@@ -1,4 +1,4 @@
-"""`kommuna rules refine`: writes better rules from files of messages, without Airflow."""
+"""`kommuna rules refine`: writes better rules from message files, without Airflow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from kommuna.cli.here import console, installation, voice
+from kommuna.cli.here import console, installation, message_console
 from kommuna.cli.scan import scanned, scanned_labels, with_one_key_type
 from kommuna.cli.tables import AsJson, print_json, print_table
 from kommuna.errors import DataError, SpecError
@@ -21,25 +21,27 @@ _STEP = "kommuna.steps:refine_rules"
 
 def refine(
     messages: Annotated[Path, typer.Argument(help="Unlabeled messages: CSV, NDJSON or Parquet.")],
-    dev: Annotated[Path, typer.Argument(help="Labeled messages, to write and to judge rules on.")],
+    dev: Annotated[Path, typer.Argument(help="Labeled messages, to write and evaluate rules with.")],
     out: Annotated[Path, typer.Option(help="Where to write the rules.")] = Path("refined.yaml"),
-    rules: Annotated[Path | None, typer.Option(help="Rules to start from; none starts from nothing.")] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="Rules to start from; without it, refinement starts from nothing.")
+    ] = None,
     gold: Annotated[Path | None, typer.Option(help="Labeled messages to report on, none of them in dev.")] = None,
     report: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
     dev_votes: Annotated[
         Path | None, typer.Option(help="Where to write the votes on dev that a label model may learn from, as Parquet.")
     ] = None,
-    proposer: Annotated[list[str], typer.Option(help="miner or llm; may be given twice.")] = ["miner"],  # noqa: B006
-    rounds: Annotated[int, typer.Option(help="The most rounds.", min=0)] = 10,
-    tokens: Annotated[int | None, typer.Option(help="The most tokens that the LLM may use.")] = None,
-    money: Annotated[float | None, typer.Option(help="The most that the LLM may cost.")] = None,
+    proposer: Annotated[list[str], typer.Option(help="miner or llm; repeatable.")] = ["miner"],  # noqa: B006
+    rounds: Annotated[int, typer.Option(help="The maximum number of rounds.", min=0)] = 10,
+    tokens: Annotated[int | None, typer.Option(help="The maximum number of tokens for the LLM.")] = None,
+    money: Annotated[float | None, typer.Option(help="The maximum cost of the LLM.")] = None,
     several_tags: Annotated[bool, typer.Option("--several-tags", help="A row may have several tags.")] = False,
-    key: Annotated[str, typer.Option(help="The column that names a row.")] = "id",
+    key: Annotated[str, typer.Option(help="The key column, which names a row.")] = "id",
     text: Annotated[str, typer.Option(help="The column with the message.")] = "text",
-    label: Annotated[str, typer.Option(help="The labels' column with the tag.")] = "tag",
+    label: Annotated[str, typer.Option(help="The column with the tag in labeled files.")] = "tag",
     as_json: AsJson = False,
 ) -> None:
-    """Write rules from the label model's errors, round by round; a killed run goes on where it was."""
+    """Write rules from the label model's errors, round by round. A killed run resumes where it stopped."""
     from kommuna.spec.llm import Budget
     from kommuna.spec.step import StepContext, StoreAddress
     from kommuna.steps.labeling.refine.rounds import Rounds
@@ -48,7 +50,7 @@ def refine(
 
     unknown = set(proposer) - {"miner", "llm"}
     if unknown:
-        raise SpecError(f"no proposer '{min(unknown)}'", fix="there are: miner, llm")
+        raise SpecError(f"no proposer '{min(unknown)}'", fix="the proposers are: miner, llm")
     params: dict[str, Any] = {
         "proposers": proposer, "rounds": rounds, "several_tags": several_tags, "key": key, "text": text, "label": label,
         "model": "",
@@ -83,11 +85,11 @@ def refine(
             kept=Rounds(StoreAddress(url=kept.as_uri())),
             context=StepContext(team="here", key=_run(params, tables)),
         )
-    except DataError:  # another run of the same files would end in the same way: its rounds are of no use
+    except DataError:  # a rerun on the same files would fail in the same way, so its rounds are useless
         shutil.rmtree(kept, ignore_errors=True)
         raise
     shown = made.rounds.select("round", "proposed", "rules_in", "rules_out", "rules", "dev_f1", "gold_f1", "coverage")
-    say = voice(as_json=as_json)
+    log = message_console(as_json=as_json)
     if as_json:
         print_json(shown.to_dicts())
     else:
@@ -96,16 +98,16 @@ def refine(
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
-            say.print(f"Written: {path}")
+            log.print(f"Written: {path}")
     if dev_votes is not None:
         dev_votes.parent.mkdir(parents=True, exist_ok=True)
         made.dev_votes.write_parquet(dev_votes)
-        say.print(f"Written: {dev_votes}")
-    shutil.rmtree(kept, ignore_errors=True)  # only what was killed has a use for it
+        log.print(f"Written: {dev_votes}")
+    shutil.rmtree(kept, ignore_errors=True)  # only a killed run needs them
 
 
 def _run(params: dict[str, Any], files: dict[str, Path]) -> str:
-    """What names a run: the same files, parameters and version of the step."""
+    """Returns a run's identity: a digest of its files, its parameters and the version of the step."""
     import hashlib
     import json
 

@@ -1,4 +1,4 @@
-"""`kommuna rules test`: how rules do on a file of messages, without Airflow."""
+"""`kommuna rules test`: evaluates rules on a file of messages, without Airflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kommuna.cli.here import console, voice
+from kommuna.cli.here import console, message_console
 from kommuna.cli.refine import refine
 from kommuna.cli.scan import scanned, scanned_labels, with_one_key_type
 from kommuna.cli.tables import AsJson, print_json, print_table
@@ -31,28 +31,29 @@ def test(
     rules: Annotated[Path, typer.Argument(help="The rules file.")],
     messages: Annotated[Path, typer.Argument(help="CSV, NDJSON or Parquet.")],
     labels: Annotated[
-        Path | None, typer.Option(help="A file with key and true tag: of some messages, or, with texts, of others.")
+        Path | None,
+        typer.Option(help="A file with keys and true tags: of some of the messages, or, with texts, of other rows."),
     ] = None,
     dev_votes: Annotated[
         Path | None,
         typer.Option(
-            help="The rules' votes on the labeled rows, as `rules refine --dev-votes` wrote them; else the rules are "
-            "applied to these rows."
+            help="The rules' votes on the labeled rows, as written by `rules refine --dev-votes`. Without it the rules "
+            "are applied to these rows."
         ),
     ] = None,
-    key: Annotated[str, typer.Option(help="The column that names a row.")] = "id",
+    key: Annotated[str, typer.Option(help="The key column, which names a row.")] = "id",
     text: Annotated[str, typer.Option(help="The column with the message.")] = "text",
-    label: Annotated[str, typer.Option(help="The labels' column with the tag.")] = "tag",
+    label: Annotated[str, typer.Option(help="The column with the tag in labeled files.")] = "tag",
     group: Annotated[str | None, typer.Option(help="Only the rules of this group.")] = None,
     report: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show each rule's coverage, overlap, conflict and, with labels, accuracy and worth; the worst rule first."""
+    """Show each rule's coverage, overlap, conflict and, with labels, accuracy and contribution, the worst first."""
     from kommuna.steps.labeling.apply import apply_rules
     from kommuna.steps.labeling.rule_report import rule_report
 
     if dev_votes is not None and labels is None:
-        raise SpecError("--dev-votes is given without --labels", fix="give the labeled rows that the votes are on")
+        raise SpecError("--dev-votes needs --labels", fix="also pass the labeled rows that the votes are on")
     rule_set = RuleSet.from_yaml(rules)
     if group is not None:
         rule_set = rule_set.only(group)
@@ -66,7 +67,7 @@ def test(
         rows, dev, held_out = tables["rows"], tables["dev"], tables.get("held_out")
     votes = apply_rules(rows, rule_set, key=key, text=text).votes
     votes_on_dev = None
-    if dev is not None:  # labels with texts are rows of their own; labels without are of the messages' rows
+    if dev is not None:  # labels with texts are separate rows; labels without texts refer to rows of the messages
         own_texts = text in dev.collect_schema().names()
         votes_on_dev = apply_rules(dev, rule_set, key=key, text=text).votes if own_texts else votes
         if held_out is not None:
@@ -79,13 +80,13 @@ def test(
         print_json({"rules": made.table.to_dicts(), "metrics": made.metrics})
     else:
         print_table(console, known, made.table.select(known).iter_rows())
-    say = voice(as_json=as_json)
+    log = message_console(as_json=as_json)
     if rule_set.otherwise is not None:
         left = made.metrics["left_to_default"]
-        say.print(
-            f"No rule votes on {left:.1%} of rows: they have the default tag {rule_set.otherwise}",
+        log.print(
+            f"No rule votes on {left:.1%} of rows; they get the default tag {rule_set.otherwise}",
         )  # fmt: skip
     if report:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(made.report.html, encoding="utf-8")
-        say.print(f"The report is {report}")
+        log.print(f"Written: {report}")

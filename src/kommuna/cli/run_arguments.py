@@ -1,4 +1,4 @@
-"""What a run is started with on the command line: parameters and a logical date."""
+"""Command-line arguments of a run: parameters, conf and logical date."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import typer
 from kommuna.errors import SpecError, StepNotFound, nearest
 
 Params = Annotated[
-    list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE of a param of the DAG's, JSON or text; repeatable")
+    list[str] | None,
+    typer.Option("--param", "-p", help="NAME=VALUE for a param of the DAG, as JSON or text; repeatable."),
 ]
-Conf = Annotated[str, typer.Option("--conf", help="The run's conf as a JSON object, or @FILE that holds one.")]
+Conf = Annotated[str, typer.Option("--conf", help="The run's conf as a JSON object, or @FILE with a JSON object.")]
 LogicalDate = Annotated[
     str, typer.Option("--date", help="The logical date ({{ ds }}): 2026-09-01, a time in ISO 8601, or `none`.")
 ]
 
 
 def given_params(params: list[str] | None) -> dict[str, Any]:
-    """The parameters of `--param`.
+    """Parses the parameters of `--param`.
 
     Raises:
         SpecError: one is not NAME=VALUE.
@@ -31,23 +32,23 @@ def given_params(params: list[str] | None) -> dict[str, Any]:
 
 
 def require_declared(dag_id: str, given: Iterable[str], params: Collection[str]) -> None:
-    """Checks that a DAG has the parameters of `--param`: Airflow takes any, and a misspelt one would change nothing.
+    """Checks that a DAG has the parameters of `--param`. Airflow accepts any name, and ignores a misspelt one.
 
     Raises:
-        StepNotFound: it lacks one; the nearest is named.
+        StepNotFound: it has no such parameter; the error suggests the nearest one.
     """
     for name in given:
         if name not in params:
             raise StepNotFound(
                 f"{dag_id} has no parameter '{name}'{nearest(name, params)}",
-                fix=f"its parameters are: {', '.join(params) or 'none'}; what is none of them goes by --conf",
+                fix=f"its parameters are: {', '.join(params) or 'none'}; pass anything else with --conf",
             )
 
 
 def _parameter(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not name:
-        raise SpecError(f"--param '{text}' is no NAME=VALUE", fix="write --param min_confidence=0.7")
+        raise SpecError(f"--param '{text}' is not NAME=VALUE", fix="write --param min_confidence=0.7")
     try:
         return name, json.loads(value)
     except ValueError:
@@ -55,10 +56,10 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 
 def given_conf(text: str) -> dict[str, Any]:
-    """The parameters of `--conf`.
+    """Parses the parameters of `--conf`.
 
     Raises:
-        SpecError: there is no such file, or it holds no JSON object.
+        SpecError: the file does not exist, or the text is not a JSON object.
     """
     if not text:
         return {}
@@ -75,7 +76,7 @@ def given_conf(text: str) -> dict[str, Any]:
 
 
 def given_date(text: str) -> datetime | None:
-    """The logical date of `--date`; a date without an offset is UTC.
+    """Parses the logical date of `--date`. A date without an offset is UTC.
 
     Raises:
         SpecError: it is not a date.

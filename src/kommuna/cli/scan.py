@@ -1,4 +1,4 @@
-"""Tables that commands read from files: as strictly as steps read them, with the columns that the command needs."""
+"""Reads the tables of commands from files: as strictly as steps do, with a check of the columns that are needed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def scanned(path: Path, key: str, *columns: str) -> pl.LazyFrame:
-    """A table by its file's ending; 7 and 007 are two keys.
+    """Reads a table by its file's extension. Keys are not converted: 7 and 007 differ.
 
     Raises:
-        DataError: the file is missing, of another kind, or cannot be read.
+        DataError: the file is missing, has an unknown extension, or cannot be read.
         MissingColumn: it lacks a column.
     """
     from kommuna.steps.columns import require_columns
@@ -25,7 +25,7 @@ def scanned(path: Path, key: str, *columns: str) -> pl.LazyFrame:
 
 
 def scanned_labels(path: Path, key: str, *columns: str, label: str, several_tags: bool) -> pl.LazyFrame:
-    """A table of labeled rows; `tags` stands in for the default label `tag` where rows may have several."""
+    """Reads a table of labeled rows. Where rows may have several tags, `tags` may replace the default label `tag`."""
     from kommuna.steps.columns import require_columns
     from kommuna.steps.labeled_rows import label_column
 
@@ -35,7 +35,7 @@ def scanned_labels(path: Path, key: str, *columns: str, label: str, several_tags
 
 
 def with_one_key_type(tables: dict[str, pl.LazyFrame], key: str) -> dict[str, pl.LazyFrame]:
-    """Tables whose keys are texts, where they are texts in one and numbers in another."""
+    """Casts the keys of all tables to text if their types differ."""
     import polars as pl
 
     if len({table.collect_schema()[key] for table in tables.values()}) < 2:

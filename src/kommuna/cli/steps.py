@@ -1,4 +1,4 @@
-"""`kommuna steps`: the shared steps, the operator of each, what goes in and what comes out."""
+"""`kommuna steps`: lists the shared steps with their operators, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class SharedStep:
     """A shared step and its operator.
 
     Attributes:
-        operator: the operator's class, from `kommuna.airflow`.
+        operator: the operator's class in `kommuna.airflow`.
         address: `module:function` of the step.
-        inputs: names; one that may be absent ends with `?`.
-        outputs: names.
+        inputs: names of the inputs; an optional one ends with `?`.
+        outputs: names of the outputs.
     """
 
     operator: Any
@@ -36,7 +36,7 @@ class SharedStep:
 
     @property
     def row(self) -> tuple[str, str, str, str, str]:
-        """As the table has it."""
+        """The row of the table."""
         does = inspect.cleandoc(self.operator.__doc__).splitlines()[0]
         does = does.partition(" Output")[0]
         return self.operator.__name__, self.address, ", ".join(self.inputs), ", ".join(self.outputs), does
@@ -55,13 +55,13 @@ def steps(
     else:
         print_table(console, _COLUMNS, [step.row for step in every])
         console.print(
-            "\n`kommuna steps OPERATOR` shows its arguments. StepOperator runs a step of the team's own, "
-            "ImageOperator one in an image of its own.",
+            "\n`kommuna steps OPERATOR` shows its arguments. StepOperator runs a step of the team's bundle, "
+            "ImageOperator a step in its own image.",
         )
 
 
 def shared_steps() -> list[SharedStep]:
-    """Every shared step that has an operator, in the order in which a DAG uses them."""
+    """Returns every shared step that has an operator, in the order in which a DAG uses them."""
     from kommuna.airflow.operators import shared_operators
     from kommuna.runtime.binding import find_step
 
@@ -81,7 +81,7 @@ def _outputs(function: Any) -> tuple[str, ...]:
 def _show(name: str, every: list[SharedStep], *, as_json: bool) -> None:
     names = [step.operator.__name__ for step in every]
     if name not in names:
-        raise StepNotFound(f"no operator '{name}'{nearest(name, names)}", fix=f"there are: {', '.join(names)}")
+        raise StepNotFound(f"no operator '{name}'{nearest(name, names)}", fix=f"the operators are: {', '.join(names)}")
     step = every[names.index(name)]
     rows = [
         (argument.name, str(argument.annotation), "" if argument.default is argument.empty else repr(argument.default))

@@ -1,7 +1,7 @@
-"""Tables for people and for programs: no cell is ever cropped.
+"""Prints tables for people and for programs. No cell is ever cropped.
 
-On a terminal a table that is too wide becomes one block per row; where the output is piped each row is one line, so
-that `grep` finds a whole name in it; `--json` gives the values themselves.
+On a terminal a table that is too wide is printed as one block per row. In a pipe each row is one line, so that `grep`
+finds whole names. `--json` prints the values themselves.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else; messages go to stderr.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON to stdout; messages go to stderr.")]
 _NOTHING = "–"
 
 
 def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints rows under their columns; the first column is what a row is about.
+    """Prints rows under their columns. The first column names the row.
 
     Args:
-        console: a terminal, or what stands for a file or a pipe.
+        console: a terminal, or a console over a file or a pipe.
+        columns: the names of the columns.
+        rows: the values of each row, in the order of the columns.
     """
     cells = [[cell(value) for value in row] for row in rows]
     if not console.is_terminal:
@@ -41,17 +43,17 @@ def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequenc
 
 
 def print_json(document: object) -> None:
-    """Prints a document to stdout; a number that JSON has not is null."""
+    """Prints a document to stdout as JSON. NaN and infinity become null."""
     typer.echo(json.dumps(_plain(document), ensure_ascii=False, indent=1, default=str))
 
 
 def records(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[dict[str, object]]:
-    """Rows as JSON has them: one object each."""
+    """Turns rows into JSON objects."""
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def cell(value: object) -> str:
-    """A value as people read it."""
+    """Formats a value for people."""
     if value is None or value == "":
         return _NOTHING
     if isinstance(value, float):

@@ -32,7 +32,7 @@ def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 @pytest.mark.parametrize("words", [WORDS, "a path/" + "x/" * 200, "два слова " * 40 + "."])
 def test_a_command_prints_text_as_it_is(words: str) -> None:
-    for console in (here.console, here.voice(as_json=True)):
+    for console in (here.console, here.message_console(as_json=True)):
         with console.capture() as captured:
             console.print(words)
         assert captured.get() == f"{words}\n"

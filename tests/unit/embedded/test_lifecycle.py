@@ -21,7 +21,9 @@ def platform(tmp_path: Path) -> Embedded:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_release_stops_a_platform_that_nobody_keeps(platform: Embedded, monkeypatch: pytest.MonkeyPatch, keep: bool) -> None:
+def test_release_stops_a_platform_that_nobody_keeps(
+    platform: Embedded, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
     stopped = []
     monkeypatch.setattr(Embedded, "_stop", lambda self: stopped.append(self) or True)
     assert not platform.release()

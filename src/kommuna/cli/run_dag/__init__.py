@@ -1,8 +1,8 @@
-"""Runs a team's DAG in the process at hand, where a breakpoint works: `kommuna run-dag`, and `dag.test()` in its file.
+"""Runs a team's DAG in the current process, where a breakpoint works: `kommuna run-dag`, and `dag.test()` in a file.
 
-settings    the process's Airflow settings: the embedded platform's, with a database of its own
-database    that database: made once per version of Airflow, copied for each process
+settings    the process's Airflow settings: those of the embedded platform, with a separate database
+database    that database: created once per version of Airflow, copied for each process
 secrets     the team's variables and connections, read from the platform
-hook        what Airflow loads at its start, so that `python FILE` has all of this
+hook        loaded by Airflow at its start, so that all of this also applies to `python FILE`
 command     `kommuna run-dag`
 """

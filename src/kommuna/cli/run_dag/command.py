@@ -28,24 +28,24 @@ _COLUMNS = ("task", "state", "seconds")
 @app.command("run-dag")
 def run_dag(
     file: Annotated[Path, typer.Argument(help="A DAG file in a team's bundle.")],
-    dag: Annotated[str, typer.Option("--dag", help="Which DAG, where the file has several.")] = "",
-    task: Annotated[str, typer.Option("--task", help="This task, and all that it comes after.")] = "",
-    alone: Annotated[bool, typer.Option("--alone", help="With --task: without what it comes after.")] = False,
+    dag: Annotated[str, typer.Option("--dag", help="The DAG to run, if the file has several.")] = "",
+    task: Annotated[str, typer.Option("--task", help="Run this task and its upstream tasks only.")] = "",
+    alone: Annotated[bool, typer.Option("--alone", help="With --task: run it without its upstream tasks.")] = False,
     param: Params = None,
     conf: Conf = "",
     date: LogicalDate = "now",
     as_json: AsJson = False,
 ) -> None:
-    """Run a DAG, or one of its tasks, in this process, where breakpoint() works; the platform need not be up."""
+    """Run a DAG, or one of its tasks, in this process, where breakpoint() works. The platform may be down."""
     if not file.is_file():
         raise SpecError(f"no file {file}", fix="name a DAG file, such as dags/support/topics.py")
     if alone and not task:
-        raise SpecError("--alone is of a task", fix="name it by --task")
+        raise SpecError("--alone needs --task", fix="name the task with --task")
     path = file.resolve()
     place = place_of(path)
     parameters, logical_date = given_params(param), given_date(date)
     whole = given_conf(conf) | parameters
-    set_up(place)  # before anything of Airflow is imported
+    set_up(place)  # before Airflow is imported
     with _prints_to_stderr():
         from kommuna.cli.run_dag.running import chosen, loaded, part, run
 
@@ -62,7 +62,7 @@ def run_dag(
 
 @contextlib.contextmanager
 def _prints_to_stderr() -> Iterator[None]:
-    """What tasks, steps and Airflow print is the run's log; stdout has the command's answer."""
+    """Redirects output of tasks, steps and Airflow to stderr: stdout is for the command's result."""
     sys.stdout.flush()
     stdout = os.dup(1)
     os.dup2(2, 1)

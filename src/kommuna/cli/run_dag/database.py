@@ -1,6 +1,6 @@
-"""The database of a process that runs a DAG by itself: made once per version of Airflow, then copied.
+"""The database of a process that runs a DAG by itself: created once per version of Airflow, then copied.
 
-`python -m kommuna.cli.run_dag.database FILE` makes an empty one.
+`python -m kommuna.cli.run_dag.database` creates an empty one.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from kommuna.embedded.settings import state_folder
 from kommuna.errors import PlatformFault
 from kommuna.spec.installation import Installation
 
-_made: set[Path] = set()  # in this process
+_made: set[Path] = set()  # created in this process
 
 
 def make_database(installation: Installation) -> None:
-    """Makes the database that this process's settings name, with the platform's teams and pools; once in a process."""
+    """Creates this process's database, with the platform's teams and pools. Later calls do nothing."""
     path = database_file()
     if path in _made:
         return
-    path.unlink(missing_ok=True)  # SQLite makes a file for whoever only looks
+    path.unlink(missing_ok=True)  # SQLite creates a file even for a reader
     shutil.copy(_template(state_folder(installation) / "run-dag"), path)
     synchronise(installation.platform.teams, installation.platform.pool_slots())
     _made.add(path)
 
 
 def _template(folder: Path) -> Path:
-    """An empty database of this version of Airflow.
+    """Returns an empty database of this version of Airflow.
 
     Raises:
-        PlatformFault: it cannot be made.
+        PlatformFault: it cannot be created.
     """
     path = folder / f"airflow-{version('apache-airflow')}.db"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    print("preparing a database for runs of this kind, once", file=sys.stderr, flush=True)
+    print("preparing a database for local runs (once)", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         partial = Path(scratch, "airflow.db")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
@@ -54,9 +54,10 @@ def _template(folder: Path) -> Path:
             env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
-            said = (done.stdout + done.stderr).strip().splitlines()
+            output = (done.stdout + done.stderr).strip().splitlines()
             raise PlatformFault(
-                f"no database can be made: {said[-1] if said else f'exit code {done.returncode}'}", where=str(folder)
+                f"cannot create a database: {output[-1] if output else f'exit code {done.returncode}'}",
+                where=str(folder),
             )
         partial.replace(path)
     return path

@@ -1,8 +1,8 @@
 """Makes `dag.test()` work in a DAG file without settings: `python dags/support/topics.py`, a notebook, a test.
 
-Airflow loads this module with its policies, before it opens its database. A process that nobody has set up, and whose
-program is a file in a team's bundle, gets its settings here; any other when it calls `dag.test()`. A process that has
-Airflow settings is left alone.
+Airflow loads this module with its policies, before it opens its database. A process without Airflow settings gets them
+here, if its program is a file in a team's bundle, or else when it calls `dag.test()`. A process that has Airflow
+settings is left unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kommuna.spec.installation import Place, place_of
 
 
 def make_ready(dag: Any) -> None:
-    """Makes a DAG ready for its `test()`: settings, database, what the platform fills in, no retries.
+    """Prepares a DAG for its `test()`: settings, database, the team's defaults, no retries.
 
     Raises:
         AirflowClusterPolicyViolation: the platform refuses the DAG.
@@ -47,7 +47,7 @@ def make_ready(dag: Any) -> None:
 
 
 def _settle_again() -> None:
-    """Lets Airflow, which has started already, take the settings."""
+    """Makes an Airflow that has already started read the settings again."""
     from airflow import settings
 
     settings.configure_vars()  # type: ignore[no-untyped-call]
@@ -68,7 +68,7 @@ def _at_start() -> None:
     place = _place_of_program()
     if place is not None:
         set_up(place)
-        sys.modules["airflow.settings"].configure_vars()  # which is being run: the database comes after
+        sys.modules["airflow.settings"].configure_vars()  # this module is being executed; it opens the database later
 
 
 seam.before_test.append(make_ready)

@@ -1,4 +1,4 @@
-"""Loads a DAG file and runs one of its DAGs by `dag.test()`. Imports Airflow: the settings must stand before."""
+"""Loads a DAG file and runs one of its DAGs by `dag.test()`. It imports Airflow, so import it after `set_up`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kommuna.spec.names import SEPARATOR
 
 @dataclass(frozen=True)
 class EndedTask:
-    """How a task ended: `clean`, or `clean[2]` of a mapped one."""
+    """How a task ended. `task` is `clean`, or `clean[2]` for a mapped task."""
 
     task: str
     state: str
@@ -38,12 +38,12 @@ class Ended:
 
 
 def loaded(path: Path, place: Place) -> tuple[Any, ...]:
-    """The DAGs of a file.
+    """Loads the DAGs of a file.
 
     Raises:
-        SpecError: it cannot be imported; in the words of `kommuna check`.
+        SpecError: it cannot be imported; the message is that of `kommuna check`.
     """
-    found = load(path, seconds=0)  # of waiting for a person at a breakpoint there is no end
+    found = load(path, seconds=0)  # no time limit: a person may be at a breakpoint
     if found.error is not None:
         line, what, fix = explain(found.error, path, place.bundle, Limits())
         raise SpecError(what, where=f"{path}:{line}", fix=fix)
@@ -51,17 +51,22 @@ def loaded(path: Path, place: Place) -> tuple[Any, ...]:
 
 
 def chosen(dags: Sequence[Any], wanted: str, path: Path, place: Place) -> Any:
-    """The DAG that is meant.
+    """Finds the DAG to run.
 
     Args:
-        wanted: its id, with or without the team's prefix; empty where the file has one.
+        dags: the DAGs of the file.
+        wanted: the DAG's id, with or without the team's prefix; empty if the file has only one.
+        path: the file, for error messages.
+        place: the file's team.
 
     Raises:
-        SpecError: there is none, or several and none is named.
+        SpecError: there is no such DAG, or there are several and none is named.
     """
     by_id = {dag.dag_id: dag for dag in dags}
     if not by_id:
-        raise SpecError("the file makes no DAG", where=str(path), fix="`kommuna check` says what it finds in a bundle")
+        raise SpecError(
+            "the file defines no DAG", where=str(path), fix="see `kommuna check` for the problems of a bundle"
+        )
     names = ", ".join(sorted(by_id))
     if wanted:
         dag = by_id.get(wanted) or by_id.get(f"{place.team}{SEPARATOR}{wanted}")
@@ -70,12 +75,12 @@ def chosen(dags: Sequence[Any], wanted: str, path: Path, place: Place) -> Any:
             raise SpecError(f"no DAG '{wanted}' in the file{close}", where=str(path), fix=f"it has: {names}")
         return dag
     if len(by_id) > 1:
-        raise SpecError(f"the file makes {len(by_id)} DAGs: {names}", where=str(path), fix="name one by --dag")
+        raise SpecError(f"the file defines {len(by_id)} DAGs: {names}", where=str(path), fix="name one with --dag")
     return next(iter(by_id.values()))
 
 
 def part(dag: Any, task_id: str, *, alone: bool) -> Any:
-    """The DAG with a task and all that it comes after, or with it alone.
+    """Reduces a DAG to a task and its upstream tasks, or to the task alone.
 
     Raises:
         SpecError: there is no such task.
@@ -90,7 +95,7 @@ def part(dag: Any, task_id: str, *, alone: bool) -> Any:
 
 
 def _keep_only(dag: Any, kept: set[str]) -> None:
-    """Takes all other tasks out of a DAG. Airflow's subset is a deep copy, in which a mapped `@task` fails."""
+    """Removes all other tasks from a DAG. Airflow's own subset is a deep copy, in which a mapped `@task` fails."""
     for task_id in set(dag.task_dict) - kept:
         del dag.task_dict[task_id]
     _prune(dag.task_group, kept)
@@ -116,14 +121,14 @@ def run(dag: Any, params: dict[str, Any], logical_date: datetime | None) -> Ende
     """Runs a DAG to its end.
 
     Raises:
-        SpecError: the platform refuses the DAG, or the parameters do not fit.
+        SpecError: the platform refuses the DAG, or a parameter is invalid.
     """
     try:
         dag_run = dag.test(logical_date=logical_date, run_conf=params)
     except AirflowClusterPolicyViolation as violation:
         raise SpecError(str(violation), where=dag.fileloc) from None
     except ParamValidationError as error:
-        raise SpecError(f"a parameter does not fit: {error}", where=dag.dag_id, fix="see --param and --conf") from None
+        raise SpecError(f"invalid parameter: {error}", where=dag.dag_id, fix="see --param and --conf") from None
     tasks = [
         EndedTask(
             task=instance.task_id + (f"[{instance.map_index}]" if instance.map_index >= 0 else ""),

@@ -1,4 +1,4 @@
-"""`TeamSecrets`: a team's variables and connections for a process outside of the platform: `run-dag`, `check`."""
+"""`TeamSecrets`: a team's variables and connections for a process outside the platform: `run-dag`, `check`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ log = structlog.get_logger()
 
 
 class TeamSecrets(BaseSecretsBackend):
-    """Looks in the environment, then in what the run itself has set, then reads the platform's database.
+    """Looks up secrets in the environment, then in the run's own database, then in the platform's database.
 
     Args:
-        team: whose; what belongs to no team is everybody's.
-        platform: the address of the platform's database, from which is only read.
+        team: the team; secrets without a team are available to everybody.
+        platform: the address of the platform's database, which is only read.
     """
 
     def __init__(self, team: str, platform: str) -> None:
@@ -32,7 +32,7 @@ class TeamSecrets(BaseSecretsBackend):
         self._metastore = MetastoreBackend()
 
     def get_variable(self, key: str, team_name: str | None = None) -> str | None:
-        """A variable's text."""
+        """Returns a variable's text."""
         set_here = self._environment.get_variable(key, team_name=self._team)
         if set_here is None and is_at_hand() and database_file().exists():
             set_here = self._metastore.get_variable(key, team_name=self._team)
@@ -41,7 +41,7 @@ class TeamSecrets(BaseSecretsBackend):
         return self._on_platform(lambda session: self._metastore.get_variable(key, self._team, session=session))
 
     def get_conn_value(self, conn_id: str, team_name: str | None = None) -> str | None:
-        """A connection as JSON."""
+        """Returns a connection as JSON."""
 
         def read(session: Any) -> str | None:
             connection = self._metastore.get_connection(conn_id, self._team, session=session)
@@ -50,12 +50,12 @@ class TeamSecrets(BaseSecretsBackend):
         return self._environment.get_conn_value(conn_id, team_name=self._team) or self._on_platform(read)
 
     def _on_platform(self, read: Callable[[Any], str | None]) -> str | None:
-        """What is read from the platform's database; nothing where it is down, which is said once."""
+        """Reads from the platform's database; returns None and warns once if it is down."""
         try:
             with self._sessions() as session:
                 return read(session)
         except SQLAlchemyError as error:
-            _say_down(str(error).splitlines()[0])
+            _warn_once(str(error).splitlines()[0])
             return None
 
     @functools.cached_property
@@ -67,6 +67,6 @@ class TeamSecrets(BaseSecretsBackend):
 
 
 @functools.cache
-def _say_down(error: str) -> None:
-    """Says once in a process that the platform's part is missing."""
-    log.warning("its variables and connections are not found: the platform is down (`kommuna up`)", error=error)
+def _warn_once(error: str) -> None:
+    """Warns once per process that secrets of the platform are missing."""
+    log.warning("variables and connections of the platform are missing: it is down (`kommuna up`)", error=error)

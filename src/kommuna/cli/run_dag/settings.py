@@ -1,4 +1,4 @@
-"""Settings of a process that runs a team's DAG by itself; they must stand before anything of Airflow is imported."""
+"""Settings of a process that runs a team's DAG by itself. They must be set before Airflow is imported."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from kommuna.embedded.secrets import load_or_create_secrets
 from kommuna.embedded.settings import airflow_settings, state_folder
 from kommuna.spec.installation import AT_HAND_VARIABLE, PLATFORM_VARIABLE, TEAM_VARIABLE, Place
 
-# A process that has one of these was set up by somebody: by the platform, by a test, or by hand.
+# A process that has one of these was set up already: by the platform, by a test, or by hand.
 _SET_UP = ("AIRFLOW_HOME", "AIRFLOW_CONFIG", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", TEAM_VARIABLE)
 
-# What Airflow's servers say for themselves, and a run in one process need not: people look for their own words.
+# Loggers of Airflow's servers, which are noise in a run in one process.
 _QUIET = {
     "airflow.api_fastapi": "WARNING",
     "airflow.models": "WARNING",
     "airflow.serialization": "WARNING",
     "airflow.sdk.api.client": "CRITICAL",  # "XCom not found" at the end of each list of a mapped task's results
     "airflow.dag_processing": "WARNING",
-    "task": "WARNING",  # a task's frame; its own words have other names
+    "task": "WARNING",  # start and end of a task; its own log lines have other names
 }
 _DATABASE = "airflow.db"
 
 
 def is_set_up() -> bool:
-    """Whether this process has Airflow settings of its own, or of the platform."""
+    """Whether this process already has Airflow settings."""
     return any(name in os.environ for name in _SET_UP)
 
 
 def is_at_hand() -> bool:
-    """Whether this process has the settings that `set_up` gives."""
+    """Whether this process has the settings of `set_up`."""
     return AT_HAND_VARIABLE in os.environ
 
 
 def set_up(place: Place) -> None:
-    """Gives this process the settings for one team's DAG; its folder goes with the process."""
+    """Sets this process up for one team's DAG. Its temporary folder is removed when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="kommuna-run-dag-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name in [name for name in os.environ if name.startswith("AIRFLOW__")]:
@@ -51,10 +51,11 @@ def set_up(place: Place) -> None:
 
 
 def settings(place: Place, folder: Path) -> dict[str, str]:
-    """The embedded platform's settings, with this team's bundle alone and nothing of Airflow's that is shared.
+    """Returns the embedded platform's settings, with this team's bundle only and a separate database.
 
     Args:
-        folder: of this process, for Airflow's database and logs.
+        place: the team and its bundle.
+        folder: the process's folder, for Airflow's database and logs.
     """
     installation = place.installation
     platform = airflow_settings(installation, load_or_create_secrets(state_folder(installation) / "secrets"))
@@ -66,7 +67,7 @@ def settings(place: Place, folder: Path) -> dict[str, str]:
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW__CORE__DAGS_FOLDER": str(place.bundle),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}?timeout=60",
-        # A pooled asynchronous connection cannot be closed at the process's end, and Airflow says so in 20 lines.
+        # A pooled asynchronous connection cannot be closed at exit, and Airflow logs 20 lines about it.
         "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_ENABLED": "False",
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([b for b in bundles if b["name"] == place.team]),
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(folder / "bundles"),
@@ -79,7 +80,7 @@ def settings(place: Place, folder: Path) -> dict[str, str]:
 
 
 def secrets_settings(place: Place) -> dict[str, str]:
-    """What lets a process read a team's variables and connections from the embedded platform, while it is up."""
+    """Returns the settings that let a process read a team's secrets from the embedded platform, while it is up."""
     installation = place.installation
     platform = airflow_settings(installation, load_or_create_secrets(state_folder(installation) / "secrets"))
     options = {"team": place.team, "platform": platform["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]}
@@ -91,5 +92,5 @@ def secrets_settings(place: Place) -> dict[str, str]:
 
 
 def database_file() -> Path:
-    """The database of this process, once `set_up` has named it."""
+    """Returns the database file of this process, after `set_up`."""
     return Path(os.environ["AIRFLOW_HOME"]) / _DATABASE

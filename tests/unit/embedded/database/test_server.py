@@ -35,9 +35,7 @@ def test_it_answers_on_a_socket_only(running: Path) -> None:
     assert psutil.Process(pid).net_connections("inet") == []
 
 
-def test_settings_of_the_user_for_postgres_have_no_effect(
-    running: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_of_the_user_for_postgres_have_no_effect(running: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPORT", "1")
     monkeypatch.setenv("PGHOST", "elsewhere.example")
     monkeypatch.setenv("PGUSER", "somebody")

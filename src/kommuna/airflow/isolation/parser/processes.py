@@ -1,4 +1,4 @@
-"""Every process that a DAG file started, however it tried to get away, and their end."""
+"""Finds and kills every process that a DAG file started, even those that tried to detach."""
 
 from __future__ import annotations
 
@@ -12,38 +12,43 @@ from typing import NoReturn
 
 import psutil
 
-MOST_LOOKS = 50  # at processes that go on forking
+MAX_ROUNDS = 50  # of killing processes that keep forking
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of every descendant whose own parent ends: none is lost to process 1."""
+    """Makes this process the new parent of its orphaned descendants, so that none is lost to process 1."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def close_memory() -> None:
-    """Keeps this process's memory from others of its user, such as the files' processes."""
+    """Hides this process's memory from other processes of its user, such as those of DAG files."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
-    """Sends this process a signal when the one that started it ends, or at once where that has ended."""
+    """Makes the kernel signal this process when its parent ends. If the parent has ended already, signals at once.
+
+    Args:
+        parent: the pid of the parent.
+        number: the signal's number.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
 
 
 def keep(run: Callable[[], object], tell: Callable[[int], object] = lambda _: None) -> NoReturn:
-    """Runs a function in a child of this process, and ends this process the way that the child ended.
+    """Runs a function in a child of this process, and ends this process with the child's exit code or signal.
 
-    What the child starts stays below this process, whoever of it ends: one file's processes are never another's. It
-    ends with this process's parent, however that ends.
+    All descendants of the child stay below this process, whichever of them ends, so the processes of two files are
+    never mixed up. They all end with this process's parent, however that ends.
 
     Args:
-        run: ends in `os._exit`, or is done when it returns.
-        tell: is given the child's process group.
+        run: the function; the child exits when it returns.
+        tell: called with the child's process group.
     """
     try:
         parent, here = os.getppid(), os.getpid()
@@ -51,12 +56,12 @@ def keep(run: Callable[[], object], tell: Callable[[int], object] = lambda _: No
         child = os.fork()
         if child == 0:
             os.setpgid(0, 0)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the handlers before it are the parent's
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # replace the parent's handlers
             signal.signal(signal.SIGINT, signal.default_int_handler)
             end_with_parent(here)
             run()
             os._exit(0)
-        with contextlib.suppress(OSError):  # it has done so, and ended, or has begun its own session
+        with contextlib.suppress(OSError):  # the child did it itself and has ended, or started its own session
             os.setpgid(child, child)
         tell(child)
 
@@ -68,7 +73,7 @@ def keep(run: Callable[[], object], tell: Callable[[int], object] = lambda _: No
             signal.signal(number, end)
         end_with_parent(parent, signal.SIGTERM)
         pid, status = os.wait()
-        while pid != child:  # orphans end here too
+        while pid != child:  # orphans are reaped here, too
             pid, status = os.wait()
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
@@ -77,33 +82,33 @@ def keep(run: Callable[[], object], tell: Callable[[int], object] = lambda _: No
     except BaseException:
         traceback.print_exc()
     finally:
-        os._exit(1)  # in any case: what follows is the parent's
+        os._exit(1)  # in any case: the code after the call belongs to the parent
 
 
 def _end_by(number: int) -> None:
-    """Ends this process by a signal."""
+    """Ends this process with a signal."""
     with contextlib.suppress(OSError):  # SIGKILL has no handler to reset
         signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
 def _end_below(group: int) -> None:
-    """Ends a process group at one blow, and then all else that is below this process."""
+    """Kills a process group at once, and then all other descendants of this process."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
     _end(lambda: tree_of(os.getpid())[1:])
 
 
-def _end(look: Callable[[], list[psutil.Process]]) -> None:
-    """Ends what a look finds, again and again until two in a row find nothing alive.
+def _end(find: Callable[[], list[psutil.Process]]) -> None:
+    """Kills the processes that a search finds, repeatedly until two searches in a row find none alive.
 
-    Once is not enough: what is not seen below a process that ends in the middle of the look may be an orphan then.
+    One search is not enough: it misses the children of a process that ends meanwhile, which become orphans.
     """
-    calm = 0
-    for _ in range(MOST_LOOKS):
-        left = [process for process in look() if _alive(process)]
-        calm = 0 if left else calm + 1
-        if calm == 2:
+    empty_rounds = 0
+    for _ in range(MAX_ROUNDS):
+        left = [process for process in find() if _alive(process)]
+        empty_rounds = 0 if left else empty_rounds + 1
+        if empty_rounds == 2:
             break
         for process in left:
             with contextlib.suppress(psutil.Error):
@@ -111,7 +116,7 @@ def _end(look: Callable[[], list[psutil.Process]]) -> None:
 
 
 def tree_of(pid: int) -> list[psutil.Process]:
-    """A process and all that it started."""
+    """Returns a process and its descendants."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -119,9 +124,9 @@ def tree_of(pid: int) -> list[psutil.Process]:
 
 
 def end_all(pid: int) -> None:
-    """Ends a file's processes, again and again: they may fork meanwhile.
+    """Kills a file's processes, repeatedly, since they may fork meanwhile.
 
-    Those of any file that killed its own keeper end with them: they are nobody's.
+    This also kills orphans of files that killed their own supervising process.
     """
     _end(lambda: tree_of(pid) + [process for orphan in _orphans() for process in tree_of(orphan.pid)])
     for orphan in _orphans():
@@ -130,8 +135,9 @@ def end_all(pid: int) -> None:
 
 
 def _orphans() -> Iterator[psutil.Process]:
-    """Children of this process in another session: its own (the fork server) are in its session, and none of a
-    file's can enter that.
+    """Yields the children of this process that run in another session.
+
+    The fork server is in this process's session, which no process of a file can enter.
     """
     here = os.getsid(0)
     for child in psutil.Process().children():
