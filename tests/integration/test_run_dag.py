@@ -204,7 +204,7 @@ def test_a_failing_task_is_named_with_its_traceback_and_is_not_retried(checkout:
 def test_a_file_with_several_dags_asks_for_one(checkout: Checkout) -> None:
     done = checkout.run_dag("dags/plain.py")
     assert done.returncode == 2
-    assert "the file makes 2 DAGs: support__helper, support__plain" in done.stderr
+    assert "the file defines 2 DAGs: support__helper, support__plain" in done.stderr
     assert "--dag" in done.stderr
     unknown = checkout.run_dag("dags/plain.py", "--dag", "plane")
     assert (unknown.returncode, "did you mean 'plain'" in unknown.stderr) == (2, True)

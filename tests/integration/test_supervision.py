@@ -105,7 +105,7 @@ def test_of_two_starts_at_once_one_waits_for_the_other_and_an_earlier_database_i
     assert "Running.\n" in first
     told = f"{earlier} is the SQLite database of an earlier Kommuna: it is left as it is"
     assert "".join(told.split()) in "".join(first.split())  # lines are folded
-    assert "waiting for another start or stop of this platform to end" in second
+    assert "waiting for another start or stop of this platform" in second
     assert "Already running." in second
     assert earlier.read_bytes() == b"SQLite format 3\0"
 

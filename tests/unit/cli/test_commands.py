@@ -55,7 +55,7 @@ def test_rules_test_says_what_is_left_to_the_default_tag(tmp_path: Path) -> None
     (tmp_path / "rules.yaml").write_text("otherwise: b\n" + RULES.replace("cards, ", "cards, group: plastic, "))
     (tmp_path / "m.csv").write_text("id,text\n1,my card\n2,cash please\n3,hello\n4,card and money\n")
     arguments = ["rules", "test", str(tmp_path / "rules.yaml"), str(tmp_path / "m.csv")]
-    line = "No rule votes on 25.0% of rows: they have the default tag b"
+    line = "No rule votes on 25.0% of rows; they get the default tag b"
     assert line in CliRunner().invoke(app, arguments).stdout
     assert "default tag" not in CliRunner().invoke(app, [*arguments, "--group", "plastic"]).stdout
 

@@ -61,9 +61,9 @@ def test_a_rule_whose_column_is_not_given_is_named_and_the_others_speak(site: Pa
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 0, result.output
     assert any("plastic" in line and "card" in line for line in result.stdout.splitlines())
-    assert any("by_app" in line and "not asked" in line and "channel" in line for line in result.stdout.splitlines())
+    assert any("by_app" in line and "not applied" in line and "channel" in line for line in result.stdout.splitlines())
     given = CliRunner().invoke(app, [*asked, "--column", "channel=app"])
-    assert any("by_app" in line and "not asked" not in line for line in given.stdout.splitlines())
+    assert any("by_app" in line and "not applied" not in line for line in given.stdout.splitlines())
     with pytest.raises(TeamMistake, match="--column text=x is not NAME=VALUE"):
         CliRunner().invoke(app, [*asked, "--column", "text=x"], catch_exceptions=False)
 

@@ -53,7 +53,7 @@ def test_nothing_is_written_over(folder: Path) -> None:
     with pytest.raises(TeamMistake, match="there already"):
         run("new", "dag", "topics", "--team", "support")
     assert path.read_text() == "mine"
-    with pytest.raises(TeamMistake, match="there is a team 'support'"):
+    with pytest.raises(TeamMistake, match="team 'support' already exists"):
         run("new", "team", "support")
 
 

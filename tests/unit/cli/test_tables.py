@@ -92,7 +92,7 @@ def test_rules_test_is_whole_in_a_pipe_and_json_has_its_values(files: Path) -> N
     document = json.loads(found.stdout)
     by_name = {rule["rule"]: rule for rule in document["rules"]}
     assert by_name[LONG]["coverage"] == 0.5
-    assert "The report is r.html" in found.stderr
+    assert "Written: r.html" in found.stderr
 
 
 def test_logs_are_not_in_the_answer(files: Path) -> None:
