@@ -23,7 +23,7 @@ help:  ## List the targets
 demo: setup  ## Run both example teams' DAGs, from raw data to tagged messages (DATA=DIR: your own messages)
 	@$(BIN)/kommuna demo --messages $(MESSAGES) $(if $(DATA),--data "$(DATA)")
 
-up: setup  ## Start Airflow and MLflow, and print where they are and who may log in
+up: setup  ## Start Airflow and MLflow, and print their addresses and logins
 	@$(BIN)/kommuna up
 
 down:  ## Stop them
@@ -34,15 +34,15 @@ status: setup  ## Show their processes
 
 test: lint docs unit integration  ## Set up, then lint, types, import contracts, docs, unit and integration tests
 
-chart: setup-dev  ## The chart's values, schema and generated templates, made anew from the models
+chart: setup-dev  ## Regenerate the chart's values, schema and templates from the models
 	.venv/bin/kommuna schema chart > helm/kommuna/values.schema.json
 	.venv/bin/python -m kommuna.cluster.chart values > helm/kommuna/values.yaml
 	.venv/bin/python -m kommuna.cluster.chart template > helm/kommuna/templates/_generated.tpl
 
-docs: setup-dev  ## The documentation as a site, in build/site; what is linked or described wrongly ends it
+docs: setup-dev  ## Build the documentation site in build/site; broken links are errors
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-check: lint docs unit  ## What needs no root and no services: before each commit
+check: lint docs unit  ## All checks that need neither root nor services: run before each commit
 
 lint: setup-dev  ## Style, types, import contracts and declared dependencies
 	@$(BIN)/ruff check .
@@ -51,11 +51,11 @@ lint: setup-dev  ## Style, types, import contracts and declared dependencies
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry --no-ansi src
 
-unit: setup-dev  ## Unit tests, examples in docstrings, and a short round of the random ones
+unit: setup-dev  ## Unit tests, docstring examples, and a short run of the fuzz tests
 	@$(BIN)/python -m pytest tests/unit tests/fuzz src/kommuna --doctest-modules --ignore=src/kommuna/airflow/checks \
 	   -n 2 --dist loadscope
 
-fuzz: setup-dev  ## Random tests of what people write: CSV, NDJSON, YAML, parameters, SQL, DAGs (FUZZ_MINUTES in all)
+fuzz: setup-dev  ## Fuzz tests of user input: CSV, NDJSON, YAML, parameters, SQL, DAGs (FUZZ_MINUTES in total)
 	@FUZZ_MINUTES=$(FUZZ_MINUTES) $(BIN)/python -m pytest tests/fuzz
 
 integration: setup-dev  ## Tests of the running platform: real Airflow, MLflow and S3
@@ -64,19 +64,19 @@ integration: setup-dev  ## Tests of the running platform: real Airflow, MLflow a
 examples: setup-dev  ## Run every example DAG of the installed Airflow, unchanged, in a team's bundle (an hour)
 	@KOMMUNA_EXAMPLES=all $(BIN)/python -m pytest tests/integration/test_example_dags.py
 
-e2e: setup-dev  ## Tests of the chart, and of the platform on a real Kubernetes (KUBECONFIG: on that one)
+e2e: setup-dev  ## Tests of the chart, and of the platform on a real Kubernetes (set KUBECONFIG to use your own)
 	@$(BIN)/python -m pytest tests/chart tests/e2e
 
-cluster-up:  ## Start the test cluster, as root: a Kubernetes of one node, from package registries
+cluster-up:  ## Start the test cluster (needs root): one Kubernetes node, from package registries
 	@tests/e2e/cluster/up
 
-cluster-down:  ## Stop it; nothing stays
+cluster-down:  ## Stop it and remove everything
 	@tests/e2e/cluster/down
 
-bench: setup-dev  ## Measure, beside a peer, and print JSON lines (`make bench label_models`: that benchmark alone)
+bench: setup-dev  ## Run benchmarks against peers, and print JSON lines (`make bench label_models`: only that one)
 	@$(BIN)/python -m tests.benchmarks $(BENCHMARKS)
 
-load: setup-dev  ## Runs, backfills and people at once on the embedded platform, five times: a table, and whether the bar is met
+load: setup-dev  ## Load test: runs, backfills and users at once on the embedded platform, five times
 	@$(BIN)/python -m tests.benchmarks.load
 
 # Words after `bench` are names of benchmarks: as targets they do nothing.
@@ -86,7 +86,7 @@ BENCHMARKS := $(filter-out bench,$(MAKECMDGOALS))
 $(BENCHMARKS): ; @:
 endif
 
-lock: $(UV)  ## Compile the locks anew from pyproject.toml
+lock: $(UV)  ## Recompile the locks from pyproject.toml
 	@UV=$(UV) requirements/compile.sh
 
 clean: down  ## Remove all state, caches and the virtual environment
@@ -110,7 +110,7 @@ development-environment: $(UV)
 
 # llama-cpp-python comes as source: 13 minutes of one core. uv keeps the wheel by the source's hash, outside the tree;
 # without instructions of this very CPU, so that other machines can use it.
-setup-llm: $(UV)  ## Build the small LLM server that some tests ask (13 minutes once a machine, then seconds)
+setup-llm: $(UV)  ## Build the small LLM server for some tests (13 minutes once per machine, then seconds)
 	@[ -e $(LLM) ] || { rm -rf .venv-llm && $(UV) venv --quiet --python $(PYTHON) .venv-llm \
 	&& CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DGGML_OPENMP=OFF" CMAKE_BUILD_PARALLEL_LEVEL=1 \
 	   nice -n 15 $(UV) pip sync --quiet --require-hashes --python .venv-llm/bin/python requirements/llm.txt \

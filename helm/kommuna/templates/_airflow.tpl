@@ -88,7 +88,7 @@ spec:
         {{- end }}
 {{- end }}
 
-{{/* What tells a database that is prepared for this release from one that is not yet. */}}
+{{/* A digest that identifies a database which is prepared for this release. */}}
 {{- define "kommuna.preparedFor" -}}
 {{- printf "%s %s %s" .Values.images.airflow .Values.images.steps (keys .Values.teams | sortAlpha | join ",") | sha256sum | trunc 16 -}}
 {{- end }}
@@ -99,7 +99,7 @@ spec:
   value: {{ include "kommuna.preparedFor" .root | quote }}
 {{- end }}
 
-{{/* Two pods of a part are not taken away at one time. Takes root, component, spec, and optionally team. */}}
+{{/* A disruption budget: two pods of a component are not evicted at once. Takes root, component, spec, and optionally team. */}}
 {{- define "kommuna.disruptionBudget" -}}
 {{- if gt (int .spec.replicas) 1 }}
 ---

@@ -1,4 +1,4 @@
-{{/* What `kommuna.cluster.credentials` is told: which Secrets there are to be, and which the values name. */}}
+{{/* The input of `kommuna.cluster.credentials`: the Secrets to create, and those that the values name. */}}
 {{- define "kommuna.wantedSecrets" -}}
 {{- $root := . -}}
 {{- $wanted := dict "release" .Release.Name "namespace" .Release.Namespace "logins" (include "kommuna.logins" . | fromJsonArray) -}}
@@ -29,7 +29,7 @@
 {{- compact (list .Values.database_secret .Values.passwords_secret .Values.store_secret .Values.mlflow.secret) | uniq | sortAlpha | toJson -}}
 {{- end }}
 
-{{/* A Job's spec that makes Secrets. Takes root and part (platform or teams). */}}
+{{/* The spec of a Job that creates Secrets. Takes root and part (platform or teams). */}}
 {{- define "kommuna.credentialsSpec" -}}
 {{- $labels := dict "root" .root "component" "credentials" -}}
 backoffLimit: 3
@@ -61,7 +61,7 @@ template:
           {{- include "kommuna.resources" (dict "cpu" "10m" "memory" "256Mi") | nindent 10 }}
 {{- end }}
 
-{{/* Rules of a Role: the Secrets that it makes and keeps, and those that it only reads. Takes kept and read. */}}
+{{/* The rules of a Role: the Secrets that it creates and keeps, and those that it only reads. Takes kept and read. */}}
 {{- define "kommuna.credentialsRules" -}}
 {{- if .kept -}}
 - {apiGroups: [""], resources: [secrets], verbs: [create]}

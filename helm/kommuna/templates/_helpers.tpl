@@ -14,12 +14,12 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* A team with what it leaves out, as JSON. Takes root and team. */}}
+{{/* A team with its defaults, as JSON. Takes root and team. */}}
 {{- define "kommuna.team" -}}
 {{- mergeOverwrite (include "kommuna.teamDefaults" . | fromJson) (get .root.Values.teams .team | deepCopy) | toJson -}}
 {{- end }}
 
-{{/* A team's namespace: its own word, or RELEASE-TEAM. Takes root and team. */}}
+{{/* A team's namespace: the one of its entry, or RELEASE-TEAM. Takes root and team. */}}
 {{- define "kommuna.namespace" -}}
 {{- $spec := get .root.Values.teams .team -}}
 {{- $spec.namespace | default (printf "%s-%s" .root.Release.Name .team) -}}
@@ -29,7 +29,7 @@ app.kubernetes.io/component: {{ .component }}
 {{ .root.Release.Name }}-{{ .name }}.{{ .root.Release.Namespace }}.svc
 {{- end }}
 
-{{/* Where workers reach the Execution API, and where MLflow is. */}}
+{{/* The addresses of the Execution API and of MLflow for workers. */}}
 {{- define "kommuna.execution" -}}
 http://{{ include "kommuna.host" (dict "root" . "name" "api-server") }}:8080/execution/
 {{- end }}
@@ -43,7 +43,7 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 {{- with $spec.repository | default .root.Values.repository }}{{ mergeOverwrite (include "kommuna.repositoryDefaults" . | fromJson) (deepCopy .) | toYaml }}{{ end -}}
 {{- end }}
 
-{{/* A team's DAG bundle, as Airflow's configuration has it. Takes root and team. */}}
+{{/* A team's DAG bundle in Airflow's configuration. Takes root and team. */}}
 {{- define "kommuna.bundle" -}}
 {{- $spec := get .root.Values.teams .team -}}
 {{- $repository := include "kommuna.repository" . | fromYaml -}}
@@ -91,7 +91,7 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 {{- $logins | uniq | sortAlpha | toJson -}}
 {{- end }}
 
-{{/* The same, as SimpleAuthManager has its users: LOGIN:ROLE:TEAM|TEAM. */}}
+{{/* The same in the format of SimpleAuthManager's users: LOGIN:ROLE:TEAM|TEAM. */}}
 {{- define "kommuna.users" -}}
 {{- $root := . -}}
 {{- $users := list -}}
@@ -134,7 +134,7 @@ imagePullSecrets:
   valueFrom: {secretKeyRef: {name: {{ .Release.Name }}-keys, key: api}}
 {{- end }}
 
-{{/* The connection to a team's private repository, by its plain name: who refreshes bundles asks without a team. */}}
+{{/* The connection to a team's private repository, without the team in its name: bundles are refreshed without a team. */}}
 {{- define "kommuna.gitEnv" -}}
 {{- with (include "kommuna.repository" . | fromYaml).secret }}
 - name: AIRFLOW_CONN_{{ upper $.team }}__GIT
@@ -157,7 +157,7 @@ requests: {cpu: {{ .cpu | quote }}, memory: {{ .memory | quote }}}
 limits: {memory: {{ .memory | quote }}}
 {{- end }}
 
-{{/* A quantity of memory in bytes, of processor time in thousandths of a core. */}}
+{{/* Converts a quantity: memory to bytes, CPU to thousandths of a core. */}}
 {{- define "kommuna.bytes" -}}
 {{- $units := include "kommuna.units" . | fromJson -}}
 {{- mulf (regexFind "^[0-9.]+" . | float64) (get $units (regexFind "[A-Za-z]*$" .) | float64) | int64 -}}

@@ -1,4 +1,4 @@
-{{/* What a JSON schema cannot say. Each message names the key. */}}
+{{/* Checks that a JSON schema cannot express. Each message names the key. */}}
 {{- define "kommuna.validate" -}}
 {{- $root := . -}}
 {{- $namespaces := dict .Release.Namespace "the control plane" -}}

@@ -1,9 +1,9 @@
-{{/* Where a task's log lies below the store: under its team's prefix, which the DAG's id begins with. */}}
+{{/* The path of a task's log in the store: under its team's prefix, which the DAG's id begins with. */}}
 {{- define "kommuna.logPath" -}}
 {{ "{{ ti.dag_id.split('__')[0] }}/logs/dag_id={{ ti.dag_id }}/run_id={{ ti.run_id }}/task_id={{ ti.task_id }}/{% if ti.map_index >= 0 %}map_index={{ ti.map_index }}/{% endif %}attempt={{ try_number|default(ti.try_number) }}.log" }}
 {{- end }}
 
-{{/* The bundle of the check that `helm test` runs for a team: it comes with the images. */}}
+{{/* The bundle of the check that `helm test` runs for a team, from the images. */}}
 {{- define "kommuna.checkBundle" -}}
 {{- dict "name" (printf "%s-check" .) "classpath" "airflow.dag_processing.bundles.local.LocalDagBundle" "kwargs" (dict "path" "/opt/kommuna/kommuna/airflow/checks") "team_name" . | toJson -}}
 {{- end }}

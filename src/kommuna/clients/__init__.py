@@ -1,5 +1,5 @@
-"""Clients of the servers that the platform runs, Airflow's and MLflow's: addresses, logins, time limits, refusals.
+"""Clients of Airflow's and MLflow's servers: addresses, logins, timeouts and errors.
 
-`http` has what they share. What a step asks MLflow's own library stands in `kommuna.steps.registry`, and how the
-embedded platform sees that its servers live in `kommuna.embedded`.
+`http` contains what they share. Calls of MLflow's own library by steps are in `kommuna.steps.registry`, and the health
+checks of the embedded platform are in `kommuna.embedded`.
 """

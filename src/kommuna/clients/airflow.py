@@ -1,4 +1,4 @@
-"""A client of Airflow's REST API, as far as the platform needs it."""
+"""A client of Airflow's REST API, with the calls that the platform needs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from kommuna.errors import Outage, PlatformFault, StepNotFound, nearest
 from kommuna.outages import RetryPolicy, is_outage_status, wait_out
 from kommuna.waiting import wait_until
 
-PATIENCE_SECONDS = 120.0
-PAGE = 100  # items; the most that Airflow's server gives at one time
+RESTART_SECONDS = 120.0  # how long `watch` waits for a server that restarts
+PAGE = 100  # items: the maximum of one response of Airflow's server
 FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
 @dataclass
 class Run:
-    """One DAG run: its state, and each task's; a mapped task's is kept as `task[index]`."""
+    """One DAG run, with its state and those of its tasks. A task of a mapped task is named `task[index]`."""
 
     dag_id: str
     run_id: str
@@ -34,22 +34,22 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether the run is over."""
+        """Whether the run has ended."""
         return self.state in ("success", "failed")
 
     @property
     def done(self) -> int:
-        """Tasks that are over."""
+        """The number of tasks that have ended."""
         return sum(state in FINISHED for state in self.tasks.values())
 
 
 class AirflowApi:
-    """Airflow's REST API.
+    """A client of Airflow's REST API.
 
     Args:
-        url: the server.
-        token: of the user in whose name it is called.
-        policy: how long a server that does not answer is waited for; not at all if absent.
+        url: the server's address.
+        token: the user's token.
+        policy: how an unreachable server is retried; no retries if absent.
     """
 
     def __init__(self, url: str, token: str, *, policy: RetryPolicy | None = None) -> None:
@@ -57,18 +57,18 @@ class AirflowApi:
         self._policy = policy
 
     def dag_ids(self) -> list[str]:
-        """Every DAG that the user may see."""
+        """Returns the ids of all DAGs that the user may see."""
         return [dag["dag_id"] for dag in self._all("/dags", "dags")]
 
     def import_errors(self) -> list[tuple[str, str]]:
-        """File and error of each DAG file that could not be read."""
+        """Returns the name and the error of each DAG file that could not be imported."""
         return [(error["filename"], error["stack_trace"]) for error in self._all("/importErrors", "import_errors")]
 
     def wait_for_dags(self, dag_ids: list[str], *, seconds: float = 120) -> None:
-        """Waits until each DAG is there.
+        """Waits until each DAG exists.
 
         Raises:
-            PlatformFault: one is not, with the error of its file if it has one.
+            PlatformFault: one does not; the error contains the import errors, if there are any.
         """
 
         def absent(why: str) -> PlatformFault:
@@ -78,17 +78,17 @@ class AirflowApi:
                 f"no DAG '{missing}': {why}{nearest(missing, known)}", fix="run `kommuna check` on the bundle"
             )
 
-        def are_there() -> bool:
+        def exist() -> bool:
             if set(dag_ids) <= set(self.dag_ids()):
                 return True
             if errors := self.import_errors():
                 raise absent("; ".join(f"{file}: {text.strip().splitlines()[-1]}" for file, text in errors))
             return False
 
-        wait_until("the DAGs are there", are_there, seconds=seconds, late=lambda: absent("it did not turn up"))
+        wait_until("the DAGs exist", exist, seconds=seconds, late=lambda: absent("it did not appear"))
 
     def params(self, dag_id: str) -> list[Any]:
-        """The params that a DAG declares, as Airflow has them.
+        """Returns the names of the params that a DAG declares.
 
         Raises:
             StepNotFound: there is no such DAG.
@@ -100,12 +100,12 @@ class AirflowApi:
         """Starts a run.
 
         Args:
-            dag_id: with the team's prefix.
+            dag_id: the DAG's id, with the team's prefix.
             conf: the run's parameters.
-            date: the logical date, which `{{ ds }}` is made of; None for a run without one.
+            date: the logical date, which `{{ ds }}` is derived from; None for a run without one.
 
         Raises:
-            StepNotFound: there is no such DAG, a parameter does not fit its form, or there is a run of that date.
+            StepNotFound: there is no such DAG, a parameter is invalid, or a run with that date exists.
         """
         self._require(dag_id)
         answer = self._call(
@@ -117,11 +117,11 @@ class AirflowApi:
         known = self.dag_ids()
         if dag_id not in known:
             raise StepNotFound(
-                f"no DAG '{dag_id}'{nearest(dag_id, known)}", fix=f"there are: {', '.join(known) or 'none'}"
+                f"no DAG '{dag_id}'{nearest(dag_id, known)}", fix=f"the DAGs are: {', '.join(known) or 'none'}"
             )
 
     def watch(self, runs: list[Run], *, every: float = 0.5) -> Iterator[None]:
-        """Refreshes the runs until all are over; yields after each look. A server that restarts is waited for."""
+        """Refreshes the runs until all have ended, and yields after each refresh. It waits for a restarting server."""
         silent_since = 0.0
         while True:
             try:
@@ -131,7 +131,7 @@ class AirflowApi:
                 silent_since = 0.0
             except PlatformFault:
                 silent_since = silent_since or time.monotonic()
-                if time.monotonic() - silent_since > PATIENCE_SECONDS:
+                if time.monotonic() - silent_since > RESTART_SECONDS:
                     raise
             yield
             if all(run.ended for run in runs):
@@ -139,7 +139,7 @@ class AirflowApi:
             time.sleep(every)
 
     def refresh(self, run: Run) -> None:
-        """Reads a run's state and its tasks'."""
+        """Reads the state of a run and of its tasks."""
         base = f"/dags/{run.dag_id}/dagRuns/{run.run_id}"
         answer = self._call("GET", base)
         tasks = self._all(f"{base}/taskInstances", "task_instances")
@@ -148,7 +148,7 @@ class AirflowApi:
         run.seconds = float(answer.get("duration") or 0.0)
 
     def results(self, run: Run) -> dict[str, dict[str, Any]]:
-        """What each step of a run left, by task."""
+        """Returns the result of each step of a run, by task."""
         found = {}
         for task, state in run.tasks.items():
             if state != "success":
@@ -162,7 +162,7 @@ class AirflowApi:
         return found
 
     def last_lines(self, run: Run, task: str, *, lines: int = 12) -> list[str]:
-        """The end of a task's last log; of a mapped task it is `task[index]`."""
+        """Returns the end of a task's last log. For one task of a mapped task give `task[index]`."""
         task_id, map_index = _parts(task)
         base = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}"
         one = base if map_index < 0 else f"{base}/{map_index}"
@@ -181,7 +181,7 @@ class AirflowApi:
         return found[-lines:]
 
     def _all(self, path: str, items: str) -> list[dict[str, Any]]:
-        """Every item of a list, page by page: Airflow's server cuts what asks for more than a page."""
+        """Returns all items of a list, page by page: Airflow's server limits the size of a response."""
         found: list[dict[str, Any]] = []
         while True:
             answer = self._call("GET", path, params={"limit": PAGE, "offset": len(found)})
@@ -206,17 +206,19 @@ class AirflowApi:
         return dict(answer.json())
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """An answer below `/api/v2`, whatever its status.
+        """Sends a request below `/api/v2`, and returns the answer whatever its status.
 
         Raises:
-            Outage: there is none.
+            Outage: there is no answer.
         """
         try:
             return self._server.request(method, f"/api/v2{path}", **options)
         except requests.ReadTimeout:
-            fix = "try again" if method == "GET" else "see in Airflow whether it was done before you try again"
+            fix = "try again" if method == "GET" else "check in Airflow whether it was done before you try again"
             seconds = options.get("timeout", http.TIMEOUT_SECONDS)
-            raise Outage(f"Airflow at {self._server.url} is up, and has not answered in {seconds} s", fix=fix) from None
+            raise Outage(
+                f"Airflow at {self._server.url} is up, but did not answer within {seconds} s", fix=fix
+            ) from None
         except requests.RequestException as error:
             raise Outage(
                 f"Airflow at {self._server.url} is unreachable: {type(error).__name__}", fix="run `kommuna up`"
@@ -224,11 +226,11 @@ class AirflowApi:
 
 
 def login(url: str, user: str, password: str) -> str:
-    """A token for a user.
+    """Logs a user in and returns the token.
 
     Raises:
         Outage: Airflow does not answer.
-        PlatformFault: it refuses.
+        PlatformFault: Airflow refuses the login.
     """
     path = "/auth/token"
     try:
@@ -240,22 +242,22 @@ def login(url: str, user: str, password: str) -> str:
         raise kind(
             f"Airflow refuses the login '{user}': {answer.status_code} {_detail(answer)}",
             where=f"{url}{path}",
-            fix="start anew",
+            fix="restart the platform: kommuna down, then kommuna up",
         )
     return str(answer.json()["access_token"])
 
 
 def _label(task: Mapping[str, Any]) -> str:
-    """A task, or one of a mapped task's."""
+    """Returns the name of a task, or `task[index]` for one of a mapped task."""
     map_index = task.get("map_index", -1)
     return str(task["task_id"]) if map_index < 0 else f"{task['task_id']}[{map_index}]"
 
 
 def _parts(label: str) -> tuple[str, int]:
-    """The task's id and the map index, -1 where it is not mapped."""
+    """Splits a name into the task's id and the map index, which is -1 if the task is not mapped."""
     task_id, bracket, index = label.removesuffix("]").partition("[")
     return task_id, int(index) if bracket else -1
 
 
 def _detail(answer: requests.Response) -> str:
-    return http.said(answer, key="detail")
+    return http.error_message(answer, key="detail")

@@ -1,4 +1,4 @@
-"""A session with one server: who calls, past which proxies, and how long an answer is waited for."""
+"""A session with one server: its login, its proxies and its timeout."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ TIMEOUT_SECONDS = 30
 
 
 class Bearer(AuthBase):
-    """A token as the login, whatever a `.netrc` has for the server."""
+    """Authenticates by a token, even if a `.netrc` has a login for the server."""
 
     def __init__(self, token: str) -> None:
         self._token = token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Adds the token to a request."""
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
 
 
 class Server:
-    """One server, called by HTTP.
+    """A server that is called by HTTP.
 
     Args:
-        url: its address.
-        auth: the login; None where it wants none.
-        headers: of every request.
+        url: the server's address.
+        auth: the login; None if the server needs none.
+        headers: headers of every request.
     """
 
     def __init__(
@@ -39,23 +40,23 @@ class Server:
         self.session = requests.Session()
         self.session.auth = auth
         self.session.headers.update(headers or {})
-        self.session.trust_env = not _is_loopback(self.url)  # no proxy stands between this machine and itself
+        self.session.trust_env = not _is_loopback(self.url)  # no proxy for the loopback address
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """An answer, whatever its status.
+        """Sends a request and returns the answer, whatever its status.
 
         Raises:
-            requests.RequestException: there is none.
+            requests.RequestException: there is no answer.
         """
         return self.session.request(method, f"{self.url}{path}", **{"timeout": TIMEOUT_SECONDS, **options})
 
 
-def said(answer: requests.Response, *, key: str) -> str:
-    """What a refusal says, in at most 500 characters.
+def error_message(answer: requests.Response, *, key: str) -> str:
+    """Returns the message of an error response, in at most 500 characters.
 
     Args:
-        answer: of the server.
-        key: of its JSON that has the words.
+        answer: the server's response.
+        key: the key of the message in its JSON.
     """
     try:
         return str(answer.json().get(key, answer.text))[:500]

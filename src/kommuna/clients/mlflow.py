@@ -1,4 +1,4 @@
-"""A client of MLflow's REST API: what can be asked without MLflow's own library, whose import takes a second."""
+"""A client of MLflow's REST API, for calls without MLflow's own library, whose import takes a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import requests
 
-from kommuna.clients.http import Server, said
+from kommuna.clients.http import Server, error_message
 from kommuna.errors import RegistryError, RegistryUnreachable
 from kommuna.outages import is_outage, is_outage_status
 from kommuna.spec.step import Services
@@ -22,11 +22,11 @@ _NO_WORKSPACE = re.compile(
 
 
 class MlflowApi:
-    """MLflow's server, as one user in one workspace.
+    """A client of MLflow's server, for one user and one workspace.
 
     Args:
-        url: the server.
-        workspace: the team's; none where the server has no workspaces.
+        url: the server's address.
+        workspace: the team's workspace; empty if the server has no workspaces.
         login: user and password; by default from the variables that MLflow's own client reads.
     """
 
@@ -37,14 +37,14 @@ class MlflowApi:
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
-        """The team's registry, as the platform names it."""
+        """Makes a client of the team's registry."""
         return cls(services.mlflow, services.workspace)
 
     def wait(self, *, seconds: float = 600) -> None:
         """Waits until the server answers.
 
         Raises:
-            RegistryUnreachable: it does not in time.
+            RegistryUnreachable: it does not answer in time.
         """
         url = self._server.url
         wait_until(
@@ -52,7 +52,7 @@ class MlflowApi:
             self._is_up,
             seconds=seconds,
             every=1,
-            late=lambda: RegistryUnreachable(f"MLflow at {url} does not answer", fix="look at the log of its pod"),
+            late=lambda: RegistryUnreachable(f"MLflow at {url} does not answer", fix="see the log of its pod"),
         )
 
     def _is_up(self) -> bool:
@@ -62,7 +62,7 @@ class MlflowApi:
             return False
 
     def make_workspace(self, name: str) -> None:
-        """Makes a workspace; one that exists is left as it is.
+        """Creates a workspace unless it exists.
 
         Raises:
             RegistryError: MLflow refuses, or does not answer.
@@ -72,7 +72,7 @@ class MlflowApi:
             raise RegistryError(f"MLflow refuses the workspace '{name}': {answer.status_code} {_said(answer)}")
 
     def by_alias(self, name: str, alias: str) -> dict[str, Any] | None:
-        """The model version that an alias points to, as MLflow has it; None if there is no such model or alias.
+        """Returns MLflow's record of the version that an alias points to; None if there is no such model or alias.
 
         Raises:
             RegistryError: MLflow refuses, or does not answer.
@@ -83,7 +83,7 @@ class MlflowApi:
         absent = body.get("error_code") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
         if absent and not lacks_workspace(_said(answer)):
             return None
-        if answer.status_code == 403:  # with users, MLflow says so of a model that is not there, too
+        if answer.status_code == 403:  # with authentication, MLflow answers this for a missing model, too
             quoted = name.replace("'", "''")
             listed, models = self._ask(
                 "GET", "2.0/mlflow/registered-models/search", params={"filter": f"name = '{quoted}'"}
@@ -93,7 +93,7 @@ class MlflowApi:
         raise self._refusal(answer)
 
     def versions(self) -> Iterator[dict[str, Any]]:
-        """Every model version of the workspace, as MLflow has it.
+        """Yields MLflow's record of every model version of the workspace.
 
         Raises:
             RegistryError: MLflow refuses, or does not answer.
@@ -110,7 +110,7 @@ class MlflowApi:
                 return
 
     def _ask(self, method: str, path: str, **options: Any) -> tuple[requests.Response, dict[str, Any]]:
-        """The answer to a question, and its JSON."""
+        """Sends a request, and returns the answer with its JSON."""
         url = self._server.url
         try:
             answer = self._server.request(method, f"/api/{path}", timeout=20, **options)
@@ -119,7 +119,7 @@ class MlflowApi:
             if is_outage(error):
                 raise unreachable(url, type(error).__name__) from None
             raise RegistryError(
-                f"MLflow at {url} cannot be asked: {type(error).__name__}", fix="check `mlflow` in kommuna.yaml"
+                f"cannot call MLflow at {url}: {type(error).__name__}", fix="check `mlflow` in kommuna.yaml"
             ) from None
         if is_outage_status(answer.status_code):
             raise in_trouble(url, f"{answer.status_code} {answer.reason}")
@@ -130,7 +130,7 @@ class MlflowApi:
 
 
 def unreachable(url: str, why: str) -> RegistryUnreachable:
-    """The error for a server that nobody answers at."""
+    """Makes the error for a server that is unreachable."""
     return RegistryUnreachable(
         f"MLflow at {url} is unreachable: {why}",
         where=url,
@@ -139,19 +139,17 @@ def unreachable(url: str, why: str) -> RegistryUnreachable:
 
 
 def in_trouble(url: str, why: str) -> RegistryUnreachable:
-    """The error for a server that answers with errors of its own."""
-    return RegistryUnreachable(
-        f"MLflow at {url} does not answer: {why}", where=url, fix="look into the MLflow server's log"
-    )
+    """Makes the error for a server that answers with server errors."""
+    return RegistryUnreachable(f"MLflow at {url} does not answer: {why}", where=url, fix="see the MLflow server's log")
 
 
 def refused(url: str, workspace: str, why: str) -> RegistryError:
-    """The error for a request that the server refuses."""
+    """Makes the error for a request that the server refuses."""
     if lacks_workspace(why):
         return RegistryError(
             f"MLflow at {url} has no workspace '{workspace}': {why}",
             where=f"workspace {workspace}",
-            fix="the platform makes a team's workspace when it starts: run `kommuna up`, or ask MLOps",
+            fix="the platform creates a team's workspace when it starts: run `kommuna up`, or ask MLOps",
         )
     return RegistryError(
         f"MLflow at {url} refuses: {why}",
@@ -160,16 +158,16 @@ def refused(url: str, workspace: str, why: str) -> RegistryError:
     )
 
 
-def lacks_workspace(said: str) -> bool:
-    """Whether MLflow says that there is no such workspace, or that it has none at all."""
-    return _NO_WORKSPACE.search(said) is not None
+def lacks_workspace(message: str) -> bool:
+    """Whether an error message of MLflow means that it lacks the workspace, or has no workspaces at all."""
+    return _NO_WORKSPACE.search(message) is not None
 
 
 def _said(answer: requests.Response) -> str:
-    return said(answer, key="message")
+    return error_message(answer, key="message")
 
 
 def _login_from_environment() -> tuple[str, str] | None:
-    """User and password, from the variables that MLflow's own client reads; None where it wants none."""
+    """Reads user and password from the variables of MLflow's own client; None if they are not set."""
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     return (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None

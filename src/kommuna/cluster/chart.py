@@ -1,7 +1,7 @@
-"""Generates the chart's `_generated.tpl` and `values.yaml` from models: `python -m kommuna.cluster.chart template|values`.
+"""Generates files of the chart from models: `python -m kommuna.cluster.chart template|values`.
 
-The template's content is defined only in Python: a team's defaults, units of quantities, the restricted pod, and the
-settings of Airflow that every process and every team gets.
+`template` is `_generated.tpl`, `values` is `values.yaml`. The template's content is defined only in Python: a team's
+defaults, units of quantities, the restricted pod, and the settings of Airflow that every process and every team gets.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _quoted(settings: dict[str, str]) -> str:
 
 
 def values() -> str:
-    """The chart's `values.yaml`: a value a line, each below its description."""
+    """Returns the chart's `values.yaml`: one value per line, each below its description."""
     head = "# Made by `make chart` from the models in kommuna.spec: change them, not this file.\n"
     return head + "\n".join(_lines(ChartValues(), "")) + "\n"
 
@@ -105,7 +105,7 @@ def _lines(given: Spec, indent: str) -> Iterator[str]:
 
 
 def _value(name: str, value: Any, indent: str) -> Iterator[str]:
-    """A value on its line; a rule's parts on lines of their own."""
+    """Formats a value on one line, and the parts of a rule on separate lines."""
     if isinstance(value, dict) and value:
         yield f"{indent}{name}:"
         for key, part in value.items():

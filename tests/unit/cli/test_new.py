@@ -50,7 +50,7 @@ def test_nothing_is_written_over(folder: Path) -> None:
     run("new", "dag", "topics", "--team", "support")
     path = folder / "dags" / "support" / "topics.py"
     path.write_text("mine")
-    with pytest.raises(TeamMistake, match="there already"):
+    with pytest.raises(TeamMistake, match="already exists"):
         run("new", "dag", "topics", "--team", "support")
     assert path.read_text() == "mine"
     with pytest.raises(TeamMistake, match="team 'support' already exists"):
@@ -60,9 +60,9 @@ def test_nothing_is_written_over(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["team", "My team"], "not a team's name"),
-        (["dag", "1", "--team", "support"], "not a name for a Python file"),
-        (["dag", "../x", "--team", "support"], "not a name for a Python file"),
+        (["team", "My team"], "not a valid team name"),
+        (["dag", "1", "--team", "support"], "not a valid Python name"),
+        (["dag", "../x", "--team", "support"], "not a valid Python name"),
         (["dag", "x", "--team", "suport"], "did you mean 'support'"),
     ],
 )

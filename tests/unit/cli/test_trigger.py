@@ -196,9 +196,9 @@ def test_a_misspelt_parameter_starts_nothing() -> None:
 
 def test_a_slow_server_may_have_started_the_run(api: AirflowApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kommuna.clients.http.TIMEOUT_SECONDS", 1)
-    with pytest.raises(PlatformFault, match="is up, and has not answered in 1 s") as caught:
+    with pytest.raises(PlatformFault, match="is up, but did not answer within 1 s") as caught:
         api.trigger("support__dag_249", {})
-    assert caught.value.fix.startswith("see in Airflow whether it was done")
+    assert caught.value.fix.startswith("check in Airflow whether it was done")
 
 
 def test_a_second_run_of_a_date_is_the_callers_mistake(api: AirflowApi) -> None:

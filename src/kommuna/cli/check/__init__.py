@@ -1,6 +1,6 @@
-"""`kommuna check`: judges a team's bundle without starting anything.
+"""`kommuna check`: checks a team's bundle without starting anything.
 
-`command` prints what was found. `process` runs a team's code, each file in a process of its own with limits;
-`inspection` is what runs there, and `judges` say what is wrong with DAGs, steps, columns and rules. Findings are data
-(`finding`). What the platform allows is not decided here but in `kommuna.airflow.admission.rules`.
+`command` prints the findings. `process` runs team code, each file in its own process with limits. `inspection` is the
+program that runs there, and `judges` find mistakes in DAGs, steps, columns and rules. Findings are data (`finding`).
+The platform's rules are not defined here, but in `kommuna.airflow.admission.rules`.
 """

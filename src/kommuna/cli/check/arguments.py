@@ -1,4 +1,4 @@
-"""Finds the misspelt argument behind a TypeError: Airflow says what is missing or unknown, not what was meant."""
+"""Finds the misspelt argument behind a TypeError. Airflow only reports that an argument is missing or unknown."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from kommuna.errors import nearest
 
 
 def misspelt(error: BaseException, path: Path) -> str:
-    """Names the argument of the failing call that the called has not; empty where each is known.
+    """Names the argument of the failing call that the callee does not have; empty if it has all of them.
 
     Args:
-        error: what came out of the DAG file.
-        path: the file.
+        error: the error of the DAG file's import.
+        path: the DAG file.
     """
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         if frame.f_code.co_filename == str(path):
@@ -41,7 +41,7 @@ def _unknown(path: Path, frame: FrameType, line: int) -> Iterator[str]:
 
 
 def _value(node: ast.expr, frame: FrameType) -> Any:
-    """What a name of the file stands for; nothing is called to find out."""
+    """Resolves a name of the file without calling anything."""
     if isinstance(node, ast.Name):
         return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
     if isinstance(node, ast.Attribute):
@@ -53,12 +53,12 @@ def _value(node: ast.expr, frame: FrameType) -> Any:
 
 
 def _attribute(owner: Any, name: str) -> Any:
-    """An attribute of a module; nothing of any other thing, whose attributes may do something."""
+    """Returns an attribute of a module. Attributes of other objects are not read, since they may run code."""
     return getattr(owner, name, None) if inspect.ismodule(owner) else None
 
 
 def _arguments(called: Callable[..., Any]) -> set[str]:
-    """The keywords that a class or function takes, with those that it hands on."""
+    """Returns the keywords that a class or function takes, with those that it passes on."""
     functions = [vars(kind).get("__init__") for kind in called.__mro__] if inspect.isclass(called) else [called]
     known: set[str] = set()
     for function in filter(None, functions):

@@ -1,4 +1,4 @@
-"""`kommuna check`: judges a team's bundle without starting anything."""
+"""`kommuna check`: checks a team's bundle without starting anything."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ app = typer.Typer()
 
 @app.command()
 def check(folder: Annotated[Path, typer.Argument(help="A team's bundle.")], as_json: AsJson = False) -> None:
-    """Judge a team's bundle: imports, ids, pools, schedules, rules files, steps, parameters and columns."""
+    """Check a team's bundle: imports, ids, pools, schedules, rules files, steps, parameters and columns."""
     if not folder.is_dir():
-        raise SpecError(f"no folder {folder}", fix="name a team's bundle, such as dags/support")
+        raise SpecError(f"no folder {folder}", fix="give a team's bundle, such as dags/support")
     if find_spec("airflow") is None:
         raise not_installed(ModuleNotFoundError(name="airflow"), "kommuna check")
     found = inspect(folder.resolve())

@@ -1,4 +1,4 @@
-"""What `kommuna check` finds."""
+"""The findings of `kommuna check`, as data."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ class Finding(Spec):
 
 
 class FileReport(Spec):
-    """What one file's process found.
+    """The result of one file's process.
 
     Attributes:
-        dags: the ids of its DAGs, each with the line that makes it.
-        steps: how many tasks run a step.
+        findings: what to fix in the file.
+        dags: the ids of its DAGs, each with the line that creates it.
+        steps: the number of tasks that run a step.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -32,7 +33,7 @@ class FileReport(Spec):
 
 
 class Findings(Spec):
-    """All of a bundle's."""
+    """The findings of a bundle, with the numbers of its files, DAGs and steps."""
 
     findings: tuple[Finding, ...]
     files: int
@@ -41,9 +42,9 @@ class Findings(Spec):
 
 
 class Collector:
-    """Takes down findings, each once, with the file's name relative to the bundle.
+    """Collects findings without duplicates, with file names relative to the bundle.
 
-    What is said of several tasks in the same words is one finding, at the first of them: it mostly has one cause.
+    The same finding about several tasks is reported once, at the first of them, since it mostly has one cause.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,14 +53,18 @@ class Collector:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was found so far."""
+        """The findings so far."""
         return tuple(_of_tasks(finding, tasks) for finding, tasks in self._findings.items())
 
     def add(self, file: Path, line: int, what: str, fix: str = "", *, task: str = "") -> None:
-        """Takes down one finding.
+        """Adds a finding.
 
         Args:
-            task: the task that it is about, where its words begin with `task 'NAME'`.
+            file: the file, absolute.
+            line: the line in the file.
+            what: what is wrong.
+            fix: how to fix it.
+            task: the task that it is about, if its message begins with `task 'NAME'`.
         """
         inside = file.is_relative_to(self.folder) and file != self.folder
         name = str(file.relative_to(self.folder)) if inside else str(file)
@@ -73,29 +78,29 @@ class Collector:
             tasks.append((task, line))
 
     def take(self, report: FileReport) -> None:
-        """Takes over the findings of one file."""
+        """Adds the findings of one file."""
         self._findings.update((finding, []) for finding in report.findings)
 
 
 def _of_tasks(finding: Finding, tasks: list[tuple[str, int]]) -> Finding:
-    """The finding with its task named, and after it the others of which the same is said."""
+    """Returns the finding with its first task named, followed by the other tasks with the same finding."""
     if not tasks:
         return finding
     (task, line), *others = tasks
     what = finding.what.replace(_ANY_TASK, f"task '{task}'")
     if others:
         shown = [f"'{name}'" if at == line else f"'{name}' (line {at})" for name, at in others[:8]]
-        what += f"; the same of {', '.join(shown)}{' …' if len(others) > 8 else ''}"
+        what += f"; the same for {', '.join(shown)}{' …' if len(others) > 8 else ''}"
     return finding.model_copy(update={"line": line, "what": what})
 
 
 def line_of(text: str, name: str) -> int:
-    """The first line that has a name, with or without the team's prefix; 1 where none has."""
+    """Returns the first line that contains a name, with or without the team's prefix; 1 if there is none."""
     bare = name.partition("__")[2] or name
     return next((i for i, line in enumerate(text.splitlines(), 1) if name in line or f'"{bare}"' in line), 1)
 
 
 def _printable(text: str) -> str:
-    """Text that JSON and a terminal take, of bounded length."""
+    """Returns a text of bounded length that JSON and a terminal accept."""
     plain = text.encode("utf-8", "backslashreplace").decode()
     return plain if len(plain) <= 2000 else f"{plain[:2000]}…"

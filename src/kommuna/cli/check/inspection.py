@@ -1,4 +1,4 @@
-"""The part of `kommuna check` that imports a team's code: `python -m kommuna.cli.check.inspection`.
+"""The part of `kommuna check` that imports team code: `python -m kommuna.cli.check.inspection`.
 
 Each file is imported in a fork of this process, which has Airflow loaded already; this process runs nothing of it.
 """
@@ -25,7 +25,7 @@ from kommuna.cli.check.process.loading import load
 from kommuna.errors import KommunaError
 from kommuna.spec.installation import Place, place_of
 
-# What most DAG files import; each file's process finds it in memory, as in the platform's parser.
+# Common imports of DAG files; each file's process finds them in memory, as in the platform's parser.
 _WARM = (
     "airflow.providers.standard.operators.bash",
     "airflow.providers.standard.operators.empty",
@@ -40,7 +40,7 @@ MOST_OVER_TIME = 3  # files, after which the rest is not looked at: they mostly 
 
 
 def inspect_files(folder: Path, limits: Limits) -> Findings:
-    """Looks at every Python file of a bundle."""
+    """Checks every Python file of a bundle."""
     found = Collector(folder)
     place: Place | None = None
     try:
@@ -53,7 +53,7 @@ def inspect_files(folder: Path, limits: Limits) -> Findings:
     steps, over_time = 0, 0
     for number, (path, may_define_dag) in enumerate(files):
         if over_time >= MOST_OVER_TIME:
-            what = f"{over_time} files take too long: {len(files) - number} files were not looked at"
+            what = f"{over_time} files take too long: {len(files) - number} files were not checked"
             found.add(folder, 1, what, "fix those first")
             break
         report, too_slow = _inspect(path, place if may_define_dag else None, folder, limits)
@@ -88,7 +88,7 @@ def _inspect(path: Path, place: Place | None, folder: Path, limits: Limits) -> t
 
 
 def _look(path: Path, place: Place | None, folder: Path, limits: Limits) -> FileReport:
-    """Looks at one file, in a process of its own."""
+    """Checks one file, in its own process."""
     found = Collector(folder)
     source = path.read_bytes()
     try:
@@ -100,7 +100,7 @@ def _look(path: Path, place: Place | None, folder: Path, limits: Limits) -> File
     if place is None:
         return FileReport()
     os.chdir(folder)
-    sys.path.append(str(folder))  # behind the rest, as in Airflow's own processes
+    sys.path.append(str(folder))  # last, as in Airflow's own processes
     loaded = load(path, limits.seconds)
     if loaded.error is not None:
         found.add(path, *explain(loaded.error, path, folder, limits))
@@ -114,7 +114,7 @@ def _look(path: Path, place: Place | None, folder: Path, limits: Limits) -> File
 
 
 def main() -> None:
-    """Writes the findings of a bundle; ends with the process that started it, and leaves nothing of its own."""
+    """Writes the findings of a bundle to a file. Ends with its parent process, and leaves no files or processes."""
     folder, result, limits, parent = sys.argv[1:]
     processes.adopt_orphans()
     signal.signal(signal.SIGTERM, _end)
@@ -125,12 +125,12 @@ def main() -> None:
         found = inspect_files(Path(folder), Limits(**json.loads(limits)))
         Path(result).write_text(found.model_dump_json(), encoding="utf-8")
     except SystemExit:
-        shutil.rmtree(Path(result).parent, ignore_errors=True)  # its maker may be gone
+        shutil.rmtree(Path(result).parent, ignore_errors=True)  # the parent may be gone
         raise
 
 
 def _end(number: int, _frame: object) -> None:
-    signal.signal(number, signal.SIG_IGN)  # each thread of a parent that ends may send it
+    signal.signal(number, signal.SIG_IGN)  # each thread of the ending parent may send it
     sys.exit(128 + number)
 
 

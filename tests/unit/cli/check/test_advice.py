@@ -24,9 +24,9 @@ CASES = {
         + dag("context", "PythonOperator(task_id='t', python_callable=print, provide_context=True)"),
         5, "TypeError: Invalid arguments were passed to PythonOperator", "leave it out: Airflow 3 passes the context"),
     "variable.py": ("from airflow.sdk import Variable  # dag\nVariable.get('support__limit')\n",
-                    2, "the variable 'support__limit' is not there", "give `Variable.get` a default"),
+                    2, "the variable 'support__limit' does not exist", "give `Variable.get` a default"),
     "connection.py": ("from airflow.sdk import BaseHook  # dag\nBaseHook.get_connection('support__bank')\n",
-                      2, "the connection 'support__bank' is not there", "ask for it in a task"),
+                      2, "the connection 'support__bank' does not exist", "ask for it in a task"),
     "typo.py": (dag("typo", "PrepareMessagesOperator(task_id='t', sorce='store://x', columns={'id': 'String'})"),
                 4, "PrepareMessagesOperator has no argument 'sorce' (did you mean 'source'?)", "fix the name"),
     "modl.py": (dag("modl", "LabelOperator(\n    task_id='t', votes='store://v', rules='r.yaml', modl='kommuna')"),
@@ -66,4 +66,4 @@ def test_one_cause_is_one_finding(tmp_path: Path) -> None:
     ((line, what, _),) = found["many.py"]
     assert line == 5
     assert what.startswith("task 't0' uses the pool 'nope', which does not belong to team 'support'")
-    assert what.endswith("; the same of 't1', 't2', 't3', 't4', 'last' (line 6)")
+    assert what.endswith("; the same for 't1', 't2', 't3', 't4', 'last' (line 6)")

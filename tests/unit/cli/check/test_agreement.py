@@ -118,7 +118,7 @@ def test_an_archive_which_the_platform_does_not_read_is_named(
     said_by_check: dict[str, list[tuple[int, str, str]]],
 ) -> None:
     assert said_by_check["dags.zip"] == [
-        (1, "an archive: the platform reads no DAG in it", "put the files themselves there")
+        (1, "an archive: the platform reads no DAGs from archives", "put the files themselves there")
     ]
 
 

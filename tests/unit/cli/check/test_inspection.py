@@ -140,7 +140,7 @@ def test_mapped_steps_and_what_takes_their_outputs_are_judged(bundle: Path) -> N
         (('"least": 2}]', '"least": "x"}]'), 9, "task 'made': parameter 'least' of step own_steps:one: expected a whole number, found 'x'"),
         (('made["result"]', 'made["resultt"]'), 13, "task 'named': 'made' has no output 'resultt' (did you mean 'result'?)"),
         (('function="own_steps:one"', 'function="own_steps:oen"'), 9, "task 'made': module 'own_steps' has no step 'oen'"),
-        (('.partial(task_id="clean").expand(table=made.output)', '(task_id="clean", table=made.output)'), 10, "task 'clean': input 'table' takes one artifact, and the mapped 'made' leaves a list"),
+        (('.partial(task_id="clean").expand(table=made.output)', '(task_id="clean", table=made.output)'), 10, "task 'clean': input 'table' takes one artifact, and the mapped 'made' returns a list"),
         (('"made", function', '"made", step_resources={"memory": "1Ti"}, function'), 9, "task 'made' requests 1 cores and 1Ti, more than the team's quota"),
     ],
 )  # fmt: skip

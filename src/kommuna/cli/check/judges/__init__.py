@@ -1,1 +1,1 @@
-"""What is wrong with a DAG, its steps, their columns and rules: each judge takes down findings."""
+"""Find mistakes in a DAG, its steps, their columns and rules: each judge adds findings."""

@@ -1,4 +1,4 @@
-"""Columns that steps and rules name, against the schema that their table was declared with."""
+"""Checks the columns that steps and rules name against the declared schema of their table."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _NAME_COLUMNS = ("apply_rules", "prepare_messages", "predict")
 
 @dataclass(frozen=True)
 class Declared:
-    """A table's declared columns, with their types, and the task that declares them."""
+    """A table's declared columns with their types, and the task that declares them."""
 
     task_id: str
     columns: Mapping[str, str]
 
 
 class ColumnJudge:
-    """Judges the columns that one DAG file's tasks name; a column that is missing is said once per table."""
+    """Checks the columns that the tasks of one DAG file name. A missing column is reported once per table."""
 
     def __init__(self, folder: Path, rules: RulesFiles, found: Collector) -> None:
         self.folder = folder
@@ -40,10 +40,11 @@ class ColumnJudge:
         self._missing: set[tuple[str, str]] = set()
 
     def judge(self, task: Any, add: Callable[[Any, str, str], None]) -> None:
-        """Judges a task.
+        """Checks a task.
 
         Args:
-            add: takes down a finding about the task.
+            task: the task.
+            add: adds a finding about the task.
         """
         declared = _declared(task)
         if declared is None:
@@ -53,13 +54,13 @@ class ColumnJudge:
             names_one = parameter in params_of(task.function) and _function(task) in _NAME_COLUMNS
             if names_one and isinstance(column, str) and not templated(column) and self._is_new(column, declared):
                 add(task, f"{parameter}='{column}' is not a declared column{nearest(column, declared.columns)}",
-                    f"declared are: {', '.join(declared.columns)}")  # fmt: skip
+                    f"the declared columns are: {', '.join(declared.columns)}")  # fmt: skip
         rules_file = default_of(task, task.inputs.get("rules"))
         if isinstance(rules_file, str) and "://" not in rules_file and os.path.isfile(self.folder / rules_file):  # noqa: PTH113
             self._conditions(task, self.folder / rules_file, declared)
 
     def _conditions(self, task: Any, file: Path, declared: Declared) -> None:
-        """Tries each SQL and Python rule on a table of the declared columns, as the step will."""
+        """Tries each SQL and Python rule on an empty table of the declared columns."""
         conditions = self._rules.conditions(file)
         if not conditions:
             return
@@ -80,11 +81,11 @@ class ColumnJudge:
                     file,
                     line_of(text, using[0].name),
                     f"{what} have{nearest(column, declared.columns)}",
-                    f"declared are: {', '.join(declared.columns)}",
+                    f"the declared columns are: {', '.join(declared.columns)}",
                 )
 
     def _is_new(self, column: str, declared: Declared) -> bool:
-        """Whether a column is missing, and this was not said of the table yet."""
+        """Whether a column is missing and has not been reported for the table."""
         if column in declared.columns or (declared.task_id, column) in self._missing:
             return False
         self._missing.add((declared.task_id, column))
@@ -92,7 +93,7 @@ class ColumnJudge:
 
 
 def default_of(task: Any, source: Any) -> str | None:
-    """A plain string, or the default of the one Param that a template names; None where it cannot be told."""
+    """Returns a plain string, or the default of the param that a template names; None if it is unknown."""
     if not isinstance(source, str) or "{{" not in source:
         return source if isinstance(source, str) else None
     name = source.strip("{} ").removeprefix("params.")
@@ -101,18 +102,18 @@ def default_of(task: Any, source: Any) -> str | None:
 
 
 def templated(value: Any) -> bool:
-    """Whether a parameter is known at a run only: a template, a file of SQL, or what another task returns."""
+    """Whether a parameter is only known in a run: a template, an SQL file, or another task's output."""
     return is_templated(value) or (isinstance(value, str) and value.endswith(".sql"))
 
 
 def upstream_of(source: Mapping[str, Any]) -> Any:
-    """The step that an input comes from; of a mapped one, one of its tasks. None where it cannot be told."""
+    """Returns the step that an input comes from, for a mapped step one of its tasks; None if it is unknown."""
     task = getattr(source[STEP], "operator", None)
     return next(samples(task), None) if task is not None and is_step(task) else None
 
 
 def params_of(function: str) -> dict[str, Any]:
-    """The parameters of a step; none where it cannot be found."""
+    """Returns the parameters of a step; none if it cannot be found."""
     try:
         return dict(find_step(function).params)
     except KommunaError:
@@ -120,7 +121,7 @@ def params_of(function: str) -> dict[str, Any]:
 
 
 def _declared(task: Any) -> Declared | None:
-    """The columns of a task's table, where a reading step declares them and no step between changes them."""
+    """Returns the columns of a task's table, if a reading step declares them and no step in between changes them."""
     schema = task.parameters.get("table_schema")
     if isinstance(schema, Mapping):
         columns = schema.get("columns")

@@ -1,4 +1,4 @@
-"""What `kommuna check` says of a DAG: what the gate says, what Airflow says when it stores it, and its steps."""
+"""Checks a DAG: the admission rules, whether Airflow can store it, its params, templates and steps."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ _WRONG_TYPE = "an argument has a value of the wrong type: "
 
 
 class DagJudge:
-    """Judges the DAGs of one file.
+    """Checks the DAGs of one file.
 
     Args:
         path: the file.
-        source: its text.
-        lines: which of its lines made what.
-        place: its team and bundle.
+        source: the file's text.
+        lines: the lines that create its DAGs and tasks.
+        place: the file's team and bundle.
+        found: collects the findings.
     """
 
     def __init__(self, path: Path, source: str, lines: Lines, place: Place, found: Collector) -> None:
@@ -42,14 +43,14 @@ class DagJudge:
         self.steps = 0
 
     def line(self, dag: Any) -> int:
-        """The line that makes a DAG."""
+        """Returns the line that creates a DAG."""
         return self._lines.of(dag, line_of(self._source, dag.dag_id))
 
     def judge(self, dag: Any) -> None:
-        """Takes down everything that is wrong with a DAG."""
+        """Adds findings about everything that is wrong with a DAG."""
         try:
             self._judge(dag)
-        except (TypeError, ValueError, AttributeError) as error:  # Airflow takes arguments of any type
+        except (TypeError, ValueError, AttributeError) as error:  # Airflow accepts arguments of any type
             self._add(dag, _WRONG_TYPE + _first_line(error), "correct the argument")
         except KommunaError as error:
             self._add(dag, error.what, error.fix or "correct the argument")
@@ -76,12 +77,12 @@ class DagJudge:
                     self._steps.judge(sample, line)
 
     def _refused(self, task: Any, line: int, error: Exception) -> None:
-        """Takes down why Airflow could not make a task of what its step is mapped over."""
+        """Adds a finding about a mapped step whose task cannot be made from the mapped values."""
         what, fix = f"{type(error).__name__}: {' '.join(str(error).split())}", ""
         if isinstance(error, KommunaError):
             what, fix = error.what, error.fix
         what = f"task '{task.task_id}': {what}"
-        self._found.add(self._path, line, what, fix or "correct what it is mapped over", task=task.task_id)
+        self._found.add(self._path, line, what, fix or "correct the values that it is mapped over", task=task.task_id)
 
     def _has_cycle(self, dag: Any) -> bool:
         cycle = _cycle(dag)
@@ -95,7 +96,7 @@ class DagJudge:
         return bool(cycle)
 
     def _storing(self, dag: Any) -> None:
-        """Does what the platform does to store a DAG and to plan its first run."""
+        """Stores a DAG and plans its first run as the platform does, and reports errors."""
         from airflow.exceptions import AirflowTimetableInvalid
         from airflow.serialization.serialized_objects import DagSerialization, LazyDeserializedDAG
 
@@ -107,7 +108,7 @@ class DagJudge:
             stored = LazyDeserializedDAG.model_construct(data=data, last_loaded=None)
             planned = stored.next_dagrun_info(last_automated_run_info=None)
             if planned is None and isinstance(schedule, str) and schedule != "@once" and dag.end_date is None:
-                self._add(dag, f"the schedule '{schedule}' never comes", fix)
+                self._add(dag, f"the schedule '{schedule}' never occurs", fix)
         except AirflowTimetableInvalid as error:
             hint = nearest(schedule, _PRESETS) if isinstance(schedule, str) else ""
             self._add(dag, f"the schedule '{schedule}' cannot be read{hint}: {_first_line(error)}", fix)
@@ -123,7 +124,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _cycle(dag: Any) -> list[str]:
-    """The tasks of a cycle in their order; empty where there is none."""
+    """Returns the tasks of a cycle in their order; empty if there is none."""
     done: set[str] = set()
     for start in dag.task_dict:
         path: list[str] = []

@@ -1,4 +1,4 @@
-"""What `kommuna check` says of a bundle's rules files."""
+"""Checks the rules files of a bundle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kommuna.spec.rules import Rule, RuleSet, SqlRule
 
 
 class RulesFiles:
-    """Reads and judges rules files, each once."""
+    """Reads and checks rules files, each once."""
 
     def __init__(self, folder: Path, found: Collector) -> None:
         self.folder = folder
@@ -20,7 +20,7 @@ class RulesFiles:
         self._broken: set[tuple[Path, str]] = set()
 
     def read(self, file: Path) -> RuleSet | None:
-        """Reads a rules file; None where it is not usable, which is then a finding."""
+        """Reads a rules file; returns None and adds a finding if it is invalid."""
         if file in self._read:
             return self._read[file]
         self._read[file] = None
@@ -39,7 +39,7 @@ class RulesFiles:
         return rules
 
     def conditions(self, file: Path) -> list[Rule]:
-        """The SQL and Python rules of a file that can be tried on a table."""
+        """Returns the valid SQL and Python rules of a file, which can be tried on a table."""
         rules = self.read(file)
         kinds = [rule for rule in (rules.rules if rules else ()) if rule.reads == "columns"]
         return [rule for rule in kinds if (file, rule.name) not in self._broken]

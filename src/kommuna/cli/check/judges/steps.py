@@ -1,4 +1,4 @@
-"""What `kommuna check` says of a task that runs a step: its function, inputs, parameters and columns."""
+"""Checks a task that runs a step: its function, inputs, parameters and columns."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from kommuna.spec.step import json_params
 
 
 class StepJudge:
-    """Judges the steps of one DAG file's tasks.
+    """Checks the steps of one DAG file.
 
     Args:
-        folder: the bundle.
+        folder: the bundle's folder.
         path: the DAG file.
-        lines: which of its lines makes which task.
+        lines: the lines that create its tasks.
+        found: collects the findings.
     """
 
     def __init__(self, folder: Path, path: Path, lines: Lines, found: Collector) -> None:
@@ -37,17 +38,17 @@ class StepJudge:
         self._columns = ColumnJudge(folder, self._rules, found)
 
     def judge(self, task: Any, line: int) -> None:
-        """Judges a task's step: the function, its inputs and parameters, its rules file, its columns.
+        """Checks a task's step: its function, inputs, parameters, rules file and columns.
 
         Args:
-            task: of a mapped step, one of its tasks.
-            line: of the file, that makes it.
+            task: the task; for a mapped step, one of its tasks.
+            line: the line of the file that creates it.
         """
         self._line = line
         try:
             signature = find_step(task.function, bundle=self.folder)
             if not isinstance(task.inputs, Mapping) or not isinstance(task.parameters, Mapping):
-                return  # another task says what they are
+                return  # another task provides them
             parameters = {**task.parameters, **({"name": task.name} if "name" in params_of(task.function) else {})}
             signature.check_names(task.inputs, parameters)
             given = {name: value for name, value in parameters.items() if not templated(value)}
@@ -73,8 +74,8 @@ class StepJudge:
             if wanted is None and outputs and len(outputs) > 1:
                 self._add(
                     task,
-                    f"input '{name}' does not say which output of '{upstream.task_id}' it takes",
-                    f'write {upstream.task_id}["{outputs[0]}"]; there are {", ".join(outputs)}',
+                    f"input '{name}' does not name the output of '{upstream.task_id}' that it takes",
+                    f'write {upstream.task_id}["{outputs[0]}"]; its outputs are {", ".join(outputs)}',
                 )
             elif wanted is not None and outputs and wanted not in outputs:
                 self._add(
@@ -97,7 +98,7 @@ class StepJudge:
                 self._rules.read(file)
 
     def _number(self, task: Any, name: str, source: Mapping[str, Any], signature: Signature) -> None:
-        """A mapped step's outputs are a list, which the input has to take; in a list it is one of its items."""
+        """Checks that an input that gets the outputs of a mapped step, a list, takes a list."""
         upstream = source[STEP].operator
         argument, _, part = name.partition(".")
         if not upstream.is_mapped or part.isdigit():
@@ -107,13 +108,13 @@ class StepJudge:
         if part or not any(typing.get_origin(kind) in (list, tuple, Sequence) for kind in kinds):
             self._add(
                 task,
-                f"input '{name}' takes one artifact, and the mapped '{upstream.task_id}' leaves a list",
+                f"input '{name}' takes one artifact, and the mapped '{upstream.task_id}' returns a list",
                 "map this task as well (`.expand`), or use a step whose input is a list",
             )
 
 
 def _outputs(function: str, folder: Path) -> list[str]:
-    """Names of a step's outputs, from its return annotation; empty where they cannot be told."""
+    """Returns the names of a step's outputs from its return annotation; empty if they are unknown."""
     try:
         returned = typing.get_type_hints(find_step(function, bundle=folder).function).get("return")
     except (KommunaError, NameError):

@@ -1,4 +1,4 @@
-"""What `kommuna check` says of templates: names that no run has, params that the DAG lacks, broken syntax."""
+"""Checks templates: names that no run has, params that the DAG lacks, invalid syntax."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _BESIDE_THE_CONTEXT = ("macros", "var", "conn", "params", "expanded_ti_count", "
 
 
 def template_mistakes(task: Any) -> Iterator[tuple[str, str]]:
-    """Words and advice for each mistake in a task's templates, each once.
+    """Yields the message and the fix of each mistake in a task's templates, without duplicates.
 
     Args:
-        task: an operator of a DAG file; of a mapped task only what is given to all of its tasks is looked at.
+        task: an operator of a DAG file. For a mapped task only the arguments of `partial` are checked.
     """
     known = _known(task)
     environment = task.dag.get_template_env()
@@ -39,7 +39,7 @@ def _of_one(
     try:
         tree = environment.parse(text)
     except jinja2.TemplateSyntaxError as error:
-        yield f"the template in '{field}' cannot be read: {error.message}", "write {{ … }} around one expression"
+        yield f"the template in '{field}' cannot be parsed: {error.message}", "write {{ … }} around one expression"
         return
     for name in sorted(meta.find_undeclared_variables(tree) - known):
         yield (
@@ -62,7 +62,7 @@ def _of_one(
 
 
 def _params(tree: nodes.Template) -> Iterator[str]:
-    """Params that a template names: `params.day`, `params["day"]`; not those that it gives a default for."""
+    """Yields the params that a template names without a default: `params.day`, `params["day"]`."""
     found: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
     for node in found:
         if not isinstance(node.node, nodes.Name) or node.node.name != "params" or _has_default(tree, node):
@@ -80,7 +80,7 @@ def _has_default(tree: nodes.Template, node: nodes.Node) -> bool:
 
 
 def _known(task: Any) -> set[str]:
-    """Names that a run knows: Airflow's context, the DAG's macros, what jinja itself has."""
+    """Returns the names that a run defines: Airflow's context, the DAG's macros, and Jinja's globals."""
     from airflow.sdk.definitions.context import Context
 
     context = set(Context.__annotations__)

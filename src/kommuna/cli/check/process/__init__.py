@@ -1,1 +1,1 @@
-"""Runs a team's code for `kommuna check`: each file in a process of its own, held to limits."""
+"""Runs team code for `kommuna check`: each file in its own process, with limits."""

@@ -1,4 +1,4 @@
-"""Runs a function on a team's code in a process of its own, held to limits of time, memory, output and processes."""
+"""Runs a function on team code in its own process, with limits of time, memory, output and processes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from kommuna.airflow.isolation.parser import child, processes
 from kommuna.cli.check.process.limits import Limits
 from kommuna.runtime.limits import resident_bytes
 
-MAX_PROCESSES = 64  # that one file may have at one time
-ENDING = {signal.SIGTERM, signal.SIGINT}
-KEPT_OUTPUT = 4096  # bytes of what a file prints last; the rest is read and dropped
+MAX_PROCESSES = 64  # of one file at the same time
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+KEPT_OUTPUT = 4096  # bytes kept from the end of a file's output
 WATCH_SECONDS = 0.1
-JUDGING_MEMORY = 16 * 1024**3  # bytes of address space: libraries for numbers reserve far more than they use
+JUDGING_MEMORY = 16 * 1024**3  # bytes of address space: numeric libraries reserve far more than they use
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Ended:
     """How a process ended.
 
     Attributes:
-        reason: `time`, `memory` or `processes` where it was ended for that, `stopped` where this process is to end;
-            else empty.
+        reason: the limit that it exceeded (`time`, `memory`, `processes`), `stopped` if this process was told to end,
+            or empty.
         code: the exit code, or the negative number of a signal.
-        printed: bytes that it printed.
-        last: the end of what it printed.
+        printed: the number of bytes that it printed.
+        last: the end of its output.
     """
 
     reason: str
@@ -45,12 +45,16 @@ class Ended:
 
 
 def run(work: Callable[[], object], limits: Limits) -> Ended:
-    """Runs a function in a fork of this process, and ends everything that it started.
+    """Runs a function in a fork of this process, and kills everything that it started.
 
-    The function's process may use `limits.memory` until it calls `allow_judging`.
+    The function's process is limited to `limits.memory` until it calls `allow_judging`.
+
+    Args:
+        work: the function.
+        limits: the limits of its process.
     """
     most_processes = _processes_of_user() + 4 * MAX_PROCESSES
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # they wait until nothing is left of this run
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # delivered after this run's processes are gone
     try:
         output, their_output = os.pipe()
         group, their_group = os.pipe()
@@ -67,14 +71,14 @@ def run(work: Callable[[], object], limits: Limits) -> Ended:
         for their in (their_output, their_group):
             os.close(their)
         watch = _Watch(keeper, output, limits)
-        told = os.read(group, 16)  # nothing where there is no child
+        child_group = os.read(group, 16)  # empty if there is no child
         os.close(group)
         try:
             reason = watch.until_end()
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                if told:
-                    os.killpg(int(told), signal.SIGKILL)  # at one blow: a group cannot fork itself away from it
+                if child_group:
+                    os.killpg(int(child_group), signal.SIGKILL)  # atomic: the group cannot escape it by forking
             with contextlib.suppress(ProcessLookupError):
                 os.kill(keeper, signal.SIGKILL)
             _, status = os.waitpid(keeper, 0)
@@ -86,7 +90,7 @@ def run(work: Callable[[], object], limits: Limits) -> Ended:
 
 
 def allow_judging() -> None:
-    """Lifts the limit of memory for what Kommuna itself loads to judge steps; the watch holds the whole to a bound."""
+    """Lifts the memory limit for the libraries that Kommuna loads to check steps. The watch still limits the total."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
@@ -113,7 +117,7 @@ def _work(work: Callable[[], object], limits: Limits, most_processes: int, group
 
 @functools.cache
 def _processes_of_user() -> int:
-    """Threads of this user on this machine: what RLIMIT_NPROC counts."""
+    """Returns the number of threads of this user on this machine, which RLIMIT_NPROC counts."""
     user, count = os.getuid(), 0
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -123,7 +127,7 @@ def _processes_of_user() -> int:
 
 
 class _Watch:
-    """Reads what a process prints and looks at what it uses, until it ends or has to be ended."""
+    """Reads a process's output and checks its resources, until it ends or has to be killed."""
 
     def __init__(self, keeper: int, output: int, limits: Limits) -> None:
         self._keeper = keeper
@@ -137,13 +141,13 @@ class _Watch:
 
     @property
     def last(self) -> str:
-        """The end of what was printed."""
+        """The end of the output."""
         return self._tail.decode(errors="replace").strip()
 
     def until_end(self) -> str:
-        """Waits; returns the limit that was passed, or nothing."""
+        """Waits for the process to end or exceed a limit. Returns the limit, `stopped`, or an empty text."""
         deadline = time.monotonic() + 2 * self._limits.seconds
-        look_at = 0.0
+        next_check = 0.0
         with selectors.DefaultSelector() as selector:
             selector.register(self._handle, selectors.EVENT_READ)
             selector.register(self._output, selectors.EVENT_READ)
@@ -152,26 +156,26 @@ class _Watch:
                 if self._output in ready and not self._read():
                     selector.unregister(self._output)
                 now = time.monotonic()
-                if now > look_at:
-                    look_at = now + WATCH_SECONDS
-                    if reason := self._passed():
+                if now > next_check:
+                    next_check = now + WATCH_SECONDS
+                    if reason := self._exceeded_limit():
                         return reason
                 if self._handle in ready:
                     return ""
                 if now > deadline:
                     return "time"
-                if signal.sigpending() & ENDING:
+                if signal.sigpending() & STOP_SIGNALS:
                     return "stopped"
 
     def close(self) -> None:
-        """Reads the rest, and closes what was open."""
+        """Reads the remaining output and closes the descriptors."""
         while self._read():
             pass
         os.close(self._handle)
         os.close(self._output)
 
     def _read(self) -> bool:
-        """Takes what was printed; False at its end, or where nothing waits."""
+        """Reads available output; returns False at its end, or if nothing is available."""
         try:
             block = os.read(self._output, 1 << 16)
         except BlockingIOError:
@@ -180,9 +184,9 @@ class _Watch:
         self._tail = (self._tail + block)[-KEPT_OUTPUT:]
         return bool(block)
 
-    def _passed(self) -> str:
+    def _exceeded_limit(self) -> str:
         if len(processes.tree_of(self._keeper)) > MAX_PROCESSES:
             return "processes"
-        # Twice the limit, and what every fork shares with this process: steps' own libraries are loaded besides.
+        # Twice the limit, plus the memory that each fork shares with this process: steps load further libraries.
         allowed = 2 * self._limits.memory + 3 * self._before
         return "memory" if resident_bytes(self._keeper) > allowed else ""

@@ -1,4 +1,4 @@
-"""What `kommuna check` lets one file use."""
+"""The limits of `kommuna check` for one file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may use; the defaults are the platform's own.
+    """The limits for one file. The defaults are those of the platform's parser.
 
     Attributes:
-        seconds: to import the file; as long again may pass until its DAGs are judged.
-        memory: bytes beyond what Airflow itself takes.
+        seconds: the time to import the file. Checking its DAGs may take as long again.
+        memory: bytes beyond what Airflow itself uses.
     """
 
     seconds: float = 30.0

@@ -1,4 +1,4 @@
-"""Imports a DAG file as Airflow does, and remembers which of its lines makes which DAG and task."""
+"""Imports a DAG file as Airflow does, and records the lines that create its DAGs and tasks."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from airflow.utils.file import get_unique_dag_module_name
 
 
 class ImportTooSlow(BaseException):
-    """The import takes longer than the platform waits; no `except Exception` of the file's swallows it."""
+    """The import takes longer than the limit. A `BaseException`, so that the file's `except Exception` misses it."""
 
 
 @dataclass
 class Lines:
-    """The line of a DAG file that makes each of its DAGs and tasks."""
+    """The lines of a DAG file that create its DAGs and tasks."""
 
     file: str
     _made: dict[int, int] = field(default_factory=dict)
 
     def of(self, thing: Any, default: int = 1) -> int:
-        """The line that makes a DAG or a task."""
+        """Returns the line that creates a DAG or a task."""
         return self._made.get(id(thing), default)
 
     def note(self, thing: Any) -> None:
-        """Remembers the line of the file that is being run now, the innermost one."""
+        """Records the innermost line of the file that is running now."""
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename != self.file:
             frame = frame.f_back
@@ -44,7 +44,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a DAG file made, and what its import ended with, if not well."""
+    """The DAGs of a file, or the error of its import."""
 
     dags: tuple[Any, ...]
     lines: Lines
@@ -56,7 +56,7 @@ def load(path: Path, seconds: float) -> Loaded:
 
     Args:
         path: the file.
-        seconds: that its import may take.
+        seconds: the time limit of the import; 0 means none.
     """
     name = get_unique_dag_module_name(str(path))
     lines = Lines(str(path))
@@ -84,7 +84,7 @@ def load(path: Path, seconds: float) -> Loaded:
 
 @contextlib.contextmanager
 def _noted(lines: Lines) -> Iterator[None]:
-    """Notes the line of each DAG and task that is made meanwhile."""
+    """Records the line of each DAG and task that is created in the block."""
     make_dag, add_task = DAG.__init__, DAG.add_task
 
     def noting_dag(dag: Any, *arguments: Any, **options: Any) -> None:

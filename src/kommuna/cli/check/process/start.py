@@ -1,4 +1,4 @@
-"""Runs the inspection of a bundle in a process of its own."""
+"""Runs the inspection of a bundle in its own process."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from kommuna.embedded.settings import state_folder
 from kommuna.errors import KommunaError, PlatformFault
 from kommuna.spec.installation import place_of
 
-LAST_WORDS = 4096  # bytes of what the inspection said last
+MAX_OUTPUT = 4096  # bytes from the end of the inspection's output
 
 
 def inspect(folder: Path, limits: Limits | None = None) -> Findings:
-    """Findings of a bundle; its code is imported in processes of its own.
+    """Checks a bundle, whose code is imported in separate processes.
 
     Args:
-        folder: the bundle.
-        limits: of each file.
+        folder: the bundle's folder.
+        limits: the limits of each file.
 
     Raises:
-        PlatformFault: the inspection died.
+        PlatformFault: the inspection crashed.
     """
     with tempfile.TemporaryDirectory(prefix="kommuna-check-", ignore_cleanup_errors=True) as scratch:
-        result, said = Path(scratch, "findings.json"), Path(scratch, "said")
+        result, log = Path(scratch, "findings.json"), Path(scratch, "log")
         environment = {
             **os.environ,
             "AIRFLOW_HOME": scratch,
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "TMPDIR": scratch,  # what a file leaves there goes with it
+            "TMPDIR": scratch,  # temporary files of DAG files are removed with it
             **_team_secrets(folder),
         }
         command = [sys.executable, "-P", "-m", "kommuna.cli.check.inspection", str(folder), str(result)]
-        with said.open("wb") as output:
+        with log.open("wb") as output:
             done = subprocess.run(
                 [*command, json.dumps(asdict(limits or Limits())), str(os.getpid())],
                 env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
             )  # fmt: skip
         if not result.exists():
-            output_end = (said.read_bytes() if said.exists() else b"")[-LAST_WORDS:]
+            output_end = (log.read_bytes() if log.exists() else b"")[-MAX_OUTPUT:]
             last = output_end.decode(errors="replace").strip().splitlines()
             raise PlatformFault(
-                f"the check ended with code {done.returncode}: {last[-1] if last else 'it said nothing'}",
+                f"the check ended with code {done.returncode}: {last[-1] if last else 'it printed nothing'}",
                 where=str(folder),
-                fix="run it again; if it ends so again, tell MLOps",
+                fix="run it again; if it fails again, ask MLOps",
             )
         return Findings.model_validate_json(result.read_bytes())
 
 
 def _team_secrets(folder: Path) -> dict[str, str]:
-    """Settings by which a file finds the team's variables at its top, where there is an embedded platform to ask."""
+    """Returns the settings that let a file read the team's variables, if there is an embedded platform."""
     try:
         place = place_of(folder / "x.py")
     except KommunaError:

@@ -29,7 +29,7 @@ ENDED = {
     "prints.py": (4, SLOW),
     "writes.py": (4, SLOW),
     "sleeps.py": (3, SLOW),
-    "swallows.py": (1, "the file was ended after 8 s"),
+    "swallows.py": (1, "the file was stopped after 8 s"),
 }
 GREEDY = {
     "allocates.py": HEAD + "kept = []\nwhile True:\n    kept.append(bytearray(1 << 20))\n",
@@ -91,8 +91,8 @@ PROCESSES = Limits(seconds=300, memory=64 * 1024**3)
     ("name", "limits", "reason"),
     [
         ("raises_its_limit.py", MEMORY, "the file takes more memory than 256 MiB"),
-        ("forks.py", PROCESSES, "the file starts processes without end"),
-        ("leaves_daemons.py", PROCESSES, "the file starts processes without end"),
+        ("forks.py", PROCESSES, "the file keeps starting processes"),
+        ("leaves_daemons.py", PROCESSES, "the file keeps starting processes"),
     ],
 )
 def test_what_a_file_is_ended_for_is_said(tmp_path: Path, name: str, limits: Limits, reason: str) -> None:
@@ -108,7 +108,7 @@ def test_a_bundle_whose_files_all_wait_is_not_waited_for_file_by_file(tmp_path: 
     found = findings_of(tmp_path, files, Limits(seconds=1))
     assert sorted(found)[1:] == ["file_0.py", "file_1.py", "file_2.py"]
     assert any(
-        what == "3 files take too long: 6 files were not looked at" for _, what, _ in found[str(tmp_path / "dags")]
+        what == "3 files take too long: 6 files were not checked" for _, what, _ in found[str(tmp_path / "dags")]
     )
 
 
