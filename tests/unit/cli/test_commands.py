@@ -1,4 +1,4 @@
-"""The commands that need no running platform."""
+"""Commands that need no running platform."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_each_schema_is_a_json_schema_that_closes_its_objects(name: str) -> None
     assert issubclass(SCHEMAS[name], BaseModel)
 
 
-def test_an_unknown_schema_names_the_nearest() -> None:
+def test_an_unknown_schema_suggests_the_nearest() -> None:
     result = CliRunner().invoke(app, ["schema", "rule"])
     assert isinstance(result.exception, SpecError)
     assert "did you mean 'rules'" in str(result.exception)
@@ -51,7 +51,7 @@ def test_rules_test_shows_figures_and_writes_the_report(tmp_path: Path) -> None:
     assert "<mark>card</mark> and money" in page  # the text of an error, though the labels have none
 
 
-def test_rules_test_says_what_is_left_to_the_default_tag(tmp_path: Path) -> None:
+def test_rules_test_reports_the_share_of_the_default_tag(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text("otherwise: b\n" + RULES.replace("cards, ", "cards, group: plastic, "))
     (tmp_path / "m.csv").write_text("id,text\n1,my card\n2,cash please\n3,hello\n4,card and money\n")
     arguments = ["rules", "test", str(tmp_path / "rules.yaml"), str(tmp_path / "m.csv")]
@@ -60,7 +60,7 @@ def test_rules_test_says_what_is_left_to_the_default_tag(tmp_path: Path) -> None
     assert "default tag" not in CliRunner().invoke(app, [*arguments, "--group", "plastic"]).stdout
 
 
-def test_rules_test_shows_one_group_alone(tmp_path: Path) -> None:
+def test_rules_test_shows_only_one_group(tmp_path: Path) -> None:
     grouped = RULES.replace("name: cash", "name: cash, group: money").replace(
         "name: cards", "name: cards, group: plastic"
     )
@@ -85,7 +85,7 @@ def test_rules_test_shows_one_group_alone(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_rules_test_says_what_is_wrong(tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_rules_test_reports_errors(tmp_path: Path, files: dict[str, str], message: str) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     result = CliRunner().invoke(app, ["rules", "test", str(tmp_path / "rules.yaml"), str(tmp_path / "m.csv")])
@@ -106,7 +106,7 @@ def test_rules_test_says_what_is_wrong(tmp_path: Path, files: dict[str, str], me
         (None, "m.csv is a folder, not a file"),
     ],
 )
-def test_files_of_the_rules_commands_are_read_strictly(
+def test_files_of_the_rules_commands_are_validated(
     tmp_path: Path, command: str, content: bytes | None, message: str
 ) -> None:
     (tmp_path / "rules.yaml").write_text(RULES)

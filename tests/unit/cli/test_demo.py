@@ -14,7 +14,7 @@ from kommuna.spec.installation import Installation
 from kommuna.spec.team import Platform
 
 
-def test_a_second_demo_says_that_it_waits_and_runs_after_the_first(tmp_path: Path) -> None:
+def test_a_second_demo_reports_that_it_waits_and_runs_after_the_first(tmp_path: Path) -> None:
     platform = Embedded(Installation(Platform.model_validate({"teams": {"support": {"bundle": "dags"}}}), tmp_path))
     said, order = io.StringIO(), []
 

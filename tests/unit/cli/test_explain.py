@@ -1,4 +1,4 @@
-"""`kommuna explain` on a tagger that stands in a team's store."""
+"""`kommuna explain` on a tagger in a team's store."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_explain_shows_the_words_and_the_rules_that_speak(site: Path) -> None:
+def test_explain_shows_the_words_and_the_rules_that_vote(site: Path) -> None:
     result = CliRunner().invoke(app, ["explain", KEY[:8], "my card, please", "--rules", "rules.yaml"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -55,7 +55,7 @@ def test_explain_shows_the_words_and_the_rules_that_speak(site: Path) -> None:
     assert not any("notes" in line and "cash" in line for line in lines)
 
 
-def test_a_rule_whose_column_is_not_given_is_named_and_the_others_speak(site: Path) -> None:
+def test_a_rule_without_its_column_is_named_and_the_others_vote(site: Path) -> None:
     (site / "rules.yaml").write_text(RULES + "  - {name: by_app, tag: card, sql: channel = 'app'}\n")
     asked = ["explain", KEY[:8], "my card, please", "--rules", "rules.yaml"]
     result = CliRunner().invoke(app, asked)
@@ -68,14 +68,14 @@ def test_a_rule_whose_column_is_not_given_is_named_and_the_others_speak(site: Pa
         CliRunner().invoke(app, [*asked, "--column", "text=x"], catch_exceptions=False)
 
 
-def test_the_shipped_rules_can_be_asked(site: Path, root: Path) -> None:
+def test_the_shipped_rules_can_be_explained(site: Path, root: Path) -> None:
     rules = root / "dags" / "support" / "rules.yaml"
     result = CliRunner().invoke(app, ["explain", KEY[:8], "где мой перевод", "--rules", str(rules)])
     assert result.exit_code == 0, result.output
     assert any("where_is_transfer" in line and "transfer_status" in line for line in result.stdout.splitlines())
 
 
-def test_explain_names_the_default_tag_where_no_rule_speaks(site: Path) -> None:
+def test_explain_names_the_default_tag_if_no_rule_votes(site: Path) -> None:
     (site / "rules.yaml").write_text("otherwise: cash\n" + RULES)
     result = CliRunner().invoke(app, ["explain", KEY[:8], "hello", "--rules", "rules.yaml"])
     assert any("otherwise" in line and "cash" in line for line in result.stdout.splitlines()), result.stdout
@@ -83,7 +83,7 @@ def test_explain_names_the_default_tag_where_no_rule_speaks(site: Path) -> None:
     assert "otherwise" not in result.stdout
 
 
-def test_a_key_that_nothing_has_is_told(site: Path) -> None:
+def test_an_unknown_key_is_reported(site: Path) -> None:
     result = CliRunner().invoke(app, ["explain", "ffff", "my card"])
     assert isinstance(result.exception, TeamMistake)
     assert "no manifests with a model begin with 'ffff'" in str(result.exception)

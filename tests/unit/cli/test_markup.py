@@ -1,4 +1,4 @@
-"""What is printed is people's words, never markup."""
+"""Printed text is never parsed as markup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kommuna.errors import SpecError
 WORDS = "[/red] '[a-z]{2,}$' [bold]x[/bold] :smile: [link=x]"
 
 
-def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_printed_unchanged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(**_: object) -> None:
         raise SpecError(f"no {WORDS}", where=f"at {WORDS}", fix=f"write {WORDS}")
 
@@ -31,14 +31,14 @@ def test_an_error_is_printed_as_it_is(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 @pytest.mark.parametrize("words", [WORDS, "a path/" + "x/" * 200, "два слова " * 40 + "."])
-def test_a_command_prints_text_as_it_is(words: str) -> None:
+def test_a_command_prints_text_unchanged(words: str) -> None:
     for console in (here.console, here.message_console(as_json=True)):
         with console.capture() as captured:
             console.print(words)
         assert captured.get() == f"{words}\n"
 
 
-def test_no_command_says_for_itself_how_text_is_printed() -> None:
+def test_no_command_configures_printing_itself() -> None:
     folder = Path(here.__file__).parent
     said = [
         path.name

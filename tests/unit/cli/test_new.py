@@ -1,4 +1,4 @@
-"""What `kommuna new` writes is what `kommuna check` accepts; `kommuna put` fills the inbox."""
+"""The files of `kommuna new` pass `kommuna check`; `kommuna put` fills the inbox."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_new_team_with_a_dag_and_a_step_passes_the_check(folder: Path) -> None
     assert (list(signature.inputs), list(signature.params)) == (["table"], ["text"])
 
 
-def test_nothing_is_written_over(folder: Path) -> None:
+def test_nothing_is_overwritten(folder: Path) -> None:
     run("new", "dag", "topics", "--team", "support")
     path = folder / "dags" / "support" / "topics.py"
     path.write_text("mine")
@@ -66,13 +66,13 @@ def test_nothing_is_written_over(folder: Path) -> None:
         (["dag", "x", "--team", "suport"], "did you mean 'support'"),
     ],
 )
-def test_names_that_cannot_be_are_refused(folder: Path, arguments: list[str], said: str) -> None:
+def test_invalid_names_are_refused(folder: Path, arguments: list[str], said: str) -> None:
     with pytest.raises(KommunaError, match=said):
         run("new", *arguments)
     assert (folder / "kommuna.yaml").read_text() == CONFIG
 
 
-def test_a_description_that_cannot_be_added_to_is_left_alone(folder: Path) -> None:
+def test_a_description_that_cannot_be_extended_is_unchanged(folder: Path) -> None:
     inline = "teams: {support: {bundle: dags/support}}\n"
     (folder / "kommuna.yaml").write_text(inline)
     with pytest.raises(SpecError, match="not on a line of its own"):
@@ -80,7 +80,7 @@ def test_a_description_that_cannot_be_added_to_is_left_alone(folder: Path) -> No
     assert (folder / "kommuna.yaml").read_text() == inline
 
 
-def test_a_file_is_put_where_dags_read_it(folder: Path) -> None:
+def test_put_copies_a_file_to_where_dags_read_it(folder: Path) -> None:
     (folder / "messages.csv").write_text("id,text\n1,hello\n")
     assert "store://inbox/messages.csv: 16 bytes" in run("put", "messages.csv", "--team", "support")
     assert "store://inbox/own/m.csv" in run("put", "messages.csv", "own/m.csv", "--team", "support")

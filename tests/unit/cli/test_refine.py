@@ -49,7 +49,7 @@ def test_it_writes_rules_and_a_report_and_leaves_no_rounds_behind(files: Path) -
     assert set(votes.columns) == {"id", *(rule.name for rule in rules.rules)}
 
 
-def test_refined_rules_are_tested_by_the_held_out_votes_on_dev(files: Path) -> None:
+def test_refined_rules_are_tested_with_the_held_out_votes_on_dev(files: Path) -> None:
     output, error = refine(files, "--dev-votes", str(files / "v.parquet"))
     assert error is None, output
     first = RuleSet.from_yaml(files / "out.yaml").rules[0].name
@@ -71,7 +71,7 @@ def test_refined_rules_are_tested_by_the_held_out_votes_on_dev(files: Path) -> N
     assert "--labels" in str(alone)
 
 
-def test_it_starts_from_rules_that_are_given(files: Path) -> None:
+def test_it_starts_from_given_rules(files: Path) -> None:
     (files / "rules.yaml").write_text("tags: [card, loan, fees]\nrules: [{name: mine, tag: card, any: [lost]}]\n")
     output, error = refine(files, "--rules", str(files / "rules.yaml"))
     assert error is None, output
@@ -86,7 +86,7 @@ def test_it_starts_from_rules_that_are_given(files: Path) -> None:
         (["--rules", "nowhere.yaml"], KommunaError, "nowhere.yaml"),
     ],
 )
-def test_what_cannot_be_is_said(
+def test_invalid_options_are_refused(
     files: Path, monkeypatch: pytest.MonkeyPatch, root: Path, options: list[str], kind: type, message: str
 ) -> None:
     monkeypatch.chdir(root)
@@ -95,14 +95,14 @@ def test_what_cannot_be_is_said(
     assert message in str(error)
 
 
-def test_the_dev_file_is_refused_as_gold(files: Path) -> None:
+def test_the_dev_file_is_not_accepted_as_gold(files: Path) -> None:
     _, error = refine(files, "--gold", str(files / "dev.csv"))
     assert isinstance(error, DataError)
     assert "240 of 240 gold rows are dev rows too" in str(error)
     assert sorted(path.name for path in files.iterdir()) == ["dev.csv", "m.csv"]  # no folder of rounds
 
 
-def test_too_few_dev_rows_are_an_error_with_a_way_out(files: Path) -> None:
+def test_too_few_dev_rows_are_an_error_with_a_fix(files: Path) -> None:
     pl.read_csv(files / "dev.csv").head(20).write_csv(files / "few.csv")
     _, error = refine(files, dev="few.csv")
     assert isinstance(error, DataError)
@@ -116,7 +116,7 @@ def test_fewer_rounds_than_none_are_refused(files: Path) -> None:
     assert "--rounds" in output
 
 
-def test_a_run_that_finds_no_rule_leaves_no_rounds_behind(files: Path) -> None:
+def test_a_run_without_a_rule_leaves_no_rounds_behind(files: Path) -> None:
     table = pl.read_csv(files / "dev.csv").with_columns(text=pl.lit("the same words"))
     table.write_csv(files / "dev.csv")
     _, error = refine(files)

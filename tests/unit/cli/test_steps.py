@@ -1,4 +1,4 @@
-"""`kommuna steps` and the table in the docs name every operator there is."""
+"""`kommuna steps` and the table in the docs list every operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables are whole at 80 columns, in a pipe and as JSON; logs and messages are not among them."""
+"""Tables are complete at 80 columns, in a pipe and as JSON, without logs and messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def printed(*, terminal: bool, width: int = 80, rows: list[tuple[object, ...]] =
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_a_table_that_is_too_wide_for_a_terminal_is_a_block_per_row() -> None:
+def test_a_table_that_is_too_wide_for_a_terminal_is_printed_as_one_block_per_row() -> None:
     lines = printed(terminal=True).splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert "…" not in "".join(lines)
@@ -83,7 +83,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_rules_test_is_whole_in_a_pipe_and_json_has_its_values(files: Path) -> None:
+def test_rules_test_is_complete_in_a_pipe_and_json_has_its_values(files: Path) -> None:
     piped = run("rules", "test", "rules.yaml", "m.csv", folder=files, COLUMNS="80")
     assert piped.returncode == 0, piped.stderr
     (line,) = [line for line in piped.stdout.splitlines() if LONG in line]
@@ -95,7 +95,7 @@ def test_rules_test_is_whole_in_a_pipe_and_json_has_its_values(files: Path) -> N
     assert "Written: r.html" in found.stderr
 
 
-def test_logs_are_not_in_the_answer(files: Path) -> None:
+def test_logs_are_not_in_the_output(files: Path) -> None:
     (files / "dags").mkdir()
     (files / "kommuna.yaml").write_text("teams:\n  support: {bundle: dags}\n")
     checked = run("check", "dags", "--json", folder=files)
@@ -113,12 +113,12 @@ def test_the_version_is_printed(tmp_path: Path) -> None:
     assert run("--version", folder=tmp_path).stdout == f"kommuna {kommuna.__version__}\n"
 
 
-def test_a_shell_is_told_the_commands(tmp_path: Path) -> None:
+def test_a_shell_can_complete_the_commands(tmp_path: Path) -> None:
     told = run(folder=tmp_path, _KOMMUNA_COMPLETE="complete_bash", COMP_WORDS="kommuna rul", COMP_CWORD="1")
     assert told.stdout.split() == ["rules"]
 
 
-def test_users_text_in_an_error_is_no_markup(tmp_path: Path) -> None:
+def test_user_text_in_an_error_is_not_markup(tmp_path: Path) -> None:
     done = run("check", "dags/[/red]", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no folder dags/[/red]")
@@ -133,7 +133,7 @@ def test_users_text_in_an_error_is_no_markup(tmp_path: Path) -> None:
         (["rules", "test", LONG * 2, "m.csv"], f"error: no file {LONG * 2}"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_arguments_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_an_argument_error_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
     done = run(*arguments, folder=tmp_path, COLUMNS="80")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == said
@@ -151,7 +151,7 @@ def test_a_group_without_a_command_prints_its_help(tmp_path: Path) -> None:
     [(".", "error: .: Is a directory"), ("rules.yaml/x.html", "error: rules.yaml: File exists"),
      ("/proc/x.html", "error: /proc/x.html: No such file or directory")],
 )  # fmt: skip
-def test_a_path_that_cannot_be_written_is_the_callers_mistake(files: Path, report: str, said: str) -> None:
+def test_an_unwritable_path_is_the_callers_mistake(files: Path, report: str, said: str) -> None:
     done = run("rules", "test", "rules.yaml", "m.csv", "--report", report, folder=files)
     assert done.returncode == 2
     assert said in done.stderr.splitlines()

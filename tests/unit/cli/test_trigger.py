@@ -139,7 +139,7 @@ def test_the_failed_indexes_are_named_with_the_end_of_their_logs(api: AirflowApi
     ]  # fmt: skip
 
 
-def test_a_run_that_failed_without_a_failed_task_says_what_is_left(api: AirflowApi) -> None:
+def test_a_failed_run_without_a_failed_task_lists_the_other_tasks(api: AirflowApi) -> None:
     console = Console(file=io.StringIO(), width=80)
     run = Run("support__d", "r", "failed", {"a": "success", "b": "upstream_failed"})
     assert not report_failures(api, [run], console)
@@ -147,7 +147,7 @@ def test_a_run_that_failed_without_a_failed_task_says_what_is_left(api: AirflowA
 
 
 @pytest.mark.usefixtures("embedded")
-def test_a_run_has_the_logical_date_of_now_unless_another_is_asked_for(tmp_path: Path) -> None:
+def test_a_run_has_the_current_logical_date_unless_one_is_given(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"a": 1, "b": "x"}')
     before = datetime.now(UTC)
     for options in (
@@ -176,7 +176,7 @@ def test_a_run_has_the_logical_date_of_now_unless_another_is_asked_for(tmp_path:
         (["--conf", "@gone.json"], "--conf @gone.json: No such file or directory"),
     ],
 )
-def test_what_cannot_be_read_is_named_before_anything_is_started(options: list[str], what: str) -> None:
+def test_invalid_arguments_are_refused_before_a_run_starts(options: list[str], what: str) -> None:
     done = CliRunner().invoke(app, ["trigger", "support__dag_001", *options])
     assert isinstance(done.exception, SpecError)
     assert done.exception.what.startswith(what)

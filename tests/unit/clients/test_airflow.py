@@ -1,4 +1,4 @@
-"""Airflow's client against a server that restarts, beside a proxy and a `.netrc` that have no say."""
+"""Airflow's client against a server that restarts; proxies and a `.netrc` have no effect."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def url() -> Iterator[str]:
         server.shutdown()
 
 
-def test_no_proxy_and_no_netrc_stands_between(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_and_no_netrc_is_used(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -80,7 +80,7 @@ def test_no_proxy_and_no_netrc_stands_between(url: str, tmp_path: Path, monkeypa
     assert AirflowApi(url, "abc").dag_ids() == ["support__x"]
 
 
-def test_a_server_that_restarts_is_waited_for_where_a_policy_says_so(url: str) -> None:
+def test_a_restarting_server_is_retried_with_a_policy(url: str) -> None:
     Airflow.failures = [503, 500, 502]
     assert AirflowApi(url, "abc", policy=SOON).dag_ids() == ["support__x"]
     Airflow.failures = [503]
@@ -88,7 +88,7 @@ def test_a_server_that_restarts_is_waited_for_where_a_policy_says_so(url: str) -
         AirflowApi(url, "abc").dag_ids()
 
 
-def test_a_refusal_is_not_waited_for(url: str) -> None:
+def test_a_refusal_is_not_retried(url: str) -> None:
     with pytest.raises(PlatformFault, match="401 not a login: Bearer wrong") as refused:
         AirflowApi(url, "wrong", policy=RetryPolicy(first=100, total=900)).dag_ids()
     assert not isinstance(refused.value, Outage)
@@ -110,7 +110,7 @@ def cluster(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_check_outlives_a_restart_and_starts_each_teams_dag_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_check_survives_a_restart_and_starts_each_teams_dag_once(capsys: pytest.CaptureFixture[str]) -> None:
     Airflow.dags, Airflow.turning_up = ["support__platform_check"], ["fraud__platform_check"]
     Airflow.failures = [503]
     assert check.main() == 0
@@ -122,7 +122,7 @@ def test_the_check_outlives_a_restart_and_starts_each_teams_dag_once(capsys: pyt
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_check_names_what_failed_and_what_is_not_there(
+def test_the_check_names_failed_and_missing_dags(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check, "WAIT_SECONDS", 0.5)

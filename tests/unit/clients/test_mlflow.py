@@ -1,4 +1,4 @@
-"""A registered model is asked for with the team's login, where the registry wants one."""
+"""Registered models are read with the team's login, if the registry needs one."""
 
 import http.server
 import json
@@ -44,7 +44,7 @@ def url() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_model_that_is_not_there_is_none_also_where_the_registry_says_forbidden(
+def test_a_missing_model_is_None_even_if_the_registry_answers_forbidden(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "support")
@@ -52,14 +52,14 @@ def test_a_model_that_is_not_there_is_none_also_where_the_registry_says_forbidde
     assert MlflowApi(url, "support").by_alias("support__topics", "champion") is None
 
 
-def test_a_model_that_is_there_and_not_to_be_read_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_model_without_read_rights_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "support")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     with pytest.raises(RegistryError, match="403"):
         MlflowApi(url, "support").by_alias("support__theirs", "champion")
 
 
-def test_without_it_the_refusal_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_policy_the_error_is_raised(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
     with pytest.raises(RegistryError, match="401"):
         MlflowApi(url, "support").by_alias("support__topics", "champion")
@@ -109,7 +109,7 @@ def test_versions_come_page_by_page(registry: str) -> None:
     assert [version["version"] for version in MlflowApi(registry).versions()] == ["1", "2"]
 
 
-def test_a_workspace_is_made_once_and_a_refusal_is_told(registry: str) -> None:
+def test_a_workspace_is_created_once_and_a_refusal_is_reported(registry: str) -> None:
     for name in ("support", "support", "fraud"):
         MlflowApi(registry).make_workspace(name)
     assert Registry.workspaces == ["fraud", "support"]
@@ -117,7 +117,7 @@ def test_a_workspace_is_made_once_and_a_refusal_is_told(registry: str) -> None:
         MlflowApi(registry).make_workspace("BIG")
 
 
-def test_a_server_in_trouble_and_one_that_is_away_are_outages(registry: str) -> None:
+def test_a_failing_and_an_unreachable_server_are_outages(registry: str) -> None:
     with pytest.raises(RegistryUnreachable, match="does not answer: 503"):
         MlflowApi(registry).make_workspace("broken")
     with pytest.raises(RegistryUnreachable, match="is unreachable: ConnectionError"):

@@ -1,4 +1,4 @@
-"""One client per server, and one way to wait: nobody else writes a server's paths, or a loop with a deadline."""
+"""One client per server, and one way to wait: no other module has a server's paths, or a loop with a deadline."""
 
 import re
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ def sources(*, outside: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("pattern", ["/auth/token", r"api/[23]\.0/mlflow", "X-MLFLOW-WORKSPACE"])
-def test_a_servers_paths_stand_in_its_client(pattern: str) -> None:
+def test_only_its_client_has_a_servers_paths(pattern: str) -> None:
     assert files_with(pattern, sources(outside="clients")) == []
 
 
@@ -28,6 +28,6 @@ def test_no_test_has_an_airflow_client_of_its_own() -> None:
     assert files_with("/auth/token", RIGS) == []
 
 
-def test_a_loop_with_a_deadline_stands_in_one_place() -> None:
+def test_only_one_module_has_a_loop_with_a_deadline() -> None:
     waits = r"deadline = time\.monotonic\(\) \+(.*\n){1,9}.*time\.sleep\("
     assert files_with(waits, [*sources(outside="waiting.py"), *RIGS]) == []

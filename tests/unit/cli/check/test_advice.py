@@ -1,4 +1,4 @@
-"""The advice that stands beside a finding is one that helps."""
+"""The fix of a finding helps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CASES = {
                    "Airflow 3 has it in airflow.sdk (Asset)"),
     "contrib.py": ("# dag\nfrom airflow.contrib.hooks.x import Y\n", 2, "ModuleNotFoundError: ", "provider packages"),
     "provider.py": ("# dag\nfrom airflow.providers.snowflake_zz.hooks.s import S\n", 2, "ModuleNotFoundError: ",
-                    "MLOps adds apache-airflow-providers-snowflake_zz to the image"),
+                    "ask MLOps to add apache-airflow-providers-snowflake_zz to the image"),
     "days_ago.py": ("# dag\nfrom airflow.utils.dates import days_ago\n", 2, "ImportError: ", "write a fixed start_date"),
     "schedule_interval.py": (dag("interval", schedule_interval="'@daily'"), 3, "TypeError: ", "write schedule=…"),
     "provide_context.py": (
@@ -26,7 +26,7 @@ CASES = {
     "variable.py": ("from airflow.sdk import Variable  # dag\nVariable.get('support__limit')\n",
                     2, "the variable 'support__limit' does not exist", "give `Variable.get` a default"),
     "connection.py": ("from airflow.sdk import BaseHook  # dag\nBaseHook.get_connection('support__bank')\n",
-                      2, "the connection 'support__bank' does not exist", "ask for it in a task"),
+                      2, "the connection 'support__bank' does not exist", "read it in a task"),
     "typo.py": (dag("typo", "PrepareMessagesOperator(task_id='t', sorce='store://x', columns={'id': 'String'})"),
                 4, "PrepareMessagesOperator has no argument 'sorce' (did you mean 'source'?)", "fix the name"),
     "modl.py": (dag("modl", "LabelOperator(\n    task_id='t', votes='store://v', rules='r.yaml', modl='kommuna')"),
@@ -35,7 +35,7 @@ CASES = {
                  2, "k.weak_supervision_dag has no argument 'modle' (did you mean 'model'?)", "fix the name"),
     "tag.py": (dag("tag", tagz="['a']"), 3, "TeamDag has no argument 'tagz' (did you mean 'tags'?)", "fix the name"),
     "leaves.py": ("# airflow dag\nimport os\n\nos._exit(0)\n", 4,
-                  "os._exit ends the process that reads the file (exit code 0)", "leave it out"),
+                  "os._exit ends the process that reads the file (exit code 0)", "remove it"),
     "crashes.py": ("# airflow dag\nimport os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", 1,
                    "the file ends the process that reads it (signal 11)", "run the file with python"),
     "config.py": (dag("config", "EmptyOperator(\n    task_id='t',\n    executor_config={'pod_override': {}},\n)"), 4,
@@ -52,7 +52,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[int, 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_finding_says_what_helps(name: str, said: dict[str, list[tuple[int, str, str]]]) -> None:
+def test_a_finding_has_a_fix_that_helps(name: str, said: dict[str, list[tuple[int, str, str]]]) -> None:
     _, line, what, fix = CASES[name]
     ((at, found, advice),) = said[name]
     assert at == line

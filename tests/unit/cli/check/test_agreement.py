@@ -1,4 +1,4 @@
-"""`kommuna check` says of a file what the platform says: Airflow's own parsing, with the platform's policies."""
+"""`kommuna check` and the platform agree on a file: Airflow's own parsing, with the platform's policies."""
 
 from __future__ import annotations
 
@@ -71,17 +71,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said_by_check(folder: Path) -> dict[str, list[tuple[int, str, str]]]:
+def check_findings(folder: Path) -> dict[str, list[tuple[int, str, str]]]:
     archive = zipped(folder / "dags.zip", in_zip=dag("in_zip"))
     bad = {name: content for name, (content, _, _) in BAD.items()}
     return findings_of(folder, {**GOOD, **bad, **LEFT_OUT, "dags.zip": archive})
 
 
 @pytest.fixture(scope="module")
-def said_by_platform(
-    folder: Path, said_by_check: dict[str, list[tuple[int, str, str]]]
+def platform_errors(
+    folder: Path, check_findings: dict[str, list[tuple[int, str, str]]]
 ) -> dict[str, tuple[list[str], list[str]]]:
-    assert said_by_check  # writes the bundle
+    assert check_findings  # writes the bundle
     result = folder / "said.json"
     command = [sys.executable, "-P", "-c", PARSE, str(folder / "dags"), str(result)]
     subprocess.run(command, check=True, capture_output=True, cwd=folder)
@@ -91,39 +91,39 @@ def said_by_platform(
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_file_is_named_with_its_line_and_the_platform_refuses_it(
     name: str,
-    said_by_check: dict[str, list[tuple[int, str, str]]],
-    said_by_platform: dict[str, tuple[list[str], list[str]]],
+    check_findings: dict[str, list[tuple[int, str, str]]],
+    platform_errors: dict[str, tuple[list[str], list[str]]],
 ) -> None:
     _, line, what = BAD[name]
-    ((at, said, _),) = said_by_check[name]
+    ((at, said, _),) = check_findings[name]
     assert at == line
     assert said.startswith(what)
-    _, errors = said_by_platform[name]
+    _, errors = platform_errors[name]
     assert errors
 
 
-def test_the_platform_takes_every_file_in_which_nothing_is_found(
-    said_by_check: dict[str, list[tuple[int, str, str]]], said_by_platform: dict[str, tuple[list[str], list[str]]]
+def test_the_platform_accepts_every_file_without_findings(
+    check_findings: dict[str, list[tuple[int, str, str]]], platform_errors: dict[str, tuple[list[str], list[str]]]
 ) -> None:
-    refused = {name for name, (_, errors) in said_by_platform.items() if errors}
-    assert refused == set(said_by_check) - {"dags.zip"} == set(BAD)
-    taken = {dag for dags, errors in said_by_platform.values() if not errors for dag in dags}
+    refused = {name for name, (_, errors) in platform_errors.items() if errors}
+    assert refused == set(check_findings) - {"dags.zip"} == set(BAD)
+    taken = {dag for dags, errors in platform_errors.values() if not errors for dag in dags}
     assert taken == {
         f"support__{name}"
         for name in ("good", "bom", "cookie", "inside", "hourly", "slow_pool", "bare_pool", "mapped_pool")
     }
 
 
-def test_an_archive_which_the_platform_does_not_read_is_named(
-    said_by_check: dict[str, list[tuple[int, str, str]]],
+def test_an_archive_is_reported(
+    check_findings: dict[str, list[tuple[int, str, str]]],
 ) -> None:
-    assert said_by_check["dags.zip"] == [
+    assert check_findings["dags.zip"] == [
         (1, "an archive: the platform reads no DAGs from archives", "put the files themselves there")
     ]
 
 
 def test_a_module_beside_a_file_in_a_sub_folder_is_imported_from_the_bundles_folder(
-    said_by_check: dict[str, list[tuple[int, str, str]]],
+    check_findings: dict[str, list[tuple[int, str, str]]],
 ) -> None:
-    ((_, _, fix),) = said_by_check["sub/beside.py"]
-    assert fix == "imports begin at the bundle's folder: write `from sub import helper`"
+    ((_, _, fix),) = check_findings["sub/beside.py"]
+    assert fix == "imports start at the bundle's folder: write `from sub import helper`"

@@ -1,4 +1,4 @@
-"""docs/check.md: its command runs, and the limits are those that it names."""
+"""docs/check.md: its command runs, and the limits are the documented ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_command_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 0, done.output
 
 
-def test_the_limits_are_the_ones_that_are_named(root: Path) -> None:
+def test_the_limits_are_the_documented_ones(root: Path) -> None:
     text = (root / "docs/check.md").read_text()
     limits = Limits()
     assert f"{limits.seconds:g} s to import a file, {2 * limits.seconds:g} s in all" in text

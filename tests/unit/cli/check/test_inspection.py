@@ -125,7 +125,7 @@ def join(tables: list[pl.LazyFrame], *, least: int = 1) -> pl.LazyFrame:
 """
 
 
-def test_mapped_steps_and_what_takes_their_outputs_are_judged(bundle: Path) -> None:
+def test_mapped_steps_and_their_consumers_are_checked(bundle: Path) -> None:
     (bundle / "good.py").write_text(MAPPED)
     (bundle / "own_steps.py").write_text(JOINS)
     result = inspect(bundle)
@@ -164,7 +164,7 @@ with TeamDag("lists"):
 """
 
 
-def test_what_an_operator_refuses_of_the_list_it_is_mapped_over_is_found_with_its_line(bundle: Path) -> None:
+def test_a_refused_mapped_value_is_found_with_its_line(bundle: Path) -> None:
     (bundle / "good.py").write_text(OWN_LISTS)
     assert found(bundle) == [
         ("good.py", 5, "task 'join': `by` is a list of texts; it holds 1, a int"),

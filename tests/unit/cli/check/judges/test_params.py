@@ -1,4 +1,4 @@
-"""Params, gates and templates: what would fail a run in its last task is found before its first."""
+"""Params, gates and templates: mistakes that would fail a late task are found before a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CASES = {
     "typo.py": (bash("typo", "echo {{ params.dya }}", params="{'day': 1}"), 6, "task 't': '{{ params.dya }}' in 'bash_command': the DAG has no param 'dya' (did you mean 'day'?)"),
     "item.py": (bash("item", "echo {{ params['x'] }}"), 6, "task 't': '{{ params.x }}' in 'bash_command': the DAG has no param 'x'"),
     "name.py": (bash("name", "echo {{ dss }}"), 6, "task 't': '{{ dss }}' in 'bash_command' is not known to a run (did you mean 'ds'?)"),
-    "syntax.py": (bash("syntax", "echo {{ ds"), 6, "task 't': the template in 'bash_command' cannot be read: "),
+    "syntax.py": (bash("syntax", "echo {{ ds"), 6, "task 't': the template in 'bash_command' cannot be parsed: "),
     "asset.py": (bash("asset", "echo {{ ds }}", schedule="Asset('support__a')"), 6, "task 't': '{{ ds }}' in 'bash_command': a run that an asset starts has no logical date"),
     "step.py": (dag("step", "StepOperator(task_id='s', function='own:made', parameters={'n': '{{ params.m }}'})", params="{'n': 2}"), 4,
                 "task 's': '{{ params.m }}' in 'parameters': the DAG has no param 'm'"),
@@ -67,5 +67,5 @@ def test_a_value_that_would_fail_a_run_is_found(name: str, said: dict[str, list[
     assert found.startswith(what)
 
 
-def test_nothing_is_found_in_what_a_run_takes(said: dict[str, list[tuple[int, str, str]]]) -> None:
+def test_values_that_a_run_accepts_have_no_findings(said: dict[str, list[tuple[int, str, str]]]) -> None:
     assert {name: said.get(name) for name in GOOD} == dict.fromkeys(GOOD)

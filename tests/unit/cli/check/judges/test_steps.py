@@ -1,4 +1,4 @@
-"""A step's function, inputs, parameters, columns and rules, as `kommuna check` judges them."""
+"""`kommuna check` on a step's function, inputs, parameters, columns and rules."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_each_mistake_is_found_once_at_its_line(name: str, said: list[tuple[str,
         assert what.startswith(beginning)
 
 
-def test_nothing_is_found_beside_these(said: list[tuple[str, int, str]]) -> None:
+def test_there_are_no_other_findings(said: list[tuple[str, int, str]]) -> None:
     assert len(said) == sum(len(wanted) for _, wanted in CASES.values())
 
 

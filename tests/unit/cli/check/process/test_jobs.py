@@ -1,4 +1,4 @@
-"""A file that prints, waits, takes memory or forks without end is ended, named, and leaves nothing behind."""
+"""A file that exceeds a limit (output, time, memory, processes) is stopped, reported, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def left_of(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("names", [("prints.py", "writes.py"), ("sleeps.py", "swallows.py")])
-def test_a_file_that_goes_on_for_ever_is_ended(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_a_file_that_runs_forever_is_stopped(tmp_path: Path, names: tuple[str, ...]) -> None:
     found = findings_of(tmp_path, {name: FOREVER[name] for name in names} | GOOD, LIMITS)
     assert sorted(found) == sorted(names)
     for name in names:
@@ -71,7 +71,7 @@ def test_a_file_that_goes_on_for_ever_is_ended(tmp_path: Path, names: tuple[str,
     assert not left_of(tmp_path)
 
 
-def test_a_file_that_takes_too_much_is_ended_and_the_next_is_looked_at(tmp_path: Path) -> None:
+def test_a_file_over_the_limits_is_stopped_and_the_next_is_checked(tmp_path: Path) -> None:
     found = findings_of(tmp_path, {**GREEDY, **GOOD, "broken.py": "# airflow dag\nnope\n"}, LIMITS)
     said = {name: (line, what) for name, ((line, what, _),) in found.items()}
     assert said["allocates.py"] == (5, "the import takes more memory than 256 MiB")
@@ -95,7 +95,7 @@ PROCESSES = Limits(seconds=300, memory=64 * 1024**3)
         ("leaves_daemons.py", PROCESSES, "the file keeps starting processes"),
     ],
 )
-def test_what_a_file_is_ended_for_is_said(tmp_path: Path, name: str, limits: Limits, reason: str) -> None:
+def test_the_exceeded_limit_is_reported(tmp_path: Path, name: str, limits: Limits, reason: str) -> None:
     found = findings_of(tmp_path, {name: ENDLESS[name], **GOOD}, limits)
     ((_, said, _),) = found[name]
     assert said == reason
@@ -103,7 +103,7 @@ def test_what_a_file_is_ended_for_is_said(tmp_path: Path, name: str, limits: Lim
     assert not left_of(tmp_path)
 
 
-def test_a_bundle_whose_files_all_wait_is_not_waited_for_file_by_file(tmp_path: Path) -> None:
+def test_a_bundle_whose_files_all_hang_is_given_up_after_a_few(tmp_path: Path) -> None:
     files = {f"file_{i}.py": "# airflow dag\nimport time\ntime.sleep(1000)\n" for i in range(9)}
     found = findings_of(tmp_path, files, Limits(seconds=1))
     assert sorted(found)[1:] == ["file_0.py", "file_1.py", "file_2.py"]
