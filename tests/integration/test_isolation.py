@@ -21,7 +21,7 @@ import psutil
 import pytest
 from tests.rigs.isolation import GOOD, TOKEN, Rig, certify, migrated_database
 
-from kommuna.airflow.isolation.wire import ASK, END, LOG, READY, Wire, frame
+from kommuna.airflow.isolation.wire import END, LOG, READY, REQUEST, Wire, frame
 from kommuna.waiting import wait_until
 
 EVIL = '''
@@ -266,7 +266,7 @@ def test_a_hostile_team_does_not_hold_up_another_team(rig: Rig) -> None:
 
 
 def result(*dags: dict[str, Any], **fields: Any) -> bytes:
-    """An ASK that carries a result, as a parser would send it."""
+    """An REQUEST that carries a result, as a parser would send it."""
     body = {
         "type": "DagFileParsingResult",
         "fileloc": "x.py",
@@ -274,7 +274,7 @@ def result(*dags: dict[str, Any], **fields: Any) -> bytes:
         "import_errors": {},
         "warnings": [],
     } | fields
-    return frame(ASK, msgspec.msgpack.encode([1, body]))
+    return frame(REQUEST, msgspec.msgpack.encode([1, body]))
 
 
 class LyingParser(threading.Thread):
@@ -364,11 +364,11 @@ def test_a_lying_parser_hurts_the_files_that_it_lies_about_and_nothing_else(rig:
         "script.py": (saying(result(dag(owner_links={"a": "javascript:alert(1)"}))), "links its owner"),
         "deep.py": (saying(result(dag(default_args=deep))), "not usable"),
         "many.py": (saying(result(*[dag(dag_id=f"support__{i}") for i in range(101)])), "101 DAGs"),
-        "nan.py": (saying(result(dag(start_date=float("nan")))), "number that is none in JSON"),
+        "nan.py": (saying(result(dag(start_date=float("nan")))), "number that JSON does not allow"),
         "null.py": (saying(result(dag(description="a\0b"))), "null character"),
-        "garbage.py": (saying(frame(ASK, b"\xff" * 100)), "no frame of Airflow's"),
+        "garbage.py": (saying(frame(REQUEST, b"\xff" * 100)), "a frame that is not Airflow's"),
         "noise.py": (lambda c: c.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10), "unexpected frame b'G'"),
-        "huge.py": (lambda c: c.sendall(ASK + (2**32 - 1).to_bytes(4, "big")), "in one frame"),
+        "huge.py": (lambda c: c.sendall(REQUEST + (2**32 - 1).to_bytes(4, "big")), "in one frame"),
         "twice.py": (saying(result(dag()), result(dag())), "two results"),
         "chatty.py": (saying(*[frame(LOG, b"x" * 16_000)] * 20), "logged more than"),
         "silent.py": (saying(), "before its DAGs were read"),
@@ -511,7 +511,7 @@ def test_a_callback_runs_in_the_parser_and_waits_for_one_that_is_away(rig: Rig) 
 
 def test_a_wire_that_drips_ends_at_its_deadline() -> None:
     ours, theirs = socket.socketpair()
-    theirs.sendall(ASK)
+    theirs.sendall(REQUEST)
     from kommuna.airflow.isolation.wire import Closed
 
     with pytest.raises(Closed, match="did not end in time"):

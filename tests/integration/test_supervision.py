@@ -103,7 +103,7 @@ def test_of_two_starts_at_once_one_waits_for_the_other_and_an_earlier_database_i
     assert [start.returncode for start in starts] == [0, 0]
     first, second = said
     assert "Running.\n" in first
-    told = f"{earlier} is the SQLite database of an earlier Kommuna: it is left as it is"
+    told = f"{earlier} is the SQLite database of an earlier Kommuna. It is kept"
     assert "".join(told.split()) in "".join(first.split())  # lines are folded
     assert "waiting for another start or stop of this platform" in second
     assert "Already running." in second

@@ -130,7 +130,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rig.process_by_stock("support")
     rig.process_by_stock("fraud")
     assert set(rig.dags()) == {"support__x", "support__starts", "fraud__y"}
-    # The gate keeps such a task out: here it has come in all the same.
+    # Admission refuses such a task: here it got in all the same.
     with contextlib.closing(sqlite3.connect(rig.db, isolation_level=None)) as connection:
         where = "where dag_id = 'support__starts'"
         (data,) = connection.execute(f"select data from serialized_dag {where}").fetchone()
@@ -196,7 +196,7 @@ def test_both_teams_tasks_wait_by_what_is_allowed_and_all_else_fails_with_the_wo
         assert "event" in arguments
         assert waiting.resumed(two)[0] == "execute_complete"
         assert "the platform does not run the trigger touching.Touch" in waiting.refused(own)
-        assert f"wait by one of {TEMPORAL}" in waiting.refused(popened)
+        assert f"use one of {TEMPORAL}" in waiting.refused(popened)
         assert "unknown key '__type'" in waiting.refused(borne)
         assert "characters" in waiting.refused(large)
         assert "AsyncCallback" in waiting.refused(kept)

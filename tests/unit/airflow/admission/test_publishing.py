@@ -37,7 +37,7 @@ with DAG("consume", schedule=Asset.ref(name="support__scores")) as dag:
 )
 
 
-def test_a_producer_that_names_its_consumers_and_a_consumer_pass_the_gate(load: Load) -> None:
+def test_admission_accepts_a_producer_that_names_its_consumers_and_a_consumer(load: Load) -> None:
     dag_policy(load(PRODUCER).dag)
     dag_policy(load(CONSUMER, team="fraud").dag)
 

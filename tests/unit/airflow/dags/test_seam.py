@@ -22,7 +22,7 @@ EMPTY = "from airflow.providers.standard.operators.empty import EmptyOperator\n"
 
 
 def accepted(dag: Any) -> Any:
-    """The DAG as the platform takes it: after the policy, which raises where the gate refuses."""
+    """Returns the DAG after the policy, which raises if admission refuses it."""
     dag_policy(dag)
     return dag
 
