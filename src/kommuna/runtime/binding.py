@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter
 
-from kommuna.errors import SpecError, StepNotFound, nearest
+from kommuna.errors import StepNotFound, nearest
 from kommuna.runtime import bundle_imports
-from kommuna.spec.plain import UNICODE
 from kommuna.spec.step import Services, StepContext
 from kommuna.spec.versions import STEPS, address_of, code_of
-from kommuna.spec.words import in_unicode, in_words, place_of_problem, problems, shown
+from kommuna.spec.words import as_type, shown
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -197,17 +196,7 @@ def read_signature(name: str, function: Callable[..., Any]) -> Signature:
 
 def _coerce(step: str, argument: Argument, value: Any) -> Any:
     try:
-        return TypeAdapter(argument.annotation).validate_python(value)
-    except ValidationError as error:
-        first = problems(error)[0]
-        place = place_of_problem((argument.name, *first["loc"]))
-        said = in_words(first)
-        raise SpecError(
-            f"parameter '{place}' of step {step}: {said}" + ("" if ", found " in said else f"; found {shown(value)}"),
-            fix=f"its type is {_type_name(argument.annotation)}",
-        ) from None
-    except UnicodeEncodeError as error:
-        raise SpecError(f"parameter '{argument.name}' of step {step}: {in_unicode(error)}", fix=UNICODE) from None
+        return as_type(argument.annotation, value, argument.name, of=f" of step {step}")
     except PydanticUserError as error:
         raise StepNotFound(f"parameter '{argument.name}' of step {step} is of no plain type: {error.message}") from None
 
@@ -230,10 +219,6 @@ def _in_one_order(value: Any) -> Any:
     if kind in (set, frozenset):
         return kind(sorted(map(_in_one_order, value), key=lambda item: (type(item).__name__, repr(item))))
     return value
-
-
-def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 
 def _siblings(module_name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Choices that both a step and a form in the UI offer: one list of names for each."""
+"""Choices and ranges that both a step and a form in the UI offer: one list of names, or one range, for each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ Encoder = Literal["minilm", "multilingual_e5"]
 EncoderChoice = Literal["auto", "minilm", "multilingual_e5"]  # auto: by the letters of the texts
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy and scikit-learn take one
 Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
 
 
 def known_region(region: str) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import types
+import typing
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from kommuna.spec.plain import readable
+from kommuna.errors import SpecError
+from kommuna.spec.plain import UNICODE, readable
 
 _SHOWN = 80  # characters of a value
 # What is expected, by pydantic's name of the error without its last word (`_type`, `_parsing`).
@@ -24,6 +28,30 @@ _EXPECTED = {
     "time_delta": "a duration in seconds", "url": "a URL, as in https://host/path", "path": "a path", "bytes": "bytes",
     "uuid": "a UUID", "callable": "a function",
 }  # fmt: skip
+
+
+def as_type(annotation: Any, value: Any, name: str, *, of: str = "") -> Any:
+    """A parameter's value as its type has it.
+
+    Args:
+        annotation: its type.
+        value: as it was given.
+        name: the parameter's.
+        of: what the parameter is of, as in ` of step own:made`.
+
+    Raises:
+        SpecError: the value does not fit; names the parameter, the value and the reason.
+        pydantic.PydanticUserError: the type is not a plain one.
+    """
+    try:
+        return TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        first = problems(error)[0]
+        place, said = place_of_problem((name, *first["loc"])), in_words(first)
+        found = "" if ", found " in said else f"; found {shown(value)}"
+        raise SpecError(f"parameter '{place}'{of}: {said}{found}", fix=f"its type is {_plain(annotation)}") from None
+    except UnicodeEncodeError as error:
+        raise SpecError(f"parameter '{name}'{of}: {in_unicode(error)}", fix=UNICODE) from None
 
 
 def in_words(item: ErrorDetails) -> str:
@@ -77,6 +105,16 @@ def shown(value: Any) -> str:
         return "nothing"
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def _plain(annotation: Any) -> str:
+    """A type as people write it, without its bounds, which the message names."""
+    unbounded = typing.get_type_hints(types.SimpleNamespace(__annotations__={"it": annotation}))["it"]
+    if typing.get_origin(unbounded) in (typing.Union, types.UnionType):
+        return " | ".join(map(_plain, typing.get_args(unbounded)))
+    if unbounded is types.NoneType:
+        return "None"
+    return unbounded.__name__ if inspect.isclass(unbounded) else str(unbounded).replace("typing.", "")
 
 
 def _expected(kind: str, context: Mapping[str, Any]) -> str:

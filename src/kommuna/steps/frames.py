@@ -1,4 +1,4 @@
-"""Steps called by hand: the tables, rules and paths that people hold in a notebook, as the types that a step wants."""
+"""Steps called by hand: the tables, rules, paths and numbers that people hold in a notebook, as a step wants them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import polars as pl
 
 from kommuna.errors import DataError, SpecError
 from kommuna.spec.base import Spec
+from kommuna.spec.words import as_type
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,12 +27,13 @@ def takes_frames(step: Callable[P, R]) -> Callable[P, R]:
 
     - `pl.LazyFrame`, or a dict of them: see `lazy_table`;
     - a spec, such as `RuleSet`: also a dict, or the path of a YAML file;
-    - `Path`: also a str.
+    - `Path`: also a str;
+    - a bounded type, such as `Share`: nothing that is out of its bounds.
 
     The runtime hands over the annotated types, which pass through as they are.
     """
     signature = inspect.signature(step)
-    wanted = functools.cache(lambda: typing.get_type_hints(step))
+    wanted = functools.cache(lambda: typing.get_type_hints(step, include_extras=True))
 
     @functools.wraps(step)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -106,6 +108,8 @@ def _as(wanted: Any, value: Any, name: str) -> Any:
     if typing.get_origin(wanted) in (typing.Union, types.UnionType):
         kept = [part for part in typing.get_args(wanted) if part is not type(None)]
         return _as(kept[0], value, name) if len(kept) == 1 else value
+    if typing.get_origin(wanted) is Annotated:
+        return as_type(wanted, value, name)
     if wanted is pl.LazyFrame:
         return lazy_table(value, name)
     if typing.get_origin(wanted) is dict and typing.get_args(wanted)[1] is pl.LazyFrame and isinstance(value, Mapping):

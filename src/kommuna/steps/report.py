@@ -14,6 +14,7 @@ from kommuna.spec.artifacts import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Plots are drawn in these stand-in colours, which the page's style sheet then owns: so one SVG serves light and dark.
 INK, MUTED, GOOD, BAD, ACCENT, BAND = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f", "#101112"
@@ -149,8 +150,8 @@ def plot(draw: Callable[[Axes], None], *, width: float = 9.0, height: float = 3.
 
     Args:
         draw: gets empty axes.
-        width: inches.
-        height: inches.
+        width: inches; more where names beside the axes would leave less than half of it to them.
+        height: inches; more as for the width.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -175,7 +176,9 @@ def plot(draw: Callable[[Axes], None], *, width: float = 9.0, height: float = 3.
     with rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
-        draw(figure.add_subplot())
+        axes = figure.add_subplot()
+        draw(axes)
+        _make_room(figure, axes)
         target = io.StringIO()
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None})
     svg = target.getvalue()
@@ -183,6 +186,15 @@ def plot(draw: Callable[[Axes], None], *, width: float = 9.0, height: float = 3.
     for stand_in, variable in _VARIABLES.items():
         svg = re.sub(stand_in, f"var({variable})", svg, flags=re.IGNORECASE)
     return Markup(svg)
+
+
+def _make_room(figure: Figure, axes: Axes) -> None:
+    """Enlarges a figure whose names, of whatever length, would leave no room to what they name."""
+    around, own = axes.get_tightbbox(), axes.bbox
+    if around is not None:
+        width, height = figure.get_size_inches()
+        beside, below = (around.width - own.width) / figure.dpi, (around.height - own.height) / figure.dpi
+        figure.set_size_inches(max(width, width / 2 + beside), max(height, height / 2 + below))
 
 
 def folded(heading: str, body: Markup, *, anchor: str = "", opened: bool = False) -> Markup:

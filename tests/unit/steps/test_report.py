@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -25,3 +26,22 @@ def test_a_plot_takes_no_tag_for_a_formula_or_for_markup(tag: str) -> None:
         axes.legend()
 
     assert str(plot(draw)).count(f">{escape(tag, quote=False)}</text>") == 4
+
+
+@pytest.mark.parametrize("size", [(3.6, 2.6), (9.0, 3.5)])
+def test_names_of_any_length_leave_room_to_what_they_name(size: tuple[float, float]) -> None:
+    names = ["mortgage_words_with_a_very_long_name_indeed", "long " * 60]
+    seen = []
+
+    def draw(axes: Axes) -> None:
+        axes.barh([0, 1], [1, 2])
+        axes.set_yticks([0, 1], names)
+        axes.set_xticks([0, 1], names, rotation=90)
+        seen.append(axes)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot(draw, width=size[0], height=size[1])
+    box = seen[0].get_window_extent().transformed(seen[0].figure.dpi_scale_trans.inverted())
+    assert box.width > size[0] / 3
+    assert box.height > size[1] / 3

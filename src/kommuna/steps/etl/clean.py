@@ -8,6 +8,7 @@ import polars as pl
 import structlog
 
 from kommuna.errors import DataError, DuplicateKeys
+from kommuna.spec.choices import Count
 from kommuna.steps.columns import OWN, ROW, require_columns, require_different, require_text, shortened
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.text import INVISIBLE
@@ -26,7 +27,7 @@ class Cleaned(NamedTuple):
 
 
 @takes_frames
-def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars: int = MAX_CHARS) -> Cleaned:
+def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars: Count = MAX_CHARS) -> Cleaned:
     """Normalises texts, and drops empty texts and duplicate rows.
 
     Texts are converted to Unicode NFC, invisible and control characters are removed, and each run of white space
@@ -53,8 +54,6 @@ def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars
     schema = require_columns(table, [key, text], what="table")
     if schema[text] != pl.Null:  # no text at all: refused below, with the number of rows
         require_text(table, text, what="table")
-    if max_chars < 1:
-        raise DataError(f"max_chars is {max_chars}", fix="give a number of characters above 0")
     counted = _count(table, key, text, schema)
     if counted["rows"] and counted["rows"] == counted["empty"]:
         raise DataError(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from kommuna.errors import SchemaDrift
-from kommuna.spec.choices import Region
+from kommuna.spec.choices import Count, Region
 from kommuna.spec.table import TableSchema
 from kommuna.steps.columns import require_columns
 from kommuna.steps.etl.clean import MAX_CHARS, clean
@@ -39,7 +39,7 @@ def prepare_messages(
     region: Region = "RU",
     format: Format = "auto",
     since: date | None = None,
-    max_chars: int = MAX_CHARS,
+    max_chars: Count = MAX_CHARS,
 ) -> Prepared:
     """Reads, cleans and masks one file: `read_table`, `clean` and `mask_pii` in one step.
 

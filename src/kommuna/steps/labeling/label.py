@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kommuna.errors import DataError, DuplicateKeys, SchemaDrift
 from kommuna.spec import choices
+from kommuna.spec.resources import Memory
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.columns import require_columns
 from kommuna.steps.cores import side_by_side
@@ -53,9 +54,9 @@ def label_messages(
     key: str = "id",
     label: str = "tag",
     seed: choices.Seed = 0,
-    iterations: int = 50,
-    epochs: int = 500,
-    memory: str = "4Gi",
+    iterations: choices.Count = 50,
+    epochs: choices.Count = 500,
+    memory: Memory = "4Gi",
 ) -> Labeled:
     """Turns votes into one belief a row.
 

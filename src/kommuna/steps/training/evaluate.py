@@ -10,6 +10,7 @@ import structlog
 
 from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.artifacts import Report
+from kommuna.spec.choices import Share
 from kommuna.steps.columns import require_columns
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import TAGS_COLUMN, truth_matrix
@@ -48,7 +49,7 @@ def evaluate(
     key: str = "id",
     text: str = "text",
     label: str = "tag",
-    max_text_overlap: float = 0.05,
+    max_text_overlap: Share = 0.05,
     title: str = "Evaluation",
 ) -> Evaluated:
     """Scores a tagger on gold, once it is sure that gold is new to it.

@@ -8,8 +8,7 @@ from typing import NamedTuple, get_args
 import polars as pl
 import structlog
 
-from kommuna.errors import SpecError
-from kommuna.spec.choices import TextClassifier
+from kommuna.spec.choices import Count, TextClassifier
 from kommuna.steps.columns import require_columns, require_text
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.training.tagger import Tagger
@@ -26,7 +25,7 @@ class Predicted(NamedTuple):
 
 @takes_frames
 def predict(
-    messages: pl.LazyFrame, model: Tagger, *, key: str = "id", text: str = "text", batch_rows: int = 50_000
+    messages: pl.LazyFrame, model: Tagger, *, key: str = "id", text: str = "text", batch_rows: Count = 50_000
 ) -> Predicted:
     """Tags messages batch by batch, in their order: memory holds one batch and the model.
 
@@ -43,10 +42,7 @@ def predict(
 
     Raises:
         MissingColumn, SchemaDrift: a feature or the key is missing, or the text column holds no texts.
-        SpecError: `batch_rows` is not positive.
     """
-    if batch_rows < 1:
-        raise SpecError(f"batch_rows is {batch_rows}, not positive")
     schema = require_columns(messages, [key], what="messages")
     columns = require_features(messages, model, text, what="messages")
     named = [pl.col(given).alias(name) for given, name in columns.items() if given != key]

@@ -12,7 +12,7 @@ import polars as pl
 import structlog
 
 from kommuna.errors import SpecError, nearest
-from kommuna.spec.choices import Classifier, EncoderChoice, Seed, Share
+from kommuna.spec.choices import Classifier, Count, EncoderChoice, Seed, Share, Weight
 from kommuna.spec.texts import distinct_texts
 from kommuna.steps.columns import require_text
 from kommuna.steps.frames import takes_frames
@@ -56,8 +56,8 @@ def train_classifier(
     key: str = "id",
     label: str = "tag",
     min_confidence: Share = 0.0,
-    dev_weight: float = 1.0,
-    max_rows: int | None = None,
+    dev_weight: Weight = 1.0,
+    max_rows: Count | None = None,
     at_least_one: bool = False,
     seed: Seed = 0,
 ) -> Trained:
@@ -101,7 +101,10 @@ def train_classifier(
             parameter is out of its range.
     """
     started = time.perf_counter()
-    _check_parameters(classifier, min_confidence=min_confidence, dev_weight=dev_weight, max_rows=max_rows, seed=seed)
+    if classifier not in _FITS:
+        raise SpecError(
+            f"there is no classifier '{classifier}'{nearest(classifier, _FITS)}", fix=f"take one of {', '.join(_FITS)}"
+        )
     columns = _feature_columns(classifier, features, text, taken={key: "names the rows", label: "is the answer"})
     if classifier != "boosted_trees":
         require_text(messages, text, what="messages")
@@ -197,20 +200,3 @@ def _describe(weak: Weak, dev_labels: Matrix, tags: TagSet) -> tuple[dict[str, f
         "tags_never_seen": float(len(neither)),
     }
     return metrics, neither
-
-
-def _check_parameters(
-    classifier: str, *, min_confidence: float, dev_weight: float, max_rows: int | None, seed: int
-) -> None:
-    if classifier not in _FITS:
-        raise SpecError(
-            f"there is no classifier '{classifier}'{nearest(classifier, _FITS)}", fix=f"take one of {', '.join(_FITS)}"
-        )
-    if not 0 <= min_confidence <= 1:
-        raise SpecError(f"min_confidence is {min_confidence}, which is not a probability", fix="give 0 to 1")
-    if not 0 < dev_weight < float("inf"):
-        raise SpecError(f"dev_weight is {dev_weight}, which is not a positive number", fix="give a number above 0")
-    if max_rows is not None and max_rows < 1:
-        raise SpecError(f"max_rows is {max_rows}: no weak row is left", fix="give 1 or more, or leave it out")
-    if not 0 <= seed < 2**32:
-        raise SpecError(f"seed is {seed}, which is out of range", fix="give 0 to 4294967295")

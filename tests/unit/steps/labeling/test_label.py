@@ -351,12 +351,15 @@ def test_with_dev_rows_dawid_skene_is_far_above_majority_on_banking77(shared_dat
     ("settings", "said"),
     [
         ({"model": "dawid_skeen"}, "there is no label model 'dawid_skeen' (did you mean 'dawid_skene'?)"),
-        ({"iterations": 0, "model": "dawid_skene"}, "iterations=0: at least 1 is needed"),
-        ({"iterations": -1, "model": "dawid_skene"}, "iterations=-1: at least 1 is needed"),
-        ({"epochs": 0, "model": "snorkel_fast"}, "epochs=0: at least 1 is needed"),
-        ({"epochs": -5, "model": "snorkel_fast"}, "epochs=-5: at least 1 is needed"),
-        ({"seed": -1}, "seed=-1: at least 0 is needed"),
-        ({"memory": "4 GB"}, "memory='4 GB': '4 GB' is no memory quantity"),
+        ({"iterations": 0, "model": "dawid_skene"}, "parameter 'iterations': expected a number of at least 1, found 0"),
+        (
+            {"iterations": -1, "model": "dawid_skene"},
+            "parameter 'iterations': expected a number of at least 1, found -1",
+        ),
+        ({"epochs": 0, "model": "snorkel_fast"}, "parameter 'epochs': expected a number of at least 1, found 0"),
+        ({"epochs": -5, "model": "snorkel_fast"}, "parameter 'epochs': expected a number of at least 1, found -5"),
+        ({"seed": -1}, "parameter 'seed': expected a number of at least 0, found -1"),
+        ({"memory": "4 GB"}, "parameter 'memory': '4 GB' is no memory quantity"),
     ],
 )
 def test_a_parameter_out_of_its_range_is_named(rules: Any, votes: Any, settings: Any, said: str) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from sklearn import metrics as peer
 
-from kommuna.errors import DataError, DuplicateKeys, Leakage, MissingColumn
+from kommuna.errors import DataError, DuplicateKeys, Leakage, MissingColumn, SpecError
 from kommuna.spec.gate import EVALUATION_METRICS
 from kommuna.steps.training.evaluate import Evaluated, evaluate
 from kommuna.steps.training.evaluation.scores import automatic, operating_points
@@ -217,6 +217,12 @@ def test_a_gold_row_without_a_label_is_no_leakage(task, trained: Trained) -> Non
     )
     found = judged(trained, task, pl.concat([task.gold, left_out.select(task.gold.columns)]))
     assert found.metrics == judged(trained, task).metrics
+
+
+@pytest.mark.parametrize("share", [float("nan"), -0.1, 7])
+def test_a_bound_that_would_let_any_leak_pass_is_refused(task, trained: Trained, share: float) -> None:
+    with pytest.raises(SpecError, match="'max_text_overlap': expected a number of at"):
+        evaluate(trained.model, task.gold.lazy(), task.dev.lazy(), task.messages.lazy(), max_text_overlap=share)
 
 
 def test_empty_gold_is_refused(task, trained: Trained) -> None:

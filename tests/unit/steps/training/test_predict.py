@@ -81,7 +81,7 @@ def test_a_missing_text_column_is_told_before_any_work(task, trained: Trained) -
 
 
 def test_a_batch_of_no_rows_is_refused(task, trained: Trained) -> None:
-    with pytest.raises(SpecError, match="batch_rows is 0"):
+    with pytest.raises(SpecError, match="'batch_rows': expected a number of at least 1, found 0"):
         predict(task.messages.lazy(), trained.model, batch_rows=0)
 
 

@@ -443,12 +443,12 @@ def test_banking77_beats_the_label_model_and_the_dev_rows_alone(shared_data: Pat
     ("options", "words"),
     [
         ({"classifier": "embedding"}, "no classifier 'embedding' \\(did you mean 'embeddings'\\?\\)"),
-        ({"dev_weight": -1.0}, "dev_weight is -1.0, which is not a positive number"),
-        ({"dev_weight": 0.0}, "dev_weight is 0.0"),
-        ({"dev_weight": float("nan")}, "dev_weight is nan"),
-        ({"min_confidence": 2.0}, "min_confidence is 2.0, which is not a probability"),
-        ({"max_rows": 0}, "max_rows is 0: no weak row is left"),
-        ({"seed": -1}, "seed is -1, which is out of range"),
+        ({"dev_weight": -1.0}, "'dev_weight': expected a number above 0.0, found -1.0"),
+        ({"dev_weight": 0.0}, "'dev_weight': expected a number above 0.0, found 0.0"),
+        ({"dev_weight": float("nan")}, "'dev_weight': expected a finite number, found nan"),
+        ({"min_confidence": 2.0}, "'min_confidence': expected a number of at most 1.0, found 2.0"),
+        ({"max_rows": 0}, "'max_rows': expected a number of at least 1, found 0"),
+        ({"seed": -1}, "'seed': expected a number of at least 0, found -1"),
     ],
 )
 def test_parameters_out_of_their_range_are_refused_by_name(task, options, words: str) -> None:

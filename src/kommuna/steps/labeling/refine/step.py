@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kommuna.errors import DataError, SpecError
 from kommuna.spec.artifacts import Report
-from kommuna.spec.choices import Seed
+from kommuna.spec.choices import Seed, Share
 from kommuna.spec.llm import Budget
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.spec.step import StepContext
@@ -62,7 +62,7 @@ def refine_rules(
     *,
     proposers: Sequence[ProposerName] = ("miner",),
     rounds: Annotated[int, pydantic.Field(ge=0)] = 10,
-    least_precision: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0,
+    least_precision: Share = 0.0,
     budget: Budget = NO_LIMIT,
     model: str = "",
     several_tags: bool = False,
