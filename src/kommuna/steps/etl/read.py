@@ -61,22 +61,24 @@ def read_table(source: Path, *, table_schema: TableSchema, format: Format = "aut
     size = source.stat().st_size
     kind = format_of(source) if format == "auto" else format
     check_format(source, kind)
-    read = read_checked(source, table_schema, kind)
-    rows, blank = int(read.metrics["rows"]), int(read.metrics["blank_rows"])
+    table, rows, blank = scan_checked(source, table_schema, kind)
     log.info("table.read", file=source.name, format=kind, rows=rows, bytes=size)
     if blank:
         log.warning("table.blank_rows", file=source.name, rows=blank, hint="rows with only commas are left out")
-    return read
+    return Read(table, {"rows": float(rows), "bytes": float(size), "blank_rows": float(blank)})
 
 
-def read_checked(source: Path, declared: TableSchema, kind: FileFormat) -> Read:
-    """Scans the declared columns of a file of a known format after checking every value; logs nothing."""
+def scan_checked(source: Path, declared: TableSchema, kind: FileFormat) -> tuple[pl.LazyFrame, int, int]:
+    """Scans the declared columns of a file of a known format after checking every value; logs nothing.
+
+    Returns:
+        The table, its number of rows, and the number of blank rows that are left out.
+    """
     read = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}[kind]
     table, rows, blank = read(source, declared)
     if rows == 0:
         raise DataError(f"{source.name} has no rows", where=str(source), fix="export the file again")
-    size = source.stat().st_size
-    return Read(table, {"rows": float(rows), "bytes": float(size), "blank_rows": float(blank)})
+    return table, rows, blank
 
 
 def _read_csv(source: Path, declared: TableSchema) -> tuple[pl.LazyFrame, int, int]:

@@ -14,7 +14,7 @@ from kommuna.steps.etl.csv.scan import scan_texts
 from kommuna.steps.etl.dtypes import inexact, polars_dtype
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
 from kommuna.steps.etl.kinds import ENDINGS, check_file, check_format, format_of
-from kommuna.steps.etl.read import read_checked, read_table, separator_fault
+from kommuna.steps.etl.read import read_table, scan_checked, separator_fault
 
 # The form of numbers: 007 and +7 are texts, unlike 7.
 _WHOLE = "^-?(?:0|[1-9][0-9]{0,17})$"
@@ -52,7 +52,7 @@ def _types(source: Path, keys: Sequence[str]) -> dict[str, str]:
         raise fault
     _refuse_patterns(header, source)
     names = [name for name in header if header.count(name) == 1]
-    read_checked(source, TableSchema(columns=dict.fromkeys(header, "String")), "csv")  # rows, quotes, encoding
+    scan_checked(source, TableSchema(columns=dict.fromkeys(header, "String")), "csv")  # rows, quotes, encoding
     raw = scan_texts(source, header)
     tests = {name: _tests(pl.col(name)) for name in names}
     tests |= {name: {"Int64": tests[name]["Int64"]} for name in keys if name in tests}
