@@ -98,7 +98,7 @@ def test_a_process_that_cannot_start_is_named_with_the_end_of_its_log(other: Sit
     server.make(state)
     with (state / "log").open("w") as log:
         process = subprocess.Popen(server.command(state), stdout=log, stderr=log)
-    databases.wait_until_it_answers(state, lambda: None)
+    databases.wait_until_ready(state, lambda: None)
     databases.change_copy(state, "mlflow", damage, text=wanted(other.embedded.installation, "mlflow"))
     server.stop_orphan(state)
     process.wait(timeout=30)

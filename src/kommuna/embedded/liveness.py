@@ -62,7 +62,7 @@ def check_liveness(installation: Installation, names: Iterable[str], *, seconds:
         found = {name: other.result() for name, other in others.items()}
     for name in wanted:
         if name == "api-server":
-            found[name] = _judged(name, airflow, answer)
+            found[name] = _check_answer(name, airflow, answer)
         elif name in _HEARTBEATS:
             found[name] = _heartbeat(name, answer)
     return {name: found.get(name, Liveness(name)) for name in wanted}
@@ -73,10 +73,10 @@ def _postgres(installation: Installation) -> Liveness:
 
 
 def _server(name: str, url: str, seconds: float) -> Liveness:
-    return _judged(name, url, call(url, seconds=seconds))
+    return _check_answer(name, url, call(url, seconds=seconds))
 
 
-def _judged(name: str, url: str, answer: Answer | None) -> Liveness:
+def _check_answer(name: str, url: str, answer: Answer | None) -> Liveness:
     if answer is None:
         return Liveness(name, f"does not answer at {url}")
     return Liveness(name, "" if answer.ok else f"answers {answer.status} at {url}")

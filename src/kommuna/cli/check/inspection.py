@@ -36,7 +36,7 @@ _WARM = (
     "airflow.timetables.trigger",
     "kommuna.airflow.dags.weak_supervision",
 )
-MOST_OVER_TIME = 3  # files, after which the rest is not looked at: they mostly wait for the same thing
+MAX_SLOW_FILES = 3  # after these the rest is not checked, since they mostly wait for the same thing
 
 
 def inspect_files(folder: Path, limits: Limits) -> Findings:
@@ -50,14 +50,14 @@ def inspect_files(folder: Path, limits: Limits) -> Findings:
     find_unread(folder, found)
     files = sources(folder)
     dags: dict[str, Path] = {}
-    steps, over_time = 0, 0
+    steps, slow_files = 0, 0
     for number, (path, may_define_dag) in enumerate(files):
-        if over_time >= MOST_OVER_TIME:
-            what = f"{over_time} files take too long: {len(files) - number} files were not checked"
+        if slow_files >= MAX_SLOW_FILES:
+            what = f"{slow_files} files take too long: {len(files) - number} files were not checked"
             found.add(folder, 1, what, "fix those first")
             break
         report, too_slow = _inspect(path, place if may_define_dag else None, folder, limits)
-        over_time += too_slow
+        slow_files += too_slow
         found.take(report)
         steps += report.steps
         for dag_id, line in report.dags:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from kommuna.airflow.isolation.parser.child import MAX_FILE_BYTES
 from kommuna.airflow.isolation.settings import ParserSettings
-from kommuna.cli.check.inspection import MOST_OVER_TIME
+from kommuna.cli.check.inspection import MAX_SLOW_FILES
 from kommuna.cli.check.process.jobs import MAX_PROCESSES
 from kommuna.cli.check.process.limits import Limits
 from kommuna.cli.main import app
@@ -30,7 +30,7 @@ def test_the_limits_are_the_documented_ones(root: Path) -> None:
     limits = Limits()
     assert f"{limits.seconds:g} s to import a file, {2 * limits.seconds:g} s in all" in text
     assert "after three such files" in text
-    assert MOST_OVER_TIME == 3
+    assert MAX_SLOW_FILES == 3
     assert f"| memory | {limits.memory >> 20} MiB beyond" in text
     assert limits.memory == memory_bytes(ParserSettings.model_fields["memory"].default)
     assert f"| processes | {MAX_PROCESSES} at one time" in text
