@@ -35,7 +35,7 @@ def explain(
 ) -> None:
     """Show which words of a message support a tag or count against it, and which rules vote."""
     found = _tagger(key, [team] if team else list(installation().platform.teams)).explain(text, tag=tag)
-    spoke = _spoken(rules, _message(text, column or [])) if rules else None
+    spoke = _rules_with_votes(rules, _message(text, column or [])) if rules else None
     if as_json:
         document = {"tag": found.tag, "confidence": found.confidence, "words": records(("word", "adds"), found.words)}
         print_json(document | ({} if spoke is None else {"rules": records(("rule", "says"), spoke)}))
@@ -82,12 +82,12 @@ def _message(text: str, columns: list[str]) -> dict[str, str]:
     return row
 
 
-def _spoken(path: Path, row: dict[str, str]) -> list[tuple[str, str]]:
+def _rules_with_votes(path: Path, row: dict[str, str]) -> list[tuple[str, str]]:
     """Returns the vote of each rule that votes on the row; for a rule that cannot be applied, the reason."""
     import polars as pl
 
     from kommuna.steps.labeling.apply import apply_rules
-    from kommuna.steps.training.explain import spoken
+    from kommuna.steps.training.explain import rules_with_votes
 
     sys.path.insert(0, str(path.resolve().parent))
     message, rules = pl.LazyFrame([row]), RuleSet.from_yaml(path)
@@ -99,7 +99,7 @@ def _spoken(path: Path, row: dict[str, str]) -> list[tuple[str, str]]:
             continue
         alone = rules.model_copy(update={"rules": (rule,), "otherwise": None})
         try:
-            votes += spoken(apply_rules(message, alone).votes.collect(), "id")[0]
+            votes += rules_with_votes(apply_rules(message, alone).votes.collect(), "id")[0]
         except KommunaError as error:
             skipped.append((rule.name, f"not applied: {error.what}"))
     if not votes and rules.otherwise is not None:

@@ -34,7 +34,7 @@ def write_banking_data(source: Path, folder: Path, *, dev_rows: int = 1_000, see
     - `gold.csv`: the test rows. Some of their texts may occur in training rows too (6 in Banking77, but for case
       and spaces): they are kept.
     - `new_messages.csv`: the test rows without labels, under the same ids.
-    - `rules.yaml`: the source's own, or one `any` rule a keyword, named `category.keyword`.
+    - `rules.yaml`: the source's own, or one `any` rule per keyword, named `category.keyword`.
     - `truth/truth.parquet`: `id`, `tag`, `tags` of every row.
 
     Args:
@@ -118,7 +118,7 @@ def _tags(source: Path, train: pl.DataFrame, test: pl.DataFrame) -> list[str]:
     path = source / "categories.json"
     listed = _json(path) if path.is_file() else []
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-        raise SpecError("categories.json is no list of names", where=str(path))
+        raise SpecError("categories.json is not a list of names", where=str(path))
     return [*dict.fromkeys(listed), *sorted(found - set(listed))]
 
 
@@ -128,7 +128,7 @@ def _rules(source: Path, tags: list[str]) -> RuleSet:
         unknown = [tag for tag in tags if tag not in rules.tags]
         if unknown:
             raise RulesError(
-                f"the category '{unknown[0]}' is no tag of {_RULES}{nearest(unknown[0], rules.tags)}",
+                f"the category '{unknown[0]}' is not a tag of {_RULES}{nearest(unknown[0], rules.tags)}",
                 where=str(source / _RULES),
                 fix="add it to tags",
             )
@@ -142,7 +142,7 @@ def _rules(source: Path, tags: list[str]) -> RuleSet:
 
 
 def keyword_rules(keywords: Any, tags: list[str], *, where: str = "") -> RuleSet:
-    """One `any` rule a keyword: one keyword is one labeling function, as in BoxWRENCH.
+    """One `any` rule per keyword: one keyword is one labeling function, as in BoxWRENCH.
 
     Args:
         keywords: `{tag: [keyword, ...]}`.
@@ -156,14 +156,14 @@ def keyword_rules(keywords: Any, tags: list[str], *, where: str = "") -> RuleSet
     ['age_limit.age', 'age_limit.age-2']
     """
     if not isinstance(keywords, dict) or not keywords:
-        raise RulesError("the keywords are no mapping of category to keywords", where=where)
+        raise RulesError("the keywords are not a mapping of category to keywords", where=where)
     rules: list[dict[str, Any]] = []
     names: set[str] = set()
     for tag, words in keywords.items():
         if tag not in tags:
             raise RulesError(f"keywords of the unknown category '{tag}'{nearest(tag, tags)}", where=where)
         if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
-            raise RulesError(f"the keywords of '{tag}' are no list of words: {words!r}", where=where)
+            raise RulesError(f"the keywords of '{tag}' are not a list of words: {words!r}", where=where)
         for word in words:
             name = unused = f"{_slug(tag, '_')}.{_slug(word, '-')}"
             number = 2

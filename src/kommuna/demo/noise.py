@@ -19,6 +19,7 @@ def typos(texts: pl.Series, rng: np.random.Generator, *, shares: tuple[float, ..
 
     Args:
         texts: n texts.
+        rng: source of random numbers.
         shares: share of the rows that get a first, a second, a third typo.
     """
     hurried = rng.random(len(texts))

@@ -39,11 +39,12 @@ NAMES = frozenset([*_FIRST_RU, *_LAST_RU, *(f"{name}а" for name in _LAST_RU), *
 
 
 def make(kind: str, rng: np.random.Generator, russian: Bools) -> pl.Series:
-    """One made-up value a row.
+    """Makes one synthetic value per row.
 
     Args:
         kind: one of `kommuna.demo.phrases.PII_KINDS`.
-        russian: the language of each row; it picks the form.
+        rng: source of random numbers.
+        russian: whether each row is in Russian; decides the form.
     """
     return _KINDS[kind](rng, russian)
 

@@ -1,4 +1,4 @@
-"""Reads rows that a person has labeled: what a label, an empty one, and several tags in one cell mean to every step."""
+"""Reads hand-labeled rows, with one meaning of labels, empty labels and several tags for every step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAGS_COLUMN = "tags"  # stands in for the default label column `tag` where a row
 
 
 def label_column(table: pl.LazyFrame, label: str, *, several_tags: bool) -> str:
-    """The label's column: `tags` stands in for the default `tag` where rows may have several."""
+    """Returns the label's column: `tags` replaces the default `tag` if rows may have several."""
     names = table.collect_schema().names()
     return TAGS_COLUMN if several_tags and label == "tag" and label not in names and TAGS_COLUMN in names else label
 
@@ -33,7 +33,7 @@ def read_labeled_rows(
     what: str,
     columns: Sequence[str] | None = None,
 ) -> pl.DataFrame:
-    """The rows of a table that have a key and a label, with the label in one form.
+    """Returns the rows of a table that have a key and a label, with the label normalised.
 
     Where a row has one tag, a null or blank label is no label: the row is left out, and counted in a warning. Where it
     may have several, `"a | b"` is the tags a and b, and a null or blank label says that the row has none of the tags:
@@ -79,12 +79,14 @@ def read_labeled_rows(
 def truth_matrix(
     labels: pl.Series, keys: pl.Series, tags: Sequence[str], *, several_tags: bool, what: str
 ) -> NDArray[np.bool_]:
-    """Which tags labeled rows have, `n x k`.
+    """Returns which tags labeled rows have, `n x k`.
 
     Args:
         labels: n labels in the form of `read_labeled_rows`.
-        keys: n, what to call a row by.
+        keys: n keys, for messages.
         tags: the k tags.
+        several_tags: whether a row may have several tags, or none.
+        what: name of the table in messages: `dev` or `gold`.
 
     Raises:
         DataError: a label is none of the tags; names the value, the row and the nearest tag.
@@ -108,7 +110,7 @@ def truth_matrix(
 
 
 def tags_of(labels: pl.Series) -> tuple[str, ...]:
-    """The tags that labels in the form of `read_labeled_rows` name, the most frequent first."""
+    """Returns the tags that labels in the form of `read_labeled_rows` name, the most frequent first."""
     names = labels.explode() if isinstance(labels.dtype, pl.List) else labels
     counted = names.drop_nulls().rename("tag").value_counts()
     return tuple(counted.sort("count", "tag", descending=[True, False])["tag"])

@@ -132,7 +132,9 @@ def table(
     """An HTML table; every value is escaped, floats get three decimals, None a dash.
 
     Args:
-        sortable: whether a click on a column sorts the lines, and a field above searches them.
+        columns: the headings.
+        rows: the values of each row.
+        sortable: whether a click on a heading sorts the rows, and a field above the table searches them.
         mark: called with row number, column name and value; returns `"good"`, `"bad"` or `""`.
     """
     shown = [

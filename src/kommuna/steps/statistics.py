@@ -154,7 +154,7 @@ def calibration_error(confidence: NDArray[np.floating], right: Mask) -> float:
         right: n.
 
     Returns:
-        0 (at its word) to 1; 0 without answers.
+        0 (calibrated) to 1; 0 without answers.
     """
     sure, share, rows = calibration_bins(confidence, right)
     return float(rows @ np.abs(sure - share) / max(rows.sum(), 1))
@@ -163,12 +163,12 @@ def calibration_error(confidence: NDArray[np.floating], right: Mask) -> float:
 def folds(
     rows: int, count: int, *, seed: int | np.random.Generator, strata: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """The fold of each row, drawn at random: `count` folds of equal size, or one a row where there are fewer.
+    """The fold of each row, drawn at random: `count` folds of equal size, or one per row if there are fewer rows.
 
     Args:
         rows: n.
         count: how many folds.
-        seed: of what is random.
+        seed: seed of the random numbers.
         strata: n; the rows of each number are spread evenly over the folds, however few they are.
     """
     count = min(count, max(rows, 1))

@@ -118,13 +118,13 @@ def without(source: Path, name: str) -> None:
             RulesError,
             "keywords of 'fees' are no list",
         ),
-        (lambda s: (s / "gpt4o_keywords.json").write_text("[]"), RulesError, "no mapping of category to keywords"),
+        (lambda s: (s / "gpt4o_keywords.json").write_text("[]"), RulesError, "not a mapping of category to keywords"),
         (
             lambda s: (s / "rules.yaml").write_text("tags: [fees, lost]\nrules: [{name: a, tag: fees, any: [fee]}]\n"),
             RulesError,
-            r"the category 'lost\?' is no tag of rules.yaml",
+            r"the category 'lost\?' is not a tag of rules.yaml",
         ),
-        (lambda s: (s / "categories.json").write_text("{}"), SpecError, "categories.json is no list of names"),
+        (lambda s: (s / "categories.json").write_text("{}"), SpecError, "categories.json is not a list of names"),
     ],
 )
 def test_what_is_wrong_with_the_source_is_said(source: Path, tmp_path: Path, spoil, error, says: str) -> None:  # type: ignore[no-untyped-def]

@@ -81,7 +81,9 @@ def register(
         MissingColumn: `sample` lacks a feature.
     """
     if not name or any(c in name for c in "/:'`\"") or len(name) > 200:
-        raise SpecError(f"'{name}' is no name for a registered model", fix="use letters, digits, '_', '-' and '.'")
+        raise SpecError(
+            f"'{name}' is not a valid name for a registered model", fix="use letters, digits, '_', '-' and '.'"
+        )
     example = sample.head(EXAMPLE_ROWS).collect(engine="streaming")
     answer = model.predict_table(example)
     digest = context.inputs.get("model", "")

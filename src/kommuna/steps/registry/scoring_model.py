@@ -19,6 +19,7 @@ class ScoringModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined
     """A tagger behind MLflow's interface: a pandas table in, a pandas table with tags and confidences out."""
 
     def load_context(self, context: Any) -> None:
+        """Loads the tagger from the model's artifacts."""
         self.tagger = Tagger.load(Path(context.artifacts["tagger"]))
 
     # No type hints: MLflow takes them for a schema, of kinds that it does not know, and warns.

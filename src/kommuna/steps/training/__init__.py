@@ -1,1 +1,1 @@
-"""Training: a classifier from weak labels and a few trusted rows, its evaluation, and batch scoring."""
+"""Training a classifier from weak labels and dev rows, its evaluation, and batch scoring."""

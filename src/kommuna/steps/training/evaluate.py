@@ -1,4 +1,4 @@
-"""Step: how good a tagger is on gold rows, against the champion and plain baselines."""
+"""Step: evaluates a tagger on gold rows, against the champion and simple baselines."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def evaluate(
     max_text_overlap: Share = 0.05,
     title: str = "Evaluation",
 ) -> Evaluated:
-    """Scores a tagger on gold, once it is sure that gold is new to it.
+    """Evaluates a tagger on gold, after checking that it was not trained on gold.
 
     Args:
         model: the tagger.
@@ -60,13 +60,13 @@ def evaluate(
         dev: the rows that the model was chosen with; the majority-class baseline comes from them.
         messages: the rows that trained it; only keys are read.
         dev_only: the same classifier trained on the dev rows alone.
-        gold_labels: what `label_messages` says of the gold rows: the label model alone.
+        gold_labels: labels of the gold rows by `label_messages`, for the baseline of the label model alone.
         champion: the registered model that is in use.
-        gold_votes: what `apply_rules` says of the gold rows: the report shows beside each mistake which rules spoke.
+        gold_votes: votes on the gold rows by `apply_rules`; the report shows them beside each mistake.
         key: the column that names a row.
         text: the text column.
         label: the label's column in gold and dev.
-        max_text_overlap: share of gold rows whose text may stand in dev.
+        max_text_overlap: the largest share of gold rows whose text may be in dev.
         title: of the report.
 
     Returns:
@@ -82,7 +82,7 @@ def evaluate(
             `champion.*`, `baseline.majority_class.*`, `baseline.label_model.*`, `baseline.dev_only.*`.
 
     Raises:
-        Leakage: gold rows were learnt from.
+        Leakage: the model was trained on gold rows.
         MissingColumn, SchemaDrift, DataError, DuplicateKeys: gold does not fit the model, or has no labeled row.
     """
     tags = TagSet(model.tags, model.several_tags)
@@ -147,7 +147,7 @@ def _probabilities(model: Tagger, frame: pl.DataFrame, text: str, *, who: str) -
 
 
 def _in_order(model: Tagger, frame: pl.DataFrame, text: str, tags: tuple[str, ...], *, who: str) -> Chosen:
-    """What another model chooses, in this one's order of tags; tags of its own that are none here do not count."""
+    """Returns the tags that another model gives, in this model's order; other tags are left out."""
     theirs = model.chosen(_probabilities(model, frame, text, who=who))
     out = np.zeros((len(theirs), len(tags)), dtype=np.bool_)
     for j, tag in enumerate(tags):
@@ -157,7 +157,7 @@ def _in_order(model: Tagger, frame: pl.DataFrame, text: str, tags: tuple[str, ..
 
 
 def _majority(dev: pl.LazyFrame, tags: TagSet, *, key: str, label: str, rows: int) -> Chosen:
-    """The tag (or set of tags) that most dev rows have, for every row."""
+    """Returns the most frequent tag (or set of tags) of the dev rows, for every row."""
     _, labels = read_labeled(dev, tags, what="dev", key=key, label=label, columns=[])
     kinds, counts = np.unique(labels, axis=0, return_counts=True)
     return np.tile(kinds[counts.argmax()] > 0.5, (rows, 1))

@@ -1,4 +1,4 @@
-"""Why a tagger says what it says: what each word of a text adds to a tag's score, and the rules that spoke."""
+"""Explains predictions: what each word of a text adds to a tag's score, and the rules that voted."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Words = dict[str, float]
 
 @dataclass(frozen=True)
 class Explanation:
-    """Of one row.
+    """Why one row got a tag.
 
     Attributes:
         tag: what is explained.
         confidence: the tag's probability.
-        words: each word and what it adds to the tag's score over the mean tag (with several tags a row: over "not
+        words: each word and what it adds to the tag's score over the mean tag (with several tags per row: over "not
             this tag"), in log-odds, the strongest first.
-        rules: the rules that spoke, and what they said; empty where no votes were given.
+        rules: the rules that voted, with their votes; empty without votes.
     """
 
     tag: str
@@ -40,9 +40,10 @@ class Explanation:
 
 
 def linear_words(text: str, features: TextFeatures, coef: NDArray[np.float32]) -> Words:
-    """What words add to a linear score, exactly: the values sum to `features @ coef`.
+    """Returns what each word adds to a linear score, exactly: the values sum to `features @ coef`.
 
-    A term's part goes to the words that it lies in: a pair's in halves, that of a piece of words to the words with it.
+    A term's contribution is divided among its words: in halves for a pair, among the words with it for an n-gram of
+    characters.
 
     Args:
         text: one text.
@@ -61,10 +62,10 @@ def linear_words(text: str, features: TextFeatures, coef: NDArray[np.float32]) -
 
 
 def occluded_words(text: str, score: Callable[[list[str]], NDArray[np.float32]]) -> Words:
-    """What a score loses when a word is left out (Zeiler and Fergus 2014), for any model.
+    """Returns what a score loses when each word is left out (Zeiler and Fergus 2014), for any model.
 
     Args:
-        text: one text; of many distinct words the first `MOST_OCCLUDED` are asked about.
+        text: one text; only its first `MOST_OCCLUDED` distinct words are left out.
         score: scores of texts.
     """
     words = list(dict.fromkeys(_WORD.findall(normalise(text))))[:MOST_OCCLUDED]
@@ -85,16 +86,16 @@ def contribution(model: Linear, column: int, *, softmax: bool) -> NDArray[np.flo
     return above_mean(model.coef, column) if softmax else np.asarray(model.coef[:, column])
 
 
-def spoken(votes: pl.DataFrame, key: str) -> list[tuple[tuple[str, str], ...]]:
-    """For each row of votes the rules that had an opinion, and which."""
+def rules_with_votes(votes: pl.DataFrame, key: str) -> list[tuple[tuple[str, str], ...]]:
+    """Returns, for each row of votes, the rules that voted, with their votes."""
     rules = [name for name in votes.columns if name != key]
     return [
-        tuple((rule, _said(value)) for rule, value in zip(rules, row, strict=True) if value is not None)
+        tuple((rule, _vote_text(value)) for rule, value in zip(rules, row, strict=True) if value is not None)
         for row in votes.select(rules).iter_rows()
     ]
 
 
-def _said(value: object) -> str:
+def _vote_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(one) for one in value)
     return str(value)

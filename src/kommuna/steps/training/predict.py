@@ -1,4 +1,4 @@
-"""Step: batch scoring of messages, streamed."""
+"""Step: tags messages in batches, streamed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def predict(
         model: the tagger.
         key: the column that names a row; carried.
         text: the text column; it may have another name than in training.
-        batch_rows: rows scored at one time.
+        batch_rows: rows per batch.
 
     Returns:
         predictions: `key`, `tag` (an Enum; `tags`, a list, where rows have several) and `confidence` (Float32).

@@ -1,4 +1,4 @@
-"""Training tables: weak labels and dev rows as matrices, checked."""
+"""Reads weak labels and labeled rows as matrices, and checks that the tables fit."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Weak:
 
 
 def tag_set(labels: pl.LazyFrame) -> TagSet:
-    """The tags of a label model's table.
+    """Reads the tags of a label model's table.
 
     Raises:
         MissingColumn: it has neither `tag` nor `tags`.
-        DataError: the tags are no Enum, whose order the probabilities follow.
+        DataError: the tags are not an Enum, whose order the probabilities follow.
     """
     schema = labels.collect_schema()
     several = TAGS_COLUMN in schema
@@ -70,10 +70,18 @@ def read_weak(
     seed: int,
     first: pl.LazyFrame | None = None,
 ) -> Weak:
-    """Joins messages to their weak labels; rows that no rule knows, or that are not confident enough, are left out.
+    """Joins messages to their weak labels; rows without a label, or with too low a confidence, are left out.
 
     Args:
-        first: keys that are taken first where there are more than `max_rows`.
+        messages: one row per message, with `key` and `columns`.
+        labels: their labels by `label_messages`.
+        tags: the tags, in the order of the probabilities.
+        key: name of the key column.
+        columns: names of the feature columns.
+        min_confidence: labels below it are left out, 0 to 1.
+        max_rows: the most rows to keep, drawn at random; all if None.
+        seed: seed of the draw.
+        first: rows whose keys are drawn first.
 
     Raises:
         MissingColumn, DataError, DuplicateKeys: the tables do not fit; no row has a label.
@@ -121,11 +129,14 @@ def read_weak(
 def read_labeled(
     table: pl.LazyFrame, tags: TagSet, *, what: str, key: str, label: str, columns: Sequence[str]
 ) -> tuple[pl.DataFrame, Matrix]:
-    """Rows with a trusted label: their key and features, and `n x k` zeros and ones.
+    """Reads labeled rows: their key and features, and `n x k` zeros and ones.
 
     Args:
         table: dev or gold rows.
+        tags: the tags, in the order of the columns of the result.
         what: `dev` or `gold`, for messages.
+        key: name of the key column.
+        columns: names of the feature columns.
         label: the column of the tag, see `read_labeled_rows`.
 
     Raises:
@@ -151,14 +162,14 @@ def _counts(messages: pl.LazyFrame, labels: pl.LazyFrame, min_confidence: float)
 
 
 def probabilities_of(column: pl.Series, keys: pl.Series, tags: TagSet, *, what: str) -> Matrix:
-    """A label model's probabilities, `n x k`; lines sum to 1 where a row has one tag.
+    """Returns a label model's probabilities, `n x k`; rows sum to 1 if a row has one tag.
 
     Raises:
-        DataError: there are not as many as tags, or one is none; names the row.
+        DataError: there is not one per tag, or one is outside 0 to 1; names the row.
     """
     matrix = np.asarray(column.to_numpy(), dtype=np.float32)
     if matrix.ndim != 2 or matrix.shape[1] != len(tags.tags):
-        raise DataError(f"{what}: {matrix.shape[-1]} probabilities a row, but {len(tags.tags)} tags")
+        raise DataError(f"{what}: {matrix.shape[-1]} probabilities per row, but {len(tags.tags)} tags")
     bad = ~np.isfinite(matrix).all(axis=1) | (matrix < 0).any(axis=1) | (matrix > 1.001).any(axis=1)
     if bad.any():
         raise DataError(f"{what}: row {keys[int(bad.argmax())]!r} has a probability outside 0 to 1, or NaN")

@@ -23,7 +23,7 @@ from kommuna.steps.training.fit.soft_logistic import Linear, Link, Matrix, proba
 from kommuna.steps.training.fit.weighted_rows import Ensemble
 
 FORMAT = 2
-# Modules by the names that they had when older taggers were written: a tagger outlives the places of its code.
+# Modules by their names in older taggers: a tagger must load after its code has moved.
 _MOVED = {
     f"kommuna.steps.training.{before}": f"kommuna.steps.training.{now}"
     for before, now in {
@@ -39,11 +39,15 @@ _MOVED = {
 
 
 class TextScorer(Protocol):
-    """What a tagger of texts asks: `n x k` probabilities of the rows of a table, and what words of one text add."""
+    """Scores texts and explains the scores."""
 
-    def probabilities(self, frame: pl.DataFrame) -> Matrix: ...
+    def probabilities(self, frame: pl.DataFrame) -> Matrix:
+        """Returns `n x k` probabilities of the rows of a table."""
+        ...
 
-    def words(self, text: str, column: int) -> Words: ...
+    def words(self, text: str, column: int) -> Words:
+        """Returns what each word of a text adds to a tag's score."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,15 @@ class LinearTexts:
     link: Link
 
     def scores(self, frame: pl.DataFrame) -> Matrix:
+        """Returns `n x k` scores of the rows of a table."""
         return self.model.scores(self.features.transform(texts(frame, self.text)))
 
     def probabilities(self, frame: pl.DataFrame) -> Matrix:
+        """Returns `n x k` probabilities of the rows of a table."""
         return probabilities(self.scores(frame), self.link)
 
     def words(self, text: str, column: int) -> Words:
-        """What each word adds to a tag's score: exactly for TF-IDF, by leaving it out for embeddings."""
+        """Returns what each word adds to a tag's score: exactly for TF-IDF, by occlusion for embeddings."""
         features = self.features
         coef = contribution(self.model, column, softmax=self.link == "softmax")
         if isinstance(features, TextFeatures):
@@ -79,14 +85,16 @@ class MixedTexts:
     link: Link
 
     def scores(self, frame: pl.DataFrame) -> Matrix:
+        """Returns `n x k` scores of the rows of a table."""
         each = [np.float32(w) * part.scores(frame) for w, part in zip(self.weights, self.parts, strict=True)]
         return np.asarray(np.sum(each, axis=0), dtype=np.float32)
 
     def probabilities(self, frame: pl.DataFrame) -> Matrix:
+        """Returns `n x k` probabilities of the rows of a table."""
         return probabilities(self.scores(frame), self.link)
 
     def words(self, text: str, column: int) -> Words:
-        """The weighted sum of what each model says."""
+        """Returns the weighted sum of the words' contributions in each model."""
         out: Words = {}
         for part, weight in zip(self.parts, self.weights, strict=True):
             for word, value in part.words(text, column).items():
@@ -103,10 +111,11 @@ class EnsembleTexts:
     model: Ensemble
 
     def probabilities(self, frame: pl.DataFrame) -> Matrix:
+        """Returns `n x k` probabilities of the rows of a table."""
         return self.model.probabilities(self.features.transform(texts(frame, self.text)))
 
     def words(self, text: str, column: int) -> Words:
-        """What the tag's log-odds lose when a word is left out."""
+        """Returns what the tag's log-odds lose when each word is left out."""
 
         def score(some: list[str]) -> NDArray[np.float32]:
             p = np.clip(self.model.probabilities(self.features.transform(some))[:, column], 1e-6, 1 - 1e-6)
@@ -123,6 +132,7 @@ class EnsembleTables:
     model: Ensemble
 
     def probabilities(self, frame: pl.DataFrame) -> Matrix:
+        """Returns `n x k` probabilities of the rows of a table."""
         return self.model.probabilities(self.features.transform(frame))
 
 
@@ -130,23 +140,23 @@ Scorer = TextScorer | EnsembleTables
 
 
 def texts(frame: pl.DataFrame, column: str) -> list[str]:
-    """A column's texts; a null one is empty."""
+    """Returns a column's texts; null becomes the empty text."""
     return frame[column].cast(pl.String).fill_null("").to_list()
 
 
 @dataclass(frozen=True)
 class Tagger:
-    """Tags rows.
+    """A trained classifier, which tags rows of a table.
 
     Attributes:
-        classifier: its kind, as `train_classifier` names it.
+        classifier: name of the classifier in `train_classifier`.
         tags: in the order of the probabilities.
         several_tags: whether a row may have several tags, or none.
         columns: the feature columns that a table must have.
         scorer: the fitted model.
         thresholds: `k`; with several tags, the probability from which a row has the tag.
-        never_seen: tags that no training row had: the model cannot give them.
-        trained_on: figures of the training for people: rows, coverage, held-out accuracy.
+        never_seen: tags that no training row had; the model never predicts them.
+        trained_on: metrics of the training: rows, coverage, held-out accuracy.
         at_least_one: with several tags, whether a row below all thresholds has the tag whose threshold is nearest.
     """
 
@@ -164,12 +174,12 @@ class Tagger:
         """Tags the rows of a table, in its order.
 
         Returns:
-            `tag` (an Enum of the tags; with several tags a row: `tags`, a list), `confidence` (Float32, the tag's
+            `tag` (an Enum of the tags; with several tags per row: `tags`, a list), `confidence` (Float32, the tag's
             probability; with several tags that of the least certain yes or no), `probabilities` (an Array of k).
 
         Raises:
             MissingColumn: the table lacks a feature.
-            DataError: a feature has a type that does not fit.
+            DataError: a feature has the wrong type.
         """
         p = self.probabilities(frame)
         kind = pl.Enum(self.tags)
@@ -206,15 +216,15 @@ class Tagger:
             ) from None
 
     def explain(self, text: str, *, tag: str | None = None, most: int = 8) -> Explanation:
-        """Why a text gets a tag: the words that speak most for it or against it.
+        """Explains why a text gets a tag by the words with the strongest contributions.
 
         Args:
             text: one text.
             tag: what to explain; the likeliest tag if absent.
-            most: words at most.
+            most: the most words returned.
 
         Raises:
-            SpecError: the model reads no text, or has no such tag.
+            SpecError: the model does not read texts, or has no such tag.
         """
         if isinstance(self.scorer, EnsembleTables):
             raise SpecError(
@@ -230,13 +240,13 @@ class Tagger:
 
     @property
     def encoder(self) -> Encoder | None:
-        """The encoder of the embeddings that it needs; none with TF-IDF alone."""
+        """The encoder of its embeddings; None with TF-IDF alone."""
         parts = self.scorer.parts if isinstance(self.scorer, MixedTexts) else (self.scorer,)
         features = [part.features for part in parts if isinstance(part, LinearTexts)]
         return next((some.encoder for some in features if isinstance(some, TextEmbeddings)), None)
 
     def chosen(self, p: Matrix) -> NDArray[np.bool_]:
-        """Which tags each row gets, `n x k`, from its probabilities."""
+        """Returns which tags each row gets, `n x k`, from its probabilities."""
         out = np.zeros(p.shape, dtype=np.bool_)
         if not self.several_tags:
             out[np.arange(len(p)), p.argmax(axis=1)] = True
@@ -258,10 +268,12 @@ class Tagger:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads what `save` wrote: pickled code is run, so only files of the store, whose bytes are checked.
+        """Reads a file that `save` wrote.
+
+        The file is a pickle, which runs code: load only files of the store, whose digests are checked.
 
         Raises:
-            DataError: the file is no tagger, or one of another version.
+            DataError: the file is not a tagger, or one of another version.
         """
         try:
             content = unpickled(path.read_bytes())
@@ -272,12 +284,12 @@ class Tagger:
             return cls(**content["state"])
         except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ImportError) as error:
             raise DataError(
-                f"{path.name} is no tagger: {type(error).__name__}: {error}", fix="train it again"
+                f"{path.name} is not a tagger: {type(error).__name__}: {error}", fix="train it again"
             ) from None
 
 
 def unpickled(data: bytes) -> Any:
-    """The objects of a pickle, also where their classes were elsewhere when it was written."""
+    """Returns the objects of a pickle, even if their classes have moved since it was written."""
     return _Unpickler(io.BytesIO(data)).load()
 
 

@@ -1,4 +1,4 @@
-"""Step: a classifier from weak labels and a few trusted rows."""
+"""Step: trains a classifier on weak labels and dev rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from kommuna.spec.choices import Classifier, Count, EncoderChoice, Seed, Share, 
 from kommuna.spec.texts import distinct_texts
 from kommuna.steps.columns import require_text
 from kommuna.steps.frames import takes_frames
-from kommuna.steps.training.fit.classifiers import Rows, fit_bayes, fit_both, fit_embeddings, fit_linear, fit_trees
+from kommuna.steps.training.fit.classifiers import (
+    TrainingRows,
+    fit_bayes,
+    fit_both,
+    fit_embeddings,
+    fit_linear,
+    fit_trees,
+)
 from kommuna.steps.training.fit.folds import plain_folds, read_folds
 from kommuna.steps.training.fit.soft_logistic import Link, Matrix, probabilities
 from kommuna.steps.training.fit.thresholds import thresholds
@@ -63,15 +70,15 @@ def train_classifier(
 ) -> Trained:
     """Trains a tagger on soft labels and dev rows, and the same classifier on the dev rows alone.
 
-    How far weak labels are trusted is chosen on held-out dev rows: see `weak_prior`, `semantic_prior`, `weighted_rows`.
+    The weight of weak labels is chosen on held-out dev rows: see `weak_prior`, `semantic_prior`, `weighted_rows`.
 
     Args:
-        messages: one row a message: `key` and the features.
-        labels: what `label_messages` returned for them; its tags are the model's.
-        dev: rows with a trusted label.
-        cross_fitted: what `label_messages` returned beside the labels, if it learned from these dev rows: each fold of
-            them is then judged with labels that do not know it. Without, labels are taken as knowing no dev row; those
-            that do flatter themselves, and are trusted too far.
+        messages: one row per message, with `key` and the features.
+        labels: their labels by `label_messages`; its tags are the model's.
+        dev: hand-labeled rows.
+        cross_fitted: the table `cross_fitted` of `label_messages`, if the label model learned from these dev rows: each
+            fold is then evaluated with labels that were not learned from it. If absent, labels are assumed to be
+            independent of the dev rows; if they are not, their weight is chosen too high.
         classifier: over the column `text` `tfidf_logreg`, `tfidf_cnb`, `embeddings`, or `tfidf_embeddings`, which takes
             of both what held-out dev rows choose; over the columns `features` `boosted_trees`.
         encoder: of the embeddings: `minilm` reads English, `multilingual_e5` Russian, English and 92 more at less
@@ -81,11 +88,11 @@ def train_classifier(
         key: the column that names a row.
         label: the label's column in `dev`.
         min_confidence: weak labels below it are left out, 0 to 1.
-        dev_weight: how many times a dev row counts as it would by itself.
+        dev_weight: weight of a dev row.
         max_rows: weak rows to train on at most, drawn at random.
         at_least_one: where rows may have several tags, gives a row that reaches no tag's threshold the tag whose
             threshold it comes nearest to. For messages that all have a tag.
-        seed: of all that is random.
+        seed: seed of all random numbers.
 
     Returns:
         model: the tagger.
@@ -128,7 +135,7 @@ def train_classifier(
         folds = plain_folds(len(dev_labels), weak.labels, seed=seed)
     else:
         folds = read_folds(cross_fitted, weak.frame[key], dev_frame[key], tags, seed=seed)
-    rows = Rows(
+    rows = TrainingRows(
         weak.frame, weak.labels, dev_frame, dev_labels, folds, columns, link, dev_weight, seed, tags.tags, encoder
     )
     fit = _FITS[classifier](rows)
@@ -158,7 +165,7 @@ def train_classifier(
 def _feature_columns(
     classifier: Classifier, features: Sequence[str], text: str, *, taken: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """The columns that the classifier reads; `taken` says of a column what else it is."""
+    """Returns the columns that the classifier reads; `taken` gives the other role of a column."""
     if classifier != "boosted_trees":
         if features:
             raise SpecError(
@@ -168,7 +175,7 @@ def _feature_columns(
         return (text,)
     for column in features:
         if column in taken:
-            raise SpecError(f"column '{column}' is no feature: it {taken[column]}", fix="take it out of features")
+            raise SpecError(f"column '{column}' is not a feature: it {taken[column]}", fix="take it out of features")
     if not features:
         raise SpecError(
             "boosted_trees needs features", fix="name numeric and category columns: features=['amount', 'country']"
@@ -177,10 +184,10 @@ def _feature_columns(
 
 
 def _describe(weak: Weak, dev_labels: Matrix, tags: TagSet) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Counts, and the tags that nothing teaches; warns of what a person should know before trusting the model."""
+    """Returns counts and the tags without any training row; logs warnings about both."""
     rows, k = dev_labels.shape
     if rows < k:
-        log.warning("train.few_dev_rows", dev_rows=rows, tags=k, fix=f"label {k - rows} more rows: one a tag at least")
+        log.warning("train.few_dev_rows", dev_rows=rows, tags=k, fix=f"label {k - rows} more rows: one per tag or more")
     likely = (weak.labels >= 0.5) if tags.several else weak.labels == weak.labels.max(axis=1, keepdims=True)
     no_weak = [tag for tag, n in zip(tags.tags, likely.sum(axis=0), strict=True) if not n]
     no_dev = [tag for tag, n in zip(tags.tags, dev_labels.sum(axis=0), strict=True) if not n]

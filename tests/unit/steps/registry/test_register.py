@@ -188,7 +188,7 @@ def test_a_sample_without_the_features_is_refused_before_mlflow_is_asked(tagger:
 
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "a'b"])
 def test_a_bad_name_is_refused(tagger: Tagger, scores: Scores, messages: pl.DataFrame, name: str) -> None:
-    with pytest.raises(SpecError, match="is no name for a registered model"):
+    with pytest.raises(SpecError, match="is not a valid name for a registered model"):
         register(
             tagger,
             scores,

@@ -182,15 +182,13 @@ def test_the_report_opens_offline_and_names_the_baselines(task, trained: Trained
 
 def test_gold_rows_in_the_messages_are_refused_by_key(task, trained: Trained) -> None:
     leaked = pl.concat([task.messages, task.gold.head(7).drop("tag")])
-    with pytest.raises(
-        Leakage, match=r"7 of 200 gold rows stand in messages as well, by 'id': 260, 261, 262, 263, 264 …"
-    ):
+    with pytest.raises(Leakage, match=r"7 of 200 gold rows are in messages too, by 'id': 260, 261, 262, 263, 264 …"):
         evaluate(trained.model, task.gold.lazy(), task.dev.lazy(), leaked.lazy())
 
 
 def test_gold_rows_in_dev_are_refused_by_key(task, trained: Trained) -> None:
     leaked = pl.concat([task.dev, task.gold.tail(1)])
-    with pytest.raises(Leakage, match="1 of 200 gold rows stand in dev as well, by 'id': 459") as error:
+    with pytest.raises(Leakage, match="1 of 200 gold rows are in dev too, by 'id': 459") as error:
         evaluate(trained.model, task.gold.lazy(), leaked.lazy(), task.messages.lazy())
     assert "take the gold rows out of dev" in error.value.fix
 
@@ -199,7 +197,7 @@ def test_gold_texts_in_dev_are_refused_however_they_are_written(task, trained: T
     copied = task.gold.head(20).with_columns(
         id=pl.col("id") + 5000, text=pl.lit("  ") + pl.col("text").str.to_uppercase().str.replace_all("Ё", "Е") + "!!"
     )
-    with pytest.raises(Leakage, match=r"2\d of 200 gold texts \(1\d\.\d%\) stand in dev as well, more than"):
+    with pytest.raises(Leakage, match=r"2\d of 200 gold texts \(1\d\.\d%\) are in dev too, more than"):
         evaluate(trained.model, task.gold.lazy(), pl.concat([task.dev, copied]).lazy(), task.messages.lazy())
     allowed = evaluate(
         trained.model,
@@ -302,7 +300,7 @@ def test_a_leak_shows_whatever_types_the_keys_have(task, trained: Trained, kind:
     evaluate(trained.model, task.gold.lazy(), **{n: t.with_columns(key).lazy() for n, t in tables.items()})
     leak = task.gold.head(5).select(tables[where].columns)
     tables[where] = pl.concat([tables[where], leak])
-    with pytest.raises(Leakage, match=f"5 of 200 gold rows stand in {where} as well"):
+    with pytest.raises(Leakage, match=f"5 of 200 gold rows are in {where} too"):
         evaluate(trained.model, task.gold.lazy(), **{n: t.with_columns(key).lazy() for n, t in tables.items()})
 
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from kommuna.errors import SpecError
-from kommuna.steps.training.explain import occluded_words, spoken
+from kommuna.steps.training.explain import occluded_words, rules_with_votes
 from kommuna.steps.training.tagger import LinearTexts, Tagger
 from kommuna.steps.training.train import train_classifier
 
@@ -55,7 +55,7 @@ def test_a_left_out_word_costs_what_it_was_worth() -> None:
 
 def test_the_rules_that_spoke_are_those_with_an_opinion() -> None:
     votes = pl.DataFrame({"id": [1, 2], "a": ["card", None], "b": [None, None], "c": [0, 1]})
-    assert spoken(votes, "id") == [(("a", "card"), ("c", "0")), (("c", "1"),)]
+    assert rules_with_votes(votes, "id") == [(("a", "card"), ("c", "0")), (("c", "1"),)]
 
 
 def test_an_unknown_tag_is_told_with_the_nearest(tagger: Tagger) -> None:

@@ -163,7 +163,7 @@ def test_a_saved_model_predicts_the_same(task, trained: Trained, tmp_path: Path)
 
 def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(b"no model")
-    with pytest.raises(DataError, match="model is no tagger"):
+    with pytest.raises(DataError, match="model is not a tagger"):
         Tagger.load(tmp_path / "model")
 
 
@@ -298,7 +298,7 @@ def test_trees_without_features_are_refused(task) -> None:
 
 @pytest.mark.parametrize(("column", "what"), [("tag", "is the answer"), ("id", "names the rows")])
 def test_the_answer_and_the_key_are_no_features(task, column: str, what: str) -> None:
-    with pytest.raises(SpecError, match=f"column '{column}' is no feature: it {what}"):
+    with pytest.raises(SpecError, match=f"column '{column}' is not a feature: it {what}"):
         train(task, classifier="boosted_trees", features=["amount", column])
 
 

@@ -1,1 +1,1 @@
-"""Figures of a classifier on labeled rows, and the page that shows them."""
+"""Metrics of a classifier on labeled rows, the leakage check, and the report page."""

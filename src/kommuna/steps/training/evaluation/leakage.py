@@ -1,4 +1,4 @@
-"""Gold rows must not have been learnt from: by key against all training rows, by text against the dev rows."""
+"""Checks that gold rows were not trained on: by key against all training rows, by text against dev rows."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def refuse_leakage(
         messages: rows that trained it with weak labels; only `key` is read.
         key: the column that names a row in all three.
         text: the text column; where gold or dev have none, keys alone are compared.
-        max_text_overlap: share of gold rows whose text may stand in dev as well (short texts repeat by chance).
+        max_text_overlap: the largest share of gold rows whose text may be in dev too (short texts repeat by chance).
 
     Returns:
-        The share of gold rows whose normalised text stands in dev, 0 to 1.
+        The share of gold rows whose normalised text is in dev, 0 to 1.
 
     Raises:
-        Leakage: names how many rows, the first ones, and how to fix it.
+        Leakage: too many gold rows are in a training table; names the first ones.
         MissingColumn: a table has no such key.
-        DuplicateKeys: two keys of gold are one where tables write them differently: 7 and 007.
+        DuplicateKeys: two keys of gold are equal once numbers are normalised, such as 7 and 007.
     """
     require_columns(gold, [key], what="gold")
     require_columns(dev, [key], what="dev")
@@ -46,7 +46,7 @@ def refuse_leakage(
         found = met.sort(key).collect(engine="streaming")[key].to_list()
         if found:
             raise Leakage(
-                f"{len(found)} of {keys.height} gold rows stand in {name} as well, by '{key}': {_first(found)}",
+                f"{len(found)} of {keys.height} gold rows are in {name} too, by '{key}': {_first(found)}",
                 where=name,
                 fix=f"take the gold rows out of {name} before training (an anti-join on '{key}')",
             )
@@ -59,7 +59,7 @@ def refuse_leakage(
     share = len(repeated) / keys.height
     if share > max_text_overlap:
         raise Leakage(
-            f"{len(repeated)} of {keys.height} gold texts ({share:.1%}) stand in dev as well, "
+            f"{len(repeated)} of {keys.height} gold texts ({share:.1%}) are in dev too, "
             f"more than max_text_overlap {max_text_overlap:.1%}: rows {_first(repeated)}",
             where=f"column '{text}'",
             fix="draw gold and dev from different messages; raise max_text_overlap only where texts repeat by nature",
@@ -68,12 +68,13 @@ def refuse_leakage(
 
 
 def _key(key: str, kind: pl.DataType, *, numbers: bool) -> pl.Expr:
-    """A key as a text that is the same for the same row, however its table writes it: 1, 1.0, 1.00 and "01" are one.
+    """Returns a key as normalised text, so that 1, 1.0, 1.00 and "01" are equal across tables.
 
     Args:
+        key: name of the key column.
         kind: the column's type.
-        numbers: whether a table has numbers for keys; texts are then read as numbers where they are some. Where all
-            tables have texts, "01" and "1" are two rows.
+        numbers: whether the keys of some table are numbers; text keys are then compared as numbers where possible. If
+            all keys are texts, "01" and "1" differ.
     """
     if isinstance(kind, pl.Datetime):
         return pl.col(key).dt.cast_time_unit("us").dt.replace_time_zone(None).cast(pl.String)

@@ -1,4 +1,4 @@
-"""The gold rows that a tagger is surest about and wrong, each with the words and the rules that spoke."""
+"""Finds the mistakes of highest confidence on gold, each with its words and the rules that voted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kommuna.errors import DuplicateKeys
 from kommuna.steps.columns import require_columns
 from kommuna.steps.report import row_text
 from kommuna.steps.training.evaluation.scores import Chosen, Mistake
-from kommuna.steps.training.explain import spoken
+from kommuna.steps.training.explain import rules_with_votes
 from kommuna.steps.training.fit.soft_logistic import Matrix
 from kommuna.steps.training.tagger import EnsembleTables, Tagger
 
@@ -20,16 +20,16 @@ SHOWN_CHARACTERS = 300  # of a text
 def surest_mistakes(
     model: Tagger, frame: pl.DataFrame, truth: Chosen, p: Matrix, votes: pl.LazyFrame | None, *, key: str, text: str
 ) -> tuple[Mistake, ...]:
-    """The mistakes of highest confidence. Of a model of tables, which has no words, the row's features are shown.
+    """Returns the mistakes of highest confidence; for a model of tables, the row's features replace the text.
 
-    With several tags a row a mistake is a tag that was given and is wrong.
+    With several tags per row, a mistake is a predicted tag that is wrong.
 
     Args:
         model: the tagger.
         frame: gold rows, with `key` and `text`.
         truth: `n x k`.
         p: `n x k`, the tagger's probabilities.
-        votes: of the rules on the gold rows.
+        votes: the rules' votes on the gold rows.
         key: the column that names a row.
         text: the text column.
 
@@ -63,7 +63,7 @@ def _rules(votes: pl.LazyFrame | None, keys: list[str], key: str) -> dict[str, t
     found = votes.with_columns(pl.col(key).cast(pl.String)).filter(pl.col(key).is_in(keys)).collect(engine="streaming")
     if found[key].n_unique() < found.height:
         raise DuplicateKeys(f"gold_votes: column '{key}' names more than one row")
-    return dict(zip(found[key].to_list(), spoken(found, key), strict=True))
+    return dict(zip(found[key].to_list(), rules_with_votes(found, key), strict=True))
 
 
 def _short(text: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The evaluation as a page: against the baselines, by tag, what is confused, how honest the confidence is."""
+"""Renders the evaluation as a page: baselines, tags, confusions, mistakes and calibration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ _NAMES = {
 
 
 def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> Report:
-    """The page of one evaluation."""
+    """Renders the page of one evaluation.
+
+    Args:
+        scores: the metrics.
+        mistakes: the mistakes to show.
+        title: the heading.
+    """
     m = scores.metrics
     figures = [
         ("gold rows", f"{scores.rows:,}"),
@@ -226,7 +232,7 @@ def _mistake(m: Mistake) -> Markup:
 
 
 def _rules(m: Mistake) -> str:
-    """The rules that spoke, those of the given and the true tag first."""
+    """Lists the rules that voted, those for the given and the true tag first."""
     wanted = {m.given, *m.truth.split("|")}
     ordered = sorted(m.rules, key=lambda rule: rule[1] not in wanted)
     more = [f"{len(ordered) - SHOWN_RULES} more"] if len(ordered) > SHOWN_RULES else []

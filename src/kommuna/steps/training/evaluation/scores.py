@@ -1,4 +1,4 @@
-"""`Scores`: how well a tagger does on gold, as data; and the formulas behind it."""
+"""`Scores`: the metrics of a tagger on gold, and their formulas."""
 
 from __future__ import annotations
 
@@ -58,8 +58,10 @@ class Mistake(Spec):
     truth: str = Field(description="Several tags are separated by `|`; empty where the row has none.")
     given: str
     confidence: float
-    words: tuple[tuple[str, float], ...] = Field(description="What spoke for the given tag, the strongest first.")
-    rules: tuple[tuple[str, str], ...] = Field((), description="The rules that spoke, and what they said.")
+    words: tuple[tuple[str, float], ...] = Field(
+        description="What each word adds to the given tag, the strongest first."
+    )
+    rules: tuple[tuple[str, str], ...] = Field((), description="The rules that voted, with their votes.")
 
 
 class Comparison(Spec):
@@ -134,7 +136,7 @@ class Resampled:
 
 
 def resampled(truth: Chosen, chosen: Chosen, *, seed: int = 0) -> Resampled:
-    """Draws gold rows anew, as often as its intervals need.
+    """Draws bootstrap samples of the gold rows.
 
     Args:
         truth: `n x k`.
@@ -152,7 +154,7 @@ def resampled(truth: Chosen, chosen: Chosen, *, seed: int = 0) -> Resampled:
 
 
 def comparison(name: str, ours: Resampled, theirs: Resampled, metrics: dict[str, float]) -> Comparison:
-    """The model beside another, whose figures stand in the metrics under its name."""
+    """Compares the model with another, whose metrics have its name as a prefix."""
     accuracy, f1 = interval(ours.accuracy - theirs.accuracy), interval(ours.f1_macro - theirs.f1_macro)
     return Comparison(
         name=name,

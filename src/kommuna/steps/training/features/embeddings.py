@@ -17,7 +17,7 @@ from kommuna.steps.training.fit.soft_logistic import Matrix
 log = structlog.get_logger()
 
 MAX_CHARACTERS = 2_000  # the encoders read 256 and 512 tokens; the rest would only cost time
-BLOCK = 2_048  # distinct texts encoded at one time
+BLOCK = 2_048  # distinct texts per pass
 JUDGED = 2_000  # texts whose letters choose an encoder
 ENGLISH = 0.99  # of the letters: German has two in a hundred with dots, French and Spanish three with accents
 REMEMBERED = 50_000  # texts of a process, 77 MB: model, baseline and champion all embed the same gold rows
@@ -27,7 +27,7 @@ REMEMBERED = 50_000  # texts of a process, 77 MB: model, baseline and champion a
 class TextEmbeddings:
     """Turns texts into rows of a dense matrix: `n x 384`, float32, of norm one (Reimers and Gurevych 2019, SBERT).
 
-    Holds no weights, so a saved model stays small; they are loaded once a process, from the disk alone.
+    Holds no weights, so a saved model stays small; they are loaded once per process, from the disk alone.
 
     Models saved before encoders had names take the defaults, with which they were trained.
 
@@ -49,7 +49,7 @@ class TextEmbeddings:
         return replace(self, centre=replace(self, centre=None).transform(texts).mean(axis=0))
 
     def transform(self, texts: Sequence[str]) -> Matrix:
-        """Embeddings of texts; each distinct text is encoded once a process.
+        """Embeddings of texts; each distinct text is encoded once per process.
 
         Raises:
             SpecError: there is no such encoder, or the extra is not installed.

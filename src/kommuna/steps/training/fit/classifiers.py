@@ -14,9 +14,9 @@ from kommuna.steps.training.features.embeddings import TextEmbeddings, chosen
 from kommuna.steps.training.features.tabular import TableFeatures
 from kommuna.steps.training.features.tfidf import PIECES_ROWS, TextFeatures
 from kommuna.steps.training.fit import semantic_prior, weak_prior, weighted_rows
-from kommuna.steps.training.fit.evidence import Evidence
 from kommuna.steps.training.fit.folds import Folds
 from kommuna.steps.training.fit.soft_logistic import Link, Matrix
+from kommuna.steps.training.fit.training_data import TrainingData
 from kommuna.steps.training.fit.weak_prior import best_sharpness
 from kommuna.steps.training.tagger import EnsembleTables, EnsembleTexts, LinearTexts, MixedTexts, Scorer, texts
 
@@ -25,21 +25,21 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the embeddings beside TF-IDF
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What there is to learn from.
+class TrainingRows:
+    """The labeled tables and parameters that a classifier is trained with.
 
     Attributes:
         weak: `n` rows with the feature columns.
         weak_labels: `n x k` probabilities.
         dev: `d` rows with the feature columns.
         dev_labels: `d x k` zeros and ones.
-        folds: of the dev rows.
+        folds: folds of the dev rows.
         columns: the feature columns; of a text classifier the text column alone.
-        link: softmax for one tag a row, sigmoid for several.
-        dev_weight: how many times a dev row counts as it would by itself.
-        seed: of all that is random.
+        link: softmax for one tag per row, sigmoid for several.
+        dev_weight: weight of a dev row.
+        seed: seed of all random numbers.
         tags: `k` names.
-        encoder: of embeddings.
+        encoder: encoder of the embeddings.
     """
 
     weak: pl.DataFrame
@@ -54,13 +54,13 @@ class Rows:
     tags: tuple[str, ...]
     encoder: EncoderChoice = "auto"
 
-    def evidence(self, weak: Any, dev: Any) -> Evidence:
-        """With the features of both kinds of rows."""
-        return Evidence(weak, self.weak_labels, dev, self.dev_labels, self.link, self.dev_weight)
+    def with_features(self, weak: Any, dev: Any) -> TrainingData:
+        """Returns the data with the features of weak and dev rows."""
+        return TrainingData(weak, self.weak_labels, dev, self.dev_labels, self.link, self.dev_weight)
 
 
-class Fit(NamedTuple):
-    """Two scorers, how they did on held-out dev rows (`d x k` scores, None if rows are too few), what was chosen."""
+class TrainedScorers(NamedTuple):
+    """Two scorers, their `d x k` scores of held-out dev rows (None if rows are too few), and the chosen parameters."""
 
     model: Scorer
     dev_only: Scorer
@@ -69,12 +69,12 @@ class Fit(NamedTuple):
     chosen: dict[str, float]
 
 
-def fit_linear(rows: Rows) -> Fit:
-    """TF-IDF and logistic regression on soft labels, see `weak_prior`."""
+def fit_linear(rows: TrainingRows) -> TrainedScorers:
+    """Fits TF-IDF and logistic regression on soft labels, see `weak_prior`."""
     features, weak, dev = _text_features(rows)
-    fitted = weak_prior.fit(rows.evidence(weak, dev), rows.folds, seed=rows.seed)
+    fitted = weak_prior.fit(rows.with_features(weak, dev), rows.folds, seed=rows.seed)
     choice = fitted.choice
-    return Fit(
+    return TrainedScorers(
         LinearTexts(rows.columns[0], features, fitted.model, rows.link),
         LinearTexts(rows.columns[0], features, fitted.dev_only, rows.link),
         _times(choice.held_out, choice.sharpness),
@@ -83,8 +83,8 @@ def fit_linear(rows: Rows) -> Fit:
     )
 
 
-def fit_bayes(rows: Rows) -> Fit:
-    """TF-IDF and complement naive Bayes (Rennie et al. 2003), see `weighted_rows`."""
+def fit_bayes(rows: TrainingRows) -> TrainedScorers:
+    """Fits TF-IDF and complement naive Bayes (Rennie et al. 2003), see `weighted_rows`."""
     from scipy.sparse import vstack
     from sklearn.naive_bayes import ComplementNB
 
@@ -92,7 +92,7 @@ def fit_bayes(rows: Rows) -> Fit:
     fitted = weighted_rows.fit(
         lambda: ComplementNB(alpha=0.3),
         lambda a, b: vstack([a, b], format="csr"),
-        rows.evidence(weak, dev),
+        rows.with_features(weak, dev),
         rows.folds,
     )
     text = rows.columns[0]
@@ -101,8 +101,8 @@ def fit_bayes(rows: Rows) -> Fit:
     )
 
 
-def fit_embeddings(rows: Rows) -> Fit:
-    """Sentence embeddings and a linear model of tag names, weak labels and dev rows, see `semantic_prior`.
+def fit_embeddings(rows: TrainingRows) -> TrainedScorers:
+    """Fits a linear model of sentence embeddings, tag names, weak labels and dev rows, see `semantic_prior`.
 
     Raises:
         SpecError: there is no such encoder, or the extra is not installed.
@@ -114,10 +114,10 @@ def fit_embeddings(rows: Rows) -> Fit:
     features = TextEmbeddings(encoder).centred([*weak_texts, *dev_texts])
     weak, dev = features.transform(weak_texts), features.transform(dev_texts)
     names = features.transform([tag.replace("_", " ").replace("-", " ").lower() for tag in rows.tags])
-    evidence = replace(rows.evidence(weak, dev), weak_labels=rows.weak_labels[some])
-    fitted = semantic_prior.fit(evidence, names, rows.folds)
+    data = replace(rows.with_features(weak, dev), weak_labels=rows.weak_labels[some])
+    fitted = semantic_prior.fit(data, names, rows.folds)
     choice = fitted.choice
-    return Fit(
+    return TrainedScorers(
         LinearTexts(text, features, fitted.model, rows.link),
         LinearTexts(text, features, fitted.dev_only, rows.link),
         _times(choice.held_out, choice.sharpness),
@@ -126,10 +126,10 @@ def fit_embeddings(rows: Rows) -> Fit:
     )
 
 
-def fit_both(rows: Rows) -> Fit:
-    """TF-IDF and embeddings, each as by itself, and the share of each that held-out dev rows choose: it may be nothing.
+def fit_both(rows: TrainingRows) -> TrainedScorers:
+    """Fits TF-IDF and embeddings separately, and mixes them by the shares that suit held-out dev rows best.
 
-    Scores are added (a product of experts, Hinton 2002).
+    A share may be 0. Scores are added (a product of experts, Hinton 2002).
     """
     linear, embedded = fit_linear(rows), fit_embeddings(rows)
     share = _share(linear.held_out, embedded.held_out, rows)
@@ -145,19 +145,21 @@ def fit_both(rows: Rows) -> Fit:
 
     model, held_out = mixed(linear.model, embedded.model, linear.held_out, embedded.held_out)
     alone, held_alone = mixed(linear.dev_only, embedded.dev_only, linear.held_out_dev_only, embedded.held_out_dev_only)
-    return Fit(model, alone, held_out, held_alone, linear.chosen | embedded.chosen | {"embeddings_share": share})
+    return TrainedScorers(
+        model, alone, held_out, held_alone, linear.chosen | embedded.chosen | {"embeddings_share": share}
+    )
 
 
-def _share(linear: Matrix | None, embedded: Matrix | None, rows: Rows) -> float:
-    """The embeddings' share that suits held-out dev rows best; one half where they are too few to tell."""
+def _share(linear: Matrix | None, embedded: Matrix | None, rows: TrainingRows) -> float:
+    """Returns the embeddings' share that suits held-out dev rows best; one half if there are too few."""
     if linear is None or embedded is None:
         return 0.5
     sums = {share: np.float32(1 - share) * linear + np.float32(share) * embedded for share in SHARES}
     return min(SHARES, key=lambda share: best_sharpness(sums[share], rows.dev_labels, rows.link)[1])
 
 
-def fit_trees(rows: Rows) -> Fit:
-    """Histogram gradient boosting with native categories, see `weighted_rows`."""
+def fit_trees(rows: TrainingRows) -> TrainedScorers:
+    """Fits histogram gradient boosting with native categories, see `weighted_rows`."""
     for name in rows.columns:
         if rows.weak.schema[name] != rows.dev.schema[name]:
             raise DataError(
@@ -170,18 +172,18 @@ def fit_trees(rows: Rows) -> Fit:
     fitted = weighted_rows.fit(
         lambda: BoostedTrees(features.is_category, rows.seed),
         lambda a, b: np.vstack([a, b]),
-        rows.evidence(features.transform(rows.weak), features.transform(rows.dev)),
+        rows.with_features(features.transform(rows.weak), features.transform(rows.dev)),
         rows.folds,
     )
     return _weighted(fitted, EnsembleTables(features, fitted.model), EnsembleTables(features, fitted.dev_only))
 
 
 class BoostedTrees:
-    """Histogram gradient boosting that takes columns without a single value, at which scikit-learn's own breaks off.
+    """Histogram gradient boosting that accepts columns without any value, on which scikit-learn's own fails.
 
     Args:
         is_category: which columns are category codes.
-        seed: of the library's random numbers.
+        seed: seed of the library's random numbers.
     """
 
     def __init__(self, is_category: list[bool], seed: int) -> None:
@@ -199,35 +201,36 @@ class BoostedTrees:
 
     @property
     def classes_(self) -> Any:
+        """The classes of the training rows, in the order of the probabilities."""
         return self._model.classes_
 
     def predict_proba(self, rows: Any) -> Any:
-        """`n x c` probabilities of the classes that the rows had."""
+        """Returns `n x c` probabilities of the classes of the training rows."""
         with _threads_for(rows):
             return self._model.predict_proba(rows)
 
 
 def _threads_for(rows: Any) -> Any:
-    """One thread for few rows: on a busy machine OpenMP's waiting costs twenty times what two threads gain."""
+    """Limits few rows to one thread: on a busy machine OpenMP's spinning costs 20 times what two threads gain."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
     return threadpool_limits(1 if len(rows) < ONE_THREAD_ROWS else None)
 
 
-def _text_features(rows: Rows) -> tuple[TextFeatures, Any, Any]:
+def _text_features(rows: TrainingRows) -> tuple[TextFeatures, Any, Any]:
     weak_texts, dev_texts = texts(rows.weak, rows.columns[0]), texts(rows.dev, rows.columns[0])
     features = TextFeatures(pieces=len(weak_texts) <= PIECES_ROWS)
     try:
         features.fit([*dev_texts, *weak_texts])
     except ValueError:
         raise DataError(
-            f"column '{rows.columns[0]}' holds no words", fix="check the text column, and what the masking step left"
+            f"column '{rows.columns[0]}' has no words", fix="check the text column, and what the masking step left"
         ) from None
     return features, features.transform(weak_texts), features.transform(dev_texts)
 
 
-def _weighted(fitted: weighted_rows.Fitted, model: Scorer, dev_only: Scorer) -> Fit:
-    return Fit(
+def _weighted(fitted: weighted_rows.FittedEnsembles, model: Scorer, dev_only: Scorer) -> TrainedScorers:
+    return TrainedScorers(
         model,
         dev_only,
         fitted.held_out,

@@ -1,4 +1,4 @@
-"""How dev rows are held out in turn, with the weak labels that do not know them."""
+"""`Folds`: dev rows held out in turn, with weak labels that were not learned from them."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from kommuna.steps.columns import require_columns
 from kommuna.steps.statistics import folds
 from kommuna.steps.training.tables import Matrix, TagSet, probabilities_of
 
-FOLDS = 3  # where the label model brings none
-MIN_ROWS = 30  # dev rows: below, held-out folds say nothing and defaults are used
-WEAK_ROWS = 20_000  # to choose by, at most
+FOLDS = 3  # if the label model was not cross-fitted
+MIN_ROWS = 30  # dev rows; with fewer, defaults are used instead of choices by folds
+WEAK_ROWS = 20_000  # weak rows used to choose parameters, at most
 
-Rows = NDArray[np.intp]
+RowNumbers = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Folds:
-    """Folds of the dev rows; what is chosen, is chosen by judging each fold without it.
+    """Folds of the dev rows, on which parameters are chosen by cross-validation.
 
     Attributes:
         of: d, the fold of each dev row.
-        rows: s, places of weak rows whose labels are known without each fold.
+        rows: s, positions of weak rows whose labels are known without each fold.
         labels: F x s x k, their labels from a label model that did not learn from the fold.
     """
 
     of: NDArray[np.int64]
-    rows: Rows
+    rows: RowNumbers
     labels: Matrix
 
-    def __iter__(self) -> Iterator[tuple[int, Rows, Rows]]:
-        """Each fold's number, the dev rows to learn from, and those to judge by."""
+    def __iter__(self) -> Iterator[tuple[int, RowNumbers, RowNumbers]]:
+        """Yields each fold's number, the dev rows to train on, and the held-out ones."""
         for fold in range(len(self.labels)):
             yield fold, np.flatnonzero(self.of != fold), np.flatnonzero(self.of == fold)
 
     def some(self, most: int, *, seed: int) -> Folds:
-        """With fewer weak rows."""
+        """Returns the same folds with a random sample of the weak rows."""
         if len(self.rows) <= most:
             return self
         picked = np.sort(np.random.default_rng(seed).permutation(len(self.rows))[:most])
@@ -49,7 +49,7 @@ class Folds:
 
 
 def plain_folds(rows: int, weak_labels: Matrix, *, seed: int) -> Folds:
-    """Folds of d dev rows where the labels never knew them: they are the same without each."""
+    """Draws folds of d dev rows for labels that no dev row influenced: they are the same without each fold."""
     random = np.random.default_rng(seed)
     of = folds(rows, FOLDS, seed=random)
     picked = np.sort(random.permutation(len(weak_labels))[:WEAK_ROWS])
@@ -58,16 +58,18 @@ def plain_folds(rows: int, weak_labels: Matrix, *, seed: int) -> Folds:
 
 
 def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, tags: TagSet, *, seed: int) -> Folds:
-    """The folds in which the label model was cross-fitted; dev rows that it never saw are dealt out at random.
+    """Reads the folds in which the label model was cross-fitted; other dev rows are assigned at random.
 
     Args:
         table: what `label_messages` returned as `cross_fitted`.
         weak_keys: n keys of the weak rows.
-        dev_keys: d keys.
-        seed: of what is dealt out.
+        dev_keys: d keys of the dev rows.
+        tags: the tags, in the order of the probabilities.
+        seed: seed of the random assignment.
 
     Raises:
-        MissingColumn, DataError: it is no such table, or of other messages.
+        MissingColumn: the table lacks a column.
+        DataError: the table is of other messages.
     """
     key = weak_keys.name
     schema = require_columns(table, ["dev", key, "fold", "probabilities"], what="cross_fitted")
@@ -77,12 +79,12 @@ def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, t
                 f"column '{key}' is {schema[key]} in cross_fitted and {keys.dtype} in {what}",
                 fix="give train_classifier the tables that label_messages was given",
             )
-    told = table.collect()
-    dev, messages = told.filter(pl.col("dev")), told.filter(~pl.col("dev"))
-    count = int(told["fold"].max() or 0) + 1  # type: ignore[arg-type]
+    found_rows = table.collect()
+    dev, messages = found_rows.filter(pl.col("dev")), found_rows.filter(~pl.col("dev"))
+    count = int(found_rows["fold"].max() or 0) + 1  # type: ignore[arg-type]
     found = pl.DataFrame({key: dev_keys}).join(dev.select(key, "fold"), on=key, how="left", maintain_order="left")
-    dealt = folds(len(dev_keys), count, seed=seed)
-    of = found["fold"].cast(pl.Int64).fill_null(pl.Series(dealt)).to_numpy()
+    drawn = folds(len(dev_keys), count, seed=seed)
+    of = found["fold"].cast(pl.Int64).fill_null(pl.Series(drawn)).to_numpy()
     places = pl.DataFrame({key: weak_keys, "_row": np.arange(len(weak_keys))})
     known = messages.join(places, on=key, how="inner").sort("fold", "_row")
     if known.height % count or known.is_empty():

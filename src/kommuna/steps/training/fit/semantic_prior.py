@@ -1,23 +1,21 @@
-"""How tag names, weak labels and trusted rows make one linear model of sentence embeddings.
+"""Fits one linear model of sentence embeddings from tag names, weak labels and dev rows.
 
-Sentences of one meaning lie close together, so three sources can be read in the same space:
+Sentences with the same meaning lie close together, so three sources can be used in one space:
 
 1. The tags' own names: a text is scored by its likeness to each name (zero-shot), and the dev rows correct these
    scores, by a linear model that is pulled towards them.
-2. Each message is believed to be q(y) ~ label_model(y)^trust * scores(y) of step 1: two experts that saw different
-   evidence; an exponent below one holds back a label model that is surer than it is right.
-3. One mean a tag, of messages and dev rows, and one covariance within tags: linear discriminant analysis (Fisher 1936)
-   on soft labels: q, after texts that lie close together were made to believe alike (`spreading`). A mean forgives
-   wrong labels that a discriminative model would learn by heart.
+2. Each message gets the posterior q(y) ~ label_model(y)^trust * scores(y) of step 1: a product of two experts with
+   different evidence. An exponent below one tempers an overconfident label model.
+3. Linear discriminant analysis (Fisher 1936) of messages and dev rows on soft labels: q, after label spreading among
+   near neighbours (`spreading`). A mean per tag tolerates wrong labels that a discriminative model would memorise.
 4. A linear model of the dev rows, pulled towards `strength` times step 3.
-5. A student: a logistic regression on what the model of step 4 and the label model believe of all messages, as in step
-   2, or on that spread as in step 3. It sees the whole of the texts where a mean sees the middle of a tag. The dev rows
-   have the last word: a linear model of them, pulled towards `STUDENT` times the student.
+5. A student: a logistic regression on the posterior of step 2 with the scores of step 4, spread as in step 3 or not.
+   It uses all texts, where step 3 uses means. Last, a linear model of the dev rows, pulled towards `STUDENT` times the
+   student.
 
-The name weight, the penalties, `trust`, `strength`, whether there is a student and whether its labels are spread leave
-their defaults where held-out dev rows say so by more than a standard error and there is a row a tag: fewer are no
-ground for a choice. All of them at 0 is the dev rows alone, so names without sense and weak labels that harm are not
-used. The more dev rows, the weaker is the pull that they choose, and the milder the penalty.
+The name weight, the penalties, `trust`, `strength`, whether there is a student and whether its labels are spread differ
+from their defaults only if held-out dev rows improve by more than a standard error, and only if there is at least one
+dev row per tag. All of them at 0 is the dev rows alone, so meaningless names and harmful weak labels are not used.
 
 On Banking77 with GPT-4o's keyword rules, by cross-validation within the dev rows alone: with 1,000 of them step 4 gives
 .820 at its defaults and .842 at strength .0625 and penalty 100, with 500 .787 and .799 at .125 and 100 (three draws).
@@ -39,10 +37,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.training.fit import soft_logistic
-from kommuna.steps.training.fit.evidence import Evidence
 from kommuna.steps.training.fit.folds import MIN_ROWS, Folds
 from kommuna.steps.training.fit.soft_logistic import Linear, Link, Matrix, RowSpace, probabilities
 from kommuna.steps.training.fit.spreading import neighbours, spread
+from kommuna.steps.training.fit.training_data import TrainingData
 from kommuna.steps.training.fit.weak_prior import FLOOR, best_sharpness, log_loss, scaled
 
 NAME_WEIGHTS = (0.0, 10.0, 15.0, 20.0)  # of the likeness, a cosine, to a tag's name
@@ -58,7 +56,7 @@ DEV_ITERATIONS = 40
 
 @dataclass(frozen=True)
 class Choice:
-    """What held-out dev rows chose; the defaults where there are too few."""
+    """The parameters chosen on held-out dev rows; the defaults if there are too few."""
 
     name_weight: float = 15.0
     alone_penalty: float = 50.0
@@ -76,59 +74,59 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The model, the same from the dev rows alone, and how they were chosen."""
+class FittedSemanticPrior:
+    """The model, the model of the dev rows alone, and the chosen parameters."""
 
     model: Linear
     dev_only: Linear
     choice: Choice
 
 
-def fit(evidence: Evidence, names: Matrix, folds: Folds) -> Fitted:
+def fit(data: TrainingData, names: Matrix, folds: Folds) -> FittedSemanticPrior:
     """Fits the model described above.
 
     Args:
-        evidence: embeddings and labels.
+        data: embeddings and labels.
         names: `k x p` embeddings of the tags' names.
-        folds: of the dev rows; their weak rows are the evidence's.
+        folds: folds of the dev rows; their weak rows are those of the data.
     """
-    graph = neighbours(np.vstack([evidence.weak, evidence.dev]))
-    search = _Search(evidence, names, RowSpace(evidence.dev), graph)
-    every = np.arange(len(evidence.dev))
+    graph = neighbours(np.vstack([data.weak, data.dev]))
+    search = _Search(data, names, RowSpace(data.dev), graph)
+    every = np.arange(len(data.dev))
     choice = _choose(search, folds)
     nothing = search.from_names(0.0)
     dev_only = search.corrected(nothing, every, choice.alone_penalty, free=True)
     model = search.taught(every, choice)
     if choice.student:
         model = search.studied(every, model, choice)
-    return Fitted(scaled(model, choice.sharpness), scaled(dev_only, choice.alone_sharpness), choice)
+    return FittedSemanticPrior(scaled(model, choice.sharpness), scaled(dev_only, choice.alone_sharpness), choice)
 
 
 @dataclass(frozen=True)
 class _Search:
     """The steps, on some of the dev rows."""
 
-    evidence: Evidence
+    data: TrainingData
     names: Matrix
     space: RowSpace
     graph: Any  # of the weak rows, then the dev rows
 
     def from_names(self, weight: float) -> Linear:
-        """Likeness to each tag's name, above the mean likeness."""
+        """Returns a model of the similarity to each tag's name."""
         intercept = np.zeros(len(self.names), np.float32)
-        if self.evidence.link == "sigmoid":  # a likeness has no zero of its own: the mean is "as often as not"
-            intercept = -np.float32(weight) * (self.evidence.dev @ self.names.T).mean(axis=0)
+        if self.data.link == "sigmoid":  # a similarity has no natural zero: the mean counts as even odds
+            intercept = -np.float32(weight) * (self.data.dev @ self.names.T).mean(axis=0)
         return Linear(np.float32(weight) * np.ascontiguousarray(self.names.T), intercept)
 
     def corrected(self, prior: Linear, rows: Any, penalty: float, *, free: bool = False) -> Linear:
-        """A model of dev rows, pulled towards `prior`; `free` does not pull the intercept."""
-        labels = self.evidence.dev_labels[rows]
+        """Fits a model of dev rows with a penalty towards `prior`; `free` exempts the intercept."""
+        labels = self.data.dev_labels[rows]
         model = soft_logistic.fit(
             self.space.coordinates[rows],
             labels,
-            link=self.evidence.link,
-            inverse_penalty=penalty * self.evidence.dev_weight,
-            offset=None if free else prior.scores(self.evidence.dev[rows]),
+            link=self.data.link,
+            inverse_penalty=penalty * self.data.dev_weight,
+            offset=None if free else prior.scores(self.data.dev[rows]),
             iterations=DEV_ITERATIONS,
         )
         return self.space.lift(model).plus(prior)
@@ -143,37 +141,37 @@ class _Search:
 
     def discriminant(self, first: Linear, rows: Any, trust: float) -> Linear:
         """Step 3, from the scores of step 1."""
-        believed = self.spread(self.believed(first.scores(self.evidence.weak), trust), rows)
-        x = np.vstack([self.evidence.weak, self.evidence.dev[rows]])
-        return discriminant(x, np.vstack([believed, self.evidence.dev_labels[rows]]), self.evidence.link)
+        weak_labels = self.spread(self.posterior(first.scores(self.data.weak), trust), rows)
+        x = np.vstack([self.data.weak, self.data.dev[rows]])
+        return discriminant(x, np.vstack([weak_labels, self.data.dev_labels[rows]]), self.data.link)
 
     def studied(self, rows: Any, teacher: Linear, choice: Choice) -> Linear:
         """Step 5."""
-        weak = self.evidence.weak
+        weak = self.data.weak
         scores = np.float32(choice.teacher_sharpness) * teacher.scores(weak)
-        believed = self.believed(scores, choice.trust)
+        weak_labels = self.posterior(scores, choice.trust)
         if choice.spread:
-            believed = self.spread(believed, rows)
+            weak_labels = self.spread(weak_labels, rows)
         student = soft_logistic.fit(
-            weak, believed, link=self.evidence.link, inverse_penalty=STUDENT_PENALTY, iterations=DEV_ITERATIONS
+            weak, weak_labels, link=self.data.link, inverse_penalty=STUDENT_PENALTY, iterations=DEV_ITERATIONS
         )
         return self.corrected(scaled(student, STUDENT), rows, choice.penalty)
 
-    def believed(self, scores: Matrix, trust: float) -> Matrix:
+    def posterior(self, scores: Matrix, trust: float) -> Matrix:
         """Step 2."""
-        return believed_tags(self.evidence.weak_labels, scores, trust, self.evidence.link)
+        return posterior(self.data.weak_labels, scores, trust, self.data.link)
 
-    def spread(self, believed: Matrix, rows: Any) -> Matrix:
-        """What the weak rows believe with their neighbours: dev rows other than `rows` say nothing."""
-        n, labels = len(believed), self.evidence.dev_labels
+    def spread(self, weak_labels: Matrix, rows: Any) -> Matrix:
+        """Spreads the labels of weak rows among neighbours; of the dev rows only `rows` contribute labels."""
+        n, labels = len(weak_labels), self.data.dev_labels
         known = np.zeros(n + len(labels), dtype=np.bool_)
         known[:n] = True
         known[n + rows] = True
-        return spread(self.graph, np.vstack([believed, labels]), known)[:n]
+        return spread(self.graph, np.vstack([weak_labels, labels]), known)[:n]
 
 
-def believed_tags(weak_labels: Matrix, scores: Matrix, trust: float, link: Link) -> Matrix:
-    """The product of the label model, raised to `trust`, and the scores' probabilities, `n x k`."""
+def posterior(weak_labels: Matrix, scores: Matrix, trust: float, link: Link) -> Matrix:
+    """Returns the product of the label model, raised to `trust`, and the scores' probabilities, `n x k`."""
     if link == "softmax":
         opinion = np.log(np.maximum(weak_labels, FLOOR))
     else:
@@ -183,16 +181,17 @@ def believed_tags(weak_labels: Matrix, scores: Matrix, trust: float, link: Link)
 
 
 def discriminant(rows: Matrix, labels: Matrix, link: Link) -> Linear:
-    """Linear discriminant analysis on soft labels; with several tags, of each tag against the rows without it.
+    """Fits linear discriminant analysis on soft labels; with several tags, each tag against the other rows.
 
     Args:
         rows: `n x p`.
-        labels: `n x k` probabilities; a tag that no row has scores as the mean of all rows does.
+        labels: `n x k` probabilities; a tag without rows scores like the mean of all rows.
+        link: softmax for one tag per row, sigmoid for several.
     """
     n, p = rows.shape
     mass = labels.sum(axis=0, dtype=np.float64)
     everyone = rows.mean(axis=0, dtype=np.float64)
-    # One row's worth of the mean of all: a tag of little mass stays near it.
+    # The overall mean counts as one row: a tag with few rows stays near it.
     means = (labels.T.astype(np.float64) @ rows + everyone) / (mass + 1)[:, None]
     centred = rows - everyone.astype(np.float32)
     between = (means - everyone).T * (mass / max(float(mass.sum()), 1e-9)) @ (means - everyone)
@@ -211,8 +210,8 @@ def discriminant(rows: Matrix, labels: Matrix, link: Link) -> Linear:
 
 
 def _choose(search: _Search, folds: Folds) -> Choice:
-    """Stage by stage: what the dev rows alone do best with, then the names, the weak labels, the student."""
-    if len(search.evidence.dev_labels) < MIN_ROWS:
+    """Chooses parameters in stages: of the dev rows alone, the names, the weak labels, the student."""
+    if len(search.data.dev_labels) < MIN_ROWS:
         return Choice()
     stages = _Stages(search, folds)
     usual, nothing = Choice(), search.from_names(0.0)
@@ -238,7 +237,7 @@ def _choose(search: _Search, folds: Folds) -> Choice:
         sharpness=names.sharpness,
         held_out=names.scores,
     )
-    if not len(search.evidence.weak):
+    if not len(search.data.weak):
         return choice
     priors = {
         trust: [some.discriminant(names.models[fold], rows, trust) for some, fold, rows, _ in stages.parts]
@@ -273,11 +272,11 @@ def _choose(search: _Search, folds: Folds) -> Choice:
 
 
 Name = tuple[float, ...]
-Model = Callable[[_Search, int, Any], Linear]  # from what is known without a fold, the fold, and the other dev rows
+Model = Callable[[_Search, int, Any], Linear]  # arguments: the search without a fold, the fold, and the other dev rows
 
 
 class _Best(NamedTuple):
-    """What held-out dev rows chose: its name, the sharpness and scores of it, and the folds' models."""
+    """A candidate's name, its sharpness and scores on held-out dev rows, and the folds' models."""
 
     name: Name
     sharpness: float
@@ -286,17 +285,17 @@ class _Best(NamedTuple):
 
 
 class _Stages:
-    """Judges models on held-out dev rows."""
+    """Compares models on held-out dev rows."""
 
     def __init__(self, search: _Search, folds: Folds) -> None:
         self._search = search
-        known = [replace(search.evidence, weak_labels=labels) for labels in folds.labels]
-        self.parts = [(replace(search, evidence=known[fold]), fold, rows, held) for fold, rows, held in folds]
+        known = [replace(search.data, weak_labels=labels) for labels in folds.labels]
+        self.parts = [(replace(search, data=known[fold]), fold, rows, held) for fold, rows, held in folds]
 
     def best(self, models: dict[Name, Model], default: Name) -> _Best:
-        """The likeliest on held-out rows, if it is better than the default by more than a standard error."""
-        link, labels = self._search.evidence.link, self._search.evidence.dev_labels
-        if len(labels) < labels.shape[1]:  # no ground for a choice
+        """Returns the model of least log loss, if it beats the default by more than a standard error."""
+        link, labels = self._search.data.link, self._search.data.dev_labels
+        if len(labels) < labels.shape[1]:  # too few rows for a choice
             models = {default: models[default]}
         found: dict[Name, _Best] = {}
         losses: dict[Name, NDArray[np.float32]] = {}
@@ -304,7 +303,7 @@ class _Stages:
             scores, fitted = np.zeros_like(labels), []
             for some, fold, rows, held in self.parts:
                 fitted.append(make(some, fold, rows))
-                scores[held] = fitted[-1].scores(some.evidence.dev[held])
+                scores[held] = fitted[-1].scores(some.data.dev[held])
             sharpness, _ = best_sharpness(scores, labels, link)
             found[name] = _Best(name, sharpness, scores, fitted)
             losses[name] = log_loss(np.float32(sharpness) * scores, labels, link)

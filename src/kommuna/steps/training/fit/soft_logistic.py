@@ -5,8 +5,8 @@ distribution p_i, weight w_i and scores z_i = x_i W + b + offset_i,
 
     sum_i w_i E_{y ~ p_i}[-log softmax(z_i)_y] / sum_i w_i  +  |W|^2 / (2 C sum_i w_i)
 
-With several tags a row, each tag has its own logistic loss and p_i is a row of marginals. scikit-learn's
-LogisticRegression takes hard labels only: the same loss there needs every row once a class.
+With several tags per row, each tag has its own logistic loss and p_i is a row of marginals. scikit-learn's
+LogisticRegression takes hard labels only: the same loss there needs every row once per class.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Link = Literal["softmax", "sigmoid"]
 
 @dataclass(frozen=True)
 class Linear:
-    """Scores of rows: `x @ coef + intercept`; coef is `p x k`, intercept `k`."""
+    """A linear model: `x @ coef + intercept`; coef is `p x k`, intercept `k`."""
 
     coef: Matrix
     intercept: Matrix
 
     def scores(self, rows: Any) -> Matrix:
-        """`n x k` scores of sparse or dense rows."""
+        """Returns `n x k` scores of sparse or dense rows."""
         return np.asarray(_product(rows, self.coef) + self.intercept, dtype=np.float32)
 
     def plus(self, other: Linear, *, times: float = 1.0) -> Linear:
-        """This model's scores plus another's, as one linear model."""
+        """Returns the sum of this model and a multiple of another."""
         return Linear(self.coef + np.float32(times) * other.coef, self.intercept + np.float32(times) * other.intercept)
 
 
@@ -50,18 +50,18 @@ def fit(
     start: Linear | None = None,
     iterations: int = 60,
 ) -> Linear:
-    """The best linear model under the loss above.
+    """Fits the linear model that minimises the loss above.
 
     Args:
         rows: `n x p` features, sparse CSR or dense.
         labels: `n x k` probabilities.
-        link: softmax for one tag a row, sigmoid for several.
-        inverse_penalty: C; larger trusts the rows more.
-        weights: one a row.
-        offset: `n x k` scores to start from: the penalty then pulls towards them instead of towards nothing, and holds
-            for the intercept too (a tag that these rows lack is not ruled out).
-        start: where the search starts.
-        iterations: of L-BFGS at most.
+        link: softmax for one tag per row, sigmoid for several.
+        inverse_penalty: C; the larger, the weaker the penalty.
+        weights: one per row; all 1 if absent.
+        offset: `n x k` scores of a prior model, towards which the penalty then pulls. It then covers the intercept too,
+            so that a tag without rows is not ruled out.
+        start: initial model of the optimiser.
+        iterations: the most iterations of L-BFGS.
     """
     from scipy.optimize import minimize
     from scipy.sparse import issparse
@@ -104,7 +104,7 @@ def fit(
 
 
 def probabilities(scores: Matrix, link: Link) -> Matrix:
-    """`n x k` probabilities of scores."""
+    """Returns the `n x k` probabilities of scores."""
     if link == "sigmoid":
         from scipy.special import expit
 
@@ -115,7 +115,7 @@ def probabilities(scores: Matrix, link: Link) -> Matrix:
 
 
 class RowSpace:
-    """The few rows of a wide matrix in coordinates of their own: the same model from far fewer numbers.
+    """Coordinates in the span of few rows of a wide matrix, in which the same model has far fewer parameters.
 
     The penalised optimum lies in the span of the rows (representer theorem, Kimeldorf and Wahba 1971), so `n` rows of
     `p` features need `n x n` numbers only, and the penalty is unchanged as the basis is orthonormal.
@@ -144,7 +144,7 @@ class RowSpace:
         self._back = (vectors[:, keep] / root).astype(np.float32)
 
     def lift(self, model: Linear) -> Linear:
-        """A model of the coordinates as a model of the features."""
+        """Returns a model of the coordinates as a model of the features."""
         if self._back is None:
             return model
         columns = self._rows.T if isinstance(self._rows, np.ndarray) else self._rows.T.tocsr()
@@ -173,7 +173,7 @@ _pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="product")
 
 
 def _product(left: Any, right: Matrix) -> Matrix:
-    """Matrix product; a sparse one by blocks of rows, one a core. The numbers do not depend on the blocks."""
+    """Matrix product; a sparse one by blocks of rows, one per core. The result does not depend on the blocks."""
     if isinstance(left, np.ndarray) or _THREADS == 1 or left.nnz * right.shape[1] < 2_000_000:
         return np.asarray(left @ right, dtype=np.float32)
     # Blocks of about equal numbers of non-zeros: features differ a thousandfold in how often they occur.

@@ -1,11 +1,11 @@
-"""Label spreading: texts that lie close together believe alike (Zhou et al. 2004, Learning with Local and Global
-Consistency).
+"""Label spreading: near neighbours get similar labels.
 
-With S the symmetrically normalised graph of nearest neighbours and Y what each row believes by itself,
+Zhou et al. 2004, "Learning with Local and Global Consistency". With S the symmetrically normalised graph of nearest
+neighbours and Y the probabilities of each row,
 
     F = (1 - ALPHA) (I - ALPHA S)^-1 Y
 
-A rule's mistake seldom has its neighbours' company, so they outvote it; where they agree, they are surer together.
+A rule's mistake seldom occurs in the neighbours too, so they outvote it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from kommuna.steps.training.fit.soft_logistic import Matrix
 
 NEIGHBOURS = 5
 WIDTH = 0.1  # of the kernel: a neighbour at cosine c weighs exp((c - 1) / WIDTH)
-ALPHA = 0.9  # the neighbours' share in what a row believes
-ITERATIONS = 30  # what is left out weighs ALPHA ** 30, .04
+ALPHA = 0.9  # weight of the neighbours
+ITERATIONS = 30  # the remainder has weight ALPHA ** 30, .04
 
 
 def neighbours(rows: Matrix) -> Any:
-    """The graph S of rows of norm one, `n x n`, sparse; a row without a neighbour stands alone."""
+    """Returns the graph S of rows of norm one, `n x n`, sparse."""
     from scipy.sparse import csr_array, diags_array
     from sklearn.neighbors import NearestNeighbors
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
@@ -32,7 +32,7 @@ def neighbours(rows: Matrix) -> Any:
     n = len(rows)
     if n < 2:
         return csr_array((n, n), dtype=np.float32)
-    with threadpool_limits(1):  # the same neighbours whatever the cores
+    with threadpool_limits(1):  # the same neighbours on any number of cores
         search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, n - 1), algorithm="brute").fit(rows)
         found = csr_array(search.kneighbors_graph(mode="distance"))
     found.data = np.exp(-(found.data**2) / (2 * WIDTH)).astype(np.float32)  # |a - b|^2 = 2 - 2 cos(a, b)
@@ -41,19 +41,21 @@ def neighbours(rows: Matrix) -> Any:
     return csr_array(root @ graph @ root)
 
 
-def spread(graph: Any, beliefs: Matrix, known: NDArray[np.bool_]) -> Matrix:
-    """What rows believe after hearing their neighbours.
+def spread(graph: Any, probabilities: Matrix, known: NDArray[np.bool_]) -> Matrix:
+    """Spreads probabilities over the graph.
 
     Args:
-        graph: of `neighbours`.
-        beliefs: `n x k` probabilities.
-        known: `n`; the others say nothing, they only pass on.
+        graph: result of `neighbours`.
+        probabilities: `n x k` probabilities.
+        known: `n`, which rows have labels; the others only pass labels on.
 
     Returns:
-        `n x k`: the mean of the beliefs that reach a row, by how much of each does.
+        `n x k` probabilities: the weighted mean of those that reach a row.
     """
-    heard = np.column_stack([beliefs, np.ones(len(beliefs), np.float32)]) * known[:, None].astype(np.float32)
-    own = np.float32(1 - ALPHA) * heard
+    received = np.column_stack([probabilities, np.ones(len(probabilities), np.float32)]) * known[:, None].astype(
+        np.float32
+    )
+    own = np.float32(1 - ALPHA) * received
     for _ in range(ITERATIONS):
-        heard = np.float32(ALPHA) * (graph @ heard) + own
-    return np.asarray(heard[:, :-1] / np.maximum(heard[:, -1:], np.float32(1e-9)), dtype=np.float32)
+        received = np.float32(ALPHA) * (graph @ received) + own
+    return np.asarray(received[:, :-1] / np.maximum(received[:, -1:], np.float32(1e-9)), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""From which probability a row gets a tag, where it may have several."""
+"""Chooses each tag's probability threshold, where a row may have several tags."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from scipy.special import expit
 
 from kommuna.steps.training.fit.soft_logistic import Matrix
 
-SLOPE = 0.5  # of a threshold's log-odds in those of the tag's share
-SHIFTS = np.linspace(-2.5, 2.5, 41)  # of all thresholds, in log-odds
-OWN_ROWS = 10.0  # a tag's rows that weigh as much as what all tags say
+SLOPE = 0.5  # change of a threshold's log-odds per log-odds of the tag's share
+SHIFTS = np.linspace(-2.5, 2.5, 41)  # candidates for the common shift, in log-odds
+OWN_ROWS = 10.0  # weight of the common shift, in rows of a tag
 
 
 def thresholds(held_out: Matrix | None, labels: Matrix, share: NDArray[np.floating]) -> tuple[float, ...]:
-    """The k thresholds under which held-out dev rows are labeled best.
+    """Returns the k thresholds with the best F1 on held-out dev rows.
 
-    All tags have one threshold in common, on a scale on which they can be compared::
+    All tags share one shift, on a scale on which they can be compared::
 
         log-odds(threshold) = shift + SLOPE · log-odds(share of the tag)
 
-    for what is rare is believed less, right or wrong: a tag of 2 % is given from .125 where one of 50 % is given from
-    one half. The shift is the one with the highest mean of micro and macro F1. A tag leaves it as far as its own rows
-    say so: its F1 counts as if `OWN_ROWS` more rows had the tag and were labeled as well as the tags together.
+    because rare tags get lower probabilities: a tag of 2 % has the threshold .125 if one of 50 % has one half. The
+    common shift maximises the mean of micro and macro F1. A tag's own shift maximises its F1, smoothed as if
+    `OWN_ROWS` more rows had the tag and were labeled as well as all tags together.
 
     On NLU++ with 100 dev rows, where three tags of four have fewer than five, the slope gains .01 to .02 in both means
     over one threshold for all; a threshold of one half for tags with few rows is .1 below in macro F1.
@@ -31,7 +31,7 @@ def thresholds(held_out: Matrix | None, labels: Matrix, share: NDArray[np.floati
         held_out: d x k scores (log-odds) of the dev rows by models that did not learn from them; None if rows are too
             few, then the shift is 0.
         labels: d x k zeros and ones.
-        share: k, how many rows have the tag, 0 to 1.
+        share: k, share of rows with the tag, 0 to 1.
     """
     share = np.clip(np.asarray(share, dtype=np.float64), 1e-3, 0.5)
     scale = SLOPE * (np.log(share) - np.log1p(-share))
@@ -40,7 +40,7 @@ def thresholds(held_out: Matrix | None, labels: Matrix, share: NDArray[np.floati
 
 
 def _shifts(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """k shifts: the common one, or a tag's own."""
+    """Returns k shifts."""
     given = np.stack([(scores >= shift).sum(axis=0) for shift in SHIFTS]).astype(np.float64)
     right = np.stack([((scores >= shift) & truth).sum(axis=0) for shift in SHIFTS]).astype(np.float64)
     there, seen = truth.sum(axis=0), truth.any(axis=0)
@@ -54,6 +54,6 @@ def _shifts(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> NDArray[n
 
 
 def _nearest_to_zero(figure: NDArray[np.float64]) -> NDArray[np.intp]:
-    """For each column the line with the best figure; of equals the one nearest to a shift of 0."""
+    """Returns the best shift of each column; among equals, the one nearest to 0."""
     order = np.argsort(np.abs(SHIFTS), kind="stable")
     return np.asarray(order[figure[order].argmax(axis=0)])

@@ -1,7 +1,7 @@
-"""Calibration of a classifier's scores on held-out rows: one factor for all of them and a shift of each tag.
+"""Calibration of a classifier's scores on held-out rows: one factor for all tags and a shift per tag.
 
-Without the biases of vector scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2) a classifier taught by labels
-whose share of a rare tag is wrong is judged by that share alone: the shift of its prior (Saerens et al. 2002,
+Vector scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2) with one factor. The shifts correct the prior of a
+classifier whose training labels have a wrong share of a rare tag (Saerens et al. 2002,
 "Adjusting the outputs of a classifier to new a priori probabilities", Neural Computation 14).
 """
 
@@ -20,29 +20,29 @@ _FACTORS = (0.1, 10.0)
 
 @dataclass(frozen=True)
 class Scaling:
-    """What is done to scores.
+    """A calibration of scores.
 
     Attributes:
-        factor: above 0.
-        shift: k; None shifts nothing.
+        factor: positive factor on all scores.
+        shift: k shifts, added after the factor; None adds nothing.
     """
 
     factor: float = 1.0
     shift: NDArray[np.float32] | None = None
 
     def of(self, scores: Matrix) -> Matrix:
-        """`n x k` calibrated scores."""
+        """Returns `n x k` calibrated scores."""
         scaled = np.float32(self.factor) * scores
         return scaled if self.shift is None else scaled + self.shift
 
 
 def fit(scores: Matrix, labels: Matrix, link: Link) -> tuple[Scaling, float]:
-    """The scaling of least log loss, and that loss.
+    """Fits the scaling of least log loss; returns it and that loss.
 
     Args:
-        scores: `n x k`, of held-out rows.
+        scores: `n x k` scores of held-out rows.
         labels: `n x k` zeros and ones.
-        link: softmax for one tag a row, sigmoid for several.
+        link: softmax for one tag per row, sigmoid for several.
     """
     from scipy.optimize import minimize
     from scipy.special import expit, log_softmax
@@ -57,9 +57,9 @@ def fit(scores: Matrix, labels: Matrix, link: Link) -> tuple[Scaling, float]:
             total = (np.logaddexp(0, z) - labels * z).sum()
             off = expit(z) - labels
         else:
-            told = log_softmax(z, axis=1)
-            total = -(labels * told).sum()
-            off = np.exp(told) * labels.sum(axis=1, keepdims=True) - labels
+            log_p = log_softmax(z, axis=1)
+            total = -(labels * log_p).sum()
+            off = np.exp(log_p) * labels.sum(axis=1, keepdims=True) - labels
         penalty = _RIDGE * shift @ shift / 2
         slope = np.concatenate([[factor * (off * given).sum()], off.sum(axis=0) + _RIDGE * shift])
         return float(total + penalty) / rows, slope / rows

@@ -1,10 +1,10 @@
-"""How weak labels and trusted rows make one linear model: the weak rows set the prior, the dev rows have the last word.
+"""Fits one linear model from weak labels and dev rows: weak rows set the prior, dev rows correct it.
 
 1. A model of the dev rows alone, its scores calibrated on held-out folds.
-2. Each weak label is weighed against that model: q(y) ~ label_model(y) * dev_model(y) / prior(y), the product of two
-   experts that saw different evidence (rules; words of trusted rows), smoothed as dev rows are few.
+2. Each weak label is combined with that model: q(y) ~ label_model(y) * dev_model(y) / prior(y), a product of two
+   experts with different evidence (rules; words of dev rows), smoothed if dev rows are few.
 3. A model of all messages under q.
-4. A model of the dev rows whose penalty pulls towards `strength` times the weak model instead of towards nothing
+4. A model of the dev rows whose penalty pulls towards `strength` times the weak model instead of towards zero
    (Chelba and Acero 2004, "Adaptation of maximum entropy capitalizer").
 
 `strength` and the penalty are chosen on held-out dev rows (`Folds`); strength 0 is the dev rows alone, so weak labels
@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.training.fit import soft_logistic
-from kommuna.steps.training.fit.evidence import Evidence
 from kommuna.steps.training.fit.folds import MIN_ROWS, Folds
 from kommuna.steps.training.fit.soft_logistic import Linear, Link, Matrix, RowSpace, probabilities
+from kommuna.steps.training.fit.training_data import TrainingData
 
 PENALTIES = (10.0, 50.0, 250.0)
 STRENGTHS = (0.0, 0.5, 1.0, 2.0)
@@ -35,12 +35,12 @@ MANY_ROWS = 20_000
 MANY_ITERATIONS = 40  # of 100,000 it does: .784 after 40, .703 after 15
 DEV_ITERATIONS = 30
 FOLD_WEAK_ROWS = 2000  # messages a fold: enough to compare strengths
-FLOOR = 1e-3  # of a label model's probability: no rule is so sure that it silences all else
+FLOOR = 1e-3  # of a label model's probability: no rule rules out all other tags
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What held-out dev rows chose; the defaults where there are too few."""
+    """The parameters chosen on held-out dev rows; the defaults if there are too few."""
 
     inverse_penalty: float = PENALTIES[1]
     dev_sharpness: float = 1.0
@@ -51,38 +51,38 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The model, the same from the dev rows alone, and how they were chosen."""
+class FittedWeakPrior:
+    """The model, the model of the dev rows alone, and the chosen parameters."""
 
     model: Linear
     dev_only: Linear
     choice: Choice
 
 
-def fit(evidence: Evidence, folds: Folds, *, seed: int) -> Fitted:
+def fit(data: TrainingData, folds: Folds, *, seed: int) -> FittedWeakPrior:
     """Fits the model described above.
 
     Args:
-        evidence: sparse features; a dev row counts `dev_weight` times against the prior.
-        folds: of the dev rows.
-        seed: of the sample of messages to choose by.
+        data: sparse features; `dev_weight` is the weight of a dev row against the prior.
+        folds: folds of the dev rows.
+        seed: seed of the sample of messages on which parameters are chosen.
     """
-    space = RowSpace(evidence.dev)
+    space = RowSpace(data.dev)
     some = folds.some(FOLD_WEAK_ROWS, seed=seed)
-    choice = _choose(evidence, some, space)
-    labels, link, weight = evidence.dev_labels, evidence.link, evidence.dev_weight
+    choice = _choose(data, some, space)
+    labels, link, weight = data.dev_labels, data.link, data.dev_weight
     dev_only = space.lift(_dev_model(space.coordinates, labels, choice.inverse_penalty, link, weight))
     model = dev_only
-    if choice.strength > 0 and evidence.weak.shape[0]:
-        prior = _weak_model(evidence.weak, evidence.weak_labels, dev_only, labels, choice.dev_sharpness, link)
-        pull = np.float32(choice.strength) * prior.scores(evidence.dev)
+    if choice.strength > 0 and data.weak.shape[0]:
+        prior = _weak_model(data.weak, data.weak_labels, dev_only, labels, choice.dev_sharpness, link)
+        pull = np.float32(choice.strength) * prior.scores(data.dev)
         correction = _dev_model(space.coordinates, labels, choice.inverse_penalty, link, weight, offset=pull)
         model = space.lift(correction).plus(prior, times=choice.strength)
-    return Fitted(scaled(model, choice.sharpness), scaled(dev_only, choice.dev_sharpness), choice)
+    return FittedWeakPrior(scaled(model, choice.sharpness), scaled(dev_only, choice.dev_sharpness), choice)
 
 
-def _choose(evidence: Evidence, folds: Folds, space: RowSpace) -> Choice:
-    weak, labels, link, dev_weight = evidence.weak[folds.rows], evidence.dev_labels, evidence.link, evidence.dev_weight
+def _choose(data: TrainingData, folds: Folds, space: RowSpace) -> Choice:
+    weak, labels, link, dev_weight = data.weak[folds.rows], data.dev_labels, data.link, data.dev_weight
     rows, k = labels.shape
     if rows < MIN_ROWS:
         return Choice()
@@ -102,7 +102,7 @@ def _choose(evidence: Evidence, folds: Folds, space: RowSpace) -> Choice:
     for fold, train, held in folds if len(scores) > 1 else ():
         dev_only = space.lift(models[penalty, fold])
         prior = _weak_model(weak, folds.labels[fold], dev_only, labels[train], dev_sharpness, link, space=weak_space)
-        pull = prior.scores(evidence.dev)
+        pull = prior.scores(data.dev)
         for strength in scores:
             if strength:
                 offset = np.float32(strength) * pull
@@ -144,12 +144,13 @@ def _weak_model(
 
 
 def weighed_against_dev(weak_labels: Matrix, dev_view: Matrix, dev_labels: Matrix, link: Link) -> Matrix:
-    """The product of the label model and the dev model over the prior, `n x k`.
+    """Returns the product of the label model and the dev model over the prior, `n x k`.
 
     Args:
         weak_labels: `n x k`, the label model's probabilities.
         dev_view: `n x k`, the calibrated dev model's probabilities of the same rows.
-        dev_labels: `d x k`: the prior, and how much the dev model can know.
+        dev_labels: `d x k`; they give the prior and the smoothing.
+        link: softmax for one tag per row, sigmoid for several.
     """
     rows, k = dev_labels.shape
     pseudo = k if link == "softmax" else 2
@@ -167,14 +168,14 @@ def weighed_against_dev(weak_labels: Matrix, dev_view: Matrix, dev_labels: Matri
 
 
 def best_sharpness(scores: Matrix, labels: Matrix, link: Link) -> tuple[float, float]:
-    """The factor on scores that suits held-out rows best, and the mean log loss with it."""
+    """Returns the factor on scores of least mean log loss, and that loss."""
     losses = {t: float(log_loss(np.float32(t) * scores, labels, link).mean()) for t in TEMPERATURES}
     best = min(losses, key=lambda t: losses[t])
     return best, losses[best]
 
 
 def log_loss(scores: Matrix, labels: Matrix, link: Link) -> NDArray[np.float32]:
-    """The loss of each row, `n`."""
+    """Returns the log loss of each row, `n`."""
     if link == "sigmoid":
         return np.asarray((np.logaddexp(np.float32(0), scores) - labels * scores).sum(axis=1))
     from scipy.special import logsumexp
@@ -183,4 +184,5 @@ def log_loss(scores: Matrix, labels: Matrix, link: Link) -> NDArray[np.float32]:
 
 
 def scaled(model: Linear, factor: float) -> Linear:
+    """Returns a model whose scores are multiplied by a factor."""
     return Linear(np.float32(factor) * model.coef, np.float32(factor) * model.intercept)

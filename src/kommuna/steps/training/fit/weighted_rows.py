@@ -1,4 +1,4 @@
-"""Soft labels for any scikit-learn classifier: each row once a likely class, weighted by its probability."""
+"""Soft labels for any scikit-learn classifier: each row occurs once per likely class, weighted by its probability."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.steps.training.fit import vector_scaling
-from kommuna.steps.training.fit.evidence import Evidence
 from kommuna.steps.training.fit.folds import MIN_ROWS, Folds
 from kommuna.steps.training.fit.soft_logistic import Link, Matrix, probabilities
+from kommuna.steps.training.fit.training_data import TrainingData
 from kommuna.steps.training.fit.vector_scaling import Scaling
 
 FLOOR = 0.05  # less likely classes of a row are left out
@@ -24,7 +24,7 @@ Estimator = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Fitted estimators: one over all tags, or one a tag where rows have several (None: the tag was never seen)."""
+    """Fitted estimators: one over all tags, or one per tag if rows may have several tags."""
 
     estimators: tuple[Any, ...]
     k: int
@@ -32,7 +32,7 @@ class Ensemble:
     scaling: Scaling = field(default_factory=Scaling)
 
     def scores(self, rows: Any) -> Matrix:
-        """`n x k` log-odds or log-probabilities."""
+        """Returns `n x k` log-odds or log-probabilities."""
         if self.link == "sigmoid":
             columns = [_yes(estimator, rows) for estimator in self.estimators]
             p = np.clip(np.stack(columns, axis=1), 1e-6, 1 - 1e-6)
@@ -43,13 +43,13 @@ class Ensemble:
         return self.scaling.of(np.asarray(np.log(p), dtype=np.float32))
 
     def probabilities(self, rows: Any) -> Matrix:
-        """`n x k` probabilities."""
+        """Returns `n x k` probabilities."""
         return probabilities(self.scores(rows), self.link)
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The model, the same from the dev rows alone, what held-out dev rows chose, and their calibrated scores."""
+class FittedEnsembles:
+    """The model, the model of the dev rows alone, the chosen weight, and calibrated scores of held-out dev rows."""
 
     model: Ensemble
     dev_only: Ensemble
@@ -61,23 +61,23 @@ class Fitted:
 def fit(
     estimator: Estimator,
     stack: Callable[[Any, Any], Any],
-    evidence: Evidence,
+    data: TrainingData,
     folds: Folds,
-) -> Fitted:
-    """Fits on weak rows and dev rows; the weight of the weak ones is what suits held-out dev rows best.
+) -> FittedEnsembles:
+    """Fits on weak and dev rows, with the weight of weak rows that suits held-out dev rows best.
 
     Args:
-        estimator: makes an unfitted classifier that takes `sample_weight`.
-        stack: puts two blocks of rows one above the other.
-        evidence: features of both kinds of rows, and their labels.
-        folds: of the dev rows.
+        estimator: returns a new classifier whose `fit` accepts `sample_weight`.
+        stack: concatenates two blocks of rows.
+        data: features of both kinds of rows, and their labels.
+        folds: folds of the dev rows.
     """
-    weak, dev, dev_labels, link = evidence.weak, evidence.dev, evidence.dev_labels, evidence.link
+    weak, dev, dev_labels, link = data.weak, data.dev, data.dev_labels, data.link
 
     def train(weak_rows: Any, weak_p: Matrix, weight: float, dev_rows: Any, dev_p: Matrix) -> Ensemble:
         if weight == 0 or not weak_p.shape[0]:
             return _fit(estimator, dev_rows, dev_p, np.ones(len(dev_p)), link)
-        weights = np.concatenate([np.full(len(weak_p), weight), np.full(len(dev_p), evidence.dev_weight)])
+        weights = np.concatenate([np.full(len(weak_p), weight), np.full(len(dev_p), data.dev_weight)])
         return _fit(estimator, stack(weak_rows, dev_rows), np.vstack([weak_p, dev_p]), weights, link)
 
     rows, k = dev_labels.shape
@@ -93,9 +93,9 @@ def fit(
         judged = {candidate: vector_scaling.fit(z, dev_labels, link) for candidate, z in held_out.items()}
         weight = min(judged, key=lambda c: judged[c][1])
         scaling, alone_scaling = judged[weight][0], judged[0.0][0]
-    model = train(weak, evidence.weak_labels, weight, dev, dev_labels)
-    alone = train(weak, evidence.weak_labels, 0.0, dev, dev_labels)
-    return Fitted(
+    model = train(weak, data.weak_labels, weight, dev, dev_labels)
+    alone = train(weak, data.weak_labels, 0.0, dev, dev_labels)
+    return FittedEnsembles(
         replace(model, scaling=scaling),
         replace(alone, scaling=alone_scaling),
         weight,
@@ -120,12 +120,13 @@ def _fit_one(estimator: Estimator, rows: Any, labels: Matrix, weights: NDArray[n
 
 
 class OneClass:
-    """Stands in where the rows know one class only."""
+    """A constant classifier, for training rows with one class only."""
 
     def __init__(self, only: int) -> None:
         self.classes_ = np.array([only])
 
     def predict_proba(self, rows: Any) -> NDArray[np.float64]:
+        """Returns probability 1 of the only class, `n x 1`."""
         return np.ones((rows.shape[0], 1))
 
 

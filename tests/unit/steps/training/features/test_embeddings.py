@@ -16,10 +16,10 @@ from kommuna.steps.registry.register import _requirements
 from kommuna.steps.training.features import embeddings, encoders
 from kommuna.steps.training.features.embeddings import TextEmbeddings
 from kommuna.steps.training.fit import semantic_prior
-from kommuna.steps.training.fit.evidence import Evidence
 from kommuna.steps.training.fit.folds import plain_folds
 from kommuna.steps.training.fit.soft_logistic import Matrix, RowSpace
 from kommuna.steps.training.fit.spreading import neighbours
+from kommuna.steps.training.fit.training_data import TrainingData
 from kommuna.steps.training.tagger import Tagger, unpickled
 from kommuna.steps.training.train import train_classifier
 
@@ -149,9 +149,9 @@ def test_the_discriminant_knows_what_varies_within_tags_and_is_the_librarys_on_h
     assert (ours.argmax(axis=1) == theirs.predict(rows)).mean() > 0.98
 
 
-def fit(evidence: Evidence, names: Matrix) -> semantic_prior.Fitted:
+def fit(data: TrainingData, names: Matrix) -> semantic_prior.FittedSemanticPrior:
     """By folds of the dev rows, which these weak labels never knew."""
-    return semantic_prior.fit(evidence, names, plain_folds(len(evidence.dev), evidence.weak_labels, seed=0))
+    return semantic_prior.fit(data, names, plain_folds(len(data.dev), data.weak_labels, seed=0))
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])
@@ -160,7 +160,7 @@ def test_names_and_weak_labels_help_a_few_rows(link) -> None:
     random = np.random.default_rng(1)
     noisy = np.where(random.random(1000) < 0.6, truth[:1000], random.integers(0, 4, 1000))
     weak = one_hot(noisy) * 0.7 + 0.075
-    found = fit(Evidence(rows[:1000], weak, rows[1000:1032], one_hot(truth[1000:1032]), link), names)
+    found = fit(TrainingData(rows[:1000], weak, rows[1000:1032], one_hot(truth[1000:1032]), link), names)
     held = rows[1032:]
     ours = (found.model.scores(held).argmax(axis=1) == truth[1032:]).mean()
     alone = (found.dev_only.scores(held).argmax(axis=1) == truth[1032:]).mean()
@@ -170,8 +170,8 @@ def test_names_and_weak_labels_help_a_few_rows(link) -> None:
 def test_names_and_weak_labels_that_lie_are_not_used() -> None:
     rows, truth, names = cloud(n=1400)
     wrong = one_hot((truth[:1000] + 1) % 4)
-    evidence = Evidence(rows[:1000], wrong, rows[1000:1200], one_hot(truth[1000:1200]), "softmax")
-    found = fit(evidence, np.roll(names, 1, axis=0))
+    data = TrainingData(rows[:1000], wrong, rows[1000:1200], one_hot(truth[1000:1200]), "softmax")
+    found = fit(data, np.roll(names, 1, axis=0))
     assert found.choice.name_weight == 0
     held = rows[1200:]
     ours = (found.model.scores(held).argmax(axis=1) == truth[1200:]).mean()
@@ -179,7 +179,7 @@ def test_names_and_weak_labels_that_lie_are_not_used() -> None:
     assert ours > alone - 0.05
 
 
-def knots(seed: int, dev_rows: int) -> tuple[Evidence, Matrix, np.ndarray]:
+def knots(seed: int, dev_rows: int) -> tuple[TrainingData, Matrix, np.ndarray]:
     """Forty knots of texts, each of one tag, and rules of which half speak at random: a knot knows better."""
     random = np.random.default_rng(seed)
     middles = random.normal(size=(40, 128))
@@ -189,16 +189,16 @@ def knots(seed: int, dev_rows: int) -> tuple[Evidence, Matrix, np.ndarray]:
     truth = knot % 4
     said = np.where(random.random(400) < 0.4, truth[:400], random.integers(0, 4, 400))
     dev = slice(400, 400 + dev_rows)
-    evidence = Evidence(rows[:400], one_hot(said) * 0.7 + 0.075, rows[dev], one_hot(truth[dev]), "softmax")
-    return evidence, rows[dev.stop :], truth[dev.stop :]
+    data = TrainingData(rows[:400], one_hot(said) * 0.7 + 0.075, rows[dev], one_hot(truth[dev]), "softmax")
+    return data, rows[dev.stop :], truth[dev.stop :]
 
 
 def test_means_and_student_are_nearer_the_truth_on_spread_labels() -> None:
     gains = []
     for seed in range(3):
-        evidence, held, truth = knots(seed, dev_rows=40)
-        graph = neighbours(np.vstack([evidence.weak, evidence.dev]))
-        search = semantic_prior._Search(evidence, np.zeros((4, 128), np.float32), RowSpace(evidence.dev), graph)
+        data, held, truth = knots(seed, dev_rows=40)
+        graph = neighbours(np.vstack([data.weak, data.dev]))
+        search = semantic_prior._Search(data, np.zeros((4, 128), np.float32), RowSpace(data.dev), graph)
         alone = replace(search, graph=graph * 0)
         first, every = search.from_names(0.0), np.arange(40)
         choice = semantic_prior.Choice(trust=1.0)
@@ -213,8 +213,8 @@ def test_means_and_student_are_nearer_the_truth_on_spread_labels() -> None:
 
 
 def test_dev_rows_can_have_the_students_labels_spread() -> None:
-    evidence = [knots(seed, dev_rows=60)[0] for seed in range(3)]
-    assert any(fit(one, np.zeros((4, 128), np.float32)).choice.spread for one in evidence)
+    data = [knots(seed, dev_rows=60)[0] for seed in range(3)]
+    assert any(fit(one, np.zeros((4, 128), np.float32)).choice.spread for one in data)
 
 
 def test_labels_are_not_spread_to_the_student_where_neighbours_are_of_other_tags() -> None:
@@ -225,7 +225,7 @@ def test_labels_are_not_spread_to_the_student_where_neighbours_are_of_other_tags
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     names = np.eye(4, 24, dtype=np.float32)
     weak = one_hot(truth[:1000]) * 0.7 + 0.075
-    found = fit(Evidence(rows[:1000], weak, rows[1000:1200], one_hot(truth[1000:1200]), "softmax"), names)
+    found = fit(TrainingData(rows[:1000], weak, rows[1000:1200], one_hot(truth[1000:1200]), "softmax"), names)
     assert not found.choice.spread
 
 
@@ -235,9 +235,9 @@ def test_what_is_spread_knows_no_held_out_row() -> None:
     seen = np.arange(50)
 
     def spread(dev_labels: Matrix) -> Matrix:
-        evidence = Evidence(rows[:300], weak, rows[300:], dev_labels, "softmax")
-        graph = neighbours(np.vstack([evidence.weak, evidence.dev]))
-        search = semantic_prior._Search(evidence, names, RowSpace(evidence.dev), graph)
+        data = TrainingData(rows[:300], weak, rows[300:], dev_labels, "softmax")
+        graph = neighbours(np.vstack([data.weak, data.dev]))
+        search = semantic_prior._Search(data, names, RowSpace(data.dev), graph)
         return search.spread(weak, seen)
 
     labels = one_hot(truth[300:])
@@ -266,7 +266,7 @@ def test_banking77_with_few_clean_rows_gains_from_names_and_rules(shared_data: P
 def test_two_dev_rows_and_a_tag_without_any_row_train_to_finite_scores(link) -> None:
     rows, truth, names = cloud(n=400)
     weak = one_hot(np.minimum(truth[:300], 2))  # no message believes in the fourth tag
-    found = fit(Evidence(rows[:300], weak, rows[:2], one_hot(truth[:2]), link), names)
+    found = fit(TrainingData(rows[:300], weak, rows[:2], one_hot(truth[:2]), link), names)
     scores = found.model.scores(rows[300:])
     assert np.isfinite(scores).all()
     known = truth[300:] < 3

@@ -22,14 +22,16 @@ WIDTH = 384  # of every encoder's vectors
 class TextEncoder(Protocol):
     """Turns texts into `n x 384` vectors of norm one; a text's vector does not depend on the others."""
 
-    def encode(self, texts: Sequence[str]) -> Matrix: ...
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Returns `n x 384` vectors of norm one."""
+        ...
 
 
 def known(name: str) -> Encoder:
-    """The name, if an encoder has it.
+    """Checks the name of an encoder.
 
     Raises:
-        SpecError: none has.
+        SpecError: there is no such encoder.
     """
     names: tuple[Encoder, ...] = get_args(Encoder)
     for encoder in names:
@@ -40,10 +42,10 @@ def known(name: str) -> Encoder:
 
 @cache
 def load(name: Encoder) -> TextEncoder:
-    """The encoder of that name, loaded once a process.
+    """The encoder of that name, loaded once per process.
 
     Raises:
-        NotInstalled: the extra is not.
+        NotInstalled: the extra `embeddings` is not installed.
     """
     with needed_by(f"the encoder '{name}'", otherwise="take classifier='tfidf_logreg'"):
         return _LOADERS[name]()

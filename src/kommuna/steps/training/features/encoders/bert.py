@@ -24,6 +24,7 @@ class Dense:
     bias: Matrix
 
     def __call__(self, x: Matrix) -> Matrix:
+        """Returns the `n x q` product of `n x p` rows."""
         out = x @ self.weights
         out += self.bias
         return out
@@ -38,6 +39,7 @@ class Norm:
     epsilon: float
 
     def __call__(self, x: Matrix) -> Matrix:
+        """Normalises `n x p` rows in place and returns them."""
         x -= x.mean(axis=1, keepdims=True)
         x /= np.sqrt(np.einsum("ij,ij->i", x, x)[:, None] / np.float32(x.shape[1]) + np.float32(self.epsilon))
         x *= self.weights

@@ -1,4 +1,4 @@
-"""What a linear model, an ensemble or a tagger of embeddings is fitted on."""
+"""`TrainingData`: the features and labels that every classifier is fitted on."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from kommuna.steps.training.fit.soft_logistic import Link, Matrix
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Features and labels of weak rows and of dev rows.
+class TrainingData:
+    """Features and labels of weakly labeled rows and of dev rows.
 
     Attributes:
         weak: `n x p` features of messages with a weak label, dense or sparse.
         weak_labels: `n x k` probabilities.
         dev: `d x p` features.
         dev_labels: `d x k` zeros and ones.
-        link: softmax for one tag a row, sigmoid for several.
-        dev_weight: how many times a dev row counts as it would by itself.
+        link: softmax for one tag per row, sigmoid for several.
+        dev_weight: weight of a dev row.
     """
 
     weak: Any
