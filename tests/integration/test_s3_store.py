@@ -18,6 +18,7 @@ from kommuna.errors import EXIT_DONE, IntegrityError, StoreUnreachable
 from kommuna.spec.step import StepResult, StepSpec, StoreAddress
 from kommuna.store import Artifact, Store
 from kommuna.store.gc import collect
+from kommuna.store.lookup import look_up
 from kommuna.store.results import Results
 
 
@@ -37,13 +38,13 @@ def bundle(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(address: StoreAddress, bundle: Path, function: str, **fields: object) -> StepResult:
+def run(address: StoreAddress, bundle: Path, function: str, *options: str, **fields: object) -> StepResult:
     spec = StepSpec.model_validate(
         {"function": f"s3_steps:{function}", "team": "support", "store": address, "bundle": str(bundle)} | fields
     )
     result = bundle / "result.json"
     subprocess.run(
-        [sys.executable, "-m", "kommuna.runtime", "--result", str(result)],
+        [sys.executable, "-m", "kommuna.runtime", "--result", str(result), *options],
         input=spec.model_dump_json(), text=True, capture_output=True, check=False, env={**os.environ},
     )  # fmt: skip
     return StepResult.model_validate_json(result.read_bytes())
@@ -181,6 +182,28 @@ def test_a_claim_whose_holder_is_gone_is_taken_over_on_s3(
     with Results(store).claim(question):
         assert store.fs.cat_file(f"{store.root}/claims/ab/{question}") != b"a run that was killed"
     assert store.fs.find(f"{store.root}/claims") == []
+
+
+def test_what_the_operator_downloaded_is_not_downloaded_again(
+    address: StoreAddress, bundle: Path, tmp_path: Path
+) -> None:
+    store = Store(address, "support")
+    pl.DataFrame({"id": [1, 2]}).write_parquet(tmp_path / "once.parquet")
+    store.put_inbox(tmp_path / "once.parquet", "inbox/once.parquet")
+    inputs = {"t": {"url": "store://inbox/once.parquet"}}
+    spec = StepSpec.model_validate(
+        {"function": "s3_steps:double", "team": "support", "store": address, "bundle": str(bundle), "inputs": inputs}
+    )
+    known = tmp_path / "known.json"
+    with store.scratch() as folder:
+        files = look_up(spec, store, folder).inputs.files()
+        known.write_text(json.dumps([file.model_dump(mode="json") for file in files]))
+        store.fs.rm(f"{store.root}/inbox/once.parquet")
+        result = run(address, bundle, "double", "--known", str(known), inputs=inputs)
+    assert (result.exit_code, result.cached) == (EXIT_DONE, False)
+    manifest = store.manifest(result.key)
+    assert manifest is not None
+    assert pl.read_parquet(store.fetch(manifest.outputs["result"], tmp_path))["two"].to_list() == [2, 4]
 
 
 def test_inbox_files_are_read_from_the_teams_prefix(address: StoreAddress, tmp_path: Path) -> None:

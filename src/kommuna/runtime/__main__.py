@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import ctypes
 import io
+import json
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ from kommuna.runtime.supervise import in_child, in_here, run_step
 from kommuna.spec.caching import INTERPRETER
 from kommuna.spec.json_text import load_json
 from kommuna.spec.step import StepResult, StepSpec
+from kommuna.store.inputs import FoundFile
 from kommuna.store.lookup import bounded
 
 
@@ -28,6 +30,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m kommuna.runtime", description=__doc__)
     parser.add_argument("--spec", type=Path, help="the StepSpec as a JSON or YAML file; standard input if absent")
     parser.add_argument("--spec-json", help="the StepSpec itself, as JSON")
+    parser.add_argument(
+        "--known", type=Path, help="files among the inputs that the task has found and read, as JSON: FoundFile"
+    )
     parser.add_argument("--result", type=Path, help="where the StepResult is written as JSON")
     parser.add_argument(
         "--die-with-parent", action="store_true", help="stop when the process that started this one ends"
@@ -43,7 +48,8 @@ def main() -> int:
         _die_with_parent()
     try:
         spec = _spec(options)
-        result = run_step(spec, in_here if options.here else in_child)
+        known = [FoundFile.read(file) for file in json.loads(options.known.read_bytes())] if options.known else []
+        result = run_step(spec, in_here if options.here else in_child, known=known)
     except KommunaError as error:
         result = StepResult.failed(error)
     if result.message:

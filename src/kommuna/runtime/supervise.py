@@ -12,9 +12,10 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from kommuna.spec.caching import duration
 from kommuna.spec.step import StepContext, StepResult, StepSpec
 from kommuna.store import Artifact, Manifest, Store
 from kommuna.store.analyses import Analyses
-from kommuna.store.inputs import InputChanged, LocalTree
+from kommuna.store.inputs import FoundFile, InputChanged, LocalTree
 from kommuna.store.lookup import LookedUp, answer, context_of, look_up, result_of
 from kommuna.store.manifest import Kind
 from kommuna.store.results import Results
@@ -149,18 +150,19 @@ def _own(spec: StepSpec, inputs: dict[str, LocalTree], folder: Path) -> tuple[st
     return tuple(given)
 
 
-def run_step(spec: StepSpec, run: Run = in_child) -> StepResult:
+def run_step(spec: StepSpec, run: Run = in_child, *, known: Sequence[FoundFile] = ()) -> StepResult:
     """Runs a step, or finds what it left before.
 
     Args:
         run: `in_child`, or `in_here`.
+        known: files among the inputs that the step's operator found.
 
     Never raises: the result has the exit code (0 done, 1 retry, 2 the team's mistake, 3 memory or time) and the
     message.
     """
     place = " · ".join(part for part in (spec.team, spec.dag_id, spec.task_id, spec.function) if part)
     try:
-        return _run(spec, run)
+        return _run(spec, run, known)
     except KommunaError as error:
         error.where = f"{place}; {error.where}" if error.where else place
         return StepResult.failed(error)
@@ -169,12 +171,13 @@ def run_step(spec: StepSpec, run: Run = in_child) -> StepResult:
         return StepResult.failed(KommunaError(f"{type(error).__name__}: {error}", where=place))
 
 
-def _run(spec: StepSpec, run: Run) -> StepResult:
+def _run(spec: StepSpec, run: Run, known: Sequence[FoundFile]) -> StepResult:
     store = Store(spec.store, spec.team)
     with store.scratch() as folder:
         source = ""
-        for _ in range(MOST_CHANGES):
-            found = wait_out(lambda: look_up(spec, store, folder))
+        for attempt in range(MOST_CHANGES):
+            handed = known if attempt == 0 else ()  # of a file that changed, nothing is taken as known
+            found = wait_out(partial(look_up, spec, store, folder, known=handed))
             try:
                 return _result(spec, store, folder, found, run)
             except InputChanged as changed:

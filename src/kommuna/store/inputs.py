@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,39 @@ class LocalInput(Spec):
 LocalTree = LocalInput | dict[str, LocalInput] | list[LocalInput]
 
 
+class FoundFile(Spec):
+    """A file that an operator found and read, which its step's runtime need not find again.
+
+    Attributes:
+        url: as the task names it.
+        path: the local file, or what was downloaded of it.
+        bytes: SHA-256 of its bytes.
+        content: what counts of it, as in `Found`.
+        stamp: device, inode, size and times of the local file before it was read.
+        downloaded: whether it is a download, which nobody else has.
+    """
+
+    url: str
+    path: str
+    bytes: str
+    content: str
+    stamp: tuple[int, ...]
+    downloaded: bool
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the local file is still the one that was read."""
+        return _stamp(Path(self.path)) == self.stamp
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        seen = path.stat()
+    except OSError:
+        return ()
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
 @dataclass(frozen=True)
 class Found:
     """One input before it is fetched.
@@ -49,6 +83,8 @@ class Found:
         content: what counts: the same, or that of a YAML file's document, and the suffix.
         artifact: what a step left.
         file: what no step made.
+        stamp: of the file, before it was read.
+        downloaded: whether the file is a download, which nobody else has.
     """
 
     bytes: str
@@ -56,6 +92,8 @@ class Found:
     lineage: Lineage
     artifact: Artifact | None = None
     file: Path | None = None
+    stamp: tuple[int, ...] = ()
+    downloaded: bool = False
 
     def local(self, store: Store, folder: Path, name: str) -> LocalInput:
         """The input's checked local file: an artifact, which does not change, or a copy that nobody else has.
@@ -73,8 +111,8 @@ class Found:
         assert self.file is not None
         target = folder / "inputs" / f"{name}{self.file.suffix}"
         target.parent.mkdir(exist_ok=True)
-        if self.file.is_relative_to(folder):  # it was downloaded to here
-            self.file.replace(target)
+        if self.downloaded:
+            shutil.move(self.file, target)
             return target
         try:
             shutil.copyfile(self.file, target)
@@ -113,6 +151,21 @@ class Inputs:
                 out.update({f"{name}.{part}": found for part, found in parts})
         return out
 
+    def files(self) -> list[FoundFile]:
+        """The files among them, to be handed to the step's runtime."""
+        return [
+            FoundFile(
+                url=found.lineage.source,
+                path=str(found.file),
+                bytes=found.bytes,
+                content=found.content,
+                stamp=found.stamp,
+                downloaded=found.downloaded,
+            )
+            for found in self.flat().values()
+            if found.file is not None
+        ]
+
     def local(self, store: Store, folder: Path) -> dict[str, LocalTree]:
         """Local files of all inputs, in the shape of the inputs.
 
@@ -125,23 +178,26 @@ class Inputs:
         }
 
 
-def find_inputs(spec: StepSpec, store: Store, folder: Path) -> Inputs:
+def find_inputs(spec: StepSpec, store: Store, folder: Path, *, known: Sequence[FoundFile] = ()) -> Inputs:
     """Finds every input of a step.
 
     Args:
         folder: where remote files are downloaded to.
+        known: files that the step's operator found; one that changed since is found again.
     Raises:
         DataError: a file is missing.
         IntegrityError: an artifact or its manifest is gone.
         RegistryError: the registry is unreachable, or has no such model.
     """
     inputs = Inputs({})
+    files = {file.url: file for file in known}
 
     def one(name: str, wanted: Input | None) -> Found:
         if wanted is None:
             return _none(name)
         if isinstance(wanted, FileInput):
-            return _file(name, wanted, spec, store, folder)
+            file = files.pop(wanted.url, None)  # a download is one input's
+            return _known(name, file) if file and file.is_unchanged else _file(name, wanted, spec, store, folder)
         if isinstance(wanted, ModelInput):
             return _model(name, wanted, spec, store)
         return _artifact(name, wanted, store)
@@ -194,6 +250,11 @@ def _artifact(name: str, wanted: ArtifactInput, store: Store) -> Found:
     return found
 
 
+def _known(name: str, file: FoundFile) -> Found:
+    lineage = Lineage(input=name, digest=file.bytes, source=file.url)
+    return Found(file.bytes, file.content, lineage, file=Path(file.path), stamp=file.stamp, downloaded=file.downloaded)
+
+
 def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Path) -> Found:
     path = _local_file(name, wanted, spec, store, folder)
     if not os.path.isfile(path):  # noqa: PTH113  # False of a name that no file system takes
@@ -203,9 +264,11 @@ def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Pa
             where=str(path),
             fix="a plain path is relative to the team's bundle, store://… to the team's prefix in the store",
         )
+    stamp = _stamp(path)
     digest = file_digest(path)
     content = f"{_document_digest(path) or digest}{path.suffix}"
-    return Found(digest, content, Lineage(input=name, digest=digest, source=wanted.url), file=path)
+    lineage = Lineage(input=name, digest=digest, source=wanted.url)
+    return Found(digest, content, lineage, file=path, stamp=stamp, downloaded=path.is_relative_to(folder))
 
 
 def _document_digest(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -12,7 +12,7 @@ from kommuna.errors import EXIT_DONE
 from kommuna.spec.caching import duration
 from kommuna.spec.step import StepContext, StepResult, StepSpec
 from kommuna.store.analyses import Analyses
-from kommuna.store.inputs import Inputs, find_inputs
+from kommuna.store.inputs import FoundFile, Inputs, find_inputs
 from kommuna.store.manifest import Manifest
 from kommuna.store.question import Question, differences, question_of
 from kommuna.store.results import Results
@@ -43,15 +43,16 @@ class LookedUp:
         return self.question.digest
 
 
-def look_up(spec: StepSpec, store: Store, folder: Path) -> LookedUp:
+def look_up(spec: StepSpec, store: Store, folder: Path, *, known: Sequence[FoundFile] = ()) -> LookedUp:
     """Finds the inputs of a step, its question, and what an earlier run left that answers it.
 
     Args:
         folder: where remote files are downloaded to.
+        known: files that the step's operator found.
     Raises:
         KommunaError: an input is not there.
     """
-    inputs = find_inputs(spec, store, folder)
+    inputs = find_inputs(spec, store, folder, known=known)
     question = question_of(spec, inputs)
     manifest, miss = answer(spec, store, question, inputs) if spec.cache else (None, "the task says cache=False")
     return LookedUp(question, inputs, manifest, miss)

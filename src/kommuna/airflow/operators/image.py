@@ -7,6 +7,7 @@ waits for the pod calls the Kubernetes API, so the team needs `own_images: true`
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
         """Deletes the pod when Airflow kills the task."""
         KubernetesPodOperator.on_kill(self)
 
-    def _cached_result(self, spec: StepSpec) -> StepResult | None:
+    def _cached_result(self, spec: StepSpec, until_the_end: contextlib.ExitStack) -> StepResult | None:
         """Returns None: the image's code is not known here, so the runtime in the image looks for earlier results."""
         return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from kommuna.spec.names import qualified
 from kommuna.spec.resources import Resources
 from kommuna.spec.step import InputTree, ModelInput, StepResult, StepSpec
 from kommuna.store import Store
+from kommuna.store.inputs import FoundFile
 from kommuna.store.lookup import bounded, look_up, result_of
 from kommuna.store.parameters import parameter_types
 from kommuna.store.results import Results
@@ -83,6 +86,7 @@ class StepOperator(BaseOperator):
         self.expires = expires
         self.result: StepResult | None = None
         self._process: subprocess.Popen[str] | None = None
+        self._known: list[FoundFile] = []
 
     @classmethod
     def partial(cls, **options: Any) -> StepPartial:
@@ -169,7 +173,8 @@ class StepOperator(BaseOperator):
             spec = self.step_spec(run_id=context["run_id"])
         except TeamMistake as mistake:
             raise StepFailed(mistake) from None
-        self.result = self._cached_result(spec) or self._run(spec)
+        with contextlib.ExitStack() as until_the_end:
+            self.result = self._cached_result(spec, until_the_end) or self._run(spec)
         if self.result.failure is not None:
             raise task_failure(self.result.failure.error())
         self.after(spec, self.result)
@@ -194,15 +199,21 @@ class StepOperator(BaseOperator):
             except subprocess.TimeoutExpired:
                 self._process.kill()
 
-    def _cached_result(self, spec: StepSpec) -> StepResult | None:
-        """Returns an earlier result without starting a process. Errors in the inputs are left to the runtime."""
+    def _cached_result(self, spec: StepSpec, until_the_end: contextlib.ExitStack) -> StepResult | None:
+        """Returns an earlier result without starting a process. Errors in the inputs are left to the runtime.
+
+        Args:
+            spec: the step.
+            until_the_end: keeps what was downloaded until the runtime has taken it.
+        """
         if not spec.cache:
             return None
         try:
             store = Store(spec.store, spec.team)
-            with store.scratch() as folder:
-                manifest = look_up(spec, store, folder).manifest
+            looked_up = look_up(spec, store, until_the_end.enter_context(store.scratch()))
+            manifest = looked_up.manifest
             if manifest is None:
+                self._known = looked_up.inputs.files()
                 return None
             Results(store).remember(spec.dag_id, spec.task_id, spec.function, manifest.key)
         except KommunaError:
@@ -216,6 +227,10 @@ class StepOperator(BaseOperator):
             spec_file.write_text(spec.model_dump_json(), encoding="utf-8")
             command = [sys.executable, "-m", "kommuna.runtime", "--die-with-parent"]
             command += ["--spec", str(spec_file), "--result", str(result_file)]
+            if self._known:
+                known_file = Path(folder, "known.json")
+                known_file.write_text(json.dumps([file.model_dump(mode="json") for file in self._known]))
+                command += ["--known", str(known_file)]
             code = _run_at_hand(command) if AT_HAND_VARIABLE in os.environ else self._run_logged(command)
             if not result_file.exists():
                 return StepResult.failed(
@@ -245,8 +260,6 @@ class StepOperator(BaseOperator):
 
     def read_json(self, spec: StepSpec, output: str) -> dict[str, Any]:
         """Reads a JSON output of the step that has just run."""
-        import json
-
         store = Store(spec.store, spec.team)
         manifest = wait_out(lambda: store.manifest(self.result.key if self.result else ""))
         if manifest is None:
