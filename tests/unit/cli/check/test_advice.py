@@ -9,7 +9,7 @@ from tests.rigs.check import dag, findings_of
 
 CASES = {
     "library.py": ("# airflow dag\nimport catboost_zz\n", 2, "ModuleNotFoundError: No module named 'catboost_zz'",
-                   "for a library ask MLOps to add it to the image, or run the step in an image of your own"),
+                   "for a library ask MLOps to add it to the image, or run the step in your own image"),
     "bash.py": ("# dag\nfrom airflow.operators.bash_operator import BashOperator\n", 2, "ModuleNotFoundError: ",
                 "Airflow 3 has it in airflow.providers.standard.operators.bash"),
     "dataset.py": ("# dag\nfrom airflow.datasets import Dataset\n", 2, "ModuleNotFoundError: ",
