@@ -18,6 +18,7 @@ import structlog
 from pydantic import ValidationError
 
 from kommuna.errors import IntegrityError, StoreError, TeamMistake
+from kommuna.outages import is_outage
 from kommuna.spec.step import StoreAddress
 from kommuna.store.digests import content_digest, file_digest
 from kommuna.store.faults import store_error
@@ -47,7 +48,9 @@ class Store:
         self.team = team
         try:
             fs, root = fsspec.core.url_to_fs(address.url, **address.options)
-        except (ValueError, ImportError) as error:
+        except Exception as error:  # a URL may name any of fsspec's file systems, whose errors share no base
+            if is_outage(error):
+                raise store_error(error, address.url) from None
             raise StoreError(
                 f"the store's URL '{address.url}' cannot be used: {error}", fix="see `store` in kommuna.yaml"
             ) from None

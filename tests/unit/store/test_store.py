@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kommuna.errors import IntegrityError, StoreError, TeamMistake
+from kommuna.errors import IntegrityError, StoreError, StoreUnreachable, TeamMistake
 from kommuna.spec.step import StoreAddress
 from kommuna.store import Artifact, Manifest, Store
 
@@ -184,9 +184,15 @@ def test_a_read_only_store_says_so(small_disk: Path) -> None:
         put(store, b"{}")
 
 
-def test_an_unknown_kind_of_store_is_refused() -> None:
-    with pytest.raises(StoreError, match="nosuch://x"):
-        Store(StoreAddress(url="nosuch://x"), "support")
+@pytest.mark.parametrize("url", ["nosuch://x", "reference://x", "jupyter://h/x"])
+def test_a_store_that_cannot_be_opened_is_refused_whatever_its_driver_raises(url: str) -> None:
+    with pytest.raises(StoreError, match=f"the store's URL '{url}' cannot be used"):
+        Store(StoreAddress(url=url), "support")
+
+
+def test_a_store_whose_server_is_not_there_when_it_is_opened_is_unreachable() -> None:
+    with pytest.raises(StoreUnreachable, match="the artifact store does not answer"):
+        Store(StoreAddress(url="ftp://127.0.0.1:9/x"), "support")
 
 
 @pytest.mark.parametrize("path", ["../fraud/inbox/x.csv", "inbox/../../fraud/x", "", "/etc/passwd"])
