@@ -16,7 +16,7 @@ from kommuna.steps.labeling.models.base import DevRows
 from kommuna.steps.labeling.votes.patterns import Codes
 
 DATA = Path(__file__).resolve().parent.parent.parent.parent / "shared" / "data"
-Beliefs = NDArray[np.float64]
+Probabilities = NDArray[np.float64]
 Truth = NDArray[np.int64]
 
 
@@ -51,21 +51,21 @@ def wrench(name: str) -> tuple[dict[str, Split], int]:
     return splits, len(json.loads((folder / "label.json").read_text()))
 
 
-def told(beliefs: Beliefs, votes: Codes) -> Truth:
+def told(probabilities: Probabilities, votes: Codes) -> Truth:
     """The class told of each row by WRENCH's protocol: of tied classes, and of all where a row has no vote, the one
     at the place that the sha1 of the row's index gives."""
-    beliefs = np.where((votes >= 0).any(axis=1)[:, None], beliefs, 0.0)
-    tied = np.isclose(beliefs, beliefs.max(axis=1, keepdims=True), rtol=0, atol=1e-9)
-    place = [int(hashlib.sha1(str(i).encode()).hexdigest(), 16) for i in range(len(beliefs))]
+    probabilities = np.where((votes >= 0).any(axis=1)[:, None], probabilities, 0.0)
+    tied = np.isclose(probabilities, probabilities.max(axis=1, keepdims=True), rtol=0, atol=1e-9)
+    place = [int(hashlib.sha1(str(i).encode()).hexdigest(), 16) for i in range(len(probabilities))]
     return np.array([np.flatnonzero(line)[p % int(line.sum())] for line, p in zip(tied, place, strict=True)])
 
 
-def accuracy(beliefs: Beliefs, split: Split) -> float:
-    return float((told(beliefs, split.votes) == split.truth).mean())
+def accuracy(probabilities: Probabilities, split: Split) -> float:
+    return float((told(probabilities, split.votes) == split.truth).mean())
 
 
-def f1(beliefs: Beliefs, split: Split, *, positive: int = 1) -> float:
-    said = told(beliefs, split.votes) == positive
+def f1(probabilities: Probabilities, split: Split, *, positive: int = 1) -> float:
+    said = told(probabilities, split.votes) == positive
     truth = split.truth == positive
     return float(2 * (said & truth).sum() / max(said.sum() + truth.sum(), 1))
 

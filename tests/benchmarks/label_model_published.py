@@ -12,7 +12,7 @@ import numpy as np
 from tests.benchmarks._weak_data import Split, accuracy, banking77, f1, wrench
 from tests.rigs.vote_patterns import patterns
 
-from kommuna.steps.labeling.models.fitting import fitted
+from kommuna.steps.labeling.models.fitting import fit_label_model
 from kommuna.steps.labeling.models.registry import MODELS, Settings
 from kommuna.steps.labeling.votes.dev_rows import Dev
 
@@ -47,8 +47,8 @@ def _wrench() -> Iterator[dict[str, Any]]:
         for given, words in ((None, "no dev rows"), (dev, f"{len(valid)} valid rows as dev rows")):
             told: dict[str, dict[str, float]] = {"test": {}, "train": {}, "valid": {}}
             for model in (*BEFORE, "kommuna"):
-                fit = fitted(lambda model=model: MODELS[model](Settings()), votes, given, seed=0)  # type: ignore[misc]
-                on_valid = fit.predict(valid.votes) if fit.held_out is None else fit.held_out.beliefs
+                fit = fit_label_model(lambda model=model: MODELS[model](Settings()), votes, given, seed=0)  # type: ignore[misc]
+                on_valid = fit.predict(valid.votes) if fit.held_out is None else fit.held_out.probabilities
                 told["valid"][model] = round(judge(on_valid, valid), 4)
                 for name, rows in (("train", train), ("test", test)):
                     told[name][model] = round(judge(fit.predict(rows.votes), rows), 4)

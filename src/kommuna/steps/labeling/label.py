@@ -20,8 +20,8 @@ from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.models.base import HeldOut
 from kommuna.steps.labeling.models.calibrated import calibrated, dev_calibration_error, dev_figures
 from kommuna.steps.labeling.models.cross_fit import cross_fitted
-from kommuna.steps.labeling.models.default_tag import confidence, given, with_default
-from kommuna.steps.labeling.models.fitting import Fitted, fitted
+from kommuna.steps.labeling.models.default_tag import assign_tags, confidence, with_default
+from kommuna.steps.labeling.models.fitting import FittedLabelModel, fit_label_model
 from kommuna.steps.labeling.models.registry import Settings, model_named
 from kommuna.steps.labeling.votes.dev_rows import Dev, read_dev
 from kommuna.steps.labeling.votes.patterns import VotePatterns, decided, unanimous, vote_patterns
@@ -75,11 +75,11 @@ def label_messages(
         epochs: training epochs of `snorkel` and `snorkel_fast`.
         memory: the most that `snorkel` may take.
     Returns:
-        labels: `key`; `tag`, an Enum of the tags (where rows have several tags: `tags`, a list, each with a
-            probability of one half or more, or, with dev rows, with a vote and the probability from which the tag's
-            expected F1 is highest: `least_given`); `confidence`, Float32, the tag's probability (several tags: that of
-            the least certain yes or no); `probabilities`, an Array of k in the tags' order. A row without a vote has
-            the rule set's default tag, with the probabilities of `shares_left`; where there is none, the row is
+        labels: `key`; `tag`, an Enum of the tags (where rows have several tags: `tags`, a list, each with a probability
+            of one half or more, or, with dev rows, with a vote and the probability from which the tag's expected F1 is
+            highest: `f1_thresholds`); `confidence`, Float32, the tag's probability (several tags: that of the least
+            certain yes or no); `probabilities`, an Array of k in the tags' order. A row without a vote has the rule
+            set's default tag, with the probabilities of `undecided_shares`; where there is none, the row is
             unknown: null in all three. With dev rows probabilities are calibrated on them (`Calibration`).
         gold_labels: the same for the gold rows; None without `gold_votes`.
         cross_fitted: what `train_classifier` needs to judge itself on the same dev rows honestly: dev rows and a sample
@@ -106,8 +106,8 @@ def label_messages(
         )
     metrics = {"rows": float(patterns.rows), "patterns": float(len(patterns.counts))}
     metrics["tags_without_votes"] = float(_warn_of_silent_tags(patterns))
-    fit = fitted(new_model, patterns, dev_rows, seed=seed)
-    apart = None
+    fit = fit_label_model(new_model, patterns, dev_rows, seed=seed)
+    cross_fitted_rows = None
     if dev_rows is None or fit.held_out is None:
         fit = with_default(fit, patterns, None)
     else:
@@ -115,8 +115,8 @@ def label_messages(
         metrics |= figures
         if dev_rows.keys is not None:
             known = dev_rows.covered | (rules.otherwise is not None)
-            apart = cross_fitted(held_out, dev_rows.keys, known, keys, patterns, seed=seed).lazy()
-    labels, sure, contradicted = _labels(fit, keys, patterns, rules, f"the label model '{model}'")
+            cross_fitted_rows = cross_fitted(held_out, dev_rows.keys, known, keys, patterns, seed=seed).lazy()
+    labels, mean_confidence, contradicted = _labels(fit, keys, patterns, rules, f"the label model '{model}'")
     gold_labels = None
     if gold_votes is not None:
         gold_patterns, gold_keys = _patterns(gold_votes, rules, key, "gold_votes")
@@ -124,7 +124,7 @@ def label_messages(
     metrics["labeled"] = float(patterns.counts[patterns.labeled].sum() / patterns.rows)
     if rules.otherwise is not None:
         metrics["left_to_default"] = float(patterns.counts[patterns.left].sum() / patterns.rows)
-    metrics["confidence"] = sure
+    metrics["confidence"] = mean_confidence
     metrics["contradicted"] = contradicted / patterns.rows
     if contradicted:
         log.warning(
@@ -140,7 +140,7 @@ def label_messages(
         labeled=round(metrics["labeled"], 4),
         seconds=round(time.perf_counter() - started, 3),
     )
-    return Labeled(labels, gold_labels, apart, metrics)
+    return Labeled(labels, gold_labels, cross_fitted_rows, metrics)
 
 
 def _patterns(votes: pl.LazyFrame, rules: RuleSet, key: str, where: str) -> tuple[VotePatterns, pl.Series]:
@@ -157,8 +157,8 @@ def _patterns(votes: pl.LazyFrame, rules: RuleSet, key: str, where: str) -> tupl
 
 
 def _judged(
-    fit: Fitted, held_out: HeldOut, dev: Dev, patterns: VotePatterns
-) -> tuple[Fitted, HeldOut, dict[str, float]]:
+    fit: FittedLabelModel, held_out: HeldOut, dev: Dev, patterns: VotePatterns
+) -> tuple[FittedLabelModel, HeldOut, dict[str, float]]:
     """The model calibrated on dev rows, the same without each fold of them, and its figures on them."""
     several, default = patterns.several_tags, patterns.default
     if len(dev) < len(patterns.tags):
@@ -172,13 +172,17 @@ def _judged(
     fixed = with_default(fixed, patterns, dev)
     rest = fixed.held_out or held_out
     left = ~decided(dev.votes, len(patterns.tags), default)
-    before = np.where(left[:, None], rest.beliefs, held_out.beliefs) if default is not None else held_out.beliefs
+    before = (
+        np.where(left[:, None], rest.probabilities, held_out.probabilities)
+        if default is not None
+        else held_out.probabilities
+    )
     figures = {
         "dev_rows": float(len(dev)),
         "dev_too_few": float(len(dev) < len(patterns.tags)),
         "dev_coverage": float(dev.covered.mean()),
-        **dev_figures(rest.beliefs, dev, several_tags=several, default=default, least=fixed.least),
-        "dev_calibration_error": dev_calibration_error(rest.beliefs, dev, several_tags=several, default=default),
+        **dev_figures(rest.probabilities, dev, several_tags=several, default=default, thresholds=fixed.thresholds),
+        "dev_calibration_error": dev_calibration_error(rest.probabilities, dev, several_tags=several, default=default),
         "dev_calibration_error_before": dev_calibration_error(before, dev, several_tags=several, default=default),
     }
     if default is not None and left.any():
@@ -188,16 +192,16 @@ def _judged(
 
 
 def _labels(
-    fit: Fitted, keys: pl.Series, patterns: VotePatterns, rules: RuleSet, who: str
+    fit: FittedLabelModel, keys: pl.Series, patterns: VotePatterns, rules: RuleSet, who: str
 ) -> tuple[pl.LazyFrame, float, int]:
     """The labels of all rows, lazily, their mean confidence, and how many contradict unanimous votes.
 
     A pattern is told once, whatever rows have it.
     """
     parts = [slice(start, start + _AT_ONCE) for start in range(0, len(patterns.counts), _AT_ONCE)]
-    by_pattern = pl.concat(side_by_side(lambda part: _told(fit, patterns, part, rules, keys, who), parts))
+    by_pattern = pl.concat(side_by_side(lambda part: _pattern_labels(fit, patterns, part, rules, keys, who), parts))
     counts = patterns.counts[patterns.labeled]
-    sure = by_pattern["confidence"].cast(pl.Float64).to_numpy() @ counts
+    mean_confidence = by_pattern["confidence"].cast(pl.Float64).to_numpy() @ counts
     line = pl.Series(np.cumsum(patterns.labeled) - 1, dtype=pl.Int32).set(pl.Series(~patterns.labeled), None)
     rows = pl.LazyFrame({keys.name: keys, _LINE: line.gather(patterns.row_pattern)})
 
@@ -211,18 +215,20 @@ def _labels(
         given_tag = by_pattern["tag"].to_physical().cast(pl.Int64).to_numpy()
         agreed = unanimous(patterns.votes, len(rules.tags))[patterns.labeled]
         contradicted = int(counts[(agreed >= 0) & (agreed != given_tag)].sum())
-    return labels, float(sure / max(counts.sum(), 1)), contradicted
+    return labels, float(mean_confidence / max(counts.sum(), 1)), contradicted
 
 
-def _told(fit: Fitted, patterns: VotePatterns, part: slice, rules: RuleSet, keys: pl.Series, who: str) -> pl.DataFrame:
+def _pattern_labels(
+    fit: FittedLabelModel, patterns: VotePatterns, part: slice, rules: RuleSet, keys: pl.Series, who: str
+) -> pl.DataFrame:
     """What the model tells of some patterns: those with a vote, or all where there is a default tag.
 
     Raises:
         DataError: a probability is no number.
     """
-    beliefs = fit.predict(patterns.votes[part])
+    probabilities = fit.predict(patterns.votes[part])
     labeled = patterns.labeled[part]
-    lost = part.start + np.flatnonzero(labeled & ~np.isfinite(beliefs).all(axis=1))
+    lost = part.start + np.flatnonzero(labeled & ~np.isfinite(probabilities).all(axis=1))
     if len(lost):
         row = int(np.flatnonzero(patterns.row_pattern == lost[0])[0])
         raise DataError(
@@ -232,19 +238,23 @@ def _told(fit: Fitted, patterns: VotePatterns, part: slice, rules: RuleSet, keys
         )
     enum = pl.Enum(rules.tags)
     tags = pl.Series(rules.tags, dtype=enum)
-    said = given(
-        beliefs, patterns.votes[part], default=patterns.default, several_tags=rules.several_tags, least=fit.least
+    assigned = assign_tags(
+        probabilities,
+        patterns.votes[part],
+        default=patterns.default,
+        several_tags=rules.several_tags,
+        thresholds=fit.thresholds,
     )
     if rules.several_tags:
-        yes = [np.flatnonzero(line).tolist() for line in said]
+        yes = [np.flatnonzero(line).tolist() for line in assigned]
         named = pl.Series("tags", [tags.gather(line).to_list() for line in yes], dtype=pl.List(enum))
     else:
-        named = tags.gather(said.argmax(axis=1)).rename("tag")
+        named = tags.gather(assigned.argmax(axis=1)).rename("tag")
     return pl.DataFrame(
         {
             named.name: named,
-            "confidence": pl.Series(confidence(beliefs, said), dtype=pl.Float32),
-            "probabilities": pl.Series(beliefs.astype(np.float32), dtype=pl.Array(pl.Float32, len(rules.tags))),
+            "confidence": pl.Series(confidence(probabilities, assigned), dtype=pl.Float32),
+            "probabilities": pl.Series(probabilities.astype(np.float32), dtype=pl.Array(pl.Float32, len(rules.tags))),
         }
     ).filter(pl.Series(labeled))
 

@@ -19,10 +19,10 @@ import kommuna
 from kommuna.errors import DataError, SpecError, nearest
 from kommuna.spec import choices
 from kommuna.spec.rules import RuleSet
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows
+from kommuna.steps.labeling.models.base import BaseLabelModel, DevRows, Probabilities
 from kommuna.steps.labeling.models.calibrated import calibrated
-from kommuna.steps.labeling.models.estimates import AT_ONCE, Estimates, estimates, own_estimates
-from kommuna.steps.labeling.models.fitting import fitted
+from kommuna.steps.labeling.models.estimates import BLOCK, Estimates, estimates, own_estimates
+from kommuna.steps.labeling.models.fitting import fit_label_model
 from kommuna.steps.labeling.models.registry import Settings, model_named
 from kommuna.steps.labeling.models.snorkel.library import SnorkelModel
 from kommuna.steps.labeling.models.snorkel.sparse import SnorkelFast
@@ -126,7 +126,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._fit(cast, counts, labeled)
         return self
 
-    def predict_proba(self, votes: Any) -> Beliefs:
+    def predict_proba(self, votes: Any) -> Probabilities:
         """n x k probabilities of the tags in the order of `classes_`; each line sums to 1.
 
         Nothing is known of a row without a vote: all its tags are equally likely.
@@ -134,8 +134,8 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             DataError: a probability is NaN, which `snorkel` gives where a row has very many votes.
         """
-        beliefs, patterns = self._probabilities(votes)
-        return beliefs[patterns.row_pattern]
+        probabilities, patterns = self._probabilities(votes)
+        return probabilities[patterns.row_pattern]
 
     def predict(self, votes: Any) -> NDArray[Any]:
         """n tags as in `classes_`, by `tie_policy` where there is a tie. No tag is -1, or None where tags have names.
@@ -157,13 +157,13 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             DataError: there are not as many as rows, or none is a label.
             RulesError: a label is not a tag.
         """
-        told, true = self._places(votes), label_places(labels, self._tags(), len(self.classes_))
-        if len(true) != len(told):
-            raise DataError(f"there are {len(true)} labels for {len(told)} rows", fix="give one for each row")
+        predicted, true = self._places(votes), label_places(labels, self._tags(), len(self.classes_))
+        if len(true) != len(predicted):
+            raise DataError(f"there are {len(true)} labels for {len(predicted)} rows", fix="give one for each row")
         labeled = true != ABSTAIN
         if not labeled.any():
             raise DataError("no row has a label", where="labels", fix="give the tag of at least one row")
-        return float((told[labeled] == true[labeled]).mean())
+        return float((predicted[labeled] == true[labeled]).mean())
 
     @property
     def conditional_probabilities_(self) -> NDArray[np.float64]:
@@ -281,9 +281,9 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _places(self, votes: Any) -> NDArray[np.int64]:
         """n places of tags, by `tie_policy` where there is a tie; -1 is none."""
         self._check_choices()
-        beliefs, patterns = self._probabilities(votes)
-        place = beliefs.argmax(axis=1)
-        ties = beliefs > beliefs.max(axis=1, keepdims=True, initial=0) - _TIE
+        probabilities, patterns = self._probabilities(votes)
+        place = probabilities.argmax(axis=1)
+        ties = probabilities > probabilities.max(axis=1, keepdims=True, initial=0) - _TIE
         for i in np.flatnonzero(ties.sum(axis=1) > 1):
             place[i] = self._settled(np.flatnonzero(ties[i]), patterns.votes[i])
         return np.asarray(place[patterns.row_pattern])
@@ -321,22 +321,22 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return made[-1]
 
         known = None if dev is None else Dev(dev.votes, np.eye(k, dtype=np.bool_)[dev.truth])
-        fit = fitted(new_model, self._patterns, known, seed=self.seed)
+        fit = fit_label_model(new_model, self._patterns, known, seed=self.seed)
         self._own = made[0]  # that of all rows; models without some dev rows follow
         if known is not None and fit.held_out is not None and not fit.calibrated:
             fit = calibrated(fit, fit.held_out, known)
         self._fitted = fit
 
-    def _probabilities(self, votes: Any) -> tuple[Beliefs, VotePatterns]:
+    def _probabilities(self, votes: Any) -> tuple[Probabilities, VotePatterns]:
         """Probabilities of the distinct rows of votes."""
         check_is_fitted(self, "rules_")
         k = len(self.classes_)
         patterns = vote_columns(votes, tags=self._tags(), k=k, key=self.key, rules=self.rules_).patterns()
-        beliefs = np.full((len(patterns.counts), k), 1 / k)
-        for start in range(0, len(beliefs), AT_ONCE):
-            covered = start + np.flatnonzero(patterns.covered[start : start + AT_ONCE])
-            beliefs[covered] = self._fitted.predict(patterns.votes[covered])
-        lost = np.flatnonzero(~np.isfinite(beliefs).all(axis=1))
+        probabilities = np.full((len(patterns.counts), k), 1 / k)
+        for start in range(0, len(probabilities), BLOCK):
+            covered = start + np.flatnonzero(patterns.covered[start : start + BLOCK])
+            probabilities[covered] = self._fitted.predict(patterns.votes[covered])
+        lost = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
         if len(lost):
             raise DataError(
                 f"the label model '{self.model}' gives probabilities that are no numbers for "
@@ -344,7 +344,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 where=f"first of row {int(np.flatnonzero(patterns.row_pattern == lost[0])[0])}",
                 fix="take model='kommuna', or 'snorkel_fast' for the library's model without its underflow",
             )
-        return beliefs, patterns
+        return probabilities, patterns
 
     def _settled(self, tied: NDArray[np.intp], votes: Codes) -> int:
         """Which of several tied tags is given; -1 is none."""

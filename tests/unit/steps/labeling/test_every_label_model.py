@@ -97,10 +97,10 @@ def test_whatever_the_votes_beliefs_are_probabilities(
         matrix = np.where(matrix >= 3, -1, matrix).astype(np.int16)
     dev = DevRows(matrix, np.random.default_rng(seed).integers(0, 3, len(matrix))) if with_dev else None
     asked = np.vstack([matrix, [[0, 1, 2], [-1, -1, -1]]]).astype(np.int16)
-    beliefs = MODELS[name](TOLD).fit(patterns(matrix, 3), dev).predict(asked)
-    assert np.isfinite(beliefs).all()
-    assert (beliefs >= 0).all()
-    assert np.allclose(beliefs.sum(axis=1), 1)
+    probabilities = MODELS[name](TOLD).fit(patterns(matrix, 3), dev).predict(asked)
+    assert np.isfinite(probabilities).all()
+    assert (probabilities >= 0).all()
+    assert np.allclose(probabilities.sum(axis=1), 1)
 
 
 @pytest.fixture

@@ -61,10 +61,10 @@ def test_majority_is_snorkels_where_votes_are_not_tied() -> None:
 def test_majority_breaks_ties_by_the_tags_order_and_heeds_votes_against() -> None:
     k = 3
     rows = np.array([[2, 1, -1], [1, 1, k + 1], [k + 0, -1, -1], [0, 2, k + 0]], dtype=np.int16)
-    beliefs = Majority().fit(patterns(rows, k)).predict(rows)
-    assert beliefs.argmax(axis=1).tolist() == [1, 1, 1, 2]
-    assert np.allclose(beliefs[2], [0, 0.5, 0.5])  # it is not tag 0: the others are equal
-    assert np.allclose(beliefs.sum(axis=1), 1)
+    probabilities = Majority().fit(patterns(rows, k)).predict(rows)
+    assert probabilities.argmax(axis=1).tolist() == [1, 1, 1, 2]
+    assert np.allclose(probabilities[2], [0, 0.5, 0.5])  # it is not tag 0: the others are equal
+    assert np.allclose(probabilities.sum(axis=1), 1)
 
 
 def test_dawid_skene_beats_majority_on_crowd_answers(crowd: tuple[Codes, np.ndarray]) -> None:
@@ -144,7 +144,11 @@ def test_outcomes_tell_one_sided_rules_from_those_that_cast_several_votes() -> N
         [True, False, False],
         [True, False, True],
     ]
-    assert found.happened(CastVotes.of(votes)).toarray().tolist() == [[1, 0, 1, 1, 0], [0, 1, 0, 0, 1], [1, 0, 1, 1, 0]]
+    assert found.indicators(CastVotes.of(votes)).toarray().tolist() == [
+        [1, 0, 1, 1, 0],
+        [0, 1, 0, 0, 1],
+        [1, 0, 1, 1, 0],
+    ]
 
 
 def test_rules_that_often_vote_on_exactly_the_same_rows_see_one_event() -> None:
@@ -161,9 +165,9 @@ def test_rules_that_often_vote_on_exactly_the_same_rows_see_one_event() -> None:
 def test_a_row_that_nobody_votes_on_has_finite_beliefs_in_each_model() -> None:
     matrix = np.array([[0, 1, 0], [-1, -1, -1], [1, 1, -1]], dtype=np.int16)
     for model in (Majority(), DawidSkene()):
-        beliefs = model.fit(patterns(matrix, 2)).predict(matrix)
-        assert np.isfinite(beliefs).all()
-        assert np.allclose(beliefs.sum(axis=1), 1)
+        probabilities = model.fit(patterns(matrix, 2)).predict(matrix)
+        assert np.isfinite(probabilities).all()
+        assert np.allclose(probabilities.sum(axis=1), 1)
 
 
 def test_no_vote_at_all_and_votes_unseen_in_fitting_do_not_break_dawid_skene() -> None:

@@ -18,14 +18,14 @@ def test_pairs_that_happen_together_are_those_that_a_count_finds(
     """Few cells are multiplied as a sparse matrix, many as a dense one, in blocks."""
     monkeypatch.setattr(naive_bayes, "_AT_ONCE_DENSE", at_once)
     random = np.random.default_rng(0)
-    happened = random.random((200, 15)) < share
+    indicators = random.random((200, 15)) < share
     counts = random.integers(1, 5, 200).astype(float)
-    one, other, rows = together(sparse.csr_array(happened.astype(float)), counts)
+    one, other, rows = together(sparse.csr_array(indicators.astype(float)), counts)
     expected = {
         (a, b): counts[both].sum()
         for a in range(15)
         for b in range(a + 1, 15)
-        if (both := happened[:, a] & happened[:, b]).sum() >= 3
+        if (both := indicators[:, a] & indicators[:, b]).sum() >= 3
     }
     assert dict(zip(zip(one.tolist(), other.tolist(), strict=True), rows.tolist(), strict=True)) == expected
 

@@ -146,9 +146,9 @@ def test_a_vote_unseen_in_fitting_says_what_it_says_in_the_library() -> None:
 
 def test_many_votes_on_one_row_do_not_underflow() -> None:
     matrix = np.tile(generated(rows=200, rules=10, k=3, seed=0, one_class=False, coverage=1.0), (1, 40))
-    beliefs = SnorkelFast(epochs=5).fit(patterns(matrix, 3)).predict(matrix)
-    assert np.isfinite(beliefs).all()
-    assert np.allclose(beliefs.sum(axis=1), 1)
+    probabilities = SnorkelFast(epochs=5).fit(patterns(matrix, 3)).predict(matrix)
+    assert np.isfinite(probabilities).all()
+    assert np.allclose(probabilities.sum(axis=1), 1)
 
 
 def test_it_refuses_what_snorkels_model_cannot_do() -> None:

@@ -1,1 +1,1 @@
-"""Label models: from the votes of many rules to one belief a row. One small interface, `base.BaseLabelModel`."""
+"""Label models: from the votes of many rules to probabilities of the tags. All implement `base.BaseLabelModel`."""

@@ -1,4 +1,4 @@
-"""What every label model is: fitted on vote patterns and, where there are some, dev rows; then it tells beliefs."""
+"""The interface of label models: `fit` on vote patterns and optional dev rows, then `predict` probabilities."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
 
-Beliefs = NDArray[np.float64]
-Predict = Callable[[Codes], Beliefs]
+Probabilities = NDArray[np.float64]
+Predict = Callable[[Codes], Probabilities]
 
 FOLDS = 5
-_BELOW = 0.999  # so far below that rounding does not make it a tie
+_JUST_BELOW = 0.999  # a factor far enough below 1 that rounding makes no tie
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class DevRows:
 
     Attributes:
         votes: d x m codes, as in `VotePatterns.votes`.
-        truth: d indices of tags.
+        truth: d, the index of each row's tag.
     """
 
     votes: Codes
@@ -33,117 +33,146 @@ class DevRows:
 
     @classmethod
     def none(cls, votes: VotePatterns) -> Self:
-        """No rows."""
+        """Returns an empty set of dev rows with the columns of `votes`."""
         return cls(np.zeros((0, len(votes.rules)), dtype=np.int16), np.zeros(0, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.truth)
 
-    def only(self, rows: NDArray[np.bool_]) -> DevRows:
-        """The rows of a mask."""
+    def where(self, rows: NDArray[np.bool_]) -> DevRows:
+        """Selects the rows where the mask is true."""
         return DevRows(self.votes[rows], self.truth[rows])
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A label model without each fold of the dev rows in turn.
+    """The models of a cross-fit: for each fold of the dev rows one that was fitted without it.
 
     Attributes:
         fold: d, 0 to F - 1, the fold of each dev row.
-        predict: F, what the model would say had it not learned from the fold's labels.
-        beliefs: d x k, each dev row told without its fold.
+        predict: F, the `predict` of the model fitted without the fold's labels.
+        probabilities: d x k, for each dev row the prediction of the model fitted without its fold.
     """
 
     fold: NDArray[np.int64]
     predict: tuple[Predict, ...]
-    beliefs: Beliefs
+    probabilities: Probabilities
 
     @classmethod
-    def told(cls, predict: Sequence[Predict], fold: NDArray[np.int64], votes: Codes, k: int) -> Self:
-        """From the folds' models and the dev rows' d x m votes."""
-        beliefs = np.zeros((len(fold), k))
-        for f, say in enumerate(predict):
-            beliefs[fold == f] = say(votes[fold == f])
-        return cls(fold, tuple(predict), beliefs)
+    def predicted(cls, predict: Sequence[Predict], fold: NDArray[np.int64], votes: Codes, k: int) -> Self:
+        """Predicts each dev row with the model that was fitted without its fold.
+
+        Args:
+            predict: F, the models' `predict`.
+            fold: d, the fold of each dev row.
+            votes: d x m codes.
+            k: the number of tags.
+        """
+        probabilities = np.zeros((len(fold), k))
+        for f, predict_fold in enumerate(predict):
+            probabilities[fold == f] = predict_fold(votes[fold == f])
+        return cls(fold, tuple(predict), probabilities)
 
 
 class BaseLabelModel(Protocol):
-    """A label model for rows of one tag each.
+    """A label model for rows with exactly one tag.
 
     Attributes:
-        learns_from_dev: whether figures on the dev rows need cross-fitting to be honest.
-        least_rules: how many rules it needs.
-        held_out: of a model that calibrates itself, itself without each fold of the dev rows that `fit` was given;
-            else None.
+        learns_from_dev: whether the model learns from dev rows, so that its figures on them need cross-fitting.
+        min_rules: the least number of rules that the model can be fitted on.
+        held_out: for a model that calibrates itself, its cross-fit on the dev rows that `fit` was given; otherwise
+            None.
     """
 
     learns_from_dev: ClassVar[bool] = True
-    least_rules: ClassVar[int] = 1
+    min_rules: ClassVar[int] = 1
     held_out: HeldOut | None = None
 
     @abstractmethod
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
-        """Learns from the votes of all rows, and from dev rows where they are given."""
+        """Fits the model.
+
+        Args:
+            votes: the distinct vote patterns of all rows.
+            dev: labeled rows, if there are any.
+        """
 
     @abstractmethod
-    def predict(self, votes: Codes) -> Beliefs:
-        """P x k probabilities of the tags; lines sum to 1; of a pattern without a vote they mean nothing."""
+    def predict(self, votes: Codes) -> Probabilities:
+        """Returns P x k probabilities of the tags; each row sums to 1.
+
+        The probabilities of a pattern without a vote are meaningless.
+
+        Args:
+            votes: P x m codes.
+        """
 
 
-def may_win(votes: CastVotes, known: NDArray[np.bool_], ruled: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """P x k, the tags that may be the likeliest of each pattern: those with a vote, and those of which dev rows tell.
+def candidate_tags(votes: CastVotes, known: NDArray[np.bool_], voted_tags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Returns which tags may be the likeliest of each pattern, P x k.
 
-    Where votes only say what a row is not, any other tag may be that some rule votes for; if there is none, any other.
-    A pattern without a vote may have any.
+    These are the tags that have a vote in the pattern, and those that have dev rows. A pattern with votes against tags
+    only may have any other tag that some rule votes for; if there is none, any other tag. A pattern without a vote may
+    have any tag.
 
     Args:
-        votes: those cast in P patterns.
-        known: k, tags of which there are dev rows.
-        ruled: k, tags that some rule votes for.
+        votes: the votes cast in P patterns.
+        known: k, the tags that have dev rows.
+        voted_tags: k, the tags that some rule votes for.
     """
     k = len(known)
     cast = np.zeros((votes.patterns, 2 * k), dtype=bool)
     cast[votes.line, votes.code] = True
-    may = cast[:, :k] | known
-    without = np.flatnonzero(~cast[:, :k].any(axis=1))  # a vote for a tag
-    ruled_out = cast[without, k:]
-    left = ~ruled_out & (ruled | known)
-    left = np.where(left.any(axis=1, keepdims=True), left, ~ruled_out)
-    may[without] = np.where(left.any(axis=1, keepdims=True), left, True)
-    return may
+    candidates = cast[:, :k] | known
+    no_vote_for = np.flatnonzero(~cast[:, :k].any(axis=1))
+    ruled_out = cast[no_vote_for, k:]
+    remaining = ~ruled_out & (voted_tags | known)
+    remaining = np.where(remaining.any(axis=1, keepdims=True), remaining, ~ruled_out)
+    candidates[no_vote_for] = np.where(remaining.any(axis=1, keepdims=True), remaining, True)
+    return candidates
 
 
-def only_voted(beliefs: Beliefs, may: NDArray[np.bool_]) -> Beliefs:
-    """Beliefs in which a tag that may not win (`may_win`) is just below the likeliest of those that may, at most."""
-    most = np.where(may, beliefs, 0).max(axis=1, keepdims=True) * _BELOW
-    held = np.minimum(beliefs, most)
-    np.copyto(held, beliefs, where=may)
-    return shares(held)
+def limit_to_candidates(probabilities: Probabilities, candidates: NDArray[np.bool_]) -> Probabilities:
+    """Limits every tag that is not a candidate to just below the likeliest candidate of its pattern.
+
+    Args:
+        probabilities: P x k.
+        candidates: P x k, see `candidate_tags`.
+    """
+    limit = np.where(candidates, probabilities, 0).max(axis=1, keepdims=True) * _JUST_BELOW
+    limited = np.minimum(probabilities, limit)
+    np.copyto(limited, probabilities, where=candidates)
+    return normalize_rows(limited)
 
 
-def tally(votes: CastVotes, k: int) -> NDArray[np.float64]:
-    """P x k: how many rules vote for each tag, less those that vote against it, 0 at least."""
+def count_votes(votes: CastVotes, k: int) -> NDArray[np.float64]:
+    """Counts the rules that vote for each tag, minus those that vote against it, P x k; never below 0.
+
+    Args:
+        votes: the votes cast in P patterns.
+        k: the number of tags.
+    """
     cells = np.bincount(votes.line * (2 * k) + votes.code, minlength=votes.patterns * 2 * k)
     counts = cells.reshape(votes.patterns, 2 * k).astype(np.float64)
     for_tag, against = counts[:, :k], counts[:, k:]
     only_against = (for_tag.sum(axis=1) == 0) & (against.sum(axis=1) > 0)
-    # Where rules only say what a row is not, every other tag is as likely as the next.
+    # Where all votes are against tags, the other tags are equally likely.
     for_tag[only_against] = against[only_against] == 0
     return np.maximum(for_tag - np.where(only_against[:, None], 0, against), 0)
 
 
-def shares(weights: NDArray[np.float64]) -> Beliefs:
-    """Lines divided by their sum; a line of zeros becomes uniform."""
+def normalize_rows(weights: NDArray[np.float64]) -> Probabilities:
+    """Divides each row by its sum; a row of zeros becomes uniform."""
     total = weights.sum(axis=1, keepdims=True)
     if (total > 0).all():
         return np.asarray(weights / total)
     return np.where(total > 0, weights / np.where(total > 0, total, 1), 1 / weights.shape[1])
 
 
-def softmax(logits: NDArray[np.float64]) -> Beliefs:
-    """Lines of probabilities, in the place of the n x k logits.
+def softmax(logits: NDArray[np.float64]) -> Probabilities:
+    """Turns n x k logits into probabilities, in place.
 
-    By hand: SciPy's takes twice the time and three times the memory (50,000 x 50).
+    SciPy's `softmax` takes twice the time and three times the memory (50,000 x 50).
     """
     logits -= logits.max(axis=1, keepdims=True)
     np.exp(logits, out=logits)

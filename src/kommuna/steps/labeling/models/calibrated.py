@@ -1,4 +1,4 @@
-"""A fitted label model whose confidence is calibrated on dev rows, and its figures on them."""
+"""Calibrates a fitted label model on dev rows, and measures it on them."""
 
 from __future__ import annotations
 
@@ -7,57 +7,74 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from kommuna.steps.labeling.models.base import Beliefs, HeldOut, Predict
+from kommuna.steps.labeling.models.base import HeldOut, Predict, Probabilities
 from kommuna.steps.labeling.models.calibration import Calibration, calibrate
-from kommuna.steps.labeling.models.default_tag import confidence, given
-from kommuna.steps.labeling.models.fitting import Fitted
+from kommuna.steps.labeling.models.default_tag import assign_tags, confidence
+from kommuna.steps.labeling.models.fitting import FittedLabelModel
 from kommuna.steps.labeling.votes.dev_rows import Dev
 from kommuna.steps.labeling.votes.patterns import Codes
 from kommuna.steps.statistics import TagCounts, calibration_error, macro_f1
 
 
-def calibrated(model: Fitted, held_out: HeldOut, dev: Dev) -> Fitted:
-    """The model of rows with one tag, its confidence as far as dev rows bear it out, and the same answers.
+def calibrated(model: FittedLabelModel, held_out: HeldOut, dev: Dev) -> FittedLabelModel:
+    """Returns a model of rows with one tag, calibrated on dev rows; its tags stay the same.
 
     Args:
-        held_out: the model without each fold of the dev rows; its confidence is calibrated without the fold as well.
+        model: the fitted model.
+        held_out: its cross-fit on the dev rows; it is calibrated without the fold too.
+        dev: the dev rows.
     """
     covered = dev.covered
     if not covered.any():
         return model
-    scale, without = calibrate(held_out.beliefs[covered], dev.tag[covered], held_out.fold[covered])
-    without += [scale] * (len(held_out.predict) - len(without))  # a fold without a covered row taught nothing
-    predict = [partial(_scaled, say, s) for say, s in zip(held_out.predict, without, strict=True)]
-    rest = HeldOut.told(predict, held_out.fold, dev.votes, held_out.beliefs.shape[1])
-    return Fitted(partial(_scaled, model.predict, scale), rest, calibrated=True)
+    scale, without = calibrate(held_out.probabilities[covered], dev.tag[covered], held_out.fold[covered])
+    without += [scale] * (len(held_out.predict) - len(without))  # folds without a covered row
+    predict = [partial(_scaled, predict_fold, s) for predict_fold, s in zip(held_out.predict, without, strict=True)]
+    held_out_calibrated = HeldOut.predicted(predict, held_out.fold, dev.votes, held_out.probabilities.shape[1])
+    return FittedLabelModel(partial(_scaled, model.predict, scale), held_out_calibrated, calibrated=True)
 
 
-def _scaled(predict: Predict, scale: Calibration, votes: Codes) -> Beliefs:
+def _scaled(predict: Predict, scale: Calibration, votes: Codes) -> Probabilities:
     return scale(predict(votes))
 
 
 def dev_figures(
-    beliefs: Beliefs, dev: Dev, *, several_tags: bool, default: int | None, least: NDArray[np.float64] | None = None
+    probabilities: Probabilities,
+    dev: Dev,
+    *,
+    several_tags: bool,
+    default: int | None,
+    thresholds: NDArray[np.float64] | None = None,
 ) -> dict[str, float]:
-    """How right d x k beliefs of dev rows are: accuracy, or F1 where rows have several tags.
+    """Measures predictions on dev rows: accuracy, or F1 where rows have several tags.
 
-    A row without a vote has the default tag; where there is none, it is unknown, which is wrong. `least`: see `given`.
+    A row without a vote has the default tag; if there is none, it counts as wrong.
+
+    Args:
+        probabilities: d x k.
+        dev: the dev rows.
+        several_tags: whether rows may have several tags.
+        default: the index of the default tag, if there is one.
+        thresholds: see `assign_tags`.
     """
-    said = given(beliefs, dev.votes, default=default, several_tags=several_tags, least=least)
+    assigned = assign_tags(probabilities, dev.votes, default=default, several_tags=several_tags, thresholds=thresholds)
     if several_tags:
-        return {"dev_f1_micro": TagCounts.of(said, dev.truth).micro_f1, "dev_f1_macro": macro_f1(said, dev.truth)}
-    right_rows = (said & dev.truth).any(axis=1)
+        return {
+            "dev_f1_micro": TagCounts.of(assigned, dev.truth).micro_f1,
+            "dev_f1_macro": macro_f1(assigned, dev.truth),
+        }
+    right_rows = (assigned & dev.truth).any(axis=1)
     return {
         "dev_accuracy": float(right_rows.mean()),
-        "dev_accuracy_labeled": float(right_rows.sum() / max(said.any(axis=1).sum(), 1)),
+        "dev_accuracy_labeled": float(right_rows.sum() / max(assigned.any(axis=1).sum(), 1)),
     }
 
 
-def dev_calibration_error(beliefs: Beliefs, dev: Dev, *, several_tags: bool, default: int | None) -> float:
-    """The calibration error of the labeled dev rows: of each answer, or where rows have several tags of each yes."""
+def dev_calibration_error(probabilities: Probabilities, dev: Dev, *, several_tags: bool, default: int | None) -> float:
+    """Returns the calibration error on dev rows: of the assigned tag, or where rows have several tags, of all tags."""
     labeled = dev.covered if default is None else np.ones(len(dev), dtype=np.bool_)
-    told, truth = beliefs[labeled], dev.truth[labeled]
+    predicted, truth = probabilities[labeled], dev.truth[labeled]
     if several_tags:
-        return calibration_error(told.reshape(-1), truth.reshape(-1))
-    said = given(told, dev.votes[labeled], default=default, several_tags=False)
-    return calibration_error(confidence(told, said), np.asarray((said & truth).any(axis=1)))
+        return calibration_error(predicted.reshape(-1), truth.reshape(-1))
+    assigned = assign_tags(predicted, dev.votes[labeled], default=default, several_tags=False)
+    return calibration_error(confidence(predicted, assigned), np.asarray((assigned & truth).any(axis=1)))

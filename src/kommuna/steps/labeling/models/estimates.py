@@ -1,4 +1,4 @@
-"""What a fitted label model thinks of each rule: conditional probabilities, class balance, accuracy."""
+"""Estimates of each rule under a fitted label model: conditional probabilities, class balance, accuracy."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns
 
 Floats = NDArray[np.float64]
 
-AT_ONCE = 50_000  # patterns predicted together: bounds memory
+BLOCK = 50_000  # patterns predicted together: bounds memory
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """What a model thinks of m rules on k tags.
+    """A model's estimates of m rules on k tags.
 
     Attributes:
         conditional: m x (k + 1) x k, the probability that a rule abstains (first) or votes for each tag, given the tag.
@@ -34,7 +34,12 @@ class Estimates:
 
 
 def own_estimates(model: SnorkelFast | SnorkelModel, votes: VotePatterns) -> Estimates:
-    """The parameters of Snorkel's model; accuracies are the library's weights."""
+    """Returns the parameters of Snorkel's model; accuracies are what the library calls weights.
+
+    Args:
+        model: a fitted model of Snorkel's kind.
+        votes: the votes that it was fitted on.
+    """
     conditional, balance = model.conditional_probabilities(), model.balance
     tags = np.arange(len(balance))
     right = conditional[:, 1 + tags, tags] @ balance
@@ -44,29 +49,34 @@ def own_estimates(model: SnorkelFast | SnorkelModel, votes: VotePatterns) -> Est
 
 
 def estimates(predict: Predict, votes: VotePatterns, dev: DevRows | None) -> Estimates:
-    """Of any model: expected frequencies under its own probabilities, the M-step of Dawid & Skene (1979).
+    """Estimates any model's rules from its own probabilities, by the M-step of Dawid & Skene (1979).
 
-    ``P(rule j votes v | tag y) = Σ belief[row, y] (rows where it does) / Σ belief[row, y] (all rows)``, where a dev row
-    has its true tag, and a row without a vote, of which the model knows nothing, the class balance of the others.
-    They are as good as the model's probabilities: those of `majority`, which are shares of votes, are less certain than
-    the truth. A vote against a tag is right on a row of another, and no vote for any.
+    ``P(rule j votes v | tag y) = Σ posterior[row, y] (rows where it does) / Σ posterior[row, y] (all rows)``. A dev row
+    has its true tag; a row without a vote has the class balance of the others. The estimates are as good as the model's
+    probabilities: those of `majority`, which are shares of votes, are underconfident. A vote against a tag is right on
+    a row with another tag, and counts as a vote for none.
+
+    Args:
+        predict: the model's `predict`.
+        votes: the votes that it was fitted on.
+        dev: the dev rows, if there are any.
     """
     m, k = len(votes.rules), len(votes.tags)
-    parts = [slice(start, start + AT_ONCE) for start in range(0, len(votes.counts), AT_ONCE)]
+    parts = [slice(start, start + BLOCK) for start in range(0, len(votes.counts), BLOCK)]
     seen = [(votes.votes[part][votes.covered[part]], votes.counts[part][votes.covered[part], None]) for part in parts]
     rows = [(cast, predict(cast) * counts) for cast, counts in seen if len(cast)]
     if dev is not None:
         rows.append((dev.votes, np.eye(k)[dev.truth]))
-    tags = np.asarray(sum((belief.sum(axis=0) for _, belief in rows), np.zeros(k)))
+    tags = np.asarray(sum((posterior.sum(axis=0) for _, posterior in rows), np.zeros(k)))
     balance = tags / tags.sum() if tags.sum() else np.full(k, 1 / k)
-    joint = np.asarray(sum((_one_hot(cast, k).T @ belief for cast, belief in rows), np.zeros((m * 2 * k, k))))
+    joint = np.asarray(sum((_one_hot(cast, k).T @ posterior for cast, posterior in rows), np.zeros((m * 2 * k, k))))
     joint = joint.reshape(m, 2 * k, k)
     for_tag, against = joint[:, :k], joint[:, k:]
     right = np.trace(for_tag, axis1=1, axis2=2) + against.sum(axis=(1, 2)) - np.trace(against, axis1=1, axis2=2)
     cast = joint.sum(axis=(1, 2))
-    given = tags + balance * float(votes.counts[~votes.covered].sum())
-    conditional = for_tag / np.maximum(given, 1e-300)
-    abstains = np.maximum(1 - joint.sum(axis=1, keepdims=True) / np.maximum(given, 1e-300), 0)
+    tag_rows = tags + balance * float(votes.counts[~votes.covered].sum())
+    conditional = for_tag / np.maximum(tag_rows, 1e-300)
+    abstains = np.maximum(1 - joint.sum(axis=1, keepdims=True) / np.maximum(tag_rows, 1e-300), 0)
     return Estimates(np.concatenate([abstains, conditional], axis=1), balance, right / np.where(cast > 0, cast, np.nan))
 
 

@@ -1,4 +1,4 @@
-"""What a vote is worth against its tag's base rate: the one place where a rule's precision becomes evidence."""
+"""Lifts: how much a vote raises the log-odds of its tag over the base rate."""
 
 from __future__ import annotations
 
@@ -10,129 +10,140 @@ from kommuna.steps.labeling.models.outcomes import Outcomes
 
 Floats = NDArray[np.float64]
 
-DEFAULT_PRECISION = 0.7  # of a vote that no dev row has judged, were all tags equally frequent
-PRIOR_VOTES = 4.0  # dev votes that the rules' pooled lift weighs against a rule's own
-_EDGE = 1e-6
-_SURE = 0.97  # share of its tags' rows that an outcome is thought to happen on, at most
-_HALVINGS = 40  # of an interval of 40 nats
-_MOST = 20.0  # nats
+DEFAULT_PRECISION = 0.7  # of a vote without dev rows, if all tags were equally frequent
+PRIOR_VOTES = 4.0  # weight of the rules' pooled lift, in dev votes
+_EPSILON = 1e-6
+_MAX_RATE = 0.97  # highest share of its tags' rows on which an outcome can happen
+_HALVINGS = 40  # of an interval of 40 nats, by bisection
+_MAX_LIFT = 20.0  # nats
 
 
 def default_lift(tags_named: NDArray[np.integer], k: int) -> Floats:
-    """The lift of a vote that no dev row has judged, in nats.
+    """Returns the lift of a vote without dev rows, in nats.
 
-    The lift of a vote for the tags O is ``logit P(y in O | vote) - logit P(y in O)``: by how much the vote raises the
-    log-odds of its tags over their base rate. Of a vote for one of k equally frequent tags that is right with
-    probability .7, that is ``logit(.7) - logit(1 / k)``; a vote against one tag weighs as much as if there were two.
+    The lift of a vote for the tags O is ``logit P(y in O | vote) - logit P(y in O)``: how much the vote raises the
+    log-odds of its tags over their base rate. A vote for one of k equally frequent tags that is right with probability
+    .7 has the lift ``logit(.7) - logit(1 / k)``; a vote against one tag has the same weight as if there were two tags.
 
     Args:
-        tags_named: how many of the k tags the vote speaks for.
+        tags_named: how many of the k tags the vote is for.
+        k: the number of tags.
     """
-    share = np.clip(tags_named / k, _EDGE, 1 - _EDGE)
+    share = np.clip(tags_named / k, _EPSILON, 1 - _EPSILON)
     return np.asarray(logit(DEFAULT_PRECISION) + np.maximum(-logit(share), 0))
 
 
-def judged_lift(
+def estimated_lift(
     base_rate: Floats, right: Floats, votes: Floats, prior_lift: Floats, counts_for: Floats | None = None
 ) -> Floats:
-    """Lifts of g rules from how often their votes are right on dev rows.
+    """Estimates the lifts of g rules from how often their votes are right on dev rows.
 
-    Each is the likeliest under ``P(right) = expit(logit(base_rate) + lift)``, with `PRIOR_VOTES` further votes that are
-    right as often as the pooled lift says. What all rules share, a shift of the prior lifts, is found first and in the
-    same way; it leaves no rule's prior lift below zero, so only a rule's own votes can turn it round.
+    Each is the maximum-likelihood estimate under ``P(right) = expit(logit(base_rate) + lift)``, with `PRIOR_VOTES`
+    additional votes that are right as often as the pooled lift predicts. The pooled lift, a shift of all prior lifts,
+    is estimated first, in the same way. It leaves no rule's prior lift below zero: only a rule's own votes can make its
+    lift negative.
 
     Args:
-        base_rate: g x v, the share of the tags that each of a rule's v kinds of vote speaks for.
-        right: g x v, dev votes that are right.
-        votes: g x v, dev votes.
-        prior_lift: g, without dev rows.
-        counts_for: g, what a rule counts for in the pooled lift; 1 where left out.
+        base_rate: g x v, the share of rows with the tags that each of a rule's v kinds of vote is for.
+        right: g x v, the number of dev votes that are right.
+        votes: g x v, the number of dev votes.
+        prior_lift: g, the lift without dev rows.
+        counts_for: g, the weight of each rule in the pooled lift; 1 if left out.
+
     Returns:
-        g lifts.
+        g lifts, in nats.
     """
-    chance = logit(np.clip(base_rate, _EDGE, 1 - _EDGE))
+    chance = logit(np.clip(base_rate, _EPSILON, 1 - _EPSILON))
     cast = votes.sum(axis=1)
     if not cast.any():
         return prior_lift
-    usual = chance + prior_lift[:, None]
-    share = np.ones_like(usual) if counts_for is None else np.broadcast_to(counts_for[:, None], usual.shape)
-    middle = np.array([[(usual * votes * share).sum() / (votes * share).sum()]])
-    pooled = _likeliest(
-        np.append(usual.reshape(1, -1), middle, axis=1),
+    prior_logit = chance + prior_lift[:, None]
+    share = np.ones_like(prior_logit) if counts_for is None else np.broadcast_to(counts_for[:, None], prior_logit.shape)
+    middle = np.array([[(prior_logit * votes * share).sum() / (votes * share).sum()]])
+    pooled = _maximum_likelihood_shift(
+        np.append(prior_logit.reshape(1, -1), middle, axis=1),
         np.append((right * share).reshape(1, -1), PRIOR_VOTES * expit(middle), axis=1),
         np.append((votes * share).reshape(1, -1), [[PRIOR_VOTES]], axis=1),
     )
     prior = np.maximum(prior_lift + pooled, np.minimum(prior_lift, 0))
     if base_rate.shape[1] == 1:
         share = (right[:, 0] + PRIOR_VOTES * expit(chance[:, 0] + prior)) / (cast + PRIOR_VOTES)
-        return np.asarray(logit(np.clip(share, _EDGE, 1 - _EDGE)) - chance[:, 0])
-    own = np.divide((chance * votes).sum(axis=1), cast, out=np.zeros_like(cast), where=cast > 0)[:, None]
-    found = _likeliest(
-        np.append(chance, own, axis=1),
-        np.append(right, PRIOR_VOTES * expit(own + prior[:, None]), axis=1),
-        np.append(votes, np.full_like(own, PRIOR_VOTES), axis=1),
+        return np.asarray(logit(np.clip(share, _EPSILON, 1 - _EPSILON)) - chance[:, 0])
+    own_offset = np.divide((chance * votes).sum(axis=1), cast, out=np.zeros_like(cast), where=cast > 0)[:, None]
+    found = _maximum_likelihood_shift(
+        np.append(chance, own_offset, axis=1),
+        np.append(right, PRIOR_VOTES * expit(own_offset + prior[:, None]), axis=1),
+        np.append(votes, np.full_like(own_offset, PRIOR_VOTES), axis=1),
     )
     return np.where(cast > 0, found, prior)
 
 
-def coverage_bound(found: Outcomes, seen: Floats, dev_counts: Floats, prior: Floats) -> Floats:
-    """What is thought of ``theta[f, y] = P(outcome f | tag y)`` before votes are counted, f x k.
+def coverage_prior(found: Outcomes, frequency: Floats, dev_counts: Floats, prior: Floats) -> Floats:
+    """Returns the prior mean of ``theta[f, y] = P(outcome f | tag y)``, f x k.
 
     An outcome that happens on a share c of the rows, for the tags O with precision a, has ``theta[f, y] = c a / pi(O)``
-    for y in O and ``c (1 - a) / (1 - pi(O))`` for the rest: however it is split among tags, it adds up to what is seen.
-    The precision is the base rate pi(O) and the outcome's lift, so a vote is evidence for its tag however rare it is;
-    an outcome that happens more often than its tags is thought to have what precision that leaves. Outcomes of one
-    event have one prior, for the tags of all its rules.
+    for y in O and ``c (1 - a) / (1 - pi(O))`` for the rest: summed over the tags, it gives the observed coverage. The
+    precision follows from the base rate pi(O) and the outcome's lift, so a vote is evidence for its tag however rare
+    the tag is. An outcome that happens more often than its tags has at most the precision that this allows. Outcomes of
+    one event have one prior, for the tags of all its rules.
 
     Args:
         found: f outcomes of k tags.
-        seen: f, the share of rows on which each happens.
+        frequency: f, the share of rows on which each outcome happens.
         dev_counts: f x k, dev rows of each tag on which each happened.
         prior: k, the tags' shares.
     """
     owners = found.event_owners
-    owned = np.clip(owners @ prior, _EDGE, 1 - _EDGE)
-    usual = default_lift(owners.sum(axis=1), len(prior))
-    most = np.clip(_SURE * owned / np.maximum(seen, _EDGE), _EDGE, _SURE)  # precision, were all rows of the tags hit
-    usual = np.maximum(np.minimum(usual, logit(most) - logit(owned)), 0)
-    lift = judged_lift(
+    owned = np.clip(owners @ prior, _EPSILON, 1 - _EPSILON)
+    prior_logit = default_lift(owners.sum(axis=1), len(prior))
+    most = np.clip(
+        _MAX_RATE * owned / np.maximum(frequency, _EPSILON), _EPSILON, _MAX_RATE
+    )  # precision if the outcome happened on all rows of its tags
+    prior_logit = np.maximum(np.minimum(prior_logit, logit(most) - logit(owned)), 0)
+    lift = estimated_lift(
         owned[:, None],
         np.where(owners, dev_counts, 0).sum(axis=1, keepdims=True),
         dev_counts.sum(axis=1, keepdims=True),
-        usual,
+        prior_logit,
         counts_for=1 / found.alike,
     )
     precision = expit(logit(owned) + lift)
     inside, outside = (precision / owned)[:, None], ((1 - precision) / (1 - owned))[:, None]
-    base = np.where(owners, inside, outside) * seen[:, None]
+    base = np.where(owners, inside, outside) * frequency[:, None]
     among = base / np.maximum(found.by_rule(base), 1e-12)
-    return np.asarray(np.where(found.one_sided[:, None], np.clip(base, _EDGE, _SURE), among))
+    return np.asarray(np.where(found.one_sided[:, None], np.clip(base, _EPSILON, _MAX_RATE), among))
 
 
-def never_against_its_own(found: Outcomes, theta: Floats, dev_counts: Floats, prior: Floats) -> Floats:
-    """f x k frequencies in which an outcome is evidence against its own tags only where dev rows say so.
+def limit_evidence_against_own_tags(found: Outcomes, theta: Floats, dev_counts: Floats, prior: Floats) -> Floats:
+    """Limits theta so that an outcome is evidence against its own tags only where dev rows show it.
 
-    An outcome that no dev row has judged is for no other tag likelier than for its own. One that dev rows have judged
-    may be, for they tell on whose rows it happens, but it is not likelier on the other tags' rows together, unless its
-    votes there were right more seldom than votes drawn at random.
+    An outcome without dev rows is at least as likely on its own tags' rows as on those of any other tag. An outcome
+    with dev rows is at least as likely on its own tags' rows as on all other rows together, unless its votes on dev
+    rows were right less often than chance.
+
+    Args:
+        found: f outcomes of k tags.
+        theta: f x k, ``P(outcome f | tag y)``.
+        dev_counts: f x k, dev rows of each tag on which each happened.
+        prior: k, the tags' shares.
     """
-    judged, owned = dev_counts.sum(axis=1), found.owners @ prior
-    unjudged = np.flatnonzero(judged == 0)
+    dev_total, owned = dev_counts.sum(axis=1), found.owners @ prior
+    not_on_dev = np.flatnonzero(dev_total == 0)
     right = np.einsum("fy,fy->f", dev_counts, found.owners)
-    better = np.flatnonzero((judged > 0) & (right >= judged * owned))
-    held = theta.copy()
-    owners, free = found.owners[unjudged], theta[unjudged]
-    own = np.where(owners, free, np.inf).min(axis=1, keepdims=True)
-    held[unjudged] = np.where(owners, free, np.minimum(free, own))
-    owners, free = found.owners[better], theta[better]
-    others = np.where(owners, 0, free) @ prior / np.maximum(1 - owned[better], _EDGE)
-    held[better] = np.where(owners, np.maximum(free, others[:, None]), free)
-    return held
+    better_than_chance = np.flatnonzero((dev_total > 0) & (right >= dev_total * owned))
+    limited = theta.copy()
+    owners, unlimited = found.owners[not_on_dev], theta[not_on_dev]
+    own_offset = np.where(owners, unlimited, np.inf).min(axis=1, keepdims=True)
+    limited[not_on_dev] = np.where(owners, unlimited, np.minimum(unlimited, own_offset))
+    owners, unlimited = found.owners[better_than_chance], theta[better_than_chance]
+    others = np.where(owners, 0, unlimited) @ prior / np.maximum(1 - owned[better_than_chance], _EPSILON)
+    limited[better_than_chance] = np.where(owners, np.maximum(unlimited, others[:, None]), unlimited)
+    return limited
 
 
-def _likeliest(offset: Floats, right: Floats, votes: Floats) -> Floats:
-    """The x of each line under which ``Σ votes expit(offset + x) = Σ right``, by bisection."""
-    low, high = np.full(len(offset), -_MOST), np.full(len(offset), _MOST)
+def _maximum_likelihood_shift(offset: Floats, right: Floats, votes: Floats) -> Floats:
+    """Solves ``Σ votes expit(offset + x) = Σ right`` for the x of each row, by bisection."""
+    low, high = np.full(len(offset), -_MAX_LIFT), np.full(len(offset), _MAX_LIFT)
     wanted = right.sum(axis=1)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

@@ -8,174 +8,209 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.steps.labeling.models.base import DevRows, may_win, only_voted, shares, softmax, tally
-from kommuna.steps.labeling.models.lift import Floats, coverage_bound, never_against_its_own
+from kommuna.steps.labeling.models.base import (
+    DevRows,
+    candidate_tags,
+    count_votes,
+    limit_to_candidates,
+    normalize_rows,
+    softmax,
+)
+from kommuna.steps.labeling.models.lift import Floats, coverage_prior, limit_evidence_against_own_tags
 from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
 from kommuna.steps.labeling.votes.patterns import CastVotes, VotePatterns, sample
 
-_EDGE = 1e-6
-_FEWEST_TOGETHER = 3  # patterns; fewer say nothing of correlation
-_AT_ONCE = 100_000  # pairs
-_AT_ONCE_DENSE = 4_000_000  # pairs
+_EPSILON = 1e-6
+_FEWEST_TOGETHER = 3  # patterns; fewer say nothing about correlation
+_BLOCK = 100_000  # pairs
+_DENSE_BLOCK = 4_000_000  # pairs
 _DENSE, _MOST_DENSE = 0.1, 20_000_000  # share of the P x f cells that are not zero; cells
 _SEVERAL_VOTES = 1 / 3  # of the prior's weight: a rule that votes for several tags meets views of each
 _NEARLY_ALL = 0.9  # of the rows
-_STILL = 1e-4  # the largest change of a belief at which EM is done
+_TOLERANCE = 1e-4  # EM stops when no posterior changes by more
 
 
 @dataclass(frozen=True)
-class Linear:
-    """An opinion that is linear in the outcomes: logits = happened @ weight + bias (f x k, and k)."""
+class LinearLogits:
+    """Logits of the tags that are linear in the outcomes: ``logits = indicators @ weight + bias`` (f x k, and k)."""
 
     weight: Floats
     bias: Floats
 
-    def logits(self, happened: sparse.csr_array) -> Floats:
-        logits = np.asarray(happened @ self.weight)
+    def logits(self, indicators: sparse.csr_array) -> Floats:
+        """Returns P x k logits.
+
+        Args:
+            indicators: P x f, 1 where the outcome happened.
+        """
+        logits = np.asarray(indicators @ self.weight)
         logits += self.bias
         return logits
 
-    def plus(self, other: Linear, times: float) -> Linear:
-        return Linear(self.weight + times * other.weight, self.bias + times * other.bias)
+    def plus(self, other: LinearLogits, times: float) -> LinearLogits:
+        """Adds the other logits, multiplied by `times`."""
+        return LinearLogits(self.weight + times * other.weight, self.bias + times * other.bias)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """q pairs of outcomes of different rules: which two, on what share of rows both happen, and the spread of both,
-    ``sqrt(P(f)(1 - P(f)) P(g)(1 - P(g)))``."""
+    """q pairs of outcomes of different rules.
+
+    Attributes:
+        one: q, the first outcome.
+        other: q, the second outcome.
+        share: q, the share of rows on which both happen.
+        spread: q, the product of their standard deviations, ``sqrt(P(f)(1 - P(f)) P(g)(1 - P(g)))``.
+    """
 
     one: NDArray[np.intp]
     other: NDArray[np.intp]
     share: Floats
     spread: Floats
 
-    def excess(self, happens: Floats, prior: Floats) -> Floats:
-        """q correlations beyond what independence given the tag explains, -1 to 1::
+    def excess(self, rate_by_tag: Floats, prior: Floats) -> Floats:
+        """Returns q correlations beyond what independence given the tag explains, -1 to 1.
+
+        ::
 
             r[f, g] = (P(f, g) - Σ_y prior[y] P(f | y) P(g | y)) / spread
 
         Args:
-            happens: f x k, on what share of a tag's rows each outcome happens.
+            rate_by_tag: f x k, the share of a tag's rows on which the outcome happens.
             prior: k, the tags' shares.
         """
         expected = np.empty(len(self.one))
-        weighted = happens * prior
-        for start in range(0, len(expected), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            np.einsum("qy,qy->q", weighted[self.one[part]], happens[self.other[part]], out=expected[part])
+        weighted = rate_by_tag * prior
+        for start in range(0, len(expected), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            np.einsum("qy,qy->q", weighted[self.one[part]], rate_by_tag[self.other[part]], out=expected[part])
         return np.asarray((self.share - expected) / self.spread)
 
     def sums(self, values: Floats, f: int) -> Floats:
-        """f sums of q values over the pairs of each outcome."""
+        """Sums q values over the pairs of each of f outcomes."""
         ends = np.concatenate([self.one, self.other])
         return np.bincount(ends, weights=np.concatenate([values, values]), minlength=f).astype(np.float64)
 
 
-def pairs(found: Outcomes, happened: sparse.csr_array, counts: Floats, rows: float) -> Pairs:
-    """The pairs that happen together on more than a few of the P patterns; of the rest nothing can be said."""
-    one, other, share = together(happened, counts)
+def pairs(found: Outcomes, indicators: sparse.csr_array, counts: Floats, rows: float) -> Pairs:
+    """Finds the pairs that happen together on enough of the P patterns to measure their correlation.
+
+    Args:
+        found: the f outcomes.
+        indicators: P x f, on the distinct patterns.
+        counts: P, rows with the pattern.
+        rows: the number of rows.
+    """
+    one, other, share = together(indicators, counts)
     apart = (found.rule[one] != found.rule[other]) & (found.event[one] != found.event[other])
     one, other, share = one[apart], other[apart], share[apart] / rows
-    seen = np.asarray(happened.T @ counts) / rows
-    deviation = np.sqrt(np.maximum(seen * (1 - seen), _EDGE))
+    frequency = np.asarray(indicators.T @ counts) / rows
+    deviation = np.sqrt(np.maximum(frequency * (1 - frequency), _EPSILON))
     return Pairs(one, other, share, deviation[one] * deviation[other])
 
 
-def together(happened: sparse.csr_array, counts: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
-    """The pairs of outcomes that happen together on `_FEWEST_TOGETHER` of the P patterns or more.
+def together(indicators: sparse.csr_array, counts: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """Finds the pairs of outcomes that happen together on `_FEWEST_TOGETHER` or more of the P patterns.
 
     Args:
-        happened: P x f, on the distinct patterns.
+        indicators: P x f, on the distinct patterns.
         counts: P, rows with the pattern, at least one.
+
     Returns:
-        q, q and q: the first outcome, the second, a later one, and the rows on which both happen.
+        three arrays of q: the first outcome, the second (a later one), and the rows on which both happen.
     """
-    cells = happened.shape[0] * happened.shape[1]
-    if happened.nnz > _DENSE * cells and cells <= _MOST_DENSE:
-        return _together_dense(happened.toarray(), counts)
-    across = sparse.csr_array(happened.T)
-    often = sparse.csr_array(across @ happened)
-    both = sparse.csr_array(across.multiply(counts[None]) @ happened)
-    for product in (often, both):  # of the same cells: then in the same order
+    cells = indicators.shape[0] * indicators.shape[1]
+    if indicators.nnz > _DENSE * cells and cells <= _MOST_DENSE:
+        return _together_dense(indicators.toarray(), counts)
+    across = sparse.csr_array(indicators.T)
+    often = sparse.csr_array(across @ indicators)
+    both = sparse.csr_array(across.multiply(counts[None]) @ indicators)
+    for product in (often, both):  # both have the same non-zero cells: sorted, in the same order
         product.sort_indices()
     one = np.repeat(np.arange(len(often.indptr) - 1), np.diff(often.indptr))
     kept = (often.data >= _FEWEST_TOGETHER) & (often.indices > one)
     return one[kept], often.indices[kept].astype(np.intp), both.data[kept]
 
 
-def _together_dense(happened: Floats, counts: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
-    """By products of dense matrices: some ten times as fast as sparse ones where half of the pairs meet."""
-    f = happened.shape[1]
-    block = max(_AT_ONCE_DENSE // max(f, 1), 1)
+def _together_dense(indicators: Floats, counts: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """`together` by dense matrix products: some ten times as fast where half of the pairs occur."""
+    f = indicators.shape[1]
+    block = max(_DENSE_BLOCK // max(f, 1), 1)
     ones, others, rows = [], [], []
     for start in range(0, f, block):
-        own = happened[:, start : start + block].T
-        one, other = np.nonzero(np.triu(own @ happened >= _FEWEST_TOGETHER, k=start + 1))
+        own = indicators[:, start : start + block].T
+        one, other = np.nonzero(np.triu(own @ indicators >= _FEWEST_TOGETHER, k=start + 1))
         ones.append(one + start)
         others.append(other)
-        rows.append((own * counts @ happened)[one, other])
+        rows.append((own * counts @ indicators)[one, other])
     return np.concatenate(ones), np.concatenate(others), np.concatenate(rows)
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is learned from.
+class TrainingData:
+    """The votes and dev rows that a naive Bayes model is fitted on.
 
     Attributes:
         outcomes: the f outcomes.
-        happened: P x f, on the distinct patterns.
-        counted: P x k, votes for each tag in the pattern.
-        may: P x k, tags with a vote (`may_win`), dev rows aside.
+        indicators: P x f, 1 where the outcome happens in the pattern.
+        vote_counts: P x k, votes for each tag in the pattern.
+        candidates: P x k, see `candidate_tags`; dev rows are ignored.
         counts: P, rows with the pattern.
         frequency: f, the share of all rows, with votes or without, on which the outcome happened.
         pairs: how often outcomes of different rules happen together.
-        dev: d x f, on the dev rows.
+        dev_indicators: d x f, 1 where the outcome happened on the dev row.
         truth: d x k, 1 for the row's tag.
     """
 
     outcomes: Outcomes
-    happened: sparse.csr_array
-    counted: Floats
-    may: NDArray[np.bool_]
+    indicators: sparse.csr_array
+    vote_counts: Floats
+    candidates: NDArray[np.bool_]
     counts: Floats
     frequency: Floats
     pairs: Pairs
-    dev: sparse.csr_array
+    dev_indicators: sparse.csr_array
     truth: Floats
 
     @classmethod
-    def of(cls, votes: VotePatterns, dev: DevRows, *, sampled_by: int | None = None) -> Evidence:
-        """From all rows' votes and the dev rows.
+    def of(cls, votes: VotePatterns, dev: DevRows, *, sample_seed: int | None = None) -> TrainingData:
+        """Collects the data from all rows' votes and the dev rows.
 
         Args:
-            sampled_by: seed of the sample of rows that is learned from where there are many; None takes all.
+            votes: the vote patterns of all rows.
+            dev: the dev rows.
+            sample_seed: seed of the sample that replaces very many patterns; None uses all patterns.
         """
         k = len(votes.tags)
-        learned_from = votes if sampled_by is None else sample(votes, seed=sampled_by)
+        learned_from = votes if sample_seed is None else sample(votes, seed=sample_seed)
         found = outcomes(votes.votes, k, dev.votes, votes.counts)
         cast, counts = CastVotes.of(learned_from.votes), learned_from.counts.astype(np.float64)
-        happened = found.happened(cast)
+        indicators = found.indicators(cast)
         return cls(
             found,
-            happened,
-            _counted(found, happened, cast, k),
-            may_win(cast, np.zeros(k, dtype=bool), found.ruled),
+            indicators,
+            _vote_counts(found, indicators, cast, k),
+            candidate_tags(cast, np.zeros(k, dtype=bool), found.voted_tags),
             counts,
             found.rows / max(int(votes.counts.sum()) + len(dev), 1),
-            pairs(found, happened, counts, max(counts.sum(), 1.0)),
-            found.happened(CastVotes.of(dev.votes)),
+            pairs(found, indicators, counts, max(counts.sum(), 1.0)),
+            found.indicators(CastVotes.of(dev.votes)),
             np.eye(k)[dev.truth],
         )
 
     @property
-    def covered(self) -> Floats:
-        """P, rows with the pattern; 0 where it has no vote."""
-        return np.asarray(self.counts * (np.diff(self.happened.indptr) > 0))
+    def covered_counts(self) -> Floats:
+        """P, the number of rows with the pattern; 0 for the pattern without a vote."""
+        return np.asarray(self.counts * (np.diff(self.indicators.indptr) > 0))
 
-    def without(self, held: NDArray[np.bool_]) -> Evidence:
-        """The same without some dev rows."""
-        kept = np.flatnonzero(~held)
-        return replace(self, dev=self.dev[kept], truth=self.truth[kept])
+    def without(self, excluded: NDArray[np.bool_]) -> TrainingData:
+        """Returns the data without some dev rows.
+
+        Args:
+            excluded: d, the dev rows to leave out.
+        """
+        kept = np.flatnonzero(~excluded)
+        return replace(self, dev_indicators=self.dev_indicators[kept], truth=self.truth[kept])
 
 
 @dataclass(frozen=True)
@@ -185,43 +220,43 @@ class Estimate:
     Attributes:
         theta: f x k, ``P(outcome f | tag y)``.
         prior: k, the tags' shares.
-        discount: f, what each outcome's evidence counts for, 0 to 1.
+        discount: f, the weight of each outcome, 0 to 1.
         excess: q, the pairs' correlations beyond what the tags explain (`Pairs.excess`).
-        opinion: what follows of a row.
+        opinion: the logits of a row's tags.
     """
 
     theta: Floats
     prior: Floats
     discount: Floats
     excess: Floats
-    opinion: Linear
+    opinion: LinearLogits
 
 
 @dataclass(frozen=True)
 class NaiveBayes:
-    """Rules as witnesses that err independently given the row's tag, learned by EM (Dawid and Skene 1979).
+    """Naive Bayes: rules err independently given the row's tag; fitted by EM (Dawid and Skene 1979).
 
     ::
 
         log P(y | votes) = log pi[y] + Σ_f d[f] log theta[f, y]         where the outcome happened
                                      + Σ_f d[f] log(1 - theta[f, y])   where a one-sided one did not
 
-    - theta has a prior that is bound to the rule's coverage and to its tag's base rate (`coverage_bound`). No vote is
+    - The prior of theta follows from the rule's coverage and its tag's base rate (`coverage_prior`). A vote is never
       evidence against its own tag, unless dev rows show its rule to be worse than chance.
-    - Dev rows count with their true tag, and all unlabeled rows together weigh `share` of them (Nigam et al. 2000,
-      "Text classification from labeled and unlabeled documents using EM", section 5.3.1). Fewer dev rows than tags
-      count as they are, beside the unlabeled rows, from which the tags' shares are then learned.
+    - Dev rows count with their true tag, and all unlabeled rows together have the weight of `share` of them (Nigam et
+      al. 2000, "Text classification from labeled and unlabeled documents using EM", section 5.3.1). With fewer dev rows
+      than tags every row has the weight 1, and the tags' shares are learned from the unlabeled rows too.
     - Outcomes that are correlated beyond what the tags explain are discounted::
 
         d[f] = 1 / alike[f] / (1 + doubt · Σ_g r[f, g])      over the g with r[f, g] > doubted_from
 
-      Were g a copy of f, both together would weigh little more than one (the effective sample size of correlated
-      votes, Kish 1965, "Survey sampling"; that rules' dependence is to be judged by such excess is of Varma et al.
+      If g is a copy of f, both together weigh little more than one (the effective sample size of correlated
+      votes, Kish 1965, "Survey sampling"; judging rules' dependence by this excess follows Varma et al.
       2019, "Learning dependency structures for weak supervision models").
 
     Attributes:
-        iterations: EM steps, at most. With dev rows few: there EM run to the end drifts from the tags.
-        share: weight of all unlabeled rows, in dev rows.
+        iterations: EM steps, at most. Keep it small with dev rows: EM run to convergence drifts away from the tags.
+        share: weight of all unlabeled rows together, as a share of the dev rows.
         prior_rows: weight of the prior of theta, in rows of a tag.
         prior_share: its further weight where the tags' shares are learned from unlabeled rows, as a share of a tag's
             rows.
@@ -236,67 +271,71 @@ class NaiveBayes:
     doubt: float = 0.0
     doubted_from: float = 0.0
 
-    def fit(self, seen: Evidence) -> Estimate:
-        found, k = seen.outcomes, seen.truth.shape[1]
-        tags, dev_counts = seen.truth.sum(axis=0), seen.dev.T @ seen.truth
+    def fit(self, data: TrainingData) -> Estimate:
+        """Fits the model by EM."""
+        found, k = data.outcomes, data.truth.shape[1]
+        tags, dev_counts = data.truth.sum(axis=0), data.dev_indicators.T @ data.truth
         known = tags > 0
-        taught = len(seen.truth) >= k
-        weight = seen.covered if taught or not found.one_sided.any() else seen.counts
-        if taught:
-            weight = weight * min(1.0, self.share * len(seen.truth) / max(weight.sum(), 1.0))
-        belief = shares(seen.counted)
-        counted_tags = tags if taught else belief.T @ seen.covered
+        enough_dev = len(data.truth) >= k
+        weight = data.covered_counts if enough_dev or not found.one_sided.any() else data.counts
+        if enough_dev:
+            weight = weight * min(1.0, self.share * len(data.truth) / max(weight.sum(), 1.0))
+        posterior = normalize_rows(data.vote_counts)
+        counted_tags = tags if enough_dev else posterior.T @ data.covered_counts
         prior = (counted_tags + 1) / (counted_tags.sum() + k)
-        voting = found.by_rule(seen.frequency[:, None])[:, 0]
-        held = self.prior_share * np.where(found.one_sided, 1, _SEVERAL_VOTES)
-        excess, discount = np.zeros(len(seen.pairs.one)), 1 / found.alike
-        may = seen.may | known
+        voting = found.by_rule(data.frequency[:, None])[:, 0]
+        strength_share = self.prior_share * np.where(found.one_sided, 1, _SEVERAL_VOTES)
+        excess, discount = np.zeros(len(data.pairs.one)), 1 / found.alike
+        candidates = data.candidates | known
         estimate: Estimate | None = None
-        last = self.iterations + taught - 1
+        last = self.iterations + enough_dev - 1
         for step in range(last + 1):
             rows, cast = tags, dev_counts
-            if step or not taught:  # the first step with dev rows hears them alone
-                believed = belief * weight[:, None]
-                rows, cast = believed.sum(axis=0) + tags, seen.happened.T @ believed + dev_counts
-            if estimate is None or not taught:
-                base = coverage_bound(found, seen.frequency, dev_counts, prior)
-            strength = self.prior_rows if taught else self.prior_rows + weight.sum() * held[:, None] * prior
+            if step or not enough_dev:  # the first step uses the dev rows alone, if there are enough
+                weighted_posterior = posterior * weight[:, None]
+                rows, cast = weighted_posterior.sum(axis=0) + tags, data.indicators.T @ weighted_posterior + dev_counts
+            if estimate is None or not enough_dev:
+                base = coverage_prior(found, data.frequency, dev_counts, prior)
+            strength = (
+                self.prior_rows if enough_dev else self.prior_rows + weight.sum() * strength_share[:, None] * prior
+            )
             out_of = np.where(found.one_sided[:, None], rows, found.by_rule(cast))
-            theta = np.clip((cast + strength * base) / (out_of + strength), _EDGE, 1 - _EDGE)
-            theta = never_against_its_own(found, theta, dev_counts, prior)
-            if not taught:
+            theta = np.clip((cast + strength * base) / (out_of + strength), _EPSILON, 1 - _EPSILON)
+            theta = limit_evidence_against_own_tags(found, theta, dev_counts, prior)
+            if not enough_dev:
                 prior = (rows + 1) / (rows.sum() + k)
-            if self.doubt and (estimate is None or not taught):  # many dev rows leave little to be found out later
-                happens = theta * np.where(found.one_sided, 1, voting)[:, None]
-                excess = seen.pairs.excess(happens, prior)
+            if self.doubt and (estimate is None or not enough_dev):  # with enough dev rows later steps change little
+                rate_by_tag = theta * np.where(found.one_sided, 1, voting)[:, None]
+                excess = data.pairs.excess(rate_by_tag, prior)
                 doubted = np.where(excess > self.doubted_from, np.minimum(excess, 1), 0)
-                discount = 1 / found.alike / (1 + self.doubt * seen.pairs.sums(doubted, len(found)))
+                discount = 1 / found.alike / (1 + self.doubt * data.pairs.sums(doubted, len(found)))
             opinion = _opinion(found, theta, discount, prior)
             estimate = Estimate(theta, prior, discount, excess, opinion)
             if step == last:
                 break
-            before, belief = belief, only_voted(softmax(opinion.logits(seen.happened)), may)
-            if step and np.abs(belief - before).max(initial=0) < _STILL:
+            before, posterior = posterior, limit_to_candidates(softmax(opinion.logits(data.indicators)), candidates)
+            if step and np.abs(posterior - before).max(initial=0) < _TOLERANCE:
                 break
         assert estimate is not None
         return estimate
 
 
-def _counted(found: Outcomes, happened: sparse.csr_array, votes: CastVotes, k: int) -> Floats:
-    """P x k votes for each tag. Those of rules that vote on nearly every row, which say little of one, count where they
-    stand alone.
+def _vote_counts(found: Outcomes, indicators: sparse.csr_array, votes: CastVotes, k: int) -> Floats:
+    """Counts votes for each tag, P x k.
+
+    Rules that vote on nearly every row say little about one; their votes count only where no other rule votes.
     """
-    usual = found.one_sided & (found.rows >= _NEARLY_ALL * found.all_rows)
-    counted = tally(votes, k)
-    if usual.any():
-        rarer = np.maximum(counted - happened @ (found.owners * usual[:, None]), 0)
-        counted = np.where(rarer.any(axis=1, keepdims=True), rarer, counted)
-    return np.asarray(counted)
+    near_constant = found.one_sided & (found.rows >= _NEARLY_ALL * found.all_rows)
+    vote_counts = count_votes(votes, k)
+    if near_constant.any():
+        rarer = np.maximum(vote_counts - indicators @ (found.owners * near_constant[:, None]), 0)
+        vote_counts = np.where(rarer.any(axis=1, keepdims=True), rarer, vote_counts)
+    return np.asarray(vote_counts)
 
 
-def _opinion(found: Outcomes, theta: Floats, discount: Floats, prior: Floats) -> Linear:
+def _opinion(found: Outcomes, theta: Floats, discount: Floats, prior: Floats) -> LinearLogits:
     weight = np.log(theta) * discount[:, None]
     one_sided = np.flatnonzero(found.one_sided)
     silence = np.log1p(-theta[one_sided]) * discount[one_sided, None]
     weight[one_sided] -= silence
-    return Linear(weight, silence.sum(axis=0) + np.log(prior))
+    return LinearLogits(weight, silence.sum(axis=0) + np.log(prior))

@@ -19,19 +19,19 @@ _COPY_ROWS, _COPY_PATTERNS = 10, 3
 class Outcomes:
     """f outcomes of m rules.
 
-    A rule that only ever casts one vote tells by its silence as much as by its vote: it has one outcome, which
-    happens or does not (`one_sided`). A rule that casts several votes has one outcome each, of which one happens
-    where it votes at all; its silence says nothing.
-    One-sided rules that vote on exactly the same rows see one event: together they are one witness, whatever their tags
-    (`event`). That takes `_COPY_ROWS` rows in `_COPY_PATTERNS` patterns; on fewer rows rules meet by chance.
+    A rule that only ever casts one vote has one outcome, which happens or does not (`one_sided`): its abstentions are
+    evidence too. A rule that casts several votes has one outcome for each, and its abstentions are not used.
+
+    One-sided rules that vote on exactly the same rows share one event, and count as one rule, whatever their tags
+    (`event`). That takes `_COPY_ROWS` rows in `_COPY_PATTERNS` patterns; on fewer rows it may be chance.
 
     Attributes:
         of: m x (2k + 1), the outcome of rule j's vote v at `[j, v]`; -1 where there is none (last column: abstains).
-        owners: f x k, the tags that the outcome speaks for.
-        one_sided: f.
+        owners: f x k, the tags that the outcome is a vote for.
+        one_sided: f, whether the outcome is its rule's only one.
         rule: f, the rule of each outcome.
-        rows: f, on how many rows each happened, dev rows included.
-        all_rows: how many rows there are, dev rows included.
+        rows: f, the number of rows on which each happened, dev rows included.
+        all_rows: the number of rows, dev rows included.
         event: f, the same number where outcomes happen on exactly the same rows.
     """
 
@@ -46,29 +46,29 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self.rule)
 
-    def happened(self, votes: CastVotes) -> sparse.csr_array:
-        """P x f: 1 where the outcome happened."""
+    def indicators(self, votes: CastVotes) -> sparse.csr_array:
+        """Returns the P x f matrix that is 1 where the outcome happened."""
         outcome = self.of[votes.rule, votes.code]
-        known = outcome >= 0  # a vote never seen in fitting says nothing
+        known = outcome >= 0  # votes that did not occur in fitting are ignored
         ones = np.ones(int(known.sum()))
         matrix = sparse.csr_array((ones, (votes.line[known], outcome[known])), shape=(votes.patterns, len(self)))
         matrix.sum_duplicates()
         return matrix
 
     @property
-    def ruled(self) -> NDArray[np.bool_]:
+    def voted_tags(self) -> NDArray[np.bool_]:
         """k, the tags that some rule votes for."""
         for_one = self.owners.sum(axis=1) == 1 if self.owners.shape[1] > 2 else np.ones(len(self), dtype=bool)
         return np.asarray(self.owners[for_one].any(axis=0))
 
     @cached_property
     def alike(self) -> NDArray[np.int64]:
-        """f, how many outcomes are of the same event, itself among them."""
+        """f, the number of outcomes of the same event, including itself."""
         return np.asarray(np.bincount(self.event)[self.event]) if len(self) else self.event
 
     @cached_property
     def event_owners(self) -> NDArray[np.bool_]:
-        """f x k, the tags that the outcome or another of the same event speaks for."""
+        """f x k, the tags of the outcome and of the others of the same event."""
         owners = np.zeros_like(self.owners)
         np.logical_or.at(owners, self.event, self.owners)
         return np.asarray(owners[self.event])
@@ -77,16 +77,19 @@ class Outcomes:
         """Sums f x k weights over the outcomes of the same rule; f x k."""
         if not len(self):
             return weights
-        first = np.flatnonzero(np.diff(self.rule, prepend=-1))  # outcomes stand in the rules' order
+        first = np.flatnonzero(np.diff(self.rule, prepend=-1))  # outcomes are in the rules' order
         sums = np.add.reduceat(weights, first, axis=0)
         return np.asarray(np.repeat(sums, np.diff(first, append=len(self)), axis=0))
 
 
 def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None, counts: NDArray[np.int64] | None = None) -> Outcomes:
-    """Finds the outcomes in P x m distinct votes of rules on k tags, and in d x m votes on dev rows.
+    """Finds the outcomes in the votes of m rules.
 
     Args:
-        counts: P, how many rows have each pattern; one where it is left out.
+        votes: P x m distinct votes.
+        k: the number of tags.
+        dev_votes: d x m votes on dev rows, if there are any.
+        counts: P, the number of rows with each pattern; 1 if left out.
     """
     weight = np.ones(len(votes)) if counts is None else counts.astype(np.float64)
     of = np.full((votes.shape[1], 2 * k + 1), -1, dtype=np.int32)
@@ -105,8 +108,8 @@ def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None, counts: NDArr
             one_sided.append(len(values) == 1)
             rule.append(j)
             rows.append(float(cast[value]))
-        often = len(values) == 1 and rows[-1] >= _COPY_ROWS and voting >= _COPY_PATTERNS
-        if often:
+        enough_rows = len(values) == 1 and rows[-1] >= _COPY_ROWS and voting >= _COPY_PATTERNS
+        if enough_rows:
             rows_voted_on = _rows_voted_on(votes[:, j], None if dev_votes is None else dev_votes[:, j])
             events.setdefault(rows_voted_on, []).append(len(owners) - 1)
     event = np.arange(len(owners))
@@ -124,7 +127,7 @@ def outcomes(votes: Codes, k: int, dev_votes: Codes | None = None, counts: NDArr
 
 
 def _cast(votes: Codes, weight: NDArray[np.float64], codes: int) -> tuple[NDArray[np.float64], int]:
-    """How many rows have each code among a rule's votes, and on how many patterns it votes."""
+    """Counts the rows with each code among a rule's votes, and the patterns on which it votes."""
     voting = np.flatnonzero(votes >= 0)
     cast = np.bincount(votes[voting], weights=weight[voting], minlength=codes)
     return np.asarray(cast, dtype=np.float64), len(voting)

@@ -19,13 +19,13 @@ from kommuna.steps.labeling.models.weighted import Weighted
 
 @dataclass(frozen=True)
 class Settings:
-    """What label models can be told; each takes what it knows.
+    """The settings of label models; each model reads those that apply to it.
 
     Attributes:
-        seed: of what is random in a model.
+        seed: seed of the model's random numbers.
         iterations: EM steps of `dawid_skene`.
         epochs: training epochs of `snorkel` and `snorkel_fast`.
-        memory: the most that `snorkel` may take.
+        memory: memory limit of `snorkel`, such as `4Gi`.
     """
 
     seed: int = 0
@@ -39,10 +39,10 @@ class Settings:
         Raises:
             SpecError: one of them is out of its range; names it.
         """
-        for name, least in (("iterations", 1), ("epochs", 1), ("seed", 0)):
+        for name, minimum in (("iterations", 1), ("epochs", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value < least:
-                raise SpecError(f"{name}={value}: at least {least} is needed", fix=f"give {name} {least} or more")
+            if value < minimum:
+                raise SpecError(f"{name}={value}: at least {minimum} is needed", fix=f"give {name} {minimum} or more")
         try:
             memory_bytes(self.memory)
         except ValueError as error:
@@ -50,17 +50,21 @@ class Settings:
 
 
 MODELS: dict[choices.LabelModel, Callable[[Settings], BaseLabelModel]] = {
-    "kommuna": lambda told: Kommuna(seed=told.seed),
-    "majority": lambda told: Majority(),
-    "weighted": lambda told: Weighted(),
-    "dawid_skene": lambda told: DawidSkene(iterations=told.iterations),
-    "snorkel": lambda told: SnorkelModel(epochs=told.epochs, seed=told.seed, memory=told.memory),
-    "snorkel_fast": lambda told: SnorkelFast(epochs=told.epochs, seed=told.seed),
+    "kommuna": lambda settings: Kommuna(seed=settings.seed),
+    "majority": lambda settings: Majority(),
+    "weighted": lambda settings: Weighted(),
+    "dawid_skene": lambda settings: DawidSkene(iterations=settings.iterations),
+    "snorkel": lambda settings: SnorkelModel(epochs=settings.epochs, seed=settings.seed, memory=settings.memory),
+    "snorkel_fast": lambda settings: SnorkelFast(epochs=settings.epochs, seed=settings.seed),
 }
 
 
-def model_named(name: choices.LabelModel, told: Settings) -> Callable[[], BaseLabelModel]:
-    """Makes unfitted models of a name.
+def model_named(name: choices.LabelModel, settings: Settings) -> Callable[[], BaseLabelModel]:
+    """Returns a function that makes unfitted label models.
+
+    Args:
+        name: the label model's name, a key of `MODELS`.
+        settings: their settings.
 
     Raises:
         SpecError: no label model has the name.
@@ -69,4 +73,4 @@ def model_named(name: choices.LabelModel, told: Settings) -> Callable[[], BaseLa
         raise SpecError(
             f"there is no label model '{name}'{nearest(str(name), MODELS)}", fix=f"name one of {', '.join(MODELS)}"
         )
-    return lambda: MODELS[name](told)
+    return lambda: MODELS[name](settings)

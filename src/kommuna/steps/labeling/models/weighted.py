@@ -1,4 +1,4 @@
-"""The weighted vote: each rule's vote counts by its lift."""
+"""The weighted vote: each rule's vote is weighted by its lift."""
 
 from __future__ import annotations
 
@@ -6,32 +6,40 @@ from typing import Self
 
 import numpy as np
 
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, may_win, only_voted, softmax
-from kommuna.steps.labeling.models.lift import default_lift, judged_lift
+from kommuna.steps.labeling.models.base import (
+    BaseLabelModel,
+    DevRows,
+    Probabilities,
+    candidate_tags,
+    limit_to_candidates,
+    softmax,
+)
+from kommuna.steps.labeling.models.lift import default_lift, estimated_lift
 from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
 
 
 class Weighted(BaseLabelModel):
-    """Independent rules, each of which raises the log-odds of what it votes for by its lift, whatever the tag.
+    """Independent rules, each of which raises the log-odds of its vote by one lift for all tags.
 
-    Then the best vote is a sum of weights (Nitzan & Paroush 1982, "Optimal decision rules in uncertain dichotomous
-    choice situations", International Economic Review 23; for k tags Li & Yu 2014, "Error rate bounds and iterative
+    Under this assumption the optimal decision is a weighted vote (Nitzan & Paroush 1982, "Optimal decision rules in
+    uncertain dichotomous choice situations", International Economic Review 23; for k tags Li & Yu 2014, "Error rate
+    bounds and iterative
     weighted majority voting for crowdsourcing", eq. 9)::
 
         P(y | votes)  ∝  pi[y] · exp( Σ lift )        over the rules that vote for y, less those that vote against it
 
-    A lift is judged on the dev rows on which the rule votes, against the tags' base rates (`judged_lift`): a rule that
-    is right on 7 of 7 votes for a tag of 2 % counts for more than one that is right on 7 of 7 for a tag of 50 %.
-    Without dev rows all votes for a tag weigh the same. pi is the tags' share among the dev rows, one row a tag added.
+    A lift is estimated on the dev rows on which the rule votes, relative to the tags' base rates (`estimated_lift`): 7
+    of 7 right votes for a tag of 2 % give a higher lift than 7 of 7 for a tag of 50 %. Without dev rows all votes for a
+    tag have the same weight. pi is the tags' share among the dev rows, with one row added per tag.
     """
 
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
-        """Judges the rules on the dev rows."""
+        """Estimates the rules' lifts on the dev rows."""
         self._k = k = len(votes.tags)
         dev = DevRows.none(votes) if dev is None else dev
         tags = np.bincount(dev.truth, minlength=k).astype(np.float64)
         self._known = tags > 0
-        self._ruled = np.isin(np.arange(k), votes.votes)
+        self._voted_tags = np.isin(np.arange(k), votes.votes)
         prior = (tags + 1) / (tags.sum() + k)
         self._log_prior = np.log(prior)
         m = len(votes.rules)
@@ -46,13 +54,14 @@ class Weighted(BaseLabelModel):
             ((votes.votes >= 0) & (votes.votes < k)).any(axis=0) | ((dev.votes >= 0) & (dev.votes < k)).any(axis=0)
         )
         prior_lift = default_lift(np.where(only_against, max(k - 1, 1), 1), k)
-        self.lift = judged_lift(base_rate, right, cast, prior_lift)
+        self.lift = estimated_lift(base_rate, right, cast, prior_lift)
         return self
 
-    def predict(self, votes: Codes) -> Beliefs:
+    def predict(self, votes: Codes) -> Probabilities:
+        """Returns P x k probabilities; see `BaseLabelModel.predict`."""
         logits = np.tile(self._log_prior, (len(votes), 1))
         for j, column in enumerate(votes.T):
             voted = np.flatnonzero(column >= 0)
             vote = column[voted]
             logits[voted, vote % self._k] += np.where(vote < self._k, self.lift[j], -self.lift[j])
-        return only_voted(softmax(logits), may_win(CastVotes.of(votes), self._known, self._ruled))
+        return limit_to_candidates(softmax(logits), candidate_tags(CastVotes.of(votes), self._known, self._voted_tags))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kommuna.steps.labeling.models.default_tag import given, with_default
-from kommuna.steps.labeling.models.fitting import fitted
+from kommuna.steps.labeling.models.default_tag import assign_tags, with_default
+from kommuna.steps.labeling.models.fitting import fit_label_model
 from kommuna.steps.labeling.models.registry import MODELS, Settings
 from kommuna.steps.labeling.refine.data import Field
 from kommuna.steps.labeling.votes.dev_rows import Dev
@@ -28,14 +28,15 @@ class Judgement:
     Attributes:
         told: d x k, the tags that each dev row is given without its label; to a row without a vote the default tag, or
             none.
-        beliefs: d x k, their probabilities; on rows without a vote the tags' shares (`shares_left` of a default tag).
+        probabilities: d x k, their probabilities; on rows without a vote the tags' shares (`undecided_shares` of a
+            default tag).
         f1: macro F1 on dev, 0 to 1.
         coverage: share of unlabeled messages with a vote.
         tell: the tags (n x k) that the label model, fitted on all of dev, gives to n other rows with such votes.
     """
 
     told: Mask
-    beliefs: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
     f1: float
     coverage: float
     tell: Callable[[Codes], Mask]
@@ -62,19 +63,23 @@ def judge(field: Field, dev: Codes, sample: Codes, *, seed: int) -> Judgement:
         )
     settings = Settings(seed=seed)
     patterns, rows = _patterns(field, sample), Dev(dev, field.truth)
-    fit = with_default(fitted(lambda: MODELS["kommuna"](settings), patterns, rows, seed=seed), patterns, rows)
+    fit = with_default(fit_label_model(lambda: MODELS["kommuna"](settings), patterns, rows, seed=seed), patterns, rows)
     assert fit.held_out is not None
-    told = _given(field, fit.held_out.beliefs, dev)
+    told = _given(field, fit.held_out.probabilities, dev)
     known = covered[:, None] | (field.otherwise is not None)
-    beliefs = np.where(known, fit.held_out.beliefs, prior)
+    probabilities = np.where(known, fit.held_out.probabilities, prior)
     coverage = float((sample != ABSTAIN).any(axis=1).mean())
     return Judgement(
-        told, beliefs, macro_f1(told, field.truth), coverage, lambda votes: _given(field, fit.predict(votes), votes)
+        told,
+        probabilities,
+        macro_f1(told, field.truth),
+        coverage,
+        lambda votes: _given(field, fit.predict(votes), votes),
     )
 
 
-def _given(field: Field, beliefs: NDArray[np.float64], votes: Codes) -> Mask:
-    return given(beliefs, votes, default=field.default, several_tags=field.several_tags)
+def _given(field: Field, probabilities: NDArray[np.float64], votes: Codes) -> Mask:
+    return assign_tags(probabilities, votes, default=field.default, several_tags=field.several_tags)
 
 
 def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:

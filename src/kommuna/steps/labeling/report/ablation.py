@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kommuna.steps.labeling.models.base import FOLDS, Beliefs
-from kommuna.steps.labeling.models.default_tag import given, with_default
-from kommuna.steps.labeling.models.fitting import fitted
+from kommuna.steps.labeling.models.base import FOLDS, Probabilities
+from kommuna.steps.labeling.models.default_tag import assign_tags, with_default
+from kommuna.steps.labeling.models.fitting import fit_label_model
 from kommuna.steps.labeling.models.weighted import Weighted
 from kommuna.steps.labeling.votes.dev_rows import Dev
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns
@@ -30,18 +30,18 @@ class Gains:
         figure: accuracy on dev (a row without a vote has the default tag, or is wrong); micro F1 where rows have
             several tags.
         gain: a line each of what was left out: `figure` less the figure without it, so harm is below zero.
-        beliefs: d x k, what the weighted vote of all rules says of the dev rows.
+        probabilities: d x k, what the weighted vote of all rules says of the dev rows.
         default: the tag of a row without a vote; None: it is unknown.
     """
 
     figure: float
     gain: NDArray[np.float64]
-    beliefs: Beliefs
+    probabilities: Probabilities
     default: int | None = None
 
     def says(self, dev: Dev, *, several_tags: bool) -> NDArray[np.bool_]:
         """d x k, the tags that the weighted vote gives each dev row; where no rule votes the default tag, or none."""
-        return given(self.beliefs, dev.votes, default=self.default, several_tags=several_tags)
+        return assign_tags(self.probabilities, dev.votes, default=self.default, several_tags=several_tags)
 
 
 class _Once(Weighted):
@@ -66,7 +66,7 @@ def gains(
         default: the tag of a row without a vote; None: it is unknown.
     """
     d, m = dev.votes.shape
-    beliefs = np.zeros(dev.truth.shape)
+    probabilities = np.zeros(dev.truth.shape)
     names = tuple(str(j) for j in range(m))
     fold = folds(d, FOLDS, seed=seed)
     changes = np.zeros((len(left_out), 2), dtype=np.int64)
@@ -77,17 +77,17 @@ def gains(
         seen = VotePatterns(known.votes, np.ones(len(known), np.int64), np.arange(len(known), dtype=np.int32), tags,
                             names, several_tags, default)  # fmt: skip
         learned = known if len(known) > 1 else None
-        told = with_default(fitted(_Once, seen, learned, seed=seed), seen, learned).predict
+        told = with_default(fit_label_model(_Once, seen, learned, seed=seed), seen, learned).predict
         votes, truth = dev.votes[held], dev.truth[held]
-        beliefs[held] = told(votes)
-        before = _counts(beliefs[held], votes, truth, several_tags, default)
+        probabilities[held] = told(votes)
+        before = _counts(probabilities[held], votes, truth, several_tags, default)
         total += before.sum(axis=0)
         for sets, rows, changed in _without(votes, left_out):
             after = _counts(told(changed), changed, truth[rows], several_tags, default)
             np.add.at(changes, sets, after - before[rows])
     without = total + changes
     figure = float(total[0] / max(total[1], 1))
-    return Gains(figure, figure - without[:, 0] / np.maximum(without[:, 1], 1), beliefs, default)
+    return Gains(figure, figure - without[:, 0] / np.maximum(without[:, 1], 1), probabilities, default)
 
 
 def _without(
@@ -121,10 +121,10 @@ def _without(
 
 
 def _counts(
-    beliefs: Beliefs, votes: Codes, truth: NDArray[np.bool_], several_tags: bool, default: int | None
+    probabilities: Probabilities, votes: Codes, truth: NDArray[np.bool_], several_tags: bool, default: int | None
 ) -> NDArray[np.int64]:
     """A numerator and a denominator for each row, whose sums' quotient is the figure."""
-    says = given(beliefs, votes, default=default, several_tags=several_tags)
+    says = assign_tags(probabilities, votes, default=default, several_tags=several_tags)
     right = (says & truth).sum(axis=1)
     if several_tags:
         return np.stack([2 * right, says.sum(axis=1) + truth.sum(axis=1)], axis=1)

@@ -64,7 +64,7 @@ def rule_errors(dev: Dev, gains: Gains, texts: pl.DataFrame, rules: RuleSet) -> 
     for j, rule in enumerate(rules.rules):
         wrong = np.flatnonzero(wrong_votes(dev.votes[:, j], dev.truth))
         said = dev.votes[wrong, j]
-        yes = gains.beliefs[wrong, said % k]
+        yes = gains.probabilities[wrong, said % k]
         believed = np.where(said < k, yes, 1 - yes)
         seen: set[str] = set()
         for place in np.argsort(-believed, kind="stable"):

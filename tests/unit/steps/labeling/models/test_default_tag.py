@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kommuna.steps.labeling.apply import apply_rules
 from kommuna.steps.labeling.label import label_messages
-from kommuna.steps.labeling.models.default_tag import shares_left
+from kommuna.steps.labeling.models.default_tag import undecided_shares
 from kommuna.steps.labeling.rule_report import rule_report
 from kommuna.steps.labeling.votes.label_matrix import from_matrix
 
@@ -129,12 +129,12 @@ def test_where_rows_have_several_tags_a_row_left_over_has_that_one(rule_set: Any
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(0, 3))
 def test_shares_are_probabilities_and_a_dev_row_of_a_tag_makes_it_likelier(seen: list[int], default: int) -> None:
     truth = np.eye(4, dtype=bool)[np.array(seen, dtype=np.int64)]
-    shares = shares_left(truth, default, several_tags=False)
+    shares = undecided_shares(truth, default, several_tags=False)
     assert shares.sum() == pytest.approx(1)
     assert shares.min() > 0
-    more = shares_left(np.concatenate([truth, np.eye(4, dtype=bool)[[default]]]), default, several_tags=False)
+    more = undecided_shares(np.concatenate([truth, np.eye(4, dtype=bool)[[default]]]), default, several_tags=False)
     assert more[default] > shares[default]
-    assert shares_left(np.zeros((0, 1), dtype=bool), 0, several_tags=False).tolist() == [1.0]
+    assert undecided_shares(np.zeros((0, 1), dtype=bool), 0, several_tags=False).tolist() == [1.0]
 
 
 def test_the_rule_report_judges_rules_beside_the_default_tag(rule_set: Any) -> None:

@@ -1,1 +1,1 @@
-"""The `kommuna` model: several opinions on the votes, pooled as dev rows deserve."""
+"""The `kommuna` model: a logarithmic opinion pool of several models, weighted on dev rows."""

@@ -1,4 +1,4 @@
-"""The `kommuna` model: several opinions on the votes, each with other assumptions, pooled as dev rows deserve."""
+"""The `kommuna` model: a logarithmic opinion pool of models with different assumptions, weighted on dev rows."""
 
 from __future__ import annotations
 
@@ -17,187 +17,211 @@ from kommuna.steps.cores import side_by_side
 from kommuna.steps.labeling.models.base import (
     FOLDS,
     BaseLabelModel,
-    Beliefs,
     DevRows,
     HeldOut,
-    may_win,
-    only_voted,
+    Probabilities,
+    candidate_tags,
+    limit_to_candidates,
     softmax,
 )  # fmt: skip
 from kommuna.steps.labeling.models.lift import Floats
-from kommuna.steps.labeling.models.naive_bayes import Evidence, Linear, NaiveBayes
+from kommuna.steps.labeling.models.naive_bayes import LinearLogits, NaiveBayes, TrainingData
 from kommuna.steps.labeling.models.pooled.opinion_pool import corrections, pool_weights
-from kommuna.steps.labeling.models.pooled.without_dev import Opinion, read_votes
+from kommuna.steps.labeling.models.pooled.without_dev import Opinion, learn_from_votes
 from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
 from kommuna.steps.statistics import folds
 
-# The first takes all outcomes at their word, the second leans on the prior and discounts correlated ones.
-_FROM_DEV = (NaiveBayes(), NaiveBayes(share=1.0, prior_rows=3.0, doubt=0.3))
-_LEAST_DEV, _LEAST_PER_TAG = 2 * FOLDS, 0.5  # dev rows; by fewer nothing can be judged
-_PENALTIES = (10.0, 3.0, 1.0, 0.3)  # of the correction, the greatest first
-_PENALTY_ROWS = 200.0  # the least penalty that is tried, times the dev rows: a weak one needs many
-_PULL = 30.0  # of the pool's weights to the votes alone
+# The second has a stronger prior and discounts correlated outcomes.
+_DEV_MODELS = (NaiveBayes(), NaiveBayes(share=1.0, prior_rows=3.0, doubt=0.3))
+_MIN_DEV_ROWS, _MIN_DEV_ROWS_PER_TAG = 2 * FOLDS, 0.5  # dev rows; with fewer the pool is not fitted
+_PENALTIES = (10.0, 3.0, 1.0, 0.3)  # of the correction, largest first
+_PENALTY_ROWS = 200.0  # penalty x dev rows of the smallest penalty tried: a weak penalty needs many dev rows
+_PULL = 30.0  # strength of the prior of the pool's weights, which is the votes alone
 
 
 class Kommuna(BaseLabelModel):
-    """What the votes alone say (`Unlabeled`), and with dev rows a logarithmic pool of it with three other opinions.
+    """`VotesOnly`, and with dev rows a logarithmic opinion pool of it and three other models.
 
-    - two naive Bayes models with class prior and evidence from dev (`NaiveBayes`): as it is, and with correlated rules
-      discounted;
-    - what agreement alone says of the rules (`judged_by_others`, `with_iterated_majority`), silence unheard;
-    - what the outcomes say beyond the pool, by ridge regression on the dev rows (`corrections`).
+    - two naive Bayes models that learn from the dev rows (`NaiveBayes`): one plain, one that discounts correlated
+      rules;
+    - rules weighted by their agreement with each other (`leave_one_out_agreement`, `with_weighted_majority`), without
+      using abstentions;
+    - a correction of the pool, by ridge regression on the dev rows (`corrections`).
 
     ::
 
         P(y | votes)  ∝  exp( Σ_e w[e] · opinion[e, y]  +  Σ_f correction[f, y] (outcomes that happened) ),   w ≥ 0
 
-    The weights w are the likeliest on covered dev rows, each judged by opinions fitted without it (five folds), under a
-    pull to the votes alone (`pool_weights`). The correction is learned from the same held-out opinions. Whether there
-    is one, with which penalty, or whether the votes alone stand, is decided by the held-out likelihood: dev rows must
-    gain more than one standard error over the votes alone, themselves calibrated on dev rows, so a few dev rows do not
-    make a model worse than none. With fewer than ten, or half as many as tags, they are not heard.
+    The weights w have the maximum posterior probability on covered dev rows, each predicted by models fitted without it
+    (five folds), under a prior at the votes alone (`pool_weights`). The correction is learned from the same held-out
+    predictions. The held-out likelihood decides whether there is a correction, and with which penalty. It also decides
+    whether to use the pool at all: the pool must gain more than one standard error over the votes alone (calibrated on
+    dev rows), so that a few dev rows do not make the model worse. Fewer than ten dev rows, or than half as many as
+    tags, are ignored.
 
-    A tag without a vote on a row and without a dev row is never its likeliest.
+    A tag that has neither a vote on a row nor a dev row is never the row's likeliest tag.
 
-    docs/decisions/0008-label-models.md has the figures that decided.
+    docs/decisions/0008-label-models.md has the measurements behind this design.
 
     Args:
-        seed: of the folds, and of the sample of rows that EM learns from.
+        seed: seed of the folds, and of the sample of rows that EM uses.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
         self._seed = seed
 
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
-        """Fits on the votes, and on the dev rows if there are enough."""
-        with threadpool_limits(1):  # of BLAS, which spins on these products for longer than they take; folds have cores
+        """Fits the model on the votes, and on the dev rows if there are enough."""
+        with threadpool_limits(1):  # BLAS threads spin longer than these products take; the folds use the cores
             return self._fit(votes, dev)
 
     def _fit(self, votes: VotePatterns, dev: DevRows | None) -> Self:
         k = len(votes.tags)
-        seen = Evidence.of(votes, DevRows.none(votes) if dev is None else dev, sampled_by=self._seed)
-        untaught, agreed = read_votes(seen)
-        self._told = _Told(untaught, np.zeros(k, dtype=bool))
-        if dev is not None and len(dev) >= max(_LEAST_DEV, _LEAST_PER_TAG * k):
-            fold, without = folds(len(dev), FOLDS, seed=self._seed), [self._told] * FOLDS
-            if (dev.votes >= 0).any(axis=1).sum() >= _LEAST_DEV:
-                self._told, without = _Pools.of(seen, dev, untaught, agreed, fold).best()
-            self.held_out = HeldOut.told([told.predict for told in without], fold, dev.votes, k)
+        data = TrainingData.of(votes, DevRows.none(votes) if dev is None else dev, sample_seed=self._seed)
+        votes_only, agreement = learn_from_votes(data)
+        self._fitted_pool = _FittedPool(votes_only, np.zeros(k, dtype=bool))
+        if dev is not None and len(dev) >= max(_MIN_DEV_ROWS, _MIN_DEV_ROWS_PER_TAG * k):
+            fold, without = folds(len(dev), FOLDS, seed=self._seed), [self._fitted_pool] * FOLDS
+            if (dev.votes >= 0).any(axis=1).sum() >= _MIN_DEV_ROWS:
+                self._fitted_pool, without = _PoolSelection.of(data, dev, votes_only, agreement, fold).select()
+            self.held_out = HeldOut.predicted([pool.predict for pool in without], fold, dev.votes, k)
         return self
 
-    def predict(self, votes: Codes) -> Beliefs:
-        return self._told.predict(votes)
+    def predict(self, votes: Codes) -> Probabilities:
+        """Returns P x k probabilities; see `BaseLabelModel.predict`."""
+        return self._fitted_pool.predict(votes)
 
 
 @dataclass(frozen=True)
-class _Told:
-    """An opinion, and the tags of which dev rows tell."""
+class _FittedPool:
+    """The pooled opinion, and the tags that have dev rows."""
 
     opinion: Opinion
     known: NDArray[np.bool_]
 
-    def predict(self, votes: Codes) -> Beliefs:
+    def predict(self, votes: Codes) -> Probabilities:
         """P x k probabilities."""
         cast = CastVotes.of(votes)
-        beliefs: Beliefs = softmax(self.opinion.logits(cast))
+        probabilities: Probabilities = softmax(self.opinion.logits(cast))
         if self.known.all():
-            return beliefs
-        return only_voted(beliefs, may_win(cast, self.known, self.opinion.outcomes.ruled))
+            return probabilities
+        return limit_to_candidates(probabilities, candidate_tags(cast, self.known, self.opinion.outcomes.voted_tags))
 
 
 @dataclass(frozen=True)
-class _Pools:
-    """The opinions on dev rows, and what is learned of them.
+class _PoolSelection:
+    """The opinions on the dev rows, from which the pool's weights are chosen.
 
     Attributes:
-        seen: votes and dev rows.
+        data: votes and dev rows.
         dev: the dev rows.
-        untaught: the opinion of the votes alone.
-        agreed: what agreement alone says.
+        votes_only: the opinion of `VotesOnly`.
+        agreement: the logits of the rules' agreement alone.
         fold: d, the fold of each dev row.
-        learned: for each fold, the opinions that are learned without it.
-        logits: e x d x k, the opinions on each dev row, by those learned without its fold; the votes alone come first.
+        dev_opinions: for each fold, the logits of `_DEV_MODELS` fitted without it.
+        logits: e x d x k, the logits of each dev row by models fitted without its fold; the votes alone come first.
     """
 
-    seen: Evidence
+    data: TrainingData
     dev: DevRows
-    untaught: Opinion
-    agreed: Linear
+    votes_only: Opinion
+    agreement: LinearLogits
     fold: NDArray[np.int64]
-    learned: list[list[Linear]]
+    dev_opinions: list[list[LinearLogits]]
     logits: Floats
 
     @classmethod
-    def of(cls, seen: Evidence, dev: DevRows, untaught: Opinion, agreed: Linear, fold: NDArray[np.int64]) -> _Pools:
-        learned = _from_dev([seen.without(fold == f) for f in range(FOLDS)])
-        logits = np.empty((2 + len(_FROM_DEV), *seen.truth.shape))
-        logits[0], logits[1] = untaught.logits(CastVotes.of(dev.votes)), agreed.logits(seen.dev)
-        for f, opinions in enumerate(learned):
+    def of(
+        cls, data: TrainingData, dev: DevRows, votes_only: Opinion, agreement: LinearLogits, fold: NDArray[np.int64]
+    ) -> _PoolSelection:
+        dev_opinions = _learn_from_dev([data.without(fold == f) for f in range(FOLDS)])
+        logits = np.empty((2 + len(_DEV_MODELS), *data.truth.shape))
+        logits[0], logits[1] = votes_only.logits(CastVotes.of(dev.votes)), agreement.logits(data.dev_indicators)
+        for f, opinions in enumerate(dev_opinions):
             held = np.flatnonzero(fold == f)
-            logits[2:, held] = [opinion.logits(seen.dev[held]) for opinion in opinions]
-        return cls(seen, dev, untaught, agreed, fold, learned, logits)
+            logits[2:, held] = [opinion.logits(data.dev_indicators[held]) for opinion in opinions]
+        return cls(data, dev, votes_only, agreement, fold, dev_opinions, logits)
 
-    def best(self) -> tuple[_Told, list[_Told]]:
-        """What dev rows deserve, and the same without each fold of them."""
+    def select(self) -> tuple[_FittedPool, list[_FittedPool]]:
+        """Selects the pool by its held-out likelihood; returns it and its version without each fold."""
         penalties = [p for p in _PENALTIES if p * len(self.dev) >= _PENALTY_ROWS]
-        rest = [self.fold != f for f in range(FOLDS)]
-        alone = side_by_side(lambda rows: self._weights(rows, opinions=1), rest)
-        pooled = side_by_side(lambda rows: self._weights(rows, opinions=len(self.logits)), rest)
-        beyond = side_by_side(lambda f: self._corrections(rest[f], pooled[f], penalties), range(FOLDS))
-        by_votes = self._log_likelihood(alone, [0.0] * FOLDS)
-        gains = [self._log_likelihood(pooled, [0.0] * FOLDS) - by_votes]
-        for found in zip(*beyond, strict=True):
-            gains.append(self._log_likelihood(pooled, found) - by_votes)
+        training_rows = [self.fold != f for f in range(FOLDS)]
+        votes_only_weights = side_by_side(lambda rows: self._weights(rows, opinions=1), training_rows)
+        pool_weights_by_fold = side_by_side(lambda rows: self._weights(rows, opinions=len(self.logits)), training_rows)
+        correction_by_fold = side_by_side(
+            lambda f: self._corrections(training_rows[f], pool_weights_by_fold[f], penalties), range(FOLDS)
+        )
+        by_votes = self._log_likelihood(votes_only_weights, [0.0] * FOLDS)
+        gains = [self._log_likelihood(pool_weights_by_fold, [0.0] * FOLDS) - by_votes]
+        for found in zip(*correction_by_fold, strict=True):
+            gains.append(self._log_likelihood(pool_weights_by_fold, found) - by_votes)
         choice = int(np.argmax([gain.sum() for gain in gains]))
-        every = np.ones(len(self.dev), dtype=bool)
+        all_rows = np.ones(len(self.dev), dtype=bool)
         if gains[choice].sum() <= np.sqrt(gains[choice] @ gains[choice]):
-            return self._told(self._weights(every, opinions=1), 0.0, self.learned[0], every), [
-                self._told(w, 0.0, self.learned[f], rest[f]) for f, w in enumerate(alone)
+            return self._pool(self._weights(all_rows, opinions=1), 0.0, self.dev_opinions[0], all_rows), [
+                self._pool(w, 0.0, self.dev_opinions[f], training_rows[f]) for f, w in enumerate(votes_only_weights)
             ]
-        weights = self._weights(every, opinions=len(self.logits))
-        correction = self._corrections(every, weights, penalties[:choice])[-1] if choice else 0.0
+        weights = self._weights(all_rows, opinions=len(self.logits))
+        correction = self._corrections(all_rows, weights, penalties[:choice])[-1] if choice else 0.0
         without = [
-            self._told(pooled[f], beyond[f][choice - 1] if choice else 0.0, self.learned[f], rest[f])
+            self._pool(
+                pool_weights_by_fold[f],
+                correction_by_fold[f][choice - 1] if choice else 0.0,
+                self.dev_opinions[f],
+                training_rows[f],
+            )
             for f in range(FOLDS)
         ]
-        (learned,) = _from_dev([self.seen])
-        return self._told(weights, correction, learned, every), without
+        (dev_opinions,) = _learn_from_dev([self.data])
+        return self._pool(weights, correction, dev_opinions, all_rows), without
 
     def _weights(self, rows: NDArray[np.bool_], *, opinions: int) -> Floats:
-        """e weights of the pool, learned from some dev rows; 0 but for the first `opinions`."""
+        """Fits the weights of the first `opinions` of e opinions on some dev rows; the others are 0."""
         chosen = rows & self._covered
-        usual = np.eye(opinions)[0]
+        prior_weights = np.eye(opinions)[0]
         weights = np.zeros(len(self.logits))
         weights[:opinions] = pool_weights(
-            self.logits[:opinions, chosen], self.dev.truth[chosen], usual, pull=_PULL if opinions > 1 else 1.0
+            self.logits[:opinions, chosen], self.dev.truth[chosen], prior_weights, pull=_PULL if opinions > 1 else 1.0
         )
         return weights
 
     def _corrections(self, rows: NDArray[np.bool_], weights: Floats, penalties: Sequence[float]) -> list[Floats]:
         chosen = np.flatnonzero(rows & self._covered)
         pooled = np.tensordot(weights, self.logits[:, chosen], 1)
-        return corrections(self.seen.dev[chosen], self.seen.truth[chosen], pooled, penalties=penalties)
+        return corrections(self.data.dev_indicators[chosen], self.data.truth[chosen], pooled, penalties=penalties)
 
-    def _log_likelihood(self, weights: Sequence[Floats], beyond: Sequence[Floats | float]) -> Floats:
-        """Of each covered dev row's tag, under what was learned without the row's fold."""
-        logits = np.empty(self.seen.truth.shape)
+    def _log_likelihood(self, weights: Sequence[Floats], correction_by_fold: Sequence[Floats | float]) -> Floats:
+        """Returns the log-likelihood of each covered dev row's tag, held out."""
+        logits = np.empty(self.data.truth.shape)
         for f in range(FOLDS):
             held = np.flatnonzero(self.fold == f)
             logits[held] = np.tensordot(weights[f], self.logits[:, held], 1)
-            if not isinstance(beyond[f], float):
-                logits[held] += self.seen.dev[held] @ beyond[f]
+            if not isinstance(correction_by_fold[f], float):
+                logits[held] += self.data.dev_indicators[held] @ correction_by_fold[f]
         right = log_softmax(logits, axis=1)[np.arange(len(logits)), self.dev.truth]
         return np.asarray(right[self._covered])
 
-    def _told(self, weights: Floats, beyond: Floats | float, learned: list[Linear], rows: NDArray[np.bool_]) -> _Told:
-        parts = [self.untaught.linear, self.agreed, *learned]
-        linear = Linear(
-            np.asarray(beyond + sum(w * part.weight for w, part in zip(weights, parts, strict=True))),
+    def _pool(
+        self,
+        weights: Floats,
+        correction: Floats | float,
+        dev_opinions: list[LinearLogits],
+        rows: NDArray[np.bool_],
+    ) -> _FittedPool:
+        parts = [self.votes_only.linear, self.agreement, *dev_opinions]
+        linear = LinearLogits(
+            np.asarray(correction + sum(w * part.weight for w, part in zip(weights, parts, strict=True))),
             np.asarray(sum(w * part.bias for w, part in zip(weights, parts, strict=True))),
         )
-        heard = np.asarray(self.seen.truth[rows].any(axis=0) & bool(weights[1:].any()))
-        return _Told(
-            Opinion(self.seen.outcomes, linear, self.untaught.careful, float(weights[0]) * self.untaught.care), heard
+        known = np.asarray(self.data.truth[rows].any(axis=0) & bool(weights[1:].any()))
+        return _FittedPool(
+            Opinion(
+                self.data.outcomes,
+                linear,
+                self.votes_only.dependent,
+                float(weights[0]) * self.votes_only.dependent_weight,
+            ),
+            known,
         )
 
     @cached_property
@@ -205,7 +229,7 @@ class _Pools:
         return np.asarray((self.dev.votes >= 0).any(axis=1))
 
 
-def _from_dev(parts: Sequence[Evidence]) -> list[list[Linear]]:
-    """For each part of the dev rows what is learned from it."""
-    told = side_by_side(lambda task: task[0].fit(task[1]).opinion, product(_FROM_DEV, parts))
-    return [told[part :: len(parts)] for part in range(len(parts))]
+def _learn_from_dev(parts: Sequence[TrainingData]) -> list[list[LinearLogits]]:
+    """Fits the models of `_DEV_MODELS` on each part; returns their logits part by part."""
+    fitted = side_by_side(lambda task: task[0].fit(task[1]).opinion, product(_DEV_MODELS, parts))
+    return [fitted[part :: len(parts)] for part in range(len(parts))]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from kommuna.errors import DataError
-from kommuna.steps.labeling.models.base import BaseLabelModel, Beliefs, DevRows, softmax
-from kommuna.steps.labeling.models.snorkel.constraints import LEAST_RULES, check_votes, class_balance
+from kommuna.steps.labeling.models.base import BaseLabelModel, DevRows, Probabilities, softmax
+from kommuna.steps.labeling.models.snorkel.constraints import MIN_RULES, check_votes, class_balance
 from kommuna.steps.labeling.votes.patterns import Codes, VotePatterns
 
 _KEPT: type[np.floating[Any]] = np.float32  # how the library keeps mu from step to step
@@ -24,8 +24,9 @@ Blocks = list[NDArray[np.intp]]
 
 
 class SnorkelFast(BaseLabelModel):
-    """The model of `snorkel.labeling.model.LabelModel` (Ratner et al. 2019, "Training complex models with multi-task
-    weak supervision", AAAI; source: snorkel 0.10), with the same loss, the same steps and the same initial values.
+    """`snorkel.labeling.model.LabelModel` with sparse matrices: the same loss, steps and initial values.
+
+    (Ratner et al. 2019, "Training complex models with multi-task weak supervision", AAAI; source: snorkel 0.10.)
 
     With ``mu[(j, v), y] = P(rule j votes v | tag y)``, ``P = diag(class balance)`` and ``O`` the frequencies of pairs
     of votes, the library descends (momentum, no weight decay) on::
@@ -48,18 +49,18 @@ class SnorkelFast(BaseLabelModel):
 
     Args:
         epochs: training epochs.
-        seed: of the initial values.
+        seed: seed of the initial values.
     """
 
     learns_from_dev: ClassVar[bool] = False
-    least_rules: ClassVar[int] = LEAST_RULES
+    min_rules: ClassVar[int] = MIN_RULES
 
     def __init__(self, *, epochs: int = 500, seed: int = 0) -> None:
         self._epochs = epochs
         self._seed = seed
 
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
-        """Fits; the dev rows give the class balance.
+        """Fits the model; the dev rows set the class balance.
 
         Raises:
             RulesError: fewer than three rules, or a rule votes against a tag, which Snorkel's model cannot take.
@@ -68,16 +69,16 @@ class SnorkelFast(BaseLabelModel):
         check_votes(votes, "snorkel_fast")
         m, k = len(votes.rules), len(votes.tags)
         self._k = k
-        told = class_balance(dev, k)
-        self.balance = np.full(k, 1 / k) if told is None else told
+        dev_balance = class_balance(dev, k)
+        self.balance = np.full(k, 1 / k) if dev_balance is None else dev_balance
         cast = np.unique(np.flatnonzero(votes.votes >= 0) % m * k + votes.votes[votes.votes >= 0])
         self._column = np.full(m * k, -1, dtype=np.int64)
         self._column[cast] = np.arange(len(cast))
         p = self.balance.astype(_KEPT)
-        mu = _descend(_problem(self._happened(votes.votes), votes, cast, k), p, cast % k, self._epochs, self._seed)
+        mu = _descend(_problem(self._indicators(votes.votes), votes, cast, k), p, cast % k, self._epochs, self._seed)
         if not np.isfinite(mu).all():
             raise DataError(
-                "the label model 'snorkel_fast' diverged: its loss is no number", fix="take model='kommuna'"
+                "the label model 'snorkel_fast' diverged: its loss is not a number", fix="use model='kommuna'"
             )
         least = min(0.01, 1 / 10 ** np.ceil(np.log10(votes.rows)))
         full = np.full((m * k, k), least, dtype=_KEPT)
@@ -88,17 +89,21 @@ class SnorkelFast(BaseLabelModel):
         self._log_mu = np.log(full[cast][:, order])
         return self
 
-    def predict(self, votes: Codes) -> Beliefs:
-        logs = self._happened(votes) @ self._log_mu.astype(np.float64) + np.log(self.balance)
+    def predict(self, votes: Codes) -> Probabilities:
+        """Returns P x k probabilities; see `BaseLabelModel.predict`."""
+        logs = self._indicators(votes) @ self._log_mu.astype(np.float64) + np.log(self.balance)
         return np.asarray(softmax(logs))
 
     def conditional_probabilities(self) -> NDArray[np.float64]:
-        """m x (k + 1) x k, mu: the probability of each vote, first of none, given each tag."""
+        """Returns m x (k + 1) x k probabilities of abstaining (first) or of each vote, given each tag."""
         mu = self._mu.reshape(-1, self._k, self._k).astype(np.float64)
         return np.concatenate([1 - mu.sum(axis=1, keepdims=True), mu], axis=1)
 
-    def _happened(self, votes: Codes) -> sparse.csr_array:
-        """P x d: 1 where the vote was cast. Votes unseen in fitting have equal rows in mu, which cancel."""
+    def _indicators(self, votes: Codes) -> sparse.csr_array:
+        """Returns the P x d matrix that is 1 where the vote was cast.
+
+        Votes that did not occur in fitting have equal rows in mu, which cancel.
+        """
         rows, rules = np.nonzero(votes >= 0)
         column = self._column[rules * self._k + votes[rows, rules]]
         known = column >= 0
@@ -108,18 +113,23 @@ class SnorkelFast(BaseLabelModel):
 
 @dataclass(frozen=True)
 class _Problem:
-    """Frequencies of the d votes (`single`), of pairs of different rules' votes (`pairs`, d x d), and the votes of
-    each rule, as one array of g x c for all g rules that cast c different votes."""
+    """The frequencies that Snorkel's loss compares mu with.
+
+    Attributes:
+        single: d, the frequency of each vote.
+        pairs: d x d, the frequency of pairs of different rules' votes.
+        blocks: the votes of each rule, as one g x c array for all g rules that cast c different votes.
+    """
 
     single: Floats
     pairs: sparse.csr_array | Kept
     blocks: Blocks
 
 
-def _problem(happened: sparse.csr_array, votes: VotePatterns, cast: NDArray[np.intp], k: int) -> _Problem:
-    weighted = sparse.diags_array(votes.counts.astype(np.float64)) @ happened
+def _problem(indicators: sparse.csr_array, votes: VotePatterns, cast: NDArray[np.intp], k: int) -> _Problem:
+    weighted = sparse.diags_array(votes.counts.astype(np.float64)) @ indicators
     single = np.asarray(weighted.sum(axis=0)).reshape(-1) / votes.rows
-    pairs = sparse.csr_array(happened.T @ weighted)
+    pairs = sparse.csr_array(indicators.T @ weighted)
     pairs.data = (pairs.data / votes.rows).astype(_KEPT).astype(np.float64)
     rule = (cast // k).astype(np.int64)
     row = np.repeat(np.arange(len(cast)), np.diff(pairs.indptr))
@@ -136,7 +146,7 @@ def _dense(pairs: sparse.csr_array) -> Kept:
 
 
 def _descend(problem: _Problem, balance: Kept, tag: NDArray[np.intp], epochs: int, seed: int) -> Kept:
-    """The d x k mu after gradient descent from the library's start."""
+    """Returns the d x k mu after gradient descent from the library's initial values."""
     start = np.zeros((len(tag), len(balance)), dtype=_KEPT)
     likely = problem.single.astype(_KEPT) * _PRECISION / balance[tag]
     start[np.arange(len(tag)), tag] = np.clip(likely, 0, 1)
@@ -157,10 +167,10 @@ def _descend(problem: _Problem, balance: Kept, tag: NDArray[np.intp], epochs: in
 
 
 def _columns_by_trust(trust: Kept, balance: Kept) -> NDArray[np.int64]:
-    """Which fitted column each tag gets: tags of equal prior may be swapped, and trust in the rules decides.
+    """Assigns the fitted columns to tags: those of equal prior may be swapped, and accuracy decides.
 
     Args:
-        trust: k x k, how often rules vote for the line's tag where the column's is true.
+        trust: k x k, how often rules vote for the row's tag where the column's tag is true.
         balance: k, the prior.
     """
     from munkres import Munkres

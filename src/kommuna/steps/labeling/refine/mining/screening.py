@@ -226,8 +226,8 @@ class _Scores:
 
     def __init__(self, rows: Field, standing: Judgement) -> None:
         self._rows = rows
-        beliefs = np.clip(standing.beliefs, 1e-6, 1 - 1e-6)
-        self._scores: Floats = np.log(beliefs) - (np.log1p(-beliefs) if rows.several_tags else 0.0)
+        probabilities = np.clip(standing.probabilities, 1e-6, 1 - 1e-6)
+        self._scores: Floats = np.log(probabilities) - (np.log1p(-probabilities) if rows.several_tags else 0.0)
         self._told = standing.told.copy()
         self._counts = TagCounts.of(self._told, rows.truth)
         self._share = (rows.truth.sum(axis=0) + 1) / (len(rows.truth) + 2)

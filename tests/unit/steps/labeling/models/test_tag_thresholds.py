@@ -8,25 +8,25 @@ import pytest
 
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.label import label_messages
-from kommuna.steps.labeling.models.given_tags import least_given, voted_for
+from kommuna.steps.labeling.models.tag_thresholds import f1_thresholds, voted_for
 
 
 def test_a_tag_is_given_from_half_of_the_f1_that_is_reached() -> None:
     """Of rows at .9, .6, .35 and .1 the first three give 2 (.9 + .6 + .35) / (3 + 1.95) = .747, half of which is .37."""
-    beliefs = np.array([[0.9], [0.6], [0.45], [0.1]])
+    probabilities = np.array([[0.9], [0.6], [0.45], [0.1]])
     voted = np.ones((4, 1), dtype=np.bool_)
-    (least,) = least_given(beliefs, voted, np.ones(4, dtype=np.int64))
+    (least,) = f1_thresholds(probabilities, voted, np.ones(4, dtype=np.int64))
     assert least == pytest.approx(0.45)
-    expected = [2 * beliefs[:n].sum() / (n + beliefs.sum()) for n in range(1, 5)]
+    expected = [2 * probabilities[:n].sum() / (n + probabilities.sum()) for n in range(1, 5)]
     assert int(np.argmax(expected)) + 1 == 3
-    assert beliefs[3, 0] < max(expected) / 2 <= beliefs[2, 0]
+    assert probabilities[3, 0] < max(expected) / 2 <= probabilities[2, 0]
 
 
 def test_rows_count_as_often_as_there_are_and_without_a_vote_nothing_is_given_below_one_half() -> None:
-    beliefs, counts = np.array([[0.9, 0.4], [0.42, 0.3]]), np.array([10, 1_000])
+    probabilities, counts = np.array([[0.9, 0.4], [0.42, 0.3]]), np.array([10, 1_000])
     voted = np.array([[True, False], [True, False]])
-    assert least_given(beliefs, voted, counts).tolist() == [0.42, 0.5]
-    assert least_given(beliefs, voted, np.array([1_000, 10])).tolist() == [0.5, 0.5]
+    assert f1_thresholds(probabilities, voted, counts).tolist() == [0.42, 0.5]
+    assert f1_thresholds(probabilities, voted, np.array([1_000, 10])).tolist() == [0.5, 0.5]
 
 
 def test_votes_against_a_tag_are_not_for_it() -> None:

@@ -8,17 +8,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tests.rigs.vote_patterns import patterns
 
-from kommuna.steps.labeling.models.naive_bayes import Floats, Linear
+from kommuna.steps.labeling.models.naive_bayes import Floats, LinearLogits
 from kommuna.steps.labeling.models.outcomes import Outcomes, outcomes
-from kommuna.steps.labeling.models.pooled.leave_one_out_agreement import judged_by_others
+from kommuna.steps.labeling.models.pooled.leave_one_out_agreement import leave_one_out_agreement
 from kommuna.steps.labeling.votes.patterns import CastVotes, Codes
 
 
-def judged(matrix: Codes, k: int) -> tuple[Outcomes, Linear]:
+def judged(matrix: Codes, k: int) -> tuple[Outcomes, LinearLogits]:
     votes = patterns(matrix, k)
     found = outcomes(votes.votes, k, counts=votes.counts)
     covered = np.asarray(votes.counts * votes.covered, dtype=np.float64)
-    return found, judged_by_others(found, found.happened(CastVotes.of(votes.votes)), covered, found.rows / len(matrix))
+    return found, leave_one_out_agreement(
+        found, found.indicators(CastVotes.of(votes.votes)), covered, found.rows / len(matrix)
+    )
 
 
 def by_the_plain_formulas(matrix: Codes, k: int) -> Floats:
@@ -73,7 +75,7 @@ def test_in_a_conflict_the_rule_that_the_others_bear_out_is_believed() -> None:
     matrix, truth = one_sided(4000, 2, coverage, accuracy, seed=2)
     found, opinion = judged(matrix, 2)
     conflict = (matrix[:, 0] == 0) & (matrix[:, 1] == 1) & (matrix[:, 2:] < 0).all(axis=1)
-    said = opinion.logits(found.happened(CastVotes.of(matrix[conflict]))).argmax(axis=1)
+    said = opinion.logits(found.indicators(CastVotes.of(matrix[conflict]))).argmax(axis=1)
     assert conflict.sum() > 20
     assert (said == 0).all()
     assert (truth[conflict] == 0).mean() > 0.8
