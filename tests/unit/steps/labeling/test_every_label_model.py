@@ -165,7 +165,7 @@ def test_one_rule_alone_labels(name: Any, rule_set: Any) -> None:
 
 def test_one_rule_alone_is_refused_by_the_model_that_needs_three(rule_set: Any) -> None:
     rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, tags=TAGS)
-    with pytest.raises(RulesError, match="'snorkel_fast' needs three rules at least, there is 1"):
+    with pytest.raises(RulesError, match="'snorkel_fast' needs at least three rules, but there is 1"):
         labeled([[0]], rules, "snorkel_fast")
 
 

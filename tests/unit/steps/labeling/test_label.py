@@ -256,7 +256,7 @@ def test_one_rule_alone_labels(rule_set: Any) -> None:
     votes = from_matrix(np.array([[0], [-1]]), rules).lazy()
     for model in ("majority", "dawid_skene"):
         assert label_messages(votes, rules, model=model).labels.collect()["tag"].to_list() == ["a", None]
-    with pytest.raises(RulesError, match="'snorkel' needs three rules at least, there is 1"):
+    with pytest.raises(RulesError, match="'snorkel' needs at least three rules, but there is 1"):
         label_messages(votes, rules, model="snorkel")
 
 

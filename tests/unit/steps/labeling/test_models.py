@@ -192,9 +192,9 @@ def test_snorkels_probabilities_are_the_librarys(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.torch
 def test_snorkel_refuses_what_it_cannot_do() -> None:
-    with pytest.raises(RulesError, match="'snorkel' needs three rules at least, there are 2"):
+    with pytest.raises(RulesError, match="'snorkel' needs at least three rules, but there are 2"):
         SnorkelModel().fit(patterns(np.zeros((4, 2), dtype=np.int16), 2))
-    with pytest.raises(RulesError, match="no votes against a tag, as rule 'r1' casts"):
+    with pytest.raises(RulesError, match="does not support votes against a tag, such as those of rule 'r1'"):
         SnorkelModel().fit(patterns(np.array([[0, 3, 1]], dtype=np.int16), 2))
     with pytest.raises(LimitExceeded, match=r"needs 0\.0 GiB for 1,000 rows x 5 rules x 4 tags, more than 100k"):
         SnorkelModel(memory="100k").fit(patterns(generated(rows=1000, rules=5, k=4, seed=0)[0], 4))

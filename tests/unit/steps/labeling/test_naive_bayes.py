@@ -16,7 +16,7 @@ def test_pairs_that_happen_together_are_those_that_a_count_finds(
     monkeypatch: pytest.MonkeyPatch, share: float, at_once: int
 ) -> None:
     """Few cells are multiplied as a sparse matrix, many as a dense one, in blocks."""
-    monkeypatch.setattr(naive_bayes, "_AT_ONCE_DENSE", at_once)
+    monkeypatch.setattr(naive_bayes, "_DENSE_BLOCK", at_once)
     random = np.random.default_rng(0)
     indicators = random.random((200, 15)) < share
     counts = random.integers(1, 5, 200).astype(float)

@@ -152,9 +152,9 @@ def test_many_votes_on_one_row_do_not_underflow() -> None:
 
 
 def test_it_refuses_what_snorkels_model_cannot_do() -> None:
-    with pytest.raises(RulesError, match="'snorkel_fast' needs three rules at least, there are 2"):
+    with pytest.raises(RulesError, match="'snorkel_fast' needs at least three rules, but there are 2"):
         SnorkelFast().fit(patterns(np.zeros((4, 2), dtype=np.int16), 2))
-    with pytest.raises(RulesError, match="no votes against a tag, as rule 'r1' casts"):
+    with pytest.raises(RulesError, match="does not support votes against a tag, such as those of rule 'r1'"):
         SnorkelFast().fit(patterns(np.array([[0, 3, 1]], dtype=np.int16), 2))
 
 
