@@ -123,7 +123,7 @@ def test_a_file_of_any_lines_is_read_as_yaml_has_it_or_refused(
 
 
 def _doubled(node: Any) -> bool:
-    """Whether a key stands twice somewhere."""
+    """Whether a mapping has a duplicate key."""
     if isinstance(node, yaml.MappingNode):
         keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key.value, str) and key.value != "<<"]
         return len(set(keys)) < len(keys) or any(_doubled(part) for pair in node.value for part in pair)

@@ -233,7 +233,7 @@ def test_a_parameter_that_does_not_fit_is_refused(checkout: Checkout) -> None:
 def test_a_file_outside_of_every_bundle_is_refused(checkout: Checkout) -> None:
     (checkout.root / "elsewhere.py").write_text(PLAIN)
     done = checkout.run_dag("elsewhere.py")
-    assert (done.returncode, "is in no team's bundle" in done.stderr) == (2, True)
+    assert (done.returncode, "is not in any team's bundle" in done.stderr) == (2, True)
 
 
 def test_a_dag_file_is_a_program_that_tests_its_dag_without_settings(checkout: Checkout) -> None:

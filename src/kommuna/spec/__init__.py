@@ -1,1 +1,1 @@
-"""What people write, as data: frozen pydantic models, no I/O beyond reading a YAML file, no polars."""
+"""Frozen pydantic models of what people write. No I/O beyond reading a YAML or JSON file, and no polars."""

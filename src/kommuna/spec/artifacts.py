@@ -1,4 +1,4 @@
-"""Types that steps return besides tables, and what tells the runtime how to keep them."""
+"""Types that steps return or declare besides tables, and the protocols by which the runtime recognizes them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kommuna.spec.step import Services
 
 @dataclass(frozen=True)
 class Report:
-    """A self-contained HTML page: it opens offline, from a file."""
+    """A self-contained HTML page, which opens offline from a file."""
 
     html: str
 
     def _repr_html_(self) -> str:
-        """The page in a frame of its own, without scripts and apart from the notebook around it."""
+        """Shows the page in a notebook, in a sandboxed frame without scripts."""
         # Links within the page are relative to the page, not to the notebook that frames it.
         page = self.html.replace("<head>", '<head><base href="about:srcdoc">', 1)
         style = "width: 100%; height: 40rem; border: 0"
@@ -26,24 +26,30 @@ class Report:
 
 @runtime_checkable
 class Saved(Protocol):
-    """An artifact with a file format of its own, a model for example: always one single file.
+    """An artifact with its own file format, for example a model. It is always a single file.
 
-    A class attribute `suffix`, such as ".yaml", names the file's ending; without one it is ".model".
+    The class attribute `suffix`, such as ".yaml", sets the file name's suffix. The default is ".model".
     """
 
-    def save(self, path: Path) -> None: ...
+    def save(self, path: Path) -> None:
+        """Writes the artifact to a file."""
+        ...
 
     @classmethod
-    def load(cls, path: Path) -> Self: ...
+    def load(cls, path: Path) -> Self:
+        """Reads the artifact from a file that `save` wrote."""
+        ...
 
 
 @runtime_checkable
 class Client(Protocol):
-    """A typed client of a service: a step that declares a parameter of such a type is given one.
+    """A typed client of a service. The runtime passes one to a step that declares a parameter of such a type.
 
-    A method `settings_used`, if it has one, names the settings that its answers depend on (`llm.light.model`); else all
-    of the services' settings count for the step's result.
+    The optional method `settings_used` returns the settings that the client's responses depend on, such as
+    `llm.light.model`. Without it, a step's result depends on the settings of all services.
     """
 
     @classmethod
-    def from_services(cls, services: Services) -> Self: ...
+    def from_services(cls, services: Services) -> Self:
+        """Creates a client from the addresses of the services."""
+        ...

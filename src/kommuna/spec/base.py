@@ -1,4 +1,4 @@
-"""The base of everything that people write as data: frozen, closed, and with readable errors."""
+"""`Spec`, the base class of everything that people write as data: frozen, without extra keys, with readable errors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ class Spec(BaseModel):
     """A frozen pydantic model that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    refuse_yaml_traps: ClassVar[bool] = False  # of its files: what YAML silently makes another text of
+    refuse_yaml_traps: ClassVar[bool] = False  # whether its files may not hold text that YAML silently changes
 
     @classmethod
     def read(cls, data: Any, *, where: str = "") -> Self:
         """Validates plain data, or reads the file at a path.
 
+        Args:
+            data: plain data, or the path of a YAML or JSON file.
+            where: the source of the data, for error messages.
+
         Raises:
-            SpecError: names each key that does not fit, with the nearest known key.
+            SpecError: the data does not fit the model. The message names each invalid key and the nearest known key.
         """
         if isinstance(data, str | Path):
             return cls.from_yaml(data)
@@ -41,10 +45,10 @@ class Spec(BaseModel):
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> Self:
-        """Reads and validates a YAML file, or a JSON one, which ends in `.json`.
+        """Reads and validates a YAML file, or a JSON file with the suffix `.json`.
 
         Raises:
-            SpecError: the file is missing, is no YAML or JSON, or does not fit the model.
+            SpecError: the file is missing, is not valid YAML or JSON, or does not fit the model.
         """
         path = Path(path)
         try:
@@ -69,35 +73,35 @@ class Spec(BaseModel):
 
 
 def spec_error(model: type[BaseModel], error: ValidationError, *, where: str) -> SpecError:
-    """One readable error out of pydantic's list: the first problem leads, the rest follow."""
-    said = []
+    """Converts pydantic's list of problems to one readable error; the first problem comes first."""
+    messages = []
     for item in _unknown_first(error):
         place = place_of_problem(item["loc"]) or "(top)"
         if item["type"] == "extra_forbidden":
             known = _fields_at(model, item["loc"][:-1])
-            said.append(f"unknown key '{item['loc'][-1]}' at {place}{nearest(str(item['loc'][-1]), known)}")
+            messages.append(f"unknown key '{item['loc'][-1]}' at {place}{nearest(str(item['loc'][-1]), known)}")
         else:
-            said.append(f"{place}: {in_words(item)}")
-    rest = "; ".join(said[1:4])
-    return SpecError(f"{model.__name__}: {said[0]}", where=where, fix=f"also: {rest}" if rest else "")
+            messages.append(f"{place}: {in_words(item)}")
+    rest = "; ".join(messages[1:4])
+    return SpecError(f"{model.__name__}: {messages[0]}", where=where, fix=f"also: {rest}" if rest else "")
 
 
 def _unknown_first(error: ValidationError) -> list[ErrorDetails]:
-    """The problems; unknown keys lead, since a misspelt one is why another is missing."""
+    """Returns the problems, unknown keys first: a misspelled key is often the reason why another key is missing."""
     return sorted(problems(error), key=lambda item: item["type"] != "extra_forbidden")
 
 
 def _line_of(error: ValidationError, text: str) -> int:
-    """The line that the first problem is about: that of its key, or of the item that its message names."""
+    """Returns the line of the first problem: that of its key, or of the item that the message names."""
     first = _unknown_first(error)[0]
     named = re.search(r"'([^']+)'", first["msg"])
     if not first["loc"] and named:
         lines = [i for i, line in enumerate(text.splitlines(), 1) if re.search(rf"\b{re.escape(named[1])}\b", line)]
-        return lines[-1] if "twice" in first["msg"] and lines else (lines or [1])[0]
+        return lines[-1] if "duplicate" in first["msg"] and lines else (lines or [1])[0]
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     line = 1
     for part in first["loc"]:
-        if str(part).startswith("<"):  # a part of a union, which the file does not name
+        if str(part).startswith("<"):  # a member of a union, which the file does not name
             continue
         if isinstance(node, yaml.MappingNode):
             pairs = [(key, value) for key, value in node.value if str(key.value) == str(part)]
@@ -114,7 +118,7 @@ def _line_of(error: ValidationError, text: str) -> int:
 
 
 def _fields_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
-    """The field names of the model that stands at a place in another, as far as annotations tell."""
+    """Returns the field names of the model at a location within another, as far as annotations show it."""
     from typing import get_args
 
     def models(annotation: Any) -> list[type[BaseModel]]:

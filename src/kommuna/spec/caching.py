@@ -1,4 +1,4 @@
-"""What a step's author says of its results: `@step(cacheable=False)`, `@step(expires="1d")`."""
+"""The decorator `@step`, by which a step's author limits caching: `cacheable=False`, `expires="1d"`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def _check_duration(value: str) -> str:
     if not re.fullmatch(r"\d{1,6}[smhd]", value):
-        raise ValueError(f"'{value}' is no duration: write it as 30m, 12h or 1d")
+        raise ValueError(f"'{value}' is not a duration: write it as 30m, 12h or 1d")
     return value
 
 
@@ -27,7 +27,7 @@ Duration = Annotated[str, AfterValidator(_check_duration)]
 
 
 def duration(text: str) -> timedelta:
-    """A duration as people write it.
+    """Parses a duration such as 30m, 12h or 1d.
 
     >>> duration("36h")
     datetime.timedelta(days=1, seconds=43200)
@@ -35,27 +35,28 @@ def duration(text: str) -> timedelta:
     return timedelta(seconds=int(_check_duration(text)[:-1]) * _UNITS[text[-1]])
 
 
-# Of the step's interpreter: sets of texts have the same order, and files the same encoding, in every run.
+# Environment of the step's interpreter: sets of strings have the same order and files the same encoding in every run.
 INTERPRETER = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "_kommuna_caching"
-TOLD_BELOW, UNCACHEABLE = "/proc/kommuna/called/", "uncacheable"  # where no file can be
+# A call of a decorated function opens a path in this folder, which cannot exist: the supervisor sees the attempt.
+CALL_MARKERS, UNCACHEABLE = "/proc/kommuna/called/", "uncacheable"
 
 
 class Caching(Spec):
-    """What a step's author knows of its results."""
+    """The caching limits that a step's author declares."""
 
     cacheable: bool = True
     expires: Duration | None = None
 
 
 def step(*, cacheable: bool = True, expires: str | None = None) -> Callable[[F], F]:
-    """Says of a step what no record of its run can tell; a plain function needs none.
+    """Declares caching limits of a step that cannot be observed while it runs. Most steps need none.
 
     Args:
-        cacheable: False of a step that does something outside: no run is given another's result.
-        expires: how long a result may be given to other runs, `12h` or `1d`, whatever the step reads from outside.
+        cacheable: False for a step with side effects outside the platform: its result is never reused.
+        expires: how long a result may be reused, such as `12h` or `1d`, whatever the step reads from outside.
 
     >>> @step(expires="1d")
     ... def rates() -> dict[str, float]: ...
@@ -64,23 +65,26 @@ def step(*, cacheable: bool = True, expires: str | None = None) -> Callable[[F],
 
     def mark(function: F) -> F:
         @functools.wraps(function)
-        def telling(*arguments: Any, **options: Any) -> Any:
-            _tell(caching)
+        def announcing(*arguments: Any, **options: Any) -> Any:
+            _announce(caching)
             return function(*arguments, **options)
 
-        setattr(telling, _MARK, caching)
-        return cast("F", telling)
+        setattr(announcing, _MARK, caching)
+        return cast("F", announcing)
 
     return mark
 
 
-def _tell(caching: Caching) -> None:
-    """Tells whoever hears what this process opens, of a call that no signature shows: a helper, a hidden function."""
-    for said in filter(None, ("" if caching.cacheable else UNCACHEABLE, caching.expires)):
+def _announce(caching: Caching) -> None:
+    """Announces a call to the supervisor, which sees what this process opens.
+
+    So a decorated function counts where the step's own function does not show it, for example as a helper.
+    """
+    for marker in filter(None, ("" if caching.cacheable else UNCACHEABLE, caching.expires)):
         with contextlib.suppress(OSError):
-            os.close(os.open(f"{TOLD_BELOW}{said}", os.O_RDONLY))
+            os.close(os.open(f"{CALL_MARKERS}{marker}", os.O_RDONLY))
 
 
 def caching_of(function: Callable[..., Any]) -> Caching:
-    """What a step's author said of its results, as far as no decorator hides it."""
+    """Returns the declared caching limits of a function; the defaults where another decorator hides them."""
     return getattr(function, _MARK, Caching())

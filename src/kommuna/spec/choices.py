@@ -12,18 +12,18 @@ LabelModel = Literal["kommuna", "majority", "weighted", "dawid_skene", "snorkel"
 TextClassifier = Literal["tfidf_logreg", "tfidf_cnb", "embeddings", "tfidf_embeddings"]
 Classifier = Literal["tfidf_logreg", "tfidf_cnb", "embeddings", "tfidf_embeddings", "boosted_trees"]
 Encoder = Literal["minilm", "multilingual_e5"]
-EncoderChoice = Literal["auto", "minilm", "multilingual_e5"]  # auto: by the letters of the texts
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy and scikit-learn take one
+EncoderChoice = Literal["auto", "minilm", "multilingual_e5"]  # auto: chosen by the alphabet of the texts
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that NumPy and scikit-learn accept
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
 def known_region(region: str) -> str:
-    """The region, if phone numbers are known of it.
+    """Validates the code of a region whose phone numbers are known.
 
     Raises:
-        ValueError: they are not; names the nearest.
+        ValueError: the region is unknown. The message names the nearest one.
     """
     from phonenumbers import SUPPORTED_REGIONS
 

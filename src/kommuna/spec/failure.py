@@ -1,4 +1,4 @@
-"""`Failure`: an error as data, as it crosses from one process to another."""
+"""`Failure`: an error as data, which one process passes to another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BRANCHES: dict[int, type[KommunaError]] = {EXIT_MISTAKE: TeamMistake, EXIT_LIMI
 
 
 class Failure(Spec):
-    """What an error says, field by field."""
+    """The fields of an error."""
 
     kind: str = Field(description="Name of the error's class in `kommuna.errors`.")
     what: str
@@ -28,7 +28,7 @@ class Failure(Spec):
 
     @classmethod
     def of(cls, error: KommunaError) -> Self:
-        """The fields of an error. A class that another process may not have is named by its nearest known ancestor."""
+        """Converts an error to data; a class that other processes may not have becomes its nearest known ancestor."""
         kind = _known_kind(error)
         return cls(
             kind=kind.__name__,
@@ -39,16 +39,16 @@ class Failure(Spec):
         )
 
     def error(self) -> KommunaError:
-        """The error itself, to be raised."""
+        """Converts the data back to an error that can be raised."""
         kind = _KINDS.get(self.kind, PlatformFault)
         details = {name: self.details.get(name, "") for name in kind.details}
         return kind(self.what, where=self.where, fix=self.fix, **details)
 
     def within(self, limit: int) -> Self:
-        """The same with the ends of its longest texts cut off, so that its JSON has at most so many bytes.
+        """Shortens the longest texts until the failure's JSON fits a limit.
 
         Args:
-            limit: bytes.
+            limit: maximum size of the JSON, in bytes.
         """
         found = self
         while len(found.model_dump_json().encode()) > limit:
@@ -64,7 +64,7 @@ def _length(named: tuple[str, str]) -> int:
 
 
 def _known_kind(error: KommunaError) -> type[KommunaError]:
-    """The nearest class of the error's ancestors that every process has, of the same exit code."""
+    """Returns the error's nearest ancestor class that every process has and that has the same exit code."""
     known = (kind for kind in type(error).__mro__ if _KINDS.get(kind.__name__) is kind)
     nearest = next(kind for kind in known if issubclass(kind, KommunaError))
     if nearest.exit_code == error.exit_code:

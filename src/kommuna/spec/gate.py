@@ -3,8 +3,8 @@
     f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01
 
 Allowed are numbers, metric names (dotted: `champion.f1_macro`), `+ - * /`, comparisons, `and`, `or`, `not` and
-parentheses. Where there is no champion yet, what is said about `champion.*` counts as unknown and does not stand in
-the way of the first model. A metric that is not a number makes the gate refuse, whatever it says.
+parentheses. Where there is no champion yet, comparisons with `champion.*` are unknown and do not block the
+first model. A metric that is NaN or infinite always fails the gate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kommuna.errors import GateError, nearest
 
 CHAMPION = "champion."
 BASELINE = "baseline."
-# What the evaluation step leaves: of the model itself, and of each model that it is compared with.
+# Metrics of the evaluation step: of the model itself, and of each model that it is compared with.
 COMPARED = ("accuracy", "f1_macro", "f1_micro", "precision_macro", "recall_macro")
 EVALUATED = (
     *COMPARED, "accuracy_high", "accuracy_low", "automatic", "coverage", "ece", "gold_without_tag", "rows",
@@ -32,7 +32,7 @@ OTHERS = (CHAMPION, *(f"{BASELINE}{name}." for name in ("dev_only", "label_model
 EVALUATION_METRICS = (*EVALUATED, *(f"{other}{name}" for other in OTHERS for name in COMPARED))
 MAX_CHARACTERS = 1000
 MAX_NODES = 200
-_MEND = "write comparisons of metrics, as in: f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01"
+_FIX = "write comparisons of metrics, as in: f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01"
 
 _COMPARE: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool], str]] = {
     ast.Lt: ("<", operator.lt, ">="),
@@ -52,12 +52,12 @@ _CALCULATE: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate says of one model.
+    """The decision of a gate on one model.
 
     Attributes:
         holds: whether the model may be promoted.
         missed: each comparison that failed, with its numbers: `f1_macro 0.68 < 0.7`.
-        first: True where the expression asks for a champion and there is none yet.
+        first: True where the expression refers to a champion and there is none yet.
     """
 
     holds: bool
@@ -66,7 +66,7 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """One line for people."""
+        """One line that explains the decision."""
         if not self.holds:
             return "the gate does not hold: " + ("; ".join(self.missed) or "the expression is false")
         return "the gate holds; there is no champion yet to compare with" if self.first else "the gate holds"
@@ -76,9 +76,10 @@ class Gate:
     """A parsed gate expression.
 
     Args:
-        expression: as the team wrote it.
+        expression: the text that the team wrote.
+
     Raises:
-        GateError: bad syntax, or a construct that a gate does not have; names the place.
+        GateError: bad syntax, or a construct that gates do not allow. The message names the place.
 
     >>> Gate("f1_macro >= 0.7").judge({"f1_macro": 0.68}).missed
     ('f1_macro 0.68 < 0.7',)
@@ -87,15 +88,15 @@ class Gate:
     def __init__(self, expression: str) -> None:
         self.expression = expression.strip()
         if not self.expression:
-            raise GateError("the gate is empty", fix=_MEND)
+            raise GateError("the gate is empty", fix=_FIX)
         if len(self.expression) > MAX_CHARACTERS:
-            raise GateError(f"the gate has {len(self.expression)} characters, more than {MAX_CHARACTERS}", fix=_MEND)
+            raise GateError(f"the gate has {len(self.expression)} characters, more than {MAX_CHARACTERS}", fix=_FIX)
         comment = self.expression.find("#")
-        if comment >= 0:  # on the one line below it would hide the lines that follow it
+        if comment >= 0:  # once joined to one line, it would hide the lines that follow it
             raise GateError(
-                f"the gate has '#' at {self._place(comment)}: a gate has no comments", where=self.expression, fix=_MEND
+                f"the gate has '#' at {self._place(comment)}: a gate has no comments", where=self.expression, fix=_FIX
             )
-        # A gate from YAML may stand on several lines; one line keeps every character at its place.
+        # A gate from YAML may have several lines. Joined to one line, every character keeps its position.
         self._line = "".join(" " if c.isspace() else c for c in self.expression)
         try:
             tree = ast.parse(self._line, mode="eval")
@@ -103,14 +104,14 @@ class Gate:
             raise self._bad_syntax(error) from None
         self._root = tree.body
         if sum(1 for _ in ast.walk(self._root)) > MAX_NODES:
-            raise GateError(f"the gate has more than {MAX_NODES} parts", where=self.expression[:80], fix=_MEND)
+            raise GateError(f"the gate has more than {MAX_NODES} parts", where=self.expression[:80], fix=_FIX)
         self._check(self._root, logical=True)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every metric that the expression names, in order of appearance."""
+        """Every metric in the expression, in order of appearance."""
         found = [_name(node) for node in ast.walk(self._root) if isinstance(node, ast.Name | ast.Attribute)]
-        # ast.walk meets `champion` inside `champion.f1_macro` as well: only whole names count.
+        # ast.walk also visits `champion` inside `champion.f1_macro`: only whole names count.
         inner = {
             _name(node.value)
             for node in ast.walk(self._root)
@@ -119,12 +120,13 @@ class Gate:
         return tuple(dict.fromkeys(name for name in found if name not in inner))
 
     def judge(self, metrics: Mapping[str, float]) -> Verdict:
-        """Whether the expression holds for these metrics.
+        """Evaluates the expression for given metrics.
 
         Args:
-            metrics: flat, with dotted names; without any `champion.*` there is no champion yet.
+            metrics: values by dotted name. Without any `champion.*` there is no champion yet.
+
         Raises:
-            GateError: the expression names a metric that is not there, or divides by zero.
+            GateError: the expression names an unknown metric, or divides by zero.
         """
         self.check_names([*metrics, *_of_a_champion(metrics)])
         missed = [f"{name} is {metrics[name]}" for name in self.names if not math.isfinite(metrics.get(name, 0.0))]
@@ -134,10 +136,13 @@ class Gate:
         return Verdict(holds=result is not False, missed=tuple(missed) if result is False else (), first=result is None)
 
     def check_names(self, known: Collection[str]) -> None:
-        """Refuses a metric that is none of those known.
+        """Checks that all metrics in the expression are known.
+
+        Args:
+            known: the names of the metrics that can be compared.
 
         Raises:
-            GateError: names the metric, the nearest known one, and those there are.
+            GateError: a metric is unknown. The message names it, the nearest known one, and the known metrics.
         """
         for name in self.names:
             if name in known:
@@ -153,7 +158,7 @@ class Gate:
             )
 
     def _truth(self, node: ast.expr, metrics: Mapping[str, float], missed: list[str], *, wanted: bool) -> bool | None:
-        """Kleene's three-valued logic: None is what cannot be said without a champion."""
+        """Evaluates in Kleene's three-valued logic: None is unknown, because there is no champion."""
         if isinstance(node, ast.BoolOp):
             values = [self._truth(value, metrics, missed, wanted=wanted) for value in node.values]
             decisive = isinstance(node.op, ast.Or)
@@ -203,7 +208,7 @@ class Gate:
         return None if value is None else float(value)
 
     def _check(self, node: ast.expr, *, logical: bool) -> None:
-        """Refuses all that is not on the list, before anything is calculated."""
+        """Rejects every construct that is not allowed, before anything is calculated."""
         if isinstance(node, ast.BoolOp) and logical:
             for value in node.values:
                 self._check(value, logical=True)
@@ -225,29 +230,29 @@ class Gate:
         elif _is_number(node) and not logical:
             assert isinstance(node, ast.Constant)
             assert isinstance(node.value, int | float)
-            if not abs(node.value) <= 1e15:  # nor infinity, nor an integer that no float holds
+            if not abs(node.value) <= 1e15:  # also rejects infinity, and integers too large for a float
                 raise self._forbidden(node, "the number is too large")
         elif isinstance(node, ast.Name | ast.Attribute) and not logical:
             if not _name(node):
                 raise self._forbidden(node, "only metrics have dotted names")
         elif logical and isinstance(node, ast.Name | ast.Attribute | ast.BinOp | ast.Constant):
-            raise self._forbidden(node, "a gate is a comparison, and this is none")
+            raise self._forbidden(node, "a gate is a comparison, and this is not one")
         else:
             raise self._forbidden(node, "a gate has no such construct")
 
     def _forbidden(self, node: ast.expr, why: str) -> GateError:
         before = len(self._line.encode()[: node.col_offset].decode(errors="ignore"))  # ast counts bytes
         part = (ast.get_source_segment(self._line, node) or "")[:60]
-        return GateError(f"the gate has '{part}' at {self._place(before)}: {why}", where=self.expression, fix=_MEND)
+        return GateError(f"the gate has '{part}' at {self._place(before)}: {why}", where=self.expression, fix=_FIX)
 
     def _bad_syntax(self, error: Exception) -> GateError:
         if not isinstance(error, SyntaxError) or error.offset is None:
-            return GateError(f"the gate cannot be read: {error}", where=self.expression[:80], fix=_MEND)
+            return GateError(f"the gate cannot be read: {error}", where=self.expression[:80], fix=_FIX)
         place = self._place(error.offset - 1)
-        return GateError(f"the gate cannot be read at {place}: {error.msg}", where=self.expression, fix=_MEND)
+        return GateError(f"the gate cannot be read at {place}: {error.msg}", where=self.expression, fix=_FIX)
 
     def _place(self, before: int) -> str:
-        """Line and character, counted from one, of what has so many characters before it."""
+        """Describes the position after a number of characters as line and character, counted from one."""
         text = self.expression[: max(0, before)]
         line, character = text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1
         return f"line {line}, character {character}" if "\n" in self.expression else f"character {character}"
@@ -261,14 +266,14 @@ def _readable(expression: str) -> str:
     return expression
 
 
-GateExpression = Annotated[str, AfterValidator(_readable)]  # of a step's parameter
+GateExpression = Annotated[str, AfterValidator(_readable)]  # the type of a step's parameter
 
 
 def _of_a_champion(metrics: Mapping[str, float]) -> list[str]:
-    """The champion's metrics that would be known if there were one; none where there is one.
+    """Returns the champion's metrics that a gate may name while there is no champion; none where there is one.
 
-    A champion is compared by the figures that the baselines are compared by. Where there are no baselines, a team's own
-    step made the metrics, and may compare by any.
+    Champion and baselines have the same metrics. Without baselines, the metrics come from a team's own step, and a gate
+    may compare any of them.
     """
     if any(name.startswith(CHAMPION) for name in metrics):
         return []
@@ -278,7 +283,7 @@ def _of_a_champion(metrics: Mapping[str, float]) -> list[str]:
 
 
 def _name(node: ast.expr) -> str:
-    """The dotted name, or nothing where the node is more than a name."""
+    """Returns the dotted name, or an empty string where the node is more than a name."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -288,10 +293,10 @@ def _name(node: ast.expr) -> str:
 
 
 def _is_number(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and type(node.value) in (int, float)  # not a bool, which is an int too
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float)  # not bool, a subclass of int
 
 
 def _shown(node: ast.expr, value: float) -> str:
-    """A side of a comparison with its value: `f1_macro 0.68`, or the number alone."""
+    """Formats a side of a comparison with its value: `f1_macro 0.68`, or the number alone."""
     number = f"{value:.4g}"
     return number if isinstance(node, ast.Constant) else f"{ast.unparse(node)} {number}"

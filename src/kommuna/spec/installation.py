@@ -1,4 +1,4 @@
-"""Which platform this is, and which team a DAG file belongs to."""
+"""Finds the platform's description, and the team that a DAG file belongs to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kommuna.spec.team import Platform, Team
 
 PLATFORM_VARIABLE = "KOMMUNA_PLATFORM"
 TEAM_VARIABLE = "KOMMUNA_TEAM"
-AT_HAND_VARIABLE = "KOMMUNA_AT_HAND"  # set where a person runs a DAG in a process of their own, with a terminal maybe
+AT_HAND_VARIABLE = "KOMMUNA_AT_HAND"  # set where a person runs a DAG locally, possibly at a terminal
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Installation:
     root: Path
 
     def store(self) -> StoreAddress:
-        """Where artifacts live."""
+        """Returns the address of the artifact store."""
         url = self.platform.store or (self.root / self.platform.state / "store").as_uri()
         return StoreAddress(url=url, options=self.platform.store_options)
 
     def services(self, team: str) -> Services:
-        """Where a team's services are."""
+        """Returns the addresses of a team's services."""
         mlflow = self.platform.mlflow or f"http://127.0.0.1:{self.platform.ports.mlflow}"
         pages = self.platform.mlflow_pages
         return Services(mlflow=mlflow, mlflow_pages=pages, workspace=team, llm=self.platform.llm)
@@ -38,7 +38,7 @@ class Installation:
         """Checks that a team exists.
 
         Raises:
-            SpecError: there is none of that name; the nearest is named.
+            SpecError: there is no such team. The message names the nearest one.
         """
         if team not in self.platform.teams:
             raise SpecError(
@@ -48,13 +48,13 @@ class Installation:
             )
 
     def bundle(self, team: str) -> Path:
-        """A team's folder of DAG files."""
+        """Returns a team's folder of DAG files."""
         return (self.root / self.platform.teams[team].bundle).resolve()
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a DAG file stands: its team and the team's bundle."""
+    """The location of a DAG file: its team and the team's bundle."""
 
     installation: Installation
     team: str
@@ -67,13 +67,13 @@ class Place:
 
 
 def place_of(file: str | Path) -> Place:
-    """The team that a DAG file belongs to.
+    """Finds the team that a DAG file belongs to.
 
-    The bundle's folder decides. In a process that serves one team only (a worker pod, a parser), whose checkout may
-    be anywhere, `KOMMUNA_TEAM` does.
+    The file belongs to the team whose bundle folder contains it. In a process that serves only one team (a worker pod,
+    a parser), the checkout may be anywhere; there the variable `KOMMUNA_TEAM` names the team.
 
     Raises:
-        SpecError: the file is in no team's bundle.
+        SpecError: the file is not in any team's bundle.
     """
     path = Path(file).resolve()
     installation = find_installation(path)
@@ -85,7 +85,7 @@ def place_of(file: str | Path) -> Place:
     if team in installation.platform.teams:
         return Place(installation, team, path.parent)
     raise SpecError(
-        f"{path.name} is in no team's bundle",
+        f"{path.name} is not in any team's bundle",
         where=str(path),
         fix="put it into a folder that kommuna.yaml names as a team's bundle: "
         + ", ".join(str(installation.bundle(name)) for name in installation.platform.teams),
@@ -93,10 +93,10 @@ def place_of(file: str | Path) -> Place:
 
 
 def find_installation(start: Path) -> Installation:
-    """The platform of `KOMMUNA_PLATFORM`, or of the nearest kommuna.yaml at or above a path.
+    """Reads the file that `KOMMUNA_PLATFORM` names, or the nearest kommuna.yaml at or above a path.
 
     Raises:
-        SpecError: there is none, or it does not fit the model.
+        SpecError: there is no such file, or it does not fit the model.
     """
     named = os.environ.get(PLATFORM_VARIABLE)
     if named:

@@ -1,4 +1,4 @@
-"""JSON as programs write it: read as JSON, and not as the YAML that it almost is."""
+"""Reads JSON with a JSON parser. A YAML parser would read parts of it differently."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from kommuna.errors import SpecError
 
 
 def load_json(text: str, path: Path) -> Any:
-    """The data of a JSON text.
+    """Parses JSON.
 
-    YAML would make a text of `1e-7`, and a line break of U+2028.
+    YAML would read `1e-7` as a string, and U+2028 as a line break.
 
     Args:
         text: the file's content.
-        path: of the file, for messages.
+        path: the file's path, for error messages.
+
     Raises:
-        SpecError: it is no JSON, a key stands twice, or it is nested too deep.
+        SpecError: the text is not valid JSON, has a duplicate key, or is nested too deeply.
     """
     try:
-        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_unique)
+        return json.loads(text, parse_constant=_reject_constant, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise SpecError(f"{path.name} is not valid JSON: {error.msg}", where=f"{path}:{error.lineno}") from None
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise SpecError(f"{path.name} is not valid JSON: {reason}", where=str(path)) from None
 
 
-def _no_number(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(f"it holds {constant}")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     for key, value in pairs:
         if key in seen:
-            raise ValueError(f"the key '{key}' stands twice")
+            raise ValueError(f"duplicate key '{key}'")
         seen[key] = value
     return seen

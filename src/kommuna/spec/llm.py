@@ -1,4 +1,4 @@
-"""LLM endpoints as people name them in kommuna.yaml, and how much a step may ask of one."""
+"""LLM endpoints as kommuna.yaml describes them, and the budget of a step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LlmEndpoint(Spec):
     def _holds_no_secret(cls, url: str) -> str:
         parts = urlsplit(url)
         if "@" in parts.netloc or parts.query:
-            raise ValueError("a URL is no place for a key: name its environment variable by key_variable")
+            raise ValueError("a URL must not contain a key: name its environment variable by key_variable")
         return url.rstrip("/")
 
 

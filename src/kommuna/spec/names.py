@@ -1,4 +1,4 @@
-"""Names: a team's, and the prefix that keeps Airflow's global ids apart."""
+"""Names of teams, and the team prefix that keeps Airflow's global ids unique."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 
 
 def qualified(team: str, name: str, *, teams: Iterable[str] = ()) -> str:
-    """The global id of a team's DAG, pool, connection or variable.
+    """Returns the global id of a team's DAG, pool, connection or variable.
 
     Args:
-        team: the owner.
-        name: a bare id (`topics`), or one that has the team's prefix already.
-        teams: every team of the platform, to refuse another's prefix.
+        team: the team that owns it.
+        name: an id with or without the team's prefix, such as `topics`.
+        teams: all teams of the platform, so that the prefix of another team is rejected.
+
     Raises:
-        SpecError: the id has another team's prefix.
+        SpecError: the id has the prefix of another team.
 
     >>> qualified("support", "topics")
     'support__topics'
@@ -45,7 +46,7 @@ def qualified(team: str, name: str, *, teams: Iterable[str] = ()) -> str:
 
 
 def owner_of(name: str) -> str | None:
-    """The team whose prefix an id has, if it has one.
+    """Returns the team whose prefix an id has, or None.
 
     >>> owner_of("support__topics")
     'support'

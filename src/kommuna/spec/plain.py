@@ -1,4 +1,4 @@
-"""What JSON, the manifest and Airflow's database can hold: whether a value is plain, and how others become plain."""
+"""Checks whether JSON, the manifest and Airflow's database can hold a value, and converts values to plain JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter
 
-MAX_DEPTH = 50  # pydantic writes JSON of 255 levels, and the canonical form of a level may be four
+MAX_DEPTH = 50  # pydantic writes up to 255 levels of JSON; the canonical form may need four for each level
 MAX_BITS = 14_000  # Python reads and writes integers of up to 4300 digits
 
 _ISO_DURATION: TypeAdapter[Any] = TypeAdapter(timedelta)
@@ -31,9 +31,9 @@ class NotJson(ValueError):
     """A part of a value that JSON cannot hold.
 
     Args:
-        place: of the part, from the value's own name on.
-        why: what is wrong with it, as the rest of a sentence.
-        fix: what to give instead.
+        place: dotted path of the part, beginning with the value's name.
+        why: the problem, as the rest of a sentence that begins with `place`.
+        fix: what to pass instead.
     """
 
     def __init__(self, place: str, why: str, fix: str) -> None:
@@ -42,16 +42,19 @@ class NotJson(ValueError):
 
 
 def as_json(value: Any, place: str, *, depth: int = 0) -> Any:
-    """A value as JSON has it, from which pydantic reads the same value for the type that it has.
+    """Converts a value to JSON from which pydantic reads an equal value of the same type.
 
-    Dates, durations, decimals, paths and UUIDs become text, sets sorted lists, models dicts. Lists and dicts keep their
-    order.
+    Dates, durations, decimals, paths and UUIDs become strings, sets sorted lists, models dicts. Lists and dicts keep
+    their order.
 
     Args:
-        place: what the value is called, for the message.
+        value: any value.
+        place: the value's name, for error messages.
+        depth: levels of nesting above the value.
+
     Raises:
-        NotJson: a part is NaN, infinite, no Unicode, of a type that pydantic does not read from JSON, or two keys of a
-            dict are one text.
+        NotJson: a part is NaN, infinite, not Unicode, or of a type that pydantic does not read from JSON; or two keys
+            of a dict become the same string.
 
     >>> as_json({"since": date(2026, 1, 31), 1: {"b", "a"}}, "x")
     {'since': '2026-01-31', '1': ['a', 'b']}
@@ -81,12 +84,13 @@ def as_json(value: Any, place: str, *, depth: int = 0) -> Any:
 
 
 def not_plain(value: Any, place: str) -> str | None:
-    """The first part of a value that JSON cannot hold as it is, and why; None where there is none.
+    """Finds the first part of a value that JSON cannot hold unchanged, and explains why; None where there is none.
 
-    JSON writers turn NaN and infinity into null, and fail on a set or half of a surrogate pair.
+    JSON writers convert NaN and infinity to null, and fail on a set or half of a surrogate pair.
 
     Args:
-        place: what the value is called, for the answer.
+        value: any value.
+        place: the value's name, for the explanation.
 
     >>> not_plain({"loss": [0.5, float("nan")]}, "result")
     'result.loss[1] is nan'
@@ -110,7 +114,7 @@ def not_plain(value: Any, place: str) -> str | None:
 
 
 def not_json_scalar(value: Any, place: str) -> str | None:
-    """The first NaN, infinity, broken text or doubled key in a value that pydantic turns into JSON otherwise."""
+    """Finds the first NaN, infinity, broken text or duplicate key in a value that pydantic can otherwise write."""
     if isinstance(value, float | str):
         return not_plain(value, place)
     parts: Iterable[tuple[Any, Any]] = ()
@@ -124,7 +128,7 @@ def not_json_scalar(value: Any, place: str) -> str | None:
 
 
 def readable(text: str) -> str:
-    """The text with a replacement for each half of a surrogate pair, which no file or database takes."""
+    """Replaces each half of a surrogate pair in a text, which files and databases reject."""
     return text.encode("utf-8", "replace").decode("utf-8") if _is_broken(text) else text
 
 
@@ -132,7 +136,7 @@ def _scalar(value: Any, place: str) -> Any:
     if isinstance(value, str):
         if _is_broken(value):
             raise NotJson(place, f"is the text {value[:40]!a}, which is not Unicode", UNICODE)
-        return str.__str__(value)  # of a subclass the text itself, whatever it prints
+        return str.__str__(value)  # the text itself, also where a subclass overrides __str__
     if isinstance(value, float):
         if not math.isfinite(value):
             raise NotJson(place, f"is {value}, which JSON does not have", _NUMBER)
@@ -143,7 +147,7 @@ def _scalar(value: Any, place: str) -> Any:
 
 
 def _as_text(value: Any, place: str) -> str | None:
-    """The text of a date, duration, decimal, path, UUID, or bytes; None of other types."""
+    """Converts a date, duration, decimal, path, UUID or bytes to text; returns None for other types."""
     if isinstance(value, PurePath | UUID):
         return str(value)
     if isinstance(value, Decimal):
@@ -167,7 +171,7 @@ def _as_text(value: Any, place: str) -> str | None:
 
 
 def _two_keys_as_one(value: Mapping[Any, Any], place: str) -> str | None:
-    """Which two keys of a dict JSON writes as one; None where there are none."""
+    """Reports two keys of a dict that become the same JSON key; None where there are none."""
     seen: set[str] = set()
     for key in value:
         text = json.dumps(key) if key is None or isinstance(key, bool | int | float) else str(key)
@@ -195,7 +199,7 @@ def _of_mapping(value: Mapping[Any, Any], place: str, depth: int) -> dict[str, A
 
 
 def _of_fields(value: Any, place: str, depth: int) -> Any:
-    """A model or dataclass by its fields, each under the name that it is read by."""
+    """Converts a model or dataclass to a dict of its fields, by the names that validation reads."""
     names: dict[str, str] = {}
     if isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
@@ -209,19 +213,19 @@ def _of_fields(value: Any, place: str, depth: int) -> Any:
             alias: as_json(getattr(value, name), f"{place}.{name}", depth=depth + 1) for name, alias in names.items()
         }
     except NotJson as fault:
-        try:  # its model may know a form in JSON of what is in a field
+        try:  # the model itself may define a JSON form of the field
             return _as_pydantic_has_it(value, place)
         except NotJson:
             raise fault from None
-    if not _is_read_back(value, made, type(value)) and not _is_read_as_alike(value, made):
+    if not _is_read_back(value, made, type(value)) and not _has_equal_json(value, made):
         raise NotJson(
             place, f"is a {type(value).__name__}, {_shown(value)}, which its model does not read back", _TYPES
         )
     return made
 
 
-def _is_read_as_alike(value: Any, made: Any) -> bool:
-    """Whether what is read differs in nothing but what JSON cannot tell, such as a date where anything may stand."""
+def _has_equal_json(value: Any, made: Any) -> bool:
+    """Whether the value read back has the same JSON: a date in a field of type Any, for example, is read as text."""
     adapter = TypeAdapter(type(value))
     try:
         read = adapter.validate_python(made)
@@ -231,7 +235,7 @@ def _is_read_as_alike(value: Any, made: Any) -> bool:
 
 
 def _as_pydantic_has_it(value: Any, place: str) -> Any:
-    """What pydantic writes of another type, if it reads the same value from it."""
+    """Converts a value of another type by pydantic, if pydantic reads an equal value back."""
     try:
         text = TypeAdapter(type(value)).dump_python(value, mode="json", by_alias=True, round_trip=True)
     except (PydanticUserError, ValueError, TypeError, AttributeError):
@@ -249,11 +253,11 @@ def _is_read_back(value: Any, text: Any, kind: type) -> bool:
 
 
 def _without_numpy(value: Any, place: str) -> Any:
-    """A numpy scalar as Python's own; numpy is not imported for it."""
+    """Converts a numpy scalar to a Python scalar. Does not import numpy."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.generic):
         return value
-    if value.dtype.kind in "mM":  # Python's own have microseconds
+    if value.dtype.kind in "mM":  # Python's dates and durations have microseconds
         micros = value.astype(f"{value.dtype.kind}8[us]")
         if not numpy.isnat(value) and micros == value:
             return micros.item()

@@ -1,6 +1,6 @@
-"""The restricted pod: what every pod has in which a team's code runs, as plain data of Kubernetes.
+"""The restricted security settings of every pod that runs a team's code, as plain Kubernetes data.
 
-`kommuna.airflow.operators.image` makes pods of it, and the chart's templates are made of it (`make chart`).
+`kommuna.airflow.operators.image` builds pods from them, and `make chart` generates the chart's templates from them.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ CONTAINER_SECURITY: dict[str, Any] = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-POD: dict[str, Any] = {"enableServiceLinks": False, "restartPolicy": "Never"}  # of a worker, beside its security
-CONTAINER: dict[str, Any] = {"envFrom": [{"secretRef": {"name": "worker"}}]}  # the team's secrets, nobody else's
-TASK = {"cpu": "1", "memory": "1Gi"}  # of a task that says no resources of its own
+POD: dict[str, Any] = {
+    "enableServiceLinks": False,
+    "restartPolicy": "Never",
+}  # of a worker, besides its security settings
+CONTAINER: dict[str, Any] = {"envFrom": [{"secretRef": {"name": "worker"}}]}  # only the team's own secrets
+TASK = {"cpu": "1", "memory": "1Gi"}  # for a task without resources of its own
 
 
 def writable(**folders: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Volume mounts and volumes of folders that may be written: the pod's root file system may not.
+    """Returns volume mounts and volumes for writable folders; the pod's root file system is read-only.
 
     Args:
-        folders: name of the volume to the folder's path.
+        folders: path of each folder, by the name of its volume.
     """
     mounts = [{"name": name, "mountPath": path} for name, path in folders.items()]
     return mounts, [{"name": name, "emptyDir": {}} for name in folders]

@@ -1,4 +1,4 @@
-"""What a step may use: processor time, memory and wall time."""
+"""Limits of a step: processor cores, memory and wall time."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _CPU = re.compile(r"^(\d+(?:\.\d+)?)(m?)$")
 
 
 def memory_bytes(quantity: str) -> int:
-    """Bytes of a Kubernetes memory quantity.
+    """Converts a Kubernetes memory quantity to bytes.
 
     >>> memory_bytes("1.5Gi")
     1610612736
     """
     match = _MEMORY.match(quantity)
     if not match:
-        raise ValueError(f"'{quantity}' is no memory quantity: write it as 512Mi or 2Gi")
+        raise ValueError(f"'{quantity}' is not a memory quantity: write it as 512Mi or 2Gi")
     return int(float(match[1]) * UNITS[match[2] or ""])
 
 
 def cpu_cores(quantity: str) -> float:
-    """Cores of a Kubernetes processor quantity.
+    """Converts a Kubernetes CPU quantity to cores.
 
     >>> cpu_cores("500m")
     0.5
     """
     match = _CPU.match(quantity)
     if not match:
-        raise ValueError(f"'{quantity}' is no processor quantity: write it as 500m or 2")
+        raise ValueError(f"'{quantity}' is not a processor quantity: write it as 500m or 2")
     return float(match[1]) / (1000 if match[2] else 1)
 
 
@@ -49,7 +49,7 @@ def _check_cpu(value: str) -> str:
     return value
 
 
-# The pattern is for readers of the JSON schema (editors, Helm); our own words say more than its violation.
+# The pattern is for tools that read the JSON schema (editors, Helm). Our own messages say more than a mismatch.
 Memory = Annotated[str, AfterValidator(_check_memory), WithJsonSchema({"type": "string", "pattern": _MEMORY.pattern})]
 Cpu = Annotated[str, AfterValidator(_check_cpu), WithJsonSchema({"type": "string", "pattern": _CPU.pattern})]
 
@@ -63,11 +63,12 @@ class Resources(Spec):
 
     @property
     def memory_bytes(self) -> int:
+        """The memory limit in bytes."""
         return memory_bytes(self.memory)
 
 
 def threads(resources: Resources) -> int:
-    """Threads of a step's libraries: one a core, whatever the node has.
+    """Returns the number of threads of a step's libraries: one per requested core, regardless of the node's cores.
 
     >>> threads(Resources(cpu="1500m"))
     2

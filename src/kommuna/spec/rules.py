@@ -41,8 +41,8 @@ Language = Literal[
 ]  # fmt: skip
 RuleKind = Literal["any", "regex", "sql", "python", "ask"]
 
-# What a rule of a kind looks at: the text, in one pass for all such rules; the row's columns, by an expression; answers
-# that were asked for before.
+# What a kind of rule reads: the text, in one pass for all such rules; the row's columns, by an expression; or an LLM's
+# answers, which were requested before.
 Reads = Literal["text", "columns", "answers"]
 
 
@@ -54,7 +54,7 @@ class Rule(Spec):
 
     kind: ClassVar[RuleKind]
     reads: ClassVar[Reads]
-    names_a_tag: ClassVar[bool] = True  # False: the rule itself may say which tag it votes for
+    names_a_tag: ClassVar[bool] = True  # False: the rule may return the tag that it votes for
 
     name: RuleName
     tag: str | None = Field(None, description="The tag that the rule votes for; a python rule may vote for several.")
@@ -67,7 +67,7 @@ class Rule(Spec):
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
-        """An instance; of the kind whose condition is given, where `Rule` itself is asked for one."""
+        """Validates a rule; `Rule.model_validate` chooses the kind by the condition that is given."""
         if cls is Rule:
             return cast(Self, _ANY_RULE.validate_python(obj, **options))
         return super().model_validate(obj, **options)
@@ -84,12 +84,12 @@ class Rule(Spec):
 
     @property
     def functions(self) -> tuple[str, ...]:
-        """`module:function` of each function of the team's that the rule calls."""
+        """`module:function` of each of the team's functions that the rule calls."""
         return ()
 
     @property
     def may_vote_against(self) -> bool:
-        """Whether some vote of the rule says that a row does NOT have its tag."""
+        """Whether the rule can vote that a row does NOT have its tag."""
         return self.against
 
     @model_validator(mode="before")
@@ -107,7 +107,7 @@ class Rule(Spec):
 
 
 class KeywordRule(Rule):
-    """Fires where a keyword or phrase stands in the text as whole words."""
+    """Fires where the text contains a keyword or phrase as whole words."""
 
     kind: ClassVar[RuleKind] = "any"
     reads: ClassVar[Reads] = "text"
@@ -121,7 +121,7 @@ class KeywordRule(Rule):
 
     @property
     def condition(self) -> str:
-        """The keywords, after each other."""
+        """The keywords, separated by commas."""
         return ", ".join(self.any)
 
     @model_validator(mode="after")
@@ -207,7 +207,7 @@ KINDS: dict[str, type[Rule]] = {kind.kind: kind for kind in (KeywordRule, RegexR
 
 
 def _one_kind(data: Any) -> Any:
-    """The fields of a rule once they are those of one kind, without the nulls of other kinds."""
+    """Checks that the fields belong to one kind of rule, and drops empty fields of other kinds."""
     if not isinstance(data, Mapping):
         return data
     name = f"rule '{data['name']}'" if "name" in data else "a rule"
@@ -226,7 +226,7 @@ def _one_kind(data: Any) -> Any:
 
 
 def _kind_of(data: Any) -> str | None:
-    """The union's part, in angle brackets: it is no part of the place of a mistake."""
+    """Returns the union's member, in angle brackets: they keep it out of the location of a mistake."""
     if isinstance(data, Rule):
         return f"<{data.kind}>"
     return next((f"<{kind}>" for kind in KINDS if isinstance(data, Mapping) and data.get(kind) is not None), None)
@@ -247,7 +247,7 @@ _ANY_RULE: TypeAdapter[Rule] = TypeAdapter(AnyRule)
 class RuleSet(Spec):
     """Tags, and the rules that vote for them.
 
-    Rules of a group that is `off` are checked, but are not among `rules`: nothing downstream knows of them.
+    Rules of a group that is `off` are checked, but then removed from `rules`.
     """
 
     refuse_yaml_traps: ClassVar[bool] = True
@@ -268,9 +268,9 @@ class RuleSet(Spec):
     @model_validator(mode="after")
     def _names_and_tags(self) -> RuleSet:
         for what, names in (("tag", self.tags), ("rule name", tuple(rule.name for rule in self.rules))):
-            twice = [name for name, count in Counter(names).items() if count > 1]
-            if twice:
-                raise ValueError(f"the {what} '{twice[0]}' stands twice")
+            duplicates = [name for name, count in Counter(names).items() if count > 1]
+            if duplicates:
+                raise ValueError(f"duplicate {what} '{duplicates[0]}'")
         known = set(self.tags)
         for rule in self.rules:
             if rule.tag is not None and rule.tag not in known:
@@ -288,16 +288,16 @@ class RuleSet(Spec):
         groups = self.groups
         for group in self.off:
             if group not in groups:
-                raise ValueError(f"no rule is of the group '{group}', which is off{nearest(group, groups)}")
+                raise ValueError(f"no rule belongs to the group '{group}', which is off{nearest(group, groups)}")
         return self
 
     @model_validator(mode="after")
     def _switch_off(self) -> RuleSet:
-        """Runs after the checks; what remains is a rule set in which nothing is off."""
+        """Removes the rules of groups that are off. Runs after the checks."""
         kept = tuple(rule for rule in self.rules if rule.group not in self.off)
         if not kept:
             raise ValueError("every group is off: no rule is left")
-        object.__setattr__(self, "rules", kept)  # the model is frozen to everyone else
+        object.__setattr__(self, "rules", kept)  # the model is frozen
         object.__setattr__(self, "off", ())
         return self
 
@@ -307,15 +307,15 @@ class RuleSet(Spec):
         return tuple(dict.fromkeys(rule.group for rule in self.rules if rule.group))
 
     def only(self, group: str) -> RuleSet:
-        """The rule set with the rules of one group, without a default tag: other groups vote on rows that are left.
+        """Returns the rules of one group as a rule set, without a default tag: other groups vote on the remaining rows.
 
         Raises:
-            RulesError: no rule is of the group.
+            RulesError: no rule belongs to the group.
         """
         kept = tuple(rule for rule in self.rules if rule.group == group)
         if not kept:
             raise RulesError(
-                f"no rule is of the group '{group}'{nearest(group, self.groups)}",
+                f"no rule belongs to the group '{group}'{nearest(group, self.groups)}",
                 fix=f"the groups are: {', '.join(self.groups) or 'none'}",
             )
         return self.model_copy(update={"rules": kept, "otherwise": None})
@@ -327,12 +327,12 @@ class RuleSet(Spec):
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """What a vote may be where a row has one tag: each tag, then `!tag` for each tag that a rule votes against."""
+        """The possible votes where a row has one tag: each tag, then `!tag` for each tag with a vote against."""
         against = {rule.tag for rule in self.rules if rule.may_vote_against}
         return self.tags + tuple(f"!{tag}" for tag in self.tags if tag in against)
 
     def vote_of(self, rule: Rule) -> str | int | None:
-        """What a rule votes when it fires: a category, 1/0 where rows have several tags, None if it says so itself."""
+        """Returns a rule's vote: a category; 1 or 0 where rows have several tags; None if the rule returns a tag."""
         if self.several_tags:
             return 0 if rule.against else 1
         return f"!{rule.tag}" if rule.against else rule.tag

@@ -1,4 +1,4 @@
-"""`StepSpec`: one run of one step, as the JSON that an operator hands to the runtime."""
+"""`StepSpec`: one run of one step, as the JSON that an operator passes to the runtime."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ArtifactInput(Spec):
 
 
 class FileInput(Spec):
-    """A file that no step made. Its content is its digest.
+    """A file that was not made by a step. It is identified by the digest of its content.
 
     `rules.yaml` is relative to the team's bundle, `store://inbox/messages.csv` to the team's prefix in the store;
     a path from the root and any other fsspec URL are taken as they are.
@@ -49,13 +49,13 @@ class ModelInput(Spec):
 
 
 def _kind_of_input(value: Any) -> str:
-    """Which input is meant, by its own key: what does not fit is then said of that kind alone."""
+    """Returns the kind of an input by its characteristic key, so that errors refer to that kind alone."""
     names = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
     return next((tag for name, tag in _KINDS.items() if name in names), "<file>")
 
 
 def _shape_of_inputs(value: Any) -> str:
-    """One input, or inputs by name or in order."""
+    """Returns whether a value is one input, inputs by name, inputs in order, or none."""
     if value is None or isinstance(value, list | tuple):
         return "<none>" if value is None else "<list>"
     named = isinstance(value, dict) and not any(isinstance(value.get(name), str) for name in _KINDS)
@@ -86,7 +86,7 @@ class StoreAddress(Spec):
 
 
 class Services(Spec):
-    """Where the services are that a step may ask its typed clients for."""
+    """The addresses of the services that a step uses by typed clients."""
 
     mlflow: str = Field("", description="URL of the MLflow server.")
     mlflow_pages: str = Field("", description="The same, as people's browsers reach it; the server's URL if empty.")
@@ -98,7 +98,7 @@ class Services(Spec):
 
 
 class StepContext(Spec):
-    """Who runs the step and from what: a step that declares a parameter of this type is given it."""
+    """Which task runs the step, and its inputs. The runtime passes it to a step that declares such a parameter."""
 
     team: TeamName
     dag_id: str = ""
@@ -140,13 +140,14 @@ class StepSpec(Spec):
 
 
 def json_params(params: Mapping[str, Any], function: str) -> dict[str, Any]:
-    """Parameters as JSON: what the step's process is given, and all that the cache knows of them.
+    """Converts parameters to JSON, which the step's process receives and the cache compares.
 
     Args:
-        params: of any types.
-        function: of the step, for the message.
+        params: values of any types, by name.
+        function: the step's name, for error messages.
+
     Raises:
-        SpecError: a part of one has no place in JSON; names the parameter, the part and the value.
+        SpecError: JSON cannot hold a part of a parameter. The message names the parameter, the part and the value.
     """
     try:
         return {str(name): as_json(value, str(name)) for name, value in params.items()}
@@ -156,7 +157,7 @@ def json_params(params: Mapping[str, Any], function: str) -> dict[str, Any]:
 
 
 class StepResult(Spec):
-    """How a step ended, as the JSON that the runtime hands back to the operator (under 4 KB)."""
+    """How a step ended, as the JSON that the runtime returns to the operator (under 4 KB)."""
 
     exit_code: int
     failure: Failure | None = Field(None, description="What went wrong, where, and how to fix it.")
@@ -173,15 +174,15 @@ class StepResult(Spec):
     @model_validator(mode="after")
     def _fails_with_a_reason(self) -> Self:
         if (self.exit_code == EXIT_DONE) != (self.failure is None):
-            raise ValueError("a step that ends well has no failure, any other has one")
+            raise ValueError("a step that succeeds has no failure, and one that fails has one")
         return self
 
     @classmethod
     def failed(cls, error: KommunaError) -> Self:
-        """The result of a step that ended with an error."""
+        """Creates the result of a step that ended with an error."""
         return cls(exit_code=error.exit_code, failure=Failure.of(error))
 
     @property
     def message(self) -> str:
-        """What went wrong as people read it; empty when all went well."""
+        """The error message; empty if the step succeeded."""
         return "" if self.failure is None else str(self.failure.error())

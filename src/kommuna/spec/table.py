@@ -1,4 +1,4 @@
-"""The declared schema of a table: which columns a file must have, and what type each one is."""
+"""The declared schema of a table: the columns that a file must have, and their types."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TableSchema(Spec):
     Attributes:
         columns: column name to type name, one of `DTYPES`.
         required: columns that may hold no null.
-        non_finite: what NaN and infinity in a Float column are: `refuse` (an error that names the row), or `null`.
+        non_finite: how to treat NaN and infinity in a Float column: `refuse` (an error that names the row), or `null`.
 
     >>> TableSchema(columns={"id": "String", "amount": "Float64"}, required=("id",)).columns["amount"]
     'Float64'
@@ -73,7 +73,7 @@ class TableSchema(Spec):
 
 
 def is_pattern(column: str) -> bool:
-    """Whether Polars takes a column's name for a pattern over all names.
+    """Whether Polars reads a column's name as a pattern that selects columns.
 
     >>> is_pattern("*"), is_pattern("^x.*$"), is_pattern("a*b")
     (True, True, False)

@@ -1,4 +1,4 @@
-"""`Team` and `Platform`: the only description of who shares the platform and what each owns."""
+"""`Team` and `Platform`: the only description of the teams that share the platform and of what each owns."""
 
 from __future__ import annotations
 
@@ -109,15 +109,15 @@ class Platform(Spec):
 
     @property
     def team_names(self) -> frozenset[str]:
-        """Every team: a name with the prefix of one of them is that team's."""
+        """The names of all teams, neighbours included: an id with the prefix of one of them belongs to that team."""
         return frozenset((*self.teams, *self.neighbours))
 
     def pool(self, team: str, name: str = "default") -> str:
-        """The global id of a team's pool."""
+        """Returns the global id of a team's pool."""
         return qualified(team, name, teams=self.team_names)
 
     def pool_slots(self) -> dict[str, tuple[str, int]]:
-        """Every pool: its global id to its team and its slots."""
+        """Returns the team and the slots of every pool, by the pool's global id."""
         return {
             self.pool(name, pool): (name, slots)
             for name, team in self.teams.items()

@@ -1,4 +1,4 @@
-"""Lists of texts, where Python would take a text for the list of its letters."""
+"""Validates parameters that are lists of texts. Python would otherwise iterate over the letters of a single text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from kommuna.errors import SpecError
 
 
 def text_list(name: str, value: Any) -> list[str]:
-    """A parameter that is a list of texts; a set is sorted, so that the same set gives the same list.
+    """Validates a parameter that is a list of texts. A set is sorted, so that equal sets give equal lists.
 
     Args:
-        name: the parameter's, for the message.
-        value: as it was given.
+        name: the parameter's name, for error messages.
+        value: any value.
+
     Raises:
-        SpecError: it is one text, or holds something else than texts.
+        SpecError: the value is a single text, or an item is not a text.
 
     >>> text_list("names", ("Иван", "Ольга"))
     ['Иван', 'Ольга']
@@ -32,10 +33,14 @@ def text_list(name: str, value: Any) -> list[str]:
 
 
 def distinct_texts(name: str, value: Any) -> list[str]:
-    """A parameter that is a list of texts, each once, such as the columns of a table: see `text_list`.
+    """Validates a parameter that is a list of distinct texts, such as the columns of a table: see `text_list`.
+
+    Args:
+        name: the parameter's name, for error messages.
+        value: any value.
 
     Raises:
-        SpecError: it is no such list, or a text stands in it twice.
+        SpecError: the value is not a list of texts, or a text is a duplicate.
 
     >>> distinct_texts("by", ["team", "day"])
     ['team', 'day']

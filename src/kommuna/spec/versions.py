@@ -1,9 +1,9 @@
-"""The shared steps: the address that DAGs and manifests name each by, where its code is, and its version.
+"""The shared steps: the stable address, the module and the version of each.
 
-An address stays when code moves. The version is part of the question that a run of the step asks the cache, so a
-release of Kommuna makes teams compute again only what it changed. The results of small cases are recorded, and a test
-fails where they changed and the version did not: docs/steps.md says what to do then. Nothing is imported here: whoever
-forms a key reads the table without the libraries of the steps.
+DAGs and manifests refer to a step by its address, which does not change when code moves. The version is part of the
+cache's question, so that a release of Kommuna makes teams recompute only what it changed. The results of small cases
+are recorded, and a test fails where they changed and the version did not: see docs/steps.md. This module imports no
+steps, so that a cache key is computed without their libraries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class SharedStep(NamedTuple):
     Attributes:
         module: holds the function, which has the name that the address ends in.
         version: raised by one where the step's results change.
-        formerly: modules that held the function before, by which older DAG files and manifests name it.
+        formerly: modules that held the function before, which older DAG files and manifests name.
     """
 
     module: str
@@ -48,12 +48,12 @@ STEPS: dict[str, SharedStep] = {
 }
 VERSIONS: dict[str, int] = {address: step.version for address, step in STEPS.items()}
 
-# Of how values become files and files values (`runtime/codecs.py`), which counts for all steps: raised like the others.
+# The version of the conversion between values and files (`runtime/codecs.py`), which all steps share. Raised likewise.
 FORMAT = 2
 
 
 def code_of(function: str) -> str:
-    """Where a step's code is, as `module:function`; a team's step is where it says.
+    """Returns where a step's code is, as `module:function`. A team's step is returned unchanged.
 
     >>> code_of("kommuna.steps:label_messages"), code_of("my_steps:mine")
     ('kommuna.steps.labeling.label:label_messages', 'my_steps:mine')
@@ -63,7 +63,7 @@ def code_of(function: str) -> str:
 
 
 def address_of(function: str) -> str:
-    """The address of a step, also where it is named by the module of its code, as DAGs did before addresses.
+    """Returns the address of a step, also where it is named by the module of its code, as in older DAGs.
 
     >>> address_of("kommuna.steps.labeling.label:label_messages")
     'kommuna.steps:label_messages'

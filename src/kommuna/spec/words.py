@@ -1,4 +1,4 @@
-"""What does not fit a model or an annotation, in words for the people who wrote it, instead of pydantic's own."""
+"""Describes validation errors in words for the people who wrote the data, instead of pydantic's own messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from kommuna.errors import SpecError
 from kommuna.spec.plain import UNICODE, readable
 
-_SHOWN = 80  # characters of a value
+_SHOWN = 80  # characters of a value in a message
 # What is expected, by pydantic's name of the error without its last word (`_type`, `_parsing`).
 _EXPECTED = {
     "string": "a text", "int": "a whole number", "float": "a number", "decimal": "a number", "bool": "true or false",
@@ -55,7 +55,7 @@ def as_type(annotation: Any, value: Any, name: str, *, of: str = "") -> Any:
 
 
 def in_words(item: ErrorDetails) -> str:
-    """One problem: what is expected, and what was found.
+    """Describes one problem: what is expected, and what was found.
 
     >>> from pydantic import TypeAdapter
     >>> try: TypeAdapter(int).validate_python("many")
@@ -78,12 +78,12 @@ def in_words(item: ErrorDetails) -> str:
 
 
 def in_unicode(error: UnicodeEncodeError) -> str:
-    """What pydantic could not pass on: the message of a validator that quotes half of a surrogate pair."""
+    """Returns a validator's message that pydantic could not pass on: it quotes half of a surrogate pair."""
     return readable(str(error.object))
 
 
 def problems(error: ValidationError) -> list[ErrorDetails]:
-    """Pydantic's problems, each once: of a list that is too short only for an item that does not fit, the item."""
+    """Returns pydantic's problems, without lists that are too short only because an item is invalid."""
     found = error.errors()
     caused = [
         item
@@ -95,12 +95,12 @@ def problems(error: ValidationError) -> list[ErrorDetails]:
 
 
 def place_of_problem(loc: tuple[int | str, ...]) -> str:
-    """Where a problem is, dotted; without the names of a union's parts, which are in angle brackets."""
+    """Returns the dotted location of a problem, without the names of union members, which are in angle brackets."""
     return ".".join(str(part) for part in loc if not str(part).startswith("<"))
 
 
 def shown(value: Any) -> str:
-    """A value as people wrote it, cut to a length that fits a line."""
+    """Formats a value as people wrote it, shortened to fit a line."""
     if value is None:
         return "nothing"
     text = str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,4 +1,4 @@
-"""YAML as people write it: what the language would silently read as something else is refused, with the line."""
+"""Reads YAML, and rejects text that YAML would silently read as something else; errors name the line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kommuna.errors import SpecError
 from kommuna.spec.plain import not_plain
 
 _QUOTES = "put the text in single quotes: there a backslash is a backslash"
-_ESCAPES = {  # in double quotes, and what a regular expression means by them
+_ESCAPES = {  # escapes in double quotes that mean something else in a regular expression
     "a": "a bell", "b": "a backspace, not a word's edge", "e": "an escape", "f": "a form feed", "v": "a vertical tab",
     "0": "the character 0", "N": "a line break", "L": "a line break", "P": "a line break", "_": "a no-break space",
 }  # fmt: skip
@@ -24,19 +24,20 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 def load_yaml(text: str, path: Path, *, traps: bool = False) -> Any:
-    """The data of a YAML text.
+    r"""Parses YAML.
 
     Args:
         text: the file's content.
-        path: of the file, for messages.
-        traps: refuse a text that a comment cuts off (`договор #5`), and in double quotes what is no such sign in a
-            regular expression (`"\\bкарта"`).
+        path: the file's path, for error messages.
+        traps: whether to reject a text that is cut off by a comment (`договор #5`), and an escape in double quotes that
+            means something else in a regular expression (`"\bкарта"`).
+
     Raises:
-        SpecError: it is no YAML, a key stands twice, it is nested too deep, or holds a line break that nobody sees;
-            names the line.
+        SpecError: the text is not valid YAML, has a duplicate key, is nested too deeply, or holds an invisible line
+            break. The message names the line.
     """
     if found := _BREAKS.search(text):
-        raise _odd_character(text, found.start(), path, "which YAML takes for a line break")
+        raise _odd_character(text, found.start(), path, "which YAML reads as a line break")
     try:
         if traps:
             _refuse_traps(text, path)
@@ -51,7 +52,7 @@ def load_yaml(text: str, path: Path, *, traps: bool = False) -> Any:
         raise SpecError(f"{path.name} is not valid YAML: {problem}", where=f"{path}{line}", fix=fix) from None
     except RecursionError:
         raise SpecError(
-            f"{path.name} is nested too deep", where=str(path), fix="close the brackets, or write it flat"
+            f"{path.name} is nested too deeply", where=str(path), fix="close the brackets, or write it flat"
         ) from None
 
 
@@ -74,7 +75,7 @@ def _refuse_traps(text: str, path: Path) -> None:
             raise SpecError(
                 f"'{token.value}{comment.group().rstrip()}' is read as '{token.value}': the rest is a comment",
                 where=where,
-                fix="put the text in quotes; for a comment leave a space behind the #",
+                fix="put the text in quotes; for a comment leave a space after the #",
             )
         if token.style == '"':
             for escape in _ESCAPE.finditer(text, start, end):
@@ -84,9 +85,9 @@ def _refuse_traps(text: str, path: Path) -> None:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a mapping that holds the same key twice, where YAML would silently keep the last.
+    """Rejects duplicate keys, of which YAML would silently keep the last.
 
-    A scalar that is none of its kind, such as the day 2026-02-30, is an error of YAML's, with its line.
+    A scalar that is invalid for its type, such as the date 2026-02-30, becomes a YAML error with its line.
     """
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
@@ -95,12 +96,12 @@ class _UniqueKeys(yaml.SafeLoader):
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             kind, text = str(node.tag).rpartition(":")[2], str(node.value)
             shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-            problem = f"'{shown}' is taken for a value of kind {kind}, and is none ({error}): put it in quotes"
+            problem = f"'{shown}' is read as a value of type {kind}, but is not valid ({error}): put it in quotes"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
 
     def construct_scalar(self, node: Any) -> Any:
         text = super().construct_scalar(node)
-        if isinstance(text, str) and not_plain(text, ""):  # halves of characters, as JSON writes them: "\\ud83d\\ude00"
+        if isinstance(text, str) and not_plain(text, ""):  # surrogate pairs, as JSON writes them: "\\ud83d\\ude00"
             try:
                 return text.encode("utf-16", "surrogatepass").decode("utf-16")
             except UnicodeDecodeError:
@@ -117,7 +118,7 @@ def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, str | int | float | bool):
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key '{key}' stands twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"duplicate key '{key}'", problem_mark=key_node.start_mark)
             seen.add(key)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)

@@ -71,7 +71,7 @@ def test_rules_test_shows_only_one_group(tmp_path: Path) -> None:
     assert "cash" in shown
     assert "cards" not in shown
     failed = CliRunner().invoke(app, [*arguments, "mony"])
-    assert "no rule is of the group 'mony' (did you mean 'money'?)" in str(failed.exception)
+    assert "no rule belongs to the group 'mony' (did you mean 'money'?)" in str(failed.exception)
 
 
 @pytest.mark.parametrize(

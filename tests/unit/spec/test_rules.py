@@ -61,8 +61,8 @@ def test_where_rows_have_several_tags_a_rule_votes_one_or_zero() -> None:
         ({"rules": [{"name": "a", "tag": "card", "regx": "x"}]}, "did you mean 'regex'?"),
         ({"rules": [{"name": "a", "tag": "card", "regex": "(x"}]}, "rule 'a' has a bad regex: missing )"),
         ({"rules": [{"name": "a", "tag": "cards", "any": ["x"]}]}, "unknown tag 'cards' (did you mean 'card'?)"),
-        ({"rules": [{"name": "a", "tag": "card", "any": ["x"]}] * 2}, "the rule name 'a' stands twice"),
-        ({"tags": ["card", "card"]}, "the tag 'card' stands twice"),
+        ({"rules": [{"name": "a", "tag": "card", "any": ["x"]}] * 2}, "duplicate rule name 'a'"),
+        ({"tags": ["card", "card"]}, "duplicate tag 'card'"),
         ({"rules": [{"name": "a", "tag": "card"}]}, "needs exactly one of any, regex, sql, python, ask; it has none"),
         ({"rules": [{"name": "a", "tag": "card", "any": ["x"], "regex": "x"}]}, "it has any, regex"),
         ({"rules": [{"name": "a", "any": ["x"]}]}, "rule 'a' names no tag"),
@@ -81,7 +81,7 @@ def test_where_rows_have_several_tags_a_rule_votes_one_or_zero() -> None:
         ({"rules": [{"name": "a", "tag": "card", "regex": ""}]}, "rule 'a' has an empty regex"),
         ({"rules": [{"name": "a", "tag": "card", "regex": "x", "stem": "russian"}]}, "rule 'a' has `stem`, which goes with `any`, not with `regex`"),
         ({"rules": [{"name": "a", "tag": "card", "any": ["x"], "stem": "rusian"}]}, "rules.0.stem"),
-        ({"rules": [GROUPED], "off": ["carsd"]}, "no rule is of the group 'carsd', which is off (did you mean 'cards'?)"),
+        ({"rules": [GROUPED], "off": ["carsd"]}, "no rule belongs to the group 'carsd', which is off (did you mean 'cards'?)"),
         ({"rules": [GROUPED], "off": ["cards"]}, "every group is off: no rule is left"),
     ],
 )  # fmt: skip
@@ -106,7 +106,7 @@ def test_one_group_can_be_taken_alone() -> None:
     rules = read(rules=[GROUPED, {"name": "b", "tag": "card", "any": ["y"], "group": "rest"}])
     assert rules.groups == ("cards", "rest")
     assert [rule.name for rule in rules.only("cards").rules] == ["a"]
-    with pytest.raises(RulesError, match="no rule is of the group 'card'"):
+    with pytest.raises(RulesError, match="no rule belongs to the group 'card'"):
         rules.only("card")
 
 
@@ -130,7 +130,7 @@ TRAPS = {
     'regex: "\\bкарта\\b"': r"in double quotes \b is a backspace, not a word's edge",
     'regex: "\\N{DIGIT ONE}"': r"in double quotes \N is a line break",
     'regex: "\\d"': "is not valid YAML: found unknown escape character 'd'",
-    "any: " + "[" * 5000 + "]" * 5000: "is nested too deep",
+    "any: " + "[" * 5000 + "]" * 5000: "is nested too deeply",
 }
 
 
@@ -158,7 +158,7 @@ def test_merge_keys_are_read_and_doubled_keys_are_not(tmp_path: Path) -> None:
     path.write_text("tags: [a]\nrules:\n  - &b {name: r, tag: a, any: [x]}\n  - {<<: *b, name: q}\n")
     assert [(rule.name, rule.any) for rule in RuleSet.from_yaml(path).rules] == [("r", ("x",)), ("q", ("x",))]
     path.write_text("tags: [a]\nrules:\n  - &b {name: r, tag: a, any: [x]}\n  - {<<: *b, name: q, name: p}\n")
-    with pytest.raises(SpecError, match="the key 'name' stands twice"):
+    with pytest.raises(SpecError, match="duplicate key 'name'"):
         RuleSet.from_yaml(path)
 
 

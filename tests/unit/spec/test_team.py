@@ -24,8 +24,8 @@ def read(tmp_path: Path, text: str) -> Platform:
         ("teams:\n  Support:\n    bundle: x\n", "teams.Support.[key]: expected a text that matches", 2),
         ("teams:\n  aaa: {bundle: x}\n  bbb: {bundle: x}\n", "teams aaa and bbb share the bundle 'x'", 2),
         ("teams:\n  aaa:\n    bundle: x\n    pools: {gpu: 1}\n", "a team needs a pool named 'default'", 2),
-        ("teams:\n  aaa:\n    bundle: x\n    quota:\n      memory: 4 gigs\n", "'4 gigs' is no memory quantity", 5),
-        ("teams:\n  aaa: {bundle: x}\n  aaa: {bundle: y}\n", "the key 'aaa' stands twice", 3),
+        ("teams:\n  aaa:\n    bundle: x\n    quota:\n      memory: 4 gigs\n", "'4 gigs' is not a memory quantity", 5),
+        ("teams:\n  aaa: {bundle: x}\n  aaa: {bundle: y}\n", "duplicate key 'aaa'", 3),
         ("teams: [\n", "is not valid YAML", 2),
     ],
 )  # fmt: skip
@@ -49,7 +49,7 @@ def test_a_file_belongs_to_the_team_whose_bundle_holds_it(tmp_path: Path) -> Non
     (tmp_path / "dags/b/deep").mkdir(parents=True)
     place = place_of(tmp_path / "dags/b/deep/file.py")
     assert (place.team, place.bundle) == ("bbb", tmp_path / "dags/b")
-    with pytest.raises(SpecError, match=r"file\.py is in no team's bundle"):
+    with pytest.raises(SpecError, match=r"file\.py is not in any team's bundle"):
         place_of(tmp_path / "dags/c/file.py")
 
 

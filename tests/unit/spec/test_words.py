@@ -86,7 +86,7 @@ RULE = {"name": "r", "tag": "x", "any": ["x"]}
     [
         (lambda: RuleSet.read({"tags": ["!\ud83d"], "rules": [RULE]}, where="r.yaml"), "RuleSet: the tag '!?' begins with !"),
         (lambda: RuleSet.read({"tags": ["x"], "rules": [RULE | {"tag": "\ud83d"}]}), "RuleSet: rule 'r' has the unknown tag '?'"),
-        (lambda: Resources.read({"memory": "\ud83d"}), "Resources: '?' is no memory quantity"),
+        (lambda: Resources.read({"memory": "\ud83d"}), "Resources: '?' is not a memory quantity"),
         (lambda: TableSchema.read({"columns": {"\ud83d": "x"}}), "TableSchema: column '?' has unknown type 'x'"),
     ],
 )  # fmt: skip

@@ -15,11 +15,11 @@ from kommuna.spec.yaml_text import load_yaml
 @pytest.mark.parametrize(
     ("text", "message", "line"),
     [
-        ("a: 1\nb: 0000-01-01\n", "'0000-01-01' is taken for a value of kind timestamp, and is none", 2),
-        ("b: 2026-02-30\n", "'2026-02-30' is taken for a value of kind timestamp", 1),
-        ("b: !!int x\n", "'x' is taken for a value of kind int", 1),
-        ("b: " + "9" * 5000 + "\n", r"'9{60}…' is taken for a value of kind int", 1),
-        ("a: 1\nb: 'x\u2028y'\n", r"holds the character U\+2028, which YAML takes for a line break", 2),
+        ("a: 1\nb: 0000-01-01\n", "'0000-01-01' is read as a value of type timestamp, but is not valid", 2),
+        ("b: 2026-02-30\n", "'2026-02-30' is read as a value of type timestamp", 1),
+        ("b: !!int x\n", "'x' is read as a value of type int", 1),
+        ("b: " + "9" * 5000 + "\n", r"'9{60}…' is read as a value of type int", 1),
+        ("a: 1\nb: 'x\u2028y'\n", r"holds the character U\+2028, which YAML reads as a line break", 2),
         ("a: 1\nb: x\x7fy\n", r"holds the character U\+007F, which YAML does not allow", 2),
         ('a: 1\nb: "x\\ud83d"\n', "holds half of a character", 2),
     ],
@@ -50,9 +50,9 @@ def test_a_steps_parameters_reach_the_runtime_as_they_are(tmp_path: Path, value:
     ("text", "message"),
     [
         ('{"tags": NaN}', "is not valid JSON: it holds NaN"),
-        ('{"tags": [1], "tags": [2]}', "is not valid JSON: the key 'tags' stands twice"),
+        ('{"tags": [1], "tags": [2]}', "is not valid JSON: duplicate key 'tags'"),
         ('{"tags": \n[', "is not valid JSON: Expecting value"),
-        ("[" * 20_000, "is not valid JSON: it is nested too deep"),
+        ("[" * 20_000, "is not valid JSON: it is nested too deeply"),
         ('{"tags": 1}', "RuleSet: tags: expected a list"),
     ],
 )

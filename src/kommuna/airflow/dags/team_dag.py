@@ -23,7 +23,7 @@ class TeamDag(DAG):
         options: everything that Airflow's `DAG` takes.
 
     Raises:
-        SpecError: the file is in no team's bundle, or the id has another team's prefix.
+        SpecError: the file is not in any team's bundle, or the id has another team's prefix.
 
     >>> with TeamDag("topics") as dag:  # doctest: +SKIP
     ...     ReadTableOperator(task_id="read", source="store://inbox/messages.csv", columns={"id": "String"})

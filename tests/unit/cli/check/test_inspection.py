@@ -89,7 +89,7 @@ def test_a_mistake_in_a_dag_file_is_found_with_its_line(
         (("tag: b", "tag: bb"), 6, "rule 'long' has the unknown tag 'bb'"),
         (("any: [x]", "regex: '(x'"), 3, "rule 'words' has a bad regex"),
         (("rules:", "otherwise: bb\nrules:"), 2, "the default tag `otherwise` is the unknown tag 'bb'"),
-        (("name: long", "name: words"), 6, "the rule name 'words' stands twice"),
+        (("name: long", "name: words"), 6, "duplicate rule name 'words'"),
         (("length(text)", "length(txt)"), 6, "rule 'long' uses the column 'txt', which task 'vote' does not have (did you mean 'text'?)"),
         (("sql: length(text) > 10", "python: own_steps:conut"), 6, "rule 'long': module 'own_steps' has no step 'conut'"),
     ],

@@ -359,7 +359,7 @@ def test_with_dev_rows_dawid_skene_is_far_above_majority_on_banking77(shared_dat
         ({"epochs": 0, "model": "snorkel_fast"}, "parameter 'epochs': expected a number of at least 1, found 0"),
         ({"epochs": -5, "model": "snorkel_fast"}, "parameter 'epochs': expected a number of at least 1, found -5"),
         ({"seed": -1}, "parameter 'seed': expected a number of at least 0, found -1"),
-        ({"memory": "4 GB"}, "parameter 'memory': '4 GB' is no memory quantity"),
+        ({"memory": "4 GB"}, "parameter 'memory': '4 GB' is not a memory quantity"),
     ],
 )
 def test_a_parameter_out_of_its_range_is_named(rules: Any, votes: Any, settings: Any, said: str) -> None:

@@ -353,5 +353,5 @@ def test_a_platform_without_an_llm_says_so_only_when_asked() -> None:
 
 def test_an_endpoints_url_holds_no_secret() -> None:
     for url in ("https://key:secret@llm.bank.example/v1", "https://llm.bank.example/v1?key=secret"):
-        with pytest.raises(SpecError, match="a URL is no place for a key"):
+        with pytest.raises(SpecError, match="a URL must not contain a key"):
             Llms.read({"light": {"url": url, "model": "m"}}, where="kommuna.yaml")

@@ -46,7 +46,7 @@ CASES = {
     ]),
     "typo.py": (chain("typo", "good.yaml", "{'id': 'String', 'noet': 'String', 'amount': 'Float64'}"),
                 [("typo.py", 5, "task 'v0': text='note' is not a declared column (did you mean 'noet'?)")]),
-    "nested.py": (chain("nested", "nested.yaml"), [("nested.yaml", 1, "nested.yaml is nested too deep")]),
+    "nested.py": (chain("nested", "nested.yaml"), [("nested.yaml", 1, "nested.yaml is nested too deeply")]),
 }  # fmt: skip
 FILES = {
     "own.py": OWN,
