@@ -1,1 +1,1 @@
-"""Runs one step in its own process: limits, signals, manifest, exit codes. `python -m kommuna.runtime`."""
+"""Runs one step in its own process, with limits, signals, a manifest and exit codes: `python -m kommuna.runtime`."""

@@ -1,4 +1,4 @@
-"""`python -m kommuna.runtime [--spec FILE] [--result FILE]`: runs the step that the spec (stdin) describes."""
+"""`python -m kommuna.runtime [--spec FILE] [--result FILE]`: runs the step that the spec describes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import structlog
 
 from kommuna.errors import KommunaError
-from kommuna.runtime.supervise import in_child, in_here, run_step
+from kommuna.runtime.supervise import in_child, in_this_process, run_step
 from kommuna.spec.caching import INTERPRETER
 from kommuna.spec.json_text import load_json
 from kommuna.spec.step import StepResult, StepSpec
@@ -26,7 +26,7 @@ from kommuna.store.lookup import bounded
 
 
 def main() -> int:
-    """Runs one step. The exit code is the contract's; the result is JSON in `--result`, or on standard error."""
+    """Runs one step and returns its exit code. Writes the result to `--result` as JSON, errors to standard error."""
     parser = argparse.ArgumentParser(prog="python -m kommuna.runtime", description=__doc__)
     parser.add_argument("--spec", type=Path, help="the StepSpec as a JSON or YAML file; standard input if absent")
     parser.add_argument("--spec-json", help="the StepSpec itself, as JSON")
@@ -42,14 +42,14 @@ def main() -> int:
     )
     options = parser.parse_args()
     if any(os.environ.get(name) != value for name, value in INTERPRETER.items()):
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | INTERPRETER)  # itself
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | INTERPRETER)  # restart
     _configure_logs()
     if options.die_with_parent:
         _die_with_parent()
     try:
         spec = _spec(options)
         known = [FoundFile.read(file) for file in json.loads(options.known.read_bytes())] if options.known else []
-        result = run_step(spec, in_here if options.here else in_child, known=known)
+        result = run_step(spec, in_this_process if options.here else in_child, known=known)
     except KommunaError as error:
         result = StepResult.failed(error)
     if result.message:
@@ -80,8 +80,8 @@ def _die_with_parent() -> None:
         sys.exit(1)
 
 
-class _Unbroken(io.TextIOWrapper):
-    """A stream whose text is lost where it cannot be written, of the step's too: no run is lost for its log."""
+class _LossyStream(io.TextIOWrapper):
+    """A stream that drops text which cannot be written, so that a run does not fail because of its log."""
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
@@ -93,11 +93,11 @@ class _Unbroken(io.TextIOWrapper):
             super().flush()
 
 
-def _unbroken(stream: Any) -> Any:
+def _lossy(stream: Any) -> Any:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     lines, through = stream.line_buffering, stream.write_through
-    return _Unbroken(stream.buffer, stream.encoding, stream.errors, line_buffering=lines, write_through=through)
+    return _LossyStream(stream.buffer, stream.encoding, stream.errors, line_buffering=lines, write_through=through)
 
 
 def _configure_logs() -> None:
@@ -114,7 +114,7 @@ def _configure_logs() -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process at once: all is written, and the store's client would take a quarter of a second to say so."""
+    """Ends the process at once: all is written, and the store's client takes a quarter of a second to shut down."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
@@ -122,5 +122,5 @@ def _leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.stdout, sys.stderr = _unbroken(sys.stdout), _unbroken(sys.stderr)
+    sys.stdout, sys.stderr = _lossy(sys.stdout), _lossy(sys.stderr)
     _leave(main())

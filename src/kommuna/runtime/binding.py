@@ -1,4 +1,4 @@
-"""What a step's signature says: which arguments are inputs, which are parameters, which are clients."""
+"""Reads a step's signature: which arguments are inputs, which are parameters, and which are clients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Signature:
-    """A step's function and what it wants."""
+    """A step's function and its arguments by kind."""
 
     name: str
     function: Callable[..., Any]
@@ -48,10 +48,10 @@ class Signature:
     injected: dict[str, Any]
 
     def check_names(self, inputs: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-        """Refuses unknown and missing names.
+        """Checks that all inputs and parameters are known, and that no required one is missing.
 
         Raises:
-            StepNotFound: an input or parameter is unknown (the nearest is named) or missing.
+            StepNotFound: an input or parameter is unknown or missing. The message names the nearest known one.
         """
         for what, given, known in (("input", inputs, self.inputs), ("parameter", params, self.params)):
             for name in given:
@@ -67,10 +67,10 @@ class Signature:
                     )
 
     def check_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters of the annotated types; those that are left out have their defaults, coerced alike.
+        """Converts parameters to their annotated types, and adds the defaults of those that are missing.
 
         Raises:
-            SpecError: a value does not fit its type; names the parameter, the value and the reason.
+            SpecError: a value does not fit its type. The message names the parameter, the value and the reason.
         """
         given = {name: _coerce(self.name, self.params[name], value) for name, value in params.items()}
         left_out = [argument for name, argument in self.params.items() if name not in params and not argument.required]
@@ -78,7 +78,7 @@ class Signature:
         return {name: _in_one_order(value) for name, value in every.items()}
 
     def inject(self, services: Services, context: StepContext) -> dict[str, Any]:
-        """The clients and the context that the step asks for by type."""
+        """Creates the clients and the context that the step declares by type."""
         return {
             name: context if wanted is StepContext else wanted.from_services(services)
             for name, wanted in self.injected.items()
@@ -86,11 +86,15 @@ class Signature:
 
 
 def find_step(name: str, *, bundle: Path | None = None) -> Signature:
-    """Imports a step by `module:function`, a team's own from its bundle.
+    """Imports a step by `module:function`.
+
+    Args:
+        name: the step's address or `module:function`.
+        bundle: the team's folder, searched first for its own steps.
 
     Raises:
         StepNotFound: no such module or function, a function of the platform that is not a step, or a signature that
-            is no step's.
+            a step cannot have.
     """
     if not isinstance(name, str):
         raise StepNotFound(f"{shown(name)} does not name a step", fix="a step is named 'module:function'")
@@ -118,10 +122,14 @@ def _not_a_step(name: str) -> StepNotFound:
 
 
 def find_function(name: str, *, bundle: Path | None = None) -> Callable[..., Any]:
-    """Imports a function by `module:function`, a team's own from its bundle.
+    """Imports a function by `module:function`.
+
+    Args:
+        name: `module:function`.
+        bundle: the team's folder, searched first.
 
     Raises:
-        StepNotFound: no such module or function; the nearest is named.
+        StepNotFound: no such module or function. The message names the nearest one.
     """
     module_name, _, function_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
@@ -165,7 +173,7 @@ def find_function(name: str, *, bundle: Path | None = None) -> Callable[..., Any
 
 
 def read_signature(name: str, function: Callable[..., Any]) -> Signature:
-    """The signature of a step: positional arguments are inputs, keyword-only ones parameters."""
+    """Reads the signature of a step: positional arguments are inputs, keyword-only arguments are parameters."""
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except Exception as error:
@@ -198,11 +206,13 @@ def _coerce(step: str, argument: Argument, value: Any) -> Any:
     try:
         return as_type(argument.annotation, value, argument.name, of=f" of step {step}")
     except PydanticUserError as error:
-        raise StepNotFound(f"parameter '{argument.name}' of step {step} is of no plain type: {error.message}") from None
+        raise StepNotFound(
+            f"parameter '{argument.name}' of step {step} has an unsupported type: {error.message}"
+        ) from None
 
 
 def _default(argument: Argument) -> Any:
-    """A default as its type has it, so that it is the same whether it is given or left out; else as it stands."""
+    """Coerces a default to its type, so that it equals the same value passed explicitly; else returns it unchanged."""
     try:
         return TypeAdapter(argument.annotation).validate_python(argument.default)
     except (PydanticUserError, ValueError, TypeError):
@@ -210,7 +220,7 @@ def _default(argument: Argument) -> Any:
 
 
 def _in_one_order(value: Any) -> Any:
-    """A value whose sets are gone through in an order that does not depend on how they were written."""
+    """Rebuilds the sets of a value, so that their iteration order does not depend on how they were written."""
     kind = type(value)
     if kind is dict:
         return {_in_one_order(key): _in_one_order(item) for key, item in value.items()}

@@ -1,7 +1,7 @@
-"""Imports of the team's own modules in the step's process: from source alone, and with every search noted.
+"""Imports the team's own modules in the step's process, from source only, and records every search.
 
-A file that Python compiled earlier may be older than it looks, and a module that an import looked for in the bundle and
-found elsewhere may be put there later: both would make a kept result stale.
+A cached bytecode file may not match its source, and a module that an import did not find in the bundle may be added
+later. Both would make a cached result stale.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 
 
 class Imports:
-    """What a process imports from folders that belong to no installed library.
+    """Records what a process imports from folders outside the installed libraries.
 
     Args:
         installed: folders whose modules are those of Python and of installed distributions.
@@ -38,12 +38,12 @@ class Imports:
 
     @property
     def modules(self) -> dict[str, str]:
-        """Name of a module to its path."""
+        """The path of each imported module, by its name."""
         return self._notes.of(MODULES)
 
     @property
     def searches(self) -> dict[str, dict[str, str]]:
-        """Folder to the names that were looked for in it, with the path that was found."""
+        """The names searched for in each folder, with the path that was found or an empty string."""
         found: dict[str, dict[str, str]] = {}
         for path, module in self._notes.of(SEARCHES).items():
             folder, _, name = path.rpartition("/")
@@ -51,7 +51,7 @@ class Imports:
         return found
 
     def install(self) -> None:
-        """Takes over from Python's own finder from now on."""
+        """Replaces Python's own finder from now on."""
         sys.dont_write_bytecode = True
         sys.path_hooks.insert(0, self._finder)
         for folder in list(sys.path_importer_cache):
@@ -76,7 +76,7 @@ class _Finder:
         self._kind = kind
 
     def find_spec(self, name: str, target: object = None) -> ModuleSpec | None:
-        """The module of a full name, if it is in this folder."""
+        """Returns the spec of a module by its full name, if it is in this folder."""
         del target
         tail = name.rpartition(".")[2]
         path = module_in(self._folder, tail)
@@ -97,10 +97,10 @@ class _Finder:
         )
 
     def invalidate_caches(self) -> None:
-        """Nothing is cached."""
+        """Does nothing: there is no cache."""
 
     def iter_modules(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
-        """The modules of the folder, for `pkgutil`: whoever lists them depends on all of their names."""
+        """Lists the modules of the folder, for `pkgutil`. All names in the folder then count as used."""
         for name in sorted(os.listdir(self._folder)):  # noqa: PTH208
             stem = name.partition(".")[0]
             if stem.isidentifier() and stem not in ("__init__", "__pycache__") and module_in(self._folder, stem):
@@ -110,7 +110,7 @@ class _Finder:
 
 
 class _SourceLoader(SourceFileLoader):
-    """Compiles the source in any case, whatever lies in `__pycache__`."""
+    """Always compiles the source, and ignores `__pycache__`."""
 
     def __init__(self, name: str, path: str, kind: type[ModuleType]) -> None:
         super().__init__(name, path)
@@ -126,9 +126,9 @@ class _SourceLoader(SourceFileLoader):
 
 
 def _noting_module(notes: Notes) -> type[ModuleType]:
-    """A kind of module that notes which of its attributes are read by other code than the bundle's.
+    """Creates a module type that records which of its attributes are read by code outside the bundle.
 
-    A library may have been given the name by a parameter or a file (`!!python/name:lib.a`), where no source tells it.
+    A library may know the name from a parameter or a file (`!!python/name:lib.a`), where no source code shows it.
     """
     modules = notes.of(MODULES)
     own = {_IMPORT_SYSTEM}  # files with the bundle's own code

@@ -1,8 +1,8 @@
-"""Every use that a process and its children make of files, programs and peers, and every change of files.
+"""Observes every use of files, programs and peers by a process and its children, and every change of files.
 
-By seccomp user notifications (Linux 5.5): the kernel stops a call, tells the supervisor, and goes on with it. No
-privilege is needed, and it does not matter which language or library makes the call. A call costs 20 to 120 µs: the
-25,000 of an import of Polars and scikit-learn could not be told from its noise.
+It uses seccomp user notifications (Linux 5.5): the kernel stops a call, notifies the supervisor, and continues it. This
+needs no privilege, and works for any language and library. A call costs 20 to 120 µs: the cost of the 25,000 calls that
+import Polars and scikit-learn was within the noise.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from dataclasses import dataclass
 
 import structlog
 
-from kommuna.runtime.calls import BLINDING, CHANGES, LOOKS, OPENS, PROGRAMS, At, architecture
+from kommuna.runtime.calls import CHANGES, LOOKS, OPENS, PROGRAMS, UNTRACEABLE, At, architecture
 
 _PR_SET_NO_NEW_PRIVS = 38
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
-_MESSAGE = struct.Struct("=QI52x")  # struct mmsghdr: of its struct msghdr where the peer's address is, and its length
-_MOST_MESSAGES = 1024  # of one call, which the kernel takes
+_MESSAGE = struct.Struct("=QI52x")  # struct mmsghdr: the peer's address and its length
+_MAX_MESSAGES = 1024  # the kernel's limit for one call
 _RECEIVE, _SEND, _IS_VALID, _CONTINUE = 0xC0502100, 0xC0182101, 0x40082102, 1
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # struct seccomp_notif
 _RESPONSE = struct.Struct("=QqiI")  # struct seccomp_notif_resp
 _AT_FDCWD, _AT_SYMLINK_NOFOLLOW = -100, 0x100
 _LONGEST_PATH = 4096
-_PROBE = b"kommuna"  # what the supervisor must be able to read in the child, before the step runs
+_PROBE = b"kommuna"  # the supervisor must be able to read it in the child's memory before the step runs
 
 log = structlog.get_logger()
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -45,9 +45,9 @@ class Opened:
     """A file that is about to be opened, or a program that is about to be started.
 
     Args:
-        path: absolute, as it was asked for.
-        flags: of `open`; None for a program.
-        process: the process, or its thread, that asks.
+        path: the absolute path, links not resolved.
+        flags: the flags of `open`; None for a program.
+        process: id of the process or thread that makes the call.
     """
 
     path: str
@@ -56,27 +56,31 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Looked:
-    """A path that is about to be looked at.
+class Inspected:
+    """A path that is about to be inspected without opening it.
 
     Args:
-        tells: what the look tells: `size`, `kind`, `link` (whether it is one), or `folder` (which is gone to).
-        follows: whether it tells of what a link leads to, and not of the link.
+        path: the absolute path, links not resolved.
+        reveals: what the call returns: `size`, `kind`, `link` (whether it is one), or `folder` (it is entered).
+        follows: whether the target of a link is inspected, and not the link.
+        process: id of the process or thread that makes the call.
     """
 
     path: str
-    tells: str
+    reveals: str
     follows: bool
     process: int
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A path that is about to be made, removed, renamed, or given other attributes.
+    """A path that is about to be created, removed, renamed, or given other attributes.
 
     Args:
-        makes: whether the call fails, and changes nothing, where the path is there already.
-        follows: whether what a link leads to is changed.
+        path: the absolute path, links not resolved.
+        makes: whether the call fails, and changes nothing, if the path exists.
+        follows: whether the target of a link is changed.
+        process: id of the process or thread that makes the call.
     """
 
     path: str
@@ -87,12 +91,12 @@ class Changed:
 
 @dataclass(frozen=True)
 class Connected:
-    """A peer that is about to be connected to, or to be sent a message that names it.
+    """A peer that the process is about to connect to, or to send a message to.
 
     Args:
-        host: its IP address, or the path of a socket of this machine; `@` before a name that is no path.
-        port: 0 for the latter.
-        sends: whether it is sent a message.
+        host: its IP address, or the path of a Unix socket; an abstract socket's name begins with `@`.
+        port: 0 for a Unix socket.
+        sends: whether a message is sent to it.
     """
 
     host: str
@@ -102,28 +106,29 @@ class Connected:
 
 @dataclass(frozen=True)
 class Listening:
-    """A port, or name of a socket, that the process chose to be spoken to at, and not the kernel for it."""
+    """A port or socket name that the process, and not the kernel, chose to listen at."""
 
     at: str
 
 
 @dataclass(frozen=True)
-class Blinded:
-    """A call after which what the process opens is not told."""
+class Untraceable:
+    """A call after which the process may open files without being observed."""
 
     call: str
 
 
-Call = Opened | Looked | Changed | Connected | Listening | Blinded
+Call = Opened | Inspected | Changed | Connected | Listening | Untraceable
 
 
 def listen() -> int:
-    """Makes the kernel tell of this process's calls from now on, and of those of its children.
+    """Makes the kernel report calls of this process and its children from now on.
 
     Returns:
         The file descriptor that the supervisor reads them from.
+
     Raises:
-        OSError: this kernel, or what confines the process, does not offer it.
+        OSError: the kernel or a sandbox does not allow it.
     """
     machine = architecture()
     if machine is None:
@@ -139,61 +144,63 @@ def listen() -> int:
     return listener
 
 
-class Opens:
-    """Hears of a child's calls, in a thread of its supervisor.
+class CallListener:
+    """Receives a child's calls in a thread of its supervisor.
 
     Args:
-        heard: called for each, while the call waits.
+        on_call: called for each call while it waits.
     """
 
-    def __init__(self, heard: Callable[[Call], None]) -> None:
-        self._heard = heard
+    def __init__(self, on_call: Callable[[Call], None]) -> None:
+        self._on_call = on_call
         machine = architecture()
         self._audit, self._names = (machine.audit, machine.names()) if machine else (0, {})
-        self._ours, self._childs = socket.socketpair()
+        self._supervisor_socket, self._child_socket = socket.socketpair()
         self._closing = os.eventfd(0)
         self._thread: threading.Thread | None = None
-        self.missing = ""  # why nothing is heard
+        self.fault = ""  # why calls cannot be received; empty if they can
 
-    def in_child(self) -> None:
-        """What the child calls, once it is forked."""
-        self._ours.close()
+    def start_in_child(self) -> None:
+        """Starts the listener's part in the child, after the fork."""
+        self._supervisor_socket.close()
         os.close(self._closing)
-        made: queue.SimpleQueue[int] = queue.SimpleQueue()
-        # Handing it over is a call that is told of, of all threads but those that are there already.
+        handed: queue.SimpleQueue[int] = queue.SimpleQueue()
+        # Sending the listener is itself a traced call, except in threads that are already running.
         probe = ctypes.create_string_buffer(_PROBE)
-        said = f"{os.getpid()} {ctypes.addressof(probe)}".encode()
-        hands = threading.Thread(target=lambda: socket.send_fds(self._childs, [said], [made.get()]), daemon=True)
-        hands.start()
+        message = f"{os.getpid()} {ctypes.addressof(probe)}".encode()
+        sender = threading.Thread(
+            target=lambda: socket.send_fds(self._child_socket, [message], [handed.get()]), daemon=True
+        )
+        sender.start()
         try:
             listener = listen()
         except OSError as error:
-            self._childs.send(f"{error.strerror}".encode())
+            self._child_socket.send(f"{error.strerror}".encode())
         else:
-            made.put(listener)
-            hands.join()
+            handed.put(listener)
+            sender.join()
             os.close(listener)
-            self._childs.recv(1)  # until the supervisor has looked at the probe
-        self._childs.close()
+            self._child_socket.recv(1)  # until the supervisor has looked at the probe
+        self._child_socket.close()
 
-    def in_supervisor(self) -> None:
-        """What the supervisor calls, once the child is forked: waits until the child has called its part."""
-        self._childs.close()
-        said, descriptors, _, _ = socket.recv_fds(self._ours, 200, 1)
+    def start_in_supervisor(self) -> None:
+        """Starts the listener's part in the supervisor, after the fork; waits until the child has started its own."""
+        self._child_socket.close()
+        message, descriptors, _, _ = socket.recv_fds(self._supervisor_socket, 200, 1)
         if not descriptors:
-            self._ours.close()
-            self.missing = said.decode(errors="replace") or "the process ended"
+            self._supervisor_socket.close()
+            self.fault = message.decode(errors="replace") or "the process ended"
             return
         try:
-            self._probe(*map(int, said.split()))
+            self._probe(*map(int, message.split()))
         except OSError as error:
-            self.missing = f"its memory cannot be read: {error.strerror}"
-        self._ours.close()
-        self._thread = threading.Thread(target=self._serve, args=(descriptors[0],), daemon=True, name="opens")
+            self.fault = f"its memory cannot be read: {error.strerror}"
+        self._supervisor_socket.close()
+        self._thread = threading.Thread(target=self._serve, args=(descriptors[0],), daemon=True, name="call-listener")
         self._thread.start()
 
     def close(self) -> None:
-        """Hears no more: a process of the child's that is still there can open nothing from now on."""
+        """Stops receiving calls. Remaining processes of the child cannot open anything from now on."""
         if self._thread is not None:
             os.eventfd_write(self._closing, 1)
             self._thread.join()
@@ -201,7 +208,7 @@ class Opens:
 
     @staticmethod
     def _probe(pid: int, address: int) -> None:
-        """Raises what would keep this process from reading what the child's calls are given."""
+        """Checks that this process can read the arguments of the child's calls; raises OSError if not."""
         _folder(pid, _AT_FDCWD)
         if _memory(pid, address, len(_PROBE)) != _PROBE:
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
@@ -222,49 +229,49 @@ class Opens:
                     raise
                 number, pid, _, call, audit, _, *arguments = _NOTIFICATION.unpack(notification)
                 try:
-                    self._tell(pid, self._names.get(call, "") if audit == self._audit else "", arguments)
+                    self._report(pid, self._names.get(call, "") if audit == self._audit else "", arguments)
                 except Exception as error:
                     if _is_waiting(listener, number):  # else its process has ended, and the call is never made
-                        log.exception("step.unheard_call")
-                        self.missing = f"{type(error).__name__}: {error}"
+                        log.exception("step.call_not_recorded")
+                        self.fault = f"{type(error).__name__}: {error}"
                 finally:
                     with contextlib.suppress(FileNotFoundError):
                         fcntl.ioctl(listener, _SEND, _RESPONSE.pack(number, 0, 0, _CONTINUE))
         except Exception as error:
-            log.exception("step.unheard_calls")
-            self.missing = f"{type(error).__name__}: {error}"
+            log.exception("step.call_listener_failed")
+            self.fault = f"{type(error).__name__}: {error}"
         finally:
             os.close(listener)  # from now on such calls of the child fail: none is missed
 
-    def _tell(self, pid: int, call: str, arguments: list[int]) -> None:
+    def _report(self, pid: int, call: str, arguments: list[int]) -> None:
         if call in OPENS or call in PROGRAMS:
-            self._tell_open(pid, call, arguments)
+            self._report_open(pid, call, arguments)
         elif (look := LOOKS.get(call)) is not None:
             path = _path(pid, look.at, arguments)
             if path is not None:
                 follows = look.follows and (look.flags is None or not arguments[look.flags] & _AT_SYMLINK_NOFOLLOW)
-                self._heard(Looked(path, look.tells, follows, pid))
+                self._on_call(Inspected(path, look.reveals, follows, pid))
         elif (change := CHANGES.get(call)) is not None:
             source = _path(pid, change.links, arguments) if change.links else None
             if source is not None:
-                self._heard(Opened(source, os.O_RDONLY, pid))
+                self._on_call(Opened(source, os.O_RDONLY, pid))
             for path in [_path(pid, at, arguments) for at in change.ats]:
                 if path is not None:
-                    self._heard(Changed(path, change.makes, change.follows, pid))
+                    self._on_call(Changed(path, change.makes, change.follows, pid))
         elif call in ("connect", "bind"):
-            self._tell_peer(pid, arguments[1], arguments[2], sends=False, binds=call == "bind")
+            self._report_peer(pid, arguments[1], arguments[2], sends=False, binds=call == "bind")
         elif call == "sendto":
-            self._tell_peer(pid, arguments[4], arguments[5], sends=True)
+            self._report_peer(pid, arguments[4], arguments[5], sends=True)
         elif call in ("sendmsg", "sendmmsg"):
-            number = 1 if call == "sendmsg" else min(arguments[2] & 0xFFFFFFFF, _MOST_MESSAGES)
+            number = 1 if call == "sendmsg" else min(arguments[2] & 0xFFFFFFFF, _MAX_MESSAGES)
             for at in range(arguments[1], arguments[1] + number * _MESSAGE.size, _MESSAGE.size):
                 message = _memory(pid, at, 12).ljust(_MESSAGE.size, b"\0")
-                self._tell_peer(pid, *_MESSAGE.unpack(message), sends=True)
+                self._report_peer(pid, *_MESSAGE.unpack(message), sends=True)
         else:
-            self._heard(Blinded(call if call in BLINDING else "a program for another kind of machine"))
+            self._on_call(Untraceable(call if call in UNTRACEABLE else "a program for another kind of machine"))
 
-    def _tell_open(self, pid: int, call: str, arguments: list[int]) -> None:
-        """Tells of the file or program that a call is given."""
+    def _report_open(self, pid: int, call: str, arguments: list[int]) -> None:
+        """Reports the file or program that a call opens or starts."""
         path = _path(pid, OPENS.get(call) or PROGRAMS[call], arguments)
         if path is None:
             return
@@ -276,19 +283,19 @@ class Opens:
             flags = int.from_bytes(_memory(pid, arguments[2], 8), "little")
         else:
             flags = arguments[1 if call == "open" else 2]
-        self._heard(Opened(path, flags, pid))
+        self._on_call(Opened(path, flags, pid))
 
-    def _tell_peer(self, pid: int, address: int, length: int, *, sends: bool, binds: bool = False) -> None:
-        """Tells of the peer whose address is in a process's memory, if one is."""
+    def _report_peer(self, pid: int, address: int, length: int, *, sends: bool, binds: bool = False) -> None:
+        """Reports the peer whose address is in a process's memory, if there is one."""
         peer = _peer(_memory(pid, address, min(length, 128)), sends=sends) if address and length else None
         if peer is None:
             return
         if not binds:
-            self._heard(peer)
+            self._on_call(peer)
         elif peer.port or peer.host.startswith("@"):
-            self._heard(Listening(str(peer.port or peer.host)))
+            self._on_call(Listening(str(peer.port or peer.host)))
         else:
-            self._heard(Changed(_joined(pid, _AT_FDCWD, peer.host), makes=True, follows=False, process=pid))
+            self._on_call(Changed(_joined(pid, _AT_FDCWD, peer.host), makes=True, follows=False, process=pid))
 
 
 class _Range(ctypes.Structure):
@@ -296,12 +303,13 @@ class _Range(ctypes.Structure):
 
 
 def _memory(pid: int, address: int, length: int) -> bytes:
-    """Up to so many bytes of another process's memory; those of the first page where the next one is not there.
+    """Reads up to `length` bytes of another process's memory; less if the next page is not mapped.
 
     Returns:
-        Nothing where nothing is at the address: the kernel finds nothing there either, and the call fails.
+        The bytes; empty if the address is not mapped. The call then fails in the kernel too.
+
     Raises:
-        OSError: it may not be read, or the process is gone.
+        OSError: reading is not permitted, or the process has ended.
     """
     for wanted in (length, min(length, 4096 - address % 4096)):
         buffer = ctypes.create_string_buffer(wanted)
@@ -316,10 +324,10 @@ def _memory(pid: int, address: int, length: int) -> bytes:
 
 
 def _path(pid: int, at: At, arguments: list[int]) -> str | None:
-    """The absolute path that a call is given; None where it is given none, so that it fails or means no file.
+    """Reads the absolute path in a call's arguments; None if there is none, so that the call fails or means no file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the process's memory cannot be read.
     """
     folder = _AT_FDCWD if at.folder is None else ctypes.c_int(arguments[at.folder]).value
     raw, end = b"", b"\0"
@@ -337,19 +345,19 @@ def _path(pid: int, at: At, arguments: list[int]) -> str | None:
 
 
 def _joined(pid: int, folder: int, path: str) -> str:
-    """A path that is relative to a folder's descriptor; the folder itself where it is empty."""
+    """Joins a path to the folder of a descriptor; returns the folder itself where the path is empty."""
     if path.startswith("/"):
         return path
     return f"{_folder(pid, folder)}/{path}" if path else _folder(pid, folder)
 
 
 def _folder(pid: int, descriptor: int) -> str:
-    """What a process's descriptor stands for, or its working folder."""
+    """Returns the path of a process's descriptor, or of its working folder."""
     return os.readlink(f"/proc/{pid}/cwd" if descriptor == _AT_FDCWD else f"/proc/{pid}/fd/{descriptor}")  # noqa: PTH115
 
 
 def _is_waiting(listener: int, number: int) -> bool:
-    """Whether the call of a notification still waits."""
+    """Whether the call of a notification is still waiting."""
     try:
         fcntl.ioctl(listener, _IS_VALID, number.to_bytes(8, "little"))
     except OSError:
@@ -358,7 +366,7 @@ def _is_waiting(listener: int, number: int) -> bool:
 
 
 def _peer(address: bytes, *, sends: bool) -> Connected | None:
-    """A peer; None for the kernel itself."""
+    """Decodes the address of a peer; None for the kernel itself."""
     family = int.from_bytes(address[:2], "little")
     if family == socket.AF_UNIX:
         name = address[2:]

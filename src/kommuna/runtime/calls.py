@@ -1,4 +1,4 @@
-"""The system calls by which a process uses or changes files and peers, and where their arguments name what."""
+"""The system calls by which a process uses or changes files and peers, and the meaning of their arguments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from kommuna.store.searches import UNHEARD
+from kommuna.store.searches import UNTRACED_FD
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # of classic BPF
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
@@ -17,12 +17,12 @@ _EMPTY_PATH, _HERE = 0x1000, -100 & 0xFFFFFFFF  # AT_EMPTY_PATH, AT_FDCWD
 
 
 class At(NamedTuple):
-    """Where a path is among a call's arguments.
+    """The position of a path among a call's arguments.
 
     Args:
-        path: None where a descriptor stands for it.
-        folder: the descriptor of what it is relative to; None for the working folder.
-        optional: whether the descriptor stands for it where it is left out.
+        path: index of the path; None where a descriptor identifies the file.
+        folder: index of the descriptor that the path is relative to; None for the working folder.
+        optional: whether the path may be null, so that the descriptor itself identifies the file.
     """
 
     path: int | None
@@ -31,15 +31,17 @@ class At(NamedTuple):
 
 
 class Look(NamedTuple):
-    """A call that tells what is at a path, without opening it.
+    """A call that inspects a path without opening it, such as `stat`.
 
     Args:
-        flags: the place of its flags, which may say that a link is not followed.
-        tells: `size` (and all else of `stat`), `kind`, or `link`.
+        at: the position of the path.
+        reveals: `size` (and all else of `stat`), `kind`, `link` or `folder`.
+        flags: index of its flags, which may disable following links.
+        follows: whether it follows links by default.
     """
 
     at: At
-    tells: str
+    reveals: str
     flags: int | None = None
     follows: bool = True
 
@@ -48,10 +50,10 @@ class Change(NamedTuple):
     """A call that changes names or attributes.
 
     Args:
-        ats: what it changes.
-        makes: whether it fails, and changes nothing, where the path is there already.
-        follows: whether it changes what a link leads to.
-        links: a file that gets another name.
+        ats: the positions of the paths that it changes.
+        makes: whether it fails, and changes nothing, if the path exists.
+        follows: whether it changes the target of a link.
+        links: the position of a file that gets another name.
     """
 
     ats: tuple[At, ...]
@@ -95,9 +97,9 @@ CHANGES = {
     **dict.fromkeys(("renameat", "renameat2"), Change((At(1, 0), At(3, 2)))),
 }
 MESSAGES = ("connect", "sendto", "sendmsg", "sendmmsg", "bind")
-# After these, what a process opens is not told, or its paths mean something else.
-BLINDING = ("io_uring_setup", "open_by_handle_at", "chroot", "pivot_root", "mount", "move_mount", "setns")
-_ALL = (*OPENS, *PROGRAMS, *LOOKS, *CHANGES, *MESSAGES, *BLINDING)
+# After these calls, files may be opened without a traced call, or paths have another meaning.
+UNTRACEABLE = ("io_uring_setup", "open_by_handle_at", "chroot", "pivot_root", "mount", "move_mount", "setns")
+_ALL = (*OPENS, *PROGRAMS, *LOOKS, *CHANGES, *MESSAGES, *UNTRACEABLE)
 
 _SAME = {"openat2": 437, "faccessat2": 439, "fchmodat2": 452, "io_uring_setup": 425, "move_mount": 429}
 _X86 = {
@@ -124,23 +126,24 @@ _ARM = {
 
 
 class Architecture(NamedTuple):
-    """What a kind of machine calls its system calls (`asm/unistd.h`)."""
+    """The numbers of system calls on a machine architecture (`asm/unistd.h`)."""
 
     audit: int
     seccomp: int
     numbers: Mapping[str, int]
 
     def names(self) -> dict[int, str]:
-        """The calls that are told of, by their numbers."""
+        """Returns the names of the traced calls, by their numbers."""
         return {self.numbers[name]: name for name in _ALL if name in self.numbers}
 
     def program(self) -> bytes:
-        """A BPF program that lets all calls pass but those that are told of.
+        """Builds a BPF program that reports the traced calls and lets all others pass.
 
-        Of `sendto` those are told that name a peer; of the looks by descriptor none at the descriptor itself (`fstat`)
-        and none of the runtime's own. All are told of a program for another architecture, whose numbers mean others.
+        `sendto` is reported only if it names a peer. Inspections by descriptor are not reported for the descriptor
+        itself (`fstat`) or if the runtime makes them. All calls of programs for another architecture are reported,
+        because their numbers have other meanings.
         """
-        told = sorted(self.names())
+        traced = sorted(self.names())
         numbers = self.numbers
         fifth = [
             _instruction(_LOAD, _ARGUMENTS_AT + 4 * 8),
@@ -163,7 +166,7 @@ class Architecture(NamedTuple):
         for name, flags in (("newfstatat", 3), ("statx", 2), ("readlinkat", 0)):
             own = [
                 _instruction(_LOAD, _ARGUMENTS_AT),
-                _instruction(_EQUAL, UNHEARD & 0xFFFFFFFF, when_equal=3),
+                _instruction(_EQUAL, UNTRACED_FD & 0xFFFFFFFF, when_equal=3),
                 _instruction(_EQUAL, _HERE, when_equal=3),
                 _instruction(_LOAD, _ARGUMENTS_AT + flags * 8),
                 _instruction(_ANY_BIT, _EMPTY_PATH if flags else 0, when_other=1),
@@ -171,7 +174,7 @@ class Architecture(NamedTuple):
                 _instruction(_RETURN, _NOTIFY),
             ]
             out += [_instruction(_EQUAL, numbers[name], when_other=len(own)), *own]
-        out += [_instruction(_EQUAL, number, when_equal=len(told) - i) for i, number in enumerate(told)]
+        out += [_instruction(_EQUAL, number, when_equal=len(traced) - i) for i, number in enumerate(traced)]
         out += [_instruction(_RETURN, _ALLOW), _instruction(_RETURN, _NOTIFY)]
         return b"".join(out)
 
@@ -180,10 +183,10 @@ _ARCHITECTURES = {"x86_64": Architecture(0xC000003E, 317, _X86), "aarch64": Arch
 
 
 def architecture() -> Architecture | None:
-    """This machine's; None where its calls are not known."""
+    """Returns this machine's architecture; None where its calls are not known."""
     return _ARCHITECTURES.get(platform.machine())
 
 
 def _instruction(code: int, value: int, *, when_equal: int = 0, when_other: int = 0) -> bytes:
-    """One instruction, and how many it skips after a comparison."""
+    """Encodes one instruction, with the number of instructions to skip after a comparison."""
     return struct.pack("HBBI", code, when_equal, when_other, value)

@@ -1,6 +1,6 @@
 """The step's own process: imports the function, reads inputs, calls it, writes outputs to the work folder.
 
-It touches no store and no manifest: the supervisor fetches before and puts after.
+It does not access the store or the manifest: the supervisor fetches inputs before and stores outputs after.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from kommuna.errors import (
 )
 from kommuna.runtime import codecs
 from kommuna.runtime.binding import Argument, find_step
-from kommuna.runtime.bound import Bound
 from kommuna.runtime.codecs import Written
-from kommuna.runtime.recording import Told
-from kommuna.runtime.watched import Watched
+from kommuna.runtime.recording import ReportedUses
+from kommuna.runtime.second_lookup import SecondLookup
+from kommuna.runtime.self_report import SelfReport
 from kommuna.spec.base import Spec
 from kommuna.spec.failure import Failure
 from kommuna.spec.plain import not_plain, readable
@@ -42,17 +42,17 @@ from kommuna.store.inputs import LocalInput, LocalTree
 
 
 class ChildReport(Spec):
-    """What the step's process tells the supervisor, as JSON in the work folder."""
+    """The report of the step's process to the supervisor, sent as JSON."""
 
     outputs: dict[str, Written] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
     links: dict[str, str] = Field(default_factory=dict)
     failure: Failure | None = None
-    told: Told = Field(default_factory=Told)
+    reported: ReportedUses = Field(default_factory=ReportedUses)
 
     @property
     def exit_code(self) -> int:
-        """That of the step's process."""
+        """The exit code of the step's process."""
         return EXIT_DONE if self.failure is None else self.failure.error().exit_code
 
 
@@ -62,15 +62,15 @@ def run(
     context: StepContext,
     folder: Path,
     report_to: int,
-    bound: Bound | None = None,
+    second_lookup: SecondLookup | None = None,
 ) -> int:
-    """Runs the step and writes its report to a file descriptor in memory (the disk may be full). Returns the code."""
+    """Runs the step, writes its report to a file descriptor in memory (the disk may be full), returns the exit code."""
     process = os.getpid()
     try:
-        report = _call(spec, inputs, context, folder, bound)
+        report = _call(spec, inputs, context, folder, second_lookup)
     except BaseException as error:
         report = _failed(error, spec)
-    if os.getpid() != process:  # a process that the step forked came back from it as well
+    if os.getpid() != process:  # a process that the step forked also returned from it
         return EXIT_FAULT
     with os.fdopen(report_to, "w", encoding="utf-8") as file:
         file.write(report.model_dump_json())
@@ -81,7 +81,7 @@ def run(
 
 
 def _failed(error: BaseException, spec: StepSpec) -> ChildReport:
-    """The report of a step that raised."""
+    """Creates the report of a step that raised an error."""
     known = as_kommuna_error(error, spec.store.url)
     if known is None or (known.exit_code == EXIT_FAULT and not isinstance(known, Outage)):
         with contextlib.suppress(Exception):
@@ -98,19 +98,19 @@ def _text(error: BaseException) -> str:
 
 
 def _call(
-    spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, bound: Bound | None
+    spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, second_lookup: SecondLookup | None
 ) -> ChildReport:
-    watched = Watched(folder)
-    watched.install(spec.bundle)
+    self_report = SelfReport(folder)
+    self_report.install(spec.bundle)
     signature = find_step(spec.function, bundle=Path(spec.bundle) if spec.bundle else None)
     signature.check_names(spec.inputs, spec.params)
     services = _services(spec)
     params = signature.check_params(spec.params)
-    if bound is not None:
-        bound.ask(params)
+    if second_lookup is not None:
+        second_lookup.ask(params)
     arguments: dict[str, Any] = {
         **params,
-        **signature.inject(services, watched.context(context)),
+        **signature.inject(services, self_report.context(context)),
         **{name: _read(signature.inputs[name], tree) for name, tree in inputs.items()},
     }
     result = signature.function(**arguments)
@@ -118,12 +118,12 @@ def _call(
     metrics = _metrics(spec.function, fields.pop("metrics", {}))
     links = {readable(str(name)): readable(str(url)) for name, url in dict(fields.pop("links", {})).items()}
     outputs = {name: codecs.write(value, folder / name) for name, value in fields.items() if value is not None}
-    told = watched.told(spec, signature, arguments)
-    return ChildReport(outputs=outputs, metrics=metrics, links=links, told=told)
+    reported = self_report.reported_uses(spec, signature, arguments)
+    return ChildReport(outputs=outputs, metrics=metrics, links=links, reported=reported)
 
 
 def _services(spec: StepSpec) -> Services:
-    """The step's services; what their clients keep from run to run is below the team's prefix in the store."""
+    """Returns the step's services; their clients share a folder below the team's prefix in the store."""
     shared = StoreAddress(url=f"{spec.store.url.rstrip('/')}/{spec.team}/shared", options=spec.store.options)
     return spec.services.model_copy(update={"shared": shared})
 
@@ -157,7 +157,7 @@ def _metrics(function: str, given: Any) -> dict[str, float]:
 
 
 def as_kommuna_error(error: BaseException, store_url: str) -> KommunaError | None:
-    """The error of ours that a library's error stands for; None where it is something else."""
+    """Converts a library's error to one of Kommuna's; None where there is no equivalent."""
     if isinstance(error, KommunaError):
         return as_raised(error)
     if isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""How a value becomes an artifact's file and back: the type decides."""
+"""Converts values to files of artifacts and back, by their types."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write(value: Any, stem: Path) -> Written:
     """Writes one output beside `stem`; lazy tables are streamed.
 
     Raises:
-        StepNotFound: the value is of no type that can be kept.
+        StepNotFound: values of this type cannot be stored.
     """
     polars = sys.modules.get("polars")  # a step that has made a table has loaded it
     if polars is not None and isinstance(value, polars.LazyFrame | polars.DataFrame):
@@ -58,7 +58,7 @@ def write(value: Any, stem: Path) -> Written:
         value.save(path)
         return Written(path=str(path), kind="model", suffix=suffix)
     raise StepNotFound(
-        f"output '{stem.name}' is a {type(value).__name__}, which cannot be kept",
+        f"output '{stem.name}' is a {type(value).__name__}, which cannot be stored",
         fix="return a polars frame, a Report, a pydantic model, a dict or list, or a class with save and load",
     )
 
@@ -78,13 +78,13 @@ def _write_table(value: pl.LazyFrame | pl.DataFrame, stem: Path) -> Written:
 
 
 def _json(value: Any, name: str) -> bytes:
-    """A model, dict or list as JSON; dicts keep their order, which whoever reads them sees.
+    """Converts a model, dict or list to JSON. Dicts keep their order.
 
     Raises:
-        DataError: a part of it has no place in JSON; names the part.
+        DataError: JSON cannot hold a part of the value. The message names the part.
     """
     try:
-        if isinstance(value, BaseModel):  # its own JSON would have null for a number that is none
+        if isinstance(value, BaseModel):  # its own JSON would have null for NaN
             fault = not_json_scalar(value.model_dump(mode="python"), name)
             raw = value.model_dump(mode="json")
         else:
@@ -96,21 +96,22 @@ def _json(value: Any, name: str) -> bytes:
     except (TypeError, ValueError) as error:
         fault = f"{name}: {error}"
     raise DataError(
-        f"output '{name}' cannot be kept as JSON: {readable(fault)}",
+        f"output '{name}' cannot be stored as JSON: {readable(fault)}",
         fix="return numbers (None where there is none), texts, dicts and lists",
     )
 
 
 def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
-    """Reads one input's file as its annotation says.
+    """Reads the file of one input as a value of the annotated type.
 
     Args:
         name: the input's name, for messages.
-        path: a local file, already checked.
+        path: a local file whose digest was checked.
         annotation: the argument's type; `X | None` is read as X.
-        source: what the file is called where the user wrote it.
+        source: the file's name or URL as the user wrote it, for messages.
+
     Raises:
-        DataError: the file is not what the annotation wants.
+        DataError: the file is not of the annotated type.
         SpecError: a document does not fit its model.
     """
     wanted = _without_none(annotation)
@@ -130,9 +131,9 @@ def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
         return TypeAdapter(wanted).validate_json(path.read_bytes())
     except ValidationError as error:
         first = problems(error)[0]
-        said = "it is not JSON" if first["type"] == "json_invalid" else in_words(first)
+        problem = "it is not JSON" if first["type"] == "json_invalid" else in_words(first)
         place = place_of_problem((name, *first["loc"]))
-        raise SpecError(f"input '{place}' does not fit: {said}", where=source) from None
+        raise SpecError(f"input '{place}' does not fit: {problem}", where=source) from None
     except UnicodeDecodeError as error:
         raise SpecError(
             f"input '{name}' does not fit: it is not UTF-8 text: {error.reason}",
@@ -142,15 +143,13 @@ def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
 
 
 def reads_document(annotation: Any) -> bool:
-    """Whether an input of this type is read for what its document says: comments and layout are not seen."""
+    """Whether an input of this type is parsed as a document, so that comments and layout do not matter."""
     wanted = _without_none(annotation)
     if _is_spec(wanted):
         return True
     if wanted is Path or wanted is Report or _is_table(wanted) or _is_saved(wanted):
         return False
-    return wanted is Any or reads_document(
-        item_annotation(wanted)
-    )  # of a dict or list of inputs each is read by itself
+    return wanted is Any or reads_document(item_annotation(wanted))  # each input of a dict or list is read separately
 
 
 def _is_spec(wanted: Any) -> bool:
@@ -175,7 +174,7 @@ def _loaded(name: str, path: Path, wanted: Any, source: str) -> Any:
 
 
 def item_annotation(annotation: Any) -> Any:
-    """The type of the items of a `dict[str, X]` or `list[X]` input."""
+    """Returns the item type of a `dict[str, X]` or `list[X]` input."""
     arguments = typing.get_args(_without_none(annotation))
     return arguments[-1] if arguments else Any
 
@@ -190,7 +189,7 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _is_table(wanted: Any) -> bool:
-    polars = sys.modules.get("polars")  # whoever names its types has loaded it
+    polars = sys.modules.get("polars")  # an annotation with its types has loaded it
     return polars is not None and wanted in (polars.LazyFrame, polars.DataFrame)
 
 
@@ -199,7 +198,7 @@ def _read_table(name: str, path: Path, wanted: Any, source: str) -> Any:
 
     if path.suffix != ".parquet":
         raise DataError(
-            f"input '{name}' wants a table, but {source} is no Parquet file",
+            f"input '{name}' wants a table, but {source} is not a Parquet file",
             where=source,
             fix="read it by a read_table or prepare_messages step first, which checks its schema",
         )

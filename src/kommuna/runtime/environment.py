@@ -1,4 +1,4 @@
-"""The step's environment: the same wherever it runs, so that no result depends on it."""
+"""The step's environment variables: fixed, so that no result depends on where a step runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _THREADS = (
     "RAYON_NUM_THREADS",
     "ARROW_NUM_THREADS",
 )
-# Where programs and certificates are, what clients log in with, and what hardware there is.
+# Locations of programs and certificates, credentials of clients, and hardware settings.
 _KEPT = frozenset(
     {
         *("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "JAVA_HOME", "VIRTUAL_ENV"),
@@ -31,21 +31,22 @@ _KEPT_BEGINNINGS = ("AWS_", "MLFLOW_", "KOMMUNA_", "CUDA_", "NVIDIA_", "_RJEM_")
 _PROXIES = frozenset({"http_proxy", "https_proxy", "no_proxy", "all_proxy"})
 
 
-def fix(spec: StepSpec, *, keep_others: bool = False) -> None:
+def apply(spec: StepSpec, *, keep_others: bool = False) -> None:
     """Sets this process's environment to that of a step.
 
     Args:
-        keep_others: leave the caller's own variables, for a person with a debugger.
+        spec: the step.
+        keep_others: whether to keep the caller's other variables, for debugging.
     """
     for name in () if keep_others else list(os.environ):
-        if not stays(name, spec):
+        if not is_kept(name, spec):
             del os.environ[name]
     os.environ.update(_FIXED)
     os.environ.update(dict.fromkeys(_THREADS, str(threads(spec.resources))))
     time.tzset()
 
 
-def stays(name: str, spec: StepSpec) -> bool:
-    """Whether a step has a variable of its caller's."""
+def is_kept(name: str, spec: StepSpec) -> bool:
+    """Whether a step inherits a variable from its caller."""
     keys = {endpoint.key_variable for endpoint in (spec.services.llm.light, spec.services.llm.heavy) if endpoint}
     return name in _KEPT or name in keys or name.startswith(_KEPT_BEGINNINGS) or name.lower() in _PROXIES

@@ -1,4 +1,4 @@
-"""Single files, as the supervisor finds them when a step asks for them."""
+"""The state of single files, as the supervisor finds it when a step opens or inspects them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kommuna.store.searches import is_a
 
 
 def source_of(path: str) -> str:
-    """The source of a compiled module; any other path as it is."""
+    """Returns the source path of a compiled module, and any other path unchanged."""
     folder, name = os.path.split(path)
     if name.endswith(".pyc") and folder.endswith("/__pycache__"):
         source = os.path.join(os.path.dirname(folder), f"{name.partition('.')[0]}.py")  # noqa: PTH118, PTH120
@@ -19,7 +19,7 @@ def source_of(path: str) -> str:
 
 
 def interpreter_of(path: str) -> str:
-    """The program that the kernel opens by itself to run a script; empty where there is none."""
+    """Returns the interpreter that the kernel opens to run a script; empty where there is none."""
     if not is_a(path, stat.S_ISREG):
         return ""
     with contextlib.suppress(OSError), open(path, "rb") as file:
@@ -29,7 +29,7 @@ def interpreter_of(path: str) -> str:
 
 
 def signature(path: str) -> tuple[int, ...] | None:
-    """What changes with a file; None where there is none."""
+    """Returns inode, size and times of a file, which change with it; None where there is no file."""
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError:
@@ -40,7 +40,7 @@ def signature(path: str) -> tuple[int, ...] | None:
 
 
 def changed_at(path: str) -> int:
-    """When a file or folder changed last, in nanoseconds; 0 where it is gone."""
+    """Returns when a file or folder last changed, in nanoseconds; 0 where it is missing."""
     with contextlib.suppress(OSError):
         return os.stat(path).st_ctime_ns  # noqa: PTH116
     return 0

@@ -1,4 +1,4 @@
-"""Whom a step's processes asked: each other, services of the platform, or anyone else."""
+"""The peers that a step's processes contact: each other, services of the platform, or others."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kommuna.runtime.limits import family
-from kommuna.runtime.opens import Connected
+from kommuna.runtime.call_listener import Connected
+from kommuna.runtime.limits import process_tree
 from kommuna.spec.step import StepSpec
 
 _SYSTEM_SOCKETS = ("/var/run/nscd/", "/run/nscd/", "/dev/log", "/run/systemd/", "/var/run/dbus/", "/run/dbus/")
@@ -20,44 +20,44 @@ _NAMES_PORT = 53
 
 
 class Peers:
-    """Collects the peers of a process and its children."""
+    """Collects the peers that a process and its children contact."""
 
     def __init__(self, spec: StepSpec) -> None:
         self._spec = spec
-        self._heard: set[Connected] = set()
+        self._recorded: set[Connected] = set()
         self.process = 0
 
-    def heard(self, peer: Connected) -> None:
-        """Notes a peer that is none of the step's own processes, be the answer what it may."""
+    def record(self, peer: Connected) -> None:
+        """Records a peer that is not one of the step's own processes, whether or not it answers."""
         if not peer.port and peer.host.startswith(_SYSTEM_SOCKETS):
             return
         is_here = not peer.port or _is_loopback(peer.host)
         if not (is_here and _has_socket(self.process, peer)):
-            self._heard.add(peer)
+            self._recorded.add(peer)
 
     def foreign(self, hosts: Collection[str], *, has_clients: bool) -> list[str]:
-        """Peers that are no service of the platform, by the names that the step asked for, and such names themselves.
+        """Returns the peers that are not services of the platform, and the host names looked up for them.
 
         Args:
-            hosts: names that the step looked up.
-            has_clients: whether it was given a client of the platform's services.
+            hosts: host names that the step looked up.
+            has_clients: whether the step has a client of the platform's services.
         """
         services = list(_service_addresses(self._spec)) if has_clients else []
         own = {socket.gethostname().lower(), *_OWN_NAMES, *(host for host, _ in services)}
-        asked = [host for host in hosts if host not in own and not _is_loopback(host)]
-        if not self._heard:
-            return sorted(asked)
+        looked_up = [host for host in hosts if host not in own and not _is_loopback(host)]
+        if not self._recorded:
+            return sorted(looked_up)
         allowed = {(address, port) for host, port in services for address in _addresses(host)}
-        if hosts or has_clients:  # the names that these were asked for are known
+        if hosts or has_clients:  # the looked-up names are known
             allowed |= {(server, _NAMES_PORT) for server in _name_servers()}
-        foreign = [peer for peer in self._heard if (peer.host, peer.port) not in allowed]
+        foreign = [peer for peer in self._recorded if (peer.host, peer.port) not in allowed]
         names = {address: host for host in hosts for address in _addresses(host)} if foreign else {}
-        said = {f"{names.get(peer.host, peer.host)}{f':{peer.port}' if peer.port else ''}" for peer in foreign}
-        return sorted(said | (set(asked) - {names.get(peer.host) for peer in foreign}))
+        names_asked = {f"{names.get(peer.host, peer.host)}{f':{peer.port}' if peer.port else ''}" for peer in foreign}
+        return sorted(names_asked | (set(looked_up) - {names.get(peer.host) for peer in foreign}))
 
 
 def _service_addresses(spec: StepSpec) -> Iterator[tuple[str, int]]:
-    """Host and port of everything that the step's clients may ask."""
+    """Host and port of every service that the step's clients may contact."""
     services = spec.services
     urls = [services.mlflow, *(endpoint.url for endpoint in (services.llm.light, services.llm.heavy) if endpoint)]
     urls += [str(value) for value in _texts(spec.store.options) if "://" in value]
@@ -83,8 +83,8 @@ def _addresses(host: str) -> Iterator[str]:
 
 
 def _name_servers() -> Iterator[str]:
-    """The addresses that this machine asks for names."""
-    yield "127.0.0.1"  # where none is said
+    """The addresses of this machine's name servers."""
+    yield "127.0.0.1"  # where none is configured
     with contextlib.suppress(OSError):
         for line in Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("nameserver"):
@@ -96,13 +96,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def _has_socket(process: int, peer: Connected) -> bool:
-    """Whether one of a process's family is the peer on this machine: Spark's gateway, a pool of workers."""
+    """Whether the peer is one of a process's descendants: Spark's gateway, a pool of workers."""
     inodes = {f"socket:[{inode}]" for inode in (_of_ports(peer) if peer.port else _of_paths(peer))}
-    return any(_descriptors(pid) & inodes for pid in family(process)) if inodes else False
+    return any(_descriptors(pid) & inodes for pid in process_tree(process)) if inodes else False
 
 
 def _of_ports(peer: Connected) -> Iterator[str]:
-    """Inodes of the sockets that take what is sent to a port."""
+    """Inodes of the sockets that receive at a port."""
     kind, state = ("udp", "07") if peer.sends else ("tcp", "0A")
     for table in (f"/proc/net/{kind}", f"/proc/net/{kind}6"):
         with contextlib.suppress(OSError):
@@ -113,7 +113,7 @@ def _of_ports(peer: Connected) -> Iterator[str]:
 
 
 def _of_paths(peer: Connected) -> Iterator[str]:
-    """Inodes of the sockets of this machine that have a path or name."""
+    """Inodes of this machine's Unix sockets with the peer's path or name."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]:
             columns = line.split(None, 7)

@@ -1,4 +1,4 @@
-"""Where a path leads, as the kernel follows it: the one way in which a path becomes the name that is recorded."""
+"""Resolves paths as the kernel does, to the names by which files are recorded."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 from kommuna.store.searches import is_a, link_target
 
-_MOST_LINKS = 40  # that the kernel follows
-_OF_A_PROCESS = ("/proc/", "/dev/")  # where links lead differs from process to process
+_MAX_LINKS = 40  # the kernel's limit
+_PER_PROCESS = ("/proc/", "/dev/")  # links in these differ from process to process
 
 
 class Place(NamedTuple):
-    """Where a path leads.
+    """A resolved path.
 
     Args:
-        name: the path itself, absolute; of what stands before a `..`, where it leads.
-        real: where it leads through all links.
-        links: those on the way from the last `..` on, to their targets.
-        crossed: those before it, which are part of no name.
+        name: the absolute path, with everything up to the last `..` resolved.
+        real: the path with all links resolved.
+        links: links after the last `..` and their targets.
+        crossed: links before it and their targets; they are not part of the name.
     """
 
     name: str
@@ -29,24 +29,25 @@ class Place(NamedTuple):
 
 
 class Places:
-    """Follows paths; keeps what it knows of folders until it is told that names change."""
+    """Resolves paths, and caches the resolved folders until `forget` is called."""
 
     def __init__(self) -> None:
         self._folders: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {}
 
     def forget(self) -> None:
-        """Says that links may have come or gone."""
+        """Clears the cache, because links may have changed."""
         self._folders.clear()
 
     def of(self, path: str, *, process: int = 0, follows: bool = True) -> Place:
-        """Where a path leads.
+        """Resolves a path.
 
         Args:
-            path: absolute.
-            process: the one that asks; 0 for this one.
-            follows: whether a link at its end is followed.
+            path: an absolute path.
+            process: id of the process that uses it; 0 for this one.
+            follows: whether a link at the end is followed.
+
         Raises:
-            OSError: it cannot be told.
+            OSError: a link cannot be read.
         """
         parts = [part for part in path.split("/") if part not in ("", ".")]
         crossed: tuple[tuple[str, str], ...] = ()
@@ -54,13 +55,13 @@ class Places:
         if ".." in parts:
             after = len(parts) - parts[::-1].index("..")
             start, crossed = _walk("", parts[:after], process)
-            # Nothing is found below what is no folder.
+            # Nothing exists below a file.
             parts = parts[after:] if is_a(start or "/", stat.S_ISDIR) else []
         if not parts:
             return Place(start or "/", start or "/", (), crossed)
         folder = "/".join((start, *parts[:-1]))
         name = f"{folder}/{parts[-1]}"
-        if folder.startswith(_OF_A_PROCESS):
+        if folder.startswith(_PER_PROCESS):
             real, links = _walk(start, parts[:-1], process)
         elif folder in self._folders:
             real, links = self._folders[folder]
@@ -75,12 +76,12 @@ class Places:
 
 
 def followed(path: str) -> str:
-    """The name of a path of this process."""
+    """Returns the recorded name of a path of this process."""
     return Places().of(path if path.startswith("/") else f"{os.getcwd()}/{path}").name  # noqa: PTH109
 
 
 def _walk(start: str, parts: list[str], process: int) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Follows names from a real folder on; the root is empty. Returns where they lead, and the links on the way."""
+    """Resolves names from a real folder on (the root is empty). Returns the resolved path and the links on the way."""
     left = parts[::-1]
     here = start
     links: list[tuple[str, str]] = []
@@ -102,7 +103,7 @@ def _walk(start: str, parts: list[str], process: int) -> tuple[str, tuple[tuple[
             here = at
             continue
         links.append((at, target))
-        if len(links) > _MOST_LINKS:
+        if len(links) > _MAX_LINKS:
             return at, tuple(links)
         if target.startswith("/"):
             here = ""

@@ -1,4 +1,4 @@
-"""Makes a step's uses of what its process opened, imported, connected to and asked for."""
+"""Records a step's uses from the calls of its processes and their own report."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pydantic import Field
 
 import kommuna
 from kommuna.runtime import files
-from kommuna.runtime.environment import stays
-from kommuna.runtime.opens import Blinded, Call, Changed, Connected, Listening, Looked, Opened
+from kommuna.runtime.call_listener import Call, Changed, Connected, Inspected, Listening, Opened, Untraceable
+from kommuna.runtime.environment import is_kept
 from kommuna.runtime.peers import Peers
 from kommuna.runtime.places import Place, Places, followed
 from kommuna.spec.base import Spec
-from kommuna.spec.caching import TOLD_BELOW, UNCACHEABLE, duration
+from kommuna.spec.caching import CALL_MARKERS, UNCACHEABLE, duration
 from kommuna.spec.step import StepSpec
 from kommuna.spec.versions import VERSIONS
 from kommuna.store.analyses import Analyses
@@ -34,8 +34,8 @@ from kommuna.store.inputs import Inputs
 from kommuna.store.searches import link_target
 from kommuna.store.uses import MISSING, Reached, Uses, path_state, setting, variable
 
-ALWAYS = ("pydantic", "pydantic-core", "pyyaml")  # they read parameters and documents before a step sees them
-READ_BELOW = "/proc/kommuna/read/"  # where no file can be: what a step opens there are variables that it reads
+ALWAYS = ("pydantic", "pydantic-core", "pyyaml")  # they parse parameters and documents for every step
+VARIABLE_MARKERS = "/proc/kommuna/read/"  # opened for each variable that the step reads; it cannot exist
 _TEMPORARY_FILE = os.O_TMPFILE
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _YOUNG_NS = 20_000_000  # a file that has just changed may change again at the same tick of the file system's clock
@@ -48,16 +48,16 @@ PYTHON_FOLDERS = tuple(
 )
 _PREFIXES = tuple({f"{sys.prefix}/", f"{sys.base_prefix}/", f"{os.path.realpath(sys.base_prefix)}/"})
 _KOMMUNA = str(Path(kommuna.__file__).parent)
-# Of Python's own folder: what it is started with. Programs that are installed there count as any file.
+# The files that start Python. Other programs in its folder count as ordinary files.
 _PYTHON = re.compile(rf"(?:{'|'.join(map(re.escape, _PREFIXES))})(?:pyvenv\.cfg|bin/python[\d.]*|.*\.so[\d.]*)")
 _KERNEL = ("/proc/", "/sys/", "/dev/")
-# The machine, what identifies it, and the operating system's own libraries: the table in docs/steps.md says so.
+# The machine, its identity, and the operating system's libraries do not count: see the table in docs/steps.md.
 _SYSTEM = (*_KERNEL, "/run/", "/var/run/", "/usr/", "/lib/", "/lib64/", "/bin/", "/sbin/", "/etc/")
 _MEMORY = "/dev/shm"
 
 
-class Told(Spec):
-    """What the step's process itself tells of its uses, beside what it was seen to open."""
+class ReportedUses(Spec):
+    """The uses that the step's process itself reports, in addition to its observed calls."""
 
     modules: dict[str, str] = Field(default_factory=dict, description="Module of no library to its path.")
     searches: dict[str, dict[str, str]] = Field(default_factory=dict)
@@ -75,10 +75,11 @@ class Told(Spec):
 
 @dataclass
 class Recorder:
-    """Hears of a step's calls (see `Opens`), and makes its uses of them.
+    """Collects a step's calls (see `CallListener`) and derives its uses from them.
 
     Args:
-        own: folders and files that the runtime itself gave to the step.
+        spec: the step.
+        own: folders and files that the runtime itself provided to the step.
     """
 
     spec: StepSpec
@@ -92,12 +93,12 @@ class Recorder:
     _links: dict[str, str] = field(default_factory=dict)
     _made: set[str] = field(default_factory=set)
     _may_write: set[str] = field(default_factory=set)
-    _called: set[str] = field(default_factory=set)
+    _announced: set[str] = field(default_factory=set)
     _variables: set[str] = field(default_factory=set)
     _libraries: set[str] = field(default_factory=set)
     _unknown: dict[str, None] = field(default_factory=dict)
     _places: Places = field(default_factory=Places)
-    _of_no_account: set[tuple[type, str]] = field(default_factory=set)  # kinds of calls, and paths as asked for
+    _ignored: set[tuple[type, str]] = field(default_factory=set)  # kinds of calls, and paths as asked for
 
     def __post_init__(self) -> None:
         bundle = self.spec.bundle
@@ -108,32 +109,32 @@ class Recorder:
         self._temporary = _folders((tempfile.gettempdir(), "/tmp", "/var/tmp", _MEMORY))
         self._caches = _folders(f"{Path.home()}/{name}" for name in (".cache", ".config", ".local"))
 
-    def belongs_to(self, process: int) -> None:
-        """Says which process's calls are heard, with those of its children."""
+    def set_process(self, process: int) -> None:
+        """Sets the process whose calls are recorded, with those of its children."""
         self._peers.process = process
 
-    def heard(self, call: Call) -> None:
-        """Notes a call, while it waits."""
+    def record(self, call: Call) -> None:
+        """Records a call while it waits."""
         if isinstance(call, Connected):
-            self._peers.heard(call)
-        elif isinstance(call, Blinded):
+            self._peers.record(call)
+        elif isinstance(call, Untraceable):
             self._unknown[f"what it opens cannot be seen: it uses {call.call}"] = None
         elif isinstance(call, Listening):
             self._unknown[f"it opens port {call.at}, where others can speak to it"] = None
         elif isinstance(call, Changed):
-            self._heard_change(call)
-        elif call.path.startswith(TOLD_BELOW):
-            self._called.add(call.path.removeprefix(TOLD_BELOW))
-        elif call.path.startswith(READ_BELOW):
-            self._variables.add(call.path.removeprefix(READ_BELOW))
-        elif (type(call), call.path) not in self._of_no_account:
-            self._heard_use(call)
+            self._record_change(call)
+        elif call.path.startswith(CALL_MARKERS):
+            self._announced.add(call.path.removeprefix(CALL_MARKERS))
+        elif call.path.startswith(VARIABLE_MARKERS):
+            self._variables.add(call.path.removeprefix(VARIABLE_MARKERS))
+        elif (type(call), call.path) not in self._ignored:
+            self._record_use(call)
 
-    def _heard_change(self, call: Changed) -> None:
+    def _record_change(self, call: Changed) -> None:
         place = self._placed(call.path, call.process, follows=call.follows)
         self._places.forget()
-        self._of_no_account.clear()
-        if call.makes and os.path.lexists(place.name):  # `os.makedirs(exist_ok=True)` asks for each folder on the way
+        self._ignored.clear()
+        if call.makes and os.path.lexists(place.name):  # as `os.makedirs(exist_ok=True)` does for each parent folder
             return
         if self._is_own(place.real) or self._is_elsewhere(place.real):
             if not os.path.lexists(place.real):
@@ -143,60 +144,60 @@ class Recorder:
         elif "/__pycache__" not in place.real and not place.real.startswith(_KERNEL):
             self._unknown[f"it changes {self._name(place.real)}, which a kept result would not do again"] = None
 
-    def _heard_use(self, call: Opened | Looked) -> None:
+    def _record_use(self, call: Opened | Inspected) -> None:
         path = files.source_of(call.path)
         if isinstance(call, Opened) and call.flags is None and (interpreter := files.interpreter_of(path)):
-            self._heard_use(Opened(interpreter, os.O_RDONLY, call.process))
-        follows = call.follows if isinstance(call, Looked) else not (call.flags or 0) & os.O_NOFOLLOW
+            self._record_use(Opened(interpreter, os.O_RDONLY, call.process))
+        follows = call.follows if isinstance(call, Inspected) else not (call.flags or 0) & os.O_NOFOLLOW
         place = self._placed(path, call.process, follows=follows)
         for link, target in place.crossed:
             self._note_link(self._in_bundle(link), target)
         if self._is_no_use(call, place):
-            if not place.crossed and not path.startswith(_KERNEL) and (isinstance(call, Looked) or _is_system(path)):
-                self._of_no_account.add((type(call), call.path))
+            if not place.crossed and not path.startswith(_KERNEL) and (isinstance(call, Inspected) or _is_system(path)):
+                self._ignored.add((type(call), call.path))
             return
         name = self._recorded_name(place)
         if not follows:
             self._note_link(name, link_target(name))
-        if isinstance(call, Looked):
+        if isinstance(call, Inspected):
             self._note_look(call, name)
         else:
             self._note_open(name, call.flags)
-        is_entered = isinstance(call, Opened) or call.tells == "folder"
+        is_entered = isinstance(call, Opened) or call.reveals == "folder"
         if is_entered and len(self._seen.get(name) or ()) == 1:
-            for link, target in place.links:  # what is asked for below the folder is told by where they lead
+            for link, target in place.links:  # paths below the folder depend on their targets
                 self._note_link(self._in_bundle(link), target)
 
-    def _is_no_use(self, call: Opened | Looked, place: Place) -> bool:
-        """Whether a path is the step's own, the system's, or a library's, which is counted by its version."""
+    def _is_no_use(self, call: Opened | Inspected, place: Place) -> bool:
+        """Whether a path belongs to the step, the system, or a library, which counts by its version."""
         if self._is_python_or_kommuna(place.name):
             if isinstance(call, Opened) and not _PYTHON.fullmatch(place.name):
                 self._libraries.add(SHARED_STEPS if self._is_kommuna(place.name) else place.name)
             return True
-        if isinstance(call, Looked) and (place.name.startswith(_PREFIXES) or "/__pycache__/" in f"{place.name}/"):
+        if isinstance(call, Inspected) and (place.name.startswith(_PREFIXES) or "/__pycache__/" in f"{place.name}/"):
             return True
         if _is_system(place.name) and _is_system(place.real):
             return True
         return self._is_own(place.real) and (self._is_own(place.name) or self._is_elsewhere(place.name))
 
     def _recorded_name(self, place: Place) -> str:
-        """The name that a path is recorded by: where it leads, if the name is the step's own, or of its process."""
+        """Returns the name that a path is recorded by: its target, if the name is the step's own or in /proc."""
         if self._is_own(place.name) or place.name.startswith(_KERNEL):
             return place.real
         return place.real if self._is_elsewhere(place.name) and not self._is_elsewhere(place.real) else place.name
 
     def _note_link(self, path: str, target: str) -> None:
-        """Notes where a link leads, or that a path is none."""
+        """Records the target of a link, or that a path is not a link."""
         if path in self._links or _is_system(path):
             return
         if target or not (self._is_on_the_way(path) or self._is_elsewhere(path)):
             self._links[path] = target
 
-    def _note_look(self, call: Looked, path: str) -> None:
+    def _note_look(self, call: Inspected, path: str) -> None:
         signature = files.signature(path)
         if self._is_on_the_way(path) or (signature is None and link_target(path) and not call.follows):
             return
-        if call.tells == "size" and (signature is None or len(signature) > 1):
+        if call.reveals == "size" and (signature is None or len(signature) > 1):
             self._with_content.add(path)
             if path.startswith(self._bundle) and not self._is_the_steps(call.process):
                 self._times[path] = self._times.get(path, 0) + 1
@@ -206,7 +207,7 @@ class Recorder:
     def _note_open(self, path: str, given_flags: int | None) -> None:
         signature = files.signature(path)
         flags = given_flags or 0
-        if flags & _TEMPORARY_FILE == _TEMPORARY_FILE:  # it has no name
+        if flags & _TEMPORARY_FILE == _TEMPORARY_FILE:  # unnamed
             return
         if flags & _WRITING and (flags & _WRITING != os.O_CREAT or signature is None):
             if "/__pycache__/" in path:
@@ -217,7 +218,7 @@ class Recorder:
                 else:
                     self._writes(path)
                 return
-            self._may_write.add(path)  # such as a database that is only read: told by whether it has changed
+            self._may_write.add(path)  # such as a database opened for writing but only read: compared at the end
         if given_flags is None:
             self._with_mode.add(path)
         self._with_content.add(path)
@@ -225,7 +226,7 @@ class Recorder:
         self._note(path, signature)
 
     def _note(self, path: str, signature: tuple[int, ...] | None) -> None:
-        """Notes what is at a path now."""
+        """Records the current state of a path."""
         elsewhere = self._is_elsewhere(path)
         if signature is None and elsewhere and f"{path}/".startswith(self._temporary):
             return
@@ -242,18 +243,18 @@ class Recorder:
             self._states[path] = path_state(path)
 
     def _placed(self, path: str, process: int, *, follows: bool) -> Place:
-        """Where a path leads, by the bundle's own name."""
+        """Resolves a path; paths in the bundle get the bundle's own name."""
         place = self._places.of(path, process=process, follows=follows)
         return place._replace(name=self._in_bundle(place.name), real=self._in_bundle(place.real))
 
     def _is_own(self, path: str) -> bool:
-        """Whether the runtime gave a path to the step, or the step made it itself."""
+        """Whether the runtime provided a path to the step, or the step created it."""
         return f"{path}/".startswith(self._own) or path in self._made
 
     def _is_the_steps(self, process: int) -> bool:
-        """Whether it is the step's own process, and not one that it started, that asks.
+        """Whether an id is that of the step's own process or thread, and not of a process that it started.
 
-        Python asks so for each module's path that it resolves: the size, which it is told too, means nothing to it.
+        Python calls `stat` for each module's path that it resolves, but does not use the size.
         """
         return process == self._peers.process or os.path.exists(f"/proc/{self._peers.process}/task/{process}")  # noqa: PTH110
 
@@ -266,7 +267,7 @@ class Recorder:
         return self._is_kommuna(path) or f"{path}/".startswith(PYTHON_FOLDERS) or _PYTHON.fullmatch(path) is not None
 
     def _is_on_the_way(self, path: str) -> bool:
-        """Whether it is a folder that is there as what counts by itself is below it."""
+        """Whether a path is a parent of a folder that is recorded separately."""
         inner = path.rstrip("/") + "/"
         return inner == "/" or any(
             part.startswith(inner) and part != inner
@@ -279,7 +280,7 @@ class Recorder:
         return not inner.startswith(self._bundle) and inner.startswith((*self._temporary, *self._caches))
 
     def _in_bundle(self, path: str) -> str:
-        """A path as the bundle's folder is called, where it is below the folder that this is a link to."""
+        """Replaces the real path of the bundle's folder, where that is a link, by its name."""
         if path.startswith(self._real_bundle):
             return self._bundle + path[len(self._real_bundle) :]
         return self._bundle.rstrip("/") if path == self._real_bundle.rstrip("/") else path
@@ -289,42 +290,49 @@ class Recorder:
 
     @property
     def is_cacheable(self) -> bool:
-        """Whether nothing that the step called says that every run has to do it."""
-        return UNCACHEABLE not in self._called
+        """Whether the step called no function that is declared `cacheable=False`."""
+        return UNCACHEABLE not in self._announced
 
     def uses(
-        self, told: Told, inputs: Inputs, context: Mapping[str, Any], analyses: Analyses, *, missing: str = ""
+        self,
+        reported: ReportedUses,
+        inputs: Inputs,
+        context: Mapping[str, Any],
+        analyses: Analyses,
+        *,
+        listener_fault: str = "",
     ) -> Uses:
-        """What the step used, once its last process has ended.
+        """Returns the step's uses. Called after its last process has ended.
 
         Args:
-            told: by the step's own process.
+            reported: the uses that the step's own process reported.
+            inputs: the step's inputs.
             context: the fields of its StepContext.
-            analyses: of the team's bundle.
-            missing: why its calls were not heard, if so.
+            analyses: the analyses of the team's bundle.
+            listener_fault: why its calls could not be received; empty if they were.
         """
-        if missing:
-            self._unknown[f"what the step opens cannot be seen here: {missing}"] = None
-        for peer in self._peers.foreign(told.hosts, has_clients=told.has_clients):
+        if listener_fault:
+            self._unknown[f"what the step opens cannot be seen here: {listener_fault}"] = None
+        for peer in self._peers.foreign(reported.hosts, has_clients=reported.has_clients):
             self._unknown[f"it asks {peer}, which is no service of the platform"] = None
-        versions = self._versions(told)
+        versions = self._versions(reported)
         states = {self._name(path): state for path, state in self._files()}
-        modules = {self._named(path) for path in told.modules.values()}
+        modules = {self._named(path) for path in reported.modules.values()}
         services = self.spec.services.model_dump(mode="json")
         return Uses(
             files=states,
             links={self._name(path): target for path, target in self._links.items()},
-            absent_libraries=told.absent,
+            absent_libraries=reported.absent,
             searches={
                 self._named(folder): {name: self._named(path) if path else "" for name, path in names.items()}
-                for folder, names in told.searches.items()
+                for folder, names in reported.searches.items()
             },
             libraries=versions,
-            services={name: setting(services, name) for name in told.services},
-            context={name: context[name] for name in told.context},
-            variables={name: variable(name) for name in sorted(self._variables) if stays(name, self.spec)},
-            bytes={name: found.bytes for name, found in inputs.flat().items() if name.split(".")[0] in told.bytes},
-            reached=self._reached(told, modules, analyses),
+            services={name: setting(services, name) for name in reported.services},
+            context={name: context[name] for name in reported.context},
+            variables={name: variable(name) for name in sorted(self._variables) if is_kept(name, self.spec)},
+            bytes={name: found.bytes for name, found in inputs.flat().items() if name.split(".")[0] in reported.bytes},
+            reached=self._reached(reported, modules, analyses),
             until=self._until(),
             unknown=tuple(self._unknown),
         )
@@ -332,8 +340,8 @@ class Recorder:
     # --- below ---------------------------------------------------------------------------------------------------
 
     def _until(self) -> datetime | None:
-        """When the first of what the step called expires."""
-        limits = [duration(said) for said in self._called - {UNCACHEABLE}]
+        """Returns when the first of the called functions with `expires` expires."""
+        limits = [duration(limit) for limit in self._announced - {UNCACHEABLE}]
         return datetime.fromtimestamp(self._began / 1e9, UTC) + min(limits) if limits else None
 
     def _files(self) -> Iterator[tuple[str, str]]:
@@ -355,17 +363,17 @@ class Recorder:
         self._unknown[f"{self._name(path)} changed while the step ran"] = None
 
     def _named(self, path: str) -> str:
-        """The recorded name of a path that the step's process noted."""
+        """Returns the recorded name of a path that the step's process reported."""
         return self._name(self._in_bundle(followed(path)))
 
     def _name(self, path: str) -> str:
         return path.removeprefix(self._bundle) if path != self._bundle.rstrip("/") else "."
 
-    def _versions(self, told: Told) -> dict[str, str]:
-        """Installed distributions that the step loaded, and those that its own modules name."""
+    def _versions(self, reported: ReportedUses) -> dict[str, str]:
+        """Returns the versions of installed distributions that the step loaded or that its own modules import."""
         versions = installed()
         opened = {path for path in self._libraries if path != SHARED_STEPS}
-        named = {name for path in told.modules.values() for name in _imported(path)}
+        named = {name for path in reported.modules.values() for name in _imported(path)}
         found, unclaimed = distributions_of(opened, named)
         for path in unclaimed:
             self._with_content.add(path)
@@ -375,27 +383,27 @@ class Recorder:
             out[SHARED_STEPS] = versions[SHARED_STEPS]
         return dict(sorted(out.items()))
 
-    def _reached(self, told: Told, modules: set[str], analyses: Analyses) -> Reached | None:
-        """The definitions that the step reached, where source tells; modules that it also read as text are left out."""
+    def _reached(self, reported: ReportedUses, modules: set[str], analyses: Analyses) -> Reached | None:
+        """Returns the definitions that the step reached, if analysis is certain; without modules also read as text."""
         bundle = self.spec.bundle
         if not bundle or not modules:
             return None
-        points = tuple(point for point in told.entry_points if point.partition(":")[0] in told.modules)
-        found = analyses.definitions(points, told.libraries, Path(bundle))
-        if found.unclear or not set(told.modules) <= set(found.modules):
+        points = tuple(point for point in reported.entry_points if point.partition(":")[0] in reported.modules)
+        found = analyses.definitions(points, reported.libraries, Path(bundle))
+        if found.unclear or not set(reported.modules) <= set(found.modules):
             return None
         once = {path for path, times in self._times.items() if times == 1}
         return Reached(
             digest=found.digest,
             entry_points=points,
-            libraries=told.libraries,
+            libraries=reported.libraries,
             modules=tuple(sorted(modules & {self._name(path) for path in once})),
             parts=dict(sorted(found.parts.items())),
         )
 
 
 def _folders(paths: Iterable[str]) -> tuple[str, ...]:
-    """Beginnings of what is below folders, also where links lead that they are called by."""
+    """Returns path prefixes of folders, by their names and by the targets of links."""
     given = [path.rstrip("/") for path in paths]
     return tuple(dict.fromkeys(f"{path}/" for path in (*given, *map(os.path.realpath, given))))
 
@@ -407,7 +415,7 @@ def _is_system(path: str) -> bool:
 
 
 def _imported(path: str) -> Iterable[str]:
-    """Top-level names that a module's source imports, wherever in it."""
+    """Returns top-level names that a module's source imports anywhere."""
     with contextlib.suppress(OSError, SyntaxError, ValueError):
         for node in ast.walk(ast.parse(Path(path).read_bytes())):
             if isinstance(node, ast.Import):

@@ -1,6 +1,6 @@
-"""A second look-up, with a step's parameters as its own process has bound them: it alone knows the team's types.
+"""A second cache look-up, by parameters that the step's process has coerced: only it can import the team's types.
 
-The process asks before it calls the step, and ends there where an earlier run left what the step would leave.
+The process requests it before it calls the step. The supervisor ends the process if it finds an earlier result.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from kommuna.store.parameters import bound_params
 Answer = Callable[[dict[str, Any]], Manifest | None]
 
 
-class Bound:
-    """The parameters of one run, by two pipes between its processes.
+class SecondLookup:
+    """The second look-up of one run. Its processes communicate by two pipes.
 
     Args:
-        asked: as the first look-up had them.
-        answer: looks up what an earlier run left, by parameters as they are bound.
+        first_params: the parameters of the first look-up.
+        answer: finds an earlier result by coerced parameters.
     """
 
-    def __init__(self, asked: Mapping[str, Any], answer: Answer) -> None:
-        self._asked = json.dumps(asked)
+    def __init__(self, first_params: Mapping[str, Any], answer: Answer) -> None:
+        self._first_params = json.dumps(first_params)
         self._answer = answer
         self.params: dict[str, Any] | None = None
         self.manifest: Manifest | None = None
         self._questions = self._replies = (-1, -1)
 
     def open(self) -> None:
-        """Begins, before the step's process is forked."""
+        """Opens the pipes, before the step's process is forked."""
         self._questions, self._replies = os.pipe(), os.pipe()
 
     def ask(self, params: Mapping[str, Any]) -> None:
-        """In the step's process: returns where the step has to be called."""
+        """Called in the step's process: requests the look-up, and returns only if the step has to be called."""
         bound = bound_params(params)
-        if bound is not None and json.dumps(bound) != self._asked:
+        if bound is not None and json.dumps(bound) != self._first_params:
             with os.fdopen(os.dup(self._questions[1]), "w", encoding="utf-8") as file:
                 file.write(json.dumps(bound) + "\n")
             os.read(self._replies[0], 1)
         self._close(*self._questions, *self._replies)
 
     def begin(self) -> int:
-        """In the supervisor, after the fork: the file descriptor that a question comes by."""
+        """Called in the supervisor, after the fork: returns the file descriptor to read a request from."""
         self._close(self._questions[1], self._replies[0])
         return self._questions[0]
 
-    def hear(self) -> bool:
-        """Reads what has come; whether an earlier run left what is wanted, so that the step need not be called."""
+    def receive(self) -> bool:
+        """Reads a request and answers it; returns True if an earlier result was found and the step is not needed."""
         with os.fdopen(os.dup(self._questions[0]), encoding="utf-8") as file:
             line = file.readline()
         if line.endswith("\n"):
@@ -61,7 +61,7 @@ class Bound:
         return self.manifest is not None
 
     def close(self) -> None:
-        """Ends, in the supervisor."""
+        """Called in the supervisor: closes its ends of the pipes."""
         self._close(self._questions[0], self._replies[1])
 
     def _close(self, *descriptors: int) -> None:

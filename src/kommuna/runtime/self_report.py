@@ -1,4 +1,4 @@
-"""What the step's process notes of its own uses: imports, looks at files, and what it took of context and services."""
+"""Records uses within the step's process: imports, host names, and fields of the context and services."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kommuna.runtime.binding import Signature
 from kommuna.runtime.bundle_imports import Imports
 from kommuna.runtime.codecs import reads_document
 from kommuna.runtime.notes import HOSTS, NAMED, Notes
-from kommuna.runtime.recording import PYTHON_FOLDERS, READ_BELOW, Told
+from kommuna.runtime.recording import PYTHON_FOLDERS, VARIABLE_MARKERS, ReportedUses
 from kommuna.spec.caching import caching_of
 from kommuna.spec.step import Services, StepContext, StepSpec
 from kommuna.store.distributions import library_folders
@@ -31,11 +31,11 @@ _READERS = frozenset(
     for name in ("os", "_collections_abc", "posixpath")
     for quote, end in (("", ".py"), ("<frozen ", ">"))
 )
-_UNCOUNTED = ("shared",)  # where clients keep what they have asked already: the answers are the same
+_UNCOUNTED = ("shared",)  # where clients cache responses: their content is the same
 
 
 class _NotedContext(StepContext):
-    """A context that notes which fields are read; as a whole it is a plain one."""
+    """A context that records which fields are read. It pickles as a plain one."""
 
     _read: set[str] = PrivateAttr(default_factory=set)
 
@@ -51,8 +51,8 @@ class _NotedContext(StepContext):
         return StepContext.model_validate, (dict(self),)
 
 
-class Watched:
-    """Notes what this process does from `install` on, and what those do that it forks.
+class SelfReport:
+    """Records the uses of this process and its forks from `install` on.
 
     Args:
         folder: the step's work folder.
@@ -65,13 +65,13 @@ class Watched:
         self._fields: set[str] = set()
 
     def install(self, bundle: str) -> None:
-        """Begins.
+        """Starts recording.
 
         Args:
-            bundle: the team's folder; installed distributions are not looked for in it, which would list its files.
+            bundle: the team's folder. It is not searched for installed distributions, which would list its files.
         """
         self._imports.install()
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._on_audit_event)
         finder: Any = importlib.metadata.MetadataPathFinder
         search = finder._search_paths
         bundles = {bundle, os.path.abspath(bundle)} if bundle else set()  # noqa: PTH100
@@ -79,20 +79,20 @@ class Watched:
         self._note_variables()
 
     def context(self, context: StepContext) -> StepContext:
-        """The context, which notes the fields that are read."""
+        """Wraps the context, so that the fields that are read are recorded."""
         noted = _NotedContext.model_construct(**dict(context))
         noted._read = self._fields
         return noted
 
-    def told(self, spec: StepSpec, signature: Signature, arguments: Mapping[str, Any]) -> Told:
-        """All that was noted."""
+    def reported_uses(self, spec: StepSpec, signature: Signature, arguments: Mapping[str, Any]) -> ReportedUses:
+        """Returns all recorded uses."""
         if self._forked and any(isinstance(arguments[name], StepContext) for name in signature.injected):
-            self._fields.update(StepContext.model_fields)  # what a worker reads is not noted here
+            self._fields.update(StepContext.model_fields)  # a worker's reads are not recorded here
         caching = caching_of(signature.function)
         for folder in sys.path:
             if folder and not is_a(folder, lambda _: True):
-                os.path.exists(folder)  # noqa: PTH110  # a look that is told: it may come, with modules in it
-        return Told(
+                os.path.exists(folder)  # noqa: PTH110  # records the use: the folder may be created later, with modules
+        return ReportedUses(
             modules=self._imports.modules,
             searches=self._imports.searches,
             absent=tuple(sorted(set(self._absent()))),
@@ -109,7 +109,7 @@ class Watched:
 
     # --- below ---------------------------------------------------------------------------------------------------
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _LOOK_UPS and isinstance(arguments[0], str | bytes):
             self._look_up(arguments[0])
         elif event in ("os.fork", "os.forkpty"):
@@ -119,22 +119,22 @@ class Watched:
             self._notes.note(NAMED, f"{module}:{str(name).partition('.')[0]}")
 
     def _note_variables(self) -> None:
-        """Tells whoever hears what this process and its workers open which variables code of no library reads."""
+        """Announces to the supervisor which environment variables are read by code outside the libraries."""
         environ: Any = type(os.environ)
         read = environ.__getitem__
-        told: set[str] = set()
+        reported: set[str] = set()
 
         def noting(variables: Any, name: Any) -> Any:
-            if isinstance(name, str | bytes) and name not in told and _is_read_by_no_library():
-                told.add(os.fsdecode(name))
+            if isinstance(name, str | bytes) and name not in reported and _is_read_by_no_library():
+                reported.add(os.fsdecode(name))
                 with contextlib.suppress(OSError, ValueError):
-                    os.close(os.open(f"{READ_BELOW}{os.fsdecode(name)}", os.O_RDONLY))
+                    os.close(os.open(f"{VARIABLE_MARKERS}{os.fsdecode(name)}", os.O_RDONLY))
             return read(variables, name)
 
         environ.__getitem__ = noting
 
     def _look_up(self, host: str | bytes) -> None:
-        """Notes a name that is looked up; an address stands for itself."""
+        """Records a host name that is looked up, unless it is an IP address."""
         name = host if isinstance(host, str) else host.decode(errors="replace")
         try:
             ipaddress.ip_address(name.partition("%")[0])
@@ -142,7 +142,7 @@ class Watched:
             self._notes.note(HOSTS, name.lower())
 
     def _absent(self) -> Iterator[str]:
-        """Top-level modules that were looked for and found nowhere."""
+        """Top-level modules that were searched for and not found."""
         for names in self._imports.searches.values():
             for name, path in names.items():
                 if not path and name not in sys.modules and not any(module_in(at, name) for at in library_folders()):
@@ -150,7 +150,7 @@ class Watched:
 
 
 def _is_read_by_no_library() -> bool:
-    """Whether a variable is read by code that is neither Python's, nor an installed library's, nor Kommuna's."""
+    """Whether a variable is read by code outside Python, the installed libraries and Kommuna."""
     frame = sys._getframe(2)
     while frame.f_back is not None and os.path.basename(frame.f_code.co_filename) in _READERS:  # noqa: PTH119
         frame = frame.f_back
@@ -172,7 +172,7 @@ def _functions(values: Iterable[Any]) -> Iterator[str]:
 
 
 def _settings(clients: Iterable[Any]) -> Iterator[str]:
-    """Dotted names of the settings that clients used; all where a client does not say."""
+    """Dotted names of the settings that clients used; all settings for a client without `settings_used`."""
     for client in clients:
         if isinstance(client, StepContext):
             continue

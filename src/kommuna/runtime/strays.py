@@ -1,4 +1,4 @@
-"""What a step started and left behind, in sessions of its own too: it ends with the step."""
+"""Ends processes that a step started and left running, also those in sessions of their own."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ import signal
 from collections.abc import Collection
 from pathlib import Path
 
-from kommuna.runtime.limits import family
+from kommuna.runtime.limits import process_tree
 
-MOST_LOOKS = 50  # at processes that go on forking
+MAX_SCANS = 50  # of processes that keep forking
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of every descendant whose own parent ends."""
+    """Makes this process the new parent of every descendant whose own parent ends."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_all_but(others: Collection[int]) -> None:
-    """Ends everything below this process but what is named, until two looks in a row find nothing.
+def kill_all_except(others: Collection[int]) -> None:
+    """Kills all descendants of this process except the given ones, until two scans in a row find none.
 
-    Once is not enough: what is not seen below a process that ends in the middle of the look may be an orphan then.
+    One scan is not enough: a process whose parent ends during the scan may be missed.
+
+    Args:
+        others: ids of processes to keep.
     """
     calm = 0
-    for _ in range(MOST_LOOKS):
-        left = [pid for pid in family(os.getpid()) if pid not in others and not _ended(pid)]
+    for _ in range(MAX_SCANS):
+        left = [pid for pid in process_tree(os.getpid()) if pid not in others and not _ended(pid)]
         calm = 0 if left else calm + 1
         if calm == 2:
             return
@@ -37,7 +40,7 @@ def end_all_but(others: Collection[int]) -> None:
 
 
 def _ended(pid: int) -> bool:
-    """Whether a process has ended; as a child of this one it is let go of."""
+    """Whether a process has ended; reaps it if it is a child of this one."""
     with contextlib.suppress(ChildProcessError):
         if os.waitpid(pid, os.WNOHANG)[0] == pid:
             return True

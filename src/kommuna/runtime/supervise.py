@@ -1,4 +1,4 @@
-"""Runs one step: cache, child process under limits, artifacts, manifest. What the operator calls."""
+"""Runs one step: cache look-up, child process with limits, artifacts, manifest."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from kommuna.errors import (
 )
 from kommuna.outages import wait_out
 from kommuna.runtime import child, environment
-from kommuna.runtime.bound import Bound
+from kommuna.runtime.call_listener import CallListener
 from kommuna.runtime.child import ChildReport
-from kommuna.runtime.limits import allocate_lean, family, oom_kills, resident_bytes
-from kommuna.runtime.opens import Opens
+from kommuna.runtime.limits import allocate_lean, oom_kills, process_tree, resident_bytes
 from kommuna.runtime.recording import Recorder
-from kommuna.runtime.strays import adopt_orphans, end_all_but
+from kommuna.runtime.second_lookup import SecondLookup
+from kommuna.runtime.strays import adopt_orphans, kill_all_except
 from kommuna.spec.caching import duration
 from kommuna.spec.step import StepContext, StepResult, StepSpec
 from kommuna.store import Artifact, Manifest, Store
@@ -53,7 +53,7 @@ log = structlog.get_logger()
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0
-MOST_CHANGES = 5  # of an input between the look at it and its copy
+MAX_CHANGES = 5  # of an input between its look-up and its copy
 _PR_SET_PDEATHSIG = 1
 
 
@@ -66,81 +66,89 @@ class _Ended:
     peak: int
     report: bytes
     reason: str = ""  # "memory", "time" or "stopped" where the supervisor ended it
-    recorder: Recorder | None = None  # of what it opened; none of one that was run by hand
-    unheard: str = ""  # why that could not be heard
+    recorder: Recorder | None = None  # None if the step ran in this process
+    listener_fault: str = ""  # why its calls could not be received
 
 
 # How the step's function is called.
-Run = Callable[[StepSpec, dict[str, LocalTree], StepContext, Path, Bound | None], _Ended]
+Run = Callable[[StepSpec, dict[str, LocalTree], StepContext, Path, SecondLookup | None], _Ended]
 
 
 def in_child(
-    spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, bound: Bound | None = None
+    spec: StepSpec,
+    inputs: dict[str, LocalTree],
+    context: StepContext,
+    folder: Path,
+    second_lookup: SecondLookup | None = None,
 ) -> _Ended:
-    """Runs the step in a forked child: the interpreter and pydantic are loaded already, polars is not."""
+    """Runs the step in a forked child, in which the interpreter and pydantic are already loaded."""
     began = time.monotonic()
     kills = oom_kills()
     supervisor = os.getpid()
     report = os.memfd_create("report")
-    recorder = Recorder(spec, _own(spec, inputs, folder))
-    opens = Opens(recorder.heard)
-    if bound is not None:
-        bound.open()
-    others = set(family(supervisor))
+    recorder = Recorder(spec, _runtime_paths(spec, inputs, folder))
+    listener = CallListener(recorder.record)
+    if second_lookup is not None:
+        second_lookup.open()
+    others = set(process_tree(supervisor))
     adopt_orphans()
     pid = os.fork()
     if pid == 0:
         code = EXIT_FAULT
         try:
             _become_child(supervisor)
-            opens.in_child()
-            environment.fix(spec)
-            os.chdir(_empty(folder))
-            code = child.run(spec, inputs, context, folder, report, bound)
+            listener.start_in_child()
+            environment.apply(spec)
+            os.chdir(_empty_folder(folder))
+            code = child.run(spec, inputs, context, folder, report, second_lookup)
         except BaseException:
             traceback.print_exc()
         finally:
-            os._exit(code)  # in any case: what follows is the supervisor's
-    recorder.belongs_to(pid)
+            os._exit(code)  # always: the code below belongs to the supervisor
+    recorder.set_process(pid)
     with _forwarded_signals(pid) as stopped, os.fdopen(report, "rb") as file:
-        opens.in_supervisor()
-        reason, peak = _watch(pid, spec, began, stopped, bound)
+        listener.start_in_supervisor()
+        reason, peak = _watch(pid, spec, began, stopped, second_lookup)
         _, status, usage = os.wait4(pid, 0)
         file.seek(0)
         answer = file.read()
-    _kill_group(pid, signal.SIGKILL)  # whatever the step itself had started
-    end_all_but(others)
-    opens.close()
+    _kill_group(pid, signal.SIGKILL)  # processes that the step started
+    kill_all_except(others)
+    listener.close()
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL and not reason and oom_kills() > kills:
         reason = "memory"
     seconds, peak = time.monotonic() - began, max(peak, usage.ru_maxrss * 1024)
-    return _Ended(code, seconds, peak, answer, reason, recorder, opens.missing)
+    return _Ended(code, seconds, peak, answer, reason, recorder, listener.fault)
 
 
-def in_here(
-    spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, bound: Bound | None = None
+def in_this_process(
+    spec: StepSpec,
+    inputs: dict[str, LocalTree],
+    context: StepContext,
+    folder: Path,
+    second_lookup: SecondLookup | None = None,
 ) -> _Ended:
-    """Runs the step in this process, for a person with a debugger: nothing limits it, and no other run is given it."""
-    del bound  # the step is called in any case
+    """Runs the step in this process, for debugging: without limits, and its result is not reused."""
+    del second_lookup  # the step is always called
     began = time.monotonic()
     report = os.memfd_create("report")
-    environment.fix(spec, keep_others=True)
+    environment.apply(spec, keep_others=True)
     with os.fdopen(os.dup(report), "rb") as file:
         code = child.run(spec, inputs, context, folder, report)
         file.seek(0)
         return _Ended(code, time.monotonic() - began, resident_bytes(os.getpid()), file.read())
 
 
-def _empty(folder: Path) -> Path:
-    """A folder to work in, so that no step depends on where its task happens to run."""
+def _empty_folder(folder: Path) -> Path:
+    """Creates an empty working folder, so that no step depends on where its task runs."""
     made = folder / "here"
     made.mkdir(exist_ok=True)
     return made
 
 
-def _own(spec: StepSpec, inputs: dict[str, LocalTree], folder: Path) -> tuple[str, ...]:
-    """What the runtime gives to a step: its work folder, its inputs, and what its clients keep from run to run."""
+def _runtime_paths(spec: StepSpec, inputs: dict[str, LocalTree], folder: Path) -> tuple[str, ...]:
+    """Returns the paths that the runtime provides to a step: its work folder, its inputs, and its clients' cache."""
     given = [str(folder)]
     for tree in inputs.values():
         items = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else [tree]
@@ -151,14 +159,15 @@ def _own(spec: StepSpec, inputs: dict[str, LocalTree], folder: Path) -> tuple[st
 
 
 def run_step(spec: StepSpec, run: Run = in_child, *, known: Sequence[FoundFile] = ()) -> StepResult:
-    """Runs a step, or finds what it left before.
+    """Runs a step, or finds an earlier result of it. Never raises.
 
     Args:
-        run: `in_child`, or `in_here`.
+        spec: the step.
+        run: `in_child` or `in_this_process`.
         known: files among the inputs that the step's operator found.
 
-    Never raises: the result has the exit code (0 done, 1 retry, 2 the team's mistake, 3 memory or time) and the
-    message.
+    Returns:
+        The result, with the exit code (0 done, 1 retry, 2 the team's mistake, 3 memory or time) and the message.
     """
     place = " · ".join(part for part in (spec.team, spec.dag_id, spec.task_id, spec.function) if part)
     try:
@@ -175,7 +184,7 @@ def _run(spec: StepSpec, run: Run, known: Sequence[FoundFile]) -> StepResult:
     store = Store(spec.store, spec.team)
     with store.scratch() as folder:
         source = ""
-        for attempt in range(MOST_CHANGES):
+        for attempt in range(MAX_CHANGES):
             handed = known if attempt == 0 else ()  # of a file that changed, nothing is taken as known
             found = wait_out(partial(look_up, spec, store, folder, known=handed))
             try:
@@ -192,16 +201,16 @@ def _run(spec: StepSpec, run: Run, known: Sequence[FoundFile]) -> StepResult:
 def _result(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run) -> StepResult:
     results = Results(store)
     given = found.manifest
-    bound = Bound(found.question.params, lambda params: _bound_answer(spec, store, found, params))
+    second_lookup = SecondLookup(found.question.params, lambda params: _second_answer(spec, store, found, params))
     if given is not None:
         made = given
-    elif not spec.cache or _was_of_no_use(spec, results):
-        made = _made(spec, store, folder, found, run, bound)
+    elif not spec.cache or _last_result_was_unusable(spec, results):
+        made = _run_and_store(spec, store, folder, found, run, second_lookup)
     else:
         with results.claim(found.digest):
             given, _ = wait_out(lambda: answer(spec, store, found.question, found.inputs))
-            made = given or _made(spec, store, folder, found, run, bound)
-    given = given or bound.manifest
+            made = given or _run_and_store(spec, store, folder, found, run, second_lookup)
+    given = given or second_lookup.manifest
     if given is not None:
         log.info("step.cached", step=spec.function, key=given.key[:12], rows=given.rows)
     if spec.task_id:
@@ -209,26 +218,28 @@ def _result(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Ru
     return result_of(made, cached=given is not None)
 
 
-def _bound_answer(spec: StepSpec, store: Store, found: LookedUp, params: dict[str, Any]) -> Manifest | None:
-    """What an earlier run left of the same question with the parameters as they are bound."""
+def _second_answer(spec: StepSpec, store: Store, found: LookedUp, params: dict[str, Any]) -> Manifest | None:
+    """Finds an earlier result of the same question with coerced parameters."""
     if not spec.cache:
         return None
     question = found.question.model_copy(update={"params": params})
     try:
         return answer(spec, store, question, found.inputs)[0]
-    except KommunaError as error:  # then the step is called
+    except KommunaError as error:  # the step is called instead
         log.warning("step.not_looked_up_again", reason=error.what)
         return None
 
 
-def _was_of_no_use(spec: StepSpec, results: Results) -> bool:
-    """Whether no run could be given what the task left last: then nobody waits for its like."""
+def _last_result_was_unusable(spec: StepSpec, results: Results) -> bool:
+    """Whether the task's last result could not be reused, so that other runs need not wait for this one."""
     last = results.last(spec.dag_id, spec.task_id, spec.function) if spec.task_id else None
     return last is not None and last.expires is None and not spec.expires and next(not_given(last), "") != ""
 
 
-def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run, bound: Bound) -> Manifest:
-    """Runs a step and keeps what it leaves."""
+def _run_and_store(
+    spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run, second_lookup: SecondLookup
+) -> Manifest:
+    """Runs a step and stores its outputs and manifest."""
     inputs = found.inputs
     context = context_of(spec, found.question, inputs)
     started = datetime.now(UTC)
@@ -241,15 +252,17 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run,
         seconds=spec.resources.seconds,
     )
     local = wait_out(lambda: inputs.local(store, folder))
-    ended, report = wait_out(lambda: _ended_well(run, spec, local, context, folder, bound))
-    if bound.manifest is not None:
-        return bound.manifest
+    ended, report = wait_out(lambda: _run_to_success(run, spec, local, context, folder, second_lookup))
+    if second_lookup.manifest is not None:
+        return second_lookup.manifest
     outputs = {name: _put(store, Path(w.path), w.kind, w.suffix, w.rows) for name, w in report.outputs.items()}
     uses = None
     if ended.recorder is not None:
         fields = context.model_dump(mode="json")
-        uses = ended.recorder.uses(report.told, inputs, fields, Analyses(store), missing=ended.unheard)
-    expires = report.told.expires
+        uses = ended.recorder.uses(
+            report.reported, inputs, fields, Analyses(store), listener_fault=ended.listener_fault
+        )
+    expires = report.reported.expires
     manifest = Manifest(
         key=hashlib.sha256(f"{found.digest} {uuid.uuid4()}".encode()).hexdigest(),
         team=spec.team,
@@ -262,7 +275,7 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run,
         lineage=tuple(found.lineage.model_copy(update={"input": name}) for name, found in inputs.flat().items()),
         question=found.question,
         uses=uses,
-        cacheable=report.told.cacheable and spec.cache and (ended.recorder is None or ended.recorder.is_cacheable),
+        cacheable=report.reported.cacheable and spec.cache and (ended.recorder is None or ended.recorder.is_cacheable),
         expires=started + duration(expires) if expires else None,
         version=kommuna.__version__,
         started=started,
@@ -273,11 +286,11 @@ def _made(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run,
         task_id=spec.task_id,
     )
     wait_out(lambda: store.write_manifest(manifest))
-    kept = uses is not None and manifest.cacheable and not ended.unheard
+    kept = uses is not None and manifest.cacheable and not ended.listener_fault
     if kept and (not uses.unknown or expires or spec.expires):  # type: ignore[union-attr]
         digests = [found.digest]
-        if bound.params is not None:
-            digests.append(found.question.model_copy(update={"params": bound.params}).digest)
+        if second_lookup.params is not None:
+            digests.append(found.question.model_copy(update={"params": second_lookup.params}).digest)
         for digest in digests:
             wait_out(lambda digest=digest: Results(store).add(digest, manifest.key))  # type: ignore[misc]
     log.info(
@@ -304,15 +317,20 @@ def _put_plan(store: Store, path: Path, plan: str) -> Artifact:
     return _put(store, path, "plan", ".txt")
 
 
-def _ended_well(
-    run: Run, spec: StepSpec, inputs: dict[str, LocalTree], context: StepContext, folder: Path, bound: Bound
+def _run_to_success(
+    run: Run,
+    spec: StepSpec,
+    inputs: dict[str, LocalTree],
+    context: StepContext,
+    folder: Path,
+    second_lookup: SecondLookup,
 ) -> tuple[_Ended, ChildReport]:
-    ended = run(spec, inputs, context, folder, bound)
-    return ended, ChildReport() if bound.manifest is not None else _report(ended, spec)
+    ended = run(spec, inputs, context, folder, second_lookup)
+    return ended, ChildReport() if second_lookup.manifest is not None else _report(ended, spec)
 
 
 def _report(ended: _Ended, spec: StepSpec) -> ChildReport:
-    """The child's report if it ended well; else raises what it ended of."""
+    """Returns the child's report if it succeeded; else raises the reason why it ended."""
     limits = spec.resources
     if ended.reason == "memory":
         raise LimitExceeded(
@@ -346,14 +364,14 @@ def _become_child(supervisor: int) -> None:
         os._exit(EXIT_FAULT)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    with contextlib.suppress(OSError):  # where the kernel must choose, it takes the step and not the supervisor
+    with contextlib.suppress(OSError):  # the OOM killer then chooses the step, not the supervisor
         Path("/proc/self/oom_score_adj").write_text("500")
     _close_input()
     allocate_lean()
 
 
 def _close_input() -> None:
-    """Standard input is empty: what the caller has there is the caller's."""
+    """Replaces standard input by an empty one."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     if null:
@@ -361,12 +379,14 @@ def _close_input() -> None:
     sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115
 
 
-def _watch(pid: int, spec: StepSpec, began: float, stopped: list[int], bound: Bound | None) -> tuple[str, int]:
+def _watch(
+    pid: int, spec: StepSpec, began: float, stopped: list[int], second_lookup: SecondLookup | None
+) -> tuple[str, int]:
     """Waits for the child's end; ends it past a limit. Returns the reason, if any, and the peak memory seen."""
     handle = os.pidfd_open(pid)
     waits = select.poll()  # not `select`, which takes no descriptor above 1,023
     waits.register(handle, select.POLLIN)
-    question = None if bound is None else bound.begin()
+    question = None if second_lookup is None else second_lookup.begin()
     if question is not None:
         waits.register(question, select.POLLIN)
     peak = 0
@@ -377,9 +397,9 @@ def _watch(pid: int, spec: StepSpec, began: float, stopped: list[int], bound: Bo
             ready = dict(waits.poll(1000 * POLL_SECONDS))
             if handle in ready:
                 return reason, peak
-            if question in ready and bound is not None:
-                waits.unregister(question)  # it asks once
-                if bound.hear():
+            if question in ready and second_lookup is not None:
+                waits.unregister(question)  # there is one request
+                if second_lookup.receive():
                     _kill_group(pid, signal.SIGKILL)
             now = time.monotonic()
             used = resident_bytes(pid)
@@ -399,8 +419,8 @@ def _watch(pid: int, spec: StepSpec, began: float, stopped: list[int], bound: Bo
         raise
     finally:
         os.close(handle)
-        if bound is not None:
-            bound.close()
+        if second_lookup is not None:
+            second_lookup.close()
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ def distributions_of(opened: Collection[str], imported: Collection[str]) -> tupl
     Args:
         opened: absolute paths below Python's folders.
         imported: names such as `sklearn`; those of no distribution are passed over.
+
     Returns:
         The distributions' normalised names, and the paths in a folder of libraries that none of them claims.
     """

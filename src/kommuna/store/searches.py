@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 
 ABSENT = ""
-UNHEARD = -0x6B6F6D  # a folder's descriptor that no folder has: a look by it is the runtime's own, and not the step's
+UNTRACED_FD = (
+    -0x6B6F6D
+)  # a folder's descriptor that no folder has: a look by it is the runtime's own, and not the step's
 _SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)
 
 
@@ -33,7 +35,7 @@ def is_a(path: str, kind: Callable[[int], bool]) -> bool:
     """Whether a path is of a kind, such as `stat.S_ISDIR`. In a step's process this is no look of the step's."""
     try:
         absolute = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
-        return kind(os.stat(absolute, dir_fd=UNHEARD).st_mode)
+        return kind(os.stat(absolute, dir_fd=UNTRACED_FD).st_mode)
     except (OSError, ValueError):
         return False
 
@@ -45,7 +47,7 @@ def link_target(path: str) -> str:
         OSError: it cannot be told.
     """
     try:
-        return os.readlink(path if path.startswith("/") else f"{os.getcwd()}/{path}", dir_fd=UNHEARD)  # noqa: PTH109
+        return os.readlink(path if path.startswith("/") else f"{os.getcwd()}/{path}", dir_fd=UNTRACED_FD)  # noqa: PTH109
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
             raise

@@ -308,6 +308,7 @@ class Store:
         Args:
             relative: for example `inbox/messages.csv`.
             folder: where a remote file is downloaded to.
+
         Raises:
             TeamMistake: the path leaves the team's prefix.
         """

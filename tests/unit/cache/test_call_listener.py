@@ -1,4 +1,4 @@
-"""What the kernel does not let the runtime hear keeps a result from others, and is said."""
+"""Where the kernel does not report calls to the runtime, the result is not reused, and the log says why."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ PROCESS_VM_READV, SECCOMP = 310, 317
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls")
 @pytest.mark.parametrize("call", [PROCESS_VM_READV, SECCOMP])
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EFAULT])
-def test_a_runtime_that_may_not_read_what_calls_are_given_keeps_nothing(rig: CacheRig, call: int, number: int) -> None:
+def test_a_runtime_that_cannot_read_the_arguments_of_calls_reuses_nothing(
+    rig: CacheRig, call: int, number: int
+) -> None:
     rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 1}\n"})
     result = rig.folder / "result.json"
     for _ in range(2):
@@ -47,7 +49,7 @@ def test_a_runtime_that_may_not_read_what_calls_are_given_keeps_nothing(rig: Cac
         assert uses.unknown[0].startswith("what the step opens cannot be seen here: ")
 
 
-def test_a_process_that_lets_nobody_read_its_memory_keeps_the_result_from_others(rig: CacheRig) -> None:
+def test_the_result_is_not_reused_if_a_process_hides_its_memory(rig: CacheRig) -> None:
     """As a privileged program does; without the right to trace it, which root has, this is refused."""
     rig.write({
         "step.py": "import subprocess, sys\ndef f() -> dict[str, object]:\n"

@@ -167,7 +167,7 @@ def test_a_spec_that_says_a_parameter_twice_is_refused(rig: CacheRig) -> None:
         [sys.executable, "-m", "kommuna.runtime", "--spec-json", text], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "the key 'k' stands twice" in done.stderr
+    assert "duplicate key 'k'" in done.stderr
 
 
 def test_what_was_made_without_the_cache_is_given_to_nobody(rig: CacheRig) -> None:

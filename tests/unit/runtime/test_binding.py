@@ -47,7 +47,7 @@ def test_a_number_that_a_shared_step_takes_has_bounds_that_are_known_before_a_ru
         ("train_classifier", {"max_rows": 0}, "'max_rows'.*: expected a number of at least 1, found 0", "int | None"),
         ("evaluate", {"max_text_overlap": "nan"}, "'max_text_overlap'.*: expected a number of at most 1.0", "float"),
         ("mask_pii", {"region": "XX"}, "no region 'XX'", "str"),
-        ("label_messages", {"memory": "4 GB"}, "'4 GB' is no memory quantity", "str"),
+        ("label_messages", {"memory": "4 GB"}, "'4 GB' is not a memory quantity", "str"),
     ],
 )
 def test_a_parameter_out_of_its_bounds_is_named_with_its_type_in_plain_words(

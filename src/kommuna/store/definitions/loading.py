@@ -66,6 +66,7 @@ class Loader:
 
         Returns:
             Whether one of them may be loaded at another moment too, so that the import statement itself matters.
+
         Raises:
             Unclear: a module is missing or cannot be read.
         """
