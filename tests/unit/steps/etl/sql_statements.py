@@ -173,6 +173,11 @@ d = '2026-09-01'
 d + 1
 d - 1
 d - INTERVAL '1 month'
+d + INTERVAL '1' DAY
+d + INTERVAL '2 weeks 1 day' > ts
+CAST(d AS TIMESTAMP) + INTERVAL '6 hours'
+DATE_TRUNC('day', ts) + INTERVAL '6 hours' > d
+ts - d > INTERVAL '1 hour' AND ts - INTERVAL '1 day 12 hours' < d
 ts + INTERVAL '1 day'
 ts - ts
 ts - INTERVAL '90 minutes'
@@ -596,6 +601,11 @@ SELECT k, SUM(w) OVER (PARTITION BY k ORDER BY w)/w FROM e
 
 # What is not standard SQL here, or would be silently other: refused, never answered in another way.
 REFUSED = r"""
+d + INTERVAL '12 hours'
+d - INTERVAL '1 hour' < ts
+INTERVAL '1 day 12 hours' + d
+CAST(ts AS DATE) + INTERVAL '90 minutes'
+d + INTERVAL '1 day' - INTERVAL '1 second'
 1e400
 CAST('x' AS INT)
 LOG(x)

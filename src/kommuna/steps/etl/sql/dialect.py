@@ -33,6 +33,7 @@ POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)  # som
 _SMALL = {"tinyint", "smallint", "int", "integer", "int2", "int4", "mediumint"}
 _WHOLE = _SMALL | {"bigint", "int8", "int64", "hugeint", "int128"}
 _DECIMAL = {"decimal", "numeric", "dec"}
+_WHOLE_DAYS = re.compile(r"(?:d|days?|w|weeks?|mo|mons?|months?|q|quarters?|y|years?)", re.IGNORECASE)
 _TIMES = {"date", "timestamp", "datetime", "time", "timestamptz"}
 # What counts or takes a part of a time is an integer of 8 to 32 bits, with which sums go round in a circle.
 _COUNTS = {
@@ -77,7 +78,7 @@ def standard_sql(sql: str, plans: Callable[[str], bool] | None = None) -> str:
     try:
         whole = _Rewriter()
         text = whole.run(nodes)
-        if plans is None or not (whole.rounded or whole.times or whole.compared):
+        if plans is None or not (whole.rounded or whole.times or whole.hours or whole.compared):
             return _bounded(text)
         rounded = whole.rounded
         if not plans(text):
@@ -98,13 +99,19 @@ def standard_sql(sql: str, plans: Callable[[str], bool] | None = None) -> str:
 def _refuse_times_as_numbers(
     nodes: Sequence[Node], whole: _Rewriter, rounded: set[int], plans: Callable[[str], bool]
 ) -> None:
-    """Refuses what Polars reads as a count of days or microseconds since 1970, or between two times."""
+    """Refuses what Polars reads as a count of days or microseconds since 1970 or between times, or as days alone."""
     for at in whole.times:
         if plans(_Rewriter(only=rounded, as_number=at).run(nodes)):
             raise SpecError("CAST of a number to a day or time", fix="make the day or time a text before it is read")
     for at in whole.rounded:
         if plans(_Rewriter(only=rounded - {at}, as_time=at).run(nodes)):
             raise SpecError("CAST of a day, time or difference of times to a number", fix=_EPOCH)
+    for at in whole.hours:
+        if plans(_Rewriter(only=rounded, as_days=at).run(nodes)):
+            raise SpecError(
+                "hours, minutes or seconds are added to a day, or taken from one, which stays a day",
+                fix="make it a time before: CAST(day AS TIMESTAMP) + INTERVAL '12 hours'",
+            )
     for at, (left, right) in list(whole.compared.items())[:MAX_PROBED]:
         for turned, number in ((False, right), (True, left)):
             if _NUMBER.fullmatch(left if number is right else right):
@@ -166,10 +173,12 @@ class _Rewriter:
         parsed: the cast to a time whose operand is read as text.
         as_number: the cast to a time that can be planned only where its operand is a number.
         as_time: the cast to a whole number that can be planned only where its operand is a time or a difference of two.
+        as_days: the interval of hours or less that can be planned only where it is added to a day, or taken from one.
         asked: the comparison that can be planned only where its left side is a time or a difference of two, and its
             right one a number; True: the other way round.
         rounded: the casts that were met whose operand may have to be rounded.
         times: the casts to days and times that were met.
+        hours: the intervals of hours or less that were met in a sum or difference.
         compared: the comparisons that were met, with both sides, where one may be a time and the other a number.
         texts: of the nodes that were met, by the places of the first and the last: sides are read more than once.
     """
@@ -178,9 +187,11 @@ class _Rewriter:
     parsed: int | None = None
     as_number: int | None = None
     as_time: int | None = None
+    as_days: int | None = None
     asked: tuple[int, bool] | None = None
     rounded: set[int] = field(default_factory=set)
     times: set[int] = field(default_factory=set)
+    hours: set[int] = field(default_factory=set)
     compared: dict[int, tuple[str, str]] = field(default_factory=dict)
     texts: dict[tuple[int, int], str] = field(default_factory=dict)
 
@@ -227,7 +238,9 @@ class _Rewriter:
             i, text = self._case(nodes, i)
         elif node.kind == "group":
             text = f"({self.run(node.inner)})"
-        elif node.is_word("date", "time", "timestamp", "interval") and i < len(nodes) and nodes[i].kind == "text":
+        elif node.is_word("interval") and i < len(nodes) and nodes[i].kind in ("text", "number"):
+            text, i = self._interval(nodes, i)
+        elif node.is_word("date", "time", "timestamp") and i < len(nodes) and nodes[i].kind == "text":
             text, i = f"{node.text} {nodes[i].text}", i + 1
         else:
             text = node.text
@@ -248,6 +261,18 @@ class _Rewriter:
             if node.kind in ("word", "name") and i < len(nodes) and nodes[i].kind == "group":
                 text, i = self._call(text, nodes[i]), i + 1
         return self._behind(gap, text, nodes, i, node.kind == "text")
+
+    def _interval(self, nodes: Sequence[Node], i: int) -> tuple[str, int]:
+        """An interval from its amount on, and its end; one of hours or less in a sum or difference is noted."""
+        start, at, text = i - 1, nodes[i].at, f"INTERVAL {nodes[i].text}"
+        units = re.findall(r"[^\W\d_]+", nodes[i].text)
+        i += 1
+        if not units and i < len(nodes) and nodes[i].kind == "word":
+            units, text, i = [nodes[i].text], f"{text} {nodes[i].text}", i + 1
+        added = (start > 1 and nodes[start - 1].is_mark("+", "-")) or (i < len(nodes) and nodes[i].is_mark("+"))
+        if added and not all(map(_WHOLE_DAYS.fullmatch, units)):
+            self.hours.add(at)
+        return ("1" if self.as_days == at else text), i
 
     def _behind(self, gap: str, text: str, nodes: Sequence[Node], i: int, literal: bool) -> tuple[str, int]:
         """Casts by `::`, and a call's OVER, FILTER and WITHIN GROUP."""
