@@ -64,12 +64,14 @@ def apply_rules(
         asking: how they are asked: the budget, and the share of answers that may fail.
         key: the column that names a row; unique, not null.
         text: the String column that `any`, `regex` and `ask` rules look at; a null text gets no votes from them.
+
     Returns:
         votes: `key`, then one column a rule: `pl.Enum(rules.categories)`, or Int8 1/0 where rows have several tags;
             null is no opinion. In the messages' order.
         metrics: rows, rules, coverage, overlap, conflict (shares of rows, 0 to 1), rules_never, rules_always,
             values_outside_tags (rows on which a Python rule named no known tag); with a default tag left_to_default
             (share of rows without a vote); with `ask` rules those of `ask_votes`.
+
     Raises:
         MissingColumn, SchemaDrift, DataError: `key`, `text` or a rule's column is missing, null or of a wrong type.
         DuplicateKeys: `key` names more than one row.

@@ -44,8 +44,10 @@ def votes_of(
         messages: a table, see `lazy_table`.
         tags: what the functions may vote for.
         key: the column that names a row.
+
     Returns:
         `key`, then one Enum column per function; null abstains.
+
     Raises:
         RulesError: a function fails or votes for no tag; the message names it and the row.
         MissingColumn, DuplicateKeys, DataError: the messages have no such key.

@@ -74,6 +74,7 @@ def label_messages(
         iterations: EM steps of `dawid_skene`, at most.
         epochs: training epochs of `snorkel` and `snorkel_fast`.
         memory: the most that `snorkel` may take.
+
     Returns:
         labels: `key`; `tag`, an Enum of the tags (where rows have several tags: `tags`, a list, each with a probability
             of one half or more, or, with dev rows, with a vote and the probability from which the tag's expected F1 is
@@ -92,6 +93,7 @@ def label_messages(
             dev_f1_micro and dev_f1_macro; dev_left_right (of dev rows without a vote the share that has the default
             tag); dev_calibration_error, and dev_calibration_error_before (of the model's own word). These are
             cross-fitted too.
+
     Raises:
         SpecError: there is no such model, or a parameter is out of its range.
         RulesError, DataError, SchemaDrift, LimitExceeded: see `read_dev`, `vote_patterns` and the models.

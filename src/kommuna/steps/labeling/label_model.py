@@ -108,6 +108,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             votes: of all rows.
             dev_votes: of the same rules on labeled rows; then probabilities are calibrated on these.
             dev_labels: d, the labeled rows' tags as in `classes_`; rows whose label is null (or -1) are left out.
+
         Raises:
             SpecError: an unknown model or tie policy.
             RulesError, DataError, MissingColumn, SchemaDrift: votes or labels that cannot be used.
@@ -153,6 +154,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             labels: n tags as in `classes_`; rows labeled None, NaN or -1 are left out.
+
         Raises:
             DataError: there are not as many as rows, or none is a label.
             RulesError: a label is not a tag.

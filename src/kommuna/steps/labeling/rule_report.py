@@ -55,6 +55,7 @@ def rule_report(
         text: the column of `dev` with the message, masked here again before it is shown; without it rows are shown by
             their other columns, or by their key.
         label: the column of `dev` with the true tag, or tags.
+
     Returns:
         report: a page that opens offline.
         table: the figures, one line a rule (`rule_figures.COLUMNS`).

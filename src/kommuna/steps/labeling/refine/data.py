@@ -1,4 +1,4 @@
-"""What the loop works on: dev rows with their truth and folds, and a sample of the unlabeled messages."""
+"""The data of a refinement: dev rows with their tags and folds, and a sample of the unlabeled messages."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ SAMPLE = 20_000  # unlabeled messages that rules are screened on and the label m
 
 
 @dataclass(frozen=True)
-class Field:
-    """The rows of one run of the loop.
+class RefineData:
+    """The rows and tags of one refinement run.
 
     Attributes:
         tags: the k tags.
-        several_tags: whether a row may have several.
+        several_tags: whether a row may have several tags.
         otherwise: the default tag, that of a row without a vote, if there is one.
         dev: the d dev rows, with all their columns.
         truth: d x k, whether the row has the tag.
         fold: d, which of the `FOLDS` parts the row belongs to.
         messages: all unlabeled messages.
-        sample: s of them.
+        sample: s of the messages.
         key: the column that names a row.
         text: the column with the message.
         llm: answers the questions of `ask` rules that were given.
@@ -59,21 +59,21 @@ class Field:
         """The index of the default tag among the tags."""
         return None if self.otherwise is None else self.tags.index(self.otherwise)
 
-    def only(self, rows: NDArray[np.bool_]) -> Field:
-        """The same with some of the dev rows."""
+    def only(self, rows: NDArray[np.bool_]) -> RefineData:
+        """Returns the data with only the dev rows where `rows` is true."""
         return replace(self, dev=self.dev.filter(pl.Series(rows)), truth=self.truth[rows], fold=self.fold[rows])
 
     def rule_set(self, rules: Sequence[Rule]) -> RuleSet:
-        """The rules with this run's tags."""
+        """Returns the rule set of these rules, with the tags of the data."""
         return RuleSet(tags=self.tags, several_tags=self.several_tags, otherwise=self.otherwise, rules=tuple(rules))
 
     def code(self, rule: Rule) -> int:
-        """What a rule with a tag votes, as a code."""
+        """Returns the code of the votes of a rule that has a tag."""
         tag = self.tags.index(rule.tag or "")
         return len(self.tags) + tag if rule.against else tag
 
     def votes(self, rows: pl.DataFrame, rules: Sequence[Rule]) -> Codes:
-        """Rows x rules codes: the rules' votes on `dev`, `sample` or any other rows."""
+        """Applies rules to `dev`, `sample` or any other rows; returns the votes as rows x rules codes."""
         if not rules:
             return np.zeros((rows.height, 0), dtype=np.int16)
         rule_set = self.rule_set(rules)
@@ -87,19 +87,19 @@ class Field:
         return np.stack(vote_codes(table, rule_set), axis=1)
 
     def votes_table(self, rules: Sequence[Rule], codes: Codes) -> pl.DataFrame:
-        """The rules' votes on dev (d x m codes) as `apply_rules` would write them."""
+        """Returns the rules' votes on dev (d x m codes) as a table, as `apply_rules` writes them."""
         rule_set = self.rule_set(rules)
         named = np.array([*self.tags, *(f"!{tag}" for tag in self.tags)])
         columns = {self.key: self.dev[self.key]}
         for j, rule in enumerate(rules):
             voted = codes[:, j] != ABSTAIN
-            said = (codes[:, j] < len(self.tags)).astype(np.int8) if self.several_tags else named[codes[:, j]]
-            column = pl.Series(said).cast(vote_type(rule_set), strict=False)
+            cast = (codes[:, j] < len(self.tags)).astype(np.int8) if self.several_tags else named[codes[:, j]]
+            column = pl.Series(cast).cast(vote_type(rule_set), strict=False)
             columns[rule.name] = column.set(pl.Series(~voted), None)
         return pl.DataFrame(columns)
 
 
-def read_field(
+def read_refine_data(
     messages: pl.LazyFrame,
     dev: pl.LazyFrame,
     rules: RuleSet | None,
@@ -110,12 +110,21 @@ def read_field(
     label: str,
     seed: int,
     llm: Llm,
-) -> Field:
+) -> RefineData:
     """Reads and checks the rows.
 
     Args:
-        rules: the rules to start from; their tags and their `several_tags` hold. None: the tags are those of dev, the
-            most frequent first, and `several_tags` says what a row may have.
+        messages: the unlabeled messages: `key` and `text`.
+        dev: the labeled rows: `key`, `text` and `label`.
+        rules: the rules to start from; their tags and their `several_tags` apply. None: the tags are those of dev, the
+            most frequent first, and the parameter `several_tags` applies.
+        several_tags: whether a row may have several tags, without `rules`.
+        key: the column that names a row.
+        text: the column with the message.
+        label: the column of `dev` with the tag, or tags.
+        seed: seed of the folds and of the sample.
+        llm: answers the questions of `ask` rules.
+
     Raises:
         MissingColumn, SchemaDrift, DuplicateKeys, RulesError: dev or messages lack a column, or hold a wrong value.
         DataError: there are no messages, or too few dev rows to write and to judge rules on.
@@ -134,7 +143,7 @@ def read_field(
     sample = _sample(messages, key, seed)
     otherwise = rules.otherwise if rules is not None else None
     fold = folds(len(truth), FOLDS, seed=seed, strata=truth.argmax(axis=1))  # by the first tag
-    return Field(tags, several_tags, labeled, truth, fold, messages, sample, key, text, llm, otherwise)
+    return RefineData(tags, several_tags, labeled, truth, fold, messages, sample, key, text, llm, otherwise)
 
 
 def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:
@@ -144,7 +153,7 @@ def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:
             f"{len(truth)} dev rows are too few to write rules on and to judge them: {twice} of {len(tags)} tags have "
             "two rows or more",
             where="dev",
-            fix=f"label at least {LEAST_DEV_ROWS} rows; ten a tag are a good start",
+            fix=f"label at least {LEAST_DEV_ROWS} rows; ten per tag are a good start",
         )
 
 
@@ -154,5 +163,5 @@ def _sample(messages: pl.LazyFrame, key: str, seed: int) -> pl.DataFrame:
         messages.select(pl.col(key), _hash=pl.col(key).hash(seed)).bottom_k(SAMPLE, by="_hash").collect().select(key)
     )
     if chosen.is_empty():
-        raise DataError("there are no messages: coverage cannot be told", where="messages")
+        raise DataError("there are no messages: coverage cannot be measured", where="messages")
     return messages.join(chosen.lazy(), on=key, how="semi").collect().sort(key)

@@ -13,7 +13,7 @@ from kommuna.errors import DataError, SchemaDrift
 from kommuna.spec.rules import Rule
 from kommuna.steps.columns import require_text
 from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
-from kommuna.steps.labeling.refine.data import Field
+from kommuna.steps.labeling.refine.data import RefineData
 from kommuna.steps.labeling.refine.judge import Mask, judge
 from kommuna.steps.labeling.refine.loop import dev_codes, rules_after
 from kommuna.steps.labeling.refine.rounds import Round
@@ -31,44 +31,45 @@ class Gold:
 
     Attributes:
         rows: with all their columns.
-        truth: g x (k + u), which tags they have: the field's, then those that neither dev nor the rules know.
+        truth: g x (k + u), which tags they have: those of the data, then those that neither dev nor the rules know.
     """
 
     rows: pl.DataFrame
     truth: Mask
 
 
-def read_gold(field: Field, gold: pl.LazyFrame, *, label: str, more_tags: bool) -> Gold:
+def read_gold(data: RefineData, gold: pl.LazyFrame, *, label: str, more_tags: bool) -> Gold:
     """Reads and checks the gold rows.
 
     Args:
-        more_tags: whether gold may have tags that the field has not; rows that do are missed.
+        more_tags: whether gold may have tags that dev and the rules do not have; rows with them count as missed.
+
     Raises:
         MissingColumn, SchemaDrift, DuplicateKeys: gold lacks a column, or holds a wrong value.
         DataError: no row is labeled, a tag is unknown, or a row is a dev row too.
     """
-    label = label_column(gold, label, several_tags=field.several_tags)
-    rows = read_labeled_rows(gold, several_tags=field.several_tags, key=field.key, label=label, what="gold")
-    require_text(gold, field.text, what="gold")
-    if rows[field.key].dtype != field.dev[field.key].dtype:
+    label = label_column(gold, label, several_tags=data.several_tags)
+    rows = read_labeled_rows(gold, several_tags=data.several_tags, key=data.key, label=label, what="gold")
+    require_text(gold, data.text, what="gold")
+    if rows[data.key].dtype != data.dev[data.key].dtype:
         raise SchemaDrift(
-            f"column '{field.key}': dev has {field.dev[field.key].dtype}, gold {rows[field.key].dtype}",
+            f"column '{data.key}': dev has {data.dev[data.key].dtype}, gold {rows[data.key].dtype}",
             where="gold",
             fix="give both the same type",
         )
-    unknown = [tag for tag in tags_of(rows[label]) if tag not in field.tags] if more_tags else []
-    tags = (*field.tags, *unknown)
-    truth = truth_matrix(rows[label], rows[field.key], tags, several_tags=field.several_tags, what="gold")
-    shared = rows.join(field.dev, on=field.key, how="semi")
+    unknown = [tag for tag in tags_of(rows[label]) if tag not in data.tags] if more_tags else []
+    tags = (*data.tags, *unknown)
+    truth = truth_matrix(rows[label], rows[data.key], tags, several_tags=data.several_tags, what="gold")
+    shared = rows.join(data.dev, on=data.key, how="semi")
     if not shared.is_empty():
         raise DataError(
-            f"{shared.height} of {rows.height} gold rows are dev rows too, by '{field.key}': rules that know a row say "
+            f"{shared.height} of {rows.height} gold rows are dev rows too, by '{data.key}': rules that know a row say "
             "nothing of others by it",
-            where=f"gold, {field.key} = {shared[field.key][0]!r}",
+            where=f"gold, {data.key} = {shared[data.key][0]!r}",
             fix="give gold rows that are not in dev",
         )
-    known = {bare(text) for text in field.dev[field.text]} - {""}
-    repeated = sum(bare(text) in known for text in rows[field.text])
+    known = {bare(text) for text in data.dev[data.text]} - {""}
+    repeated = sum(bare(text) in known for text in rows[data.text])
     if repeated > _REPEATED * rows.height:
         log.warning(
             "refine.gold_texts_in_dev",
@@ -79,7 +80,7 @@ def read_gold(field: Field, gold: pl.LazyFrame, *, label: str, more_tags: bool) 
     return Gold(rows, truth)
 
 
-def gold_f1(field: Field, given: Sequence[Rule], rounds: Sequence[Round], gold: Gold, *, seed: int) -> list[float]:
+def gold_f1(data: RefineData, given: Sequence[Rule], rounds: Sequence[Round], gold: Gold, *, seed: int) -> list[float]:
     """What the label model alone says of the gold rows, with the rules as they were after each round.
 
     It is fitted as `label_messages` is, on the votes that the step leaves for dev.
@@ -89,7 +90,7 @@ def gold_f1(field: Field, given: Sequence[Rule], rounds: Sequence[Round], gold: 
     """
     ever = {rule.name: rule for rule in (*given, *(one.rule for made in rounds for one in made.written))}
     place = {name: j for j, name in enumerate(ever)}
-    sample, asked = (field.votes(table, list(ever.values())) for table in (field.sample, gold.rows))
+    sample, asked = (data.votes(table, list(ever.values())) for table in (data.sample, gold.rows))
     told = np.zeros_like(gold.truth)
     scores: list[float] = []
     for number, made in enumerate(rounds):
@@ -98,7 +99,7 @@ def gold_f1(field: Field, given: Sequence[Rule], rounds: Sequence[Round], gold: 
             continue
         present = (*given, *(one.rule for one in rules_after(rounds[: number + 1])))
         own = np.array([place[rule.name] for rule in present], dtype=np.intp)
-        dev = dev_codes(field, given, rounds[: number + 1])
-        told[:, : len(field.tags)] = judge(field, dev, sample[:, own], seed=seed).tell(asked[:, own])
+        dev = dev_codes(data, given, rounds[: number + 1])
+        told[:, : len(data.tags)] = judge(data, dev, sample[:, own], seed=seed).assign(asked[:, own])
         scores.append(macro_f1(told, gold.truth))
     return scores

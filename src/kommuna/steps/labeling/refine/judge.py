@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kommuna.steps.labeling.models.default_tag import assign_tags, with_default
 from kommuna.steps.labeling.models.fitting import fit_label_model
 from kommuna.steps.labeling.models.registry import MODELS, Settings
-from kommuna.steps.labeling.refine.data import Field
+from kommuna.steps.labeling.refine.data import RefineData
 from kommuna.steps.labeling.votes.dev_rows import Dev
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns, distinct
 from kommuna.steps.statistics import TagCounts, bootstrap, macro_f1
@@ -23,63 +23,62 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Judgement:
-    """How rules do together.
+    """The figures of a list of rules on dev.
 
     Attributes:
-        told: d x k, the tags that each dev row is given without its label; to a row without a vote the default tag, or
-            none.
+        assigned: d x k, the tags assigned to each dev row, held out; a row without a vote has the default tag, or none.
         probabilities: d x k, their probabilities; on rows without a vote the tags' shares (`undecided_shares` of a
             default tag).
         f1: macro F1 on dev, 0 to 1.
         coverage: share of unlabeled messages with a vote.
-        tell: the tags (n x k) that the label model, fitted on all of dev, gives to n other rows with such votes.
+        assign: returns the tags (n x k) that the label model, fitted on all of dev, assigns to n rows of votes.
     """
 
-    told: Mask
+    assigned: Mask
     probabilities: NDArray[np.float64]
     f1: float
     coverage: float
-    tell: Callable[[Codes], Mask]
+    assign: Callable[[Codes], Mask]
 
 
-def judge(field: Field, dev: Codes, sample: Codes, *, seed: int) -> Judgement:
+def judge(data: RefineData, dev: Codes, sample: Codes, *, seed: int) -> Judgement:
     """Fits the label model `kommuna` and judges it on dev, five folds held out.
 
     Args:
         dev: d x m, the rules' votes on dev, each cast without the row.
         sample: s x m, their votes on the sample of messages.
     """
-    shares = (field.truth.sum(axis=0) + 1) / (len(field.truth) + len(field.tags))
+    shares = (data.truth.sum(axis=0) + 1) / (len(data.truth) + len(data.tags))
     prior = np.tile(shares, (len(dev), 1))
     covered = (dev != ABSTAIN).any(axis=1)
     if not dev.shape[1]:
-        told = _given(field, prior, dev)
+        assigned = _assign(data, prior, dev)
         return Judgement(
-            told,
+            assigned,
             prior,
-            macro_f1(told, field.truth),
+            macro_f1(assigned, data.truth),
             0.0,
-            lambda votes: _given(field, np.tile(shares, (len(votes), 1)), votes),
+            lambda votes: _assign(data, np.tile(shares, (len(votes), 1)), votes),
         )
     settings = Settings(seed=seed)
-    patterns, rows = _patterns(field, sample), Dev(dev, field.truth)
+    patterns, rows = _patterns(data, sample), Dev(dev, data.truth)
     fit = with_default(fit_label_model(lambda: MODELS["kommuna"](settings), patterns, rows, seed=seed), patterns, rows)
     assert fit.held_out is not None
-    told = _given(field, fit.held_out.probabilities, dev)
-    known = covered[:, None] | (field.otherwise is not None)
+    assigned = _assign(data, fit.held_out.probabilities, dev)
+    known = covered[:, None] | (data.otherwise is not None)
     probabilities = np.where(known, fit.held_out.probabilities, prior)
     coverage = float((sample != ABSTAIN).any(axis=1).mean())
     return Judgement(
-        told,
+        assigned,
         probabilities,
-        macro_f1(told, field.truth),
+        macro_f1(assigned, data.truth),
         coverage,
-        lambda votes: _given(field, fit.predict(votes), votes),
+        lambda votes: _assign(data, fit.predict(votes), votes),
     )
 
 
-def _given(field: Field, probabilities: NDArray[np.float64], votes: Codes) -> Mask:
-    return assign_tags(probabilities, votes, default=field.default, several_tags=field.several_tags)
+def _assign(data: RefineData, probabilities: NDArray[np.float64], votes: Codes) -> Mask:
+    return assign_tags(probabilities, votes, default=data.default, several_tags=data.several_tags)
 
 
 def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:
@@ -91,7 +90,7 @@ def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:
     return float(np.concatenate(gains).std())
 
 
-def _patterns(field: Field, sample: Codes) -> VotePatterns:
+def _patterns(data: RefineData, sample: Codes) -> VotePatterns:
     votes, counts, line = distinct(list(sample.T))
     names = tuple(str(j) for j in range(sample.shape[1]))
-    return VotePatterns(votes, counts, line, field.tags, names, field.several_tags, field.default)
+    return VotePatterns(votes, counts, line, data.tags, names, data.several_tags, data.default)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kommuna.errors import BudgetSpent, LlmAnswerError, SpecError
 from kommuna.spec.rules import KeywordRule, RegexRule, Rule
-from kommuna.steps.labeling.refine.data import Field
+from kommuna.steps.labeling.refine.data import RefineData
 from kommuna.steps.labeling.refine.mining.regex_bound import unbounded
 from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Standing, rule_name
 from kommuna.steps.labeling.rules.text.tokens import keyword_line
@@ -67,13 +67,13 @@ class LlmProposer:
         return self._model.metrics()
 
     def propose(self, standing: Standing) -> Proposals:
-        answer, field = Proposals(), standing.field
+        answer, data = Proposals(), standing.data
         taken = {rule.name for rule in standing.rules}
         for tag in _worst_tags(standing):
             shown = self._shown(standing, tag)
             try:
                 said = self._model.complete_json(
-                    _prompt(standing, tag, shown), answer_schema(field.tags), most_tokens=_MOST_TOKENS
+                    _prompt(standing, tag, shown), answer_schema(data.tags), most_tokens=_MOST_TOKENS
                 )
             except BudgetSpent:
                 answer.ended = "its budget is spent"
@@ -81,15 +81,15 @@ class LlmProposer:
             except LlmAnswerError as error:
                 answer.refuse(f"an answer that was {error.reason}")
                 continue
-            rules = _read(said, field, taken, answer)
-            dev, sample = (field.votes(rows, rules) != ABSTAIN for rows in (field.dev, field.sample))
+            rules = _read(said, data, taken, answer)
+            dev, sample = (data.votes(rows, rules) != ABSTAIN for rows in (data.dev, data.sample))
             for j, rule in enumerate(rules):
                 answer.rules.append(Proposal(rule, dev[:, j] & ~shown, sample[:, j], "llm", f"llm {rule.name}", "llm"))
         return answer
 
     def _shown(self, standing: Standing, tag: int) -> NDArray[np.bool_]:
         """d, the rows to show: missed ones and wrongly told ones, half of either at most."""
-        truth, told = standing.field.truth[:, tag], standing.told[:, tag]
+        truth, told = standing.data.truth[:, tag], standing.assigned[:, tag]
         random = np.random.default_rng([self._seed, standing.round, tag])
         shown = np.zeros(len(truth), dtype=np.bool_)
         for rows in (np.flatnonzero(truth & ~told), np.flatnonzero(told & ~truth)):
@@ -114,23 +114,23 @@ def answer_schema(tags: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _worst_tags(standing: Standing) -> list[int]:
-    errors = (standing.field.truth != standing.told).sum(axis=0)
+    errors = (standing.data.truth != standing.assigned).sum(axis=0)
     return [int(tag) for tag in np.argsort(-errors, kind="stable")[:_MOST_TAGS] if errors[tag]]
 
 
 def _prompt(standing: Standing, tag: int, shown: NDArray[np.bool_]) -> list[dict[str, str]]:
-    field, name = standing.field, standing.field.tags[tag]
-    truth = field.truth[:, tag]
-    texts = field.dev[field.text].fill_null("")
+    data, name = standing.data, standing.data.tags[tag]
+    truth = data.truth[:, tag]
+    texts = data.dev[data.text].fill_null("")
     document = {
         "tag": name,
-        "all_tags": list(field.tags),
+        "all_tags": list(data.tags),
         "present_rules": [_plain(rule) for rule in standing.rules if rule.tag == name],
         "missed": [_cut(texts[int(i)]) for i in np.flatnonzero(shown & truth)],
         "wrongly_given_the_tag": [
             {
                 "message": _cut(texts[int(i)]),
-                "has": [t for t, has in zip(field.tags, field.truth[i], strict=True) if has],
+                "has": [t for t, has in zip(data.tags, data.truth[i], strict=True) if has],
             }
             for i in np.flatnonzero(shown & ~truth)
         ],
@@ -149,7 +149,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + " …"
 
 
-def _read(said: Any, field: Field, taken: set[str], answer: Proposals) -> list[Rule]:
+def _read(said: Any, data: RefineData, taken: set[str], answer: Proposals) -> list[Rule]:
     """The rules of one answer; what is none is counted."""
     items = said.get("rules") if isinstance(said, dict) else None
     if not isinstance(items, list):
@@ -158,14 +158,14 @@ def _read(said: Any, field: Field, taken: set[str], answer: Proposals) -> list[R
     rules: list[Rule] = []
     answer.refuse("more rules than were asked for", max(0, len(items) - _MOST_RULES))
     for item in items[:_MOST_RULES]:
-        rule = _rule(item, field, taken, answer)
+        rule = _rule(item, data, taken, answer)
         if rule is not None:
             taken.add(rule.name)
             rules.append(rule)
     return rules
 
 
-def _rule(item: Any, field: Field, taken: set[str], answer: Proposals) -> Rule | None:
+def _rule(item: Any, data: RefineData, taken: set[str], answer: Proposals) -> Rule | None:
     """One rule of an answer, checked before it is run on any row; None where it is none."""
     if not isinstance(item, dict):
         answer.refuse("no rule")
@@ -174,7 +174,7 @@ def _rule(item: Any, field: Field, taken: set[str], answer: Proposals) -> Rule |
     if set(given) & {"sql", "python", "ask"}:
         answer.refuse("a kind of rule that an LLM may not write")
         return None
-    if given.get("tag") not in field.tags:
+    if given.get("tag") not in data.tags:
         answer.refuse("an unknown tag")
         return None
     if isinstance(given.get("regex"), str) and (reason := unbounded(given["regex"])):

@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.refine.data import FOLDS, Field
+from kommuna.steps.labeling.refine.data import FOLDS, RefineData
 from kommuna.steps.labeling.refine.judge import Judgement, Mask, gain_error, judge
 from kommuna.steps.labeling.refine.mining.screening import Candidate, Screened, candidate_of, codes, screen
 from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Proposer, Standing
@@ -64,29 +64,29 @@ class _Track:
     """The loop on some of the dev rows.
 
     Attributes:
-        field: those rows.
+        data: those rows.
         rows: d, which of all dev rows they are; the others are unknown to all that the track does.
         rules: its rules. On rows that are not its own they vote like on any message.
         standing: how they do on its rows.
     """
 
-    field: Field
+    data: RefineData
     rows: Mask
     rules: _Rules
     standing: Judgement
 
     def judged(self, rules: _Rules, seed: int) -> _Track:
         """With other rules."""
-        return replace(self, rules=rules, standing=judge(self.field, rules.dev[self.rows], rules.sample, seed=seed))
+        return replace(self, rules=rules, standing=judge(self.data, rules.dev[self.rows], rules.sample, seed=seed))
 
     def asked(self, number: int) -> Standing:
-        return Standing(self.field, self.rules.all, self.standing.told, number)
+        return Standing(self.data, self.rules.all, self.standing.assigned, number)
 
     def screened(self, tried: Sequence[Candidate], least_precision: float) -> Screened:
         """Which candidates pass; with their votes on all rows."""
         own = [replace(candidate, dev=candidate.dev[self.rows]) for candidate in tried]
         dev = self.rules.dev[self.rows]
-        screened = screen(self.field, own, dev, self.rules.sample, self.standing, least_precision=least_precision)
+        screened = screen(self.data, own, dev, self.rules.sample, self.standing, least_precision=least_precision)
         whole = {candidate.proposal.rule.name: candidate.dev for candidate in tried}
         passed = [replace(one, dev=whole[one.proposal.rule.name]) for one in screened.passed]
         return replace(screened, passed=passed)
@@ -102,7 +102,7 @@ class _Track:
 
 
 def refined(
-    field: Field,
+    data: RefineData,
     given: Sequence[Rule],
     proposers: Mapping[str, Proposer],
     kept: Rounds,
@@ -118,35 +118,36 @@ def refined(
     runs take only two things from each other: how many of the best candidates stay in a round, and when to end.
 
     Args:
-        field: the rows.
+        data: the rows.
         given: rules to start from; none at all is a start too.
         proposers: by name.
         kept: rounds of this very run that are done already; each new one is kept.
         votes_given: the given rules' votes on dev and on the sample.
         least_precision: see `screen`.
         seed: of the label model.
+
     Returns:
         Round 0, where the loop started, and every further round. Macro F1 on dev, each fold told by the run that did
         not see it, rises from each to the next; the last may have gained nothing and changed nothing.
     """
     done = kept.load()
     start = _Rules(tuple(given), (), *votes_given)
-    everything = np.ones(field.dev.height, dtype=np.bool_)
+    everything = np.ones(data.dev.height, dtype=np.bool_)
     tracks = [
-        _started(field, rows, start, [_change(made, fold) for made in done], seed)
-        for fold, rows in [(None, everything), *((fold, field.fold != fold) for fold in range(FOLDS))]
+        _started(data, rows, start, [_change(made, fold) for made in done], seed)
+        for fold, rows in [(None, everything), *((fold, data.fold != fold) for fold in range(FOLDS))]
     ]
-    told = _told_apart(field, tracks)
+    told = _told_apart(data, tracks)
     if done:
         log.info("refine.resumed", rounds=len(done) - 1, rules=len(tracks[0].rules.all), f1=round(done[-1].f1, 4))
     else:
         coverage = tracks[0].standing.coverage
-        done = [Round(number=0, rules=len(given), f1=macro_f1(told, field.truth), coverage=coverage)]
+        done = [Round(number=0, rules=len(given), f1=macro_f1(told, data.truth), coverage=coverage)]
         kept.keep(done[0])
     ended = {line.partition(":")[0] for earlier in done for line in earlier.ended}
     while len(done) <= most_rounds and not _finished(done) and set(proposers) - ended:
         asked = {name: proposer for name, proposer in proposers.items() if name not in ended}
-        made, tracks, told = _round(field, tracks, told, asked, len(done), least_precision=least_precision, seed=seed)
+        made, tracks, told = _round(data, tracks, told, asked, len(done), least_precision=least_precision, seed=seed)
         kept.keep(made)
         done.append(made)
         ended |= {line.partition(":")[0] for line in made.ended}
@@ -178,27 +179,27 @@ def rules_after(rounds: Sequence[Round], fold: int | None = None) -> tuple[Writt
     return written
 
 
-def dev_codes(field: Field, given: Sequence[Rule], rounds: Sequence[Round]) -> Codes:
+def dev_codes(data: RefineData, given: Sequence[Rule], rounds: Sequence[Round]) -> Codes:
     """d x (given + written) votes on dev, where nothing that was written or picked from a row's fold votes on the row.
 
     On each fold the rules of the run without it stand for those of the run on all of dev: each for the rule in its own
     slot or, where that did not stay, for the rule of the same tag that votes most alike. Given rules vote as they do.
     """
     present = rules_after(rounds)
-    fired = np.stack([one.fired_rows(field.dev.height) for one in present], axis=1) if present else None
+    fired = np.stack([one.fired_rows(data.dev.height) for one in present], axis=1) if present else None
     slots = {(one.round, one.slot): j for j, one in enumerate(present)}
-    votes = np.zeros((field.dev.height, len(present)), dtype=np.bool_)
+    votes = np.zeros((data.dev.height, len(present)), dtype=np.bool_)
     for fold in range(FOLDS):
         for other in rules_after(rounds, fold):
-            its = other.fired_rows(field.dev.height)
+            its = other.fired_rows(data.dev.height)
             place = slots.get((other.round, other.slot))
             if place is None and fired is not None:
                 place = _most_alike(other, its, present, fired)
             if place is not None:
-                votes[:, place] |= its & (field.fold == fold)
-    own = [codes(votes[:, j], field.code(one.rule)) for j, one in enumerate(present)]
-    columns = [*field.votes(field.dev, given).T, *own]
-    return np.stack(columns, axis=1) if columns else np.zeros((field.dev.height, 0), dtype=np.int16)
+                votes[:, place] |= its & (data.fold == fold)
+    own = [codes(votes[:, j], data.code(one.rule)) for j, one in enumerate(present)]
+    columns = [*data.votes(data.dev, given).T, *own]
+    return np.stack(columns, axis=1) if columns else np.zeros((data.dev.height, 0), dtype=np.int16)
 
 
 def _most_alike(other: Written, its: Mask, present: Sequence[Written], fired: Mask) -> int | None:
@@ -212,29 +213,29 @@ def _most_alike(other: Written, its: Mask, present: Sequence[Written], fired: Ma
     return same[int((both / np.maximum(either, 1)).argmax())]
 
 
-def _started(field: Field, rows: Mask, start: _Rules, changes: Sequence[Changed], seed: int) -> _Track:
+def _started(data: RefineData, rows: Mask, start: _Rules, changes: Sequence[Changed], seed: int) -> _Track:
     """A run after the rounds that were kept."""
     rules = start
     for change in changes:
         new = [written.rule for written in change.written]
-        fired = [codes(one.fired_rows(len(rows)), field.code(one.rule)) for one in change.written]
+        fired = [codes(one.fired_rows(len(rows)), data.code(one.rule)) for one in change.written]
         dev = np.stack(fired, axis=1) if fired else start.dev[:, :0]
-        rules = rules.changed(change, dev, field.votes(field.sample, new))
-    own = field.only(rows)
+        rules = rules.changed(change, dev, data.votes(data.sample, new))
+    own = data.only(rows)
     return _Track(own, rows, rules, judge(own, rules.dev[rows], rules.sample, seed=seed))
 
 
-def _told_apart(field: Field, tracks: Sequence[_Track]) -> Mask:
+def _told_apart(data: RefineData, tracks: Sequence[_Track]) -> Mask:
     """d x k, each fold's rows as told by the run that did not see them."""
-    told = np.zeros_like(field.truth)
+    told = np.zeros_like(data.truth)
     for track in tracks[1:]:
         held = ~track.rows
-        told[held] = track.standing.tell(track.rules.dev[held])
+        told[held] = track.standing.assign(track.rules.dev[held])
     return told
 
 
 def _round(
-    field: Field,
+    data: RefineData,
     tracks: Sequence[_Track],
     told: Mask,
     proposers: Mapping[str, Proposer],
@@ -249,18 +250,18 @@ def _round(
     proposals, lasting, refused, ended = _asked(proposers, whole.asked(number))
     proposed = len(proposals) + sum(refused.values())
     again = [proposer for proposer in proposers.values() if proposer.again]
-    screened = whole.screened([candidate_of(field, proposal) for proposal in proposals], least_precision)
+    screened = whole.screened([candidate_of(data, proposal) for proposal in proposals], least_precision)
     refused.update(screened.refused)
     passed = [screened.passed]
     for track in tracks[1:]:
         own = [proposal for proposer in again for proposal in proposer.propose(track.asked(number)).rules]
         names = {proposal.rule.name for proposal in own}
         others = [proposal for proposal in lasting if proposal.rule.name not in names]
-        tried = [candidate_of(field, proposal) for proposal in (*own, *others)]
+        tried = [candidate_of(data, proposal) for proposal in (*own, *others)]
         passed.append(track.screened(tried, least_precision).passed)
-    share, after, changes = _gaining(field, tracks, told, passed, number, seed)
+    share, after, changes = _gaining(data, tracks, told, passed, number, seed)
     if share:
-        told = _told_apart(field, after)
+        told = _told_apart(data, after)
     if len(changes[0].written) < len(screened.passed):
         refused["the label model gained nothing by it"] += len(screened.passed) - len(changes[0].written)
     used = Counter(_spent(proposers))
@@ -274,7 +275,7 @@ def _round(
         refused=dict(refused),
         ended=tuple(ended),
         rules=len(after[0].rules.all),
-        f1=macro_f1(told, field.truth),
+        f1=macro_f1(told, data.truth),
         coverage=after[0].standing.coverage,
         cost={name: value for name, value in used.items() if value},
         seconds=time.perf_counter() - began,
@@ -309,7 +310,12 @@ def _asked(
 
 
 def _gaining(
-    field: Field, tracks: Sequence[_Track], told: Mask, passed: Sequence[Sequence[Candidate]], number: int, seed: int
+    data: RefineData,
+    tracks: Sequence[_Track],
+    told: Mask,
+    passed: Sequence[Sequence[Candidate]],
+    number: int,
+    seed: int,
 ) -> tuple[float, list[_Track], list[Changed]]:
     """The share of the best candidates by which the label model gains, and the runs with it; 0 and as they were else.
 
@@ -320,9 +326,9 @@ def _gaining(
     share = 1.0
     for _ in range(_HALVINGS):
         apart = [track.with_best(own, share, number, seed) for track, own in zip(tracks[1:], passed[1:], strict=True)]
-        after = _told_apart(field, [tracks[0], *(track for track, _ in apart)])
-        gain = macro_f1(after, field.truth) - macro_f1(told, field.truth)
-        if passed[0] and gain > _LEAST_ERRORS * gain_error(told, after, field.truth, seed=seed):
+        after = _told_apart(data, [tracks[0], *(track for track, _ in apart)])
+        gain = macro_f1(after, data.truth) - macro_f1(told, data.truth)
+        if passed[0] and gain > _LEAST_ERRORS * gain_error(told, after, data.truth, seed=seed):
             made = [tracks[0].with_best(passed[0], share, number, seed), *apart]
             return share, [track for track, _ in made], [change for _, change in made]
         share /= 2

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.refine.data import Field
+from kommuna.steps.labeling.refine.data import RefineData
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class Standing:
     """Where the loop stands when it asks for proposals.
 
     Attributes:
-        field: the rows.
+        data: the rows.
         rules: the present rules.
-        told: d x k, the tags that a label model which did not see the row's label gives it; to a row without a vote
+        assigned: d x k, the tags that a label model which did not see the row's label gives it; to a row without a vote
             the default tag, or none.
         round: from 1.
     """
 
-    field: Field
+    data: RefineData
     rules: tuple[Rule, ...]
-    told: NDArray[np.bool_]
+    assigned: NDArray[np.bool_]
     round: int
 
 

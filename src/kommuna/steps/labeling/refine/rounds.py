@@ -7,8 +7,7 @@ from typing import Self
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from pydantic import Field as Described
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from kommuna.spec.base import Spec
 from kommuna.spec.rules import AnyRule
@@ -22,14 +21,14 @@ class Written(Spec):
     """A rule that the loop wrote, with what is known of it."""
 
     rule: AnyRule
-    origin: str = Described(description="Who wrote it and why.")
+    origin: str = Field(description="Who wrote it and why.")
     round: int
-    right: int = Described(description="Right votes on dev, each cast without the row.")
-    cast: int = Described(description="Votes on dev, each cast without the row.")
-    low: float = Described(description="Lower end of the 95 % interval of its precision.")
-    gain: float = Described(description="What it added to macro F1 on dev when it was picked.")
-    slot: str = Described(description="What the rule is for; rules of one round and slot stand for each other.")
-    fired: str = Described(description="One bit a dev row, in hexadecimal: 1 where it votes, as told without the row.")
+    right: int = Field(description="Right votes on dev, each cast without the row.")
+    cast: int = Field(description="Votes on dev, each cast without the row.")
+    low: float = Field(description="Lower end of the 95 % interval of its precision.")
+    gain: float = Field(description="What it added to macro F1 on dev when it was picked.")
+    slot: str = Field(description="What the rule is for; rules of one round and slot stand for each other.")
+    fired: str = Field(description="One bit a dev row, in hexadecimal: 1 where it votes, as told without the row.")
 
     def fired_rows(self, rows: int) -> NDArray[np.bool_]:
         """d, the dev rows on which the rule votes."""
@@ -45,7 +44,7 @@ class Changed(Spec):
     """What one round changed."""
 
     written: tuple[Written, ...] = ()
-    out: tuple[str, ...] = Described((), description="Rules of earlier rounds that newer ones made needless.")
+    out: tuple[str, ...] = Field((), description="Rules of earlier rounds that newer ones made needless.")
 
 
 class Round(Changed):
@@ -53,17 +52,15 @@ class Round(Changed):
 
     number: int
     proposed: int = 0
-    without: tuple[Changed, ...] = Described(
-        (), description="What the round changed where each fold of dev was not there."
-    )
-    refused: dict[str, int] = Described(default_factory=dict, description="Proposals that did not get in, by reason.")
-    ended: tuple[str, ...] = Described((), description="Proposers that will answer no more, and why.")
-    rules: int = Described(description="Rules at the end of the round.")
-    f1: float = Described(
+    without: tuple[Changed, ...] = Field((), description="What the round changed where each fold of dev was not there.")
+    refused: dict[str, int] = Field(default_factory=dict, description="Proposals that did not get in, by reason.")
+    ended: tuple[str, ...] = Field((), description="Proposers that will answer no more, and why.")
+    rules: int = Field(description="Rules at the end of the round.")
+    f1: float = Field(
         description="Macro F1 on dev at the end of the round, each fold told by what was done without it."
     )
-    coverage: float = Described(description="Share of unlabeled messages with a vote.")
-    cost: dict[str, float] = Described(default_factory=dict, description="What the round's proposers used.")
+    coverage: float = Field(description="Share of unlabeled messages with a vote.")
+    cost: dict[str, float] = Field(default_factory=dict, description="What the round's proposers used.")
     seconds: float = 0.0
 
 

@@ -20,7 +20,7 @@ from kommuna.spec.llm import Budget
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.spec.step import StepContext
 from kommuna.steps.frames import takes_frames
-from kommuna.steps.labeling.refine.data import Field, read_field
+from kommuna.steps.labeling.refine.data import RefineData, read_refine_data
 from kommuna.steps.labeling.refine.gold import gold_f1, read_gold
 from kommuna.steps.labeling.refine.llm import LlmProposer
 from kommuna.steps.labeling.refine.loop import dev_codes, refined, rules_after
@@ -96,6 +96,7 @@ def refine_rules(
         llm: the platform's models.
         kept: where rounds are kept, for a run that is killed.
         context: who runs the step.
+
     Returns:
         rules: a rules file for people, and for `apply_rules`.
         report: a page that opens offline.
@@ -104,6 +105,7 @@ def refine_rules(
             nothing votes on a row that was written or picked from its fold: else dev rows judge rules that know them.
         metrics: rounds, rules, rules_written, dev_f1_start, dev_f1 (macro, cross-fitted), coverage; with gold
             gold_f1_start, gold_f1; of the LLM llm_requests, llm_tokens_in, llm_tokens_out, llm_cost.
+
     Raises:
         DataError: too few dev rows, no messages, or no rule was found where there were none.
         MissingColumn, SchemaDrift, DuplicateKeys, RulesError: a table or a label does not fit.
@@ -113,18 +115,18 @@ def refine_rules(
     began = time.perf_counter()
     if not proposers:
         raise SpecError("no proposer is named: nobody would write rules", fix="name miner, llm or both")
-    field = read_field(
+    data = read_refine_data(
         messages, dev, rules, several_tags=several_tags, key=key, text=text, label=label, seed=seed, llm=llm
     )
-    held = read_gold(field, gold, label=label, more_tags=rules is None) if gold is not None else None
+    held = read_gold(data, gold, label=label, more_tags=rules is None) if gold is not None else None
     given = rules.rules if rules is not None else ()
-    votes_given = (field.votes(field.dev, given), field.votes(field.sample, given))
+    votes_given = (data.votes(data.dev, given), data.votes(data.sample, given))
     history = kept.of(_work(context.key, votes_given))
     spent = _spent(history.load())
     made = refined(
-        field,
+        data,
         given,
-        {name: _proposer(name, field, llm, _left(budget, spent), seed) for name in proposers},
+        {name: _proposer(name, data, llm, _left(budget, spent), seed) for name in proposers},
         history,
         votes_given=votes_given,
         most_rounds=rounds,
@@ -135,27 +137,27 @@ def refine_rules(
     if not given and not written:
         raise DataError(
             f"no rule was found that gains on dev: {sum(r.proposed for r in made)} were tried",
-            where=f"dev: {field.dev.height} rows, {len(field.tags)} tags",
+            where=f"dev: {data.dev.height} rows, {len(data.tags)} tags",
             fix="label more rows, ten a tag or more; or give rules to start from",
         )
-    gold_scores = gold_f1(field, given, made, held, seed=seed) if held is not None else None
-    rule_set = field.rule_set([*given, *(one.rule for one in written)])
-    coverage = _coverage(field, rule_set.rules)
-    file = rules_file(rule_set, written, coverage, about=_about(field, made, gold_scores))
+    gold_scores = gold_f1(data, given, made, held, seed=seed) if held is not None else None
+    rule_set = data.rule_set([*given, *(one.rule for one in written)])
+    coverage = _coverage(data, rule_set.rules)
+    file = rules_file(rule_set, written, coverage, about=_about(data, made, gold_scores))
     metrics = _metrics(made, len(written), gold_scores)
     log.info(
         "rules.refined", rounds=len(made) - 1, rules=len(rule_set.rules), written=len(written),
         dev_f1=round(made[-1].f1, 4), seconds=round(time.perf_counter() - began, 2),
     )  # fmt: skip
     report = refine_report(made, written, coverage, gold_scores)
-    dev_votes = field.votes_table(rule_set.rules, dev_codes(field, given, made))
+    dev_votes = data.votes_table(rule_set.rules, dev_codes(data, given, made))
     return Refined(file, report, rounds_table(made, gold_scores), dev_votes, metrics)
 
 
-def _proposer(name: ProposerName, field: Field, llm: Llm, budget: Budget, seed: int) -> Proposer:
+def _proposer(name: ProposerName, data: RefineData, llm: Llm, budget: Budget, seed: int) -> Proposer:
     if name == "miner":
-        found = find_phrases(field.dev[field.text], field.sample[field.text], field.messages, field.text)
-        return Miner(field, found)
+        found = find_phrases(data.dev[data.text], data.sample[data.text], data.messages, data.text)
+        return Miner(data, found)
     return LlmProposer(llm.heavy(budget), seed=seed)
 
 
@@ -181,8 +183,8 @@ def _left(budget: Budget, spent: dict[str, float]) -> Budget:
     )
 
 
-def _coverage(field: Field, rules: Sequence[Rule]) -> dict[str, float]:
-    shares = (field.votes(field.sample, rules) != ABSTAIN).mean(axis=0)
+def _coverage(data: RefineData, rules: Sequence[Rule]) -> dict[str, float]:
+    shares = (data.votes(data.sample, rules) != ABSTAIN).mean(axis=0)
     return {rule.name: float(share) for rule, share in zip(rules, np.atleast_1d(shares), strict=True)}
 
 
@@ -200,11 +202,11 @@ def _metrics(made: Sequence[Round], written: int, gold: Sequence[float] | None) 
     return metrics | _spent(made)
 
 
-def _about(field: Field, made: Sequence[Round], gold: Sequence[float] | None) -> list[str]:
+def _about(data: RefineData, made: Sequence[Round], gold: Sequence[float] | None) -> list[str]:
     lines = [
-        f"Refined in {len(made) - 1} round(s). Macro F1 on {field.dev.height:,} dev rows, cross-fitted: "
+        f"Refined in {len(made) - 1} round(s). Macro F1 on {data.dev.height:,} dev rows, cross-fitted: "
         f"{made[0].f1:.3f} at the start, {made[-1].f1:.3f} now.",
-        f"The rules vote on {made[-1].coverage:.1%} of {field.sample.height:,} messages.",
+        f"The rules vote on {made[-1].coverage:.1%} of {data.sample.height:,} messages.",
     ]
     if gold:
         lines.append(f"Macro F1 on gold, by the label model alone: {gold[0]:.3f} at the start, {gold[-1]:.3f} now.")

@@ -55,6 +55,7 @@ def rule_errors(dev: Dev, gains: Gains, texts: pl.DataFrame, rules: RuleSet) -> 
 
     Args:
         texts: `key` and `text` of the dev rows.
+
     Returns:
         Columns `ERROR_COLUMNS`, in the rules' order.
     """

@@ -48,6 +48,7 @@ def rule_figures(
     Args:
         has_tag: P x k, tags that the label model gave each pattern; lines of False where it gave none. None: no labels.
         gain: m, what each rule is worth to the others on dev (`Gains`).
+
     Returns:
         Columns `COLUMNS`; shares are of rows (coverage, overlap, conflict) or of the rule's votes (agrees, accuracy);
         null is not known.

@@ -27,6 +27,7 @@ def rule_summary(
         labels: n true tags, by name or number as in the votes; null (or -1) is not known.
         tags: see `LabelModel`.
         key: a column of the table that does not belong to a rule.
+
     Returns:
         `rule`; `votes_for`, a list of tags (`!tag` against it); coverage, overlap, conflict (shares of rows); with
         labels right and wrong (votes on rows whose label is known), and accuracy with its 95 % interval, accuracy_low

@@ -96,6 +96,7 @@ def expression_of(
         rule: its name.
         tag: that it votes for; None: it says which itself.
         where: names the function in messages, after its kind.
+
     Raises:
         RulesError, MissingColumn: see `python_condition`.
     """
@@ -139,6 +140,7 @@ def computed(plan: pl.LazyFrame, messages: pl.LazyFrame, rules: RuleSet, write: 
     Args:
         plan: of the votes of `rules` on `messages`.
         write: computes it.
+
     Raises:
         RulesError: a SQL or Python rule fails on a row; the message names it.
     """

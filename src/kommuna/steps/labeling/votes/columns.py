@@ -78,6 +78,7 @@ def vote_columns(
         k: how many tags there are; 0: as many as tags have names, or as the highest number says, two at least.
         key: a column that does not belong to a rule, if the table has it.
         rules: the rules to read, in this order; None: all columns.
+
     Raises:
         RulesError: a vote is no tag.
         DataError, MissingColumn, SchemaDrift: the votes are no matrix or table of votes.
@@ -104,6 +105,7 @@ def label_places(labels: Any, tags: tuple[str, ...] | None, k: int) -> NDArray[n
     Args:
         labels: d tags by name, or their places where tags have no names; null, NaN or -1 is none.
         k: how many tags there are; 0: not known.
+
     Raises:
         RulesError: a label is no tag.
     """

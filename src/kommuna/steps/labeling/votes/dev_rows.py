@@ -54,6 +54,7 @@ def read_dev(
     Args:
         dev_votes: votes of the same rules on the dev rows.
         dev: `key` and `label`, see `read_labeled_rows`.
+
     Raises:
         DataError: only one of the two is given, no key is in both, `label` is empty everywhere, or a tag is unknown.
         MissingColumn, SchemaDrift, DuplicateKeys, RulesError: see their messages.

@@ -37,6 +37,7 @@ def from_matrix(
         rules: names the m columns, and the tags.
         keys: n row keys; 0 to n - 1 if left out.
         key: the key column's name.
+
     Raises:
         RulesError: the shape or a value does not fit the rules.
     """

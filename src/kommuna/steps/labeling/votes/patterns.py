@@ -87,6 +87,7 @@ def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> Vo
     Args:
         table: `key` and a column a rule, as `apply_rules` returns them; other columns are ignored.
         rules: the rule set that the votes are of.
+
     Raises:
         MissingColumn: a rule has no column.
         RulesError: a vote is no tag.
@@ -112,6 +113,7 @@ def vote_codes(table: pl.DataFrame, rules: RuleSet) -> list[Codes]:
 
     Args:
         table: a column for each rule; other columns are ignored.
+
     Raises:
         RulesError: a vote is not a tag.
         SchemaDrift: a column holds no votes.
@@ -264,6 +266,7 @@ def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np
 
     Args:
         columns: m arrays of n codes, -1 or more.
+
     Returns:
         P x m distinct rows, P counts, and which of them each of the n rows is.
     """

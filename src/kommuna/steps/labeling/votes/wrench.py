@@ -43,6 +43,7 @@ def read_wrench(path: Path, *, key: str = "id", label: str = "tag") -> Wrench:
         path: the split's file; `label.json` stands beside it.
         key: what to name the column of row ids.
         label: what to name the column of true classes.
+
     Raises:
         DataError: the file is no WRENCH JSON; the message names the row.
         RulesError: a weak label is no class.
@@ -90,6 +91,7 @@ def write_wrench(
         path: the split's file.
         votes: what `apply_rules` returned.
         messages: `key`, `label` (or none: the true classes are unknown), and the fields of the rows' data.
+
     Raises:
         RulesError: the votes have no place in a label matrix (see `to_matrix`).
         MissingColumn: `messages` has no `key`.

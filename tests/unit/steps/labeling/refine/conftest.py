@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from tests.rigs.llm_server import Handler
 
-from kommuna.steps.labeling.refine.data import Field, read_field
+from kommuna.steps.labeling.refine.data import RefineData, read_refine_data
 from kommuna.steps.llm.client import Llm
 
 WORDS = {
@@ -63,19 +63,19 @@ def gold() -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def field(unlabeled: pl.LazyFrame, dev: pl.DataFrame) -> Field:
+def data(unlabeled: pl.LazyFrame, dev: pl.DataFrame) -> RefineData:
     return field_of(unlabeled, dev)
 
 
-def field_of(unlabeled: pl.LazyFrame, dev: pl.DataFrame, **options: bool) -> Field:
+def field_of(unlabeled: pl.LazyFrame, dev: pl.DataFrame, **options: bool) -> RefineData:
     several = options.get("several_tags", False)
-    return read_field(
+    return read_refine_data(
         unlabeled, dev.lazy(), None, several_tags=several, key="id", text="text", label="tag", seed=0, llm=Llm()
     )
 
 
 @pytest.fixture(scope="session")
-def make_field() -> Callable[..., Field]:
+def make_field() -> Callable[..., RefineData]:
     return field_of
 
 

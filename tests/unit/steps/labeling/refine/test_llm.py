@@ -24,7 +24,7 @@ def server():
 
 
 @pytest.fixture
-def propose(server, field, answer_with):
+def propose(server, data, answer_with):
     """Asks a proposer whose model answers these rules: `propose(rule, …)`."""
 
     def run(*rules, budget=None, told=None, raw=None, tokens=110):
@@ -32,15 +32,15 @@ def propose(server, field, answer_with):
         server.always = lambda handler: answer_with(handler, content, tokens=tokens)
         llms = Llms(heavy=LlmEndpoint(url=server.url, model="heavy"))
         heavy = Llm(llms, retry_policy=LlmRetryPolicy(tries=2, pause=0.01)).heavy(budget or Budget())
-        told = np.zeros_like(field.truth) if told is None else told
-        return LlmProposer(heavy, seed=0).propose(Standing(field, (), told, 1))
+        told = np.zeros_like(data.truth) if told is None else told
+        return LlmProposer(heavy, seed=0).propose(Standing(data, (), told, 1))
 
     return run
 
 
-def test_a_rule_of_an_answer_becomes_a_proposal(propose, field):
-    told = field.truth.copy()
-    told[:, field.tags.index("card")] = False
+def test_a_rule_of_an_answer_becomes_a_proposal(propose, data):
+    told = data.truth.copy()
+    told[:, data.tags.index("card")] = False
     answer = propose(GOOD, told=told)
     (proposal,) = answer.rules
     assert proposal.rule.any == ("card is gone",)
@@ -48,17 +48,17 @@ def test_a_rule_of_an_answer_becomes_a_proposal(propose, field):
     assert proposal.origin == "llm"
 
 
-def test_the_rows_that_are_shown_do_not_judge_and_half_of_the_missed_ones_are_left(propose, field, server):
-    told = field.truth.copy()
-    card = field.tags.index("card")
-    missed = np.flatnonzero(field.truth[:, card])[:12]
+def test_the_rows_that_are_shown_do_not_judge_and_half_of_the_missed_ones_are_left(propose, data, server):
+    told = data.truth.copy()
+    card = data.tags.index("card")
+    missed = np.flatnonzero(data.truth[:, card])[:12]
     told[missed, card] = False
     (proposal,) = propose(GOOD | {"any": ["card"]}, told=told).rules
     (request,) = server.received
     shown = json.loads(request.body["messages"][-1]["content"])["missed"]
-    fires = field.dev["text"].str.contains(r"\bcard\b").to_numpy()
+    fires = data.dev["text"].str.contains(r"\bcard\b").to_numpy()
     silenced = np.flatnonzero(fires & ~proposal.dev)
-    assert sorted(text for text in shown if "card" in text) == sorted(field.dev["text"][int(i)] for i in silenced)
+    assert sorted(text for text in shown if "card" in text) == sorted(data.dev["text"][int(i)] for i in silenced)
     assert len(shown) == 6
     assert set(silenced) <= set(missed.tolist())
     assert not (proposal.dev & ~fires).any()
@@ -81,7 +81,7 @@ def test_the_rows_that_are_shown_do_not_judge_and_half_of_the_missed_ones_are_le
         ({"name": "x", "tag": "card", "sql": "1 = 1"}, "a kind of rule that an LLM may not write"),
     ],
 )
-def test_what_is_no_rule_is_counted_and_never_run(propose, field, rule, reason):
+def test_what_is_no_rule_is_counted_and_never_run(propose, data, rule, reason):
     answer = propose(rule)
     assert answer.rules == []
     assert answer.refused == {reason: 3}  # of each tag's answer
@@ -109,13 +109,13 @@ def test_a_budget_of_zero_asks_nothing(propose, server):
     assert (answer.rules, answer.ended, server.received) == ([], "its budget is spent", [])
 
 
-def test_an_endpoint_that_is_down_is_an_error_to_retry(propose, server, field):
+def test_an_endpoint_that_is_down_is_an_error_to_retry(propose, server, data):
     server.always = status(503, "overloaded")
     heavy = Llm(
         Llms(heavy=LlmEndpoint(url=server.url, model="heavy")), retry_policy=LlmRetryPolicy(tries=2, pause=0.01)
     ).heavy(Budget())
     with pytest.raises(LlmUnreachable):
-        LlmProposer(heavy, seed=0).propose(Standing(field, (), np.zeros_like(field.truth), 1))
+        LlmProposer(heavy, seed=0).propose(Standing(data, (), np.zeros_like(data.truth), 1))
 
 
 def test_names_that_are_taken_get_a_number(propose):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from kommuna.spec.rules import KeywordRule, RegexRule, Rule
-from kommuna.steps.labeling.refine.data import Field
+from kommuna.steps.labeling.refine.data import RefineData
 from kommuna.steps.labeling.refine.mining.log_odds import log_odds
 from kommuna.steps.labeling.refine.mining.phrases import Findings
 from kommuna.steps.labeling.refine.mining.regex_bound import MOST_CHARACTERS
@@ -43,17 +43,17 @@ class Miner:
     row.
 
     Args:
-        field: all rows.
+        data: all rows.
         findings: phrases and pairs of its dev rows and its sample. What is asked may be about some of the dev rows, in
             the same order.
     """
 
     again: ClassVar[bool] = True
 
-    def __init__(self, field: Field, findings: Findings) -> None:
+    def __init__(self, data: RefineData, findings: Findings) -> None:
         self._found = findings
-        self._keys = field.dev[field.key]
-        self._teacher = Teacher(field.dev[field.text], field.sample[field.text])
+        self._keys = data.dev[data.key]
+        self._teacher = Teacher(data.dev[data.text], data.sample[data.text])
         self._taught: dict[tuple[int, ...], sparse.csr_array] = {}
         self._pair = np.array([not isinstance(condition, str) for condition in findings.conditions], dtype=np.bool_)
         self._looked_for = [findings.looked_for(column) for column in range(len(findings))]
@@ -70,24 +70,24 @@ class Miner:
 
     def propose(self, standing: Standing) -> Proposals:
         answer = Proposals()
-        field = standing.field
-        rows = np.flatnonzero(self._keys.is_in(field.dev[field.key].implode()).to_numpy())
+        data = standing.data
+        rows = np.flatnonzero(self._keys.is_in(data.dev[data.key].implode()).to_numpy())
         known, taken = self._known(standing.rules), {rule.name for rule in standing.rules}
         for columns, against, tag, dev, origin, slot, kind, rewritten in (
             *self._mined(standing, rows, known), *self._of_names(standing, known)
         ):  # fmt: skip
-            rule = self._rule(field.tags[tag], against, columns, taken)
+            rule = self._rule(data.tags[tag], against, columns, taken)
             taken.add(rule.name)
             answer.rules.append(Proposal(rule, dev, _held(self._sample, columns), origin, slot, kind, rewritten))
         return answer
 
     def _mined(self, standing: Standing, rows: Columns, known: set[tuple[str, bool, str]]) -> Iterator[_Draft]:
-        field = standing.field
+        data = standing.data
         fold = np.full(len(self._keys), -1)  # of all dev rows; those that nobody asked about have none
-        fold[rows] = field.fold
+        fold[rows] = data.fold
         for asked in _Asked.of(standing):
-            whole = self._written(asked, rows, field, known)
-            without = {f: self._written(asked, rows, field, known, int(f)) for f in np.unique(field.fold // _AT_ONCE)}
+            whole = self._written(asked, rows, data, known)
+            without = {f: self._written(asked, rows, data, known, int(f)) for f in np.unique(data.fold // _AT_ONCE)}
             for slot, (own, z) in whole.items():
                 dev = (fold < 0) & _held(self._dev, own)
                 for f, written in without.items():
@@ -99,9 +99,9 @@ class Miner:
 
     def _of_names(self, standing: Standing, known: set[tuple[str, bool, str]]) -> Iterator[_Draft]:
         """Conditions all of whose words stand in the tag's name."""
-        field = standing.field
-        for tag in np.flatnonzero((field.truth & ~standing.told).any(axis=0)):
-            name = field.tags[tag]
+        data = standing.data
+        for tag in np.flatnonzero((data.truth & ~standing.assigned).any(axis=0)):
+            name = data.tags[tag]
             own = {self._key(word) for word in tokens(name.replace("_", " "))}
             for column, words in enumerate(self._words):
                 if words <= own and (name, False, self._looked_for[column]) not in known:
@@ -110,14 +110,14 @@ class Miner:
                     yield _Draft([column], False, int(tag), dev, "miner: the tag's name", slot, "name", False)
 
     def _written(
-        self, asked: _Asked, rows: Columns, field: Field, known: set[tuple[str, bool, str]], part: int | None = None
+        self, asked: _Asked, rows: Columns, data: RefineData, known: set[tuple[str, bool, str]], part: int | None = None
     ) -> dict[_Slot, tuple[list[int], float]]:
         """The conditions of each rule, the surest first, and the first one's log-odds.
 
         Args:
             part: folds that are left out; None: none.
         """
-        left = np.flatnonzero(field.fold // _AT_ONCE != part) if part is not None else np.arange(len(rows))
+        left = np.flatnonzero(data.fold // _AT_ONCE != part) if part is not None else np.arange(len(rows))
         dev = self._found.dev[rows[left]]
         there = _per_tag(asked.rows[left], dev)
         tag, column = there.nonzero()
@@ -133,7 +133,7 @@ class Miner:
         x, m = counts(asked.others)
         hits, good = counts(asked.judged)[0], counts(asked.right)[0]
         if not asked.against:
-            told = self._told_by_teacher(rows[left], field, left)
+            told = self._told_by_teacher(rows[left], data, left)
             more, all_more = told[tag, column].astype(np.float64), told.sum(axis=1, dtype=np.float64)[tag]
             y, n, good, hits = y + more, n + all_more, good + more, hits + self._in_sample[column]
             x, m = x + self._in_sample[column] - more, m + self._in_sample.sum() - all_more
@@ -148,7 +148,7 @@ class Miner:
             by_tag.setdefault(int(tag[entry]), []).append(int(entry))
         written: dict[_Slot, tuple[list[int], float]] = {}
         for own_tag, entries in by_tag.items():
-            name = field.tags[own_tag]
+            name = data.tags[own_tag]
             fresh = [e for e in entries if (name, asked.against, self._looked_for[column[e]]) not in known]
             tier_of, z_of = ({int(column[e]): value[e] for e in fresh} for value in (tier, z))
             words = self._without_implied([j for j in tier_of if not self._pair[j]])
@@ -161,11 +161,11 @@ class Miner:
                         written[_Slot(own_tag, asked.against, kind, number, part)] = own, float(z_of[own[0]])
         return written
 
-    def _told_by_teacher(self, rows: Columns, field: Field, left: Columns) -> NDArray[np.float32]:
+    def _told_by_teacher(self, rows: Columns, data: RefineData, left: Columns) -> NDArray[np.float32]:
         """k x c: messages of the sample that hold the condition and are given the tag by who was taught by the rows."""
-        folds = tuple(int(f) for f in np.unique(field.fold[left]))
+        folds = tuple(int(f) for f in np.unique(data.fold[left]))
         if folds not in self._taught:
-            self._taught[folds] = self._teacher.tags(rows, field.truth[left], several_tags=field.several_tags)
+            self._taught[folds] = self._teacher.tags(rows, data.truth[left], several_tags=data.several_tags)
         return _per_tag(self._taught[folds], self._found.sample)
 
     def _rule(self, tag: str, against: bool, columns: list[int], taken: set[str]) -> Rule:
@@ -245,7 +245,7 @@ class _Asked:
     @classmethod
     def of(cls, standing: Standing) -> tuple[_Asked, _Asked]:
         """For tags, and against them."""
-        truth, told = standing.field.truth, standing.told
+        truth, told = standing.data.truth, standing.assigned
         return (
             cls(False, truth & ~told, ~truth, np.ones_like(truth), truth),
             cls(True, told & ~truth, truth, told, told & ~truth),

@@ -173,8 +173,7 @@ def _commonest(forms: Counter[str], most: int) -> Forms:
 
 
 def _phrases_of(line: str) -> set[str]:
-    """
-    >>> sorted(_phrases_of(" i don ' t know , why "))
+    """>>> sorted(_phrases_of(" i don ' t know , why "))
     ["don't know", "i don't know", 'know']
     """
     phrases: set[str] = set()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaln
 
-from kommuna.steps.labeling.refine.data import FOLDS, Field
+from kommuna.steps.labeling.refine.data import FOLDS, RefineData
 from kommuna.steps.labeling.refine.judge import Judgement
 from kommuna.steps.labeling.refine.proposal import Proposal
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes
@@ -64,14 +64,20 @@ class Screened:
             self.refused[reason] = self.refused.get(reason, 0) + count
 
 
-def candidate_of(field: Field, proposal: Proposal) -> Candidate:
+def candidate_of(data: RefineData, proposal: Proposal) -> Candidate:
     """The proposal with its votes."""
-    code = field.code(proposal.rule)
+    code = data.code(proposal.rule)
     return Candidate(proposal, codes(proposal.dev, code), codes(proposal.sample, code))
 
 
 def screen(
-    rows: Field, proposed: list[Candidate], dev: Codes, sample: Codes, standing: Judgement, *, least_precision: float
+    rows: RefineData,
+    proposed: list[Candidate],
+    dev: Codes,
+    sample: Codes,
+    standing: Judgement,
+    *,
+    least_precision: float,
 ) -> Screened:
     """Picks the candidates that are precise, new and no harm.
 
@@ -101,23 +107,23 @@ def screen(
     return screened
 
 
-def _judged(candidate: Candidate, rows: Field, standing: Judgement) -> tuple[Mask, Mask]:
+def _judged(candidate: Candidate, rows: RefineData, standing: Judgement) -> tuple[Mask, Mask]:
     """On which rows (d) a vote would be right, and which rows judge it."""
     rule = candidate.proposal.rule
     tag = rows.tags.index(rule.tag or "")
     if rule.against:
-        return ~rows.truth[:, tag], standing.told[:, tag]
+        return ~rows.truth[:, tag], standing.assigned[:, tag]
     return rows.truth[:, tag], np.ones(len(rows.truth), dtype=np.bool_)
 
 
-def _counted(candidate: Candidate, rows: Field, standing: Judgement) -> Candidate:
+def _counted(candidate: Candidate, rows: RefineData, standing: Judgement) -> Candidate:
     good, judged = _judged(candidate, rows, standing)
     votes = (candidate.dev != ABSTAIN) & judged
     right, cast = int(good[votes].sum()), int(votes.sum())
     return replace(candidate, right=right, cast=cast, low=wilson(right, cast)[0])
 
 
-def _precise(candidates: list[Candidate], rows: Field, standing: Judgement) -> list[Candidate]:
+def _precise(candidates: list[Candidate], rows: RefineData, standing: Judgement) -> list[Candidate]:
     """The candidates that are likely precise, of all that were tried.
 
     The precisions of what was tried of a kind are taken as drawn from one Beta distribution (`beta_prior`), so a lucky
@@ -199,9 +205,12 @@ def _correlation(a: Mask, b: Mask) -> float:
     return (n * int((a & b).sum()) - x * y) / spread if spread else 0.0
 
 
-def _pick(rows: Field, candidates: list[Candidate], present: _Present, standing: Judgement, screened: Screened) -> None:
+def _pick(
+    rows: RefineData, candidates: list[Candidate], present: _Present, standing: Judgement, screened: Screened
+) -> None:
     """Takes candidates one by one, the strongest first, unless macro F1 on dev falls by it: one that adds
-    nothing on dev is right on other messages too."""
+    nothing on dev is right on other messages too.
+    """
     scores = _Scores(rows, standing)
     for candidate in candidates:
         same = present.copy_of(candidate)
@@ -224,11 +233,11 @@ class _Scores:
     the other folds, shrunk to the tag's share: the naive Bayes update.
     """
 
-    def __init__(self, rows: Field, standing: Judgement) -> None:
+    def __init__(self, rows: RefineData, standing: Judgement) -> None:
         self._rows = rows
         probabilities = np.clip(standing.probabilities, 1e-6, 1 - 1e-6)
         self._scores: Floats = np.log(probabilities) - (np.log1p(-probabilities) if rows.several_tags else 0.0)
-        self._told = standing.told.copy()
+        self._told = standing.assigned.copy()
         self._counts = TagCounts.of(self._told, rows.truth)
         self._share = (rows.truth.sum(axis=0) + 1) / (len(rows.truth) + 2)
 

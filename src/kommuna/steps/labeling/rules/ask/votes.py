@@ -50,6 +50,7 @@ def ask_votes(
         asking: the budget, and the share of answers that may fail.
         key: the column that names a row.
         text: the column with the message.
+
     Returns:
         votes: `key` and one column an `ask` rule, in the messages' order: a tag by name (`!tag` against it), or 1/0
             where rows have several tags. Yes votes as the rule says; no votes against
@@ -57,6 +58,7 @@ def ask_votes(
         metrics: `ask_wanted` answers (distinct texts times questions), of them `ask_cached`, `ask_answered`,
             `ask_unasked` (the budget was spent), and failed ones by reason; `ask_unknown`; `ask_unmasked_rows`; the
             model's own figures (`llm_requests`, `llm_cost`, `llm_latency_p95`, …).
+
     Raises:
         LlmSettings: the platform names no light model, or its key or name is refused.
         LlmUnreachable: the endpoint does not answer.

@@ -45,6 +45,7 @@ def plain_line(texts: pl.Series) -> pl.Series:
 
     Args:
         texts: one String or more; a null is an empty text.
+
     Returns:
         One Binary, which is ASCII.
     """

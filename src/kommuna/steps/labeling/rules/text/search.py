@@ -62,8 +62,10 @@ def text_hits(rules: Sequence[Rule], text: pl.Expr, *, prefix: str = "") -> pl.E
         rules: the rules.
         text: the String column.
         prefix: of the fields' names.
+
     Returns:
         A Struct with one Boolean field a rule, named as the rule after the prefix; false where the text is null.
+
     Raises:
         RulesError: a rule cannot be applied; the message names it.
     """

@@ -29,8 +29,8 @@ def test_counts_are_those_of_a_plain_loop(dev, unlabeled):
         assert found.seen[column] == in_sample[column] == count
 
 
-def test_every_condition_holds_where_its_rule_fires(dev, unlabeled, field):
-    found = find_phrases(dev["text"], field.sample["text"], unlabeled, "text")
+def test_every_condition_holds_where_its_rule_fires(dev, unlabeled, data):
+    found = find_phrases(dev["text"], data.sample["text"], unlabeled, "text")
     columns = range(0, len(found), 7)
     rules = []
     for j in columns:
@@ -39,8 +39,8 @@ def test_every_condition_holds_where_its_rule_fires(dev, unlabeled, field):
         if isinstance(found.conditions[j], str):
             kind = {"any": (looked_for,), "stem": found.language}
         rules.append(Rule(name=f"r{j}", tag="card", **kind))
-    for rows, holds in ((field.dev, found.dev), (field.sample, found.sample)):
-        fired = field.votes(rows, rules) >= 0
+    for rows, holds in ((data.dev, found.dev), (data.sample, found.sample)):
+        fired = data.votes(rows, rules) >= 0
         assert (fired == (holds[:, list(columns)].toarray() > 0)).all()
 
 

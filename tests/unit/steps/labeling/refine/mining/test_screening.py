@@ -9,24 +9,24 @@ from kommuna.steps.labeling.refine.mining.screening import beta_prior, candidate
 from kommuna.steps.labeling.refine.proposal import Proposal
 
 
-def screened(field, *rules, present=(), unseen=None, least_precision=0.0):
-    everywhere = np.ones(field.dev.height, dtype=bool) if unseen is None else unseen
-    dev, sample = field.votes(field.dev, present), field.votes(field.sample, present)
-    on_dev, on_sample = field.votes(field.dev, rules) >= 0, field.votes(field.sample, rules) >= 0
+def screened(data, *rules, present=(), unseen=None, least_precision=0.0):
+    everywhere = np.ones(data.dev.height, dtype=bool) if unseen is None else unseen
+    dev, sample = data.votes(data.dev, present), data.votes(data.sample, present)
+    on_dev, on_sample = data.votes(data.dev, rules) >= 0, data.votes(data.sample, rules) >= 0
     proposals = [
         Proposal(rule, on_dev[:, j] & everywhere, on_sample[:, j], "test", rule.name, "test")
         for j, rule in enumerate(rules)
     ]
-    tried = [candidate_of(field, proposal) for proposal in proposals]
-    return screen(field, tried, dev, sample, judge(field, dev, sample, seed=0), least_precision=least_precision)
+    tried = [candidate_of(data, proposal) for proposal in proposals]
+    return screen(data, tried, dev, sample, judge(data, dev, sample, seed=0), least_precision=least_precision)
 
 
 def rule(name, tag, *words, **fields):
     return Rule(name=name, tag=tag, **({"any": words} if words else {}), **fields)
 
 
-def test_a_good_rule_passes_with_its_figures(field, dev):
-    (passed,) = screened(field, rule("good", "card", "card")).passed
+def test_a_good_rule_passes_with_its_figures(data, dev):
+    (passed,) = screened(data, rule("good", "card", "card")).passed
     hits = dev.filter(dev["text"].str.contains(r"\bcard\b"))
     assert (passed.right, passed.cast) == (int((hits["tag"] == "card").sum()), hits.height)
     assert 0.9 < passed.low < 1
@@ -46,46 +46,46 @@ def test_a_good_rule_passes_with_its_figures(field, dev):
         (rule("part", "card", "lost my card", "card stolen", "block the card", "card is gone"), "a present rule"),
     ],
 )
-def test_a_bad_rule_is_refused_with_its_reason(field, tried, reason):
-    found = screened(field, tried, present=(rule("card", "card", "card"),))
+def test_a_bad_rule_is_refused_with_its_reason(data, tried, reason):
+    found = screened(data, tried, present=(rule("card", "card", "card"),))
     assert found.passed == []
     ((why, count),) = found.refused.items()
     assert reason in why
     assert count == 1
 
 
-def test_of_two_equal_proposals_one_passes(field):
-    found = screened(field, rule("one", "card", "card"), rule("two", "card", "Card"))
+def test_of_two_equal_proposals_one_passes(data):
+    found = screened(data, rule("one", "card", "card"), rule("two", "card", "Card"))
     assert len(found.passed) == 1
     assert found.refused == {"the same votes as a present rule": 1}
 
 
-def test_a_rule_is_judged_only_on_rows_that_it_was_not_written_from(field):
-    hit = field.dev["text"].str.contains(r"\bcard\b").to_numpy()
+def test_a_rule_is_judged_only_on_rows_that_it_was_not_written_from(data):
+    hit = data.dev["text"].str.contains(r"\bcard\b").to_numpy()
     written_from = hit & (np.cumsum(hit) > 5)
-    (passed,) = screened(field, rule("r", "card", "card"), unseen=~written_from).passed
+    (passed,) = screened(data, rule("r", "card", "card"), unseen=~written_from).passed
     assert passed.cast == 5
     assert ((passed.dev >= 0) <= ~written_from).all()
 
 
-def test_the_bar_on_precision_is_its_lower_bound_not_its_value(field):
-    hit = field.dev["text"].str.contains(r"\bcard\b").to_numpy()
+def test_the_bar_on_precision_is_its_lower_bound_not_its_value(data):
+    hit = data.dev["text"].str.contains(r"\bcard\b").to_numpy()
     few = ~hit | (np.cumsum(hit) <= 5)  # 5 of 5 right: at least 56 %
-    assert screened(field, rule("r", "card", "card"), unseen=few, least_precision=0.55).passed
-    refused = screened(field, rule("r", "card", "card"), unseen=few, least_precision=0.6)
+    assert screened(data, rule("r", "card", "card"), unseen=few, least_precision=0.55).passed
+    refused = screened(data, rule("r", "card", "card"), unseen=few, least_precision=0.6)
     assert refused.refused == {"not surely precise": 1}
 
 
-def test_a_precise_rule_that_adds_nothing_on_dev_passes(field):
+def test_a_precise_rule_that_adds_nothing_on_dev_passes(data):
     present = (rule("card", "card", "card"),)
-    (passed,) = screened(field, rule("stolen", "card", "stolen"), present=present).passed
+    (passed,) = screened(data, rule("stolen", "card", "stolen"), present=present).passed
     assert passed.gain == 0
 
 
-def test_a_rule_against_a_tag_is_judged_where_the_tag_was_told(field):
+def test_a_rule_against_a_tag_is_judged_where_the_tag_was_told(data):
     loose = rule("loose", "card", "card", "loan", "mortgage")
     strict = rule("loan", "loan", "zebra")
-    found = screened(field, rule("not", "card", "loan", "mortgage", against=True), present=(loose, strict))
+    found = screened(data, rule("not", "card", "loan", "mortgage", against=True), present=(loose, strict))
     against = [c for c in found.passed if c.proposal.rule.against]
     total = sum(found.refused.values()) + len(found.passed)
     assert total == 1
@@ -93,32 +93,32 @@ def test_a_rule_against_a_tag_is_judged_where_the_tag_was_told(field):
         assert candidate.right == candidate.cast > 0
 
 
-def test_what_was_lucky_among_many_is_believed_less(field):
+def test_what_was_lucky_among_many_is_believed_less(data):
     """A rule that is right 8 times of 9 passes alone; among forty that are right as often as chance it does not."""
-    hit = np.flatnonzero(field.truth[:, 0])[:8].tolist() + np.flatnonzero(~field.truth[:, 0])[:1].tolist()
-    lucky = np.isin(np.arange(field.dev.height), hit)
+    hit = np.flatnonzero(data.truth[:, 0])[:8].tolist() + np.flatnonzero(~data.truth[:, 0])[:1].tolist()
+    lucky = np.isin(np.arange(data.dev.height), hit)
     random = np.random.default_rng(0)
-    sample = np.arange(field.sample.height) < 10
-    many = [random.permutation(field.dev.height) for _ in range(40)]
-    votes = [lucky, *(np.isin(np.arange(field.dev.height), own[:9]) for own in many)]
+    sample = np.arange(data.sample.height) < 10
+    many = [random.permutation(data.dev.height) for _ in range(40)]
+    votes = [lucky, *(np.isin(np.arange(data.dev.height), own[:9]) for own in many)]
     tried = [
-        candidate_of(field, Proposal(rule(f"r{j}", field.tags[0], f"w{j}"), on_dev, sample, "test", f"r{j}", "test"))
+        candidate_of(data, Proposal(rule(f"r{j}", data.tags[0], f"w{j}"), on_dev, sample, "test", f"r{j}", "test"))
         for j, on_dev in enumerate(votes)
     ]
-    standing = judge(field, *(field.votes(rows, ()) for rows in (field.dev, field.sample)), seed=0)
-    none = field.votes(field.dev, ()), field.votes(field.sample, ())
-    alone, among = (screen(field, some, *none, standing, least_precision=0.0) for some in (tried[:1], tried))
+    standing = judge(data, *(data.votes(rows, ()) for rows in (data.dev, data.sample)), seed=0)
+    none = data.votes(data.dev, ()), data.votes(data.sample, ())
+    alone, among = (screen(data, some, *none, standing, least_precision=0.0) for some in (tried[:1], tried))
     assert not any(passed.proposal.rule.name == "r0" for passed in among.passed)
     assert among.refused["not surely precise"] == len(tried)
     assert [passed.proposal.rule.name for passed in alone.passed] == ["r0"]
 
 
-def tried_by(field, votes, *, rewritten):
+def tried_by(data, votes, *, rewritten):
     """One rule for each line of votes on dev, all for the first tag and of one kind, screened."""
-    sample = np.arange(field.sample.height)
+    sample = np.arange(data.sample.height)
     tried = [
         Proposal(
-            rule(f"r{j}", field.tags[0], f"w{j}"),
+            rule(f"r{j}", data.tags[0], f"w{j}"),
             on_dev,
             sample % 50 == j,
             "test",
@@ -128,30 +128,30 @@ def tried_by(field, votes, *, rewritten):
         )
         for j, on_dev in enumerate(votes)
     ]
-    none = field.votes(field.dev, ()), field.votes(field.sample, ())
-    standing = judge(field, *none, seed=0)
-    return screen(field, [candidate_of(field, one) for one in tried], *none, standing, least_precision=0.0)
+    none = data.votes(data.dev, ()), data.votes(data.sample, ())
+    standing = judge(data, *none, seed=0)
+    return screen(data, [candidate_of(data, one) for one in tried], *none, standing, least_precision=0.0)
 
 
-def right_and_wrong(field, right, wrong, *, after=0):
-    rows = np.flatnonzero(field.truth[:, 0])[after : after + right], np.flatnonzero(~field.truth[:, 0])[:wrong]
-    return np.isin(np.arange(field.dev.height), np.concatenate(rows))
+def right_and_wrong(data, right, wrong, *, after=0):
+    rows = np.flatnonzero(data.truth[:, 0])[after : after + right], np.flatnonzero(~data.truth[:, 0])[:wrong]
+    return np.isin(np.arange(data.dev.height), np.concatenate(rows))
 
 
-def test_a_rewritten_rule_that_no_dev_row_has_judged_is_believed_as_its_kind(field):
-    judged = [right_and_wrong(field, 4, 0, after=4 * j) for j in range(8)]
-    unjudged = np.zeros(field.dev.height, dtype=bool)
-    passed = {one.proposal.rule.name for one in tried_by(field, [*judged, unjudged], rewritten=True).passed}
+def test_a_rewritten_rule_that_no_dev_row_has_judged_is_believed_as_its_kind(data):
+    judged = [right_and_wrong(data, 4, 0, after=4 * j) for j in range(8)]
+    unjudged = np.zeros(data.dev.height, dtype=bool)
+    passed = {one.proposal.rule.name for one in tried_by(data, [*judged, unjudged], rewritten=True).passed}
     assert passed == {f"r{j}" for j in range(9)}
-    own = tried_by(field, [*judged, unjudged], rewritten=False)
+    own = tried_by(data, [*judged, unjudged], rewritten=False)
     assert own.refused == {"no vote on a dev row that it was not written from": 1}
 
 
-def test_votes_of_rules_written_without_the_row_count_less(field):
-    poor = [right_and_wrong(field, 2, 4, after=2 * j) for j in range(6)]
-    good = right_and_wrong(field, 9, 0, after=20)
-    assert [one.proposal.rule.name for one in tried_by(field, [*poor, good], rewritten=False).passed] == ["r6"]
-    assert tried_by(field, [*poor, good], rewritten=True).passed == []
+def test_votes_of_rules_written_without_the_row_count_less(data):
+    poor = [right_and_wrong(data, 2, 4, after=2 * j) for j in range(6)]
+    good = right_and_wrong(data, 9, 0, after=20)
+    assert [one.proposal.rule.name for one in tried_by(data, [*poor, good], rewritten=False).passed] == ["r6"]
+    assert tried_by(data, [*poor, good], rewritten=True).passed == []
 
 
 def test_few_votes_of_each_rule_do_not_show_that_all_are_alike():
