@@ -1,4 +1,4 @@
-"""Where artifacts live: layout, manifest, step cache and integrity, on any fsspec file system.
+"""The artifact store: layout, manifests, step cache and integrity checks, on any fsspec file system.
 
 ```
 <store>/<team>/artifacts/<ab>/<sha256>.<suffix>   immutable, named by content

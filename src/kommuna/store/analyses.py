@@ -1,4 +1,4 @@
-"""`Analyses`: what steps reach in a team's bundle, known from earlier analyses whose sources read the same.
+"""`Analyses`: cached analyses of which definitions steps reach in a team's bundle.
 
 ```
 <store>/<team>/analyses/<ab>/<digest>   the last outcomes for the same entry points and libraries
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-MOST_TRACES = 4  # of the same entry points: such as of two deployments, each before and after an edit
+MOST_TRACES = 4  # per set of entry points: for example two deployments, each before and after an edit
 _TRACES = TypeAdapter(list[Trace])
 
 
 class Analyses:
-    """The analyses that are remembered in a team's part of the store. A lost or damaged one costs another analysis."""
+    """The cached analyses in a team's part of the store. A lost or damaged one is made again."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -48,10 +48,13 @@ class Analyses:
         bundle: Path,
         digest: Callable[[str], str] | None = None,
     ) -> Definitions:
-        """What entry points reach in a bundle.
+        """Returns the definitions that entry points reach in a bundle.
 
         Args:
-            digest: gives the SHA-256 of a file of the bundle, where the caller has it.
+            entry_points: `module:function` of each.
+            libraries: top-level names of the loaded libraries.
+            bundle: the team's folder.
+            digest: returns the SHA-256 of a file of the bundle, if the caller already has it.
         """
         path = self.path(entry_points, libraries)
         files = BundleFiles(bundle, libraries)
@@ -68,13 +71,13 @@ class Analyses:
         return found
 
     def path(self, entry_points: tuple[str, ...], libraries: tuple[str, ...]) -> str:
-        """Where analyses of the same question are, by this code and this Python."""
-        asked = json.dumps([entry_points, libraries, sys.version, _code()])
-        digest = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
+        """Returns the path of analyses for the same arguments, code and Python version."""
+        arguments = json.dumps([entry_points, libraries, sys.version, _code()])
+        digest = hashlib.sha256(arguments.encode("utf-8", "surrogatepass")).hexdigest()
         return f"{self._store.root}/analyses/{digest[:2]}/{digest}"
 
     def forget_all_but(self, paths: Collection[str]) -> None:
-        """Removes what is remembered elsewhere than at these paths."""
+        """Removes all cached analyses except those at the given paths."""
         store = self._store
         with store.faults():
             try:
@@ -112,6 +115,6 @@ def _digest(bundle: Path, name: str) -> str:
 
 @functools.cache
 def _code() -> str:
-    """A digest of the code that analyses: what another one found is not taken for what this one would find."""
+    """Returns a digest of the analysis code, so that results of other versions are not used."""
     paths = sorted(Path(room.__file__).parent.glob("*.py"))
     return hashlib.sha256("".join(map(file_digest, paths)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Which statements of a module bind a name, and whether they are all that could."""
+"""Finds the statements of a module that bind each name, and whether other code may bind it too."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Bindings = Mapping[str | None, list[ast.stmt | None]]
 
 @functools.lru_cache(maxsize=64)
 def bindings(source: bytes) -> Bindings:
-    """Every statement that binds each name of a module; None for one that binds it under conditions.
+    """Returns the statements that bind each name of a module, with None for one that binds it conditionally.
 
-    The name None is there where any name may be bound: by a star import, or by code that writes into the module.
+    The name None is present where any name may be bound: by a star import, or by code that modifies the module.
 
     Raises:
-        SyntaxError, ValueError, RecursionError: it is no Python.
+        SyntaxError, ValueError, RecursionError: the source is not valid Python.
     """
     tree = ast.parse(source)
     found: dict[str | None, list[ast.stmt | None]] = {}
@@ -45,7 +45,7 @@ def bindings(source: bytes) -> Bindings:
 
 
 def _plainly_bound(statement: ast.stmt) -> list[str]:
-    """The names that a statement of the module's top level binds, whatever happens."""
+    """Returns the names that a top-level statement always binds."""
     match statement:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             return [name]

@@ -17,7 +17,7 @@ SHARED_STEPS = "kommuna.steps"  # stands for the versions of all shared steps, f
 
 @functools.cache
 def installed() -> Mapping[str, str]:
-    """Every distribution's version, by its normalised name; of two that are installed, the one that is imported."""
+    """Returns the version of every distribution, by normalised name; of two copies, the one that is imported."""
     found = {SHARED_STEPS: hashlib.sha256(json.dumps(VERSIONS, sort_keys=True).encode()).hexdigest()[:12]}
     for folder in library_folders():
         for stem in _metadata_folders(folder):
@@ -27,19 +27,19 @@ def installed() -> Mapping[str, str]:
 
 
 def normalised(distribution: str) -> str:
-    """A distribution's name as names are compared (PEP 503)."""
+    """Normalises a distribution's name for comparison (PEP 503)."""
     return distribution.replace("_", "-").replace(".", "-").lower()
 
 
 def distributions_of(opened: Collection[str], imported: Collection[str]) -> tuple[set[str], set[str]]:
-    """Distributions whose files were opened, or which are imported by a top-level name.
+    """Finds the distributions whose files were opened, or which are imported by a top-level name.
 
     Args:
         opened: absolute paths below Python's folders.
-        imported: names such as `sklearn`; those of no distribution are passed over.
+        imported: top-level names such as `sklearn`; names outside all distributions are ignored.
 
     Returns:
-        The distributions' normalised names, and the paths in a folder of libraries that none of them claims.
+        The distributions' normalised names, and the paths in library folders that belong to none of them.
     """
     found: set[str] = set()
     unclaimed: set[str] = set()
@@ -65,13 +65,13 @@ def distributions_of(opened: Collection[str], imported: Collection[str]) -> tupl
 
 @functools.cache
 def library_folders() -> tuple[str, ...]:
-    """Folders on the import path that installers put libraries into."""
+    """Returns the folders on the import path that installers put libraries into."""
     names = ("site-packages", "dist-packages")
     return tuple(dict.fromkeys(path.rstrip("/") for path in sys.path if os.path.basename(path.rstrip("/")) in names))  # noqa: PTH119
 
 
 def _metadata_folders(folder: str) -> list[str]:
-    """`name-version` of every distribution in a folder."""
+    """Returns `name-version` of every distribution in a folder."""
     try:
         split = [os.path.splitext(name) for name in os.listdir(folder)]  # noqa: PTH208, PTH122
     except OSError:
@@ -81,7 +81,7 @@ def _metadata_folders(folder: str) -> list[str]:
 
 @functools.cache
 def _owners(folder: str) -> Mapping[str, frozenset[str]]:
-    """Top file or folder in a folder of libraries to the distributions that put something there."""
+    """Returns the distributions that own each top-level file or folder in a library folder."""
     owners: dict[str, set[str]] = {}
     for stem in _metadata_folders(folder):
         record = Path(folder, f"{stem}.dist-info", "RECORD")

@@ -1,4 +1,4 @@
-"""The store's error for an error of the file system or driver below it."""
+"""Converts errors of file systems and their drivers to store errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kommuna.outages import is_outage
 
 
 def store_error(error: Exception, url: str) -> StoreError:
-    """The store's error for a driver's: full, read-only, refused or unreachable."""
+    """Converts a driver's error to a store error: full, read-only, refused or unreachable."""
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return StoreError("the artifact store is full", where=url, fix="run `kommuna gc`, or give the store more room")

@@ -1,4 +1,4 @@
-"""`kommuna gc`: removes what nothing refers to."""
+"""`kommuna gc`: removes manifests and artifacts that nothing refers to."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def collect(
     model or a kept manifest comes from, however old.
 
     Args:
+        store: the team's store.
         registered: artifact digests and manifest keys that the model registry refers to.
         keep_days: manifests that no run has written, or been given by the cache, for so long are removed; None keeps
             all.

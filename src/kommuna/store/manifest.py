@@ -1,4 +1,4 @@
-"""The manifest: what a step left, from what, at which cost. Written last, it makes outputs visible; never changed."""
+"""The manifest: a step's outputs, inputs and costs. Written last, it makes the outputs visible, and never changes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ class Artifact(Spec):
 
     @property
     def filename(self) -> str:
+        """The name of the artifact's file in the store."""
         return f"{self.digest}{self.suffix}"
 
 
 class Lineage(Spec):
-    """Where an input came from."""
+    """The origin of an input."""
 
     input: str
     digest: str
@@ -42,7 +43,7 @@ class Lineage(Spec):
 
 
 class Manifest(Spec):
-    """The record of one step that ended well."""
+    """The record of one successful run of a step."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")  # of another version of Kommuna it may have more
 
@@ -69,10 +70,10 @@ class Manifest(Spec):
 
     @property
     def rows(self) -> int:
-        """Rows over all tables that the step left."""
+        """The total number of rows in the step's tables."""
         return sum(artifact.rows or 0 for artifact in self.outputs.values())
 
     @property
     def bytes(self) -> int:
-        """Bytes over all artifacts that the step left."""
+        """The total size of the step's artifacts in bytes."""
         return sum(artifact.bytes for artifact in self.outputs.values())

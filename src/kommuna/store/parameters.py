@@ -1,7 +1,7 @@
-"""A step's parameters as its declared types have them: for the cache's question, and for what a template rendered.
+"""Coerces a step's parameters to its declared types, for the cache's question and for rendered templates.
 
 Types and defaults are read from the source (`kommuna.store.signatures`), so that a look-up stays cheap. A parameter
-whose type cannot be told is left as it was given; the runtime judges it.
+whose type is unknown is left unchanged; the runtime validates it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _TEXTS: tuple[type, ...] = (datetime, date, time, Decimal, UUID)
 
 
 def parameter_types(function: str, *, bundle: Path | None = None) -> dict[str, Any]:
-    """The types of a step's keyword arguments, of those that can be told from its source.
+    """Returns the types of a step's keyword arguments that can be determined from its source.
 
     Args:
-        function: `module:function`; one that is not there has none.
+        function: `module:function`. One that is not found has no types.
         bundle: the team's folder, searched first.
     """
     declared = declared_parameters(function, bundle=bundle)
@@ -42,11 +42,11 @@ def parameter_types(function: str, *, bundle: Path | None = None) -> dict[str, A
 
 
 def canonical_params(function: str, params: Mapping[str, Any], *, bundle: Path | None) -> dict[str, Any]:
-    """What a step gets as its parameters, as plain JSON: equal JSON text means equal values, of equal types and order.
+    """Converts a step's parameters to canonical JSON: equal text means values of equal types and order.
 
-    A parameter that is left out is its declared default, where the source has a literal for it. What JSON has no type
-    for is marked: `{"$set": [1, 2]}`. Sets have no order, dicts do. One whose type the source does not tell is as it
-    was given, and marked so: how the step has it, its own process tells (`bound_params`).
+    A missing parameter gets its declared default, where the source has a literal for it. Types that JSON lacks are
+    marked: `{"$set": [1, 2]}`. Sets have no order, dicts do. A parameter of unknown type is left unchanged and marked
+    so; only the step's own process knows the value that the step receives (`bound_params`).
 
     Args:
         function: `module:function`.
@@ -75,17 +75,17 @@ def canonical_params(function: str, params: Mapping[str, Any], *, bundle: Path |
 
 
 def bound_params(params: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The same of parameters as the step's own process has them, of whatever types; None where one cannot be told.
+    """Converts parameters as coerced by the step's own process to canonical JSON; None if one cannot be converted.
 
-    Values of the team's types are told apart by what `pickle` makes of them.
+    Values of the team's types are compared by the digest of their pickle.
     """
     try:
-        return {name: _told_apart(value) for name, value in sorted(params.items())}
-    except Exception:  # what the team's own types raise
+        return {name: _marked_or_digest(value) for name, value in sorted(params.items())}
+    except Exception:  # the team's own types may raise anything
         return None
 
 
-def _told_apart(value: Any) -> Any:
+def _marked_or_digest(value: Any) -> Any:
     try:
         return _marked(value)
     except _Unmarkable:
@@ -93,7 +93,7 @@ def _told_apart(value: Any) -> Any:
 
 
 def without_marks(value: Any) -> Any:
-    """What `canonical_params` or `bound_params` made, for people to read."""
+    """Removes the marks of `canonical_params` or `bound_params`, for display."""
     if isinstance(value, list):
         return [without_marks(item) for item in value]
     if not isinstance(value, dict):
@@ -112,18 +112,18 @@ def without_marks(value: Any) -> Any:
 
 
 def cast_rendered(value: Any, wanted: Any) -> Any:
-    """What a template rendered, as JSON of the type that the step declares; what does not fit stays as it is.
+    """Converts a rendered template to JSON of the type that the step declares; an invalid value is left unchanged.
 
     Args:
-        value: of any type, as the template's expression has it.
+        value: the value of the template's expression.
         wanted: the declared type; None where it is not known.
     """
     if _is_text(wanted) and value is not None:
         return _as_text(value)
     try:
-        given = as_json(value, "")  # which is all that the step would be given
+        given = as_json(value, "")  # as the step would receive it
     except ValueError:
-        return value  # the step's spec refuses it by name
+        return value  # the step's spec rejects it by name
     adapter = None if wanted is None else _adapter(wanted, _config(wanted))
     if adapter is not None:
         for read in (adapter.validate_python, adapter.validate_json):  # text may be JSON, by the filter `tojson`
@@ -135,10 +135,10 @@ def cast_rendered(value: Any, wanted: Any) -> Any:
 
 
 def refusal(value: Any, wanted: Any) -> str:
-    """Why a step refuses what a template rendered for one of its parameters; empty where it takes it.
+    """Explains why a step rejects a rendered template for one of its parameters; empty if it accepts it.
 
     Args:
-        value: what the template's expression has.
+        value: the value of the template's expression.
         wanted: the declared type.
     """
     try:
@@ -151,7 +151,7 @@ def refusal(value: Any, wanted: Any) -> str:
 
 
 def _adapter(wanted: Any, config: ConfigDict | None = None) -> TypeAdapter[Any] | None:
-    """What makes values of a type; None of a type that is unknown, or that pydantic has no values of."""
+    """Returns a validator for a type; None if the type is unknown or not supported by pydantic."""
     if wanted is UNKNOWN:
         return None
     try:
@@ -161,7 +161,7 @@ def _adapter(wanted: Any, config: ConfigDict | None = None) -> TypeAdapter[Any] 
 
 
 def _is_text(wanted: Any) -> bool:
-    """Whether a type is text, be it bounded."""
+    """Whether a type is text, with or without constraints."""
     return wanted is str or (typing.get_origin(wanted) is typing.Annotated and typing.get_args(wanted)[0] is str)
 
 
@@ -169,17 +169,17 @@ def _as_text(value: Any) -> str:
     if isinstance(value, Enum):
         return _as_text(value.value)
     if isinstance(value, bytes):
-        return value.decode("utf-8", "surrogateescape")  # what is no UTF-8, the step's spec refuses
+        return value.decode("utf-8", "surrogateescape")  # the step's spec rejects text that is not UTF-8
     return str(value)
 
 
 def _config(wanted: Any) -> ConfigDict | None:
-    """A number in the place of a text is that text; a spec has a configuration of its own."""
+    """Returns a configuration by which numbers become text; models have their own."""
     return None if hasattr(wanted, "model_config") else ConfigDict(coerce_numbers_to_str=True)
 
 
 def _coerced(adapter: TypeAdapter[Any], value: Any) -> Any:
-    """A value as its type has it; as it was given, and marked so, where the step refuses it."""
+    """Coerces a value to its type; an invalid one is left unchanged and marked so."""
     try:
         made = _marked(adapter.validate_python(value))
     except (ValueError, TypeError, _Unmarkable):
@@ -188,7 +188,7 @@ def _coerced(adapter: TypeAdapter[Any], value: Any) -> Any:
 
 
 def _default(adapter: TypeAdapter[Any], value: Any) -> Any:
-    """A default as the step gets it: as its type has it, or as it stands in the source where that refuses it."""
+    """Coerces a default to its type; an invalid one is left unchanged."""
     try:
         return adapter.validate_python(value)
     except (ValueError, TypeError):
@@ -200,7 +200,7 @@ class _Unmarkable(Exception):
 
 
 def _marked(value: Any) -> Any:
-    """A value as JSON from which its type can be told, and the types of all its parts."""
+    """Converts a value to JSON in which the types of the value and all its parts are marked."""
     kind = type(value)
     if value is None or kind in (bool, int, str):
         return value

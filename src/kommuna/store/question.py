@@ -1,6 +1,6 @@
-"""The question: all that is known of a step's run before it runs, as one digest. Nothing is imported for it.
+"""The question: everything that is known about a run before it starts, as one digest. It imports no step.
 
-What its code will read and import is not known yet: that is recorded while it runs (`kommuna.store.uses`).
+What the code reads and imports is not known yet; it is recorded during the run (`kommuna.store.uses`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Question(Spec):
-    """What a step is asked to do. Equal questions have equal answers, as far as the step uses nothing else."""
+    """What a step is to do. Equal questions have equal results, unless the step uses something else."""
 
     function: str
     version: int | None = Field(description="The shared step's own version; None of a team's step.")
@@ -43,13 +43,13 @@ class Question(Spec):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the question. The order of a dict counts: a step sees it."""
+        """SHA-256 of the question. The order of dicts counts, because a step can observe it."""
         document = json.dumps(self.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(document.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def question_of(spec: StepSpec, inputs: Inputs) -> Question:
-    """The question that a spec asks of the inputs that were found for it."""
+    """Builds the question of a step with its resolved inputs."""
     bundle = Path(spec.bundle) if spec.bundle else None
     params = canonical_params(spec.function, spec.params, bundle=bundle)
     contents = inputs.contents()
@@ -66,7 +66,7 @@ def question_of(spec: StepSpec, inputs: Inputs) -> Question:
 
 
 def differences(before: Question, now: Question) -> Iterator[str]:
-    """What differs between two questions, in words."""
+    """Describes the differences between two questions."""
     if before.function != now.function:
         yield f"the step: {before.function} → {now.function}"
         return
@@ -81,7 +81,7 @@ def differences(before: Question, now: Question) -> Iterator[str]:
         if old != new:
             yield f"{what}: {old} → {new}"
     old, new = ({name: without_marks(value) for name, value in one.params.items()} for one in (before, now))
-    if json.dumps(old, default=str) == json.dumps(new, default=str):  # they are of other types, which marks tell
+    if json.dumps(old, default=str) == json.dumps(new, default=str):  # only their types differ, which marks show
         old, new = before.params, now.params
     yield from _differences("parameter", old, new)
     yield from _differences("input", before.inputs, now.inputs)
@@ -102,7 +102,7 @@ def _differences(what: str, before: Any, now: Any, place: str = "") -> Iterator[
             yield from _differences(what, old, new, f"{place}[{index}]")
     elif json.dumps(before, default=str) != json.dumps(now, default=str):
         old, new = _told(before), _told(now)
-        if unicodedata.normalize("NFC", old) == unicodedata.normalize("NFC", new):  # they look alike
+        if unicodedata.normalize("NFC", old) == unicodedata.normalize("NFC", new):  # they look the same
             old, new = ascii(before), ascii(now)
         yield f"{what} '{place}': {old} → {new}"
 

@@ -1,4 +1,4 @@
-"""`Results`: which manifests answer which question, what a task was last given, and who is working on an answer.
+"""`Results`: the manifests that answer each question, each task's last result, and claims of running steps.
 
 ```
 <store>/<team>/results/<ab>/<question>/<key>   a candidate: that manifest answers the question, if its uses still hold
@@ -28,20 +28,20 @@ from kommuna.store.store import Store, changed
 
 log = structlog.get_logger()
 
-MOST_CANDIDATES = 64  # of one question; those that were not given to a run for longest go
+MOST_CANDIDATES = 64  # per question; the least recently used are removed
 LEASE_SECONDS = 60.0
 _POLL_SECONDS = 1.0
 _KEY = re.compile(rb"[0-9a-f]{64}")
 
 
 class Results:
-    """The answers in a team's part of the store."""
+    """The cached results in a team's part of the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def candidates(self, question: str) -> list[str]:
-        """Keys of manifests that answer a question, the one that was made or given to a run last first."""
+        """Returns keys of manifests that answer a question, the most recently used first."""
         store = self._store
         folder = self._candidates_folder(question)
         with store.faults():
@@ -59,37 +59,37 @@ class Results:
         return [name for _, name in sorted(found, reverse=True) if "." not in name]
 
     def add(self, question: str, key: str) -> None:
-        """Makes a manifest a candidate, or the newest one again."""
+        """Adds a manifest as the newest candidate, or makes it the newest again."""
         self._store.write(f"{self._candidates_folder(question)}/{key}", key.encode())
         for old in self.candidates(question)[MOST_CANDIDATES:]:
             self.remove(question, old)
 
     def given(self, question: str, key: str) -> None:
-        """Notes that a run was given a candidate: it is the newest one again."""
+        """Records that a candidate was reused, which makes it the newest again."""
         try:
             self.add(question, key)
         except StoreError as error:
             log.warning("step.not_noted", question=question[:12], reason=error.what)
 
     def remove(self, question: str, key: str) -> None:
-        """The manifest answers the question no more."""
+        """Removes a manifest from the candidates of a question."""
         with self._store.faults(), contextlib.suppress(FileNotFoundError):
             self._store.fs.rm_file(f"{self._candidates_folder(question)}/{key}")
 
     def last(self, dag_id: str, task_id: str, function: str) -> Manifest | None:
-        """What a task left or was given last."""
+        """Returns the manifest of a task's last result, made or reused."""
         key = self._key_in(self._task_path(dag_id, task_id, function))
         return self._store.manifest(key) if key else None
 
     def remember(self, dag_id: str, task_id: str, function: str, key: str) -> None:
-        """Notes what a task left or was given: only a later miss's words depend on it."""
+        """Records a task's last result. Only the explanation of a later miss depends on it."""
         try:
             self._store.write(self._task_path(dag_id, task_id, function), key.encode())
         except StoreError as error:
             log.warning("step.not_noted", task=task_id, reason=error.what)
 
     def forget(self, keys: Collection[str]) -> None:
-        """Removes notes of what tasks left, of manifests that are gone."""
+        """Removes records of tasks' last results whose manifests were removed."""
         if not keys:
             return
         store = self._store
@@ -105,9 +105,9 @@ class Results:
 
     @contextlib.contextmanager
     def claim(self, question: str) -> Iterator[None]:
-        """Holds a question: another run of the same work waits until this one has its answer, or has ended.
+        """Claims a question: other runs of the same work wait until this one has a result or has ended.
 
-        A run whose answer can be given to nobody should not be waited for.
+        Not for runs whose results cannot be reused: waiting for them is useless.
         """
         path = self._path("claims", question)
 
@@ -127,15 +127,15 @@ class Results:
 
     @contextlib.contextmanager
     def _lease(self, path: str, waiting: Callable[[], None]) -> Iterator[None]:
-        """A claim on an object store: an object that its holder writes anew while it works."""
+        """Claims a question on an object store, by an object that the holder rewrites periodically."""
         import threading
 
         me = uuid.uuid4().hex.encode()
-        told = False
+        is_logged = False
         while not self._take(path, me):
-            if not told:
+            if not is_logged:
                 waiting()
-                told = True
+                is_logged = True
             time.sleep(_POLL_SECONDS)
         done = threading.Event()
 
@@ -158,7 +158,7 @@ class Results:
                     self._store.fs.rm_file(path)
 
     def _take(self, path: str, me: bytes) -> bool:
-        """Whether the claim is this run's now: nobody holds it, or its holder has not renewed it."""
+        """Tries to take the claim. Removes one that its holder has not renewed, to be retried."""
         fs = self._store.fs
         with self._store.faults():
             try:
@@ -166,7 +166,7 @@ class Results:
             except FileExistsError:
                 pass
             except OSError as error:
-                if "NotImplemented" in str(error):  # a server without conditional writing: the last one has it
+                if "NotImplemented" in str(error):  # a server without conditional writes: the last writer wins
                     if not fs.exists(path):
                         fs.pipe_file(path, me)
                 elif "PreconditionFailed" not in str(error) and "pre-condition" not in str(error).lower():
@@ -175,7 +175,7 @@ class Results:
                 fs.invalidate_cache(path)
                 held, info = fs.cat_file(path), fs.info(path)
             except FileNotFoundError:
-                return False  # it was just let go: tried again
+                return False  # just released: retry
             if held == me:
                 return True
             if (datetime.now(UTC) - changed(info)).total_seconds() > LEASE_SECONDS:
@@ -183,7 +183,7 @@ class Results:
             return False
 
     def _key_in(self, path: str) -> str:
-        """The manifest's key that a small file holds; empty where there is none, or a damaged one."""
+        """Reads a manifest's key from a small file; empty where the file is missing or damaged."""
         with self._store.faults():
             try:
                 raw = self._store.fs.cat_file(path)

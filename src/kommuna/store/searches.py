@@ -1,4 +1,4 @@
-"""Where an import finds a module below a folder: one function for the step's process and for who asks afterwards."""
+"""Finds modules in folders as Python's import does, for the step's process and for later comparison."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from collections.abc import Callable, Iterator
 from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 
 ABSENT = ""
-UNTRACED_FD = (
-    -0x6B6F6D
-)  # a folder's descriptor that no folder has: a look by it is the runtime's own, and not the step's
+UNTRACED_FD = -0x6B6F6D  # an invalid descriptor: calls with it are the runtime's own, and not traced as the step's
 _SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)
 
 
 def module_in(folder: str, name: str) -> str:
-    """The path of a module in a folder, by Python's own order; empty where there is none.
+    """Returns the path of a module in a folder, by Python's own search order; empty where there is none.
 
-    A package is given by its `__init__` file, a namespace package by its folder. Asks for single files and lists no
-    folder, so that a step which does can be told apart.
+    A package is identified by its `__init__` file, a namespace package by its folder. The search inspects single files
+    and lists no folder, so that a step that lists one can be distinguished.
 
     Args:
         folder: an entry of `sys.path`, or of a package's `__path__`.
@@ -32,7 +30,7 @@ def module_in(folder: str, name: str) -> str:
 
 
 def is_a(path: str, kind: Callable[[int], bool]) -> bool:
-    """Whether a path is of a kind, such as `stat.S_ISDIR`. In a step's process this is no look of the step's."""
+    """Whether a path is of a kind, such as `stat.S_ISDIR`. In a step's process this does not count as a use."""
     try:
         absolute = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
         return kind(os.stat(absolute, dir_fd=UNTRACED_FD).st_mode)

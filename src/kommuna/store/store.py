@@ -26,7 +26,7 @@ from kommuna.store.manifest import Artifact, Kind, Manifest
 
 log = structlog.get_logger()
 
-DRIVERS = ("aiobotocore", "aiohttp", "botocore")  # top modules of errors of S3's
+DRIVERS = ("aiobotocore", "aiohttp", "botocore")  # top-level modules of S3 drivers, which raise their own errors
 
 
 class Store:
@@ -34,7 +34,7 @@ class Store:
 
     Args:
         address: `file://` or any other fsspec URL, with the file system's options.
-        team: whose prefix this store reads and writes; it knows no other.
+        team: the team whose prefix this store reads and writes.
 
     >>> store = Store(StoreAddress(url="memory://demo"), "support")
     >>> store.manifest("0" * 64) is None
@@ -64,7 +64,7 @@ class Store:
     # --- manifests -----------------------------------------------------------------------------------------------
 
     def manifest(self, key: str) -> Manifest | None:
-        """The manifest of a key; None where there is none, where it is half, or where an artifact is gone."""
+        """Returns the manifest of a key; None if it is missing or damaged, or if an artifact is missing."""
         with self.faults():
             try:
                 raw = self.fs.cat_file(self._manifest_path(key))
@@ -81,14 +81,15 @@ class Store:
         return manifest if whole else None
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Makes a step's outputs visible, atomically: readers see the whole manifest or none."""
+        """Writes a manifest atomically, which makes the step's outputs visible."""
         self.write(self._manifest_path(manifest.key), manifest.model_dump_json(indent=1).encode())
 
     def write(self, path: str, raw: bytes) -> None:
         """Writes a small file below the team's prefix, atomically.
 
         Args:
-            path: from the root of the file system, as `root` is.
+            path: a path from the root of the file system, below `root`.
+            raw: the content.
         """
         with self.faults():
             if not self.is_local:
@@ -107,7 +108,7 @@ class Store:
                 partial.unlink(missing_ok=True)
 
     def manifests(self) -> Iterator[Manifest]:
-        """Every whole manifest of the team."""
+        """Iterates over the team's complete manifests."""
         for path in self._find("manifests"):
             if path.endswith(".json") and not path.rsplit("/", 1)[1].startswith("."):
                 manifest = self.manifest(path.rsplit("/", 1)[1].removesuffix(".json"))
@@ -115,7 +116,7 @@ class Store:
                     yield manifest
 
     def record_use(self, key: str) -> None:
-        """Dates a manifest to now: what a run has been given by the cache is not old for `gc`."""
+        """Updates a manifest's time of last use, so that `gc` keeps reused results."""
         path = self._manifest_path(key)
         try:
             with self.faults():
@@ -127,7 +128,7 @@ class Store:
             log.warning("manifest.use_not_recorded", key=key[:12], reason=error.what)
 
     def last_use(self, key: str) -> datetime | None:
-        """When a manifest was written, or last given to a run by the cache; None where it is gone."""
+        """Returns when a manifest was written or last reused; None if it is missing."""
         with self.faults():
             try:
                 self.fs.invalidate_cache()
@@ -167,7 +168,7 @@ class Store:
             return artifact.model_copy(update={"etag": self._etag(artifact)})
 
     def has(self, artifact: Artifact) -> bool:
-        """Whether the artifact is there with its full size."""
+        """Whether the artifact exists with its full size."""
         with self.faults():
             try:
                 return bool(self.fs.size(self._artifact_path(artifact)) == artifact.bytes)
@@ -175,7 +176,7 @@ class Store:
                 return False
 
     def intact(self, artifact: Artifact) -> bool:
-        """Whether the artifact is there with the very bytes that its name stands for. Reads them all."""
+        """Whether the artifact exists and its content matches its digest. Reads all of it."""
         if not self.has(artifact):
             return False
         with self.faults():
@@ -185,10 +186,10 @@ class Store:
                 return False
 
     def is_whole(self, manifest: Manifest) -> bool:
-        """Whether every artifact of a manifest is ready to be used; a damaged one is removed.
+        """Whether every artifact of a manifest is intact; removes damaged ones.
 
-        The bytes are checked: hashing takes a thirtieth of the time that Polars takes to read the same Parquet file. An
-        object of a remote store is read only where its mark is another than that of the bytes that were put there.
+        The content is hashed, which takes a thirtieth of the time that Polars takes to read the same Parquet file. An
+        object of a remote store is read only if its ETag has changed since it was written.
         """
         damaged = [a for a in manifest.outputs.values() if not self._as_written(a) and not self.intact(a)]
         for artifact in damaged:
@@ -196,7 +197,7 @@ class Store:
         return not damaged
 
     def _as_written(self, artifact: Artifact) -> bool:
-        """Whether an object has the mark that it had when its bytes were known to be right."""
+        """Whether an object still has the ETag that it had when it was written."""
         with self.faults():
             try:
                 return artifact.etag != "" and self._etag(artifact) == artifact.etag
@@ -204,7 +205,7 @@ class Store:
                 return False
 
     def _etag(self, artifact: Artifact) -> str:
-        """The mark that the server gives to an object's bytes; empty on a file system without."""
+        """Returns an object's ETag; empty on a file system without ETags."""
         if self.is_local:
             return ""
         path = self._artifact_path(artifact)
@@ -213,7 +214,7 @@ class Store:
         return str(info.get("ETag") or info.get("etag") or "")
 
     def discard(self, artifact: Artifact) -> bool:
-        """Removes a damaged artifact, so that the step that made it is no longer a hit; False where that is refused."""
+        """Removes a damaged artifact, so that its step is no longer a cache hit; False if the store refuses it."""
         log.warning("artifact.damaged", artifact=artifact.filename[:12], url=self.url(artifact))
         try:
             with self.faults(), contextlib.suppress(FileNotFoundError):
@@ -223,10 +224,14 @@ class Store:
         return True
 
     def fetch(self, artifact: Artifact, folder: Path) -> Path:
-        """A local path of an artifact whose bytes were checked; a remote one is downloaded into `folder`.
+        """Returns a local path of an artifact with verified content.
+
+        Args:
+            artifact: the artifact.
+            folder: where a remote artifact is downloaded to.
 
         Raises:
-            IntegrityError: the bytes are not what the name says.
+            IntegrityError: the content does not match the digest.
         """
         source = self._artifact_path(artifact)
         with self.faults():
@@ -251,7 +256,7 @@ class Store:
         return path
 
     def _download(self, source: str, path: Path, digest: str) -> None:
-        """Gets a remote file, twice where its bytes are not what they should be: the transfer may be at fault."""
+        """Downloads a remote file, and retries once if the content does not match the digest."""
         partial = path.with_name(f"{path.name}.partial")  # what an outage cuts off is not taken for the file later
         for _ in range(2):
             self.fs.get_file(source, str(partial))
@@ -260,7 +265,7 @@ class Store:
         partial.replace(path)
 
     def read(self, artifact: Artifact) -> bytes:
-        """The checked bytes of a small artifact (a report, a JSON document)."""
+        """Returns the verified content of a small artifact (a report, a JSON document)."""
         with tempfile.TemporaryDirectory() as folder:
             return self.fetch(artifact, Path(folder)).read_bytes()
 
@@ -277,7 +282,7 @@ class Store:
     def remove_file(self, path: str) -> None:
         """Removes one artifact file, by a path that `artifacts` gave."""
         if not path.startswith(f"{self.root}/artifacts/"):
-            raise StoreError(f"{path} is no artifact of team {self.team}")
+            raise StoreError(f"{path} is not an artifact of team {self.team}")
         with self.faults():
             self.fs.rm_file(path)
 
@@ -349,7 +354,7 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Removes the work folders of this host's processes that are no more."""
+        """Removes the work folders of processes of this host that have ended."""
         parent = Path(self.root) / "tmp"
         if not self.is_local or not parent.is_dir():
             return
@@ -381,7 +386,7 @@ class Store:
 
     @contextlib.contextmanager
     def faults(self) -> Iterator[None]:
-        """Turns the file system's errors into the store's."""
+        """Converts errors of the file system to store errors."""
         try:
             yield
         except StoreError:
@@ -395,7 +400,7 @@ class Store:
 
 
 def changed(info: dict[str, Any]) -> datetime:
-    """When a file was last written; now where the file system does not say."""
+    """Returns when a file was last written; the current time where the file system does not record it."""
     changed = info.get("mtime") or info.get("LastModified") or info.get("created")
     if isinstance(changed, datetime):
         return changed if changed.tzinfo else changed.replace(tzinfo=UTC)
@@ -406,7 +411,7 @@ def _within(relative: str) -> str:
     """A path below the team's prefix.
 
     Raises:
-        TeamMistake: it leaves the prefix, or has characters that no log shows.
+        TeamMistake: the path leaves the prefix, or has characters that are not printable.
     """
     if not relative.isprintable():
         raise TeamMistake(f"{relative!a} has characters that cannot be shown", fix="give the file another name")

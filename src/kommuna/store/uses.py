@@ -1,7 +1,7 @@
-"""Uses: what a step's process really used besides what the question holds, and whether that still is as it was.
+"""Uses: what a step's process used in addition to the question, and whether it is unchanged.
 
-Recorded while the step runs (`kommuna.runtime.recording`), kept in the manifest, held against the present before a
-result is given to another run. A use that cannot be held against the present makes the result uncacheable.
+Uses are recorded while the step runs (`kommuna.runtime.recording`), stored in the manifest, and compared with the
+present before a result is reused. A use that cannot be compared makes the result uncacheable.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _EXECUTABLE, _PLAIN = " executable", " plain"
 
 
 class Reached(Spec):
-    """The definitions that a step reached, for the case that only the rest of their modules changes."""
+    """The definitions that a step reached, so that changes elsewhere in their modules do not count."""
 
     digest: str
     entry_points: tuple[str, ...]
@@ -46,22 +46,23 @@ class Reached(Spec):
     parts: dict[str, str] = Field(default_factory=dict, description="Path of a module to a digest of its definitions.")
 
     def which_count(self, changed: Collection[str], digest: str, parts: Mapping[str, str]) -> list[str]:
-        """Those of changed files by which a step that reached these definitions may leave something else.
+        """Returns the changed files that may change the step's result.
 
         Args:
-            digest: of the definitions that are reached now.
-            parts: the same of each module.
+            changed: paths of changed files.
+            digest: digest of the definitions that are reached now.
+            parts: digests of those definitions by module.
         """
         modules = set(changed) & set(self.modules)
         if digest == self.digest:
             return [path for path in changed if path not in modules]
         same = {path for path in modules if path in self.parts and self.parts[path] == parts.get(path)}
-        # The definitions differ, so that at least one of the modules counts, be it for what others find in it.
+        # The definitions differ, so at least one of the modules counts.
         return [path for path in changed if path not in same or same == modules]
 
 
 class Uses(Spec):
-    """What a step's process used. Paths within the bundle are relative to it, others absolute."""
+    """What a step's process used. Paths in the bundle are relative to it, others absolute."""
 
     files: dict[str, str] = Field(
         default_factory=dict,
@@ -91,7 +92,7 @@ class Uses(Spec):
 
 @dataclass(frozen=True)
 class Present:
-    """What uses are held against."""
+    """The present state that recorded uses are compared with."""
 
     bundle: str
     services: Mapping[str, Any]
@@ -103,15 +104,15 @@ class Present:
 
     @classmethod
     def of(cls, spec: StepSpec, inputs: Inputs, context: Mapping[str, Any], analyses: Analyses) -> Present:
-        """The present of a step that is about to run."""
+        """Creates the present state for a step that is about to run."""
         return cls(spec.bundle, spec.services.model_dump(mode="json"), context, inputs, analyses)
 
     def path(self, name: str) -> str:
-        """A recorded path as it is here."""
+        """Returns the absolute path of a recorded one."""
         return os.path.normpath(os.path.join(self.bundle, name))  # noqa: PTH118  # an absolute one stays
 
     def state(self, name: str, was: str) -> str:
-        """The state of a recorded path, as far as the recorded one looks into it. Looked at once."""
+        """Returns the present state of a path in the detail of its recorded state. It is cached."""
         content = was not in (MISSING, FOLDER) and not was.startswith(FILE)
         mode = was.endswith((_EXECUTABLE, _PLAIN))
         key = name, content, mode
@@ -120,20 +121,20 @@ class Present:
         return self._states[key]
 
     def definitions(self, reached: Reached) -> Definitions:
-        """What the entry points of recorded definitions reach."""
+        """Returns the definitions that the recorded entry points reach now. They are cached."""
         key = reached.entry_points, reached.libraries
         if key not in self._definitions:
             self._definitions[key] = self.analyses.definitions(*key, Path(self.bundle), self._digest)
         return self._definitions[key]
 
     def _digest(self, name: str) -> str:
-        """SHA-256 of a file, as it was looked at if it was."""
+        """Returns the SHA-256 of a file, from the cached state if there is one."""
         with_mode = self._states.get((name, True, True))
         return with_mode.partition(" ")[0] if with_mode else self.state(name, "")
 
 
 def changes(uses: Uses, present: Present) -> Iterator[str]:
-    """What is no longer as a step used it, in words; nothing where all of it is. What is unknown is not looked at."""
+    """Describes the uses that have changed. Ignores `unknown`."""
     files = {name: present.state(name, was) for name, was in uses.files.items()}
     changed = [name for name, now in files.items() if now != uses.files[name]]
     reached = uses.reached
@@ -175,11 +176,12 @@ def changes(uses: Uses, present: Present) -> Iterator[str]:
 
 
 def path_state(path: str, *, content: bool = True, mode: bool = False) -> str:
-    """What is at a path, through all links: a file, a folder, or `missing`.
+    """Describes what is at a path, with links resolved: a file, a folder, or `missing`.
 
     Args:
-        content: whether SHA-256 of a file's content, or a digest of the names in a folder, is part of it.
-        mode: whether it is part of it that a file can be executed.
+        path: an absolute path.
+        content: whether to include the SHA-256 of a file's content, or a digest of the names in a folder.
+        mode: whether to include that a file can be executed.
     """
     try:
         found = os.stat(path)  # noqa: PTH116
@@ -195,7 +197,7 @@ def path_state(path: str, *, content: bool = True, mode: bool = False) -> str:
 
 
 def variable(name: str) -> str:
-    """A digest of an environment variable, slow to make so that no secret is guessed; empty if it is not set."""
+    """Returns a digest of an environment variable, slow so that no secret can be guessed; empty if it is not set."""
     value = os.environ.get(name)
     return "" if value is None else _slow_digest(name, value)
 
@@ -207,7 +209,7 @@ def _slow_digest(name: str, value: str) -> str:
 
 
 def _folder_digest(folder: str) -> str:
-    """A digest of the names in a folder and what they are, without what Python leaves there."""
+    """Returns a digest of the names and types in a folder, without `__pycache__`."""
     with os.scandir(folder) as entries:
         found = sorted(
             (entry.name, "@" if entry.is_symlink() else "/" if entry.is_dir() else "")
@@ -234,7 +236,7 @@ def _file_change(name: str, was: str, now: str) -> str:
 
 
 def setting(document: Mapping[str, Any], dotted: str) -> Any:
-    """A value in nested mappings by its dotted name; None where it is not set."""
+    """Returns a value in nested mappings by its dotted name; None where it is not set."""
     value: Any = document
     for part in dotted.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

@@ -1,4 +1,4 @@
-"""What differs between two runs of a step, in words."""
+"""Describes the differences between two runs of a step."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kommuna.store.uses import Uses
 
 
 def between(first: Manifest, second: Manifest) -> Iterator[str]:
-    """What the second run was asked or used otherwise than the first, and what keeps either from being given to others.
+    """Describes what differs between two runs, and why the result of either cannot be reused.
 
-    Manifests of an older Kommuna, which say neither, differ by that alone.
+    Manifests of older versions of Kommuna lack this information; then only that is reported.
     """
     if first.question is None or second.question is None:
         yield "one of them was made by an older Kommuna, which did not note what a step uses"
@@ -29,7 +29,7 @@ def between(first: Manifest, second: Manifest) -> Iterator[str]:
 
 
 def not_given(manifest: Manifest) -> Iterator[str]:
-    """Why other runs are not given what a run left, in words."""
+    """Explains why the result of a run cannot be reused."""
     if manifest.uses is None:
         yield "it was run by hand"
     elif not manifest.cacheable:

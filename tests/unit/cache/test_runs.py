@@ -86,7 +86,7 @@ def test_a_module_that_is_swapped_before_a_late_import_and_back_again_leaves_not
     assert (second.hit, second.content) == (False, {"result": {"n": 1}})
 
 
-def test_an_input_that_is_replaced_without_end_is_said(rig: CacheRig) -> None:
+def test_an_input_that_is_replaced_without_end_is_reported(rig: CacheRig) -> None:
     rig.write({"step.py": COPIES, "in.txt": "x" * 20_000_000})
     stop = threading.Event()
 
@@ -252,7 +252,9 @@ def asks(what: str) -> str:
          "the step says cacheable=False, or the task said cache=False"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_known_keeps_a_result_from_others_and_is_said(rig: CacheRig, source: str, why: str) -> None:
+def test_a_use_that_cannot_be_compared_keeps_the_result_from_reuse_and_is_reported(
+    rig: CacheRig, source: str, why: str
+) -> None:
     rig.write({"step.py": source})
     first = rig.run()
     assert unknown(rig, first) == why
@@ -411,7 +413,7 @@ def test_a_miss_says_why(rig: CacheRig) -> None:
         ("list[int]", [*range(99)], [*range(98), 7], "parameter 'x[98]': 98 → 7"),
     ],
 )
-def test_a_parameter_that_differs_is_said_as_people_write_it(
+def test_a_parameter_that_differs_is_shown_as_people_write_it(
     rig: CacheRig, kind: str, before: Any, after: Any, words: str
 ) -> None:
     head = "from datetime import date, timedelta\nfrom typing import Any\nclass Unheard(dict[str, Any]): pass\n"
@@ -707,7 +709,7 @@ def test_a_damaged_note_of_a_tasks_last_run_is_none(rig: CacheRig, damage: bytes
     collect(rig.store, keep_days=0, grace_seconds=0)
 
 
-def test_a_name_that_a_module_lacks_is_said_where_the_team_reads_it(rig: CacheRig) -> None:
+def test_a_name_that_a_module_lacks_is_reported_where_the_team_reads_it(rig: CacheRig) -> None:
     rig.write(
         {"step.py": "import lib\nK = lib.missing\ndef f() -> dict[str, int]:\n    return {'n': 1}\n", "lib.py": ""}
     )

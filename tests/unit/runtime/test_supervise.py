@@ -149,7 +149,7 @@ def test_the_context_tells_team_and_key(run: Run, store: Store) -> None:
         ("wait", {"params": {"seconds": 30, "flag": "/tmp/kommuna-flag"}, "resources": {"seconds": 1}}, 3, "out of time: the step ran for 1 s"),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_is_said_and_leaves_nothing(
+def test_an_error_is_reported_and_leaves_nothing(
     run: Run, store: Store, function: str, fields: dict[str, Any], code: int, message: str
 ) -> None:
     result = run(function, **fields)
@@ -257,7 +257,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_store_is_said_and_nothing_half_written_stays(run: Run, small_disk: Path) -> None:
+def test_a_full_store_is_reported_and_nothing_half_written_stays(run: Run, small_disk: Path) -> None:
     address = StoreAddress(url=small_disk.as_uri())
     result = run("fill_disk", params={"mib": 8}, store=address.model_dump())
     assert result.exit_code == 1

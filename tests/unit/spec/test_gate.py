@@ -96,7 +96,7 @@ def test_a_gate_may_stand_on_several_lines() -> None:
         ("champion.f1_marco < 1", "unknown metric 'champion.f1_marco' (did you mean 'champion.f1_macro'?)"),
     ],
 )
-def test_an_unknown_metric_is_told_with_the_nearest_name(expression: str, message: str) -> None:
+def test_an_unknown_metric_is_named_with_the_nearest_name(expression: str, message: str) -> None:
     for metrics in (METRICS, {"f1_macro": 0.68}):
         with pytest.raises(GateError) as error:
             Gate(expression).judge(metrics)
@@ -111,7 +111,7 @@ def test_an_unknown_metric_is_told_with_the_nearest_name(expression: str, messag
         ("a > 1 and\nb >> > 2", "line 2, character 6"),
     ],
 )
-def test_bad_syntax_is_told_with_its_position(expression: str, place: str) -> None:
+def test_bad_syntax_is_reported_with_its_position(expression: str, place: str) -> None:
     with pytest.raises(GateError, match="cannot be read at") as error:
         Gate(expression)
     assert place in error.value.what
@@ -153,7 +153,7 @@ def test_a_gate_has_a_bounded_size(expression: str) -> None:
         Gate(expression)
 
 
-def test_division_by_zero_is_told() -> None:
+def test_division_by_zero_is_reported() -> None:
     with pytest.raises(GateError, match="divides by zero: accuracy / zero"):
         Gate("accuracy / zero > 1").judge({**METRICS, "zero": 0.0})
 

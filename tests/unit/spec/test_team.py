@@ -29,14 +29,14 @@ def read(tmp_path: Path, text: str) -> Platform:
         ("teams: [\n", "is not valid YAML", 2),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, message: str, line: int) -> None:
+def test_a_mistake_is_reported_with_its_line(tmp_path: Path, text: str, message: str, line: int) -> None:
     with pytest.raises(SpecError) as error:
         read(tmp_path, text)
     assert message in error.value.what
     assert error.value.where == f"{tmp_path / 'kommuna.yaml'}:{line}"
 
 
-def test_a_missing_and_a_misencoded_file_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_and_a_misencoded_file_have_different_messages(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no file"):
         Platform.from_yaml(tmp_path / "absent.yaml")
     (tmp_path / "latin.yaml").write_bytes("teams: {é: 1}".encode("latin-1"))

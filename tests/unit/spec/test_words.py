@@ -1,4 +1,4 @@
-"""Every problem that a model or a parameter may have is said in our words, with the value that was found."""
+"""Every problem that a model or a parameter may have is reported in our words, with the value that was found."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def test_a_problem_says_what_is_expected_and_what_was_found(annotation: Any, val
     assert in_words(problems(error.value)[0]) == words
 
 
-def test_no_kind_of_problem_is_said_in_pydantics_words() -> None:
+def test_no_kind_of_problem_is_reported_in_pydantics_words() -> None:
     context = dict.fromkeys(
         ("expected", "gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "actual_length"), "1"
     )
     for kind in get_args(ErrorType):
-        said = _expected(kind, context)
-        assert not any(word in said for word in PYDANTICS), said
+        expected = _expected(kind, context)
+        assert not any(word in expected for word in PYDANTICS), expected
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ HELPERS = "LIMIT = 3\ndef clean(df):\n    return df.head(LIMIT)\ndef unrelated(d
 SAME, DIFFERENT, UNCLEAR = "same", "different", "unclear"
 
 
-def told(folder: Path, files: dict[str, str], *entry_points: str) -> Definitions:
-    """What is told of a bundle of these files."""
+def definitions_of(folder: Path, files: dict[str, str], *entry_points: str) -> Definitions:
+    """Returns the definitions that entry points reach in a bundle of these files."""
     for path, source in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(source)
@@ -554,7 +554,7 @@ change(
     {"steps.py": "import patch\nfrom a import Base\nclass C(Base):\n    n = 2\n" + step("    return 1\n")},
 )
 
-# What cannot be told.
+# Uncertain cases.
 for label, line in {
     "globals": "    return globals()\n",
     "locals": "    return locals()\n",
@@ -609,8 +609,8 @@ change("no such step", UNCLEAR, {"steps.py": "X = 1\n"}, {})
 def test_a_change_counts_if_it_may_change_the_result(
     tmp_path: Path, expected: str, before: dict[str, str], after: dict[str, str]
 ) -> None:
-    old = told(tmp_path / "old", before)
-    new = told(tmp_path / "new", before | after)
+    old = definitions_of(tmp_path / "old", before)
+    new = definitions_of(tmp_path / "new", before | after)
     if expected == UNCLEAR:
         assert new.unclear
         return
@@ -629,27 +629,27 @@ def test_all_modules_that_may_be_loaded_are_named(tmp_path: Path) -> None:
         "a.py": "try:\n    import b\nexcept ImportError:\n    import c\n",
         **dict.fromkeys(["b.py", "c.py", "late.py", "never.py", "p/__init__.py", "p/q.py", "p/r.py"], ""),
     }
-    assert told(tmp_path, files).modules == {"steps", "a", "b", "c", "p", "p.q", "late"}
+    assert definitions_of(tmp_path, files).modules == {"steps", "a", "b", "c", "p", "p.q", "late"}
 
 
 def test_the_sentence_names_file_and_line(tmp_path: Path) -> None:
     files = {"steps.py": STEPS, "helpers.py": "\n\ndef clean(df):\n    return globals()\n"}
-    assert told(tmp_path, files).unclear == "helpers.py:4 uses globals"
+    assert definitions_of(tmp_path, files).unclear == "helpers.py:4 uses globals"
 
 
 def test_a_python_rule_counts_beside_the_step(tmp_path: Path) -> None:
     files = {"steps.py": step("    return 1\n"), "rules.py": "def late(x): return 1\ndef early(x): return 2\n"}
-    before = told(tmp_path, files, "steps:run", "rules:late")
+    before = definitions_of(tmp_path, files, "steps:run", "rules:late")
     assert before.modules == {"steps", "rules"}
     (tmp_path / "rules.py").write_text("def late(x): return 1\ndef early(x): return 3\n")
-    assert told(tmp_path, {}, "steps:run", "rules:late") == before
+    assert definitions_of(tmp_path, {}, "steps:run", "rules:late") == before
     (tmp_path / "rules.py").write_text("def late(x): return 4\ndef early(x): return 3\n")
-    assert told(tmp_path, {}, "steps:run", "rules:late").digest != before.digest
-    assert told(tmp_path, {}, "steps:run", "rules:*").digest != before.digest
+    assert definitions_of(tmp_path, {}, "steps:run", "rules:late").digest != before.digest
+    assert definitions_of(tmp_path, {}, "steps:run", "rules:*").digest != before.digest
 
 
 def test_a_shared_step_needs_nothing_of_the_bundle(tmp_path: Path) -> None:
-    result = told(tmp_path, {"steps.py": "def ("}, "kommuna.steps.labeling:label")
+    result = definitions_of(tmp_path, {"steps.py": "def ("}, "kommuna.steps.labeling:label")
     assert (result.modules, result.unclear) == (frozenset(), "")
 
 
@@ -715,8 +715,8 @@ VALUES = (
 )
 def test_an_addition_that_may_fail_or_do_more_counts(tmp_path: Path, addition: str) -> None:
     steps = {"steps.py": "import helpers\n" + step("    return helpers.clean(df)\n")}
-    before = told(tmp_path, steps | {"helpers.py": HELPERS + VALUES})
-    after = told(tmp_path, {"helpers.py": HELPERS + VALUES + addition + "\n"})
+    before = definitions_of(tmp_path, steps | {"helpers.py": HELPERS + VALUES})
+    after = definitions_of(tmp_path, {"helpers.py": HELPERS + VALUES + addition + "\n"})
     assert before.digest != after.digest
 
 
@@ -724,6 +724,6 @@ def test_an_addition_that_may_fail_or_do_more_counts(tmp_path: Path, addition: s
 def test_a_constant_that_another_module_may_replace_is_none(tmp_path: Path, other: str) -> None:
     steps = {"steps.py": "import other, helpers\n" + step("    return helpers.clean(df)\n"), "other.py": other}
     first = "import other\n" if "K" in other else ""
-    before = told(tmp_path, steps | {"helpers.py": first + HELPERS + VALUES})
-    after = told(tmp_path, {"helpers.py": first + HELPERS + VALUES + "Z = K - 1\n"})
+    before = definitions_of(tmp_path, steps | {"helpers.py": first + HELPERS + VALUES})
+    after = definitions_of(tmp_path, {"helpers.py": first + HELPERS + VALUES + "Z = K - 1\n"})
     assert (before.digest == after.digest) == ("*" in other)

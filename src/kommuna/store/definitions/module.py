@@ -50,6 +50,7 @@ class Module:
 
     @property
     def is_package(self) -> bool:
+        """Whether the module is a package."""
         return self.path.endswith(("/", "/__init__.py"))
 
     def absolute(self, node: ast.ImportFrom) -> str:
@@ -67,14 +68,17 @@ class Module:
         return name in self.changed or (len(binders) > 1 and not plain)
 
     def is_bound(self, name: str) -> bool:
+        """Whether a name is certainly bound, by one place only."""
         return name in self.sure and not self.is_rebound(name) and name not in self.patched
 
     def is_builtin(self, name: str) -> bool:
+        """Whether a name refers to Python's builtin."""
         submodule = self.is_package and self.files.find(f"{self.name}.{name}") is not None
         known = name in self.binders or name in self.bindings or self.star_library or submodule
         return name in _BUILTINS and not known
 
     def origin(self, node: ast.expr) -> str:
+        """Returns the dotted library name or builtin that an expression refers to; "" where it is uncertain."""
         names: list[str] = []
         while isinstance(node, ast.Attribute):
             names.append(node.attr)
@@ -91,9 +95,11 @@ class Module:
         return dotted if library and self.files.is_known_library(dotted) else ""
 
     def is_class(self, node: ast.expr) -> bool:
+        """Whether an expression refers to a class of the bundle."""
         return self._class(node) is not None
 
     def is_plain_class(self, node: ast.expr) -> bool:
+        """Whether it refers to a class without decorators, whose first base is builtin or likewise plain."""
         found = self._class(node)
         if found is None or found[1].decorator_list:
             return False
@@ -108,6 +114,7 @@ class Module:
         )
 
     def base(self, node: ast.expr) -> str:
+        """Returns the library class that the last base of a class leads to; "" where there is none."""
         found = self._class(node)
         if found is None or not found[1].bases:
             return ""
@@ -115,6 +122,7 @@ class Module:
         return module.origin(last) or module.base(last)
 
     def assigned(self, name: str) -> tuple[ast.expr, Module] | None:
+        """Returns the value that a name is assigned and the module that does so; None where it is uncertain."""
         if not self.is_bound(name) or not self.bindings[name]:
             return None
         binding = self.bindings[name][-1]
