@@ -55,7 +55,7 @@ def apply_rules(
 ) -> Applied:
     """Applies every rule to every message, in one streaming pass.
 
-    Memory holds a batch of messages, and the votes as a compressed Parquet file: some bytes a row.
+    Memory holds a batch of messages, and the votes as a compressed Parquet file: a few bytes per row.
 
     Args:
         messages: one row a message: `key`, `text`, and the columns that SQL and Python rules use.
@@ -66,7 +66,7 @@ def apply_rules(
         text: the String column that `any`, `regex` and `ask` rules look at; a null text gets no votes from them.
 
     Returns:
-        votes: `key`, then one column a rule: `pl.Enum(rules.categories)`, or Int8 1/0 where rows have several tags;
+        votes: `key`, then one column per rule: `pl.Enum(rules.categories)`, or Int8 1/0 where rows have several tags;
             null is no opinion. In the messages' order.
         metrics: rows, rules, coverage, overlap, conflict (shares of rows, 0 to 1), rules_never, rules_always,
             values_outside_tags (rows on which a Python rule named no known tag); with a default tag left_to_default
@@ -112,7 +112,7 @@ def votes_plan(
     """The lazy plan behind `apply_rules`, to look at or to extend; it counts and warns of nothing.
 
     Returns:
-        `key`, one column a rule, and a Boolean column `_astray:<rule>` for each rule that names tags itself.
+        `key`, one column per rule, and a Boolean column `_astray:<rule>` for each rule that names tags itself.
     """
     schema = messages.collect_schema()
     _check_columns(rules, messages, key=key, text=text)

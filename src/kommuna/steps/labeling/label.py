@@ -28,13 +28,13 @@ from kommuna.steps.labeling.votes.patterns import VotePatterns, decided, unanimo
 
 log = structlog.get_logger()
 
-_AT_ONCE = 8_000  # patterns told together: of 50 tags their logits fit a core's cache
+_AT_ONCE = 8_000  # patterns predicted together: at 50 tags their logits fit a core's cache
 _LINE = "_line"  # of a row among the patterns' labels
 _FEW = 50_000  # patterns, among which most often each tag has a vote
 
 
 class Labeled(NamedTuple):
-    """What `label_messages` leaves."""
+    """The outputs of `label_messages`."""
 
     labels: pl.LazyFrame
     gold_labels: pl.LazyFrame | None
@@ -58,7 +58,7 @@ def label_messages(
     epochs: choices.Count = 500,
     memory: Memory = "4Gi",
 ) -> Labeled:
-    """Turns votes into one belief a row.
+    """Labels rows by their votes: a tag and a probability per row.
 
     Args:
         votes: what `apply_rules` returned for the rows to label.
@@ -70,10 +70,10 @@ def label_messages(
         model: the label model's name; `snorkel` needs torch.
         key: the column that names a row.
         label: the column of `dev` with the true tag; where rows have several tags, a list or a String with `|` between.
-        seed: of what is random: the folds of dev rows, and Snorkel's initial values.
+        seed: seed of the folds of dev rows, and of Snorkel's initial values.
         iterations: EM steps of `dawid_skene`, at most.
         epochs: training epochs of `snorkel` and `snorkel_fast`.
-        memory: the most that `snorkel` may take.
+        memory: memory limit of `snorkel`, such as `4Gi`.
 
     Returns:
         labels: `key`; `tag`, an Enum of the tags (where rows have several tags: `tags`, a list, each with a probability
@@ -84,14 +84,14 @@ def label_messages(
             unknown: null in all three. With dev rows probabilities are calibrated on them (`Calibration`).
         gold_labels: the same for the gold rows; None without `gold_votes`.
         cross_fitted: what `train_classifier` needs to judge itself on the same dev rows honestly: dev rows and a sample
-            of the messages as told by models that did not learn from each fold of the dev rows, see `cross_fitted`;
+            of the messages, predicted by models that did not learn from each fold of the dev rows, see `cross_fitted`;
             None without dev rows.
         metrics: rows, labeled (share of rows), confidence (mean), patterns, tags_without_votes, contradicted (share of
             rows whose votes are all for one tag and which are given another); with a default tag
             left_to_default (share of rows without a vote); with dev rows: dev_rows, dev_too_few (1 if there are fewer
             than tags), dev_coverage, dev_accuracy (an unknown row counts as wrong) and dev_accuracy_labeled, or
             dev_f1_micro and dev_f1_macro; dev_left_right (of dev rows without a vote the share that has the default
-            tag); dev_calibration_error, and dev_calibration_error_before (of the model's own word). These are
+            tag); dev_calibration_error, and dev_calibration_error_before (without calibration). These are
             cross-fitted too.
 
     Raises:
@@ -198,7 +198,7 @@ def _labels(
 ) -> tuple[pl.LazyFrame, float, int]:
     """The labels of all rows, lazily, their mean confidence, and how many contradict unanimous votes.
 
-    A pattern is told once, whatever rows have it.
+    Each pattern is predicted once, however many rows have it.
     """
     parts = [slice(start, start + _AT_ONCE) for start in range(0, len(patterns.counts), _AT_ONCE)]
     by_pattern = pl.concat(side_by_side(lambda part: _pattern_labels(fit, patterns, part, rules, keys, who), parts))
@@ -223,10 +223,10 @@ def _labels(
 def _pattern_labels(
     fit: FittedLabelModel, patterns: VotePatterns, part: slice, rules: RuleSet, keys: pl.Series, who: str
 ) -> pl.DataFrame:
-    """What the model tells of some patterns: those with a vote, or all where there is a default tag.
+    """Predicts the labels of some patterns: those with a vote, or all if there is a default tag.
 
     Raises:
-        DataError: a probability is no number.
+        DataError: a probability is not a number.
     """
     probabilities = fit.predict(patterns.votes[part])
     labeled = patterns.labeled[part]

@@ -1,4 +1,4 @@
-"""`LabelModel`: every label model as a class with scikit-learn's manners, for notebooks and other programs."""
+"""`LabelModel`: every label model as a class with scikit-learn's interface, for notebooks and other programs."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         key: the column of a table that names its rows, and does not belong to a rule.
         tie_policy: what `predict` gives where several tags are likeliest: nothing (`abstain`), the first of them
             (`first`), or one drawn by the seed and the row's votes (`random`), the same for equal rows in any order.
-        seed: of what is random.
+        seed: seed of the model's random numbers.
         iterations: EM steps of `dawid_skene`, at most.
         epochs: training epochs of `snorkel` and `snorkel_fast`.
-        memory: the most that `snorkel` may take.
+        memory: memory limit of `snorkel`, such as `4Gi`.
 
     Attributes:
         classes_: k, the tags, or 0 to k - 1.
@@ -102,7 +102,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.memory = memory
 
     def fit(self, votes: Any, dev_votes: Any = None, dev_labels: Any = None) -> Self:
-        """Fits.
+        """Fits the model.
 
         Args:
             votes: of all rows.
@@ -130,7 +130,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, votes: Any) -> Probabilities:
         """n x k probabilities of the tags in the order of `classes_`; each line sums to 1.
 
-        Nothing is known of a row without a vote: all its tags are equally likely.
+        All tags of a row without a vote are equally likely.
 
         Raises:
             DataError: a probability is NaN, which `snorkel` gives where a row has very many votes.
@@ -153,6 +153,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Share of labeled rows whose tag is right; a row that gets no tag counts as wrong.
 
         Args:
+            votes: n rows of votes.
             labels: n tags as in `classes_`; rows labeled None, NaN or -1 are left out.
 
         Raises:
@@ -169,7 +170,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def conditional_probabilities_(self) -> NDArray[np.float64]:
-        """m x (k + 1) x k, the probability of what a rule says given the tag: first abstains, then each tag.
+        """m x (k + 1) x k, the probability that a rule abstains (first) or votes for each tag, given the tag.
 
         Of `snorkel` and `snorkel_fast` their own parameters; of the others expected frequencies under their
         probabilities (`estimates`). A vote against a tag is counted with none of these.

@@ -58,7 +58,7 @@ def rule_report(
 
     Returns:
         report: a page that opens offline.
-        table: the figures, one line a rule (`rule_figures.COLUMNS`).
+        table: the figures, one row per rule (`metrics.COLUMNS`).
         metrics: rows, rules, coverage, overlap, conflict, rules_never, rules_always; with a default tag left_to_default
             (share of rows without a vote); with dev rows also dev_vote_accuracy (share of right votes), rules_poor
             (surely below one half) and rules_harmful (without them dev rows are labeled better).

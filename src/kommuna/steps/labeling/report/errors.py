@@ -48,7 +48,7 @@ def dev_texts(keys: pl.Series, dev: pl.LazyFrame, *, text: str, label: str) -> p
 
 
 def rule_errors(dev: Dev, gains: Gains, texts: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
-    """Up to ten wrong votes a rule, with what all rules together say of the row.
+    """Returns up to ten wrong votes per rule, with the tag that all rules together assign to the row.
 
     The most telling stand first: those that the weighted vote believes most, so no other rule puts them right. Of
     rows with one text the first is shown.

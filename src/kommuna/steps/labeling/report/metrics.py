@@ -40,7 +40,7 @@ def rule_figures(
     has_tag: NDArray[np.bool_] | None,
     gain: NDArray[np.float64] | None = None,
 ) -> pl.DataFrame:
-    """One line a rule, the worst first.
+    """One row per rule, the worst first.
 
     First come rules that never or always vote; then by the best that a rule's accuracy could be, the upper end of its
     interval on dev: a rule that is surely bad stands above one that was seen too rarely to tell.

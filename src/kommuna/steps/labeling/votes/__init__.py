@@ -1,1 +1,1 @@
-"""Votes: compact patterns, dev rows joined to them, matrices and tables that people hold."""
+"""Votes: compact patterns, dev rows joined to them, and conversions from matrices and tables."""

@@ -38,7 +38,7 @@ class Agreement:
 
 
 def agreement(votes: NDArray[np.integer[Any]], counts: Ints, *, k: int, several_tags: bool) -> Agreement:
-    """Counts who agrees with whom.
+    """Counts coverage, overlaps and conflicts.
 
     Args:
         votes: P x m codes (-1 abstains, t for tag t, k + t against it).

@@ -54,6 +54,7 @@ class VotePatterns:
 
     @property
     def rows(self) -> int:
+        """n, the number of rows."""
         return len(self.row_pattern)
 
     @cached_property
@@ -77,7 +78,7 @@ class VotePatterns:
         return agreement(self.votes, self.counts, k=len(self.tags), several_tags=self.several_tags)
 
     def row_votes(self) -> Codes:
-        """n x m codes, a line a row."""
+        """Returns n x m codes, one row per message."""
         return self.votes[self.row_pattern]
 
 
@@ -85,12 +86,12 @@ def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> Vo
     """The patterns of a votes table. They are ordered by content alone: the rows' order does not matter.
 
     Args:
-        table: `key` and a column a rule, as `apply_rules` returns them; other columns are ignored.
+        table: `key` and one column per rule, as `apply_rules` returns them; other columns are ignored.
         rules: the rule set that the votes are of.
 
     Raises:
         MissingColumn: a rule has no column.
-        RulesError: a vote is no tag.
+        RulesError: a vote is not a tag.
         SchemaDrift: a column holds no votes.
     """
     there = set(table.columns)
@@ -166,7 +167,7 @@ def tag_codes(votes: pl.Series, tags: tuple[str, ...]) -> Codes:
     """Votes for tags by name, or against them by `!name`, as codes. The series has the rule's name.
 
     Raises:
-        RulesError: a vote is no tag.
+        RulesError: a vote is not a tag.
         SchemaDrift: the column holds no votes.
     """
     if not isinstance(votes.dtype, pl.Enum | pl.Categorical | pl.String | pl.Null):
