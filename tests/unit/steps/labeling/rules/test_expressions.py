@@ -1,5 +1,6 @@
 """SQL and Python rules: what they give, and every way in which they can be wrong."""
 
+import re
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -283,3 +284,11 @@ def test_a_select_in_a_rule_is_refused_by_name(messages: pl.LazyFrame, rule_set:
     rules = rule_set({"name": "sub", "tag": "loan", "sql": "amount IN (SELECT 1)"})
     with pytest.raises(RulesError, match="rule 'sub': its SQL is a SELECT, not a condition"):
         apply_rules(messages, rules)
+
+
+def test_the_documented_python_condition_is_false_where_the_divisor_is_0() -> None:
+    page = Path(__file__).parents[5] / "docs" / "rules.md"
+    written = re.search(r"`(\(pl\.col\(\"usual\"\).*)`\.$", page.read_text(), re.MULTILINE)
+    assert written is not None
+    rows = pl.DataFrame({"amount": [5.0, 0.0, 9.0, 1.0], "usual": [0.0, 0.0, 2.0, 2.0]})
+    assert rows.select(vote=eval(written[1], {"pl": pl}))["vote"].to_list() == [False, False, True, False]
