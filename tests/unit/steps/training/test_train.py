@@ -417,7 +417,7 @@ def test_keys_of_two_types_are_told(task) -> None:
 
 def test_texts_without_a_word_are_refused(task) -> None:
     mute = {n: getattr(task, n).with_columns(text=pl.lit("…")) for n in ("messages", "dev")}
-    with pytest.raises(DataError, match="column 'text' holds no words"):
+    with pytest.raises(DataError, match="column 'text' has no words"):
         train_classifier(mute["messages"].lazy(), task.labels.lazy(), mute["dev"].lazy())
 
 
