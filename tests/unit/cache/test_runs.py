@@ -156,7 +156,7 @@ def test_a_dict_that_a_step_returned_is_read_in_its_order_which_counts(rig: Cach
 
 def test_a_dict_with_two_keys_that_are_one_in_json_is_refused_by_name(rig: CacheRig) -> None:
     rig.write({"step.py": "def f() -> dict[str, object]:\n    return {'n': [{1: 'a', '1': 'b'}]}\n"})
-    assert "output 'result' cannot be kept as JSON: result.n[0] has two keys that JSON writes as '1'" in (
+    assert "output 'result' cannot be stored as JSON: result.n[0] has two keys that JSON writes as '1'" in (
         rig.run(fails=True).result.message
     )
 
