@@ -214,9 +214,8 @@ def _one_kind(data: Any) -> Any:
     given = [kind for kind in KINDS if data.get(kind) is not None]
     known = {field: kind for kind, model in KINDS.items() for field in model.model_fields}
     if len(given) != 1:
-        unknown = [str(field) for field in data if field not in known]
-        if unknown:
-            raise ValueError(f"{name} has the unknown key '{unknown[0]}'{nearest(unknown[0], known)}")
+        if not given and any(field not in known for field in data):
+            return data  # a misspelt kind is refused as an unknown key, where it stands
         raise ValueError(f"{name} needs exactly one of {', '.join(KINDS)}; it has {', '.join(given) or 'none'}")
     own = KINDS[given[0]].model_fields
     for field, value in data.items():
@@ -225,11 +224,12 @@ def _one_kind(data: Any) -> Any:
     return {field: value for field, value in data.items() if field in own or field not in known}
 
 
-def _kind_of(data: Any) -> str | None:
+def _kind_of(data: Any) -> str:
     """Returns the union's member, in angle brackets: they keep it out of the location of a mistake."""
     if isinstance(data, Rule):
         return f"<{data.kind}>"
-    return next((f"<{kind}>" for kind in KINDS if isinstance(data, Mapping) and data.get(kind) is not None), None)
+    fields = data if isinstance(data, Mapping) else {}
+    return next((f"<{kind}>" for kind in KINDS if fields.get(kind) is not None), "<any>")
 
 
 AnyRule = Annotated[

@@ -187,7 +187,7 @@ def test_a_rule_set_keeps_the_whole_of_its_rules_as_data():
 
 
 def test_a_misspelt_kind_is_named():
-    with pytest.raises(SpecError, match=r"unknown key 'regx' \(did you mean 'regex'\?\)"):
+    with pytest.raises(SpecError, match=r"unknown key 'regx' at rules\.0\.regx \(did you mean 'regex'\?\)"):
         RuleSet.read({"tags": ["card"], "rules": [{"name": "a", "tag": "card", "regx": "x"}]})
 
 
@@ -199,3 +199,8 @@ def test_a_rule_without_a_kind_is_refused_in_the_same_words_by_itself_and_in_a_s
     ):
         with pytest.raises(SpecError, match=words):
             make()
+
+
+def test_a_rule_that_is_no_mapping_is_refused_in_words():
+    with pytest.raises(SpecError, match=r"rules\.0: expected a mapping of names to values, found 'card'"):
+        RuleSet.read({"tags": ["card"], "rules": ["card"]})
