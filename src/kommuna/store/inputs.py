@@ -182,8 +182,11 @@ def find_inputs(spec: StepSpec, store: Store, folder: Path, *, known: Sequence[F
     """Finds every input of a step.
 
     Args:
+        spec: the step.
+        store: its team's store.
         folder: where remote files are downloaded to.
         known: files that the step's operator found; one that changed since is found again.
+
     Raises:
         DataError: a file is missing.
         IntegrityError: an artifact or its manifest is gone.

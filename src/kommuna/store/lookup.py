@@ -47,8 +47,11 @@ def look_up(spec: StepSpec, store: Store, folder: Path, *, known: Sequence[Found
     """Finds the inputs of a step, its question, and what an earlier run left that answers it.
 
     Args:
+        spec: the step.
+        store: its team's store.
         folder: where remote files are downloaded to.
         known: files that the step's operator found.
+
     Raises:
         KommunaError: an input is not there.
     """

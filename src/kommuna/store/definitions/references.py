@@ -59,6 +59,7 @@ def text(node: ast.AST, *, docstrings: bool, kept: Iterable[str] = ()) -> str:
     """A statement as one string that comments, layout and, where wanted, docstrings do not change.
 
     Args:
+        node: the statement.
         docstrings: whether the docstrings of the statement and of its methods are written.
         kept: methods whose docstrings are written all the same.
     """

@@ -67,6 +67,7 @@ def readings(tree: ast.Module, whole: Collection[int], spoken: Collection[int]) 
     """How the top-level statements of a module were read.
 
     Args:
+        tree: the module.
         whole: ids of those that counted with their docstrings.
         spoken: ids of those that counted without them.
     """

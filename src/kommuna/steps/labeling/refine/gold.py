@@ -42,6 +42,9 @@ def read_gold(data: RefineData, gold: pl.LazyFrame, *, label: str, more_tags: bo
     """Reads and checks the gold rows.
 
     Args:
+        data: the rows and tags that rules are refined on.
+        gold: labeled messages, none of them a dev row.
+        label: the column with the tag.
         more_tags: whether gold may have tags that dev and the rules do not have; rows with them count as missed.
 
     Raises:

@@ -45,8 +45,10 @@ def judge(data: RefineData, dev: Codes, sample: Codes, *, seed: int) -> Judgemen
     """Fits the label model `kommuna` and judges it on dev, five folds held out.
 
     Args:
+        data: the rows and tags that rules are refined on.
         dev: d x m, the rules' votes on dev, each cast without the row.
         sample: s x m, their votes on the sample of messages.
+        seed: of the label model.
     """
     shares = (data.truth.sum(axis=0) + 1) / (len(data.truth) + len(data.tags))
     prior = np.tile(shares, (len(dev), 1))

@@ -40,9 +40,13 @@ class Heavy(Protocol):
 
     def complete_json(
         self, messages: list[dict[str, str]], schema: dict[str, Any], *, most_tokens: int = 4096
-    ) -> dict[str, Any]: ...
+    ) -> dict[str, Any]:
+        """Returns the model's answer to a conversation: JSON that fits the schema."""
+        ...
 
-    def metrics(self) -> dict[str, float]: ...
+    def metrics(self) -> dict[str, float]:
+        """Returns what the requests so far have used."""
+        ...
 
 
 class LlmProposer:
@@ -64,9 +68,11 @@ class LlmProposer:
         self._seed = seed
 
     def cost(self) -> dict[str, float]:
+        """Returns what the model's requests have used."""
         return self._model.metrics()
 
     def propose(self, standing: Standing) -> Proposals:
+        """Asks for rules for the tags with the most errors."""
         answer, data = Proposals(), standing.data
         taken = {rule.name for rule in standing.rules}
         for tag in _worst_tags(standing):

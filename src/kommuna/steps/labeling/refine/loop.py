@@ -123,6 +123,7 @@ def refined(
         proposers: by name.
         kept: rounds of this very run that are done already; each new one is kept.
         votes_given: the given rules' votes on dev and on the sample.
+        most_rounds: how many rounds there are at most.
         least_precision: see `screen`.
         seed: of the label model.
 

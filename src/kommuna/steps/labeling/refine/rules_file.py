@@ -24,10 +24,12 @@ class RulesFile:
     suffix: ClassVar[str] = ".yaml"
 
     def save(self, path: Path) -> None:
+        """Writes the text to a file."""
         path.write_text(self.text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Self:
+        """Reads the text of a file."""
         return cls(path.read_text(encoding="utf-8"))
 
     @property

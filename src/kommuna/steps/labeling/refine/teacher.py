@@ -50,7 +50,8 @@ class Teacher:
 
         Args:
             rows: which of the d rows.
-            truth: their tags, a line each.
+            truth: their tags, one row each.
+            several_tags: whether a message may have several tags, or none.
         """
         from sklearn.linear_model import Ridge
 

@@ -62,8 +62,12 @@ def gains(
     """Leaves out rules, one set of them after another.
 
     Args:
+        dev: the dev rows: votes and true tags.
         left_out: sets of rules, by their column.
+        tags: every tag.
+        several_tags: whether a row may have several tags, or none.
         default: the tag of a row without a vote; None: it is unknown.
+        seed: of the folds.
     """
     d, m = dev.votes.shape
     probabilities = np.zeros(dev.truth.shape)

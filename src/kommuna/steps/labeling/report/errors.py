@@ -54,7 +54,10 @@ def rule_errors(dev: Dev, gains: Gains, texts: pl.DataFrame, rules: RuleSet) -> 
     rows with one text the first is shown.
 
     Args:
+        dev: the dev rows: votes and true tags.
+        gains: what the rules are worth together, by the weighted vote.
         texts: `key` and `text` of the dev rows.
+        rules: the rule set.
 
     Returns:
         Columns `ERROR_COLUMNS`, in the rules' order.

@@ -46,6 +46,9 @@ def rule_figures(
     interval on dev: a rule that is surely bad stands above one that was seen too rarely to tell.
 
     Args:
+        patterns: the rules' votes on all rows.
+        rules: the rule set.
+        dev: the dev rows; None: there are none, and nothing is known of accuracy.
         has_tag: P x k, tags that the label model gave each pattern; lines of False where it gave none. None: no labels.
         gain: m, what each rule is worth to the others on dev (`Gains`).
 

@@ -93,6 +93,8 @@ def expression_of(
     """The expression that a rule's function returns, and whether it gives tags by name.
 
     Args:
+        function: returns the expression.
+        schema: the columns of the messages.
         rule: its name.
         tag: that it votes for; None: it says which itself.
         where: names the function in messages, after its kind.
@@ -139,6 +141,8 @@ def computed(plan: pl.LazyFrame, messages: pl.LazyFrame, rules: RuleSet, write: 
 
     Args:
         plan: of the votes of `rules` on `messages`.
+        messages: the messages.
+        rules: the rule set.
         write: computes it.
 
     Raises:

@@ -104,6 +104,7 @@ def label_places(labels: Any, tags: tuple[str, ...] | None, k: int) -> NDArray[n
 
     Args:
         labels: d tags by name, or their places where tags have no names; null, NaN or -1 is none.
+        tags: the tags' names; None: they have none.
         k: how many tags there are; 0: not known.
 
     Raises:

@@ -54,6 +54,9 @@ def read_dev(
     Args:
         dev_votes: votes of the same rules on the dev rows.
         dev: `key` and `label`, see `read_labeled_rows`.
+        rules: the rule set.
+        key: the column that names a row.
+        label: the column with the tag.
 
     Raises:
         DataError: only one of the two is given, no key is in both, `label` is empty everywhere, or a tag is unknown.

@@ -88,6 +88,7 @@ def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> Vo
     Args:
         table: `key` and one column per rule, as `apply_rules` returns them; other columns are ignored.
         rules: the rule set that the votes are of.
+        key: the column that names a row.
 
     Raises:
         MissingColumn: a rule has no column.
@@ -114,6 +115,7 @@ def vote_codes(table: pl.DataFrame, rules: RuleSet) -> list[Codes]:
 
     Args:
         table: a column for each rule; other columns are ignored.
+        rules: the rule set that the votes are of.
 
     Raises:
         RulesError: a vote is not a tag.

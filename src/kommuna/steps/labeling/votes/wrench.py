@@ -90,7 +90,10 @@ def write_wrench(
     Args:
         path: the split's file.
         votes: what `apply_rules` returned.
+        rules: the rule set that the votes are of.
         messages: `key`, `label` (or none: the true classes are unknown), and the fields of the rows' data.
+        key: the column that names a row.
+        label: the column with the true class.
 
     Raises:
         RulesError: the votes have no place in a label matrix (see `to_matrix`).

@@ -66,9 +66,11 @@ class Miner:
         self._in_sample = np.asarray(findings.sample.sum(axis=0), dtype=np.float64)
 
     def cost(self) -> dict[str, float]:
+        """Returns nothing: mining uses no service."""
         return {}
 
     def propose(self, standing: Standing) -> Proposals:
+        """Proposes rules for the errors that the present rules leave."""
         answer = Proposals()
         data = standing.data
         rows = np.flatnonzero(self._keys.is_in(data.dev[data.key].implode()).to_numpy())
@@ -115,6 +117,10 @@ class Miner:
         """The conditions of each rule, the surest first, and the first one's log-odds.
 
         Args:
+            asked: which rows the rules are wanted for.
+            rows: places of the dev rows among the rows of the findings.
+            data: the rows and tags that rules are refined on.
+            known: what present rules look for already.
             part: folds that are left out; None: none.
         """
         left = np.flatnonzero(data.fold // _AT_ONCE != part) if part is not None else np.arange(len(rows))

@@ -173,7 +173,9 @@ def _commonest(forms: Counter[str], most: int) -> Forms:
 
 
 def _phrases_of(line: str) -> set[str]:
-    """>>> sorted(_phrases_of(" i don ' t know , why "))
+    """Returns the phrases of up to `_LONGEST` words in a token line.
+
+    >>> sorted(_phrases_of(" i don ' t know , why "))
     ["don't know", "i don't know", 'know']
     """
     phrases: set[str] = set()

@@ -82,6 +82,7 @@ def screen(
     """Picks the candidates that are precise, new and no harm.
 
     Args:
+        rows: the rows and tags that rules are refined on.
         proposed: candidates; their votes are those on the d dev rows of `rows`.
         dev: d x m, the present rules' votes on dev.
         sample: s x m, and on the sample.
@@ -208,8 +209,9 @@ def _correlation(a: Mask, b: Mask) -> float:
 def _pick(
     rows: RefineData, candidates: list[Candidate], present: _Present, standing: Judgement, screened: Screened
 ) -> None:
-    """Takes candidates one by one, the strongest first, unless macro F1 on dev falls by it: one that adds
-    nothing on dev is right on other messages too.
+    """Takes candidates one by one, the strongest first, unless macro F1 on dev falls.
+
+    A candidate that adds nothing on dev is taken: it is right on other messages too.
     """
     scores = _Scores(rows, standing)
     for candidate in candidates:
