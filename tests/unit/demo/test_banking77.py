@@ -116,7 +116,7 @@ def without(source: Path, name: str) -> None:
         (
             lambda s: (s / "gpt4o_keywords.json").write_text('{"fees": "fee"}'),
             RulesError,
-            "keywords of 'fees' are no list",
+            "keywords of 'fees' are not a list",
         ),
         (lambda s: (s / "gpt4o_keywords.json").write_text("[]"), RulesError, "not a mapping of category to keywords"),
         (

@@ -28,10 +28,10 @@ def test_the_command_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_limits_are_the_documented_ones(root: Path) -> None:
     text = (root / "docs/check.md").read_text()
     limits = Limits()
-    assert f"{limits.seconds:g} s to import a file, {2 * limits.seconds:g} s in all" in text
-    assert "after three such files" in text
+    assert f"{limits.seconds:g} s to import a file, {2 * limits.seconds:g} s in total" in text
+    assert "after three files over the limit" in text
     assert MAX_SLOW_FILES == 3
     assert f"| memory | {limits.memory >> 20} MiB beyond" in text
     assert limits.memory == memory_bytes(ParserSettings.model_fields["memory"].default)
-    assert f"| processes | {MAX_PROCESSES} at one time" in text
+    assert f"| processes | {MAX_PROCESSES} at the same time" in text
     assert f"| files on disk | {MAX_FILE_BYTES >> 20} MiB" in text

@@ -88,7 +88,7 @@ def test_an_answer_that_is_no_mlflow_is_told() -> None:
 def test_a_workspace_that_is_missing_is_told(mlflow_server: str) -> None:
     with pytest.raises(RegistryError, match="has no workspace 'nobody'") as error:
         Registry(mlflow_server, "nobody").by_alias("topics", "champion")
-    assert "the platform makes a team's workspace" in error.value.fix
+    assert "the platform creates a team's workspace" in error.value.fix
 
 
 def test_a_model_or_alias_that_is_not_there_is_none(mlflow_server: str) -> None:
