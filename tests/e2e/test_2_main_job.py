@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -88,6 +89,7 @@ def test_logs_are_read_from_the_store_after_the_pod_is_gone(
     log = runs[team].log("predict", "step.done")
     assert f"s3://kommuna/teams/{team}/logs/" in log
     assert "step.done" in log
+    assert not re.search(r"step\.(not_kept_for_others|call_)", log)  # what a step used is seen in pods too
 
 
 def test_a_person_sees_and_starts_the_own_teams_dags_only(installation: Installation, runs: dict[str, Run]) -> None:

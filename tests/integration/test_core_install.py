@@ -28,7 +28,7 @@ def ran(*command: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_notebook_runs_without_airflow_and_mlflow(core: Path) -> None:
-    done = ran(core / "python", ROOT / "tests/notebook.py", ROOT / "examples/rules.ipynb")
+    done = ran(core / "python", ROOT / "tests/rigs/notebook.py", ROOT / "examples/rules.ipynb")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "optional libraries: []"
     assert not list(core.parent.glob("lib/python*/site-packages/apache_airflow*"))

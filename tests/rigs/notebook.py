@@ -1,4 +1,4 @@
-"""`python tests/notebook.py FILE`: runs a notebook's cells in this process, as a kernel would, and nothing else of it."""
+"""`python tests/rigs/notebook.py FILE`: runs a notebook's cells in this process, as a kernel would, and nothing else of it."""
 
 from __future__ import annotations
 

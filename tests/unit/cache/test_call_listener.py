@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from tests.rigs.cache import CacheRig
@@ -27,26 +28,39 @@ os.execv(sys.executable, [sys.executable, "-m", "kommuna.runtime", "--result", s
 PROCESS_VM_READV, SECCOMP = 310, 317
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls")
-@pytest.mark.parametrize("call", [PROCESS_VM_READV, SECCOMP])
-@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EFAULT])
-def test_a_runtime_that_cannot_read_the_arguments_of_calls_reuses_nothing(
-    rig: CacheRig, call: int, number: int
-) -> None:
-    rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 1}\n"})
+def run_where_refused(rig: CacheRig, call: int, number: int) -> tuple[dict[str, Any], str]:
+    """Runs the step where a system call is refused; returns its result and the log."""
     result = rig.folder / "result.json"
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED, str(call), str(number), str(result)],
+        input=rig.spec().model_dump_json(), text=True, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(result.read_text()), done.stdout + done.stderr
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls")
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EFAULT])
+def test_a_runtime_that_receives_no_calls_reuses_nothing(rig: CacheRig, number: int) -> None:
+    rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 1}\n"})
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", REFUSED, str(call), str(number), str(result)],
-            input=rig.spec().model_dump_json(), text=True, capture_output=True, check=False, timeout=60,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        made = json.loads(result.read_text())
+        made, log = run_where_refused(rig, SECCOMP, number)
         assert not made["cached"]
-        assert "what the step opens cannot be seen here" in done.stdout + done.stderr
+        assert "what the step opens cannot be seen here" in log
         uses = rig.store.manifest(made["key"]).uses  # type: ignore[union-attr]
         assert uses is not None
         assert uses.unknown[0].startswith("what the step opens cannot be seen here: ")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls")
+def test_a_result_is_reused_where_a_container_runtime_refuses_to_read_other_processes(rig: CacheRig) -> None:
+    """The default seccomp profile of containerd and Docker refuses `process_vm_readv` without CAP_SYS_PTRACE."""
+    rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': len(open('/etc/hostname').read()) > 0}\n"})
+    first, log = run_where_refused(rig, PROCESS_VM_READV, errno.EPERM)
+    assert not first["cached"]
+    assert "step.not_kept_for_others" not in log
+    second, _ = run_where_refused(rig, PROCESS_VM_READV, errno.EPERM)
+    assert second["cached"]
 
 
 def test_the_result_is_not_reused_if_a_process_hides_its_memory(rig: CacheRig) -> None:
