@@ -27,4 +27,4 @@ def test_a_task_that_waits_by_a_class_of_its_own_is_failed_with_the_words(airflo
     why = "the platform does not run the trigger waiting.OwnTrigger"
     log = run.log("own", why)
     assert why in log
-    assert "wait by one of airflow.providers.standard.triggers.temporal.DateTimeTrigger" in log
+    assert "use one of airflow.providers.standard.triggers.temporal.DateTimeTrigger" in log

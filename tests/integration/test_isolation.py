@@ -414,7 +414,7 @@ def test_the_parser_parses_for_nobody_without_its_token(rig: Rig) -> None:
     rig.start_parser()
     (rig.folder / "token").write_text("another")
     rig.process()
-    assert "refuses: the token is not this parser's" in rig.errors()["one.py"]
+    assert "refuses: the token does not match this parser" in rig.errors()["one.py"]
     assert rig.dags() == {}
 
 
