@@ -28,9 +28,9 @@ from kommuna.steps.labeling.votes.patterns import VotePatterns, decided, unanimo
 
 log = structlog.get_logger()
 
-_AT_ONCE = 8_000  # patterns predicted together: at 50 tags their logits fit a core's cache
-_LINE = "_line"  # of a row among the patterns' labels
-_FEW = 50_000  # patterns, among which most often each tag has a vote
+_AT_ONCE = 8_000  # patterns predicted together: with 50 tags their logits fit a core's cache
+_LINE = "_line"  # the column with the index of a row's pattern among the labeled patterns
+_FEW = 50_000  # patterns that are searched first for a vote for each tag; usually enough
 
 
 class Labeled(NamedTuple):
@@ -58,44 +58,45 @@ def label_messages(
     epochs: choices.Count = 500,
     memory: Memory = "4Gi",
 ) -> Labeled:
-    """Labels rows by their votes: a tag and a probability per row.
+    """Labels each row by its votes: a tag and a probability.
 
     Args:
-        votes: what `apply_rules` returned for the rows to label.
+        votes: the votes on the rows to label, from `apply_rules`.
         rules: the rule set that was applied.
         dev_votes: votes of the same rules on the dev rows.
         dev: the dev rows: `key` and `label`.
-        gold_votes: votes of the same rules on the gold rows, which the fitted model labels without learning from
-            them: what the label model alone would say.
+        gold_votes: votes of the same rules on the gold rows. The fitted model labels them without learning from
+            them, so that the label model alone can be evaluated.
         model: the label model's name; `snorkel` needs torch.
         key: the column that names a row.
         label: the column of `dev` with the true tag; where rows have several tags, a list or a String with `|` between.
         seed: seed of the folds of dev rows, and of Snorkel's initial values.
-        iterations: EM steps of `dawid_skene`, at most.
+        iterations: the largest number of EM steps of `dawid_skene`.
         epochs: training epochs of `snorkel` and `snorkel_fast`.
         memory: memory limit of `snorkel`, such as `4Gi`.
 
     Returns:
-        labels: `key`; `tag`, an Enum of the tags (where rows have several tags: `tags`, a list, each with a probability
-            of one half or more, or, with dev rows, with a vote and the probability from which the tag's expected F1 is
-            highest: `f1_thresholds`); `confidence`, Float32, the tag's probability (several tags: that of the least
-            certain yes or no); `probabilities`, an Array of k in the tags' order. A row without a vote has the rule
-            set's default tag, with the probabilities of `undecided_shares`; where there is none, the row is
-            unknown: null in all three. With dev rows probabilities are calibrated on them (`Calibration`).
+        labels: `key`; `tag`, an Enum of the tags; `confidence`, Float32, the tag's probability; `probabilities`, an
+            Array of k in the tags' order. Where rows may have several tags, the second column is `tags`, a list of
+            the tags with a probability of one half or more, or, with dev rows, of the tags with a vote and a
+            probability above the threshold that maximizes the tag's expected F1 (`f1_thresholds`); `confidence` is
+            then that of the least certain yes or no. A row without a vote has the rule set's default tag, with the
+            probabilities of `undecided_shares`; without a default tag all three are null. With dev rows
+            probabilities are calibrated on them (`Calibration`).
         gold_labels: the same for the gold rows; None without `gold_votes`.
-        cross_fitted: what `train_classifier` needs to judge itself on the same dev rows honestly: dev rows and a sample
-            of the messages, predicted by models that did not learn from each fold of the dev rows, see `cross_fitted`;
-            None without dev rows.
+        cross_fitted: dev rows and a sample of the messages, predicted without each fold of the dev rows
+            (`cross_fitted`), so that `train_classifier` can be evaluated on the same dev rows without bias; None
+            without dev rows.
         metrics: rows, labeled (share of rows), confidence (mean), patterns, tags_without_votes, contradicted (share of
-            rows whose votes are all for one tag and which are given another); with a default tag
-            left_to_default (share of rows without a vote); with dev rows: dev_rows, dev_too_few (1 if there are fewer
-            than tags), dev_coverage, dev_accuracy (an unknown row counts as wrong) and dev_accuracy_labeled, or
-            dev_f1_micro and dev_f1_macro; dev_left_right (of dev rows without a vote the share that has the default
-            tag); dev_calibration_error, and dev_calibration_error_before (without calibration). These are
-            cross-fitted too.
+            rows whose votes are all for one tag, but whose label is another); with a default tag left_to_default
+            (share of rows without a vote). With dev rows, all cross-fitted: dev_rows, dev_too_few (1 if there are
+            fewer dev rows than tags), dev_coverage, dev_accuracy (an unknown row counts as wrong) and
+            dev_accuracy_labeled, or dev_f1_micro and dev_f1_macro; dev_left_right (the share of dev rows without a
+            vote that have the default tag); dev_calibration_error, and dev_calibration_error_before (without
+            calibration).
 
     Raises:
-        SpecError: there is no such model, or a parameter is out of its range.
+        SpecError: the model is unknown, or a parameter is out of range.
         RulesError, DataError, SchemaDrift, LimitExceeded: see `read_dev`, `vote_patterns` and the models.
     """
     started = time.perf_counter()
@@ -146,7 +147,7 @@ def label_messages(
 
 
 def _patterns(votes: pl.LazyFrame, rules: RuleSet, key: str, where: str) -> tuple[VotePatterns, pl.Series]:
-    """The patterns of a votes table and its key, which is checked; the table itself is let go."""
+    """Returns the patterns of a votes table and its checked key column; the table itself can be freed."""
     require_columns(votes, [key], what=where)
     table = votes.collect(engine="streaming")
     if table[key].n_unique() < table.height:
@@ -161,7 +162,7 @@ def _patterns(votes: pl.LazyFrame, rules: RuleSet, key: str, where: str) -> tupl
 def _judged(
     fit: FittedLabelModel, held_out: HeldOut, dev: Dev, patterns: VotePatterns
 ) -> tuple[FittedLabelModel, HeldOut, dict[str, float]]:
-    """The model calibrated on dev rows, the same without each fold of them, and its figures on them."""
+    """Calibrates a model on dev rows; returns it, its cross-fitted predictions of them, and its figures on them."""
     several, default = patterns.several_tags, patterns.default
     if len(dev) < len(patterns.tags):
         log.warning(
@@ -196,7 +197,7 @@ def _judged(
 def _labels(
     fit: FittedLabelModel, keys: pl.Series, patterns: VotePatterns, rules: RuleSet, who: str
 ) -> tuple[pl.LazyFrame, float, int]:
-    """The labels of all rows, lazily, their mean confidence, and how many contradict unanimous votes.
+    """Returns the labels of all rows (lazy), their mean confidence, and how many contradict unanimous votes.
 
     Each pattern is predicted once, however many rows have it.
     """
@@ -210,7 +211,7 @@ def _labels(
     def labeled(part: pl.DataFrame) -> pl.DataFrame:
         return part.drop(_LINE).hstack(by_pattern.select(pl.all().gather(part[_LINE])))
 
-    # A join would take half as long again, and hold three times the labels while they are written.
+    # A join would take 1.5 times as long, and three times the memory while labels are written.
     labels = rows.map_batches(labeled, schema={keys.name: keys.dtype, **by_pattern.schema}, streamable=True)
     contradicted = 0
     if not rules.several_tags:
@@ -223,7 +224,7 @@ def _labels(
 def _pattern_labels(
     fit: FittedLabelModel, patterns: VotePatterns, part: slice, rules: RuleSet, keys: pl.Series, who: str
 ) -> pl.DataFrame:
-    """Predicts the labels of some patterns: those with a vote, or all if there is a default tag.
+    """Predicts the labels of some patterns: those with a vote, or all of them if there is a default tag.
 
     Raises:
         DataError: a probability is not a number.
@@ -262,7 +263,7 @@ def _pattern_labels(
 
 
 def _warn_of_a_likelier_tag(left: NDArray[np.bool_], tags: tuple[str, ...], default: int) -> None:
-    """Says so where more of the dev rows without a vote (u x k) have another tag than the default tag."""
+    """Warns if another tag than the default is more frequent among the u dev rows without a vote (`left`, u x k)."""
     rows = left.sum(axis=0)
     if rows.max() > rows[default]:
         log.warning(
@@ -277,7 +278,7 @@ def _warn_of_a_likelier_tag(left: NDArray[np.bool_], tags: tuple[str, ...], defa
 
 def _warn_of_silent_tags(patterns: VotePatterns) -> int:
     voted = set(np.unique(patterns.votes[:_FEW]).tolist())
-    if len(voted) < len(patterns.tags) + 1:  # a tag of few rows may stand further below
+    if len(voted) < len(patterns.tags) + 1:  # a rare tag may first occur in a later pattern
         voted = set(np.unique(patterns.votes).tolist())
     silent = [tag for i, tag in enumerate(patterns.tags) if i not in voted and i != patterns.default]
     if silent:

@@ -1,7 +1,7 @@
-"""Votes in compact form: each distinct row of votes once, with how many rows have it.
+"""Votes in compact form: each distinct row of votes (a pattern) is stored once, with the number of rows that have it.
 
-Half a million messages have a few thousand distinct patterns where rules are keywords, so label models and the
-figures of agreement work on those.
+With keyword rules, half a million messages have a few thousand distinct patterns. Label models and the figures of
+agreement work on these patterns.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from kommuna.spec.rules import RuleSet
 from kommuna.steps.cores import side_by_side
 from kommuna.steps.labeling.votes.agreement import Agreement, agreement
 
-Codes = NDArray[np.integer[Any]]  # as few bytes as the number of tags allows, see `vote_codes`
+Codes = NDArray[np.integer[Any]]  # Int8 where the number of tags allows it, otherwise Int16; see `vote_codes`
 ABSTAIN = -1
-_SAMPLE = 20_000  # rows that models learn from, at most
-_SAMPLE_CELLS = 5_000_000  # votes x tags among them
-_COLUMNS = 20  # read at once: quicker than one by one, and their copies are small
-_PARTS = 8  # of the columns, for as many threads
-_FEW = 20  # the logarithm, to base 2, of patterns: where no more are possible, each is counted at its own place
+_SAMPLE = 20_000  # the largest number of rows that models learn from
+_SAMPLE_CELLS = 5_000_000  # the largest product of votes and tags in that sample
+_COLUMNS = 20  # columns read at once: faster than one by one, and the copies stay small
+_PARTS = 8  # groups of columns that are hashed in parallel
+_FEW = 20  # up to 2**20 possible patterns, each possible pattern has a counter of its own
 
 
 @dataclass(frozen=True)
 class VotePatterns:
-    """Distinct patterns of votes.
+    """The P distinct patterns of the votes of m rules on n rows.
 
     Attributes:
-        votes: P x m codes: -1 abstains, `t` votes for tag t, `k + t` votes that the row is not tag t.
-        counts: P, rows that have the pattern.
-        row_pattern: n, which pattern each row has.
+        votes: P x m codes: -1 abstains, `t` votes for tag t, `k + t` votes against tag t.
+        counts: P, the number of rows that have the pattern.
+        row_pattern: n, the index of each row's pattern.
         tags: the k tags.
         rules: the m rules' names.
         several_tags: whether a row may have several tags.
-        default: the tag of rows without a vote; None: they stay unknown.
+        default: the index of the default tag, that of rows without a vote; None: such rows stay unknown.
     """
 
     votes: Codes
@@ -59,22 +59,22 @@ class VotePatterns:
 
     @cached_property
     def covered(self) -> NDArray[np.bool_]:
-        """P, whether any rule votes at all."""
+        """P, whether any rule votes."""
         return np.asarray((self.votes != ABSTAIN).any(axis=1))
 
     @property
     def labeled(self) -> NDArray[np.bool_]:
-        """P, whether rows of the pattern are given a label."""
+        """P, whether rows with the pattern receive a label."""
         return self.covered if self.default is None else np.ones_like(self.covered)
 
     @cached_property
     def left(self) -> NDArray[np.bool_]:
-        """P, whether the pattern is left to the default tag, or without one unknown (`decided`)."""
+        """P, whether the votes do not decide the tag (`decided`): it is then the default tag, or unknown."""
         return ~decided(self.votes, len(self.tags), self.default)
 
     @cached_property
     def agreement(self) -> Agreement:
-        """Coverage, overlap and conflict, over rows and for each rule."""
+        """Coverage, overlap and conflict, over all rows and per rule."""
         return agreement(self.votes, self.counts, k=len(self.tags), several_tags=self.several_tags)
 
     def row_votes(self) -> Codes:
@@ -83,17 +83,17 @@ class VotePatterns:
 
 
 def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> VotePatterns:
-    """The patterns of a votes table. They are ordered by content alone: the rows' order does not matter.
+    """Finds the patterns of a votes table. Their order depends on their content only, not on the order of the rows.
 
     Args:
         table: `key` and one column per rule, as `apply_rules` returns them; other columns are ignored.
-        rules: the rule set that the votes are of.
+        rules: the rule set that cast the votes.
         key: the column that names a row.
 
     Raises:
         MissingColumn: a rule has no column.
         RulesError: a vote is not a tag.
-        SchemaDrift: a column holds no votes.
+        SchemaDrift: a column does not hold votes.
     """
     there = set(table.columns)
     missing = [rule.name for rule in rules.rules if rule.name not in there]
@@ -111,15 +111,15 @@ def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> Vo
 
 
 def vote_codes(table: pl.DataFrame, rules: RuleSet) -> list[Codes]:
-    """Each rule's votes as codes (see `VotePatterns.votes`), in the rules' order; of one byte where that is enough.
+    """Returns each rule's votes as codes (see `VotePatterns.votes`), in the rules' order: Int8 if they fit, else Int16.
 
     Args:
-        table: a column for each rule; other columns are ignored.
-        rules: the rule set that the votes are of.
+        table: one column per rule; other columns are ignored.
+        rules: the rule set that cast the votes.
 
     Raises:
         RulesError: a vote is not a tag.
-        SchemaDrift: a column holds no votes.
+        SchemaDrift: a column does not hold votes.
     """
     meaning = dict(zip((rule.name for rule in rules.rules), vote_meaning(rules), strict=True))
     plain = _plain_columns(table, list(meaning), rules)
@@ -143,7 +143,7 @@ def vote_codes(table: pl.DataFrame, rules: RuleSet) -> list[Codes]:
 
 
 def vote_meaning(rules: RuleSet) -> Codes:
-    """m x c: the code of what each column of votes may hold, by its physical value; the last stands for null."""
+    """Returns m x c codes: line j maps each physical value of rule j's column to a code; the last entry is for null."""
     k, m = len(rules.tags), len(rules.rules)
     index = {tag: i for i, tag in enumerate(rules.tags)}
     if rules.several_tags:
@@ -154,8 +154,8 @@ def vote_meaning(rules: RuleSet) -> Codes:
 
 
 def _plain_columns(table: pl.DataFrame, names: list[str], rules: RuleSet) -> list[str]:
-    """The columns that are as `apply_rules` leaves them: all of them are read at once."""
-    schema = table.schema  # made anew each time it is asked for
+    """Returns the columns that have the type `apply_rules` writes; these are read together."""
+    schema = table.schema  # each access builds it again
     if not rules.several_tags:
         enum = pl.Enum(rules.categories)
         return [name for name in names if schema[name] == enum]
@@ -166,11 +166,15 @@ def _plain_columns(table: pl.DataFrame, names: list[str], rules: RuleSet) -> lis
 
 
 def tag_codes(votes: pl.Series, tags: tuple[str, ...]) -> Codes:
-    """Votes for tags by name, or against them by `!name`, as codes. The series has the rule's name.
+    """Returns votes for tags by name, or against them by `!name`, as codes.
+
+    Args:
+        votes: one rule's votes; the series has the rule's name.
+        tags: the k tags.
 
     Raises:
         RulesError: a vote is not a tag.
-        SchemaDrift: the column holds no votes.
+        SchemaDrift: the column does not hold votes.
     """
     if not isinstance(votes.dtype, pl.Enum | pl.Categorical | pl.String | pl.Null):
         raise SchemaDrift(f"votes of rule '{votes.name}': expected tags, found {votes.dtype}", where="votes")
@@ -198,7 +202,7 @@ def _codes_of(tags: tuple[str, ...]) -> dict[str, int]:
 
 @lru_cache(maxsize=4)
 def _by_physical(categories: tuple[str, ...], tags: tuple[str, ...]) -> Codes | None:
-    """The code of each category of an Enum, and last of null; None where a category is no vote."""
+    """Returns the code of each category of an Enum, then that of null; None if some category is not a vote."""
     known = _codes_of(tags)
     if any(category not in known for category in categories):
         return None
@@ -218,13 +222,13 @@ def _replaced(votes: pl.Series, known: Mapping[Any, int], tags: tuple[str, ...])
 
 @dataclass(frozen=True)
 class CastVotes:
-    """The votes of P patterns without the abstentions, rule by rule.
+    """The q votes of P patterns without the abstentions, ordered by rule: a sparse matrix.
 
     Attributes:
         patterns: P.
-        rule: q, the rule of each vote.
-        line: q, its pattern.
-        code: q, what it is for or against (`VotePatterns.votes`).
+        rule: q, the index of each vote's rule.
+        line: q, the index of its pattern.
+        code: q, its code (`VotePatterns.votes`).
     """
 
     patterns: int
@@ -234,19 +238,19 @@ class CastVotes:
 
     @classmethod
     def of(cls, votes: Codes) -> CastVotes:
-        """Those of P x m codes."""
+        """Returns the votes in P x m codes."""
         by_rule = np.ascontiguousarray(votes.T)
         cast = by_rule >= 0
-        cell = np.flatnonzero(cast)  # of one long line: NumPy is ten times as fast on it as on a table
+        cell = np.flatnonzero(cast)  # NumPy is ten times as fast on a flat array as on a matrix
         rule = np.repeat(np.arange(len(cast)), np.count_nonzero(cast, axis=1))
         return cls(len(votes), rule, cell - rule * len(votes), by_rule.reshape(-1)[cell])
 
 
 def decided(votes: Codes, k: int, default: int | None) -> NDArray[np.bool_]:
-    """Whether the votes of each of P patterns decide its tag, and not the default tag.
+    """Returns whether the votes of each of P patterns decide its tag.
 
-    Any vote does where there is no default tag. Where there is one, votes that only say what a row is not leave it to
-    the default tag, unless that is ruled out.
+    Without a default tag any vote decides. With one, a vote for some tag decides, and so does a vote against the
+    default tag; a row with other votes against tags only has the default tag.
     """
     if default is None:
         return np.asarray((votes != ABSTAIN).any(axis=1))
@@ -254,7 +258,7 @@ def decided(votes: Codes, k: int, default: int | None) -> NDArray[np.bool_]:
 
 
 def unanimous(votes: Codes, k: int) -> NDArray[np.int64]:
-    """The tag that all votes of each of P patterns are for; -1 where they differ, or are against a tag, or absent."""
+    """Returns the tag that all votes of each of P patterns are for; -1 if they differ, or one is against a tag."""
     unsigned = np.dtype(f"u{votes.dtype.itemsize}")
     most = np.full(len(votes), ABSTAIN, dtype=votes.dtype)
     least = np.full(len(votes), np.iinfo(unsigned).max, dtype=unsigned)
@@ -265,13 +269,13 @@ def unanimous(votes: Codes, k: int) -> NDArray[np.int64]:
 
 
 def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np.int32]]:
-    """Distinct rows of a table of codes, by Zobrist hashing, checked exactly.
+    """Finds the distinct rows of a table of codes, by Zobrist hashing with an exact check.
 
     Args:
-        columns: m arrays of n codes, -1 or more.
+        columns: m arrays of n codes, each -1 or more.
 
     Returns:
-        P x m distinct rows, P counts, and which of them each of the n rows is.
+        The P x m distinct rows, their P counts, and for each of the n rows the index of its distinct row.
     """
     most = [int(column.max(initial=ABSTAIN)) + 2 for column in columns]
     if sum(map(math.log2, most)) <= _FEW:
@@ -282,10 +286,10 @@ def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np
     parts = [slice(first, first + size) for first in range(0, len(columns), size)]
     hashes = np.bitwise_xor.reduce(side_by_side(lambda part: _hashes(columns[part], keys[part]), parts))
     _, row_pattern, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    # Column by column: each fits the cache, and those who read patterns read them by rule.
+    # Column-major: a column fits the cache, and callers read patterns rule by rule.
     votes = np.empty((len(counts), len(columns)), dtype=np.result_type(*{c.dtype for c in columns}), order="F")
     exact = all(side_by_side(lambda part: _filled(votes.T[part], columns[part], row_pattern, counts), parts))
-    if not exact:  # two patterns with one hash: never seen, yet never wrong
+    if not exact:  # two patterns have the same hash: never observed, but handled
         votes, row_pattern, counts = np.unique(
             np.stack(columns, axis=1), axis=0, return_inverse=True, return_counts=True
         )
@@ -293,7 +297,7 @@ def distinct(columns: list[Codes]) -> tuple[Codes, NDArray[np.int64], NDArray[np
 
 
 def _hashes(columns: list[Codes], keys: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """n hashes of some columns: of each cell the key of its code, joined by exclusive or; -1 has the first key."""
+    """Returns n row hashes over some columns: the exclusive or of one random key per cell; key 0 is that of -1."""
     hashes = np.full(len(columns[0]), np.bitwise_xor.reduce([key[0] for key in keys]))
     for column, key in zip(columns, keys, strict=True):
         cast = np.flatnonzero(column >= 0)
@@ -302,7 +306,7 @@ def _hashes(columns: list[Codes], keys: list[NDArray[np.uint64]]) -> NDArray[np.
 
 
 def _filled(votes: Codes, columns: list[Codes], row_pattern: NDArray[np.intp], counts: NDArray[np.int64]) -> bool:
-    """Writes some rules' votes in the patterns, a line a rule; whether each row has exactly those of its pattern."""
+    """Writes some rules' votes into `votes` (one line per rule); returns whether each row equals its pattern there."""
     cells, voting = 0, np.zeros(len(counts), dtype=np.int64)
     exact = True
     for own, column in zip(votes, columns, strict=True):
@@ -313,11 +317,11 @@ def _filled(votes: Codes, columns: list[Codes], row_pattern: NDArray[np.intp], c
         exact = exact and np.array_equal(own[pattern], codes)
         cells += len(cast)
         voting += own >= 0
-    return exact and int(voting @ counts) == cells  # else a row is silent where its pattern votes
+    return exact and int(voting @ counts) == cells  # otherwise some row abstains where its pattern votes
 
 
 def _of_few(columns: list[Codes], most: list[int]) -> tuple[Codes, NDArray[np.int64], NDArray[np.int32]]:
-    """Distinct rows where so few are possible that each has a number: the columns are its digits."""
+    """Finds the distinct rows by counting: each possible row is a number whose digits are the codes."""
     number = np.zeros(len(columns[0]), dtype=np.int64)
     for column, base in zip(columns, most, strict=True):
         number *= base
@@ -335,9 +339,13 @@ def _of_few(columns: list[Codes], most: list[int]) -> tuple[Codes, NDArray[np.in
 
 
 def sample(patterns: VotePatterns, *, seed: int) -> VotePatterns:
-    """Patterns to learn from where there are more than a model needs: rows drawn, so that votes x tags are bounded.
+    """Draws patterns for a model to learn from, if there are more than it needs: votes x tags are bounded.
 
-    `row_pattern` is left out: its rows are none of the table's.
+    `row_pattern` is empty in a sample, since the drawn rows are not rows of the table.
+
+    Args:
+        patterns: all patterns.
+        seed: seed of the draw.
     """
     votes_a_row = max(1.0, float((patterns.votes[: 10 * _SAMPLE : 10] != ABSTAIN).sum(axis=1).mean()))
     rows = int(np.clip(_SAMPLE_CELLS / votes_a_row / len(patterns.tags), _SAMPLE / 10, _SAMPLE))
