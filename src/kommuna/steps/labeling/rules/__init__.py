@@ -1,1 +1,1 @@
-"""Rules as conditions on messages: text, SQL, Python, questions to an LLM."""
+"""Kinds of rules: how keywords, regular expressions, SQL, Python and questions to an LLM are evaluated on messages."""

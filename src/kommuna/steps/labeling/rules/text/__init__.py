@@ -1,1 +1,1 @@
-"""Rules that look at text: one pass finds every keyword and every word that a regex needs."""
+"""Keyword and regex rules: one pass over the text finds all keywords and the words that regexes need."""

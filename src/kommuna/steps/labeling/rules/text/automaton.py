@@ -1,4 +1,4 @@
-"""Keyword rules, and the words that regexes need: all of them found in one pass of one automaton over lines of text."""
+"""Finds keywords, and the words that regexes need, in one pass of an Aho-Corasick automaton over lines of text."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from kommuna.errors import RulesError
 from kommuna.spec.rules import KeywordRule
-from kommuna.steps.labeling.rules.text.byte_codes import ROW, SIGN, plain_code, whole_words
+from kommuna.steps.labeling.rules.text.byte_codes import ROW, SIGN, encoded, whole_word_codes
 from kommuna.steps.labeling.rules.text.stems import stem_keyword, stem_pattern
 from kommuna.steps.labeling.rules.text.tokens import keyword_line
 
 
 def keyword_patterns(rule: KeywordRule) -> list[str]:
-    """A keyword rule's keywords as they stand in a token line, or in a line of stems if the rule has a language.
+    """Returns a rule's keywords as substrings of a token line, or of a line of stems if the rule has a language.
 
     Raises:
         RulesError: a keyword has no letter, digit or sign.
@@ -34,40 +34,40 @@ def keyword_patterns(rule: KeywordRule) -> list[str]:
 
 
 class Automaton:
-    """Looks for many patterns at once, each with owners: places in a table of what was found.
+    """Searches for many patterns at once. Several owners, numbered from 0, may share a pattern.
 
     Args:
-        patterns: place to its patterns, not one of them empty.
+        patterns: the patterns of each owner; an empty string is not a pattern.
     """
 
     def __init__(self, patterns: Mapping[int, Iterable[str]]) -> None:
         owners: dict[str, list[int]] = {}
-        for place, own in patterns.items():
+        for owner, own in patterns.items():
             for pattern in dict.fromkeys(own):
-                owners.setdefault(pattern, []).append(place)
-        # One expression each: every call of Polars hands the work to another thread and waits for it.
+                owners.setdefault(pattern, []).append(owner)
+        # Each expression is built once and combines several operations: every call of Polars switches threads.
         every = [*owners, ROW]
         self._hits = pl.all().cast(pl.String).str.extract_many(every, overlapping=True)
         flat = pl.all().explode(empty_as_null=False, keep_nulls=False)
         self._numbers = flat.cast(pl.Enum(every)).to_physical().cast(pl.UInt32)
         self._row = len(owners)
-        # Line k has each pattern's k-th owner; -1 where there is none, so for ROW.
+        # Line k holds the k-th owner of each pattern; -1 where there is none, as for ROW.
         most = max(map(len, owners.values()), default=0)
         self._owners = np.full((most, len(every)), -1, dtype=np.int64)
-        for number, places in enumerate(owners.values()):
-            self._owners[: len(places), number] = places
+        for number, own_owners in enumerate(owners.values()):
+            self._owners[: len(own_owners), number] = own_owners
 
     def mark(self, lines: pl.Series, found: NDArray[np.bool_]) -> None:
-        """Sets `found[place, row]` where a pattern of the place stands in the row's line."""
+        """Sets `found[owner, row]` where the row's line contains a pattern of the owner."""
         if self._row:
             hits = lines.to_frame().select(self._hits)
             counts = hits.to_series().list.len().fill_null(0).to_numpy()
             self._mark(self._numbers_of(hits), np.repeat(np.arange(len(lines)), counts), found)
 
-    def mark_rows_of(self, line: pl.Series, found: NDArray[np.bool_]) -> None:
-        """`mark` for one line of many rows, as String or Binary, `ROW` between two."""
+    def mark_joined(self, line: pl.Series, found: NDArray[np.bool_]) -> None:
+        """Sets `found[owner, row]` for rows that are joined to one String or Binary, separated by `ROW`."""
         if self._row:
-            numbers = self._numbers_of(line.to_frame().select(self._hits))  # by where each ends
+            numbers = self._numbers_of(line.to_frame().select(self._hits))  # ordered by where each hit ends
             self._mark(numbers, np.cumsum(numbers == self._row), found)
 
     def _numbers_of(self, hits: pl.DataFrame) -> NDArray[np.uint32]:
@@ -81,23 +81,24 @@ class Automaton:
             found[owner[owned], rows] = True
 
 
-def plain_patterns(line: str) -> tuple[list[str], bool]:
-    """What shows a keyword in a line of plain texts, and whether it is the keyword for certain.
+def encoded_patterns(line: str) -> tuple[list[str], bool]:
+    """Returns patterns of a keyword for `encoded_line`, and whether a hit proves that the text has the keyword.
 
-    Where the keyword has signs, between which there may be spaces or not, it is words of it that are looked for.
+    A keyword with signs is not proved: its signs may be separated by spaces or not, and all signs have one code. Its
+    longest run of words is searched for instead.
 
     Args:
-        line: the keyword as `keyword_patterns` has it.
+        line: the keyword, from `keyword_patterns`.
     """
-    code = plain_code(line.strip())
+    code = encoded(line.strip())
     if code is None:
         return [], True
     if SIGN not in code:
-        return list(whole_words(code)), True
+        return list(whole_word_codes(code)), True
     words = max((part.strip() for part in code.split(SIGN)), key=len)
-    return (list(whole_words(words)) if words else [SIGN]), False
+    return (list(whole_word_codes(words)) if words else [SIGN]), False
 
 
 def distinct_languages(rules: Iterable[KeywordRule]) -> list[str]:
-    """The languages that rules stem by, in order."""
+    """Returns the languages whose stems the rules compare, sorted."""
     return sorted({rule.stem for rule in rules if rule.stem})

@@ -1,7 +1,7 @@
-"""Plain texts, which are most: many of them as one line of one byte a character, quick to look through.
+"""Encodes many texts as one line with one byte per character, which is faster to search than the texts.
 
-A text is plain if it has Russian letters, ASCII, and quotes, dashes, currency signs, emoji and the like alone. Folding
-it (`fold`) is a look into a table, character by character. All other texts are odd, and marked as such.
+A text can be encoded if it consists of Russian letters, ASCII, and common signs such as quotes, dashes, currency signs
+and emoji: its normal form (`fold`) then follows from a table, character by character. Other texts contain `NO_CODE`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from kommuna.steps.labeling.rules.text.tokens import tokens
 from kommuna.steps.text import fold
 
-SIGN = "."  # stands for every visible character that belongs to no word
-ROW = "\x00"  # stands between two texts
-ODD = "\x01"  # stands in a text that is not plain
-# Characters next to which folding leaves a Latin or Cyrillic letter as it is: no marks that compose with it, no
-# letters that are another case of it. Elsewhere a text may match a pattern whose words folding does not show.
-UNDISTURBED = (
+SIGN = "."  # the code of every visible character outside words
+ROW = "\x00"  # separates two texts
+NO_CODE = "\x01"  # the code of a character that has none
+# Characters that do not change how a Latin or Cyrillic letter next to them is folded: no marks that compose with it, no
+# other case of such a letter. With other characters a text may match a regex though its normal form lacks the words.
+NEUTRAL = (
     r"\x00-\x7f\xa0-\xa7\xa9-\xae\xb0-\xb3\xb6\xb7\xb9-\xff\u0400-\u0481\u2010-\u2027\u2030-\u203a\u20a0-\u20bf"
     r"\u2116\u2190-\u21ff\u2600-\u27bf\ufe0f\x{1f300}-\x{1faff}"
 )
@@ -31,47 +31,47 @@ _SPACE = ord(" ")
 
 _RUSSIAN = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 _LETTERS = dict(zip(_RUSSIAN, string.ascii_uppercase + "!#$%&@", strict=True))
-# In UTF-8 a Russian letter is 0xD0 or 0xD1 and a second byte. That byte alone tells the letter, but for ё and Ё.
-_FIRST, _LATER = 0xD0, 0xD1
+# In UTF-8 a Russian letter is the byte 0xD0 or 0xD1 and a second byte, which identifies the letter, except ё and Ё.
+_LEAD_D0, _LEAD_D1 = 0xD0, 0xD1
 _SMALL_YO, _LARGE_YO, _SECOND_OF_YE = 0x91, 0x81, 0xB5
-_DROPPED = _FIRST  # a byte that is in no line
-_LENGTHS = {0xC2: 2, 0xE2: 3, 0xF0: 4}  # in bytes, of characters that begin so and have an ASCII text
+_PADDING = _LEAD_D0  # a byte that is removed from every line
+_LENGTHS = {0xC2: 2, 0xE2: 3, 0xF0: 4}  # length in bytes, by first byte, of the characters with an ASCII equivalent
 
 
-def plain_line(texts: pl.Series) -> pl.Series:
-    """The texts' codes in one string, a space around each, `ROW` between two.
+def encoded_line(texts: pl.Series) -> pl.Series:
+    """Encodes texts as one string: a space around each text, `ROW` between two.
 
-    Words are told apart by one space or by signs: white space and hyphens are spaces, two or more of them are one.
+    White space and hyphens are spaces; a run of them is one space. So words are separated by one space or by signs.
 
     Args:
-        texts: one String or more; a null is an empty text.
+        texts: at least one String; null is an empty text.
 
     Returns:
-        One Binary, which is ASCII.
+        One Binary of ASCII characters.
     """
     buffer = _joined(texts)
-    _settle(np.frombuffer(buffer, dtype=np.uint8))
+    _resolve_second_bytes(np.frombuffer(buffer, dtype=np.uint8))
     _write_ascii(buffer)
-    codes = np.frombuffer(buffer.translate(_TABLE, bytes((_FIRST, _LATER))), dtype=np.uint8)
+    codes = np.frombuffer(buffer.translate(_TABLE, bytes((_LEAD_D0, _LEAD_D1))), dtype=np.uint8)
     blank = codes == _SPACE
     again = blank[1:] & blank[:-1]
     if again.any():
-        codes = codes[np.append(~again, True)]  # the last of each run stays
+        codes = codes[np.append(~again, True)]  # keeps the last space of each run
     return pl.Series([codes.tobytes()], dtype=pl.Binary)
 
 
-def plain_code(folded: str) -> str | None:
-    """How tokens, one space between two, stand in the line of a plain text; None if they cannot.
+def encoded(folded: str) -> str | None:
+    """Encodes tokens that are separated by one space; None if a character has no code.
 
-    >>> plain_code("top up"), plain_code("c + +"), plain_code("naïve")
+    >>> encoded("top up"), encoded("c + +"), encoded("naïve")
     ('top up', 'c . .', None)
     """
     codes = [_code(char) for char in folded]
-    return None if ODD in codes else "".join(codes)
+    return None if NO_CODE in codes else "".join(codes)
 
 
-def whole_words(code: str) -> Iterator[str]:
-    """What is looked for in a line so that a code is found where it does not begin or end within a word."""
+def whole_word_codes(code: str) -> Iterator[str]:
+    """Yields the patterns that together find a code where it begins and ends at word boundaries."""
     for before in (" ", SIGN):
         for after in (" ", SIGN):
             yield before + code + after
@@ -84,11 +84,11 @@ def _joined(texts: pl.Series) -> bytearray:
     buffer += b" "
     if buffer.count(0) == len(texts) - 1:
         return buffer
-    return _joined(texts.str.replace_all(ROW, ODD, literal=True))
+    return _joined(texts.str.replace_all(ROW, NO_CODE, literal=True))
 
 
 def _write_ascii(buffer: bytearray) -> None:
-    """Writes, in place, what folds alike over quotes, dashes and the like."""
+    """Replaces quotes, dashes and similar signs, in place, by ASCII characters with the same normal form."""
     bytes_ = np.frombuffer(buffer, dtype=np.uint8)
     for lead, length in _LENGTHS.items():
         if lead not in buffer:
@@ -104,19 +104,19 @@ def _write_ascii(buffer: bytearray) -> None:
             bytes_[where[known] + i] = texts[nearest[known], i]
 
 
-def _settle(bytes_: NDArray[np.uint8]) -> None:
-    """Makes ё, in place, the е that it folds to, and marks other letters whose second byte would mislead."""
+def _resolve_second_bytes(bytes_: NDArray[np.uint8]) -> None:
+    """Makes second bytes unambiguous, in place: replaces ё by е, and other Cyrillic letters by `NO_CODE`."""
     first, second = bytes_[:-1], bytes_[1:]
-    # A first byte is followed by 0x80 or more; misleading is 0xD0 with less than 0x90, and 0xD1 with that or more.
-    where = np.flatnonzero((first ^ _FIRST) == (second >= 0x90))
-    yo = second[where] == np.where(first[where] == _LATER, _SMALL_YO, _LARGE_YO)
+    # Second bytes are 0x80 or more. Those of Russian letters except ё are 0x90 or more after 0xD0, less after 0xD1.
+    where = np.flatnonzero((first ^ _LEAD_D0) == (second >= 0x90))
+    yo = second[where] == np.where(first[where] == _LEAD_D1, _SMALL_YO, _LARGE_YO)
     second[where[yo]] = _SECOND_OF_YE
-    first[where[~yo]] = ord(ODD)
+    first[where[~yo]] = ord(NO_CODE)
 
 
 def _code(char: str) -> str:
     if not fold(char):
-        return ODD
+        return NO_CODE
     found = tokens(char)
     if not found:
         return " "
@@ -124,18 +124,18 @@ def _code(char: str) -> str:
     if folded in _LETTERS:
         return _LETTERS[folded]
     if not folded.isascii():
-        return SIGN if folded in _ascii_texts() else ODD
+        return SIGN if folded in _ascii_texts() else NO_CODE
     if not folded.isprintable():
-        return ODD
+        return NO_CODE
     return folded if folded.isalnum() or folded == "_" else SIGN
 
 
 @cache
 def _ascii_texts() -> dict[str, str]:
-    """Characters that are as good as an ASCII text, of as many bytes at most."""
+    """Returns characters that an ASCII text with the same tokens can replace, without needing more bytes."""
     characters = pl.Series([*map(chr, (*range(0x80, 0xC0), *range(0x2000, 0x3000), *range(0x1F000, 0x1FB00)))])
     found = {}
-    for char in characters.filter(characters.str.contains(f"[{UNDISTURBED}]")):
+    for char in characters.filter(characters.str.contains(f"[{NEUTRAL}]")):
         kinds = {unicodedata.category(token)[0] if len(token) == 1 else "L" for token in tokens(char)}
         text = SIGN * len(tokens(char)) if kinds and not kinds & set("LMNC") else fold(char)
         if text.isascii() and len(text) <= len(char.encode()):
@@ -145,15 +145,15 @@ def _ascii_texts() -> dict[str, str]:
 
 @cache
 def _ascii_table() -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Code points, ascending, and their ASCII texts in four bytes each."""
+    """Returns code points, ascending, and their ASCII texts, padded to four bytes each."""
     codes = np.array([ord(char) for char in _ascii_texts()], dtype=np.int64)
-    padded = b"".join(text.encode().ljust(4, bytes((_DROPPED,))) for text in _ascii_texts().values())
+    padded = b"".join(text.encode().ljust(4, bytes((_PADDING,))) for text in _ascii_texts().values())
     return codes, np.frombuffer(padded, dtype=np.uint8).reshape(-1, 4)
 
 
 def _table() -> bytes:
-    """The code of each byte; the second bytes of Russian letters stand for the letters."""
-    codes = [ODD] * 256
+    """Returns the code of each byte; the second byte of a Russian letter has the letter's code."""
+    codes = [NO_CODE] * 256
     codes[:128] = [_code(chr(code)) for code in range(128)]
     codes[ord(ROW)] = ROW
     codes[0x80:0x90] = [_code(chr(0x440 + i)) for i in range(16)]

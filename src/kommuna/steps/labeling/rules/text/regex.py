@@ -1,4 +1,4 @@
-"""Regex rules: Polars' engine where it reads a pattern as Python does, the `regex` module where it does not."""
+"""Regex rules: Polars' engine runs patterns that it reads as Python does, the `regex` module runs the others."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import regex
 from kommuna.errors import RulesError
 from kommuna.spec.rules import RegexRule
 
-# The parsed form of a pattern has no public module; tests hold what is used of it.
+# Python has no public module for parsed patterns; tests cover the parts that are used here.
 parser: Any = importlib.import_module("re._parser")
 ops: Any = importlib.import_module("re._constants")
 
-SECONDS_A_TEXT = 1.0  # that the slower engine may search one text; a usual pattern takes some microseconds
-SECONDS_A_THOUSAND = 1.0  # and each thousand texts of a batch, beyond that
+SECONDS_PER_TEXT = 1.0  # time limit of the slower engine for one text; a typical pattern takes some microseconds
+SECONDS_PER_THOUSAND = 1.0  # time limit for each thousand texts of a batch, in addition
 
-# Posix classes and fuzzy matching of the `regex` module, which are plain characters to `re`.
-_OTHERWISE_READ = re.compile(r"(?<!\\)(?:\\\\)*(\[\[[:.=]|\{(?!,?\d|\d*,?\d*\}))")
+# POSIX classes and fuzzy matching of the `regex` module, which are ordinary characters in `re`.
+_READ_DIFFERENTLY = re.compile(r"(?<!\\)(?:\\\\)*(\[\[[:.=]|\{(?!,?\d|\d*,?\d*\}))")
 
 _PYTHON_ONLY = {
     ops.ASSERT: "look-around",
@@ -38,29 +38,29 @@ _PYTHON_ONLY = {
 
 
 def regex_search(rule: RegexRule) -> Callable[[pl.Series], pl.Series]:
-    """The function that tells where a regex rule fires: String to Boolean, null where the text is null.
+    """Returns a function that maps texts to whether a regex rule fires; null where the text is null.
 
     Raises:
-        RulesError: the slower engine would read the pattern in another way than Python's `re`. The function itself
-            raises it for a pattern that takes too long.
+        RulesError: the slower engine would read the pattern in another way than Python's `re`. The returned function
+            raises it if the pattern takes too long.
     """
     pattern = rule.regex
     if python_only(pattern) is None:
         return lambda texts: texts.str.contains(polars_pattern(pattern))
-    return _bounded_search(rule.name, pattern)
+    return _search_with_timeout(rule.name, pattern)
 
 
 def polars_pattern(pattern: str) -> str:
-    """A pattern that Polars' engine reads as Python does, as it is given to that engine."""
+    """Returns a pattern in the syntax of Polars' engine: it ignores case, as rules do."""
     return f"(?i){pattern}"
 
 
-def _bounded_search(name: str, pattern: str) -> Callable[[pl.Series], pl.Series]:
-    """The slower engine, with an end: a pattern like `(a+)+` may otherwise take years for one text."""
-    odd = _OTHERWISE_READ.search(pattern)
-    if odd:
+def _search_with_timeout(name: str, pattern: str) -> Callable[[pl.Series], pl.Series]:
+    """Returns a search by the slower engine with a time limit: `(a+)+` could otherwise take years for one text."""
+    misread = _READ_DIFFERENTLY.search(pattern)
+    if misread:
         raise RulesError(
-            f"rule '{name}': {odd[0]!r} in a regex with look-around or the like is not read as in Python",
+            f"rule '{name}': {misread[0]!r} in a regex with look-around or the like is not read as in Python",
             where=f"regex: {pattern}",
             fix="write the character itself, or as \\u0031"
             if "\\N{" in pattern
@@ -69,18 +69,18 @@ def _bounded_search(name: str, pattern: str) -> Callable[[pl.Series], pl.Series]
     found = regex.compile(pattern, regex.IGNORECASE | regex.VERSION0).search
 
     def search(texts: pl.Series) -> pl.Series:
-        end = time.monotonic() + SECONDS_A_TEXT + SECONDS_A_THOUSAND * len(texts) / 1000
+        end = time.monotonic() + SECONDS_PER_TEXT + SECONDS_PER_THOUSAND * len(texts) / 1000
         hits: list[bool | None] = []
         for text in texts:
             try:
-                left = min(SECONDS_A_TEXT, end - time.monotonic())
+                left = min(SECONDS_PER_TEXT, end - time.monotonic())
                 hits.append(None if text is None else found(text, timeout=max(left, 1e-6)) is not None)
             except TimeoutError:
                 raise RulesError(
                     f"rule '{name}': its regex takes too long: {len(hits):,} of {len(texts):,} texts were searched",
                     where=f"regex: {pattern}",
-                    fix="repeats within repeats, such as (a+)+, try every split of a text: write it without, or "
-                    "without look-around and back-references, which then takes time in proportion to the text",
+                    fix="remove nested repeats such as (a+)+, which try every split of a text; or remove look-around "
+                    "and back-references: the time is then proportional to the length of the text",
                 ) from None
         return pl.Series(hits, dtype=pl.Boolean)
 
@@ -89,7 +89,7 @@ def _bounded_search(name: str, pattern: str) -> Callable[[pl.Series], pl.Series]
 
 @cache
 def python_only(pattern: str) -> str | None:
-    """Why a pattern needs Python's `re`, or None where Polars' engine reads it in the same way.
+    """Returns why a pattern cannot run in Polars' engine, or None if that engine reads it as Python's `re` does.
 
     >>> python_only("card(?! reader)")
     'look-around'
@@ -112,14 +112,14 @@ def python_only(pattern: str) -> str | None:
 
 
 def parsed(pattern: str) -> Any:
-    """A pattern's parts, as Python's `re` reads them."""
+    """Parses a pattern as Python's `re` does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return parser.parse(pattern)
 
 
 def _reason(node: Any) -> str | None:
-    """The first Python-only part in a parsed pattern, found in nested lists and tuples."""
+    """Returns a description of the first Python-only part in a parsed pattern, searched depth first; None if absent."""
     if isinstance(node, tuple) and node and isinstance(node[0], type(ops.ASSERT)) and node[0] in _PYTHON_ONLY:
         return _PYTHON_ONLY[node[0]]
     if isinstance(node, list | tuple | parser.SubPattern):

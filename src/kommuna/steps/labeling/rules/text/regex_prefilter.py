@@ -1,4 +1,4 @@
-"""Words that a text must hold for a regular expression to match: a rule then runs on the few texts that hold them."""
+"""Finds words that a text must contain for a regular expression to match, so that the regex runs on few texts."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from kommuna.steps.labeling.rules.text.tokens import tokens
 
 Words = frozenset[str]
 
-_MOST_STRINGS = 64  # that a part of a pattern is written out into
-_LEAST_LENGTH = 3  # of a word worth looking for
-_MOST_SETS = 2  # of which a text must hold one word each
-_NO_WORD = re.compile(r"[^\x00-\x7f\u0400-\u0481]+")
+_MOST_STRINGS = 64  # the largest number of strings that a part of a pattern is expanded into
+_LEAST_LENGTH = 3  # the smallest length of a word, in characters; shorter words are too frequent
+_MOST_SETS = 2  # the largest number of sets; a text must contain a word of each
+_NOT_WORDS = re.compile(r"[^\x00-\x7f\u0400-\u0481]+")
 _REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
 
 
 def needed_words(pattern: str) -> list[Words]:
-    """Sets of words; a text that the pattern matches holds at least one word of each set. Empty: nothing is known.
+    """Returns sets of words: a text that the pattern matches contains at least one word of each set.
 
-    Words are as in `token_lines`, folded and without signs, and may be parts of the text's words. This holds for texts
-    of the characters of `UNDISTURBED` alone: others may match by letters that folding takes apart.
+    An empty list means that no required word was found. Words are folded, as in `token_lines`, have no signs, and may
+    be parts of the text's words. The result holds for texts of `NEUTRAL` characters only: in other texts folding may
+    change letters that the pattern matches.
 
     >>> [sorted(words) for words in needed_words("(lost|stolen).{0,20}(my )?cards?")]
     [['card'], ['lost', 'stolen']]
@@ -33,12 +34,12 @@ def needed_words(pattern: str) -> list[Words]:
 
 
 def _rank(words: Words) -> tuple[int, int]:
-    """Rare words first, as far as length tells."""
+    """Sort key: rare words first, where longer words are taken to be rarer."""
     return -min(map(len, words)), len(words)
 
 
 def _sets(nodes: Iterable[Any]) -> list[Words]:
-    """The sets of a sequence of nodes: strings that follow one another are joined as far as they are known."""
+    """Returns the sets of a sequence of nodes; adjacent nodes with known strings are joined."""
     found: list[Words] = []
     run = [""]
     for node in nodes:
@@ -54,7 +55,7 @@ def _sets(nodes: Iterable[Any]) -> list[Words]:
 
 
 def _inside(node: Any) -> list[Words]:
-    """The sets of a node whose strings cannot be written out."""
+    """Returns the sets of a node that has no list of strings."""
     kind, value = node
     if kind is ops.SUBPATTERN:
         return _sets(value[3])
@@ -64,14 +65,15 @@ def _inside(node: Any) -> list[Words]:
         return _sets(value[2])
     if kind is ops.BRANCH:
         best = [sorted(_sets(branch), key=_rank)[:_MOST_SETS] for branch in value[1]]
-        # The first sets of all branches make one, so do the second; a branch with one alone has it in both.
+        # The union of the first sets of all branches is one set, that of the second sets another; a branch with
+        # a single set contributes it to both.
         least = 0 if [] in best else max(map(len, best))
         return [frozenset().union(*(sets[min(i, len(sets) - 1)] for sets in best)) for i in range(least)]
     return []
 
 
 def _strings(node: Any) -> list[str] | None:
-    """Every string that a node matches, letter case aside; None where there are too many to tell."""
+    """Returns every string that a node matches, ignoring case; None if there are too many or they are unknown."""
     kind, value = node
     if kind is ops.LITERAL:
         return [chr(value)]
@@ -121,15 +123,15 @@ def _joined(left: Sequence[str], right: Sequence[str]) -> list[str] | None:
 
 
 def _as_words(strings: Sequence[str]) -> list[Words]:
-    """One set, or none where a string has no word that is long enough."""
-    longest = {max((run for part in _NO_WORD.split(string) for run in _runs(part)), key=len) for string in strings}
+    """Returns one set with a word of each string, or no set if some string has no word that is long enough."""
+    longest = {max((run for part in _NOT_WORDS.split(string) for run in _runs(part)), key=len) for string in strings}
     if min(map(len, longest)) < _LEAST_LENGTH:
         return []
     return [frozenset(word for word in longest if not any(other in word for other in longest if other != word))]
 
 
 def _runs(string: str) -> Iterator[str]:
-    """Words that follow one another without a sign between."""
+    """Yields the runs of words between signs."""
     for is_word, run in groupby(tokens(string), key=lambda token: len(token) > 1 or token == "_" or token.isalnum()):
         yield " ".join(run) if is_word else ""
     yield ""

@@ -1,4 +1,4 @@
-"""Stems of words by language (Snowball), so that a keyword is found in any of its word forms."""
+"""Stems words by language (Snowball), so that a keyword is found in any of its word forms."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import snowballstemmer
 
 from kommuna.steps.labeling.rules.text.tokens import tokens
 
-_MARK = "\ue000"  # a private character, which would be a token by itself in a line: here it says "this is a stem"
-_LOCK = threading.Lock()  # a stemmer keeps its word in itself while it works
+_MARK = "\ue000"  # precedes a stem in a line; a private-use character, which token lines have only between spaces
+_LOCK = threading.Lock()  # a stemmer is not thread-safe: it keeps its word in its state
 
 
 @lru_cache(maxsize=200_000)
 def stem(language: str, word: str) -> str:
-    """The stem of one folded word.
+    """Returns the stem of one folded word.
 
     >>> stem("russian", "картами"), stem("russian", "карта"), stem("english", "stolen")
     ('карт', 'карт', 'stolen')
@@ -28,7 +28,7 @@ def stem(language: str, word: str) -> str:
 
 
 def stem_keyword(language: str, keyword: str) -> list[str]:
-    """The stems of a keyword's tokens.
+    """Returns the stems of a keyword's tokens.
 
     >>> stem_keyword("english", "Lost cards?")
     ['lost', 'card', '?']
@@ -37,18 +37,23 @@ def stem_keyword(language: str, keyword: str) -> list[str]:
 
 
 def stem_pattern(stems: Sequence[str]) -> str:
-    """Stems as `stem_lines` writes them; empty if there are none."""
+    """Joins stems as `stem_lines` writes them; empty if there are none."""
     return "".join(f" {_MARK}{stem} " for stem in stems)
 
 
-def stem_lines(lines: pl.Series, language: str, wanted: frozenset[str]) -> pl.Series:
-    """Token lines (see `token_lines`) in which each word whose stem is wanted is that stem, marked.
+def stem_lines(lines: pl.Series, language: str, stems: frozenset[str]) -> pl.Series:
+    """Replaces words by their marked stems in token lines.
 
-    A distinct word is stemmed once, not once a row; other words stay as they are.
+    Each distinct word is stemmed once, not once per row.
+
+    Args:
+        lines: the result of `token_lines`.
+        language: the language of the stemmer.
+        stems: the stems to search for; words with other stems stay as they are.
     """
     words = lines.str.split(" ").explode(empty_as_null=True).drop_nulls().unique()
-    found = {word: own for word in words if word and (own := stem(language, word)) in wanted}
-    apart = lines.str.replace_all(" ", "  ", literal=True)  # each word then has two spaces of its own
+    found = {word: own for word in words if word and (own := stem(language, word)) in stems}
+    apart = lines.str.replace_all(" ", "  ", literal=True)  # each word then has a space of its own on both sides
     if not found:
         return apart
     return apart.str.replace_many([f" {word} " for word in found], [f" {_MARK}{own} " for own in found.values()])

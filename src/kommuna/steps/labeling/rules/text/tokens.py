@@ -1,6 +1,6 @@
-"""Token lines: texts in their normal form (`kommuna.steps.text`), cut into tokens, for keywords to be looked for in.
+"""Token lines: texts in their normal form (`kommuna.steps.text`), split into tokens, in which keywords are searched.
 
-Tokens are the runs of letters, marks, numbers and underscores, and each other visible character by itself.
+A token is a run of letters, marks, numbers and underscores, or one other visible character.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import polars as pl
 
 from kommuna.steps.text import INVISIBLE, MARKS, PLAIN, WORD, fold
 
-# Text is ASCII or plain Cyrillic letters most of the time: NFKC leaves these as they are, and is skipped there.
+# Most texts are ASCII and Cyrillic letters, which NFKC does not change: it is skipped for them.
 _RARE = r"[^\x00-\x7f\u0400-\u0481]"
 _WORD = r"\p{L}\p{M}\p{N}_"
-_LAST_CASED = 0x1E943  # the last letter that has another case, Adlam's; a test looks at all characters
+_LAST_CASED = 0x1E943  # the last letter with another case, of the Adlam script; a test covers all characters
 TOKEN = re.compile(rf"{WORD}+|[^\w{MARKS} ]")
 
 
 @cache
 def _after_lowercase() -> dict[str, str]:
-    """What lower-casing leaves to be done: full case folding where it differs (ß to ss, ς to σ …), then `PLAIN`."""
+    """Returns the replacements after lower-casing: full case folding where it differs (ß to ss, ς to σ …), `PLAIN`."""
     rest: dict[str, str] = {}
     for code in range(_LAST_CASED + 1):
         for char in chr(code).lower():
@@ -33,18 +33,18 @@ def _after_lowercase() -> dict[str, str]:
 
 
 def rare_rows(texts: pl.Series) -> pl.Series:
-    """The rows, few as a rule, with a character that NFKC may change; all else is ASCII or Cyrillic letters."""
+    """Returns the indices of the texts (usually few) with a character that NFKC may change."""
     return texts.str.contains(_RARE).fill_null(False).arg_true()
 
 
 def token_lines(texts: pl.Series, rare: pl.Series) -> pl.Series:
-    """The folded texts' tokens with a space around each, one space between two: a keyword is then a plain substring.
+    """Folds texts and separates their tokens by one space, so that a keyword can be found as a substring.
 
-    A text's line may begin and end with more than one space; null stays null.
+    A line may begin and end with more than one space; null stays null.
 
     Args:
         texts: a String column.
-        rare: what `rare_rows` says of it.
+        rare: the result of `rare_rows` for it.
     """
     composed = _changed(texts, rare, _composed)
     old, new = _replacements()
@@ -59,15 +59,15 @@ def _composed(texts: pl.Series) -> pl.Series:
 
 
 def _changed(texts: pl.Series, rows: pl.Series, change: Callable[[pl.Series], pl.Series]) -> pl.Series:
-    """Texts of which some rows, mostly few, are changed."""
-    return texts.clone().scatter(rows, change(texts.gather(rows))) if len(rows) else texts  # scatter is in place
+    """Returns the texts with some rows replaced by `change` of them."""
+    return texts.clone().scatter(rows, change(texts.gather(rows))) if len(rows) else texts  # scatter works in place
 
 
 @cache
 def _replacements() -> tuple[list[str], list[str]]:
-    """What makes a line of a text, but NFKC and lower-casing of rare letters: strings and what stands for them.
+    """Returns the strings that make a token line of a text, except NFKC and rare letters, and their replacements.
 
-    One automaton does it all, which is faster than to lower-case first.
+    One pass with all replacements is faster than lower-casing first.
     """
     upper = [char for code in (*range(128), *range(0x400, 0x482)) if (char := chr(code)).lower() != char]
     signs = {char for char in map(chr, range(128)) if char.isprintable() and not char.isalnum() and char not in "_ "}
@@ -75,13 +75,13 @@ def _replacements() -> tuple[list[str], list[str]]:
     folded = unseen | {sign: sign for sign in signs} | {char: char.lower() for char in upper} | _after_lowercase()
     folded |= {char: PLAIN[char.lower()] for char in upper if char.lower() in PLAIN}
     apart = {char: f" {to} " if to in signs else to for char, to in folded.items()}
-    followed = {f"{char} ": to for char, to in apart.items() if to.endswith(" ")}  # leaves fewer double spaces
+    followed = {f"{char} ": to for char, to in apart.items() if to.endswith(" ")}  # avoids most double spaces
     both = followed | apart
     return list(both), list(both.values())
 
 
 def tokens(text: str) -> list[str]:
-    """The tokens of one string.
+    """Returns the tokens of one string.
 
     >>> tokens("Где моя Кредитка-карта? It’s 24/7, c++")
     ['где', 'моя', 'кредитка', 'карта', '?', 'it', "'", 's', '24', '/', '7', ',', 'c', '+', '+']
@@ -90,7 +90,7 @@ def tokens(text: str) -> list[str]:
 
 
 def keyword_line(keyword: str) -> str:
-    """A keyword's tokens as `token_lines` writes them; empty if it has none.
+    """Joins a keyword's tokens as `token_lines` writes them; empty if it has none.
 
     >>> keyword_line("Top-Up")
     ' top up '

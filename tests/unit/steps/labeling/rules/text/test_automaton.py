@@ -1,4 +1,4 @@
-"""Keyword rules against a plain-Python reference: the same votes for any text."""
+"""Keyword rules: the same votes as a reference in pure Python, for any text."""
 
 import re
 import unicodedata
@@ -17,7 +17,7 @@ from kommuna.steps.text import fold
 
 
 def reference(keyword: str, text: str | None) -> bool:
-    """docs/rules.md in the plainest words: the keyword's tokens follow one another among the text's."""
+    """The definition in docs/rules.md: the keyword's tokens are a contiguous part of the text's tokens."""
 
     def split(string: str) -> list[str]:
         kinds = "".join(
@@ -48,7 +48,7 @@ KEYWORDS = st.lists(PIECES, min_size=1, max_size=3).map("".join).filter(lambda k
 
 @settings(deadline=None)
 @given(st.lists(TEXTS, max_size=8), st.lists(st.lists(KEYWORDS, min_size=1, max_size=4), min_size=1, max_size=5))
-def test_votes_are_those_of_the_reference_for_any_text(texts: list[str | None], keywords: list[list[str]]) -> None:
+def test_votes_equal_the_reference_for_any_text(texts: list[str | None], keywords: list[list[str]]) -> None:
     rules = [Rule(name=f"r{j}", tag="t", any=tuple(row)) for j, row in enumerate(keywords)]
     table = pl.DataFrame({"text": texts}, schema={"text": pl.String})
     hits = table.select(text_hits(rules, pl.col("text")).alias("hits")).unnest("hits")
@@ -76,7 +76,7 @@ def test_votes_are_those_of_the_reference_for_any_text(texts: list[str | None], 
         ("замок", "за\u0301мок", True),
     ],
 )
-def test_whole_words_are_found(keyword: str, text: str, fires: bool) -> None:
+def test_a_keyword_is_found_as_whole_words_only(keyword: str, text: str, fires: bool) -> None:
     rule = Rule(name="r", tag="t", any=(keyword,))
     hits = pl.DataFrame({"text": [text]}).select(text_hits([rule], pl.col("text")).struct.field("r"))
     assert hits.item() is fires
@@ -92,6 +92,6 @@ def test_keywords_that_overlap_in_the_text_are_all_found() -> None:
     assert hits.row(0) == (True,) * 5
 
 
-def test_a_keyword_of_hyphens_alone_is_refused_by_name() -> None:
+def test_a_keyword_that_consists_of_hyphens_is_refused() -> None:
     with pytest.raises(RulesError, match="rule 'dash': the keyword '--' has no letter, digit or sign"):
         keyword_patterns(Rule(name="dash", tag="t", any=("--",)))

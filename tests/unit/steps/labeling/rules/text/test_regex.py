@@ -1,4 +1,4 @@
-"""Regex rules: the same as Python's `re` where that is promised, and the slow path where it must be."""
+"""Regex rules: equal to Python's `re` as documented, with the slower engine only where it is needed."""
 
 import re
 
@@ -28,7 +28,7 @@ TEXTS = st.lists(st.lists(PIECES, max_size=8).map("".join), max_size=6)
 @pytest.mark.parametrize("pattern", PATTERNS)
 @settings(deadline=None)
 @given(texts=TEXTS)
-def test_a_regex_fires_where_pythons_search_does(pattern: str, texts: list[str]) -> None:
+def test_a_regex_fires_where_search_of_python_matches(pattern: str, texts: list[str]) -> None:
     rule = Rule(name="r", tag="t", regex=pattern)
     table = pl.DataFrame({"text": texts}, schema={"text": pl.String})
     hits = table.select(text_hits([rule], pl.col("text")).struct.field("r"))["r"]
@@ -53,7 +53,7 @@ def test_a_regex_fires_where_pythons_search_does(pattern: str, texts: list[str])
         (r"a{,2}", "a form that Polars' engine refuses"),
     ],
 )
-def test_what_needs_python_is_found(pattern: str, reason: str | None) -> None:
+def test_patterns_that_need_the_slower_engine_are_recognized(pattern: str, reason: str | None) -> None:
     assert python_only(pattern) == reason
 
 
@@ -63,26 +63,26 @@ def fires(pattern: str, text: str) -> bool:
     return bool(hits.item())
 
 
-def test_where_the_engines_differ_from_pythons_is_as_the_docs_say() -> None:
-    assert not fires("card$", "card\n")  # the end is the end
+def test_the_documented_differences_from_python_hold() -> None:
+    assert not fires("card$", "card\n")  # $ is the end of the text only
     for ahead in ("", "(?=)"):  # in both engines
-        assert fires(rf"\bе\w\b{ahead}", "е\u0301")  # a combining mark belongs to its word
-        assert not fires(f"i{ahead}", "ı")  # Turkish dotless i is another letter
-        assert not fires(f"счет{ahead}", "счёт")  # a regex sees the text as it is
+        assert fires(rf"\bе\w\b{ahead}", "е\u0301")  # a combining mark is part of its word
+        assert not fires(f"i{ahead}", "ı")  # the Turkish dotless i is another letter
+        assert not fires(f"счет{ahead}", "счёт")  # a regex is searched in the original text
 
 
-def test_the_number_of_groups_does_not_make_a_regex_slow() -> None:
+def test_many_groups_do_not_need_the_slower_engine() -> None:
     assert python_only("(a)(b)(c)(d)(e)|(f){2}|(?:g){4,5}") is None
 
 
-def test_a_null_text_has_no_answer_in_either_engine() -> None:
+def test_a_null_text_is_null_in_both_engines() -> None:
     texts = pl.Series([None, "ab"], dtype=pl.String)
     for pattern in ("a", "a(?=b)"):
         assert regex_search(Rule(name="r", tag="t", regex=pattern))(texts).to_list() == [None, True]
 
 
-def test_a_regex_that_would_take_years_ends_with_the_rules_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(regexes, "SECONDS_A_TEXT", 0.05)
+def test_a_regex_that_takes_too_long_ends_with_an_error_that_names_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regexes, "SECONDS_PER_TEXT", 0.05)
     rules = RuleSet.read(
         {"tags": ["t"], "rules": [{"name": "endless", "tag": "t", "regex": CATASTROPHE}]}, where="test"
     )
@@ -90,23 +90,23 @@ def test_a_regex_that_would_take_years_ends_with_the_rules_name(monkeypatch: pyt
     with pytest.raises(RulesError) as caught:
         apply_rules(table, rules)
     assert str(caught.value).startswith("rule 'endless': its regex takes too long: 0 of ")
-    assert "expression" not in str(caught.value)  # Polars' plan is not ours
+    assert "expression" not in str(caught.value)  # the query plan of Polars is left out
 
 
-def test_many_slow_texts_together_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(regexes, "SECONDS_A_TEXT", 0.05)
-    monkeypatch.setattr(regexes, "SECONDS_A_THOUSAND", 0.0)
+def test_the_time_for_a_batch_of_texts_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regexes, "SECONDS_PER_TEXT", 0.05)
+    monkeypatch.setattr(regexes, "SECONDS_PER_THOUSAND", 0.0)
     search = regex_search(Rule(name="slow", tag="t", regex="(?=x)[a-z]+"))
     with pytest.raises(RulesError, match="rule 'slow': its regex takes too long"):
         search(pl.Series(["ab" * 500] * 200_000))
 
 
-def test_without_look_around_the_same_pattern_takes_no_time() -> None:
+def test_a_pattern_without_look_around_takes_linear_time() -> None:
     assert not fires("(a|aa)+$", "a" * 5000 + "!")
 
 
 @pytest.mark.parametrize("pattern", ["(?=a)[[:alpha:]]", "(?:foo){e<=1}(?=x)", "(?:foo){i}"])
-def test_what_the_slower_engine_reads_otherwise_is_refused_by_name(pattern: str) -> None:
+def test_patterns_that_the_slower_engine_reads_differently_are_refused(pattern: str) -> None:
     with pytest.raises(RulesError, match=r"rule 'r': .* is not read as in Python"):
         regex_search(Rule(name="r", tag="t", regex=pattern))
 

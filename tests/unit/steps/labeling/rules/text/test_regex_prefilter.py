@@ -1,4 +1,4 @@
-"""The words that a regex needs: a text that it matches holds them, whatever the pattern and the text."""
+"""The words that a regex needs: for any pattern and text, a text that the regex matches contains them."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.rules.text.byte_codes import UNDISTURBED
+from kommuna.steps.labeling.rules.text.byte_codes import NEUTRAL
 from kommuna.steps.labeling.rules.text.regex import regex_search
 from kommuna.steps.labeling.rules.text.regex_prefilter import needed_words
 from kommuna.steps.labeling.rules.text.search import text_hits
@@ -44,7 +44,7 @@ from kommuna.steps.labeling.rules.text.tokens import rare_rows, token_lines
         (r"(\w)\1 card(?! reader)", [["card"]]),
     ],
 )
-def test_words_are_found(pattern: str, words: list[list[str]]) -> None:
+def test_the_needed_words_of_a_pattern_are_known(pattern: str, words: list[list[str]]) -> None:
     assert [sorted(found) for found in needed_words(pattern)] == words
 
 
@@ -77,28 +77,28 @@ TEXTS = st.lists(
 
 @settings(deadline=None, max_examples=300)
 @given(PATTERNS, TEXTS)
-def test_looking_for_words_first_changes_no_vote(pattern: str, texts: list[str | None]) -> None:
+def test_the_prefilter_changes_no_vote(pattern: str, texts: list[str | None]) -> None:
     rule = Rule(name="r", tag="t", regex=pattern)
-    plenty = [*texts, *["nothing here"] * (2 * len(texts) + 1)]  # else the regex would run on all
+    plenty = [*texts, *["nothing here"] * (2 * len(texts) + 1)]  # without them the regex would run on all texts
     table = pl.DataFrame({"text": plenty}, schema={"text": pl.String})
     found = table.select(text_hits([rule], pl.col("text")).struct.field("r"))["r"]
     assert found.to_list() == regex_search(rule)(table["text"]).fill_null(False).to_list()
 
 
-def test_next_to_an_undisturbed_character_folding_leaves_letters_as_they_are() -> None:
+def test_letters_next_to_a_neutral_character_are_folded_as_if_alone() -> None:
     every = pl.Series([c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) not in ("Cs", "Cn")])
-    quiet = every.filter(~every.str.contains(rf"[^{UNDISTURBED}]"))
-    assert len(quiet) > 1000
+    neutral = every.filter(~every.str.contains(rf"[^{NEUTRAL}]"))
+    assert len(neutral) > 1000
     for before, after in (("и", "е"), ("e", "i"), ("К", "S")):
-        texts = before + quiet + after
+        texts = before + neutral + after
         lines = token_lines(texts, rare_rows(texts)).str.strip_chars(" ")
         assert lines.str.starts_with(before.lower()).all()
         assert lines.str.ends_with(after.lower()).all()
 
 
-def test_no_undisturbed_character_is_another_case_of_a_latin_or_cyrillic_letter() -> None:
+def test_no_neutral_character_is_another_case_of_a_latin_or_cyrillic_letter() -> None:
     letters = "".join(c for c in map(chr, (*range(128), *range(0x400, 0x482))) if c.isalpha())
     every = pl.Series([c for c in map(chr, range(128, sys.maxunicode + 1)) if unicodedata.category(c) != "Cs"])
     twins = every.filter(every.str.contains(f"(?i)^[{letters}]$") & ~every.is_in(list(letters)))
-    assert twins.to_list()  # the Kelvin sign and its like
-    assert twins.str.contains(rf"[^{UNDISTURBED}]").all()
+    assert twins.to_list()  # such as the Kelvin sign
+    assert twins.str.contains(rf"[^{NEUTRAL}]").all()

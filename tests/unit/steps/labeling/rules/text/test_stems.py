@@ -1,4 +1,4 @@
-"""Stems in keyword rules, against a plain-Python reference: the same votes for any text."""
+"""Keyword rules with stems: the same votes as a reference in pure Python, for any text."""
 
 import polars as pl
 import pytest
@@ -12,7 +12,7 @@ from kommuna.steps.labeling.rules.text.tokens import tokens
 
 
 def reference(language: str, keyword: str, text: str | None) -> bool:
-    """The stems of the keyword's tokens follow one another among the stems of the text's."""
+    """The stems of the keyword's tokens are a contiguous part of the stems of the text's tokens."""
     stemmer = snowballstemmer.stemmer(language)
     wanted, found = ([stemmer.stemWord(token) for token in tokens(string or "")] for string in (keyword, text))
     return any(found[i : i + len(wanted)] == wanted for i in range(len(found) - len(wanted) + 1))
@@ -34,7 +34,7 @@ KEYWORDS = st.lists(
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["russian", "english", "german"]), KEYWORDS), min_size=1, max_size=3), TEXTS)
-def test_votes_are_those_of_the_reference(rows: list[tuple[str, list[str]]], texts: list[str | None]) -> None:
+def test_votes_equal_the_reference(rows: list[tuple[str, list[str]]], texts: list[str | None]) -> None:
     rules = [Rule(name=f"r{j}", tag="t", any=tuple(words), stem=language) for j, (language, words) in enumerate(rows)]
     table = pl.DataFrame({"text": texts}, schema={"text": pl.String})
     hits = table.select(text_hits(rules, pl.col("text")).alias("hits")).unnest("hits")
@@ -59,7 +59,7 @@ def test_word_forms_are_found_in_order(language: str, keyword: str, text: str, f
     assert pl.DataFrame({"text": [text]}).select(text_hits([rule], pl.col("text")).struct.field("r")).item() is fires
 
 
-def test_rules_with_and_without_stems_stand_side_by_side() -> None:
+def test_rules_with_and_without_stems_can_be_mixed() -> None:
     rules = [
         Rule(name="form", tag="t", any=("карта",)),
         Rule(name="stem", tag="t", any=("карта",), stem="russian"),

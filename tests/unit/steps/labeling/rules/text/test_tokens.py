@@ -1,4 +1,4 @@
-"""Folding text: the Polars expression and plain Python give the same, for every character and any text."""
+"""Token lines: the Polars expression and pure Python agree for every character and any text."""
 
 import sys
 import unicodedata
@@ -17,7 +17,7 @@ def lines_of(texts: pl.Series) -> pl.Series:
     return token_lines(texts, rare_rows(texts))
 
 
-def test_every_assigned_character_folds_alike_in_polars_and_python() -> None:
+def test_every_assigned_character_is_folded_equally_by_polars_and_python() -> None:
     codes = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) not in ("Cs", "Cn")]
     chars = pl.Series([chr(code) for code in codes])
     lines = lines_of(chars)
@@ -27,7 +27,7 @@ def test_every_assigned_character_folds_alike_in_polars_and_python() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.text(ASSIGNED), max_size=20))
-def test_any_text_folds_alike_in_polars_and_python(texts: list[str]) -> None:
+def test_any_text_is_folded_equally_by_polars_and_python(texts: list[str]) -> None:
     lines = lines_of(pl.Series(texts, dtype=pl.String))
     assert [line.strip(" ") for line in lines] == [" ".join(tokens(text)) for text in texts]
 
@@ -51,12 +51,12 @@ def test_any_text_folds_alike_in_polars_and_python(texts: list[str]) -> None:
         ("a\u00a0b", "a b"),
     ],
 )
-def test_spellings_that_people_take_for_the_same_are_the_same(one: str, other: str) -> None:
+def test_equivalent_spellings_have_the_same_tokens(one: str, other: str) -> None:
     assert keyword_line(one) == keyword_line(other)
 
 
 @pytest.mark.parametrize(("one", "other"), [("й", "и"), ("cafe", "café"), ("a_b", "a b"), ("ь", "ъ"), ("c", "c++")])
-def test_spellings_that_differ_stay_apart(one: str, other: str) -> None:
+def test_different_spellings_have_different_tokens(one: str, other: str) -> None:
     assert keyword_line(one) != keyword_line(other)
 
 
@@ -64,7 +64,7 @@ def test_null_stays_null() -> None:
     assert lines_of(pl.Series([None, "A"], dtype=pl.String)).to_list() == [None, " a "]
 
 
-def test_the_texts_themselves_stay_as_they_are() -> None:
+def test_the_input_texts_are_not_changed() -> None:
     texts = pl.Series(["и\u0306", "№ 5", "a,  b"])
     lines_of(texts)
     assert texts.to_list() == ["и\u0306", "№ 5", "a,  b"]
