@@ -61,7 +61,7 @@ def odd_files(draw: st.DrawFn) -> Made:
     quoting: Any = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]))
     delimiter = draw(st.sampled_from([","] * 20 + [";", "\t", "|"]))
     text = written([names, *rows], draw(st.sampled_from(["\n", "\r\n", "\n", "\r"])), quoting, delimiter)
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):  # where somebody edits by hand
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):  # edits by hand
         at = draw(st.integers(0, len(text)))
         text = text[:at] + draw(st.sampled_from(['"', ",", "\n", "\r", "a", "\0", '""', " ", ",,", "\n\n"])) + text[at:]
     encoding = draw(st.sampled_from(["utf-8"] * 30 + ["utf-8-sig", "cp1251", "utf-16", "utf-16-le", "koi8-r"]))

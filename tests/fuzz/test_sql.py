@@ -1,4 +1,4 @@
-"""SQL: what `query` and `sql:` rules answer is what DuckDB answers, where both do; everything else is refused."""
+"""SQL: `query` and `sql:` rules give the same result as DuckDB, or refuse the SQL."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ AGGREGATES = st.tuples(st.sampled_from(["SUM", "AVG", "MIN", "MAX", "COUNT"]), N
 
 @st.composite
 def statements(draw: st.DrawFn) -> str:
-    """A SELECT over one table or two."""
+    """Draws a SELECT over one or two tables."""
     where = f" WHERE {draw(CONDITIONS)}" if draw(st.booleans()) else ""
     kind = draw(st.sampled_from(["rows", "groups", "join", "distinct"]))
     if kind == "rows":
@@ -79,7 +79,7 @@ def statements(draw: st.DrawFn) -> str:
 
 
 def by_duckdb(sql: str) -> list[tuple[Any, ...]] | None:
-    """DuckDB's rows; None where it has no answer, or one that the dialect says otherwise about."""
+    """Returns DuckDB's rows; None if it raises, or if the dialect documents a different result."""
     try:
         rows = PEER.execute(sql).fetchall()
     except duckdb.Error:
@@ -89,7 +89,7 @@ def by_duckdb(sql: str) -> list[tuple[Any, ...]] | None:
 
 
 @fuzzed(examples=60, sql=statements())
-def test_a_statement_is_answered_as_duckdb_does_or_refused(folder: Path, sql: str) -> None:
+def test_a_statement_gives_the_result_of_duckdb_or_is_refused(folder: Path, sql: str) -> None:
     mine, error = attempt(lambda: answer(sql))
     theirs = by_duckdb(sql)
     if error is None and theirs is not None:
@@ -116,13 +116,13 @@ def same(mine: Any, theirs: Any) -> bool:
     return bool(mine == theirs)
 
 
-# Without infinity, of which NaN comes: a rule takes that for null, DuckDB for the greatest number.
+# Without infinity, which leads to NaN: NaN is null to a rule, and the greatest number to DuckDB.
 ROWS = TABLES["t"].with_columns(pl.col("nan").replace(math.inf, 5.0)).with_row_index("id")
 PEER.register("rows_of_rules", widened(ROWS.lazy()).collect().to_arrow())
 
 
 @fuzzed(examples=60, condition=CONDITIONS)
-def test_a_rule_votes_where_duckdb_says_true_or_is_refused(folder: Path, condition: str) -> None:
+def test_a_rule_votes_where_duckdb_returns_true_or_is_refused(folder: Path, condition: str) -> None:
     rules = RuleSet.read({"tags": ["x"], "rules": [{"name": "r", "tag": "x", "sql": condition}]})
     messages = ROWS.with_columns(text=pl.lit("m")).lazy()
     votes, error = attempt(lambda: apply_rules(messages, rules).votes.collect())
@@ -143,7 +143,7 @@ NOISE = st.lists(
 
 
 @fuzzed(examples=80, words=NOISE, select=st.booleans())
-def test_any_words_are_answered_or_refused(folder: Path, words: list[str], select: bool) -> None:
+def test_any_sequence_of_words_is_computed_or_refused(folder: Path, words: list[str], select: bool) -> None:
     sql = " ".join(words)
     attempt(lambda: answer(f"SELECT {sql}" if select else sql))
     rules, error = attempt(lambda: RuleSet.read({"tags": ["x"], "rules": [{"name": "r", "tag": "x", "sql": sql}]}))

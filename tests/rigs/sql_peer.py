@@ -1,4 +1,4 @@
-"""Tables that SQL is tried on, DuckDB over the same, and random expressions over them."""
+"""Tables for tests of SQL, DuckDB over the same tables, and random expressions over them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TABLES = {
 
 
 def connected() -> duckdb.DuckDBPyConnection:
-    """DuckDB over the tables as SQL computes with them: integers of 64 bits, null for NaN."""
+    """Returns DuckDB over the tables with the types that SQL computes with: 64-bit integers, null in place of NaN."""
     connection = duckdb.connect()
     for name, table in TABLES.items():
         connection.register(name, widened(table.lazy()).collect().to_arrow())
@@ -67,7 +67,7 @@ def comparable(rows: list[tuple[Any, ...]], sql: str) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """Numbers of all types by their first twelve digits, days as their midnight."""
+    """Makes values comparable: numbers of all types rounded to twelve digits, dates as midnight."""
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return float(f"{float(value):.12g}") + 0.0
     if isinstance(value, date) and not isinstance(value, datetime):

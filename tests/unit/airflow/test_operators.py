@@ -17,7 +17,7 @@ OPERATORS = shared_operators()
 # What the platform gives a step, and the operator to nobody.
 FROM_THE_PLATFORM = {"context", "kept", "llm", "registry"}
 # Parameters that an operator offers otherwise, and why.
-OTHERWISE = {
+DIFFERENCES = {
     ("ReadTableOperator", "table_schema"): "`columns` is shorter, and takes all of it",
     ("PrepareMessagesOperator", "table_schema"): "`columns` is shorter, and takes all of it",
     ("RefineRulesOperator", "model"): "the platform's heavy LLM",
@@ -41,7 +41,7 @@ def test_every_shared_step_has_an_operator() -> None:
 def test_an_operator_offers_every_input_and_parameter_of_its_step(operator: type[SharedStepOperator]) -> None:
     offered = inspect.signature(operator.__init__).parameters
     for name, wanted in step_of(operator).parameters.items():
-        if name in FROM_THE_PLATFORM or (operator.__name__, name) in OTHERWISE:
+        if name in FROM_THE_PLATFORM or (operator.__name__, name) in DIFFERENCES:
             continue
         assert name in offered, f"{operator.__name__} hides {name}"
         assert offered[name].default == wanted.default, name

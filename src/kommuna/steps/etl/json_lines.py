@@ -212,7 +212,7 @@ def _object(source: Path, number: int, line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise encoding_fault(source) or DataError(f"{source.name}: line {number} is not UTF-8", where=where) from None
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise DataError(
             f"{source.name}: line {number} is not valid JSON: {reason}",
             where=f"{where}: {shortened(_text(line))}",

@@ -16,9 +16,9 @@ from kommuna.steps.etl.csv.faults import check_rows_of_width, csv_fault, csv_hea
 from kommuna.steps.etl.csv.scan import scan_texts
 from kommuna.steps.etl.csv.survey import survey_csv
 from kommuna.steps.etl.dtypes import changed_values, inexact, not_finite, parsed, polars_dtype, suspicious, widens
+from kommuna.steps.etl.formats import Format as FileFormat
+from kommuna.steps.etl.formats import check_file, check_format, format_of
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
-from kommuna.steps.etl.kinds import Format as FileFormat
-from kommuna.steps.etl.kinds import check_file, check_format, format_of
 from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()

@@ -12,8 +12,8 @@ from kommuna.spec.table import TableSchema, is_pattern
 from kommuna.steps.etl.csv.faults import csv_header, parquet_faults
 from kommuna.steps.etl.csv.scan import scan_texts
 from kommuna.steps.etl.dtypes import inexact, polars_dtype
+from kommuna.steps.etl.formats import ENDINGS, check_file, check_format, format_of
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
-from kommuna.steps.etl.kinds import ENDINGS, check_file, check_format, format_of
 from kommuna.steps.etl.read import read_table, scan_checked, separator_fault
 
 # The form of numbers: 007 and +7 are texts, unlike 7.

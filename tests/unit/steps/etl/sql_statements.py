@@ -1,6 +1,6 @@
-"""SQL statements over the tables of test_sql.py, and what has to come of them; an expression is selected from `t`."""
+"""SQL statements over the tables of `tests/rigs/sql_peer.py`; an expression alone is selected from table `t`."""
 
-# The answer is DuckDB's.
+# The result must be the same as in DuckDB.
 SAME = r"""
 STRPOS(s,'ов')
 b IS NOT TRUE
@@ -599,7 +599,7 @@ SELECT CAST(w AS DOUBLE)/3 FROM e
 SELECT k, SUM(w) OVER (PARTITION BY k ORDER BY w)/w FROM e
 """.strip().splitlines()
 
-# What is not standard SQL here, or would be silently other: refused, never answered in another way.
+# Not supported, or silently computed differently by Polars: must be refused.
 REFUSED = r"""
 d + INTERVAL '12 hours'
 d - INTERVAL '1 hour' < ts

@@ -30,14 +30,14 @@ def joined(**options: Any) -> dict[int, int | None]:
     return dict(got.select("id", "v").iter_rows())
 
 
-def test_each_left_row_stays_and_takes_the_latest_right_row_at_or_before_it() -> None:
+def test_each_left_row_is_kept_and_joined_with_the_latest_right_row_at_or_before_it() -> None:
     assert joined() == {1: 1, 2: None, 3: 5, 4: None, 5: None}
     got = asof_join(LEFT, RIGHT, on="at", by=["g"])
     assert got.metrics == {"rows": 5.0, "matched": 2.0, "unmatched": 3.0}
     assert got.table.collect_schema().names() == ["id", "g", "at", "v", "id_right"]
 
 
-def test_forward_and_tolerance() -> None:
+def test_strategies_and_tolerances() -> None:
     assert joined(strategy="forward") == {1: None, 2: 3, 3: 2, 4: None, 5: None}
     assert joined(tolerance="30m") == {1: None, 2: None, 3: 5, 4: None, 5: None}
     assert joined(strategy="nearest", tolerance="1h") == {1: 1, 2: 3, 3: 5, 4: None, 5: None} or joined(
@@ -95,18 +95,18 @@ def test_it_agrees_with_pandas(left: Any, right: Any, strategy: Any, tolerance: 
 
 
 @pytest.mark.parametrize(
-    ("tolerance", "met"), [("1", True), ("0.1", True), ("0.10", True), ("0.099", False), ("0", False)]
+    ("tolerance", "matches"), [("1", True), ("0.1", True), ("0.10", True), ("0.099", False), ("0", False)]
 )
-def test_a_tolerance_of_decimals_is_in_their_unit(tolerance: str, met: bool) -> None:
+def test_a_tolerance_on_decimals_has_their_unit(tolerance: str, matches: bool) -> None:
     money = {"n": pl.Decimal(12, 2)}
     left, right = pl.LazyFrame({"n": [Decimal("1.50")]}, money), pl.LazyFrame({"n": [Decimal("1.40")]}, money)
     got = asof_join(left, right.with_columns(v=1), on="n", tolerance=tolerance)
-    assert got.metrics["matched"] == float(met)
+    assert got.metrics["matched"] == float(matches)
 
 
 @pytest.mark.parametrize("strategy", ["backward", "forward", "nearest"])
 @pytest.mark.parametrize("tolerance", [None, "100"])
-def test_what_is_not_finite_joins_nothing(strategy: Any, tolerance: str | None) -> None:
+def test_nan_and_infinity_match_nothing(strategy: Any, tolerance: str | None) -> None:
     nan, inf = float("nan"), float("inf")
     left = pl.LazyFrame({"n": [2.0, nan, inf, -inf, 5.0]})
     right = pl.LazyFrame({"n": [nan, 2.0, inf, 5.0, -inf], "v": [1, 2, 3, 4, 5]})
@@ -115,13 +115,13 @@ def test_what_is_not_finite_joins_nothing(strategy: Any, tolerance: str | None) 
 
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan", "inf", "1.5"])
-def test_a_tolerance_that_is_no_distance_is_refused(tolerance: str) -> None:
+def test_a_tolerance_that_is_not_a_distance_is_refused(tolerance: str) -> None:
     table = pl.LazyFrame({"n": [1, 2]})
     with pytest.raises(SpecError, match=rf"tolerance '{tolerance}' is no"):
         asof_join(table, table, on="n", tolerance=tolerance)
 
 
-def test_clashing_names_are_named_with_the_way_out() -> None:
+def test_a_name_clash_is_reported_with_its_fix() -> None:
     left = pl.LazyFrame({"at": [1], "v": [0], "v_right": [0]})
     right = pl.LazyFrame({"at": [1], "v": [2]})
     with pytest.raises(SpecError, match="column 'v' is in both tables, and 'v_right' is taken") as caught:
@@ -137,7 +137,7 @@ def test_clashing_names_are_named_with_the_way_out() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["row", "met"])
-def test_a_suffix_may_make_any_name(suffix: str) -> None:
+def test_a_suffix_may_produce_any_name(suffix: str) -> None:
     left = pl.LazyFrame({"at": [1], "#": ["l"]})
     right = pl.LazyFrame({"at": [1], "#": ["r"]})
     assert asof_join(left, right, on="at", suffix=suffix).table.collect().to_dicts() == [

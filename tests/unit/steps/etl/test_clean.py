@@ -16,7 +16,7 @@ def cleaned(texts: list[Any], **options: Any) -> list[str]:
     return clean(table, **options).table.collect()["text"].to_list()
 
 
-def test_white_space_and_invisible_characters_become_plain() -> None:
+def test_white_space_is_collapsed_and_invisible_characters_are_removed() -> None:
     assert cleaned(["  a\u00a0b\t\n c ", "при\u200bвет\ufeff", "x\u0007y\u00ad"]) == ["a b c", "привет", "xy"]
 
 
@@ -33,7 +33,7 @@ def test_empty_texts_and_identical_rows_are_dropped_and_counted_in_order() -> No
     }  # fmt: skip
 
 
-def test_one_key_with_different_content_is_refused() -> None:
+def test_rows_with_the_same_key_and_different_content_are_refused() -> None:
     table = pl.LazyFrame({"id": ["a", "b", "b"], "text": ["x", "y", "y"], "tag": ["t", "t", "u"]})
     with pytest.raises(DuplicateKeys, match="column 'id': the key 'b' names 2 rows of different content"):
         clean(table)
@@ -82,7 +82,7 @@ def test_cleaning_twice_changes_nothing(texts: list[str], max_chars: int) -> Non
 
 
 @pytest.mark.parametrize("name", ["text", "id"])
-def test_one_column_is_not_key_and_text(name: str) -> None:
+def test_one_column_cannot_be_both_key_and_text(name: str) -> None:
     table = pl.LazyFrame({"id": ["a"], "text": ["x"]})
     with pytest.raises(SpecError, match=f"column '{name}' is given as the key and as the text"):
         clean(table, key=name, text=name)

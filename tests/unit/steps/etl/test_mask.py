@@ -67,7 +67,7 @@ def test_each_kind_is_masked_in_its_usual_forms(text: str, expected: str) -> Non
         "",
     ],
 )
-def test_amounts_dates_and_numbers_with_wrong_check_digits_stay(text: str) -> None:
+def test_amounts_dates_and_numbers_with_wrong_check_digits_are_not_masked(text: str) -> None:
     assert masked(text, names=NAMES) == [text]
 
 
@@ -84,12 +84,12 @@ def test_names_are_whole_words_in_any_case_with_e_for_yo() -> None:
     assert got == ["Я [NAME] [NAME]-Иванова", "[NAME] и [NAME]", "[NAME]", "[NAME]", "[NAME]!", "Джон"]
 
 
-def test_the_region_says_where_bare_numbers_are_from() -> None:
+def test_numbers_without_a_country_code_belong_to_the_region() -> None:
     assert masked("call 202-555-0123", region="US") == ["call [PHONE]"]
     assert masked("call 202-555-0123", region="RU") == ["call 202-555-0123"]
 
 
-def test_counts_of_each_kind_and_rows_are_metrics_and_order_and_columns_stay() -> None:
+def test_the_metrics_count_each_kind_and_rows_and_columns_are_kept() -> None:
     texts = ["a@b.ru и c@d.ru, 89031234567", None, "ничего", "4111111111111111 Анна"]
     got = mask_pii(pl.LazyFrame({"text": texts, "n": [3, 1, 2, 0]}), names=["Анна"])
     assert got.metrics == {
@@ -108,7 +108,7 @@ def test_masking_many_rows_keeps_their_order(tmp_path: object) -> None:
     assert got["text"].to_list() == [f"{i} [EMAIL]" if i % 3 else f"{i}" for i in range(50_000)]
 
 
-def test_the_made_up_data_of_the_demo_is_found() -> None:
+def test_the_synthetic_personal_data_of_the_demo_is_masked() -> None:
     import numpy as np
 
     rng = np.random.default_rng(1)
@@ -180,6 +180,6 @@ def test_masking_twice_changes_nothing(before: list[str], value: str) -> None:
     assert masked(*once) == once
 
 
-def test_examples_have_no_time_limit() -> None:
-    """The first text that is masked takes thirty times as long as the next ones: it loads the numbering plans."""
+def test_hypothesis_examples_have_no_deadline() -> None:
+    """The first masked text takes thirty times as long as the next ones, because it loads the numbering plans."""
     assert settings().deadline is None

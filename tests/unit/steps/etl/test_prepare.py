@@ -49,14 +49,14 @@ def test_since_needs_created_at(source: Path) -> None:
         prepare_messages(source, table_schema=as_text, since=date(2026, 9, 1))
 
 
-def test_a_key_with_two_texts_is_refused(source: Path) -> None:
+def test_a_key_with_two_different_texts_is_refused(source: Path) -> None:
     with source.open("a", encoding="utf-8") as file:
         file.write("d,2026-09-03T00:00:00,иначе\n")
     with pytest.raises(DuplicateKeys, match="the key 'd' names 2 rows"):
         prepare_messages(source, table_schema=SCHEMA)
 
 
-def test_the_demo_messages_go_through_in_their_order(tmp_path: Path) -> None:
+def test_the_demo_messages_are_prepared_in_their_order(tmp_path: Path) -> None:
     write_demo_data(tmp_path, messages=2_000)
     got = prepare_messages(tmp_path / "messages.csv", table_schema=SCHEMA, names=sorted(NAMES))
     table = got.table.collect(engine="streaming")
@@ -65,10 +65,10 @@ def test_the_demo_messages_go_through_in_their_order(tmp_path: Path) -> None:
     assert min(got.metrics[f"masked_{kind}"] for kind in ("phone", "card", "iban", "inn", "snils", "email", "name")) > 0
 
 
-def test_banking77_goes_through(tmp_path: Path, shared_data: Path) -> None:
+def test_banking77_is_prepared(tmp_path: Path, shared_data: Path) -> None:
     write_banking_data(shared_data / "banking77", tmp_path)
     got = prepare_messages(
         tmp_path / "messages.csv", table_schema=TableSchema(columns={"id": "String", "text": "String"})
     )
-    assert got.metrics["masked_rows"] == 0.0  # nobody gives a number away there
+    assert got.metrics["masked_rows"] == 0.0  # its messages contain no personal data
     assert got.table.collect().height == got.metrics["rows"] > 8_000

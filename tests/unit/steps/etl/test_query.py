@@ -14,7 +14,7 @@ TABLES = {
 }
 
 
-def test_a_join_and_a_group_are_computed() -> None:
+def test_a_join_and_a_group_by_are_computed() -> None:
     sql = (
         "-- how many\nWITH tagged AS (SELECT * FROM messages JOIN tags USING (id)) "
         "SELECT channel, COUNT(*) AS n FROM tagged GROUP BY channel;"
@@ -51,13 +51,13 @@ def test_a_join_and_a_group_are_computed() -> None:
         ("SELECT CAST(channel AS INT) FROM messages", DataError, "fails on its rows"),
     ],
 )
-def test_a_mistake_in_the_sql_is_the_teams_and_shows_it(sql: str, error: type[TeamMistake], message: str) -> None:
+def test_an_error_in_the_sql_is_the_teams_and_shows_the_sql(sql: str, error: type[TeamMistake], message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         query(dict(TABLES), sql=sql)
     assert sql.strip().startswith("--") or sql.strip() in str(caught.value)
 
 
-def test_a_semicolon_or_a_keyword_in_a_text_is_no_statement() -> None:
+def test_semicolons_and_functions_in_a_text_are_ignored() -> None:
     assert query(dict(TABLES), sql="SELECT 'a; read_csv(' AS x FROM messages").metrics["rows"] == 3
 
 

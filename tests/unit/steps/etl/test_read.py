@@ -74,7 +74,7 @@ def test_drift_names_column_expected_found_and_the_first_bad_row(tmp_path: Path)
     assert caught.value.where == "rows.csv"
 
 
-def test_drift_in_a_later_column_but_an_earlier_row_is_named_first(tmp_path: Path) -> None:
+def test_the_drift_in_the_earliest_row_is_reported_whatever_its_column(tmp_path: Path) -> None:
     path = written(tmp_path, "id,amount,at\na,1,12.05.2026\nb,x,2026-09-01\n")
     with pytest.raises(SchemaDrift, match=r"column 'at': expected Datetime, found String '12.05.2026' in row 1"):
         read_table(path, table_schema=SCHEMA)
@@ -87,7 +87,7 @@ def test_a_drifted_value_of_five_megabytes_is_shortened(tmp_path: Path) -> None:
     assert len(str(caught.value)) < 400
 
 
-def test_an_offset_in_a_datetime_column_says_how_to_declare_it(tmp_path: Path) -> None:
+def test_the_error_for_a_time_with_an_offset_says_how_to_declare_it(tmp_path: Path) -> None:
     path = written(tmp_path, "id,amount,at\na,1,2026-09-01T10:00:00Z\n")
     with pytest.raises(SchemaDrift, match="declare the column as DatetimeUTC"):
         read_table(path, table_schema=SCHEMA)
@@ -99,7 +99,7 @@ def test_integers_beyond_their_type_and_decimals_are_drift(tmp_path: Path) -> No
             rows(written(tmp_path, f"n,m\n1,a\n{value},b\n"), n="Int8")
 
 
-def test_a_missing_column_is_named_with_the_nearest_and_what_was_found(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_column_suggests_the_nearest_and_lists_the_columns(tmp_path: Path) -> None:
     path = written(tmp_path, "id,amont,at\na,1,2026-09-01\n")
     with pytest.raises(MissingColumn) as caught:
         read_table(path, table_schema=SCHEMA)
@@ -135,7 +135,7 @@ def test_a_required_column_with_a_null_is_refused_with_its_row(tmp_path: Path) -
         (b"id,id,amount,at\na,b,1,2026-09-01\n", "duplicate column 'id'"),
     ],
 )
-def test_a_broken_csv_says_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:
+def test_the_error_for_a_broken_csv_says_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_table(written(tmp_path, content), table_schema=SCHEMA)
 
@@ -158,7 +158,7 @@ def test_byte_order_mark_crlf_quotes_and_blank_lines_are_read(tmp_path: Path) ->
     assert read_table(path, table_schema=TableSchema(columns={"id": "String"})).metrics["rows"] == 2
 
 
-def test_a_null_in_the_last_column_is_no_short_row(tmp_path: Path) -> None:
+def test_a_null_in_the_last_column_is_not_a_short_row(tmp_path: Path) -> None:
     assert rows(written(tmp_path, "id,n\na,\nb,2\n"), id="String", n="Int64") == [("a", None), ("b", 2)]
 
 
@@ -167,7 +167,7 @@ def test_a_text_of_five_megabytes_is_read(tmp_path: Path) -> None:
     assert [len(text) for _, text in rows(path, id="String", text="String")] == [2_500_000, 1]
 
 
-def test_undeclared_columns_are_left_out_and_the_declared_order_holds(tmp_path: Path) -> None:
+def test_undeclared_columns_are_left_out_and_the_declared_order_is_used(tmp_path: Path) -> None:
     assert rows(written(tmp_path, "x,id,y\n1,a,2\n"), y="Int64", id="String") == [(2, "a")]
 
 
@@ -209,7 +209,7 @@ def test_ndjson_is_read_by_name_or_first_bytes(tmp_path: Path) -> None:
         ('{"id": "a", "n": 1}\n' * 1200 + '{"id": ' + "[" * 20_000 + "]" * 20_000 + "}\n", "line 1201"),
     ],
 )
-def test_a_broken_ndjson_says_which_line(tmp_path: Path, content: str, message: str) -> None:
+def test_the_error_for_broken_ndjson_names_the_line(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         rows(written(tmp_path, content, "rows.ndjson"), id="String", n="Int64")
 
@@ -224,7 +224,7 @@ def test_whole_numbers_that_polars_would_read_as_floats_are_refused(tmp_path: Pa
 
 
 @pytest.mark.parametrize("number", ["9007199254740992.0", "0.12345678901234567", "1234567890.1234567", "1e15"])
-def test_fractions_and_whole_numbers_that_floats_keep_are_read(tmp_path: Path, number: str) -> None:
+def test_numbers_that_floats_represent_are_read(tmp_path: Path, number: str) -> None:
     assert rows(written(tmp_path, f'{{"n": {number}}}\n', "rows.ndjson"), n="Float64") == [(float(number),)]
 
 
@@ -240,12 +240,12 @@ def test_a_column_may_have_any_name(tmp_path: Path) -> None:
         rows(written(tmp_path, '{"self": "x"}\n', "rows.ndjson"), self="Int8")
 
 
-def test_a_key_that_comes_late_in_ndjson_is_found(tmp_path: Path) -> None:
+def test_a_key_that_first_appears_late_in_ndjson_is_found(tmp_path: Path) -> None:
     path = written(tmp_path, '{"id": "a"}\n' * 1200 + '{"id": "b", "n": 5}\n', "rows.ndjson")
     assert rows(path, id="String", n="Int64")[-1] == ("b", 5)
 
 
-def test_parquet_types_may_widen_and_nothing_else(tmp_path: Path) -> None:
+def test_parquet_types_may_only_widen(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pl.DataFrame({"id": ["a", "b"], "n": pl.Series([1, 2], dtype=pl.Int8)}).write_parquet(path)
     got = read_table(path, table_schema=TableSchema(columns={"n": "Int64", "id": "String"}))
@@ -276,14 +276,14 @@ def test_an_unknown_type_is_refused_with_the_nearest() -> None:
             adapter.validate_python({"columns": {"a": wrong}})
 
 
-def test_a_required_column_has_to_be_declared() -> None:
+def test_a_required_column_must_be_declared() -> None:
     with pytest.raises(ValidationError, match=r"required column 'ids' is not declared \(did you mean 'id'\?\)"):
         TableSchema(columns={"id": "String"}, required=("ids",))
 
 
 @pytest.mark.parametrize("wrong", ['"x"', "5", "true", '{"k": 1}', '"[1]"'])
 @pytest.mark.parametrize("before", [0, 1500])
-def test_a_value_that_is_no_list_is_named_with_its_row(tmp_path: Path, wrong: str, before: int) -> None:
+def test_a_value_that_is_not_a_list_is_reported_with_its_row(tmp_path: Path, wrong: str, before: int) -> None:
     path = written(tmp_path, '{"l": ["a"]}\n' * before + f'{{"l": {wrong}}}\n{{"l": null}}\n', "rows.ndjson")
     with pytest.raises(DataError, match=rf"column 'l': expected List\(String\), found .* in row {before + 1}"):
         rows(path, l="List(String)")
@@ -313,7 +313,7 @@ def test_a_stray_quote_is_refused_with_its_row(tmp_path: Path, content: str, row
         rows(written(tmp_path, content), id="String", channel="String", text="String")
 
 
-def test_quotes_that_every_reader_takes_for_letters_are_read(tmp_path: Path) -> None:
+def test_quotes_that_every_reader_reads_as_letters_are_read(tmp_path: Path) -> None:
     path = written(tmp_path, 'id,text\n1,ООО "Ромашка" и "Лютик"\n2,""\n3,"a ""b"""\n4,x""\n')
     assert rows(path, id="Int64", text="String") == [
         (1, 'ООО "Ромашка" и "Лютик"'), (2, ""), (3, 'a "b"'), (4, 'x""'),
@@ -322,7 +322,7 @@ def test_quotes_that_every_reader_takes_for_letters_are_read(tmp_path: Path) -> 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_csv_is_read_as_strict_csv_reads_it_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+def test_csv_is_read_as_by_the_strict_csv_module_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     field = st.text('ab",\n\r', max_size=4)
     made = io.StringIO()
     writer = csv.writer(made, lineterminator=data.draw(st.sampled_from(["\n", "\r\n"])))
@@ -330,7 +330,7 @@ def test_csv_is_read_as_strict_csv_reads_it_or_refused(tmp_path: Path, data: st.
     for i in range(data.draw(st.integers(1, 5))):
         writer.writerow([f"{i}", data.draw(field), data.draw(field)])
     text = made.getvalue()
-    for _ in range(data.draw(st.integers(0, 2))):  # where somebody edits by hand
+    for _ in range(data.draw(st.integers(0, 2))):  # edits by hand
         at = data.draw(st.integers(6, len(text)))
         text = text[:at] + data.draw(st.sampled_from('",\n\ra')) + text[at:]
     path = written(tmp_path, text)
@@ -353,7 +353,7 @@ def test_an_undamaged_file_is_never_refused(tmp_path: Path) -> None:
     assert [value or "" for _, value in got] == values
 
 
-def test_a_blank_line_is_a_row_where_the_file_has_one_column(tmp_path: Path) -> None:
+def test_in_a_file_with_one_column_a_blank_line_is_a_row(tmp_path: Path) -> None:
     (tmp_path / "names.csv").write_text("name\nИванов\n\nПетров\n")
     read = read_table(tmp_path / "names.csv", table_schema=TableSchema(columns={"name": "String"}))
     assert read.table.collect()["name"].to_list() == ["Иванов", None, "Петров"]
@@ -371,7 +371,7 @@ def test_a_second_header_is_refused(tmp_path: Path) -> None:
         rows(written(tmp_path, "id,text\na,x\nid,text\nb,y\n"), id="String")
 
 
-def test_a_file_of_old_line_ends_is_named(tmp_path: Path) -> None:
+def test_lines_that_end_in_a_carriage_return_alone_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="its lines end in a carriage return alone"):
         rows(written(tmp_path, "id,text\ra,x\rb,y\r"), id="String")
 
@@ -384,7 +384,7 @@ def test_a_file_of_old_line_ends_is_named(tmp_path: Path) -> None:
         ("Float64", "-Infinity"), ("Float32", "1e39"),
     ],
 )  # fmt: skip
-def test_a_number_that_a_float_cannot_hold_is_refused_with_its_row(tmp_path: Path, dtype: str, value: str) -> None:
+def test_a_number_that_a_float_cannot_represent_is_refused_with_its_row(tmp_path: Path, dtype: str, value: str) -> None:
     found = rf"column 'n': expected {dtype}, found String '{re.escape(value)}' in row 2"
     with pytest.raises(SchemaDrift, match=found) as caught:
         rows(written(tmp_path, f"id,n\na,1.5\nb,{value}\n"), id="String", n=dtype)
@@ -393,13 +393,13 @@ def test_a_number_that_a_float_cannot_hold_is_refused_with_its_row(tmp_path: Pat
         rows(written(tmp_path, f'{{"n": "1.5"}}\n{{"n": "{value}"}}\n', "rows.ndjson"), n=dtype)
 
 
-def test_numbers_that_floats_hold_are_read(tmp_path: Path) -> None:
+def test_numbers_that_floats_round_as_usual_are_read(tmp_path: Path) -> None:
     values = ["9007199254740992", "0.30000000000000004", "1e300", "10000000000000000000", "9007199254740993.5", "1e23"]
     got = rows(written(tmp_path, "id,n\n" + "".join(f"a,{value}\n" for value in values)), n="Float64")
     assert got == [(float(value),) for value in values]
 
 
-def test_what_is_not_finite_is_null_where_it_is_declared(tmp_path: Path) -> None:
+def test_nan_and_infinity_are_null_if_so_declared(tmp_path: Path) -> None:
     schema = TableSchema(columns={"n": "Float64"}, non_finite="null")
     wanted = [(None,), (None,), (2.0,), (None,)]
     path = written(tmp_path, "id,n\na,NaN\nb,-inf\nc,2\nd,\n")
@@ -410,7 +410,7 @@ def test_what_is_not_finite_is_null_where_it_is_declared(tmp_path: Path) -> None
     for name in ("rows.csv", "rows.parquet"):
         with pytest.raises(SchemaDrift, match="column 'n': required, found null in row 1"):
             read_table(tmp_path / name, table_schema=required)
-    with pytest.raises(SchemaDrift, match="found String '1e400' in row 1"):  # a number, and none that is infinite
+    with pytest.raises(SchemaDrift, match="found String '1e400' in row 1"):  # it is a finite number
         read_table(written(tmp_path, "id,n\na,1e400\n"), table_schema=schema)
 
 
@@ -418,7 +418,7 @@ def test_what_is_not_finite_is_null_where_it_is_declared(tmp_path: Path) -> None
     "value",
     [float("nan"), float("inf"), 2**53 + 1, Decimal(2**53 + 1), Decimal("12345678901234567.25")],
 )
-def test_a_parquet_value_that_float64_cannot_hold_is_refused_with_its_row(tmp_path: Path, value: Any) -> None:
+def test_a_parquet_value_that_float64_cannot_represent_is_refused_with_its_row(tmp_path: Path, value: Any) -> None:
     frame = pl.DataFrame(
         {"n": [type(value)(1), value]}, schema={"n": pl.Decimal(38, 2)} if isinstance(value, Decimal) else None
     )
@@ -427,7 +427,7 @@ def test_a_parquet_value_that_float64_cannot_hold_is_refused_with_its_row(tmp_pa
         rows(tmp_path / "rows.parquet", n="Float64")
 
 
-def test_amounts_pass_into_float64(tmp_path: Path) -> None:
+def test_decimal_amounts_are_read_as_float64(tmp_path: Path) -> None:
     frame = pl.DataFrame({"n": [Decimal("1.10"), Decimal("-999999999.99"), None]}, schema={"n": pl.Decimal(38, 2)})
     frame.write_parquet(tmp_path / "rows.parquet")
     assert rows(tmp_path / "rows.parquet", n="Float64") == [(1.1,), (-999999999.99,), (None,)]
@@ -442,7 +442,7 @@ def test_amounts_pass_into_float64(tmp_path: Path) -> None:
         ("DatetimeUTC", "9999-12-31T23:59:59-05:00"), ("DatetimeUTC", "26-09-01T12:30:00Z"), ("Date", "2026-9-1"), ("Datetime", "2026-09-01T1:3"),
     ],
 )  # fmt: skip
-def test_times_that_could_be_others_are_drift(tmp_path: Path, dtype: str, value: str) -> None:
+def test_ambiguous_times_are_drift(tmp_path: Path, dtype: str, value: str) -> None:
     with pytest.raises(SchemaDrift, match=f"column 'd': expected {dtype}, found String '{value}' in row 1"):
         rows(written(tmp_path, f"id,d\na,{value}\n"), d=dtype)
 
@@ -481,30 +481,30 @@ def _zipped(name: str) -> bytes:
         ("rows.ndjson", '{"номер": "текст"}\n'.encode("utf-16-be"), "rows.ndjson is not UTF-8: line 1, byte 0"),
     ],
 )  # fmt: skip
-def test_files_of_other_kinds_are_called_by_their_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_the_error_for_another_file_format_names_it(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         rows(written(tmp_path, content, name), id="String")
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
     with pytest.raises(DataError, match="is a folder, not a file"):
         rows(tmp_path / "rows.csv", id="String")
 
 
-def test_what_stands_twice_within_a_value_or_aside_is_no_matter(tmp_path: Path) -> None:
+def test_duplicate_keys_inside_values_or_undeclared_columns_are_allowed(tmp_path: Path) -> None:
     path = written(tmp_path, '{"id": "\\"n\\": 1", "n": 1, "x": {"n": 2, "n": 3}, "y": 1, "y": 2}\n', "rows.ndjson")
     assert rows(path, id="String", n="Int64") == [('"n": 1', 1)]
 
 
-def test_quotes_in_a_columns_name_are_read_as_in_a_value(tmp_path: Path) -> None:
+def test_quotes_in_column_names_are_read_as_in_values(tmp_path: Path) -> None:
     path = written(tmp_path, '"the ""id""",n,n\na,1,2\n')
     assert rows(path, **{'the "id"': "String"}) == [("a",)]
     path = written(tmp_path, '"the ""id""",n\na,1\n')
     assert read_untyped(path).collect().to_dicts() == [{'the "id"': "a", "n": 1}]
 
 
-def test_a_columns_name_that_polars_takes_for_a_pattern_is_refused_where_it_is_read(tmp_path: Path) -> None:
+def test_a_declared_column_name_that_is_a_pattern_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "*,^n$,n\na,b,1\n")
     assert rows(path, n="Int64") == [(1,)]
     for name in ("*", "^n$"):
@@ -516,6 +516,6 @@ def test_a_columns_name_that_polars_takes_for_a_pattern_is_refused_where_it_is_r
         read_untyped(written(tmp_path, '{"^n$": 1}\n', "rows.ndjson"))
 
 
-def test_a_columns_name_may_be_any(tmp_path: Path) -> None:
+def test_a_column_may_have_the_name_of_an_internal_one(tmp_path: Path) -> None:
     path = written(tmp_path, "#row,rows,len\n1,2,3\n")
     assert rows(path, **{"#row": "Int64", "rows": "Int64", "len": "Float64"}) == [(1, 2, 3.0)]

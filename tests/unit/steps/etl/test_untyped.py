@@ -25,22 +25,22 @@ def read(folder: Path, content: str, name: str = "rows.csv", **options: Any) -> 
         (["1e400", "1"], pl.String), (["1", "x"], pl.String), (["2026-09-01", "2026-09-02"], pl.String),
     ],
 )  # fmt: skip
-def test_a_column_has_the_type_of_all_its_values(tmp_path: Path, values: list[str], dtype: pl.DataType) -> None:
+def test_the_inferred_type_fits_all_values(tmp_path: Path, values: list[str], dtype: pl.DataType) -> None:
     got = read(tmp_path, "id,v\n" + "".join(f"a,{value}\n" for value in values))
     assert got.schema["v"] == dtype
     assert got["v"].null_count() == values.count("")
 
 
-def test_a_value_late_in_a_file_decides_too(tmp_path: Path) -> None:
+def test_a_value_late_in_the_file_also_counts(tmp_path: Path) -> None:
     assert read(tmp_path, "id,v\n" + "a,1\n" * 20_000 + "b,x1\n")["v"][-1] == "x1"
 
 
-def test_keys_are_whole_numbers_or_texts(tmp_path: Path) -> None:
+def test_keys_are_read_as_integers_or_texts(tmp_path: Path) -> None:
     assert read(tmp_path, "id,v\n1,1.5\n2,2\n", keys=("id",)).rows() == [(1, 1.5), (2, 2.0)]
     assert read(tmp_path, "id,v\n1.5,1.5\n1.50,2\n", keys=("id",)).rows() == [("1.5", 1.5), ("1.50", 2.0)]
 
 
-def test_a_file_is_reported_once(tmp_path: Path) -> None:
+def test_one_read_is_logged_once(tmp_path: Path) -> None:
     with capture_logs() as logs:
         read(tmp_path, "id,v\n1,x\n,\n")
     assert [(line["event"], line["rows"]) for line in logs] == [("table.read", 1), ("table.blank_rows", 1)]
@@ -58,6 +58,6 @@ def test_a_file_is_reported_once(tmp_path: Path) -> None:
         ("a.csv", "id,id\n1,2\n", "duplicate column 'id'"),
     ],
 )
-def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(tmp_path, content, name)

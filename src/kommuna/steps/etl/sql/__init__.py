@@ -1,1 +1,1 @@
-"""Standard SQL over Polars: tokens, rewriting, numbers that cannot be computed."""
+"""Standard SQL over Polars: parsing, rewriting, and numbers that cannot be computed."""

@@ -1,4 +1,4 @@
-"""Conditions in which a number that cannot be computed is null: NaN, whatever made it, and integers past 64 bits."""
+"""Makes conditions treat numbers that cannot be computed as null: NaN, and integers that overflow 64 bits."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ _NOT = {"Boolean": "Not"}
 _PLACE = f"{OWN}operand"
 
 
-def with_nulls_for_no_numbers(condition: pl.Expr, schema: pl.Schema) -> pl.Expr:
-    """A condition whose comparisons see null where Polars would see NaN (`inf - inf`) or a wrapped integer.
+def null_on_overflow_or_nan(condition: pl.Expr, schema: pl.Schema) -> pl.Expr:
+    """Returns a condition that compares null where Polars would compare NaN (`inf - inf`) or an overflowed integer.
 
-    Polars takes NaN for the greatest of all numbers, and `9223372036854775807 + 1` for the least.
+    Polars sorts NaN after every other number, and wraps `9223372036854775807 + 1` around to the smallest integer.
 
     Args:
-        condition: over the columns.
-        schema: theirs; floats hold no NaN.
+        condition: an expression over the columns.
+        schema: the columns' types; their floats hold no NaN.
     """
-    tree = _Numbers(schema).of(json.loads(condition.meta.serialize(format="json")))
+    tree = _NullRewriter(schema).rewrite(json.loads(condition.meta.serialize(format="json")))
     return pl.Expr.deserialize(json.dumps(tree).encode(), format="json")
 
 
-class _Numbers:
+class _NullRewriter:
     def __init__(self, schema: pl.Schema) -> None:
         self._table = pl.LazyFrame(schema=schema)
-        self._nan = json.loads(pl.sql_expr(NAN).meta.serialize(format="json"))  # a function's value is asked for it
+        self._nan = json.loads(pl.sql_expr(NAN).meta.serialize(format="json"))  # functions are compared with it
 
-    def of(self, node: Any) -> Any:
-        """A part of an expression, in Polars' JSON, with its own parts made safe first."""
+    def rewrite(self, node: Any) -> Any:
+        """Rewrites a node of an expression in Polars' JSON, its children first."""
         if isinstance(node, list):
-            return [self.of(part) for part in node]
+            return [self.rewrite(part) for part in node]
         if not isinstance(node, dict) or list(node) in (["Literal"], ["Column"]):
             return node
-        made = {name: self.of(part) for name, part in node.items()}
+        made = {name: self.rewrite(part) for name, part in node.items()}
         match made:
             case {"BinaryExpr": {"op": "Plus" | "Minus", "left": left, "right": right} as inner} if self._is_whole(
                 made
@@ -74,7 +74,7 @@ class _Numbers:
             expression = pl.Expr.deserialize(json.dumps(node).encode(), format="json")
             return self._table.select(expression.alias(_PLACE)).collect_schema()[_PLACE]
         except POLARS_ERRORS:
-            return None  # Polars says what is wrong with it
+            return None  # Polars reports what is wrong with it
 
 
 def _wide(node: Any) -> Any:
@@ -86,7 +86,7 @@ def _narrow(value: pl.Expr) -> pl.Expr:
 
 
 def _placed(template: pl.Expr, node: Any) -> Any:
-    """A template's tree, with a node in the place of its column."""
+    """Returns a template's tree with its placeholder column replaced by a node."""
 
     def put(tree: Any) -> Any:
         if isinstance(tree, list):

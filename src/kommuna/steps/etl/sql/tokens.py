@@ -1,4 +1,4 @@
-"""SQL as a tree of tokens, parentheses within parentheses; comments are left out."""
+"""Parses SQL into a tree of tokens, nested by parentheses, without comments."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _CLAUSES = (
 
 @dataclass(frozen=True)
 class Node:
-    """A token, or what stands between two parentheses.
+    """A token, or a group: everything between two parentheses.
 
     Attributes:
-        kind: `text`, `name`, `number`, `word`, `mark` or `group`.
-        text: of the token.
-        gap: whether white space stands before it.
-        at: its place in the statement.
-        inner: a group's nodes.
+        kind: `text`, `name` (quoted), `number`, `word`, `mark` or `group`.
+        text: the token as written; empty for a group.
+        gap: whether white space comes before it.
+        at: its offset in the statement.
+        inner: the nodes of a group.
     """
 
     kind: str
@@ -43,16 +43,16 @@ class Node:
     inner: tuple[Node, ...] = ()
 
     def is_word(self, *words: str) -> bool:
-        """Whether it is one of some words, given in lower case."""
+        """Whether the node is one of some words, given in lower case."""
         return self.kind == "word" and self.text.lower() in words
 
     def is_mark(self, *marks: str) -> bool:
-        """Whether it is one of some marks."""
+        """Whether the node is one of some marks."""
         return self.kind == "mark" and self.text in marks
 
 
-def nodes_of(sql: str) -> tuple[Node, ...] | None:
-    """The statement's tokens, those within parentheses in groups; None where parentheses do not match."""
+def parse_nodes(sql: str) -> tuple[Node, ...] | None:
+    """Returns the tokens of a statement, those in parentheses as groups; None if the parentheses do not match."""
     levels: list[tuple[Node | None, list[Node]]] = [(None, [])]
     at, gap = 0, False
     while at < len(sql):
@@ -83,11 +83,11 @@ def nodes_of(sql: str) -> tuple[Node, ...] | None:
     return tuple(levels[0][1]) if len(levels) == 1 else None
 
 
-def split(nodes: Sequence[Node], apart: Callable[[Node], bool]) -> list[Sequence[Node]]:
-    """The nodes between those that part them."""
+def split(nodes: Sequence[Node], separates: Callable[[Node], bool]) -> list[Sequence[Node]]:
+    """Splits nodes at the separators, which are left out."""
     parts: list[list[Node]] = [[]]
     for node in nodes:
-        if apart(node):
+        if separates(node):
             parts.append([])
         else:
             parts[-1].append(node)
@@ -95,7 +95,7 @@ def split(nodes: Sequence[Node], apart: Callable[[Node], bool]) -> list[Sequence
 
 
 def is_infix_not(nodes: Sequence[Node], at: int) -> bool:
-    """Whether a node is the NOT of `x NOT IN (…)` or `x IS NOT NULL`, which belongs to what stands before it."""
+    """Whether a node is the NOT of `x NOT IN (…)` or `x IS NOT NULL`, which belongs to the operand before it."""
     following = nodes[at + 1] if at + 1 < len(nodes) else None
     return (
         at > 0
@@ -106,8 +106,8 @@ def is_infix_not(nodes: Sequence[Node], at: int) -> bool:
 
 
 def end_of_operand(nodes: Sequence[Node], at: int) -> int:
-    """Where the operand ends that begins at a node: before AND, OR, IS, a comma, an alias or the next clause."""
-    wanted, betweens = True, 0  # `wanted`: a value, not an operator
+    """Returns the index after the operand that begins at a node: at AND, OR, IS, a comma, an alias or a clause."""
+    wanted, betweens = True, 0  # `wanted`: the next node must be a value, not an operator
     while at < len(nodes):
         node = nodes[at]
         if node.is_mark(",", ";"):
@@ -126,14 +126,14 @@ def end_of_operand(nodes: Sequence[Node], at: int) -> int:
             wanted = True
         elif node.is_word(*_OPERATORS):
             wanted = True
-        elif not (wanted or node.is_word("not") or _goes_on(nodes, at)):
+        elif not (wanted or node.is_word("not") or _continues(nodes, at)):
             break
         at += 1
     return at
 
 
-def _goes_on(nodes: Sequence[Node], at: int) -> bool:
-    """Whether a node goes on with the value before it: arguments, a literal of a type, OVER, a type's second word."""
+def _continues(nodes: Sequence[Node], at: int) -> bool:
+    """Whether a node continues the value before it: arguments, a typed literal, OVER, the second word of a type."""
     node, before = nodes[at], nodes[at - 1]
     if node.kind == "group":
         return before.kind in ("word", "name")
@@ -145,7 +145,7 @@ def _goes_on(nodes: Sequence[Node], at: int) -> bool:
 
 
 def end_of_case(nodes: Sequence[Node], at: int) -> int:
-    """Where the CASE ends that is at a node: behind its END, or at the end of the nodes."""
+    """Returns the index after the CASE that begins at a node: after its END, or the end of the nodes."""
     depth = 0
     while at < len(nodes):
         depth += nodes[at].is_word("case") - nodes[at].is_word("end")

@@ -14,7 +14,7 @@ import polars as pl
 from kommuna.errors import KommunaError, MissingColumn, RulesError, SpecError, as_raised, nearest
 from kommuna.spec.rules import PythonRule, Rule, RuleSet, SqlRule
 from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql, widened, with_wide_columns
-from kommuna.steps.etl.sql.numbers import with_nulls_for_no_numbers
+from kommuna.steps.etl.sql.numbers import null_on_overflow_or_nan
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def sql_condition(rule: SqlRule, schema: pl.Schema) -> Condition:
     try:
         standard = standard_sql(sql, partial(_plans, schema=schema))
         wide = widened(pl.LazyFrame(schema=schema)).collect_schema()
-        expression = with_wide_columns(with_nulls_for_no_numbers(pl.sql_expr(standard), wide), schema)
+        expression = with_wide_columns(null_on_overflow_or_nan(pl.sql_expr(standard), wide), schema)
     except SpecError as error:
         raise RulesError(f"rule '{rule.name}': {error.what}", where=where, fix=error.fix) from None
     except POLARS_ERRORS as error:
