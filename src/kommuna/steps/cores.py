@@ -8,6 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -19,3 +20,11 @@ def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
     with ThreadPoolExecutor(pl.thread_pool_size(), thread_name_prefix="side-by-side") as pool:
         return list(pool.map(work, items))
+
+
+def at_once(first: Callable[[], R], second: Callable[[], S]) -> tuple[R, S]:
+    """The results of two functions that run at the same time."""
+    with ThreadPoolExecutor(1, thread_name_prefix="at-once") as pool:
+        running = pool.submit(first)
+        done = second()
+        return running.result(), done

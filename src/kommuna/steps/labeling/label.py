@@ -20,7 +20,7 @@ from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.models.base import HeldOut
 from kommuna.steps.labeling.models.calibrated import calibrated, dev_calibration_error, dev_figures
 from kommuna.steps.labeling.models.cross_fit import cross_fitted
-from kommuna.steps.labeling.models.default_tag import assign_tags, confidence, with_default
+from kommuna.steps.labeling.models.default_tag import assign_tags, confidence, likeliest_tags, with_default
 from kommuna.steps.labeling.models.fitting import FittedLabelModel, fit_label_model
 from kommuna.steps.labeling.models.registry import Settings, model_named
 from kommuna.steps.labeling.votes.dev_rows import Dev, read_dev
@@ -110,15 +110,13 @@ def label_messages(
     metrics = {"rows": float(patterns.rows), "patterns": float(len(patterns.counts))}
     metrics["tags_without_votes"] = float(_warn_of_silent_tags(patterns))
     fit = fit_label_model(new_model, patterns, dev_rows, seed=seed)
-    cross_fitted_rows = None
+    held_out = None
     if dev_rows is None or fit.held_out is None:
         fit = with_default(fit, patterns, None)
     else:
         fit, held_out, figures = _judged(fit, fit.held_out, dev_rows, patterns)
         metrics |= figures
-        if dev_rows.keys is not None:
-            known = dev_rows.covered | (rules.otherwise is not None)
-            cross_fitted_rows = cross_fitted(held_out, dev_rows.keys, known, keys, patterns, seed=seed).lazy()
+    cross_fitted_rows = _cross_fitted(held_out, dev_rows, keys, patterns, rules, seed=seed)
     labels, mean_confidence, contradicted = _labels(fit, keys, patterns, rules, f"the label model '{model}'")
     gold_labels = None
     if gold_votes is not None:
@@ -194,6 +192,16 @@ def _judged(
     return fixed, rest, figures
 
 
+def _cross_fitted(
+    held_out: HeldOut | None, dev: Dev | None, keys: pl.Series, patterns: VotePatterns, rules: RuleSet, *, seed: int
+) -> pl.LazyFrame | None:
+    """`cross_fitted`; None without dev rows, or where they have no key."""
+    if held_out is None or dev is None or dev.keys is None:
+        return None
+    known = dev.covered | (rules.otherwise is not None)
+    return cross_fitted(held_out, dev.keys, known, keys, patterns, seed=seed).lazy()
+
+
 def _labels(
     fit: FittedLabelModel, keys: pl.Series, patterns: VotePatterns, rules: RuleSet, who: str
 ) -> tuple[pl.LazyFrame, float, int]:
@@ -241,22 +249,25 @@ def _pattern_labels(
         )
     enum = pl.Enum(rules.tags)
     tags = pl.Series(rules.tags, dtype=enum)
-    assigned = assign_tags(
-        probabilities,
-        patterns.votes[part],
-        default=patterns.default,
-        several_tags=rules.several_tags,
-        thresholds=fit.thresholds,
-    )
     if rules.several_tags:
+        assigned = assign_tags(
+            probabilities,
+            patterns.votes[part],
+            default=patterns.default,
+            several_tags=True,
+            thresholds=fit.thresholds,
+        )
         yes = [np.flatnonzero(line).tolist() for line in assigned]
         named = pl.Series("tags", [tags.gather(line).to_list() for line in yes], dtype=pl.List(enum))
+        certainty = confidence(probabilities, assigned)
     else:
-        named = tags.gather(assigned.argmax(axis=1)).rename("tag")
+        tag = likeliest_tags(probabilities, patterns.votes[part], default=patterns.default)
+        named = tags.gather(tag).rename("tag")
+        certainty = probabilities[np.arange(len(tag)), tag]
     return pl.DataFrame(
         {
             named.name: named,
-            "confidence": pl.Series(confidence(probabilities, assigned), dtype=pl.Float32),
+            "confidence": pl.Series(certainty, dtype=pl.Float32),
             "probabilities": pl.Series(probabilities.astype(np.float32), dtype=pl.Array(pl.Float32, len(rules.tags))),
         }
     ).filter(pl.Series(labeled))
@@ -277,10 +288,13 @@ def _warn_of_a_likelier_tag(left: NDArray[np.bool_], tags: tuple[str, ...], defa
 
 
 def _warn_of_silent_tags(patterns: VotePatterns) -> int:
-    voted = set(np.unique(patterns.votes[:_FEW]).tolist())
-    if len(voted) < len(patterns.tags) + 1:  # a rare tag may first occur in a later pattern
-        voted = set(np.unique(patterns.votes).tolist())
-    silent = [tag for i, tag in enumerate(patterns.tags) if i not in voted and i != patterns.default]
+    voted = np.zeros(2 * len(patterns.tags) + 1, dtype=np.bool_)  # the last stands for abstentions
+    for votes in patterns.votes.T:
+        voted[votes[:_FEW]] = True
+    if not voted[: len(patterns.tags)].all():  # a rare tag may first occur in a later pattern
+        for votes in patterns.votes.T:
+            voted[votes] = True
+    silent = [tag for i, tag in enumerate(patterns.tags) if not voted[i] and i != patterns.default]
     if silent:
         log.warning("label.tags_without_votes", tags=silent, hint="no rule ever votes for them")
     return len(silent)

@@ -133,16 +133,19 @@ def candidate_tags(votes: CastVotes, known: NDArray[np.bool_], voted_tags: NDArr
 
 
 def limit_to_candidates(probabilities: Probabilities, candidates: NDArray[np.bool_]) -> Probabilities:
-    """Limits every tag that is not a candidate to just below the likeliest candidate of its pattern.
+    """Limits every tag that is not a candidate to just below the likeliest candidate of its pattern, in place.
 
     Args:
-        probabilities: P x k.
+        probabilities: P x k; each row sums to 1.
         candidates: P x k, see `candidate_tags`.
     """
-    limit = np.where(candidates, probabilities, 0).max(axis=1, keepdims=True) * _JUST_BELOW
-    limited = np.minimum(probabilities, limit)
-    np.copyto(limited, probabilities, where=candidates)
-    return normalize_rows(limited)
+    others = np.where(candidates, 0, probabilities).max(axis=1)
+    over = np.flatnonzero(others > probabilities.max(axis=1) * _JUST_BELOW)  # few rows, most often
+    if len(over):
+        unlimited, candidate = probabilities[over], candidates[over]
+        limit = np.where(candidate, unlimited, 0).max(axis=1, keepdims=True) * _JUST_BELOW
+        probabilities[over] = normalize_rows(np.where(candidate, unlimited, np.minimum(unlimited, limit)))
+    return probabilities
 
 
 def count_votes(votes: CastVotes, k: int) -> NDArray[np.float64]:

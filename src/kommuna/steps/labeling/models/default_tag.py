@@ -94,12 +94,26 @@ def assign_tags(
             assigned |= voted_for(votes, len(thresholds)) & (probabilities >= thresholds - _ROUNDING)
     else:
         assigned = np.zeros(probabilities.shape, dtype=np.bool_)
-        assigned[np.arange(len(probabilities)), probabilities.argmax(axis=1)] = True
+        assigned[np.arange(len(probabilities)), likeliest_tags(probabilities, votes, default=default)] = True
     covered = decided(votes, probabilities.shape[1], default)
     assigned[~covered] = False
     if default is not None:
         assigned[~covered, default] = True
     return assigned
+
+
+def likeliest_tags(probabilities: Probabilities, votes: Codes, *, default: int | None) -> NDArray[np.intp]:
+    """Returns the tag of each of n rows that have one tag: the likeliest, or the default tag without a deciding vote.
+
+    Args:
+        probabilities: n x k.
+        votes: n x m codes.
+        default: the index of the default tag, if there is one.
+    """
+    tags: NDArray[np.intp] = probabilities.argmax(axis=1)
+    if default is not None:
+        tags[~decided(votes, probabilities.shape[1], default)] = default
+    return tags
 
 
 def confidence(probabilities: Probabilities, assigned: Mask) -> NDArray[np.float64]:

@@ -102,7 +102,7 @@ def coverage_prior(found: Outcomes, frequency: Floats, dev_counts: Floats, prior
     prior_logit = np.maximum(np.minimum(prior_logit, logit(most) - logit(owned)), 0)
     lift = estimated_lift(
         owned[:, None],
-        np.where(owners, dev_counts, 0).sum(axis=1, keepdims=True),
+        np.einsum("fy,fy->f", owners, dev_counts)[:, None],
         dev_counts.sum(axis=1, keepdims=True),
         prior_logit,
         counts_for=1 / found.alike,
@@ -128,16 +128,16 @@ def limit_evidence_against_own_tags(found: Outcomes, theta: Floats, dev_counts: 
         prior: k, the tags' shares.
     """
     dev_total, owned = dev_counts.sum(axis=1), found.owners @ prior
-    not_on_dev = np.flatnonzero(dev_total == 0)
-    right = np.einsum("fy,fy->f", dev_counts, found.owners)
-    better_than_chance = np.flatnonzero((dev_total > 0) & (right >= dev_total * owned))
-    limited = theta.copy()
-    owners, unlimited = found.owners[not_on_dev], theta[not_on_dev]
-    own_offset = np.where(owners, unlimited, np.inf).min(axis=1, keepdims=True)
-    limited[not_on_dev] = np.where(owners, unlimited, np.minimum(unlimited, own_offset))
-    owners, unlimited = found.owners[better_than_chance], theta[better_than_chance]
-    others = np.where(owners, 0, unlimited) @ prior / np.maximum(1 - owned[better_than_chance], _EPSILON)
-    limited[better_than_chance] = np.where(owners, np.maximum(unlimited, others[:, None]), unlimited)
+    right = found.sum_over_owners(dev_counts)
+    not_on_dev = dev_total == 0
+    better_than_chance = (dev_total > 0) & (right >= dev_total * owned)
+    most = np.where(not_on_dev, found.least_of_owners(theta), np.inf)
+    outcome, tag = found.owner_cells
+    own = np.bincount(outcome, weights=theta[outcome, tag] * prior[tag], minlength=len(found))
+    others = (theta @ prior - own) / np.maximum(1 - owned, _EPSILON)
+    least = np.where(better_than_chance, others, -np.inf)
+    limited = np.minimum(theta, most[:, None])
+    limited[outcome, tag] = np.maximum(theta[outcome, tag], least[outcome])
     return limited
 
 

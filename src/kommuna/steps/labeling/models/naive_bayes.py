@@ -280,8 +280,9 @@ class NaiveBayes:
         weight = data.covered_counts if enough_dev or not found.one_sided.any() else data.counts
         if enough_dev:
             weight = weight * min(1.0, self.share * len(data.truth) / max(weight.sum(), 1.0))
-        posterior = normalize_rows(data.vote_counts)
-        counted_tags = tags if enough_dev else posterior.T @ data.covered_counts
+        # With enough dev rows the first step learns from them alone: no posterior is needed before.
+        posterior = None if enough_dev else normalize_rows(data.vote_counts)
+        counted_tags = tags if posterior is None else posterior.T @ data.covered_counts
         prior = (counted_tags + 1) / (counted_tags.sum() + k)
         voting = found.by_rule(data.frequency[:, None])[:, 0]
         strength_share = self.prior_share * np.where(found.one_sided, 1, _SEVERAL_VOTES)
@@ -291,16 +292,18 @@ class NaiveBayes:
         last = self.iterations + enough_dev - 1
         for step in range(last + 1):
             rows, cast = tags, dev_counts
-            if step or not enough_dev:  # the first step uses the dev rows alone, if there are enough
+            if posterior is not None:
                 weighted_posterior = posterior * weight[:, None]
                 rows, cast = weighted_posterior.sum(axis=0) + tags, data.indicators.T @ weighted_posterior + dev_counts
             if estimate is None or not enough_dev:
                 base = coverage_prior(found, data.frequency, dev_counts, prior)
-            strength = (
-                self.prior_rows if enough_dev else self.prior_rows + weight.sum() * strength_share[:, None] * prior
-            )
-            out_of = np.where(found.one_sided[:, None], rows, found.by_rule(cast))
-            theta = np.clip((cast + strength * base) / (out_of + strength), _EPSILON, 1 - _EPSILON)
+                strength = (
+                    np.broadcast_to(self.prior_rows, (1, 1))
+                    if enough_dev
+                    else (self.prior_rows + weight.sum() * strength_share[:, None] * prior)
+                )
+                base *= strength
+            theta = _rates(found, cast, rows, base, strength)
             theta = limit_evidence_against_own_tags(found, theta, dev_counts, prior)
             if not enough_dev:
                 prior = (rows + 1) / (rows.sum() + k)
@@ -314,10 +317,28 @@ class NaiveBayes:
             if step == last:
                 break
             before, posterior = posterior, limit_to_candidates(softmax(opinion.logits(data.indicators)), candidates)
-            if step and np.abs(posterior - before).max(initial=0) < _TOLERANCE:
+            if step and before is not None and np.abs(posterior - before).max(initial=0) < _TOLERANCE:
                 break
         assert estimate is not None
         return estimate
+
+
+def _rates(found: Outcomes, cast: Floats, rows: Floats, prior_counts: Floats, strength: Floats) -> Floats:
+    """Returns ``P(outcome f | tag y)``, f x k: the share of the tag's rows, or of its rule's votes if it casts several.
+
+    Args:
+        found: f outcomes of k tags.
+        cast: f x k, the rows of each tag on which the outcome happened.
+        rows: k, the rows of each tag.
+        prior_counts: f x k, the outcome's prior mean times `strength`.
+        strength: weight of the prior in rows; f x k, or 1 x 1.
+    """
+    out_of = found.by_rule(cast)
+    out_of[found.one_sided] = rows
+    out_of += strength
+    theta = cast + prior_counts
+    theta /= out_of
+    return np.clip(theta, _EPSILON, 1 - _EPSILON, out=theta)
 
 
 def _vote_counts(found: Outcomes, indicators: sparse.csr_array, votes: CastVotes, k: int) -> Floats:

@@ -73,6 +73,24 @@ class Outcomes:
         np.logical_or.at(owners, self.event, self.owners)
         return np.asarray(owners[self.event])
 
+    @cached_property
+    def owner_cells(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The cells of `owners` that are true: outcomes, rising, and tags."""
+        outcome, tag = np.nonzero(self.owners)
+        return outcome, tag
+
+    def sum_over_owners(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums f x k values over each outcome's own tags; f."""
+        outcome, tag = self.owner_cells
+        return np.bincount(outcome, weights=values[outcome, tag], minlength=len(self)).astype(np.float64)
+
+    def least_of_owners(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns the smallest of f x k values over each outcome's own tags; f."""
+        if not len(self):
+            return np.zeros(0)
+        outcome, tag = self.owner_cells
+        return np.asarray(np.minimum.reduceat(values[outcome, tag], np.flatnonzero(np.diff(outcome, prepend=-1))))
+
     def by_rule(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums f x k weights over the outcomes of the same rule; f x k."""
         if not len(self):

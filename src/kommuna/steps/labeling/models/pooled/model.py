@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
-from kommuna.steps.cores import side_by_side
+from kommuna.steps.cores import at_once, side_by_side
 from kommuna.steps.labeling.models.base import (
     FOLDS,
     BaseLabelModel,
@@ -78,13 +78,16 @@ class Kommuna(BaseLabelModel):
     def _fit(self, votes: VotePatterns, dev: DevRows | None) -> Self:
         k = len(votes.tags)
         data = TrainingData.of(votes, DevRows.none(votes) if dev is None else dev, sample_seed=self._seed)
-        votes_only, agreement = learn_from_votes(data)
-        self._fitted_pool = _FittedPool(votes_only, np.zeros(k, dtype=bool))
-        if dev is not None and len(dev) >= max(_MIN_DEV_ROWS, _MIN_DEV_ROWS_PER_TAG * k):
-            fold, without = folds(len(dev), FOLDS, seed=self._seed), [self._fitted_pool] * FOLDS
-            if (dev.votes >= 0).any(axis=1).sum() >= _MIN_DEV_ROWS:
-                self._fitted_pool, without = _PoolSelection.of(data, dev, votes_only, agreement, fold).select()
-            self.held_out = HeldOut.predicted([pool.predict for pool in without], fold, dev.votes, k)
+        if dev is None or len(dev) < max(_MIN_DEV_ROWS, _MIN_DEV_ROWS_PER_TAG * k):
+            self._fitted_pool = _FittedPool(learn_from_votes(data)[0], np.zeros(k, dtype=bool))
+            return self
+        fold = folds(len(dev), FOLDS, seed=self._seed)
+        if (dev.votes >= 0).any(axis=1).sum() >= _MIN_DEV_ROWS:
+            self._fitted_pool, without = _PoolSelection.of(data, dev, fold).select()
+        else:
+            self._fitted_pool = _FittedPool(learn_from_votes(data)[0], np.zeros(k, dtype=bool))
+            without = [self._fitted_pool] * FOLDS
+        self.held_out = HeldOut.predicted([pool.predict for pool in without], fold, dev.votes, k)
         return self
 
     def predict(self, votes: Codes) -> Probabilities:
@@ -131,10 +134,11 @@ class _PoolSelection:
     logits: Floats
 
     @classmethod
-    def of(
-        cls, data: TrainingData, dev: DevRows, votes_only: Opinion, agreement: LinearLogits, fold: NDArray[np.int64]
-    ) -> _PoolSelection:
-        dev_opinions = _learn_from_dev([data.without(fold == f) for f in range(FOLDS)])
+    def of(cls, data: TrainingData, dev: DevRows, fold: NDArray[np.int64]) -> _PoolSelection:
+        training_data = [data.without(fold == f) for f in range(FOLDS)]
+        (votes_only, agreement), dev_opinions = at_once(
+            lambda: learn_from_votes(data), lambda: _learn_from_dev(training_data)
+        )
         logits = np.empty((2 + len(_DEV_MODELS), *data.truth.shape))
         logits[0], logits[1] = votes_only.logits(CastVotes.of(dev.votes)), agreement.logits(data.dev_indicators)
         for f, opinions in enumerate(dev_opinions):
