@@ -1,14 +1,22 @@
-"""Runs label models on the grid and on the public sets, on every core, and keeps each draw's scores."""
+"""Runs label models on the grid and on the public sets, on every core, and keeps each draw's scores.
+
+A draw's scores are written down when they are known, under a digest of the models and of this benchmark: a run that was
+interrupted goes on where it stopped.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import astuple, dataclass, field
 from functools import cache
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +27,7 @@ from tests.benchmarks._vote_grid import Point, draw
 from tests.benchmarks._weak_data import Split
 from tests.benchmarks._weak_sets import WeakSet, weak_sets
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 NO_DEV, ALL_DEV = "0", "all"
 _SET_DEV = (NO_DEV, "20", "100", ALL_DEV)
 # Snorkel's own 500 epochs take half a second of 100 rules x tags, three of 400, and minutes of thousands.
@@ -141,17 +150,49 @@ def _each(run: Callable[..., Found], tasks: Sequence[tuple[Any, ...]], kept: Sco
         "OPENBLAS_NUM_THREADS": "1",
         "POLARS_MAX_THREADS": "1",
     }  # read by the children
+    done = _Done.open()
+    missing = [task for task in tasks if task not in done]
     with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_quiet) as pool:
-        running = [pool.submit(run, *task) for task in tasks]
-        for done, _ in enumerate(as_completed(running), start=1):
-            if done % max(1, len(tasks) // 20) == 0:
-                print(f"{done} of {len(tasks)} {what}", file=sys.stderr, flush=True)
-        _keep(kept, (task.result() for task in running))
+        running = {pool.submit(run, *task): task for task in missing}
+        for finished, future in enumerate(as_completed(running), start=1):
+            done.add(running[future], future.result())
+            if finished % max(1, len(tasks) // 20) == 0:
+                print(f"{finished} of {len(missing)} {what}", file=sys.stderr, flush=True)
+    for task in tasks:
+        kept.add(done[task])
 
 
-def _keep(kept: Scores, found: Iterable[Found]) -> None:
-    for each in found:
-        kept.add(each)
+class _Done:
+    """The scores of tasks that ran before on the same code, a line of a file each."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        lines = file.read_text().splitlines() if file.exists() else []
+        self._found: dict[str, Any] = {}
+        for line in lines:
+            with suppress(json.JSONDecodeError):  # the last line of a run that was killed
+                self._found |= json.loads(line)
+
+    @classmethod
+    def open(cls) -> _Done:
+        digest = hashlib.sha256()
+        for source in sorted(
+            [*(ROOT / "src/kommuna/steps/labeling").rglob("*.py"), *Path(__file__).parent.glob("_*.py")]
+        ):
+            digest.update(source.read_bytes())
+        return cls(ROOT / "build" / "label_models" / f"{digest.hexdigest()[:16]}.jsonl")
+
+    def __contains__(self, task: tuple[Any, ...]) -> bool:
+        return repr(task) in self._found
+
+    def __getitem__(self, task: tuple[Any, ...]) -> Found:
+        return [(at, dev, {model: Score(*s) for model, s in by.items()}) for at, dev, by in self._found[repr(task)]]
+
+    def add(self, task: tuple[Any, ...], found: Found) -> None:
+        self._found[repr(task)] = [(at, dev, {m: astuple(s) for m, s in by.items()}) for at, dev, by in found]
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a") as lines:
+            lines.write(json.dumps({repr(task): self._found[repr(task)]}) + "\n")
 
 
 def _quiet() -> None:
