@@ -1,1 +1,1 @@
-"""Labeling steps: rules to votes, votes to labels, and the report that shows which rule to fix."""
+"""Labeling steps: apply rules to messages, turn votes into labels, report on rules, and refine them."""

@@ -1,4 +1,4 @@
-"""Step: labeling rules over messages, to votes."""
+"""Step: applies labeling rules to messages and returns their votes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kommuna.spec.llm import Asking
 from kommuna.spec.rules import RegexRule, Rule, RuleSet
 from kommuna.steps.columns import require_columns, require_text
 from kommuna.steps.frames import takes_frames
-from kommuna.steps.labeling.rules.ask.votes import Asked, ask_votes
+from kommuna.steps.labeling.rules.ask.votes import AskVotes, ask_votes
 from kommuna.steps.labeling.rules.expressions import computed, condition_of
 from kommuna.steps.labeling.rules.text.regex import python_only
 from kommuna.steps.labeling.rules.text.search import text_hits
@@ -29,15 +29,15 @@ log = structlog.get_logger()
 
 NO_LLM = Llm()
 ASKING = Asking()
-ROW_GROUP = 50_000  # rows whose votes are in memory as they are; all others are compressed
+ROW_GROUP = 50_000  # rows whose votes are in memory uncompressed
 _HITS = "_text_hits"
 _HIT = "_hit:"
-_ASTRAY = "_astray:"
-_ASKED = "_asked:"
+_OUTSIDE = "_outside:"
+_ASK = "_ask:"
 
 
 class Applied(NamedTuple):
-    """What `apply_rules` leaves."""
+    """The outputs of `apply_rules`."""
 
     votes: pl.LazyFrame
     metrics: dict[str, float]
@@ -55,32 +55,32 @@ def apply_rules(
 ) -> Applied:
     """Applies every rule to every message, in one streaming pass.
 
-    Memory holds a batch of messages, and the votes as a compressed Parquet file: a few bytes per row.
+    In memory are a batch of messages, and the votes as a compressed Parquet file of a few bytes per row.
 
     Args:
-        messages: one row a message: `key`, `text`, and the columns that SQL and Python rules use.
-        rules: the rule set; docs/rules.md says what each kind of rule means.
+        messages: one row per message: `key`, `text`, and the columns that SQL and Python rules read.
+        rules: the rule set; docs/rules.md defines each kind of rule.
         llm: answers the questions of `ask` rules.
-        asking: how they are asked: the budget, and the share of answers that may fail.
+        asking: settings of `ask` rules, such as the budget and the share of answers that may fail.
         key: the column that names a row; unique, not null.
-        text: the String column that `any`, `regex` and `ask` rules look at; a null text gets no votes from them.
+        text: the String column that `any`, `regex` and `ask` rules read; they abstain where it is null.
 
     Returns:
-        votes: `key`, then one column per rule: `pl.Enum(rules.categories)`, or Int8 1/0 where rows have several tags;
-            null is no opinion. In the messages' order.
+        votes: `key`, then one column per rule, in the messages' order: `pl.Enum(rules.categories)`, or Int8 1/0 where
+            rows may have several tags; null abstains.
         metrics: rows, rules, coverage, overlap, conflict (shares of rows, 0 to 1), rules_never, rules_always,
-            values_outside_tags (rows on which a Python rule named no known tag); with a default tag left_to_default
-            (share of rows without a vote); with `ask` rules those of `ask_votes`.
+            values_outside_tags (rows on which a Python rule named an unknown tag); with a default tag left_to_default
+            (share of rows without a vote); with `ask` rules the metrics of `ask_votes`.
 
     Raises:
         MissingColumn, SchemaDrift, DataError: `key`, `text` or a rule's column is missing, null or of a wrong type.
         DuplicateKeys: `key` names more than one row.
         RulesError: a rule cannot be applied; the message names it.
-        LlmSettings, LlmUnreachable, NoUsableAnswers: `ask` rules cannot be asked, or too few answers are of use.
+        LlmSettings, LlmUnreachable, NoUsableAnswers: the LLM is not available, or too many answers are unusable.
     """
     started = time.perf_counter()
     file = io.BytesIO()
-    asked = _asked(messages, rules, llm, asking, key=key, text=text)
+    asked = _ask(messages, rules, llm, asking, key=key, text=text)
     plan = votes_plan(messages, rules, asked.votes.lazy() if asked else None, key=key, text=text)
     options: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "row_group_size": ROW_GROUP}
     computed(plan, messages, rules, lambda plan: plan.sink_parquet(file, statistics=False, **options))
@@ -104,32 +104,44 @@ def apply_rules(
 def votes_plan(
     messages: pl.LazyFrame,
     rules: RuleSet,
-    asked: pl.LazyFrame | None = None,
+    ask_rule_votes: pl.LazyFrame | None = None,
     *,
     key: str = "id",
     text: str = "text",
 ) -> pl.LazyFrame:
-    """The lazy plan behind `apply_rules`, to look at or to extend; it counts and warns of nothing.
+    """Returns the lazy plan of `apply_rules`, to inspect or to extend, without its metrics and warnings.
+
+    Args:
+        messages: see `apply_rules`.
+        rules: the rule set.
+        ask_rule_votes: the votes of the `ask` rules (`ask_votes`), if there are any.
+        key: the column that names a row.
+        text: the column with the message.
 
     Returns:
-        `key`, one column per rule, and a Boolean column `_astray:<rule>` for each rule that names tags itself.
+        `key`, one column per rule, and for each rule that names tags itself a Boolean column `_outside:<rule>`: whether
+        it named an unknown tag.
+
+    Raises:
+        MissingColumn, SchemaDrift, RulesError: see `apply_rules`.
     """
     schema = messages.collect_schema()
     _check_columns(rules, messages, key=key, text=text)
     text_rules = [rule for rule in rules.rules if rule.reads == "text"]
     votes: dict[str, pl.Expr] = {}
-    astray: list[pl.Expr] = []
+    outside: list[pl.Expr] = []
     plan = messages
     if text_rules:
-        # Unnested, for Polars looks through all fields of a struct for each field that is asked of it.
+        # Unnested, because to find one field Polars searches all fields of a struct.
         plan = messages.with_columns(text_hits(text_rules, pl.col(text), prefix=_HIT).alias(_HITS)).unnest(_HITS)
     dtype = vote_type(rules)
     ask_rules = [rule for rule in rules.rules if rule.reads == "answers"]
     if ask_rules:
-        plan = plan.join(asked_votes(ask_rules, asked, rules, key=key), on=key, how="left", maintain_order="left")
+        columns = _ask_columns(ask_rules, ask_rule_votes, rules, key=key)
+        plan = plan.join(columns, on=key, how="left", maintain_order="left")
     for rule in rules.rules:
         if rule.reads == "answers":
-            votes[rule.name] = pl.col(_ASKED + rule.name)
+            votes[rule.name] = pl.col(_ASK + rule.name)
         elif rule.reads == "text":
             _warn_of_slow(rule)
             votes[rule.name] = _vote(rule, pl.col(_HIT + rule.name), rules, dtype)
@@ -140,27 +152,27 @@ def votes_plan(
                 _named_vote(value, rules, dtype) if condition.by_name else _vote(rule, value, rules, dtype)
             )
             if condition.by_name:
-                outside = value.is_not_null() & ~value.is_in(list(rules.tags))
-                astray.append(outside.alias(_ASTRAY + rule.name))
-    # The key stands in the plan of every vote: without it Polars 2.1 may return rows in another order.
-    return plan.select(key, *(votes[rule.name].alias(rule.name) for rule in rules.rules), *astray)
+                is_outside = value.is_not_null() & ~value.is_in(list(rules.tags))
+                outside.append(is_outside.alias(_OUTSIDE + rule.name))
+    # The plan of every vote includes the key: without it Polars 2.1 may return rows in another order.
+    return plan.select(key, *(votes[rule.name].alias(rule.name) for rule in rules.rules), *outside)
 
 
-def asked_votes(ask_rules: Sequence[Rule], asked: pl.LazyFrame | None, rules: RuleSet, *, key: str) -> pl.LazyFrame:
-    """The votes of `ask` rules, under names of their own, to be joined to the messages by key."""
-    if asked is None:
+def _ask_columns(ask_rules: Sequence[Rule], votes: pl.LazyFrame | None, rules: RuleSet, *, key: str) -> pl.LazyFrame:
+    """Returns the votes of `ask` rules in columns with a prefix, to be joined to the messages by key."""
+    if votes is None:
         raise RulesError(
-            f"rule '{ask_rules[0].name}': no answers were given",
+            f"rule '{ask_rules[0].name}': the votes of the ask rules are missing",
             where=ask_rules[0].where,
-            fix="give the votes of the ask rules (`asked`), or remove the rule",
+            fix="pass them as `ask_rule_votes`, or remove the rule",
         )
-    require_columns(asked, [key, *(rule.name for rule in ask_rules)], what="asked")
+    require_columns(votes, [key, *(rule.name for rule in ask_rules)], what="ask_rule_votes")
     dtype = vote_type(rules)
-    return asked.select(key, *(pl.col(rule.name).cast(dtype).alias(_ASKED + rule.name) for rule in ask_rules))
+    return votes.select(key, *(pl.col(rule.name).cast(dtype).alias(_ASK + rule.name) for rule in ask_rules))
 
 
-def _asked(messages: pl.LazyFrame, rules: RuleSet, llm: Llm, asking: Asking, *, key: str, text: str) -> Asked | None:
-    """The answers of `ask` rules, if there are any; nobody pays for messages that would be refused afterwards."""
+def _ask(messages: pl.LazyFrame, rules: RuleSet, llm: Llm, asking: Asking, *, key: str, text: str) -> AskVotes | None:
+    """Returns the votes of `ask` rules, if there are any; invalid messages are refused before requests are paid for."""
     if not any(rule.reads == "answers" for rule in rules.rules):
         return None
     _check_columns(rules, messages, key=key, text=text)
@@ -169,7 +181,7 @@ def _asked(messages: pl.LazyFrame, rules: RuleSet, llm: Llm, asking: Asking, *, 
 
 
 def vote_type(rules: RuleSet) -> pl.DataType:
-    """The type of a vote column."""
+    """Returns the type of a vote column."""
     return pl.Int8() if rules.several_tags else pl.Enum(rules.categories)
 
 
@@ -198,7 +210,11 @@ def _check_columns(rules: RuleSet, messages: pl.LazyFrame, *, key: str, text: st
 
 
 def check_key(table: pl.LazyFrame, key: str) -> None:
-    """Asserts that a key names each row once.
+    """Checks that a key column is unique and has no null.
+
+    Args:
+        table: the table.
+        key: its key column.
 
     Raises:
         DataError: a key is null.
@@ -213,30 +229,35 @@ def check_key(table: pl.LazyFrame, key: str) -> None:
     if nulls:
         raise DataError(f"column '{key}': {nulls} of {rows} keys are null", where="messages")
     if distinct < rows:
-        twice = table.select(key).collect(engine="streaming")[key]
-        twice = twice.filter(twice.is_duplicated())
+        keys = table.select(key).collect(engine="streaming")[key]
+        twice = keys.filter(keys.is_duplicated())
         raise DuplicateKeys(
             f"column '{key}': {twice[0]!r} names {int((twice == twice[0]).sum())} rows ({len(twice)} rows share a key)",
             where="messages",
-            fix="remove the duplicates, or take another key",
+            fix="remove the duplicates, or use another key",
         )
 
 
 def _outside_tags(table: pl.LazyFrame) -> dict[str, int]:
-    """Rows on which each Python rule named no known tag, which are also logged."""
-    columns = [column for column in table.collect_schema().names() if column.startswith(_ASTRAY)]
+    """Counts, by Python rule, the rows on which it named an unknown tag, and warns of them."""
+    columns = [column for column in table.collect_schema().names() if column.startswith(_OUTSIDE)]
     if not columns:
         return {}
     sums = table.select(pl.col(columns).sum()).collect(engine="streaming").row(0)
-    counts = {column.removeprefix(_ASTRAY): int(count) for column, count in zip(columns, sums, strict=True)}
+    counts = {column.removeprefix(_OUTSIDE): int(count) for column, count in zip(columns, sums, strict=True)}
     for name, count in counts.items():
         if count:
-            log.warning("rules.outside_tags", rule=name, rows=count, hint="it named values that are no tag: no vote")
+            log.warning(
+                "rules.outside_tags",
+                rule=name,
+                rows=count,
+                hint="it returned unknown tags: it abstains there",
+            )
     return counts
 
 
 def _figures(votes: pl.LazyFrame, rules: RuleSet) -> Agreement:
-    """Coverage, overlap and conflict, a batch at a time."""
+    """Counts coverage, overlap and conflict, batch by batch."""
     m, k = len(rules.rules), len(rules.tags)
     none = np.zeros(0, dtype=np.int64)
     total = agreement_of_cast(none, none, none, none, m=m, k=k, several_tags=rules.several_tags)
@@ -244,7 +265,7 @@ def _figures(votes: pl.LazyFrame, rules: RuleSet) -> Agreement:
     names = [rule.name for rule in rules.rules]
     for batch in votes.select(names).collect_batches(chunk_size=ROW_GROUP, maintain_order=True):
         cast = batch.select(pl.sum_horizontal(pl.all().is_not_null())).to_series()
-        # Most rows have one vote or none: the others alone are looked at vote by vote.
+        # Most rows have at most one vote: only the others are examined vote by vote.
         several = batch.filter(cast >= 2).select(pl.all().to_physical().cast(pl.Int16).fill_null(-1)).to_numpy()
         rows, which = np.nonzero(several >= 0)
         found = agreement_of_cast(

@@ -1,4 +1,4 @@
-"""Labeling functions in Python, for notebooks: their votes as a table. Rules that a team keeps are data, in YAML."""
+"""Labeling functions in Python, for notebooks: returns their votes as a table. Teams keep rules as data, in YAML."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from kommuna.steps.frames import lazy_table
 from kommuna.steps.labeling.apply import check_key
 from kommuna.steps.labeling.rules.expressions import expression_of
 
-_FIX = "return a tag, its place among the tags, or None (-1) to abstain"
+_FIX = "return a tag, its index among the tags, or None (-1) to abstain"
 
 
 class Row(dict[str, Any]):
-    """A message as a labeling function sees it: `row["text"]` and `row.text` are the same."""
+    """A message as a labeling function receives it: `row["text"]` and `row.text` are the same."""
 
     def __getattr__(self, name: str) -> Any:
         if name in self:
@@ -35,28 +35,29 @@ def votes_of(
     tags: Sequence[str] | RuleSet,
     key: str = "id",
 ) -> pl.DataFrame:
-    """The votes of Python functions on messages, as `apply_rules` returns those of rules.
+    """Returns the votes of Python functions on messages, in the form that `apply_rules` returns.
 
     Args:
-        functions: each is named as it is called, or by the dict. One that takes a row (`Row`) is called for each, and
-            returns a tag, its place among the tags, or None (-1) to abstain. One that takes nothing returns a Polars
-            expression of tags by name, which is applied to all rows at once and is faster by far.
+        functions: labeling functions; their names are the keys of the dict, or the functions' own. A function that
+            takes a row (`Row`) is called per row and returns a tag, its index among the tags, or None (-1) to abstain.
+            A function without parameters returns a Polars expression of tags by name, which is evaluated on all rows
+            at once and is much faster.
         messages: a table, see `lazy_table`.
-        tags: what the functions may vote for.
+        tags: the tags that the functions may vote for.
         key: the column that names a row.
 
     Returns:
         `key`, then one Enum column per function; null abstains.
 
     Raises:
-        RulesError: a function fails or votes for no tag; the message names it and the row.
-        MissingColumn, DuplicateKeys, DataError: the messages have no such key.
-        SpecError: the tags are no list of texts, or one stands in it twice.
+        RulesError: a function fails or returns something else than a tag; the message names it and the row.
+        MissingColumn, DuplicateKeys, DataError: the key column is missing, has duplicates or nulls.
+        SpecError: the tags are not a list of texts, or have a duplicate.
     """
     named = _named(functions, key)
     known = tuple(tags.tags if isinstance(tags, RuleSet) else distinct_texts("tags", tags))
     lazy = lazy_table(messages, "messages")
-    fix = f"name the key column, or number the rows: messages.with_row_index('{key}')"
+    fix = f"pass the name of the key column, or number the rows: messages.with_row_index('{key}')"
     require_columns(lazy, [key], what="messages", fix=fix)
     check_key(lazy, key)
     table = lazy.collect()
@@ -78,10 +79,11 @@ def _named(
         if not callable(function):
             raise RulesError(f"rule '{name}' is not a function but {type(function).__name__}")
         if name in named or name in (key, "<lambda>"):
-            raise RulesError(f"no rule can be called '{name}'" + (" twice" if name in named else ""), fix="give a dict")
+            problem = "duplicate rule name" if name in named else "a rule must not be named"
+            raise RulesError(f"{problem} '{name}'", fix="pass a dict of functions by name")
         named[name] = function
     if not named:
-        raise RulesError("there is no function to ask for votes")
+        raise RulesError("the list of functions is empty")
     return named
 
 
@@ -92,7 +94,7 @@ def _name(function: Any) -> str:
 def _by_row(
     name: str, function: Callable[[Row], Any], table: pl.DataFrame, tags: tuple[str, ...], key: str
 ) -> list[str | None]:
-    places = {tag: tag for tag in tags} | dict(enumerate(tags)) | {None: None, -1: None}
+    vote_of = {tag: tag for tag in tags} | dict(enumerate(tags)) | {None: None, -1: None}
     votes = []
     for row in table.iter_rows(named=True):
         try:
@@ -101,10 +103,10 @@ def _by_row(
             raise RulesError(
                 f"rule '{name}' failed: {type(error).__name__}: {error}", where=f"row {key} = {row[key]!r}"
             ) from error
-        if isinstance(vote, bool) or not isinstance(vote, str | int | None) or vote not in places:
+        if isinstance(vote, bool) or not isinstance(vote, str | int | None) or vote not in vote_of:
             hint = nearest(vote, tags) if isinstance(vote, str) else ""
-            raise RulesError(f"rule '{name}': {vote!r} is no tag{hint}", where=f"row {key} = {row[key]!r}", fix=_FIX)
-        votes.append(places[vote])
+            raise RulesError(f"rule '{name}': {vote!r} is not a tag{hint}", where=f"row {key} = {row[key]!r}", fix=_FIX)
+        votes.append(vote_of[vote])
     return votes
 
 
@@ -120,11 +122,11 @@ def _by_expression(
         if isinstance(error, RulesError):
             raise as_raised(error) from None
         raise RulesError(f"rule '{name}' failed: {str(error).splitlines()[0]}", where=f"function: {name}") from None
-    astray = table[key].filter(votes.is_not_null() & ~votes.is_in(list(tags)))
-    if len(astray):
-        vote = votes.filter(table[key] == astray[0])[0]
+    outside = table[key].filter(votes.is_not_null() & ~votes.is_in(list(tags)))
+    if len(outside):
+        vote = votes.filter(table[key] == outside[0])[0]
         raise RulesError(
-            f"rule '{name}': {vote!r} is no tag{nearest(str(vote), tags)}", where=f"row {key} = {astray[0]!r}",
+            f"rule '{name}': {vote!r} is not a tag{nearest(str(vote), tags)}", where=f"row {key} = {outside[0]!r}",
             fix="return tags by name, and null to abstain",
         )  # fmt: skip
     return votes.cast(pl.Enum(tags))

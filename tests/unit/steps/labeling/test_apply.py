@@ -1,4 +1,4 @@
-"""`apply_rules`: votes of all kinds in one plan, the key with them, in any order and any cut."""
+"""`apply_rules`: all kinds of rules in one plan with the key, its metrics and its errors."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ MIXED = (
 )
 
 
-def test_votes_of_every_kind_have_the_contracts_type(messages: pl.LazyFrame, rule_set: Any) -> None:
+def test_votes_of_every_kind_of_rule_have_the_documented_type(messages: pl.LazyFrame, rule_set: Any) -> None:
     votes, metrics = apply_rules(messages, rule_set(*MIXED))
     table = votes.collect()
     assert table.schema == {"id": pl.String} | {rule["name"]: pl.Enum(["card", "loan", "!loan"]) for rule in MIXED}
@@ -38,13 +38,13 @@ def test_votes_of_every_kind_have_the_contracts_type(messages: pl.LazyFrame, rul
     }  # fmt: skip
 
 
-def test_where_rows_have_several_tags_votes_are_one_and_zero(messages: pl.LazyFrame, rule_set: Any) -> None:
+def test_votes_are_1_and_0_where_rows_may_have_several_tags(messages: pl.LazyFrame, rule_set: Any) -> None:
     votes, metrics = apply_rules(messages, rule_set(*MIXED, several_tags=True))
     table = votes.collect()
     assert table["word"].to_list() == [1, None, 1, None, None]
     assert table["no_loan"].to_list() == [None, None, None, None, 0]
     assert table.dtypes[1:] == [pl.Int8] * 5
-    assert metrics["conflict"] == 0.0  # a card and a loan in one message are no contradiction
+    assert metrics["conflict"] == 0.0  # one message may be about a card and a loan
 
 
 def test_rules_that_never_or_always_vote_are_named_and_counted(messages: pl.LazyFrame, rule_set: Any) -> None:
@@ -56,18 +56,18 @@ def test_rules_that_never_or_always_vote_are_named_and_counted(messages: pl.Lazy
     with structlog.testing.capture_logs() as logs:
         _, metrics = apply_rules(messages, rules)
     assert (metrics["rules_never"], metrics["rules_always"]) == (1, 1)
-    said = {log["event"]: log["rules"] for log in logs if "rules" in log and log["log_level"] == "warning"}
-    assert said == {"rules.never_vote": ["dead"], "rules.always_vote": ["every"]}
+    warned = {log["event"]: log["rules"] for log in logs if "rules" in log and log["log_level"] == "warning"}
+    assert warned == {"rules.never_vote": ["dead"], "rules.always_vote": ["every"]}
 
 
-def test_a_look_around_warns_with_the_rules_name(messages: pl.LazyFrame, rule_set: Any) -> None:
+def test_a_regex_with_look_around_is_warned_of_by_name(messages: pl.LazyFrame, rule_set: Any) -> None:
     with structlog.testing.capture_logs() as logs:
         apply_rules(messages, rule_set(*MIXED))
     slow = [(log["rule"], log["reason"]) for log in logs if log["event"] == "rules.slow_regex"]
     assert slow == [("ahead", "look-around")]
 
 
-def test_no_rows_give_no_votes_and_no_warnings(messages: pl.LazyFrame, rule_set: Any) -> None:
+def test_an_empty_table_has_no_votes_and_no_warnings(messages: pl.LazyFrame, rule_set: Any) -> None:
     with structlog.testing.capture_logs() as logs:
         votes, metrics = apply_rules(messages.head(0), rule_set(*MIXED))
     assert votes.collect().height == 0
@@ -76,7 +76,7 @@ def test_no_rows_give_no_votes_and_no_warnings(messages: pl.LazyFrame, rule_set:
 
 
 @pytest.mark.parametrize(
-    ("change", "arguments", "error", "said"),
+    ("change", "arguments", "error", "message"),
     [
         (lambda m: m, {"key": "ids"}, MissingColumn, "messages has no column 'ids' (did you mean 'id'?)"),
         (lambda m: m, {"text": "txt"}, MissingColumn, "messages has no column 'txt' (did you mean 'text'?)"),
@@ -86,24 +86,24 @@ def test_no_rows_give_no_votes_and_no_warnings(messages: pl.LazyFrame, rule_set:
         (lambda m: m.rename({"id": "word"}), {"key": "word"}, RulesError, "rule 'word' has the name of the key"),
     ],
 )
-def test_messages_that_do_not_fit_are_refused(
-    messages: pl.LazyFrame, rule_set: Any, change: Any, arguments: dict[str, str], error: type[Exception], said: str
+def test_invalid_messages_are_refused(
+    messages: pl.LazyFrame, rule_set: Any, change: Any, arguments: dict[str, str], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:
         apply_rules(change(messages), rule_set(*MIXED), **arguments)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_the_plan_is_lazy_and_carries_the_key(messages: pl.LazyFrame, rule_set: Any) -> None:
+def test_the_plan_is_lazy_and_includes_the_key(messages: pl.LazyFrame, rule_set: Any) -> None:
     plan = votes_plan(messages, rule_set(*MIXED))
     assert isinstance(plan, pl.LazyFrame)
     assert plan.collect_schema().names()[0] == "id"
 
 
-def test_no_rule_is_looked_up_among_the_fields_of_all_others(messages: pl.LazyFrame, rule_set: Any) -> None:
+def test_the_plan_does_not_read_fields_of_a_struct_one_by_one(messages: pl.LazyFrame, rule_set: Any) -> None:
     rules = rule_set(*({"name": f"r{j}", "tag": "a", "any": ["card"]} for j in range(50)))
     plan = votes_plan(messages, rules)
-    assert "struct.field" not in plan.explain()  # one such look-up takes Polars as long as there are fields
+    assert "struct.field" not in plan.explain()  # for each field Polars searches all fields
     assert plan.collect()["r49"].to_list() == ["a", None, "a", None, None]
 
 
@@ -132,19 +132,17 @@ def test_wrench_rules_reproduce_the_stored_weak_labels(shared_data: Path, rule_s
         assert got == [row["weak_labels"] for row in rows]
 
 
-def test_what_is_the_same_for_all_rules_is_not_computed_for_each(
-    monkeypatch: pytest.MonkeyPatch, rule_set: Any
-) -> None:
-    """With a thousand rules that is what takes the time; so are fields that are taken from one struct by themselves."""
-    asked = []
+def test_values_shared_by_all_rules_are_computed_once(monkeypatch: pytest.MonkeyPatch, rule_set: Any) -> None:
+    """With a thousand rules, computing them per rule would dominate the time, as would reading struct fields singly."""
+    calls = []
     known = RuleSet.categories.fget
-    monkeypatch.setattr(RuleSet, "categories", property(lambda self: asked.append(1) or known(self)))
+    monkeypatch.setattr(RuleSet, "categories", property(lambda self: calls.append(1) or known(self)))
     counts = []
     for m in (3, 60):
         rules = rule_set(*({"name": f"r{j}", "tag": "ab"[j % 2], "any": [f"w{j}"]} for j in range(m)), tags=["a", "b"])
-        asked.clear()
+        calls.clear()
         messages = pl.LazyFrame({"id": [1, 2], "text": ["w1 w2", "w0"]})
         assert "struct.field" not in votes_plan(messages, rules).explain()
         vote_patterns(apply_rules(messages, rules).votes.collect(), rules)
-        counts.append(len(asked))
+        counts.append(len(calls))
     assert counts[0] == counts[1]

@@ -1,4 +1,4 @@
-"""Order proof: the same votes for any partitioning, row-group size, batch size and number of threads."""
+"""Votes do not depend on partitions, row-group sizes, batch sizes, the order of rows, or the number of threads."""
 
 import json
 import os
@@ -29,7 +29,7 @@ RULES = {
 WORDS = ["my card", "a loan", "loans", "hello", "Ещё", "", "потеряла карты", "№ 5 — card"]
 ROWS = 3000
 
-# Run in a process of its own, for Polars counts its threads once: prints a digest of the votes for each cut.
+# Runs in its own process, since Polars sets its number of threads once; prints a digest of the votes per partition.
 SCRIPT = """
 import hashlib, json, sys
 import polars as pl
@@ -55,7 +55,7 @@ def table() -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def expected(table: pl.DataFrame) -> pl.DataFrame:
-    """The votes, one row at a time: nothing can be out of order."""
+    """The votes of single rows, whose order cannot change."""
     rules = RuleSet.read(RULES, where="test")
     some = [apply_rules(table.slice(i, 1).lazy(), rules).votes.collect() for i in range(0, ROWS, 37)]
     return pl.concat(some)
@@ -71,11 +71,11 @@ def write(table: pl.DataFrame, folder: Path, parts: int, row_group: int) -> None
 @given(
     row_group=st.integers(1, ROWS), parts=st.integers(1, 5), batch=st.integers(1, 2 * ROWS), shuffle=st.integers(0, 9)
 )
-def test_votes_are_the_same_for_any_cut_order_and_batch(
+def test_votes_are_the_same_for_any_partition_order_and_batch_size(
     tmp_path_factory: Any, table: pl.DataFrame, expected: pl.DataFrame, row_group: int, parts: int, batch: int,
     shuffle: int,
 ) -> None:  # fmt: skip
-    folder = tmp_path_factory.mktemp("cut")
+    folder = tmp_path_factory.mktemp("parts")
     mixed = table.sample(fraction=1.0, shuffle=True, seed=shuffle)
     write(mixed, folder, parts, row_group)
     with pl.Config() as config:
@@ -85,7 +85,7 @@ def test_votes_are_the_same_for_any_cut_order_and_batch(
     assert votes.join(expected, on="id", how="semi").sort("id").equals(expected)
 
 
-def test_one_thread_and_two_give_the_same_votes(tmp_path: Path, table: pl.DataFrame) -> None:
+def test_votes_are_the_same_with_one_thread_and_with_two(tmp_path: Path, table: pl.DataFrame) -> None:
     folders = []
     for parts, row_group in ((1, ROWS), (1, 64), (4, 500)):
         folder = tmp_path / f"{parts}-{row_group}"
@@ -108,7 +108,7 @@ def test_one_thread_and_two_give_the_same_votes(tmp_path: Path, table: pl.DataFr
     assert len(digests) == 1
 
 
-def test_columns_that_only_select_literals_keep_their_rows(tmp_path: Path) -> None:
+def test_votes_of_literals_keep_the_order_of_the_rows(tmp_path: Path) -> None:
     """Without the key in the plan, Polars 2.1 may return such columns in another order."""
     table = pl.DataFrame({"id": range(50_000)}).with_columns(text=pl.lit("x"), amount=pl.col("id"))
     table.write_parquet(tmp_path / "t.parquet", row_group_size=1000)

@@ -1,4 +1,4 @@
-"""SQL and Python rules: a condition over the row's columns, as a Polars expression."""
+"""SQL and Python rules as Polars expressions over the columns of a row."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ from kommuna.steps.etl.sql.numbers import null_on_overflow_or_nan
 
 T = TypeVar("T")
 
-_RUNS_PYTHON = "python_udf()"  # in an expression as Polars prints it
+_RUNS_PYTHON = "python_udf()"  # how Polars prints a Python function in an expression
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a SQL or Python rule evaluates: a Boolean, or a tag by name."""
+    """The expression of a SQL or Python rule.
+
+    Attributes:
+        rule: the rule.
+        expression: a Boolean, or a String.
+        by_name: whether the expression is a String with the name of a tag.
+    """
 
     rule: Rule
     expression: pl.Expr
@@ -31,7 +37,11 @@ class Condition:
 
 
 def condition_of(rule: Rule, schema: pl.Schema) -> Condition:
-    """The condition of a rule that looks at columns.
+    """Returns the condition of a rule that reads columns.
+
+    Args:
+        rule: a SQL or Python rule.
+        schema: the columns of the messages.
 
     Raises:
         RulesError, MissingColumn: see `sql_condition` and `python_condition`.
@@ -43,10 +53,14 @@ def condition_of(rule: Rule, schema: pl.Schema) -> Condition:
 
 
 def sql_condition(rule: SqlRule, schema: pl.Schema) -> Condition:
-    """A SQL rule's condition.
+    """Returns a SQL rule's condition.
+
+    Args:
+        rule: the rule.
+        schema: the columns of the messages.
 
     Raises:
-        RulesError: it is no SQL, no condition, or looks at other rows.
+        RulesError: the SQL is invalid, is not a condition, or depends on other rows.
         MissingColumn: it names a column that the messages lack.
     """
     sql, where = rule.sql, rule.where
@@ -54,7 +68,7 @@ def sql_condition(rule: SqlRule, schema: pl.Schema) -> Condition:
         raise RulesError(
             f"rule '{rule.name}': its SQL is a SELECT, not a condition",
             where=where,
-            fix="write a condition over the row's columns, such as amount > 100; join tables in a step before",
+            fix="write a condition over the row's columns, such as amount > 100; join tables in an earlier step",
         )
     try:
         standard = standard_sql(sql, partial(_plans, schema=schema))
@@ -63,7 +77,7 @@ def sql_condition(rule: SqlRule, schema: pl.Schema) -> Condition:
     except SpecError as error:
         raise RulesError(f"rule '{rule.name}': {error.what}", where=where, fix=error.fix) from None
     except POLARS_ERRORS as error:
-        raise RulesError(f"rule '{rule.name}': {_line(error)}", where=where) from None
+        raise RulesError(f"rule '{rule.name}': {_first_line(error)}", where=where) from None
     dtype = _checked_dtype(rule.name, expression, schema, where)
     if dtype != pl.Boolean:
         raise RulesError(
@@ -75,10 +89,14 @@ def sql_condition(rule: SqlRule, schema: pl.Schema) -> Condition:
 
 
 def python_condition(rule: PythonRule, schema: pl.Schema) -> Condition:
-    """A Python rule's expression, from the function that it names.
+    """Returns a Python rule's condition: the expression that its function returns.
+
+    Args:
+        rule: the rule.
+        schema: the columns of the messages.
 
     Raises:
-        RulesError: the function is not found, fails, returns no expression, or one of the wrong type.
+        RulesError: the function is not found, fails, or returns something else than an expression of the right type.
         MissingColumn: the expression names a column that the messages lack.
     """
     expression, by_name = expression_of(
@@ -90,14 +108,14 @@ def python_condition(rule: PythonRule, schema: pl.Schema) -> Condition:
 def expression_of(
     function: Callable[[], object], schema: pl.Schema, *, rule: str, tag: str | None, where: str
 ) -> tuple[pl.Expr, bool]:
-    """The expression that a rule's function returns, and whether it gives tags by name.
+    """Calls and checks a rule's function; returns its expression, and whether that names tags.
 
     Args:
         function: returns the expression.
         schema: the columns of the messages.
-        rule: its name.
-        tag: that it votes for; None: it says which itself.
-        where: names the function in messages, after its kind.
+        rule: the rule's name.
+        tag: the tag that the rule votes for; None: the expression names it.
+        where: the place for error messages: a kind, a space, and the function's name.
 
     Raises:
         RulesError, MissingColumn: see `python_condition`.
@@ -109,13 +127,13 @@ def expression_of(
         raise
     except (Exception, SystemExit, pl.exceptions.PanicException) as error:
         raise RulesError(
-            f"rule '{rule}': {name} failed: {type(error).__name__}: {_line(error)}", where=where
+            f"rule '{rule}': {name} failed: {type(error).__name__}: {_first_line(error)}", where=where
         ) from error
     if not isinstance(expression, pl.Expr):
         raise RulesError(
             f"rule '{rule}': {name} returned {type(expression).__name__}, not a Polars expression",
             where=where,
-            fix="return an expression such as pl.col('amount') > 100; the platform applies it to the rows",
+            fix="return an expression such as pl.col('amount') > 100; Kommuna evaluates it on the rows",
         )
     dtype = _checked_dtype(rule, expression, schema, where)
     if _RUNS_PYTHON in str(expression):
@@ -125,9 +143,9 @@ def expression_of(
     if isinstance(dtype, pl.String | pl.Enum | pl.Categorical) and tag is None:
         return expression.cast(pl.String), True
     if tag is None:
-        fix = "give the rule a tag" if dtype == pl.Boolean else "return a String expression, a tag by name"
+        fix = "give the rule a tag" if dtype == pl.Boolean else "return a String expression with the name of a tag"
     else:
-        fix = f"return a Boolean expression: true votes for '{tag}'; or remove the tag and return tags by name"
+        fix = f"return a Boolean expression: true votes for '{tag}'; or remove the tag and return names of tags"
     has = f"the tag '{tag}'" if tag else "no tag"
     raise RulesError(
         f"rule '{rule}' has {has}, but {name} gives {dtype}",
@@ -137,16 +155,16 @@ def expression_of(
 
 
 def computed(plan: pl.LazyFrame, messages: pl.LazyFrame, rules: RuleSet, write: Callable[[pl.LazyFrame], T]) -> T:
-    """Computes a plan of votes.
+    """Runs the plan of a rule set's votes; an error names the rule that failed.
 
     Args:
-        plan: of the votes of `rules` on `messages`.
+        plan: the plan of the votes of `rules` on `messages`.
         messages: the messages.
         rules: the rule set.
-        write: computes it.
+        write: runs the plan and returns the result.
 
     Raises:
-        RulesError: a SQL or Python rule fails on a row; the message names it.
+        RulesError: a SQL or Python rule fails on a row.
     """
     try:
         return write(plan)
@@ -154,16 +172,16 @@ def computed(plan: pl.LazyFrame, messages: pl.LazyFrame, rules: RuleSet, write: 
         raise as_raised(error) from None
     except (KommunaError, MemoryError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # a team's function may raise anything, and Polars panic over what it returns
+    except BaseException as error:  # a team's function may raise anything, and its result may make Polars panic
         raise failing_rule(messages, rules) or error from None
 
 
 def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
-    """The error of the first SQL or Python rule that cannot be computed on some row; None if it is none of them."""
+    """Returns the error of the first SQL or Python rule that fails on some row; None if none of them fails."""
     try:
         messages.select(pl.all().count()).collect(engine="streaming")
     except Exception:
-        return None  # the messages themselves cannot be read
+        return None  # reading the messages fails
     schema = messages.collect_schema()
     for rule in rules.rules:
         if rule.reads != "columns":
@@ -177,23 +195,25 @@ def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
             raise
         except BaseException as error:
             return RulesError(
-                f"rule '{rule.name}' fails on a row: {_said(error)}",
+                f"rule '{rule.name}' fails on a row: {_first_line_with_kind(error)}",
                 where=rule.where,
-                fix="TRY_CAST gives null where CAST fails" if isinstance(rule, SqlRule) else "correct the function",
+                fix="use TRY_CAST, which gives null where CAST fails"
+                if isinstance(rule, SqlRule)
+                else "correct the function",
             )
     return None
 
 
 def _of_each_row(expression: pl.Expr, dtype: pl.DataType, rule: str, where: str) -> pl.Expr:
-    """The expression of a Python function, checked to give a value for each row: Polars would repeat a single one."""
+    """Checks that an expression with a Python function has one value per row; Polars would repeat a single value."""
 
-    def checked(given: Sequence[pl.Series]) -> pl.Series:
-        rows, values = len(given[0]), given[1]
+    def checked(columns: Sequence[pl.Series]) -> pl.Series:
+        rows, values = len(columns[0]), columns[1]
         if len(values) != rows:
             raise RulesError(
                 f"rule '{rule}': its function returned {len(values)} values for a batch of {rows} rows",
                 where=where,
-                fix="return a value for each row of the Series that it is given, and null where it has no opinion",
+                fix="return one value per row of the Series, and null to abstain",
             )
         return values
 
@@ -202,7 +222,7 @@ def _of_each_row(expression: pl.Expr, dtype: pl.DataType, rule: str, where: str)
 
 
 def _plans(sql: str, *, schema: pl.Schema) -> bool:
-    """Whether an expression can be computed over a table without rows."""
+    """Returns whether an expression can be evaluated on an empty table with the given columns."""
     try:
         pl.DataFrame(schema=schema).select(with_wide_columns(pl.sql_expr(sql), schema))
     except POLARS_ERRORS:
@@ -216,11 +236,11 @@ def _function(rule: PythonRule) -> Callable[[], object]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise  # the module is there, something that it imports is not
+            raise  # the module exists, but a module that it imports does not
         raise RulesError(
             f"rule '{rule.name}': no module '{error.name}'",
             where=rule.where,
-            fix="the module is looked for in the team's bundle and on sys.path",
+            fix="put the module into the team's bundle, or on sys.path",
         ) from None
     function = getattr(module, name, None)
     if not callable(function):
@@ -230,7 +250,7 @@ def _function(rule: PythonRule) -> Callable[[], object]:
 
 
 def _checked_dtype(rule: str, expression: pl.Expr, schema: pl.Schema, where: str) -> pl.DataType:
-    """The type that an expression gives, tried on a table of the same columns without rows."""
+    """Returns the type of an expression, evaluated on an empty table; checks its columns and that it works per row."""
     for column in expression.meta.root_names():
         if column not in schema:
             raise MissingColumn(
@@ -242,22 +262,22 @@ def _checked_dtype(rule: str, expression: pl.Expr, schema: pl.Schema, where: str
         dtype = pl.DataFrame(schema=schema).select(vote=expression).schema["vote"]
     except MemoryError:
         raise
-    except (Exception, pl.exceptions.PanicException) as error:  # a function is asked about a table without rows
-        raise RulesError(f"rule '{rule}': {_said(error)}", where=where) from None
+    except (Exception, pl.exceptions.PanicException) as error:  # functions are called with an empty Series
+        raise RulesError(f"rule '{rule}': {_first_line_with_kind(error)}", where=where) from None
     if not _by_row(expression, schema):
         raise RulesError(
-            f"rule '{rule}' looks at other rows than its own (an aggregate, a window or a sort)",
+            f"rule '{rule}' depends on other rows (an aggregate, a window or a sort)",
             where=where,
-            fix="compute the column in a step before, then compare with it",
+            fix="compute the value as a column in an earlier step, then compare with that column",
         )
     return dtype
 
 
 def _by_row(expression: pl.Expr, schema: pl.Schema) -> bool:
-    """Whether an expression's value depends on its own row alone.
+    """Returns whether an expression's value depends on its own row only.
 
-    The optimiser knows: it moves a filter below such an expression only (`Expr.meta.is_row_separable` sees the
-    outermost operation alone).
+    This is what Polars' optimizer assumes when it moves a filter below the expression (`Expr.meta.is_row_separable`
+    considers the outermost operation only).
     """
     plan = (
         pl.LazyFrame(schema={**schema, "_probe": pl.Boolean}).with_columns(_vote=expression).filter("_probe").explain()
@@ -265,11 +285,11 @@ def _by_row(expression: pl.Expr, schema: pl.Schema) -> bool:
     return plan.find("FILTER") > plan.find("WITH_COLUMNS")
 
 
-def _said(error: BaseException) -> str:
-    """The first line of an error; with its kind where that is not one of Polars' own."""
+def _first_line_with_kind(error: BaseException) -> str:
+    """Returns the first line of an error, preceded by its class unless it is one of Polars."""
     polars = isinstance(error, pl.exceptions.PolarsError)
-    return _line(error) if polars else f"{type(error).__name__}: {_line(error)}"
+    return _first_line(error) if polars else f"{type(error).__name__}: {_first_line(error)}"
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""SQL and Python rules: what they give, and every way in which they can be wrong."""
+"""SQL and Python rules: their votes, and the errors of invalid ones."""
 
 import re
 import sys
@@ -61,12 +61,12 @@ def bank_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "bank_rule_functions"
 
 
-def test_sql_conditions_look_at_the_rows_columns(messages: pl.LazyFrame, rule_set: Any) -> None:
+def test_sql_conditions_read_the_columns_of_a_row(messages: pl.LazyFrame, rule_set: Any) -> None:
     rules = rule_set({"name": "big", "tag": "loan", "sql": "amount >= 2000 AND channel = 'mail'"})
     assert apply_rules(messages, rules).votes.collect()["big"].to_list() == [None, "loan", None, "loan", None]
 
 
-def test_python_rules_give_expressions(messages: pl.LazyFrame, rule_set: Any, bank_rules: str) -> None:
+def test_python_rules_vote_by_their_expressions(messages: pl.LazyFrame, rule_set: Any, bank_rules: str) -> None:
     rules = rule_set(
         {"name": "rich", "tag": "loan", "python": f"{bank_rules}:rich"},
         {"name": "slowly", "tag": "card", "python": f"{bank_rules}:slowly"},
@@ -76,7 +76,7 @@ def test_python_rules_give_expressions(messages: pl.LazyFrame, rule_set: Any, ba
     assert votes["slowly"].to_list() == ["card", None, "card", None, None]
 
 
-def test_a_python_rule_may_name_tags_and_values_outside_are_no_votes_but_counted(
+def test_a_python_rule_may_name_tags_and_unknown_names_are_counted_as_abstentions(
     messages: pl.LazyFrame, rule_set: Any, bank_rules: str
 ) -> None:
     rules = rule_set({"name": "channel", "python": f"{bank_rules}:by_channel"}, tags=["card", "loan"])
@@ -89,7 +89,7 @@ def test_a_python_rule_may_name_tags_and_values_outside_are_no_votes_but_counted
 
 
 @pytest.mark.parametrize(
-    ("rule", "error", "said"),
+    ("rule", "error", "message"),
     [
         ({"sql": "amuont > 1"}, MissingColumn, "rule 'r': no column 'amuont' (did you mean 'amount'?)"),
         ({"sql": "amount >"}, RulesError, "rule 'r': unable to parse 'amount >'"),
@@ -97,13 +97,13 @@ def test_a_python_rule_may_name_tags_and_values_outside_are_no_votes_but_counted
         ({"sql": "amount > 1e999"}, RulesError, "rule 'r': 1e999 is out of range"),
         ({"sql": "amount + 1"}, RulesError, "rule 'r': the SQL gives Float64, not true or false"),
         ({"sql": "text > 3"}, RulesError, "rule 'r': cannot compare string with numeric type"),
-        ({"sql": "amount > AVG(amount)"}, RulesError, "rule 'r' looks at other rows than its own"),
-        ({"sql": "ROW_NUMBER() OVER (ORDER BY amount) > 1"}, RulesError, "rule 'r' looks at other rows"),
+        ({"sql": "amount > AVG(amount)"}, RulesError, "rule 'r' depends on other rows"),
+        ({"sql": "ROW_NUMBER() OVER (ORDER BY amount) > 1"}, RulesError, "rule 'r' depends on other rows"),
         ({"python": "no_such_module_here:f"}, RulesError, "rule 'r': no module 'no_such_module_here'"),
         ({"python": "MODULE:rihc"}, RulesError, "has no function 'rihc' (did you mean 'rich'?)"),
         ({"python": "MODULE:broken"}, RulesError, "rule 'r': MODULE:broken failed: KeyError: 'limits'"),
         ({"python": "MODULE:no_expression"}, RulesError, "returned int, not a Polars expression"),
-        ({"python": "MODULE:other_rows"}, RulesError, "rule 'r' looks at other rows than its own"),
+        ({"python": "MODULE:other_rows"}, RulesError, "rule 'r' depends on other rows"),
         ({"python": "MODULE:no_column"}, MissingColumn, "no column 'amounts' (did you mean 'amount'?)"),
         ({"python": "MODULE:number"}, RulesError, "rule 'r' has the tag 'card', but MODULE:number gives Float64"),
         (
@@ -116,15 +116,15 @@ def test_a_python_rule_may_name_tags_and_values_outside_are_no_votes_but_counted
     ],
 )
 def test_a_rule_that_cannot_be_applied_is_named(
-    messages: pl.LazyFrame, rule_set: Any, bank_rules: str, rule: dict[str, str], error: type[Exception], said: str
+    messages: pl.LazyFrame, rule_set: Any, bank_rules: str, rule: dict[str, str], error: type[Exception], message: str
 ) -> None:
     filled = {k: v.replace("MODULE", bank_rules) if v else v for k, v in rule.items()}
     with pytest.raises(error) as caught:
         apply_rules(messages, rule_set({"name": "r", "tag": "card"} | filled, tags=["card"]))
-    assert said.replace("MODULE", bank_rules) in str(caught.value)
+    assert message.replace("MODULE", bank_rules) in str(caught.value)
 
 
-def test_an_error_of_ours_that_a_function_raises_keeps_its_fields(
+def test_a_kommuna_error_that_a_function_raises_keeps_its_fields(
     messages: pl.LazyFrame, rule_set: Any, bank_rules: str
 ) -> None:
     with pytest.raises(RulesError) as caught:
@@ -154,7 +154,7 @@ def fine(): return _per_row(lambda s: s.str.contains("card"))
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         ("one", "rule 'r': its function returned 1 values for a batch of "),
         ("in_a_condition", "rule 'r'"),
@@ -163,29 +163,29 @@ def fine(): return _per_row(lambda s: s.str.contains("card"))
         ("wrong_type", "rule 'r'"),
         ("raises", "rule 'r' fails on a row: ValueError: invalid literal for int()"),
         ("opens", "rule 'r' fails on a row: FileNotFoundError: "),
-        ("leaves", "rule 'r': kommuna_odd_rules:leaves failed: SystemExit: 3"),
+        ("leaves", "rule 'r': kommuna_failing_rules:leaves failed: SystemExit: 3"),
     ],
 )
-def test_a_python_rule_that_fails_is_named_and_never_repeated_over_all_rows(
-    messages: pl.LazyFrame, rule_set: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, said: str
+def test_a_python_rule_that_fails_is_named_and_a_single_value_is_not_repeated(
+    messages: pl.LazyFrame, rule_set: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, message: str
 ) -> None:
-    (tmp_path / "kommuna_odd_rules.py").write_text(FUNCTIONS)
+    (tmp_path / "kommuna_failing_rules.py").write_text(FUNCTIONS)
     monkeypatch.syspath_prepend(tmp_path)
     other = {"name": "other", "tag": "card", "sql": "amount > 1"}
-    rules = rule_set(other, {"name": "r", "tag": "card", "python": f"kommuna_odd_rules:{function}"}, tags=["card"])
+    rules = rule_set(other, {"name": "r", "tag": "card", "python": f"kommuna_failing_rules:{function}"}, tags=["card"])
     with pytest.raises(RulesError) as caught:
         apply_rules(messages, rules)
-    assert said in str(caught.value)
-    assert caught.value.where == f"python: kommuna_odd_rules:{function}"
+    assert message in str(caught.value)
+    assert caught.value.where == f"python: kommuna_failing_rules:{function}"
     assert "This error occurred" not in str(caught.value)
-    fine = rule_set({"name": "r", "tag": "card", "python": "kommuna_odd_rules:fine"}, tags=["card"])
+    fine = rule_set({"name": "r", "tag": "card", "python": "kommuna_failing_rules:fine"}, tags=["card"])
     assert apply_rules(messages, fine).votes.collect()["r"].null_count() < 5
 
 
 @pytest.mark.parametrize(
     ("sql", "votes"),
     [
-        ("usual > 4", [False, False, True, False]),  # NaN is no vote
+        ("usual > 4", [False, False, True, False]),  # NaN is not a vote
         ("amount / usual > 1", [True, False, False, False]),
         ("small * 1000 > 0", [True, True, True, False]),
         ("small * small = 10000", [True, False, False, False]),
@@ -197,7 +197,7 @@ def test_a_python_rule_that_fails_is_named_and_never_repeated_over_all_rows(
         ("NOT usual > 4", [True, True, False, False]),
     ],
 )
-def test_sql_rules_mean_what_standard_sql_means(rule_set: Any, sql: str, votes: list[bool]) -> None:
+def test_sql_rules_follow_standard_sql(rule_set: Any, sql: str, votes: list[bool]) -> None:
     rows = pl.LazyFrame(
         {
             "id": [1, 2, 3, 4],
@@ -234,7 +234,7 @@ def test_sql_rules_mean_what_standard_sql_means(rule_set: Any, sql: str, votes: 
         ("unsigned - 5 < 0", [True, False, False]),
     ],
 )
-def test_what_is_no_number_gives_no_vote_whatever_made_it(rule_set: Any, sql: str, votes: list[bool]) -> None:
+def test_values_that_are_not_numbers_give_no_vote(rule_set: Any, sql: str, votes: list[bool]) -> None:
     inf = float("inf")
     rows = pl.LazyFrame(
         {
@@ -262,7 +262,7 @@ def test_a_rule_that_fails_on_a_row_is_named(messages: pl.LazyFrame, rule_set: A
 
 
 @pytest.mark.parametrize(
-    ("sql", "said"),
+    ("sql", "message"),
     [
         ("INTERVAL 'x'", "expected leading integer in the interval string, found 'x'"),
         ("GREATEST() > 1", "cannot return empty fold"),  # Polars panics
@@ -270,17 +270,17 @@ def test_a_rule_that_fails_on_a_row_is_named(messages: pl.LazyFrame, rule_set: A
         ("CAST(amount AS DECIMAL(99)) > 1", r"DECIMAL\(99\) is not a valid type"),
     ],
 )
-def test_sql_that_polars_cannot_take_is_refused(messages: pl.LazyFrame, rule_set: Any, sql: str, said: str) -> None:
-    with pytest.raises(RulesError, match=f"rule 'r': .*{said}"):
+def test_sql_that_polars_cannot_run_is_refused(messages: pl.LazyFrame, rule_set: Any, sql: str, message: str) -> None:
+    with pytest.raises(RulesError, match=f"rule 'r': .*{message}"):
         apply_rules(messages, rule_set({"name": "r", "tag": "loan", "sql": sql}))
 
 
-def test_a_test_ends_where_the_standard_ends_it(messages: pl.LazyFrame, rule_set: Any) -> None:
+def test_the_precedence_of_a_predicate_is_that_of_the_standard(messages: pl.LazyFrame, rule_set: Any) -> None:
     rules = rule_set({"name": "r", "tag": "loan", "sql": "amount IS NOT DISTINCT FROM amount AND amount < 0"})
     assert apply_rules(messages, rules).votes.collect()["r"].null_count() == 5
 
 
-def test_a_select_in_a_rule_is_refused_by_name(messages: pl.LazyFrame, rule_set: Any) -> None:
+def test_a_select_in_a_rule_is_refused(messages: pl.LazyFrame, rule_set: Any) -> None:
     rules = rule_set({"name": "sub", "tag": "loan", "sql": "amount IN (SELECT 1)"})
     with pytest.raises(RulesError, match="rule 'sub': its SQL is a SELECT, not a condition"):
         apply_rules(messages, rules)

@@ -1,1 +1,1 @@
-"""`ask` rules: questions to a light LLM about masked messages, answered yes, no or don't know, and kept."""
+"""`ask` rules: a light LLM answers questions about masked messages by yes, no or don't know; answers are cached."""

@@ -1,4 +1,4 @@
-"""The votes of `ask` rules: what is kept is looked up, the rest is asked, answers become votes."""
+"""The votes of `ask` rules: cached answers are looked up, the others requested, and answers become votes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import structlog
 from kommuna.spec.llm import Asking
 from kommuna.spec.rules import AskRule, Rule, RuleSet
 from kommuna.steps.etl.mask import mask_pii
-from kommuna.steps.labeling.rules.ask.answers import CONTRADICTED, Answers, digest_of
-from kommuna.steps.labeling.rules.ask.asker import FAILURES, Asker, jobs_of
+from kommuna.steps.labeling.rules.ask.answer_cache import CONTRADICTED, AnswerCache, digest_of
 from kommuna.steps.labeling.rules.ask.prompt import NO, PROMPT_VERSION, UNKNOWN, YES
+from kommuna.steps.labeling.rules.ask.requests import FAILURES, RequestRunner, requests_for
 from kommuna.steps.llm.client import Llm, Model, run_sync
 
 log = structlog.get_logger()
@@ -22,8 +22,8 @@ _BATCH_ROWS = 5_000
 _TEXT, _DIGEST = "text", "digest"
 
 
-class Asked(NamedTuple):
-    """What `ask_votes` leaves."""
+class AskVotes(NamedTuple):
+    """The outputs of `ask_votes`."""
 
     votes: pl.DataFrame
     metrics: dict[str, float]
@@ -37,32 +37,32 @@ def ask_votes(
     asking: Asking | None = None,
     key: str = "id",
     text: str = "text",
-) -> Asked:
+) -> AskVotes:
     """Asks the light LLM the questions of all `ask` rules about all messages.
 
-    A text is asked a question once, ever: answers are kept in the store for every later run of the team. Texts are
-    masked here, whatever was done to them before: nothing else leaves.
+    Each question about a text is asked once: answers are cached in the store for all later runs of the team. This
+    function masks the texts, even if they were masked before, so that the LLM receives masked texts only.
 
     Args:
-        messages: one row a message: `key`, unique, and `text`; a null or blank text is not asked about.
-        rules: the rule set; its `ask` rules are asked.
+        messages: one row per message: `key`, unique, and `text`; null and blank texts get no questions.
+        rules: the rule set; only its `ask` rules are used.
         llm: the platform's models.
         asking: the budget, and the share of answers that may fail.
         key: the column that names a row.
         text: the column with the message.
 
     Returns:
-        votes: `key` and one column an `ask` rule, in the messages' order: a tag by name (`!tag` against it), or 1/0
-            where rows have several tags. Yes votes as the rule says; no votes against
-            its tag where the rule has `no_is_against`; everything else is null.
-        metrics: `ask_wanted` answers (distinct texts times questions), of them `ask_cached`, `ask_answered`,
-            `ask_unasked` (the budget was spent), and failed ones by reason; `ask_unknown`; `ask_unmasked_rows`; the
+        votes: `key` and one column per `ask` rule, in the messages' order: a tag by name (`!tag` against it), or 1/0
+            where rows may have several tags. Yes is the rule's vote; no is a vote against its tag if the rule has
+            `no_is_against`; everything else is null.
+        metrics: `ask_wanted` (distinct texts times questions), of these `ask_cached`, `ask_answered`, `ask_unasked`
+            (the budget was spent), and failed ones by reason; `ask_unknown`; `ask_unmasked_rows`; the
             model's own figures (`llm_requests`, `llm_cost`, `llm_latency_p95`, …).
 
     Raises:
-        LlmSettings: the platform names no light model, or its key or name is refused.
+        LlmSettings: the platform has no light model, or the endpoint rejects its key or name.
         LlmUnreachable: the endpoint does not answer.
-        NoUsableAnswers: more than the declared share of answers failed.
+        NoUsableAnswers: more than the allowed share of answers failed.
     """
     asking = asking or Asking()
     ask_rules = [rule for rule in rules.rules if isinstance(rule, AskRule)]
@@ -70,42 +70,41 @@ def ask_votes(
     model = llm.light(asking.budget, name=asking.model)
     masked = mask_pii(messages.select(key, text), text=text, names=asking.names, region=asking.region)
     if masked.metrics["masked_rows"]:
-        log.warning("ask.unmasked", rows=int(masked.metrics["masked_rows"]), hint="mask messages by mask_pii before")
+        log.warning("ask.unmasked", rows=int(masked.metrics["masked_rows"]), hint="mask messages with mask_pii before")
     texts = masked.table.select(key, pl.col(text).cast(pl.String).alias(_TEXT))
     rows = texts.select(key, _digests().alias(_DIGEST)).collect(engine="streaming")
-    kept = _kept(llm, model)
-    cached = kept.load([digest_of(question) for question in questions]) if kept else None
+    cache = _cache(llm, model)
+    cached = cache.load([digest_of(question) for question in questions]) if cache else None
     known = _known(cached, questions, rows[_DIGEST])
     pending = _pending(rows[_DIGEST], known, len(questions))
-    asker = Asker(model, questions, kept, asking, wanted=sum(map(len, pending.values())), known=known.height)
-    if asker.wanted:
-        log.info("ask.started", model=model.endpoint.model, answers=asker.wanted, cached=known.height)
-        jobs = jobs_of(_texts(texts), pending, messages_per_request=asking.messages_per_request)
-        run_sync(asker.run(jobs))
-    if kept is not None:
-        kept.merge()
-    answers = pl.concat([known, asker.rows()])
+    runner = RequestRunner(model, questions, cache, asking, wanted=sum(map(len, pending.values())), known=known.height)
+    if runner.wanted:
+        log.info("ask.started", model=model.endpoint.model, answers=runner.wanted, cached=known.height)
+        run_sync(runner.run(requests_for(_texts(texts), pending, messages_per_request=asking.messages_per_request)))
+    if cache is not None:
+        cache.merge()
+    answers = pl.concat([known, runner.rows()])
     votes, contradictory = _votes(answers, rules, ask_rules, questions)
-    metrics = _metrics(asker, answers, masked.metrics["masked_rows"], contradictory)
-    _report(asker)
-    asker.failed["contradictory"] += contradictory
-    asker.check_share()
+    metrics = _metrics(runner, answers, masked.metrics["masked_rows"], contradictory)
+    _report(runner)
+    runner.failed["contradictory"] += contradictory
+    runner.check_share()
     joined = rows.join(votes, left_on=_DIGEST, right_on=_TEXT, how="left", maintain_order="left").drop(_DIGEST)
-    return Asked(joined, metrics | model.metrics())
+    return AskVotes(joined, metrics | model.metrics())
 
 
 def _question(rule: AskRule) -> str:
     return " ".join(rule.ask.split())
 
 
-def _kept(llm: Llm, model: Model) -> Answers | None:
+def _cache(llm: Llm, model: Model) -> AnswerCache | None:
     if llm.shared is None:
         return None
-    return Answers(llm.shared, model=model.endpoint.model, prompt_version=PROMPT_VERSION)
+    return AnswerCache(llm.shared, model=model.endpoint.model, prompt_version=PROMPT_VERSION)
 
 
 def _digests() -> pl.Expr:
-    """Digest of each text; null where there is nothing to ask about."""
+    """Returns the digest of each text; null for null and blank texts."""
 
     def digests(texts: pl.Series) -> pl.Series:
         return pl.Series([digest_of(text) if text and not text.isspace() else None for text in texts], dtype=pl.Binary)
@@ -114,7 +113,7 @@ def _digests() -> pl.Expr:
 
 
 def _texts(texts: pl.LazyFrame) -> Iterator[str]:
-    """The masked texts, batch by batch."""
+    """Yields the masked texts, which are read in batches."""
     batches = (
         texts.select(_TEXT)
         .drop_nulls()
@@ -125,7 +124,7 @@ def _texts(texts: pl.LazyFrame) -> Iterator[str]:
 
 
 def _known(cached: pl.DataFrame | None, questions: Sequence[str], digests: pl.Series) -> pl.DataFrame:
-    """Kept answers about these messages: `text`, `question` (position), `answer`."""
+    """Returns the cached answers about these messages: `text` (digest), `question` (position), `answer`."""
     if cached is None or cached.is_empty():
         return pl.DataFrame(schema={"text": pl.Binary, "question": pl.Int64, "answer": pl.Int8})
     numbers = pl.DataFrame(
@@ -141,7 +140,7 @@ def _known(cached: pl.DataFrame | None, questions: Sequence[str], digests: pl.Se
 
 
 def _pending(digests: pl.Series, known: pl.DataFrame, questions: int) -> dict[bytes, tuple[int, ...]]:
-    """Digest of each text with unanswered questions to those questions."""
+    """Returns the unanswered questions by digest of the text; texts without such questions are left out."""
     everything = tuple(range(questions))
     pending = dict.fromkeys(digests.drop_nulls().unique(maintain_order=True), everything)
     for text, answered in known.group_by("text").agg("question").iter_rows():
@@ -156,21 +155,21 @@ def _pending(digests: pl.Series, known: pl.DataFrame, questions: int) -> dict[by
 def _votes(
     answers: pl.DataFrame, rules: RuleSet, ask_rules: Sequence[AskRule], questions: Sequence[str]
 ) -> tuple[pl.DataFrame, int]:
-    """Votes by text digest, and how many answers are dropped since they contradict each other.
+    """Returns votes by digest of the text, and the number of answers that are dropped as contradictory.
 
-    One model's answers that speak both for and against a tag, about one message, say nothing of it.
+    Answers of one model for a tag and against the same tag, about one message, contradict each other.
     """
     wide = answers.select("text").unique()
     for number in range(len(questions)):
         column = answers.filter(pl.col("question") == number).select("text", pl.col("answer").alias(f"q{number}"))
         wide = wide.join(column, on="text", how="left")
-    spoken: dict[str, pl.Expr] = {}
+    supports: dict[str, pl.Expr] = {}  # true for the rule's tag, false against it
     for rule in ask_rules:
         answer = pl.col(f"q{questions.index(_question(rule))}")
         no = pl.when(answer == NO).then(False) if rule.no_is_against else pl.lit(None, dtype=pl.Boolean)
-        spoken[rule.name] = pl.when(answer == YES).then(not rule.against).otherwise(no)
+        supports[rule.name] = pl.when(answer == YES).then(not rule.against).otherwise(no)
     contradictory = int((answers["answer"] == CONTRADICTED).sum())
-    wide = wide.select("text", *(said.alias(name) for name, said in spoken.items()))
+    wide = wide.select("text", *(support.alias(name) for name, support in supports.items()))
     for tag in dict.fromkeys(rule.tag for rule in ask_rules):
         names = [rule.name for rule in ask_rules if rule.tag == tag]
         both = pl.any_horizontal(pl.col(names)) & ~pl.all_horizontal(pl.col(names).fill_null(True))
@@ -182,40 +181,40 @@ def _votes(
 
 
 def _vote(rule: Rule, rules: RuleSet) -> pl.Expr:
-    """The vote of a rule that spoke for (true) or against (false) its tag."""
+    """Returns a rule's vote for (true) or against (false) its tag."""
     dtype, values = (pl.Int8, (1, 0)) if rules.several_tags else (pl.String, (rule.tag, f"!{rule.tag}"))
-    spoken = pl.col(rule.name)
-    vote = pl.when(spoken).then(pl.lit(values[0])).when(~spoken).then(pl.lit(values[1]))
+    support = pl.col(rule.name)
+    vote = pl.when(support).then(pl.lit(values[0])).when(~support).then(pl.lit(values[1]))
     return vote.cast(dtype).alias(rule.name)
 
 
-def _metrics(asker: Asker, answers: pl.DataFrame, unmasked: float, contradictory: int) -> dict[str, float]:
+def _metrics(runner: RequestRunner, answers: pl.DataFrame, unmasked: float, contradictory: int) -> dict[str, float]:
     counts = {
-        "ask_wanted": asker.known + asker.wanted,
-        "ask_cached": asker.known,
-        "ask_answered": asker.answered,
-        "ask_unasked": asker.unasked,
+        "ask_wanted": runner.known + runner.wanted,
+        "ask_cached": runner.known,
+        "ask_answered": runner.answered,
+        "ask_unasked": runner.unasked,
         "ask_unknown": int((answers["answer"] == UNKNOWN).sum()),
         "ask_unmasked_rows": unmasked,
-    } | {f"ask_{reason}": asker.failed[reason] for reason in FAILURES}
+    } | {f"ask_{reason}": runner.failed[reason] for reason in FAILURES}
     counts["ask_contradictory"] += contradictory
     return {name: float(count) for name, count in counts.items()}
 
 
-def _report(asker: Asker) -> None:
-    """One line of what came of it, and a warning of what is missing."""
-    spending = asker.model.spending
+def _report(runner: RequestRunner) -> None:
+    """Logs the totals, and a warning if the budget was spent."""
+    spending = runner.model.spending
     log.info(
         "ask.done",
-        answered=asker.answered,
-        failed=asker.failed.total(),
+        answered=runner.answered,
+        failed=runner.failed.total(),
         requests=spending.requests,
         cost=round(spending.cost, 4),
     )
-    if asker.unasked:
+    if runner.unasked:
         log.warning(
             "ask.budget_spent",
-            unasked=asker.unasked,
+            unasked=runner.unasked,
             budget=str(spending.budget),
-            hint="these rules abstain there; raise the budget: what was answered is kept",
+            hint="the rules abstain on the remaining messages; raise the budget: earlier answers are kept",
         )

@@ -1,4 +1,4 @@
-"""A server that answers by a plain rule, the platform's LLM in front of it, and a folder that runs share."""
+"""An LLM server that answers by a fixed rule, the client of it, and a folder that runs share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.rigs.llm_server import LlmServer
 from kommuna.spec.llm import Asking, Budget, LlmEndpoint, Llms
 from kommuna.spec.rules import RuleSet
 from kommuna.spec.step import StoreAddress
-from kommuna.steps.labeling.rules.ask.votes import Asked, ask_votes
+from kommuna.steps.labeling.rules.ask.votes import AskVotes, ask_votes
 from kommuna.steps.llm.client import Llm
 from kommuna.steps.llm.session import LlmRetryPolicy
 
@@ -21,7 +21,7 @@ RULES = [
     {"name": "ask_loan", "tag": "loan", "ask": "Does it mention loan?"},
 ]
 
-AskOf = Callable[..., Asked]
+Ask = Callable[..., AskVotes]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def shared(tmp_path: Path) -> StoreAddress:
 
 
 @pytest.fixture
-def ask(server: LlmServer, shared: StoreAddress) -> AskOf:
+def ask(server: LlmServer, shared: StoreAddress) -> Ask:
     """Asks about texts: `ask(["my card", None], rules=[…], several_tags=…, money=…, max_failed=…, endpoint={…})`."""
 
     def ask(
@@ -50,7 +50,7 @@ def ask(server: LlmServer, shared: StoreAddress) -> AskOf:
         money: float | None = None,
         keep: bool = True,
         **asking: object,
-    ) -> Asked:
+    ) -> AskVotes:
         fields: dict[str, object] = {"url": server.url, "model": "tiny", "timeout_seconds": 60.0}
         light = LlmEndpoint.model_validate(fields | (endpoint or {}))
         llm = Llm(Llms(light=light), shared if keep else None, LlmRetryPolicy(tries=3, pause=0.01))
@@ -58,7 +58,7 @@ def ask(server: LlmServer, shared: StoreAddress) -> AskOf:
             {"tags": ["card", "loan"], "rules": rules or RULES, "several_tags": several_tags}, where="test"
         )
         messages = pl.LazyFrame({"id": range(len(texts)), "text": texts}, schema={"id": pl.Int64, "text": pl.String})
-        how = Asking.model_validate({"budget": Budget(tokens=tokens, money=money), **asking})
-        return ask_votes(messages, rule_set, llm, asking=how)
+        settings = Asking.model_validate({"budget": Budget(tokens=tokens, money=money), **asking})
+        return ask_votes(messages, rule_set, llm, asking=settings)
 
     return ask

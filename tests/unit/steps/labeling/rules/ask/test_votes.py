@@ -1,4 +1,4 @@
-"""Questions to an LLM become votes: what is asked, what is not, what fails, and what it costs."""
+"""Votes by an LLM's answers: which questions are sent, the budget, and failures."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tests.rigs.llm_server import LlmServer, cut, refuses_where, says, status
 from kommuna.errors import LlmSettings, LlmUnreachable, NoUsableAnswers, SpecError
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.apply import apply_rules
-from kommuna.steps.labeling.rules.ask.votes import Asked
+from kommuna.steps.labeling.rules.ask.votes import AskVotes
 from kommuna.steps.llm.client import Llm
 
-Ask = Callable[..., Asked]
+Ask = Callable[..., AskVotes]
 
 TEXTS = ["my card is lost", "a loan please", "hello", None, "  ", "card and loan ???", "my card is lost"]
 
 
-def columns(asked: Asked) -> dict[str, list[object]]:
+def columns(asked: AskVotes) -> dict[str, list[object]]:
     return asked.votes.drop("id").to_dict(as_series=False)
 
 
-def test_yes_votes_and_no_and_dont_know_abstain(ask: Ask, server: LlmServer) -> None:
+def test_yes_is_a_vote_and_no_and_dont_know_are_abstentions(ask: Ask, server: LlmServer) -> None:
     asked = ask(TEXTS)
     assert asked.votes["id"].to_list() == list(range(7))
     assert columns(asked) == {
@@ -38,7 +38,7 @@ def test_yes_votes_and_no_and_dont_know_abstain(ask: Ask, server: LlmServer) -> 
     assert metrics["llm_latency_p95"] > 0
 
 
-def test_no_votes_against_where_the_rule_says_so(ask: Ask) -> None:
+def test_no_is_a_vote_against_the_tag_with_no_is_against(ask: Ask) -> None:
     rules = [
         {"name": "both_ways", "tag": "card", "ask": "Does it mention card?", "no_is_against": True},
         {"name": "against", "tag": "loan", "ask": "Does it mention hello?", "against": True},
@@ -56,7 +56,7 @@ def test_no_is_against_is_for_ask_rules_only(ask: Ask) -> None:
         ask(["x"], rules=[{"name": "a", "tag": "card", "any": ["x"], "no_is_against": True}])
 
 
-def test_answers_that_speak_for_and_against_a_tag_abstain_and_are_counted(ask: Ask, server: LlmServer) -> None:
+def test_answers_for_and_against_the_same_tag_abstain_and_are_counted(ask: Ask, server: LlmServer) -> None:
     rules = [
         {"name": "for_it", "tag": "card", "ask": "Does it mention card?"},
         {"name": "not_it", "tag": "card", "ask": "Does it mention lost?", "against": True},
@@ -69,7 +69,7 @@ def test_answers_that_speak_for_and_against_a_tag_abstain_and_are_counted(ask: A
         "other": [None, None, "loan", None],
     }
     assert asked.metrics["ask_contradictory"] == 2
-    with pytest.raises(NoUsableAnswers, match="2 of 12 answers of model 'tiny' are of no use: 2 contradictory"):
+    with pytest.raises(NoUsableAnswers, match="2 of 12 answers of model 'tiny' are unusable: 2 contradictory"):
         ask(["card", "lost", "lost card loan", "nothing"], rules=rules, max_failed=0.1)
 
 
@@ -86,7 +86,7 @@ def test_long_messages_share_a_request_with_fewer(ask: Ask, server: LlmServer) -
     assert [len(request.texts) for request in server.received] == [1, 1, 1, 1]
 
 
-def test_the_same_question_of_two_rules_is_asked_once(ask: Ask, server: LlmServer) -> None:
+def test_a_question_that_two_rules_share_is_sent_once(ask: Ask, server: LlmServer) -> None:
     rules = [
         {"name": "a", "tag": "card", "ask": "Does it mention card?"},
         {"name": "b", "tag": "loan", "ask": " Does it  mention card?", "against": True},
@@ -95,7 +95,7 @@ def test_the_same_question_of_two_rules_is_asked_once(ask: Ask, server: LlmServe
     assert server.pairs == [("card", "Does it mention card?")]
 
 
-def test_what_was_answered_is_never_asked_again(ask: Ask, server: LlmServer) -> None:
+def test_an_answered_question_is_never_sent_again(ask: Ask, server: LlmServer) -> None:
     first = ask(TEXTS)
     again = ask([*TEXTS, "a new card"])
     assert again.votes.head(7).equals(first.votes)
@@ -106,20 +106,20 @@ def test_what_was_answered_is_never_asked_again(ask: Ask, server: LlmServer) -> 
     assert third.votes.equals(first.votes)
 
 
-def test_a_new_question_is_asked_alone(ask: Ask, server: LlmServer) -> None:
+def test_only_new_questions_are_sent(ask: Ask, server: LlmServer) -> None:
     ask(["my card"], rules=[{"name": "a", "tag": "card", "ask": "Does it mention card?"}])
     ask(["my card"])
     assert server.pairs[1:] == [("my card", "Does it mention loan?")]
 
 
-def test_another_model_is_asked_anew(ask: Ask, server: LlmServer) -> None:
+def test_another_model_gets_all_questions(ask: Ask, server: LlmServer) -> None:
     ask(["my card"])
     ask(["my card"], model="other")
     ask(["my card"], endpoint={"model": "third"})
     assert [request.body["model"] for request in server.received] == ["tiny", "other", "third"]
 
 
-def test_no_personal_data_reaches_the_server_even_where_nothing_was_masked(ask: Ask, server: LlmServer) -> None:
+def test_no_personal_data_reaches_the_server_even_if_messages_were_not_masked(ask: Ask, server: LlmServer) -> None:
     texts: list[str | None] = [
         "card 4111 1111 1111 1111 is lost",
         "phone +7 916 123-45-67, loan",
@@ -138,7 +138,7 @@ def test_no_personal_data_reaches_the_server_even_where_nothing_was_masked(ask: 
     assert asked.votes["ask_card"].to_list() == ["card", None, None, None, None, "card"]
 
 
-def test_texts_that_differ_only_in_personal_data_are_one_question(ask: Ask, server: LlmServer) -> None:
+def test_texts_that_differ_only_in_personal_data_share_an_answer(ask: Ask, server: LlmServer) -> None:
     asked = ask(["card 4111 1111 1111 1111", "card 5500 0000 0000 0004"])
     assert len(server.pairs) == 2
     assert asked.votes["ask_card"].to_list() == ["card", "card"]
@@ -148,7 +148,7 @@ def test_texts_that_differ_only_in_personal_data_are_one_question(ask: Ask, serv
 
 
 @pytest.mark.parametrize("budget", [{"tokens": 0}, {"money": 0.0}])
-def test_a_budget_of_zero_asks_nothing_but_uses_what_is_kept(
+def test_with_a_budget_of_zero_only_cached_answers_are_used(
     ask: Ask, server: LlmServer, budget: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     ask(["my card"])
@@ -156,12 +156,12 @@ def test_a_budget_of_zero_asks_nothing_but_uses_what_is_kept(
     assert asked.votes["ask_card"].to_list() == ["card", None]
     assert asked.votes["ask_loan"].to_list() == [None, None]
     assert (asked.metrics["ask_unasked"], asked.metrics["llm_requests"], len(server.received)) == (2, 0, 1)
-    said = capsys.readouterr().out
-    assert "ask.budget_spent" in said
-    assert "raise the budget: what was answered is kept" in said
+    output = capsys.readouterr().out
+    assert "ask.budget_spent" in output
+    assert "raise the budget: earlier answers are kept" in output
 
 
-def test_a_spent_budget_ends_cleanly_and_the_next_run_asks_the_rest(ask: Ask, server: LlmServer) -> None:
+def test_a_spent_budget_ends_the_run_and_the_next_run_sends_the_rest(ask: Ask, server: LlmServer) -> None:
     texts = [f"card {i}" for i in range(100)]
     first = ask(texts, tokens=3_000)
     done = int(first.metrics["ask_answered"])
@@ -175,7 +175,7 @@ def test_a_spent_budget_ends_cleanly_and_the_next_run_asks_the_rest(ask: Ask, se
     assert len(server.pairs) == len(set(server.pairs)) == 200
 
 
-# --- answers that are of no use ----------------------------------------------------------------------------------
+# --- unusable answers --------------------------------------------------------------------------------------------
 
 
 def test_a_prompt_that_is_too_long_is_split(ask: Ask, server: LlmServer) -> None:
@@ -187,7 +187,7 @@ def test_a_prompt_that_is_too_long_is_split(ask: Ask, server: LlmServer) -> None
     assert asked.metrics["ask_too_long"] == 0
 
 
-def test_one_text_that_is_too_long_alone_abstains_and_is_counted(ask: Ask, server: LlmServer) -> None:
+def test_a_single_text_that_is_too_long_abstains_and_is_counted(ask: Ask, server: LlmServer) -> None:
     server.most_characters = 2000
     asked = ask([*(f"card {i}" for i in range(15)), "card " + "x" * 3000], messages_per_request=16, max_failed=0.1)
     assert asked.votes["ask_card"].to_list() == ["card"] * 15 + [None]
@@ -195,14 +195,14 @@ def test_one_text_that_is_too_long_alone_abstains_and_is_counted(ask: Ask, serve
     assert asked.metrics["ask_answered"] == 30
 
 
-def test_a_refused_text_does_not_cost_its_neighbours(ask: Ask, server: LlmServer) -> None:
+def test_a_refused_text_does_not_affect_the_other_texts_of_its_request(ask: Ask, server: LlmServer) -> None:
     server.always = refuses_where("forbidden")
     asked = ask([*(f"card {i}" for i in range(15)), "forbidden card"], messages_per_request=16, max_failed=0.1)
     assert asked.votes["ask_card"].to_list() == ["card"] * 15 + [None]
     assert asked.metrics["ask_refused"] == 2
 
 
-def test_a_half_usable_answer_is_used_and_the_rest_is_asked_again(ask: Ask, server: LlmServer) -> None:
+def test_the_usable_part_of_a_response_is_used_and_the_rest_is_sent_again(ask: Ask, server: LlmServer) -> None:
     server.faults = [says('{"m1": {"q1": "Yes", "q2": "maybe"}, "m2": {"q1": "no"}, "m9": 1}')]
     asked = ask(["card one", "loan two"])
     assert columns(asked) == {"ask_card": ["card", None], "ask_loan": [None, "loan"]}
@@ -212,11 +212,11 @@ def test_a_half_usable_answer_is_used_and_the_rest_is_asked_again(ask: Ask, serv
     ]
 
 
-def test_malformed_answers_are_abstentions_until_the_declared_share(ask: Ask, server: LlmServer) -> None:
-    def babbles(question: str, text: str) -> str:
+def test_malformed_answers_are_abstentions_up_to_the_allowed_share(ask: Ask, server: LlmServer) -> None:
+    def malformed(question: str, text: str) -> str:
         return "perhaps" if "odd" in text else "yes"
 
-    server.answer = babbles
+    server.answer = malformed
     texts = [*(f"card {i}" for i in range(18)), "odd one", "odd two"]
     asked = ask(texts, max_failed=0.1)
     assert asked.votes["ask_card"].to_list() == ["card"] * 18 + [None, None]
@@ -224,11 +224,11 @@ def test_malformed_answers_are_abstentions_until_the_declared_share(ask: Ask, se
     with pytest.raises(NoUsableAnswers) as caught:
         ask(texts, max_failed=0.05)
     assert caught.value.exit_code == 2
-    assert "of 40 answers of model 'tiny' are of no use: 3 malformed" in str(caught.value)
+    assert "of 40 answers of model 'tiny' are unusable: 3 malformed" in str(caught.value)
     assert "the share that may fail is 0.05" in str(caught.value)
 
 
-def test_a_model_that_only_babbles_is_stopped_early(ask: Ask, server: LlmServer) -> None:
+def test_a_model_without_any_usable_answer_is_stopped_early(ask: Ask, server: LlmServer) -> None:
     server.always = says("I would say yes!")
     with pytest.raises(NoUsableAnswers, match="malformed"):
         ask([f"card {i}" for i in range(5_000)], max_failed=0.5)
@@ -243,7 +243,7 @@ def test_contradictory_json_is_an_abstention(ask: Ask, server: LlmServer) -> Non
     assert asked.metrics["ask_contradictory"] == 1
 
 
-def test_a_lost_request_is_counted_and_the_others_go_on(ask: Ask, server: LlmServer) -> None:
+def test_a_lost_request_is_counted_and_the_others_continue(ask: Ask, server: LlmServer) -> None:
     def fault(handler: object) -> bool:
         bad = "poison" in handler.request_body["messages"][-1]["content"]  # type: ignore[attr-defined]
         return status(500, "crash")(handler) if bad else False  # type: ignore[arg-type]
@@ -255,10 +255,10 @@ def test_a_lost_request_is_counted_and_the_others_go_on(ask: Ask, server: LlmSer
     assert asked.metrics["ask_lost"] == 2
 
 
-# --- an endpoint that is of no use ----------------------------------------------------------------------------------
+# --- a failing endpoint ---------------------------------------------------------------------------------------------
 
 
-def test_an_endpoint_that_dies_midway_fails_with_what_was_answered_kept(ask: Ask, server: LlmServer) -> None:
+def test_answers_are_kept_if_the_endpoint_goes_down_during_a_run(ask: Ask, server: LlmServer) -> None:
     server.faults = [None] * 5
     server.always = status(503, "down")
     texts = [f"card {i}" for i in range(80)]
@@ -269,22 +269,22 @@ def test_an_endpoint_that_dies_midway_fails_with_what_was_answered_kept(ask: Ask
     assert len(server.pairs) == len(set(server.pairs)) == 160
 
 
-def test_lost_requests_past_the_share_are_the_endpoints_fault_and_worth_a_retry(ask: Ask, server: LlmServer) -> None:
+def test_more_lost_requests_than_allowed_are_an_outage_that_is_retried(ask: Ask, server: LlmServer) -> None:
     server.faults = [None]
     server.always = status(503, "down")
     with pytest.raises(LlmUnreachable) as caught:
         ask([f"card {i}" for i in range(16)], messages_per_request=4, endpoint={"concurrency": 1}, max_failed=0.05)
     assert caught.value.exit_code == 1
-    assert len(server.received) == 4  # one answered, one lost after three tries, then no more
+    assert len(server.received) == 4  # one answered, one lost after three tries, then none
 
 
-def test_an_endpoint_that_is_down_is_told(ask: Ask, free_port: Callable[[], int]) -> None:
+def test_an_endpoint_that_is_down_is_an_error(ask: Ask, free_port: Callable[[], int]) -> None:
     with pytest.raises(LlmUnreachable, match="does not answer: All connection attempts failed") as caught:
         ask(["card"], endpoint={"url": f"http://127.0.0.1:{free_port()}/v1"})
     assert caught.value.exit_code == 1
 
 
-def test_a_wrong_key_is_told(ask: Ask, server: LlmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_is_an_error(ask: Ask, server: LlmServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BANK_LLM_KEY", "sk-wrong")
     server.key = "sk-right"
     with pytest.raises(LlmSettings, match="the LLM endpoint rejects the key in BANK_LLM_KEY: 401") as caught:
@@ -292,13 +292,13 @@ def test_a_wrong_key_is_told(ask: Ask, server: LlmServer, monkeypatch: pytest.Mo
     assert "sk-wrong" not in str(caught.value)
 
 
-def test_a_wrong_model_is_told(ask: Ask, server: LlmServer) -> None:
+def test_a_wrong_model_is_an_error(ask: Ask, server: LlmServer) -> None:
     server.model = "large"
     with pytest.raises(LlmSettings, match="the LLM endpoint has no model 'tiny': 404"):
         ask(["card"])
 
 
-def test_passing_faults_change_no_vote(ask: Ask, server: LlmServer) -> None:
+def test_temporary_failures_change_no_vote(ask: Ask, server: LlmServer) -> None:
     texts = [f"{'card' if i % 3 else 'loan'} {i}" for i in range(60)]
     expected = ask(texts, keep=False).votes
     server.faults = [status(429, "slow"), cut, status(500, "x"), None, says('{"m1"'), None, status(503, "x")]
@@ -310,7 +310,7 @@ def test_passing_faults_change_no_vote(ask: Ask, server: LlmServer) -> None:
 # --- with other rules ------------------------------------------------------------------------------------------------
 
 
-def test_apply_rules_takes_ask_rules_like_any_other(server: LlmServer) -> None:
+def test_apply_rules_evaluates_ask_rules_together_with_others(server: LlmServer) -> None:
     from kommuna.spec.llm import LlmEndpoint, Llms
 
     rules = RuleSet.read(
@@ -334,13 +334,13 @@ def test_apply_rules_takes_ask_rules_like_any_other(server: LlmServer) -> None:
     assert (applied.metrics["ask_answered"], applied.metrics["rows"]) == (2, 3)
 
 
-def test_ask_rules_without_an_llm_are_refused_by_name_of_the_setting(rule_set: Callable[..., RuleSet]) -> None:
+def test_ask_rules_without_an_llm_are_refused(rule_set: Callable[..., RuleSet]) -> None:
     rules = rule_set({"name": "asked", "tag": "card", "ask": "Is it?"})
     with pytest.raises(LlmSettings, match="no light LLM is configured"):
         apply_rules(pl.LazyFrame({"id": [1], "text": ["x"]}), rules)
 
 
-def test_nobody_pays_for_messages_that_are_refused_afterwards(server: LlmServer, tmp_path: Path) -> None:
+def test_invalid_messages_are_refused_before_any_request(server: LlmServer, tmp_path: Path) -> None:
     from kommuna.errors import DuplicateKeys
     from kommuna.spec.llm import LlmEndpoint, Llms
 

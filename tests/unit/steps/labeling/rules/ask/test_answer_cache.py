@@ -1,4 +1,4 @@
-"""Kept answers: whole or not there, shared by writers that do not know of each other, merged without a gap."""
+"""The answer cache: segments are atomic, shared by concurrent writers, and merged without losing answers."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import pytest
 
 from kommuna.errors import StoreError
 from kommuna.spec.step import StoreAddress
-from kommuna.steps.labeling.rules.ask.answers import CONTRADICTED, MANY_SEGMENTS, Answers, digest_of
+from kommuna.steps.labeling.rules.ask.answer_cache import CONTRADICTED, MANY_SEGMENTS, AnswerCache, digest_of
 
 CARD, LOAN = digest_of("Does it mention card?"), digest_of("Does it mention loan?")
 
 
 @pytest.fixture
-def answers(tmp_path: Path) -> Answers:
-    return Answers(StoreAddress(url=tmp_path.as_uri()), model="tiny", prompt_version="1")
+def answers(tmp_path: Path) -> AnswerCache:
+    return AnswerCache(StoreAddress(url=tmp_path.as_uri()), model="tiny", prompt_version="1")
 
 
 def rows(*found: tuple[str, bytes, int]) -> pl.DataFrame:
     return pl.DataFrame(
-        [(digest_of(text), question, said) for text, question, said in found],
+        [(digest_of(text), question, answer) for text, question, answer in found],
         schema={"text": pl.Binary, "question": pl.Binary, "answer": pl.Int8},
         orient="row",
     )
 
 
-def known(answers: Answers, *questions: bytes) -> set[tuple[bytes, bytes, int]]:
+def known(answers: AnswerCache, *questions: bytes) -> set[tuple[bytes, bytes, int]]:
     return set(answers.load(questions).select("text", "question", "answer").iter_rows())
 
 
@@ -37,7 +37,7 @@ def files(tmp_path: Path) -> list[Path]:
     return sorted(path for path in tmp_path.rglob("*") if path.is_file())
 
 
-def test_what_is_written_is_found_by_text_and_question(answers: Answers) -> None:
+def test_an_answer_is_found_by_text_and_question(answers: AnswerCache) -> None:
     assert known(answers, CARD) == set()
     answers.write(rows(("a", CARD, 1), ("a", LOAN, 0)))
     answers.write(rows(("b", CARD, -1)))
@@ -45,28 +45,28 @@ def test_what_is_written_is_found_by_text_and_question(answers: Answers) -> None
     assert known(answers, CARD, LOAN) == known(answers, CARD) | {(digest_of("a"), LOAN, 0)}
 
 
-def test_other_models_and_prompts_find_nothing(answers: Answers, tmp_path: Path) -> None:
+def test_answers_to_other_models_and_prompts_are_not_found(answers: AnswerCache, tmp_path: Path) -> None:
     answers.write(rows(("a", CARD, 1)))
     address = StoreAddress(url=tmp_path.as_uri())
-    assert known(Answers(address, model="tiny", prompt_version="2"), CARD) == set()
-    assert known(Answers(address, model="other", prompt_version="1"), CARD) == set()
-    assert len(known(Answers(address, model="tiny", prompt_version="1"), CARD)) == 1
+    assert known(AnswerCache(address, model="tiny", prompt_version="2"), CARD) == set()
+    assert known(AnswerCache(address, model="other", prompt_version="1"), CARD) == set()
+    assert len(known(AnswerCache(address, model="tiny", prompt_version="1"), CARD)) == 1
 
 
-def test_neither_texts_nor_questions_are_kept(answers: Answers, tmp_path: Path) -> None:
+def test_neither_texts_nor_questions_are_kept(answers: AnswerCache, tmp_path: Path) -> None:
     answers.write(rows(("a very private message", digest_of("Is it private?"), 1)))
     raw = b"".join(path.read_bytes() for path in files(tmp_path))
     assert b"private" not in raw
     assert digest_of("a very private message") in raw
 
 
-def test_runs_that_were_answered_differently_contradict_each_other(answers: Answers) -> None:
+def test_different_answers_to_two_runs_are_contradictory(answers: AnswerCache) -> None:
     answers.write(rows(("a", CARD, 1), ("b", CARD, 1)))
     answers.write(rows(("a", CARD, 0), ("b", CARD, 1)))
     assert known(answers, CARD) == {(digest_of("a"), CARD, CONTRADICTED), (digest_of("b"), CARD, 1)}
 
 
-def test_many_segments_become_one_and_say_the_same(answers: Answers, tmp_path: Path) -> None:
+def test_many_segments_are_merged_into_one_with_the_same_answers(answers: AnswerCache, tmp_path: Path) -> None:
     for i in range(MANY_SEGMENTS):
         answers.write(rows((str(i), CARD, i % 2), ("twice", CARD, i % 2)))
     before = known(answers, CARD)
@@ -82,12 +82,12 @@ def test_many_segments_become_one_and_say_the_same(answers: Answers, tmp_path: P
     assert len(files(tmp_path)) == 1
 
 
-def test_readers_and_writers_at_one_time_miss_nothing(tmp_path: Path) -> None:
+def test_concurrent_readers_and_writers_miss_no_answer(tmp_path: Path) -> None:
     address = StoreAddress(url=tmp_path.as_uri())
     writers, each = 4, 40
 
     def write(number: int) -> None:
-        mine = Answers(address, model="tiny", prompt_version="1")
+        mine = AnswerCache(address, model="tiny", prompt_version="1")
         for i in range(each):
             mine.write(rows((f"{number}-{i}", CARD, 1)))
             seen = {text for text, _, _ in known(mine, CARD)}
@@ -103,17 +103,19 @@ def test_readers_and_writers_at_one_time_miss_nothing(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert missed == []
-    assert len(known(Answers(address, model="tiny", prompt_version="1"), CARD)) == writers * each
+    assert len(known(AnswerCache(address, model="tiny", prompt_version="1"), CARD)) == writers * each
 
 
-def test_a_half_written_segment_is_not_seen(answers: Answers, tmp_path: Path) -> None:
+def test_a_partially_written_segment_is_not_read(answers: AnswerCache, tmp_path: Path) -> None:
     answers.write(rows(("a", CARD, 1)))
     whole = files(tmp_path)[0]
     whole.with_name("killed.part").write_bytes(whole.read_bytes()[:40])
     assert len(known(answers, CARD)) == 1
 
 
-def test_a_damaged_segment_is_asked_again(answers: Answers, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_segment_is_ignored_with_a_warning(
+    answers: AnswerCache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     answers.write(rows(("a", CARD, 1)))
     path = files(tmp_path)[0]
     answers.write(rows(("b", CARD, 1)))
@@ -122,8 +124,8 @@ def test_a_damaged_segment_is_asked_again(answers: Answers, tmp_path: Path, caps
     assert "answers.damaged" in capsys.readouterr().out
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "answers").write_text("a file where the folder should be")
-    answers = Answers(StoreAddress(url=tmp_path.as_uri()), model="tiny", prompt_version="1")
+    answers = AnswerCache(StoreAddress(url=tmp_path.as_uri()), model="tiny", prompt_version="1")
     with pytest.raises(StoreError, match="the kept answers cannot be read or written"):
         answers.write(rows(("a", CARD, 1)))

@@ -1,0 +1,295 @@
+"""Sends the requests of `ask` rules to the LLM, stores answers as they arrive, and stops when the budget is spent."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+import structlog
+
+from kommuna.errors import BudgetSpent, KommunaError, LlmAnswerError, LlmUnreachable, NoUsableAnswers, StoreError
+from kommuna.spec.llm import Asking
+from kommuna.steps.labeling.rules.ask.answer_cache import AnswerCache, digest_of
+from kommuna.steps.labeling.rules.ask.prompt import answer_schema, most_tokens, parsed_answers, prompt
+from kommuna.steps.llm.client import Model
+from kommuna.steps.llm.session import Session
+
+log = structlog.get_logger()
+
+WRITE_SECONDS = 0.5  # between two segments; a killed run loses at most the answers of this time
+PROGRESS_SECONDS = 10.0  # between two lines of progress
+FAILURES = ("refused", "malformed", "cut", "contradictory", "too_long", "lost")
+
+_QUESTIONS_PER_REQUEST = 16
+_CHARACTERS_PER_REQUEST = 12_000
+_LOST_IN_A_ROW = 5  # lost requests after which the endpoint counts as down
+_FAILED_AT_FIRST = 50  # failed answers, without a single usable one, after which the run ends
+
+
+@dataclass(frozen=True)
+class Request:
+    """The content of one request: some questions about some messages.
+
+    Attributes:
+        texts: the masked messages.
+        questions: positions among all questions.
+    """
+
+    texts: tuple[str, ...]
+    questions: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of answers."""
+        return len(self.texts) * len(self.questions)
+
+    def halves(self) -> tuple[Request, ...]:
+        """Splits the request in two; empty if it is one question about one message."""
+        texts, questions = self.texts, self.questions
+        if len(texts) > 1:
+            half = len(texts) // 2
+            return Request(texts[:half], questions), Request(texts[half:], questions)
+        if len(questions) > 1:
+            half = len(questions) // 2
+            return Request(texts, questions[:half]), Request(texts, questions[half:])
+        return ()
+
+    def without(self, answered: Iterable[tuple[int, int]]) -> tuple[Request, ...]:
+        """Returns requests for the answers that are still missing.
+
+        Args:
+            answered: the (message, question) pairs that were answered, both numbered within the request.
+        """
+        known = set(answered)
+        if not known:
+            return self.halves()
+        left = [
+            (text, tuple(q for j, q in enumerate(self.questions) if (i, j) not in known))
+            for i, text in enumerate(self.texts)
+        ]
+        return tuple(Request((text,), questions) for text, questions in left if questions)
+
+
+@dataclass
+class RequestRunner:
+    """Sends requests to one model and collects the answers.
+
+    A request that fails as a whole is repeated in halves. A single question that fails counts as an abstention.
+
+    Args:
+        model: the model, with its budget.
+        questions: all questions; requests name them by position.
+        cache: where answers are stored; None: nowhere.
+        asking: the share of answers that may fail.
+        wanted: the number of answers to request.
+        known: the number of answers that were cached.
+    """
+
+    model: Model
+    questions: Sequence[str]
+    cache: AnswerCache | None
+    asking: Asking
+    wanted: int
+    known: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    answered: int = 0
+    _rows: list[tuple[bytes, int, int]] = field(default_factory=list)
+    _written: int = 0
+    _writing: threading.Lock = field(default_factory=threading.Lock)
+    _stop: Exception | None = None
+    _lost_in_a_row: int = 0
+
+    @property
+    def unasked(self) -> int:
+        """The number of answers that were not requested because the budget was spent."""
+        return self.wanted - self.answered - self.failed.total()
+
+    def rows(self) -> pl.DataFrame:
+        """Returns the answers so far: `text` (digest), `question` (position), `answer`."""
+        return _table(self._rows)
+
+    async def run(self, requests: Iterator[Request]) -> None:
+        """Sends all requests. Answers that have arrived are stored whatever the outcome.
+
+        Raises:
+            NoUsableAnswers: more than the allowed share failed.
+            LlmUnreachable: the endpoint does not answer.
+            LlmSettings: the endpoint rejects the key, the model or the request.
+        """
+        writer = asyncio.create_task(self._write_periodically())
+        reporter = asyncio.create_task(self._report_periodically())
+        try:
+            async with self.model.session() as session:
+                workers = [self._work(session, requests) for _ in range(self.model.endpoint.concurrency)]
+                await asyncio.gather(*workers)
+        finally:
+            writer.cancel()
+            reporter.cancel()
+            self._write()
+        if self._stop is not None and not isinstance(self._stop, BudgetSpent):
+            raise self._stop
+        self.check_share()
+
+    def check_share(self) -> None:
+        """Checks that no more than the allowed share of all answers failed.
+
+        Raises:
+            NoUsableAnswers: more failed; the message counts them by reason.
+        """
+        if not self._too_many_failed():
+            return
+        counts = ", ".join(f"{count} {reason}" for reason, count in self.failed.most_common())
+        raise NoUsableAnswers(
+            f"{self.failed.total()} of {self.known + self.wanted} answers of model '{self.model.endpoint.model}' "
+            f"are unusable: {counts}",
+            where=f"the share that may fail is {self.asking.max_failed:g}",
+            fix="improve the questions, use another model, or raise `max_failed`; usable answers are kept",
+        )
+
+    def _too_many_failed(self) -> bool:
+        failed = self.failed.total()
+        hopeless = not self.answered and not self.known and failed >= _FAILED_AT_FIRST and self.asking.max_failed < 1
+        return hopeless or failed > self.asking.max_failed * (self.known + self.wanted)
+
+    async def _work(self, session: Session, requests: Iterator[Request]) -> None:
+        try:
+            for request in requests:
+                await self._send(session, request)
+                if self._stop is not None:
+                    return
+        except Exception as error:
+            self._stop = self._stop or error  # the other workers finish their requests
+
+    async def _send(self, session: Session, request: Request) -> None:
+        """Sends a request, and smaller ones for what it leaves unanswered."""
+        if self._stop is not None:
+            return
+        try:
+            found = await self._answers(session, request)
+        except LlmAnswerError as error:
+            again = request.halves()
+            if not again:
+                self._fail(error.reason)
+        except LlmUnreachable as error:
+            self._lose(error, request)
+            return
+        except KommunaError as error:
+            self._stop = self._stop or error
+            return
+        else:
+            again = request.without(found) if len(found) < request.size else ()
+            if len(found) < request.size and not again:
+                self._fail("malformed")
+        for smaller in again:
+            await self._send(session, smaller)
+
+    async def _answers(self, session: Session, request: Request) -> dict[tuple[int, int], int]:
+        questions = [self.questions[number] for number in request.questions]
+        answer = await session.complete_json(
+            prompt(request.texts, questions),
+            answer_schema(len(request.texts), len(questions)),
+            most_tokens=most_tokens(len(request.texts), len(questions)),
+        )
+        self._lost_in_a_row = 0
+        found = parsed_answers(answer, len(request.texts), len(questions))
+        digests = [digest_of(text) for text in request.texts]
+        self._rows += [(digests[i], request.questions[j], value) for (i, j), value in found.items()]
+        self.answered += len(found)
+        return found
+
+    def _fail(self, reason: str) -> None:
+        self.failed[reason] += 1
+        try:
+            self.check_share()
+        except NoUsableAnswers as error:
+            self._stop = self._stop or error
+
+    def _lose(self, error: LlmUnreachable, request: Request) -> None:
+        """Counts a request without an answer, and stops the run if the endpoint seems to be down.
+
+        It does if the first request or several in a row are lost, or more than the allowed share of answers fail. The
+        error is that of the endpoint, since a retry of the step can succeed later.
+        """
+        self.failed["lost"] += request.size
+        self._lost_in_a_row += 1
+        if not self.answered or self._lost_in_a_row >= _LOST_IN_A_ROW or self._too_many_failed():
+            self._stop = self._stop or error
+
+    async def _write_periodically(self) -> None:
+        while True:
+            await asyncio.sleep(WRITE_SECONDS)
+            try:
+                await asyncio.to_thread(self._write)
+            except StoreError as error:
+                self._stop = self._stop or error  # answers that cannot be stored are not worth their price
+                return
+
+    def _write(self) -> None:
+        """Stores the answers that are not stored yet."""
+        with self._writing:
+            upto = len(self._rows)
+            if self.cache is None or upto == self._written:
+                return
+            rows = _table(self._rows[self._written : upto])
+            digests = pl.Series([digest_of(question) for question in self.questions], dtype=pl.Binary)
+            self.cache.write(rows.with_columns(question=digests.gather(rows["question"])))
+            self._written = upto
+
+    async def _report_periodically(self) -> None:
+        began = time.monotonic()
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            spending = self.model.spending
+            log.info(
+                "ask.progress",
+                answered=self.answered,
+                of=self.wanted,
+                failed=self.failed.total(),
+                requests=spending.requests,
+                cost=round(spending.cost, 4),
+                seconds=round(time.monotonic() - began),
+            )
+
+
+def requests_for(
+    texts: Iterable[str], pending: dict[bytes, tuple[int, ...]], *, messages_per_request: int
+) -> Iterator[Request]:
+    """Groups messages with the same unanswered questions into requests.
+
+    Args:
+        texts: masked messages, in any order; a duplicate is requested once.
+        pending: the unanswered questions by digest of the text; entries are removed as they are used.
+        messages_per_request: the largest number of messages in a request; long messages share one with fewer.
+    """
+    waiting: dict[tuple[int, ...], list[str]] = {}
+    for text in texts:
+        questions = pending.pop(digest_of(text), ())
+        if not questions:
+            continue
+        group = waiting.setdefault(questions, [])
+        if group and sum(map(len, group)) + len(text) > _CHARACTERS_PER_REQUEST:
+            yield from _split(group, questions)
+            group.clear()
+        group.append(text)
+        if len(group) == messages_per_request:
+            yield from _split(group, questions)
+            group.clear()
+    for questions, group in waiting.items():
+        if group:
+            yield from _split(group, questions)
+
+
+def _split(texts: Sequence[str], questions: tuple[int, ...]) -> Iterator[Request]:
+    """Yields requests about some messages with at most `_QUESTIONS_PER_REQUEST` questions each."""
+    for start in range(0, len(questions), _QUESTIONS_PER_REQUEST):
+        yield Request(tuple(texts), questions[start : start + _QUESTIONS_PER_REQUEST])
+
+
+def _table(rows: Sequence[tuple[bytes, int, int]]) -> pl.DataFrame:
+    schema = {"text": pl.Binary, "question": pl.Int64, "answer": pl.Int8}
+    return pl.DataFrame(rows, schema=schema, orient="row")
