@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.policies import hookimpl
 
-from kommuna.airflow.admission.rules import AssetFacts, DagFacts, TaskFacts, judge
+from kommuna.airflow.admission.rules import ABSOLUTE, AssetFacts, DagFacts, TaskFacts, judge
 from kommuna.airflow.dags import seam
 from kommuna.errors import KommunaError
 from kommuna.spec.installation import Place, place_of
@@ -50,16 +50,20 @@ def dag_policy(dag: Any) -> None:
 
 
 def complete(dag: Any, place: Place) -> None:
-    """Fills in what an ordinary DAG file leaves out of its tasks: the team's pool and the prefix of DAG ids.
+    """Fills in what an ordinary DAG file leaves out of its tasks: the team's pool, weight rules, prefixes of DAG ids.
 
-    A pool may be named as in kommuna.yaml (`pool="slow"`). A task without a pool gets the team's default pool. An id of
-    another DAG (`trigger_dag_id="helpers"`) means one of the team's own, unless it has another team's prefix.
+    A pool may be named as in kommuna.yaml (`pool="slow"`). A task without a pool gets the team's default pool.
+    Airflow's default weight rule, `downstream`, becomes `absolute`: otherwise the tasks of a long DAG would go ahead of
+    every other team's. An id of another DAG (`trigger_dag_id="helpers"`) means one of the team's own, unless it has
+    another team's prefix.
     """
     platform = place.installation.platform
     for task in dag.tasks:
         pool = "default" if task.pool == _NO_POOL else task.pool
         if pool in place.spec.pools:
             _set(task, "pool", platform.pool(place.team, pool))
+        if _weight_rule(task) == "downstream":
+            _set(task, "weight_rule", ABSOLUTE)
         for name in _DAG_IDS:
             dag_id = getattr(task, "partial_kwargs", vars(task)).get(name)
             if (
@@ -107,11 +111,16 @@ def facts(dag: Any) -> DagFacts:
         cron=[cron for t in timetables if isinstance(cron := _field(t, "expression"), str)],
         deadlines=len(dag.deadline) if isinstance(dag.deadline, list) else int(bool(dag.deadline)),
         assets=list(dict.fromkeys(declared)),
+        written=list(
+            dict.fromkeys(r for task in dag.tasks for outlet in task.outlets or () for r in _references(outlet))
+        ),
         links={str(owner): str(link) for owner, link in (dag.owner_links or {}).items()},
         tags=sorted(str(tag) for tag in dag.tags or ()),
         roles=sorted(dag.access_control or ()),
         names=[str(name) for name in (dag.dag_display_name, dag.owner) if name],
         timeout=dag.dagrun_timeout.total_seconds() if dag.dagrun_timeout else None,
+        max_active_runs=dag.max_active_runs,
+        max_active_tasks=dag.max_active_tasks,
     )
 
 
@@ -124,6 +133,7 @@ def _task_facts(task: Any) -> TaskFacts:
         pool=task.pool,
         executor=getattr(task, "executor", None),
         priority_weight=task.priority_weight or 1,
+        weight_rule=_weight_rule(task),
         executor_config=getattr(task, "executor_config", None) or {},
         pool_slots=task.pool_slots,
         retries=task.retries or 0,
@@ -131,6 +141,26 @@ def _task_facts(task: Any) -> TaskFacts:
         names=[str(name) for name in (task.queue, task.task_type, task.operator_name, task.task_display_name) if name],
         delays=[delay.total_seconds() for delay in delays if isinstance(delay, timedelta)],
     )
+
+
+def _weight_rule(task: Any) -> str:
+    """The name of a task's weight rule; the class path of one that is not Airflow's."""
+    from airflow.task.priority_strategy import get_airflow_priority_weight_strategies
+
+    rule = task.weight_rule
+    if isinstance(rule, str):
+        return str(getattr(rule, "value", rule))
+    names = {strategy: str(getattr(n, "value", n)) for n, strategy in get_airflow_priority_weight_strategies().items()}
+    return names.get(type(rule), f"{type(rule).__module__}.{type(rule).__qualname__}")  # short names come last
+
+
+def _references(outlet: Any) -> Iterator[str]:
+    """Yields the names and addresses of the assets that an outlet refers to without declaring them."""
+    for part in getattr(outlet, "objects", ()):
+        yield from _references(part)
+    name, uri = getattr(outlet, "name", None), getattr(outlet, "uri", None)
+    if (name is None) != (uri is None) and not hasattr(outlet, "group"):
+        yield str(name if uri is None else uri)
 
 
 def _timetables(timetable: Any) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from kommuna.spec.team import Platform
 
 MAX_TASKS = 500
 MAX_PRIORITY = 10
+MAX_ACTIVE_RUNS = 100  # of a DAG
 MAX_RETRIES = 10
 MAX_ID = 250  # characters: the width of the database's columns
 MAX_TAG = 100
@@ -21,6 +22,8 @@ SHORTEST_INTERVAL = 60  # seconds between two runs
 LONGEST_DELAY = 366 * 24 * 3600  # seconds; a date beyond the calendar stops the scheduler, for all teams
 _TIMETABLE = re.compile(r"^airflow\.(sdk\.definitions\.)?timetables\.[a-z_]+\.[A-Z]\w*$")
 _LINK = re.compile(r"^(https?://|mailto:)")
+_KEY = re.compile(r"[\w.-]+")  # Airflow's pattern of ids, which a DAG that was not made by Airflow's classes may break
+ABSOLUTE = "absolute"  # the weight rule that takes each task's own priority_weight
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class TaskFacts:
         pool: the id of its pool.
         executor: the executor that it names, if any.
         priority_weight: its weight in the scheduler's queue.
+        weight_rule: how the scheduler combines its weight with those of other tasks.
         executor_config: settings for the executor; a step's resources.
         pool_slots: slots of the pool that it takes.
         retries: how often it is retried.
@@ -44,6 +48,7 @@ class TaskFacts:
     pool: str
     executor: str | None = None
     priority_weight: int = 1
+    weight_rule: str = ABSOLUTE
     executor_config: Mapping[str, Any] = field(default_factory=dict)
     pool_slots: int = 1
     retries: int = 0
@@ -74,11 +79,14 @@ class DagFacts:
         cron: its cron expressions.
         deadlines: the number of its deadlines.
         assets: the assets that it declares as schedule, inlet or outlet.
+        written: names and addresses of the assets that its tasks refer to as outlets, without declaring them.
         links: addresses by owner.
         tags: its tags.
         roles: roles that it grants rights to.
         names: texts that are written into database columns: display name, owners, asset groups.
         timeout: the longest time of a run, in seconds.
+        max_active_runs: how many of its runs may be active at the same time; with `catchup` that many start at once.
+        max_active_tasks: how many tasks of a run may be active at the same time.
     """
 
     dag_id: str
@@ -88,11 +96,14 @@ class DagFacts:
     cron: Sequence[str] = ()
     deadlines: int = 0
     assets: Sequence[AssetFacts] = ()
+    written: Sequence[str] = ()
     links: Mapping[str, str] = field(default_factory=dict)
     tags: Sequence[str] = ()
     roles: Sequence[str] = ()
     names: Sequence[str] = ()
     timeout: float | None = None
+    max_active_runs: int = 1
+    max_active_tasks: int = 1
 
 
 @dataclass(frozen=True)
@@ -121,11 +132,15 @@ def judge(dag: DagFacts, *, team: str, platform: Platform) -> list[Violation]:
         *_judge_schedule(dag),
         *_judge_reach(dag),
         *(v for asset in dag.assets for v in _judge_asset(asset, team, platform)),
+        *_judge_written(dag, team),
         *_judge_size(dag),
     ]
 
 
 def _judge_id(dag_id: str, team: str, platform: Platform) -> Iterable[Violation]:
+    if not _KEY.fullmatch(dag_id):
+        yield _bad_id("DAG id", dag_id)
+        return
     try:
         qualified(team, dag_id.removeprefix(f"{team}__"), teams=platform.team_names)
     except SpecError as error:
@@ -138,7 +153,17 @@ def _judge_id(dag_id: str, team: str, platform: Platform) -> Iterable[Violation]
         )
 
 
+def _bad_id(what: str, text: str, task_id: str = "") -> Violation:
+    return Violation(
+        f"the {what} {text[:60]!r} has other characters than letters, digits, '-', '_' and '.'",
+        "use these characters only",
+        task_id,
+    )
+
+
 def _judge_task(task: TaskFacts, team: str, platform: Platform) -> Iterable[Violation]:
+    if not _KEY.fullmatch(task.task_id):
+        yield _bad_id("task id", task.task_id, task.task_id)
     pools = [platform.pool(team, name) for name in platform.teams[team].pools]
     if task.pool not in pools:
         yield Violation(
@@ -157,6 +182,12 @@ def _judge_task(task: TaskFacts, team: str, platform: Platform) -> Iterable[Viol
         yield Violation(
             f"task '{task.task_id}' has the priority_weight {task.priority_weight}",
             f"keep it between 1 and {MAX_PRIORITY}: all teams share one scheduler",
+            task.task_id,
+        )
+    if task.weight_rule != ABSOLUTE:
+        yield Violation(
+            f"task '{task.task_id}' has the weight_rule '{task.weight_rule}'",
+            "drop weight_rule: it adds up the weights of many tasks, and all teams share one scheduler",
             task.task_id,
         )
     yield from _judge_config(task, team, platform)
@@ -298,7 +329,26 @@ def _judge_asset(asset: AssetFacts, team: str, platform: Platform) -> Iterable[V
         )
 
 
+def _judge_written(dag: DagFacts, team: str) -> Iterable[Violation]:
+    """A reference as outlet writes an asset that is declared elsewhere; it must be the team's own."""
+    for asset in dag.written:
+        if owner_of(asset) != team and team not in address_parts(asset):
+            yield Violation(
+                f"an outlet of DAG '{dag.dag_id}' refers to '{asset}', which does not belong to team '{team}'",
+                "write the team's own assets only; another team's asset can be an inlet or the schedule",
+            )
+
+
 def _judge_size(dag: DagFacts) -> Iterable[Violation]:
+    if not 1 <= dag.max_active_runs <= MAX_ACTIVE_RUNS:
+        yield Violation(
+            f"DAG '{dag.dag_id}' has max_active_runs={dag.max_active_runs}",
+            f"keep it between 1 and {MAX_ACTIVE_RUNS}: a catch-up starts that many runs at once",
+        )
+    if not 1 <= dag.max_active_tasks <= MAX_TASKS:
+        yield Violation(
+            f"DAG '{dag.dag_id}' has max_active_tasks={dag.max_active_tasks}", f"keep it between 1 and {MAX_TASKS}"
+        )
     if len(dag.tasks) > MAX_TASKS:
         yield Violation(f"DAG '{dag.dag_id}' has {len(dag.tasks)} tasks", f"keep it to {MAX_TASKS}, or split it")
     for name in dict.fromkeys(

@@ -33,9 +33,10 @@ _KINDS = {
         Kind.DAG, Kind.OP, Kind.DATETIME, Kind.TIMEDELTA, Kind.TIMEZONE, Kind.RELATIVEDELTA, Kind.DICT, Kind.SET,
         Kind.TUPLE, Kind.TASK_GROUP, Kind.EDGE_INFO, Kind.PARAM, Kind.XCOM_REF, Kind.ASSET,
         Kind.ASSET_ALIAS, Kind.ASSET_ANY, Kind.ASSET_ALL, Kind.ASSET_REF, Kind.ASSET_UNIQUE_KEY,
-        Kind.ASSET_ALIAS_UNIQUE_KEY, Kind.ARG_NOT_SET, Kind.MAPPED_ARGUMENT, Kind.DEADLINE_ALERT,
+        Kind.ASSET_ALIAS_UNIQUE_KEY, Kind.ARG_NOT_SET, Kind.MAPPED_ARGUMENT,
     )
 }  # fmt: skip
+_CLASS_NAME = "__classname__"  # Airflow imports and constructs the class that this key names
 _IMPORTS = ("airflow.timetables.", "airflow.partition_mappers.")
 
 
@@ -117,6 +118,10 @@ def _judge_dag(data: dict[str, Any], requested: RequestedFile, where: str) -> li
     Raises:
         Malformed: Airflow cannot deserialise it.
     """
+    # Admission refuses deadlines, which name the class of their callback: they are counted, and never deserialised.
+    deadlines = data["dag"].get("deadline") if isinstance(data.get("dag"), dict) else None
+    if deadlines:
+        data["dag"]["deadline"] = None
     _walk(data, where)
     if data.get("__version") != _SERIAL_VERSION:
         raise Malformed(f"{where} has the serial version {data.get('__version')!r}, not {_SERIAL_VERSION}")
@@ -127,17 +132,13 @@ def _judge_dag(data: dict[str, Any], requested: RequestedFile, where: str) -> li
     data["dag"]["_processor_dags_folder"] = DAGS_FOLDER
     try:
         DagSerialization.validate_schema(data)
-        deadlines = data["dag"].get("deadline")
-        readable = {**data, "dag": {**data["dag"], "deadline": None}}
-        dag = DagSerialization.from_dict(readable)
-        dag.deadline = deadlines  # not deserialised: that would import its callback
+        dag = DagSerialization.from_dict(data)
+        dag.deadline = deadlines
         for task in dag.tasks:  # unknown values fail here and not in the scheduler
             TriggerRule(task.trigger_rule)
             task.weight_rule  # noqa: B018
         seen = facts(dag)
-        LazyDeserializedDAG.model_construct(data=readable, last_loaded=None).next_dagrun_info(
-            last_automated_run_info=None
-        )
+        LazyDeserializedDAG.model_construct(data=data, last_loaded=None).next_dagrun_info(last_automated_run_info=None)
     except Exception as error:
         name = type(error).__name__
         raise Malformed(
@@ -161,6 +162,8 @@ def _walk(data: Any, where: str) -> None:
             kind = value.get("__type")
             if kind is not None and not _known(kind):
                 raise Malformed(f"{where} names the type {str(kind)[:100]!r}")
+            if _CLASS_NAME in value:
+                raise Malformed(f"{where} names the class {str(value[_CLASS_NAME])[:100]!r}")
             if not all(isinstance(key, str) for key in value):
                 raise Malformed(f"{where} has a key that is not a text")
             stack += [(item, depth + 1) for pair in value.items() for item in pair]

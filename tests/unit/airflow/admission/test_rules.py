@@ -38,6 +38,10 @@ def test_a_dag_that_stays_within_its_team_is_admitted() -> None:
         ({"pool": "default_pool"}, "task 't' uses the pool 'default_pool', which does not belong to team 'support'"),
         ({"executor": "LocalExecutor"}, "task 't' names the executor 'LocalExecutor'"),
         ({"priority_weight": 1000}, "task 't' has the priority_weight 1000"),
+        ({"weight_rule": "upstream"}, "task 't' has the weight_rule 'upstream'"),
+        ({"dag_id": "support__x/../../fraud"}, "the DAG id 'support__x/../../fraud' has other characters"),
+        ({"dag_id": "support__x\n"}, "the DAG id 'support__x\\n' has other characters"),
+        ({"task_id": "a/b"}, "the task id 'a/b' has other characters"),
         ({"executor_config": {"pod_override": 1}}, "task 't' sets executor_config (pod_override)"),
     ],
 )  # fmt: skip
@@ -110,6 +114,11 @@ def test_a_task_may_not_exceed_the_limits(fields: dict[str, object], message: st
         ({"interval": 1.0}, "DAG 'support__d' runs every 1 s"),
         ({"interval": 0.0}, "DAG 'support__d' runs every 0 s"),
         ({"deadlines": 1}, "DAG 'support__d' has a deadline"),
+        ({"max_active_runs": 101}, "DAG 'support__d' has max_active_runs=101"),
+        ({"max_active_runs": 0}, "DAG 'support__d' has max_active_runs=0"),
+        ({"max_active_tasks": 501}, "DAG 'support__d' has max_active_tasks=501"),
+        ({"written": ["fraud__t"]}, "an outlet of DAG 'support__d' refers to 'fraud__t'"),
+        ({"written": ["s3://b/fraud/t"]}, "an outlet of DAG 'support__d' refers to 's3://b/fraud/t'"),
         ({"timeout": 1e12}, "DAG 'support__d' has a dagrun_timeout of 1e+12 s"),
         ({"roles": ["Admin"]}, "DAG 'support__d' grants rights to Admin"),
         ({"links": {"a": "javascript:alert(1)"}}, "DAG 'support__d' links its owner 'a'"),
@@ -133,6 +142,9 @@ def test_a_usual_dag_is_admitted() -> None:
             interval=3600.0,
             assets=[AssetFacts("support__t", "s3://bucket/support/t"), AssetFacts("support__alias")],
             links={"a": "https://example.org", "b": "mailto:b@example.org"},
+            written=["support__t", "s3://bucket/support/t"],
+            max_active_runs=16,
+            max_active_tasks=16,
         )
         == []
     )
@@ -192,3 +204,39 @@ def test_airflows_policy_refuses_the_same_with_the_same_message(
         dag_policy(dag)
     assert "task 't' has 99 retries" in str(error.value)
     assert "task 't' uses the pool 'fraud__default'" in str(error.value)
+
+
+def test_airflows_default_weight_rule_becomes_absolute_also_for_mapped_tasks(load: Callable[..., ModuleType]) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    from kommuna.airflow.admission.policies import dag_policy, facts
+
+    dag = load(
+        """
+from airflow.sdk import DAG
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
+with DAG("plain") as dag:
+    EmptyOperator(task_id="a") >> BashOperator.partial(task_id="b").expand(bash_command=["true"]) >> EmptyOperator(task_id="c")
+"""
+    ).dag
+    dag_policy(dag)
+    read_back = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    assert {task.task_id: task.weight_rule for task in facts(read_back).tasks} == dict.fromkeys("abc", "absolute")
+
+
+def test_an_outlet_that_refers_to_another_teams_asset_is_refused(load: Callable[..., ModuleType]) -> None:
+    from airflow.exceptions import AirflowClusterPolicyViolation
+
+    from kommuna.airflow.admission.policies import dag_policy
+
+    source = """
+from airflow.sdk import DAG, Asset
+from airflow.providers.standard.operators.empty import EmptyOperator
+with DAG("plain") as dag:
+    EmptyOperator(task_id="t", inlets=[Asset.ref(name="fraud__in")], outlets=[Asset.ref({})])
+"""
+    for reference in ('name="fraud__scores"', 'uri="s3://bucket/fraud/scores"'):
+        with pytest.raises(AirflowClusterPolicyViolation, match="an outlet of DAG 'support__plain' refers to"):
+            dag_policy(load(source.format(reference)).dag)
+    dag_policy(load(source.format('name="scores"')).dag)

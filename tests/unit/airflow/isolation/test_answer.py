@@ -28,7 +28,8 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import CronTriggerTimetable, TaskGroup
 with DAG(
     "support__all", schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"), start_date=datetime(2025, 1, 1),
-    default_args={"pool": "support__default", "retries": 2, "retry_delay": timedelta(seconds=5)}, tags=["x"],
+    default_args={"pool": "support__default", "retries": 2, "retry_delay": timedelta(seconds=5),
+                  "weight_rule": "absolute"}, tags=["x"],
     params={"p": 1}, dagrun_timeout=timedelta(hours=1), on_failure_callback=lambda context: None,
     owner_links={"airflow": "https://example.org"}, catchup=False,
 ) as dag:
@@ -105,6 +106,8 @@ def test_a_warning_is_kept_only_about_the_files_own_dags(serialised: tuple[Any, 
         (("dag", "timetable", "__type"), "os.system", "names the type 'os.system'"),
         (("dag", "timetable", "__type"), "airflow.timetables.base.import_string", "cannot be deserialised"),
         (("dag", "default_args"), {"__type": "airflow_exc_ser", "__var": {}}, "names the type 'airflow_exc_ser'"),
+        (("dag", "default_args"), {"__type": "deadline_alert", "__var": {}}, "names the type 'deadline_alert'"),
+        (("dag", "params"), [["p", {"__classname__": "airflow.sdk.Asset"}]], "names the class 'airflow.sdk.Asset'"),
         (("dag", "tasks", 0, "__var", "weight_rule"), "os.system", "cannot be deserialised"),
         (("dag", "tasks", 0, "__var", "trigger_rule"), "whenever", "cannot be deserialised"),
         (("dag", "tasks", 0, "__var", "downstream_task_ids"), ["nowhere"], "cannot be deserialised"),
@@ -126,6 +129,35 @@ def test_an_answer_that_airflow_cannot_or_should_not_deserialise_is_malformed(
     with pytest.raises(Malformed) as error:
         checked_result(body(data), REQUESTED)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("dag", "dag_id"), "support__x/../../fraud", "has other characters than letters"),
+        (("dag", "tasks", 0, "__var", "weight_rule"), "downstream", "has the weight_rule 'downstream'"),
+        (("dag", "tasks", 0, "__var", "priority_weight"), 400, "has the priority_weight 400"),
+        (("dag", "max_active_runs"), 100_000, "has max_active_runs=100000"),
+        (("dag", "max_active_tasks"), 100_000, "has max_active_tasks=100000"),
+        (("dag", "deadline"), [{"__type": "deadline_alert", "__var": {"callback": "os.system"}}], "has a deadline"),
+        (
+            ("dag", "tasks", 0, "__var", "outlets"),
+            [{"__type": "asset_ref", "__var": {"name": "fraud__scores"}}],
+            "an outlet of DAG 'support__all' refers to 'fraud__scores'",
+        ),
+    ],
+)
+def test_an_answer_that_reaches_beyond_the_team_is_refused(
+    serialised: tuple[Any, dict[str, Any]], place: tuple[Any, ...], value: Any, words: str
+) -> None:
+    _, data = serialised
+    inner: Any = data
+    for part in place[:-1]:
+        inner = inner[part]
+    inner[place[-1]] = value
+    result = checked_result(body(data), REQUESTED)
+    assert words in (result.import_errors or {})["d.py"]
+    assert result.serialized_dags == []
 
 
 def test_two_dags_of_one_id_are_refused(serialised: tuple[Any, dict[str, Any]]) -> None:
