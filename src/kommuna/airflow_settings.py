@@ -12,8 +12,17 @@ from kommuna.spec.team import Platform
 
 ADMIN = "admin"
 
+# The classes of Airflow that a stored value may construct, besides plain values, dates and tables: the API server and
+# the scheduler read values that tasks have written.
+DESERIALIZED = (
+    "airflow.sdk.definitions.asset.*",
+    "airflow.sdk.definitions.param.*",
+    "airflow.sdk.io.path.ObjectStoragePath",
+)
+
 # Settings of every process, wherever it runs.
 SHARED = {
+    "CORE__ALLOWED_DESERIALIZATION_CLASSES": " ".join(DESERIALIZED),
     "CORE__MULTI_TEAM": "True",
     "CORE__ASSET_MANAGER_CLASS": "kommuna.airflow.admission.publishing.PublishingAssetManager",
     "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
