@@ -38,6 +38,40 @@ _MOVED = {
 }
 
 
+# What the file of a tagger may name: the classes of our classifiers, and of scikit-learn and NumPy below them.
+_NAMED = {
+    "builtins": {"slice"},
+    "functools": {"partial"},
+    "kommuna.steps.training.features.embeddings": {"TextEmbeddings"},
+    "kommuna.steps.training.features.tabular": {"TableFeatures"},
+    "kommuna.steps.training.features.tfidf": {"TextFeatures", "normalise"},
+    "kommuna.steps.training.fit.classifiers": {"BoostedTrees"},
+    "kommuna.steps.training.fit.soft_logistic": {"Linear"},
+    "kommuna.steps.training.fit.vector_scaling": {"Scaling"},
+    "kommuna.steps.training.fit.weighted_rows": {"Ensemble"},
+    "kommuna.steps.training.tagger": {"EnsembleTables", "EnsembleTexts", "LinearTexts", "MixedTexts"},
+    "numpy": {"dtype", "float32", "float64", "ndarray"},
+    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+    "numpy._core.numeric": {"_frombuffer"},
+    "numpy.random._pcg64": {"PCG64"},
+    "numpy.random._pickle": {"__bit_generator_ctor", "__generator_ctor"},
+    "numpy.random.bit_generator": {"SeedSequence", "__pyx_unpickle_SeedSequence"},
+    "sklearn._loss._loss": {"CyHalfBinomialLoss", "CyHalfMultinomialLoss", "__pyx_unpickle_CyHalfMultinomialLoss"},
+    "sklearn._loss.link": {"Interval", "LogitLink", "MultinomialLogit"},
+    "sklearn._loss.loss": {"HalfBinomialLoss", "HalfMultinomialLoss"},
+    "sklearn.compose._column_transformer": {"ColumnTransformer"},
+    "sklearn.ensemble._hist_gradient_boosting.binning": {"_BinMapper"},
+    "sklearn.ensemble._hist_gradient_boosting.gradient_boosting": {"HistGradientBoostingClassifier"},
+    "sklearn.ensemble._hist_gradient_boosting.predictor": {"TreePredictor"},
+    "sklearn.feature_extraction.text": {"TfidfTransformer", "TfidfVectorizer"},
+    "sklearn.naive_bayes": {"ComplementNB"},
+    "sklearn.preprocessing._encoders": {"OrdinalEncoder"},
+    "sklearn.preprocessing._function_transformer": {"FunctionTransformer"},
+    "sklearn.preprocessing._label": {"LabelEncoder"},
+    "sklearn.utils.validation": {"check_array"},
+}
+
+
 class TextScorer(Protocol):
     """Scores texts and explains the scores."""
 
@@ -268,9 +302,7 @@ class Tagger:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads a file that `save` wrote.
-
-        The file is a pickle, which runs code: load only files of the store, whose digests are checked.
+        """Reads a file that `save` wrote. A file from elsewhere runs no code: it can name only the classes of taggers.
 
         Raises:
             DataError: the file is not a tagger, or one of another version.
@@ -289,10 +321,17 @@ class Tagger:
 
 
 def unpickled(data: bytes) -> Any:
-    """Returns the objects of a pickle, even if their classes have moved since it was written."""
+    """Returns the objects of a tagger's pickle, even if their classes have moved since it was written.
+
+    Raises:
+        pickle.UnpicklingError: it names anything but the classes of taggers.
+    """
     return _Unpickler(io.BytesIO(data)).load()
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        return super().find_class(_MOVED.get(module, module), name)
+        module = _MOVED.get(module, module)
+        if name not in _NAMED.get(module, ()):
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not part of a tagger")
+        return super().find_class(module, name)

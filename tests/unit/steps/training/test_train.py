@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -15,8 +17,10 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import average_precision_score
 from structlog.testing import capture_logs
+from tests.recorded import tables as recorded
 
 from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SpecError
+from kommuna.spec import choices
 from kommuna.steps.training.tagger import Tagger
 from kommuna.steps.training.train import Trained, train_classifier
 
@@ -155,10 +159,39 @@ def test_no_rows_give_no_predictions(trained: Trained) -> None:
     assert found.columns == ["tag", "confidence", "probabilities"]
 
 
-def test_a_saved_model_predicts_the_same(task, trained: Trained, tmp_path: Path) -> None:
-    trained.model.save(tmp_path / "model")
-    again = Tagger.load(tmp_path / "model")
-    assert again.predict_table(task.gold).equals(trained.model.predict_table(task.gold))
+@pytest.mark.parametrize("several_tags", [False, True])
+@pytest.mark.parametrize("classifier", [*get_args(choices.Classifier)])
+def test_a_saved_model_predicts_the_same(classifier: str, several_tags: bool, tmp_path: Path) -> None:
+    table, dev = recorded.messages(60), recorded.messages(30, first=500)
+    features = ("amount", "channel") if classifier == "boosted_trees" else ()
+    model = train_classifier(
+        table.drop("tag").lazy(),
+        recorded.labels(table, several_tags=several_tags).lazy(),
+        (recorded.several(dev) if several_tags else dev).lazy(),
+        classifier=classifier,  # type: ignore[arg-type]
+        features=features,
+    ).model
+    model.save(tmp_path / "model")
+    new = recorded.messages(20, first=900)
+    assert Tagger.load(tmp_path / "model").predict_table(new).equals(model.predict_table(new))
+
+
+class _Planted:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (self._command,)
+
+
+@pytest.mark.parametrize("wrapped", [lambda planted: planted, lambda planted: {"format": 2, "state": {"x": planted}}])
+def test_a_model_from_elsewhere_runs_no_code(wrapped: Callable[[Any], Any], tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(pickle.dumps(wrapped(_Planted(f"touch {tmp_path}/ran"))))
+    with pytest.raises(DataError, match=r"model is not a tagger: .*posix\.system, which is not part of a tagger"):
+        Tagger.load(tmp_path / "model")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
