@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 LOGGING_CONFIG = DEFAULT_LOGGING_CONFIG
+SHOWN = 8 * 1024 * 1024  # bytes of a task's logs that are read at most
+_MOST_TRIGGERS = 15  # whose logs are read, the last
 
 
 class StoreLogs:
@@ -57,24 +59,28 @@ class StoreLogs:
             raise store_error(error, where) from error
 
     def read(self, relative_path: str, ti: RuntimeTaskInstanceProtocol) -> tuple[list[str], list[str] | None]:
-        """Returns the addresses and texts of a task's log and its triggers' logs; None for the texts if none exist."""
+        """Returns the addresses and texts of a task's log and its triggers' logs; None for the texts if none exist.
+
+        The API server holds these texts in memory for all teams, so it reads `SHOWN` bytes of them at most, the last.
+        """
         fs, root = self._file_system()
         where = f"{root}/{relative_path}"
         try:
-            beside = self._beside(fs, where)
-            found = sorted(name for name in beside if name == where or name.startswith(f"{where}.trigger."))
-            texts = [fs.cat_file(name).decode("utf-8", errors="replace") for name in found]
+            sizes = self._beside(fs, where)
+            triggers = sorted(name for name in sizes if name.startswith(f"{where}.trigger."))
+            found = [*(name for name in (where,) if name in sizes), *triggers[-_MOST_TRIGGERS:]]
+            texts = [_tail(fs, name, sizes[name], SHOWN // len(found)) for name in found]
         except OSError as error:
             return [f"{fs.unstrip_protocol(where)}: {error}"], None
         return [str(fs.unstrip_protocol(name)) for name in found], texts or None
 
     @staticmethod
-    def _beside(fs: Any, where: str) -> list[str]:
-        """Lists a file's folder; empty if the folder does not exist."""
+    def _beside(fs: Any, where: str) -> dict[str, int]:
+        """Returns the sizes of the files in a file's folder, in bytes, by path; empty if the folder does not exist."""
         try:
-            return list(fs.ls(where.rpartition("/")[0], detail=False))
+            return {entry["name"]: int(entry["size"] or 0) for entry in fs.ls(where.rpartition("/")[0], detail=True)}
         except FileNotFoundError:
-            return []
+            return {}
 
     @staticmethod
     def _file_system() -> tuple[Any, str]:
@@ -84,6 +90,18 @@ class StoreLogs:
         address = find_installation(Path.cwd()).store()
         fs, root = fsspec.core.url_to_fs(address.url, **{**address.options, "use_listings_cache": False})
         return fs, root.rstrip("/")
+
+
+def _tail(fs: Any, name: str, size: int, most: int) -> str:
+    """Reads a log of `size` bytes; of one longer than `most`, its last whole lines, below a line that says so."""
+    if not size:
+        return ""
+    tail = str(fs.cat_file(name, start=max(size - most, 0), end=size).decode("utf-8", errors="replace"))
+    if size <= most:
+        return tail
+    first, newline, rest = tail.partition("\n")
+    said = f"The log has {size:,} bytes; these are the last {most:,}. All of it: {fs.unstrip_protocol(name)}"
+    return f"{said}\n{rest if newline else first}"
 
 
 REMOTE_TASK_LOG = StoreLogs()

@@ -59,6 +59,25 @@ def test_a_deferred_task_keeps_its_earlier_log_and_shows_its_triggers(store: Pat
     assert [place.rpartition("/")[2] for place in places] == ["attempt=1.log", "attempt=1.log.trigger.7.log"]
 
 
+def test_only_the_end_of_a_huge_log_is_read(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kommuna.airflow.server import task_logs
+
+    monkeypatch.setattr(task_logs, "SHOWN", 1000)
+    lines = [f"line {number}" for number in range(100_000)]
+    (store / "store" / LOG).write_text("\n".join(lines))
+    for number in range(40):
+        (store / "store" / f"{LOG}.trigger.{number:02}.log").write_text("x" * 2000)
+    (store / "store" / f"{LOG}.trigger.99.log").touch()
+    places, texts = task_logs.REMOTE_TASK_LOG.read(LOG, ti=None)  # type: ignore[arg-type]
+    assert texts is not None
+    assert len(places) == len(texts) == 16
+    said, *rest = texts[0].splitlines()
+    assert said == f"The log has 1,088,889 bytes; these are the last 62. All of it: file://{store}/store/{LOG}"
+    assert rest == lines[-len(rest) :]
+    assert sum(len(text.partition("\n")[2]) for text in texts) <= 1000
+    assert texts[-1] == ""
+
+
 def test_an_upload_waits_for_an_unreachable_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kommuna.airflow.server import task_logs
     from kommuna.outages import RetryPolicy
