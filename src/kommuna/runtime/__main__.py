@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import io
 import json
 import logging
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 import structlog
 
 from kommuna.errors import KommunaError
+from kommuna.processes import end_with_parent
 from kommuna.runtime.supervise import in_child, in_this_process, run_step
 from kommuna.spec.caching import INTERPRETER
 from kommuna.spec.json_text import load_json
@@ -75,9 +75,9 @@ def _spec(options: argparse.Namespace) -> StepSpec:
 
 def _die_with_parent() -> None:
     parent = os.getppid()
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
     if parent == 1:
         sys.exit(1)
+    end_with_parent(parent, signal.SIGTERM)
 
 
 class _LossyStream(io.TextIOWrapper):

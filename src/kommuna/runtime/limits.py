@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from kommuna.processes import tree_of
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 # Settings of Polars' allocator, which otherwise keeps freed memory in four arenas per processor of the node.
@@ -23,20 +25,10 @@ def allocate_lean() -> None:
 def resident_bytes(pid: int) -> int:
     """Measures the resident memory of a process and its descendants in bytes; 0 once it has ended."""
     total = 0
-    for one in process_tree(pid):
+    for one in tree_of(pid):
         with contextlib.suppress(OSError, IndexError, ValueError):
             total += int(Path(f"/proc/{one}/statm").read_text().split()[1]) * _PAGE
     return total
-
-
-def process_tree(pid: int) -> list[int]:
-    """Returns the ids of a process and all of its descendants."""
-    found = [pid]
-    for one in found:
-        with contextlib.suppress(OSError, ValueError):
-            for thread in Path(f"/proc/{one}/task").iterdir():
-                found += map(int, (thread / "children").read_text().split())
-    return found
 
 
 def oom_kills() -> int:

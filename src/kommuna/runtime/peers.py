@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from kommuna.processes import tree_of
 from kommuna.runtime.call_listener import Connected
-from kommuna.runtime.limits import process_tree
 from kommuna.spec.step import StepSpec
 
 _SYSTEM_SOCKETS = ("/var/run/nscd/", "/run/nscd/", "/dev/log", "/run/systemd/", "/var/run/dbus/", "/run/dbus/")
@@ -98,7 +98,7 @@ def _is_loopback(host: str) -> bool:
 def _has_socket(process: int, peer: Connected) -> bool:
     """Whether the peer is one of a process's descendants: Spark's gateway, a pool of workers."""
     inodes = {f"socket:[{inode}]" for inode in (_of_ports(peer) if peer.port else _of_paths(peer))}
-    return any(_descriptors(pid) & inodes for pid in process_tree(process)) if inodes else False
+    return any(_descriptors(pid) & inodes for pid in tree_of(process)) if inodes else False
 
 
 def _of_ports(peer: Connected) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import os
 import select
@@ -32,13 +31,13 @@ from kommuna.errors import (
     PlatformFault,
 )
 from kommuna.outages import wait_out
+from kommuna.processes import adopt_orphans, end_with_parent, kill_descendants, tree_of
 from kommuna.runtime import child, environment
 from kommuna.runtime.call_listener import CallListener
 from kommuna.runtime.child import ChildReport
-from kommuna.runtime.limits import allocate_lean, oom_kills, process_tree, resident_bytes
+from kommuna.runtime.limits import allocate_lean, oom_kills, resident_bytes
 from kommuna.runtime.recording import Recorder
 from kommuna.runtime.second_lookup import SecondLookup
-from kommuna.runtime.strays import adopt_orphans, kill_all_except
 from kommuna.spec.caching import duration
 from kommuna.spec.step import StepContext, StepResult, StepSpec
 from kommuna.store import Artifact, Manifest, Store
@@ -54,7 +53,6 @@ log = structlog.get_logger()
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0
 MAX_CHANGES = 5  # of an input between its look-up and its copy
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def in_child(
     listener = CallListener(recorder.record)
     if second_lookup is not None:
         second_lookup.open()
-    others = set(process_tree(supervisor))
+    others = set(tree_of(supervisor))
     adopt_orphans()
     pid = os.fork()
     if pid == 0:
@@ -113,7 +111,7 @@ def in_child(
         file.seek(0)
         answer = file.read()
     _kill_group(pid, signal.SIGKILL)  # processes that the step started
-    kill_all_except(others)
+    kill_descendants(spare=others)
     listener.close()
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL and not reason and oom_kills() > kills:
@@ -359,9 +357,7 @@ def _report(ended: _Ended, spec: StepSpec) -> ChildReport:
 
 def _become_child(supervisor: int) -> None:
     os.setsid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:
-        os._exit(EXIT_FAULT)
+    end_with_parent(supervisor)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     with contextlib.suppress(OSError):  # the OOM killer then chooses the step, not the supervisor

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,6 +25,7 @@ from kommuna.airflow.operators.references import StepOutput, input_tree, referen
 from kommuna.airflow.operators.rendering import StepEnvironment, cast, evaluate, explain_undefined, step_environment
 from kommuna.errors import KommunaError, PlatformFault, SpecError, StoreError, TeamMistake
 from kommuna.outages import wait_out
+from kommuna.processes import adopt_orphans, kill_descendants, tree_of
 from kommuna.spec.caching import INTERPRETER
 from kommuna.spec.installation import AT_HAND_VARIABLE, place_of
 from kommuna.spec.names import qualified
@@ -244,6 +246,8 @@ class StepOperator(BaseOperator):
 
     def _run_logged(self, command: list[str]) -> int:
         """Runs the step's runtime and copies its output to the task's log."""
+        others = tree_of(os.getpid())
+        adopt_orphans()
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -254,8 +258,11 @@ class StepOperator(BaseOperator):
             env=_environment(),
         )
         assert self._process.stdout is not None
+        sweeper = threading.Thread(target=_sweep_up_after, args=(self._process, others), daemon=True)
+        sweeper.start()
         for line in self._process.stdout:
             self.log.info("%s", line.rstrip("\n"))
+        sweeper.join()
         return self._process.wait()
 
     def read_json(self, spec: StepSpec, output: str) -> dict[str, Any]:
@@ -265,6 +272,15 @@ class StepOperator(BaseOperator):
         if manifest is None:
             raise StepToRetry(StoreError(f"the manifest of {self.task_id} is gone from the store"))
         return dict(json.loads(wait_out(lambda: store.read(manifest.outputs[output]))))
+
+
+def _sweep_up_after(runtime: subprocess.Popen[str], others: Sequence[int]) -> None:
+    """Waits for the runtime, and kills what its step left if the runtime was killed before it could do so.
+
+    Such processes also hold the runtime's output open, so the task would wait for them.
+    """
+    if runtime.wait() < 0:
+        kill_descendants(spare=others)
 
 
 def _run_at_hand(command: list[str]) -> int:

@@ -14,7 +14,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kommuna.airflow.isolation.parser import processes
 from kommuna.cli.check.advice import explain, explain_end
 from kommuna.cli.check.files import find_unread, sources
 from kommuna.cli.check.finding import Collector, FileReport, Findings
@@ -23,6 +22,7 @@ from kommuna.cli.check.process.jobs import allow_judging, run
 from kommuna.cli.check.process.limits import Limits
 from kommuna.cli.check.process.loading import load
 from kommuna.errors import KommunaError
+from kommuna.processes import adopt_orphans, end_with_parent
 from kommuna.spec.installation import Place, place_of
 
 # Common imports of DAG files; each file's process finds them in memory, as in the platform's parser.
@@ -116,10 +116,10 @@ def _look(path: Path, place: Place | None, folder: Path, limits: Limits) -> File
 def main() -> None:
     """Writes the findings of a bundle to a file. Ends with its parent process, and leaves no files or processes."""
     folder, result, limits, parent = sys.argv[1:]
-    processes.adopt_orphans()
+    adopt_orphans()
     signal.signal(signal.SIGTERM, _end)
     try:
-        processes.end_with_parent(int(parent), signal.SIGTERM)
+        end_with_parent(int(parent), signal.SIGTERM)
         for name in _WARM:
             importlib.import_module(name)
         found = inspect_files(Path(folder), Limits(**json.loads(limits)))

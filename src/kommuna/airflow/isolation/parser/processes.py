@@ -1,4 +1,4 @@
-"""Finds and kills every process that a DAG file started, even those that tried to detach."""
+"""Runs a DAG file below a process that keeps all of its processes together, and kills every one of them."""
 
 from __future__ import annotations
 
@@ -10,34 +10,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-import psutil
+from kommuna.processes import adopt_orphans, children_of, end_with_parent, kill_all, kill_descendants, tree_of
 
-MAX_ROUNDS = 50  # of killing processes that keep forking
-_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt_orphans() -> None:
-    """Makes this process the new parent of its orphaned descendants, so that none is lost to process 1."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def close_memory() -> None:
     """Hides this process's memory from other processes of its user, such as those of DAG files."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
-def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
-    """Makes the kernel signal this process when its parent ends. If the parent has ended already, signals at once.
-
-    Args:
-        parent: the pid of the parent.
-        number: the signal's number.
-    """
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), number)
 
 
 def keep(run: Callable[[], object], tell: Callable[[int], object] = lambda _: None) -> NoReturn:
@@ -96,31 +76,7 @@ def _end_below(group: int) -> None:
     """Kills a process group at once, and then all other descendants of this process."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
-    _end(lambda: tree_of(os.getpid())[1:])
-
-
-def _end(find: Callable[[], list[psutil.Process]]) -> None:
-    """Kills the processes that a search finds, repeatedly until two searches in a row find none alive.
-
-    One search is not enough: it misses the children of a process that ends meanwhile, which become orphans.
-    """
-    empty_rounds = 0
-    for _ in range(MAX_ROUNDS):
-        left = [process for process in find() if _alive(process)]
-        empty_rounds = 0 if left else empty_rounds + 1
-        if empty_rounds == 2:
-            break
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-
-
-def tree_of(pid: int) -> list[psutil.Process]:
-    """Returns a process and its descendants."""
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    return []
+    kill_descendants()
 
 
 def end_all(pid: int) -> None:
@@ -128,26 +84,19 @@ def end_all(pid: int) -> None:
 
     This also kills orphans of files that killed their own supervising process.
     """
-    _end(lambda: tree_of(pid) + [process for orphan in _orphans() for process in tree_of(orphan.pid)])
+    kill_all(lambda: tree_of(pid) + [one for orphan in _orphans() for one in tree_of(orphan)])
     for orphan in _orphans():
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(orphan.pid, os.WNOHANG)
+            os.waitpid(orphan, os.WNOHANG)
 
 
-def _orphans() -> Iterator[psutil.Process]:
+def _orphans() -> Iterator[int]:
     """Yields the children of this process that run in another session.
 
     The fork server is in this process's session, which no process of a file can enter.
     """
     here = os.getsid(0)
-    for child in psutil.Process().children():
+    for child in children_of(os.getpid()):
         with contextlib.suppress(ProcessLookupError):
-            if os.getsid(child.pid) != here:
+            if os.getsid(child) != here:
                 yield child
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False

@@ -28,6 +28,7 @@ from kommuna.airflow.isolation.wire import (
     frame,
     receive,
 )
+from kommuna.processes import tree_of
 
 MAX_TREE = 64
 WATCH_SECONDS = 0.2
@@ -124,7 +125,7 @@ class FileRun:
                     await asyncio.wait_for(ended.wait(), WATCH_SECONDS)
                 if time.monotonic() > deadline:
                     self._ended_for = self._ended_for or "time"
-                elif len(await asyncio.to_thread(processes.tree_of, pid)) > MAX_TREE:
+                elif len(await asyncio.to_thread(tree_of, pid)) > MAX_TREE:
                     self._ended_for = self._ended_for or "processes"
                 if self._ended_for:
                     break

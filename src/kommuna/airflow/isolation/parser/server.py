@@ -17,8 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from kommuna.airflow.isolation import shipping
-from kommuna.airflow.isolation.parser import processes
 from kommuna.airflow.isolation.parser.child import Limits
+from kommuna.airflow.isolation.parser.processes import close_memory
 from kommuna.airflow.isolation.parser.run import FileRun
 from kommuna.airflow.isolation.settings import ParserSettings
 from kommuna.airflow.isolation.wire import (
@@ -35,6 +35,7 @@ from kommuna.airflow.isolation.wire import (
     receive,
 )
 from kommuna.errors import DataError
+from kommuna.processes import adopt_orphans
 from kommuna.spec.resources import memory_bytes
 
 GREETING_SECONDS = 10
@@ -65,8 +66,8 @@ class Parser:
 
     async def serve(self) -> None:
         """Warms up, and then listens until it is stopped. Once it accepts connections, it is ready."""
-        processes.adopt_orphans()
-        processes.close_memory()
+        adopt_orphans()
+        close_memory()
         warm_up = self._forks.Process(target=_nothing)
         warm_up.start()
         await asyncio.to_thread(warm_up.join)

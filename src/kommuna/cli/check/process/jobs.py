@@ -17,6 +17,7 @@ import psutil
 
 from kommuna.airflow.isolation.parser import child, processes
 from kommuna.cli.check.process.limits import Limits
+from kommuna.processes import tree_of
 from kommuna.runtime.limits import resident_bytes
 
 MAX_PROCESSES = 64  # of one file at the same time
@@ -185,7 +186,7 @@ class _Watch:
         return bool(block)
 
     def _exceeded_limit(self) -> str:
-        if len(processes.tree_of(self._keeper)) > MAX_PROCESSES:
+        if len(tree_of(self._keeper)) > MAX_PROCESSES:
             return "processes"
         # Twice the limit, plus the memory that each fork shares with this process: steps load further libraries.
         allowed = 2 * self._limits.memory + 3 * self._before
