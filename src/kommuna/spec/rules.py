@@ -6,7 +6,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union, cast
 
 from pydantic import (
     AfterValidator,
@@ -39,8 +39,6 @@ Language = Literal[
     "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "portuguese",
     "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish",
 ]  # fmt: skip
-RuleKind = Literal["any", "regex", "sql", "python", "ask"]
-
 # What a kind of rule reads: the text, in one pass for all such rules; the row's columns, by an expression; or an LLM's
 # answers, which were requested before.
 Reads = Literal["text", "columns", "answers"]
@@ -52,7 +50,7 @@ class Rule(Spec):
     `Rule(name=…, tag=…, regex=…)` makes the subclass whose condition is given.
     """
 
-    kind: ClassVar[RuleKind]
+    kind: ClassVar[str]  # the field that holds the condition
     reads: ClassVar[Reads]
     names_a_tag: ClassVar[bool] = True  # False: the rule may return the tag that it votes for
 
@@ -109,7 +107,7 @@ class Rule(Spec):
 class KeywordRule(Rule):
     """Fires where the text contains a keyword or phrase as whole words."""
 
-    kind: ClassVar[RuleKind] = "any"
+    kind: ClassVar[str] = "any"
     reads: ClassVar[Reads] = "text"
 
     any: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
@@ -135,7 +133,7 @@ class KeywordRule(Rule):
 class RegexRule(Rule):
     """Fires where a regular expression matches somewhere in the text."""
 
-    kind: ClassVar[RuleKind] = "regex"
+    kind: ClassVar[str] = "regex"
     reads: ClassVar[Reads] = "text"
 
     regex: str = Field(description="A regular expression, searched without regard to case.")
@@ -156,7 +154,7 @@ class RegexRule(Rule):
 class SqlRule(Rule):
     """Fires where a SQL condition over the row's columns is true."""
 
-    kind: ClassVar[RuleKind] = "sql"
+    kind: ClassVar[str] = "sql"
     reads: ClassVar[Reads] = "columns"
 
     sql: str = Field(description="A SQL condition over the row's columns.")
@@ -165,7 +163,7 @@ class SqlRule(Rule):
 class PythonRule(Rule):
     """Fires, or names a tag, by the Polars expression that a function returns."""
 
-    kind: ClassVar[RuleKind] = "python"
+    kind: ClassVar[str] = "python"
     reads: ClassVar[Reads] = "columns"
     names_a_tag: ClassVar[bool] = False
 
@@ -183,7 +181,7 @@ class PythonRule(Rule):
 class AskRule(Rule):
     """Votes by an LLM's answer to a question about the text."""
 
-    kind: ClassVar[RuleKind] = "ask"
+    kind: ClassVar[str] = "ask"
     reads: ClassVar[Reads] = "answers"
 
     ask: str = Field(description="A question to an LLM, answered yes, no or don't know.")
@@ -203,7 +201,7 @@ class AskRule(Rule):
         return self
 
 
-KINDS: dict[str, type[Rule]] = {kind.kind: kind for kind in (KeywordRule, RegexRule, SqlRule, PythonRule, AskRule)}
+KINDS: dict[str, type[Rule]] = {kind.kind: kind for kind in Rule.__subclasses__()}  # in the order of this file
 
 
 def _one_kind(data: Any) -> Any:
@@ -232,15 +230,14 @@ def _kind_of(data: Any) -> str:
     return next((f"<{kind}>" for kind in KINDS if fields.get(kind) is not None), "<any>")
 
 
-AnyRule = Annotated[
-    Annotated[KeywordRule, UnionPart("<any>")]
-    | Annotated[RegexRule, UnionPart("<regex>")]
-    | Annotated[SqlRule, UnionPart("<sql>")]
-    | Annotated[PythonRule, UnionPart("<python>")]
-    | Annotated[AskRule, UnionPart("<ask>")],
-    Discriminator(_kind_of),
-    BeforeValidator(_one_kind),
-]
+if TYPE_CHECKING:
+    AnyRule = Rule
+else:
+    AnyRule = Annotated[
+        Union[tuple(Annotated[model, UnionPart(f"<{kind}>")] for kind, model in KINDS.items())],  # noqa: UP007
+        Discriminator(_kind_of),
+        BeforeValidator(_one_kind),
+    ]
 _ANY_RULE: TypeAdapter[Rule] = TypeAdapter(AnyRule)
 
 

@@ -6,7 +6,7 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, singledispatch
 from typing import TypeVar
 
 import polars as pl
@@ -23,41 +23,37 @@ _RUNS_PYTHON = "python_udf()"  # how Polars prints a Python function in an expre
 
 @dataclass(frozen=True)
 class Condition:
-    """The expression of a SQL or Python rule.
+    """What a rule that reads columns evaluates.
 
     Attributes:
-        rule: the rule.
         expression: a Boolean, or a String.
         by_name: whether the expression is a String with the name of a tag.
+        fix: how to fix an expression that fails on a row.
     """
 
-    rule: Rule
     expression: pl.Expr
     by_name: bool = False
+    fix: str = ""
 
 
+@singledispatch
 def condition_of(rule: Rule, schema: pl.Schema) -> Condition:
-    """Returns the condition of a rule that reads columns.
+    """Returns the condition of a rule that reads columns. Each such kind of rule registers its own function.
 
     Args:
-        rule: a SQL or Python rule.
+        rule: the rule.
         schema: the columns of the messages.
 
     Raises:
-        RulesError, MissingColumn: see `sql_condition` and `python_condition`.
+        RulesError: the rule is not a condition on a row.
+        MissingColumn: it names a column that the messages lack.
     """
-    if isinstance(rule, SqlRule):
-        return sql_condition(rule, schema)
-    assert isinstance(rule, PythonRule)
-    return python_condition(rule, schema)
+    raise NotImplementedError(f"rules of the kind '{rule.kind}' have no condition on columns")
 
 
-def sql_condition(rule: SqlRule, schema: pl.Schema) -> Condition:
+@condition_of.register
+def _sql_condition(rule: SqlRule, schema: pl.Schema) -> Condition:
     """Returns a SQL rule's condition.
-
-    Args:
-        rule: the rule.
-        schema: the columns of the messages.
 
     Raises:
         RulesError: the SQL is invalid, is not a condition, or depends on other rows.
@@ -85,15 +81,12 @@ def sql_condition(rule: SqlRule, schema: pl.Schema) -> Condition:
             where=where,
             fix="write a condition, such as amount > 100",
         )
-    return Condition(rule, expression)
+    return Condition(expression, fix="use TRY_CAST, which gives null where CAST fails")
 
 
-def python_condition(rule: PythonRule, schema: pl.Schema) -> Condition:
+@condition_of.register
+def _python_condition(rule: PythonRule, schema: pl.Schema) -> Condition:
     """Returns a Python rule's condition: the expression that its function returns.
-
-    Args:
-        rule: the rule.
-        schema: the columns of the messages.
 
     Raises:
         RulesError: the function is not found, fails, or returns something else than an expression of the right type.
@@ -102,7 +95,7 @@ def python_condition(rule: PythonRule, schema: pl.Schema) -> Condition:
     expression, by_name = expression_of(
         lambda: _function(rule)(), schema, rule=rule.name, tag=rule.tag, where=rule.where
     )
-    return Condition(rule, expression, by_name)
+    return Condition(expression, by_name, fix="correct the function")
 
 
 def expression_of(
@@ -118,7 +111,7 @@ def expression_of(
         where: the place for error messages: a kind, a space, and the function's name.
 
     Raises:
-        RulesError, MissingColumn: see `python_condition`.
+        RulesError, MissingColumn: see `condition_of`.
     """
     name = where.partition(" ")[2]
     try:
@@ -164,7 +157,7 @@ def computed(plan: pl.LazyFrame, messages: pl.LazyFrame, rules: RuleSet, write: 
         write: runs the plan and returns the result.
 
     Raises:
-        RulesError: a SQL or Python rule fails on a row.
+        RulesError: a rule fails on a row.
     """
     try:
         return write(plan)
@@ -177,7 +170,7 @@ def computed(plan: pl.LazyFrame, messages: pl.LazyFrame, rules: RuleSet, write: 
 
 
 def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
-    """Returns the error of the first SQL or Python rule that fails on some row; None if none of them fails."""
+    """Returns the error of the first rule that reads columns and fails on some row; None if none of them fails."""
     try:
         messages.select(pl.all().count()).collect(engine="streaming")
     except Exception:
@@ -197,9 +190,7 @@ def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
             return RulesError(
                 f"rule '{rule.name}' fails on a row: {_first_line_with_kind(error)}",
                 where=rule.where,
-                fix="use TRY_CAST, which gives null where CAST fails"
-                if isinstance(rule, SqlRule)
-                else "correct the function",
+                fix=condition.fix,
             )
     return None
 

@@ -11,7 +11,9 @@ import pytest
 import structlog
 
 from kommuna.errors import LlmSettings, MissingColumn, RulesError
+from kommuna.spec.rules import KINDS, Rule
 from kommuna.steps.labeling.apply import apply_rules
+from kommuna.steps.labeling.rules.expressions import condition_of
 
 
 @pytest.fixture
@@ -59,6 +61,11 @@ def bank_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.syspath_prepend(str(tmp_path))
     sys.modules.pop("bank_rule_functions", None)
     return "bank_rule_functions"
+
+
+def test_every_kind_of_rule_that_reads_columns_has_a_condition_of_its_own() -> None:
+    kinds = [kind for kind in KINDS.values() if kind.reads == "columns"]
+    assert len(kinds) == len({condition_of.dispatch(kind) for kind in (*kinds, Rule)}) - 1
 
 
 def test_sql_conditions_read_the_columns_of_a_row(messages: pl.LazyFrame, rule_set: Any) -> None:
