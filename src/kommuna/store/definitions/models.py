@@ -7,16 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from kommuna.store.definitions import values
 from kommuna.store.definitions.references import evaluated
-from kommuna.store.definitions.values import (
-    Scope,
-    annotation_is_pure,
-    is_hashable,
-    is_literal,
-    is_number,
-    is_text,
-    value_is_pure,
-)
+from kommuna.store.definitions.values import Scope
 
 MODEL = "pydantic.BaseModel"
 _TAKEN = frozenset(dir(BaseModel))
@@ -74,7 +67,7 @@ def _is_field_type(node: ast.expr, scope: Scope) -> bool:
     if isinstance(node, ast.Constant):
         return node.value is None
     if isinstance(node, ast.BinOp):
-        return annotation_is_pure(node, scope) and all(_is_field_type(n, scope) for n in (node.left, node.right))
+        return values.annotation_is_pure(node, scope) and all(_is_field_type(n, scope) for n in (node.left, node.right))
     if isinstance(node, ast.Subscript):
         return _is_generic_field(node, scope)
     origin = scope.origin(node)
@@ -87,7 +80,7 @@ def _is_generic_field(node: ast.Subscript, scope: Scope) -> bool:
     origin = scope.origin(node.value)
     parameters = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     if origin == "typing.Literal":
-        return all(is_hashable(item, scope) for item in parameters)
+        return all(values.is_hashable(item, scope) for item in parameters)
     if origin == "tuple" and len(parameters) == 2 and ast.unparse(parameters[1]) == "...":
         return _is_field_type(parameters[0], scope)
     known = origin in ("tuple", "typing.Union") or _PARAMETERS.get(origin) == len(parameters)
@@ -95,7 +88,7 @@ def _is_generic_field(node: ast.Subscript, scope: Scope) -> bool:
 
 
 def _default_is_pure(node: ast.AnnAssign, scope: Scope) -> bool:
-    if node.value is None or is_literal(node.value, scope):
+    if node.value is None or values.is_literal(node.value, scope):
         return True
     if not isinstance(node.value, ast.Call) or scope.origin(node.value.func) != "pydantic.Field":
         return False
@@ -104,7 +97,7 @@ def _default_is_pure(node: ast.AnnAssign, scope: Scope) -> bool:
     numeric = isinstance(node.annotation, ast.Name) and scope.origin(node.annotation) in ("int", "float")
     return defaults <= 1 and all(
         [
-            *(is_literal(argument, scope) for argument in node.value.args),
+            *(values.is_literal(argument, scope) for argument in node.value.args),
             *(_option_is_pure(name, value, scope, numeric=numeric) for name, value in options.items()),
         ]
     )
@@ -112,12 +105,12 @@ def _default_is_pure(node: ast.AnnAssign, scope: Scope) -> bool:
 
 def _option_is_pure(name: str | None, value: ast.expr, scope: Scope, *, numeric: bool) -> bool:
     if name in _BOUNDS:
-        return numeric and is_number(value, scope)
+        return numeric and values.is_number(value, scope)
     if name == "default_factory":
-        return isinstance(value, ast.Name) and scope.is_builtin(value.id) and value_is_pure(value, scope)
+        return isinstance(value, ast.Name) and scope.is_builtin(value.id) and values.value_is_pure(value, scope)
     if name == "default":
-        return is_literal(value, scope)
-    return name in ("description", "title") and is_text(value)
+        return values.is_literal(value, scope)
+    return name in ("description", "title") and values.is_text(value)
 
 
 def _is_config(node: ast.expr, scope: Scope) -> bool:

@@ -11,17 +11,10 @@ import builtins
 from typing import TypeGuard
 
 from kommuna.spec.caching import Caching
+from kommuna.store.definitions import values
 from kommuna.store.definitions.models import MODEL, model_is_pure
 from kommuna.store.definitions.references import evaluated, signature_annotations
-from kommuna.store.definitions.values import (
-    Scope,
-    annotation_is_pure,
-    is_hashable,
-    is_literal,
-    is_number,
-    is_text,
-    value_is_pure,
-)
+from kommuna.store.definitions.values import Scope
 
 _FUNCTION_DECORATORS = frozenset(
     {
@@ -59,10 +52,10 @@ def is_pure(node: ast.stmt, scope: Scope) -> bool:
     if isinstance(node, ast.ClassDef):
         return _class_is_pure(node, scope)
     if isinstance(node, ast.Assign):
-        return all(_fits(target, node.value) for target in node.targets) and value_is_pure(node.value, scope)
+        return all(_fits(target, node.value) for target in node.targets) and values.value_is_pure(node.value, scope)
     if isinstance(node, ast.AnnAssign):
-        annotated = not scope.eager_annotations or annotation_is_pure(node.annotation, scope)
-        value = node.value is None or value_is_pure(node.value, scope)
+        annotated = not scope.eager_annotations or values.annotation_is_pure(node.annotation, scope)
+        value = node.value is None or values.value_is_pure(node.value, scope)
         return isinstance(node.target, ast.Name) and annotated and value
     return False
 
@@ -80,8 +73,10 @@ def has_pure_signature(node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scop
     defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
     return (
         not getattr(node, "type_params", [])
-        and all(value_is_pure(default, scope) for default in defaults)
-        and (not scope.eager_annotations or all(annotation_is_pure(a, scope) for a in signature_annotations(node)))
+        and all(values.value_is_pure(default, scope) for default in defaults)
+        and (
+            not scope.eager_annotations or all(values.annotation_is_pure(a, scope) for a in signature_annotations(node))
+        )
     )
 
 
@@ -159,7 +154,7 @@ def _class_is_pure(node: ast.ClassDef, scope: Scope) -> bool:
         names.append(target.id)
         if annotation is None and base in _RECORDS:
             return False
-        if annotation is not None and scope.eager_annotations and not annotation_is_pure(annotation, scope):
+        if annotation is not None and scope.eager_annotations and not values.annotation_is_pure(annotation, scope):
             return False
         if annotation is not None and value is None and optional and (dataclass or base == "typing.NamedTuple"):
             return False
@@ -196,9 +191,11 @@ def _is_refused_name(name: str, base: str) -> bool:
 
 def _is_plain_enum(node: ast.ClassDef, scope: Scope) -> bool:
     """Whether an enumeration's values are all given, or all numbers that may be counted on from."""
-    values = [statement.value for statement in node.body if isinstance(statement, ast.Assign)]
-    counted = [_is_auto(value, scope) for value in values]
-    return not any(counted) or all(auto or is_number(value, scope) for auto, value in zip(counted, values, strict=True))
+    assigned = [statement.value for statement in node.body if isinstance(statement, ast.Assign)]
+    counted = [_is_auto(value, scope) for value in assigned]
+    return not any(counted) or all(
+        auto or values.is_number(value, scope) for auto, value in zip(counted, assigned, strict=True)
+    )
 
 
 def _is_auto(node: ast.expr, scope: Scope) -> bool:
@@ -216,16 +213,16 @@ def _attribute_is_pure(name: str, value: ast.expr, base: str, dataclass: bool, s
     if base in _ENUMS and _is_auto(value, scope):
         return True
     if base == "enum.StrEnum":
-        return is_text(value)
+        return values.is_text(value)
     if base == "enum.IntEnum":
-        return is_number(value, scope)
+        return values.is_number(value, scope)
     if base in _FLAGS:
         return False
     if base == "typing.TypedDict":
         return False
     if dataclass:
-        return is_hashable(value, scope) or _is_field(value, scope)
-    return is_literal(value, scope)
+        return values.is_hashable(value, scope) or _is_field(value, scope)
+    return values.is_literal(value, scope)
 
 
 def _is_refused_method(name: str, base: str, dataclass: bool, names: list[str]) -> bool:
