@@ -13,7 +13,7 @@ from typing import Any
 from airflow.policies import hookimpl
 
 from kommuna.airflow.admission.rules import ABSOLUTE, AssetFacts, DagFacts, TaskFacts, judge
-from kommuna.airflow.dags import seam
+from kommuna.airflow.dags import callers, seam
 from kommuna.errors import KommunaError
 from kommuna.spec.installation import Place, place_of
 from kommuna.spec.names import owner_of, qualified
@@ -40,7 +40,7 @@ def dag_policy(dag: Any) -> None:
     except KommunaError as error:
         raise AirflowClusterPolicyViolation(str(error)) from None
     complete(dag, place)
-    seam.remember(place)
+    callers.remember(place)
     violations = [
         *judge(facts(dag), team=place.team, platform=place.installation.platform),
         *default_mistakes(dag, place.bundle).values(),

@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from kommuna.airflow.admission.rules import address_parts
-from kommuna.airflow.dags import seam
-from kommuna.airflow.dags.seam import MARK, calling_file
+from kommuna.airflow.dags import callers
+from kommuna.airflow.dags.callers import PATCHED, calling_file
 from kommuna.spec.installation import Place
 from kommuna.spec.names import owner_of, qualified
 
@@ -68,8 +68,8 @@ def patch_asset_decorator(module: ModuleType) -> None:
         finally:
             self.python_callable = function
 
-    if not hasattr(given, MARK):
-        setattr(kwargs_by_parameter, MARK, True)
+    if not hasattr(given, PATCHED):
+        setattr(kwargs_by_parameter, PATCHED, True)
         operator._iter_kwargs = kwargs_by_parameter
 
 
@@ -109,7 +109,7 @@ def _of_address(place: Place, name: Any, uri: Any) -> tuple[Any, Any]:
 
 def _wrap(made: Any, fill_in: Callable[[Place, Any, Any], tuple[Any, Any]]) -> None:
     make = made.__init__
-    if hasattr(make, MARK):
+    if hasattr(make, PATCHED):
         return
     names = [name for name in inspect.signature(make).parameters if name in ("name", "uri")]
 
@@ -117,7 +117,7 @@ def _wrap(made: Any, fill_in: Callable[[Place, Any, Any], tuple[Any, Any]]) -> N
     def make_in_team(self: Any, *arguments: Any, **options: Any) -> None:
         _, place = calling_file()
         if place is None and "Ref" in made.__name__:
-            place = seam.parsed  # in a template, inlet_events.for_asset(name=…) has no calling file
+            place = callers.parsed  # in a template, inlet_events.for_asset(name=…) has no calling file
         if place is not None:
             positional = dict(zip(list(inspect.signature(make).parameters)[1:], arguments, strict=False))
             given = {**positional, **options}
@@ -126,5 +126,5 @@ def _wrap(made: Any, fill_in: Callable[[Place, Any, Any], tuple[Any, Any]]) -> N
             arguments, options = (), {**given, **filled}
         make(self, *arguments, **options)
 
-    setattr(make_in_team, MARK, True)
+    setattr(make_in_team, PATCHED, True)
     made.__init__ = make_in_team

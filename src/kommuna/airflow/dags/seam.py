@@ -12,33 +12,18 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
-import kommuna
-from kommuna.errors import KommunaError
-from kommuna.spec.installation import Place, place_of
+from kommuna.airflow.dags.callers import PATCHED, calling_file
+from kommuna.spec.installation import Place
 from kommuna.spec.names import qualified
 from kommuna.spec.texts import text_list
 
-MARK = "_kommuna_seam"
-_KOMMUNA = str(Path(kommuna.__file__).parent)
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")})
-
-
 before_test: list[Callable[[Any], None]] = []  # called with a DAG before its `test()` runs it
-parsed: Place | None = None  # the place of the DAG that this process accepted last; a task's process has one DAG
-
-
-def remember(place: Place) -> None:
-    """Keeps the place of a DAG file for templates, which are rendered when no code of the file is running."""
-    global parsed
-    parsed = place
 
 
 def install() -> None:
@@ -55,7 +40,7 @@ def patch_dag(module: ModuleType) -> None:
     """Patches the constructor of a module's `DAG` to fill in what a team's DAG file leaves out."""
     dag_class: Any = vars(module)["DAG"]
     make = dag_class.__init__
-    if hasattr(make, MARK):
+    if hasattr(make, PATCHED):
         return
 
     @functools.wraps(make)
@@ -74,7 +59,7 @@ def patch_dag(module: ModuleType) -> None:
             prepare(dag)
         return test(dag, *arguments, **options)
 
-    setattr(make_in_team, MARK, True)
+    setattr(make_in_team, PATCHED, True)
     dag_class.__init__ = make_in_team
     dag_class.test = test_in_team
 
@@ -95,30 +80,6 @@ def with_team_defaults(
     defaults = {"owner": team.owner or place.team, **(options.get("default_args") or {})}
     tags = sorted({place.team, *team.tags, *text_list("tags", options.get("tags") or ())})
     return arguments, {**options, "default_args": defaults, "tags": tags}
-
-
-def calling_file() -> tuple[str, Place | None]:
-    """Finds the file that creates a DAG, and its team: the nearest caller in a bundle, even through a library."""
-    nearest = ""
-    for file in _callers(sys._getframe(1)):
-        nearest = nearest or file
-        if file.startswith(_LIBRARIES):
-            continue
-        try:
-            return file, place_of(file)
-        except KommunaError:
-            continue
-    return nearest, None
-
-
-def _callers(frame: FrameType | None) -> Iterator[str]:
-    """Yields the files of the callers, the nearest first, without Kommuna's own and code that is in no file."""
-    before = ""
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file != before and not file.startswith((_KOMMUNA, "<")):
-            yield file
-        before, frame = file, frame.f_back
 
 
 def _patch_assets(module: ModuleType) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from kommuna.airflow.dags.seam import calling_file, with_team_defaults
+from kommuna.airflow.dags.callers import calling_file
+from kommuna.airflow.dags.seam import with_team_defaults
 from kommuna.spec.installation import place_of
 
 

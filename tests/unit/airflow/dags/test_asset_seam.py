@@ -58,9 +58,9 @@ def test_a_reference_in_a_template_means_the_team_of_the_running_dag(
 ) -> None:
     from airflow.sdk.definitions.asset import AssetUriRef
 
-    from kommuna.airflow.dags import seam
+    from kommuna.airflow.dags import callers
 
-    monkeypatch.setattr(seam, "parsed", None)
+    monkeypatch.setattr(callers, "parsed", None)
     assert AssetUriRef("s3://bucket/x").uri == "s3://bucket/x"
     dag_policy(load(HEAD + 'dag = DAG("d")\n').dag)
     assert AssetUriRef(uri="s3://bucket/x").uri == "s3://bucket/x?team=support"
