@@ -15,6 +15,7 @@ import polars as pl
 from kommuna.errors import DataError, SpecError
 from kommuna.spec.base import Spec
 from kommuna.spec.words import as_type
+from kommuna.steps.etl.untyped import read_untyped
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,8 +95,6 @@ def scan_file(path: Path, *, keys: Sequence[str] = ()) -> pl.LazyFrame:
     Raises:
         DataError: the file is missing, of another kind, or cannot be read; names the row.
     """
-    from kommuna.steps.etl.untyped import read_untyped  # it is made of steps, which take frames
-
     return read_untyped(path, keys=keys)
 
 

@@ -14,7 +14,7 @@ from kommuna.steps.etl.csv.scan import scan_texts
 from kommuna.steps.etl.dtypes import inexact, polars_dtype
 from kommuna.steps.etl.formats import ENDINGS, check_file, check_format, format_of
 from kommuna.steps.etl.json_lines import count_json_rows, json_columns, json_fault
-from kommuna.steps.etl.read import read_table, scan_checked, separator_fault
+from kommuna.steps.etl.scan import read_checked, scan_checked, separator_fault
 
 # The form of numbers: 007 and +7 are texts, unlike 7.
 _WHOLE = "^-?(?:0|[1-9][0-9]{0,17})$"
@@ -40,7 +40,7 @@ def read_untyped(source: Path, *, keys: Sequence[str] = ()) -> pl.LazyFrame:
         fix = f"name the file by its format: {', '.join(ENDINGS)}"
         raise DataError(f"{source.name} has an unknown format", where=str(source), fix=fix)
     if kind == "csv":
-        return read_table(source, table_schema=TableSchema(columns=_types(source, keys))).table
+        return read_checked(source, TableSchema(columns=_types(source, keys)), kind)[0]
     table = _ndjson(source) if kind == "ndjson" else _parquet(source)
     _refuse_patterns(table.collect_schema().names(), source)
     return table
