@@ -1,4 +1,4 @@
-"""`LabelModel`: every label model as a class with scikit-learn's interface, for notebooks and other programs."""
+"""`LabelModel`: all label models behind scikit-learn's interface, for notebooks and other programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kommuna.steps.labeling.models.fitting import fit_label_model
 from kommuna.steps.labeling.models.registry import Settings, model_named
 from kommuna.steps.labeling.models.snorkel.library import SnorkelModel
 from kommuna.steps.labeling.models.snorkel.sparse import SnorkelFast
-from kommuna.steps.labeling.votes.columns import VoteColumns, label_places, named_tags, vote_columns
+from kommuna.steps.labeling.votes.columns import VoteColumns, label_indices, tag_names, vote_columns
 from kommuna.steps.labeling.votes.dev_rows import Dev
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns, distinct
 
@@ -35,13 +35,13 @@ log = structlog.get_logger()
 TiePolicy = Literal["abstain", "first", "random"]
 
 _TIE = 1e-5  # tags whose probabilities differ by less are tied, as in Snorkel
-_FORMAT = 1  # of the file that `save` writes
-_PROBED = 200  # patterns whose probabilities the file holds, to compare with at loading
-_SAME = 1e-4
+_FORMAT = 1  # version of the file format of `save`
+_PROBED = 200  # patterns whose probabilities are saved, to be compared when the file is loaded
+_SAME = 1e-4  # the largest difference of probabilities after loading that is not warned of
 
 
 class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A label model: learns from votes how far each rule can be trusted, and gives the probability of each tag.
+    """A label model: learns from votes how accurate each rule is, and predicts the probability of each tag.
 
     >>> import numpy as np
     >>> votes = np.array([[0, 0, -1], [1, -1, 1], [-1, 0, 0], [-1, -1, -1]])
@@ -49,31 +49,30 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     >>> model.predict(votes).tolist()
     [0, 1, 0, -1]
 
-    `votes` are everywhere one of
+    In all methods, `votes` is one of
 
-    - an n x m matrix of whole numbers: the place of a tag, or -1 where the rule abstains;
-    - a polars or pandas table with one column per rule: what `apply_rules` or `votes_of` returned, or numbers as in a
-      matrix; null (NaN) abstains. After `fit`, columns are found by their names.
+    - an n x m matrix of whole numbers: the index of a tag, or -1 where the rule abstains;
+    - a polars or pandas table with one column per rule: the result of `apply_rules` or `votes_of`, or numbers as in a
+      matrix; null (NaN) abstains. After `fit`, columns are selected by their names.
 
-    Rows have one tag each. Where they may have several use `label_messages`.
+    Each row has one tag. If rows may have several tags, use `label_messages`.
 
     Args:
         model: the label model's name, see docs/rules.md.
-        tags: the tags' names, or a `RuleSet` that has them. Left out, they are those of the table's Enums, and
-            numbers where there are none.
-        cardinality: how many tags there are, where they have no names; left out, the highest number says.
+        tags: the tags' names, or a `RuleSet`. By default, the tags of the table's Enums, or numbers if it has none.
+        cardinality: the number of tags, if they have no names; by default one more than the highest vote.
         key: the column of a table that names its rows, and does not belong to a rule.
-        tie_policy: what `predict` gives where several tags are likeliest: nothing (`abstain`), the first of them
-            (`first`), or one drawn by the seed and the row's votes (`random`), the same for equal rows in any order.
+        tie_policy: the prediction if several tags have the highest probability: none (`abstain`), the first of them
+            (`first`), or a random one (`random`), which depends on the seed and the row's votes only.
         seed: seed of the model's random numbers.
-        iterations: EM steps of `dawid_skene`, at most.
+        iterations: the largest number of EM steps of `dawid_skene`.
         epochs: training epochs of `snorkel` and `snorkel_fast`.
         memory: memory limit of `snorkel`, such as `4Gi`.
 
     Attributes:
         classes_: k, the tags, or 0 to k - 1.
         rules_: m, the rules' names.
-        class_balance_, rule_weights_, conditional_probabilities_: see there.
+        class_balance_, rule_weights_, conditional_probabilities_: see these properties.
     """
 
     suffix: ClassVar[str] = ".npz"
@@ -105,16 +104,16 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Fits the model.
 
         Args:
-            votes: of all rows.
-            dev_votes: of the same rules on labeled rows; then probabilities are calibrated on these.
-            dev_labels: d, the labeled rows' tags as in `classes_`; rows whose label is null (or -1) are left out.
+            votes: the votes on all rows.
+            dev_votes: the votes of the same rules on d labeled rows, on which probabilities are calibrated.
+            dev_labels: d tags as in `classes_`; rows whose label is null (or -1) are left out.
 
         Raises:
-            SpecError: an unknown model or tie policy.
-            RulesError, DataError, MissingColumn, SchemaDrift: votes or labels that cannot be used.
+            SpecError: the model or the tie policy is unknown.
+            RulesError, DataError, MissingColumn, SchemaDrift: the votes or labels are invalid.
         """
         self._check_choices()
-        tags, k = named_tags(self.tags, self.cardinality)
+        tags, k = tag_names(self.tags, self.cardinality)
         columns = vote_columns(votes, tags=tags, k=k, key=self.key)
         if not len(columns):
             raise DataError("the votes have no rows: there is nothing to learn from", where="votes")
@@ -128,70 +127,80 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, votes: Any) -> Probabilities:
-        """n x k probabilities of the tags in the order of `classes_`; each line sums to 1.
+        """Returns n x k probabilities of the tags in the order of `classes_`; each line sums to 1.
 
-        All tags of a row without a vote are equally likely.
+        In a row without a vote all tags are equally likely.
+
+        Args:
+            votes: n rows of votes.
 
         Raises:
-            DataError: a probability is NaN, which `snorkel` gives where a row has very many votes.
+            DataError: a probability is NaN, as `snorkel` returns for rows with very many votes.
         """
         probabilities, patterns = self._probabilities(votes)
         return probabilities[patterns.row_pattern]
 
     def predict(self, votes: Any) -> NDArray[Any]:
-        """n tags as in `classes_`, by `tie_policy` where there is a tie. No tag is -1, or None where tags have names.
+        """Returns n tags as in `classes_`; a row without a tag gets None, or -1 if tags have no names.
 
-        All tags of a row without a vote are tied.
+        Ties are resolved by `tie_policy`. In a row without a vote all tags are tied.
+
+        Args:
+            votes: n rows of votes.
         """
-        places = self._places(votes)
+        indices = self._indices(votes)
         if self.classes_.dtype != object:
-            return places
+            return indices
         tags: NDArray[Any] = np.array([*self.classes_, None], dtype=object)
-        return tags[places]
+        return tags[indices]
 
     def score(self, votes: Any, labels: Any) -> float:
-        """Share of labeled rows whose tag is right; a row that gets no tag counts as wrong.
+        """Returns the accuracy on labeled rows, 0 to 1; a row without a predicted tag counts as wrong.
 
         Args:
             votes: n rows of votes.
             labels: n tags as in `classes_`; rows labeled None, NaN or -1 are left out.
 
         Raises:
-            DataError: there are not as many as rows, or none is a label.
+            DataError: the number of labels differs from that of rows, or no row has a label.
             RulesError: a label is not a tag.
         """
-        predicted, true = self._places(votes), label_places(labels, self._tags(), len(self.classes_))
+        predicted, true = self._indices(votes), label_indices(labels, self._tags(), len(self.classes_))
         if len(true) != len(predicted):
-            raise DataError(f"there are {len(true)} labels for {len(predicted)} rows", fix="give one for each row")
+            raise DataError(f"there are {len(true)} labels for {len(predicted)} rows", fix="pass one label per row")
         labeled = true != ABSTAIN
         if not labeled.any():
-            raise DataError("no row has a label", where="labels", fix="give the tag of at least one row")
+            raise DataError("no row has a label", where="labels", fix="pass the tag of at least one row")
         return float((predicted[labeled] == true[labeled]).mean())
 
     @property
     def conditional_probabilities_(self) -> NDArray[np.float64]:
         """m x (k + 1) x k, the probability that a rule abstains (first) or votes for each tag, given the tag.
 
-        Of `snorkel` and `snorkel_fast` their own parameters; of the others expected frequencies under their
-        probabilities (`estimates`). A vote against a tag is counted with none of these.
+        For `snorkel` and `snorkel_fast` these are the model's parameters, for other models expected frequencies under
+        the predicted probabilities (`estimates`). Votes against tags are not counted.
         """
         return self._estimated().conditional
 
     @property
     def class_balance_(self) -> NDArray[np.float64]:
-        """k, each tag's share: the mean probability of rows with a vote; of Snorkel's models the shares they assume."""
+        """k, the share of each tag: its mean probability on rows with a vote; for Snorkel's models, their parameters."""
         return self._estimated().balance
 
     @property
     def rule_weights_(self) -> NDArray[np.float64]:
-        """m, the share of each rule's votes that are right, as the model believes; NaN of a rule that never votes.
+        """m, the accuracy of each rule's votes according to the model; NaN for a rule that never votes.
 
-        Of `snorkel` and `snorkel_fast` what the library calls weights, P(right) / P(votes) by its own parameters.
+        For `snorkel` and `snorkel_fast` these are the library's weights, P(right) / P(votes) by the model's parameters.
         """
         return self._estimated().accuracy
 
     def save(self, path: Path | str) -> None:
-        """Writes one file of plain arrays and JSON: settings, the distinct votes and the dev rows; no code."""
+        """Writes the settings, the distinct votes and the dev rows to a file of arrays and JSON, without code.
+
+        Args:
+            path: the file to write.
+        """
         check_is_fitted(self, "rules_")
         settings = self._settings() | {
             "format": _FORMAT,
@@ -213,14 +222,17 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Reads what `save` wrote, and fits again on it.
+        """Reads a file that `save` wrote, and fits the model again.
 
-        That takes as long as `fit` took on distinct votes: seconds, but minutes for `snorkel`, which trains on every
-        row. The model is the same, to the last digit by the same version; another version of Kommuna may know better,
-        and a warning then says by how much probabilities differ.
+        This takes as long as `fit` did on distinct votes: seconds, but minutes for `snorkel`, which trains on all rows.
+        With the same version of Kommuna the model is identical. With another version probabilities may differ; a
+        warning then says by how much.
+
+        Args:
+            path: the file to read.
 
         Raises:
-            DataError: the file is missing, or `save` did not write it.
+            DataError: the file is missing, or was not written by `save`.
         """
         path = Path(path)
         try:
@@ -229,9 +241,9 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 arrays = {name: file[name] for name in file.files if name != "settings"}
             if settings["format"] != _FORMAT:
                 raise DataError(
-                    f"{path.name} is of format {settings['format']}, this version reads {_FORMAT}",
+                    f"{path.name} has format {settings['format']}, this version reads format {_FORMAT}",
                     where=str(path),
-                    fix=f"it was written by Kommuna {settings['version']}: load it with that, or fit anew",
+                    fix=f"load it with Kommuna {settings['version']}, which wrote it, or fit the model again",
                 )
             classes, rules, version = settings.pop("classes"), settings.pop("rules"), settings.pop("version")
             del settings["format"]
@@ -244,9 +256,9 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             missing = isinstance(error, FileNotFoundError)
             raise DataError(
-                f"no file {path}" if missing else f"{path.name} is not a LabelModel's file: {error}",
+                f"no file {path}" if missing else f"{path.name} is not a file of a LabelModel: {error}",
                 where=str(path),
-                fix="check the path" if missing else "give a file that LabelModel.save wrote",
+                fix="check the path" if missing else "pass a file that LabelModel.save wrote",
             ) from None
         made._fit(votes, counts, dev if len(dev) else None)
         differ = float(np.abs(made._fitted.predict(votes[:_PROBED]) - probed).max(initial=0))
@@ -255,7 +267,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return made
 
     def _settings(self) -> dict[str, Any]:
-        """The parameters as JSON; the tags by name, wherever they were known from."""
+        """Returns the parameters for JSON, with the tags that `fit` found."""
         named = self.classes_.dtype == object
         given: dict[str, Any] = {
             name: value.item() if isinstance(value, np.generic) else value for name, value in self.get_params().items()
@@ -270,47 +282,47 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         known = get_args(TiePolicy)
         if self.tie_policy not in known:
             raise SpecError(
-                f"there is no tie policy '{self.tie_policy}'{nearest(str(self.tie_policy), known)}",
-                fix=f"name one of {', '.join(known)}",
+                f"unknown tie policy '{self.tie_policy}'{nearest(str(self.tie_policy), known)}",
+                fix=f"use one of {', '.join(known)}",
             )
 
     def _model_settings(self) -> Settings:
         return Settings(seed=self.seed, iterations=self.iterations, epochs=self.epochs, memory=self.memory)
 
     def _tags(self) -> tuple[str, ...] | None:
-        """The tags' names; None where they have none."""
+        """Returns the tags' names; None if they have none."""
         return tuple(self.classes_) if self.classes_.dtype == object else None
 
-    def _places(self, votes: Any) -> NDArray[np.int64]:
-        """n places of tags, by `tie_policy` where there is a tie; -1 is none."""
+    def _indices(self, votes: Any) -> NDArray[np.int64]:
+        """Returns n indices of predicted tags; -1: none."""
         self._check_choices()
         probabilities, patterns = self._probabilities(votes)
-        place = probabilities.argmax(axis=1)
+        index = probabilities.argmax(axis=1)
         ties = probabilities > probabilities.max(axis=1, keepdims=True, initial=0) - _TIE
         for i in np.flatnonzero(ties.sum(axis=1) > 1):
-            place[i] = self._settled(np.flatnonzero(ties[i]), patterns.votes[i])
-        return np.asarray(place[patterns.row_pattern])
+            index[i] = self._resolved(np.flatnonzero(ties[i]), patterns.votes[i])
+        return np.asarray(index[patterns.row_pattern])
 
     def _dev(self, votes: Any, labels: Any, fit_on: VoteColumns, k: int) -> DevRows | None:
-        """The labeled rows."""
+        """Reads the labeled rows; None if there are none."""
         if votes is None and labels is None:
             return None
         if votes is None or labels is None:
             lacking = "dev_votes" if votes is None else "dev_labels"
-            raise DataError(f"{lacking} is not given: dev rows need the rules' votes on them, and their labels")
+            raise DataError(f"{lacking} is missing: dev rows need both the rules' votes on them and labels")
         tags = fit_on.tags
         columns = vote_columns(votes, tags=tags, k=len(tags or ()) or k, key=self.key, rules=fit_on.rules)
-        truth = label_places(labels, tags, k)
+        truth = label_indices(labels, tags, k)
         if len(truth) != len(columns):
             raise DataError(
-                f"there are {len(columns)} dev_votes and {len(truth)} dev_labels", fix="give one label for each row"
+                f"there are {len(columns)} dev_votes and {len(truth)} dev_labels", fix="pass one label per row"
             )
         known = truth != ABSTAIN
         dev = DevRows(np.stack(columns.columns, axis=1)[known], truth[known])
         return dev if len(dev) else None
 
     def _fit(self, votes: Codes, counts: NDArray[np.int64], dev: DevRows | None) -> None:
-        """Fits on distinct votes; rows stand in the order of these, so their own order does not matter."""
+        """Fits on distinct votes, so that the result does not depend on the order of the rows."""
         k = len(self.classes_)
         rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         self._patterns = VotePatterns(votes, counts, rows, tuple(str(tag) for tag in self.classes_), self.rules_)
@@ -325,13 +337,13 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         known = None if dev is None else Dev(dev.votes, np.eye(k, dtype=np.bool_)[dev.truth])
         fit = fit_label_model(new_model, self._patterns, known, seed=self.seed)
-        self._own = made[0]  # that of all rows; models without some dev rows follow
+        self._own = made[0]  # the first model is that of all rows; models of the cross-fit follow
         if known is not None and fit.held_out is not None and not fit.calibrated:
             fit = calibrated(fit, fit.held_out, known)
         self._fitted = fit
 
     def _probabilities(self, votes: Any) -> tuple[Probabilities, VotePatterns]:
-        """Probabilities of the distinct rows of votes."""
+        """Returns the patterns of votes and their probabilities."""
         check_is_fitted(self, "rules_")
         k = len(self.classes_)
         patterns = vote_columns(votes, tags=self._tags(), k=k, key=self.key, rules=self.rules_).patterns()
@@ -349,8 +361,8 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return probabilities, patterns
 
-    def _settled(self, tied: NDArray[np.intp], votes: Codes) -> int:
-        """Which of several tied tags is given; -1 is none."""
+    def _resolved(self, tied: NDArray[np.intp], votes: Codes) -> int:
+        """Resolves a tie of tags for one row of votes; -1: no tag."""
         if self.tie_policy == "abstain":
             return ABSTAIN
         if self.tie_policy == "first":

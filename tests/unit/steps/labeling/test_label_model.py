@@ -307,26 +307,26 @@ def test_a_class_that_only_dev_rows_know_is_a_class() -> None:
 
 MATRIX = np.array([[0, 1], [1, 0]])
 REFUSED: dict[str, tuple[Any, ...]] = {
-    "a LabelModel knows rows of one tag": ({"tags": RuleSet.read(RULES | {"several_tags": True})}, MATRIX),
-    "Int8 with nulls, as where rows may have several tags": (
+    "a LabelModel supports one tag per row": ({"tags": RuleSet.read(RULES | {"several_tags": True})}, MATRIX),
+    "Int8 with nulls, which means that rows may have several tags": (
         {}, pl.DataFrame({"a": pl.Series([1, 0, None], dtype=pl.Int8)})
     ),
-    "neither a matrix of whole numbers nor a table, but bool": ({}, MATRIX == 0),
-    "neither a matrix of whole numbers nor a table, but int64 of shape": ({}, MATRIX[0]),
+    "must be a matrix of whole numbers or a table, not bool": ({}, MATRIX == 0),
+    "must be a matrix of whole numbers or a table, not int64 of shape": ({}, MATRIX[0]),
     "votes is not a table but a Labeled": ({}, Labeled(pl.LazyFrame(), None, None, {})),
-    "'b': 5 is not a vote: -1 to 1 are known": ({"cardinality": 2}, pl.DataFrame({"a": [0, 1], "b": [0, 5]})),
+    "'b': 5 is not a vote: votes are -1 to 1": ({"cardinality": 2}, pl.DataFrame({"a": [0, 1], "b": [0, 5]})),
     "'rule_0': 0.5 is not a vote": ({}, MATRIX / 2),
     "'rule_1': -2 is not a vote": ({}, MATRIX - [0, 2]),
-    "'a' are String, and the tags are not known": ({}, pl.DataFrame({"a": ["x", None]})),
+    "'a' are String, and the tags are unknown": ({}, pl.DataFrame({"a": ["x", None]})),
     "'a': 'lone' is no tag .did you mean 'loan'": ({"tags": ["card", "loan"]}, pl.DataFrame({"a": ["lone"]})),
     "cardinality is 3, but there are 2 tags": ({"tags": ["card", "loan"], "cardinality": 3}, MATRIX),
-    "tags must be there, each once": ({"tags": ["card", "card"]}, MATRIX),
-    "tags are a list of str, not 'card'": ({"tags": "card"}, MATRIX),
+    "tags must be a list of distinct names": ({"tags": ["card", "card"]}, MATRIX),
+    "tags must be a list of str, not 'card'": ({"tags": "card"}, MATRIX),
     "the votes have no rows": ({}, np.zeros((0, 3), dtype=int)),
     "the votes have no column": ({}, pl.DataFrame({"id": [1]})),
     "there is no label model 'komuna' .did you mean 'kommuna'": ({"model": "komuna"}, MATRIX),
-    "there is no tie policy 'randm' .did you mean 'random'": ({"tie_policy": "randm"}, MATRIX),
-    "dev_labels is not given": ({}, MATRIX, MATRIX),
+    "unknown tie policy 'randm' .did you mean 'random'": ({"tie_policy": "randm"}, MATRIX),
+    "dev_labels is missing": ({}, MATRIX, MATRIX),
     "there are 2 dev_votes and 1 dev_labels": ({}, MATRIX, MATRIX, [0]),
     "labels: 7 is not one of the tags": ({"cardinality": 2}, MATRIX, MATRIX, [0, 7]),
     "labels: 'a' is not one of the tags": ({}, MATRIX, MATRIX, ["a", "b"]),
@@ -391,10 +391,10 @@ def test_a_file_that_is_no_models_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.npz"
     for write in (lambda: other.write_text("{}"), lambda: other.write_bytes(b""), lambda: np.savez(other, a=[1])):
         write()
-        with pytest.raises(DataError, match=r"other\.npz is not a LabelModel's file"):
+        with pytest.raises(DataError, match=r"other\.npz is not a file of a LabelModel"):
             LabelModel.load(other)
     np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="not a LabelModel's file"):
+    with pytest.raises(DataError, match="not a file of a LabelModel"):
         LabelModel.load(tmp_path / "pickled.npy")
 
 

@@ -1,4 +1,4 @@
-"""The rule report: figures that are right, the worst rule first, a page that opens offline."""
+"""The rule report: its figures, the order of rules, and the page."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def case(rule_set: Any) -> dict[str, Any]:
     return {"rules": rules, "votes": from_matrix(matrix, rules).lazy(), "dev": dev, "matrix": matrix, "truth": truth}
 
 
-def test_the_worst_rule_stands_first_and_a_rule_seen_once_does_not_outrank_it(case: Any) -> None:
+def test_the_worst_rule_is_first_before_a_rule_with_a_single_vote(case: Any) -> None:
     report, table, metrics = rule_report(case["votes"], case["rules"], None, case["votes"], case["dev"])
     assert table["rule"].to_list() == ["dead", "bad", "rare", "good"]
     assert table["flag"].to_list() == ["never votes", "", "", ""]
@@ -41,7 +41,7 @@ def test_the_worst_rule_stands_first_and_a_rule_seen_once_does_not_outrank_it(ca
     assert "Look first at dead: it never votes." in report.html
 
 
-def test_figures_are_those_of_the_matrix(case: Any) -> None:
+def test_figures_equal_those_computed_from_the_matrix(case: Any) -> None:
     table = rule_report(case["votes"], case["rules"], None, case["votes"], case["dev"]).table
     matrix, truth = case["matrix"], case["truth"]
     for j, name in enumerate(("good", "bad", "rare")):
@@ -55,27 +55,27 @@ def test_figures_are_those_of_the_matrix(case: Any) -> None:
     assert dead["accuracy"] is None
 
 
-def test_agreement_with_the_labels_is_told(case: Any) -> None:
+def test_agreement_with_the_labels_is_reported(case: Any) -> None:
     labels = label_messages(case["votes"], case["rules"], case["votes"], case["dev"]).labels
     table = rule_report(case["votes"], case["rules"], labels, case["votes"], case["dev"]).table
-    told = labels.collect()["tag"].cast(pl.String).to_list()
+    tags = labels.collect()["tag"].cast(pl.String).to_list()
     votes = case["votes"].collect()
     for name in ("good", "bad"):
-        pairs = [(v, t) for v, t in zip(votes[name], told, strict=True) if v is not None]
+        pairs = [(v, t) for v, t in zip(votes[name], tags, strict=True) if v is not None]
         agrees = table.row(by_predicate=pl.col("rule") == name, named=True)["agrees"]
         assert agrees == pytest.approx(np.mean([v == t for v, t in pairs]))
 
 
-def test_without_dev_rows_the_report_says_what_it_does_not_know(case: Any) -> None:
+def test_without_dev_rows_the_report_has_no_accuracy(case: Any) -> None:
     report, table, metrics = rule_report(case["votes"].drop("dead").with_columns(dead=None), case["rules"])
     assert table["accuracy"].null_count() == 4
     assert "dev_vote_accuracy" not in metrics
     plain = case["rules"].model_copy(update={"rules": case["rules"].rules[:2]})
     assert "nothing is known of the rules&#39; accuracy" in rule_report(case["votes"], plain).report.html
-    assert report.html.count("<svg") == 1  # who votes with whom is known all the same
+    assert report.html.count("<svg") == 1  # the correlation map
 
 
-def test_votes_against_are_judged_as_such(rule_set: Any) -> None:
+def test_a_vote_against_a_tag_is_right_where_the_row_has_another(rule_set: Any) -> None:
     rules = rule_set({"name": "r", "tag": "a", "any": ["x"], "against": True}, tags=["a", "b"])
     votes = pl.LazyFrame({"id": [1, 2, 3], "r": pl.Series(["!a", "!a", None], dtype=pl.Enum(["a", "b", "!a"]))})
     dev = pl.LazyFrame({"id": [1, 2, 3], "tag": ["b", "a", "a"]})
@@ -83,7 +83,7 @@ def test_votes_against_are_judged_as_such(rule_set: Any) -> None:
     assert (row["vote"], row["dev_right"], row["dev_votes"]) == ("not a", 1, 2)
 
 
-def test_a_rule_that_always_votes_is_marked(rule_set: Any) -> None:
+def test_a_rule_that_always_votes_is_flagged(rule_set: Any) -> None:
     rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, {"name": "s", "tag": "b", "any": ["x"]})
     votes = from_matrix(np.array([[0, -1], [0, 1]]), rules).lazy()
     report, table, metrics = rule_report(votes, rules)
@@ -92,7 +92,7 @@ def test_a_rule_that_always_votes_is_marked(rule_set: Any) -> None:
     assert "Look first at r: it always votes." in report.html
 
 
-def test_the_page_is_whole_and_escapes_names(rule_set: Any) -> None:
+def test_the_page_needs_no_network_and_escapes_names(rule_set: Any) -> None:
     rules = rule_set({"name": "r", "tag": "<b>&", "any": ["x"]})
     votes = from_matrix(np.array([[0], [-1]]), rules).lazy()
     dev = pl.LazyFrame({"id": [0, 1], "tag": ["<b>&", "<b>&"]})
@@ -109,25 +109,25 @@ def test_labels_of_other_rows_are_refused(case: Any) -> None:
         rule_report(case["votes"], case["rules"], labels)
 
 
-def test_what_a_rule_is_worth_is_what_its_absence_costs(case: Any) -> None:
+def test_the_gain_of_a_rule_is_the_accuracy_lost_without_it(case: Any) -> None:
     table = rule_report(case["votes"], case["rules"], None, case["votes"], case["dev"]).table
     gain = dict(table.select("rule", "gain").iter_rows())
-    assert gain["good"] > 0.15  # it alone votes on 50 rows and is right on 90 % of them
+    assert gain["good"] > 0.15  # only this rule votes on 50 rows, and is right on 90 % of them
     assert gain["dead"] == 0.0
 
 
-def test_an_always_wrong_rule_that_outvotes_does_harm(rule_set: Any) -> None:
+def test_a_rule_that_is_nearly_always_wrong_is_weighed_as_evidence_against_its_tag(rule_set: Any) -> None:
     truth = np.array([0, 1] * 30)
     few = np.array([0, 1] * 2 + [1, 0] * 28)  # nearly always wrong
     matrix = np.stack([truth, truth, np.where(np.arange(60) < 30, few, -1)], axis=1)
-    rules = rule_set(*({"name": n, "tag": "no", "any": ["x"]} for n in ("a", "b", "liar")), tags=["no", "yes"])
+    rules = rule_set(*({"name": n, "tag": "no", "any": ["x"]} for n in ("a", "b", "wrong")), tags=["no", "yes"])
     dev = Dev(matrix.astype(np.int16), np.eye(2, dtype=bool)[truth])
     assert gains(dev, [[0], [1], [2], [0, 1]], tags=rules.tags, several_tags=False).gain[3] > 0.3
     alone = Dev(matrix[:, [2]].astype(np.int16), dev.truth)
-    assert gains(alone, [[0]], tags=rules.tags, several_tags=False).figure > 0.3  # a liar's word, turned, is worth it
+    assert gains(alone, [[0]], tags=rules.tags, several_tags=False).figure > 0.3  # reversed, its votes are informative
 
 
-def test_leaving_out_is_what_a_refit_without_the_column_gives() -> None:
+def test_the_gain_equals_that_of_a_refit_without_the_rule() -> None:
     random = np.random.default_rng(1)
     truth = random.integers(0, 3, 300)
     votes = np.where(random.random((300, 5)) < 0.7, truth[:, None], random.integers(0, 3, (300, 5)))
@@ -140,7 +140,7 @@ def test_leaving_out_is_what_a_refit_without_the_column_gives() -> None:
         assert all_rules.gain[j] == pytest.approx(all_rules.figure - rest.figure, abs=0.01)
 
 
-def test_where_rows_have_several_tags_the_gain_is_in_f1() -> None:
+def test_the_gain_is_in_micro_f1_where_rows_may_have_several_tags() -> None:
     votes = np.array([[0, 1], [0, -1], [2, 1], [-1, 3]] * 5, dtype=np.int16)  # the first is for a, the other for b
     truth = np.array([[1, 1], [1, 0], [0, 1], [0, 0]] * 5, dtype=bool)
     found = gains(Dev(votes, truth), [[0], [1], [0, 1]], tags=("a", "b"), several_tags=True)
@@ -149,7 +149,7 @@ def test_where_rows_have_several_tags_the_gain_is_in_f1() -> None:
     assert found.gain[0] == pytest.approx(1 - 2 * 10 / (10 + 20))
 
 
-def test_errors_show_masked_texts_and_the_one_that_no_rule_puts_right_first(rule_set: Any) -> None:
+def test_errors_have_masked_texts_and_those_that_no_rule_corrects_come_first(rule_set: Any) -> None:
     rules = rule_set(*({"name": n, "tag": "no", "any": ["x"]} for n in ("bad", "good")), tags=["no", "yes"])
     matrix = np.array([[0, 1]] * 3 + [[0, -1]] + [[-1, 1]] * 20)
     texts = ["put right", "put right", "again <b>", "call me on +7 921 123-45-67"] + [f"t{i}" for i in range(20)]
@@ -165,12 +165,12 @@ def test_errors_show_masked_texts_and_the_one_that_no_rule_puts_right_first(rule
     )
     assert found.filter(pl.col("rule") == "good").is_empty()
     assert found["text"].to_list()[0] == "call me on [PHONE]"
-    assert sorted(found["text"].to_list()[1:]) == ["again <b>", "put right"]  # a text once
+    assert sorted(found["text"].to_list()[1:]) == ["again <b>", "put right"]  # no duplicates
     assert "921" not in report.html
     assert "again &lt;b&gt;" in report.html
 
 
-def test_errors_of_rows_without_texts_are_told_by_key(case: Any) -> None:
+def test_errors_of_rows_without_texts_are_shown_by_key(case: Any) -> None:
     html = rule_report(case["votes"], case["rules"], None, case["votes"], case["dev"]).report.html
     assert "<summary>bad: 10</summary>" in html  # ten of many
     assert '<a href="#errors-bad">bad</a>' in html
@@ -187,7 +187,7 @@ def test_groups_are_reported_together(case: Any) -> None:
     assert '<td class="">g</td><td class="number ">2</td><td class="number ">0.750</td>' in report.html
 
 
-def test_correlation_is_that_of_numpy_and_agreement_is_counted() -> None:
+def test_correlation_equals_that_of_numpy_and_agreement_is_counted() -> None:
     votes = np.array([[0, 0, -1], [1, 0, -1], [-1, -1, 2], [0, 0, 0]], dtype=np.int16)
     counts = np.array([5, 2, 4, 1])
     row_pattern = np.repeat(np.arange(4, dtype=np.int32), counts)
@@ -205,7 +205,7 @@ def test_a_rule_that_votes_always_or_never_has_no_correlation() -> None:
     assert not found.phi[:2].any()
 
 
-def test_of_very_many_rules_those_that_vote_most_are_compared(rule_set: Any) -> None:
+def test_with_very_many_rules_only_those_that_vote_most_are_compared(rule_set: Any) -> None:
     rules = rule_set(*({"name": f"r{j}", "tag": "a", "any": ["x"]} for j in range(1002)), tags=["a", "b"])
     matrix = np.full((20, 1002), -1)
     matrix[:10] = 0
@@ -216,7 +216,7 @@ def test_of_very_many_rules_those_that_vote_most_are_compared(rule_set: Any) -> 
     assert pairs.index("r1001") < pairs.index("</table>")  # they vote on 15 rows each, the others on 10
 
 
-def test_tags_are_told_with_what_they_are_taken_for(rule_set: Any) -> None:
+def test_tags_are_shown_with_the_tags_they_are_confused_with(rule_set: Any) -> None:
     rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, tags=["a", "b"])
     dev = Dev(np.array([[0], [0], [0], [-1]], dtype=np.int16), np.array([[1, 0], [1, 0], [0, 1], [0, 1]], dtype=bool))
     lines = tag_figures(dev, Gains(0.5, np.zeros(1), np.array([[0.9, 0.1]] * 4)), rules)
@@ -225,7 +225,7 @@ def test_tags_are_told_with_what_they_are_taken_for(rule_set: Any) -> None:
     assert lines[1][3] == pytest.approx(2 * 2 / (3 + 2))
 
 
-def test_a_rule_that_names_tags_itself_shows_those_it_votes_for_the_commonest_first(rule_set: Any) -> None:
+def test_a_rule_without_a_tag_of_its_own_is_shown_with_its_most_frequent_tags(rule_set: Any) -> None:
     tags = [f"t{i}" for i in range(8)]
     rules = rule_set(
         {"name": "few", "python": "bank:few"}, {"name": "many", "python": "bank:many"},

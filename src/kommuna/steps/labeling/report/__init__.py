@@ -1,1 +1,1 @@
-"""The rule report: figures, errors and worth of each rule, and its page."""
+"""The rule report: each rule's figures, errors and contribution, and the HTML page."""

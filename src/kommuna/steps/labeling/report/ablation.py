@@ -1,4 +1,4 @@
-"""What each rule is worth to the others: how much worse dev rows are labeled when it is left out."""
+"""Ablation of rules: how much worse dev rows are labeled without each rule."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from kommuna.steps.labeling.votes.dev_rows import Dev
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns
 from kommuna.steps.statistics import folds
 
-_AT_ONCE = 5_000_000  # votes told at one time: bounds memory
+_AT_ONCE = 5_000_000  # votes predicted together, which limits memory
 
 
 @dataclass(frozen=True)
 class Gains:
-    """What leaving rules out does to the weighted vote (`Weighted`), whose weights are learned from dev rows alone.
+    """The effect of leaving out rules on the weighted vote (`Weighted`), whose weights are learned from dev rows only.
 
-    It stands in for the label model since it can be asked hundreds of times in a second. Each dev row is told by
-    weights that were learned without it (five folds).
+    The weighted vote is used instead of the label model because it predicts hundreds of times per second. Each dev row
+    is predicted by weights that were learned without it (five folds).
 
     Attributes:
-        figure: accuracy on dev (a row without a vote has the default tag, or is wrong); micro F1 where rows have
+        figure: accuracy on dev (a row without a vote has the default tag, or is wrong); micro F1 where rows may have
             several tags.
-        gain: a line each of what was left out: `figure` less the figure without it, so harm is below zero.
-        probabilities: d x k, what the weighted vote of all rules says of the dev rows.
-        default: the tag of a row without a vote; None: it is unknown.
+        gain: for each set of rules, `figure` minus the figure without the set; negative if the rules do harm.
+        probabilities: d x k, the probabilities of the dev rows by the weighted vote of all rules.
+        default: the index of the default tag, that of a row without a vote; None: such a row is unknown.
     """
 
     figure: float
@@ -39,13 +39,18 @@ class Gains:
     probabilities: Probabilities
     default: int | None = None
 
-    def says(self, dev: Dev, *, several_tags: bool) -> NDArray[np.bool_]:
-        """d x k, the tags that the weighted vote gives each dev row; where no rule votes the default tag, or none."""
+    def assigned(self, dev: Dev, *, several_tags: bool) -> NDArray[np.bool_]:
+        """Returns d x k, the tags that the weighted vote assigns; the default tag, or none, where no rule votes.
+
+        Args:
+            dev: the dev rows.
+            several_tags: whether a row may have several tags.
+        """
         return assign_tags(self.probabilities, dev.votes, default=self.default, several_tags=several_tags)
 
 
-class _Once(Weighted):
-    """The weighted vote fitted once: its own held-out folds are of no use here, and five times the work."""
+class _WeightedWithoutFolds(Weighted):
+    """The weighted vote without its own cross-fit, which is not needed here and takes five times as long."""
 
     learns_from_dev = False
 
@@ -59,15 +64,15 @@ def gains(
     default: int | None = None,
     seed: int = 0,
 ) -> Gains:
-    """Leaves out rules, one set of them after another.
+    """Computes the gains of sets of rules.
 
     Args:
         dev: the dev rows: votes and true tags.
-        left_out: sets of rules, by their column.
-        tags: every tag.
-        several_tags: whether a row may have several tags, or none.
-        default: the tag of a row without a vote; None: it is unknown.
-        seed: of the folds.
+        left_out: the sets of rules, by their indices.
+        tags: all tags.
+        several_tags: whether a row may have several tags.
+        default: the index of the default tag; None: a row without a vote is unknown.
+        seed: seed of the folds.
     """
     d, m = dev.votes.shape
     probabilities = np.zeros(dev.truth.shape)
@@ -81,13 +86,13 @@ def gains(
         seen = VotePatterns(known.votes, np.ones(len(known), np.int64), np.arange(len(known), dtype=np.int32), tags,
                             names, several_tags, default)  # fmt: skip
         learned = known if len(known) > 1 else None
-        told = with_default(fit_label_model(_Once, seen, learned, seed=seed), seen, learned).predict
+        predict = with_default(fit_label_model(_WeightedWithoutFolds, seen, learned, seed=seed), seen, learned).predict
         votes, truth = dev.votes[held], dev.truth[held]
-        probabilities[held] = told(votes)
+        probabilities[held] = predict(votes)
         before = _counts(probabilities[held], votes, truth, several_tags, default)
         total += before.sum(axis=0)
         for sets, rows, changed in _without(votes, left_out):
-            after = _counts(told(changed), changed, truth[rows], several_tags, default)
+            after = _counts(predict(changed), changed, truth[rows], several_tags, default)
             np.add.at(changes, sets, after - before[rows])
     without = total + changes
     figure = float(total[0] / max(total[1], 1))
@@ -97,7 +102,7 @@ def gains(
 def _without(
     votes: Codes, left_out: Sequence[Sequence[int]]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64], Codes]]:
-    """The rows that leaving a set of rules out changes, and their votes then: in parts of bounded size."""
+    """Returns, in parts of limited size, the sets, the rows that lose votes without the set, and their other votes."""
     parts: list[tuple[NDArray[np.int64], NDArray[np.int64], Codes]] = []
     sets: list[NDArray[np.int64]] = []
     rows: list[NDArray[np.int64]] = []
@@ -127,9 +132,9 @@ def _without(
 def _counts(
     probabilities: Probabilities, votes: Codes, truth: NDArray[np.bool_], several_tags: bool, default: int | None
 ) -> NDArray[np.int64]:
-    """A numerator and a denominator for each row, whose sums' quotient is the figure."""
-    says = assign_tags(probabilities, votes, default=default, several_tags=several_tags)
-    right = (says & truth).sum(axis=1)
+    """Returns a numerator and a denominator per row; the figure is the ratio of their sums."""
+    assigned = assign_tags(probabilities, votes, default=default, several_tags=several_tags)
+    right = (assigned & truth).sum(axis=1)
     if several_tags:
-        return np.stack([2 * right, says.sum(axis=1) + truth.sum(axis=1)], axis=1)
+        return np.stack([2 * right, assigned.sum(axis=1) + truth.sum(axis=1)], axis=1)
     return np.stack([right, np.ones(len(right), dtype=np.int64)], axis=1)

@@ -1,4 +1,4 @@
-"""Each rule's most telling errors on dev rows, and each tag's figures there."""
+"""The most informative errors of each rule on dev rows, and the figures of each tag there."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from kommuna.steps.labeling.votes.patterns import Codes
 from kommuna.steps.report import row_text
 from kommuna.steps.statistics import TagCounts
 
-ERRORS = 10  # shown a rule
-_CONFUSIONS = 3  # shown a tag
+ERRORS = 10  # shown per rule
+_CONFUSIONS = 3  # shown per tag
 
 ERROR_COLUMNS: dict[str, type[pl.DataType]] = {
-    "rule": pl.String, "key": pl.String, "text": pl.String, "said": pl.String, "truth": pl.String, "all_say": pl.String,
+    "rule": pl.String, "key": pl.String, "text": pl.String,
+    "vote": pl.String, "truth": pl.String, "assigned": pl.String,
 }  # fmt: skip
 
 
 def dev_texts(keys: pl.Series, dev: pl.LazyFrame, *, text: str, label: str) -> pl.DataFrame:
-    """Key and text of the dev rows in the order of their keys, masked here whatever was done to them before.
+    """Returns key and text of the dev rows, masked even if they were masked before.
 
-    A table without the column `text` is shown by its other columns; if there are none, texts are null.
+    In a table without the column `text`, the text of a row is made of its other columns, or null without any.
 
     Args:
-        keys: d keys of the dev rows that were read (`Dev.keys`).
-        dev: the table that they were read from.
+        keys: d keys of the dev rows (`Dev.keys`), whose order the result has.
+        dev: the table of dev rows.
         text: the column with the message.
-        label: the column with the tag, which is not shown.
+        label: the column with the tag, which is left out.
     """
     names = dev.collect_schema().names()
     others = [name for name in names if name not in (keys.name, label)]
@@ -42,7 +43,7 @@ def dev_texts(keys: pl.Series, dev: pl.LazyFrame, *, text: str, label: str) -> p
     else:
         message = pl.lit(None, dtype=pl.String)
     shown = dev.filter(pl.col(keys.name).is_in(keys.implode())).select(keys.name, _text=message)
-    shown = shown.unique(keys.name, keep="first")  # an unlabeled row may have a labeled one's key
+    shown = shown.unique(keys.name, keep="first")  # an unlabeled row may have the key of a labeled row
     rows = keys.to_frame().lazy().join(shown, on=keys.name, how="left", maintain_order="left")
     return mask_pii(rows.select(key=pl.col(keys.name).cast(pl.String), text="_text")).table.collect()
 
@@ -50,12 +51,12 @@ def dev_texts(keys: pl.Series, dev: pl.LazyFrame, *, text: str, label: str) -> p
 def rule_errors(dev: Dev, gains: Gains, texts: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
     """Returns up to ten wrong votes per rule, with the tag that all rules together assign to the row.
 
-    The most telling stand first: those that the weighted vote believes most, so no other rule puts them right. Of
-    rows with one text the first is shown.
+    They are ordered by the probability of the vote according to the weighted vote, the highest first: those errors are
+    not corrected by other rules. Of rows with the same text only the first is returned.
 
     Args:
         dev: the dev rows: votes and true tags.
-        gains: what the rules are worth together, by the weighted vote.
+        gains: the result of the ablation, with the probabilities of the weighted vote.
         texts: `key` and `text` of the dev rows.
         rules: the rule set.
 
@@ -63,45 +64,56 @@ def rule_errors(dev: Dev, gains: Gains, texts: pl.DataFrame, rules: RuleSet) -> 
         Columns `ERROR_COLUMNS`, in the rules' order.
     """
     k = len(rules.tags)
-    says = gains.says(dev, several_tags=rules.several_tags)
+    assigned = gains.assigned(dev, several_tags=rules.several_tags)
     lines = []
     for j, rule in enumerate(rules.rules):
         wrong = np.flatnonzero(wrong_votes(dev.votes[:, j], dev.truth))
-        said = dev.votes[wrong, j]
-        yes = gains.probabilities[wrong, said % k]
-        believed = np.where(said < k, yes, 1 - yes)
+        votes = dev.votes[wrong, j]
+        yes = gains.probabilities[wrong, votes % k]
+        probability = np.where(votes < k, yes, 1 - yes)
         seen: set[str] = set()
-        for place in np.argsort(-believed, kind="stable"):
-            row, code = int(wrong[place]), int(said[place])
+        for i in np.argsort(-probability, kind="stable"):
+            row, code = int(wrong[i]), int(votes[i])
             key, text = texts.row(row)
             if (text or key) in seen:
                 continue
             seen.add(text or key)
             vote = rules.tags[code] if code < k else f"not {rules.tags[code - k]}"
-            lines.append((rule.name, key, text, vote, _names(dev.truth[row], rules), _names(says[row], rules)))
+            lines.append((rule.name, key, text, vote, _names(dev.truth[row], rules), _names(assigned[row], rules)))
             if len(seen) == ERRORS:
                 break
     return pl.DataFrame(lines, schema=ERROR_COLUMNS, orient="row")
 
 
 def wrong_votes(votes: Codes, truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether each of one rule's d votes is wrong."""
+    """Returns whether each of one rule's d votes is wrong.
+
+    Args:
+        votes: d codes.
+        truth: d x k, whether the row has the tag.
+    """
     k = truth.shape[1]
     has = truth[np.arange(len(votes)), votes % k]
     return np.asarray((votes >= 0) & np.where(votes < k, ~has, has))
 
 
 def tag_figures(dev: Dev, gains: Gains, rules: RuleSet) -> list[tuple[str, int, float, float, str]]:
-    """Each tag on dev, by the weighted vote: rows, share that any rule votes on, F1, and what it is taken for.
+    """Returns each tag's figures on dev, by the weighted vote; the lowest F1 first, without tags that have no dev row.
 
-    The lowest F1 stands first; tags without a dev row are left out.
+    Args:
+        dev: the dev rows: votes and true tags.
+        gains: the result of the ablation.
+        rules: the rule set.
+
+    Returns:
+        The tag, its number of dev rows, the share of these with a vote, F1, and the tags that it is confused with.
     """
-    says = gains.says(dev, several_tags=rules.several_tags)
-    taken_for = dev.truth.T.astype(np.float32) @ (says & ~dev.truth)  # k x k rows
-    unknown = dev.truth.T.astype(np.float32) @ ~says.any(axis=1)
+    assigned = gains.assigned(dev, several_tags=rules.several_tags)
+    taken_for = dev.truth.T.astype(np.float32) @ (assigned & ~dev.truth)  # k x k rows
+    unknown = dev.truth.T.astype(np.float32) @ ~assigned.any(axis=1)
     covered = dev.truth.T.astype(np.float32) @ dev.covered
     lines = []
-    counts = TagCounts.of(says, dev.truth)
+    counts = TagCounts.of(assigned, dev.truth)
     for t, tag in enumerate(rules.tags):
         own = int(counts.true[t])
         if not own:

@@ -1,4 +1,4 @@
-"""Figures of each rule: how often it votes, with whom, how often it is right."""
+"""Figures of each rule: coverage, overlap, conflict, and accuracy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from kommuna.steps.labeling.votes.dev_rows import Dev
 from kommuna.steps.labeling.votes.patterns import Codes, VotePatterns
 from kommuna.steps.statistics import wilson
 
-BY_NAME = "by name"  # what a rule votes that names tags itself, before it has voted
-_NAMED = 5  # tags shown of such a rule
+BY_NAME = "by name"  # shown for a rule that names tags itself and has not voted
+_NAMED = 5  # tags shown for such a rule
 
 COLUMNS: dict[str, type[pl.DataType]] = {
     "rule": pl.String,
@@ -40,21 +40,21 @@ def rule_figures(
     has_tag: NDArray[np.bool_] | None,
     gain: NDArray[np.float64] | None = None,
 ) -> pl.DataFrame:
-    """One row per rule, the worst first.
+    """Returns one row per rule, the worst rule first.
 
-    First come rules that never or always vote; then by the best that a rule's accuracy could be, the upper end of its
-    interval on dev: a rule that is surely bad stands above one that was seen too rarely to tell.
+    Rules that never or always vote come first. The others are ordered by the upper end of the accuracy's interval on
+    dev, so that a rule that is certainly bad precedes one with too few votes to judge.
 
     Args:
         patterns: the rules' votes on all rows.
         rules: the rule set.
-        dev: the dev rows; None: there are none, and nothing is known of accuracy.
-        has_tag: P x k, tags that the label model gave each pattern; lines of False where it gave none. None: no labels.
-        gain: m, what each rule is worth to the others on dev (`Gains`).
+        dev: the dev rows; without them the accuracy is unknown.
+        has_tag: P x k, whether the label model assigned the tag to the pattern; None without labels.
+        gain: m, each rule's gain on dev (`Gains`).
 
     Returns:
-        Columns `COLUMNS`; shares are of rows (coverage, overlap, conflict) or of the rule's votes (agrees, accuracy);
-        null is not known.
+        Columns `COLUMNS`. Coverage, overlap and conflict are shares of rows; agrees and accuracy are shares of the
+        rule's votes; unknown figures are null.
     """
     agreement = patterns.agreement
     n = max(agreement.rows, 1)
@@ -67,7 +67,7 @@ def rule_figures(
     for j, rule in enumerate(rules.rules):
         covered = int(agreement.rule_covered[j])
         right, judged = _right(dev.votes[:, j], dev.truth, once) if dev else (0, 0)
-        agreed, told = _right(labeled[0][:, j], *labeled[1:]) if labeled else (0, 0)
+        agreed, compared = _right(labeled[0][:, j], *labeled[1:]) if labeled else (0, 0)
         low, high = wilson(right, judged)
         lines.append(
             {
@@ -79,7 +79,7 @@ def rule_figures(
                 "coverage": covered / n,
                 "overlap": int(agreement.rule_overlaps[j]) / n,
                 "conflict": int(agreement.rule_conflicts[j]) / n,
-                "agrees": agreed / told if told else None,
+                "agrees": agreed / compared if compared else None,
                 "dev_votes": judged if dev else None,
                 "dev_right": right if dev else None,
                 "accuracy": right / judged if judged else None,
@@ -89,12 +89,12 @@ def rule_figures(
             }
         )
     table = pl.DataFrame(lines, schema=COLUMNS)
-    doubt = pl.coalesce("accuracy_high", pl.lit(1.0))
-    return table.sort(pl.col("flag") == "", doubt, "agrees", -pl.col("conflict"), nulls_last=True, maintain_order=True)
+    best = pl.coalesce("accuracy_high", pl.lit(1.0))
+    return table.sort(pl.col("flag") == "", best, "agrees", -pl.col("conflict"), nulls_last=True, maintain_order=True)
 
 
 def _tags_named(patterns: VotePatterns, j: int) -> str:
-    """The tags that a rule votes for that names them itself, the commonest first."""
+    """Returns the tags that a rule without a tag of its own votes for, the most frequent first."""
     votes = patterns.votes[:, j]
     voted = votes >= 0
     rows = np.bincount(votes[voted], weights=patterns.counts[voted], minlength=len(patterns.tags))
@@ -104,9 +104,9 @@ def _tags_named(patterns: VotePatterns, j: int) -> str:
 
 
 def _right(votes: Codes, truth: NDArray[np.bool_], counts: NDArray[np.int64]) -> tuple[int, int]:
-    """How many of one rule's votes are right, and how many there are."""
+    """Counts one rule's votes that are right, and all its votes."""
     k = truth.shape[1]
     voted = np.flatnonzero(votes >= 0)
-    said = votes[voted]
-    right = np.where(said < k, truth[voted, said % k], ~truth[voted, said % k])
+    codes = votes[voted]
+    right = np.where(codes < k, truth[voted, codes % k], ~truth[voted, codes % k])
     return int(counts[voted][right].sum()), int(counts[voted].sum())

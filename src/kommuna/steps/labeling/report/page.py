@@ -1,4 +1,4 @@
-"""The rule report's page: the worst rule at the top, then figures, errors, correlations, tags."""
+"""The HTML page of the rule report: the worst rules first, then figures, errors, correlations and tags."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from kommuna.steps.report import ACCENT, BAD, GOOD, INK, MUTED, folded, link, pa
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-POOR = 0.5  # an accuracy below this is marked as bad where the whole interval lies below
+POOR = 0.5  # an accuracy is marked as bad if its whole interval is below this
 _SHOWN_BARS = 25  # rules in the plot of intervals
-_SHOWN_RULES = 40  # in the correlation map
+_SHOWN_RULES = 40  # rules in the correlation map
 _SHOWN_PAIRS = 10
-_COMPARED_RULES = 1000  # of any two of them it is told whether they vote together: memory and time grow by the square
+_COMPARED_RULES = 1000  # rules whose pairs are compared: memory and time are quadratic
 _SHOWN_CONDITION = 60  # characters
 _LEAST_PHI = 0.05  # smaller correlations are not drawn
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What dev rows say.
+class DevFigures:
+    """The figures on dev rows.
 
     Attributes:
-        figure: accuracy of the weighted vote, or micro F1 where rows have several tags.
-        rule_gain: m, what each rule is worth to the others.
-        group_gain: the same of whole groups.
-        errors: `rule_errors`.
-        tags: `tag_figures`.
+        figure: accuracy of the weighted vote, or micro F1 where rows may have several tags.
+        rule_gain: m, the gain of each rule (`Gains`).
+        group_gain: the gain of each group.
+        errors: the result of `rule_errors`.
+        tags: the result of `tag_figures`.
     """
 
     figure: float
@@ -54,13 +54,21 @@ def rule_page(
     patterns: VotePatterns,
     rules: RuleSet,
     metrics: dict[str, float],
-    judged: Judged | None,
+    on_dev: DevFigures | None,
 ) -> Report:
-    """The page of `rule_figures`, worst first as they stand."""
-    errors = {} if judged is None else {name[0]: part for name, part in judged.errors.group_by("rule")}
+    """Builds the page.
+
+    Args:
+        figures: the result of `rule_figures`, whose order the page has.
+        patterns: the rules' votes on all rows.
+        rules: the rule set.
+        metrics: the metrics of `rule_report`.
+        on_dev: the figures on dev rows, if there are any.
+    """
+    errors = {} if on_dev is None else {name[0]: part for name, part in on_dev.errors.group_by("rule")}
     sections: list[tuple[str, Markup]] = [("", _look_first(figures, errors, rules))]
     sections.append(("Rules, worst first", _rules_table(figures, errors, rules)))
-    if judged is not None and figures["accuracy"].is_not_null().any():
+    if on_dev is not None and figures["accuracy"].is_not_null().any():
         known = figures.filter(pl.col("accuracy").is_not_null())
         shown = known.head(_SHOWN_BARS)
         of = f" ({_SHOWN_BARS} of {known.height} rules)" if known.height > shown.height else ""
@@ -76,18 +84,18 @@ def rule_page(
     if len(patterns.rules) > 1:
         sections += _correlations(patterns)
     if rules.groups:
-        sections.append(("Groups", _groups(figures, rules, patterns, judged)))
-    sections.append(("Tags", _tags(patterns, judged) + _left(patterns)))
+        sections.append(("Groups", _groups(figures, rules, patterns, on_dev)))
+    sections.append(("Tags", _tags(patterns, on_dev) + _left(patterns)))
     return page(
         "Rule report",
-        _lead(figures.row(0, named=True), judged, rules),
+        _lead(figures.row(0, named=True), on_dev, rules),
         figures=[
             ("rows", f"{patterns.rows:,}"),
             ("rules", f"{len(patterns.rules):,}"),
             *((name, f"{metrics[name]:.1%}") for name in ("coverage", "overlap", "conflict")),
             *([(f"left to {rules.otherwise}", f"{metrics['left_to_default']:.1%}")] if rules.otherwise else []),
-            *([("votes right on dev", f"{metrics['dev_vote_accuracy']:.1%}")] if judged else []),
-            *([(_figure_name(rules), f"{judged.figure:.1%}")] if judged else []),
+            *([("votes right on dev", f"{metrics['dev_vote_accuracy']:.1%}")] if on_dev else []),
+            *([(_figure_name(rules), f"{on_dev.figure:.1%}")] if on_dev else []),
         ],
         sections=sections,
     )
@@ -97,24 +105,24 @@ def _figure_name(rules: RuleSet) -> str:
     return "micro F1 of the weighted vote on dev" if rules.several_tags else "weighted vote right on dev"
 
 
-def _lead(worst: dict[str, Any], judged: Judged | None, rules: RuleSet) -> str:
+def _lead(worst: dict[str, Any], on_dev: DevFigures | None, rules: RuleSet) -> str:
     if worst["flag"] or worst["accuracy"] is not None:
         return f"Look first at {worst['rule']}: {_why(worst, rules)}."
-    return "No rule voted on a dev row." if judged else "Without dev rows nothing is known of the rules' accuracy."
+    return "No rule voted on a dev row." if on_dev else "Without dev rows nothing is known of the rules' accuracy."
 
 
 def _why(rule: dict[str, Any], rules: RuleSet) -> str:
     if rule["flag"]:
         return f"it {rule['flag']}"
-    said = f"right in {rule['dev_right']} of {rule['dev_votes']} votes on dev, at best {rule['accuracy_high']:.0%}"
+    reason = f"right in {rule['dev_right']} of {rule['dev_votes']} votes on dev, at best {rule['accuracy_high']:.0%}"
     if rule["gain"] is not None and rule["gain"] < 0:
         more = "better micro F1 on dev" if rules.several_tags else "more of dev would be right"
-        said += f"; without it {-rule['gain']:.1%} {more}"
-    return said
+        reason += f"; without it {-rule['gain']:.1%} {more}"
+    return reason
 
 
 def _look_first(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: RuleSet) -> Markup:
-    """The three worst rules, each with why and its most telling error."""
+    """Returns the three worst rules, each with the reason and its first error."""
     parts = []
     for rule in figures.filter((pl.col("flag") != "") | pl.col("accuracy").is_not_null()).head(3).iter_rows(named=True):
         body = Markup("<p><b>{}</b> votes {}: {}.</p>").format(
@@ -125,7 +133,7 @@ def _look_first(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: R
             which = "whose tags are" if rules.several_tags else "which is"
             found = next(own for own in rules.rules if own.name == rule["rule"])
             message = highlighted(found, one["text"]) if one["text"] else one["key"]
-            body += Markup("<p>Said {} of “{}”, {} {}.</p>").format(one["said"], message, which, one["truth"])
+            body += Markup("<p>Said {} of “{}”, {} {}.</p>").format(one["vote"], message, which, one["truth"])
         parts.append(Markup('<div class="first">{}</div>').format(body))
     return Markup("").join(parts)
 
@@ -139,7 +147,7 @@ def _linked(name: str, errors: dict[Any, pl.DataFrame]) -> str:
 
 
 def _named(name: str, looks_for: str, errors: dict[Any, pl.DataFrame]) -> Markup:
-    """A rule with its condition, of which a long one is cut; the tooltip has all of it."""
+    """Returns a rule's name with its condition, truncated if it is long; the tooltip has all of it."""
     shown = looks_for if len(looks_for) <= _SHOWN_CONDITION else looks_for[: _SHOWN_CONDITION - 1] + "…"
     return Markup('{}<br><code title="{}">{}</code>').format(_linked(name, errors), looks_for, shown)
 
@@ -174,9 +182,9 @@ def _rules_table(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: 
 def _errors(name: str, errors: pl.DataFrame, rules: RuleSet, *, opened: bool) -> Markup:
     texts = errors["text"].null_count() < errors.height
     rule = next(rule for rule in rules.rules if rule.name == name)
-    columns = {"text" if texts else "key": "message" if texts else "row", "said": "the rule says",
+    columns = {"text" if texts else "key": "message" if texts else "row", "vote": "the rule says",
                "truth": "its tags are" if rules.several_tags else "it is",
-               "all_say": "all rules say"}  # fmt: skip
+               "assigned": "all rules say"}  # fmt: skip
     lines = errors.select(list(columns)).rows()
     if texts:
         lines = [(highlighted(rule, line[0]), *line[1:]) for line in lines]
@@ -220,13 +228,13 @@ def _correlations(patterns: VotePatterns) -> list[tuple[str, Markup]]:
 
 
 def _busiest(patterns: VotePatterns) -> VotePatterns:
-    """The patterns of the `_COMPARED_RULES` rules that vote on most rows."""
+    """Returns the patterns of only the `_COMPARED_RULES` rules that vote on most rows."""
     rows = patterns.counts @ (patterns.votes >= 0)
     own = np.sort(np.argsort(-rows, kind="stable")[:_COMPARED_RULES])
     return replace(patterns, votes=patterns.votes[:, own], rules=tuple(patterns.rules[j] for j in own))
 
 
-def _groups(figures: pl.DataFrame, rules: RuleSet, patterns: VotePatterns, judged: Judged | None) -> Markup:
+def _groups(figures: pl.DataFrame, rules: RuleSet, patterns: VotePatterns, on_dev: DevFigures | None) -> Markup:
     lines = []
     for group in rules.groups:
         own = [j for j, rule in enumerate(rules.rules) if rule.group == group]
@@ -234,30 +242,30 @@ def _groups(figures: pl.DataFrame, rules: RuleSet, patterns: VotePatterns, judge
         part = figures.filter(pl.col("group") == group)
         votes, right = (int(part[c].sum()) for c in ("dev_votes", "dev_right"))
         lines.append((group, len(own), rows / max(patterns.rows, 1), right / votes if votes else None,
-                      judged.group_gain[group] if judged else None))  # fmt: skip
+                      on_dev.group_gain[group] if on_dev else None))  # fmt: skip
     lines.sort(key=lambda line: (line[4] if line[4] is not None else 0.0, line[2]))
     return table(["group", "rules", "coverage", "accuracy of votes", "gain"], lines)
 
 
-def _tags(patterns: VotePatterns, judged: Judged | None) -> Markup:
+def _tags(patterns: VotePatterns, on_dev: DevFigures | None) -> Markup:
     counts: dict[str, tuple[int, int]] = {}
     for t, tag in enumerate(patterns.tags):
         votes = patterns.votes == t
         counts[tag] = (int(votes.any(axis=0).sum()), int(patterns.counts[votes.any(axis=1)].sum()))
     heads = ["tag", "rules", "rows with a vote", "share"]
     n = max(patterns.rows, 1)
-    if judged is None:
+    if on_dev is None:
         lines = [(tag, few, rows, rows / n) for tag, (few, rows) in counts.items()]
         return table(heads, sorted(lines, key=lambda line: line[2]))
-    told = {tag: line for tag, *line in judged.tags}
-    order = [*told, *(tag for tag in counts if tag not in told)]
-    rows = [(tag, *counts[tag], counts[tag][1] / n, *told.get(tag, [None] * 4)) for tag in order]
+    dev_figures = {tag: line for tag, *line in on_dev.tags}
+    order = [*dev_figures, *(tag for tag in counts if tag not in dev_figures)]
+    rows = [(tag, *counts[tag], counts[tag][1] / n, *dev_figures.get(tag, [None] * 4)) for tag in order]
     heads += ["dev rows", "covered on dev", "F1 on dev", "taken for"]
     return table(heads, rows, mark=lambda _, c, v: "bad" if c == "F1 on dev" and v is not None and v < POOR else "")
 
 
 def _left(patterns: VotePatterns) -> Markup:
-    """What the default tag does."""
+    """Returns a sentence on the rows that have the default tag; empty without a default tag."""
     if patterns.default is None:
         return Markup("")
     rows = int(patterns.counts[patterns.left].sum())
@@ -292,7 +300,8 @@ def _draw_scatter(axes: Axes, rules: pl.DataFrame) -> None:
         )
     if (coverage > 0).all():
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda share, _: f"{share:g}")  # the library's own is typeset, which takes long
+        # The default formatter uses math text, which is slow.
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:g}")
         axes.xaxis.set_minor_formatter(lambda share, _: "")
     axes.set_ylim(-0.05, 1.05)
     axes.set_xlabel("coverage (share of rows, logarithmic); size: votes on dev")

@@ -1,4 +1,4 @@
-"""How a rule is shown to people: its condition in words, and what of a message it found."""
+"""Shows rules to people: the condition in words, and its matches in a message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kommuna.steps.text import folded
 
 
 class _Token(NamedTuple):
-    """A token of a text as keywords are compared with it, and where it stands."""
+    """A token of a text in normal form (or its stem), and its position in the text."""
 
     word: str
     start: int
@@ -24,7 +24,7 @@ class _Token(NamedTuple):
 
 
 def condition(rule: Rule) -> str:
-    """What the rule looks for.
+    """Returns a rule's condition in words.
 
     >>> condition(Rule(name="lost", tag="card", any=("lost", "stolen"), stem="english"))
     'any word form (english) of: lost, stolen'
@@ -36,7 +36,12 @@ def condition(rule: Rule) -> str:
 
 
 def highlighted(rule: Rule, text: str) -> Markup:
-    """The text, escaped, with what a keyword or regex rule found in it in <mark>; of other rules as it is."""
+    """Returns the escaped text, with the matches of a keyword or regex rule in <mark>.
+
+    Args:
+        rule: the rule; other kinds of rules mark nothing.
+        text: the message.
+    """
     marked: list[Markup] = []
     done = 0
     for start, end in _merged(sorted(_found(rule, text))):
@@ -46,19 +51,19 @@ def highlighted(rule: Rule, text: str) -> Markup:
 
 
 def _found(rule: Rule, text: str) -> Iterator[tuple[int, int]]:
-    """Start and end of each match."""
+    """Yields start and end of each match."""
     if isinstance(rule, KeywordRule):
-        there = list(_tokens(text, rule.stem))
+        found = list(_tokens(text, rule.stem))
         for keyword in rule.any:
             words = [_form(word, rule.stem) for word in tokens(keyword)]
-            for first in range(len(there) - len(words) + 1):
-                run = there[first : first + len(words)]
+            for first in range(len(found) - len(words) + 1):
+                run = found[first : first + len(words)]
                 if words and [token.word for token in run] == words:
                     yield run[0].start, run[-1].end
     elif isinstance(rule, RegexRule) and python_only(rule.regex) is None:
         matches = pl.Series([text]).str.extract_all(polars_pattern(rule.regex))[0]
         done = 0
-        for match in matches:  # in the text's order
+        for match in matches:  # in the order of the text
             start = text.find(match, done) if match else -1
             if start >= 0:
                 done = start + len(match)
@@ -76,7 +81,7 @@ def _form(word: str, language: str | None) -> str:
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans in order, those that overlap as one."""
+    """Merges overlapping spans; they must be sorted."""
     merged: list[tuple[int, int]] = []
     for start, end in spans:
         if merged and start <= merged[-1][1]:

@@ -1,4 +1,4 @@
-"""Figures of rules from their votes alone, where there is no rule set: a matrix, or Python functions' votes."""
+"""Figures of rules from votes without a rule set: a matrix, or the votes of Python functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from kommuna.errors import DataError
 from kommuna.spec.rules import RuleSet
-from kommuna.steps.labeling.votes.columns import label_places, named_tags, vote_columns
+from kommuna.steps.labeling.votes.columns import label_indices, tag_names, vote_columns
 from kommuna.steps.labeling.votes.patterns import ABSTAIN
 from kommuna.steps.statistics import wilson
 
@@ -18,31 +18,31 @@ from kommuna.steps.statistics import wilson
 def rule_summary(
     votes: Any, labels: Any = None, *, tags: Sequence[str] | RuleSet | None = None, key: str | None = "id"
 ) -> pl.DataFrame:
-    """How often each rule votes, for what, with whom, and how often it is right; one line per rule, in their order.
+    """Summarizes each rule's votes: tags, coverage, overlap, conflict, and accuracy if labels are given.
 
-    `rule_report` says more of the rules of a `RuleSet`.
+    For the rules of a `RuleSet`, `rule_report` has more figures.
 
     Args:
-        votes: a matrix or table, as `LabelModel` takes it.
-        labels: n true tags, by name or number as in the votes; null (or -1) is not known.
+        votes: a matrix or table, see `LabelModel`.
+        labels: n true tags, by name or number as in the votes; null (or -1) means unknown.
         tags: see `LabelModel`.
         key: a column of the table that does not belong to a rule.
 
     Returns:
-        `rule`; `votes_for`, a list of tags (`!tag` against it); coverage, overlap, conflict (shares of rows); with
-        labels right and wrong (votes on rows whose label is known), and accuracy with its 95 % interval, accuracy_low
-        and accuracy_high: null where there is no such vote.
+        One row per rule, in their order: `rule`; `votes_for`, a list of tags (`!tag` against it); coverage, overlap,
+        conflict (shares of rows); with labels also right and wrong (numbers of votes on labeled rows), and accuracy
+        with its 95 % interval, accuracy_low and accuracy_high: null if there is no such vote.
     """
-    named, k = named_tags(tags, None)
-    columns = vote_columns(votes, tags=named, k=k, key=key)
+    names, k = tag_names(tags, None)
+    columns = vote_columns(votes, tags=names, k=k, key=key)
     patterns = columns.patterns()
     agreement = patterns.agreement
-    names = [*patterns.tags, *(f"!{tag}" for tag in patterns.tags)]
+    meaning = [*patterns.tags, *(f"!{tag}" for tag in patterns.tags)]
     n = max(agreement.rows, 1)
     table = pl.DataFrame(
         {
             "rule": columns.rules,
-            "votes_for": [[names[v] for v in np.unique(column) if v != ABSTAIN] for column in columns.columns],
+            "votes_for": [[meaning[v] for v in np.unique(column) if v != ABSTAIN] for column in columns.columns],
             "coverage": agreement.rule_covered / n,
             "overlap": agreement.rule_overlaps / n,
             "conflict": agreement.rule_conflicts / n,
@@ -51,9 +51,9 @@ def rule_summary(
     )
     if labels is None:
         return table
-    truth = label_places(labels, columns.tags, k)
+    truth = label_indices(labels, columns.tags, k)
     if len(truth) != len(columns):
-        raise DataError(f"there are {len(columns)} rows of votes and {len(truth)} labels", fix="give one for each row")
+        raise DataError(f"there are {len(columns)} rows of votes and {len(truth)} labels", fix="pass one label per row")
     lines = []
     for column in columns.columns:
         judged = (column != ABSTAIN) & (truth != ABSTAIN)

@@ -1,1 +1,1 @@
-"""Votes: compact patterns, dev rows joined to them, and conversions from matrices and tables."""
+"""Votes: distinct patterns, votes on dev rows, agreement and correlation of rules, conversions to other formats."""

@@ -1,4 +1,4 @@
-"""Coverage, overlap and conflict of rules, from the votes that were cast."""
+"""Coverage, overlap and conflict of rules, counted from their votes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Rows, of n, on which rules vote (`covered`), vote with others (`overlaps`), and are contradicted (`conflicts`).
+    """Numbers of rows with votes, with overlapping votes, and with conflicting votes.
 
-    A vote for a tag is contradicted by a vote for another tag (unless rows may have several) and by a vote against
-    its tag. Figures of `LFAnalysis` where no rule votes against.
+    A vote for a tag conflicts with a vote for another tag (unless rows may have several tags) and with a vote against
+    its tag. Without votes against tags, the figures equal those of Snorkel's `LFAnalysis`.
+
+    Attributes:
+        rows: n, the number of rows.
+        covered: rows on which a rule votes.
+        overlapping: rows on which at least two rules vote.
+        conflicting: rows with a conflict.
+        rule_covered: m, rows on which the rule votes.
+        rule_overlaps: m, rows on which the rule and another vote.
+        rule_conflicts: m, rows on which the rule's vote conflicts with another.
     """
 
     rows: int
@@ -28,11 +37,11 @@ class Agreement:
     rule_conflicts: Ints
 
     def __add__(self, other: Agreement) -> Agreement:
-        """The figures of both tables' rows together."""
+        """Returns the figures of two tables together."""
         return Agreement(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
     def shares(self) -> dict[str, float]:
-        """The three figures over rows, 0 to 1; 0 where there are no rows."""
+        """Returns coverage, overlap and conflict as shares of the rows, 0 to 1; 0 if there are no rows."""
         n = max(self.rows, 1)
         return {"coverage": self.covered / n, "overlap": self.overlapping / n, "conflict": self.conflicting / n}
 
@@ -42,9 +51,9 @@ def agreement(votes: NDArray[np.integer[Any]], counts: Ints, *, k: int, several_
 
     Args:
         votes: P x m codes (-1 abstains, t for tag t, k + t against it).
-        counts: P, rows that have the pattern.
-        k: tags.
-        several_tags: votes for different tags do not contradict each other.
+        counts: P, the number of rows that have the pattern.
+        k: the number of tags.
+        several_tags: whether votes for different tags are no conflict.
     """
     rows, rules = np.nonzero(votes >= 0)
     codes = votes[rows, rules].astype(np.int64)
@@ -54,24 +63,24 @@ def agreement(votes: NDArray[np.integer[Any]], counts: Ints, *, k: int, several_
 def agreement_of_cast(
     rows: Ints, rules: Ints, codes: Ints, counts: Ints, *, m: int, k: int, several_tags: bool
 ) -> Agreement:
-    """`agreement` of v votes, each a line of three arrays: abstentions need no memory.
+    """Counts coverage, overlaps and conflicts of q votes in coordinate form, without memory for abstentions.
 
     Args:
-        rows: v, the vote's row or pattern, 0 to P - 1.
-        rules: v, the vote's rule, 0 to m - 1.
-        codes: v, t for tag t, k + t against it.
-        counts: P, how often the row stands for one.
-        m: rules.
-        k: tags.
-        several_tags: votes for different tags do not contradict each other.
+        rows: q, the index of the vote's row or pattern, 0 to P - 1.
+        rules: q, the index of its rule, 0 to m - 1.
+        codes: q, t for tag t, k + t against it.
+        counts: P, the number of rows that have the pattern.
+        m: the number of rules.
+        k: the number of tags.
+        several_tags: whether votes for different tags are no conflict.
     """
     size = len(counts)
-    cast = np.bincount(rows, minlength=size)
-    together = cast[rows] >= 2
-    contradicted = np.zeros(len(rows), dtype=np.bool_)
-    contradicted[together] = _contradicted(rows[together], codes[together], size, k, several_tags)
+    votes = np.bincount(rows, minlength=size)
+    overlaps = votes[rows] >= 2
+    conflicts = np.zeros(len(rows), dtype=np.bool_)
+    conflicts[overlaps] = _conflicts(rows[overlaps], codes[overlaps], size, k, several_tags)
     totals, by_rule = [], []
-    for chosen in (np.ones(len(rows), dtype=np.bool_), together, contradicted):
+    for chosen in (np.ones(len(rows), dtype=np.bool_), overlaps, conflicts):
         hit = np.zeros(size, dtype=np.bool_)
         hit[rows[chosen]] = True
         totals.append(int(counts[hit].sum()))
@@ -81,14 +90,14 @@ def agreement_of_cast(
     return Agreement(int(counts.sum()), covered, overlapping, conflicting, *by_rule)
 
 
-def _contradicted(rows: Ints, codes: Ints, size: int, k: int, several_tags: bool) -> NDArray[np.bool_]:
-    """Whether each vote is contradicted in its row."""
-    said, place, times = np.unique(rows * (2 * k) + codes, return_inverse=True, return_counts=True)
+def _conflicts(rows: Ints, codes: Ints, size: int, k: int, several_tags: bool) -> NDArray[np.bool_]:
+    """Returns whether each vote conflicts with another vote on its row."""
+    votes, which, times = np.unique(rows * (2 * k) + codes, return_inverse=True, return_counts=True)
     opposite = rows * (2 * k) + np.where(codes < k, codes + k, codes - k)
-    near = np.minimum(np.searchsorted(said, opposite), len(said) - 1)
-    against: NDArray[np.bool_] = said[near] == opposite if len(said) else np.zeros(0, dtype=np.bool_)
+    near = np.minimum(np.searchsorted(votes, opposite), len(votes) - 1)
+    against: NDArray[np.bool_] = votes[near] == opposite if len(votes) else np.zeros(0, dtype=np.bool_)
     if several_tags:
         return against
     for_tags = np.bincount(rows[codes < k], minlength=size)
-    among_tags: NDArray[np.bool_] = (codes < k) & (for_tags[rows] > times[place])
+    among_tags: NDArray[np.bool_] = (codes < k) & (for_tags[rows] > times[which])
     return against | among_tags

@@ -1,4 +1,4 @@
-"""Votes as people hold them, a matrix or a table of any kind, as the codes that label models take."""
+"""Reads votes from a matrix or any table, as the codes that label models use."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class VoteColumns:
     Attributes:
         columns: m arrays of n codes, see `VotePatterns.votes`.
         rules: the m rules' names.
-        tags: the k tags; None where the votes are numbers without names.
-        k: how many tags there are.
+        tags: the k tags' names; None if the votes are numbers and tags have no names.
+        k: the number of tags.
     """
 
     columns: list[Codes]
@@ -39,26 +39,31 @@ class VoteColumns:
         return len(self.columns[0])
 
     def patterns(self) -> VotePatterns:
-        """The distinct rows of votes."""
+        """Returns the distinct patterns of votes."""
         votes, counts, row_pattern = distinct(self.columns)
         return VotePatterns(votes, counts, row_pattern, self.tags or tuple(str(t) for t in range(self.k)), self.rules)
 
 
-def named_tags(tags: Sequence[str] | RuleSet | None, cardinality: int | None) -> tuple[tuple[str, ...] | None, int]:
-    """The tags by name, if they have names, and how many there are; 0 where the votes have to tell.
+def tag_names(tags: Sequence[str] | RuleSet | None, cardinality: int | None) -> tuple[tuple[str, ...] | None, int]:
+    """Returns the names of the tags, if they have names, and their number; 0: the votes determine the number.
+
+    Args:
+        tags: names of tags, or a rule set.
+        cardinality: the number of tags.
 
     Raises:
-        RulesError: they are no tags, contradict the cardinality, or rows may have several of them.
+        RulesError: the tags are not a list of distinct names, do not match the cardinality, or the rule set has
+            `several_tags`.
     """
     if isinstance(tags, RuleSet):
         if tags.several_tags:
-            raise RulesError("a LabelModel knows rows of one tag, but the rule set has several_tags", fix=_SEVERAL)
+            raise RulesError("a LabelModel supports one tag per row, but the rule set has several_tags", fix=_SEVERAL)
         tags = tags.tags
     if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags or ()):
-        raise RulesError(f"tags are a list of str, not {tags!r}", fix="leave tags out where votes are numbers")
+        raise RulesError(f"tags must be a list of str, not {tags!r}", fix="omit tags if votes are numbers")
     named = None if tags is None else tuple(str(tag) for tag in tags)
     if named is not None and len(set(named)) < max(len(named), 1):
-        raise RulesError(f"tags must be there, each once: {list(named)}")
+        raise RulesError(f"tags must be a list of distinct names, not empty: {list(named)}")
     if cardinality is not None and (cardinality < 1 or (named is not None and cardinality != len(named))):
         raise RulesError(
             f"cardinality is {cardinality}, " + (f"but there are {len(named)} tags" if named else "not 1+")
@@ -74,21 +79,21 @@ def vote_columns(
     Args:
         votes: an n x m matrix of whole numbers, -1 abstains; or a table (see `lazy_table`; the result of
             `apply_rules` too) with one column per rule, of tags by name, or of numbers as in a matrix; null abstains.
-        tags: their names; None: those of the table's Enums, or none.
-        k: how many tags there are; 0: as many as tags have names, or as the highest number says, two at least.
-        key: a column that does not belong to a rule, if the table has it.
+        tags: the names of the tags; None: those of the table's Enums, if it has any.
+        k: the number of tags; 0: the number of names, or one more than the highest vote, at least two.
+        key: a column to ignore, if the table has it.
         rules: the rules to read, in this order; None: all columns.
 
     Raises:
-        RulesError: a vote is no tag.
-        DataError, MissingColumn, SchemaDrift: the votes are no matrix or table of votes.
+        RulesError: a vote is not a tag.
+        DataError, MissingColumn, SchemaDrift: the votes are not a matrix or table of votes.
     """
     if isinstance(votes, pl.DataFrame | pl.LazyFrame | str | Path) or is_pandas(votes) or hasattr(votes, "_fields"):
         series = _series(lazy_table(votes, "votes").collect(engine="streaming"), key, rules)
     else:
         series = _of_matrix(votes, rules)
     if not series:
-        raise DataError("the votes have no column: there is no rule", where="votes")
+        raise DataError("the votes have no column for a rule", where="votes")
     if tags is None and rules is None:
         tags = _enum_tags(series)
         if tags and k and k != len(tags):
@@ -99,16 +104,16 @@ def vote_columns(
     return VoteColumns(columns, tuple(column.name for column in series), tags, k or max(most + 1, 2))
 
 
-def label_places(labels: Any, tags: tuple[str, ...] | None, k: int) -> NDArray[np.int64]:
-    """True tags as places of tags; -1 where there is none.
+def label_indices(labels: Any, tags: tuple[str, ...] | None, k: int) -> NDArray[np.int64]:
+    """Returns d indices of true tags; -1 where a row has no label.
 
     Args:
-        labels: d tags by name, or their places where tags have no names; null, NaN or -1 is none.
+        labels: d tags by name, or their indices if tags have no names; null, NaN and -1 mean no label.
         tags: the tags' names; None: they have none.
-        k: how many tags there are; 0: not known.
+        k: the number of tags; 0: unknown.
 
     Raises:
-        RulesError: a label is no tag.
+        RulesError: a label is not a tag.
     """
     values = list(labels.to_list() if hasattr(labels, "to_list") else np.asarray(labels, dtype=object).reshape(-1))
     known: dict[Any, int] = {tag: i for i, tag in enumerate(tags or ())}
@@ -130,26 +135,26 @@ def label_places(labels: Any, tags: tuple[str, ...] | None, k: int) -> NDArray[n
 
 
 def _series(table: pl.DataFrame, key: str | None, rules: tuple[str, ...] | None) -> list[pl.Series]:
-    there = {column.name: column for column in table.get_columns() if column.name != key}
+    columns = {column.name: column for column in table.get_columns() if column.name != key}
     if rules is None:
-        return list(there.values())
-    missing = [name for name in rules if name not in there]
+        return list(columns.values())
+    missing = [name for name in rules if name not in columns]
     if missing:
         raise MissingColumn(
-            f"the votes have no column for rule '{missing[0]}'{nearest(missing[0], there)}",
-            where=f"votes: {', '.join(list(there)[:5])} …",
-            fix="give the votes of the rules that the model was fitted with",
+            f"the votes have no column for rule '{missing[0]}'{nearest(missing[0], columns)}",
+            where=f"votes: {', '.join(list(columns)[:5])} …",
+            fix="pass votes of the rules that the model was fitted on",
         )
-    return [there[name] for name in rules]
+    return [columns[name] for name in rules]
 
 
 def _of_matrix(votes: Any, rules: tuple[str, ...] | None) -> list[pl.Series]:
     matrix = np.asarray(votes)
     if matrix.ndim != 2 or matrix.dtype.kind not in "iuf":
         raise DataError(
-            f"votes are neither a matrix of whole numbers nor a table, but {matrix.dtype} of shape {matrix.shape}",
+            f"votes must be a matrix of whole numbers or a table, not {matrix.dtype} of shape {matrix.shape}",
             where="votes",
-            fix="give n x m numbers (-1 abstains), or a table with one column per rule",
+            fix="pass n x m numbers (-1 abstains), or a table with one column per rule",
         )
     names = rules or tuple(f"rule_{j}" for j in range(matrix.shape[1]))
     if len(names) != matrix.shape[1]:
@@ -158,14 +163,14 @@ def _of_matrix(votes: Any, rules: tuple[str, ...] | None) -> list[pl.Series]:
 
 
 def _enum_tags(series: list[pl.Series]) -> tuple[str, ...] | None:
-    """The tags that Enums of votes name, as `apply_rules` writes them; None where there is no Enum."""
+    """Returns the tags in the Enums of votes, as `apply_rules` writes them; None if there is no Enum."""
     found = {tuple(column.dtype.categories): column.name for column in series if isinstance(column.dtype, pl.Enum)}
     if len(found) > 1:
         one, other, *_ = found.values()
         raise SchemaDrift(
-            f"votes of rules '{one}' and '{other}' are of different Enums",
+            f"votes of rules '{one}' and '{other}' have different Enums",
             where="votes",
-            fix="name the tags: LabelModel(tags=[...])",
+            fix="pass the tags: LabelModel(tags=[...])",
         )
     return tuple(tag for categories in found for tag in categories if not tag.startswith("!")) or None
 
@@ -173,9 +178,9 @@ def _enum_tags(series: list[pl.Series]) -> tuple[str, ...] | None:
 def _codes(votes: pl.Series, tags: tuple[str, ...] | None, k: int) -> Codes:
     if votes.dtype == pl.Int8 and votes.null_count():
         raise RulesError(
-            f"votes of rule '{votes.name}' are Int8 with nulls, as where rows may have several tags",
+            f"votes of rule '{votes.name}' are Int8 with nulls, which means that rows may have several tags",
             where="votes",
-            fix=f"{_SEVERAL}; if these are places of tags, cast them to Int64",
+            fix=f"{_SEVERAL}; if the votes are indices of tags, cast them to Int64",
         )
     if votes.dtype.is_numeric():
         return _numbered(votes, k)
@@ -183,9 +188,9 @@ def _codes(votes: pl.Series, tags: tuple[str, ...] | None, k: int) -> Codes:
         return np.full(len(votes), ABSTAIN, dtype=np.int16)
     if tags is None:
         raise RulesError(
-            f"votes of rule '{votes.name}' are {votes.dtype}, and the tags are not known",
+            f"votes of rule '{votes.name}' are {votes.dtype}, and the tags are unknown",
             where="votes",
-            fix="name the tags, LabelModel(tags=[...]); leave out columns that are not votes, or name them by `key`",
+            fix="pass the tags, LabelModel(tags=[...]); remove columns that are not votes, or pass their name as `key`",
         )
     return tag_codes(votes, tags)
 
@@ -199,8 +204,8 @@ def _numbered(votes: pl.Series, k: int) -> Codes:
         wrong = np.flatnonzero((codes != numbers) | (codes < ABSTAIN) | (codes >= most))
         raise RulesError(
             f"votes of rule '{votes.name}': {votes[int(wrong[0])]} is not a vote: "
-            + (f"-1 to {k - 1} are known" if k else "whole numbers from -1 are known"),
+            + (f"votes are -1 to {k - 1}" if k else "votes are whole numbers from -1"),
             where=f"row {wrong[0]}; {len(wrong)} such votes",
-            fix="give the number of tags by cardinality or tags, if there are more",
+            fix="if there are more tags, pass their number as cardinality, or their names as tags",
         )
     return codes

@@ -1,4 +1,4 @@
-"""Which rules vote on the same rows, and whether they agree there."""
+"""Correlation of rules: whether they vote on the same rows, and agree there."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Correlation:
     """m x m figures of pairs of rules.
 
     Attributes:
-        phi: correlation of voting at all, -1 to 1; 1 where two rules vote on the same rows.
-        together: rows on which both vote.
-        agree: share of these on which both vote the same, 0 to 1; 0 where there are none.
+        phi: phi coefficient of voting (as opposed to abstaining), -1 to 1; 1 if two rules vote on the same rows.
+        together: the number of rows on which both vote.
+        agree: the share of these rows on which both cast the same vote, 0 to 1; 0 if there are none.
     """
 
     phi: Floats
@@ -29,7 +29,7 @@ class Correlation:
 
 
 def correlation(patterns: VotePatterns) -> Correlation:
-    """Phi coefficients of rules (Yule 1912, "On the methods of measuring association between two attributes")."""
+    """Computes phi coefficients (Yule 1912, "On the methods of measuring association between two attributes")."""
     n = max(patterns.rows, 1)
     weight = sparse.diags_array(patterns.counts.astype(np.float64))
     voted = sparse.csr_array((patterns.votes >= 0).astype(np.float64))

@@ -1,4 +1,4 @@
-"""Dev rows: labeled rows and the same rules' votes on them, joined by key and checked."""
+"""Dev rows: labeled rows joined by key with the rules' votes on them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Dev:
-    """d dev rows.
+    """The votes and the true tags of d dev rows.
 
     Attributes:
-        votes: d x m codes.
-        truth: d x k, whether the row has the tag: one True a line, unless rows may have several tags.
-        keys: d, of a table's rows.
+        votes: d x m codes, see `VotePatterns.votes`.
+        truth: d x k, whether the row has the tag: one True per line, unless rows may have several tags.
+        keys: d keys, if the rows are from a table.
     """
 
     votes: Codes
@@ -37,7 +37,7 @@ class Dev:
 
     @property
     def covered(self) -> NDArray[np.bool_]:
-        """d, whether any rule votes on the row."""
+        """d, whether a rule votes on the row."""
         return np.asarray((self.votes != ABSTAIN).any(axis=1))
 
     @property
@@ -49,7 +49,7 @@ class Dev:
 def read_dev(
     dev_votes: pl.LazyFrame | None, dev: pl.LazyFrame | None, rules: RuleSet, *, key: str, label: str
 ) -> Dev | None:
-    """The dev rows that have votes and a label; None where no dev rows are given.
+    """Reads the dev rows that have votes and a label; None without dev rows.
 
     Args:
         dev_votes: votes of the same rules on the dev rows.
@@ -59,15 +59,17 @@ def read_dev(
         label: the column with the tag.
 
     Raises:
-        DataError: only one of the two is given, no key is in both, `label` is empty everywhere, or a tag is unknown.
-        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: see their messages.
+        DataError: only one of the two tables is given, they have no common key, no row has a label, or a tag is
+            unknown.
+        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: a column is missing or has a wrong type, a key has a
+            duplicate, or a vote is not a tag.
     """
     if dev is None and dev_votes is None:
         return None
     if dev is None or dev_votes is None:
         given, lacking = ("dev", "dev_votes") if dev_votes is None else ("dev_votes", "dev")
         raise DataError(
-            f"{given} is given, but {lacking} is not: dev rows need their labels and the rules' votes on them",
+            f"{given} is given, but {lacking} is not: dev rows need both labels and the rules' votes on them",
             fix="apply the same rules to the dev rows with apply_rules",
         )
     require_columns(dev_votes, [key], what="dev_votes")

@@ -1,4 +1,4 @@
-"""Votes as Snorkel's label matrix and back: n x m integers, -1 abstains."""
+"""Converts votes to Snorkel's label matrix (n x m integers, -1 abstains) and back."""
 
 from __future__ import annotations
 
@@ -15,28 +15,33 @@ from kommuna.steps.labeling.votes.patterns import vote_patterns
 
 
 def to_matrix(votes: pl.DataFrame | pl.LazyFrame, rules: RuleSet, *, key: str = "id") -> NDArray[np.int64]:
-    """The n x m label matrix of a votes table, lines and columns in its order.
+    """Returns the n x m label matrix of a votes table, with rows and rules in its order.
+
+    Args:
+        votes: `key` and one column per rule, from `apply_rules`.
+        rules: the rule set that cast the votes.
+        key: the column that names a row.
 
     Raises:
-        RulesError: a rule votes against a tag, or rows have several tags: the matrix has no place for that.
+        RulesError: a rule votes against a tag, or rows may have several tags: the matrix cannot represent this.
     """
     against = next((rule.name for rule in rules.rules if rule.against), None)
     if rules.several_tags or against:
-        what = "rows have several tags" if rules.several_tags else f"rule '{against}' votes against a tag"
-        raise RulesError(f"a label matrix cannot hold these votes: {what}", fix="make one for each tag, of 1 and 0")
+        what = "rows may have several tags" if rules.several_tags else f"rule '{against}' votes against a tag"
+        raise RulesError(f"a label matrix cannot hold these votes: {what}", fix="make one matrix of 1 and 0 per tag")
     return vote_patterns(lazy_table(votes, "votes").collect(), rules, key=key).row_votes().astype(np.int64)
 
 
 def from_matrix(
     matrix: NDArray[np.integer], rules: RuleSet, *, keys: Sequence[object] | None = None, key: str = "id"
 ) -> pl.DataFrame:
-    """A votes table of an n x m label matrix.
+    """Returns the votes table of an n x m label matrix.
 
     Args:
-        matrix: -1 abstains, else the index of a tag in `rules.tags`.
-        rules: names the m columns, and the tags.
-        keys: n row keys; 0 to n - 1 if left out.
-        key: the key column's name.
+        matrix: -1 abstains, any other number is the index of a tag in `rules.tags`.
+        rules: the m rules and the tags.
+        keys: n keys; 0 to n - 1 if omitted.
+        key: the name of the key column.
 
     Raises:
         RulesError: the shape or a value does not fit the rules.
@@ -44,15 +49,15 @@ def from_matrix(
     m, k = len(rules.rules), len(rules.tags)
     if matrix.ndim != 2 or matrix.shape[1] != m:
         raise RulesError(
-            f"the label matrix has the shape {matrix.shape}, but there are {m} rules", fix="one column a rule"
+            f"the label matrix has the shape {matrix.shape}, but there are {m} rules", fix="pass one column per rule"
         )
     wrong = np.argwhere((matrix < -1) | (matrix >= k))
     if len(wrong):
         row, column = (int(i) for i in wrong[0])
         raise RulesError(
             f"the label matrix has {matrix[row, column]} in row {row}, rule '{rules.rules[column].name}': "
-            f"-1 to {k - 1} are known",
-            where=f"{len(wrong)} such values",
+            f"values are -1 to {k - 1}",
+            where=f"{len(wrong)} wrong values",
         )
     tags = pl.Series(rules.tags, dtype=pl.Enum(rules.categories))
     columns = {}

@@ -1,6 +1,7 @@
-"""WRENCH's JSON and back: texts, true classes and weak labels of one split, with the classes' names beside it.
+"""Reads and writes WRENCH's JSON: texts, true classes and weak labels of one split.
 
-A folder has `label.json` (`{"0": "HAM", "1": "SPAM"}`) and files such as `train.json`, a row each by its id:
+A folder has `label.json` with the names of the classes (`{"0": "HAM", "1": "SPAM"}`), and files such as `train.json`
+with rows by their ids:
 `{"0": {"label": 1, "weak_labels": [-1, 1, …], "data": {"text": "…"}}}`; -1 abstains (Zhang et al. 2021, "WRENCH: a
 comprehensive benchmark for weak supervision", NeurIPS).
 """
@@ -26,9 +27,9 @@ class Wrench(NamedTuple):
     """One split.
 
     Attributes:
-        messages: `key`, the true class by its name in `label`, and a column for each field of the rows' data.
-        votes: `key` and a column a rule, as `apply_rules` returns them.
-        rules: the classes as tags, and a rule for each weak label; the format does not say what it looks for.
+        messages: `key`, the name of the true class in `label`, and one column per field of the rows' data.
+        votes: `key` and one column per rule, as `apply_rules` returns them.
+        rules: the classes as tags, and one rule per weak label; its condition is not part of the format.
     """
 
     messages: pl.DataFrame
@@ -40,13 +41,13 @@ def read_wrench(path: Path, *, key: str = "id", label: str = "tag") -> Wrench:
     """Reads one split.
 
     Args:
-        path: the split's file; `label.json` stands beside it.
-        key: what to name the column of row ids.
-        label: what to name the column of true classes.
+        path: the split's file; `label.json` is in the same folder.
+        key: the name for the column of row ids.
+        label: the name for the column of true classes.
 
     Raises:
-        DataError: the file is no WRENCH JSON; the message names the row.
-        RulesError: a weak label is no class.
+        DataError: the file is not WRENCH JSON; the message names the row.
+        RulesError: a weak label is not a class.
     """
     rows = _objects(path)
     names = _objects(path.with_name(_CLASSES))
@@ -69,7 +70,7 @@ def read_wrench(path: Path, *, key: str = "id", label: str = "tag") -> Wrench:
     keys = list(rows)
     matrix = np.array([row["weak_labels"] for row in rows.values()])
     if matrix.dtype.kind != "i":
-        raise DataError(f"weak_labels are whole numbers, found {matrix.dtype}", where=str(path))
+        raise DataError(f"weak_labels must be whole numbers, not {matrix.dtype}", where=str(path))
     truths = [None if row.get("label") is None else tags[int(row["label"])] for row in rows.values()]
     fields = dict.fromkeys(field for row in rows.values() for field in row.get("data", {}))
     messages = pl.DataFrame(
@@ -85,20 +86,20 @@ def read_wrench(path: Path, *, key: str = "id", label: str = "tag") -> Wrench:
 def write_wrench(
     path: Path, votes: pl.DataFrame, rules: RuleSet, messages: pl.DataFrame, *, key: str = "id", label: str = "tag"
 ) -> None:
-    """Writes one split, and `label.json` beside it.
+    """Writes one split, and `label.json` in the same folder.
 
     Args:
         path: the split's file.
-        votes: what `apply_rules` returned.
-        rules: the rule set that the votes are of.
-        messages: `key`, `label` (or none: the true classes are unknown), and the fields of the rows' data.
+        votes: the result of `apply_rules`.
+        rules: the rule set that cast the votes.
+        messages: `key`, optionally `label`, and the fields of the rows' data.
         key: the column that names a row.
         label: the column with the true class.
 
     Raises:
-        RulesError: the votes have no place in a label matrix (see `to_matrix`).
+        RulesError: a label matrix cannot hold the votes (see `to_matrix`).
         MissingColumn: `messages` has no `key`.
-        DataError: a row of `votes` has no message, or its label is no tag.
+        DataError: a row of `votes` has no message, or its label is not a tag.
     """
     require_columns(messages.lazy(), [key], what="messages")
     matrix = to_matrix(votes, rules, key=key)
@@ -109,7 +110,7 @@ def write_wrench(
     truths = joined[label].cast(pl.String).to_list() if label in joined.columns else [None] * joined.height
     unknown = next((truth for truth in truths if truth is not None and truth not in index), None)
     if unknown is not None:
-        raise DataError(f"column '{label}': {unknown!r} is no tag of the rule set", where="messages")
+        raise DataError(f"column '{label}': {unknown!r} is not a tag of the rule set", where="messages")
     data = joined.drop(key, label, strict=False).to_dicts()
     rows = {
         str(name): {
@@ -127,7 +128,7 @@ def _objects(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise DataError(f"no WRENCH JSON can be read: {error}", where=str(path)) from None
+        raise DataError(f"the file is not WRENCH JSON: {error}", where=str(path)) from None
     if not isinstance(found, dict):
-        raise DataError("expected an object of rows by their ids", where=str(path))
+        raise DataError("expected a JSON object of rows by their ids", where=str(path))
     return found

@@ -1,4 +1,4 @@
-"""Rules as people see them: the condition, and what of a text a rule found."""
+"""Rules as shown to people: the condition in words, and the marked matches in a text."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def _rule(**condition: Any) -> Rule:
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("rule", "words"),
     [
         ({"any": ("lost", "не вижу")}, "any of: lost, не вижу"),
         ({"any": ("карта",), "stem": "russian"}, "any word form (russian) of: карта"),
@@ -21,8 +21,8 @@ def _rule(**condition: Any) -> Rule:
         ({"sql": "amount > 5"}, "sql: amount > 5"),
     ],
 )
-def test_a_rules_condition_is_told_in_words(rule: dict[str, Any], said: str) -> None:
-    assert condition(_rule(**rule)) == said
+def test_the_condition_of_a_rule_is_in_words(rule: dict[str, Any], words: str) -> None:
+    assert condition(_rule(**rule)) == words
 
 
 @pytest.mark.parametrize(
@@ -39,5 +39,5 @@ def test_a_rules_condition_is_told_in_words(rule: dict[str, Any], said: str) -> 
         ({"sql": "amount > 5"}, "a & b", "a &amp; b"),
     ],
 )
-def test_what_a_rule_found_is_marked_and_the_rest_is_text(rule: dict[str, Any], text: str, marked: str) -> None:
+def test_matches_are_marked_and_the_text_is_escaped(rule: dict[str, Any], text: str, marked: str) -> None:
     assert str(highlighted(_rule(**rule), text)) == marked

@@ -1,4 +1,4 @@
-"""Rules summed up from votes alone, beside Snorkel's `LFAnalysis`."""
+"""Summaries of rules from votes only, compared with Snorkel's `LFAnalysis`."""
 
 import numpy as np
 import polars as pl
@@ -10,7 +10,7 @@ from kommuna.steps.labeling.report.summary import rule_summary
 
 
 @pytest.mark.parametrize("k", [2, 4])
-def test_figures_are_those_of_lfanalysis(k: int) -> None:
+def test_figures_equal_those_of_lfanalysis(k: int) -> None:
     random = np.random.default_rng(k)
     votes = random.integers(-1, k, (500, 7))
     votes[:, 2] = np.where(votes[:, 2] == 1, 1, -1)
@@ -25,7 +25,7 @@ def test_figures_are_those_of_lfanalysis(k: int) -> None:
     assert (ours["accuracy_low"] < ours["accuracy"]).all()
 
 
-def test_a_rule_that_never_votes_and_rows_of_unknown_tag_are_not_judged() -> None:
+def test_rules_without_votes_and_unlabeled_rows_have_no_accuracy() -> None:
     votes = pl.DataFrame({"id": [1, 2, 3], "a": ["x", "!x", "y"], "b": pl.Series([None] * 3, dtype=pl.String)})
     table = rule_summary(votes, ["x", "x", None], tags=["x", "y"])
     assert table["votes_for"].to_list() == [["x", "y", "!x"], []]

@@ -1,4 +1,4 @@
-"""Coverage, overlap and conflict: Snorkel's figures, and votes against a tag, which Snorkel does not have."""
+"""Coverage, overlap and conflict: equal to Snorkel's, and defined for votes against tags too."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -11,7 +11,7 @@ MATRICES = st.lists(st.lists(st.integers(-1, 3), min_size=4, max_size=4), min_si
 
 @settings(deadline=None)
 @given(MATRICES)
-def test_figures_are_those_of_snorkels_analysis(rows: list[list[int]]) -> None:
+def test_figures_equal_those_of_the_analysis_of_snorkel(rows: list[list[int]]) -> None:
     from snorkel.labeling import LFAnalysis
 
     matrix = np.array(rows, dtype=np.int16)
@@ -27,13 +27,13 @@ def test_figures_are_those_of_snorkels_analysis(rows: list[list[int]]) -> None:
     assert np.isclose(shares["conflict"], theirs.label_conflict())
 
 
-def test_counts_weigh_the_patterns() -> None:
+def test_patterns_count_as_often_as_they_occur() -> None:
     one = agreement(np.array([[0, 1], [0, -1]], dtype=np.int16), np.array([3, 7]), k=2, several_tags=False)
     assert (one.rows, one.covered, one.overlapping, one.conflicting) == (10, 10, 3, 3)
     assert one.rule_covered.tolist() == [10, 3]
 
 
-def test_a_vote_against_contradicts_its_own_tag_alone() -> None:
+def test_a_vote_against_a_tag_conflicts_with_votes_for_it_only() -> None:
     k = 3
     against_0 = k + 0
     rows = np.array([[0, against_0], [1, against_0], [against_0, against_0], [against_0, k + 1]], dtype=np.int16)
@@ -42,7 +42,7 @@ def test_a_vote_against_contradicts_its_own_tag_alone() -> None:
     assert found.rule_conflicts.tolist() == [1, 1]
 
 
-def test_where_rows_have_several_tags_two_tags_are_no_conflict() -> None:
+def test_votes_for_two_tags_are_no_conflict_where_rows_may_have_several_tags() -> None:
     rows = np.array([[0, 1], [0, 3]], dtype=np.int16)
     assert agreement(rows, np.ones(2, dtype=np.int64), k=3, several_tags=True).conflicting == 1
     assert agreement(rows, np.ones(2, dtype=np.int64), k=3, several_tags=False).conflicting == 2

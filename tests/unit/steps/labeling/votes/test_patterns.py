@@ -1,4 +1,4 @@
-"""Vote patterns: nothing is lost, and votes that do not fit are refused."""
+"""Vote patterns: they represent all votes, and invalid votes are refused."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def three(rule_set: Any, m: int, **more: Any) -> Any:
 
 @settings(deadline=None)
 @given(MATRICES)
-def test_distinct_rows_with_their_counts_are_those_of_numpy(rows: list[list[int]]) -> None:
+def test_distinct_rows_and_their_counts_equal_those_of_numpy(rows: list[list[int]]) -> None:
     matrix = np.array(rows, dtype=np.int16)
     votes, counts, line = distinct(list(matrix.T))
     assert np.array_equal(votes[line], matrix)
@@ -40,20 +40,20 @@ def test_distinct_rows_with_their_counts_are_those_of_numpy(rows: list[list[int]
 
 @settings(deadline=None)
 @given(MATRICES)
-def test_a_matrix_survives_the_way_to_votes_and_back(rule_set: Any, rows: list[list[int]]) -> None:
+def test_a_matrix_is_unchanged_after_conversion_to_votes_and_back(rule_set: Any, rows: list[list[int]]) -> None:
     rules = three(rule_set, len(rows[0]))
     votes = from_matrix(np.array(rows), rules, keys=[f"k{i}" for i in range(len(rows))])
     assert to_matrix(votes, rules).tolist() == rows
 
 
-def test_votes_given_as_strings_are_read_alike(rule_set: Any) -> None:
+def test_votes_as_strings_are_read_as_votes_as_enums_are(rule_set: Any) -> None:
     rules = three(rule_set, 2)
     votes = from_matrix(np.array([[0, -1], [2, 1]]), rules)
     as_text = votes.with_columns(pl.col("r0", "r1").cast(pl.String))
     assert np.array_equal(vote_patterns(votes, rules).row_votes(), vote_patterns(as_text, rules).row_votes())
 
 
-def test_the_order_of_rows_does_not_matter_to_the_patterns(rule_set: Any) -> None:
+def test_patterns_do_not_depend_on_the_order_of_rows(rule_set: Any) -> None:
     rules = three(rule_set, 3)
     matrix = np.random.default_rng(0).integers(-1, 3, (200, 3))
     one = vote_patterns(from_matrix(matrix, rules), rules)
@@ -63,7 +63,7 @@ def test_the_order_of_rows_does_not_matter_to_the_patterns(rule_set: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("column", "error", "said"),
+    ("column", "error", "message"),
     [
         (pl.Series("r0", ["a", "d", None]), RulesError, "votes of rule 'r0': 'd' is no tag"),
         (pl.Series("r0", ["a", "!z", None]), RulesError, "votes of rule 'r0': '!z' is no tag"),
@@ -72,44 +72,42 @@ def test_the_order_of_rows_does_not_matter_to_the_patterns(rule_set: Any) -> Non
         (pl.Series("r_0", ["a", None, None]), MissingColumn, "no column for rule 'r0' (did you mean 'r_0'?)"),
     ],
 )
-def test_votes_that_are_none_are_refused(rule_set: Any, column: pl.Series, error: type[Exception], said: str) -> None:
+def test_invalid_votes_are_refused(rule_set: Any, column: pl.Series, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         vote_patterns(pl.DataFrame({"id": [1, 2, 3], column.name: column}), three(rule_set, 1))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("values", "error", "said"),
+    ("values", "error", "message"),
     [([1, 2], RulesError, "votes of rule 'r': 2 is no tag"), (["a", "b"], SchemaDrift, "expected Int8 1, 0 or null")],
 )
-def test_where_rows_have_several_tags_votes_are_checked(
-    rule_set: Any, values: list[Any], error: type[Exception], said: str
-) -> None:
+def test_votes_of_1_and_0_are_checked(rule_set: Any, values: list[Any], error: type[Exception], message: str) -> None:
     rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, several_tags=True)
     with pytest.raises(error, match="rule 'r'") as caught:
         vote_patterns(pl.DataFrame({"id": [1, 2], "r": values}), rules)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_matrix_that_does_not_fit_is_refused(rule_set: Any) -> None:
+def test_a_matrix_that_does_not_match_the_rules_is_refused(rule_set: Any) -> None:
     rules = three(rule_set, 2)
     with pytest.raises(RulesError, match=r"shape \(1, 3\), but there are 2 rules"):
         from_matrix(np.zeros((1, 3), dtype=int), rules)
-    with pytest.raises(RulesError, match="has 3 in row 0, rule 'r1': -1 to 2 are known"):
+    with pytest.raises(RulesError, match="has 3 in row 0, rule 'r1': values are -1 to 2"):
         from_matrix(np.array([[0, 3]]), rules)
     with pytest.raises(RulesError, match="cannot hold these votes: rule 'r0' votes against a tag"):
         to_matrix(pl.DataFrame({"id": [1]}), three(rule_set, 1, against=True))
 
 
 @pytest.mark.parametrize("against", [False, True])
-def test_what_a_vote_may_be_is_worked_out_once_however_many_rules_there_are(
+def test_the_possible_votes_are_computed_once_for_all_rules(
     rule_set: Any, monkeypatch: pytest.MonkeyPatch, against: bool
 ) -> None:
-    asked: list[int] = []
+    calls: list[int] = []
     plain = vars(RuleSet)["categories"]
 
     def counted(self: RuleSet) -> Any:
-        asked.append(1)
+        calls.append(1)
         return plain.__get__(self, RuleSet)
 
     monkeypatch.setattr(RuleSet, "categories", property(counted))
@@ -117,13 +115,13 @@ def test_what_a_vote_may_be_is_worked_out_once_however_many_rules_there_are(
     for m in (3, 60):
         rules = three(rule_set, m, against=against)
         votes = from_matrix(np.zeros((4, m), dtype=np.int64), rules)
-        asked.clear()
+        calls.clear()
         vote_patterns(votes, rules)
-        times.append(len(asked))
+        times.append(len(calls))
     assert times[0] == times[1]
 
 
-def test_votes_of_a_column_of_another_type_stand_beside_plain_ones(rule_set: Any) -> None:
+def test_columns_of_different_types_can_be_mixed(rule_set: Any) -> None:
     rules = three(rule_set, 3, against=True)
     votes = from_matrix(np.array([[0, -1, 2], [2, 1, -1]]), rules)
     mixed = votes.with_columns(pl.col("r1").cast(pl.String))
@@ -137,7 +135,7 @@ def test_votes_of_a_column_of_another_type_stand_beside_plain_ones(rule_set: Any
 
 
 @pytest.mark.parametrize("one_byte", [True, False])
-def test_patterns_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch, one_byte: bool) -> None:
+def test_patterns_with_the_same_hash_are_distinguished(monkeypatch: pytest.MonkeyPatch, one_byte: bool) -> None:
     class NoChance:
         def integers(self, low: int, high: int, size: int, dtype: Any) -> Any:
             return np.zeros(size, dtype=dtype)
@@ -151,7 +149,7 @@ def test_patterns_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch, on
 
 
 @pytest.mark.parametrize(("tags", "type_"), [(63, np.int8), (64, np.int16)])
-def test_votes_take_one_byte_where_that_is_enough(rule_set: Any, tags: int, type_: Any) -> None:
+def test_votes_take_one_byte_if_there_are_few_tags(rule_set: Any, tags: int, type_: Any) -> None:
     names = [f"t{i}" for i in range(tags)]
     rules = rule_set(
         {"name": "for", "tag": names[-1], "any": ["x"]},
