@@ -184,7 +184,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def class_balance_(self) -> NDArray[np.float64]:
-        """k, the share of each tag: its mean probability on rows with a vote; for Snorkel's models, their parameters."""
+        """k, the share of each tag: its mean probability on rows with a vote; for Snorkel models, their parameters."""
         return self._estimated().balance
 
     @property
