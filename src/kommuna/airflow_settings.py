@@ -1,4 +1,4 @@
-"""Airflow settings that depend on the teams, the same on one machine and on Kubernetes: pure functions.
+"""Airflow's and MLflow's settings that are the same on one machine and on Kubernetes: constants and pure functions.
 
 The embedded platform's environment and the chart's templates (`kommuna.cluster.chart`) are made from them.
 """
@@ -35,6 +35,15 @@ SHARED = {
 # A task waits some fifteen minutes for an unreachable API server, instead of failing before it has begun. On average
 # each pause is half of the maximum.
 WAITING = {"WORKERS__EXECUTION_API_RETRIES": "65", "WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "30"}
+
+
+# Environment variables of MLflow's server. A model version's files must be artifacts that MLflow keeps, which it checks
+# against the workspace: with its own credentials it would read any other address for whoever registers it.
+REGISTRY = {
+    "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^(models|runs|mlflow-artifacts):",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
 def variables(settings: Mapping[str, object]) -> dict[str, str]:

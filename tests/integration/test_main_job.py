@@ -76,6 +76,30 @@ def test_mlflows_own_api_agrees(site: Site, first: dict[str, Any]) -> None:
         assert other.json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "s3://bucket/fraud/model",
+        "https://elsewhere.example/model",
+        "mlflow-artifacts:/workspaces/fraud/0/models",
+        "mlflow-artifacts:/workspaces/support/../fraud/0/models",
+        "file:///etc",
+        "/etc",
+        "models:/m-0123456789abcdef0123456789abcdef",
+    ],
+)
+def test_a_model_version_of_files_from_elsewhere_is_refused(site: Site, first: dict[str, Any], source: str) -> None:
+    name = next(run["model"] for run in first["runs"] if run["team"] == "support")
+    answer = requests.post(
+        f"{site.embedded.access.mlflow}/api/2.0/mlflow/model-versions/create",
+        json={"name": name, "source": source},
+        headers={"X-MLFLOW-WORKSPACE": "support"},
+        timeout=20,
+    )
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["message"].startswith("Invalid model version source")
+
+
 def test_new_messages_are_tagged_by_the_champion(site: Site, first: dict[str, Any], tmp_path: Path) -> None:
     run = next(run for run in first["runs"] if run["dag"] == "support__topics")
     store = Store(site.embedded.installation.store(), "support")

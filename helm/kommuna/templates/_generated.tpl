@@ -60,6 +60,10 @@ AIRFLOW__USAGE_DATA_COLLECTION__ENABLED: 'False'
 {"AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "65", "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "30"}
 {{- end }}
 
+{{- define "kommuna.registrySettings" -}}
+{"MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^(models|runs|mlflow-artifacts):", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+{{- end }}
+
 {{- define "kommuna.teamSettings" -}}
 AIRFLOW__{{ upper .team }}___CORE__PARALLELISM: '{{ .spec.parallelism }}'
 AIRFLOW__{{ upper .team }}___CORE__EXECUTION_API_SERVER_URL: '{{ include "kommuna.execution" .root }}'

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from kommuna import airflow_settings
-from kommuna.airflow_settings import SHARED, WAITING, team_settings, variables
+from kommuna.airflow_settings import REGISTRY, SHARED, WAITING, team_settings, variables
 from kommuna.spec import pod
 from kommuna.spec.base import Spec
 from kommuna.spec.chart import ChartValues
@@ -50,6 +50,7 @@ def generated() -> str:
         "admin": airflow_settings.ADMIN,
         "airflowSettings": _yaml(variables(SHARED)),
         "waitingSettings": json.dumps(variables(WAITING)),
+        "registrySettings": json.dumps(REGISTRY),
         "teamSettings": _quoted(
             team_settings(
                 "{{ upper .team }}",

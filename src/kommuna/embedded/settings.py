@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kommuna.airflow_settings import ADMIN as ADMIN
-from kommuna.airflow_settings import SHARED, WAITING, executors, people, team_settings, users, variables
+from kommuna.airflow_settings import REGISTRY, SHARED, WAITING, executors, people, team_settings, users, variables
 from kommuna.embedded.database import databases
 from kommuna.embedded.database.server import PROGRAM as POSTGRES
 from kommuna.embedded.database.server import command as postgres_command
@@ -113,8 +113,7 @@ def process_environment(
         "no_proxy": around_proxies,
         # Otherwise setproctitle overwrites the environment, and with it the variable that marks our processes.
         "SPT_NOENV": "1",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **REGISTRY,
         "DO_NOT_TRACK": "true",
         "PYTHONUNBUFFERED": "1",
     }
