@@ -69,17 +69,13 @@ def weak_supervision_dag(
     The form in the Airflow UI offers each of the choices for one run.
     """
     labeled = {**columns, label: "String"}
-    prepare: dict[str, Any] = {
-        "key": key,
-        "text": text,
-        "names": text_list("names", names),
-        "region": region,
-    }
-    columns_named = {"key": key, "text": text}
+    prepare: dict[str, Any] = {"names": text_list("names", names), "region": region}
+    column_names = {"key": key, "text": text, "label": label}
     with TeamDag(
         dag_id,
         params=_form(messages, rules, label_model, classifier, encoder, min_confidence, gate),
         doc_md=weak_supervision_dag.__doc__ if "doc_md" not in options else options.pop("doc_md"),
+        default_args={**(options.pop("default_args", None) or {}), **column_names},
         **options,
     ) as dag:
         chosen_rules = "{{ params.rules }}"
@@ -98,9 +94,7 @@ def weak_supervision_dag(
             )
         with TaskGroup("votes", prefix_group_id=False):
             votes, dev_votes, gold_votes = (
-                ApplyRulesOperator(
-                    task_id=task_id, messages=rows["table"], rules=chosen_rules, asking=asking, **columns_named
-                )
+                ApplyRulesOperator(task_id=task_id, messages=rows["table"], rules=chosen_rules, asking=asking)
                 for task_id, rows in (("vote", learn), ("vote_dev", dev_rows), ("vote_gold", gold_rows))
             )
         labels = LabelOperator(
@@ -111,8 +105,6 @@ def weak_supervision_dag(
             dev=dev_rows["table"],
             gold_votes=gold_votes["votes"],
             model="{{ params.label_model }}",
-            key=key,
-            label=label,
         )
         RuleReportOperator(
             task_id="report_rules",
@@ -121,8 +113,6 @@ def weak_supervision_dag(
             labels=labels["labels"],
             dev_votes=dev_votes["votes"],
             dev=dev_rows["table"],
-            label=label,
-            **columns_named,
         )
         trained = TrainClassifierOperator(
             task_id="train",
@@ -133,8 +123,6 @@ def weak_supervision_dag(
             classifier="{{ params.classifier }}",
             encoder="{{ params.encoder }}",
             min_confidence="{{ params.min_confidence }}",
-            label=label,
-            **columns_named,
         )
         scores = EvaluateOperator(
             task_id="evaluate",
@@ -146,8 +134,6 @@ def weak_supervision_dag(
             gold_labels=labels["gold_labels"],
             champion=Model(model, optional=True, unless=trained["model"]),
             gold_votes=gold_votes["votes"],
-            label=label,
-            **columns_named,
         )
         version = RegisterOperator(
             task_id="register", model=trained["model"], scores=scores["scores"], sample=dev_rows["table"], name=model
@@ -160,7 +146,6 @@ def weak_supervision_dag(
             messages=new_rows["table"],
             model=Model(model),
             trigger_rule="none_failed",  # where the gate refuses, the old champion goes on tagging
-            **columns_named,
         )
         promoted >> predicted
     return dag
