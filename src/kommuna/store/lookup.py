@@ -10,14 +10,19 @@ from pathlib import Path
 
 from kommuna.errors import EXIT_DONE
 from kommuna.spec.caching import duration
+from kommuna.spec.resources import threads
 from kommuna.spec.step import StepContext, StepResult, StepSpec
+from kommuna.spec.versions import VERSIONS
 from kommuna.store.analyses import Analyses
+from kommuna.store.digests import NONE
 from kommuna.store.inputs import FoundFile, Inputs, find_inputs
 from kommuna.store.manifest import Manifest
-from kommuna.store.question import Question, differences, question_of
+from kommuna.store.parameters import canonical_params
+from kommuna.store.present import Present, changes
+from kommuna.store.question import Question, differences
 from kommuna.store.results import Results
+from kommuna.store.signatures import optional_inputs
 from kommuna.store.store import Store
-from kommuna.store.uses import Present, changes
 from kommuna.store.why import not_given
 
 RESULT_LIMIT_BYTES = 4000  # what a container's termination message holds
@@ -59,6 +64,23 @@ def look_up(spec: StepSpec, store: Store, folder: Path, *, known: Sequence[Found
     question = question_of(spec, inputs)
     manifest, miss = answer(spec, store, question, inputs) if spec.cache else (None, "the task says cache=False")
     return LookedUp(question, inputs, manifest, miss)
+
+
+def question_of(spec: StepSpec, inputs: Inputs) -> Question:
+    """Builds the question of a step with its resolved inputs."""
+    bundle = Path(spec.bundle) if spec.bundle else None
+    params = canonical_params(spec.function, spec.params, bundle=bundle)
+    contents = inputs.contents()
+    if NONE in contents.values():
+        optional = optional_inputs(spec.function, bundle=bundle)
+        contents = {name: found for name, found in contents.items() if found != NONE or name not in optional}
+    return Question(
+        function=spec.function,
+        version=VERSIONS.get(spec.function),
+        params=params,
+        inputs=dict(sorted(contents.items())),
+        threads=threads(spec.resources),
+    )
 
 
 def answer(spec: StepSpec, store: Store, question: Question, inputs: Inputs) -> tuple[Manifest | None, str]:

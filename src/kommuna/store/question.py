@@ -11,22 +11,14 @@ import platform
 import sys
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from kommuna.spec.base import Spec
-from kommuna.spec.resources import threads
-from kommuna.spec.step import StepSpec
-from kommuna.spec.versions import FORMAT, VERSIONS
+from kommuna.spec.versions import FORMAT
 from kommuna.spec.words import shown
-from kommuna.store.digests import NONE
-from kommuna.store.parameters import canonical_params, without_marks
-from kommuna.store.signatures import optional_inputs
-
-if TYPE_CHECKING:
-    from kommuna.store.inputs import Inputs
+from kommuna.store.parameters import without_marks
 
 
 class Question(Spec):
@@ -46,23 +38,6 @@ class Question(Spec):
         """SHA-256 of the question. The order of dicts counts, because a step can observe it."""
         document = json.dumps(self.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(document.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def question_of(spec: StepSpec, inputs: Inputs) -> Question:
-    """Builds the question of a step with its resolved inputs."""
-    bundle = Path(spec.bundle) if spec.bundle else None
-    params = canonical_params(spec.function, spec.params, bundle=bundle)
-    contents = inputs.contents()
-    if NONE in contents.values():
-        optional = optional_inputs(spec.function, bundle=bundle)
-        contents = {name: found for name, found in contents.items() if found != NONE or name not in optional}
-    return Question(
-        function=spec.function,
-        version=VERSIONS.get(spec.function),
-        params=params,
-        inputs=dict(sorted(contents.items())),
-        threads=threads(spec.resources),
-    )
 
 
 def differences(before: Question, now: Question) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Uses: what a step's process used in addition to the question, and whether it is unchanged.
+"""Uses: what a step's process used in addition to the question, as it is recorded.
 
 Uses are recorded while the step runs (`kommuna.runtime.recording`), stored in the manifest, and compared with the
-present before a result is reused. A use that cannot be compared makes the result uncacheable.
+present (`kommuna.store.present`) before a result is reused. A use that cannot be compared makes the result uncacheable.
 """
 
 from __future__ import annotations
@@ -11,29 +11,19 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from kommuna.spec.base import Spec
-from kommuna.spec.step import StepSpec
-from kommuna.spec.words import shown
-from kommuna.store.analyses import Analyses
-from kommuna.store.definitions import Definitions
-from kommuna.store.digests import NONE, file_digest
-from kommuna.store.distributions import installed, library_folders
-from kommuna.store.searches import ABSENT, link_target, module_in
-
-if TYPE_CHECKING:
-    from kommuna.store.inputs import Inputs
+from kommuna.store.digests import file_digest
 
 _ROUNDS = 200_000  # a tenth of a second
 MISSING, FOLDER, FILE = "missing", "folder", "file"
-_EXECUTABLE, _PLAIN = " executable", " plain"
+EXECUTABLE, PLAIN = " executable", " plain"
 
 
 class Reached(Spec):
@@ -90,91 +80,6 @@ class Uses(Spec):
     unknown: tuple[str, ...] = Field((), description="What cannot be held against the present: nothing is cacheable.")
 
 
-@dataclass(frozen=True)
-class Present:
-    """The present state that recorded uses are compared with."""
-
-    bundle: str
-    services: Mapping[str, Any]
-    context: Mapping[str, Any]
-    inputs: Inputs
-    analyses: Analyses
-    _states: dict[tuple[str, bool, bool], str] = field(default_factory=dict)
-    _definitions: dict[tuple[Any, ...], Definitions] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, spec: StepSpec, inputs: Inputs, context: Mapping[str, Any], analyses: Analyses) -> Present:
-        """Creates the present state for a step that is about to run."""
-        return cls(spec.bundle, spec.services.model_dump(mode="json"), context, inputs, analyses)
-
-    def path(self, name: str) -> str:
-        """Returns the absolute path of a recorded one."""
-        return os.path.normpath(os.path.join(self.bundle, name))  # noqa: PTH118  # an absolute one stays
-
-    def state(self, name: str, was: str) -> str:
-        """Returns the present state of a path in the detail of its recorded state. It is cached."""
-        content = was not in (MISSING, FOLDER) and not was.startswith(FILE)
-        mode = was.endswith((_EXECUTABLE, _PLAIN))
-        key = name, content, mode
-        if key not in self._states:
-            self._states[key] = path_state(self.path(name), content=content, mode=mode)
-        return self._states[key]
-
-    def definitions(self, reached: Reached) -> Definitions:
-        """Returns the definitions that the recorded entry points reach now. They are cached."""
-        key = reached.entry_points, reached.libraries
-        if key not in self._definitions:
-            self._definitions[key] = self.analyses.definitions(*key, Path(self.bundle), self._digest)
-        return self._definitions[key]
-
-    def _digest(self, name: str) -> str:
-        """Returns the SHA-256 of a file, from the cached state if there is one."""
-        with_mode = self._states.get((name, True, True))
-        return with_mode.partition(" ")[0] if with_mode else self.state(name, "")
-
-
-def changes(uses: Uses, present: Present) -> Iterator[str]:
-    """Describes the uses that have changed. Ignores `unknown`."""
-    files = {name: present.state(name, was) for name, was in uses.files.items()}
-    changed = [name for name, now in files.items() if now != uses.files[name]]
-    reached = uses.reached
-    if reached is not None and not set(changed).isdisjoint(reached.modules):
-        now = present.definitions(reached)
-        changed = changed if now.unclear else reached.which_count(changed, now.digest, now.parts)
-    for name in changed:
-        yield _file_change(name, uses.files[name], files[name])
-    for name, target in uses.links.items():
-        if (now_target := link_target(present.path(name))) != target:
-            yield _link_change(name, target, now_target)
-    for folder, names in uses.searches.items():
-        for name, was in names.items():
-            now_found = module_in(present.path(folder), name)
-            if now_found != (present.path(was) if was != ABSENT else ABSENT):
-                found = os.path.relpath(now_found, present.bundle or "/") if now_found else "nothing"
-                yield f"`import {name}` finds {found} instead of {was or 'nothing in the bundle'}"
-    versions = installed()
-    for name, was in uses.libraries.items():
-        if versions.get(name) != was:
-            yield f"{name} {was or '?'} → {versions.get(name) or 'not installed'}"
-    for name in uses.absent_libraries:
-        if any(module_in(folder, name) for folder in library_folders()):
-            yield f"{name} is installed now"
-    for name, was in uses.services.items():
-        now_value = setting(present.services, name)
-        if now_value != was:
-            yield f"services.{name}: {shown(was)} → {shown(now_value)}"
-    for name, was in uses.context.items():
-        if present.context.get(name) != was:
-            yield f"the step reads context.{name}: {shown(was)} → {shown(present.context.get(name))}"
-    for name, was in uses.variables.items():
-        if variable(name) != was:
-            yield f"the environment variable {name}, which the step reads"
-    flat = present.inputs.flat()
-    for name, was in uses.bytes.items():
-        if (flat[name].bytes if name in flat else NONE) != was:
-            yield f"the bytes of input '{name}', which the step reads by itself"
-
-
 def path_state(path: str, *, content: bool = True, mode: bool = False) -> str:
     """Describes what is at a path, with links resolved: a file, a folder, or `missing`.
 
@@ -193,7 +98,7 @@ def path_state(path: str, *, content: bool = True, mode: bool = False) -> str:
         state = file_digest(Path(path)) if content and stat.S_ISREG(found.st_mode) else FILE
     except OSError as error:
         return f"unreadable: {error.strerror}"
-    return state + (_EXECUTABLE if found.st_mode & 0o111 else _PLAIN) if mode else state
+    return state + (EXECUTABLE if found.st_mode & 0o111 else PLAIN) if mode else state
 
 
 def variable(name: str) -> str:
@@ -217,22 +122,6 @@ def _folder_digest(folder: str) -> str:
             if entry.name != "__pycache__"
         )
     return hashlib.sha256(json.dumps(found).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _link_change(name: str, was: str, now: str) -> str:
-    if not was:
-        return f"{name} is a link now"
-    return f"the link {name} leads to {now} instead of {was}" if now else f"{name} is no longer a link"
-
-
-def _file_change(name: str, was: str, now: str) -> str:
-    if was == MISSING:
-        return f"{name} is there now"
-    if now == MISSING:
-        return f"{name} is gone"
-    if was.startswith(FOLDER) and now.startswith(FOLDER):
-        return f"names or sizes changed in {'the bundle' if name == '.' else name}, which the step lists"
-    return f"{name} changed" if not now.startswith("unreadable") else f"{name} is {now}"
 
 
 def setting(document: Mapping[str, Any], dotted: str) -> Any:

@@ -619,7 +619,7 @@ def test_a_library_that_was_not_there_and_comes_is_a_miss(
     uses = rig.manifest(first.result).uses
     assert uses is not None
     assert uses.absent_libraries == ("made_up_for_this_test",)
-    monkeypatch.setattr("kommuna.store.uses.library_folders", lambda: (str(tmp_path / "libraries"),))
+    monkeypatch.setattr("kommuna.store.present.library_folders", lambda: (str(tmp_path / "libraries"),))
     assert look_up(rig.spec(), rig.store, rig.folder).miss == ""
     (tmp_path / "libraries").mkdir()
     (tmp_path / "libraries" / "made_up_for_this_test.py").touch()
