@@ -102,7 +102,7 @@ def test_a_damaged_object_heals_and_a_hit_is_a_use_on_s3(address: StoreAddress, 
     assert pl.read_parquet(store.fetch(artifact, tmp_path)).height == 33
     store.fs.pipe_file(store._artifact_path(artifact), other)
     broken = run(address, bundle, "double", inputs={"t": {"manifest": made.key}})
-    assert "it is removed now" in broken.message
+    assert "it has been removed" in broken.message
     assert not run(address, bundle, "make", params={"rows": 33}).cached
     assert run(address, bundle, "double", inputs={"t": {"manifest": made.key}}).exit_code == EXIT_DONE
 

@@ -1,1 +1,1 @@
-"""Made-up data of the example teams, and public data in the same layout."""
+"""Synthetic data of the example teams, and public data in the same layout."""

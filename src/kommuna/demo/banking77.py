@@ -1,4 +1,4 @@
-"""Turns Banking77, or any folder of the same form, into the layout of the support team's demo data."""
+"""Converts Banking77, or any folder with the same files, to the layout of the support team's demo data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 import structlog
 import yaml
 
-from kommuna.demo.files import written_together
+from kommuna.demo.files import write_together
 from kommuna.demo.write import DemoData
 from kommuna.errors import DataError, MissingColumn, RulesError, SpecError, nearest
 from kommuna.spec.rules import RuleSet
@@ -24,40 +24,40 @@ _FORM = "a folder with train.csv and test.csv (columns text, category)"
 
 
 def write_banking_data(source: Path, folder: Path, *, dev_rows: int = 1_000, seed: int = 7) -> DemoData:
-    """Writes the demo files from real messages with real labels; every file appears at once, at the end.
+    """Writes the demo files from real messages with real labels; all files appear together, at the end.
 
     Guaranteed columns: `id` and `text`, and `tag` in `dev.csv` and `gold.csv`. There is no `created_at`, `channel`,
     `operator`, `operator_tag` or `tags`. Ids are `train-17` and `test-3`: the row's number in its source file, from 0.
 
     - `messages.csv`: the training rows that are not in dev, without labels.
     - `dev.csv`: `dev_rows` of the training rows, drawn at random.
-    - `gold.csv`: the test rows. Some of their texts may occur in training rows too (6 in Banking77, but for case
+    - `gold.csv`: the test rows. Some of their texts may also occur in training rows (6 in Banking77, ignoring case
       and spaces): they are kept.
     - `new_messages.csv`: the test rows without labels, under the same ids.
-    - `rules.yaml`: the source's own, or one `any` rule per keyword, named `category.keyword`.
+    - `rules.yaml`: the source's file, or one `any` rule per keyword, named `category.keyword`.
     - `truth/truth.parquet`: `id`, `tag`, `tags` of every row.
 
     Args:
-        source: holds `train.csv`, `test.csv` (columns `text`, `category`), and `rules.yaml` or, if there is none,
-            `gpt4o_keywords.json` (`{category: [keyword, ...]}`); `categories.json`, if there, orders the tags.
-        folder: where to; made if it is missing.
-        dev_rows: labeled rows to write and weigh rules on.
-        seed: picks the dev rows.
+        source: a folder with `train.csv`, `test.csv` (columns `text`, `category`), and `rules.yaml` or, if there is
+            none, `gpt4o_keywords.json` (`{category: [keyword, ...]}`). An optional `categories.json` orders the tags.
+        folder: the target; created if it is missing.
+        dev_rows: labeled rows to write and weight rules with.
+        seed: seed of the choice of dev rows.
 
     Raises:
-        SpecError: a file is missing or cannot be read, or `dev_rows` does not fit.
+        SpecError: a file is missing or cannot be read, or `dev_rows` is out of range.
         MissingColumn: a file has no `text` or no `category`.
         DataError: a row has no text or no category.
-        RulesError: the keywords or rules do not fit the categories.
+        RulesError: the keywords or rules do not match the categories.
     """
     if not source.is_dir():
         raise SpecError(f"no folder {source}", fix=f"name {_FORM}")
     train, test = _labeled(source / "train.csv", "train"), _labeled(source / "test.csv", "test")
     if not 1 <= dev_rows < train.height:
         raise SpecError(
-            f"dev_rows is {dev_rows}, and train.csv has {train.height} rows",
+            f"dev_rows is {dev_rows}, but train.csv has {train.height} rows",
             where=str(source / "train.csv"),
-            fix=f"take 1 to {train.height - 1} rows: the others become messages.csv",
+            fix=f"use 1 to {train.height - 1}: the other rows become messages.csv",
         )
     rules = _rules(source, _tags(source, train, test))
     chosen = np.zeros(train.height, np.bool_)
@@ -69,7 +69,7 @@ def write_banking_data(source: Path, folder: Path, *, dev_rows: int = 1_000, see
         "new_messages.csv": test.drop("tag"),
     }
     truth = pl.concat([train, test]).select("id", "tag", pl.concat_list("tag").alias("tags"))
-    with written_together(folder) as draft:
+    with write_together(folder) as draft:
         (draft / "truth").mkdir()
         for name, table in tables.items():
             table.write_csv(draft / name)
@@ -83,7 +83,7 @@ def write_banking_data(source: Path, folder: Path, *, dev_rows: int = 1_000, see
 
 
 def _labeled(path: Path, prefix: str) -> pl.DataFrame:
-    """Columns `id`, `text`, `tag`."""
+    """Reads a file as columns `id`, `text`, `tag`."""
     if not path.is_file():
         raise SpecError(f"no file {path.name} in {path.parent}", where=str(path), fix=f"name {_FORM}")
     try:
@@ -113,7 +113,7 @@ def _labeled(path: Path, prefix: str) -> pl.DataFrame:
 
 
 def _tags(source: Path, train: pl.DataFrame, test: pl.DataFrame) -> list[str]:
-    """Every category: in the order of `categories.json` where there is one, then by name."""
+    """Returns the categories in the order of `categories.json` if it exists, then by name."""
     found = set(train["tag"]) | set(test["tag"])
     path = source / "categories.json"
     listed = _json(path) if path.is_file() else []
@@ -142,7 +142,7 @@ def _rules(source: Path, tags: list[str]) -> RuleSet:
 
 
 def keyword_rules(keywords: Any, tags: list[str], *, where: str = "") -> RuleSet:
-    """One `any` rule per keyword: one keyword is one labeling function, as in BoxWRENCH.
+    """Makes one `any` rule per keyword: each keyword is one labeling function, as in BoxWRENCH.
 
     Args:
         keywords: `{tag: [keyword, ...]}`.
@@ -161,7 +161,7 @@ def keyword_rules(keywords: Any, tags: list[str], *, where: str = "") -> RuleSet
     names: set[str] = set()
     for tag, words in keywords.items():
         if tag not in tags:
-            raise RulesError(f"keywords of the unknown category '{tag}'{nearest(tag, tags)}", where=where)
+            raise RulesError(f"the keywords have the unknown category '{tag}'{nearest(tag, tags)}", where=where)
         if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
             raise RulesError(f"the keywords of '{tag}' are not a list of words: {words!r}", where=where)
         for word in words:

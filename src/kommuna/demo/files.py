@@ -1,4 +1,4 @@
-"""Writes a folder of files all at once: either every file is new, or none is touched."""
+"""Writes a folder of files together: either all files are replaced, or none."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kommuna.errors import SpecError
 
 
 @contextmanager
-def written_together(folder: Path) -> Iterator[Path]:
-    """A draft folder beside the files; what is in it takes its place in `folder` when the block ends well.
+def write_together(folder: Path) -> Iterator[Path]:
+    """Yields a draft folder, whose files are moved to `folder` if the block ends without an error.
 
     Args:
-        folder: made if it is missing; files of other names in it stay.
+        folder: created if it is missing; files with other names are kept.
 
     Raises:
         SpecError: `folder` is a file, or cannot be written to.

@@ -1,4 +1,4 @@
-"""Made-up messages of a bank's clients, with the tag that is true and the one that an operator gave."""
+"""Synthetic messages of a bank's clients, with the true tag and the one that an operator gave."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kommuna.demo.phrases import (
     vague_pools,
 )
 
-BLOCK = 50_000  # rows made at one time: peak memory does not grow with the number of messages
+BLOCK = 50_000  # rows per block: peak memory does not grow with the number of messages
 ZIPF = 0.85  # exponent of the topics' imbalance: of 16, the first is 10 times the last
 RUSSIAN, VAGUE, TWO_TOPICS = 0.70, 0.06, 0.15  # shares of the messages
 CHANNELS = ("app_chat", "email", "web_form", "call_center", "social")
@@ -32,11 +32,11 @@ OPERATORS = tuple(f"op{number:02d}" for number in range(1, 13))
 TAGGED = 0.9  # share of the messages that an operator has seen
 RIGHT = 0.8 + np.linspace(-0.1, 0.1, len(OPERATORS))  # each operator's share of right tags
 
-# The most frequent kind first; a row has each kind alone or beside another.
+# The most frequent kind first; a row may have two kinds.
 _PII_SHARES = np.array([0.30, 0.22, 0.14, 0.16, 0.08, 0.06, 0.04])
 _WITH_PII, _WITH_TWO = 0.35, 0.08
 _CHANNEL_SHARES = np.array([0.50, 0.15, 0.15, 0.12, 0.08])
-_CHANNEL_LEANS = {  # how many times more often than others a topic comes by a channel
+_CHANNEL_LEANS = {  # how many times more often than other topics a topic arrives by a channel
     "complaint_service": {"social": 5.0, "email": 1.5},
     "mortgage": {"web_form": 3.0, "email": 1.5},
     "loan_rate": {"web_form": 3.0},
@@ -49,18 +49,18 @@ _CHANNEL_LEANS = {  # how many times more often than others a topic comes by a c
 
 
 def message_blocks(rows: int, *, seed: int, stream: int, first_id: int) -> Iterator[pl.DataFrame]:
-    """Messages, in blocks of at most `BLOCK` rows.
+    """Generates messages, in blocks of at most `BLOCK` rows.
 
     Args:
-        rows: how many.
+        rows: number of messages.
         seed: the same seed gives the same messages.
-        stream: keeps draws apart that share a seed: the labeled month is 0, the new messages are 1.
+        stream: separates draws with the same seed: 0 for the labeled month, 1 for the new messages.
         first_id: the first message's number.
 
     Yields:
-        Columns `id`, `channel`, `text`, `operator` and `operator_tag` (null where no operator has seen the
-        message), `tag` (the truth), `tags` (List: the main topic, then another where there is one), `pii` (List:
-        the made-up personal data in the text, as it stands there).
+        Columns `id`, `channel`, `text`, `operator` and `operator_tag` (null if no operator has seen the message),
+        `tag` (the truth), `tags` (List: the main topic, then the second one if there is one), `pii` (List: the
+        synthetic personal data in the text, as written).
     """
     for block, start in enumerate(range(0, rows, BLOCK)):
         size = min(BLOCK, rows - start)
@@ -68,7 +68,7 @@ def message_blocks(rows: int, *, seed: int, stream: int, first_id: int) -> Itera
 
 
 def arrival_times(rows: int, *, seed: int, stream: int, start: str, days: int) -> pl.Series:
-    """Sorted times of messages, most of them in the day: ISO 8601 text without a zone, whole seconds."""
+    """Draws sorted times of messages, most of them by day: ISO 8601 text without a zone, whole seconds."""
     rng = np.random.default_rng([seed, stream, 2**31])
     seconds = rng.integers(0, days, rows) * 86_400 + (rng.beta(3.0, 2.4, rows) * 86_399).astype(np.int64)
     times = np.datetime64(start, "s") + np.sort(seconds).astype("timedelta64[s]")
@@ -106,7 +106,7 @@ def _block(rng: np.random.Generator, n: int, first_id: int) -> pl.DataFrame:
 
 
 def _topics(rng: np.random.Generator, n: int) -> tuple[Ints, Ints]:
-    """Main topics by their frequency, and second ones (-1: none), half of them of the kind that people mix up."""
+    """Draws main topics by frequency, and second topics (-1: none), half of them easily confused with the first."""
     count = len(topics())
     shares = 1.0 / np.arange(1, count + 1) ** ZIPF
     shares /= shares.sum()
@@ -116,14 +116,14 @@ def _topics(rng: np.random.Generator, n: int) -> tuple[Ints, Ints]:
 
 
 def _alike(rng: np.random.Generator, topic: Ints) -> Ints:
-    """A topic that people take each one for."""
+    """Draws, for each topic, one that it is easily confused with."""
     number = {name: i for i, name in enumerate(topics())}
     alike = np.array([[number[like] for like in each.like] for each in phrases().topics.values()])
     return np.asarray(alike[topic, rng.integers(0, alike.shape[1], len(topic))])
 
 
 def _operators(rng: np.random.Generator, topic: Ints, second: Ints) -> tuple[Ints, Ints]:
-    """Who saw each message, and the tag given: right at the operator's own rate, else a topic like the true one."""
+    """Draws each message's operator and tag: right at the operator's own rate, otherwise a similar topic."""
     n = len(topic)
     operator = rng.integers(0, len(OPERATORS), n)
     wrong = np.where((second >= 0) & (rng.random(n) < 0.6), second, _alike(rng, topic))
@@ -139,13 +139,13 @@ def _channels(rng: np.random.Generator, topic: Ints) -> Ints:
 
 
 def _pick(rng: np.random.Generator, shares: Floats) -> Ints:
-    """A column's number a row, by the row's own shares (n x k, each row adds up to 1)."""
+    """Draws a column number per row by the row's probabilities (`n x k`, each row sums to 1)."""
     picked: Ints = (rng.random(len(shares))[:, None] > shares.cumsum(axis=1)[:, :-1]).sum(axis=1)
     return picked
 
 
 def _texts(rng: np.random.Generator, language: Ints, topic: Ints, second: Ints) -> tuple[pl.Series, pl.Series]:
-    """Texts, and the personal data in each."""
+    """Generates texts, and the personal data in each."""
     n = len(topic)
     vague = rng.random(n) < VAGUE
     main = _either(vague, vague_pools().draw(rng, language, topic), topic_pools().draw(rng, language, topic))
@@ -179,7 +179,7 @@ def _texts(rng: np.random.Generator, language: Ints, topic: Ints, second: Ints) 
 
 
 def _joined(rng: np.random.Generator, parts: list[pl.Series]) -> pl.Series:
-    """Parts of a message in one line: as sentences, with commas, or run together."""
+    """Joins the parts of a message to one line: as sentences, with commas, or without punctuation."""
     n = len(parts[0])
     frame = pl.DataFrame({f"p{i}": part for i, part in enumerate(parts)}).with_columns(
         style=pl.Series(rng.choice(3, n, p=[0.5, 0.3, 0.2])),
@@ -222,7 +222,7 @@ def _days(rng: np.random.Generator, n: int) -> pl.Series:
 
 
 def _personal(rng: np.random.Generator, language: Ints, kinds: Ints, wanted: Bools) -> pl.Series:
-    """Made-up personal data of the row's kind, null where none is wanted."""
+    """Generates personal data of each row's kind; null where none is wanted."""
     values = pl.Series("value", [None], dtype=pl.String).new_from_index(0, len(kinds))
     for number, kind in enumerate(PII_KINDS):
         rows = np.flatnonzero(wanted & (kinds == number))
@@ -232,7 +232,7 @@ def _personal(rng: np.random.Generator, language: Ints, kinds: Ints, wanted: Boo
 
 
 def _filled(texts: pl.Series, mark: str, values: pl.Series) -> pl.Series:
-    """Texts with the first mark of each replaced by the row's value."""
+    """Replaces the first placeholder of each text by the row's value."""
     frame = pl.DataFrame({"text": texts, "value": values})
     return frame.select(pl.col("text").str.replace(mark, pl.col("value").fill_null(""), literal=True))["text"]
 

@@ -1,4 +1,4 @@
-"""What hurry does to a text: swapped, dropped, doubled and neighbouring letters, odd case, missing punctuation."""
+"""Typing errors: swapped, dropped, doubled and neighbouring letters, unusual case, missing punctuation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SWAP, _DROP, _DOUBLE, _RIGHT_KEY, _LEFT_KEY = range(5)
 
 
 def typos(texts: pl.Series, rng: np.random.Generator, *, shares: tuple[float, ...] = (0.28, 0.10, 0.03)) -> pl.Series:
-    """Texts with slips of the finger, none of which touches anything but letters.
+    """Adds typos to texts; only letters are changed.
 
     Args:
         texts: n texts.
         rng: source of random numbers.
-        shares: share of the rows that get a first, a second, a third typo.
+        shares: share of the rows that get a first, a second and a third typo.
     """
     hurried = rng.random(len(texts))
     for share in shares:
@@ -60,7 +60,7 @@ def _one_typo(texts: pl.Series, rng: np.random.Generator) -> pl.Series:
 
 
 def odd_case(texts: pl.Series, rng: np.random.Generator) -> pl.Series:
-    """Texts of which 3 % are shouted, 25 % are in small letters throughout and 6 % end in `!!!` or `???`."""
+    """Changes the case of texts: 3 % become upper case, 25 % lower case, and 6 % end in `!!!` or `???`."""
     mood, end = rng.random(len(texts)), rng.random(len(texts))
     texts = _changed(texts, mood < 0.03, pl.col("text").str.to_uppercase())
     texts = _changed(texts, (mood >= 0.03) & (mood < 0.28), pl.col("text").str.to_lowercase().str.strip_chars_end(".?"))

@@ -22,34 +22,34 @@ Bools = npt.NDArray[np.bool_]
 LANGUAGES = ("ru", "en")
 PII_KINDS = ("phone", "card", "email", "name", "iban", "inn", "snils")
 
-# One character stands in for an amount, a date, personal data: no letters, so that neither typos nor case touch them.
+# Placeholders of one character for an amount, a date and personal data: not letters, so typos and case spare them.
 SUM, DAY, PII = "\ue000", "\ue001", "\ue002"
-VARIANTS = 60  # expansions of one template: each template is equally likely, however many choices it has
+VARIANTS = 60  # expansions per template: each template is equally likely, however many choices it has
 
 _CHOICE = re.compile(r"\{([^{}\[\]]*)\}|\[([^{}\[\]]*)\]")
 
 
 class Bilingual(Spec):
-    """Templates in both languages, one a line."""
+    """Templates in both languages, one per line."""
 
     ru: str
     en: str
 
 
 class Topic(Bilingual):
-    """One topic and the topics that people take it for."""
+    """A topic, and the topics that it is easily confused with."""
 
     like: tuple[str, ...]
 
 
 class Vague(Bilingual):
-    """Templates that may mean any of some topics."""
+    """Templates that may mean any of several topics."""
 
     topics: tuple[str, ...]
 
 
 class Phrases(Spec):
-    """The whole of `phrases.yaml`."""
+    """The content of `phrases.yaml`."""
 
     topics: dict[str, Topic]
     vague: tuple[Vague, ...]
@@ -61,12 +61,12 @@ class Phrases(Spec):
 
 @dataclass(frozen=True)
 class Pools:
-    """Expanded phrases, and where in one long column the pool of a language and a group begins and ends.
+    """Pools of expanded phrases, one per language and group, in one long column.
 
     Args:
-        phrases: every phrase of every pool.
-        first: languages x groups, the row of the pool's first phrase.
-        size: languages x groups, the pool's length.
+        phrases: the phrases of all pools.
+        first: languages x groups, the row of each pool's first phrase.
+        size: languages x groups, the length of each pool.
     """
 
     phrases: pl.Series
@@ -74,7 +74,7 @@ class Pools:
     size: Ints
 
     def draw(self, rng: np.random.Generator, language: Ints, group: Ints) -> pl.Series:
-        """One phrase a row, from the pool of its language and group."""
+        """Draws one phrase per row, from the pool of its language and group."""
         size = self.size[language, group]
         rows = self.first[language, group] + (rng.random(len(language)) * size).astype(np.int64)
         return self.phrases.gather(pl.Series(rows))
@@ -82,18 +82,18 @@ class Pools:
 
 @cache
 def phrases() -> Phrases:
-    """The templates that are shipped with the package."""
+    """Returns the templates that are shipped with the package."""
     text = resources.files("kommuna.demo").joinpath("phrases.yaml").read_text(encoding="utf-8")
     return Phrases.read(yaml.safe_load(text), where="phrases.yaml")
 
 
 def topics() -> tuple[str, ...]:
-    """Every tag, from the most to the least frequent."""
+    """Returns the tags, from the most to the least frequent."""
     return tuple(phrases().topics)
 
 
 def expand(template: str, rng: random.Random) -> str:
-    """One wording of a template: `{a|b}` becomes a or b, `[a|b]` becomes a, b or nothing.
+    """Expands a template at random: `{a|b}` becomes a or b, `[a|b]` becomes a, b or nothing.
 
     >>> expand("my {card|app} [please]", random.Random(3)) in ("my card", "my app", "my card please", "my app please")
     True
@@ -111,7 +111,7 @@ def expand(template: str, rng: random.Random) -> str:
 
 
 def wordings(lines: str) -> list[str]:
-    """`VARIANTS` wordings of each template line; the same lines always give the same wordings."""
+    """Returns `VARIANTS` expansions of each template line; the same lines always give the same expansions."""
     templates = [line for line in lines.splitlines() if line.strip()]
     found: list[str] = []
     for template in templates:
@@ -133,23 +133,23 @@ def _pools(groups: list[list[Bilingual]]) -> Pools:
 
 @cache
 def topic_pools() -> Pools:
-    """Messages that name their topic; a group is a topic's number."""
+    """Returns messages that name their topic; groups are topics."""
     return _pools([[topic] for topic in phrases().topics.values()])
 
 
 @cache
 def vague_pools() -> Pools:
-    """Messages that do not; a group is the topic's number that the client had in mind."""
+    """Returns messages that do not name their topic; groups are the topics that the client means."""
     return _pools([[vague for vague in phrases().vague if name in vague.topics] for name in topics()])
 
 
 @cache
 def side_pools() -> Pools:
-    """Asides (group 0), openings (1) and closings (2)."""
+    """Returns asides (group 0), openings (1) and closings (2)."""
     return _pools([[phrases().asides], [phrases().openings], [phrases().closings]])
 
 
 @cache
 def pii_pools() -> Pools:
-    """Phrases around personal data; a group is a kind's number in `PII_KINDS`."""
+    """Returns phrases around personal data; groups are the kinds of `PII_KINDS`."""
     return _pools([[phrases().pii[kind]] for kind in PII_KINDS])

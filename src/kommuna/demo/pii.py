@@ -1,7 +1,7 @@
-"""Made-up personal data with right checksums: what a masking step must find in the demo messages.
+"""Synthetic personal data with valid checksums, which a masking step must find in the demo messages.
 
-Phones stand in ranges that are kept for fiction (+1 202 555 01xx) or begin with 000, e-mails in example domains,
-card numbers and taxpayer numbers in prefixes that are given to nobody.
+Phones are in ranges reserved for fiction (+1 202 555 01xx) or begin with 000, e-mails are in example domains, and card
+and taxpayer numbers have unassigned prefixes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def make(kind: str, rng: np.random.Generator, russian: Bools) -> pl.Series:
     Args:
         kind: one of `kommuna.demo.phrases.PII_KINDS`.
         rng: source of random numbers.
-        russian: whether each row is in Russian; decides the form.
+        russian: whether each row is in Russian; determines the format.
     """
     return _KINDS[kind](rng, russian)
 
@@ -116,7 +116,7 @@ def _name(rng: np.random.Generator, russian: Bools) -> pl.Series:
 
 
 def _iban(rng: np.random.Generator, russian: Bools) -> pl.Series:
-    """German and British numbers; ISO 13616: the number with its head moved to the end is 1 modulo 97."""
+    """Makes German and British numbers; by ISO 13616 the number with its head moved to the end is 1 modulo 97."""
     n = len(russian)
     british = rng.random(n) < 0.3
     bban = rng.integers(0, 10, (n, 18))
@@ -138,7 +138,7 @@ def _iban(rng: np.random.Generator, russian: Bools) -> pl.Series:
 
 
 def _inn(rng: np.random.Generator, russian: Bools) -> pl.Series:
-    """Taxpayer numbers: 12 digits of a person, or 10 of a firm; region 00 is given to nobody."""
+    """Makes taxpayer numbers: 12 digits for a person, 10 for a firm; region 00 is unassigned."""
     n = len(russian)
     body = np.concatenate([np.zeros((n, 2), np.int64), rng.integers(0, 10, (n, 8))], axis=1)
     eleventh = _weighted(body, [7, 2, 4, 10, 3, 5, 9, 4, 6, 8])
@@ -156,7 +156,7 @@ def _inn(rng: np.random.Generator, russian: Bools) -> pl.Series:
 
 
 def _snils(rng: np.random.Generator, russian: Bools) -> pl.Series:
-    """Pension insurance numbers; the last two digits are the weighted sum modulo 101, where 100 is written 00."""
+    """Makes pension insurance numbers; the last two digits are the weighted sum modulo 101, where 100 is written 00."""
     n = len(russian)
     digits = rng.integers(0, 10, (n, 9))
     digits[:, 0] = rng.integers(1, 10, n)  # numbers up to 001-001-998 have no check digits
@@ -178,7 +178,7 @@ _KINDS: dict[str, Callable[[np.random.Generator, Bools], pl.Series]] = {
 
 
 def _choose(frame: pl.DataFrame, forms: list[pl.Expr]) -> pl.Series:
-    """The form of each row that its column `form` names."""
+    """Returns the format of each row that its column `form` selects."""
     value = pl.lit(None, pl.String)
     for number, form in enumerate(forms):
         value = pl.when(pl.col("form") == number).then(form).otherwise(value)

@@ -1,8 +1,8 @@
-"""Made-up card transactions and customer events, where fraud shows only in how several facts meet.
+"""Synthetic card transactions and customer events, in which fraud shows only in combinations of facts.
 
-A day's story is drawn first (an everyday purchase, a journey, a new phone, a takeover of the account …); it shapes
-amount, country, category and events. Whether the transaction is fraud is then drawn from the *observable* facts, by
-a logistic model with interactions and noise: no single column gives it away, and no rule can be always right.
+A scenario is drawn first (an everyday purchase, a journey, a new phone, an account takeover …); it determines amount,
+country, category and events. Whether the transaction is fraud is then drawn from the *observable* facts, by a logistic
+model with interactions and noise: no single column reveals it, and no rule is always right.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _CURRENCY |= {"GB": "GBP", "US": "USD", "NG": "NGN", "VN": "VND"}
 _HOME_SHARES = np.array([0.78, 0.08, 0.05, 0.05, 0.04])  # of the first countries
 
 _EVERYDAY, _JOURNEY, _BIG, _FOREIGN_SHOP, _NEW_PHONE, _TAKEOVER, _STOLEN = range(7)
-_STORY_SHARES = np.array([0.740, 0.07, 0.05, 0.035, 0.035, 0.052, 0.018])
+_SCENARIO_SHARES = np.array([0.740, 0.07, 0.05, 0.035, 0.035, 0.052, 0.018])
 #                          groc  rest  tran  phar  clot  util  elec  trav  jewe  gift  cryp  m_tr
 _CATEGORY_SHARES = np.array(
     [
@@ -72,51 +72,51 @@ _CHANNEL_SHARES = np.array(
         [0.60, 0.10, 0.30],
     ]
 )
-_ABROAD = np.array([0.01, 1.0, 0.05, 1.0, 0.05, 0.65, 0.60])  # share of each story's transactions in another country
+_ABROAD = np.array([0.01, 1.0, 0.05, 1.0, 0.05, 0.65, 0.60])  # share of each scenario's transactions abroad
 _TIMES_USUAL = np.array([1.0, 1.3, 6.0, 1.3, 1.1, 5.0, 2.2])  # median of amount / usual amount
 _AT_NIGHT = np.array([0.05, 0.10, 0.04, 0.15, 0.06, 0.35, 0.30])
 
 
 class Transactions(NamedTuple):
-    """`transactions`: ordered by `at`, with the hidden `tag`; `events`: ordered by `at`."""
+    """The tables: `transactions`, sorted by `at`, with the hidden `tag`; and `events`, sorted by `at`."""
 
     transactions: pl.DataFrame
     events: pl.DataFrame
 
 
 def transaction_tables(rows: int, *, seed: int, new_rows: int = 0) -> Transactions:
-    """Transactions of `START` and the month after it, then `new_rows` of the days from `NEW_START` on.
+    """Generates transactions of the month from `START`, then `new_rows` of the days from `NEW_START`.
 
     Args:
         rows: transactions of the month.
         seed: the same seed gives the same transactions.
-        new_rows: transactions of the days that follow, by the same customers.
+        new_rows: transactions of the later days, by the same customers.
     """
     rng = np.random.default_rng([seed, 2])
     n = rows + new_rows
-    story = rng.choice(len(_STORY_SHARES), n, p=_STORY_SHARES)
-    seconds = _times(rng, story, rows)
-    # Tables are made in the order of time, so that an id tells nothing.
+    scenario = rng.choice(len(_SCENARIO_SHARES), n, p=_SCENARIO_SHARES)
+    seconds = _times(rng, scenario, rows)
+    # Rows are sorted by time, so that an id reveals nothing.
     order = np.concatenate(
         [np.argsort(seconds[:rows], kind="stable"), rows + np.argsort(seconds[rows:], kind="stable")]
     )
-    story, seconds = story[order], seconds[order]
+    scenario, seconds = scenario[order], seconds[order]
 
     customers = max(n // 20, 50)
     customer = rng.integers(0, customers, n)
     home = rng.choice(len(_HOME_SHARES), customers, p=_HOME_SHARES)[customer]
     usual = np.exp(rng.normal(7.6, 0.7, customers))[customer]
     away = (home + rng.integers(1, len(COUNTRIES), n)) % len(COUNTRIES)
-    country = np.where(rng.random(n) < _ABROAD[story], away, home)
-    channel = _pick(rng, _CHANNEL_SHARES[story])
-    spread = np.where(np.isin(story, (_BIG, _TAKEOVER)), 0.45, 0.65)
+    country = np.where(rng.random(n) < _ABROAD[scenario], away, home)
+    channel = _pick(rng, _CHANNEL_SHARES[scenario])
+    spread = np.where(np.isin(scenario, (_BIG, _TAKEOVER)), 0.45, 0.65)
     frame = pl.DataFrame(
         {
             "id": pl.Series(np.arange(1, n + 1)).cast(pl.String).str.zfill(8),
             "at": seconds,
             "customer_id": pl.Series(customer + 1).cast(pl.String).str.zfill(6),
-            "amount": np.round(usual * _TIMES_USUAL[story] * np.exp(rng.normal(0, spread)), 2),
-            "merchant_category": pl.Series(CATEGORIES).gather(pl.Series(_pick(rng, _CATEGORY_SHARES[story]))),
+            "amount": np.round(usual * _TIMES_USUAL[scenario] * np.exp(rng.normal(0, spread)), 2),
+            "merchant_category": pl.Series(CATEGORIES).gather(pl.Series(_pick(rng, _CATEGORY_SHARES[scenario]))),
             "country": pl.Series(COUNTRIES).gather(pl.Series(country)),
             "home_country": pl.Series(COUNTRIES).gather(pl.Series(home)),
             "channel": pl.Series(CHANNELS).gather(pl.Series(channel)),
@@ -124,7 +124,7 @@ def transaction_tables(rows: int, *, seed: int, new_rows: int = 0) -> Transactio
             "usual_amount": np.round(usual, -1),
         }
     ).with_columns(pl.format("t{}", "id").alias("id"), pl.format("c{}", "customer_id").alias("customer_id"))
-    events = _events(rng, frame, story)
+    events = _events(rng, frame, scenario)
     fraud = rng.random(n) < _fraud_probability(frame, events)
     done = frame.with_columns(
         _as_time("at"),
@@ -136,20 +136,20 @@ def transaction_tables(rows: int, *, seed: int, new_rows: int = 0) -> Transactio
     return Transactions(done.select(columns), events.with_columns(_as_time("at"), _as_time("at").alias("event_at")))
 
 
-def _times(rng: np.random.Generator, story: Ints, rows: int) -> Ints:
-    """Seconds since `START`: the month's rows, then the new ones."""
-    n = len(story)
+def _times(rng: np.random.Generator, scenario: Ints, rows: int) -> Ints:
+    """Draws times in seconds since `START`: the month's rows, then the new ones."""
+    n = len(scenario)
     new_from = (np.datetime64(NEW_START) - np.datetime64(START)).astype(int)
     day = np.where(np.arange(n) < rows, rng.integers(0, DAYS, n), new_from + rng.integers(0, NEW_DAYS, n))
     second = np.where(
-        rng.random(n) < _AT_NIGHT[story], rng.random(n) * 6 * 3600, 7 * 3600 + rng.beta(2.2, 1.8, n) * 17 * 3600 - 1
+        rng.random(n) < _AT_NIGHT[scenario], rng.random(n) * 6 * 3600, 7 * 3600 + rng.beta(2.2, 1.8, n) * 17 * 3600 - 1
     )
     return np.asarray(day * 86_400 + second.astype(np.int64))
 
 
-def _events(rng: np.random.Generator, frame: pl.DataFrame, story: Ints) -> pl.DataFrame:
-    """Events that belong to a transaction's story, and others at any time."""
-    n = len(story)
+def _events(rng: np.random.Generator, frame: pl.DataFrame, scenario: Ints) -> pl.DataFrame:
+    """Generates events that belong to a transaction's scenario, and unrelated ones at any time."""
+    n = len(scenario)
     at = frame["at"].to_numpy()
     kind, before = np.full(n, -1), np.zeros(n)  # event number and hours before the transaction
     for which, share, shares, hours in (
@@ -163,16 +163,16 @@ def _events(rng: np.random.Generator, frame: pl.DataFrame, story: Ints) -> pl.Da
         ),
         (_BIG, 0.3, {"limit_change": 1.0}, rng.exponential(6, n)),
     ):
-        chosen = (story == which) & (rng.random(n) < share)
+        chosen = (scenario == which) & (rng.random(n) < share)
         drawn = rng.choice([EVENTS.index(name) for name in shares], n, p=list(shares.values()))
         kind = np.where(chosen, drawn, kind)
         before = np.where(chosen, rng.exponential(0.9, n) if hours is None else hours, before)
     with_event = np.flatnonzero(kind >= 0)
-    told = _event_rows(
+    related = _event_rows(
         frame["customer_id"].gather(pl.Series(with_event)),
         at[with_event] - 60 - (before[with_event] * 3600).astype(np.int64),
         kind[with_event],
-        # Only a journey is announced for the country where it goes; other events happen at home, or so it seems.
+        # A travel notice names the destination; other events are recorded in the home country.
         np.where(
             kind[with_event] == EVENTS.index("travel_notice"),
             frame["country"].gather(pl.Series(with_event)).to_numpy(),
@@ -191,7 +191,7 @@ def _events(rng: np.random.Generator, frame: pl.DataFrame, story: Ints) -> pl.Da
         drawn,
         countries,
     )
-    return pl.concat([told, background]).sort("at", "customer_id", "event", maintain_order=True)
+    return pl.concat([related, background]).sort("at", "customer_id", "event", maintain_order=True)
 
 
 def _event_rows(customers: pl.Series, at: Ints, kinds: Ints, countries: npt.NDArray[np.str_]) -> pl.DataFrame:
@@ -206,7 +206,7 @@ def _event_rows(customers: pl.Series, at: Ints, kinds: Ints, countries: npt.NDAr
 
 
 def _fraud_probability(frame: pl.DataFrame, events: pl.DataFrame) -> Floats:
-    """The truth's model: log odds of the facts that a bank could see, most of them only together with another."""
+    """Computes the true probability of fraud: log-odds of facts that a bank can observe, most of them combined."""
     timed = events.with_columns(pl.col("at").alias("event_at"))
     seen = frame.sort("at").join_asof(timed, on="at", by="customer_id", strategy="backward", check_sortedness=False)
     seen = frame.select("id").join(seen, on="id", how="left", maintain_order="left")
@@ -241,12 +241,12 @@ def _fraud_probability(frame: pl.DataFrame, events: pl.DataFrame) -> Floats:
 
 
 def _as_time(column: str) -> pl.Expr:
-    """Seconds since `START` as ISO 8601 text without a zone."""
+    """Formats seconds since `START` as ISO 8601 text without a zone."""
     start = np.datetime64(START, "s").astype(int)
     return pl.from_epoch(pl.col(column) + int(start), time_unit="s").dt.to_string("%Y-%m-%dT%H:%M:%S").alias(column)
 
 
 def _pick(rng: np.random.Generator, shares: Floats) -> Ints:
-    """A column's number a row, by the row's own shares (n x k, each row adds up to 1)."""
+    """Draws a column number per row by the row's probabilities (`n x k`, each row sums to 1)."""
     picked: Ints = (rng.random(len(shares))[:, None] > shares.cumsum(axis=1)[:, :-1]).sum(axis=1)
     return picked

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import structlog
 
-from kommuna.demo.files import written_together
+from kommuna.demo.files import write_together
 from kommuna.demo.messages import arrival_times, message_blocks
 from kommuna.demo.phrases import Ints
 from kommuna.demo.transactions import transaction_tables
@@ -28,7 +28,7 @@ _LABELED = [*_MESSAGE, "tag", "tags"]
 
 
 class DemoData(NamedTuple):
-    """What was written: `rows` has the number of rows of each file, by its path within `folder`."""
+    """The written files: `rows` has the number of rows of each file, by its path in `folder`."""
 
     folder: Path
     rows: dict[str, int]
@@ -44,16 +44,16 @@ def write_demo_data(
     gold_rows: int = GOLD_ROWS,
     on_progress: Progress | None = None,
 ) -> DemoData:
-    """Writes the data of both example teams into one folder; every file appears at once, at the end.
+    """Writes the data of both example teams into one folder; all files appear together, at the end.
 
     Args:
-        folder: where to; made if it is missing.
+        folder: the target; created if it is missing.
         messages: rows of `messages.csv`.
         seed: the same seed gives the same bytes.
         transactions: rows of `transactions.csv`; as many as `messages` if None.
-        dev_rows: labeled rows to write and weigh rules on, of each team.
-        gold_rows: labeled rows to report on, of each team.
-        on_progress: called with rows done and rows in all.
+        dev_rows: each team's labeled rows to write and weight rules with.
+        gold_rows: each team's labeled rows to evaluate on.
+        on_progress: called with the number of rows written and the total.
 
     Raises:
         SpecError: a number of rows is not positive, or `folder` cannot be written to.
@@ -63,7 +63,7 @@ def write_demo_data(
     counts = (("messages", messages), ("transactions", count), ("dev_rows", dev_rows), ("gold_rows", gold_rows))
     for name, value in counts:
         if value < 1:
-            raise SpecError(f"{name} is {value}: there is no demo data of fewer than 1 row", fix=f"ask for more {name}")
+            raise SpecError(f"{name} is {value}, but must be at least 1", fix=f"give a larger {name}")
     all_rows = sum(max(rows // 5, 1) + rows + dev_rows + gold_rows for rows in (messages, count))
     done = 0
 
@@ -73,7 +73,7 @@ def write_demo_data(
         if on_progress is not None:
             on_progress(done, all_rows)
 
-    with written_together(folder) as draft:
+    with write_together(folder) as draft:
         (draft / "truth").mkdir()
         rows = _write_messages(draft, messages, seed, (dev_rows, gold_rows), advance)
         rows |= _write_transactions(draft, count, seed, (dev_rows, gold_rows), advance)
@@ -84,7 +84,7 @@ def write_demo_data(
 def _write_messages(
     folder: Path, messages: int, seed: int, labeled: tuple[int, int], advance: Callable[[int], None]
 ) -> dict[str, int]:
-    """The support team's files, block by block."""
+    """Writes the support team's files, block by block."""
     month = messages + sum(labeled)
     role = _roles(np.random.default_rng([seed, 3]), month, labeled)
     times = arrival_times(month, seed=seed, stream=0, start="2026-09-01", days=30)
@@ -127,7 +127,7 @@ def _write_messages(
 def _write_transactions(
     folder: Path, count: int, seed: int, labeled: tuple[int, int], advance: Callable[[int], None]
 ) -> dict[str, int]:
-    """The fraud team's files; dev and gold hold the same share of fraud as the month does."""
+    """Writes the fraud team's files; dev and gold have the same share of fraud as the month."""
     month, new = count + sum(labeled), max(count // 5, 1)
     made = transaction_tables(month, seed=seed, new_rows=new)
     table, later = made.transactions.head(month), made.transactions.tail(new)
@@ -151,7 +151,7 @@ def _write_transactions(
 
 
 def _roles(rng: np.random.Generator, rows: int, labeled: tuple[int, int]) -> Ints:
-    """0 for an unlabeled row, 1 for dev, 2 for gold."""
+    """Draws the role of each row: 0 for unlabeled, 1 for dev, 2 for gold."""
     role = np.zeros(rows, np.int64)
     chosen = rng.permutation(rows)[: sum(labeled)]
     role[chosen[: labeled[0]]] = 1
@@ -160,7 +160,7 @@ def _roles(rng: np.random.Generator, rows: int, labeled: tuple[int, int]) -> Int
 
 
 def _stratified_roles(rng: np.random.Generator, tags: pl.Series, labeled: tuple[int, int]) -> Ints:
-    """As `_roles`, with each tag's share in dev and gold as it is in all rows."""
+    """Draws roles like `_roles`, with the same share of each tag in dev and gold as in all rows."""
     role = np.zeros(len(tags), np.int64)
     fraud = (tags == "fraud").to_numpy()
     taken = {True: 0, False: 0}

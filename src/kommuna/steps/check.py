@@ -1,4 +1,4 @@
-"""Step: what `helm test` runs for each team. It makes a small table, so that a pod and the store have to work."""
+"""Step: writes a small table, to test a pod and the store; `helm test` runs it for each team."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from kommuna.spec.step import StepContext
 
 
 class Checked(NamedTuple):
-    """What `check` leaves."""
+    """Outputs of `check`."""
 
     table: pl.LazyFrame
     metrics: dict[str, float]
 
 
 def check(*, context: StepContext) -> Checked:
-    """One row: the team, and the host (the pod) that the step ran on.
+    """Returns one row: the team, and the host (the pod) that ran the step.
 
     Args:
-        context: who runs the step.
+        context: the run of the step.
     """
     table = pl.LazyFrame({"team": [context.team], "host": [platform.node()]})
     return Checked(table, {"rows": 1.0})

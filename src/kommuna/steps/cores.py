@@ -1,4 +1,4 @@
-"""Work spread over a step's cores by threads: NumPy, SciPy and Polars leave the interpreter free while they compute."""
+"""Runs work in threads on a step's cores: NumPy, SciPy and Polars release the interpreter's lock while they compute."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ S = TypeVar("S")
 
 
 def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """The results of `work` on each item, in the items' order; as many at once as Polars has threads.
+    """Applies `work` to each item in parallel, with as many threads as Polars has; returns the results in order.
 
-    What an item's work does must not depend on another's: then the results do not depend on the number of cores.
+    Args:
+        work: the function. Calls must be independent, so that results do not depend on the number of cores.
+        items: its arguments.
     """
     import polars as pl
 

@@ -1,4 +1,4 @@
-"""Steps called by hand: the tables, rules, paths and numbers that people hold in a notebook, as a step wants them."""
+"""Converts the arguments of a step that is called from a notebook: tables, rules, paths and numbers."""
 
 from __future__ import annotations
 
@@ -22,16 +22,14 @@ R = TypeVar("R")
 
 
 def takes_frames(step: Callable[P, R]) -> Callable[P, R]:
-    """Lets a step be called with what people have at hand.
+    """Decorates a step so that it converts its arguments to their annotated types.
 
-    By the annotation of an argument, of positional and keyword ones alike:
+    - `pl.LazyFrame`, or a dict of them: accepts all that `lazy_table` does;
+    - a spec, such as `RuleSet`: also accepts a dict, or the path of a YAML file;
+    - `Path`: also accepts a str;
+    - a bounded type, such as `Share`: refuses values out of bounds.
 
-    - `pl.LazyFrame`, or a dict of them: see `lazy_table`;
-    - a spec, such as `RuleSet`: also a dict, or the path of a YAML file;
-    - `Path`: also a str;
-    - a bounded type, such as `Share`: nothing that is out of its bounds.
-
-    The runtime hands over the annotated types, which pass through as they are.
+    The runtime passes the annotated types, which are not converted.
     """
     signature = inspect.signature(step)
     wanted = functools.cache(lambda: typing.get_type_hints(step, include_extras=True))
@@ -48,15 +46,15 @@ def takes_frames(step: Callable[P, R]) -> Callable[P, R]:
 
 
 def lazy_table(value: Any, name: str) -> pl.LazyFrame:
-    """A table as a LazyFrame.
+    """Converts a table to a LazyFrame.
 
     Args:
-        value: a polars LazyFrame or DataFrame; a pandas DataFrame, whose index becomes columns where it has a name; the
-            path of a CSV, NDJSON or Parquet file; or the result of a step, of which the table of that name is taken.
-        name: of the argument, as in `dev_votes`: the last word is the table's name in a step's result.
+        value: a polars LazyFrame or DataFrame; a pandas DataFrame, whose index becomes columns if it has a name; the
+            path of a CSV, NDJSON or Parquet file; or the result of a step, whose table of that name is used.
+        name: name of the argument, such as `dev_votes`; its last word is the table's name in a step's result.
 
     Raises:
-        DataError: it is none of these, or the file is missing or of another kind.
+        DataError: the value is none of these, or the file is missing or has another format.
     """
     if isinstance(value, pl.LazyFrame):
         return value
@@ -70,7 +68,7 @@ def lazy_table(value: Any, name: str) -> pl.LazyFrame:
             raise DataError(
                 f"{name}: the pandas table cannot be read: {error}",
                 where=name,
-                fix="give each column one type, and each a name of its own that is a str",
+                fix="give each column one type and a unique name of type str",
             ) from None
     if isinstance(value, str | Path):
         return scan_file(Path(value))
@@ -86,20 +84,20 @@ def lazy_table(value: Any, name: str) -> pl.LazyFrame:
 
 
 def scan_file(path: Path, *, keys: Sequence[str] = ()) -> pl.LazyFrame:
-    """A table by its file's ending, read as strictly as by `read_table`.
+    """Scans a file by its ending, as strictly as `read_table`.
 
     Args:
         path: a CSV, NDJSON or Parquet file.
-        keys: columns of CSV that are whole numbers or texts.
+        keys: columns of CSV that are read as whole numbers or texts.
 
     Raises:
-        DataError: the file is missing, of another kind, or cannot be read; names the row.
+        DataError: the file is missing, has another format, or cannot be read; names the row.
     """
     return read_untyped(path, keys=keys)
 
 
 def is_pandas(value: Any) -> bool:
-    """Whether it is a pandas DataFrame, without importing pandas."""
+    """Whether a value is a pandas DataFrame; does not import pandas."""
     return type(value).__module__.partition(".")[0] == "pandas" and type(value).__name__ == "DataFrame"
 
 

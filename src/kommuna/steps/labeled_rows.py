@@ -1,4 +1,4 @@
-"""Reads hand-labeled rows, with one meaning of labels, empty labels and several tags for every step."""
+"""Reads hand-labeled rows: one definition of labels, empty labels and several tags for every step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kommuna.steps.columns import require_columns
 log = structlog.get_logger()
 
 SEPARATOR = "|"  # between several tags in a String column
-TAGS_COLUMN = "tags"  # stands in for the default label column `tag` where a row may have several tags
+TAGS_COLUMN = "tags"  # replaces the default label column `tag` if a row may have several tags
 
 
 def label_column(table: pl.LazyFrame, label: str, *, several_tags: bool) -> str:
@@ -35,21 +35,21 @@ def read_labeled_rows(
 ) -> pl.DataFrame:
     """Returns the rows of a table that have a key and a label, with the label normalised.
 
-    Where a row has one tag, a null or blank label is no label: the row is left out, and counted in a warning. Where it
-    may have several, `"a | b"` is the tags a and b, and a null or blank label says that the row has none of the tags:
-    a blank cell of a CSV file cannot be told from an empty list. Reading what was read changes nothing.
+    If a row has one tag, rows with a null or blank label are left out and counted in a warning. If a row may have
+    several, `"a | b"` means the tags a and b, and a null or blank label means that the row has none of the tags: in CSV
+    a blank cell cannot be distinguished from an empty list. Reading the result again changes nothing.
 
     Args:
         table: n rows.
         several_tags: whether a row may have several tags, or none.
         key: the column that names a row.
-        label: the column of the tag; several tags are a list, or a String with `|` between.
-        what: what the rows are called in messages: `dev` or `gold`.
+        label: the column of the tag; several tags are a list, or a String separated by `|`.
+        what: the table's name in messages: `dev` or `gold`.
         columns: the columns to keep besides `key` and the label; all if absent.
 
     Returns:
-        At most n rows, in order: `key`, the columns, and the label's column: a String, or where rows may have several
-        tags a list of Strings.
+        At most n rows, in order: `key`, the columns, and the label's column: a String, or a list of Strings if rows may
+        have several tags.
 
     Raises:
         MissingColumn: a column is missing.
@@ -67,8 +67,8 @@ def read_labeled_rows(
     if labeled.height < rows.height:
         log.warning("labeled_rows.without_label", what=what, column=label, left_out=rows.height - labeled.height)
     if labeled[key].n_unique() < labeled.height:
-        again = labeled[key].filter(labeled[key].is_duplicated())[0]
-        raise DuplicateKeys(f"column '{key}': {again!r} names several rows", where=what)
+        duplicate = labeled[key].filter(labeled[key].is_duplicated())[0]
+        raise DuplicateKeys(f"column '{key}': {duplicate!r} names several rows", where=what)
     if labeled.is_empty():
         raise DataError(
             f"{what} has no labeled rows", where=what, fix=f"label some messages by hand and give them as {what}"
@@ -119,7 +119,7 @@ def tags_of(labels: pl.Series) -> tuple[str, ...]:
 def _check_type(kind: pl.DataType, label: str, *, several_tags: bool, what: str) -> None:
     inner = kind.inner if several_tags and isinstance(kind, pl.List) else kind
     if not isinstance(inner, pl.String | pl.Enum | pl.Categorical | pl.Null):
-        wanted = "a tag, or tags with | between" if several_tags else "a tag"
+        wanted = "a tag, or tags separated by |" if several_tags else "a tag"
         raise SchemaDrift(f"column '{label}': expected {wanted}, found {kind}", where=what)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Plots are drawn in these stand-in colours, which the page's style sheet then owns: so one SVG serves light and dark.
+# Plots are drawn in these placeholder colours, which the style sheet replaces, so one SVG serves light and dark mode.
 INK, MUTED, GOOD, BAD, ACCENT, BAND = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f", "#101112"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GOOD: "--good", BAD: "--bad", ACCENT: "--accent", BAND: "--band"}
 
@@ -108,13 +108,13 @@ def page(
     figures: Sequence[tuple[str, str]] = (),
     sections: Sequence[tuple[str, Markup]] = (),
 ) -> Report:
-    """A report page.
+    """Renders a report page.
 
     Args:
         title: the heading.
-        lead: one line under it.
-        figures: name and value of the few numbers that matter most.
-        sections: heading and body (`table`, `plot`) of each part; plain text is escaped.
+        lead: one line below the heading.
+        figures: name and value of the few most important numbers.
+        sections: heading and body (`table`, `plot`) of each section; plain text is escaped.
     """
     sortable = any("class=sortable" in body for _, body in sections)
     return Report(
@@ -129,13 +129,13 @@ def table(
     mark: Callable[[int, str, Any], str] | None = None,
     sortable: bool = False,
 ) -> Markup:
-    """An HTML table; every value is escaped, floats get three decimals, None a dash.
+    """Renders an HTML table: every value is escaped, floats get three decimals, None a dash.
 
     Args:
         columns: the headings.
         rows: the values of each row.
-        sortable: whether a click on a heading sorts the rows, and a field above the table searches them.
         mark: called with row number, column name and value; returns `"good"`, `"bad"` or `""`.
+        sortable: whether a click on a heading sorts the rows, and a field above the table filters them.
     """
     shown = [
         [
@@ -148,12 +148,12 @@ def table(
 
 
 def plot(draw: Callable[[Axes], None], *, width: float = 9.0, height: float = 3.5) -> Markup:
-    """An inline SVG of what `draw` draws; use this module's colours, which follow light and dark.
+    """Renders a plot as inline SVG; this module's colours adapt to light and dark mode.
 
     Args:
-        draw: gets empty axes.
-        width: inches; more where names beside the axes would leave less than half of it to them.
-        height: inches; more as for the width.
+        draw: called with empty axes.
+        width: inches; enlarged if labels would leave the axes less than half of it.
+        height: inches; enlarged like the width.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -191,7 +191,7 @@ def plot(draw: Callable[[Axes], None], *, width: float = 9.0, height: float = 3.
 
 
 def _make_room(figure: Figure, axes: Axes) -> None:
-    """Enlarges a figure whose names, of whatever length, would leave no room to what they name."""
+    """Enlarges a figure whose labels would leave no room for the axes."""
     around, own = axes.get_tightbbox(), axes.bbox
     if around is not None:
         width, height = figure.get_size_inches()
@@ -200,7 +200,14 @@ def _make_room(figure: Figure, axes: Axes) -> None:
 
 
 def folded(heading: str, body: Markup, *, anchor: str = "", opened: bool = False) -> Markup:
-    """A part of the page that a click opens; `anchor` is what links point to."""
+    """Renders a collapsible part of the page.
+
+    Args:
+        heading: the visible line.
+        body: the part that a click opens.
+        anchor: id that links point to.
+        opened: whether it is open at first.
+    """
     start = Markup('<details id="{}"{}><summary>{}</summary>').format(
         anchor, Markup(" open") if opened else Markup(""), heading
     )
@@ -208,12 +215,12 @@ def folded(heading: str, body: Markup, *, anchor: str = "", opened: bool = False
 
 
 def link(text: str, anchor: str) -> Markup:
-    """A link to an anchor on the page."""
+    """Renders a link to an anchor on the page."""
     return Markup('<a href="#{}">{}</a>').format(anchor, text)
 
 
 def row_text(row: Mapping[str, object], columns: Iterable[str]) -> str:
-    """A row of a table in words.
+    """Describes a row of a table in words.
 
     >>> row_text({"amount": 120.0, "country": None, "night": True}, ["amount", "country", "night"])
     'amount 120, country –, night yes'

@@ -1,4 +1,4 @@
-"""`SharedFolder`: small files that the runs of a team leave for one another, in the team's part of the store."""
+"""`SharedFolder`: small files that the runs of a team share, in the team's part of the store."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _STALE_SECONDS = 60
 
 
 class SharedFolder:
-    """A folder in the store, each of whose files is written whole: readers never see a half one.
+    """A folder in the store whose files are written atomically: readers never see a partial file.
+
+    Every call raises StoreError if the store cannot be read or written.
 
     Args:
-        address: the folder that the team's runs share.
-        below: the folder's own path below it.
-        what: what is kept there, for messages: `answers`.
-    Every call raises StoreError where the store cannot be read or written.
+        address: the root of what the team's runs share.
+        below: the folder's path below the root.
+        what: what the files contain, for messages: `answers`.
     """
 
     def __init__(self, address: StoreAddress, below: str, *, what: str) -> None:
@@ -33,7 +34,7 @@ class SharedFolder:
         self._what = what
 
     def write(self, name: str, raw: bytes) -> None:
-        """Writes a file, over one of that name; when it returns the file is safe."""
+        """Writes or replaces a file; it is durable when the call returns."""
         with self._faults():
             fs, folder = self._open()
             if not _is_local(fs):
@@ -49,7 +50,7 @@ class SharedFolder:
             partial.replace(target)
 
     def read(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The content of those of some files that are there."""
+        """Returns the content of the files that exist, by name."""
         if not names:
             return {}
         with self._faults():
@@ -64,7 +65,7 @@ class SharedFolder:
             return there
 
     def names(self, *, ending: str) -> list[str]:
-        """The files that are there, in order of their names."""
+        """Returns the names of the files with an ending, sorted."""
         with self._faults():
             fs, folder = self._open()
             fs.invalidate_cache(folder)
@@ -75,7 +76,7 @@ class SharedFolder:
             return sorted(path.rsplit("/", 1)[1] for path in paths if path.endswith(ending))
 
     def remove(self, names: Sequence[str]) -> None:
-        """Removes files, and what killed runs left half-written; one that another run has removed is no matter."""
+        """Removes files, and partial files of killed runs; files that do not exist are ignored."""
         with self._faults():
             fs, folder = self._open()
             for name in names:
@@ -83,7 +84,7 @@ class SharedFolder:
                     fs.rm_file(f"{folder}/{name}")
             for path in Path(folder).glob("*.part") if _is_local(fs) else ():
                 with suppress(FileNotFoundError):
-                    if time.time() - path.stat().st_mtime > _STALE_SECONDS:  # a younger one may be another run's
+                    if time.time() - path.stat().st_mtime > _STALE_SECONDS:  # a younger file may belong to another run
                         path.unlink()
 
     def _open(self) -> tuple[Any, str]:
@@ -96,12 +97,12 @@ class SharedFolder:
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # the drivers' errors share no base
+        except Exception as error:  # the drivers' errors have no common base class
             kind = StoreUnreachable if is_outage(error) else StoreError
             raise kind(
-                f"the kept {self._what} cannot be read or written: {type(error).__name__}: {error}",
+                f"the stored {self._what} cannot be read or written: {type(error).__name__}: {error}",
                 where=f"{self._address.url.rstrip('/')}/{self._below}",
-                fix="check the store; what was kept is safe",
+                fix="check the store; what is stored there is safe",
             ) from error
 
 

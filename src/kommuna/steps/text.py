@@ -1,8 +1,8 @@
-"""The normal form of text: texts and words that are equal in it are equal to every step that compares some.
+"""The normal form of text, by which every step compares texts and words.
 
-`fold(s)`: what cannot be seen is dropped, then Unicode NFKC, full case folding, and the replacements of `PLAIN` (ё to
-е, stress marks dropped, curly quotes and apostrophes made straight, every dash and white space a space). A word is then
-a run of letters, marks, numbers and underscores (`WORD`). docs/rules.md says the same for people.
+`fold(s)` drops invisible characters, then applies Unicode NFKC, full case folding, and the replacements of `PLAIN` (ё
+becomes е, stress marks are dropped, curly quotes and apostrophes become straight, dashes and white space become a
+space). A word is then a run of letters, marks, numbers and underscores (`WORD`). docs/rules.md documents it for users.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-_SPACES = "\t\n\x0b\x0c\r\x85\u1680\u2028\u2029"  # what NFKC leaves of white space besides " "
+_SPACES = "\t\n\x0b\x0c\r\x85\u1680\u2028\u2029"  # white space that NFKC does not replace by " "
 
 PLAIN: dict[str, str] = (
     dict.fromkeys("\u2018\u2019\u201b\u02bc\u0060", "'")
@@ -26,12 +26,12 @@ PLAIN: dict[str, str] = (
 
 
 def _characters(*categories: str) -> str:
-    """The characters of Unicode categories, but `_SPACES`, as a regular expression has them within brackets.
+    """Returns the characters of Unicode categories, except `_SPACES`, as the inside of a regular expression's brackets.
 
-    Written out, they are the same to Python's engine, which knows no categories, and to Polars'.
+    They are written out because Python's `re` does not support categories, unlike the engine of Polars.
     """
     found: list[list[int]] = []
-    for code in (*range(0x1F000), *range(0xE0000, 0xE0200)):  # a test looks at all others
+    for code in (*range(0x1F000), *range(0xE0000, 0xE0200)):  # a test checks that no others exist
         if unicodedata.category(chr(code)) not in categories or chr(code) in _SPACES:
             continue
         if found and code == found[-1][1] + 1:
@@ -48,25 +48,25 @@ WORD = rf"[\w{MARKS}]"  # a character of a word, for `re`
 _INVISIBLE = re.compile(f"[{INVISIBLE}]+")
 _NOT_PLAIN = re.compile(f"[{''.join(map(re.escape, PLAIN))}]")
 _NOT_IN_WORDS = re.compile(rf"[^\w{MARKS}]+|_+")
-# What NFKC may join to the character before it: marks, the parts of Hangul, halfwidth Katakana's voice marks.
+# Characters that NFKC may combine with the one before: marks, parts of Hangul, voice marks of halfwidth Katakana.
 _JOINED = rf"{MARKS}{INVISIBLE}\u1100-\u11ff\u3131-\u318e\ua960-\ua97f\ud7b0-\ud7ff\uff9e-\uffdc"
 _CLUSTER = re.compile(rf"[{INVISIBLE}]*[^{INVISIBLE}]?[{_JOINED}]*", re.DOTALL)
 _ONE_BY_ONE = re.compile(r"[ -~\u00ab\u00bb\u0400-\u0481\u2013\u2014\u201c-\u201f]*")  # each folds to one character
 
 
 def fold(text: str) -> str:
-    """The normal form of a text.
+    """Returns the normal form of a text.
 
     >>> fold("Ещё за\u0301мок – ＣＡＲＤ")
     'еще замок   card'
     """
-    if not text.isprintable():  # quick, and false where anything is invisible
+    if not text.isprintable():  # fast, and false if any character is invisible
         text = _INVISIBLE.sub("", text)
     return _NOT_PLAIN.sub(_plain, unicodedata.normalize("NFKC", text).casefold())
 
 
 def bare(text: str | None) -> str:
-    """A text's words alone, one space between two: what is the same in copies of a text, however they are written.
+    """Returns the words of a text, separated by single spaces; equal for copies of a text with other punctuation.
 
     >>> bare(" Где моя   КАРТА?! ")
     'где моя карта'
@@ -76,12 +76,12 @@ def bare(text: str | None) -> str:
 
 @dataclass(frozen=True)
 class Folded:
-    """A text's normal form, and where it comes from.
+    """The normal form of a text, with the position of each character in the original.
 
     Attributes:
-        text: c characters.
-        start: c, where in the text each comes from.
-        end: c, where that ends.
+        text: the normal form, c characters.
+        start: c, start of each character in the original.
+        end: c, end of each character in the original.
     """
 
     text: str
@@ -89,12 +89,12 @@ class Folded:
     end: Sequence[int]
 
     def span(self, first: int, end: int) -> tuple[int, int]:
-        """Where in the text a part of the normal form comes from."""
+        """Returns the start and end in the original of a part of the normal form."""
         return self.start[first], self.end[end - 1]
 
 
 def folded(text: str) -> Folded:
-    """The normal form with the place of each of its characters, for what is found in it and shown in the text."""
+    """Returns the normal form with the position of each character, so that matches can be shown in the original."""
     if _ONE_BY_ONE.fullmatch(text):
         return Folded(fold(text), range(len(text)), range(1, len(text) + 1))
     parts: list[str] = []

@@ -36,7 +36,7 @@ _TRACES = TypeAdapter(list[Trace])
 
 
 class Analyses:
-    """The cached analyses in a team's part of the store. A lost or damaged one is made again."""
+    """The cached analyses in a team's part of the store. A lost or damaged one is computed again."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -94,7 +94,7 @@ class Analyses:
             with self._store.faults(), contextlib.suppress(FileNotFoundError):
                 return _TRACES.validate_json(self._store.fs.cat_file(path))
         except ValidationError:
-            log.warning("store.file_damaged", path=path, hint="it counts as not there")
+            log.warning("store.file_damaged", path=path, hint="treated as missing")
         except StoreError as error:
             log.warning("analysis.not_remembered", reason=error.what)
         return []

@@ -11,13 +11,13 @@ from kommuna.store.manifest import Manifest
 from kommuna.store.results import Results
 from kommuna.store.store import Store
 
-# An artifact is put before its manifest is written: younger ones may belong to a step that still runs.
+# An artifact is stored before its manifest is written: a younger one may belong to a running step.
 GRACE_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What `collect` removed, or would remove."""
+    """The counts of what `collect` removed, or would remove."""
 
     manifests: int
     artifacts: int
@@ -40,10 +40,9 @@ def collect(
     Args:
         store: the team's store.
         registered: artifact digests and manifest keys that the model registry refers to.
-        keep_days: manifests that no run has written, or been given by the cache, for so long are removed; None keeps
-            all.
-        grace_seconds: younger artifacts, and manifests used since, are left alone: a run may still need them.
-        dry_run: only counts.
+        keep_days: manifests that were neither written nor reused for this many days are removed; None keeps all.
+        grace_seconds: younger artifacts, and manifests used more recently, are kept: a run may still need them.
+        dry_run: whether to only count.
     """
     manifests = {manifest.key: manifest for manifest in store.manifests()}
     oldest = None
@@ -78,7 +77,7 @@ def collect(
 
 
 def _forget_analyses(store: Store, kept: Collection[Manifest]) -> None:
-    """Removes analyses of what no kept manifest reached."""
+    """Removes analyses that no kept manifest needs."""
     analyses = Analyses(store)
     reached = [manifest.uses.reached for manifest in kept if manifest.uses is not None]
     analyses.forget_all_but({analyses.path(one.entry_points, one.libraries) for one in reached if one is not None})

@@ -1,4 +1,4 @@
-"""Finds a step's inputs: checks them, fetches them to local files, and says where they came from."""
+"""Finds a step's inputs: checks them, fetches them to local files, and records where they came from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kommuna.store.manifest import Artifact, Lineage, Manifest
 from kommuna.store.store import Store
 
 STORE_SCHEME = "store://"
-_LARGEST_DOCUMENT = 4 << 20  # a longer YAML file is read by its bytes alone
+_LARGEST_DOCUMENT = 4 << 20  # of a longer YAML file only the bytes are compared
 
 
 class LocalInput(Spec):
@@ -42,15 +42,15 @@ LocalTree = LocalInput | dict[str, LocalInput] | list[LocalInput]
 
 
 class FoundFile(Spec):
-    """A file that an operator found and read, which its step's runtime need not find again.
+    """A file that an operator found and read, so that the step's runtime need not find it again.
 
     Attributes:
-        url: as the task names it.
-        path: the local file, or what was downloaded of it.
+        url: the URL or path that the task gives.
+        path: the local file, or the download of a remote one.
         bytes: SHA-256 of its bytes.
-        content: what counts of it, as in `Found`.
+        content: digest of its content, as in `Found`.
         stamp: device, inode, size and times of the local file before it was read.
-        downloaded: whether it is a download, which nobody else has.
+        downloaded: whether it is a download, which no other process uses.
     """
 
     url: str
@@ -62,7 +62,7 @@ class FoundFile(Spec):
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the local file is still the one that was read."""
+        """Whether the local file is unchanged since it was read."""
         return _stamp(Path(self.path)) == self.stamp
 
 
@@ -79,12 +79,13 @@ class Found:
     """One input before it is fetched.
 
     Args:
-        bytes: SHA-256 of its bytes; `none` of an optional input that is absent.
-        content: what counts: the same, or that of a YAML file's document, and the suffix.
-        artifact: what a step left.
-        file: what no step made.
-        stamp: of the file, before it was read.
-        downloaded: whether the file is a download, which nobody else has.
+        bytes: SHA-256 of its bytes; `none` for an optional input that is absent.
+        content: the digest that the cache compares: of the bytes, or of a YAML file's document, with the suffix.
+        lineage: the origin of the input.
+        artifact: the artifact, if a step made it.
+        file: the file, if no step made it.
+        stamp: device, inode, size and times of the file before it was read.
+        downloaded: whether the file is a download, which no other process uses.
     """
 
     bytes: str
@@ -96,10 +97,10 @@ class Found:
     downloaded: bool = False
 
     def local(self, store: Store, folder: Path, name: str) -> LocalInput:
-        """The input's checked local file: an artifact, which does not change, or a copy that nobody else has.
+        """Returns the input's checked local file: an artifact, which is immutable, or a private copy of a file.
 
         Raises:
-            InputChanged: the file is no longer the one that was found.
+            InputChanged: the file has changed since it was found.
         """
         if self.artifact is not None:
             path: Path | None = store.fetch(self.artifact, folder)
@@ -137,11 +138,11 @@ class Inputs:
     trees: dict[str, FoundTree]
 
     def contents(self) -> dict[str, Any]:
-        """Input name to what counts of it, in the shape of the inputs."""
+        """Returns the content digest of each input, nested like the inputs."""
         return {name: _map(tree, lambda found: found.content) for name, tree in self.trees.items()}
 
     def flat(self) -> dict[str, Found]:
-        """Every single input; those inside a dict or list as `name.part`."""
+        """Returns every single input by name; those inside a dict or list as `name.part`."""
         out: dict[str, Found] = {}
         for name, tree in self.trees.items():
             if isinstance(tree, Found):
@@ -152,7 +153,7 @@ class Inputs:
         return out
 
     def files(self) -> list[FoundFile]:
-        """The files among them, to be handed to the step's runtime."""
+        """Returns the inputs that are files, to be passed to the step's runtime."""
         return [
             FoundFile(
                 url=found.lineage.source,
@@ -167,12 +168,12 @@ class Inputs:
         ]
 
     def local(self, store: Store, folder: Path) -> dict[str, LocalTree]:
-        """Local files of all inputs, in the shape of the inputs.
+        """Returns the local files of all inputs, nested like the inputs.
 
         Raises:
-            InputChanged: a file is no longer the one that was found.
+            InputChanged: a file has changed since it was found.
         """
-        names = iter(self.flat())  # in the very order in which the trees are walked
+        names = iter(self.flat())  # in the order in which the trees are walked
         return {
             name: _map(tree, lambda found: found.local(store, folder, next(names))) for name, tree in self.trees.items()
         }
@@ -183,9 +184,9 @@ def find_inputs(spec: StepSpec, store: Store, folder: Path, *, known: Sequence[F
 
     Args:
         spec: the step.
-        store: its team's store.
+        store: the team's store.
         folder: where remote files are downloaded to.
-        known: files that the step's operator found; one that changed since is found again.
+        known: files that the step's operator found; one that has changed since is found again.
 
     Raises:
         DataError: a file is missing.
@@ -199,7 +200,7 @@ def find_inputs(spec: StepSpec, store: Store, folder: Path, *, known: Sequence[F
         if wanted is None:
             return _none(name)
         if isinstance(wanted, FileInput):
-            file = files.pop(wanted.url, None)  # a download is one input's
+            file = files.pop(wanted.url, None)  # each download belongs to one input
             return _known(name, file) if file and file.is_unchanged else _file(name, wanted, spec, store, folder)
         if isinstance(wanted, ModelInput):
             return _model(name, wanted, spec, store)
@@ -234,11 +235,11 @@ def _artifact(name: str, wanted: ArtifactInput, store: Store) -> Found:
         raise IntegrityError(
             f"input '{name}': the manifest {wanted.manifest[:12]} or one of its artifacts is gone from the store",
             where=store.manifest_url(wanted.manifest),
-            fix="clear the upstream task: it will make them again",
+            fix="clear the upstream task, so that it runs again",
         )
     if wanted.output not in manifest.outputs:
         raise StepNotFound(
-            f"input '{name}': step {manifest.function} left no output '{wanted.output}'"
+            f"input '{name}': step {manifest.function} has no output '{wanted.output}'"
             f"{nearest(wanted.output, manifest.outputs)}",
             fix=f"its outputs are: {', '.join(manifest.outputs)}",
         )
@@ -246,9 +247,9 @@ def _artifact(name: str, wanted: ArtifactInput, store: Store) -> Found:
     if wanted.digest is not None and wanted.digest != found.bytes:
         raise IntegrityError(
             f"input '{name}': output '{wanted.output}' of the manifest {wanted.manifest[:12]} is not what the upstream "
-            f"task left: {found.bytes[:12]} instead of {wanted.digest[:12]}",
+            f"task produced: {found.bytes[:12]} instead of {wanted.digest[:12]}",
             where=store.manifest_url(wanted.manifest),
-            fix="clear the upstream task: it will make it again",
+            fix="clear the upstream task, so that it runs again",
         )
     return found
 
@@ -260,7 +261,7 @@ def _known(name: str, file: FoundFile) -> Found:
 
 def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Path) -> Found:
     path = _local_file(name, wanted, spec, store, folder)
-    if not os.path.isfile(path):  # noqa: PTH113  # False of a name that no file system takes
+    if not os.path.isfile(path):  # noqa: PTH113  # False for a name that no file system accepts
         what = "is a folder, not a file" if os.path.isdir(path) else "does not exist"  # noqa: PTH112
         raise DataError(
             f"input '{name}': {wanted.url} {what}",
@@ -275,7 +276,7 @@ def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Pa
 
 
 def _document_digest(path: Path) -> str:
-    """SHA-256 of what a YAML file says, whatever its comments and layout; empty where it is no plain YAML."""
+    """Returns the SHA-256 of a YAML file's document, without comments and layout; empty if it is not plain YAML."""
     if path.suffix not in (".yaml", ".yml") or path.stat().st_size > _LARGEST_DOCUMENT:
         return ""
     try:
@@ -300,18 +301,16 @@ def _local_file(name: str, wanted: FileInput, spec: StepSpec, store: Store, fold
         fs.get_file(path, str(target))
     except FileNotFoundError:
         raise DataError(f"input '{name}': {wanted.url} does not exist", fix="check the URL") from None
-    except Exception as error:  # a URL may name any of fsspec's file systems, whose errors share no base
-        said = f"input '{name}': {wanted.url} cannot be read: {type(error).__name__}: {error}"
+    except Exception as error:  # any of fsspec's file systems, whose errors have no common base class
+        what = f"input '{name}': {wanted.url} cannot be read: {type(error).__name__}: {error}"
         if is_outage(error):
-            raise StoreUnreachable(said, fix="check that its server is up, and the URL") from None
-        raise DataError(
-            said, fix="check the URL and its rights; a file of the team's is best put into store://inbox"
-        ) from None
+            raise StoreUnreachable(what, fix="check that its server is up, and the URL") from None
+        raise DataError(what, fix="check the URL and its rights; put the team's own files into store://inbox") from None
     return target
 
 
 def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found:
-    from kommuna.clients.mlflow import MlflowApi  # which imports requests
+    from kommuna.clients.mlflow import MlflowApi  # imports requests
 
     version = MlflowApi.from_services(spec.services).by_alias(wanted.model, wanted.alias)
     if version is None:
@@ -324,7 +323,7 @@ def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found
         )
     tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
     if wanted.unless is not None and _artifact(name, wanted.unless, store).bytes == tags.get("kommuna.model_digest"):
-        return _none(name, f"the {wanted.alias} is that very model")
+        return _none(name, f"the {wanted.alias} is this model")
     source = f"{wanted.model} v{version['version']} ({wanted.alias})"
     manifest = store.manifest(tags.get("kommuna.manifest", ""))
     digest = tags.get("kommuna.model_digest", "")
@@ -334,5 +333,5 @@ def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found
     raise IntegrityError(
         f"input '{name}': {source} has no artifact in the store",
         where=store.address.url,
-        fix="register the model by the register step, and do not remove what it refers to",
+        fix="register the model with the register step, and do not delete the artifacts that it refers to",
     )

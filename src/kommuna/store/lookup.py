@@ -1,4 +1,4 @@
-"""Whether a step's work is done already: its question, and the manifest that answers it. Loads no library of steps."""
+"""Looks up a step's question in the cache, and the manifest that answers it. Imports no library of the steps."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ from kommuna.store.signatures import optional_inputs
 from kommuna.store.store import Store
 from kommuna.store.why import not_given
 
-RESULT_LIMIT_BYTES = 4000  # what a container's termination message holds
+RESULT_LIMIT_BYTES = 4000  # size of a container's termination message
 
 
 @dataclass(frozen=True)
 class LookedUp:
-    """A step's question, with all that went into it.
+    """The outcome of a look-up.
 
     Args:
-        manifest: what answers it, ready to be used; None for a miss.
-        miss: why there is none, in words.
+        question: the step's question.
+        inputs: the step's inputs.
+        manifest: the manifest that answers the question, with intact artifacts; None for a miss.
+        miss: the reason for a miss, in words.
     """
 
     question: Question
@@ -49,7 +51,7 @@ class LookedUp:
 
 
 def look_up(spec: StepSpec, store: Store, folder: Path, *, known: Sequence[FoundFile] = ()) -> LookedUp:
-    """Finds the inputs of a step, its question, and what an earlier run left that answers it.
+    """Finds the inputs of a step, its question, and a result of an earlier run that answers it.
 
     Args:
         spec: the step.
@@ -58,7 +60,7 @@ def look_up(spec: StepSpec, store: Store, folder: Path, *, known: Sequence[Found
         known: files that the step's operator found.
 
     Raises:
-        KommunaError: an input is not there.
+        KommunaError: an input is missing.
     """
     inputs = find_inputs(spec, store, folder, known=known)
     question = question_of(spec, inputs)
@@ -84,7 +86,7 @@ def question_of(spec: StepSpec, inputs: Inputs) -> Question:
 
 
 def answer(spec: StepSpec, store: Store, question: Question, inputs: Inputs) -> tuple[Manifest | None, str]:
-    """A manifest that answers a question, ready to be used; or why there is none, in words."""
+    """Returns a manifest that answers a question, with intact artifacts, or None and the reason in words."""
     context = context_of(spec, question, inputs).model_dump(mode="json")
     present = Present.of(spec, inputs, context, Analyses(store))
     results = Results(store)
@@ -93,7 +95,7 @@ def answer(spec: StepSpec, store: Store, question: Question, inputs: Inputs) -> 
         manifest = store.manifest(key)
         if manifest is None:
             results.remove(question.digest, key)
-            reasons.append("an artifact of it is gone from the store")
+            reasons.append("one of its artifacts is gone from the store")
             continue
         objection = next(_objections(manifest, spec, present, store), "")
         if not objection:
@@ -106,7 +108,7 @@ def answer(spec: StepSpec, store: Store, question: Question, inputs: Inputs) -> 
 
 
 def _objections(manifest: Manifest, spec: StepSpec, present: Present, store: Store) -> Iterator[str]:
-    """Why a manifest that answers the question cannot be given to a run."""
+    """Yields the reasons why a run cannot reuse a manifest that answers its question."""
     if manifest.uses is None:
         yield "it was run by hand"
         return
@@ -126,16 +128,16 @@ def _objections(manifest: Manifest, spec: StepSpec, present: Present, store: Sto
 
 
 def _why_new(spec: StepSpec, question: Question, results: Results) -> str:
-    """Why nothing answers a question: what the task was last asked differs."""
+    """Explains why nothing answers a question, by the differences from the task's last question."""
     last = results.last(spec.dag_id, spec.task_id, spec.function) if spec.task_id else None
     if last is None or last.question is None:
         return "it has not run before"
     found = list(differences(last.question, question))
-    return "; ".join(found[:3]) or next(not_given(last), "what it left is gone from the store")
+    return "; ".join(found[:3]) or next(not_given(last), "its outputs are gone from the store")
 
 
 def context_of(spec: StepSpec, question: Question, inputs: Inputs) -> StepContext:
-    """What a step may be told of its run."""
+    """Returns the context of a step's run, which is available to the step."""
     flat = inputs.flat()
     return StepContext(
         team=spec.team,
@@ -149,7 +151,7 @@ def context_of(spec: StepSpec, question: Question, inputs: Inputs) -> StepContex
 
 
 def result_of(manifest: Manifest, *, cached: bool) -> StepResult:
-    """A manifest as the result that an operator gets."""
+    """Converts a manifest to the result that an operator receives."""
     return StepResult(
         exit_code=EXIT_DONE,
         key=manifest.key,
@@ -165,7 +167,7 @@ def result_of(manifest: Manifest, *, cached: bool) -> StepResult:
 
 
 def bounded(result: StepResult) -> StepResult:
-    """The result, under 4 KB as JSON: metrics go from the end (the manifest has all), then what went wrong is cut."""
+    """Shortens a result to under 4 KB of JSON: drops the last metrics (the manifest has all), then cuts the failure."""
     metrics = dict(result.metrics)
     while len(result.model_dump_json().encode()) > RESULT_LIMIT_BYTES and metrics:
         for _ in range(max(1, len(metrics) // 10)):

@@ -1,4 +1,4 @@
-"""The manifest: a step's outputs, inputs and costs. Written last, it makes the outputs visible, and never changes."""
+"""The manifest: a step's outputs, inputs and costs. It is written last, makes the outputs visible, and is immutable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Artifact(Spec):
     suffix: str = Field(pattern=r"^\.[a-z0-9.]+$")
     bytes: int = Field(ge=0)
     rows: int | None = Field(None, ge=0, description="Rows of a table.")
-    etag: str = Field("", description="The object's mark with these bytes; with others it has another.")
+    etag: str = Field("", description="The object's ETag when it was written; empty if the store has none.")
 
     @property
     def filename(self) -> str:
@@ -37,7 +37,7 @@ class Lineage(Spec):
 
     input: str
     digest: str
-    manifest: Digest | None = Field(None, description="The manifest of the step that made it, if a step did.")
+    manifest: Digest | None = Field(None, description="The manifest of the step that made it; None if no step did.")
     output: str = ""
     source: str = Field("", description="The file's URL, or the registered model's version.")
 
@@ -45,9 +45,9 @@ class Lineage(Spec):
 class Manifest(Spec):
     """The record of one successful run of a step."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")  # of another version of Kommuna it may have more
+    model_config = ConfigDict(frozen=True, extra="ignore")  # manifests of newer versions may have more fields
 
-    key: Digest = Field(description="Its own name: no other run has it, not even one of the same work.")
+    key: Digest = Field(description="Unique name of the run.")
     team: TeamName
     function: FunctionName
     outputs: dict[str, Artifact]
@@ -56,10 +56,10 @@ class Manifest(Spec):
     links: dict[str, str] = Field(default_factory=dict, description="Link name to URL, such as the MLflow run's.")
     params: dict[str, Any] = Field(default_factory=dict)
     lineage: tuple[Lineage, ...] = ()
-    question: Question | None = Field(None, description="What was known before the step ran.")
-    uses: Uses | None = Field(None, description="What the step used besides; None of one that was run by hand.")
-    cacheable: bool = Field(True, description="False where the step says so, or the task said cache=False.")
-    expires: datetime | None = Field(None, description="From when on no other run is given it, as the step says.")
+    question: Question | None = Field(None, description="The step's question.")
+    uses: Uses | None = Field(None, description="What else the step used; None if it was run by hand.")
+    cacheable: bool = Field(True, description="False if the step is not cacheable, or the task has cache=False.")
+    expires: datetime | None = Field(None, description="When it can no longer be reused, as declared by the step.")
     version: str = Field(description="Kommuna's version.")
     started: datetime
     seconds: float = Field(ge=0, description="Wall time of the step's process.")

@@ -1,4 +1,4 @@
-"""The question: everything that is known about a run before it starts, as one digest. It imports no step.
+"""The question: everything that is known about a run before it starts, as one digest. Imports no step.
 
 What the code reads and imports is not known yet; it is recorded during the run (`kommuna.store.uses`).
 """
@@ -22,13 +22,13 @@ from kommuna.store.parameters import without_marks
 
 
 class Question(Spec):
-    """What a step is to do. Equal questions have equal results, unless the step uses something else."""
+    """The work of a step. Equal questions have equal results, unless something else that the step uses differs."""
 
     function: str
-    version: int | None = Field(description="The shared step's own version; None of a team's step.")
-    params: dict[str, Any] = Field(description="As the step's types have them, with defaults.")
-    inputs: dict[str, Any] = Field(description="Input name to its content, in the shape of the inputs.")
-    format: int = Field(FORMAT, description="The version of how values become files and files values.")
+    version: int | None = Field(description="The shared step's version; None for a team's step.")
+    params: dict[str, Any] = Field(description="Parameters converted to the step's types, with defaults.")
+    inputs: dict[str, Any] = Field(description="Content digest of each input, nested like the inputs.")
+    format: int = Field(FORMAT, description="The version of the format in which values are stored.")
     python: str = Field(default_factory=lambda: f"{sys.implementation.name} {platform.python_version()}")
     machine: str = Field(default_factory=platform.machine)
     threads: int
@@ -56,7 +56,7 @@ def differences(before: Question, now: Question) -> Iterator[str]:
         if old != new:
             yield f"{what}: {old} → {new}"
     old, new = ({name: without_marks(value) for name, value in one.params.items()} for one in (before, now))
-    if json.dumps(old, default=str) == json.dumps(new, default=str):  # only their types differ, which marks show
+    if json.dumps(old, default=str) == json.dumps(new, default=str):  # only the types differ: show the marks
         old, new = before.params, now.params
     yield from _differences("parameter", old, new)
     yield from _differences("input", before.inputs, now.inputs)
@@ -72,15 +72,20 @@ def _differences(what: str, before: Any, now: Any, place: str = "") -> Iterator[
             yield from _differences(what, before.get(name, _MISSING), now.get(name, _MISSING), inner)
         if list(before) != list(now) and set(before) == set(now):
             yield f"{what} '{place}': the order {', '.join(before)} → {', '.join(now)}"
-    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now) and _told(before) == _told(now):
+    elif (
+        isinstance(before, list)
+        and isinstance(now, list)
+        and len(before) == len(now)
+        and _shown_value(before) == _shown_value(now)
+    ):
         for index, (old, new) in enumerate(zip(before, now, strict=True)):
             yield from _differences(what, old, new, f"{place}[{index}]")
     elif json.dumps(before, default=str) != json.dumps(now, default=str):
-        old, new = _told(before), _told(now)
-        if unicodedata.normalize("NFC", old) == unicodedata.normalize("NFC", new):  # they look the same
+        old, new = _shown_value(before), _shown_value(now)
+        if unicodedata.normalize("NFC", old) == unicodedata.normalize("NFC", new):  # they look alike
             old, new = ascii(before), ascii(now)
         yield f"{what} '{place}': {old} → {new}"
 
 
-def _told(value: Any) -> str:
+def _shown_value(value: Any) -> str:
     return "not given" if value is _MISSING else shown(value)

@@ -1,9 +1,9 @@
 """`Results`: the manifests that answer each question, each task's last result, and claims of running steps.
 
 ```
-<store>/<team>/results/<ab>/<question>/<key>   a candidate: that manifest answers the question, if its uses still hold
-<store>/<team>/tasks/<ab>/<digest>             the key of what a task left or was given last: why the next one is a miss
-<store>/<team>/claims/<ab>/<question>          held by the run that works on the question
+<store>/<team>/results/<ab>/<question>/<key>   a candidate: the manifest answers the question if its uses are unchanged
+<store>/<team>/tasks/<ab>/<digest>             the key of a task's last result, to explain the next miss
+<store>/<team>/claims/<ab>/<question>          held by the run that computes the answer
 ```
 """
 
@@ -105,14 +105,16 @@ class Results:
 
     @contextlib.contextmanager
     def claim(self, question: str) -> Iterator[None]:
-        """Claims a question: other runs of the same work wait until this one has a result or has ended.
+        """Claims a question, so that other runs of the same work wait until this one has a result or has ended.
 
-        Not for runs whose results cannot be reused: waiting for them is useless.
+        Runs whose results cannot be reused must not claim: waiting for them is useless.
         """
         path = self._path("claims", question)
 
         def waiting() -> None:
-            log.info("step.waits", question=question[:12], why="another run is asked the same: its result may do")
+            log.info(
+                "step.waits", question=question[:12], why="another run computes the same: its result may be reused"
+            )
 
         if self._store.is_local:
             with self._store.faults():
@@ -190,7 +192,7 @@ class Results:
             except (FileNotFoundError, IsADirectoryError):
                 return ""
         if not _KEY.fullmatch(raw):
-            log.warning("store.file_damaged", path=path, hint="it counts as not there")
+            log.warning("store.file_damaged", path=path, hint="treated as missing")
             return ""
         return str(raw, "ascii")
 

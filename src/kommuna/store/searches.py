@@ -39,10 +39,10 @@ def is_a(path: str, kind: Callable[[int], bool]) -> bool:
 
 
 def link_target(path: str) -> str:
-    """Where a link points to; empty where there is none. In a step's process this is no look of the step's.
+    """Returns the target of a link; empty if there is none. In a step's process this does not count as a use.
 
     Raises:
-        OSError: it cannot be told.
+        OSError: it cannot be determined.
     """
     try:
         return os.readlink(path if path.startswith("/") else f"{os.getcwd()}/{path}", dir_fd=UNTRACED_FD)  # noqa: PTH109

@@ -1,7 +1,7 @@
-"""A step's signature, read from its source: types and defaults of its parameters. Nothing of a team's is imported.
+"""Reads a step's signature from its source: types and defaults of its parameters. Imports no code of a team.
 
-Only what is certain is told. A name that is bound twice, in an `if` or by `*`, a function below a decorator, a type
-that validates by code of its own: each is unknown, and left to the step's own process.
+Anything uncertain is `UNKNOWN` and left to the step's own process: a name that is bound twice, in an `if` or by `*`, a
+decorated function, a type with its own validation code.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from kommuna.store.bindings import bindings
 from kommuna.store.searches import module_in
 
 _BUILTINS = {t.__name__: t for t in (str, bytes, int, float, bool, list, dict, tuple, set, frozenset, object)}
-_IMPORTED = ("typing", "collections.abc", "datetime", "decimal", "pathlib", "uuid")  # importing these costs nothing
+_IMPORTED = ("typing", "collections.abc", "datetime", "decimal", "pathlib", "uuid")  # importing these is cheap
 _BOUNDS: dict[tuple[str, str], Callable[..., Any]] = {
     ("pydantic", "Field"): Field,
     ("pydantic", "StringConstraints"): StringConstraints,
 }
-# Below these a function has the arguments that it declares.
+# Decorators that do not change a function's arguments.
 _PLAIN_DECORATORS = {("kommuna.spec.caching", "step"), ("kommuna.steps.frames", "takes_frames")}
 _ROOT = Path(kommuna.__file__).parent.parent
 _DEPTH = 16
 
 
 class Unknown(Exception):
-    """The source does not say for certain."""
+    """The value cannot be determined from the source with certainty."""
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A keyword-only argument as its function declares it.
+    """The declaration of a keyword-only argument.
 
     Args:
-        type: `UNKNOWN` where it cannot be told.
-        default: `UNKNOWN` where there is none, or it cannot be told.
+        type: its type; `UNKNOWN` if it cannot be determined.
+        default: its default; `UNKNOWN` if there is none, or it cannot be determined.
     """
 
     type: Any
@@ -57,7 +57,7 @@ UNKNOWN: Any = object()
 
 
 def declared_parameters(function: str, *, bundle: Path | None = None) -> dict[str, Declared]:
-    """The keyword-only arguments of a step; none where its function cannot be found for certain.
+    """Returns the keyword-only arguments of a step; empty if its function cannot be found with certainty.
 
     Args:
         function: `module:function`.
@@ -76,7 +76,7 @@ def declared_parameters(function: str, *, bundle: Path | None = None) -> dict[st
 
 
 def optional_inputs(function: str, *, bundle: Path | None = None) -> frozenset[str]:
-    """The inputs of a step that are None where they are left out, as far as its source tells.
+    """Returns the inputs of a step whose default is None, as far as its source shows.
 
     Args:
         function: `module:function`.
@@ -100,10 +100,10 @@ def _or_unknown(read: Any, node: ast.expr | None) -> Any:
 
 
 class SourceModule:
-    """A module's source, and what its names stand for.
+    """A module's source, and the meaning of its names.
 
     Raises:
-        Unknown: it is not found, or is no source that can be read.
+        Unknown: the module is not found, or its source cannot be parsed.
     """
 
     def __init__(self, name: str, bundle: Path | None, depth: int = 0) -> None:
@@ -120,7 +120,7 @@ class SourceModule:
         self._reading: set[str] = set()
 
     def function(self, name: str) -> tuple[SourceModule, ast.FunctionDef]:
-        """A function, here or where it was imported from, with its module."""
+        """Returns a function and the module that defines it, following imports."""
         match self._binding(name):
             case ast.FunctionDef(decorator_list=decorators) as node if not getattr(node, "type_params", None):
                 if all(self._is_plain(decorator) for decorator in decorators):
@@ -134,7 +134,7 @@ class SourceModule:
         raise Unknown(name)
 
     def type_of(self, node: ast.expr | None) -> Any:
-        """The type that an annotation stands for."""
+        """Returns the type that an annotation means."""
         match node:
             case ast.Constant(value=None):
                 return None
@@ -151,7 +151,7 @@ class SourceModule:
         raise Unknown(ast.dump(node) if node else "no annotation")
 
     def value_of(self, node: ast.expr | None) -> Any:
-        """The value of a literal, or of a constant that is bound once to one that nothing can change."""
+        """Returns the value of a literal, or of a constant that is bound once to an immutable literal."""
         if isinstance(node, ast.Attribute):
             return self._other(self._module(node.value)).value_of(ast.Name(node.attr))
         if not isinstance(node, ast.Name):
@@ -161,7 +161,7 @@ class SourceModule:
                 found = _literal(value)
                 try:
                     hash(found)
-                except TypeError:  # what can be changed may have been
+                except TypeError:  # a mutable value may have been changed
                     raise Unknown(node.id) from None
                 return found
             case ast.ImportFrom() as imported:
@@ -170,7 +170,7 @@ class SourceModule:
         raise Unknown(node.id)
 
     def named(self, name: str) -> Any:
-        """The type that a name stands for."""
+        """Returns the type that a name means."""
         if name not in self._names and name in _BUILTINS and None not in self._names:
             return _BUILTINS[name]
         match self._binding(name):
@@ -199,7 +199,7 @@ class SourceModule:
         return SourceModule(name, self._bundle, self._depth + 1)
 
     def _module(self, node: ast.expr) -> str:
-        """The module that an expression stands for: `dt`, `collections.abc`."""
+        """Returns the module that an expression means: `dt`, `collections.abc`."""
         if isinstance(node, ast.Attribute):
             dotted = ast.unparse(node)
             top = dotted.partition(".")[0]
@@ -219,7 +219,7 @@ class SourceModule:
         raise Unknown(name)
 
     def _submodule(self, home: str, name: str) -> str:
-        """What `from home import name` imports, where it is a module."""
+        """Returns the module that `from home import name` imports."""
         full = f"{home}.{name}"
         if full not in _IMPORTED and not full.startswith("kommuna.spec."):
             names = self._other(home)._names
@@ -245,10 +245,10 @@ class SourceModule:
         try:
             return make()
         except (TypeError, AttributeError, RecursionError):
-            raise Unknown("no type") from None
+            raise Unknown("not a type") from None
 
     def _bound(self, node: ast.expr) -> Any:
-        """What bounds a type: `Field(ge=0)`; a text beside it means nothing."""
+        """Returns the constraint of an annotated type, such as `Field(ge=0)`; a text is not a constraint."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return node.value
         made = _BOUNDS.get(self._home(node.func)) if isinstance(node, ast.Call) else None
@@ -270,7 +270,7 @@ class SourceModule:
             return False
 
     def _home(self, node: ast.expr) -> tuple[str, str]:
-        """Where a name comes from: `("pydantic", "Field")`."""
+        """Returns the module and name that an expression comes from: `("pydantic", "Field")`."""
         if isinstance(node, ast.Attribute):
             return self._module(node.value), node.attr
         match self._binding(name := node.id if isinstance(node, ast.Name) else ""):
@@ -279,14 +279,14 @@ class SourceModule:
         raise Unknown(name)
 
     def _binding(self, name: str) -> ast.stmt:
-        """The one statement that binds a name."""
+        """Returns the only statement that binds a name."""
         found = self._names.get(name, [])
         if None in self._names or len(found) != 1 or found[0] is None:
             raise Unknown(name)
         return found[0]
 
     def _origin(self, node: ast.ImportFrom, name: str) -> tuple[str, str]:
-        """Where a name was imported from, and what it is called there."""
+        """Returns the module that a name was imported from, and its name there."""
         home = node.module or ""
         if node.level:
             parts = self._package.split(".") if self._package else []
@@ -300,7 +300,7 @@ class SourceModule:
 
 
 class _Reading:
-    """A name is read; one that stands for itself is unknown."""
+    """Guards against names that are defined by themselves, which are unknown."""
 
     def __init__(self, reading: set[str], name: str) -> None:
         self._reading, self._name = reading, name
@@ -331,9 +331,9 @@ def _parsed(text: str) -> ast.expr:
 
 
 def _source_file(name: str, bundle: Path | None) -> Path | None:
-    """The source that an import of a module would run; None where it would run something else."""
+    """Returns the source file that importing a module would run; None if it would run something else."""
     top, *rest = name.split(".")
-    if top in sys.stdlib_module_names:  # the runtime has imported its own
+    if top in sys.stdlib_module_names:  # the runtime has already imported these
         return None
     roots = [_ROOT] if top == "kommuna" else [root for root in (bundle, _ROOT) if root is not None]
     for root in roots:

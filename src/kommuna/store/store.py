@@ -48,7 +48,7 @@ class Store:
         self.team = team
         try:
             fs, root = fsspec.core.url_to_fs(address.url, **address.options)
-        except Exception as error:  # a URL may name any of fsspec's file systems, whose errors share no base
+        except Exception as error:  # any of fsspec's file systems, whose errors have no common base class
             if is_outage(error):
                 raise store_error(error, address.url) from None
             raise StoreError(
@@ -73,7 +73,7 @@ class Store:
         try:
             manifest = Manifest.model_validate_json(raw)
         except ValidationError:
-            log.warning("store.file_damaged", path=self._manifest_path(key), hint="it counts as not there")
+            log.warning("store.file_damaged", path=self._manifest_path(key), hint="treated as missing")
             return None
         whole = (manifest.key, manifest.team) == (key, self.team) and all(
             self.has(artifact) for artifact in (*manifest.outputs.values(), *manifest.plans.values())
@@ -122,7 +122,7 @@ class Store:
             with self.faults():
                 if self.is_local:
                     os.utime(path)
-                else:  # an object's date is that of its last writing
+                else:  # writing an object updates its date
                     self.fs.pipe_file(path, self.fs.cat_file(path))
         except StoreError as error:
             log.warning("manifest.use_not_recorded", key=key[:12], reason=error.what)
@@ -144,10 +144,10 @@ class Store:
     # --- artifacts -----------------------------------------------------------------------------------------------
 
     def put(self, path: Path, *, kind: Kind, suffix: str, rows: int | None = None) -> Artifact:
-        """Moves a local file into the store, under the name that its content gives it; a damaged one is replaced.
+        """Moves a local file into the store under the digest of its content; replaces a damaged artifact.
 
         Raises:
-            StoreError: the store is full, read-only or unreachable; nothing half-written is visible.
+            StoreError: the store is full, read-only or unreachable; no partial file is visible.
         """
         with self.faults():
             artifact = Artifact(
@@ -244,20 +244,20 @@ class Store:
                 raise IntegrityError(
                     f"artifact {artifact.filename} is gone from the store",
                     where=self.url(artifact),
-                    fix="run the step that made it again: its manifest is no longer a hit",
+                    fix="run the step that made it again: its result is no longer a cache hit",
                 ) from None
         if found != artifact.digest:
             removed = self.discard(artifact)
             raise IntegrityError(
                 f"artifact {artifact.digest[:12]} was changed in the store: its bytes have the digest {found[:12]}",
                 where=self.url(artifact),
-                fix=f"{'it is removed now' if removed else 'remove the file'}; run the step that made it again",
+                fix=f"{'it has been removed' if removed else 'remove the file'}; run the step that made it again",
             )
         return path
 
     def _download(self, source: str, path: Path, digest: str) -> None:
         """Downloads a remote file, and retries once if the content does not match the digest."""
-        partial = path.with_name(f"{path.name}.partial")  # what an outage cuts off is not taken for the file later
+        partial = path.with_name(f"{path.name}.partial")  # so that a download cut off by an outage is not used later
         for _ in range(2):
             self.fs.get_file(source, str(partial))
             if file_digest(partial) == digest:
@@ -270,7 +270,7 @@ class Store:
             return self.fetch(artifact, Path(folder)).read_bytes()
 
     def artifacts(self) -> Iterator[tuple[str, int, float]]:
-        """Path, bytes and age in seconds of every artifact file of the team."""
+        """Yields the path, bytes and age in seconds of every artifact file of the team."""
         import time
 
         now = time.time()
@@ -280,18 +280,18 @@ class Store:
                 yield path, int(info["size"]), now - changed(info).timestamp()
 
     def remove_file(self, path: str) -> None:
-        """Removes one artifact file, by a path that `artifacts` gave."""
+        """Removes one artifact file by its path from `artifacts`."""
         if not path.startswith(f"{self.root}/artifacts/"):
             raise StoreError(f"{path} is not an artifact of team {self.team}")
         with self.faults():
             self.fs.rm_file(path)
 
     def url(self, artifact: Artifact) -> str:
-        """The artifact's URL."""
+        """Returns the URL of an artifact."""
         return str(self.fs.unstrip_protocol(self._artifact_path(artifact)))
 
     def manifest_url(self, key: str) -> str:
-        """The URL of a manifest."""
+        """Returns the URL of a manifest."""
         return str(self.fs.unstrip_protocol(self._manifest_path(key)))
 
     def put_inbox(self, path: Path, relative: str) -> None:
@@ -302,13 +302,13 @@ class Store:
         """
         target = f"{self.root}/{_within(relative)}"
         with self.faults():
-            if self.is_local:  # an object store has no folders, and s3fs would make the bucket, which a team may not
+            if self.is_local:  # an object store has no folders; s3fs would create the bucket, which a team may not
                 Path(target).parent.mkdir(parents=True, exist_ok=True)
             self.fs.put_file(str(path), f"{target}.partial")
             self.fs.mv(f"{target}.partial", target)
 
     def inbox_file(self, relative: str, folder: Path) -> Path:
-        """A local path of a file that people or other systems put below the team's prefix.
+        """Returns a local path of a file that people or other systems put below the team's prefix.
 
         Args:
             relative: for example `inbox/messages.csv`.
@@ -335,9 +335,9 @@ class Store:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder for a step's work; beside the artifacts where the store is local, so that `put` is a rename.
+        """Creates a work folder, next to the artifacts if the store is local, so that `put` is a rename.
 
-        It is removed at the end; what a killed process left is removed by the next one on the same host.
+        It is removed at the end. Folders of killed processes are removed by the next step on the same host.
         """
         if not self.is_local:
             with tempfile.TemporaryDirectory(prefix="kommuna-") as folder:
@@ -373,7 +373,7 @@ class Store:
         return f"{self.root}/artifacts/{artifact.digest[:2]}/{artifact.filename}"
 
     def _digest(self, path: str) -> str:
-        """SHA-256 of a file of the store."""
+        """Returns the SHA-256 of a file of the store."""
         with self.fs.open(path, "rb") as file:
             return content_digest(file)
 
@@ -393,7 +393,7 @@ class Store:
             raise
         except OSError as error:
             raise store_error(error, self.address.url) from error
-        except Exception as error:  # botocore's and other drivers' errors share no base
+        except Exception as error:  # errors of botocore and other drivers have no common base class
             if type(error).__module__.partition(".")[0] in DRIVERS:
                 raise store_error(error, self.address.url) from error
             raise
@@ -408,13 +408,13 @@ def changed(info: dict[str, Any]) -> datetime:
 
 
 def _within(relative: str) -> str:
-    """A path below the team's prefix.
+    """Returns a path after checking that it stays below the team's prefix.
 
     Raises:
         TeamMistake: the path leaves the prefix, or has characters that are not printable.
     """
     if not relative.isprintable():
-        raise TeamMistake(f"{relative!a} has characters that cannot be shown", fix="give the file another name")
+        raise TeamMistake(f"{relative!a} contains characters that are not printable", fix="give the file another name")
     if any(part in ("", ".", "..") for part in relative.split("/")):
         raise TeamMistake(f"'store://{relative}' leaves the team's part of the store", fix="write store://inbox/FILE")
     return relative

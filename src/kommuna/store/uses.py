@@ -32,7 +32,7 @@ class Reached(Spec):
     digest: str
     entry_points: tuple[str, ...]
     libraries: tuple[str, ...]
-    modules: tuple[str, ...] = Field(description="Paths of modules that were read for nothing but their import.")
+    modules: tuple[str, ...] = Field(description="Paths of modules that were read only to be imported.")
     parts: dict[str, str] = Field(default_factory=dict, description="Path of a module to a digest of its definitions.")
 
     def which_count(self, changed: Collection[str], digest: str, parts: Mapping[str, str]) -> list[str]:
@@ -56,28 +56,32 @@ class Uses(Spec):
 
     files: dict[str, str] = Field(
         default_factory=dict,
-        description="Path to SHA-256 of the content, or `file` where that does not count, and whether it is executable "
-        "where it was looked at; `folder`, and a digest of the names in it where it was listed; `missing`.",
+        description="Path to its state: SHA-256 of the content, or `file` if only its existence matters, and whether "
+        "it is executable if that was checked; `folder`, with a digest of its names if it was listed; or `missing`.",
     )
     links: dict[str, str] = Field(
-        default_factory=dict, description="Link to its target; a path that was no link to nothing."
+        default_factory=dict, description="Link to its target; a path that was not a link to the empty text."
     )
     searches: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="Folder to module name to the path that an import found, or empty."
     )
     libraries: dict[str, str] = Field(default_factory=dict, description="Distribution to version.")
-    absent_libraries: tuple[str, ...] = Field((), description="Modules that it looked for and found nowhere.")
+    absent_libraries: tuple[str, ...] = Field((), description="Modules that were imported but not found.")
     services: dict[str, Any] = Field(default_factory=dict, description="Dotted name of a service's setting to value.")
     context: dict[str, Any] = Field(default_factory=dict, description="Field of the StepContext to value.")
     variables: dict[str, str] = Field(
         default_factory=dict, description="Environment variable that its own code read to a digest; empty if not set."
     )
     bytes: dict[str, str] = Field(
-        default_factory=dict, description="Input, of which the question has the document, to SHA-256 of its bytes."
+        default_factory=dict, description="Input whose document is in the question, to SHA-256 of its bytes."
     )
-    reached: Reached | None = Field(None, description="None where source alone does not tell.")
-    until: datetime | None = Field(None, description="When what it called, and says `expires`, is no longer as it was.")
-    unknown: tuple[str, ...] = Field((), description="What cannot be held against the present: nothing is cacheable.")
+    reached: Reached | None = Field(None, description="None if it cannot be determined from the source.")
+    until: datetime | None = Field(
+        None, description="When a function that it called and that declares `expires` expires."
+    )
+    unknown: tuple[str, ...] = Field(
+        (), description="Uses that cannot be compared with the present, so the result is not cacheable."
+    )
 
 
 def path_state(path: str, *, content: bool = True, mode: bool = False) -> str:

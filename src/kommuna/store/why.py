@@ -16,7 +16,7 @@ def between(first: Manifest, second: Manifest) -> Iterator[str]:
     Manifests of older versions of Kommuna lack this information; then only that is reported.
     """
     if first.question is None or second.question is None:
-        yield "one of them was made by an older Kommuna, which did not note what a step uses"
+        yield "one of them was made by an older version of Kommuna, which did not record what a step uses"
         return
     yield from differences(first.question, second.question)
     if first.uses is not None and second.uses is not None:
@@ -25,7 +25,7 @@ def between(first: Manifest, second: Manifest) -> Iterator[str]:
         one = first if manifest == first.key else second
         yield from (f"{manifest[:12]}: {reason}" for reason in not_given(one))
         if one.expires is not None:
-            yield f"{manifest[:12]} is given to no other run from {one.expires:%Y-%m-%d %H:%M} UTC on"
+            yield f"{manifest[:12]} cannot be reused after {one.expires:%Y-%m-%d %H:%M} UTC"
 
 
 def not_given(manifest: Manifest) -> Iterator[str]:
@@ -44,7 +44,7 @@ def _uses(first: Uses, second: Uses) -> Iterator[str]:
         paths = first.reached.which_count(paths, second.reached.digest, second.reached.parts)
     for path in paths:
         alone = path not in first.files or path not in second.files
-        yield f"{path} is used by one of them alone" if alone else f"{path} changed"
+        yield f"{path} is used by only one of them" if alone else f"{path} changed"
     for name in _all(first.libraries, second.libraries):
         old, new = first.libraries.get(name), second.libraries.get(name)
         if old != new:

@@ -139,7 +139,7 @@ def test_an_input_of_another_digest_than_the_upstream_task_left_is_refused(rig: 
     )
     made = from_task(rig.run())
     refused = rig.run("step:g", inputs={"rows": {**made, "digest": "0" * 64}}, fails=True)
-    assert "is not what the upstream task left" in refused.result.message
+    assert "is not what the upstream task produced" in refused.result.message
 
 
 def test_a_dict_that_a_step_returned_is_read_in_its_order_which_counts(rig: CacheRig) -> None:
@@ -207,7 +207,7 @@ def test_six_at_once_are_done_once(rig: CacheRig) -> None:
     assert len(computed) == 1
     assert sorted(result["cached"] for result in results) == [False, *[True] * 5]
     assert len({result["key"] for result in results}) == 1
-    assert any("another run is asked the same" in text for text in said)
+    assert any("another run computes the same" in text for text in said)
 
 
 def test_a_killed_worker_is_not_waited_for(rig: CacheRig) -> None:

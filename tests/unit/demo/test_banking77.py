@@ -141,7 +141,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dev_rows", [0, 20])
 def test_dev_rows_leave_some_messages(source: Path, tmp_path: Path, dev_rows: int) -> None:
-    with pytest.raises(SpecError, match=rf"dev_rows is {dev_rows}, and train.csv has 20 rows"):
+    with pytest.raises(SpecError, match=rf"dev_rows is {dev_rows}, but train.csv has 20 rows"):
         write_banking_data(source, tmp_path / "out", dev_rows=dev_rows)
 
 

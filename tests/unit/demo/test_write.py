@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from kommuna.demo import write
-from kommuna.demo.files import written_together
+from kommuna.demo.files import write_together
 from kommuna.demo.write import DemoData, write_demo_data
 from kommuna.errors import SpecError
 
@@ -120,7 +120,7 @@ def test_a_failure_leaves_the_files_of_before(tmp_path: Path, monkeypatch: pytes
 
 def test_files_of_other_names_stay(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with written_together(tmp_path) as draft:
+    with write_together(tmp_path) as draft:
         (draft / "truth").mkdir()
         (draft / "truth" / "new.txt").write_text("new")
     assert sorted(digests(tmp_path)) == ["mine.txt", "truth/new.txt"]

@@ -186,7 +186,7 @@ def test_an_output_that_the_upstream_does_not_have_names_the_nearest(run: Run) -
     made = run("make")
     result = run("scale", inputs={"table": from_step(made, "tabel")})
     assert result.exit_code == 2
-    assert "left no output 'tabel' (did you mean 'table'?)" in result.message
+    assert "has no output 'tabel' (did you mean 'table'?)" in result.message
 
 
 def test_sigterm_is_passed_on_and_nothing_stays(start: Start, store: Store, tmp_path: Path) -> None:

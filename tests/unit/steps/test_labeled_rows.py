@@ -58,7 +58,7 @@ def test_a_row_of_one_tag_without_a_label_is_left_out_and_counted() -> None:
     [
         ([1, 2], False, "expected a tag, found Int64"),
         ([["card"]], False, r"expected a tag, found List\(String\)"),
-        ([[1]], True, r"expected a tag, or tags with | between, found List\(Int64\)"),
+        ([[1]], True, r"expected a tag, or tags separated by \|, found List\(Int64\)"),
     ],
 )
 def test_what_holds_no_tags_is_refused(labels: Any, several_tags: bool, said: str) -> None:

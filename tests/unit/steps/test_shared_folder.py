@@ -30,7 +30,7 @@ def test_what_is_written_is_read_and_what_is_not_there_is_left_out(folder: Share
 
 def test_a_file_that_cannot_be_read_is_a_fault_and_not_taken_for_absent(folder: SharedFolder, tmp_path: Path) -> None:
     (tmp_path / "a/b/1.json").mkdir(parents=True)
-    with pytest.raises(StoreError, match="the kept answers cannot be read or written"):
+    with pytest.raises(StoreError, match="the stored answers cannot be read or written"):
         folder.read(["1.json"])
 
 

@@ -109,7 +109,7 @@ def test_a_damaged_artifact_that_a_reader_finds_makes_its_producer_run_again(sto
     artifact = put(store, b'{"a": 1}')
     store.write_manifest(manifest_of(artifact))
     damage(store, artifact, b'{"a": 2}')
-    with pytest.raises(IntegrityError, match="it is removed now; run the step that made it again"):
+    with pytest.raises(IntegrityError, match="it has been removed; run the step that made it again"):
         store.fetch(artifact, tmp_path)
     assert store.manifest(KEY) is None
 
@@ -219,5 +219,5 @@ def test_two_teams_do_not_see_each_other(store: Store) -> None:
 
 def test_a_name_that_no_log_shows_is_refused(store: Store, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
-    with pytest.raises(TeamMistake, match=r"characters that cannot be shown"):
+    with pytest.raises(TeamMistake, match=r"characters that are not printable"):
         store.put_inbox(tmp_path / "f", "inbox/a\nb.csv")

@@ -1,4 +1,4 @@
-"""`Registry`: MLflow as the steps use it: one server, one workspace, short time-outs, readable errors."""
+"""`Registry`: a client of MLflow's model registry for one workspace, with short time-outs and clear errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHALLENGER = "challenger"
 
 _SERVERS_OWN = re.compile(r"failed with error code (5\d\d|408|429)\b")
 
-# MLflow's own defaults are 120 seconds a request and 7 retries with growing pauses: minutes until a failure shows.
+# MLflow's defaults are 120 seconds per request and 7 retries with growing pauses: minutes until an error is raised.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -64,12 +64,12 @@ class ModelVersion(Spec):
 
 
 class Registry:
-    """MLflow's model registry of one team.
+    """The model registry of one team.
 
     Args:
-        url: of the MLflow server.
-        workspace: the team's; none where the server has no workspaces.
-        pages: the server's address as people's browsers reach it; the same if empty.
+        url: URL of the MLflow server.
+        workspace: the team's workspace; empty if the server has no workspaces.
+        pages: URL under which browsers reach the server; `url` if empty.
     """
 
     def __init__(self, url: str, workspace: str = "", pages: str = "") -> None:
@@ -79,26 +79,26 @@ class Registry:
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
-        """The registry that the platform names.
+        """Creates the client from the platform's settings.
 
         Raises:
-            RegistryError: it names none.
+            RegistryError: no MLflow server is configured.
         """
         if not services.mlflow:
             raise RegistryError("no MLflow server is configured", fix="set `mlflow` in kommuna.yaml")
         return cls(services.mlflow, services.workspace, services.mlflow_pages)
 
     def settings_used(self) -> list[str]:
-        """Settings that the answers depend on: see the step cache."""
+        """Returns the settings that answers depend on; the step cache records them."""
         return ["mlflow", "mlflow_pages", "workspace"]
 
     @contextlib.contextmanager
     def session(self) -> Iterator[MlflowClient]:
-        """MLflow set to this server and workspace; what was set before comes back afterwards.
+        """Points MLflow to this server and workspace, and restores the previous settings at the end.
 
         Raises:
-            RegistryError: the server is unreachable, refuses, or has no such workspace.
-            NotInstalled: MLflow is not.
+            RegistryError: the server is unreachable, refuses the request, or lacks the workspace.
+            NotInstalled: MLflow is not installed.
         """
         import requests
 
@@ -121,7 +121,7 @@ class Registry:
             raise self._unreachable(str(error)) from None
         except KommunaError:
             raise
-        except Exception as error:  # of the driver of MLflow's artifact store
+        except Exception as error:  # raised by the driver of MLflow's artifact store
             if is_outage(error):
                 raise self._unreachable(f"{type(error).__name__}: {error}") from None
             raise
@@ -137,7 +137,7 @@ class Registry:
                     os.environ[name] = value
 
     def by_alias(self, name: str, alias: str) -> ModelVersion | None:
-        """The version that an alias points to; None if there is no such model or alias."""
+        """Returns the version that an alias points to; None if there is no such model or alias."""
         from mlflow.exceptions import MlflowException
 
         with self.session() as client:
@@ -149,11 +149,11 @@ class Registry:
                 raise
 
     def by_digest(self, name: str, digest: str) -> ModelVersion | None:
-        """The first version that was registered from a model artifact, if one was."""
+        """Returns the first version that was registered from a model artifact; None without one."""
         with self.session() as client:
             found = client.search_model_versions(f"name = '{_literal(name)}' and tag.`{MODEL_DIGEST}` = '{digest}'")
             versions = sorted(found, key=lambda version: int(version.version))
-            # A search leaves aliases out: ask for the version itself.
+            # Search results have no aliases: get the version itself.
             return self.described(client.get_model_version(name, versions[0].version)) if versions else None
 
     def set_alias(self, version: ModelVersion, alias: str) -> None:
@@ -162,7 +162,7 @@ class Registry:
             client.set_registered_model_alias(version.name, alias, version.version)
 
     def described(self, found: Any) -> ModelVersion:
-        """MLflow's model version as ours; the URLs open its pages in the UI."""
+        """Converts MLflow's model version to a `ModelVersion` with the URLs of its pages."""
         run_id, tags = found.run_id or "", dict(found.tags)
         run_page = f"experiments/{tags[EXPERIMENT]}/runs/{run_id}" if run_id and EXPERIMENT in tags else ""
         return ModelVersion(
@@ -199,7 +199,7 @@ def _is_uri_set() -> bool:
 
 
 def _is_missing(error: Any) -> bool:
-    """MLflow answers INVALID_PARAMETER_VALUE for an alias that a model does not have."""
+    """Whether a model or alias does not exist; for an unknown alias MLflow raises INVALID_PARAMETER_VALUE."""
     code = str(getattr(error, "error_code", ""))
     if lacks_workspace(str(error)):
         return False
@@ -211,7 +211,7 @@ def _literal(value: str) -> str:
 
 
 def _cause(message: str) -> str:
-    """The innermost part of what urllib3 says."""
+    """Returns the cause in a message of urllib3."""
     for known in ("Connection refused", "timed out", "Name or service not known", "No route to host", "timeout"):
         if known in message:
             return known.lower()
@@ -219,10 +219,10 @@ def _cause(message: str) -> str:
 
 
 def _short(message: str) -> str:
-    """One line; where it quotes a JSON answer, what that says."""
+    """Returns a message as one line; of a JSON response only its status, code and message."""
     head, brace, tail = message.partition("{")
     with contextlib.suppress(ValueError, AttributeError):
-        said = json.loads(brace + tail)
+        body = json.loads(brace + tail)
         status = head.split()[-1] if head.split() else ""
-        message = " ".join(str(part) for part in (status, said.get("error_code"), said.get("message")) if part)
+        message = " ".join(str(part) for part in (status, body.get("error_code"), body.get("message")) if part)
     return message if len(message) <= 300 else message[:299] + "…"

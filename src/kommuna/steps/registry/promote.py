@@ -1,4 +1,4 @@
-"""Step: the champion is a version that passed the gate."""
+"""Step: promotes a model version to champion if it passes the gate."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ log = structlog.get_logger()
 
 
 class Promotion(Spec):
-    """What became of a version at the gate."""
+    """The gate's decision on a version."""
 
-    promoted: bool = Field(description="Whether the version is the champion now.")
-    reason: str = Field(description="One line for people.")
+    promoted: bool = Field(description="Whether the version is now the champion.")
+    reason: str = Field(description="One line that explains the decision.")
     missed: tuple[str, ...] = Field((), description="Each comparison that failed, with its numbers.")
     gate: str = ""
     name: str = ""
     version: str = ""
-    before: str = Field("", description="The version that was the champion before; empty if none was.")
+    before: str = Field("", description="The previous champion's version; empty if there was none.")
     url: str = ""
 
 
 class Promoted(NamedTuple):
-    """What `promote` leaves."""
+    """Outputs of `promote`."""
 
     promotion: Promotion
     links: dict[str, str]
@@ -39,22 +39,22 @@ class Promoted(NamedTuple):
 
 @step(cacheable=False)
 def promote(version: ModelVersion, scores: Scores, *, gate: GateExpression, registry: Registry) -> Promoted:
-    """Gives a version the alias `champion` if the gate holds; a champion stays one.
+    """Gives a version the alias `champion` if the gate holds; a version that has the alias keeps it.
 
     Args:
         version: the registered version.
-        scores: its evaluation, against the champion of that time.
+        scores: its evaluation, with the champion of that time as a baseline.
         gate: an expression over the metrics, see `kommuna.spec.gate`.
-        registry: the team's.
+        registry: the team's registry.
 
     Returns:
-        promotion: whether it is the champion now, and why or why not.
+        promotion: whether the version is now the champion, and why.
         links: `MLflow model`.
-        metrics: promoted, missed (comparisons).
+        metrics: promoted, missed (number of failed comparisons).
 
     Raises:
         GateError: the gate cannot be read, or names an unknown metric.
-        RegistryError: MLflow is unreachable or refuses.
+        RegistryError: MLflow is unreachable or refuses the request.
     """
     verdict = Gate(gate).judge(scores.metrics)
     champion = registry.by_alias(version.name, CHAMPION)

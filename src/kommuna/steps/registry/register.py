@@ -40,7 +40,7 @@ _ENCODER_LIBRARIES = {
 
 
 class Registered(NamedTuple):
-    """What `register` leaves."""
+    """Outputs of `register`."""
 
     version: ModelVersion
     links: dict[str, str]
@@ -59,25 +59,25 @@ def register(
 ) -> Registered:
     """Logs a run and registers a model version with alias `challenger`.
 
-    The model's content digest is a tag of the version, written together with it: a second call for the same model
-    (after a kill between registering and the manifest, say) finds the version again.
+    Registering is idempotent: the model's content digest is a tag of the version, created together with it, so a second
+    call for the same model (for example after a kill) finds the version again.
 
     Args:
         model: the tagger.
         scores: its evaluation; the metrics are logged.
-        sample: a few rows with the model's features, for signature and input example: masked ones, MLflow shows them.
-        name: of the registered model.
-        context: whose run this is; the inputs' digests are logged as lineage.
-        registry: the team's.
+        sample: a few masked rows with the model's features, for the signature and input example; MLflow shows them.
+        name: name of the registered model.
+        context: the run of the step; the inputs' digests are logged as lineage.
+        registry: the team's registry.
 
     Returns:
         version: name, version, run and URLs.
         links: `MLflow run`, `MLflow model`.
-        metrics: version; new (0 where the version was there already).
+        metrics: version; new (0 if the version already existed).
 
     Raises:
-        RegistryError: MLflow is unreachable or refuses.
-        SpecError: a bad name.
+        RegistryError: MLflow is unreachable or refuses the request.
+        SpecError: the name is invalid.
         MissingColumn: `sample` lacks a feature.
     """
     if not name or any(c in name for c in "/:'`\"") or len(name) > 200:
@@ -113,9 +113,9 @@ def _log_and_register(
     with registry.session() as client, tempfile.TemporaryDirectory(prefix="kommuna-register-") as folder:
         _model_exists(client, name)
         experiment = mlflow.set_experiment(name)
-        begun = _begun_run(client, experiment.experiment_id, about)
+        unfinished = _unfinished_run(client, experiment.experiment_id, about)
         run_name = context.run_id or context.key[:12] or None
-        with mlflow.start_run(run_id=begun, run_name=None if begun else run_name, tags=about) as run:
+        with mlflow.start_run(run_id=unfinished, run_name=None if unfinished else run_name, tags=about) as run:
             mlflow.log_params(_params(model))
             mlflow.log_metrics(scores.metrics)
             mlflow.log_dict(scores.model_dump(mode="json"), "scores.json")
@@ -154,7 +154,7 @@ def _log_model(model: Tagger, tagger: Path, example: pl.DataFrame, answer: pl.Da
         artifacts={"tagger": tagger.as_uri()},
         input_example=rows,
         signature=infer_signature(rows, shown),
-        pip_requirements=_requirements(model),  # else MLflow runs the model in a new process to find out: 7 seconds
+        pip_requirements=_requirements(model),  # otherwise MLflow runs the model in a new process: 7 seconds
     )
 
 
@@ -199,8 +199,8 @@ def _model_exists(client: Any, name: str) -> None:
             raise
 
 
-def _begun_run(client: Any, experiment_id: str, about: Mapping[str, str]) -> str | None:
-    """A run of the same step on the same model that a kill left unfinished, or that no version came of."""
+def _unfinished_run(client: Any, experiment_id: str, about: Mapping[str, str]) -> str | None:
+    """Returns the id of an unfinished run of the same step on the same model, left by a kill; None without one."""
     if not about.get(KEY) or not about.get(MODEL_DIGEST):
         return None
     same = f"tags.`{KEY}` = '{about[KEY]}' and tags.`{MODEL_DIGEST}` = '{about[MODEL_DIGEST]}'"

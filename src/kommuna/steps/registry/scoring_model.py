@@ -1,7 +1,7 @@
-"""The registered model as MLflow loads it: `mlflow.pyfunc.load_model("models:/NAME/1").predict(table)` gives tags.
+"""The registered model for MLflow: `mlflow.pyfunc.load_model("models:/NAME/1").predict(table)` returns tags.
 
-MLflow runs this file when it loads the model ("models from code"), so nothing of it is pickled. Where it is loaded,
-Kommuna must be installed.
+MLflow runs this file when it loads the model ("models from code"), so nothing is pickled. Kommuna must be installed
+where the model is loaded.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from kommuna.steps.training.tagger import Tagger
 
 
 class ScoringModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined,unused-ignore]
-    """A tagger behind MLflow's interface: a pandas table in, a pandas table with tags and confidences out."""
+    """A tagger with MLflow's interface: takes a pandas table, returns one with tags and confidences."""
 
     def load_context(self, context: Any) -> None:
         """Loads the tagger from the model's artifacts."""
         self.tagger = Tagger.load(Path(context.artifacts["tagger"]))
 
-    # No type hints: MLflow takes them for a schema, of kinds that it does not know, and warns.
+    # No type hints: MLflow reads them as a schema, does not support these types, and warns.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Tags the rows of a pandas table."""
         import pandas as pd

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 class Evaluated(NamedTuple):
-    """What `evaluate` leaves."""
+    """Outputs of `evaluate`."""
 
     report: Report
     scores: Scores
@@ -67,23 +67,23 @@ def evaluate(
         text: the text column.
         label: the label's column in gold and dev.
         max_text_overlap: the largest share of gold rows whose text may be in dev.
-        title: of the report.
+        title: title of the report.
 
     Returns:
-        report: HTML with plots, and the mistakes of highest confidence with their words and rules: the texts of gold
-            are shown as they are, so give masked ones.
-        scores: every figure as data.
+        report: HTML with plots, and the mistakes of highest confidence with their words and rules. The texts of gold
+            are shown unchanged, so give masked ones.
+        scores: the metrics and curves as data.
         metrics: rows, accuracy (with several tags: of the whole set), accuracy_low and accuracy_high (95 %, Wilson),
-            precision_macro, recall_macro, f1_macro (over the tags that gold has or the model gives, as scikit-learn's),
-            ece, with several tags f1_micro, without_tag and gold_without_tag (share of rows that are given no tag, and
-            that have none), text_overlap, tags_never_seen; automatic (the most rows, surest first, or where rows have
-            several tags the most given tags, of which 95 % are right; the threshold is found on these same rows);
-            coverage (share of gold rows that the label model labels); the same quality figures as
+            precision_macro, recall_macro, f1_macro (over the tags that gold has or the model predicts), ece,
+            text_overlap, tags_never_seen; with several tags f1_micro, without_tag and gold_without_tag (share of rows
+            that get no tag, and that have none); automatic (the largest share of rows, the most confident first,
+            of which 95 % are right; with several tags the share of predicted tags; the threshold is chosen on these
+            same rows); coverage (share of gold rows that the label model labels); and the same quality metrics as
             `champion.*`, `baseline.majority_class.*`, `baseline.label_model.*`, `baseline.dev_only.*`.
 
     Raises:
         Leakage: the model was trained on gold rows.
-        MissingColumn, SchemaDrift, DataError, DuplicateKeys: gold does not fit the model, or has no labeled row.
+        MissingColumn, SchemaDrift, DataError, DuplicateKeys: gold does not match the model, or has no labeled row.
     """
     tags = TagSet(model.tags, model.several_tags)
     require_features(gold, model, text, what="gold")
@@ -164,7 +164,7 @@ def _majority(dev: pl.LazyFrame, tags: TagSet, *, key: str, label: str, rows: in
 
 
 def _label_model(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: str) -> Chosen:
-    """The label model's own tags of the gold rows; an unknown row has none, and is wrong."""
+    """Returns the label model's tags of the gold rows; a row that it cannot label has none, and counts as wrong."""
     column = _gold_column(labels, keys, tags, key=key)
     known = np.flatnonzero(column.is_not_null().to_numpy())
     out = np.zeros((len(keys), len(tags.tags)), dtype=np.bool_)
@@ -178,7 +178,7 @@ def _coverage(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: str) 
 
 
 def _gold_column(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: str) -> pl.Series:
-    """The label model's tags in the order of the gold keys."""
+    """Returns the label model's tags in the order of the gold keys."""
     name = TAGS_COLUMN if tags.several else "tag"
     require_columns(labels, [key, name], what="gold_labels")
     found = labels.select(pl.col(key).cast(pl.String), name, pl.lit(True).alias("_found")).collect(engine="streaming")

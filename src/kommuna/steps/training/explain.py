@@ -53,10 +53,10 @@ def linear_words(text: str, features: TextFeatures, coef: NDArray[np.float32]) -
     out: Words = defaultdict(float)
     row = features.transform([text])
     parts = dict(zip(row.indices.tolist(), (row.data * coef[row.indices]).tolist(), strict=True))
-    homes = _homes(normalise(text), features)
+    words_of = _words_of_columns(normalise(text), features)
     for column, part in parts.items():
-        total = sum(homes[column].values())
-        for word, times in homes[column].items():
+        total = sum(words_of[column].values())
+        for word, times in words_of[column].items():
             out[word] += part * times / total
     return dict(out)
 
@@ -77,12 +77,12 @@ def occluded_words(text: str, score: Callable[[list[str]], NDArray[np.float32]])
 
 
 def above_mean(coef: Matrix, column: int) -> NDArray[np.float32]:
-    """A tag's weights over those of the mean tag: softmax does not see what all tags share."""
+    """Returns a tag's weights minus the mean over tags: softmax ignores what all tags share."""
     return np.asarray(coef[..., column] - coef.mean(axis=-1), dtype=np.float32)
 
 
 def contribution(model: Linear, column: int, *, softmax: bool) -> NDArray[np.float32]:
-    """Weights, `p`, of what a row adds to a tag's score."""
+    """Returns the `p` weights with which a row's features add to a tag's score."""
     return above_mean(model.coef, column) if softmax else np.asarray(model.coef[:, column])
 
 
@@ -101,9 +101,9 @@ def _vote_text(value: object) -> str:
     return str(value)
 
 
-def _homes(text: str, features: TextFeatures) -> dict[int, Counter[str]]:
-    """For each feature column of a text, the words that it came from, and how often."""
-    homes: dict[int, Counter[str]] = defaultdict(Counter)
+def _words_of_columns(text: str, features: TextFeatures) -> dict[int, Counter[str]]:
+    """Returns, for each feature column of a text, the words that it comes from and how often."""
+    words_of: dict[int, Counter[str]] = defaultdict(Counter)
     for first, analyse, column_of, pieces in features.analysers():
         if pieces:
             for chunk in text.split():
@@ -111,11 +111,11 @@ def _homes(text: str, features: TextFeatures) -> dict[int, Counter[str]]:
                 for term in analyse(chunk):
                     if term in column_of:
                         inside = [word for word in words if term.strip() in word] or words
-                        homes[first + column_of[term]].update(dict.fromkeys(inside, 1))
+                        words_of[first + column_of[term]].update(dict.fromkeys(inside, 1))
             continue
         tokens = _WORD.findall(text)
         for i, word in enumerate(tokens):
             for term in (word, f"{word} {tokens[i + 1]}") if i + 1 < len(tokens) else (word,):
                 if term in column_of:
-                    homes[first + column_of[term]].update(term.split())
-    return homes
+                    words_of[first + column_of[term]].update(term.split())
+    return words_of

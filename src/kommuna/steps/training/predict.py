@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class Predicted(NamedTuple):
-    """What `predict` leaves."""
+    """Outputs of `predict`."""
 
     predictions: pl.LazyFrame
     metrics: dict[str, float]
@@ -37,7 +37,7 @@ def predict(
         batch_rows: rows per batch.
 
     Returns:
-        predictions: `key`, `tag` (an Enum; `tags`, a list, where rows have several) and `confidence` (Float32).
+        predictions: `key`, `tag` (an Enum; with several tags per row `tags`, a list) and `confidence` (Float32).
         metrics: rows.
 
     Raises:
@@ -70,7 +70,7 @@ def predict(
 
 
 def require_features(table: pl.LazyFrame, model: Tagger, text: str, *, what: str) -> dict[str, str]:
-    """`features_of` the model, once the table has them.
+    """Returns `features_of` the model after checking that the table has them.
 
     Raises:
         MissingColumn, SchemaDrift: a feature is missing, or the text column holds no texts.
@@ -83,7 +83,7 @@ def require_features(table: pl.LazyFrame, model: Tagger, text: str, *, what: str
 
 
 def features_of(model: Tagger, text: str) -> dict[str, str]:
-    """The columns to read and the names that the model knows them by: its one text column may be called otherwise."""
+    """Maps a table's columns to the model's features; the text column may have another name than in training."""
     if model.classifier in get_args(TextClassifier):
         return {text: model.columns[0]}
     return {name: name for name in model.columns}

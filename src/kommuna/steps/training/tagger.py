@@ -209,7 +209,8 @@ class Tagger:
 
         Returns:
             `tag` (an Enum of the tags; with several tags per row: `tags`, a list), `confidence` (Float32, the tag's
-            probability; with several tags that of the least certain yes or no), `probabilities` (an Array of k).
+            probability; with several tags the lowest probability of a decision for or against a tag),
+            `probabilities` (an Array of k).
 
         Raises:
             MissingColumn: the table lacks a feature.
@@ -230,7 +231,7 @@ class Tagger:
         return pl.DataFrame([tag, pl.Series("confidence", confidence, dtype=pl.Float32), column])
 
     def probabilities(self, frame: pl.DataFrame) -> Matrix:
-        """`n x k` probabilities of the rows of a table.
+        """Returns `n x k` probabilities of the rows of a table.
 
         Raises:
             MissingColumn, DataError: as `predict_table`.
@@ -246,7 +247,7 @@ class Tagger:
         except pl.exceptions.PolarsError as error:
             message = str(error).splitlines()[0]
             raise DataError(
-                f"a feature does not fit the model: {message}", fix="give the types of the training"
+                f"a feature does not match the model: {message}", fix="use the column types of the training data"
             ) from None
 
     def explain(self, text: str, *, tag: str | None = None, most: int = 8) -> Explanation:
@@ -285,12 +286,12 @@ class Tagger:
         if not self.several_tags:
             out[np.arange(len(p)), p.argmax(axis=1)] = True
             return out
-        given_from = np.asarray(self.thresholds, dtype=np.float32)
-        out |= p >= given_from
+        thresholds = np.asarray(self.thresholds, dtype=np.float32)
+        out |= p >= thresholds
         if self.at_least_one:
             none = np.flatnonzero(~out.any(axis=1))
             below = np.clip(p[none], 1e-7, 1 - 1e-7)
-            odds = below / (1 - below) * ((1 - given_from) / given_from)
+            odds = below / (1 - below) * ((1 - thresholds) / thresholds)
             out[none, odds.argmax(axis=1)] = True
         return out
 

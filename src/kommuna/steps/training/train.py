@@ -24,7 +24,7 @@ from kommuna.steps.training.fit.classifiers import (
     fit_linear,
     fit_trees,
 )
-from kommuna.steps.training.fit.folds import plain_folds, read_folds
+from kommuna.steps.training.fit.folds import random_folds, read_folds
 from kommuna.steps.training.fit.soft_logistic import Link, Matrix, probabilities
 from kommuna.steps.training.fit.thresholds import thresholds
 from kommuna.steps.training.tables import TagSet, Weak, read_labeled, read_weak, tag_set
@@ -42,7 +42,7 @@ _FITS = {
 
 
 class Trained(NamedTuple):
-    """What `train_classifier` leaves."""
+    """Outputs of `train_classifier`."""
 
     model: Tagger
     dev_only: Tagger
@@ -79,40 +79,40 @@ def train_classifier(
         cross_fitted: the table `cross_fitted` of `label_messages`, if the label model learned from these dev rows: each
             fold is then evaluated with labels that were not learned from it. If absent, labels are assumed to be
             independent of the dev rows; if they are not, their weight is chosen too high.
-        classifier: over the column `text` `tfidf_logreg`, `tfidf_cnb`, `embeddings`, or `tfidf_embeddings`, which takes
-            of both what held-out dev rows choose; over the columns `features` `boosted_trees`.
-        encoder: of the embeddings: `minilm` reads English, `multilingual_e5` Russian, English and 92 more at less
-            than half the speed; `auto` takes the first where 99 of a hundred letters are those of English.
+        classifier: `tfidf_logreg`, `tfidf_cnb`, `embeddings` and `tfidf_embeddings` read the column `text`; the last
+            mixes TF-IDF and embeddings by shares chosen on held-out dev rows. `boosted_trees` reads `features`.
+        encoder: encoder of the embeddings. `minilm` reads English; `multilingual_e5` reads Russian, English and 92
+            other languages at less than half the speed; `auto` chooses `minilm` if 99 % of the letters are English.
         features: numeric and category columns for `boosted_trees`.
         text: the text column.
         key: the column that names a row.
         label: the label's column in `dev`.
-        min_confidence: weak labels below it are left out, 0 to 1.
+        min_confidence: weak labels with a lower confidence are left out, 0 to 1.
         dev_weight: weight of a dev row.
-        max_rows: weak rows to train on at most, drawn at random.
-        at_least_one: where rows may have several tags, gives a row that reaches no tag's threshold the tag whose
-            threshold it comes nearest to. For messages that all have a tag.
+        max_rows: the most weak rows to train on, drawn at random.
+        at_least_one: if rows may have several tags: whether a row below all thresholds gets the tag whose threshold is
+            nearest. For messages that all have a tag.
         seed: seed of all random numbers.
 
     Returns:
         model: the tagger.
         dev_only: the same classifier, trained on the dev rows alone: a baseline for the evaluation.
         metrics: rows, weak_rows, coverage, dev_rows, tags, tags_without_weak_rows, tags_without_dev_rows,
-            held_out_accuracy and held_out_dev_only_accuracy (by the folds of dev; absent under 30 dev rows), where rows
-            may have several tags held_out_without_tag and held_out_dev_only_without_tag (share of rows that are given
-            none), and what the folds chose.
+            held_out_accuracy and held_out_dev_only_accuracy (by cross-validation on dev; absent with fewer than 30 dev
+            rows), the parameters chosen on held-out rows, and with several tags per row held_out_without_tag and
+            held_out_dev_only_without_tag (share of rows that get no tag).
 
     Raises:
-        MissingColumn, DataError, DuplicateKeys: the tables do not fit; there is no dev row, or no weak label at all.
-        SpecError: `boosted_trees` without features, embeddings without the extra, no such classifier or encoder, or a
-            parameter is out of its range.
+        MissingColumn, DataError, DuplicateKeys: the tables do not match; there is no dev row or no weak label.
+        SpecError: `boosted_trees` without features, embeddings without the extra, an unknown classifier or encoder, or
+            a parameter is out of range.
     """
     started = time.perf_counter()
     if classifier not in _FITS:
         raise SpecError(
-            f"there is no classifier '{classifier}'{nearest(classifier, _FITS)}", fix=f"take one of {', '.join(_FITS)}"
+            f"there is no classifier '{classifier}'{nearest(classifier, _FITS)}", fix=f"use one of {', '.join(_FITS)}"
         )
-    columns = _feature_columns(classifier, features, text, taken={key: "names the rows", label: "is the answer"})
+    columns = _feature_columns(classifier, features, text, roles={key: "key", label: "label"})
     if classifier != "boosted_trees":
         require_text(messages, text, what="messages")
         require_text(dev, text, what="dev")
@@ -132,7 +132,7 @@ def train_classifier(
     metrics, never_seen = _describe(weak, dev_labels, tags)
     link: Link = "sigmoid" if tags.several else "softmax"
     if cross_fitted is None:
-        folds = plain_folds(len(dev_labels), weak.labels, seed=seed)
+        folds = random_folds(len(dev_labels), weak.labels, seed=seed)
     else:
         folds = read_folds(cross_fitted, weak.frame[key], dev_frame[key], tags, seed=seed)
     rows = TrainingRows(
@@ -142,9 +142,9 @@ def train_classifier(
     metrics |= fit.chosen
 
     def tagger(scorer: Scorer, held_out: Matrix | None, share: Matrix) -> Tagger:
-        given_from = thresholds(held_out, dev_labels, share) if tags.several else ()
+        tag_thresholds = thresholds(held_out, dev_labels, share) if tags.several else ()
         return Tagger(
-            classifier, tags.tags, tags.several, columns, scorer, given_from, never_seen, at_least_one=at_least_one
+            classifier, tags.tags, tags.several, columns, scorer, tag_thresholds, never_seen, at_least_one=at_least_one
         )
 
     share = (weak.labels.sum(axis=0) + dev_labels.sum(axis=0)) / (len(weak.labels) + len(dev_labels))
@@ -163,22 +163,22 @@ def train_classifier(
 
 
 def _feature_columns(
-    classifier: Classifier, features: Sequence[str], text: str, *, taken: Mapping[str, str]
+    classifier: Classifier, features: Sequence[str], text: str, *, roles: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Returns the columns that the classifier reads; `taken` gives the other role of a column."""
+    """Returns the columns that the classifier reads; columns with one of the `roles` cannot be features."""
     if classifier != "boosted_trees":
         if features:
             raise SpecError(
-                f"{classifier} reads the text alone, and features are given",
-                fix="leave features out, or take classifier='boosted_trees'",
+                f"{classifier} reads only the text, but features are given",
+                fix="leave features out, or use classifier='boosted_trees'",
             )
         return (text,)
     for column in features:
-        if column in taken:
-            raise SpecError(f"column '{column}' is not a feature: it {taken[column]}", fix="take it out of features")
+        if column in roles:
+            raise SpecError(f"column '{column}' is the {roles[column]}, not a feature", fix="remove it from features")
     if not features:
         raise SpecError(
-            "boosted_trees needs features", fix="name numeric and category columns: features=['amount', 'country']"
+            "boosted_trees needs features", fix="list numeric and category columns: features=['amount', 'country']"
         )
     return tuple(distinct_texts("features", features))
 
@@ -192,10 +192,16 @@ def _describe(weak: Weak, dev_labels: Matrix, tags: TagSet) -> tuple[dict[str, f
     no_weak = [tag for tag, n in zip(tags.tags, likely.sum(axis=0), strict=True) if not n]
     no_dev = [tag for tag, n in zip(tags.tags, dev_labels.sum(axis=0), strict=True) if not n]
     if no_weak:
-        log.warning("train.tags_without_weak_rows", tags=no_weak, fix="no rule's label wins for them: write rules")
+        log.warning(
+            "train.tags_without_weak_rows",
+            tags=no_weak,
+            fix="no message gets them from the rules: write rules for them",
+        )
     neither = tuple(tag for tag in no_weak if tag in set(no_dev))
     if neither:
-        log.warning("train.tags_never_seen", tags=neither, fix="the model cannot give them: label rows or write rules")
+        log.warning(
+            "train.tags_never_seen", tags=neither, fix="the model never predicts them: label rows or write rules"
+        )
     metrics = {
         "rows": float(weak.rows),
         "weak_rows": float(weak.frame.height),

@@ -1,8 +1,8 @@
-"""The definitions that a step reaches in a team's bundle, as one digest, told from source alone.
+"""Determines the definitions that a step reaches in a team's bundle, as one digest, from source alone.
 
-`files` finds modules, `loading` follows what importing them does, `purity` says which of their statements only bind
-names, `references` reads one statement, `reach` follows names, `traces` knows what was read of it all. No code of a
-team is imported. What cannot be told is said in a sentence: the caller then compares whole files.
+`files` finds modules, `loading` simulates importing them, `purity` decides which of their statements only bind names,
+`references` reads one statement, `reach` follows names, `traces` records what was read. No code of a team is imported.
+If something cannot be determined, a sentence says why, and the caller compares whole files.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from kommuna.store.definitions.reach import Counted, LoadsLate, Reach, Target
 from kommuna.store.definitions.references import text
 from kommuna.store.definitions.traces import Trace, read_file, readings
 
-# Raised when a digest means something else than before.
-_FORMAT = 1
+_FORMAT = 1  # increase it when the meaning of a digest changes
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """What a step reaches in a bundle.
+    """The definitions that a step reaches in a bundle.
 
-    `digest` covers every statement that the entry points reach or that runs at import. `parts` has digests of the
-    statements in single modules, by path: which of them changed. `modules` are the dotted names of all bundle modules
-    that importing and calling the entry points may load. `unclear` says why it cannot be told
-    ("helpers.py:12 uses globals"); it is "" where it can.
+    Attributes:
+        digest: covers every statement that the entry points reach or that runs at import.
+        modules: dotted names of all bundle modules that importing and calling the entry points may load.
+        unclear: why the definitions cannot be determined ("helpers.py:12 uses globals"); empty if they can.
+        parts: digests of the statements in each module, by path.
     """
 
     digest: str
@@ -44,36 +44,36 @@ class Definitions:
 
 
 def definitions(entry_points: Iterable[str], bundle: Path, *, libraries: Collection[str]) -> Definitions:
-    """What steps and Python rules reach in a bundle.
+    """Determines the definitions that steps and Python rules reach in a bundle.
 
     Docstrings, comments, layout, functions that nothing reaches, unused imports and the order of definitions do not
-    count. Everything that acts when a module is imported does, and everything that it refers to.
+    count. Every statement that has an effect when a module is imported counts, with everything that it refers to.
 
     Args:
         entry_points: `module:function`, or `module:*` for everything in a module; in the order in which their
-            modules are imported. Those that are not in the bundle count by name alone.
-        bundle: the team's folder, the first of `sys.path`.
-        libraries: top-level names of installed distributions that are loaded anyway; importing them does nothing.
+            modules are imported. Those that are not in the bundle count only by name.
+        bundle: the team's folder, the first entry of `sys.path`.
+        libraries: top-level names of installed distributions that are loaded anyway; importing them has no effect.
     """
     with _without_collecting():
         return _definitions(list(dict.fromkeys(entry_points)), BundleFiles(bundle, libraries))[0]
 
 
 def traced(entry_points: Iterable[str], files: BundleFiles) -> tuple[Definitions, Trace | None]:
-    """The same, with all that it depends on; None for that where it is unclear what is reached."""
+    """Determines definitions as `definitions` does, with a trace of what they depend on; None if they are unclear."""
     with _without_collecting():
         found, passes = _definitions(list(dict.fromkeys(entry_points)), files)
         return found, None if found.unclear else _trace(found, files, passes)
 
 
 def from_trace(trace: Trace) -> Definitions:
-    """The definitions that an analysis found."""
+    """Returns the definitions that a traced analysis found."""
     return Definitions(trace.digest, frozenset(trace.modules), "", trace.parts)
 
 
 @contextlib.contextmanager
 def _without_collecting() -> Iterator[None]:
-    """Syntax trees are many objects and live until the end: a third of the time went to looking at them."""
+    """Disables garbage collection: scanning the many long-lived syntax trees took a third of the time."""
     collected = gc.isenabled()
     gc.disable()
     try:
@@ -84,17 +84,19 @@ def _without_collecting() -> Iterator[None]:
 
 
 def _trace(found: Definitions, files: BundleFiles, passes: list[tuple[Loader, Reach]]) -> Trace | None:
-    """What every pass read."""
+    """Returns the trace of everything that the passes read."""
     whole: set[int] = set()
-    spoken: set[int] = set()
+    without_docstring: set[int] = set()
     for loader, reach in passes:
         whole |= {id(act.node) for act in loader.acts}
         for (module, index), counted in reach.definitions.items():
             name = getattr(counted.node, "name", "")
             node = loader.modules[module].statements[index]
-            (whole if ("definition", module, name) in reach.values else spoken).add(id(node))
+            (whole if ("definition", module, name) in reach.values else without_docstring).add(id(node))
     try:
-        read = {path: read_file(files, path, readings(tree, whole, spoken)) for path, tree in files.trees.items()}
+        read = {
+            path: read_file(files, path, readings(tree, whole, without_docstring)) for path, tree in files.trees.items()
+        }
     except RecursionError:
         return None
     return Trace(
@@ -150,7 +152,7 @@ def _follow(names: list[str], files: BundleFiles, loader: Loader, reach: Reach) 
 
 
 def _document(reach: Reach, loader: Loader, entries: list[tuple[str, list[Target]]]) -> list[Any]:
-    """All that counts, in an order that does not depend on how it was found."""
+    """Returns everything that counts, in an order that does not depend on how it was found."""
     for module, name in loader.observed:
         for binding in loader.modules[module].bindings.get(name, ()):
             reach.places.add((binding.position, module, name))
@@ -164,7 +166,7 @@ def _document(reach: Reach, loader: Loader, entries: list[tuple[str, list[Target
 
 
 def _parts(document: list[Any], loader: Loader) -> dict[str, str]:
-    """Digests of what counts in each module, by its path."""
+    """Returns a digest of the statements that count in each module, by path."""
     _, acts, _, reached, _ = document
     found: dict[str, list[Any]] = {name: [] for name in loader.modules}
     for module, *said in (*acts, *reached):
@@ -173,7 +175,7 @@ def _parts(document: list[Any], loader: Loader) -> dict[str, str]:
 
 
 def _text(reach: Reach, counted: Counted, acts: bool) -> str:
-    """A definition without its docstring, unless something may read it."""
+    """Returns the text of a definition, without its docstring unless some code may read it."""
     node = counted.node
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return text(node, docstrings=True)

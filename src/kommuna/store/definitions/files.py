@@ -13,15 +13,15 @@ _BINARY = (".so", ".pyd")
 
 
 class Unclear(Exception):
-    """What a step reaches cannot be told from source; the message says why."""
+    """The definitions cannot be determined from source; the message says why."""
 
 
 class BundleFiles:
     """The modules of a bundle by dotted name.
 
     Args:
-        bundle: the team's folder, the first of `sys.path`.
-        libraries: top-level names that are installed and loaded anyway.
+        bundle: the team's folder, the first entry of `sys.path`.
+        libraries: top-level names of installed libraries that are loaded anyway.
     """
 
     def __init__(self, bundle: Path, libraries: Collection[str]) -> None:
@@ -32,7 +32,7 @@ class BundleFiles:
         self._listings: dict[str, dict[str, bool]] = {}
         self._binaries: dict[str, dict[str, str]] = {}
         self.found: dict[str, str | None] = {}
-        """What was looked for, and where it is."""
+        """Each module that was searched for, and its path."""
         self.trees: dict[str, ast.Module] = {}
         self.digests: dict[str, str] = {}
         """SHA-256 of each file that was parsed."""
@@ -46,7 +46,7 @@ class BundleFiles:
         return self.is_known_library(name)
 
     def find(self, name: str) -> str | None:
-        """The path of a module's source in the bundle, "folder/" for a package without one, None where it has none.
+        """Returns the path of a module in the bundle, "folder/" for a namespace package, None if it is not there.
 
         Raises:
             Unclear: the bundle has it only as a binary or compiled file.
@@ -56,7 +56,7 @@ class BundleFiles:
         return self.found[name]
 
     def parse(self, path: str) -> ast.Module:
-        """The syntax tree of a module, which is read once.
+        """Returns the syntax tree of a module; each file is read once.
 
         Raises:
             Unclear: the file cannot be read, or is not valid Python.

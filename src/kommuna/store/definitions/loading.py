@@ -1,8 +1,8 @@
-"""Follows what importing a bundle's modules does, in order, without importing them.
+"""Simulates importing a bundle's modules, in order, without importing them.
 
-A module's statements either only bind names (`purity`), or act: those are noted in the order in which they would run.
-Everything else that is known of a name is where it is bound: in which statement, from which module, and between
-which two of the statements that act.
+A statement of a module either only binds names (`purity`) or has an effect: statements with effects are recorded as
+`Act`s in the order in which they would run. For each name it is recorded where it is bound: by which statement, from
+which module, and between which two acts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HOOKS = frozenset(
     }
 )
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-LOADED_BEFORE = frozenset(  # by Kommuna, before anything of the team's
+LOADED_BEFORE = frozenset(  # by Kommuna, before the team's modules
     {
         *("collections.abc", "concurrent.futures", "importlib.metadata", "importlib.resources", "os.path"),
         *("urllib.parse",),
@@ -36,7 +36,7 @@ LOADED_BEFORE = frozenset(  # by Kommuna, before anything of the team's
 
 @dataclass(frozen=True)
 class Act:
-    """Something that importing a module does: a statement of it, or a note where the statement is not needed."""
+    """An effect of importing a module: one of its statements, or a note that describes the effect."""
 
     module: str
     statement: int | None
@@ -49,7 +49,7 @@ class Loader:
 
     Args:
         files: the bundle.
-        uncertain: whether the moment at which modules are loaded cannot be told, so that every import counts.
+        uncertain: whether it is unknown when modules are loaded, so that every import counts.
     """
 
     def __init__(self, files: BundleFiles, *, uncertain: bool) -> None:
@@ -59,13 +59,13 @@ class Loader:
         self.modules: dict[str, Module] = {}
         self.acts: list[Act] = []
         self.observed: set[tuple[str, str]] = set()
-        """Names whose place in their module matters though nothing may refer to them."""
+        """Names whose position in their module matters even if nothing refers to them."""
 
     def load(self, name: str, *, uncertain: bool) -> bool:
         """Loads a module of the bundle after its parents.
 
         Returns:
-            Whether one of them may be loaded at another moment too, so that the import statement itself matters.
+            Whether one of them may also be loaded at another time, so that the import statement itself counts.
 
         Raises:
             Unclear: a module is missing or cannot be read.
@@ -107,7 +107,7 @@ class Loader:
             self.acts.append(Act(parent, None, None, f"attribute {last} becomes module {name}"))
 
     def _survey(self, module: Module) -> None:
-        """Notes what any statement of a module, however deep, may do to names that look settled."""
+        """Records the statements at any depth of a module that may change names."""
         imported: set[str] = set()
         assigned: list[tuple[str, str]] = []
         for node in descendants(module.statements):
@@ -129,9 +129,9 @@ class Loader:
         self._patched.update(attribute for root, attribute in assigned if root in imported)
 
     def _note_replaced(self, module: Module, node: ast.ImportFrom, first_act: int) -> None:
-        """Notes `from .clean import clean` of a package: nobody sees the submodule by that name.
+        """Records a package's `from .clean import clean`, after which the name no longer refers to the submodule.
 
-        That holds if this statement is the one that loads the submodule, so that nothing runs in between.
+        This is certain only if the statement itself loads the submodule, so that no code runs in between.
         """
         base = module.absolute(node)
         package, _, name = base.rpartition(".")
@@ -146,7 +146,7 @@ class Loader:
             module.replaced.add(name)
 
     def _sets_another_attribute(self, package: Module, name: str) -> bool:
-        """Whether loading a submodule replaces something else that its package binds by that name."""
+        """Whether loading a submodule replaces another object that its package binds to that name."""
         if name in package.replaced:
             return False
         binders = package.binders.get(name, [])
@@ -196,7 +196,7 @@ class Loader:
             self.acts.append(Act(module.name, index, node))
 
     def _import(self, module: Module, index: int, node: Import, *, uncertain: bool) -> bool:
-        """Loads what an import statement names and binds its names; returns whether the statement itself matters."""
+        """Loads the modules of an import statement and binds its names; returns whether the statement itself counts."""
         matters = uncertain or self._uncertain
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -230,14 +230,14 @@ class Loader:
 
     def _load_named(self, module: Module, node: Import, name: str, *, uncertain: bool) -> bool:
         if self._files.find(name.partition(".")[0]) is None:
-            # `import xml.etree` makes the attribute `etree` for whoever has `xml`.
+            # `import xml.etree` also sets the attribute `etree` of `xml` for all other code.
             return not self._files.is_known_library(name) or ("." in name and name not in LOADED_BEFORE)
         if self._files.find(name) is None:
             raise Unclear(f"{module.path}:{node.lineno} imports {name}, which the bundle does not have")
         return self.load(name, uncertain=uncertain)
 
     def _import_attribute(self, module: Module, name: str, *, uncertain: bool) -> bool:
-        """Loads the submodule that `from module import name` may mean; returns whether the import itself matters."""
+        """Loads the submodule that `from module import name` may mean; returns whether the import itself counts."""
         submodule = f"{module.name}.{name}"
         exists = module.is_package and self._files.find(submodule) is not None
         sure = module.is_bound(name)
@@ -274,7 +274,7 @@ class Loader:
 
 
 def _exported(module: Module) -> tuple[list[str], bool]:
-    """Names that `from module import *` binds at most, and whether they are surely just these."""
+    """Returns the names that `from module import *` may bind, and whether it certainly binds all of them."""
     written = module.binders.get("__all__", [])
     if not written:
         names = [name for name in module.bindings if not name.startswith("_")]
@@ -294,7 +294,7 @@ def _exported(module: Module) -> tuple[list[str], bool]:
 
 
 def _flat(tree: ast.Module, files: BundleFiles) -> Iterator[ast.stmt]:
-    """A module's statements without its docstring and without blocks that no import runs."""
+    """Yields a module's statements without its docstring and without blocks that do not run at import."""
     body = tree.body[1:] if tree.body and is_string(tree.body[0]) else tree.body
     guard = next(filter(None, map(_typing_guard, body)), None) if files.find("typing") is None else None
     bound = [name for name, _ in bound_names(body)] if guard else []
@@ -313,7 +313,7 @@ def _declares_global(tree: ast.Module, name: str) -> bool:
 
 
 def _typing_guard(node: ast.stmt) -> str | None:
-    """What `TYPE_CHECKING` is called after an import statement."""
+    """Returns the name of `TYPE_CHECKING` after an import statement."""
     if isinstance(node, ast.Import) and any(alias.name == "typing" and not alias.asname for alias in node.names):
         return "typing.TYPE_CHECKING"
     if isinstance(node, ast.ImportFrom) and node.module == "typing" and not node.level:

@@ -1,4 +1,4 @@
-"""Whether making a pydantic model only binds its name: fields of common types, defaults and plain methods."""
+"""Decides whether defining a pydantic model only binds its name: fields of common types, defaults and plain methods."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _BOUNDS = frozenset({"ge", "gt", "le", "lt"})
 
 
 def model_is_pure(node: ast.ClassDef, scope: Scope) -> bool:
-    """Whether a class with pydantic's base, or that of such a class of the bundle, is surely made and does no more.
+    """Whether defining a subclass of pydantic's base class, or of such a class of the bundle, has no other effect.
 
-    Its methods' decorators and signatures are the caller's to look at.
+    The caller must check the decorators and signatures of its methods.
     """
     direct = scope.origin(node.bases[0]) == MODEL
     names: list[str] = []
@@ -43,7 +43,7 @@ def model_is_pure(node: ast.ClassDef, scope: Scope) -> bool:
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
             names.append(statement.name)
             eager += evaluated(statement)
-            if not direct:  # it may stand in the place of a field
+            if not direct:  # it may replace a field
                 return False
         elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             names.append(statement.target.id)
@@ -63,7 +63,7 @@ def model_is_pure(node: ast.ClassDef, scope: Scope) -> bool:
 
 
 def _is_field_type(node: ast.expr, scope: Scope) -> bool:
-    """Whether pydantic surely has a schema for a type."""
+    """Whether pydantic certainly has a schema for a type."""
     if isinstance(node, ast.Constant):
         return node.value is None
     if isinstance(node, ast.BinOp):

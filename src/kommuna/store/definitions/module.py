@@ -1,4 +1,4 @@
-"""A loaded module of the bundle: what binds each of its names, and what is sure about them."""
+"""A loaded module of the bundle: the bindings of its names, and what is certain about them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Binding:
 
 @dataclass
 class Module:
-    """A loaded module of the bundle; also the `Scope` of the statement that is looked at."""
+    """A loaded module of the bundle; also the `Scope` of the current statement."""
 
     name: str
     path: str
@@ -46,7 +46,7 @@ class Module:
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
     star_library: bool = False
     replaced: set[str] = field(default_factory=set)
-    """Submodules whose name, once they are loaded, the package binds at once to something of theirs."""
+    """Submodules whose name the package rebinds, right after loading them, to one of their attributes."""
 
     @property
     def is_package(self) -> bool:
@@ -54,7 +54,7 @@ class Module:
         return self.path.endswith(("/", "/__init__.py"))
 
     def absolute(self, node: ast.ImportFrom) -> str:
-        """The module that a `from` import names; "" where it is above the top."""
+        """Returns the module that a `from` import names; "" if it is above the top-level package."""
         if not node.level:
             return node.module or ""
         parts = self.name.split(".") if self.is_package else self.name.split(".")[:-1]
@@ -62,13 +62,13 @@ class Module:
         return ".".join([*parts, *([node.module] if node.module else [])]) if parts else ""
 
     def is_rebound(self, name: str) -> bool:
-        """Whether more than one place binds a name, so that the order of them matters."""
+        """Whether more than one statement binds a name, so that their order matters."""
         binders = self.binders.get(name, [])
         plain = all(isinstance(b, ast.Import) and all(a.asname != name for a in b.names) for b in binders)
         return name in self.changed or (len(binders) > 1 and not plain)
 
     def is_bound(self, name: str) -> bool:
-        """Whether a name is certainly bound, by one place only."""
+        """Whether a name is certainly bound, and only by one statement."""
         return name in self.sure and not self.is_rebound(name) and name not in self.patched
 
     def is_builtin(self, name: str) -> bool:
@@ -99,7 +99,7 @@ class Module:
         return self._class(node) is not None
 
     def is_plain_class(self, node: ast.expr) -> bool:
-        """Whether it refers to a class without decorators, whose first base is builtin or likewise plain."""
+        """Whether an expression refers to a class without decorators whose first base is builtin or also plain."""
         found = self._class(node)
         if found is None or found[1].decorator_list:
             return False

@@ -1,7 +1,7 @@
-"""Whether a top-level statement does nothing but bind names when its module is imported.
+"""Decides whether a top-level statement only binds names when its module is imported.
 
-A statement that is pure runs no code of the team's and of no library that can do anything else, and cannot fail. It
-matters only to what refers to the names that it binds. What is not known to be pure is taken to act.
+A pure statement cannot fail and runs no code that may have other effects, of the team or of a library. It counts only
+for code that refers to the names that it binds. A statement that is not known to be pure is assumed to have effects.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Setter(ast.Attribute):
 
 
 def is_pure(node: ast.stmt, scope: Scope) -> bool:
-    """Whether a statement that is no import only binds names."""
+    """Whether a statement other than an import only binds names."""
     if is_pure_no_op(node):
         return True
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -69,7 +69,7 @@ def has_pure_decorators(node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Sco
 
 
 def has_pure_signature(node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> bool:
-    """Whether a function's defaults and annotations only name things."""
+    """Whether a function's defaults and annotations are pure."""
     defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
     return (
         not getattr(node, "type_params", [])
@@ -97,7 +97,7 @@ def _decorator_is_pure(node: ast.expr, scope: Scope) -> bool:
 
 
 def _is_marking(node: ast.Call) -> bool:
-    """Whether a call of `@step` surely succeeds."""
+    """Whether a call of `@step` certainly succeeds."""
     try:
         Caching(**{str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords})
     except ValueError:
@@ -106,7 +106,7 @@ def _is_marking(node: ast.Call) -> bool:
 
 
 def _fits(target: ast.expr, value: ast.expr) -> bool:
-    """Whether an assignment binds names and no more."""
+    """Whether an assignment only binds names."""
     if isinstance(target, ast.Name):
         return True
     return (
@@ -172,7 +172,7 @@ def _class_is_pure(node: ast.ClassDef, scope: Scope) -> bool:
 
 
 def _base(node: ast.ClassDef, scope: Scope) -> str | None:
-    """The library's class that one derives from, "" for a plain one of the bundle's, None where it may do anything."""
+    """Returns the library class that a class derives from, "" for a plain class of the bundle, None if uncertain."""
     names = [scope.origin(base) or scope.base(base) for base in node.bases] or ["object"]
     if len(names) == 2 and names[0] in _MIXED and names[1] == "enum.Enum" and not node.keywords:
         return _MIXED[names[0]]
@@ -185,12 +185,12 @@ def _base(node: ast.ClassDef, scope: Scope) -> str | None:
 
 
 def _is_refused_name(name: str, base: str) -> bool:
-    """Whether an attribute's name may mean more than itself in such a class."""
+    """Whether an attribute's name may have a special meaning in such a class."""
     return name.startswith("__") or (name.startswith("_") and base in (*_ENUMS, *_RECORDS))
 
 
 def _is_plain_enum(node: ast.ClassDef, scope: Scope) -> bool:
-    """Whether an enumeration's values are all given, or all numbers that may be counted on from."""
+    """Whether all values of an enumeration are given, or are numbers so that `auto` can continue them."""
     assigned = [statement.value for statement in node.body if isinstance(statement, ast.Assign)]
     counted = [_is_auto(value, scope) for value in assigned]
     return not any(counted) or all(
@@ -226,7 +226,7 @@ def _attribute_is_pure(name: str, value: ast.expr, base: str, dataclass: bool, s
 
 
 def _is_refused_method(name: str, base: str, dataclass: bool, names: list[str]) -> bool:
-    """Whether a class of this kind may refuse to be made because of a method of this name."""
+    """Whether defining a class of this kind may fail because of a method of this name."""
     if base in _ENUMS or base == "typing.NamedTuple":
         return name.startswith("_") or name in names
     if dataclass:

@@ -1,4 +1,4 @@
-"""Which definitions the code of a step refers to, by name, through any number of modules."""
+"""Finds the definitions that the code of a step refers to by name, through any number of modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kommuna.store.definitions.module import Module
 from kommuna.store.definitions.references import Chain, Import, References, imports_run, references
 
 Target = tuple[str, ...]
-"""What a name means: `("definition", module, name)`, `("module", name)`, `("library", dotted)` or `("missing", …)`."""
+"""A meaning of a name: `("definition", module, name)`, `("module", name)`, `("library", dotted)`, `("missing", …)`."""
 
 _UNCLEAR_NAMES = frozenset(
     {
@@ -42,7 +42,7 @@ _UNCLEAR_LIBRARIES = re.compile(
     r"|sys\.(modules|path|meta_path|path_hooks|path_importer_cache|_getframe|_current_frames|settrace|setprofile"
     r"|exc_info|last_traceback|last_exc))(\.|$)|(.*\.)?sys\.(modules|path|meta_path|_getframe)(\.|$)"
 )
-# Modules whose functions `purity` trusts, or that lead to what is unclear: not to be handed on or patched.
+# Modules whose functions `purity` trusts, or that give access to unclear things: code must not pass on or patch them.
 _TRUSTED = frozenset(
     {
         "functools",
@@ -60,7 +60,7 @@ _TRUSTED = frozenset(
     }
 )
 _PATCHED_HOOKS = frozenset({"__getattr__", "__dir__", "__all__", "__init_subclass__", "__set_name__", "__class__"})
-# These read variables of the module that calls them, by names in a string.
+# Functions that read variables of the calling module, by names in a string.
 _FRAME_READERS = frozenset({"query", "eval", "sql", "execute", "SQLContext", "register_globals"})
 _FRAME_LIBRARIES = re.compile(r"(duckdb|pandasql|numexpr|patsy|formulaic|statsmodels)(\.|$)")
 _BY_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*|[^\W\d]\w*(\.[^\W\d]\w*)+")
@@ -72,7 +72,7 @@ class LoadsLate(Exception):
 
 @dataclass
 class Counted:
-    """A statement that counts, and what its names mean."""
+    """A statement that counts, and the meanings of its names."""
 
     module: str
     node: ast.stmt
@@ -81,7 +81,7 @@ class Counted:
 
 
 class Reach:
-    """Collects every statement that counts: those that act at import, those reached, and what they refer to."""
+    """Collects every statement that counts: those with effects at import, those reached, and what they refer to."""
 
     def __init__(self, files: BundleFiles, loader: Loader, *, late_allowed: bool) -> None:
         self._files = files
@@ -96,19 +96,19 @@ class Reach:
         self.acts: list[tuple[Act, Counted | None]] = []
         self.definitions: dict[tuple[str, int], Counted] = {}
         self.places: set[tuple[int, str, str]] = set()
-        """Names of which it matters between which acts they are bound: position, module, name."""
+        """Position among the acts, module and name of bindings whose position counts."""
         self.values: set[Target] = set()
-        """What is handed on, so that its docstring may be read."""
+        """Objects that are passed on, so that their docstring may be read."""
         self.value_attributes: set[str] = set()
         self.futures: set[tuple[str, bool]] = set()
         self.unclear: set[str] = set()
 
     def start(self) -> None:
-        """What is loaded by now is loaded before any code that may load more runs."""
+        """Marks the modules loaded so far as loaded before any code that may load more runs."""
         self._early = frozenset(self._loader.modules)
 
     def follow(self) -> None:
-        """Reads what is waiting, what that refers to, and so on.
+        """Reads the statements in the queue, those that they refer to, and so on.
 
         Raises:
             LoadsLate: a function that may run at import loads modules, and `late_allowed` is False.
@@ -137,19 +137,19 @@ class Reach:
                 self._queue.extend(counted for _, counted in self.acts if counted is not None)
 
     def allow_late(self) -> None:
-        """From now on it is a step's own call that is followed: it may import modules."""
+        """Allows late imports: from now on the step's own call is followed, which may import modules."""
         self._late_allowed = True
 
     def attribute(
         self, module: str, name: str, position: int = -1, seen: frozenset[Target] = frozenset()
     ) -> set[Target]:
-        """What an attribute of a bundle module may mean.
+        """Returns the possible meanings of an attribute of a bundle module.
 
         Args:
             module: a module of the bundle.
             name: the attribute.
-            position: where the binding stands that asks; -1 where code asks.
-            seen: attributes that led here.
+            position: position of the binding that refers to it; -1 if code refers to it.
+            seen: attributes that have been followed to get here.
         """
         found: set[Target] = set()
         submodule = f"{module}.{name}"
@@ -174,7 +174,7 @@ class Reach:
         return found or {("missing", module, name)}
 
     def whole(self, module: Module) -> None:
-        """Counts everything in a module."""
+        """Makes every name of a module count."""
         if module.name not in self._whole:
             self._whole.add(module.name)
             for name in list(module.bindings):
@@ -249,7 +249,7 @@ class Reach:
             self.whole(module)
 
     def _nested_imports(self, module: Module, counted: Counted) -> dict[str, set[Target]]:
-        """Loads what a statement's own import statements name, and says what its names mean."""
+        """Loads the modules of a statement's nested imports, and returns the meanings of the imported names."""
         aliases: dict[str, set[Target]] = {}
         run = list(imports_run(counted.node))  # the loader has bound their names
         for node in run:
@@ -266,7 +266,7 @@ class Reach:
         return aliases
 
     def _run(self, module: Module, node: Import, counted: Counted) -> None:
-        """Notes which kind of thing each name of an import statement is, without following it."""
+        """Records the kind of each name of an import statement, without following it."""
         base = module.absolute(node) if isinstance(node, ast.ImportFrom) else ""
         for alias in node.names:
             dotted = f"{base}.{alias.name}".lstrip(".")
@@ -318,11 +318,11 @@ class Reach:
         for target in targets:
             self._check_library(target, module, line)
             if target[0] == "module" and (chain in found.values or not stored):
-                self.unclear.add(f"{module.path}:{line} hands on the module {target[1]}")
+                self.unclear.add(f"{module.path}:{line} passes on the module {target[1]}")
             if target[0] == "library":
                 top, _, rest = target[1].partition(".")
                 if top in _TRUSTED and not rest and chain in found.values:
-                    self.unclear.add(f"{module.path}:{line} hands on the module {top}")
+                    self.unclear.add(f"{module.path}:{line} passes on the module {top}")
                 if top in _TRUSTED and rest and stored and len(chain) > 1:
                     self.unclear.add(f"{module.path}:{line} replaces {target[1]}")
             if target[0] == "missing" and (target[2] in _UNCLEAR_NAMES or chain in found.deleted):
@@ -337,7 +337,7 @@ class Reach:
             counted.meanings[chain] = tuple(sorted(targets))
 
     def _chain(self, module: Module, chain: Chain, aliases: dict[str, set[Target]]) -> set[Target]:
-        """What a chain may mean; empty for Python's own names and for names that nothing binds."""
+        """Returns the possible meanings of a chain; empty for builtins and for unbound names."""
         targets = set(aliases.get(chain[0], ()))
         if module.bindings.get(chain[0]) or f"{module.name}.{chain[0]}" in self._loader.modules:
             targets |= self.attribute(module.name, chain[0])
@@ -357,7 +357,7 @@ class Reach:
         """Follows `module:function` and `module.function` in a string: a library may import it by that name."""
         if string[-1:] in (".", ":") and string[:-1] in self._early:
             path = self._loader.modules[counted.module].path
-            self.unclear.add(f"{path}:{counted.node.lineno} puts together a name in {string[:-1]}")
+            self.unclear.add(f"{path}:{counted.node.lineno} builds the name of a module in {string[:-1]}")
         if len(string) > 200 or not _BY_NAME.fullmatch(string):
             return
         dotted, colon, attributes = string.partition(":")

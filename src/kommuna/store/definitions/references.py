@@ -1,4 +1,4 @@
-"""What one statement of source says and refers to: its text, names, attribute chains, strings and nested imports."""
+"""Reads one statement of source: its text, and the names, attribute chains, strings and imports that it refers to."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _NOT_WRITTEN = ("ctx", "kind", "type_comment", "type_ignores")
 _LEAVES = (ast.Name, ast.Constant, ast.Pass, ast.Global)
-_fields: dict[type[ast.AST], tuple[str, ...]] = {}  # of each kind of node, those that count
+_fields: dict[type[ast.AST], tuple[str, ...]] = {}  # for each kind of node, the fields that count
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
 @dataclass
 class References:
-    """What a statement refers to. `lines` of chains are for messages."""
+    """The references of a statement. The lines of chains are for messages."""
 
     chains: dict[Chain, int] = field(default_factory=dict)
     values: set[Chain] = field(default_factory=set)
-    """Chains used otherwise than called or looked into: what receives them may read their docstrings."""
+    """Chains that are used as values, so that their receiver may read their docstrings."""
     stored: set[Chain] = field(default_factory=set)
-    """Chains that are assigned to or deleted."""
+    """Chains that are assigned or deleted."""
     deleted: set[Chain] = field(default_factory=set)
     attributes: dict[str, int] = field(default_factory=dict)
-    """Every attribute and keyword name, whatever it is looked up on."""
+    """Every attribute and keyword name, on any object."""
     value_attributes: set[str] = field(default_factory=set)
     strings: set[str] = field(default_factory=set)
     annotations: set[str] = field(default_factory=set)
-    """Strings that stand in annotations."""
+    """Strings in annotations."""
     imports: list[Import] = field(default_factory=list)
     file_names: set[int] = field(default_factory=set)
-    """Lines that use `__file__` for the folder alone."""
+    """Lines that use `__file__` only to find the folder."""
 
     def words(self) -> Iterator[Chain]:
-        """Dotted names in strings: annotations, and names that libraries read from the caller's frame."""
+        """Yields dotted names in strings: in annotations, and names that libraries read from the caller's frame."""
         for string in self.strings:
             if not string.isidentifier():
                 yield from (tuple(word.split(".")) for word in _DOTTED.findall(string))
@@ -49,14 +49,14 @@ class References:
 
 
 def references(node: ast.stmt) -> References:
-    """What a top-level statement refers to, with the names of functions' own variables left out."""
+    """Returns the references of a top-level statement, without local variables of functions."""
     found = References()
     _Reader(found, _docstrings(node)).statement(node)
     return found
 
 
 def text(node: ast.AST, *, docstrings: bool, kept: Iterable[str] = ()) -> str:
-    """A statement as one string that comments, layout and, where wanted, docstrings do not change.
+    """Returns a statement as text that does not depend on comments, layout and, if wanted, docstrings.
 
     Args:
         node: the statement.
@@ -69,7 +69,7 @@ def text(node: ast.AST, *, docstrings: bool, kept: Iterable[str] = ()) -> str:
 
 
 def head(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str | None:
-    """A definition as one string without the bodies of its functions; None where these tell of a module's names."""
+    """Returns a definition as text without function bodies; None if the bodies may change a module's names."""
     owners: list[ast.AST] = [node, *(node.body if isinstance(node, ast.ClassDef) else ())]
     bodies = [inner for owner in owners if isinstance(owner, _FUNCTIONS) for inner in owner.body]
     if any(_is_of_modules(inner) for inner in descendants(bodies)):
@@ -85,7 +85,7 @@ def _is_of_modules(node: ast.AST) -> bool:
 
 
 def _told_to_libraries(node: ast.AST) -> frozenset[int]:
-    """Ids of docstrings that a base class or decorator may hand on, as pydantic's do with a model's in its schema."""
+    """Returns the ids of docstrings that a base class or decorator may use, as pydantic does in a model's schema."""
     if not isinstance(node, ast.ClassDef) or not (node.bases or node.keywords or node.decorator_list):
         return frozenset()
     methods = [method for method in node.body if isinstance(method, _FUNCTIONS) and method.decorator_list]
@@ -93,7 +93,7 @@ def _told_to_libraries(node: ast.AST) -> frozenset[int]:
 
 
 def bound_names(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
-    """Names that statements bind in their own scope, once for each place, with the node that binds."""
+    """Yields each name that statements bind in their own scope, with the binding node."""
     for node in nodes:
         if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
             if not isinstance(node, ast.Lambda):
@@ -102,7 +102,7 @@ def bound_names(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
         elif isinstance(node, ast.ClassDef):
             yield node.name, node
             yield from bound_names([*node.decorator_list, *node.bases, *node.keywords])
-        elif isinstance(node, _COMPREHENSIONS):  # its targets are its own, a `:=` in it is not
+        elif isinstance(node, _COMPREHENSIONS):  # its targets are local, but not those of `:=`
             elements = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
             yield from bound_names([*elements, *(part for g in node.generators for part in (g.iter, *g.ifs))])
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -123,7 +123,7 @@ def bound_names(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """The nodes right below a node. `ast.iter_child_nodes`, without contexts, in half the time."""
+    """Yields the child nodes of a node, like `ast.iter_child_nodes` but without contexts and twice as fast."""
     kind = type(node)
     fields = _fields.get(kind)
     if fields is None:
@@ -139,7 +139,7 @@ def children(node: ast.AST) -> list[ast.AST]:
 
 
 def descendants(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """All nodes of some trees, in no particular order."""
+    """Yields all nodes of some trees, in no particular order."""
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
@@ -149,7 +149,7 @@ def descendants(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
 
 
 def evaluated(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[ast.expr]:
-    """What of a function is evaluated where it is defined: decorators, defaults, annotations."""
+    """Returns the parts of a function that are evaluated at its definition: decorators, defaults, annotations."""
     found = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
     if not isinstance(node, ast.Lambda):
         found += [*node.decorator_list, *signature_annotations(node)]
@@ -157,7 +157,7 @@ def evaluated(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list
 
 
 def signature_annotations(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.expr]:
-    """The annotations of a function's arguments and of its result."""
+    """Returns the annotations of a function's arguments and result."""
     every = [*(argument.annotation for argument in _arguments(node)), node.returns]
     return [annotation for annotation in every if annotation is not None]
 
@@ -168,7 +168,7 @@ def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> lis
 
 
 def imports_run(node: ast.AST) -> Iterator[Import]:
-    """Import statements that a statement runs in its own scope."""
+    """Yields the import statements that a statement runs in its own scope."""
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         yield node
     elif not isinstance(node, (*_FUNCTIONS, ast.Lambda, ast.ClassDef)):
@@ -177,14 +177,14 @@ def imports_run(node: ast.AST) -> Iterator[Import]:
 
 
 class _Reader:
-    """Walks a statement and notes what it refers to."""
+    """Walks a statement and collects its references."""
 
     def __init__(self, found: References, docstrings: frozenset[int]) -> None:
         self._found = found
         self._docstrings = docstrings
-        self._own: list[frozenset[str]] = []  # names of the functions around
-        self._class = ""  # the class around, for private names
-        self._global: frozenset[str] = frozenset()  # names that the outermost function around declares global
+        self._own: list[frozenset[str]] = []  # local names of the enclosing functions
+        self._class = ""  # the enclosing class, for private names
+        self._global: frozenset[str] = frozenset()  # names that the outermost enclosing function declares global
 
     def statement(self, node: ast.AST, *, called: bool = False) -> None:
         if id(node) in self._docstrings:
@@ -295,7 +295,7 @@ class _Reader:
 
 
 def is_path_of_file(node: ast.expr) -> bool:
-    """Whether an expression is `Path(__file__)`, perhaps resolved."""
+    """Whether an expression is `Path(__file__)`, possibly resolved."""
     if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
@@ -308,7 +308,7 @@ def is_path_of_file(node: ast.expr) -> bool:
 
 
 def is_folder_of_file(node: ast.Call) -> bool:
-    """Whether a call is `os.path.dirname(__file__)`, perhaps of the absolute path."""
+    """Whether a call is `os.path.dirname(__file__)`, possibly of the absolute path."""
     if not _is_call_of(node, ("dirname",)):
         return False
     inner = node.args[0]
@@ -330,7 +330,7 @@ def _is_file_name(node: ast.expr) -> bool:
 
 
 def _docstrings(node: ast.AST, kept: Iterable[str] = ()) -> frozenset[int]:
-    """Ids of the docstrings of a function, or of a class and its methods."""
+    """Returns the ids of the docstrings of a function, or of a class and its methods."""
     if not isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
         return frozenset()
     owners: list[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef] = [node]
@@ -341,7 +341,7 @@ def _docstrings(node: ast.AST, kept: Iterable[str] = ()) -> frozenset[int]:
 
 
 def is_string(node: ast.stmt) -> bool:
-    """Whether a statement is a string alone: a docstring where it stands first."""
+    """Whether a statement consists of a string, which is a docstring if it comes first."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 

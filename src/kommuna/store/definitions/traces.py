@@ -1,4 +1,4 @@
-"""What an analysis read of a bundle: while that reads the same, its outcome is known without another one."""
+"""Traces: the parts of a bundle that an analysis read. While they are unchanged, its outcome is still valid."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from kommuna.store.definitions.files import BundleFiles, Unclear
 from kommuna.store.definitions.references import bound_names, head, is_string, text
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-WHOLE, SPOKEN, HEAD = "w", "s", "h"  # how a statement was read: all of it, all but its docstring, no function's body
+WHOLE, NO_DOCSTRING, HEAD = "w", "s", "h"  # how a statement was read: all, without docstring, without function bodies
 
 
 class ReadFile(Spec):
-    """What was read of a module's source."""
+    """The parts of a module's source that were read."""
 
     digest: str = Field(description="SHA-256 of its bytes.")
-    readings: str = Field(description="How each of its top-level statements was read, a letter for each.")
-    outline: str = Field(description="Digest of what was read, which comments, layout and unread parts do not change.")
+    readings: str = Field(description="How each of its top-level statements was read, one letter per statement.")
+    outline: str = Field(
+        description="Digest of the parts that were read; comments, layout and unread parts do not affect it."
+    )
 
 
 class Trace(Spec):
-    """The outcome of an analysis, and all that it depends on beside its arguments."""
+    """The outcome of an analysis, and everything that it depends on apart from its arguments."""
 
     digest: str
     modules: tuple[str, ...]
     parts: dict[str, str]
     files: dict[str, ReadFile]
-    found: dict[str, str | None] = Field(description="Each module that was looked for, and its path.")
+    found: dict[str, str | None] = Field(description="Each module that was searched for, and its path.")
 
     def now(self, files: BundleFiles, digest: Callable[[str], str]) -> Trace | None:
-        """The trace with the present digests; None where an analysis would read something else.
+        """Returns the trace with the present digests; None if an analysis would now read something else.
 
         Args:
-            files: the bundle as it is now.
-            digest: gives the SHA-256 of a file of the bundle, and anything else where there is none.
+            files: the present bundle.
+            digest: returns the SHA-256 of a file of the bundle, or any other text if there is none.
         """
         try:
             if any(files.find(name) != path for name, path in self.found.items()):
@@ -53,7 +55,7 @@ class Trace(Spec):
 
 
 def read_file(files: BundleFiles, path: str, readings: str) -> ReadFile | None:
-    """What is read of a module if its statements are read in these ways; None where it has more or fewer of them."""
+    """Reads a module's statements in the given ways; None if their number differs."""
     tree = files.parse(path)
     body = _statements(tree)
     if len(body) != len(readings):
@@ -63,24 +65,24 @@ def read_file(files: BundleFiles, path: str, readings: str) -> ReadFile | None:
     return ReadFile(digest=files.digests[path], readings=readings, outline=outline)
 
 
-def readings(tree: ast.Module, whole: Collection[int], spoken: Collection[int]) -> str:
-    """How the top-level statements of a module were read.
+def readings(tree: ast.Module, whole: Collection[int], without_docstring: Collection[int]) -> str:
+    """Returns how the top-level statements of a module were read.
 
     Args:
         tree: the module.
-        whole: ids of those that counted with their docstrings.
-        spoken: ids of those that counted without them.
+        whole: ids of the statements that counted with their docstrings.
+        without_docstring: ids of the statements that counted without them.
     """
     body = _statements(tree)
     exports = any(name == "__all__" for name, _ in bound_names(body))  # then strings anywhere in it may be names
-    return "".join(WHOLE if exports else _reading(node, whole, spoken) for node in body)
+    return "".join(WHOLE if exports else _reading(node, whole, without_docstring) for node in body)
 
 
-def _reading(node: ast.stmt, whole: Collection[int], spoken: Collection[int]) -> str:
+def _reading(node: ast.stmt, whole: Collection[int], without_docstring: Collection[int]) -> str:
     if not isinstance(node, (*_FUNCTIONS, ast.ClassDef)) or id(node) in whole:
         return WHOLE
-    if id(node) in spoken:
-        return SPOKEN if isinstance(node, _FUNCTIONS) else WHOLE
+    if id(node) in without_docstring:
+        return NO_DOCSTRING if isinstance(node, _FUNCTIONS) else WHOLE
     return HEAD
 
 
@@ -93,4 +95,4 @@ def _read(node: ast.stmt, how: str) -> str:
         said = head(node)
         if said is not None:
             return said
-    return text(node, docstrings=how != SPOKEN)
+    return text(node, docstrings=how != NO_DOCSTRING)

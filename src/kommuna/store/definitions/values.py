@@ -1,4 +1,4 @@
-"""Whether an expression at a module's top level does nothing but name or build a value.
+"""Decides whether an expression at a module's top level only names or builds a value.
 
 Such an expression runs no code of the team's, changes nothing, and cannot fail. What is not known to be one acts.
 """
@@ -42,7 +42,7 @@ _CONSTANTS = {
     "datetime.timezone.utc": datetime.UTC,
 }
 _CALLED = ("int", "float", "str", "bool", "complex", "range", "len", "object", "round", "max", "min", "sorted")
-# Called with constants here, to see that they can be.
+# These are called here with constants, to check that the call succeeds.
 _MAKERS: dict[str, Callable[..., Any]] = {
     "datetime.date": datetime.date,
     "datetime.datetime": datetime.datetime,
@@ -64,30 +64,30 @@ _ALIASES = re.compile(r"(typing|collections\.abc)\.\w+")
 
 
 class Scope(Protocol):
-    """What is known of a module's names at one of its statements."""
+    """What is known about a module's names at one of its statements."""
 
     eager_annotations: bool
 
     def is_bound(self, name: str) -> bool:
-        """Whether a name is surely bound by now."""
+        """Whether a name is certainly bound by now."""
 
     def is_builtin(self, name: str) -> bool:
-        """Whether a name means Python's own."""
+        """Whether a name means Python's builtin."""
 
     def origin(self, node: ast.expr) -> str:
-        """The dotted name in a library that an expression surely means: `functools.cache`; "" otherwise."""
+        """Returns the dotted library name that an expression certainly means: `functools.cache`; "" otherwise."""
 
     def is_class(self, node: ast.expr) -> bool:
-        """Whether an expression surely means a class of the bundle whose definition is pure."""
+        """Whether an expression certainly means a class of the bundle whose definition is pure."""
 
     def is_plain_class(self, node: ast.expr) -> bool:
-        """Whether an expression surely means such a class that has no say in its subclasses either."""
+        """Whether an expression certainly means such a class that does not affect its subclasses."""
 
     def base(self, node: ast.expr) -> str:
-        """The library's class that a class which is surely such a one derives from; "" where none does."""
+        """Returns the library class that such a class derives from; "" without one."""
 
     def assigned(self, name: str) -> tuple[ast.expr, Scope] | None:
-        """The expression that a name is surely bound to, and where that stands."""
+        """Returns the expression that a name is certainly bound to, and its module; None if uncertain."""
 
 
 def value_is_pure(node: ast.expr, scope: Scope) -> bool:
@@ -120,7 +120,7 @@ def value_is_pure(node: ast.expr, scope: Scope) -> bool:
 
 
 def is_hashable(node: ast.expr, scope: Scope) -> bool:
-    """Whether an expression is a constant, or a tuple of such."""
+    """Whether an expression is a constant, or a tuple of constants."""
     if isinstance(node, ast.Tuple):
         return all(is_hashable(item, scope) for item in node.elts)
     return is_constant(node, scope)
@@ -139,16 +139,16 @@ def is_literal(node: ast.expr, scope: Scope) -> bool:
 
 
 def is_constant(node: ast.expr, scope: Scope) -> bool:
-    """Whether an expression is arithmetic on constants that gives a small value."""
+    """Whether an expression is arithmetic on constants with a small result."""
     try:
         constant(node, scope)
-    except Exception:  # also what the arithmetic itself raises
+    except Exception:  # including errors of the arithmetic
         return False
     return True
 
 
 def constant(node: ast.expr, scope: Scope) -> Any:
-    """The value of arithmetic on constants; raises where it is anything else, fails or grows large."""
+    """Returns the value of arithmetic on constants; raises if it is something else, fails or grows large."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name) and (assigned := scope.assigned(node.id)):
@@ -189,7 +189,7 @@ def _item_is_pure(node: ast.expr, scope: Scope) -> bool:
 
 
 def _kind(node: ast.expr, scope: Scope) -> str:
-    """Which of Python's containers an expression surely gives, whatever is in it; "" where none."""
+    """Returns the builtin container type that an expression certainly evaluates to; "" if none."""
     for kind, nodes in (("list", ast.List), ("tuple", ast.Tuple), ("dict", ast.Dict), ("set", ast.Set)):
         if isinstance(node, nodes):
             return kind
@@ -262,7 +262,7 @@ def _makes(maker: Callable[..., Any], node: ast.Call, scope: Scope) -> bool:
 
 
 def _is_place(node: ast.expr, scope: Scope) -> bool:
-    """Whether an expression is a path beside the module, such as `Path(__file__).parent / "sql"`."""
+    """Whether an expression is a path relative to the module, such as `Path(__file__).parent / "sql"`."""
     if isinstance(node, ast.Name) and (assigned := scope.assigned(node.id)):
         return _is_place(*assigned)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
@@ -278,7 +278,7 @@ def _is_place(node: ast.expr, scope: Scope) -> bool:
 
 
 def _is_column_expression(node: ast.expr, scope: Scope) -> bool:
-    """Whether an expression is one of Polars' on columns, by operators alone."""
+    """Whether an expression is a Polars expression made of columns and operators only."""
     if isinstance(node, ast.Name) and (assigned := scope.assigned(node.id)):
         return _is_column_expression(*assigned)
     if isinstance(node, ast.Call):
@@ -308,7 +308,7 @@ def is_number(node: ast.expr, scope: Scope) -> bool:
 
 
 def is_text(node: ast.expr) -> bool:
-    """Whether an expression is a string that is written out."""
+    """Whether an expression is a string literal."""
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
@@ -337,7 +337,7 @@ def _pattern_compiles(node: ast.Call, scope: Scope) -> bool:
 
 
 def annotation_is_pure(node: ast.expr, scope: Scope) -> bool:
-    """Whether an annotation, or a type that has a name, only names types."""
+    """Whether an annotation or type alias only names types."""
     if isinstance(node, ast.Constant):
         return node.value is None or node.value is Ellipsis or isinstance(node.value, str)
     if isinstance(node, ast.Name):
@@ -360,14 +360,14 @@ def annotation_is_pure(node: ast.expr, scope: Scope) -> bool:
 
 
 def _is_alias(node: ast.expr, scope: Scope) -> bool:
-    """Whether what stands before brackets makes a type of what stands in them."""
+    """Whether an expression before brackets is a generic type."""
     if isinstance(node, ast.Name) and scope.is_builtin(node.id):
         return node.id in GENERIC
     return _ALIASES.fullmatch(scope.origin(node)) is not None
 
 
 def _is_type(node: ast.expr, scope: Scope) -> bool:
-    """Whether an annotation surely supports `|`."""
+    """Whether an annotation certainly supports `|`."""
     if isinstance(node, ast.Constant):
         return node.value is None
     if isinstance(node, ast.Name) and scope.is_builtin(node.id):

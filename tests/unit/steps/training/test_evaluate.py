@@ -190,7 +190,7 @@ def test_gold_rows_in_dev_are_refused_by_key(task, trained: Trained) -> None:
     leaked = pl.concat([task.dev, task.gold.tail(1)])
     with pytest.raises(Leakage, match="1 of 200 gold rows are in dev too, by 'id': 459") as error:
         evaluate(trained.model, task.gold.lazy(), leaked.lazy(), task.messages.lazy())
-    assert "take the gold rows out of dev" in error.value.fix
+    assert "remove the gold rows from dev" in error.value.fix
 
 
 def test_gold_texts_in_dev_are_refused_however_they_are_written(task, trained: Trained) -> None:

@@ -274,7 +274,7 @@ def test_trees_learn_from_numbers_and_categories_and_take_an_unknown_category() 
     assert (given == truth).mean() > 0.95
     strange = found.model.predict_table(pl.DataFrame({"amount": [1e4, None], "country": ["never met", None]}))
     assert strange["tag"].null_count() == 0
-    with pytest.raises(DataError, match="a feature does not fit the model"):
+    with pytest.raises(DataError, match="a feature does not match the model"):
         found.model.predict_table(pl.DataFrame({"amount": ["much"], "country": ["RU"]}))
     with pytest.raises(MissingColumn, match=r"no column 'country'.*did you mean 'county'"):
         found.model.predict_table(pl.DataFrame({"amount": [1.0], "county": ["RU"]}))
@@ -329,14 +329,14 @@ def test_trees_without_features_are_refused(task) -> None:
         train(task, classifier="boosted_trees")
 
 
-@pytest.mark.parametrize(("column", "what"), [("tag", "is the answer"), ("id", "names the rows")])
+@pytest.mark.parametrize(("column", "what"), [("tag", "label"), ("id", "key")])
 def test_the_answer_and_the_key_are_no_features(task, column: str, what: str) -> None:
-    with pytest.raises(SpecError, match=f"column '{column}' is not a feature: it {what}"):
+    with pytest.raises(SpecError, match=f"column '{column}' is the {what}, not a feature"):
         train(task, classifier="boosted_trees", features=["amount", column])
 
 
 def test_features_beside_a_classifier_of_texts_are_refused(task) -> None:
-    with pytest.raises(SpecError, match="tfidf_logreg reads the text alone, and features are given"):
+    with pytest.raises(SpecError, match="tfidf_logreg reads only the text, but features are given"):
         train(task, features=["amount"])
 
 

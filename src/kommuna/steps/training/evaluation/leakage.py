@@ -21,7 +21,7 @@ def refuse_leakage(
         dev: rows that trained or chose the model.
         messages: rows that trained it with weak labels; only `key` is read.
         key: the column that names a row in all three.
-        text: the text column; where gold or dev have none, keys alone are compared.
+        text: the text column; if gold or dev lacks it, only keys are compared.
         max_text_overlap: the largest share of gold rows whose text may be in dev too (short texts repeat by chance).
 
     Returns:
@@ -39,30 +39,30 @@ def refuse_leakage(
     numbers = any(kind.is_numeric() for kind in kinds)
     keys = gold.select(_key(key, kinds[0], numbers=numbers)).collect(engine="streaming")
     if keys[key].n_unique() < keys.height:
-        twice = keys.filter(keys[key].is_duplicated())[key][0]
-        raise DuplicateKeys(f"column '{key}': {twice!r} names several rows", where="gold")
+        duplicate = keys.filter(keys[key].is_duplicated())[key][0]
+        raise DuplicateKeys(f"column '{key}': {duplicate!r} names several rows", where="gold")
     for name, table, kind in (("messages", messages, kinds[2]), ("dev", dev, kinds[1])):
-        met = table.select(_key(key, kind, numbers=numbers)).join(keys.lazy(), on=key, how="semi").unique()
-        found = met.sort(key).collect(engine="streaming")[key].to_list()
+        shared = table.select(_key(key, kind, numbers=numbers)).join(keys.lazy(), on=key, how="semi").unique()
+        found = shared.sort(key).collect(engine="streaming")[key].to_list()
         if found:
             raise Leakage(
                 f"{len(found)} of {keys.height} gold rows are in {name} too, by '{key}': {_first(found)}",
                 where=name,
-                fix=f"take the gold rows out of {name} before training (an anti-join on '{key}')",
+                fix=f"remove the gold rows from {name} before training (an anti-join on '{key}')",
             )
     if text not in gold.collect_schema() or text not in dev.collect_schema():
         return 0.0
     words = pl.col(text).cast(pl.String).map_elements(bare, return_dtype=pl.String).alias("_words")
     known = dev.select(words).unique()
-    met = gold.select(pl.col(key).cast(pl.String), words).filter(pl.col("_words") != "")
-    repeated = met.join(known, on="_words", how="semi").sort(key).collect(engine="streaming")[key].to_list()
+    texts = gold.select(pl.col(key).cast(pl.String), words).filter(pl.col("_words") != "")
+    repeated = texts.join(known, on="_words", how="semi").sort(key).collect(engine="streaming")[key].to_list()
     share = len(repeated) / keys.height
     if share > max_text_overlap:
         raise Leakage(
             f"{len(repeated)} of {keys.height} gold texts ({share:.1%}) are in dev too, "
             f"more than max_text_overlap {max_text_overlap:.1%}: rows {_first(repeated)}",
             where=f"column '{text}'",
-            fix="draw gold and dev from different messages; raise max_text_overlap only where texts repeat by nature",
+            fix="draw gold and dev from different messages; raise max_text_overlap only if texts repeat naturally",
         )
     return share
 

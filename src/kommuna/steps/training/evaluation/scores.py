@@ -13,13 +13,13 @@ from kommuna.steps.statistics import TagCounts, bootstrap, calibration_bins, int
 from kommuna.steps.training.fit.soft_logistic import Matrix
 
 Chosen = NDArray[np.bool_]
-TARGET = 0.95  # precision at which tags are accepted unseen
+TARGET = 0.95  # precision at which predictions are accepted without review
 _DRAWS = 1000  # of the bootstrap
 _POINTS = 100  # of the curve of operating points, at most
 
 
 class TagScore(Spec):
-    """One tag on gold."""
+    """The metrics of one tag on gold."""
 
     tag: str
     rows: int = Field(description="Gold rows that have the tag.")
@@ -43,19 +43,19 @@ class Confusion(Spec):
 
 
 class Bin(Spec):
-    """Predictions of like confidence."""
+    """A bin of predictions with similar confidence."""
 
     confidence: float = Field(description="Mean confidence.")
-    right: float = Field(description="Share that was right.")
+    right: float = Field(description="Share of right predictions.")
     rows: int
 
 
 class Mistake(Spec):
-    """A gold row that the model is sure about and wrong."""
+    """A gold row with a wrong prediction of high confidence."""
 
     key: str
-    text: str = Field(description="The message, or of a table the row's features.")
-    truth: str = Field(description="Several tags are separated by `|`; empty where the row has none.")
+    text: str = Field(description="The message, or the row's features for a model of tables.")
+    truth: str = Field(description="Several tags are separated by `|`; empty if the row has none.")
     given: str
     confidence: float
     words: tuple[tuple[str, float], ...] = Field(
@@ -65,7 +65,7 @@ class Mistake(Spec):
 
 
 class Comparison(Spec):
-    """The model less another on the same gold rows: differences with their 95 % intervals, by the paired bootstrap."""
+    """The model minus another on the same gold rows: differences with 95 % intervals, by the paired bootstrap."""
 
     name: str = Field(description="As in the metrics: `champion`, `baseline.label_model`, …")
     accuracy: float
@@ -77,36 +77,36 @@ class Comparison(Spec):
 
 
 class Operating(Spec):
-    """Accepting what the model is surest of: how much that is, and how often it is right."""
+    """An operating point: predictions from a confidence on are accepted; their share and precision."""
 
-    confidence: float = Field(description="The least confidence that is accepted.")
-    coverage: float = Field(description="Share of all rows, or where rows have several tags of all tags given.")
+    confidence: float = Field(description="The lowest accepted confidence.")
+    coverage: float = Field(description="Accepted share of rows, or of predicted tags if rows have several.")
     precision: float
 
 
 class Scores(Spec):
-    """How well a tagger does on gold."""
+    """The evaluation of a tagger on gold."""
 
     rows: int
     several_tags: bool
-    metrics: dict[str, float] = Field(description="Flat, with dotted names: what gates are written over.")
+    metrics: dict[str, float] = Field(description="Flat, with dotted names; gates refer to them.")
     per_tag: tuple[TagScore, ...]
     confusions: tuple[Confusion, ...] = Field(description="Most frequent first.")
     reliability: tuple[Bin, ...]
     comparisons: tuple[Comparison, ...] = ()
-    operating: tuple[Operating, ...] = Field((), description="From the surest rows alone to all of them.")
+    operating: tuple[Operating, ...] = Field((), description="From the most confident rows to all rows.")
     automatic: Operating | None = Field(None, description=f"The most coverage at {TARGET:.0%} precision.")
 
 
 def quality(truth: Chosen, chosen: Chosen, *, several: bool) -> dict[str, float]:
-    """Accuracy and F1 of predictions.
+    """Returns accuracy, precision, recall and F1 of predictions.
 
-    Macro figures are means over the tags that gold has or the model gives (`TagCounts.macro`).
+    Macro averages are over the tags that gold has or the model predicts (`TagCounts.macro`).
 
     Args:
         truth: `n x k`.
         chosen: `n x k`; a row without a tag is wrong unless gold has none either.
-        several: whether a row may have several tags; adds f1_micro (accuracy is then that of the whole set of tags).
+        several: whether a row may have several tags; accuracy is then of the whole set of tags, and f1_micro is added.
     """
     counts = TagCounts.of(chosen, truth)
     found = {
@@ -141,7 +141,7 @@ def resampled(truth: Chosen, chosen: Chosen, *, seed: int = 0) -> Resampled:
     Args:
         truth: `n x k`.
         chosen: `n x k`.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     right = (truth == chosen).all(axis=1)
     accuracy, f1_macro, f1 = [], [], []
@@ -168,11 +168,11 @@ def comparison(name: str, ours: Resampled, theirs: Resampled, metrics: dict[str,
 
 
 def operating_points(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> tuple[Operating, ...]:
-    """What is accepted from each confidence on, the surest first; equal confidences are accepted together.
+    """Returns the operating point of each confidence, the highest first; equal confidences are accepted together.
 
     Args:
-        confidence: n, of a tag that is given.
-        right: n, whether it is right.
+        confidence: n confidences of predicted tags.
+        right: n, whether each tag is right.
     """
     order = np.argsort(-confidence, kind="stable")
     sure = confidence[order]
@@ -185,23 +185,24 @@ def operating_points(confidence: NDArray[np.floating], right: NDArray[np.bool_])
 
 
 def automatic(points: tuple[Operating, ...]) -> Operating | None:
-    """The operating point of most coverage whose precision is `TARGET` or more."""
+    """Returns the operating point with the most coverage at a precision of `TARGET` or more."""
     return max((p for p in points if p.precision >= TARGET), key=lambda p: p.coverage, default=None)
 
 
 def thinned(points: tuple[Operating, ...]) -> tuple[Operating, ...]:
-    """Some `_POINTS` of them, the last among them."""
+    """Returns about `_POINTS` of the operating points, including the last."""
     step = max(1, len(points) // _POINTS)
     return points[::-1][::step][::-1]
 
 
 def answers(truth: Chosen, p: Matrix, *, several: bool) -> tuple[NDArray[np.float32], Chosen]:
-    """What was answered with which confidence, and whether it was right.
+    """Returns the confidence of each prediction and whether it is right.
 
     Args:
         truth: `n x k`.
         p: `n x k` probabilities.
-        several: every probability is an answer; else that of the row's likeliest tag.
+        several: whether a row may have several tags: each probability then counts as a prediction, otherwise only the
+            row's highest one.
     """
     if several:
         return p.ravel(), truth.ravel()
@@ -210,13 +211,13 @@ def answers(truth: Chosen, p: Matrix, *, several: bool) -> tuple[NDArray[np.floa
 
 
 def reliability(confidence: NDArray[np.floating], right: Chosen) -> tuple[Bin, ...]:
-    """The bins of `calibration_bins`."""
+    """Returns the bins of `calibration_bins`."""
     bins = zip(*calibration_bins(confidence, right), strict=True)
     return tuple(Bin(confidence=float(sure), right=float(share), rows=int(rows)) for sure, share, rows in bins)
 
 
 def confusions(truth: Chosen, chosen: Chosen, tags: tuple[str, ...], *, most: int = 200) -> tuple[Confusion, ...]:
-    """Pairs of a missed tag and one given in its place, by rows."""
+    """Returns pairs of a missed tag and a wrong tag in the same row, the most frequent first."""
     missed, wrong = (truth & ~chosen).astype(np.float32), (chosen & ~truth).astype(np.float32)
     counts = (missed.T @ wrong).astype(int)
     pairs = sorted(zip(*np.nonzero(counts), strict=True), key=lambda ij: (-counts[ij], ij))

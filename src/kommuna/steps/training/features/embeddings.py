@@ -1,4 +1,4 @@
-"""Features of texts: sentence embeddings by an encoder that has a name."""
+"""Features of texts: sentence embeddings by a named encoder."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ log = structlog.get_logger()
 
 MAX_CHARACTERS = 2_000  # the encoders read 256 and 512 tokens; the rest would only cost time
 BLOCK = 2_048  # distinct texts per pass
-JUDGED = 2_000  # texts whose letters choose an encoder
-ENGLISH = 0.99  # of the letters: German has two in a hundred with dots, French and Spanish three with accents
-REMEMBERED = 50_000  # texts of a process, 77 MB: model, baseline and champion all embed the same gold rows
+SAMPLED = 2_000  # texts whose letters choose an encoder
+ENGLISH = 0.99  # share of ASCII letters: 2 % of letters in German have umlauts, 3 % in French and Spanish accents
+CACHED = 50_000  # texts per process, 77 MB: model, baseline and champion all embed the same gold rows
 
 
 @dataclass(frozen=True)
 class TextEmbeddings:
     """Turns texts into rows of a dense matrix: `n x 384`, float32, of norm one (Reimers and Gurevych 2019, SBERT).
 
-    Holds no weights, so a saved model stays small; they are loaded once per process, from the disk alone.
+    Holds no weights, so a saved model stays small; they are loaded from disk once per process.
 
-    Models saved before encoders had names take the defaults, with which they were trained.
+    Models saved before encoders had names load with the defaults, with which they were trained.
 
     Attributes:
-        encoder: its name.
-        centre: `384`; taken off each vector before it is brought to norm one again. All vectors of E5 lie in a narrow
-            cone, where neither likeness to a name nor a penalty of a linear model tells much (Mu and Viswanath 2018).
+        encoder: the encoder's name.
+        centre: `384`; subtracted from each vector, which is then normalised again. All vectors of E5 lie in a narrow
+            cone, in which similarities and the penalty of a linear model mean little (Mu and Viswanath 2018).
     """
 
     encoder: Encoder = "minilm"
     centre: Matrix | None = None
 
     def centred(self, texts: Sequence[str]) -> Self:
-        """The same, with the mean of these texts as the centre.
+        """Returns a copy whose centre is the mean vector of the texts.
 
         Raises:
             SpecError: as `transform`.
@@ -49,15 +49,15 @@ class TextEmbeddings:
         return replace(self, centre=replace(self, centre=None).transform(texts).mean(axis=0))
 
     def transform(self, texts: Sequence[str]) -> Matrix:
-        """Embeddings of texts; each distinct text is encoded once per process.
+        """Returns the embeddings of texts; each distinct text is encoded once per process.
 
         Raises:
             SpecError: there is no such encoder, or the extra is not installed.
         """
         model = encoders.load(encoders.known(self.encoder))
         short = [" ".join(text[:MAX_CHARACTERS].split()) for text in texts]
-        known = _remembered(self.encoder)
-        if len(known) > REMEMBERED:
+        known = _cache(self.encoder)
+        if len(known) > CACHED:
             known.clear()
         fresh = sorted({text for text in short if text not in known}, key=lambda text: (len(text), text))
         found: dict[str, Matrix] = {text: known[text] for text in short if text in known}
@@ -66,7 +66,7 @@ class TextEmbeddings:
             found |= zip(block, model.encode(block), strict=True)
             if len(fresh) > BLOCK:
                 log.info("texts.embedded", texts=start + len(block), of=len(fresh))
-        for text in fresh[: max(0, REMEMBERED - len(known))]:
+        for text in fresh[: max(0, CACHED - len(known))]:
             known[text] = found[text]
         out = np.zeros((len(short), encoders.WIDTH), np.float32)
         for i, text in enumerate(short):
@@ -78,7 +78,7 @@ class TextEmbeddings:
 
 
 def chosen(choice: EncoderChoice, texts: Sequence[str]) -> Encoder:
-    """The encoder for these texts: with `auto`, MiniLM where nearly all letters are those of English.
+    """Returns the encoder for some texts: with `auto`, MiniLM if nearly all letters are ASCII.
 
     Raises:
         SpecError: there is no such encoder.
@@ -86,7 +86,7 @@ def chosen(choice: EncoderChoice, texts: Sequence[str]) -> Encoder:
     if choice != "auto":
         return encoders.known(choice)
     letters = english = 0
-    for text in texts[:JUDGED]:
+    for text in texts[:SAMPLED]:
         own = [character for character in text[:MAX_CHARACTERS] if character.isalpha()]
         letters += len(own)
         english += sum(character.isascii() for character in own)
@@ -94,5 +94,5 @@ def chosen(choice: EncoderChoice, texts: Sequence[str]) -> Encoder:
 
 
 @cache
-def _remembered(encoder: Encoder) -> dict[str, Matrix]:
+def _cache(encoder: Encoder) -> dict[str, Matrix]:
     return {}

@@ -1,4 +1,4 @@
-"""Features of tables for tree models: numbers as they are, categories as codes, unknown ones as missing."""
+"""Features of tables for tree models: numbers unchanged, categories as codes, unknown categories as missing."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class TableFeatures:
             elif not (kind.is_numeric() or kind == pl.Boolean):
                 raise DataError(
                     f"feature '{name}' is {kind}: a feature is a number, a boolean or a category",
-                    fix="turn times into numbers (hour, days since) in an ETL step, or leave the column out",
+                    fix="convert times to numbers (hour, days since) in an ETL step, or leave the column out",
                 )
         return self
 
     @property
     def is_category(self) -> list[bool]:
-        """Which of the columns are categories."""
+        """For each column, whether it is a category."""
         return [name in self.categories for name in self.columns]
 
     def transform(self, frame: pl.DataFrame) -> NDArray[np.float64]:
-        """The matrix of a table that has the same columns."""
+        """Returns the `n x p` matrix of a table with the same columns."""
         codes = [
             pl.col(name)
             .cast(pl.String)

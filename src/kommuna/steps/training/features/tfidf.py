@@ -1,4 +1,4 @@
-"""Features of texts: TF-IDF of words, word pairs and, where rows are few, pieces of words."""
+"""Features of texts: TF-IDF of words and word pairs, and of character n-grams if there are few rows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kommuna.steps.text import WORD, fold
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-MAX_CHARACTERS = 10_000  # of one text: a message of 5 MB must not hold up the other 500,000
-FIT_ROWS = 100_000  # vocabularies are learnt from so many rows at most
-PIECES_ROWS = 50_000  # above that many rows, words alone: pieces of words cost eight times the time and gain little
+MAX_CHARACTERS = 10_000  # of one text: a message of 5 MB must not delay the other 500,000
+FIT_ROWS = 100_000  # vocabularies are learned from at most this many rows
+PIECES_ROWS = 50_000  # with more rows only words are used: n-grams take eight times as long and gain little
 MAX_TERMS = 50_000  # of each kind
 
 
 def normalise(text: str) -> str:
-    """The normal form of a text's beginning."""
+    """Returns the normal form of the first `MAX_CHARACTERS` characters of a text."""
     return fold(text[:MAX_CHARACTERS])
 
 
@@ -27,7 +27,7 @@ class TextFeatures:
     """Turns texts into rows of a sparse matrix: `n x p`, float32, each kind of term with norm one.
 
     Args:
-        pieces: add n-grams of 2 to 4 characters within words, which forgive typos and endings.
+        pieces: whether to add n-grams of 2 to 4 characters within words, which tolerate typos and inflections.
     """
 
     def __init__(self, *, pieces: bool) -> None:
@@ -44,10 +44,10 @@ class TextFeatures:
             self._kinds.append(TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), **common))
 
     def fit(self, texts: Sequence[str]) -> TextFeatures:
-        """Learns the vocabulary, from an even sample where texts are many.
+        """Learns the vocabulary, from every n-th text if there are many.
 
         Raises:
-            ValueError: no text holds a single word.
+            ValueError: no text contains a word.
         """
         stride = -(-len(texts) // FIT_ROWS)
         sample = texts[::stride] if stride > 1 else texts
@@ -57,21 +57,21 @@ class TextFeatures:
         return self
 
     def transform(self, texts: Sequence[str]) -> csr_matrix:
-        """Features of texts, `n x p`."""
+        """Returns the `n x p` features of texts."""
         from scipy.sparse import hstack
 
         blocks = [kind.transform(texts) for kind in self._kinds]
         return blocks[0] if len(blocks) == 1 else hstack(blocks, format="csr", dtype=np.float32)
 
     def analysers(self) -> Iterator[tuple[int, Callable[[str], list[str]], dict[str, int], bool]]:
-        """Of each kind of term: its first column, what splits a text, the column of a term, and if it is of pieces."""
+        """Yields, for each kind of term, its first column, its analyser, its vocabulary, and whether it has n-grams."""
         first = 0
         for kind in self._kinds:
             yield first, kind.build_analyzer(), kind.vocabulary_, kind.analyzer != "word"
             first += len(kind.vocabulary_)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the address in memory that scikit-learn notes: the same training is to give the same bytes."""
+        """Leaves out a memory address that scikit-learn keeps, so that the same training gives the same bytes."""
         for kind in self._kinds:
             vars(kind).pop("_stop_words_id", None)
         return dict(vars(self))

@@ -1,4 +1,4 @@
-"""The classifiers that `train_classifier` knows by name: each from weak rows and dev rows, and from dev rows alone."""
+"""The classifiers of `train_classifier`: each is fitted on weak and dev rows, and on the dev rows alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kommuna.steps.training.fit.weak_prior import best_sharpness
 from kommuna.steps.training.tagger import EnsembleTables, EnsembleTexts, LinearTexts, MixedTexts, Scorer, texts
 
 ONE_THREAD_ROWS = 20_000
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the embeddings beside TF-IDF
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # weight of the embeddings against TF-IDF
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def fit_embeddings(rows: TrainingRows) -> TrainedScorers:
         SpecError: there is no such encoder, or the extra is not installed.
     """
     text = rows.columns[0]
-    some = rows.folds.rows  # 20,000 at most: minutes of encoding, and the means of tags need no more
+    some = rows.folds.rows  # at most 20,000: encoding takes minutes, and the means of tags need no more
     weak_texts, dev_texts = texts(rows.weak[some.tolist()], text), texts(rows.dev, text)
     encoder = chosen(rows.encoder, [*dev_texts, *weak_texts])
     features = TextEmbeddings(encoder).centred([*weak_texts, *dev_texts])
@@ -179,7 +179,7 @@ def fit_trees(rows: TrainingRows) -> TrainedScorers:
 
 
 class BoostedTrees:
-    """Histogram gradient boosting that accepts columns without any value, on which scikit-learn's own fails.
+    """Histogram gradient boosting that accepts columns without any value, on which scikit-learn's class fails.
 
     Args:
         is_category: which columns are category codes.
@@ -211,7 +211,7 @@ class BoostedTrees:
 
 
 def _threads_for(rows: Any) -> Any:
-    """Limits few rows to one thread: on a busy machine OpenMP's spinning costs 20 times what two threads gain."""
+    """Uses one thread for few rows: on a busy machine OpenMP's spinning costs 20 times what two threads gain."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
     return threadpool_limits(1 if len(rows) < ONE_THREAD_ROWS else None)
@@ -224,7 +224,7 @@ def _text_features(rows: TrainingRows) -> tuple[TextFeatures, Any, Any]:
         features.fit([*dev_texts, *weak_texts])
     except ValueError:
         raise DataError(
-            f"column '{rows.columns[0]}' has no words", fix="check the text column, and what the masking step left"
+            f"column '{rows.columns[0]}' has no words", fix="check the text column and the output of the masking step"
         ) from None
     return features, features.transform(weak_texts), features.transform(dev_texts)
 

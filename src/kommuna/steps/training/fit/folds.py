@@ -27,8 +27,8 @@ class Folds:
 
     Attributes:
         of: d, the fold of each dev row.
-        rows: s, positions of weak rows whose labels are known without each fold.
-        labels: F x s x k, their labels from a label model that did not learn from the fold.
+        rows: s, positions of a sample of the weak rows.
+        labels: F x s x k, for each fold the labels of these rows by a label model that did not learn from the fold.
     """
 
     of: NDArray[np.int64]
@@ -48,8 +48,8 @@ class Folds:
         return Folds(self.of, self.rows[picked], self.labels[:, picked])
 
 
-def plain_folds(rows: int, weak_labels: Matrix, *, seed: int) -> Folds:
-    """Draws folds of d dev rows for labels that no dev row influenced: they are the same without each fold."""
+def random_folds(rows: int, weak_labels: Matrix, *, seed: int) -> Folds:
+    """Draws random folds of d dev rows, for weak labels that were not learned from dev rows."""
     random = np.random.default_rng(seed)
     of = folds(rows, FOLDS, seed=random)
     picked = np.sort(random.permutation(len(weak_labels))[:WEAK_ROWS])
@@ -58,7 +58,7 @@ def plain_folds(rows: int, weak_labels: Matrix, *, seed: int) -> Folds:
 
 
 def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, tags: TagSet, *, seed: int) -> Folds:
-    """Reads the folds in which the label model was cross-fitted; other dev rows are assigned at random.
+    """Reads the folds in which the label model was cross-fitted; dev rows not in them are assigned at random.
 
     Args:
         table: what `label_messages` returned as `cross_fitted`.
@@ -69,7 +69,7 @@ def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, t
 
     Raises:
         MissingColumn: the table lacks a column.
-        DataError: the table is of other messages.
+        DataError: the table belongs to other messages.
     """
     key = weak_keys.name
     schema = require_columns(table, ["dev", key, "fold", "probabilities"], what="cross_fitted")
@@ -77,7 +77,7 @@ def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, t
         if schema[key] != keys.dtype:
             raise DataError(
                 f"column '{key}' is {schema[key]} in cross_fitted and {keys.dtype} in {what}",
-                fix="give train_classifier the tables that label_messages was given",
+                fix="give train_classifier the same tables as label_messages",
             )
     found_rows = table.collect()
     dev, messages = found_rows.filter(pl.col("dev")), found_rows.filter(~pl.col("dev"))
@@ -89,8 +89,8 @@ def read_folds(table: pl.LazyFrame, weak_keys: pl.Series, dev_keys: pl.Series, t
     known = messages.join(places, on=key, how="inner").sort("fold", "_row")
     if known.height % count or known.is_empty():
         raise DataError(
-            "cross_fitted has none of the labeled messages, or not each in every fold",
-            fix="give the table that label_messages returned beside these labels, or lower min_confidence",
+            "cross_fitted has none of the labeled messages, or not all of them in every fold",
+            fix="give the cross_fitted table of the same label_messages run as the labels, or lower min_confidence",
         )
     labels = probabilities_of(known["probabilities"], known[key], tags, what="cross_fitted")
     rows = known["_row"].head(known.height // count).to_numpy()

@@ -5,7 +5,7 @@ neighbours and Y the probabilities of each row,
 
     F = (1 - ALPHA) (I - ALPHA S)^-1 Y
 
-A rule's mistake seldom occurs in the neighbours too, so they outvote it.
+The neighbours of a row that a rule labels wrongly seldom have the same error, so they outvote it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kommuna.steps.training.fit.soft_logistic import Matrix
 NEIGHBOURS = 5
 WIDTH = 0.1  # of the kernel: a neighbour at cosine c weighs exp((c - 1) / WIDTH)
 ALPHA = 0.9  # weight of the neighbours
-ITERATIONS = 30  # the remainder has weight ALPHA ** 30, .04
+ITERATIONS = 30  # later terms of the series have weight ALPHA ** 30, .04
 
 
 def neighbours(rows: Matrix) -> Any:

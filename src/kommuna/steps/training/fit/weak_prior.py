@@ -28,14 +28,14 @@ from kommuna.steps.training.fit.training_data import TrainingData
 PENALTIES = (10.0, 50.0, 250.0)
 STRENGTHS = (0.0, 0.5, 1.0, 2.0)
 TEMPERATURES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-WEAK_PENALTY: dict[Link, float] = {"softmax": 3.0, "sigmoid": 100.0}  # of several tags each has few rows of its own
-WEAK_ITERATIONS = 15  # stopped early: of 9,000 messages the prior needs the direction, 40 gave no better tagger
-SEVERAL_ITERATIONS = 60  # of several tags: .72 macro F1 on NLU++ after 60, .66 after 15
+WEAK_PENALTY: dict[Link, float] = {"softmax": 3.0, "sigmoid": 100.0}  # with several tags, each has few rows
+WEAK_ITERATIONS = 15  # early stopping: with 9,000 messages, 40 iterations gave no better tagger
+SEVERAL_ITERATIONS = 60  # with several tags per row: .72 macro F1 on NLU++ after 60, .66 after 15
 MANY_ROWS = 20_000
-MANY_ITERATIONS = 40  # of 100,000 it does: .784 after 40, .703 after 15
+MANY_ITERATIONS = 40  # with 100,000 messages: .784 after 40, .703 after 15
 DEV_ITERATIONS = 30
-FOLD_WEAK_ROWS = 2000  # messages a fold: enough to compare strengths
-FLOOR = 1e-3  # of a label model's probability: no rule rules out all other tags
+FOLD_WEAK_ROWS = 2000  # messages per fold: enough to compare strengths
+FLOOR = 1e-3  # lower bound of a label model's probability, so that no rule excludes all other tags
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _weak_model(
 ) -> Linear:
     scores = dev_only.scores(weak)
     scores *= np.float32(sharpness)
-    agreed = weighed_against_dev(weak_labels, probabilities(scores, link), dev_labels, link)
+    agreed = product_with_dev_model(weak_labels, probabilities(scores, link), dev_labels, link)
     rows = weak if space is None else space.coordinates
     few = WEAK_ITERATIONS if link == "softmax" else SEVERAL_ITERATIONS
     iterations = MANY_ITERATIONS if len(agreed) > MANY_ROWS else few
@@ -143,12 +143,12 @@ def _weak_model(
     return model if space is None else space.lift(model)
 
 
-def weighed_against_dev(weak_labels: Matrix, dev_view: Matrix, dev_labels: Matrix, link: Link) -> Matrix:
+def product_with_dev_model(weak_labels: Matrix, dev_probabilities: Matrix, dev_labels: Matrix, link: Link) -> Matrix:
     """Returns the product of the label model and the dev model over the prior, `n x k`.
 
     Args:
         weak_labels: `n x k`, the label model's probabilities.
-        dev_view: `n x k`, the calibrated dev model's probabilities of the same rows.
+        dev_probabilities: `n x k`, the calibrated dev model's probabilities of the same rows.
         dev_labels: `d x k`; they give the prior and the smoothing.
         link: softmax for one tag per row, sigmoid for several.
     """
@@ -156,14 +156,14 @@ def weighed_against_dev(weak_labels: Matrix, dev_view: Matrix, dev_labels: Matri
     pseudo = k if link == "softmax" else 2
     even = 1 / k if link == "softmax" else 0.5
     prior = ((dev_labels.sum(axis=0) + pseudo * even) / (rows + pseudo)).astype(np.float32)
-    doubt = np.float32(pseudo / (rows + pseudo))
-    dev_view = (1 - doubt) * dev_view + doubt * prior
+    smoothing = np.float32(pseudo / (rows + pseudo))
+    dev_probabilities = (1 - smoothing) * dev_probabilities + smoothing * prior
     if link == "softmax":
-        product = np.maximum(weak_labels, FLOOR) * dev_view / prior
+        product = np.maximum(weak_labels, FLOOR) * dev_probabilities / prior
         return np.asarray(product / product.sum(axis=1, keepdims=True), dtype=np.float32)
     clipped = np.clip(weak_labels, FLOOR, 1 - FLOOR)
-    yes = clipped * dev_view / prior
-    no = (1 - clipped) * (1 - dev_view) / (1 - prior)
+    yes = clipped * dev_probabilities / prior
+    no = (1 - clipped) * (1 - dev_probabilities) / (1 - prior)
     return np.asarray(yes / (yes + no), dtype=np.float32)
 
 

@@ -90,9 +90,9 @@ def fit(
             for fold, inside, held in folds:
                 model = train(some, folds.labels[fold], candidate * scale, dev[inside], dev_labels[inside])
                 held_out[candidate][held] = model.scores(dev[held])
-        judged = {candidate: vector_scaling.fit(z, dev_labels, link) for candidate, z in held_out.items()}
-        weight = min(judged, key=lambda c: judged[c][1])
-        scaling, alone_scaling = judged[weight][0], judged[0.0][0]
+        calibrated = {candidate: vector_scaling.fit(z, dev_labels, link) for candidate, z in held_out.items()}
+        weight = min(calibrated, key=lambda c: calibrated[c][1])
+        scaling, alone_scaling = calibrated[weight][0], calibrated[0.0][0]
     model = train(weak, data.weak_labels, weight, dev, dev_labels)
     alone = train(weak, data.weak_labels, 0.0, dev, dev_labels)
     return FittedEnsembles(

@@ -16,7 +16,7 @@ from kommuna.steps.registry.register import _requirements
 from kommuna.steps.training.features import embeddings, encoders
 from kommuna.steps.training.features.embeddings import TextEmbeddings
 from kommuna.steps.training.fit import semantic_prior
-from kommuna.steps.training.fit.folds import plain_folds
+from kommuna.steps.training.fit.folds import random_folds
 from kommuna.steps.training.fit.soft_logistic import Matrix, RowSpace
 from kommuna.steps.training.fit.spreading import neighbours
 from kommuna.steps.training.fit.training_data import TrainingData
@@ -151,7 +151,7 @@ def test_the_discriminant_knows_what_varies_within_tags_and_is_the_librarys_on_h
 
 def fit(data: TrainingData, names: Matrix) -> semantic_prior.FittedSemanticPrior:
     """By folds of the dev rows, which these weak labels never knew."""
-    return semantic_prior.fit(data, names, plain_folds(len(data.dev), data.weak_labels, seed=0))
+    return semantic_prior.fit(data, names, random_folds(len(data.dev), data.weak_labels, seed=0))
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])
@@ -204,7 +204,7 @@ def test_means_and_student_are_nearer_the_truth_on_spread_labels() -> None:
         choice = semantic_prior.Choice(trust=1.0)
         models = (
             (search.discriminant(first, every, 1.0), alone.discriminant(first, every, 1.0)),
-            (search.studied(every, first, replace(choice, spread=True)), search.studied(every, first, choice)),
+            (search.student(every, first, replace(choice, spread=True)), search.student(every, first, choice)),
         )
         right = [[(model.scores(held).argmax(axis=1) == truth).mean() for model in pair] for pair in models]
         gains.append([spread - own for spread, own in right])

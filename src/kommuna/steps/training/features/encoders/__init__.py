@@ -1,6 +1,6 @@
-"""Encoders of texts, by name. Their weights come in Python packages and are run here, by NumPy.
+"""Encoders of texts by name. Python packages contain their weights; NumPy computes the vectors.
 
-No code of those packages is imported, only their files are read: nothing is downloaded when an encoder runs.
+Only files of those packages are read: none of their code is imported, and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TextEncoder(Protocol):
 
 
 def known(name: str) -> Encoder:
-    """Checks the name of an encoder.
+    """Returns the name of an encoder after checking it.
 
     Raises:
         SpecError: there is no such encoder.
@@ -37,17 +37,17 @@ def known(name: str) -> Encoder:
     for encoder in names:
         if encoder == name:
             return encoder
-    raise SpecError(f"there is no encoder '{name}'{nearest(name, names)}", fix=f"take one of auto, {', '.join(names)}")
+    raise SpecError(f"there is no encoder '{name}'{nearest(name, names)}", fix=f"use one of auto, {', '.join(names)}")
 
 
 @cache
 def load(name: Encoder) -> TextEncoder:
-    """The encoder of that name, loaded once per process.
+    """Returns an encoder by its name; it is loaded once per process.
 
     Raises:
         NotInstalled: the extra `embeddings` is not installed.
     """
-    with needed_by(f"the encoder '{name}'", otherwise="take classifier='tfidf_logreg'"):
+    with needed_by(f"the encoder '{name}'", otherwise="use classifier='tfidf_logreg'"):
         return _LOADERS[name]()
 
 
@@ -67,7 +67,7 @@ _LOADERS: dict[Encoder, Callable[[], TextEncoder]] = {"minilm": _minilm, "multil
 
 
 def _folder(package: str) -> Path:
-    """Where a package lies; it is not imported."""
+    """Returns the folder of a package without importing it."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(name=package)

@@ -12,8 +12,8 @@ from scipy.special import erf
 
 from kommuna.steps.training.fit.soft_logistic import Matrix
 
-Ids = list[int]  # of one text's tokens, with those that open and close it
-BATCH = 1_024  # tokens of one pass
+Ids = list[int]  # of one text's tokens, including the first and last special token
+BATCH = 1_024  # tokens per pass
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Layer:
-    """Attention and a network of one hidden layer.
+    """Multi-head attention and a feed-forward network with one hidden layer.
 
     Attributes:
         heads_in: queries, keys and values side by side, `p x 3p`; queries are divided by the root of a head's width.
@@ -67,7 +67,7 @@ class Layer:
 
 
 def heads_in(q: Dense, k: Dense, v: Dense, heads: int) -> Dense:
-    """A layer's queries, keys and values as one product."""
+    """Combines the queries, keys and values of a layer into one product."""
     scale = np.float32((heads / len(q.bias)) ** 0.5)
     weights = np.hstack([q.weights * scale, k.weights, v.weights])
     return Dense(weights, np.hstack([q.bias * scale, k.bias, v.bias]))
@@ -78,11 +78,11 @@ class Bert:
     """Turns tokens into vectors.
 
     Attributes:
-        words: the embeddings of some token ids, `n x p`.
-        positions: embeddings of positions and of the first segment, summed: `most tokens x p`.
+        words: returns the embeddings of token ids, `n x p`.
+        positions: embeddings of positions plus the embedding of the first segment, `most tokens x p`.
         start: normalises the embeddings.
-        layers: in their order.
-        heads: of each layer.
+        layers: the layers, in order.
+        heads: attention heads per layer.
     """
 
     words: Callable[[NDArray[np.int64]], Matrix]
@@ -92,7 +92,7 @@ class Bert:
     heads: int
 
     def vectors(self, texts: Sequence[Ids]) -> Matrix:
-        """`n x p` vectors of norm one: the mean of a text's last hidden states."""
+        """Returns `n x p` vectors of norm one: the mean of a text's last hidden states."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         out = np.zeros((len(texts), self.positions.shape[1]), np.float32)
         for batch in _batches(order, texts):
@@ -100,9 +100,9 @@ class Bert:
         return out
 
     def _pass(self, texts: Sequence[Ids]) -> Matrix:
-        """A batch in the order of its lengths: all its tokens are the rows of one matrix, without any padding.
+        """Encodes a batch sorted by length: all its tokens are the rows of one matrix, without padding.
 
-        Only attention looks across rows, at those of one text; texts of one length are seen to at one time.
+        Only attention combines rows, those of one text; texts of the same length are computed together.
         """
         x = self.words(np.concatenate([np.asarray(ids) for ids in texts]))
         x += np.concatenate([self.positions[: len(ids)] for ids in texts])
@@ -129,7 +129,7 @@ class Bert:
         return out
 
 
-Block = tuple[slice, int, int]  # rows of a batch: so many texts of so many tokens each
+Block = tuple[slice, int, int]  # rows of a batch, the number of texts, and the number of tokens of each
 
 
 def _batches(order: Sequence[int], texts: Sequence[Ids]) -> Iterator[list[int]]:
@@ -156,7 +156,7 @@ def _blocks(lengths: Sequence[int]) -> list[Block]:
 
 
 def _gelu(x: Matrix) -> Matrix:
-    """`x` times the normal distribution function at `x` (Hendrycks and Gimpel 2016)."""
+    """Returns `x` times the normal distribution function at `x` (Hendrycks and Gimpel 2016)."""
     share = erf(x * np.float32(0.5**0.5))
     share += 1
     share *= 0.5

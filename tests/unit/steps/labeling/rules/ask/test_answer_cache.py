@@ -127,5 +127,5 @@ def test_a_damaged_segment_is_ignored_with_a_warning(
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "answers").write_text("a file where the folder should be")
     answers = AnswerCache(StoreAddress(url=tmp_path.as_uri()), model="tiny", prompt_version="1")
-    with pytest.raises(StoreError, match="the kept answers cannot be read or written"):
+    with pytest.raises(StoreError, match="the stored answers cannot be read or written"):
         answers.write(rows(("a", CARD, 1)))
