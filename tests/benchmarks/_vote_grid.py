@@ -87,10 +87,11 @@ class Drawn:
 
 
 def whole_grid() -> list[Point]:
-    """Two tags at every rarity, number of rules and way to deal them; five and twenty tags, and
-    2,000 rules, at fewer."""
+    """Two tags at every rarity, number of rules and way to deal them; five, twenty and fifty tags, and 2,000 rules, at
+    fewer."""
     two = _points(2, (0.02, 0.05, 0.1, 0.3, 0.5), (3, 5, 33, 200), (False, True))
     more_tags = _points(5, (0.02, 0.1), (5, 33, 200), (False,)) + _points(20, (0.005, 0.02), (33, 200), (False,))
+    more_tags += _points(50, (0.002,), (100, 200), (False,))
     many = _points(2, (0.02, 0.1), (2000,), (False,)) + _points(2, (0.1,), (2000,), (True,))
     # Votes of 2,000 two-sided rules leave no doubt, and take minutes: one point of them.
     return two + more_tags + [p for p in many if p.side == "one-sided" or (p.rarest == 0.1 and not p.copies)]

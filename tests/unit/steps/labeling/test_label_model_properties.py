@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.benchmarks._label_model_scores import scores
+from tests.benchmarks._vote_grid import Point, draw
+from tests.benchmarks._weak_data import Split
 from tests.rigs.vote_patterns import patterns
 
 from kommuna.spec import choices
@@ -269,6 +272,19 @@ def test_many_rules_on_few_rows_are_at_least_counted(rows: int, rules: int) -> N
         0, rows=rows, shares=(0.8, 0.2), rules=(rules // 2, rules - rules // 2), own=0.1, other=0.04
     )
     assert accuracy("kommuna", votes, truth, 2) >= accuracy("majority", votes, truth, 2)
+
+
+@pytest.mark.parametrize("share", ["proportional", "equal", "adverse"])
+@pytest.mark.parametrize(("tags", "rules"), [(20, 33), (50, 100), (50, 200)])
+def test_many_tags_with_few_rules_each_are_at_least_counted(share: Any, tags: int, rules: int) -> None:
+    """Votes alone do not tell a tag's share from its rules' rates. Ties are broken at random, as in a count of votes."""
+    point = Point(tags, 0.1 / tags, "one-sided", share, rules, copies=False, rows=2000)
+    found = []
+    for seed in range(3):
+        drawn = draw(point, seed=seed)
+        scored = scores(drawn.votes, tags, Split(drawn.votes, drawn.truth), None, ("kommuna", "majority"))
+        found.append(scored["kommuna"].accuracy - scored["majority"].accuracy)
+    assert np.mean(found) > 0
 
 
 @pytest.mark.parametrize("rows", [2, 5, 20])
