@@ -32,7 +32,7 @@ def test_helm_lint_finds_nothing(helm: str, teams: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("teams", COUNTS)
-def test_every_object_fits_the_api_servers_own_schema(render: Render, teams: int, tmp_path: Path) -> None:
+def test_every_object_matches_the_api_servers_schema(render: Render, teams: int, tmp_path: Path) -> None:
     objects = render(values(teams, ingress={"enabled": True, "host": "airflow.example"}))
     objects += (
         [yaml.safe_load(t) for o in objects if o["metadata"]["name"] == "kommuna-pods" for t in o["data"].values()]
@@ -51,7 +51,7 @@ def test_every_object_fits_the_api_servers_own_schema(render: Render, teams: int
     assert json.loads(done.stdout)["summary"]["valid"] == len(objects)
 
 
-def test_people_reach_mlflow_where_it_has_a_host_and_links_lead_there(render: Render) -> None:
+def test_mlflow_has_an_ingress_if_it_has_a_host_and_links_point_there(render: Render) -> None:
     ingress = {"enabled": True, "host": "airflow.example", "mlflow_host": "mlflow.example", "tls_secret": "tls"}
     objects = render(values(1, ingress=ingress))
     spec = one(objects, "Ingress", "kommuna")["spec"]
@@ -68,7 +68,7 @@ def test_people_reach_mlflow_where_it_has_a_host_and_links_lead_there(render: Re
 
 
 @pytest.mark.parametrize("teams", COUNTS)
-def test_each_team_has_all_that_is_its_own(render: Render, teams: int) -> None:
+def test_each_team_has_all_of_its_objects(render: Render, teams: int) -> None:
     objects = render(values(teams))
     for number in range(teams):
         team, namespace = f"team{number:02}", f"kommuna-team{number:02}"
@@ -85,7 +85,7 @@ def test_each_team_has_all_that_is_its_own(render: Render, teams: int) -> None:
     assert sum(o["kind"] == "Namespace" for o in objects) == teams
 
 
-def test_the_scheduler_may_launch_pods_in_the_teams_namespaces_and_nothing_else(render: Render) -> None:
+def test_the_scheduler_may_only_launch_pods_in_the_teams_namespaces(render: Render) -> None:
     objects = render(values(2))
     assert not [o for o in objects if o["kind"].startswith("Cluster")]
     bindings = [o for o in objects if o["kind"] == "RoleBinding" and o["subjects"][0]["name"] == "kommuna-scheduler"]
@@ -96,7 +96,7 @@ def test_the_scheduler_may_launch_pods_in_the_teams_namespaces_and_nothing_else(
 
 
 @pytest.mark.parametrize("teams", COUNTS)
-def test_every_pod_is_restricted_and_says_what_it_needs(render: Render, teams: int) -> None:
+def test_every_pod_is_restricted_and_has_resources(render: Render, teams: int) -> None:
     for owner, spec in pods(render(values(teams))):
         about = f"{owner['kind']} {owner['metadata']['name']}"
         assert spec["securityContext"]["runAsNonRoot"] is True, about
@@ -109,7 +109,7 @@ def test_every_pod_is_restricted_and_says_what_it_needs(render: Render, teams: i
             assert set(container["resources"]["requests"]) == {"cpu", "memory"}, about
 
 
-def test_only_who_asks_the_kubernetes_api_has_a_service_account_token(render: Render) -> None:
+def test_only_clients_of_the_kubernetes_api_have_a_service_account_token(render: Render) -> None:
     having = {
         owner["metadata"]["name"]
         for owner, spec in pods(render(values(2)))
@@ -149,7 +149,7 @@ def test_a_teams_executor_inherits_nothing_and_waits_for_its_quota(render: Rende
     ]  # fmt: skip
 
 
-def test_a_team_sees_its_own_description_only(render: Render) -> None:
+def test_a_team_only_sees_its_own_description(render: Render) -> None:
     objects = render(values(2))
     mine = yaml.safe_load(one(objects, "ConfigMap", "platform", "kommuna-team00")["data"]["kommuna.yaml"])
     everything = yaml.safe_load(one(objects, "ConfigMap", "kommuna-platform")["data"]["kommuna.yaml"])
@@ -157,7 +157,7 @@ def test_a_team_sees_its_own_description_only(render: Render) -> None:
     assert list(everything["teams"]) == ["team00", "team01"]
 
 
-def test_the_rendered_kommuna_yaml_fits_the_model_of_the_embedded_platform(render: Render) -> None:
+def test_the_rendered_kommuna_yaml_matches_the_model_of_the_embedded_platform(render: Render) -> None:
     from kommuna.spec.team import Platform
 
     teams = {
@@ -177,7 +177,7 @@ def test_the_rendered_kommuna_yaml_fits_the_model_of_the_embedded_platform(rende
     assert (quota["limits.cpu"], quota["limits.memory"], quota["pods"]) == ("4", "8Gi", "5")
 
 
-def test_a_private_repositorys_secret_is_in_its_teams_processor_and_nowhere_else(render: Render) -> None:
+def test_a_private_repositorys_secret_is_only_in_its_teams_processor(render: Render) -> None:
     given = values(2)
     given["teams"]["team01"]["repository"] = {"url": "https://git.example/own.git", "secret": "own-git"}
     holders = {
@@ -188,7 +188,7 @@ def test_a_private_repositorys_secret_is_in_its_teams_processor_and_nowhere_else
     assert holders == {"kommuna-dag-processor-team01"}
 
 
-def test_people_of_teams_are_airflows_users_with_their_teams(render: Render) -> None:
+def test_the_teams_people_are_airflow_users_with_their_teams(render: Render) -> None:
     given = values(2)
     given["teams"]["team00"]["people"] = {"ann": "op", "bob": "viewer"}
     given["teams"]["team01"]["people"] = {"ann": "op"}
@@ -198,7 +198,7 @@ def test_people_of_teams_are_airflows_users_with_their_teams(render: Render) -> 
     ]  # fmt: skip
 
 
-def test_a_workers_doors_are_dns_api_mlflow_store_and_git(render: Render) -> None:
+def test_a_worker_may_only_reach_dns_api_mlflow_store_and_git(render: Render) -> None:
     policy = one(render(values(1)), "NetworkPolicy", "worker", "kommuna-team00")["spec"]
     ports = [sorted(port["port"] for port in rule["ports"]) for rule in policy["egress"]]
     assert ports == [[53, 53], [443], [22, 443], [8080], [5000]]
@@ -206,7 +206,7 @@ def test_a_workers_doors_are_dns_api_mlflow_store_and_git(render: Render) -> Non
     assert one(render(values(1)), "NetworkPolicy", "default-deny", "kommuna-team00")["spec"]["podSelector"] == {}
 
 
-def test_each_team_has_a_triggerer_that_runs_no_class_that_a_task_names(render: Render) -> None:
+def test_each_team_has_a_triggerer_that_runs_only_allowed_classes(render: Render) -> None:
     objects = render(values(2))
     for number in range(2):
         team = f"team{number:02}"
@@ -223,7 +223,7 @@ def test_each_team_has_a_triggerer_that_runs_no_class_that_a_task_names(render: 
     assert rule["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "api-server"
 
 
-def test_without_triggerers_nothing_of_them_is_left(render: Render) -> None:
+def test_without_triggerers_none_of_their_objects_are_rendered(render: Render) -> None:
     assert not [o for o in render(values(2, triggerer={"replicas": 0})) if "triggerer" in o["metadata"]["name"]]
 
 
@@ -234,7 +234,7 @@ def test_two_replicas_get_a_disruption_budget_and_one_gets_none(render: Render) 
     assert names(render(two)) == {"kommuna-api-server", "kommuna-scheduler", "kommuna-mlflow"}
 
 
-def test_an_external_database_leaves_the_bundled_one_out(render: Render) -> None:
+def test_an_external_database_replaces_the_bundled_one(render: Render) -> None:
     objects = render(values(1, database_secret="bank-postgres", postgresql={"enabled": False}))
     assert not [o for o in objects if "postgresql" in o["metadata"]["name"]]
     scheduler = one(objects, "Deployment", "kommuna-scheduler")["spec"]["template"]["spec"]["containers"][0]
@@ -242,21 +242,21 @@ def test_an_external_database_leaves_the_bundled_one_out(render: Render) -> None
     assert reference == {"name": "bank-postgres", "key": "airflow"}
 
 
-def test_the_databases_are_prepared_before_an_upgrade_changes_anything(render: Render) -> None:
+def test_an_upgrade_prepares_the_databases_before_any_other_change(render: Render) -> None:
     (install,) = [o for o in render(values(1)) if o["metadata"]["name"].startswith("kommuna-prepare-install-")]
     assert "annotations" not in install["metadata"]
     upgrade = one(render(values(1), "--is-upgrade"), "Job", "kommuna-prepare")
     assert upgrade["metadata"]["annotations"]["helm.sh/hook"] == "pre-upgrade,pre-rollback"
 
 
-def test_the_committed_schema_is_the_models() -> None:
+def test_the_committed_schema_matches_the_models() -> None:
     done = subprocess.run(
         [ROOT / ".venv" / "bin" / "kommuna", "schema", "chart"], capture_output=True, text=True, check=True
     )
     assert json.loads((CHART / "values.schema.json").read_text()) == json.loads(done.stdout), "make it anew: make chart"
 
 
-def test_the_values_are_what_the_models_say_each_below_its_description() -> None:
+def test_the_values_are_the_models_defaults_with_their_descriptions() -> None:
     from kommuna.cluster.chart import values
 
     written = (CHART / "values.yaml").read_text(encoding="utf-8")
@@ -270,7 +270,7 @@ def test_the_values_are_what_the_models_say_each_below_its_description() -> None
     assert not undescribed
 
 
-def test_the_default_values_fit_the_model() -> None:
+def test_the_default_values_match_the_model() -> None:
     from kommuna.spec.chart import ChartValues
 
     ChartValues.from_yaml(CHART / "values.yaml")

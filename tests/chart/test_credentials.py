@@ -43,7 +43,7 @@ def test_two_renders_of_the_same_values_are_equal(helm: str, tmp_path: Path) -> 
     assert b"kind: Secret" not in rendered()
 
 
-def test_no_template_makes_a_value_by_chance_or_asks_the_cluster() -> None:
+def test_no_template_generates_random_values_or_queries_the_cluster() -> None:
     words = (
         "rand",
         "genCA",
@@ -73,7 +73,7 @@ def told(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def test_the_jobs_are_told_what_their_model_reads(render: Render) -> None:
+def test_the_jobs_get_the_settings_that_their_model_reads(render: Render) -> None:
     from kommuna.cluster.credentials import Wanted
 
     first, second = told(render(private(2)))
@@ -104,7 +104,7 @@ def reachable(objects: list[dict[str, Any]], account: str) -> dict[tuple[str | N
     return found
 
 
-def test_the_platforms_job_reaches_the_release_s_secrets_and_those_that_the_values_name(render: Render) -> None:
+def test_the_platforms_job_may_access_the_releases_secrets_and_those_named_in_the_values(render: Render) -> None:
     found = reachable(render(private(2)), "kommuna-credentials-platform")
     made = [
         f"kommuna-{n}" for n in ("keys", "passwords", "database", "parser-authority", "parser-team00", "parser-team01")
@@ -116,7 +116,7 @@ def test_the_platforms_job_reaches_the_release_s_secrets_and_those_that_the_valu
     }  # fmt: skip
 
 
-def test_the_teams_job_writes_into_the_teams_namespaces_only_and_never_reads_the_database(render: Render) -> None:
+def test_the_teams_job_only_writes_to_the_teams_namespaces_and_never_reads_the_database(render: Render) -> None:
     found = reachable(render(private(2)), "kommuna-credentials-teams")
     read = ["kommuna-keys", "kommuna-parser-authority", "kommuna-parser-team00", "kommuna-parser-team01"]
     named = ["registry-login", "store-0", "git-0", "store-1", "git-1"]
@@ -130,7 +130,7 @@ def test_the_teams_job_writes_into_the_teams_namespaces_only_and_never_reads_the
     }  # fmt: skip
 
 
-def test_each_secret_that_a_pod_names_is_made_by_a_job_or_named_in_the_values(render: Render) -> None:
+def test_each_secret_of_a_pod_is_created_by_a_job_or_named_in_the_values(render: Render) -> None:
     objects = render(private(2))
     reached = reachable(objects, "kommuna-credentials-platform") | reachable(objects, "kommuna-credentials-teams")
     asked = set()

@@ -12,7 +12,7 @@ Render = Callable[..., list[dict[str, Any]]]
 KEPT = {"helm.sh/resource-policy": "keep"}
 
 
-def test_a_teams_namespace_outlives_its_entry_until_the_values_say_otherwise(render: Render) -> None:
+def test_a_teams_namespace_is_kept_after_its_entry_is_removed_unless_the_values_disable_it(render: Render) -> None:
     given = values(2)
     given["teams"]["team01"]["keep_namespace"] = False
     objects = render(given)
@@ -23,7 +23,7 @@ def test_a_teams_namespace_outlives_its_entry_until_the_values_say_otherwise(ren
         assert walls["metadata"]["annotations"] == KEPT
 
 
-def test_a_team_that_is_renamed_can_take_its_namespace_along(render: Render) -> None:
+def test_a_renamed_team_can_keep_its_namespace(render: Render) -> None:
     objects = render(values(0) | {"teams": {"renamed": team(0, namespace="kommuna-team00")}})
     assert one(objects, "Namespace", "kommuna-team00")["metadata"]["labels"]["kommuna/team"] == "renamed"
 
@@ -33,7 +33,7 @@ def quota(objects: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("parser", [{}, {"cpu": "300m", "memory": "2Gi", "processes": 4}])
-def test_the_parser_has_a_share_of_its_own_that_is_exactly_what_it_uses(render: Render, parser: dict[str, Any]) -> None:
+def test_the_parser_has_a_quota_that_is_exactly_what_it_uses(render: Render, parser: dict[str, Any]) -> None:
     objects = render(values(1, parser=parser))
     spec = one(objects, "Deployment", "parser", "kommuna-team00")["spec"]["template"]["spec"]
     assert "activeDeadlineSeconds" not in spec
@@ -48,7 +48,7 @@ def test_the_parser_has_a_share_of_its_own_that_is_exactly_what_it_uses(render: 
     }  # fmt: skip
 
 
-def test_a_teams_tasks_have_all_of_its_quota_and_every_pod_is_in_one_of_the_two(render: Render) -> None:
+def test_a_teams_tasks_have_its_whole_quota_and_every_pod_is_in_one_of_the_two_quotas(render: Render) -> None:
     given = values(1)
     given["teams"]["team00"]["quota"] = {"cpu": "3", "memory": "8Gi", "pods": 5}
     objects = render(given)
@@ -62,7 +62,7 @@ def test_a_teams_tasks_have_all_of_its_quota_and_every_pod_is_in_one_of_the_two(
     assert quota(objects, "services") == {"hard": {"services.nodeports": "0", "services.loadbalancers": "0"}}
 
 
-def test_pods_of_own_images_pull_by_their_service_account(render: Render) -> None:
+def test_pods_with_own_images_pull_with_their_service_account(render: Render) -> None:
     given = values(1, images={"pull_secrets": ["registry-login"]})
     given["teams"]["team00"]["own_images"] = True
     objects = render(given)

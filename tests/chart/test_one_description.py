@@ -52,11 +52,11 @@ def objects(render: Render) -> list[dict[str, Any]]:
     return render(values(0) | {"teams": teams})
 
 
-def test_the_committed_templates_are_the_models() -> None:
+def test_the_committed_templates_match_the_models() -> None:
     assert GENERATED.read_text() == generated(), "make them anew: make chart"
 
 
-def test_a_team_gets_what_its_model_says_and_the_models_defaults_for_the_rest(objects: list[dict[str, Any]]) -> None:
+def test_a_team_gets_its_settings_and_the_models_defaults_for_the_rest(objects: list[dict[str, Any]]) -> None:
     for name, described in platform_of(objects).teams.items():
         namespace = described.namespace or f"kommuna-{name}"
         hard = one(objects, "ResourceQuota", "tasks", namespace)["spec"]["hard"]
@@ -70,7 +70,7 @@ def test_a_team_gets_what_its_model_says_and_the_models_defaults_for_the_rest(ob
         assert worker(objects, name)["automountServiceAccountToken"] is described.own_images
 
 
-def test_airflows_settings_are_those_of_the_same_functions(objects: list[dict[str, Any]]) -> None:
+def test_airflows_settings_come_from_the_same_functions(objects: list[dict[str, Any]]) -> None:
     platform, settings = platform_of(objects), settings_of(objects)
     url = "http://kommuna-api-server.kommuna.svc:8080/execution/"
     expected = variables(SHARED)
@@ -102,7 +102,7 @@ def test_the_embedded_platform_and_the_cluster_agree(objects: list[dict[str, Any
     assert set(variables(WAITING).items()) <= own
 
 
-def test_a_worker_and_a_step_in_an_image_of_its_own_are_the_same_restricted_pod(objects: list[dict[str, Any]]) -> None:
+def test_a_worker_and_a_step_in_its_own_image_have_the_same_restricted_pod(objects: list[dict[str, Any]]) -> None:
     mine, other = worker(objects, "team00"), pod_of("team00", Resources())["spec"]
     for key in ("enableServiceLinks", "restartPolicy", "automountServiceAccountToken", "serviceAccountName"):
         assert mine[key] == other[key], key
@@ -114,7 +114,7 @@ def test_a_worker_and_a_step_in_an_image_of_its_own_are_the_same_restricted_pod(
     assert [v for v in other["volumes"] if v not in mine["volumes"]] == []
 
 
-def test_another_default_is_changed_in_the_model_alone(helm: str, tmp_path: Path) -> None:
+def test_a_default_is_changed_only_in_the_model(helm: str, tmp_path: Path) -> None:
     chart = shutil.copytree(CHART, tmp_path / "kommuna")
     text = GENERATED.read_text()
     for old, new in (('"parallelism": 4', '"parallelism": 9'), ('"16Gi"', '"5Gi"'), ('"cpu": "8"', '"cpu": "3"')):
@@ -132,7 +132,7 @@ def test_another_default_is_changed_in_the_model_alone(helm: str, tmp_path: Path
     assert settings["AIRFLOW__CORE__PARALLELISM"] == "10"
 
 
-def test_no_template_has_a_default_of_a_team() -> None:
+def test_no_template_contains_a_default_of_a_team() -> None:
     names = "|".join([*Team.model_fields, "cpu", "memory", "pods"])
     for path in (CHART / "templates").rglob("*"):
         if path.is_file() and path != GENERATED:
@@ -144,7 +144,7 @@ def test_no_template_has_a_default_of_a_team() -> None:
 @pytest.mark.parametrize(
     "memory", ["1023Mi", "1Gi", "1073741823", "1073741824", "1.1G", "0.99Gi", "1048576Ki", "1T", "900M"]
 )
-def test_memory_is_read_as_the_model_reads_it(render: Render, memory: str) -> None:
+def test_memory_is_parsed_as_by_the_model(render: Render, memory: str) -> None:
     given = values(1) | {"teams": {"team00": team(0, quota={"memory": memory})}}
     if memory_bytes(memory) < memory_bytes(TASK["memory"]):
         with pytest.raises(Refused, match=r"quota\.memory"):
@@ -154,7 +154,7 @@ def test_memory_is_read_as_the_model_reads_it(render: Render, memory: str) -> No
 
 
 @pytest.mark.parametrize("cpu", ["999m", "1000m", "1", "0.9", "1.5", "2500m"])
-def test_cores_are_read_as_the_model_reads_them(render: Render, cpu: str) -> None:
+def test_cores_are_parsed_as_by_the_model(render: Render, cpu: str) -> None:
     given = values(1) | {"teams": {"team00": team(0, quota={"cpu": cpu})}}
     if cpu_cores(cpu) < cpu_cores(TASK["cpu"]):
         with pytest.raises(Refused, match=r"quota\.cpu"):

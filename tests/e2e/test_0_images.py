@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("jobs")
 
 
 @pytest.mark.parametrize(("image", "modules"), [("airflow", []), ("steps", ["polars", "sklearn", "snorkel", "mlflow"])])
-def test_an_image_holds_what_it_needs_and_runs_as_nobody_special(
+def test_an_image_contains_what_it_needs_and_runs_as_an_ordinary_user(
     installation: Installation, image: str, modules: list[str]
 ) -> None:
     def python(code: str) -> str:

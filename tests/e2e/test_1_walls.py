@@ -54,7 +54,7 @@ def places(installation: Installation) -> list[tuple[str, str, int]]:
     ]
 
 
-def test_a_worker_reaches_what_it_needs_and_nothing_else(
+def test_a_worker_reaches_only_the_services_that_it_needs(
     installation: Installation, places: list[tuple[str, str, int]]
 ) -> None:
     found = reached(
@@ -81,7 +81,7 @@ def test_the_dag_processor_reaches_its_database_and_its_parser(
     assert found["kubernetes"] == "open"
 
 
-def test_a_pod_in_a_namespace_without_walls_reaches_the_nodes_and_kubernetes(
+def test_a_pod_in_a_namespace_without_policies_reaches_the_nodes_and_kubernetes(
     installation: Installation, places: list[tuple[str, str, int]]
 ) -> None:
     """The positive for what nobody of the platform's may reach; what the platform's own walls guard stays shut."""
@@ -111,7 +111,7 @@ def test_a_worker_holds_no_credential_of_the_control_plane(installation: Install
     assert metrics["token"] == 0
 
 
-def test_the_same_look_finds_the_database_in_the_schedulers_pod(installation: Installation) -> None:
+def test_the_same_probe_finds_the_database_in_the_schedulers_pod(installation: Installation) -> None:
     """So the test above can fail."""
     found = installation.cluster.kubectl("-n", CONTROL, "exec", "deploy/kommuna-scheduler", "--", "env")
     assert "SQL_ALCHEMY" in found
@@ -136,7 +136,7 @@ print(json.dumps(found))
 """
 
 
-def test_a_workers_store_credentials_open_its_own_prefix_only(installation: Installation) -> None:
+def test_a_workers_store_credentials_only_open_its_own_prefix(installation: Installation) -> None:
     labels = {"app.kubernetes.io/component": "worker"}
     found = json.loads(installation.python(STORE, "kommuna-support", labels, env_from="worker").splitlines()[-1])
     assert found["support"] > 0
@@ -154,7 +154,7 @@ def test_a_pod_that_wants_to_be_root_is_refused_in_a_teams_namespace(installatio
         installation.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
 
 
-def test_the_scheduler_may_launch_pods_in_teams_namespaces_and_nothing_else(installation: Installation) -> None:
+def test_the_scheduler_may_only_launch_pods_in_teams_namespaces(installation: Installation) -> None:
     def may(verb: str, what: str, namespace: str, *options: str) -> bool:
         account = f"system:serviceaccount:{CONTROL}:kommuna-scheduler"
         question = ["auth", "can-i", verb, what, "-n", namespace, "--as", account, *options]

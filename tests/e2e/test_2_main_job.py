@@ -50,7 +50,7 @@ def test_steps_ran_in_the_teams_namespace_under_its_account(
 
 
 @pytest.mark.parametrize("team", JOBS)
-def test_artifacts_lie_under_the_teams_prefix(installation: Installation, runs: dict[str, Run], team: str) -> None:
+def test_artifacts_are_under_the_teams_prefix(installation: Installation, runs: dict[str, Run], team: str) -> None:
     import s3fs
 
     files = s3fs.S3FileSystem(endpoint_url=installation.store_url, key="reader", secret="reader-secret")
@@ -92,7 +92,7 @@ def test_logs_are_read_from_the_store_after_the_pod_is_gone(
     assert not re.search(r"step\.(not_kept_for_others|call_)", log)  # what a step used is seen in pods too
 
 
-def test_a_person_sees_and_starts_the_own_teams_dags_only(installation: Installation, runs: dict[str, Run]) -> None:
+def test_people_only_see_and_start_their_own_teams_dags(installation: Installation, runs: dict[str, Run]) -> None:
     sue = installation.airflow("sue")
     dags = sue.dags()
     assert "support__topics" in dags

@@ -44,7 +44,7 @@ def counted(run: Run) -> None:
     assert run.result("count")["rows"] == 1
 
 
-def test_a_worker_pod_is_killed_and_the_step_runs_again(installation: Installation, airflow: Airflow) -> None:
+def test_the_step_of_a_killed_worker_pod_runs_again(installation: Installation, airflow: Airflow) -> None:
     run = airflow.trigger("support__waits", seconds=10)
     pod = running_worker(installation, run)
     installation.cluster.kubectl("-n", "kommuna-support", "delete", "pod", pod, "--grace-period=0", "--force")
@@ -53,7 +53,7 @@ def test_a_worker_pod_is_killed_and_the_step_runs_again(installation: Installati
     assert run.tasks()["wait"]["try_number"] == 2
 
 
-def test_the_scheduler_is_killed_and_the_step_goes_on(installation: Installation, airflow: Airflow) -> None:
+def test_the_step_continues_after_the_scheduler_is_killed(installation: Installation, airflow: Airflow) -> None:
     run = airflow.trigger("support__waits", seconds=20)
     running_worker(installation, run)
     scheduler = installation.cluster.items("pods", CONTROL, "-l", "app.kubernetes.io/component=scheduler")[0]
@@ -63,7 +63,7 @@ def test_the_scheduler_is_killed_and_the_step_goes_on(installation: Installation
     counted(run)
 
 
-def test_a_run_outlives_an_api_server_a_git_server_and_a_dns_that_are_away(
+def test_a_run_survives_outages_of_the_api_server_the_git_server_and_dns(
     installation: Installation, airflow: Airflow
 ) -> None:
     """The first step ends meanwhile; the second step's pod finds the API server and DNS back, Git not yet."""
@@ -99,7 +99,7 @@ def test_a_run_outlives_an_api_server_a_git_server_and_a_dns_that_are_away(
     assert {task["try_number"] for task in run.tasks().values()} == {1}
 
 
-def test_a_full_quota_makes_a_step_wait_and_not_fail(installation: Installation, airflow: Airflow) -> None:
+def test_a_step_waits_for_a_full_quota_and_does_not_fail(installation: Installation, airflow: Airflow) -> None:
     """Six steps of 3500 MiB in a quota of 14 GiB: four at a time, though the nodes have room for all."""
     run = airflow.trigger("support__wide", seconds=8)
     most = 0
@@ -134,7 +134,7 @@ def test_the_parser_comes_back_while_steps_fill_the_quota(installation: Installa
     wait_until("the steps are gone", lambda: not workers(installation, run), seconds=120)
 
 
-def test_out_of_memory_ends_in_its_own_words_and_without_a_retry(installation: Installation, airflow: Airflow) -> None:
+def test_out_of_memory_is_reported_and_not_retried(installation: Installation, airflow: Airflow) -> None:
     run = airflow.trigger("support__hungry")
     assert run.wait(seconds=600) == "failed"
     assert run.tasks()["hoard"]["try_number"] == 1

@@ -21,7 +21,7 @@ def test_a_task_waits_without_a_pod_and_resumes(installation: Installation, airf
         assert words in log
 
 
-def test_a_task_that_waits_by_a_class_of_its_own_is_failed_with_the_words(airflow: Airflow) -> None:
+def test_a_task_that_waits_by_its_own_trigger_class_fails_with_the_reason(airflow: Airflow) -> None:
     run = airflow.trigger("support__own_trigger")
     assert run.wait(seconds=600) == "failed"
     why = "the platform does not run the trigger waiting.OwnTrigger"

@@ -17,7 +17,7 @@ with TeamDag("{name}"):
 """
 
 
-def test_a_push_is_seen_and_a_broken_file_hurts_itself_only(
+def test_a_push_is_noticed_and_a_broken_file_only_affects_itself(
     installation: Installation, airflow: Airflow, repository: Repository
 ) -> None:
     folder = repository.folder / "dags" / "support"
@@ -41,9 +41,7 @@ def test_a_push_is_seen_and_a_broken_file_hurts_itself_only(
     wait_until("the import error is gone", lambda: not airflow.import_errors(), seconds=180)
 
 
-def test_a_private_repository_is_read_by_the_teams_own_secret_only(
-    installation: Installation, airflow: Airflow
-) -> None:
+def test_a_private_repository_is_only_read_with_the_teams_secret(installation: Installation, airflow: Airflow) -> None:
     """All of fraud's runs come from there; without the password, and with another team's, it is shut."""
     assert "fraud__cards" in airflow.dags()
     url = f"http://{installation.cluster.address('git', 'fixtures', 8080)}/platform.git/info/refs"
@@ -57,7 +55,7 @@ def test_a_private_repository_is_read_by_the_teams_own_secret_only(
         assert (PASSWORD in str([base64.b64decode(value) for value in entries.values()])) is holds
 
 
-def test_a_run_is_pinned_to_the_commit_that_it_began_with(
+def test_a_run_is_pinned_to_its_first_commit(
     installation: Installation, airflow: Airflow, repository: Repository
 ) -> None:
     steps = repository.folder / "dags" / "support" / "probe_steps.py"
@@ -73,7 +71,7 @@ def test_a_run_is_pinned_to_the_commit_that_it_began_with(
         repository.push("and back")
 
 
-def test_another_teams_prefix_is_refused_in_the_platforms_words(
+def test_another_teams_prefix_is_refused_with_the_platforms_message(
     installation: Installation, airflow: Airflow, repository: Repository
 ) -> None:
     file = repository.folder / "dags" / "support" / "thief.py"

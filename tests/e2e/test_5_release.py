@@ -28,7 +28,7 @@ def test_helm_test_runs_a_step_of_each_team(installation: Installation) -> None:
         assert f"{team}__platform_check" in done.stdout
 
 
-def test_an_upgrade_without_change_restarts_nothing(installation: Installation) -> None:
+def test_an_upgrade_without_changes_restarts_nothing(installation: Installation) -> None:
     before, secrets = pods(installation), installation.secrets()
     done = installation.upgrade(installation.values)
     assert done.returncode == 0, done.stderr
@@ -36,7 +36,7 @@ def test_an_upgrade_without_change_restarts_nothing(installation: Installation) 
     assert installation.secrets() == secrets
 
 
-def test_there_is_no_clusterrole_of_the_release(installation: Installation) -> None:
+def test_the_release_has_no_clusterrole(installation: Installation) -> None:
     manifest = installation.cluster.helm("get", "manifest", CONTROL, "--namespace", CONTROL).stdout
     assert "kind: Role\n" in manifest
     assert "ClusterRole" not in manifest
@@ -51,7 +51,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_upgrade_is_refused_and_the_old_release_works_on(
+def test_a_bad_upgrade_is_refused_and_the_old_release_keeps_working(
     installation: Installation, airflow: Airflow, case: str
 ) -> None:
     change, words = BAD[case]
@@ -66,7 +66,7 @@ def test_a_bad_upgrade_is_refused_and_the_old_release_works_on(
     assert "support__topics" in airflow.dags()
 
 
-def test_an_upgrade_whose_database_cannot_be_prepared_leaves_the_old_release_working(
+def test_the_old_release_keeps_working_if_an_upgrade_cannot_prepare_the_database(
     installation: Installation, airflow: Airflow
 ) -> None:
     before = pods(installation)

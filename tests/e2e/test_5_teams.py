@@ -27,7 +27,7 @@ def test_the_registrys_secret_is_in_every_teams_namespace_and_its_pods_name_it(i
         assert parser["spec"]["imagePullSecrets"] == [{"name": LOGIN}]
 
 
-def test_a_teams_pods_may_not_make_or_read_secrets(installation: Installation) -> None:
+def test_a_teams_pods_may_not_create_or_read_secrets(installation: Installation) -> None:
     for account in ("worker", "default"):
         user = f"system:serviceaccount:kommuna-support:{account}"
         asked = ["auth", "can-i", "get", "secrets", "-n", "kommuna-support", "--as", user]
@@ -66,7 +66,7 @@ def disown(installation: Installation, secrets: list[str]) -> None:
         installation.cluster.kubectl(*label)
 
 
-def test_secrets_that_an_older_chart_held_keep_their_values(
+def test_secrets_of_an_older_chart_keep_their_values(
     installation: Installation, airflow: Airflow, restored: None, tmp_path: Path
 ) -> None:
     """An older chart had the Secrets in its templates: without them, Helm would remove the Secrets."""
@@ -117,9 +117,7 @@ def wait_for_credentials(installation: Installation) -> None:
     wait_until("the teams' Secrets are made", done, seconds=180)
 
 
-def test_a_team_that_leaves_the_values_keeps_its_namespace_and_takes_it_up_again(
-    installation: Installation, restored: None
-) -> None:
+def test_a_removed_team_keeps_its_namespace_and_gets_it_back(installation: Installation, restored: None) -> None:
     """A team whose entry says otherwise loses it, as it goes."""
     cluster = installation.cluster
     before, namespace = installation.secrets(), installation.namespace("bench")
@@ -153,7 +151,7 @@ def test_a_team_that_leaves_the_values_keeps_its_namespace_and_takes_it_up_again
     wait_until("the namespace of the other is gone", lambda: not cluster.kubectl(*gone).strip(), seconds=120)
 
 
-def test_passwords_open_what_they_opened(installation: Installation) -> None:
+def test_passwords_still_work(installation: Installation) -> None:
     """The Secrets are those that the servers use: the admin's, a team's in MLflow."""
     assert installation.airflow("admin").get("/dags", limit=1)["total_entries"] > 0
     password = base64.b64decode(installation.secrets()["kommuna-support/worker"]["MLFLOW_TRACKING_PASSWORD"]).decode()

@@ -24,7 +24,7 @@ def seconds(airflow: Airflow, dag: str) -> float:
     return (ended - begun).total_seconds()
 
 
-def test_wall_time_of_a_step_beside_its_peer(installation: Installation, airflow: Airflow) -> None:
+def test_wall_time_of_a_step_compared_with_a_pod_operator(installation: Installation, airflow: Airflow) -> None:
     for way in WAYS:
         seconds(airflow, way)  # warm
     taken: dict[str, list[float]] = {way: [] for way in WAYS}

@@ -111,7 +111,7 @@ KINDS: list[Callable[[Files, random.Random], None]] = [
 
 
 @pytest.mark.timeout(3600)
-def test_a_hit_is_what_a_fresh_computation_leaves(
+def test_a_hit_equals_a_fresh_computation(
     tmp_path: Path, record_property: Callable[[str, object], None], request: pytest.FixtureRequest
 ) -> None:
     del request

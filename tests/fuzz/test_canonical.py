@@ -213,7 +213,7 @@ _numbers = itertools.count()
     future=st.booleans(),
     quoted=st.booleans(),
 )
-def test_parameters_are_equal_to_the_cache_exactly_where_they_are_to_the_step(
+def test_parameters_are_equal_to_the_cache_exactly_if_they_are_equal_to_the_step(
     folder: Path, case: tuple[str, list[Any], list[Any]], default: str, future: bool, quoted: bool
 ) -> None:
     annotation, values = case[0], [*case[1], *case[2]]

@@ -90,7 +90,7 @@ def strictly_read(content: bytes) -> tuple[list[str], list[list[str]]]:
 
 
 @fuzzed(examples=150, made=st.one_of(plain_files(), odd_files(), odd_files()))
-def test_a_declared_file_is_read_as_python_reads_it_or_refused(folder: Path, made: Made) -> None:
+def test_a_file_with_a_schema_is_read_as_by_python_or_refused(folder: Path, made: Made) -> None:
     path = folder / "rows.csv"
     path.write_bytes(made.content)
     read, error = attempt(lambda: read_table(path, table_schema=TableSchema.read({"columns": made.columns})))

@@ -108,7 +108,7 @@ class Pairs(list[Any]):
 
 
 @fuzzed(examples=150, made=files())
-def test_lines_are_read_as_python_reads_them_or_refused(folder: Path, made: tuple[bytes, dict[str, str]]) -> None:
+def test_lines_are_read_as_by_python_or_refused(folder: Path, made: tuple[bytes, dict[str, str]]) -> None:
     content, declared = made
     path = folder / "rows.ndjson"
     path.write_bytes(content)

@@ -45,7 +45,7 @@ VALUES = st.recursive(
 
 
 @fuzzed(examples=250, which=st.sampled_from(PARAMETERS), value=VALUES)
-def test_a_parameter_is_the_same_on_every_way_or_is_refused(folder: Path, which: tuple[str, str], value: Any) -> None:
+def test_a_parameter_is_the_same_on_every_path_or_refused(folder: Path, which: tuple[str, str], value: Any) -> None:
     step, name = which
     signature, wanted = SIGNATURES[step], TYPES[step].get(name)
     bound, error = attempt(lambda: signature.check_params({name: value}))
@@ -90,7 +90,7 @@ GATES = st.recursive(
 
 
 @fuzzed(examples=100, text=GATES, figures=st.dictionaries(NAMED, st.floats(), min_size=5))
-def test_a_gate_is_judged_or_refused(folder: Path, text: str, figures: dict[str, float]) -> None:
+def test_a_gate_is_evaluated_or_refused(folder: Path, text: str, figures: dict[str, float]) -> None:
     gate, error = attempt(lambda: Gate(text))
     if error is None:
         verdict, _ = attempt(lambda: gate.judge(figures))
@@ -118,7 +118,7 @@ def frame(rows: list[Any]) -> pl.LazyFrame:
     names=st.lists(TEXTS, max_size=3),
     region=st.sampled_from(["RU", "RU", "US", "XX", ""]),
 )
-def test_rows_that_go_in_come_out_or_are_counted(
+def test_input_rows_are_kept_or_counted(
     folder: Path, rows: list[Any], key: str, text: str, chars: int, names: list[str], region: str
 ) -> None:
     cleaned, error = attempt(lambda: clean(frame(rows), key=key, text=text, max_chars=chars))
@@ -177,7 +177,7 @@ def _finite(*numbers: float) -> bool:
 
 
 @fuzzed(examples=40, rows=TABLE, since=st.one_of(st.none(), st.dates()))
-def test_prepared_messages_are_those_of_the_file(folder: Path, rows: list[Any], since: Any) -> None:
+def test_prepared_messages_equal_those_of_the_file(folder: Path, rows: list[Any], since: Any) -> None:
     path = folder / "m.ndjson"
     path.write_text("".join(json.dumps({"id": i, "text": t, "created_at": "2026-09-01"}) + "\n" for i, t, _ in rows))
     schema: Any = {"columns": {"id": "String", "text": "String", "created_at": "Datetime"}}

@@ -54,7 +54,7 @@ def rule_sets(draw: st.DrawFn) -> Any:
 @fuzzed(
     examples=100, data=rule_sets(), style=st.sampled_from([None, "'", '"', "|"]), flow=st.booleans(), wide=st.booleans()
 )
-def test_what_a_writer_of_yaml_writes_is_read_back(folder: Path, data: Any, style: Any, flow: bool, wide: bool) -> None:
+def test_written_yaml_is_read_back(folder: Path, data: Any, style: Any, flow: bool, wide: bool) -> None:
     path = folder / "rules.yaml"
     if wide:
         written = json.dumps(data, ensure_ascii=flow)
@@ -70,7 +70,7 @@ def test_what_a_writer_of_yaml_writes_is_read_back(folder: Path, data: Any, styl
 
 
 @fuzzed(examples=150, items=st.lists(SOME, min_size=1, max_size=4), at=st.integers(0, 9), extra=SCALARS)
-def test_a_plain_text_is_read_as_it_stands(folder: Path, items: list[str], at: int, extra: str) -> None:
+def test_a_plain_text_is_read_literally(folder: Path, items: list[str], at: int, extra: str) -> None:
     path = folder / "rules.yaml"
     items = [" ".join(item.split()) if rarely_odd(item) else item for item in items]
     lines = ["tags: [a]", "rules:", "  - name: r", "    tag: a", "    any:", *(f"      - {item}" for item in items)]
@@ -103,7 +103,7 @@ def rarely_odd(item: str) -> bool:
     ),
     data=st.data(),
 )
-def test_a_file_of_any_lines_is_read_as_yaml_has_it_or_refused(
+def test_any_lines_are_read_as_standard_yaml_or_refused(
     folder: Path, lines: list[tuple[str, str]], data: st.DataObject
 ) -> None:
     path = folder / "rules.yaml"
@@ -156,7 +156,7 @@ TEXT_FIELDS = ("owner", "bundle", "memory", "cpu")
 
 
 @fuzzed(examples=200, changed=st.dictionaries(st.sampled_from(sorted(USUAL)), SCALARS, min_size=1, max_size=2))
-def test_a_description_of_the_platform_is_usable_or_refused(folder: Path, changed: dict[str, str]) -> None:
+def test_a_platform_description_is_usable_or_refused(folder: Path, changed: dict[str, str]) -> None:
     path = folder / "kommuna.yaml"
     path.write_bytes(KOMMUNA.format(**{**USUAL, **changed}).encode("utf-8", "replace"))
     platform, error = attempt(lambda: Platform.from_yaml(path))
@@ -196,7 +196,7 @@ SPEC = {
 
 
 @fuzzed(examples=150, changed=st.dictionaries(st.sampled_from([*SPEC, "params", "params", "more"]), JSON, max_size=2))
-def test_a_steps_spec_survives_its_file_or_is_refused(folder: Path, changed: dict[str, Any]) -> None:
+def test_a_step_spec_survives_a_round_trip_or_is_refused(folder: Path, changed: dict[str, Any]) -> None:
     data = {**SPEC, **changed}
     for name in ("inputs", "params"):
         data[name] = {"a": data[name]} if data[name] else {}

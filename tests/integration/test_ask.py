@@ -114,7 +114,7 @@ def kept_answers(address: StoreAddress) -> int:
     return sum(pl.read_parquet(io.BytesIO(fs.cat_file(path))).height for path in segments)
 
 
-def test_a_run_killed_in_the_middle_leaves_its_answers_and_the_next_asks_only_the_rest(
+def test_a_killed_run_keeps_its_answers_and_the_next_run_requests_only_the_rest(
     start: Start, address: StoreAddress, server: LlmServer, tmp_path: Path
 ) -> None:
     before: list[Fault | None] = [None] * 20
@@ -144,7 +144,7 @@ def test_a_run_killed_in_the_middle_leaves_its_answers_and_the_next_asks_only_th
     assert votes["words"].to_list() == ["loan", None] * (ROWS // 2)
 
 
-def test_the_manifest_has_the_cost_and_neither_the_key_nor_personal_data_leaves(
+def test_the_manifest_has_the_cost_and_no_request_has_personal_data(
     start: Start, address: StoreAddress, server: LlmServer, tmp_path: Path
 ) -> None:
     process = start(asking={"budget": {"money": 1.0}})
@@ -165,7 +165,7 @@ def test_the_manifest_has_the_cost_and_neither_the_key_nor_personal_data_leaves(
     assert len(server.received) == 40
 
 
-def test_two_runs_at_one_time_share_what_they_learn(
+def test_two_concurrent_runs_share_their_answers(
     start: Start, address: StoreAddress, server: LlmServer, tmp_path: Path
 ) -> None:
     processes = [start(asking={"max_failed": share}, result=f"{share}.json") for share in (0.1, 0.2)]
@@ -182,7 +182,7 @@ def slow(handler: Handler) -> bool:
     return False
 
 
-def test_a_stopped_run_is_worth_a_retry_which_goes_on(
+def test_a_stopped_run_is_retried_and_continues(
     start: Start, address: StoreAddress, server: LlmServer, tmp_path: Path
 ) -> None:
     server.always = slow

@@ -78,7 +78,7 @@ def apply(llm: Llm, texts: list[str | None], **asking: object) -> Applied:
     return apply_rules(messages, RULES, llm=llm, asking=Asking.model_validate({"messages_per_request": 3} | asking))
 
 
-def test_every_question_about_every_message_gets_an_answer_of_the_schema_once(llm: Llm) -> None:
+def test_every_question_about_every_message_is_answered_once_and_conforms_to_the_schema(llm: Llm) -> None:
     first = apply(llm, TEXTS, max_failed=0.0)
     assert (first.metrics["ask_wanted"], first.metrics["ask_answered"]) == (10, 10)
     assert first.metrics["llm_tokens_in"] > 100
@@ -93,7 +93,7 @@ def test_every_question_about_every_message_gets_an_answer_of_the_schema_once(ll
     assert votes.row(4) == (4, None, None, None)
 
 
-def test_a_prompt_past_the_models_context_is_split_and_one_text_past_it_abstains(llm: Llm) -> None:
+def test_a_prompt_beyond_the_models_context_is_split_and_a_single_text_beyond_it_abstains(llm: Llm) -> None:
     long = "my card does not work and I wrote to you about it before " * 6
     texts = [*(f"{i} {long}" for i in range(3)), long * 20]
     applied = apply(llm, texts, messages_per_request=4, max_failed=0.5)
@@ -102,7 +102,7 @@ def test_a_prompt_past_the_models_context_is_split_and_one_text_past_it_abstains
     assert applied.votes.collect().row(3) == (3, None, None, None)
 
 
-def test_the_heavy_models_answer_is_of_the_schema(llm: Llm) -> None:
+def test_the_heavy_models_answer_conforms_to_the_schema(llm: Llm) -> None:
     schema = {
         "type": "object",
         "properties": {"word": {"type": "string", "enum": ["card", "loan"]}, "sure": {"type": "boolean"}},
@@ -116,7 +116,7 @@ def test_the_heavy_models_answer_is_of_the_schema(llm: Llm) -> None:
     assert heavy.metrics()["llm_tokens_out"] > 0
 
 
-def test_a_wrong_key_is_told(llm: Llm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_is_reported(llm: Llm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_LLM_KEY", "sk-of-somebody-else")
     with pytest.raises(LlmSettings, match="the LLM endpoint rejects the key in TEST_LLM_KEY: 401"):
         apply(llm, TEXTS)

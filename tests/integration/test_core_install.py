@@ -34,7 +34,7 @@ def test_the_notebook_runs_without_airflow_and_mlflow(core: Path) -> None:
     assert not list(core.parent.glob("lib/python*/site-packages/apache_airflow*"))
 
 
-def test_rules_are_tried_on_a_file(core: Path, tmp_path: Path) -> None:
+def test_rules_are_tested_on_a_file(core: Path, tmp_path: Path) -> None:
     (tmp_path / "messages.csv").write_text("id,text\n1,my card is lost\n2,hello\n")
     (tmp_path / "rules.yaml").write_text("tags: [card]\nrules: [{name: lost, tag: card, any: [lost]}]\n")
     done = ran(core / "kommuna", "rules", "test", tmp_path / "rules.yaml", tmp_path / "messages.csv", "--json")

@@ -47,7 +47,7 @@ def test_every_process_of_the_platform_carries_its_mark(site: Site) -> None:
     assert len(found) > 6
 
 
-def test_an_up_after_a_change_of_kommuna_yaml_says_that_the_old_one_runs(site: Site) -> None:
+def test_up_after_a_change_of_kommuna_yaml_reports_that_the_old_settings_are_running(site: Site) -> None:
     path = site.root / "kommuna.yaml"
     text = path.read_text()
     path.write_text(text.replace("pools: {default: 8}", "pools: {default: 7}", 1))
@@ -86,7 +86,7 @@ def test_two_platforms_do_not_disturb_each_other_and_one_recovers_from_a_killed_
     assert site.embedded.healthy()
 
 
-def test_a_process_that_cannot_start_is_named_with_the_end_of_its_log(other: Site) -> None:
+def test_a_process_that_cannot_start_is_reported_with_the_end_of_its_log(other: Site) -> None:
     state = other.embedded.state
 
     def damage(copy: str) -> None:

@@ -104,7 +104,7 @@ def runs(site: Site, files: list[Path]) -> DagRuns:
     return made
 
 
-def test_check_and_the_platform_refuse_the_same_files_with_the_same_words(
+def test_check_and_the_platform_refuse_the_same_files_in_the_same_words(
     site: Site, files: list[Path], runs: DagRuns
 ) -> None:
     said = site.kommuna("check", "dags/support").stdout.splitlines()
@@ -125,7 +125,7 @@ def test_at_least_nine_of_ten_files_load() -> None:
 
 
 @pytest.mark.parametrize(("dag_id", "state"), sorted({d: s for dags in CORE.values() for d, s in dags.items()}.items()))
-def test_a_run_of_an_example_ends_as_it_does_elsewhere(runs: DagRuns, dag_id: str, state: str) -> None:
+def test_a_run_of_an_example_ends_as_in_plain_airflow(runs: DagRuns, dag_id: str, state: str) -> None:
     run_id = runs.trigger(f"support__{dag_id}", logical_date=LOGICAL_DATE)
     states = runs.wait(f"support__{dag_id}", run_id, 180)
     assert states[""] == state, states

@@ -123,7 +123,7 @@ def rig(tmp_path: Path, database: Path) -> Iterator[Rig]:
     made.stop()
 
 
-def test_a_dag_arrives_by_the_relay_just_as_by_airflows_own_processor(rig: Rig) -> None:
+def test_a_dag_parsed_by_the_relay_equals_one_parsed_by_airflows_processor(rig: Rig) -> None:
     rig.good("one")
     rig.write("sub/two.py", GOOD.format(team="support", name="two"))
     rig.start_parser()
@@ -138,7 +138,7 @@ def test_a_dag_arrives_by_the_relay_just_as_by_airflows_own_processor(rig: Rig) 
     assert rig.serialized() == relayed
 
 
-def test_a_hostile_file_finds_no_credential_in_the_parser_and_does_under_airflows_own_processor(rig: Rig) -> None:
+def test_a_hostile_file_finds_credentials_under_airflows_processor_but_none_in_the_parser(rig: Rig) -> None:
     rig.write("evil.py", EVIL)
     rig.start_parser()
     rig.process()
@@ -153,7 +153,7 @@ def test_a_hostile_file_finds_no_credential_in_the_parser_and_does_under_airflow
     assert lost["parents"] > 0, lost
 
 
-def test_files_that_misbehave_are_ended_and_told_and_the_others_arrive(rig: Rig) -> None:
+def test_misbehaving_files_are_stopped_and_reported_and_the_others_are_parsed(rig: Rig) -> None:
     head = "import os, sys, time  # airflow dag\n"
     rig.write("exits.py", head + "sys.exit(3)\n")
     rig.write("leaves.py", head + "os._exit(0)\n")
@@ -185,7 +185,7 @@ def test_files_that_misbehave_are_ended_and_told_and_the_others_arrive(rig: Rig)
     assert parser.poll() is None
 
 
-def test_a_parser_that_is_away_is_an_import_error_and_takes_no_dag_away(rig: Rig) -> None:
+def test_an_unreachable_parser_is_an_import_error_and_removes_no_dag(rig: Rig) -> None:
     rig.good("here")
     parser = rig.start_parser()
     rig.process()
@@ -202,7 +202,7 @@ def test_a_parser_that_is_away_is_an_import_error_and_takes_no_dag_away(rig: Rig
     assert rig.errors() == {}
 
 
-def test_a_parser_killed_in_the_middle_of_a_file_is_told_and_the_next_one_goes_on(rig: Rig) -> None:
+def test_a_parser_killed_in_the_middle_of_a_file_is_reported_and_the_next_one_continues(rig: Rig) -> None:
     rig.good("here")
     parser = rig.start_parser()
     rig.process()
@@ -221,7 +221,7 @@ def test_a_parser_killed_in_the_middle_of_a_file_is_told_and_the_next_one_goes_o
     assert rig.errors() == {}
 
 
-def test_a_file_that_kills_the_fork_server_leaves_the_parser_at_work(rig: Rig) -> None:
+def test_the_parser_keeps_working_after_a_file_kills_the_fork_server(rig: Rig) -> None:
     rig.write("a_kills.py", "import os, time  # airflow dag\nos.kill(os.getppid(), 9)\ntime.sleep(1)\n")
     rig.good("b_good")
     parser = rig.start_parser()
@@ -233,7 +233,7 @@ def test_a_file_that_kills_the_fork_server_leaves_the_parser_at_work(rig: Rig) -
     assert parser.poll() is None
 
 
-def test_a_busy_parser_is_asked_again_until_there_is_room(rig: Rig) -> None:
+def test_a_busy_parser_is_retried_until_it_has_capacity(rig: Rig) -> None:
     for number in range(4):
         rig.write(
             f"slow{number}.py", "import time; time.sleep(1)\n" + GOOD.format(team="support", name=f"slow{number}")
@@ -245,7 +245,7 @@ def test_a_busy_parser_is_asked_again_until_there_is_room(rig: Rig) -> None:
     assert "parser.refused why=busy" in (rig.folder / "parser-support.log").read_text()
 
 
-def test_a_hostile_team_does_not_hold_up_another_team(rig: Rig) -> None:
+def test_a_hostile_team_does_not_delay_another_team(rig: Rig) -> None:
     for number in range(4):
         rig.write(f"loop{number}.py", "while True: pass  # airflow dag\n")
     rig.start_parser()
@@ -311,7 +311,7 @@ def received(connection: socket.socket) -> bytes:
     return body
 
 
-def test_a_lying_parser_hurts_the_files_that_it_lies_about_and_nothing_else(rig: Rig) -> None:
+def test_a_lying_parser_only_harms_the_files_that_it_lies_about(rig: Rig) -> None:
     rig.good("true")
     rig.start_parser()
     rig.process()
@@ -409,7 +409,7 @@ def test_a_parser_without_the_platforms_certificate_gets_no_token(rig: Rig) -> N
     assert liar.tokens == []
 
 
-def test_the_parser_parses_for_nobody_without_its_token(rig: Rig) -> None:
+def test_the_parser_refuses_requests_without_its_token(rig: Rig) -> None:
     rig.good("one")
     rig.start_parser()
     (rig.folder / "token").write_text("another")
@@ -437,7 +437,7 @@ def test_a_file_gets_the_variables_of_its_team_and_no_others(rig: Rig) -> None:
     assert rig.dags()["support__asks"]["description"] == "of support__colour refused"
 
 
-def test_a_git_bundle_is_parsed_at_its_commit_and_a_link_in_it_is_no_dag(rig: Rig) -> None:
+def test_a_git_bundle_is_parsed_at_its_commit_and_links_are_ignored(rig: Rig) -> None:
     origin = rig.folder / "origin"
     git = ["git", "-C", str(origin), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     origin.mkdir()
@@ -466,7 +466,7 @@ def test_a_git_bundle_is_parsed_at_its_commit_and_a_link_in_it_is_no_dag(rig: Ri
     assert [path.name for path in (rig.folder / "parser-support/bundles").iterdir()] == [commit]
 
 
-def test_a_callback_runs_in_the_parser_and_waits_for_one_that_is_away(rig: Rig) -> None:
+def test_a_callback_runs_in_the_parser_and_waits_until_it_is_reachable(rig: Rig) -> None:
     mark = rig.folder / "called"
     with sqlite3.connect(rig.db) as connection:
         connection.execute(
@@ -509,7 +509,7 @@ def test_a_callback_runs_in_the_parser_and_waits_for_one_that_is_away(rig: Rig) 
     assert rig.dags()["support__calls"]["is_stale"] == 0
 
 
-def test_a_wire_that_drips_ends_at_its_deadline() -> None:
+def test_a_slow_connection_ends_at_its_deadline() -> None:
     ours, theirs = socket.socketpair()
     theirs.sendall(REQUEST)
     from kommuna.airflow.isolation.wire import Closed

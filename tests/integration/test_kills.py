@@ -77,7 +77,7 @@ def of_scheduler(_process: psutil.Process, site: Site) -> int:
 
 
 @pytest.mark.parametrize("victim", [of_step, of_task, of_scheduler])
-def test_a_killed_process_costs_a_retry_and_nothing_else(
+def test_a_killed_process_costs_only_a_retry(
     site: Site, api: AirflowApi, tmp_path: Path, victim: Callable[[psutil.Process, Site], int]
 ) -> None:
     flag = tmp_path / "flag"

@@ -42,7 +42,7 @@ def wait_until_steady(site: Site, *, seconds: float = 180) -> None:
         time.sleep(0.5)
 
 
-def test_a_second_up_says_that_it_runs_already(site: Site) -> None:
+def test_a_second_up_reports_that_the_platform_is_already_running(site: Site) -> None:
     before = pid_of(site, "scheduler")
     done = site.kommuna("up")
     assert done.returncode == 0
@@ -52,7 +52,7 @@ def test_a_second_up_says_that_it_runs_already(site: Site) -> None:
 
 
 @pytest.mark.parametrize("name", ["mlflow", "scheduler", "postgres"])
-def test_a_killed_process_comes_back(site: Site, name: str) -> None:
+def test_a_killed_process_is_restarted(site: Site, name: str) -> None:
     before = pid_of(site, name)
     os.kill(before, signal.SIGKILL)
     wait_until_steady(site)
@@ -95,7 +95,7 @@ def other(tmp_path: Path, root: Path, free_port: Callable[[], int]) -> Iterator[
     made.kommuna("down")
 
 
-def test_a_taken_port_names_who_holds_it(other: Site) -> None:
+def test_the_error_for_a_taken_port_names_the_process(other: Site) -> None:
     port = other.embedded.installation.platform.ports.mlflow
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", port))
@@ -124,7 +124,7 @@ def test_ctrl_c_in_the_middle_of_the_start_leaves_no_process(other: Site) -> Non
             probe.bind(("127.0.0.1", port))
 
 
-def test_a_killed_supervisord_is_cleaned_up_after(other: Site) -> None:
+def test_processes_of_a_killed_supervisord_are_ended(other: Site) -> None:
     assert other.kommuna("up").returncode == 0
     supervisord = int((other.embedded.state / "supervisord.pid").read_text())
     os.kill(supervisord, signal.SIGKILL)
@@ -136,5 +136,5 @@ def test_a_killed_supervisord_is_cleaned_up_after(other: Site) -> None:
     assert marked(str(other.embedded.state)) == []
 
 
-def test_no_process_stays_after_down(other: Site) -> None:
+def test_no_process_remains_after_down(other: Site) -> None:
     assert other.kommuna("down").stdout.strip() == "Not running."

@@ -114,7 +114,7 @@ def test_new_messages_are_tagged_by_the_champion(site: Site, first: dict[str, An
     assert lineage["model"].source == "support__topics v1 (champion)"
 
 
-def test_no_pii_of_the_demo_reaches_a_later_step(site: Site, first: dict[str, Any], tmp_path: Path) -> None:
+def test_no_personal_data_of_the_demo_reaches_a_later_step(site: Site, first: dict[str, Any], tmp_path: Path) -> None:
     run = next(run for run in first["runs"] if run["dag"] == "support__topics")
     store = Store(site.embedded.installation.store(), "support")
     manifest = store.manifest(run["tasks"]["read_messages"]["key"])
@@ -124,7 +124,7 @@ def test_no_pii_of_the_demo_reaches_a_later_step(site: Site, first: dict[str, An
     assert not texts.str.contains(r"[\w.]+@[\w.]+\.\w+").any()
 
 
-def test_the_second_run_finds_the_unchanged_steps(first: dict[str, Any], second: dict[str, Any]) -> None:
+def test_the_second_run_reuses_unchanged_steps(first: dict[str, Any], second: dict[str, Any]) -> None:
     for before, after in zip(first["runs"], second["runs"], strict=True):
         rerun = {task for task, result in after["tasks"].items() if not result["cached"]}
         # The champion is new since the first run, so the evaluation compares with it; the registry always answers.
@@ -132,7 +132,7 @@ def test_the_second_run_finds_the_unchanged_steps(first: dict[str, Any], second:
         assert after["version"] == before["version"]
 
 
-def test_a_team_sees_its_own_dags_and_reports_only(site: Site, first: dict[str, Any]) -> None:
+def test_a_team_only_sees_its_own_dags_and_reports(site: Site, first: dict[str, Any]) -> None:
     ids = {dag["dag_id"] for dag in site.get("/api/v2/dags", "support").json()["dags"]}
     assert ids == {"support__topics", "support__own_messages"}
     run = next(run for run in first["runs"] if run["dag"] == "support__topics")
@@ -153,7 +153,7 @@ def test_a_team_sees_its_own_dags_and_reports_only(site: Site, first: dict[str, 
     assert register["MLflow run"].startswith(site.embedded.access.mlflow)
 
 
-def test_a_refused_gate_skips_the_promotion_and_says_the_number(site: Site, first: dict[str, Any]) -> None:
+def test_a_failed_gate_skips_the_promotion_and_names_the_number(site: Site, first: dict[str, Any]) -> None:
     done = site.kommuna(
         "trigger", "support__topics", "--wait", "-p", "classifier=tfidf_cnb", "-p", "gate=f1_macro >= 0.999"
     )
@@ -200,7 +200,7 @@ def test_show_draws_the_lineage_down_to_the_files(site: Site, first: dict[str, A
         assert piece in done.stdout
 
 
-def test_gc_keeps_all_that_manifests_and_models_refer_to(site: Site, first: dict[str, Any]) -> None:
+def test_gc_keeps_everything_that_manifests_and_models_refer_to(site: Site, first: dict[str, Any]) -> None:
     store = Store(site.embedded.installation.store(), "support")
     before = sorted(manifest.key for manifest in store.manifests())
     done = site.kommuna("gc")

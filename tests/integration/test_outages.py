@@ -136,7 +136,7 @@ def s3_address(gate: Gate) -> StoreAddress:
     return StoreAddress(url="s3://artifacts/kommuna", options={"key": "a", "secret": "b", "client_kwargs": client})
 
 
-def test_a_store_that_is_away_when_the_step_begins_is_waited_for(gate: Gate, bundle: Path) -> None:
+def test_a_step_waits_for_a_store_that_is_down_at_its_start(gate: Gate, bundle: Path) -> None:
     gate.close()
     process = start(bundle, "make", s3_address(gate))
     time.sleep(14)  # longer than the S3 client's own tries
@@ -148,7 +148,7 @@ def test_a_store_that_is_away_when_the_step_begins_is_waited_for(gate: Gate, bun
     assert "the artifact store does not answer" in output
 
 
-def test_a_store_that_goes_away_while_the_step_runs_gets_its_outputs_later(gate: Gate, bundle: Path) -> None:
+def test_outputs_are_stored_later_if_the_store_goes_down_while_the_step_runs(gate: Gate, bundle: Path) -> None:
     flag = bundle / "flag"
     process = start(bundle, "make", s3_address(gate), params={"flag": str(flag)}, cache=False)
     while not flag.exists():
@@ -165,7 +165,7 @@ def test_a_store_that_goes_away_while_the_step_runs_gets_its_outputs_later(gate:
     assert output.count("step.started") == 1
 
 
-def test_a_registry_that_comes_back_is_waited_for(bundle: Path, free_port: Callable[[], int], tmp_path: Path) -> None:
+def test_a_step_waits_until_the_registry_is_back(bundle: Path, free_port: Callable[[], int], tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     database = f"sqlite:///{tmp_path}/mlflow.db"
@@ -196,7 +196,7 @@ def test_a_registry_that_comes_back_is_waited_for(bundle: Path, free_port: Calla
         server.wait()
 
 
-def test_an_llm_that_does_not_answer_is_asked_again_later(bundle: Path, tmp_path: Path) -> None:
+def test_an_unreachable_llm_is_retried_later(bundle: Path, tmp_path: Path) -> None:
     store = StoreAddress(url=(tmp_path / "store").as_uri())
     overloaded = status(503, "overloaded", headers={"Retry-After": "900"})  # longer than the client itself waits
     server = LlmServer(faults=[overloaded, overloaded]).start()
@@ -212,7 +212,7 @@ def test_an_llm_that_does_not_answer_is_asked_again_later(bundle: Path, tmp_path
     assert "Traceback" not in output
 
 
-def test_a_mistake_ends_at_once(bundle: Path, tmp_path: Path) -> None:
+def test_a_mistake_fails_at_once(bundle: Path, tmp_path: Path) -> None:
     store = StoreAddress(url=(tmp_path / "store").as_uri())
     process = start(bundle, "mistaken", store, params={"tries": str(tmp_path / "tries")})
     result, output = ended(process, bundle, "mistaken")

@@ -25,7 +25,7 @@ def everybodys(site: Site) -> str:
     return "everybodys"
 
 
-def test_a_variable_is_of_the_team_whose_prefix_it_has(site: Site) -> None:
+def test_a_variable_belongs_to_the_team_of_its_prefix(site: Site) -> None:
     made = _ask(site, "POST", "variables", "support", {"key": "support__limit", "value": "5"})
     assert (made.status_code, made.json()["team_name"]) == (201, "support")
     assert _ask(site, "GET", "variables/support__limit", "fraud").status_code == 403
@@ -37,7 +37,7 @@ def test_a_variable_is_of_the_team_whose_prefix_it_has(site: Site) -> None:
     assert _ask(site, "DELETE", "variables/support__limit", "support").status_code == 204
 
 
-def test_a_name_without_prefix_is_refused_with_the_right_one(site: Site) -> None:
+def test_a_name_without_prefix_is_refused_with_the_right_name(site: Site) -> None:
     for kind, body in (
         ("variables", {"key": "limit", "value": "5"}),
         ("connections", {"connection_id": "limit", "conn_type": "http"}),
@@ -46,7 +46,7 @@ def test_a_name_without_prefix_is_refused_with_the_right_one(site: Site) -> None
         assert (refused.status_code, "name it 'support__limit'" in refused.json()["detail"]) == (403, True)
 
 
-def test_a_team_does_not_change_what_is_everybodys(site: Site, everybodys: str) -> None:
+def test_a_team_cannot_change_shared_variables(site: Site, everybodys: str) -> None:
     assert _ask(site, "GET", f"variables/{everybodys}", "support").json()["value"] == "1"
     for method, body in (("PATCH", {"key": everybodys, "value": "2"}), ("DELETE", None)):
         assert _ask(site, method, f"variables/{everybodys}", "support", body).status_code == 403
@@ -55,12 +55,12 @@ def test_a_team_does_not_change_what_is_everybodys(site: Site, everybodys: str) 
     assert _ask(site, "GET", f"variables/{everybodys}", "support").json()["value"] == "1"
 
 
-def test_a_team_does_not_widen_its_own_pool(site: Site) -> None:
+def test_a_team_cannot_enlarge_its_own_pool(site: Site) -> None:
     pool = _ask(site, "GET", "pools", "support").json()["pools"][0]["name"]
     wider = {"name": pool, "slots": 1000, "include_deferred": False}
     assert _ask(site, "PATCH", f"pools/{pool}", "support", wider).status_code == 403
 
 
-def test_without_a_login_nothing_is_told(site: Site) -> None:
+def test_without_a_login_nothing_is_shown(site: Site) -> None:
     url = f"{site.embedded.access.airflow}/api/v2/variables"
     assert requests.post(url, json={"key": "x", "value": "1"}, timeout=30).status_code == 401

@@ -172,7 +172,7 @@ def test_an_ordinary_dag_runs_with_params_a_date_and_mapped_tasks_and_the_bundle
     assert sorted(path.name for path in (checkout.root / ".kommuna").iterdir()) == ["run-dag", "secrets"]
 
 
-def test_one_task_runs_with_what_it_comes_after_or_alone(checkout: Checkout) -> None:
+def test_one_task_runs_with_its_upstream_tasks_or_alone(checkout: Checkout) -> None:
     done = checkout.run_dag("dags/plain.py", "--dag", "support__plain", "--task", "total", "--json")
     assert done.returncode == 0, done.stderr
     assert set(states(done)) == {"numbers", "double[0]", "double[1]", "total"}
@@ -192,7 +192,7 @@ def test_a_breakpoint_stops_in_a_task_and_in_a_step(checkout: Checkout) -> None:
     assert "support__stops: success" in screen
 
 
-def test_a_failing_task_is_named_with_its_traceback_and_is_not_retried(checkout: Checkout) -> None:
+def test_a_failing_task_is_reported_with_its_traceback_and_not_retried(checkout: Checkout) -> None:
     done = checkout.run_dag("dags/fails.py")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "support__fails: failed of bad"
@@ -201,7 +201,7 @@ def test_a_failing_task_is_named_with_its_traceback_and_is_not_retried(checkout:
     assert (done.stderr.count("TRIED"), "NEVER" in done.stderr) == (1, False)
 
 
-def test_a_file_with_several_dags_asks_for_one(checkout: Checkout) -> None:
+def test_a_file_with_several_dags_requires_a_choice(checkout: Checkout) -> None:
     done = checkout.run_dag("dags/plain.py")
     assert done.returncode == 2
     assert "the file defines 2 DAGs: support__helper, support__plain" in done.stderr
@@ -210,7 +210,7 @@ def test_a_file_with_several_dags_asks_for_one(checkout: Checkout) -> None:
     assert (unknown.returncode, "did you mean 'plain'" in unknown.stderr) == (2, True)
 
 
-def test_what_check_finds_in_a_file_is_said_in_its_words(checkout: Checkout) -> None:
+def test_findings_of_check_are_reported_in_the_same_words(checkout: Checkout) -> None:
     found = json.loads(checkout.run(KOMMUNA, "check", "dags", "--json").stdout)["findings"]
     by_file = {finding["file"]: finding for finding in found}
     assert set(by_file) == {"broken.py", "refused.py"}
@@ -222,7 +222,7 @@ def test_what_check_finds_in_a_file_is_said_in_its_words(checkout: Checkout) -> 
         assert name == "refused.py" or f"dags/{name}:{finding['line']}" in done.stderr
 
 
-def test_a_parameter_that_does_not_fit_is_refused(checkout: Checkout) -> None:
+def test_an_invalid_parameter_is_refused(checkout: Checkout) -> None:
     done = checkout.run_dag("dags/plain.py", "--dag", "plain", "-p", "n=many")
     assert done.returncode == 2, done.stderr
     assert "'many' is not of type 'integer'" in done.stderr
@@ -236,20 +236,20 @@ def test_a_file_outside_of_every_bundle_is_refused(checkout: Checkout) -> None:
     assert (done.returncode, "is not in any team's bundle" in done.stderr) == (2, True)
 
 
-def test_a_dag_file_is_a_program_that_tests_its_dag_without_settings(checkout: Checkout) -> None:
+def test_a_dag_file_runs_as_a_program_without_settings(checkout: Checkout) -> None:
     done = checkout.run(sys.executable, "dags/fails.py")
     assert done.returncode == 0, done.stderr
     assert "STATE failed" in done.stdout
     assert done.stdout.count("TRIED") == 1
 
 
-def test_a_dag_that_another_program_imports_is_tested_without_settings(checkout: Checkout) -> None:
+def test_a_dag_imported_by_another_program_runs_without_settings(checkout: Checkout) -> None:
     script = "import sys; sys.path.append('dags'); import fails; print('STATE', fails.dag.test().state)"
     done = checkout.run(sys.executable, "-c", script)
     assert "STATE failed" in done.stdout, done.stderr
 
 
-def test_a_process_with_airflow_settings_of_its_own_keeps_them(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_process_keeps_its_own_airflow_settings(checkout: Checkout, tmp_path: Path) -> None:
     (checkout.bundle / "shows.py").write_text("from airflow import settings\nprint('DB', settings.SQL_ALCHEMY_CONN)\n")
     own = checkout.run(sys.executable, "dags/shows.py", AIRFLOW_HOME=str(tmp_path))
     assert f"DB sqlite:///{tmp_path}/airflow.db" in own.stdout, own.stderr
@@ -293,7 +293,7 @@ with DAG("reads_at_hand", schedule=None):
 """
 
 
-def test_beside_a_running_platform_the_teams_variables_are_read_and_nothing_is_written(site: Site) -> None:
+def test_with_a_running_platform_the_teams_variables_are_read_and_nothing_is_written(site: Site) -> None:
     runs = DagRuns(site)
     for team in ("support", "fraud"):
         runs.call("POST", "/variables", json={"key": f"{team}__limit", "value": "5"})

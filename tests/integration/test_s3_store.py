@@ -83,7 +83,9 @@ def test_a_changed_object_is_found_when_it_is_read(address: StoreAddress, bundle
         store.fetch(artifact, tmp_path)
 
 
-def test_a_damaged_object_heals_and_a_hit_is_a_use_on_s3(address: StoreAddress, bundle: Path, tmp_path: Path) -> None:
+def test_a_damaged_object_is_made_again_and_a_hit_counts_as_a_use_on_s3(
+    address: StoreAddress, bundle: Path, tmp_path: Path
+) -> None:
     made = run(address, bundle, "make", params={"rows": 33})
     store = Store(address, "support")
     manifest = store.manifest(made.key)
@@ -107,7 +109,7 @@ def test_a_damaged_object_heals_and_a_hit_is_a_use_on_s3(address: StoreAddress, 
     assert run(address, bundle, "double", inputs={"t": {"manifest": made.key}}).exit_code == EXIT_DONE
 
 
-def test_a_step_whose_object_was_overwritten_with_as_many_bytes_runs_anew(address: StoreAddress, bundle: Path) -> None:
+def test_a_step_whose_object_was_overwritten_with_as_many_bytes_runs_again(address: StoreAddress, bundle: Path) -> None:
     made = run(address, bundle, "make", params={"rows": 44})
     store = Store(address, "support")
     manifest = store.manifest(made.key)
@@ -120,7 +122,7 @@ def test_a_step_whose_object_was_overwritten_with_as_many_bytes_runs_anew(addres
     assert run(address, bundle, "make", params={"rows": 44}).cached
 
 
-def test_objects_are_read_only_where_they_were_written_since(
+def test_objects_are_read_only_if_they_were_written_since(
     address: StoreAddress, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = run(address, bundle, "make", params={"rows": 55})
@@ -154,7 +156,7 @@ def overwrite(address: StoreAddress, artifact: Artifact, content: bytes, *, in_p
     client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts)
 
 
-def test_three_at_once_are_done_once_on_s3(address: StoreAddress, bundle: Path, tmp_path: Path) -> None:
+def test_three_concurrent_runs_compute_once_on_s3(address: StoreAddress, bundle: Path, tmp_path: Path) -> None:
     (bundle / "slow.py").write_text(
         "import time, uuid\ndef f() -> dict[str, str]:\n    time.sleep(3)\n    return {'n': str(uuid.uuid4())}\n"
     )
@@ -184,7 +186,7 @@ def test_a_claim_whose_holder_is_gone_is_taken_over_on_s3(
     assert store.fs.find(f"{store.root}/claims") == []
 
 
-def test_what_the_operator_downloaded_is_not_downloaded_again(
+def test_a_file_downloaded_by_the_operator_is_not_downloaded_again(
     address: StoreAddress, bundle: Path, tmp_path: Path
 ) -> None:
     store = Store(address, "support")
@@ -222,7 +224,7 @@ def test_gc_removes_orphans_on_s3(address: StoreAddress, tmp_path: Path) -> None
     assert not store.has(artifact)
 
 
-def test_an_unreachable_store_says_so() -> None:
+def test_an_unreachable_store_is_reported() -> None:
     options = {
         "key": "a",
         "secret": "b",

@@ -31,7 +31,7 @@ def process(site: Site, name: str) -> ProcessState:
     return next(process for process in site.embedded.status() if process.name == name)
 
 
-def test_a_scheduler_that_stands_still_is_told_and_restarted(site: Site) -> None:
+def test_a_hanging_scheduler_is_reported_and_restarted(site: Site) -> None:
     before = process(site, "scheduler")
     assert before.state == "running"
     family = [psutil.Process(before.pid), *psutil.Process(before.pid).children(recursive=True)]
@@ -57,7 +57,7 @@ def test_a_scheduler_that_stands_still_is_told_and_restarted(site: Site) -> None
     assert not any(psutil.pid_exists(member.pid) and member.is_running() for member in family)
 
 
-def test_a_killed_server_is_never_told_to_run_while_it_refuses(site: Site) -> None:
+def test_a_killed_server_is_never_reported_as_running_while_it_refuses(site: Site) -> None:
     url = f"{mlflow_url(site.embedded.installation)}/health"
     parent = psutil.Process(process(site, "mlflow").pid)
     for member in (parent, *parent.children(recursive=True)):  # a worker would answer a little longer
@@ -89,7 +89,7 @@ def other(tmp_path: Path, root: Path, free_port: Callable[[], int]) -> Iterator[
 
 
 @pytest.mark.timeout(900)
-def test_of_two_starts_at_once_one_waits_for_the_other_and_an_earlier_database_is_told(other: Site) -> None:
+def test_of_two_concurrent_starts_one_waits_and_an_earlier_database_is_reported(other: Site) -> None:
     earlier = other.embedded.state / "airflow/airflow.db"
     earlier.parent.mkdir(parents=True)
     earlier.write_bytes(b"SQLite format 3\0")
@@ -128,7 +128,9 @@ def small(tmp_path: Path, root: Path, free_port: Callable[[], int]) -> Iterator[
 
 
 @pytest.mark.timeout(900)
-def test_a_full_disk_ends_no_supervision_and_all_goes_on_once_there_is_space(small: tuple[Site, Path]) -> None:
+def test_supervision_survives_a_full_disk_and_everything_continues_once_there_is_space(
+    small: tuple[Site, Path],
+) -> None:
     site, disk = small
     platform = site.embedded
     platform.up()

@@ -103,7 +103,7 @@ def table(site: Site, runs: DagRuns, run_id: str, task_id: str) -> list[dict[str
     return pl.read_parquet(store.read(artifact)).to_dicts()
 
 
-def test_templates_reach_a_step_as_what_it_declares(site: Site, runs: DagRuns, run_id: str) -> None:
+def test_templates_reach_a_step_as_the_declared_types(site: Site, runs: DagRuns, run_id: str) -> None:
     (row,) = table(site, runs, run_id, "rendered")
     assert row == {"n": 7, "text": "42", "share": 0.0, "names": "0,1,2", "since": None}
 
@@ -121,13 +121,13 @@ def test_templates_reach_a_step_as_what_it_declares(site: Site, runs: DagRuns, r
         ("of_group", [5, 6]),
     ],
 )
-def test_a_step_takes_what_mapped_tasks_left(
+def test_a_step_reads_the_outputs_of_mapped_tasks(
     site: Site, runs: DagRuns, run_id: str, task_id: str, numbers: list[int]
 ) -> None:
     assert [row["n"] for row in table(site, runs, run_id, task_id)] == numbers
 
 
-def test_a_number_sent_by_the_form_in_another_spelling_is_a_hit(runs: DagRuns, run_id: str) -> None:
+def test_another_spelling_of_a_number_in_the_form_is_a_hit(runs: DagRuns, run_id: str) -> None:
     again = runs.trigger("support__mapping", {"share": 0})
     assert runs.wait("support__mapping", again)[""] == "success"
     assert runs.xcom("support__mapping", again, "rendered")["cached"]

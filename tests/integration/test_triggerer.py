@@ -155,7 +155,7 @@ def waits(classpath: str, arguments: Any, *, dag_id: str = "support__x", **more:
     return {"dag_id": dag_id, "classpath": classpath, "trigger_kwargs": arguments, **more}
 
 
-def test_both_teams_tasks_wait_by_what_is_allowed_and_all_else_fails_with_the_words(waiting: Waiting) -> None:
+def test_both_teams_tasks_wait_by_allowed_triggers_and_other_triggers_fail_with_the_reason(waiting: Waiting) -> None:
     popen = {"args": ["touch", str(waiting.marker)]}
     exception = {
         "__type": "dict",
@@ -211,7 +211,7 @@ def test_both_teams_tasks_wait_by_what_is_allowed_and_all_else_fails_with_the_wo
     assert "Trigger fired event" in triggers_log(waiting.rig)
 
 
-def test_a_store_that_cannot_be_written_to_fails_no_trigger(waiting: Waiting) -> None:
+def test_an_unwritable_store_does_not_fail_triggers(waiting: Waiting) -> None:
     waiting.store("file:///dev/null/store")
     (run,) = waiting.defer(waits(TEMPORAL, {"moment": moment(1)}))
     with waiting.ours("support") as triggerer:
@@ -223,7 +223,7 @@ def test_a_store_that_cannot_be_written_to_fails_no_trigger(waiting: Waiting) ->
 
 
 @pytest.mark.parametrize("payload", ["touching.Touch", "subprocess.Popen"])
-def test_airflows_own_triggerer_does_what_ours_refuses(waiting: Waiting, payload: str) -> None:
+def test_airflows_triggerer_runs_what_ours_refuses(waiting: Waiting, payload: str) -> None:
     arguments = {"args": ["touch", str(waiting.marker)]} if payload == "subprocess.Popen" else {}
     (run,) = waiting.defer(waits(payload, arguments))
     with waiting.stock("support"):

@@ -48,7 +48,7 @@ def test_a_task_waits_by_a_trigger_and_resumes(site: Site) -> None:
 
 
 @pytest.mark.usefixtures("dags")
-def test_a_task_that_waits_by_a_class_of_its_own_is_failed_with_the_words(site: Site) -> None:
+def test_a_task_that_waits_by_its_own_trigger_class_fails_with_the_reason(site: Site) -> None:
     tasks = ended(site, "support__own_trigger")
     assert tasks["own"]["state"] == "failed"
     assert "the platform does not run the trigger waiting.OwnTrigger" in tasks["own"]["log"]

@@ -275,7 +275,7 @@ PROOFS: dict[str, Callable[[Kept], None]] = {
 }
 
 
-def test_each_line_of_the_page_has_a_proof() -> None:
+def test_each_line_of_the_page_has_a_check() -> None:
     assert list(PROOFS) == LINES
 
 

@@ -32,7 +32,7 @@ def test_adverse_rules_are_ten_to_one_against_the_rare_tag() -> None:
     assert Point(5, 0.02, "one-sided", "proportional", 5, False, 10).rule_tags.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_the_whole_grid_spans_what_it_says() -> None:
+def test_the_whole_grid_covers_the_documented_range() -> None:
     grid = whole_grid()
     assert {p.rules for p in grid if p.tags == 2} == {3, 5, 33, 200, 2000}
     assert {p.rarest for p in grid if p.tags == 2} == {0.02, 0.05, 0.1, 0.3, 0.5}
@@ -42,7 +42,7 @@ def test_the_whole_grid_spans_what_it_says() -> None:
 
 
 @pytest.mark.parametrize("point", [p for p in quick_grid() if p.side == "one-sided"], ids=str)
-def test_where_a_one_sided_rule_votes_its_tag_is_more_frequent_than_elsewhere(point: Point) -> None:
+def test_the_tag_of_a_one_sided_rule_is_more_frequent_where_it_votes(point: Point) -> None:
     drawn = draw(point, seed=0)
     fires = drawn.votes >= 0
     right = fires & (drawn.votes == drawn.truth[:, None])
@@ -51,7 +51,7 @@ def test_where_a_one_sided_rule_votes_its_tag_is_more_frequent_than_elsewhere(po
     assert np.mean(precision > shares[point.rule_tags]) > 0.95  # a rare tag's rule fires on few rows
 
 
-def test_a_draw_is_its_points_and_seeds_alone() -> None:
+def test_a_draw_depends_only_on_its_point_and_seed() -> None:
     point = Point(2, 0.1, "two-sided", "any tag", 33, True, 4000)
     once, again, other = draw(point, seed=1), draw(point, seed=1), draw(point, seed=2)
     assert np.array_equal(once.votes, again.votes)
@@ -64,14 +64,14 @@ def test_a_draw_is_its_points_and_seeds_alone() -> None:
     assert len(many) == 1000
 
 
-def test_each_third_rule_votes_as_another_on_nine_rows_of_ten() -> None:
+def test_every_third_rule_copies_another_on_nine_rows_of_ten() -> None:
     for copies, least, most in ((True, 0.89, 0.97), (False, 0.2, 0.85)):
         votes = draw(Point(2, 0.1, "two-sided", "any tag", 33, copies, 4000), seed=1).votes
         alike = [max((votes[:, i] == votes[:, j]).mean() for i in range(33) if i % 3 != 2) for j in range(2, 33, 3)]
         assert least < min(alike) <= max(alike) < most
 
 
-def test_the_interval_is_students() -> None:
+def test_the_interval_is_that_of_students_t() -> None:
     drawn = np.array([0.01, -0.03, 0.02, 0.0, -0.01])
     theirs = stats.ttest_1samp(drawn, 0).confidence_interval(0.95)
     ours = Difference.of(drawn)
@@ -109,7 +109,7 @@ def test_bars_are_met_or_not(default: float, default_with_dev: float, met: list[
     assert [line["met"] for line in said] == met
 
 
-def test_a_loss_beyond_chance_is_one_however_small() -> None:
+def test_a_significant_loss_counts_however_small() -> None:
     grid = Scores({"one": "one-sided"})
     for draw_ in np.random.default_rng(0).normal(0, 0.0001, 20):
         for dev, ours in ((NO_DEV, 0.95), ("20", 0.945 + draw_)):
@@ -117,7 +117,7 @@ def test_a_loss_beyond_chance_is_one_however_small() -> None:
     assert [line["met"] for line in bars(grid)] == [True, True, False, True]
 
 
-def test_tied_tags_are_drawn_alike_for_every_model_and_uncovered_rows_are_not_judged() -> None:
+def test_ties_are_broken_alike_for_every_model_and_uncovered_rows_are_not_scored() -> None:
     votes = np.tile(np.array([[0, 1, -1], [-1, -1, -1]], dtype=np.int16), (2000, 1))
     rows = Split(votes, np.tile([1, 0], 2000))
     found = scores(votes, 2, rows, None, (MAJORITY, "weighted"))
@@ -125,7 +125,7 @@ def test_tied_tags_are_drawn_alike_for_every_model_and_uncovered_rows_are_not_ju
     assert found[MAJORITY].accuracy == pytest.approx(0.5, abs=0.03)
 
 
-def test_every_model_of_ours_is_judged_and_majority_is_what_was_drawn() -> None:
+def test_every_model_is_scored_and_majority_equals_its_definition() -> None:
     drawn = draw(ADVERSE, seed=0)
     found = scores(drawn.votes, 2, Split(drawn.votes, drawn.truth), drawn.dev(100), OURS)
     assert set(found) == set(OURS)

@@ -25,7 +25,7 @@ GOLD = [
 
 
 @pytest.mark.parametrize(("gold_rows", "theirs"), [(0, FREE), (10, GOLD)])
-def test_probabilities_are_those_of_crowd_kit(gold_rows: int, theirs: list[list[float]]) -> None:
+def test_probabilities_equal_those_of_crowd_kit(gold_rows: int, theirs: list[list[float]]) -> None:
     random = np.random.default_rng(7)
     truth = random.choice(3, 60, p=[0.5, 0.3, 0.2])
     cast = np.where(random.random((60, 4)) < 0.7, truth[:, None], random.integers(0, 3, (60, 4)))

@@ -32,7 +32,7 @@ def test_the_two_commands_come_first() -> None:
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
-def test_each_make_target_exists_and_does_what_is_said(command: str) -> None:
+def test_each_make_target_exists_and_runs_the_documented_command(command: str) -> None:
     done = subprocess.run([*shlex.split(command), "-n"], cwd=ROOT, capture_output=True, text=True, check=True)
     wanted = {"make demo": ".venv/bin/kommuna demo", "make test": "-m pytest tests/integration"}[command]
     assert wanted in done.stdout
@@ -56,7 +56,7 @@ def test_the_kommuna_commands_run_one_after_the_other(tmp_path: Path) -> None:
     assert ran == 3
 
 
-def test_the_shortest_dag_is_the_one_that_ships_and_fifteen_lines_at_most() -> None:
+def test_the_shortest_dag_is_the_shipped_one_and_has_at_most_fifteen_lines() -> None:
     (dag, step) = blocks("python")
     ships = (ROOT / "dags/support/own_messages.py").read_text()
     for line in dag.strip().splitlines():
@@ -94,7 +94,7 @@ def test_the_page_for_snorkels_users_runs_block_after_block() -> None:
         exec(compile(block, "docs/from-snorkel.md", "exec"), names)
 
 
-def test_what_the_page_for_snorkels_users_names_is_there() -> None:
+def test_everything_that_the_page_for_snorkels_users_names_exists() -> None:
     """Our side of its table; the blocks above run the rest."""
     text = (ROOT / "docs/from-snorkel.md").read_text(encoding="utf-8")
     import kommuna

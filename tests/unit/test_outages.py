@@ -41,7 +41,7 @@ def server() -> Iterator[str]:
         made.shutdown()
 
 
-def test_pauses_grow_and_make_more_than_ten_minutes() -> None:
+def test_pauses_grow_and_sum_to_more_than_ten_minutes() -> None:
     pauses = list(RetryPolicy().pauses())
     assert sum(pauses) > 600
     assert sum(RetryPolicy(first=1, longest=1, total=10).pauses()) == pytest.approx(10, rel=0.2)
@@ -120,7 +120,7 @@ def test_plain_errors_and_wrong_certificates_are_not_outages(server: str, tmp_pa
 
 
 @pytest.mark.parametrize(("status", "outage"), [("503", True), ("429", True), ("403", False)])
-def test_a_store_tells_an_outage_from_a_refusal(
+def test_a_store_distinguishes_an_outage_from_a_refusal(
     server: str, status: str, outage: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")

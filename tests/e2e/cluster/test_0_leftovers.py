@@ -97,7 +97,7 @@ def before(installed):
     subprocess.run([HERE / "down"], check=True, timeout=120)
 
 
-def test_down_leaves_nothing(before, state):
+def test_down_removes_everything(before, state):
     subprocess.run([HERE / "up"], check=True, timeout=3600)
     Cluster(environment(state)).start(busybox("guest"))
     assert left(before)
@@ -107,7 +107,7 @@ def test_down_leaves_nothing(before, state):
 
 
 @pytest.mark.parametrize("last", ["node", "etcd", "cilium"])
-def test_down_leaves_nothing_of_an_up_that_was_killed(before, last):
+def test_down_removes_everything_of_a_killed_up(before, last):
     log = LOGS / "node0" / f"{last}.log"
     log.unlink(missing_ok=True)
     with subprocess.Popen([HERE / "up"], start_new_session=True) as up:

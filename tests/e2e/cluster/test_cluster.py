@@ -7,7 +7,7 @@ import subprocess
 from tests.e2e.cluster.client import Cluster, busybox, eventually, fetch, policy, reaches, web
 
 
-def test_nodes_are_ready_and_of_the_pinned_version(env):
+def test_nodes_are_ready_and_have_the_pinned_version(env):
     nodes = Cluster(env).kubectl("get", "nodes", "--no-headers").splitlines()
     assert nodes
     assert all(re.search(r" Ready .* v1\.34\.", node) for node in nodes)
@@ -55,7 +55,7 @@ def test_the_machine_reaches_pods_services_and_forwarded_ports(cluster):
         forward.terminate()
 
 
-def test_a_network_policy_blocks_a_neighbour_and_admits_a_friend(cluster):
+def test_a_network_policy_blocks_and_admits_pods(cluster):
     cluster.start(web("shop"), busybox("friend"), busybox("neighbour"))
     pod = cluster.field("pod", "shop", ".status.podIP")
     assert reaches(cluster, "friend", pod)
@@ -68,7 +68,7 @@ def test_a_network_policy_blocks_a_neighbour_and_admits_a_friend(cluster):
     assert eventually(lambda: reaches(cluster, "neighbour", pod))
 
 
-def test_dns_passes_a_default_deny_by_an_ordinary_rule(cluster):
+def test_an_ordinary_rule_allows_dns_through_a_default_deny(cluster):
     cluster.start(web("shop"), busybox("client"))
     shop = cluster.field("pod", "shop", ".status.podIP")
     api = "kubernetes.default.svc.cluster.local"
@@ -151,7 +151,7 @@ def test_an_admission_policy_refuses_what_its_expression_forbids(cluster):
         cluster.kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", name)
 
 
-def test_a_service_account_may_do_only_what_a_role_says(cluster):
+def test_a_service_account_may_only_do_what_its_role_allows(cluster):
     cluster.kubectl("create", "serviceaccount", "reader")
     cluster.kubectl("create", "role", "reader", "--verb=get", "--resource=pods")
     cluster.kubectl("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={cluster.namespace}:reader")
@@ -160,7 +160,7 @@ def test_a_service_account_may_do_only_what_a_role_says(cluster):
     assert cluster.run("auth", "can-i", "get", "secrets", reader, check=False).stdout == "no\n"
 
 
-def test_a_node_may_not_make_itself_another(env):
+def test_a_node_may_not_impersonate_another(env):
     other = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "other"}}
     refused = Cluster(env).create(other, "--as=system:node:node0", "--as-group=system:nodes", "--dry-run=server")
     assert "is not allowed to modify node" in refused.stderr
@@ -182,7 +182,7 @@ def test_a_pod_is_evicted(cluster):
     assert eventually(lambda: cluster.run("get", "pod", "guest", check=False).returncode != 0)
 
 
-def test_s3_users_may_do_only_what_their_policy_says(cluster):
+def test_s3_users_may_only_do_what_their_policy_allows(cluster):
     server = busybox("s3", image="localhost/minio:e2e", command=["/minio", "server", "/tmp/data"])
     server["spec"]["containers"][0]["env"] = [
         {"name": "MINIO_ROOT_USER", "value": "root"},

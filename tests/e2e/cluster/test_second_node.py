@@ -22,7 +22,7 @@ def on(node: str, pod: dict) -> dict:
     return {**pod, "spec": {**pod["spec"], "nodeName": node}}
 
 
-def test_a_policy_holds_between_nodes(cluster: Cluster, node1: str):
+def test_a_network_policy_applies_between_nodes(cluster: Cluster, node1: str):
     cluster.start(on("node0", web("shop")), on(node1, busybox("friend")), on(node1, busybox("neighbour")))
     pod = cluster.field("pod", "shop", ".status.podIP")
     assert reaches(cluster, "friend", pod)

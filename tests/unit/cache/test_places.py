@@ -123,7 +123,7 @@ def step(asks: str) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_a_step_comes_to_counts(rig: CacheRig, at: Path, case: Case) -> None:
+def test_places_that_a_step_reaches_count(rig: CacheRig, at: Path, case: Case) -> None:
     put(at, case.before)
     rig.write({"step.py": step(case.asks)})
     spec = {"params": {"at": str(at)}}
@@ -143,7 +143,7 @@ def test_what_a_step_comes_to_counts(rig: CacheRig, at: Path, case: Case) -> Non
     "asks", ["os.path.getsize(p)", "os.path.exists(p)", "os.readlink(f'{at}/l')", "os.listdir(at)"]
 )
 @pytest.mark.parametrize("name", ["x", "l"])
-def test_what_was_looked_at_and_changes_while_the_step_runs_keeps_the_result_from_others(
+def test_the_result_is_not_reused_if_an_inspected_place_changes_while_the_step_runs(
     rig: CacheRig, at: Path, asks: str, name: str
 ) -> None:
     put(at, {"x": "1", "y": "22", "l": Link("x")})
@@ -184,14 +184,14 @@ def test_what_was_looked_at_and_changes_while_the_step_runs_keeps_the_result_fro
         "os.link(f'{at}/x', f'{at}/link{os.getpid()}')",
     ],
 )
-def test_whatever_changes_a_file_elsewhere_keeps_the_result_from_others(rig: CacheRig, at: Path, does: str) -> None:
+def test_the_result_is_not_reused_if_the_step_changes_a_file_elsewhere(rig: CacheRig, at: Path, does: str) -> None:
     put(at, {"x": "1"})
     rig.write({"step.py": step(f"out = 1\n{does}")})
     made = rig.manifest(rig.run(params={"at": str(at)}).result)
     assert "a kept result would not" in "; ".join(not_given(made))
 
 
-def test_a_temporary_file_that_was_there_counts_though_the_step_gives_it_another_date(rig: CacheRig) -> None:
+def test_an_existing_temporary_file_counts_even_if_the_step_changes_its_date(rig: CacheRig) -> None:
     left = Path("/var/tmp") / f"kommuna-test-{os.getpid()}"
     left.write_text("1")
     try:
@@ -204,7 +204,7 @@ def test_a_temporary_file_that_was_there_counts_though_the_step_gives_it_another
         left.unlink()
 
 
-def test_a_library_counts_whose_file_is_looked_at_before_it_is_read(rig: CacheRig) -> None:
+def test_a_library_counts_if_its_file_is_inspected_before_it_is_read(rig: CacheRig) -> None:
     source = step(
         "at = importlib.util.find_spec(at).origin\nout = os.stat(at).st_size, os.path.getsize(at), len(open(at).read())"
     )
@@ -214,7 +214,7 @@ def test_a_library_counts_whose_file_is_looked_at_before_it_is_read(rig: CacheRi
     assert "threadpoolctl" in uses.libraries
 
 
-def test_a_file_in_memory_that_another_process_left_counts(rig: CacheRig) -> None:
+def test_a_file_in_shared_memory_of_another_process_counts(rig: CacheRig) -> None:
     shared = Path("/dev/shm") / f"kommuna-test-{os.getpid()}"
     shared.write_text("1")
     try:
@@ -228,7 +228,7 @@ def test_a_file_in_memory_that_another_process_left_counts(rig: CacheRig) -> Non
         shared.unlink()
 
 
-def test_a_path_is_followed_as_the_kernel_does(at: Path) -> None:
+def test_paths_are_resolved_as_by_the_kernel(at: Path) -> None:
     put(at, {"rev/a/x": "", "cur": Link("rev/a"), "loop": Link("loop"), "b": Link(f"{at}/cur/../c")})
     places = Places()
     assert followed(f"{at}//./cur/x") == f"{at}/cur/x"

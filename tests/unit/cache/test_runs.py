@@ -39,7 +39,7 @@ def unknown(rig: CacheRig, ran: Ran) -> str:
     return "; ".join(not_given(rig.manifest(ran.result)))
 
 
-def test_a_step_reads_the_input_that_was_hashed_though_it_is_replaced_while_it_runs(rig: CacheRig) -> None:
+def test_a_step_reads_the_hashed_input_even_if_it_is_replaced_meanwhile(rig: CacheRig) -> None:
     """The step itself swaps the file before it reads its own input."""
     swaps = (
         "from pathlib import Path\n"
@@ -58,7 +58,7 @@ def test_a_step_reads_the_input_that_was_hashed_though_it_is_replaced_while_it_r
     assert again.content == {"result": {"n": "old"}}
 
 
-def test_a_module_that_changes_while_the_step_runs_is_kept_for_nobody(rig: CacheRig) -> None:
+def test_the_result_is_not_reused_if_a_module_changes_while_the_step_runs(rig: CacheRig) -> None:
     slow = "import lib, time\ndef f() -> dict[str, object]:\n    time.sleep(1)\n    return {'n': lib.n()}\n"
     rig.write({"step.py": slow, "lib.py": "def n():\n    return 1\n"})
     swap = threading.Timer(0.5, rig.write, [{"lib.py": "def n():\n    return 2\n"}])
@@ -71,7 +71,7 @@ def test_a_module_that_changes_while_the_step_runs_is_kept_for_nobody(rig: Cache
     assert not rig.run().hit
 
 
-def test_a_module_that_is_swapped_before_a_late_import_and_back_again_leaves_nothing_stale(rig: CacheRig) -> None:
+def test_a_module_that_is_swapped_around_a_late_import_leaves_nothing_stale(rig: CacheRig) -> None:
     late = (
         "import time\ndef f() -> dict[str, object]:\n    time.sleep(0.6)\n    import lib\n    return {'n': lib.n()}\n"
     )
@@ -86,7 +86,7 @@ def test_a_module_that_is_swapped_before_a_late_import_and_back_again_leaves_not
     assert (second.hit, second.content) == (False, {"result": {"n": 1}})
 
 
-def test_an_input_that_is_replaced_without_end_is_reported(rig: CacheRig) -> None:
+def test_an_input_that_keeps_being_replaced_is_reported(rig: CacheRig) -> None:
     rig.write({"step.py": COPIES, "in.txt": "x" * 20_000_000})
     stop = threading.Event()
 
@@ -115,7 +115,7 @@ def test_an_input_that_is_replaced_without_end_is_reported(rig: CacheRig) -> Non
         assert len(set(json.loads(text)["n"])) == 1  # of no two writings
 
 
-def test_a_run_keeps_the_split_that_it_was_given(rig: CacheRig) -> None:
+def test_a_run_keeps_the_result_that_it_was_given(rig: CacheRig) -> None:
     """Run A splits and trains; run B splits anew, by chance otherwise; A is tested on its own split."""
     rig.write({
         "step.py": "import os\nfrom typing import NamedTuple\n\n"
@@ -133,7 +133,7 @@ def test_a_run_keeps_the_split_that_it_was_given(rig: CacheRig) -> None:
     assert tested.content == {"result": {"apart": True}}
 
 
-def test_an_input_of_another_digest_than_the_upstream_task_left_is_refused(rig: CacheRig) -> None:
+def test_an_input_with_another_digest_than_the_upstream_output_is_refused(rig: CacheRig) -> None:
     rig.write(
         {"step.py": "def f() -> list[int]:\n    return [1]\ndef g(rows: list[int]) -> list[int]:\n    return rows\n"}
     )
@@ -142,7 +142,7 @@ def test_an_input_of_another_digest_than_the_upstream_task_left_is_refused(rig: 
     assert "is not what the upstream task produced" in refused.result.message
 
 
-def test_a_dict_that_a_step_returned_is_read_in_its_order_which_counts(rig: CacheRig) -> None:
+def test_the_order_of_a_returned_dict_is_kept_and_counts(rig: CacheRig) -> None:
     rig.write({
         "step.py": "def f(*, names: str) -> dict[str, dict[str, int]]:\n    return {n: {m: 1 for m in names} for n in names}\n"
         "def g(made: dict[str, dict[str, int]]) -> dict[str, object]:\n"
@@ -154,14 +154,14 @@ def test_a_dict_that_a_step_returned_is_read_in_its_order_which_counts(rig: Cach
     assert {names: ran.content["result"]["n"] for names, ran in reads.items()} == {"ab": [*"abab"], "ba": [*"baba"]}
 
 
-def test_a_dict_with_two_keys_that_are_one_in_json_is_refused_by_name(rig: CacheRig) -> None:
+def test_a_dict_with_two_keys_that_are_equal_in_json_is_refused_by_name(rig: CacheRig) -> None:
     rig.write({"step.py": "def f() -> dict[str, object]:\n    return {'n': [{1: 'a', '1': 'b'}]}\n"})
     assert "output 'result' cannot be stored as JSON: result.n[0] has two keys that JSON writes as '1'" in (
         rig.run(fails=True).result.message
     )
 
 
-def test_a_spec_that_says_a_parameter_twice_is_refused(rig: CacheRig) -> None:
+def test_a_spec_with_a_duplicate_parameter_is_refused(rig: CacheRig) -> None:
     text = rig.spec(params={"k": 1}).model_dump_json().replace('"k":1', '"k":1,"k":2')
     done = subprocess.run(
         [sys.executable, "-m", "kommuna.runtime", "--spec-json", text], capture_output=True, text=True, check=False
@@ -170,7 +170,7 @@ def test_a_spec_that_says_a_parameter_twice_is_refused(rig: CacheRig) -> None:
     assert "duplicate key 'k'" in done.stderr
 
 
-def test_what_was_made_without_the_cache_is_given_to_nobody(rig: CacheRig) -> None:
+def test_a_result_made_without_the_cache_is_not_reused(rig: CacheRig) -> None:
     rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 1}\n"})
     assert not rig.run(cache=False).hit
     assert not rig.run().hit
@@ -178,7 +178,7 @@ def test_what_was_made_without_the_cache_is_given_to_nobody(rig: CacheRig) -> No
     assert not rig.run(cache=False).hit
 
 
-def test_six_at_once_are_done_once(rig: CacheRig) -> None:
+def test_six_concurrent_runs_compute_once(rig: CacheRig) -> None:
     counts = (
         "import time, uuid\nfrom pathlib import Path\n"
         "def f(*, at: str) -> dict[str, int]:\n"
@@ -210,7 +210,7 @@ def test_six_at_once_are_done_once(rig: CacheRig) -> None:
     assert any("another run computes the same" in text for text in said)
 
 
-def test_a_killed_worker_is_not_waited_for(rig: CacheRig) -> None:
+def test_others_do_not_wait_for_a_killed_worker(rig: CacheRig) -> None:
     rig.write({"step.py": "import time\ndef f() -> dict[str, int]:\n    time.sleep(30)\n    return {'n': 1}\n"})
     first = subprocess.Popen([sys.executable, "-m", "kommuna.runtime"], stdin=subprocess.PIPE, text=True)
     assert first.stdin is not None
@@ -261,7 +261,7 @@ def test_a_use_that_cannot_be_compared_keeps_the_result_from_reuse_and_is_report
     assert not rig.run().hit
 
 
-def test_a_result_that_expires_is_given_until_then_whatever_the_step_asks(rig: CacheRig) -> None:
+def test_an_expiring_result_is_reused_until_then(rig: CacheRig) -> None:
     asks = (
         "import urllib.request\nfrom kommuna.spec.caching import step\n@step(expires='3s')\n"
         "def f() -> dict[str, int]:\n    try:\n        urllib.request.urlopen('http://127.0.0.1:9/')\n"
@@ -298,7 +298,7 @@ DECLARED = (
     ],
     ids=["closure", "list", "object", "worker"],
 )
-def test_what_a_step_declares_holds_below_a_decorator_that_hides_it(rig: CacheRig, hides: str, said: str) -> None:
+def test_the_declarations_of_a_step_hold_under_another_decorator(rig: CacheRig, hides: str, said: str) -> None:
     rig.write({"step.py": DECLARED.format(hides=hides, said=said)})
     rig.run()
     if said != "cacheable=False":
@@ -307,7 +307,7 @@ def test_what_a_step_declares_holds_below_a_decorator_that_hides_it(rig: CacheRi
     assert not rig.run().hit
 
 
-def test_what_a_helper_declares_holds_for_the_step_that_calls_it_but_allows_it_nothing(rig: CacheRig) -> None:
+def test_the_declarations_of_a_helper_restrict_the_step_that_calls_it_but_allow_nothing(rig: CacheRig) -> None:
     rig.write({
         "step.py": "import socket\nfrom kommuna.spec.caching import step\n@step(cacheable=False)\ndef tells() -> None: ...\n"
         "@step(expires='1h')\ndef rates() -> None: ...\n"
@@ -321,7 +321,7 @@ def test_what_a_helper_declares_holds_for_the_step_that_calls_it_but_allows_it_n
     assert [rig.run(f"step:{name}").hit for name in "fghk"] == [False, True, False, True]
 
 
-def test_a_workers_pool_on_this_machine_is_the_steps_own(rig: CacheRig) -> None:
+def test_a_local_worker_pool_belongs_to_the_step(rig: CacheRig) -> None:
     rig.write({
         "step.py": "import multiprocessing, socket, threading\ndef f() -> dict[str, int]:\n"
         "    with socket.create_server(('127.0.0.1', 0)) as server:\n"
@@ -361,7 +361,7 @@ def test_the_environment_is_the_same_whatever_the_caller_has(rig: CacheRig, tmp_
      "os.path.expandvars('$AWS_REGION')", "os.environb[b'AWS_REGION'].decode()",
      "multiprocessing.get_context('fork').Pool(1).apply(work)", "dict(os.environ)['AWS_REGION']"],
 )  # fmt: skip
-def test_a_variable_that_stays_counts_for_the_step_that_reads_it(tmp_path: Path, reads: str) -> None:
+def test_a_kept_environment_variable_counts_for_the_step_that_reads_it(tmp_path: Path, reads: str) -> None:
     here = CacheRig(tmp_path, {"AWS_REGION": "a-secret"})
     here.write({
         "step.py": f"import multiprocessing, os\ndef work():\n    return os.getenv('AWS_REGION')\ndef f() -> dict[str, object]:\n    return {{'n': {reads}}}\n"
@@ -380,7 +380,7 @@ def test_a_variable_that_stays_counts_for_the_step_that_reads_it(tmp_path: Path,
         here.close()
 
 
-def test_a_miss_says_why(rig: CacheRig) -> None:
+def test_a_miss_is_explained(rig: CacheRig) -> None:
     def why(**fields: Any) -> str:
         return look_up(rig.spec(**fields), rig.store, rig.folder).miss
 
@@ -413,7 +413,7 @@ def test_a_miss_says_why(rig: CacheRig) -> None:
         ("list[int]", [*range(99)], [*range(98), 7], "parameter 'x[98]': 98 → 7"),
     ],
 )
-def test_a_parameter_that_differs_is_shown_as_people_write_it(
+def test_a_changed_parameter_is_shown_as_people_write_it(
     rig: CacheRig, kind: str, before: Any, after: Any, words: str
 ) -> None:
     head = "from datetime import date, timedelta\nfrom typing import Any\nclass Unheard(dict[str, Any]): pass\n"
@@ -426,7 +426,7 @@ def test_a_parameter_that_differs_is_shown_as_people_write_it(
     assert look_up(rig.spec(params={"x": after}), rig.store, rig.folder).miss == words
 
 
-def test_a_candidate_that_no_run_was_given_for_long_goes_first(rig: CacheRig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_candidate_is_removed_first(rig: CacheRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kommuna.store.results.MOST_CANDIDATES", 3)
     results, keys = Results(rig.store), []
     for n in range(3):
@@ -441,7 +441,7 @@ def test_a_candidate_that_no_run_was_given_for_long_goes_first(rig: CacheRig, mo
     assert results.candidates(question) == ["f" * 64, keys[0], keys[2]]
 
 
-def test_a_damaged_artifact_of_equal_size_is_made_anew(rig: CacheRig) -> None:
+def test_a_damaged_artifact_of_equal_size_is_made_again(rig: CacheRig) -> None:
     rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 1}\n"})
     artifact = rig.manifest(rig.run().result).outputs["result"]
     path = Path(rig.store.url(artifact).removeprefix("file://"))
@@ -452,7 +452,7 @@ def test_a_damaged_artifact_of_equal_size_is_made_anew(rig: CacheRig) -> None:
     assert path.read_bytes() == good
 
 
-def test_old_candidates_are_still_hits_when_code_goes_back(rig: CacheRig) -> None:
+def test_old_candidates_are_hits_again_when_code_is_reverted(rig: CacheRig) -> None:
     one, two = "def f() -> dict[str, int]:\n    return {'n': 1}\n", "def f() -> dict[str, int]:\n    return {'n': 2}\n"
     rig.write({"step.py": one})
     first = rig.run()
@@ -464,7 +464,7 @@ def test_old_candidates_are_still_hits_when_code_goes_back(rig: CacheRig) -> Non
     assert len(Results(rig.store).candidates(rig.manifest(first.result).question.digest)) == 2  # type: ignore[union-attr]
 
 
-def test_a_hit_by_definitions_is_known_from_then_on(rig: CacheRig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hit_by_definitions_is_remembered(rig: CacheRig, monkeypatch: pytest.MonkeyPatch) -> None:
     lib = "def n():\n    return {0}\n\ndef unrelated():\n    return 1\n"
     rig.write(
         {"step.py": "import lib\ndef f() -> dict[str, int]:\n    return {'n': lib.n()}\n", "lib.py": lib.format(1)}
@@ -496,7 +496,7 @@ def test_a_hit_by_definitions_is_known_from_then_on(rig: CacheRig, monkeypatch: 
     assert looked_up(added) == ("", 0)
 
 
-def test_gc_removes_what_names_a_manifest_that_is_gone(rig: CacheRig) -> None:
+def test_gc_removes_references_to_missing_manifests(rig: CacheRig) -> None:
     rig.write({"step.py": "def f(*, k: int = 1) -> dict[str, int]:\n    return {'n': k}\n"})
     manifest = rig.manifest(rig.run().result)
     store = rig.store
@@ -509,7 +509,7 @@ def test_gc_removes_what_names_a_manifest_that_is_gone(rig: CacheRig) -> None:
     assert not rig.run().hit
 
 
-def test_why_says_what_differs_between_two_runs(rig: CacheRig) -> None:
+def test_why_explains_the_differences_between_two_runs(rig: CacheRig) -> None:
     rig.write({"step.py": "import lib\ndef f(*, k: int = 1) -> dict[str, int]:\n    return {'n': lib.n() + k}\n",
                "lib.py": "def n():\n    return 1\n"})  # fmt: skip
     first = rig.manifest(rig.run().result)
@@ -519,7 +519,7 @@ def test_why_says_what_differs_between_two_runs(rig: CacheRig) -> None:
     assert list(between(first, first)) == []
 
 
-def test_only_modules_of_which_something_counts_are_named(rig: CacheRig) -> None:
+def test_only_modules_with_relevant_changes_are_named(rig: CacheRig) -> None:
     lib = "def n():\n    return {0}\n"
     rig.write({
         "step.py": "import a, b, z\ndef f() -> dict[str, int]:\n    return {'n': a.n() + b.n() + z.n()}\n",
@@ -535,7 +535,7 @@ def test_only_modules_of_which_something_counts_are_named(rig: CacheRig) -> None
     assert list(between(second, third)) == [f"{third.key[:12]}: {next(not_given(third))}"]
 
 
-def test_a_link_to_the_bundle_that_is_switched_is_followed_even_where_the_step_resolves_it(rig: CacheRig) -> None:
+def test_a_switched_link_to_the_bundle_is_followed_even_if_the_step_resolves_it(rig: CacheRig) -> None:
     for version in ("v1", "v2"):
         rig.write({
             f"{version}/step.py": "from pathlib import Path\nimport os\n"
@@ -555,7 +555,7 @@ def test_a_link_to_the_bundle_that_is_switched_is_followed_even_where_the_step_r
     assert first.content == {"result": {"n": ["v1", "v1"]}}
 
 
-def test_a_link_to_the_bundle_that_is_switched_with_no_change_of_a_file_is_a_hit(rig: CacheRig) -> None:
+def test_a_switched_link_to_an_identical_bundle_is_a_hit(rig: CacheRig) -> None:
     """As git-sync does at each commit."""
     for version in ("v1", "v2"):
         rig.write({f"{version}/step.py": "import lib\ndef f() -> dict[str, int]:\n    return {'n': lib.K}\n",
@@ -569,7 +569,7 @@ def test_a_link_to_the_bundle_that_is_switched_with_no_change_of_a_file_is_a_hit
     assert rig.run(**spec).hit
 
 
-def test_what_a_step_looks_at_outside_its_bundle_counts(rig: CacheRig) -> None:
+def test_places_inspected_outside_the_bundle_count(rig: CacheRig) -> None:
     """Files, links and folders that are no temporary ones: here below the rig's own, which the step cannot know."""
     place = Path("/var/kommuna-test") / str(os.getpid())
     place.mkdir(parents=True)
@@ -593,7 +593,7 @@ def test_what_a_step_looks_at_outside_its_bundle_counts(rig: CacheRig) -> None:
         shutil.rmtree(place)
 
 
-def test_what_a_started_program_looks_at_in_the_bundle_counts(rig: CacheRig) -> None:
+def test_places_inspected_by_a_started_program_count(rig: CacheRig) -> None:
     rig.write({
         "step.py": "import subprocess\nfrom pathlib import Path\ndef f() -> dict[str, object]:\n"
         "    return {'n': subprocess.call(['test', '-e', str(Path(__file__).with_name('flag'))])}\n"
@@ -604,13 +604,13 @@ def test_what_a_started_program_looks_at_in_the_bundle_counts(rig: CacheRig) -> 
     assert rig.run().content == {"result": {"n": 0}}
 
 
-def test_modules_that_are_taken_to_be_loaded_before_the_teams_are(rig: CacheRig) -> None:
+def test_modules_assumed_to_be_loaded_before_the_teams_are(rig: CacheRig) -> None:
     rig.write({"step.py": "import sys\nLOADED = set(sys.modules)\ndef f(*, names: list[str]) -> dict[str, object]:\n"
                "    return {'n': sorted(set(names) - LOADED)}\n"})  # fmt: skip
     assert rig.run(params={"names": sorted(LOADED_BEFORE)}).content == {"result": {"n": []}}
 
 
-def test_a_library_that_was_not_there_and_comes_is_a_miss(
+def test_a_library_that_is_installed_later_is_a_miss(
     rig: CacheRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.write({"step.py": "try:\n    import made_up_for_this_test as m\nexcept ImportError:\n    m = None\n"
@@ -650,7 +650,7 @@ def test_the_context_can_be_handed_to_workers(rig: CacheRig) -> None:
         "import os\nif os.fork() == 0:\n    return {'n': 2}\nos.wait()",
     ],
 )
-def test_whatever_a_good_step_does_to_its_output_its_result_is_kept(rig: CacheRig, body: str) -> None:
+def test_a_step_may_modify_its_output_and_its_result_is_reused(rig: CacheRig, body: str) -> None:
     rig.write({"step.py": f"def f() -> dict[str, object]:\n{textwrap.indent(body, '    ')}\n    return {{'n': 1}}\n"})
     assert rig.run().content == {"result": {"n": 1}}
     assert rig.run(cache=False).content == {"result": {"n": 1}}  # the forked process has not answered as the runtime
@@ -664,14 +664,14 @@ def test_whatever_a_good_step_does_to_its_output_its_result_is_kept(rig: CacheRi
         ("import sys\nclass E(Exception):\n    def __init__(self): sys.stderr.close()\n", "E: "),
     ],
 )
-def test_a_step_that_fails_oddly_says_why(rig: CacheRig, head: str, said: str) -> None:
+def test_an_unusual_failure_of_a_step_is_explained(rig: CacheRig, head: str, said: str) -> None:
     rig.write({"step.py": f"{head}def f() -> dict[str, object]:\n    raise E()\n"})
     assert rig.run(fails=True).result.message.splitlines()[0] == said
     assert rig.run(fails=True).result.message.splitlines()[0] == said
 
 
 @pytest.mark.parametrize(("body", "code"), [("return {'n': 1}", 0), ("raise RuntimeError('boom')", 1)])
-def test_a_log_that_cannot_be_written_loses_no_run(rig: CacheRig, tmp_path: Path, body: str, code: int) -> None:
+def test_an_unwritable_log_does_not_fail_the_run(rig: CacheRig, tmp_path: Path, body: str, code: int) -> None:
     rig.write({"step.py": f"def f() -> dict[str, int]:\n    print('x' * 100)\n    {body}\n"})
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
@@ -683,7 +683,7 @@ def test_a_log_that_cannot_be_written_loses_no_run(rig: CacheRig, tmp_path: Path
     assert ("boom" in str(result["failure"])) == bool(code)
 
 
-def test_a_steps_standard_input_is_empty_whatever_the_caller_has_there(rig: CacheRig, tmp_path: Path) -> None:
+def test_the_standard_input_of_a_step_is_always_empty(rig: CacheRig, tmp_path: Path) -> None:
     rig.write({
         "step.py": "import os, sys\ndef f() -> dict[str, object]:\n    return {'n': [sys.stdin.read(), os.read(0, 9).decode()]}\n"
     })  # fmt: skip
@@ -698,7 +698,7 @@ def test_a_steps_standard_input_is_empty_whatever_the_caller_has_there(rig: Cach
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe", b"", b"../../../../../etc/passwd", b"0" * 63])
-def test_a_damaged_note_of_a_tasks_last_run_is_none(rig: CacheRig, damage: bytes) -> None:
+def test_a_damaged_record_of_a_tasks_last_run_is_ignored(rig: CacheRig, damage: bytes) -> None:
     rig.write({"step.py": "def f(*, k: int) -> dict[str, int]:\n    return {'n': k}\n"})
     rig.run(params={"k": 1})
     for path in Path(rig.store.root, "tasks").rglob("*"):
@@ -709,7 +709,7 @@ def test_a_damaged_note_of_a_tasks_last_run_is_none(rig: CacheRig, damage: bytes
     collect(rig.store, keep_days=0, grace_seconds=0)
 
 
-def test_a_name_that_a_module_lacks_is_reported_where_the_team_reads_it(rig: CacheRig) -> None:
+def test_a_name_missing_from_a_module_is_reported_at_the_teams_line(rig: CacheRig) -> None:
     rig.write(
         {"step.py": "import lib\nK = lib.missing\ndef f() -> dict[str, int]:\n    return {'n': 1}\n", "lib.py": ""}
     )

@@ -23,7 +23,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_small_folder_becomes_the_support_teams_layout(source: Path, tmp_path: Path) -> None:
+def test_a_small_folder_is_converted_to_the_support_teams_layout(source: Path, tmp_path: Path) -> None:
     made = write_banking_data(source, tmp_path / "out", dev_rows=5)
     rows = {"messages.csv": 15, "dev.csv": 5, "gold.csv": 2, "new_messages.csv": 2, "truth/truth.parquet": 22}
     assert made.rows == rows
@@ -50,7 +50,7 @@ def test_one_keyword_becomes_one_rule(source: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_rules_of_the_source_go_before_its_keywords(source: Path, tmp_path: Path) -> None:
+def test_the_sources_rules_take_precedence_over_its_keywords(source: Path, tmp_path: Path) -> None:
     (source / "rules.yaml").write_text(
         "tags: [fees, lost, 'lost?']\nrules: [{name: charge, tag: fees, regex: charg}]\n"
     )
@@ -127,7 +127,7 @@ def without(source: Path, name: str) -> None:
         (lambda s: (s / "categories.json").write_text("{}"), SpecError, "categories.json is not a list of names"),
     ],
 )
-def test_what_is_wrong_with_the_source_is_said(source: Path, tmp_path: Path, spoil, error, says: str) -> None:  # type: ignore[no-untyped-def]
+def test_errors_in_the_source_are_reported(source: Path, tmp_path: Path, spoil, error, says: str) -> None:  # type: ignore[no-untyped-def]
     spoil(source)
     with pytest.raises(error, match=says):
         write_banking_data(source, tmp_path / "out", dev_rows=5)
@@ -145,7 +145,7 @@ def test_dev_rows_leave_some_messages(source: Path, tmp_path: Path, dev_rows: in
         write_banking_data(source, tmp_path / "out", dev_rows=dev_rows)
 
 
-def test_rule_names_stay_apart_where_keywords_look_alike() -> None:
+def test_similar_keywords_get_different_rule_names() -> None:
     rules = keyword_rules({"a?": ["top up", "top-up", "top  up!"], "a": ["top up", "+"]}, ["a?", "a"])
     names = [rule.name for rule in rules.rules]
     assert names == ["a.top-up", "a.top-up-2", "a.top-up-3", "a.top-up-4", "a.keyword"]

@@ -17,7 +17,7 @@ def made() -> pl.DataFrame:
     return pl.concat(message_blocks(60_000, seed=1, stream=0, first_id=1))
 
 
-def test_topics_are_as_unequal_as_zipf_says(truth: pl.DataFrame) -> None:
+def test_topics_follow_zipfs_law(truth: pl.DataFrame) -> None:
     counts = truth["tag"].value_counts(sort=True)["count"].to_numpy()
     assert len(counts) == len(topics()) == 16
     assert counts[0] > 5 * counts[-1]
@@ -25,7 +25,7 @@ def test_topics_are_as_unequal_as_zipf_says(truth: pl.DataFrame) -> None:
     assert -1.0 < slope < -0.7
 
 
-def test_operators_are_right_four_times_of_five_each_at_a_rate_of_ones_own(made: pl.DataFrame) -> None:
+def test_operators_are_right_four_times_of_five_each_at_their_own_rate(made: pl.DataFrame) -> None:
     seen = made.drop_nulls("operator")
     right = (
         seen.group_by("operator").agg((pl.col("tag") == pl.col("operator_tag")).mean().alias("right")).sort("operator")
@@ -42,7 +42,7 @@ def test_operators_of_the_written_files_are_right_four_times_of_five(demo: DemoD
         assert 0.78 < float((given["tag"] == given["operator_tag"]).mean()) < 0.82, name  # type: ignore[arg-type]
 
 
-def test_operators_err_only_towards_topics_that_are_mixed_up_or_also_there(made: pl.DataFrame) -> None:
+def test_operators_err_only_towards_similar_or_second_topics(made: pl.DataFrame) -> None:
     alike = {name: set(topic.like) for name, topic in phrases().topics.items()}
     wrong = made.drop_nulls("operator").filter(pl.col("tag") != pl.col("operator_tag"))
     for tag, tags, given in wrong.select("tag", "tags", "operator_tag").iter_rows():
@@ -54,14 +54,14 @@ def test_an_operator_and_the_tag_are_missing_together(made: pl.DataFrame) -> Non
     assert 0.08 < float(made["operator"].is_null().mean()) < 0.12  # type: ignore[arg-type]
 
 
-def test_the_main_topic_stands_first_among_one_or_two_different_ones(made: pl.DataFrame) -> None:
+def test_the_main_topic_comes_first_of_one_or_two_different_topics(made: pl.DataFrame) -> None:
     assert (made["tags"].list.first() == made["tag"]).all()
     assert set(made["tags"].list.len().unique()) == {1, 2}
     assert (made["tags"].list.n_unique() == made["tags"].list.len()).all()
     assert 0.10 < float((made["tags"].list.len() == 2).mean()) < 0.20  # type: ignore[arg-type]
 
 
-def test_texts_are_russian_and_english_and_have_no_stand_ins_left(made: pl.DataFrame) -> None:
+def test_texts_are_russian_and_english_and_have_no_placeholders_left(made: pl.DataFrame) -> None:
     texts = made["text"]
     assert texts.null_count() == 0
     assert texts.str.len_chars().min() >= 3  # type: ignore[operator]
@@ -81,7 +81,7 @@ def test_texts_are_hard_enough_to_need_more_than_a_thousand_labels(demo: DemoDat
     assert 0.70 < model.score(gold["text"].to_list(), gold["tag"].to_list()) < 0.85
 
 
-def test_typos_touch_letters_only() -> None:
+def test_typos_only_change_letters() -> None:
     text = f"карта 4000 0012 {PII}, app!"
     changed = typos(pl.Series([text] * 2_000), np.random.default_rng(0), shares=(1.0,))
     keep = r"[\p{L}]"
@@ -89,12 +89,12 @@ def test_typos_touch_letters_only() -> None:
     assert 0.15 < float((changed != text).mean()) < 1.0  # type: ignore[arg-type]
 
 
-def test_a_template_gives_each_of_its_wordings() -> None:
+def test_a_template_expands_to_each_of_its_wordings() -> None:
     wordings = {expand("my {card|app} [please|now]?", random.Random(seed)) for seed in range(200)}
     assert wordings == {f"my {noun}{rest}?" for noun in ("card", "app") for rest in ("", " please", " now")}
 
 
-def test_every_topic_has_vague_messages_and_known_lookalikes() -> None:
+def test_every_topic_has_vague_messages_and_similar_topics() -> None:
     vague = {name for each in phrases().vague for name in each.topics}
     assert vague == set(topics())
     for name, topic in phrases().topics.items():

@@ -37,7 +37,7 @@ def test_phones_are_valid_in_every_form() -> None:
     assert len(forms) == 8
 
 
-def test_cards_pass_the_luhn_check_and_belong_to_no_bank() -> None:
+def test_cards_pass_the_luhn_check_and_have_unassigned_prefixes() -> None:
     cards = values("card")
     assert all(stdnum.luhn.is_valid(card.replace(" ", "").replace("-", "")) for card in cards)
     assert {card.replace(" ", "").replace("-", "")[:6] for card in cards} == {"220000", "400000", "555555"}
@@ -49,17 +49,17 @@ def test_account_numbers_are_valid_ibans() -> None:
     assert {iban[:2] for iban in ibans} == {"DE", "GB"}
 
 
-def test_taxpayer_numbers_have_right_check_digits() -> None:
+def test_taxpayer_numbers_have_valid_check_digits() -> None:
     numbers = values("inn")
     assert all(stdnum.ru.inn.is_valid(number) for number in numbers)
     assert {len(number) for number in numbers} == {10, 12}
 
 
-def test_pension_numbers_have_right_check_digits() -> None:
+def test_pension_numbers_have_valid_check_digits() -> None:
     assert all(snils_is_valid(number) for number in values("snils"))
 
 
-def test_emails_stand_in_example_domains() -> None:
+def test_emails_are_in_example_domains() -> None:
     assert {email.split("@")[1] for email in values("email")} == {"example.com", "example.org", "example.net"}
 
 
@@ -72,11 +72,11 @@ def test_names_agree_in_gender_and_are_all_in_the_support_teams_list(dags: Path)
 
 
 @pytest.mark.parametrize("kind", PII_KINDS)
-def test_values_are_made_for_no_rows_too(kind: str) -> None:
+def test_no_rows_give_no_values(kind: str) -> None:
     assert pii.make(kind, np.random.default_rng(5), np.zeros(0, np.bool_)).to_list() == []
 
 
-def test_what_the_truth_calls_personal_stands_in_the_text(truth: pl.DataFrame, demo_texts: pl.DataFrame) -> None:
+def test_the_personal_data_of_the_truth_is_in_the_text(truth: pl.DataFrame, demo_texts: pl.DataFrame) -> None:
     both = demo_texts.join(truth, on="id").explode("pii", empty_as_null=False)
     assert both["text"].str.contains(both["pii"], literal=True).all()
     share = float((truth["pii"].list.len() > 0).mean())  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ def votes(rows: pl.DataFrame, dags: Path, team: str, monkeypatch: pytest.MonkeyP
     return apply_rules(rows.lazy(), rules).votes.collect(), rules
 
 
-def test_features_add_their_columns_to_what_is_there(joined: pl.DataFrame, dags: Path) -> None:
+def test_features_are_added_to_the_existing_columns(joined: pl.DataFrame, dags: Path) -> None:
     made = features(joined, dags)
     assert made.columns == [*joined.columns, *NEW_COLUMNS]
     assert {name: made.schema[name] for name in NEW_COLUMNS} == NEW_COLUMNS
@@ -70,7 +70,7 @@ def test_features_of_a_known_transaction(dags: Path) -> None:
 
 
 @pytest.mark.parametrize("tagged", [False, True])
-def test_features_keep_the_tag_where_there_is_one(joined: pl.DataFrame, dags: Path, tagged: bool) -> None:
+def test_features_keep_an_existing_tag(joined: pl.DataFrame, dags: Path, tagged: bool) -> None:
     rows = joined.head(10).with_columns(pl.lit("legit").alias("tag")) if tagged else joined.head(10)
     assert ("tag" in features(rows, dags).columns) is tagged
 

@@ -41,7 +41,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_bytes(tmp_pat
     assert not set(first.values()) & set(other.values())
 
 
-def test_rows_are_as_asked_and_as_reported(demo: DemoData) -> None:
+def test_the_number_of_rows_is_as_requested_and_reported(demo: DemoData) -> None:
     expected = {"messages.csv": 20_000, "dev.csv": 1_000, "gold.csv": 2_000, "new_messages.csv": 4_000}
     expected |= {"transactions.csv": 20_000, "tx_dev.csv": 1_000, "tx_gold.csv": 2_000, "new_transactions.csv": 4_000}
     assert set(demo.rows) == FILES
@@ -57,7 +57,7 @@ def test_rows_are_as_asked_and_as_reported(demo: DemoData) -> None:
         (("transactions.csv", "tx_dev.csv", "tx_gold.csv", "new_transactions.csv"), "tx_truth.parquet"),
     ],
 )
-def test_no_id_stands_in_two_files_and_the_truth_knows_them_all(
+def test_ids_are_unique_across_files_and_all_in_the_truth(
     demo: DemoData, files: tuple[str, ...], truth_file: str
 ) -> None:
     ids = pl.concat([pl.read_csv(demo.folder / name, columns=["id"])["id"] for name in files])
@@ -74,7 +74,7 @@ def test_labels_of_dev_and_gold_are_the_truth(demo: DemoData) -> None:
         assert (both["tag"] == both["tag_true"]).all()
 
 
-def test_unlabeled_files_tell_no_truth(demo: DemoData) -> None:
+def test_unlabeled_files_contain_no_truth(demo: DemoData) -> None:
     columns = {name: pl.read_csv(demo.folder / name, n_rows=1).columns for name in demo.rows if name.endswith(".csv")}
     assert columns["messages.csv"] == ["id", "created_at", "channel", "text", "operator", "operator_tag"]
     assert columns["dev.csv"] == columns["gold.csv"] == [*columns["messages.csv"], "tag", "tags"]
@@ -83,9 +83,7 @@ def test_unlabeled_files_tell_no_truth(demo: DemoData) -> None:
     assert columns["new_transactions.csv"] == columns["transactions.csv"]
 
 
-def test_more_rows_than_one_block_keep_one_header_and_the_order_of_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_blocks_have_one_header_and_are_sorted_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kommuna.demo.messages.BLOCK", 300)
     write_demo_data(tmp_path, messages=1_000, dev_rows=50, gold_rows=80)
     for name, rows in (("messages.csv", 1_000), ("gold.csv", 80), ("new_messages.csv", 200)):
@@ -105,7 +103,7 @@ def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_a_failure_leaves_the_files_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_keeps_the_previous_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_demo_data(tmp_path, messages=20, dev_rows=5, gold_rows=5)
     before = digests(tmp_path)
 
@@ -118,7 +116,7 @@ def test_a_failure_leaves_the_files_of_before(tmp_path: Path, monkeypatch: pytes
     assert digests(tmp_path) == before
 
 
-def test_files_of_other_names_stay(tmp_path: Path) -> None:
+def test_files_with_other_names_are_kept(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with write_together(tmp_path) as draft:
         (draft / "truth").mkdir()
@@ -126,14 +124,14 @@ def test_files_of_other_names_stay(tmp_path: Path) -> None:
     assert sorted(digests(tmp_path)) == ["mine.txt", "truth/new.txt"]
 
 
-def test_no_rows_is_a_mistake_that_names_the_number(tmp_path: Path) -> None:
+def test_zero_rows_are_refused_with_the_number(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="messages is 0"):
         write_demo_data(tmp_path, messages=0)
     with pytest.raises(SpecError, match="gold_rows is -1"):
         write_demo_data(tmp_path, gold_rows=-1)
 
 
-def test_a_file_in_the_folders_place_is_a_mistake_that_names_it(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(SpecError, match="taken is a file, not a folder"):
         write_demo_data(tmp_path / "taken", messages=10)
@@ -141,7 +139,7 @@ def test_a_file_in_the_folders_place_is_a_mistake_that_names_it(tmp_path: Path) 
         write_demo_data(tmp_path / "taken" / "deeper", messages=10)
 
 
-def test_dev_and_gold_hold_the_months_share_of_fraud(demo: DemoData) -> None:
+def test_dev_and_gold_have_the_months_share_of_fraud(demo: DemoData) -> None:
     truth = pl.read_parquet(demo.folder / "truth" / "tx_truth.parquet").head(23_000)
     share = float((truth["tag"] == "fraud").mean())  # type: ignore[arg-type]
     assert 0.04 < share < 0.08

@@ -28,7 +28,7 @@ STEPS: dict[str, tuple[str, Callable[[str], object]]] = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_every_step_words_a_missing_column_the_same(step: str) -> None:
+def test_every_step_reports_a_missing_column_in_the_same_words(step: str) -> None:
     table, call = STEPS[step]
     with pytest.raises(MissingColumn) as caught:
         call("texts")
@@ -38,7 +38,7 @@ def test_every_step_words_a_missing_column_the_same(step: str) -> None:
 
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step != "asof_join"])
-def test_every_step_words_a_text_column_of_another_type_the_same(step: str) -> None:
+def test_every_step_reports_a_text_column_of_another_type_in_the_same_words(step: str) -> None:
     table, call = STEPS[step]
     with pytest.raises(SchemaDrift) as caught:
         call("amount")

@@ -48,7 +48,7 @@ def test_messages_may_be_any_table_and_rules_a_dict_or_a_path(tmp_path: Path) ->
             assert apply_rules(messages, rules).votes.collect().rows() == VOTES
 
 
-def test_a_whole_life_by_hand(tmp_path: Path) -> None:
+def test_the_whole_pipeline_by_hand(tmp_path: Path) -> None:
     applied = apply_rules(MESSAGES.to_pandas(), RULES)
     dev = pd.DataFrame({"id": [1, 2], "tag": ["card", "loan"]})
     labeled = label_messages(applied, RULES, applied, dev, model="majority")
@@ -79,7 +79,9 @@ REFUSED: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_is_none_of_these_is_refused_in_words(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_values_are_refused_with_an_explanation(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     messages, rules = REFUSED[words]
     monkeypatch.chdir(tmp_path)
     Path("messages.txt").write_text("id,text\n")
@@ -96,7 +98,7 @@ def test_a_rule_set_is_read_from_a_dict_or_a_path(tmp_path: Path) -> None:
     assert RuleSet.read(RULES) == RuleSet.read(str(path)) == RuleSet.read(path) == RuleSet.from_yaml(str(path))
 
 
-def test_every_step_with_tables_takes_them_and_the_runtime_sees_its_own_signature() -> None:
+def test_every_step_with_tables_converts_them_and_keeps_its_signature() -> None:
     steps = [
         "etl.asof:asof_join", "etl.clean:clean", "etl.mask:mask_pii", "etl.prepare:prepare_messages",
         "etl.query:query", "etl.read:read_table", "labeling.apply:apply_rules", "labeling.label:label_messages",
@@ -111,7 +113,7 @@ def test_every_step_with_tables_takes_them_and_the_runtime_sees_its_own_signatur
         assert repr(read_signature(name, step).params) == repr(read_signature(name, plain).params)
 
 
-def test_importing_kommuna_stays_cheap_and_the_front_door_is_whole() -> None:
+def test_importing_kommuna_is_cheap_and_all_public_names_exist() -> None:
     import subprocess
     import sys
 
@@ -132,7 +134,9 @@ def test_importing_kommuna_stays_cheap_and_the_front_door_is_whole() -> None:
         ("id,text\n1,карта\n".encode("cp1251"), "messages.csv is not UTF-8: line 2", "WINDOWS-1251"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused_in_words(tmp_path: Path, content: bytes, words: str, fix: str) -> None:
+def test_an_unreadable_file_is_refused_with_an_explanation(
+    tmp_path: Path, content: bytes, words: str, fix: str
+) -> None:
     file = tmp_path / "messages.csv"
     file.write_bytes(content)
     with pytest.raises(DataError, match=words) as caught:

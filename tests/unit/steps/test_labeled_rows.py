@@ -33,7 +33,7 @@ def test_several_tags_in_a_cell_are_stripped_and_blank_parts_dropped() -> None:
     assert tags_of(rows["tag"]) == ("card", "loan")
 
 
-def test_a_list_means_what_the_same_tags_in_a_cell_mean() -> None:
+def test_a_list_is_equivalent_to_tags_in_a_cell() -> None:
     lists = [["card", "loan"], ["card "], None, [], ["", None], ["loan", ""], ["card"], ["card", "card"], ["loan"]]
     rows = read(lists, several_tags=True)
     assert names(truth_matrix(rows["tag"], rows["id"], TAGS, several_tags=True, what="dev")) == SEVERAL
@@ -46,7 +46,7 @@ def test_reading_again_changes_nothing(several_tags: bool) -> None:
     assert again.equals(once)
 
 
-def test_a_row_of_one_tag_without_a_label_is_left_out_and_counted() -> None:
+def test_with_one_tag_per_row_a_row_without_a_label_is_left_out_and_counted() -> None:
     with capture_logs() as logs:
         rows = read(ONE, several_tags=False)
     assert rows.rows() == [(0, "card"), (4, "loan")]
@@ -61,7 +61,7 @@ def test_a_row_of_one_tag_without_a_label_is_left_out_and_counted() -> None:
         ([[1]], True, r"expected a tag, or tags separated by \|, found List\(Int64\)"),
     ],
 )
-def test_what_holds_no_tags_is_refused(labels: Any, several_tags: bool, said: str) -> None:
+def test_a_column_without_tags_is_refused(labels: Any, several_tags: bool, said: str) -> None:
     with pytest.raises(SchemaDrift, match=said):
         read(labels, several_tags=several_tags)
 

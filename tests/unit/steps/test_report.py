@@ -17,7 +17,7 @@ TAGS = ["fees $5 and $10", r"$\frac{1}{", "^{2,}$", "<b>bold</b> & co", r"\textb
 
 
 @pytest.mark.parametrize("tag", TAGS)
-def test_a_plot_takes_no_tag_for_a_formula_or_for_markup(tag: str) -> None:
+def test_a_plot_shows_tags_that_look_like_formulas_or_markup_as_text(tag: str) -> None:
     def draw(axes: Axes) -> None:
         axes.barh([0], [1], label=tag)
         axes.set_yticks([0], [tag])
@@ -29,7 +29,7 @@ def test_a_plot_takes_no_tag_for_a_formula_or_for_markup(tag: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(3.6, 2.6), (9.0, 3.5)])
-def test_names_of_any_length_leave_room_to_what_they_name(size: tuple[float, float]) -> None:
+def test_labels_of_any_length_leave_room_for_the_axes(size: tuple[float, float]) -> None:
     names = ["mortgage_words_with_a_very_long_name_indeed", "long " * 60]
     seen = []
 

@@ -143,7 +143,7 @@ ODD_LABELS: dict[str, tuple[Change, str, str]] = {  # a change, and what holds o
 
 @pytest.mark.parametrize("several_tags", [False, True])
 @pytest.mark.parametrize("odd", ODD_LABELS)
-def test_labels_are_read_alike(odd: str, several_tags: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_steps_read_labels_alike(odd: str, several_tags: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     change, *expected = ODD_LABELS[odd]
     steps = readers(change(table(0, several_tags=several_tags)), several_tags=several_tags)
     outcomes = {name: label_outcome(step, what, monkeypatch) for name, (what, step) in steps.items()}
@@ -170,7 +170,7 @@ def trained() -> Trained:
         (lambda t: t.drop("id"), "MissingColumn: messages has no column 'id'"),
     ],
 )
-def test_a_text_column_that_does_not_fit_is_refused_alike(change: Change, expected: str, trained: Trained) -> None:
+def test_all_steps_refuse_a_wrong_text_column_alike(change: Change, expected: str, trained: Trained) -> None:
     rule_set, dev = rules(several_tags=False), table(0, several_tags=False)
     labels = pl.LazyFrame({"id": [1], "tag": ["card"]}, schema_overrides={"tag": pl.Enum(TAGS)})
     labels = labels.with_columns(confidence=1.0, probabilities=pl.lit([1.0, 0.0], pl.Array(pl.Float32, 2)))
@@ -203,7 +203,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize(("word", "other"), SPELLINGS)
-def test_a_word_is_the_same_however_it_is_written(word: str, other: str, trained: Trained) -> None:
+def test_all_steps_treat_spellings_of_a_word_alike(word: str, other: str, trained: Trained) -> None:
     """All but the one whose mark is no stress: with it a word is another, and in every step too."""
     text, odd = f"hello {word}, bye", f"hello {other}, bye"
     outcomes = {name: alike(word, text, odd) for name, alike in steps_that_compare(trained, other).items()}

@@ -16,7 +16,7 @@ def folder(tmp_path: Path) -> SharedFolder:
     return SharedFolder(StoreAddress(url=tmp_path.as_uri()), "a/b", what="answers")
 
 
-def test_what_is_written_is_read_and_what_is_not_there_is_left_out(folder: SharedFolder) -> None:
+def test_written_files_are_read_and_missing_files_are_left_out(folder: SharedFolder) -> None:
     assert folder.names(ending=".json") == []
     folder.write("2.json", b"two")
     folder.write("1.json", b"one")
@@ -28,12 +28,12 @@ def test_what_is_written_is_read_and_what_is_not_there_is_left_out(folder: Share
     assert folder.names(ending=".json") == ["2.json"]
 
 
-def test_a_file_that_cannot_be_read_is_a_fault_and_not_taken_for_absent(folder: SharedFolder, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error_and_not_treated_as_missing(folder: SharedFolder, tmp_path: Path) -> None:
     (tmp_path / "a/b/1.json").mkdir(parents=True)
     with pytest.raises(StoreError, match="the stored answers cannot be read or written"):
         folder.read(["1.json"])
 
 
-def test_nothing_half_written_lies_beside(folder: SharedFolder, tmp_path: Path) -> None:
+def test_no_partial_file_remains(folder: SharedFolder, tmp_path: Path) -> None:
     folder.write("1.json", b"one")
     assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["1.json"]

@@ -30,7 +30,7 @@ def test_wilson_agrees_with_the_published_interval() -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilsons_interval_is_that_of_scipy(counts: tuple[int, int]) -> None:
+def test_wilsons_interval_equals_that_of_scipy(counts: tuple[int, int]) -> None:
     from scipy.stats import binomtest
 
     right, of = counts
@@ -40,7 +40,7 @@ def test_wilsons_interval_is_that_of_scipy(counts: tuple[int, int]) -> None:
 
 @settings(deadline=None)
 @given(TWO)
-def test_figures_of_tags_are_those_of_scikit_learn(both: Any) -> None:
+def test_metrics_per_tag_equal_those_of_scikit_learn(both: Any) -> None:
     chosen, truth = both
     there = np.flatnonzero((chosen | truth).any(axis=0))
     found = quality(truth, chosen, several=True)
@@ -54,14 +54,14 @@ def test_figures_of_tags_are_those_of_scikit_learn(both: Any) -> None:
     assert found["f1_micro"] == pytest.approx(peer.f1_score(truth, chosen, average="micro", zero_division=0))
 
 
-def test_a_tag_that_is_given_and_that_no_row_has_counts() -> None:
+def test_a_predicted_tag_that_no_row_has_counts() -> None:
     a, b = [True, False, False], [False, True, False]  # a third tag is neither given nor true
     assert macro_f1(np.array([a, b]), np.array([a, a])) == pytest.approx(1 / 3)
 
 
 @settings(deadline=None)
 @given(TWO)
-def test_draws_of_every_row_once_have_the_figures_of_the_rows(both: Any) -> None:
+def test_drawing_every_row_once_gives_the_metrics_of_the_rows(both: Any) -> None:
     chosen, truth = both
     whole, drawn = TagCounts.of(chosen, truth), TagCounts.of(chosen, truth, np.ones((2, len(truth))))
     assert drawn.f1 == pytest.approx(np.stack([whole.f1] * 2))
@@ -91,14 +91,14 @@ def test_folds_are_of_equal_size(rows: int, count: int, seed: int) -> None:
 
 
 @given(arrays(np.int64, st.integers(1, 60), elements=st.integers(0, 5)), st.integers(1, 10))
-def test_folds_of_strata_spread_each_evenly(strata: Any, count: int) -> None:
+def test_stratified_folds_spread_each_stratum_evenly(strata: Any, count: int) -> None:
     fold = folds(len(strata), count, seed=0, strata=strata)
     for number in np.unique(strata):
         sizes = np.bincount(fold[strata == number], minlength=min(count, len(strata)))
         assert sizes.max() - sizes.min() <= 1
 
 
-def test_the_bootstrap_draws_the_same_for_one_seed() -> None:
+def test_the_bootstrap_is_reproducible_by_its_seed() -> None:
     one, again = (np.concatenate(list(bootstrap(7, draws=60, seed=3))) for _ in range(2))
     assert one.shape == (60, 7)
     assert np.array_equal(one, again)

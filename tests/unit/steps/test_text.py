@@ -34,16 +34,16 @@ TEXTS = st.text(
         ("№", "no"),
     ],
 )
-def test_spellings_that_people_take_for_the_same_are_the_same(one: str, other: str) -> None:
+def test_equivalent_spellings_have_the_same_normal_form(one: str, other: str) -> None:
     assert fold(one) == fold(other) == folded(one).text
 
 
 @pytest.mark.parametrize(("one", "other"), [("й", "и"), ("café", "cafe"), ("a_b", "a b"), ("ь", "ъ")])
-def test_spellings_that_differ_stay_apart(one: str, other: str) -> None:
+def test_different_spellings_have_different_normal_forms(one: str, other: str) -> None:
     assert fold(one) != fold(other)
 
 
-def test_the_classes_have_every_character_of_their_categories() -> None:
+def test_the_character_classes_contain_all_characters_of_their_categories() -> None:
     characters = pl.Series(CHARACTERS)
     for listed, categories in ((MARKS, {"Mn", "Mc", "Me"}), (INVISIBLE, {"Cf", "Cc"})):
         found = set(characters.filter(characters.str.contains(f"[{listed}]")))
@@ -52,14 +52,14 @@ def test_the_classes_have_every_character_of_their_categories() -> None:
         assert all(char.isspace() for char in wanted - found)
 
 
-def test_every_character_has_its_place_alone_and_after_others() -> None:
+def test_every_character_has_a_position_alone_and_after_others() -> None:
     wrong = [char for char in CHARACTERS for text in (char, f"а{char}б", f"ᄀ{char}\u0301") if not placed(text)]
     assert wrong == []
 
 
 @settings(deadline=None)
 @given(TEXTS)
-def test_any_text_is_folded_alike_with_places_and_without(text: str) -> None:
+def test_folding_with_and_without_positions_gives_the_same_text(text: str) -> None:
     assert placed(text)
 
 
@@ -69,7 +69,7 @@ def placed(text: str) -> bool:
     return found.text == fold(text) and len(found.text) == len(found.start) and all(0 <= a < b for a, b in ends)
 
 
-def test_a_part_is_found_again_in_the_text() -> None:
+def test_a_part_of_the_normal_form_maps_back_to_the_text() -> None:
     text = "Мой «за\u0301м\u00adок» ﬁне"
     found = folded(text)
     first = found.text.index("замок")
@@ -79,7 +79,7 @@ def test_a_part_is_found_again_in_the_text() -> None:
 
 @settings(deadline=None)
 @given(TEXTS)
-def test_cleaning_changes_no_normal_form(text: str) -> None:
+def test_cleaning_does_not_change_the_normal_form(text: str) -> None:
     if not clean_text(text):
         assert not fold(text).strip()
     else:
@@ -92,6 +92,6 @@ def clean_text(text: str) -> str | None:
     return dict(cleaned.iter_rows()).get(0)
 
 
-def test_a_copy_of_a_text_has_its_words() -> None:
+def test_copies_of_a_text_have_the_same_words() -> None:
     assert bare("  «Где моя ка\u0301рта?!» — ЕЩЁ_раз ") == bare("где моя карта, еще раз") == "где моя карта еще раз"
     assert bare(None) == bare("?!") == ""

@@ -26,7 +26,7 @@ TRAIN = "kommuna.steps:train_classifier"
 
 
 @pytest.mark.parametrize("step", CASES)
-def test_a_step_gives_what_is_recorded_at_its_version(step: str, tmp_path: Path, record: bool) -> None:
+def test_a_step_gives_the_results_recorded_for_its_version(step: str, tmp_path: Path, record: bool) -> None:
     found = (results_of_a_process if step == TRAIN else results)(step, tmp_path)
     said = RECORDED.fault(step, VERSIONS[step], found, constant=f"STEPS['{step}']", record=record)
     assert not said, said
@@ -39,7 +39,7 @@ def test_every_shared_step_has_a_version_and_recorded_results() -> None:
 
 
 @pytest.mark.parametrize("address", STEPS)
-def test_a_step_has_one_address_whatever_it_is_called_by(address: str) -> None:
+def test_every_address_of_a_step_leads_to_its_stable_address(address: str) -> None:
     """Its address, and as DAG files named it before, the module of its code: one step, one question, one cache."""
     signature = find_step(address)
     assert find_step(code_of(address)).function is signature.function
@@ -52,7 +52,7 @@ def test_a_step_has_one_address_whatever_it_is_called_by(address: str) -> None:
     assert parameter_types(code_of(address)).keys() == parameter_types(address).keys()
 
 
-def test_a_shared_step_that_is_not_there_is_told_with_the_nearest() -> None:
+def test_an_unknown_shared_step_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(StepNotFound, match=r"no shared step 'kommuna.steps:lable_messages' \(did you mean"):
         find_step("kommuna.steps:lable_messages")
 
@@ -76,7 +76,7 @@ def _has_metrics(made: ast.ClassDef) -> bool:
     return "metrics" in fields and "NamedTuple" in [ast.unparse(base) for base in made.bases]
 
 
-def test_the_table_is_read_without_the_libraries_of_the_steps() -> None:
+def test_the_table_of_steps_is_read_without_importing_their_libraries() -> None:
     script = "import sys, kommuna.spec.versions; print({'polars', 'numpy', 'pydantic', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -92,7 +92,7 @@ STEP = "kommuna.steps:clean"
         ("kommuna.steps.etl.clean._VISIBLE", "[^ ]", "clean_texts.metrics.dropped_empty"),
     ],
 )
-def test_a_changed_helper_of_a_step_is_noticed(
+def test_a_changed_helper_of_a_step_is_detected(
     patched: str, value: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patched, value)
@@ -120,13 +120,13 @@ BEFORE = {"version": 2, "cases": {"one": {"rows": 3.0, "tags": ["a", None]}}}
         (1, {"rows": 3.0, "tags": ["a", None]}, "a version only goes up"),
     ],
 )
-def test_results_are_judged_by_version(version: int, case: Any, said: str) -> None:
+def test_results_are_compared_by_version(version: int, case: Any, said: str) -> None:
     found = fault(BEFORE, version, {"one": case}, constant="X")
     assert (found == "") == (said == "")
     assert said in found
 
 
-def test_changed_results_are_recorded_under_a_higher_version_only(tmp_path: Path) -> None:
+def test_changed_results_are_only_recorded_under_a_higher_version(tmp_path: Path) -> None:
     file = RecordedFile(tmp_path / "recorded.json")
 
     def given(version: int, **cases: Any) -> str:
@@ -142,7 +142,7 @@ def test_changed_results_are_recorded_under_a_higher_version_only(tmp_path: Path
     assert "has no recorded results" in fault(None, 1, {}, constant="X")
 
 
-def test_numbers_that_are_none_are_told_apart() -> None:
+def test_special_numbers_are_distinguished() -> None:
     values = plain([float("nan"), float("inf"), None, "", 0.0, 0])
     assert [differences(values[0], other, "x") == [] for other in values] == [True] + [False] * 5
     assert differences(values[4], values[5], "x") == ["x: 0.0 is recorded, now it is 0"]

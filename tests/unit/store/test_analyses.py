@@ -55,7 +55,7 @@ def found(store: Store, bundle: Path) -> str:
     return given.digest
 
 
-def test_what_has_been_analysed_is_not_analysed_again(store: Store, bundle: Path, analysed: list[None]) -> None:
+def test_a_known_bundle_is_not_analysed_again(store: Store, bundle: Path, analysed: list[None]) -> None:
     first = found(store, bundle)
     assert found(store, bundle) == first
     moved = bundle.with_name("moved")
@@ -75,7 +75,7 @@ def test_what_has_been_analysed_is_not_analysed_again(store: Store, bundle: Path
         ("steps.py", '    """Runs."""\n', ""),
     ],
 )
-def test_nor_is_a_comment_a_docstring_or_a_body_that_nothing_reaches(
+def test_comments_docstrings_and_unreached_bodies_are_not_analysed_again(
     store: Store, bundle: Path, analysed: list[None], path: str, old: str, new: str
 ) -> None:
     first = found(store, bundle)
@@ -99,7 +99,7 @@ def test_nor_is_a_comment_a_docstring_or_a_body_that_nothing_reaches(
         ("helpers/__init__.py", "", HELPERS),
     ],
 )
-def test_whatever_may_count_is_analysed(
+def test_changes_that_may_count_are_analysed(
     store: Store, bundle: Path, analysed: list[None], path: str, old: str, new: str
 ) -> None:
     first = found(store, bundle)
@@ -118,7 +118,7 @@ def test_whatever_may_count_is_analysed(
 
 
 @pytest.mark.parametrize("damage", [b"", b"[", b"[{}]", b"\xff"])
-def test_a_damaged_note_is_none(store: Store, bundle: Path, analysed: list[None], damage: bytes) -> None:
+def test_a_damaged_cache_file_is_ignored(store: Store, bundle: Path, analysed: list[None], damage: bytes) -> None:
     found(store, bundle)
     path = Path(Analyses(store).path(POINTS, ()))
     path.write_bytes(damage)
@@ -127,7 +127,7 @@ def test_a_damaged_note_is_none(store: Store, bundle: Path, analysed: list[None]
     assert len(analysed) == 2
 
 
-def test_a_store_that_cannot_be_written_costs_an_analysis_and_no_run(
+def test_with_a_read_only_store_the_analysis_is_repeated_and_the_run_succeeds(
     store: Store, bundle: Path, analysed: list[None]
 ) -> None:
     Path(store.root).mkdir(parents=True)
@@ -154,7 +154,7 @@ def edited(bundle: Bundle, rng: random.Random) -> Bundle:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**9))
-def test_while_all_that_was_read_reads_the_same_another_analysis_finds_the_same(
+def test_an_unchanged_trace_means_that_another_analysis_finds_the_same(
     seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     rng = random.Random(seed)

@@ -618,7 +618,7 @@ def test_a_change_counts_if_it_may_change_the_result(
     assert (old.digest == new.digest) == (expected == SAME)
 
 
-def test_the_table_has_enough_lines_of_each_kind() -> None:
+def test_the_table_has_enough_cases_of_each_kind() -> None:
     assert len({name for name, *_ in CHANGES}) == len(CHANGES) >= 150
     assert all(sum(kind == c[1] for c in CHANGES) >= 20 for kind in (SAME, DIFFERENT, UNCLEAR))
 
@@ -632,12 +632,12 @@ def test_all_modules_that_may_be_loaded_are_named(tmp_path: Path) -> None:
     assert definitions_of(tmp_path, files).modules == {"steps", "a", "b", "c", "p", "p.q", "late"}
 
 
-def test_the_sentence_names_file_and_line(tmp_path: Path) -> None:
+def test_the_reason_names_file_and_line(tmp_path: Path) -> None:
     files = {"steps.py": STEPS, "helpers.py": "\n\ndef clean(df):\n    return globals()\n"}
     assert definitions_of(tmp_path, files).unclear == "helpers.py:4 uses globals"
 
 
-def test_a_python_rule_counts_beside_the_step(tmp_path: Path) -> None:
+def test_a_python_rule_counts_in_addition_to_the_step(tmp_path: Path) -> None:
     files = {"steps.py": step("    return 1\n"), "rules.py": "def late(x): return 1\ndef early(x): return 2\n"}
     before = definitions_of(tmp_path, files, "steps:run", "rules:late")
     assert before.modules == {"steps", "rules"}
@@ -648,7 +648,7 @@ def test_a_python_rule_counts_beside_the_step(tmp_path: Path) -> None:
     assert definitions_of(tmp_path, {}, "steps:run", "rules:*").digest != before.digest
 
 
-def test_a_shared_step_needs_nothing_of_the_bundle(tmp_path: Path) -> None:
+def test_a_shared_step_does_not_depend_on_the_bundle(tmp_path: Path) -> None:
     result = definitions_of(tmp_path, {"steps.py": "def ("}, "kommuna.steps.labeling:label")
     assert (result.modules, result.unclear) == (frozenset(), "")
 
@@ -721,7 +721,7 @@ def test_an_addition_that_may_fail_or_do_more_counts(tmp_path: Path, addition: s
 
 
 @pytest.mark.parametrize("other", ["import helpers\nhelpers.K = 'x'\n", "from helpers import *\n"])
-def test_a_constant_that_another_module_may_replace_is_none(tmp_path: Path, other: str) -> None:
+def test_a_name_that_another_module_may_replace_is_not_a_constant(tmp_path: Path, other: str) -> None:
     steps = {"steps.py": "import other, helpers\n" + step("    return helpers.clean(df)\n"), "other.py": other}
     first = "import other\n" if "K" in other else ""
     before = definitions_of(tmp_path, steps | {"helpers.py": first + HELPERS + VALUES})

@@ -28,7 +28,7 @@ def add(store: Store, key: str, artifact: Artifact, *, days: float = 0, upstream
     os.utime(store.manifest_url(key).removeprefix("file://"), (started.timestamp(),) * 2)
 
 
-def test_only_what_no_manifest_refers_to_is_removed(store: Store) -> None:
+def test_only_unreferenced_artifacts_are_removed(store: Store) -> None:
     kept, orphan = put(store, "kept"), put(store, "orphan")
     add(store, "1" * 64, kept)
     assert collect(store, grace_seconds=0).artifacts == 1
@@ -49,7 +49,7 @@ def test_a_dry_run_counts_and_removes_nothing(store: Store) -> None:
     assert store.has(orphan)
 
 
-def test_old_manifests_go_but_not_those_a_registered_model_comes_from(store: Store) -> None:
+def test_old_manifests_are_removed_except_those_that_a_registered_model_comes_from(store: Store) -> None:
     table, model, other = put(store, "table"), put(store, "model"), put(store, "other")
     add(store, "1" * 64, table, days=90)
     add(store, "2" * 64, model, days=90, upstream="1" * 64)
@@ -63,19 +63,19 @@ def test_old_manifests_go_but_not_those_a_registered_model_comes_from(store: Sto
     assert not store.has(other)
 
 
-def test_what_a_young_manifest_comes_from_stays_however_old(store: Store) -> None:
+def test_the_lineage_of_a_young_manifest_is_kept_however_old(store: Store) -> None:
     add(store, "1" * 64, put(store, "table"), days=90)
     add(store, "2" * 64, put(store, "labels"), days=1, upstream="1" * 64)
     assert collect(store, keep_days=30, grace_seconds=0).manifests == 0
 
 
-def test_a_registered_artifact_stays_even_without_any_manifest(store: Store, tmp_path: Path) -> None:
+def test_a_registered_artifact_is_kept_even_without_a_manifest(store: Store, tmp_path: Path) -> None:
     model = put(store, "model")
     assert collect(store, registered=[model.digest], grace_seconds=0).artifacts == 0
     assert store.has(model)
 
 
-def test_what_the_cache_has_given_to_a_run_is_in_use_with_all_it_comes_from(store: Store) -> None:
+def test_a_reused_result_is_in_use_with_its_lineage(store: Store) -> None:
     add(store, "1" * 64, put(store, "table"), days=90)
     add(store, "2" * 64, put(store, "labels"), days=90, upstream="1" * 64)
     add(store, "3" * 64, put(store, "other"), days=90)
@@ -86,7 +86,7 @@ def test_what_the_cache_has_given_to_a_run_is_in_use_with_all_it_comes_from(stor
     assert store.manifest("1" * 64) is not None
 
 
-def test_nothing_that_a_run_of_today_may_need_is_removed_however_few_days_are_kept(store: Store) -> None:
+def test_results_used_today_are_kept_however_small_keep_days_is(store: Store) -> None:
     add(store, "1" * 64, put(store, "made just now"))
     add(store, "2" * 64, put(store, "made long ago, used just now"), days=90)
     store.record_use("2" * 64)

@@ -20,7 +20,7 @@ def find(store: Store, url: str, folder: Path, known: Sequence[FoundFile] = ()) 
 
 
 @pytest.mark.parametrize("url", ["s3://nobody/x.csv", "reference://x", "jupyter://x", "nosuch://x"])
-def test_a_url_that_cannot_be_read_is_the_teams_mistake_whatever_its_driver_raises(
+def test_an_unreadable_url_is_the_teams_mistake_whatever_its_driver_raises(
     store: Store, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
@@ -57,7 +57,7 @@ def test_a_file_that_the_operator_found_is_not_read_again_unless_it_changed(
     assert changed.flat()["table"].bytes == file_digest(table) != found.flat()["table"].bytes
 
 
-def test_of_a_file_that_is_replaced_with_the_same_stamp_the_copy_is_read(store: Store, tmp_path: Path) -> None:
+def test_if_a_file_is_replaced_with_the_same_stamp_the_copy_is_read(store: Store, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("id\n1\n")
     known = find(store, str(table), tmp_path / "work").files()

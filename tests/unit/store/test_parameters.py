@@ -75,12 +75,12 @@ def test_types_are_read_without_importing_the_step(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("function", ["mine:no", "no:step", "mine", "broken:f"])
-def test_a_step_that_cannot_be_read_has_no_types(bundle: Path, function: str) -> None:
+def test_an_unreadable_step_has_no_types(bundle: Path, function: str) -> None:
     (bundle / "broken.py").write_text("def f(:\n")
     assert parameter_types(function, bundle=bundle) == {}
 
 
-def test_the_types_of_every_shared_step_are_those_that_its_signature_has() -> None:
+def test_the_types_of_every_shared_step_equal_its_signature() -> None:
     for function in STEPS:
         declared = {name: argument.annotation for name, argument in find_step(function).params.items()}
         types = {name: known for name, known in parameter_types(function).items() if name in declared}
@@ -94,7 +94,7 @@ def canonical(bundle: Path, /, **params: Any) -> str:
 
 
 @pytest.mark.parametrize("written", [0, 0.0, "0", "0.0"])
-def test_a_number_written_in_another_way_is_the_same(bundle: Path, written: object) -> None:
+def test_other_spellings_of_a_number_are_equal(bundle: Path, written: object) -> None:
     assert canonical(bundle, least=written, share=1) == canonical(bundle, share=1.0)
 
 
@@ -103,11 +103,11 @@ def test_a_number_written_in_another_way_is_the_same(bundle: Path, written: obje
     [{"name": "x"}, {"since": None}, {"colour": "red"}, {"either": None}, {"anything": None}, {"when": None},
      {"tags": ["a", "b"]}, {"tags": ["b", "a"]}, {"limit": 5}, {"limit": "5"}],
 )  # fmt: skip
-def test_a_default_given_or_omitted_is_the_same(bundle: Path, given: dict[str, Any]) -> None:
+def test_a_default_may_be_given_or_omitted(bundle: Path, given: dict[str, Any]) -> None:
     assert canonical(bundle, **given) == canonical(bundle)
 
 
-def test_what_a_step_sees_otherwise_is_kept_apart(bundle: Path) -> None:
+def test_values_that_a_step_can_distinguish_are_different(bundle: Path) -> None:
     values: list[dict[str, Any]] = [
         {"name": "0"}, {"name": "0.0"}, {"name": "None"}, {"odd": 2}, {"odd": 2.0}, {"least": 1}, {"least": "x"},
         {"least": "inf"}, {"least": None}, {"least": -0.0}, {"anything": 0}, {"anything": 0.0}, {"anything": False},
@@ -135,7 +135,7 @@ def test_the_order_of_a_tables_columns_counts() -> None:
     assert one != two
 
 
-def test_a_step_that_cannot_be_read_keeps_its_parameters_as_they_were_given(bundle: Path) -> None:
+def test_the_parameters_of_an_unreadable_step_are_unchanged(bundle: Path) -> None:
     given = {"b": {"y": 1, "x": 0}, "a": 1.0}
     assert json.dumps(canonical_params("no:step", given, bundle=bundle)) == (
         '{"a": {"$given": 1.0}, "b": {"$given": {"y": 1, "x": 0}}}'
@@ -182,18 +182,18 @@ def test_a_step_that_cannot_be_read_keeps_its_parameters_as_they_were_given(bund
         ({"factor": np.int64(5)}, dict[str, int], {"factor": 5}),
     ],
 )
-def test_what_a_template_rendered_becomes_what_the_step_declares(value: object, wanted: object, found: object) -> None:
+def test_a_rendered_template_is_converted_to_the_declared_type(value: object, wanted: object, found: object) -> None:
     cast = cast_rendered(value, wanted)
     assert cast == found
     assert type(cast) is type(found)
 
 
 @pytest.mark.parametrize("wanted", [float, float | None, typing.Any, None, list[float]])
-def test_what_json_does_not_have_never_becomes_null(wanted: object) -> None:
+def test_values_that_json_lacks_never_become_null(wanted: object) -> None:
     value = [float("nan")] if wanted == list[float] else float("nan")
     assert repr(cast_rendered(value, wanted)) == repr(value)  # the step's spec refuses it by name
 
 
-def test_half_a_character_from_a_template_is_refused_in_words() -> None:
+def test_half_a_character_from_a_template_is_refused_with_an_explanation() -> None:
     wanted = parameter_types("kommuna.steps:prepare_messages")["region"]
     assert refusal("\ud83d", wanted).startswith("no region '?'")

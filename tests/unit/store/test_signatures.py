@@ -73,7 +73,7 @@ TOLD: list[tuple[str, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("source", "kind", "default"), TOLD, ids=range(len(TOLD)))
-def test_types_and_defaults_are_told_only_where_nothing_can_change_them(
+def test_types_and_defaults_are_determined_only_if_nothing_can_change_them(
     tmp_path: Path, source: str, kind: Any, default: Any
 ) -> None:
     found = declared(tmp_path, source)
@@ -140,7 +140,7 @@ def test_a_module_is_the_one_that_python_would_import(tmp_path: Path, files: dic
     assert declared(tmp_path, f"from {home} import S\ndef f(*, x: S): ...").type is wanted
 
 
-def test_what_is_told_is_what_the_step_has(tmp_path: Path) -> None:
+def test_determined_types_and_defaults_are_those_of_the_step(tmp_path: Path) -> None:
     told = 0
     for number, (source, _, _) in enumerate(TOLD):
         name = f"told_{number}"
@@ -160,6 +160,6 @@ def test_what_is_told_is_what_the_step_has(tmp_path: Path) -> None:
     assert told > 40
 
 
-def test_an_unreadable_module_keeps_what_was_given(tmp_path: Path) -> None:
+def test_parameters_for_an_unreadable_module_are_unchanged(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def f(*, x: int = 1: ...")
     assert canonical_params("mine:f", {"x": "1"}, bundle=tmp_path) == {"x": {"$given": "1"}}

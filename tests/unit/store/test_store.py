@@ -36,14 +36,14 @@ def files(store: Store) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
-def test_an_artifact_is_named_by_its_content_and_kept_once(store: Store) -> None:
+def test_an_artifact_is_named_by_its_content_and_stored_once(store: Store) -> None:
     first, second = put(store, b"{}"), put(store, b"{}")
     digest = hashlib.sha256(b"{}").hexdigest()
     assert first == second
     assert files(store) == [f"support/artifacts/{digest[:2]}/{digest}.json"]
 
 
-def test_a_manifest_is_read_back_as_it_was_written(store: Store) -> None:
+def test_a_written_manifest_is_read_back(store: Store) -> None:
     manifest = manifest_of(put(store, b"{}"))
     store.write_manifest(manifest)
     assert store.manifest(KEY) == manifest
@@ -57,7 +57,7 @@ def test_a_half_written_manifest_is_a_miss(store: Store) -> None:
     assert store.manifest(KEY) is None
 
 
-def test_a_manifest_whose_artifact_is_gone_or_cut_is_a_miss(store: Store) -> None:
+def test_a_manifest_with_a_missing_or_truncated_artifact_is_a_miss(store: Store) -> None:
     artifact = put(store, b'{"a": 1}')
     store.write_manifest(manifest_of(artifact))
     path = Path(store.url(artifact).removeprefix("file://"))
@@ -77,7 +77,7 @@ def test_a_manifest_under_another_key_is_a_miss(store: Store) -> None:
     assert store.manifest("c" * 64) is None
 
 
-def test_changed_bytes_are_found_when_an_artifact_is_read(store: Store, tmp_path: Path) -> None:
+def test_changed_bytes_are_detected_when_an_artifact_is_read(store: Store, tmp_path: Path) -> None:
     artifact = put(store, b'{"a": 1}')
     path = Path(store.url(artifact).removeprefix("file://"))
     path.chmod(0o644)
@@ -92,7 +92,7 @@ def damage(store: Store, artifact: Artifact, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def test_a_damaged_artifact_of_the_same_size_is_removed_and_is_made_anew(store: Store, tmp_path: Path) -> None:
+def test_a_damaged_artifact_of_the_same_size_is_removed_and_made_again(store: Store, tmp_path: Path) -> None:
     artifact = put(store, b'{"a": 1}')
     manifest = manifest_of(artifact)
     store.write_manifest(manifest)
@@ -121,7 +121,7 @@ def test_a_step_that_ignores_the_cache_replaces_a_damaged_artifact(store: Store,
     assert store.fetch(artifact, tmp_path).read_bytes() == b'{"a": 1}'
 
 
-def test_a_manifest_of_another_team_under_the_right_key_is_none(store: Store) -> None:
+def test_a_manifest_of_another_team_under_the_right_key_is_a_miss(store: Store) -> None:
     manifest = manifest_of(put(store, b"{}"))
     store.write_manifest(manifest.model_copy(update={"team": "fraud"}))
     assert store.manifest(KEY) is None
@@ -138,7 +138,7 @@ def test_the_work_folder_is_gone_at_the_end_and_after_an_error(store: Store) -> 
     assert files(store) == []
 
 
-def test_what_a_killed_process_left_is_swept_by_the_next(store: Store) -> None:
+def test_files_of_a_killed_process_are_removed_by_the_next_one(store: Store) -> None:
     gone = subprocess.run(
         ["python3", "-c", "import os, socket; print(socket.gethostname(), os.getpid())"],
         capture_output=True,
@@ -167,7 +167,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_store_says_so_and_keeps_nothing_half(small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_store_is_reported_and_has_no_partial_files(small_disk: Path, tmp_path: Path) -> None:
     store = Store(StoreAddress(url=small_disk.as_uri()), "support")
     artifact = put(store, b"{}")
     (small_disk / "fill").write_bytes(b"x" * 240_000)
@@ -177,7 +177,7 @@ def test_a_full_store_says_so_and_keeps_nothing_half(small_disk: Path, tmp_path:
     assert not list(small_disk.rglob("*.json.*"))
 
 
-def test_a_read_only_store_says_so(small_disk: Path) -> None:
+def test_a_read_only_store_is_reported(small_disk: Path) -> None:
     store = Store(StoreAddress(url=small_disk.as_uri()), "support")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StoreError, match="refuses to write"):
@@ -190,7 +190,7 @@ def test_a_store_that_cannot_be_opened_is_refused_whatever_its_driver_raises(url
         Store(StoreAddress(url=url), "support")
 
 
-def test_a_store_whose_server_is_not_there_when_it_is_opened_is_unreachable() -> None:
+def test_a_store_whose_server_is_down_is_unreachable() -> None:
     with pytest.raises(StoreUnreachable, match="the artifact store does not answer"):
         Store(StoreAddress(url="ftp://127.0.0.1:9/x"), "support")
 
@@ -217,7 +217,7 @@ def test_two_teams_do_not_see_each_other(store: Store) -> None:
     assert list(other.manifests()) == []
 
 
-def test_a_name_that_no_log_shows_is_refused(store: Store, tmp_path: Path) -> None:
+def test_a_name_with_unprintable_characters_is_refused(store: Store, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     with pytest.raises(TeamMistake, match=r"characters that are not printable"):
         store.put_inbox(tmp_path / "f", "inbox/a\nb.csv")

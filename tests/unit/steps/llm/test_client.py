@@ -54,7 +54,7 @@ def test_an_answer_is_a_dict_and_its_tokens_and_price_are_recorded(server: LlmSe
     assert (sent["temperature"], sent["max_tokens"], sent["model"]) == (0.0, 50, "tiny")
 
 
-def test_it_answers_where_an_event_loop_runs_already(model: Build) -> None:
+def test_it_works_inside_a_running_event_loop(model: Build) -> None:
     async def notebook() -> dict[str, Any]:
         return ask(model())
 
@@ -74,7 +74,7 @@ def test_it_answers_where_an_event_loop_runs_already(model: Build) -> None:
     ],
     ids=["500", "503", "429", "cut", "broken json", "html", "no choices"],
 )
-def test_a_passing_fault_costs_a_retry_and_nothing_else(server: LlmServer, model: Build, fault: Fault) -> None:
+def test_a_transient_fault_costs_only_a_retry(server: LlmServer, model: Build, fault: Fault) -> None:
     server.faults = [fault, fault]
     asked = model()
     assert ask(asked) == ANSWER
@@ -83,7 +83,7 @@ def test_a_passing_fault_costs_a_retry_and_nothing_else(server: LlmServer, model
 
 
 @pytest.mark.parametrize("fault", [hang(30.0), drip(30.0)], ids=["hang", "drip"])
-def test_a_server_that_does_not_come_to_an_end_is_retried(server: LlmServer, model: Build, fault: Fault) -> None:
+def test_a_response_that_never_ends_is_retried(server: LlmServer, model: Build, fault: Fault) -> None:
     server.faults = [fault]
     asked = model(timeout_seconds=2.0)
     assert ask(asked) == ANSWER
@@ -343,7 +343,7 @@ def test_latencies_are_quantiles_of_what_was_answered() -> None:
     assert (metrics["llm_latency_p50"], metrics["llm_latency_p95"]) == (0.5, 0.95)
 
 
-def test_a_platform_without_an_llm_says_so_only_when_asked() -> None:
+def test_a_missing_llm_is_an_error_only_when_it_is_used() -> None:
     llm = Llm.from_services(Services())
     with pytest.raises(LlmSettings, match="no light LLM is configured"):
         llm.light()
@@ -351,7 +351,7 @@ def test_a_platform_without_an_llm_says_so_only_when_asked() -> None:
         llm.heavy()
 
 
-def test_an_endpoints_url_holds_no_secret() -> None:
+def test_a_secret_in_an_endpoints_url_is_refused() -> None:
     for url in ("https://key:secret@llm.bank.example/v1", "https://llm.bank.example/v1?key=secret"):
         with pytest.raises(SpecError, match="a URL must not contain a key"):
             Llms.read({"light": {"url": url, "model": "m"}}, where="kommuna.yaml")

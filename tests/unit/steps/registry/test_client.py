@@ -46,13 +46,13 @@ def answering(status: int, body: dict[str, str]) -> Iterator[str]:
         server.server_close()
 
 
-def test_no_address_is_told() -> None:
+def test_a_missing_address_is_an_error() -> None:
     with pytest.raises(RegistryError, match="no MLflow server is configured") as error:
         Registry.from_services(Services())
     assert "kommuna.yaml" in error.value.fix
 
 
-def test_an_unreachable_server_is_told_with_its_address_and_soon() -> None:
+def test_an_unreachable_server_is_reported_soon_with_its_address() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))  # bound and not listening: a connection is refused
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -64,7 +64,7 @@ def test_an_unreachable_server_is_told_with_its_address_and_soon() -> None:
     assert time.monotonic() - started < 60  # MLflow's own settings take minutes; this is no benchmark
 
 
-def test_a_refusal_is_told_with_what_mlflow_says() -> None:
+def test_a_refusal_is_reported_with_mlflows_message() -> None:
     body = {"error_code": "PERMISSION_DENIED", "message": "Permission denied"}
     with answering(403, body) as url, pytest.raises(RegistryError) as error:
         Registry(url, "support").by_digest("topics", "0" * 64)
@@ -72,7 +72,7 @@ def test_a_refusal_is_told_with_what_mlflow_says() -> None:
     assert "rights" in error.value.fix
 
 
-def test_a_broken_server_is_told_as_a_refusal() -> None:
+def test_a_broken_server_is_reported_as_a_refusal() -> None:
     with answering(500, {"error_code": "INTERNAL_ERROR", "message": "disk full"}) as url:
         with pytest.raises(RegistryError, match="refuses") as error:
             Registry(url, "support").by_alias("topics", "champion")
@@ -80,23 +80,23 @@ def test_a_broken_server_is_told_as_a_refusal() -> None:
         assert "500" in error.value.what
 
 
-def test_an_answer_that_is_no_mlflow_is_told() -> None:
+def test_an_answer_that_is_not_mlflows_is_reported() -> None:
     with answering(404, {"hello": "world"}) as url, pytest.raises(RegistryError, match="refuses"):
         Registry(url).by_alias("topics", "champion")
 
 
-def test_a_workspace_that_is_missing_is_told(mlflow_server: str) -> None:
+def test_a_missing_workspace_is_reported(mlflow_server: str) -> None:
     with pytest.raises(RegistryError, match="has no workspace 'nobody'") as error:
         Registry(mlflow_server, "nobody").by_alias("topics", "champion")
     assert "the platform creates a team's workspace" in error.value.fix
 
 
-def test_a_model_or_alias_that_is_not_there_is_none(mlflow_server: str) -> None:
+def test_a_missing_model_or_alias_is_none(mlflow_server: str) -> None:
     assert Registry(mlflow_server, "support").by_alias("no such model", "champion") is None
     assert Registry(mlflow_server, "support").by_digest("no such 'model'", "0" * 64) is None
 
 
-def test_what_was_set_before_comes_back(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_previous_settings_are_restored(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")

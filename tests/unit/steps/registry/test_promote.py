@@ -37,7 +37,7 @@ def with_metrics(scores: Scores, **metrics: float) -> Scores:
     return scores.model_copy(update={"metrics": scores.metrics | named})
 
 
-def test_the_first_model_that_reaches_the_bar_is_champion(
+def test_the_first_model_that_passes_the_gate_is_the_champion(
     versions: list[ModelVersion], scores: Scores, registry: Registry
 ) -> None:
     found = promote(versions[0], scores, gate=GATE, registry=registry)
@@ -49,7 +49,7 @@ def test_the_first_model_that_reaches_the_bar_is_champion(
     assert champion.version == versions[0].version
 
 
-def test_a_refused_version_leaves_the_champion_and_says_which_number_missed(
+def test_a_refused_version_keeps_the_champion_and_names_the_failed_comparison(
     versions: list[ModelVersion], scores: Scores, registry: Registry
 ) -> None:
     promote(versions[0], scores, gate=GATE, registry=registry)
@@ -63,7 +63,9 @@ def test_a_refused_version_leaves_the_champion_and_says_which_number_missed(
     assert champion.version == versions[0].version
 
 
-def test_a_better_version_follows(versions: list[ModelVersion], scores: Scores, registry: Registry) -> None:
+def test_a_better_version_replaces_the_champion(
+    versions: list[ModelVersion], scores: Scores, registry: Registry
+) -> None:
     promote(versions[0], scores, gate=GATE, registry=registry)
     found = promote(versions[1], with_metrics(scores, champion__f1_macro=0.7), gate=GATE, registry=registry)
     assert found.promotion.before == versions[0].version
@@ -72,7 +74,7 @@ def test_a_better_version_follows(versions: list[ModelVersion], scores: Scores, 
     assert champion.version == versions[1].version
 
 
-def test_a_champion_is_left_as_it_is(versions: list[ModelVersion], scores: Scores, registry: Registry) -> None:
+def test_a_champion_stays_the_champion(versions: list[ModelVersion], scores: Scores, registry: Registry) -> None:
     promote(versions[0], scores, gate=GATE, registry=registry)
     found = promote(versions[0], with_metrics(scores, f1_macro=0.1), gate=GATE, registry=registry)
     assert found.promotion.promoted

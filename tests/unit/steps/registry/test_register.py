@@ -47,7 +47,7 @@ def rest(url: str, path: str, **params: str) -> dict:
     return answer.json()
 
 
-def test_the_servers_own_api_has_all_of_a_version(
+def test_mlflows_api_returns_everything_about_a_version(
     registry: Registry, tagger: Tagger, scores: Scores, messages: pl.DataFrame
 ) -> None:
     found = register(tagger, scores, messages.lazy(), name="whole", context=context("1" * 64), registry=registry)
@@ -73,7 +73,7 @@ def test_the_servers_own_api_has_all_of_a_version(
     assert found.metrics == {"version": 1.0, "new": 1.0}
 
 
-def test_links_lead_where_people_reach_mlflow(
+def test_links_use_the_public_address_of_mlflow(
     mlflow_server: str, tagger: Tagger, scores: Scores, messages: pl.DataFrame
 ) -> None:
     services = Services(mlflow=mlflow_server, mlflow_pages="https://mlflow.example/", workspace="support")
@@ -83,7 +83,7 @@ def test_links_lead_where_people_reach_mlflow(
     assert found.links["MLflow run"].startswith("https://mlflow.example/#/experiments/")
 
 
-def test_the_registered_model_gives_the_taggers_tags(
+def test_the_registered_model_returns_the_tags_of_the_tagger(
     registry: Registry, tagger: Tagger, scores: Scores, messages: pl.DataFrame
 ) -> None:
     import mlflow
@@ -114,7 +114,7 @@ def test_the_same_model_is_registered_once(
     assert registry.by_alias("once", "challenger") == again.version
 
 
-def test_a_kill_in_the_middle_doubles_nothing(
+def test_a_kill_in_the_middle_creates_no_duplicates(
     registry: Registry, tagger: Tagger, scores: Scores, messages: pl.DataFrame, tmp_path: Path
 ) -> None:
     """Killed after the run is logged and before the version is made: the next try goes on with the same run."""
@@ -152,7 +152,7 @@ register(
     assert runs[0].info.status == "FINISHED"
 
 
-def test_two_teams_have_a_model_of_the_same_name_each(
+def test_two_teams_may_use_the_same_model_name(
     mlflow_server: str, registry: Registry, tagger: Tagger, scores: Scores, messages: pl.DataFrame
 ) -> None:
     fraud = Registry(mlflow_server, "fraud")
@@ -178,7 +178,7 @@ def test_several_tags_are_registered_and_loaded(
     assert [list(tags) for tags in given["tags"]] == want
 
 
-def test_a_sample_without_the_features_is_refused_before_mlflow_is_asked(tagger: Tagger, scores: Scores) -> None:
+def test_a_sample_without_the_features_is_refused_before_any_request(tagger: Tagger, scores: Scores) -> None:
     sample = pl.LazyFrame({"body": ["hello"]})
     with pytest.raises(MissingColumn, match="no column 'text'"):
         register(
@@ -199,7 +199,7 @@ def test_a_bad_name_is_refused(tagger: Tagger, scores: Scores, messages: pl.Data
         )
 
 
-def test_a_missing_workspace_leaves_nothing(
+def test_nothing_is_created_in_a_missing_workspace(
     mlflow_server: str, tagger: Tagger, scores: Scores, messages: pl.DataFrame
 ) -> None:
     with pytest.raises(RegistryError, match="has no workspace 'nobody'"):

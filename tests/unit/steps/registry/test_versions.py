@@ -67,7 +67,7 @@ def in_mlflow(registry: Registry, found: Any) -> dict[str, Any]:
     return named | {"params": run.data.params, "metrics": run.data.metrics, "tags": own, "version's tags": tags}
 
 
-def test_register_leaves_what_is_recorded_at_its_version(registry: Registry, record: bool) -> None:
+def test_register_gives_the_results_recorded_for_its_version(registry: Registry, record: bool) -> None:
     cases = {}
     for name, several in (("recorded_one", False), ("recorded_several", True)):
         found = registered(registry, name, several=several)
@@ -77,7 +77,7 @@ def test_register_leaves_what_is_recorded_at_its_version(registry: Registry, rec
     _compare("kommuna.steps:register", cases, record=record)
 
 
-def test_promote_leaves_what_is_recorded_at_its_version(registry: Registry, record: bool) -> None:
+def test_promote_gives_the_results_recorded_for_its_version(registry: Registry, record: bool) -> None:
     gate = "f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01"
     cases = {}
     for case, digest, f1_macro in (

@@ -81,7 +81,7 @@ def test_figures_of_several_tags_agree_with_scikit_learn(several_task) -> None:
     )
 
 
-def test_a_champion_is_judged_on_the_same_rows_in_its_own_tags(task, trained: Trained) -> None:
+def test_a_champion_is_evaluated_on_the_same_rows_with_its_own_tags(task, trained: Trained) -> None:
     tags = ("вклад", "old tag", "card", "credit")
     champion = replace(trained.dev_only, tags=tags, scorer=_Reordered(trained.dev_only.scorer))
     found = judged(trained, task, champion=champion, dev_only=trained.dev_only)
@@ -100,7 +100,7 @@ class _Reordered:
         return np.stack([p[:, 2], np.zeros(len(p)), p[:, 0], p[:, 1]], axis=1)
 
 
-def test_a_model_beside_itself_gains_nothing_and_is_not_marked(task, trained: Trained) -> None:
+def test_a_model_compared_with_itself_has_no_gain_and_no_mark(task, trained: Trained) -> None:
     found = judged(trained, task, champion=trained.model)
     (champion,) = [c for c in found.scores.comparisons if c.name == "champion"]
     assert (champion.accuracy, champion.accuracy_low, champion.accuracy_high) == (0, 0, 0)
@@ -108,7 +108,7 @@ def test_a_model_beside_itself_gains_nothing_and_is_not_marked(task, trained: Tr
     assert '<span class="">+0.000 (+0.000 to +0.000)</span>' in found.report.html
 
 
-def test_a_gain_is_marked_where_its_paired_interval_leaves_nothing_out(task, trained: Trained) -> None:
+def test_a_gain_is_marked_if_its_paired_interval_excludes_zero(task, trained: Trained) -> None:
     found = judged(trained, task, dev_only=trained.dev_only)
     majority = next(c for c in found.scores.comparisons if c.name == "baseline.majority_class")
     assert majority.f1_macro_low > 0
@@ -125,7 +125,7 @@ def test_a_gain_is_marked_where_its_paired_interval_leaves_nothing_out(task, tra
     assert alone.accuracy_high - alone.accuracy_low == pytest.approx(2 * 1.96 * error, rel=0.15)
 
 
-def test_what_can_be_accepted_unseen_is_the_most_at_the_target() -> None:
+def test_the_accepted_share_is_the_largest_at_the_target_precision() -> None:
     confidence = np.array([0.99, 0.98, 0.97, 0.97, 0.9, 0.8])
     right = np.array([True] * 4 + [False, True])
     points = operating_points(confidence, right)
@@ -136,7 +136,7 @@ def test_what_can_be_accepted_unseen_is_the_most_at_the_target() -> None:
     assert automatic(operating_points(confidence, ~right)) is None
 
 
-def test_the_report_says_which_tags_the_frequent_ones_hide(task, trained: Trained) -> None:
+def test_the_report_names_the_tags_with_the_smallest_accepted_share(task, trained: Trained) -> None:
     found = judged(trained, task)
     by_tag = {t.tag: t.automatic for t in found.scores.per_tag}
     for tag, share in by_tag.items():
@@ -209,7 +209,7 @@ def test_gold_texts_in_dev_are_refused_however_they_are_written(task, trained: T
     assert allowed.metrics["text_overlap"] >= 0.1
 
 
-def test_a_gold_row_without_a_label_is_no_leakage(task, trained: Trained) -> None:
+def test_a_gold_row_without_a_label_is_not_leakage(task, trained: Trained) -> None:
     left_out = pl.concat([task.messages.head(3), task.dev.drop("tag").head(2)]).with_columns(
         tag=pl.lit(None, pl.String)
     )
@@ -218,7 +218,7 @@ def test_a_gold_row_without_a_label_is_no_leakage(task, trained: Trained) -> Non
 
 
 @pytest.mark.parametrize("share", [float("nan"), -0.1, 7])
-def test_a_bound_that_would_let_any_leak_pass_is_refused(task, trained: Trained, share: float) -> None:
+def test_an_overlap_limit_that_disables_the_check_is_refused(task, trained: Trained, share: float) -> None:
     with pytest.raises(SpecError, match="'max_text_overlap': expected a number of at"):
         evaluate(trained.model, task.gold.lazy(), task.dev.lazy(), task.messages.lazy(), max_text_overlap=share)
 
@@ -228,7 +228,7 @@ def test_empty_gold_is_refused(task, trained: Trained) -> None:
         judged(trained, task, task.gold.head(0))
 
 
-def test_gold_keys_that_stand_twice_are_refused(task, trained: Trained) -> None:
+def test_duplicate_gold_keys_are_refused(task, trained: Trained) -> None:
     with pytest.raises(DuplicateKeys, match="column 'id': 260 names several rows"):
         judged(trained, task, pl.concat([task.gold, task.gold.head(1)]))
 
@@ -238,7 +238,7 @@ def test_gold_without_a_label_column_is_refused(task, trained: Trained) -> None:
         judged(trained, task, task.gold.rename({"tag": "tga"}))
 
 
-def test_a_gold_label_that_the_model_does_not_know_is_told_with_its_row(task, trained: Trained) -> None:
+def test_a_gold_label_that_the_model_lacks_is_reported_with_its_row(task, trained: Trained) -> None:
     bad = task.gold.with_columns(tag=pl.when(pl.col("id") == 300).then(pl.lit("cards")).otherwise("tag"))
     with pytest.raises(
         DataError, match=r"gold: row 300 has the label 'cards', which is not one of the tags.*did you mean 'card'"
@@ -281,7 +281,7 @@ def test_labels_of_other_rows_than_gold_are_refused(task, trained: Trained) -> N
         judged(trained, task, gold_labels=task.gold_labels.slice(1).lazy())
 
 
-def test_keys_of_two_types_still_show_a_leak(task, trained: Trained) -> None:
+def test_a_leak_is_found_with_keys_of_two_types(task, trained: Trained) -> None:
     messages = pl.concat([task.messages, task.gold.head(1).drop("tag")]).with_columns(pl.col("id").cast(pl.String))
     with pytest.raises(Leakage):
         evaluate(trained.model, task.gold.lazy(), task.dev.lazy(), messages.lazy())
@@ -291,7 +291,7 @@ def test_keys_of_two_types_still_show_a_leak(task, trained: Trained) -> None:
     "kind", [pl.Float64, pl.Float32, pl.Decimal(12, 2), pl.Int16, pl.UInt64, pl.String, "as_float_text", "padded"]
 )
 @pytest.mark.parametrize("where", ["messages", "dev"])
-def test_a_leak_shows_whatever_types_the_keys_have(task, trained: Trained, kind: Any, where: str) -> None:
+def test_a_leak_is_found_with_keys_of_any_types(task, trained: Trained, kind: Any, where: str) -> None:
     key = {
         "as_float_text": pl.col("id").cast(pl.Float64).cast(pl.String),
         "padded": pl.col("id").cast(pl.String).str.zfill(9),
@@ -304,13 +304,13 @@ def test_a_leak_shows_whatever_types_the_keys_have(task, trained: Trained, kind:
         evaluate(trained.model, task.gold.lazy(), **{n: t.with_columns(key).lazy() for n, t in tables.items()})
 
 
-def test_texts_that_look_like_numbers_are_different_keys_where_all_keys_are_texts(task, trained: Trained) -> None:
+def test_if_all_keys_are_texts_different_spellings_of_a_number_are_different_keys(task, trained: Trained) -> None:
     gold = task.gold.with_columns(pl.format("0{}", "id").alias("id"))
     messages, dev = (t.with_columns(pl.col("id").cast(pl.String)) for t in (task.gold.drop("tag"), task.dev))
     assert evaluate(trained.model, gold.lazy(), dev.lazy(), messages.lazy()).metrics["rows"] == 200
 
 
-def test_the_report_shows_the_surest_mistakes_with_words_and_rules(task, trained: Trained) -> None:
+def test_the_report_shows_the_most_confident_mistakes_with_words_and_rules(task, trained: Trained) -> None:
     votes = task.gold.select("id", pl.lit("card").alias("always_card"), pl.lit(None, pl.String).alias("never"))
     html = judged(trained, task, gold_votes=votes.lazy()).report.html
     given = trained.model.predict_table(task.gold)
@@ -325,7 +325,7 @@ def test_the_report_shows_the_surest_mistakes_with_words_and_rules(task, trained
     assert f"{word} +" in section
 
 
-def test_votes_whose_key_names_two_rows_are_refused(task, trained: Trained) -> None:
+def test_votes_with_a_duplicate_key_are_refused(task, trained: Trained) -> None:
     votes = pl.concat([task.gold.select("id", pl.lit("card").alias("r"))] * 2)
     with pytest.raises(DuplicateKeys, match="gold_votes"):
         judged(trained, task, gold_votes=votes.lazy())

@@ -20,7 +20,7 @@ def tagger(task) -> Tagger:
 @pytest.mark.parametrize(
     "text", ["please my Loan, the card's PIN!", "Мой СЧЁТ и вклад…", "card card card", "?! loan", "never met words"]
 )
-def test_the_words_of_a_linear_tagger_add_up_to_its_score(tagger: Tagger, text: str) -> None:
+def test_the_contributions_of_words_sum_to_the_score_of_a_linear_tagger(tagger: Tagger, text: str) -> None:
     scorer = tagger.scorer
     assert isinstance(scorer, LinearTexts)
     scores = scorer.scores(pl.DataFrame({"text": [text]}))[0] - scorer.model.intercept
@@ -29,7 +29,7 @@ def test_the_words_of_a_linear_tagger_add_up_to_its_score(tagger: Tagger, text: 
         assert sum(scorer.words(text, column).values()) == pytest.approx(wanted, abs=1e-4)
 
 
-def test_the_telling_word_is_the_first_and_carries_its_sign(tagger: Tagger) -> None:
+def test_the_decisive_word_comes_first_with_its_sign(tagger: Tagger) -> None:
     found = tagger.explain("please, my loan today")
     assert found.tag == "credit"
     assert found.words[0][0] == "loan"
@@ -39,13 +39,13 @@ def test_the_telling_word_is_the_first_and_carries_its_sign(tagger: Tagger) -> N
     assert against.confidence < found.confidence
 
 
-def test_any_other_tagger_is_explained_by_leaving_words_out(task) -> None:
+def test_other_taggers_are_explained_by_occlusion(task) -> None:
     bayes = train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.lazy(), classifier="tfidf_cnb").model
     found = bayes.explain("please my deposit today")
     assert (found.tag, found.words[0][0]) == ("вклад", "deposit")
 
 
-def test_a_left_out_word_costs_what_it_was_worth() -> None:
+def test_an_occluded_word_changes_the_score_by_its_contribution() -> None:
     def score(texts: list[str]) -> np.ndarray:
         return np.array([2.0 * text.split().count("lost") - text.split().count("found") for text in texts], np.float32)
 
@@ -53,11 +53,11 @@ def test_a_left_out_word_costs_what_it_was_worth() -> None:
     assert occluded_words("…", score) == {}
 
 
-def test_the_rules_that_spoke_are_those_with_an_opinion() -> None:
+def test_the_listed_rules_are_those_that_voted() -> None:
     votes = pl.DataFrame({"id": [1, 2], "a": ["card", None], "b": [None, None], "c": [0, 1]})
     assert rules_with_votes(votes, "id") == [(("a", "card"), ("c", "0")), (("c", "1"),)]
 
 
-def test_an_unknown_tag_is_told_with_the_nearest(tagger: Tagger) -> None:
+def test_an_unknown_tag_is_refused_with_the_nearest_name(tagger: Tagger) -> None:
     with pytest.raises(SpecError, match="no tag 'cart' \\(did you mean 'card'"):
         tagger.explain("my card", tag="cart")

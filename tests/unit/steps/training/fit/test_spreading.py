@@ -17,7 +17,7 @@ def probabilities(n: int, k: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).dirichlet(np.ones(k), size=n).astype(np.float32)
 
 
-def test_the_graph_is_the_plain_formula() -> None:
+def test_the_graph_equals_the_formula() -> None:
     rows = unit()
     cosine = rows @ rows.T
     np.fill_diagonal(cosine, -np.inf)
@@ -27,7 +27,7 @@ def test_the_graph_is_the_plain_formula() -> None:
     assert np.abs(neighbours(rows).toarray() - weight / root / root[:, None]).max() < 1e-4
 
 
-def test_it_is_the_closed_form() -> None:
+def test_the_iteration_equals_the_closed_form() -> None:
     rows, beliefs = unit(), probabilities(60, 3)
     graph = neighbours(rows)
     found = spread(graph, beliefs, np.ones(60, dtype=bool))
@@ -37,7 +37,7 @@ def test_it_is_the_closed_form() -> None:
     assert np.abs(found.sum(axis=1) - 1).max() < 1e-5
 
 
-def test_it_finds_what_the_library_finds_from_a_few_known_rows() -> None:
+def test_it_equals_scikit_learn_from_a_few_labeled_rows() -> None:
     from sklearn.semi_supervised import LabelSpreading
 
     truth = np.arange(200) % 2
@@ -52,7 +52,7 @@ def test_it_finds_what_the_library_finds_from_a_few_known_rows() -> None:
     assert (found == truth).mean() > 0.9
 
 
-def test_a_mistake_among_neighbours_is_outvoted() -> None:
+def test_a_wrong_label_is_outvoted_by_its_neighbours() -> None:
     truth = np.arange(100) // 50
     rows = np.eye(2, 12, dtype=np.float32)[truth] + 0.15 * unit(100, 12)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -63,7 +63,7 @@ def test_a_mistake_among_neighbours_is_outvoted() -> None:
     assert (found.argmax(axis=1) == truth).mean() > 0.97
 
 
-def test_rows_that_say_nothing_change_nothing_but_the_way() -> None:
+def test_unlabeled_rows_only_pass_labels_on() -> None:
     rows, beliefs = unit(), probabilities(60, 3)
     known = np.arange(60) % 3 > 0
     other = np.where(known[:, None], beliefs, probabilities(60, 3, seed=5))
@@ -72,7 +72,7 @@ def test_rows_that_say_nothing_change_nothing_but_the_way() -> None:
 
 
 @pytest.mark.parametrize("rows", [unit(0), unit(1), unit(2), np.repeat(unit(1), 9, axis=0)])
-def test_few_rows_and_equal_ones(rows: np.ndarray) -> None:
+def test_few_rows_and_equal_rows(rows: np.ndarray) -> None:
     beliefs = probabilities(len(rows), 3)
     found = spread(neighbours(rows), beliefs, np.ones(len(rows), dtype=bool))
     assert found.shape == beliefs.shape

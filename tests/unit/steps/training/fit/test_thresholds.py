@@ -22,13 +22,13 @@ def f1(scores: np.ndarray, truth: np.ndarray, given_from: tuple[float, ...]) -> 
     return float((2 * (said & true).sum(axis=0) / (said.sum(axis=0) + true.sum(axis=0))).mean())
 
 
-def test_without_held_out_rows_a_rare_tag_is_given_from_less_than_a_common_one() -> None:
+def test_without_held_out_rows_a_rare_tag_has_a_lower_threshold_than_a_common_one() -> None:
     rare, common = thresholds(None, np.zeros((5, 2), np.float32), np.array([0.02, 0.5]))
     assert rare == pytest.approx(0.125)
     assert common == pytest.approx(0.5)
 
 
-def test_tags_of_few_rows_take_the_threshold_that_all_tags_tell() -> None:
+def test_tags_with_few_rows_use_the_common_threshold() -> None:
     """Thirty tags have three dev rows each: no tag's own rows tell how far its scores are off."""
     share = [0.03] * 30
     scores, truth = case(100, share, seed=0, bias=1.5)
@@ -39,7 +39,7 @@ def test_tags_of_few_rows_take_the_threshold_that_all_tags_tell() -> None:
     assert f1(unseen, unseen_truth, found) > f1(unseen, unseen_truth, (0.5,) * 30) + 0.1
 
 
-def test_a_tag_with_many_rows_leaves_the_common_threshold() -> None:
+def test_a_tag_with_many_rows_deviates_from_the_common_threshold() -> None:
     share = [0.3] * 6
     scores, truth = case(2000, share, seed=2, bias=0.0)
     scores[:, 0] -= 2.0
@@ -47,6 +47,6 @@ def test_a_tag_with_many_rows_leaves_the_common_threshold() -> None:
     assert found[0] < min(found[1:]) - 0.05
 
 
-def test_no_dev_row_with_a_tag_is_no_reason_to_fail() -> None:
+def test_dev_rows_without_any_tag_are_no_error() -> None:
     found = thresholds(np.zeros((40, 3), np.float32), np.zeros((40, 3), np.float32), np.zeros(3))
     assert all(0 < t < 0.5 for t in found)

@@ -23,7 +23,7 @@ def _drawn(
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid"])
-def test_the_scaling_that_drew_the_labels_is_found(link: Link) -> None:
+def test_the_scaling_that_generated_the_labels_is_recovered(link: Link) -> None:
     scores, labels = _drawn(np.random.default_rng(0), 50_000, 0.5, [0.0, 1.0, -2.0], link)
     scaling, _ = fit(scores, labels, link)
     assert scaling.shift is not None
@@ -31,7 +31,7 @@ def test_the_scaling_that_drew_the_labels_is_found(link: Link) -> None:
     assert scaling.shift - scaling.shift[0] == pytest.approx([0.0, 1.0, -2.0], abs=0.1)
 
 
-def test_a_wrong_share_of_a_rare_tag_costs_nothing_once_shifted() -> None:
+def test_the_shift_corrects_a_wrong_share_of_a_rare_tag() -> None:
     scores, labels = _drawn(np.random.default_rng(1), 20_000, 1.0, [0.0, -3.0], "softmax")
     _, right = fit(scores, labels, "softmax")
     _, wrong = fit(scores + np.float32([0, 5]), labels, "softmax")
@@ -45,6 +45,6 @@ def test_few_rows_shift_little() -> None:
     assert expit(float(scaling.shift[0] - scaling.shift[1])) < 0.9  # four of four rows
 
 
-def test_nothing_known_changes_nothing() -> None:
+def test_without_rows_nothing_is_scaled() -> None:
     scores = np.float32([[1.0, -1.0]])
     assert Scaling().of(scores) == pytest.approx(scores)

