@@ -149,6 +149,8 @@ def test_a_team_only_sees_its_own_dags_and_reports(site: Site, first: dict[str, 
     assert requests.get(f"{site.embedded.access.airflow}{links['Report']}", timeout=20).status_code == 401
     # The right team with another team's DAG in the path finds nothing of the first team's.
     assert site.get(links["Report"].replace("support__topics", "fraud__cards"), "fraud").status_code == 404
+    # Airflow lets anybody read a DAG that it does not know: such an id opens no team's store.
+    assert site.get(links["Report"].replace("support__topics", "support__nosuch"), "fraud").status_code == 404
     register = site.get(task.replace("evaluate", "register") + "/links", "support").json()["extra_links"]
     assert register["MLflow run"].startswith(site.embedded.access.mlflow)
 
