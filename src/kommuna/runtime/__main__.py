@@ -17,7 +17,8 @@ import structlog
 
 from kommuna.errors import KommunaError
 from kommuna.processes import end_with_parent
-from kommuna.runtime.supervise import in_child, in_this_process, run_step
+from kommuna.runtime.process import in_child, in_this_process
+from kommuna.runtime.supervise import run_step
 from kommuna.spec.caching import INTERPRETER
 from kommuna.spec.json_text import load_json
 from kommuna.spec.step import StepResult, StepSpec

@@ -5,9 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
-import re
-import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,10 +15,20 @@ from typing import Any
 
 from pydantic import Field
 
-import kommuna
 from kommuna.runtime import files
 from kommuna.runtime.call_listener import Call, Changed, Connected, Inspected, Listening, Opened, Untraceable
 from kommuna.runtime.environment import is_kept
+from kommuna.runtime.locations import (
+    KERNEL,
+    MEMORY,
+    PYTHON_FILES,
+    PYTHON_FOLDERS,
+    PYTHON_PREFIXES,
+    folders_of,
+    is_kommuna,
+    is_python_or_kommuna,
+    is_system,
+)
 from kommuna.runtime.peers import Peers
 from kommuna.runtime.places import Place, Places, followed
 from kommuna.spec.base import Spec
@@ -39,21 +46,6 @@ VARIABLE_MARKERS = "/proc/kommuna/read/"  # opened for each variable that the st
 _TEMPORARY_FILE = os.O_TMPFILE
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _YOUNG_NS = 20_000_000  # a file that has just changed may change again at the same tick of the file system's clock
-PYTHON_FOLDERS = tuple(
-    dict.fromkeys(
-        f"{os.path.realpath(path) if real else path}/"
-        for path in (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-        for real in (False, True)
-    )
-)
-_PREFIXES = tuple({f"{sys.prefix}/", f"{sys.base_prefix}/", f"{os.path.realpath(sys.base_prefix)}/"})
-_KOMMUNA = str(Path(kommuna.__file__).parent)
-# The files that start Python. Other programs in its folder count as ordinary files.
-_PYTHON = re.compile(rf"(?:{'|'.join(map(re.escape, _PREFIXES))})(?:pyvenv\.cfg|bin/python[\d.]*|.*\.so[\d.]*)")
-_KERNEL = ("/proc/", "/sys/", "/dev/")
-# The machine, its identity, and the operating system's libraries do not count: see the table in docs/steps.md.
-_SYSTEM = (*_KERNEL, "/run/", "/var/run/", "/usr/", "/lib/", "/lib64/", "/bin/", "/sbin/", "/etc/")
-_MEMORY = "/dev/shm"
 
 
 class ReportedUses(Spec):
@@ -105,9 +97,9 @@ class Recorder:
         self._peers = Peers(self.spec)
         self._bundle = f"{os.path.abspath(bundle)}/" if bundle else "\0"  # noqa: PTH100
         self._real_bundle = f"{os.path.realpath(bundle)}/" if bundle else "\0"
-        self._own = _folders(self.own)
-        self._temporary = _folders((tempfile.gettempdir(), "/tmp", "/var/tmp", _MEMORY))
-        self._caches = _folders(f"{Path.home()}/{name}" for name in (".cache", ".config", ".local"))
+        self._own = folders_of(self.own)
+        self._temporary = folders_of((tempfile.gettempdir(), "/tmp", "/var/tmp", MEMORY))
+        self._caches = folders_of(f"{Path.home()}/{name}" for name in (".cache", ".config", ".local"))
 
     def set_process(self, process: int) -> None:
         """Sets the process whose calls are recorded, with those of its children."""
@@ -141,7 +133,7 @@ class Recorder:
                 self._made.add(place.real)
             elif call.follows and not self._is_own(place.real):  # its time of change will no longer say whose it is
                 self._note_open(place.real, os.O_RDONLY)
-        elif "/__pycache__" not in place.real and not place.real.startswith(_KERNEL):
+        elif "/__pycache__" not in place.real and not place.real.startswith(KERNEL):
             self._unknown[f"it changes {self._name(place.real)}, which a kept result would not do again"] = None
 
     def _record_use(self, call: Opened | Inspected) -> None:
@@ -153,7 +145,7 @@ class Recorder:
         for link, target in place.crossed:
             self._note_link(self._in_bundle(link), target)
         if self._is_no_use(call, place):
-            if not place.crossed and not path.startswith(_KERNEL) and (isinstance(call, Inspected) or _is_system(path)):
+            if not place.crossed and not path.startswith(KERNEL) and (isinstance(call, Inspected) or is_system(path)):
                 self._ignored.add((type(call), call.path))
             return
         name = self._recorded_name(place)
@@ -171,24 +163,26 @@ class Recorder:
     def _is_no_use(self, call: Opened | Inspected, place: Place) -> bool:
         """Whether a path belongs to the step, the system, or a library, which counts by its version."""
         if self._is_python_or_kommuna(place.name):
-            if isinstance(call, Opened) and not _PYTHON.fullmatch(place.name):
-                self._libraries.add(SHARED_STEPS if self._is_kommuna(place.name) else place.name)
+            if isinstance(call, Opened) and not PYTHON_FILES.fullmatch(place.name):
+                self._libraries.add(SHARED_STEPS if is_kommuna(place.name) else place.name)
             return True
-        if isinstance(call, Inspected) and (place.name.startswith(_PREFIXES) or "/__pycache__/" in f"{place.name}/"):
+        if isinstance(call, Inspected) and (
+            place.name.startswith(PYTHON_PREFIXES) or "/__pycache__/" in f"{place.name}/"
+        ):
             return True
-        if _is_system(place.name) and _is_system(place.real):
+        if is_system(place.name) and is_system(place.real):
             return True
         return self._is_own(place.real) and (self._is_own(place.name) or self._is_elsewhere(place.name))
 
     def _recorded_name(self, place: Place) -> str:
         """Returns the name that a path is recorded by: its target, if the name is the step's own or in /proc."""
-        if self._is_own(place.name) or place.name.startswith(_KERNEL):
+        if self._is_own(place.name) or place.name.startswith(KERNEL):
             return place.real
         return place.real if self._is_elsewhere(place.name) and not self._is_elsewhere(place.real) else place.name
 
     def _note_link(self, path: str, target: str) -> None:
         """Records the target of a link, or that a path is not a link."""
-        if path in self._links or _is_system(path):
+        if path in self._links or is_system(path):
             return
         if target or not (self._is_on_the_way(path) or self._is_elsewhere(path)):
             self._links[path] = target
@@ -258,13 +252,10 @@ class Recorder:
         """
         return process == self._peers.process or os.path.exists(f"/proc/{self._peers.process}/task/{process}")  # noqa: PTH110
 
-    def _is_kommuna(self, path: str) -> bool:
-        return path == str(Path(_KOMMUNA).parent) or f"{path}/".startswith(f"{_KOMMUNA}/")
-
     def _is_python_or_kommuna(self, path: str) -> bool:
         if path.startswith(self._bundle):
             return False
-        return self._is_kommuna(path) or f"{path}/".startswith(PYTHON_FOLDERS) or _PYTHON.fullmatch(path) is not None
+        return is_python_or_kommuna(path)
 
     def _is_on_the_way(self, path: str) -> bool:
         """Whether a path is a parent of a folder that is recorded separately."""
@@ -400,18 +391,6 @@ class Recorder:
             modules=tuple(sorted(modules & {self._name(path) for path in once})),
             parts=dict(sorted(found.parts.items())),
         )
-
-
-def _folders(paths: Iterable[str]) -> tuple[str, ...]:
-    """Returns path prefixes of folders, by their names and by the targets of links."""
-    given = [path.rstrip("/") for path in paths]
-    return tuple(dict.fromkeys(f"{path}/" for path in (*given, *map(os.path.realpath, given))))
-
-
-def _is_system(path: str) -> bool:
-    """Whether a path is the kernel's or the operating system's."""
-    inner = path.rstrip("/") + "/"
-    return inner == "/" or (inner.startswith(_SYSTEM) and not inner.startswith(f"{_MEMORY}/"))
 
 
 def _imported(path: str) -> Iterable[str]:

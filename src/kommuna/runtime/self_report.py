@@ -17,8 +17,9 @@ import kommuna
 from kommuna.runtime.binding import Signature
 from kommuna.runtime.bundle_imports import Imports
 from kommuna.runtime.codecs import reads_document
+from kommuna.runtime.locations import PYTHON_FOLDERS
 from kommuna.runtime.notes import HOSTS, NAMED, Notes
-from kommuna.runtime.recording import PYTHON_FOLDERS, VARIABLE_MARKERS, ReportedUses
+from kommuna.runtime.recording import VARIABLE_MARKERS, ReportedUses
 from kommuna.spec.caching import caching_of
 from kommuna.spec.step import Services, StepContext, StepSpec
 from kommuna.store.distributions import library_folders
