@@ -23,8 +23,9 @@ import structlog
 
 from kommuna.errors import StoreError
 from kommuna.locks import one_at_a_time
+from kommuna.store.files import changed
 from kommuna.store.manifest import Manifest
-from kommuna.store.store import Store, changed
+from kommuna.store.store import Store
 
 log = structlog.get_logger()
 

@@ -3,65 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
-import socket
 import tempfile
-import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import structlog
 from pydantic import ValidationError
 
-from kommuna.errors import IntegrityError, StoreError, TeamMistake
-from kommuna.outages import is_outage
-from kommuna.spec.step import StoreAddress
+from kommuna.errors import IntegrityError, StoreError
 from kommuna.store.digests import content_digest, file_digest
-from kommuna.store.faults import store_error
+from kommuna.store.files import TeamFiles, changed
 from kommuna.store.manifest import Artifact, Kind, Manifest
 
 log = structlog.get_logger()
 
-DRIVERS = ("aiobotocore", "aiohttp", "botocore")  # top-level modules of S3 drivers, which raise their own errors
 
-
-class Store:
+class Store(TeamFiles):
     """One team's part of the artifact store.
 
     Args:
         address: `file://` or any other fsspec URL, with the file system's options.
         team: the team whose prefix this store reads and writes.
 
+    >>> from kommuna.spec.step import StoreAddress
     >>> store = Store(StoreAddress(url="memory://demo"), "support")
     >>> store.manifest("0" * 64) is None
     True
     """
-
-    def __init__(self, address: StoreAddress, team: str) -> None:
-        import fsspec
-
-        self.address = address
-        self.team = team
-        try:
-            fs, root = fsspec.core.url_to_fs(address.url, **address.options)
-        except Exception as error:  # any of fsspec's file systems, whose errors have no common base class
-            if is_outage(error):
-                raise store_error(error, address.url) from None
-            raise StoreError(
-                f"the store's URL '{address.url}' cannot be used: {error}", fix="see `store` in kommuna.yaml"
-            ) from None
-        self.fs: Any = fs
-        self.root = f"{root.rstrip('/')}/{team}"
-        self.is_local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-
-    def __repr__(self) -> str:
-        return f"Store({self.address.url!r}, {self.team!r})"
-
-    # --- manifests -----------------------------------------------------------------------------------------------
 
     def manifest(self, key: str) -> Manifest | None:
         """Returns the manifest of a key; None if it is missing or damaged, or if an artifact is missing."""
@@ -84,32 +54,9 @@ class Store:
         """Writes a manifest atomically, which makes the step's outputs visible."""
         self.write(self._manifest_path(manifest.key), manifest.model_dump_json(indent=1).encode())
 
-    def write(self, path: str, raw: bytes) -> None:
-        """Writes a small file below the team's prefix, atomically.
-
-        Args:
-            path: a path from the root of the file system, below `root`.
-            raw: the content.
-        """
-        with self.faults():
-            if not self.is_local:
-                self.fs.pipe_file(path, raw)
-                return
-            target = Path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            try:
-                with partial.open("wb") as file:
-                    file.write(raw)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
-
     def manifests(self) -> Iterator[Manifest]:
         """Iterates over the team's complete manifests."""
-        for path in self._find("manifests"):
+        for path in self.find("manifests"):
             if path.endswith(".json") and not path.rsplit("/", 1)[1].startswith("."):
                 manifest = self.manifest(path.rsplit("/", 1)[1].removesuffix(".json"))
                 if manifest is not None:
@@ -140,8 +87,6 @@ class Store:
         """Removes a manifest; its artifacts stay until `gc` finds that nothing refers to them."""
         with self.faults(), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self._manifest_path(key))
-
-    # --- artifacts -----------------------------------------------------------------------------------------------
 
     def put(self, path: Path, *, kind: Kind, suffix: str, rows: int | None = None) -> Artifact:
         """Moves a local file into the store under the digest of its content; replaces a damaged artifact.
@@ -275,7 +220,7 @@ class Store:
 
         now = time.time()
         with self.faults():
-            for path in self._find("artifacts"):
+            for path in self.find("artifacts"):
                 info = self.fs.info(path)
                 yield path, int(info["size"]), now - changed(info).timestamp()
 
@@ -294,78 +239,6 @@ class Store:
         """Returns the URL of a manifest."""
         return str(self.fs.unstrip_protocol(self._manifest_path(key)))
 
-    def put_inbox(self, path: Path, relative: str) -> None:
-        """Copies a local file below the team's prefix, where steps read it as `store://<relative>`.
-
-        Raises:
-            TeamMistake: the path leaves the team's prefix.
-        """
-        target = f"{self.root}/{_within(relative)}"
-        with self.faults():
-            if self.is_local:  # an object store has no folders; s3fs would create the bucket, which a team may not
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
-            self.fs.put_file(str(path), f"{target}.partial")
-            self.fs.mv(f"{target}.partial", target)
-
-    def inbox_file(self, relative: str, folder: Path) -> Path:
-        """Returns a local path of a file that people or other systems put below the team's prefix.
-
-        Args:
-            relative: for example `inbox/messages.csv`.
-            folder: where a remote file is downloaded to.
-
-        Raises:
-            TeamMistake: the path leaves the team's prefix.
-        """
-        source = f"{self.root}/{_within(relative)}"
-        if self.is_local:
-            path = Path(source)
-            if path.exists() and not path.resolve().is_relative_to(Path(self.root).resolve()):
-                raise TeamMistake(
-                    f"'store://{relative}' leaves the team's part of the store", fix="put the file there, not a link"
-                )
-            return path
-        name = source.rpartition("/")[2]
-        target = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:12]}-{name}"
-        with self.faults(), contextlib.suppress(FileNotFoundError):
-            self.fs.get_file(source, str(target))
-        return target
-
-    # --- work in progress ----------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """Creates a work folder, next to the artifacts if the store is local, so that `put` is a rename.
-
-        It is removed at the end. Folders of killed processes are removed by the next step on the same host.
-        """
-        if not self.is_local:
-            with tempfile.TemporaryDirectory(prefix="kommuna-") as folder:
-                yield Path(folder)
-            return
-        parent = Path(self.root) / "tmp"
-        with self.faults():
-            self.sweep()
-            path = parent / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-            path.mkdir(parents=True)
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-
-    def sweep(self) -> None:
-        """Removes the work folders of processes of this host that have ended."""
-        parent = Path(self.root) / "tmp"
-        if not self.is_local or not parent.is_dir():
-            return
-        host = socket.gethostname()
-        for path in parent.iterdir():
-            owner, _, rest = path.name.rpartition("-")[0].rpartition("-")
-            if owner == host and rest.isdigit() and not Path(f"/proc/{rest}").exists():
-                shutil.rmtree(path, ignore_errors=True)
-
-    # --- below ---------------------------------------------------------------------------------------------------
-
     def _manifest_path(self, key: str) -> str:
         return f"{self.root}/manifests/{key[:2]}/{key}.json"
 
@@ -376,45 +249,3 @@ class Store:
         """Returns the SHA-256 of a file of the store."""
         with self.fs.open(path, "rb") as file:
             return content_digest(file)
-
-    def _find(self, part: str) -> list[str]:
-        with self.faults():
-            try:
-                return [str(path) for path in self.fs.find(f"{self.root}/{part}")]
-            except FileNotFoundError:
-                return []
-
-    @contextlib.contextmanager
-    def faults(self) -> Iterator[None]:
-        """Converts errors of the file system to store errors."""
-        try:
-            yield
-        except StoreError:
-            raise
-        except OSError as error:
-            raise store_error(error, self.address.url) from error
-        except Exception as error:  # errors of botocore and other drivers have no common base class
-            if type(error).__module__.partition(".")[0] in DRIVERS:
-                raise store_error(error, self.address.url) from error
-            raise
-
-
-def changed(info: dict[str, Any]) -> datetime:
-    """Returns when a file was last written; the current time where the file system does not record it."""
-    changed = info.get("mtime") or info.get("LastModified") or info.get("created")
-    if isinstance(changed, datetime):
-        return changed if changed.tzinfo else changed.replace(tzinfo=UTC)
-    return datetime.fromtimestamp(changed, UTC) if changed else datetime.now(UTC)
-
-
-def _within(relative: str) -> str:
-    """Returns a path after checking that it stays below the team's prefix.
-
-    Raises:
-        TeamMistake: the path leaves the prefix, or has characters that are not printable.
-    """
-    if not relative.isprintable():
-        raise TeamMistake(f"{relative!a} contains characters that are not printable", fix="give the file another name")
-    if any(part in ("", ".", "..") for part in relative.split("/")):
-        raise TeamMistake(f"'store://{relative}' leaves the team's part of the store", fix="write store://inbox/FILE")
-    return relative
