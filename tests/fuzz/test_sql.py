@@ -13,7 +13,7 @@ from tests.fuzz.campaign import attempt, fuzzed
 from tests.rigs.sql_peer import NUMBERS, TABLES, TRUTHS, answer, connected, numbers, plain
 
 from kommuna.spec.rules import RuleSet
-from kommuna.steps.etl.sql.dialect import widened
+from kommuna.steps.etl.sql.wide_columns import widened
 from kommuna.steps.labeling.apply import apply_rules
 
 PEER = connected()

@@ -12,7 +12,7 @@ import polars as pl
 from hypothesis import strategies as st
 
 from kommuna.steps.etl.query import query
-from kommuna.steps.etl.sql.dialect import widened
+from kommuna.steps.etl.sql.wide_columns import widened
 
 NAN, INF = float("nan"), float("inf")
 TABLES = {

@@ -11,7 +11,8 @@ import structlog
 
 from kommuna.errors import DataError, MissingColumn, SpecError, StepNotFound, nearest
 from kommuna.steps.columns import unused
-from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql, widened
+from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql
+from kommuna.steps.etl.sql.wide_columns import widened
 from kommuna.steps.frames import takes_frames
 
 log = structlog.get_logger()

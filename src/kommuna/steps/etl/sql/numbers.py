@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from kommuna.steps.columns import OWN
-from kommuna.steps.etl.sql.dialect import NAN, POLARS_ERRORS
+from kommuna.steps.etl.sql.dialect import POLARS_ERRORS
+from kommuna.steps.etl.sql.rewriter import NAN
 
 _COMPARED = ("Eq", "NotEq", "Lt", "LtEq", "Gt", "GtEq", "EqValidity", "NotEqValidity")
 _NOT = {"Boolean": "Not"}

@@ -13,8 +13,9 @@ import polars as pl
 
 from kommuna.errors import KommunaError, MissingColumn, RulesError, SpecError, as_raised, nearest
 from kommuna.spec.rules import PythonRule, Rule, RuleSet, SqlRule
-from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql, widened, with_wide_columns
+from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql
 from kommuna.steps.etl.sql.numbers import null_on_overflow_or_nan
+from kommuna.steps.etl.sql.wide_columns import widened, with_wide_columns
 
 T = TypeVar("T")
 
