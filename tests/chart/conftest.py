@@ -1,4 +1,4 @@
-"""Renders the chart with the cluster's own Helm, and gives its objects."""
+"""Renders the chart with the test cluster's Helm, and returns its objects."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ SECRETS = {"database_secret": "", "passwords_secret": ""}
 
 
 def program(name: str) -> str:
-    """A program of the test cluster: from the PATH, or built by its own script (minutes, once a machine)."""
+    """Returns a program of the test cluster: from the PATH, or built by its script (minutes, once per machine)."""
     found = shutil.which(name)
     if found:
         return found
@@ -38,7 +38,7 @@ def helm() -> str:
 
 
 class Refused(Exception):
-    """Helm refused the values, with these words."""
+    """Helm refused the values; the message is its error."""
 
 
 def team(number: int, **options: Any) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def values(teams: int, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def render(helm: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[dict[str, Any]]]:
-    """Every object of the chart for some values."""
+    """Returns every object of the chart for some values."""
 
     def rendered(given: dict[str, Any], *arguments: str) -> list[dict[str, Any]]:
         file = tmp_path_factory.mktemp("values") / "values.yaml"
@@ -70,7 +70,7 @@ def render(helm: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
 
 
 def one(objects: list[dict[str, Any]], kind: str, name: str, namespace: str | None = None) -> dict[str, Any]:
-    """The only object of a kind and name."""
+    """Returns the only object of a kind and name."""
     found = [
         o
         for o in objects
@@ -81,7 +81,7 @@ def one(objects: list[dict[str, Any]], kind: str, name: str, namespace: str | No
 
 
 def pods(objects: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every object that makes pods, with the pod's spec; the workers' templates among them."""
+    """Returns every object that creates pods, with the pod's spec, including the workers' templates."""
     found = []
     for o in objects:
         if o["kind"] in ("Deployment", "StatefulSet", "Job"):

@@ -1,4 +1,4 @@
-"""Values that cannot work are refused before anything changes, in words that name the key."""
+"""Invalid values are refused before anything changes, with an error that names the key."""
 
 from collections.abc import Callable
 from typing import Any

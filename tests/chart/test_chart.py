@@ -1,4 +1,4 @@
-"""The chart over its rendered objects: what each team gets, and what no team gets."""
+"""The rendered objects of the chart: what each team gets, and what no team gets."""
 
 import json
 import re

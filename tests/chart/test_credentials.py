@@ -1,4 +1,4 @@
-"""The chart holds no secret and makes none: a job does, with no more rights than it needs."""
+"""The chart neither contains nor generates secrets: a job creates them, with no more rights than it needs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_no_template_generates_random_values_or_queries_the_cluster() -> None:
 
 
 def told(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the jobs are told about Secrets."""
+    """Returns the settings of the jobs that create Secrets."""
     return [
         json.loads(entry["value"])
         for _, spec in pods(objects)
@@ -92,7 +92,7 @@ def test_the_jobs_get_the_settings_that_their_model_reads(render: Render) -> Non
 
 
 def reachable(objects: list[dict[str, Any]], account: str) -> dict[tuple[str | None, str], set[str]]:
-    """Each Secret that a service account reaches, by namespace and name, with its verbs; "" stands for any name."""
+    """Returns the Secrets that a service account may access, by namespace and name, with verbs; "" means any name."""
     found: dict[tuple[str | None, str], set[str]] = {}
     for binding in objects:
         if binding["kind"] == "RoleBinding" and binding["subjects"][0]["name"] == account:
@@ -154,7 +154,7 @@ def test_each_secret_of_a_pod_is_created_by_a_job_or_named_in_the_values(render:
 
 
 def test_a_job_that_does_something_else_has_another_name(render: Render) -> None:
-    """No tool can change a Job."""
+    """Jobs are immutable."""
 
     def jobs(given: dict[str, Any]) -> dict[str, str]:
         return {

@@ -1,4 +1,4 @@
-"""What outlives a team's entry in the values, and the quotas of what runs for it."""
+"""What is kept after a team's entry is removed from the values, and the quotas of a team."""
 
 from __future__ import annotations
 

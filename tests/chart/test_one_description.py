@@ -1,4 +1,4 @@
-"""A team, the restricted pod and Airflow's settings are described in Python alone: the chart says nothing else."""
+"""A team, the restricted pod and Airflow's settings are only described in Python, and the chart agrees."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECRETS = {"jwt": "j", "fernet": "f", "api": "a"}
 
 
 def platform_of(objects: list[dict[str, Any]]) -> Platform:
-    """The platform's description, as the control plane is given it."""
+    """Returns the platform's description that the control plane gets."""
     return Platform.read(
         yaml.safe_load(one(objects, "ConfigMap", "kommuna-platform")["data"]["kommuna.yaml"]), where="chart"
     )

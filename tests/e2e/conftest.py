@@ -1,4 +1,4 @@
-"""Brings the platform up once for all end-to-end tests: cluster, images, fixtures, chart.
+"""Starts the platform once for all end-to-end tests: cluster, images, fixtures, chart.
 
 `KUBECONFIG` names another cluster to use, and `IMAGE_REGISTRY` where it pulls from.
 `KOMMUNA_E2E_KEEP=1` leaves all of it for the next run, which then takes a minute instead of five.
@@ -81,7 +81,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def images(cluster: Cluster) -> dict[str, str]:
-    """The images by name, built and pushed to where nodes pull them from."""
+    """The images by name, built and pushed to the registry that nodes pull from."""
     built = run(HERE / "images" / "build.sh", "e2e", *IMAGES, env=cluster.env).split()
     return dict(zip(IMAGES, run(HERE / "images" / "push.sh", *built, env=cluster.env).split(), strict=True))
 
@@ -110,7 +110,7 @@ def fixtures(cluster: Cluster, images: dict[str, str]) -> None:
 
 
 def policy(prefixes: list[str]) -> dict[str, Any]:
-    """An S3 policy: reading and writing below some prefixes; reading all teams' where there is none."""
+    """Returns an S3 policy: read and write access below some prefixes; read access to all teams' without any."""
     bucket = "arn:aws:s3:::kommuna"
     if not prefixes:
         allowed = [
@@ -142,7 +142,7 @@ def policy(prefixes: list[str]) -> dict[str, Any]:
 def repository(
     cluster: Cluster, fixtures: None, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Repository:
-    """The teams' DAGs as they are in this tree, and the tests' own beside them, pushed."""
+    """The repository with the teams' DAGs of this tree and those of the tests, pushed."""
     made = Repository(
         tmp_path_factory.mktemp("repository"), f"git://{cluster.address('git', 'fixtures', 9418)}/platform.git"
     )
@@ -164,7 +164,7 @@ def values(images: dict[str, str]) -> dict[str, Any]:
 def installation(
     cluster: Cluster, images: dict[str, str], values: dict[str, Any], repository: Repository, tmp_path_factory: Any
 ) -> Installation:
-    """The installed chart, all of it ready, and the demo's data in the teams' inboxes."""
+    """The installed chart when everything is ready, with the demo's data in the teams' inboxes."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CONTROL}}
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
     secrets = {
@@ -194,7 +194,7 @@ def installation(
 
 
 def ready(installation: Installation) -> None:
-    """Waits until every Deployment is, and every DAG of the repository is known."""
+    """Waits until every Deployment is ready and every DAG of the repository is known."""
     for namespace in (CONTROL, *(installation.namespace(team) for team in installation.values["teams"])):
         for name in installation.cluster.kubectl("-n", namespace, "get", "deploy", "-o", "name").split():
             installation.cluster.kubectl("-n", namespace, "rollout", "status", name, "--timeout", "600s")
@@ -223,5 +223,5 @@ def airflow(installation: Installation) -> Airflow:
 
 @pytest.fixture(scope="session")
 def jobs(airflow: Airflow) -> dict[str, Run]:
-    """The main job of both example teams, begun: it goes on while the first tests look around."""
+    """The started main job of both example teams, which continues while the first tests run."""
     return {team: airflow.trigger(dag) for team, dag in JOBS.items()}

@@ -65,17 +65,17 @@ class Cluster:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is the test cluster, where everything may be taken away."""
+        """Whether it is the test cluster, in which everything may be removed."""
         return "KOMMUNA_CLUSTER_SERVICE_RANGE" in self.env
 
     def address(self, service: str, namespace: str, port: int) -> str:
-        """HOST:PORT of a service, from here: by route to the test cluster's services, by port-forward to another's."""
+        """Returns HOST:PORT of a service: by a route to the test cluster's services, otherwise by port-forward."""
         if self.is_ours:
             return f"{self.get('service', service, namespace)['spec']['clusterIP']}:{port}"
         return self.forwarded(service, namespace, port)
 
     def forwarded(self, service: str, namespace: str, port: int) -> str:
-        """HOST:PORT of a service by port-forward, which no network policy stands in the way of."""
+        """Returns HOST:PORT of a service by port-forward, which bypasses network policies."""
         forward = subprocess.Popen(
             ["kubectl", "-n", namespace, "port-forward", f"service/{service}", f":{port}"],
             env=self.env, stdout=subprocess.PIPE, text=True,
@@ -96,7 +96,7 @@ class Airflow:
         return AirflowApi(self.url, login(self.url, *self._login))
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        """A request; a server that restarts is waited for."""
+        """Sends a request; waits for a server that restarts."""
 
         def answered() -> requests.Response:
             answer = self._api.request(method, path, timeout=60, **options)
@@ -147,7 +147,7 @@ class Run:
         return {name: task["state"] for name, task in self.tasks().items()}
 
     def wait(self, *, seconds: float = 900) -> str:
-        """The state that the run ends in."""
+        """Waits for the run's end; returns its state."""
         return str(
             wait_until(
                 f"{self.dag} ended ({self.states()})",
@@ -167,7 +167,7 @@ class Run:
         return json.loads(value) if isinstance(value, str) else value
 
     def log(self, task: str, *words: str) -> str:
-        """The task's log once it has these words, or what there is of it after half a minute.
+        """Waits until the task's log contains some words; returns the log after half a minute in any case.
 
         A pod sends its log to the store a moment after its task has ended; of a task that waited, the first part is
         there already."""
@@ -240,12 +240,12 @@ class Installation:
         return f"http://{self.cluster.address('minio', 'fixtures', 9000)}"
 
     def workers(self, team: str) -> list[dict[str, Any]]:
-        """The team's worker pods that are not over."""
+        """Returns the team's worker pods that have not ended."""
         pods = self.cluster.items("pods", self.namespace(team), "-l", "app.kubernetes.io/component=worker")
         return [pod for pod in pods if pod["status"]["phase"] in ("Pending", "Running")]
 
     def secrets(self) -> dict[str, dict[str, str]]:
-        """What is in every Secret of the platform's, by namespace and name."""
+        """Returns the content of every Secret of the platform, by namespace and name."""
         places = [(CONTROL, name) for name in ("keys", "passwords", "database", "parser-authority")]
         places += [(CONTROL, f"parser-{team}") for team in self.values["teams"]]
         found = {(space, f"{CONTROL}-{name}") for space, name in places}
@@ -253,7 +253,7 @@ class Installation:
         return {f"{space}/{name}": self.cluster.get("secret", name, space)["data"] for space, name in sorted(found)}
 
     def python(self, code: str, namespace: str, labels: dict[str, str], *, env_from: str = "") -> str:
-        """What a piece of Python prints in a pod of a namespace, with some labels: for asking what a pod may reach."""
+        """Runs Python in a pod of a namespace with some labels, to test what it can reach; returns the output."""
         name = f"probe-{time.monotonic_ns() % 10**9}"
         container: dict[str, Any] = {
             "name": "probe", "image": self.images["steps"], "command": ["python", "-c", code],
@@ -282,7 +282,7 @@ class Installation:
             self.cluster.kubectl("-n", namespace, "delete", "pod", name, "--grace-period=0", "--force", check=False)
 
     def _made(self, pod: dict[str, Any]) -> bool:
-        """Makes a pod; False where the namespace's quota is full."""
+        """Creates a pod; returns False if the namespace's quota is full."""
         try:
             self.cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))
         except AssertionError as refusal:
@@ -314,7 +314,7 @@ class Repository:
 
 @contextmanager
 def collected_on_failure(cluster: Cluster, failed: Callable[[], bool]) -> Iterator[None]:
-    """Keeps what tells why, in build/e2e: each pod's log and state, events, and Helm's view."""
+    """Saves diagnostics in build/e2e: each pod's log and state, events, and Helm's status."""
     try:
         yield
     finally:
@@ -323,7 +323,7 @@ def collected_on_failure(cluster: Cluster, failed: Callable[[], bool]) -> Iterat
 
 
 def collect(cluster: Cluster) -> None:
-    """Writes logs, events and states of all namespaces of ours to build/e2e."""
+    """Writes logs, events and states of all our namespaces to build/e2e."""
     BUILD.mkdir(parents=True, exist_ok=True)
     everything = json.loads(cluster.kubectl("get", "pods", "-A", "-o", "json", check=False) or '{"items": []}')["items"]
     for pod in everything:

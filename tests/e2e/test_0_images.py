@@ -1,4 +1,4 @@
-"""What is in the images, and what is not; their sizes and their time to a first line are printed."""
+"""What the images contain and what they do not; prints their sizes and the time to a first line of output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a team's pods hold and reach. Beside every refusal stands the same question from where it is allowed."""
+"""What a team's pods contain and can reach. Every refusal has a counterpart from a place where it is allowed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(json.dumps(dict(concurrent.futures.ThreadPoolExecutor(len(places)).map(rea
 def reached(
     installation: Installation, places: list[tuple[str, str, int]], namespace: str, labels: dict[str, str]
 ) -> dict[str, str]:
-    """Which places a pod with these labels can connect to, and how it fails at the others."""
+    """Returns the addresses that a pod with these labels can connect to, and the errors for the others."""
     found: dict[str, str] = json.loads(installation.python(CONNECT % json.dumps(places), namespace, labels))
     return found
 
@@ -67,7 +67,7 @@ def test_a_worker_reaches_only_the_services_that_it_needs(
 def test_the_dag_processor_reaches_its_database_and_its_parser(
     installation: Installation, places: list[tuple[str, str, int]]
 ) -> None:
-    """The positive: the doors that a worker finds shut are open for those who need them."""
+    """The counterpart: the connections that are refused to a worker are open to those who need them."""
     found = reached(
         installation, places, CONTROL,
         {
@@ -84,7 +84,7 @@ def test_the_dag_processor_reaches_its_database_and_its_parser(
 def test_a_pod_in_a_namespace_without_policies_reaches_the_nodes_and_kubernetes(
     installation: Installation, places: list[tuple[str, str, int]]
 ) -> None:
-    """The positive for what nobody of the platform's may reach; what the platform's own walls guard stays shut."""
+    """The counterpart for addresses that no pod of the platform may reach; its own policies still apply."""
     found = reached(installation, places, "fixtures", {"app": "stranger"})
     assert {how for name, how in found.items() if name.startswith("kubelet")} == {"open"}, found
     assert found["kubernetes"] == found["store"] == found["git"] == "open", found
@@ -112,7 +112,7 @@ def test_a_worker_holds_no_credential_of_the_control_plane(installation: Install
 
 
 def test_the_same_probe_finds_the_database_in_the_schedulers_pod(installation: Installation) -> None:
-    """So the test above can fail."""
+    """Shows that the test above can fail."""
     found = installation.cluster.kubectl("-n", CONTROL, "exec", "deploy/kommuna-scheduler", "--", "env")
     assert "SQL_ALCHEMY" in found
     assert "FERNET" in found

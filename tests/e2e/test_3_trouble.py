@@ -1,4 +1,4 @@
-"""Things that go wrong in the middle of a run: the right result, once; or a clear word, once."""
+"""Faults in the middle of a run: the result is right and made once, or the error is clear and reported once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.e2e.installation import CONTROL, Airflow, Installation, Run, wait_unt
 
 
 def running_worker(installation: Installation, run: Run) -> str:
-    """The name of the pod in which the run's first task runs."""
+    """Waits for the pod of the run's first task; returns its name."""
     wait_until("the step runs", lambda: run.states().get("wait") == "running", seconds=300)
     wait_until("the step is in its own process", lambda: "step.started" in _own_log(installation, run), seconds=120)
     return next(
@@ -28,7 +28,7 @@ def _own_log(installation: Installation, run: Run) -> str:
 
 
 def workers(installation: Installation, run: Run) -> set[str]:
-    """The names of the run's worker pods that are not over."""
+    """Returns the names of the run's worker pods that have not ended."""
     return {
         pod["metadata"]["name"]
         for pod in installation.workers("support")
@@ -37,7 +37,7 @@ def workers(installation: Installation, run: Run) -> set[str]:
 
 
 def counted(run: Run) -> None:
-    """The right result, and each task done once."""
+    """Checks that the result is right and each task was done once."""
     tasks = run.tasks()
     assert sorted(tasks) == ["count", "wait"]
     assert {task["state"] for task in tasks.values()} == {"success"}
@@ -66,7 +66,7 @@ def test_the_step_continues_after_the_scheduler_is_killed(installation: Installa
 def test_a_run_survives_outages_of_the_api_server_the_git_server_and_dns(
     installation: Installation, airflow: Airflow
 ) -> None:
-    """The first step ends meanwhile; the second step's pod finds the API server and DNS back, Git not yet."""
+    """Meanwhile the first step ends; for the second step's pod the API server and DNS are back, but not Git."""
     if not installation.cluster.is_ours:
         pytest.skip("takes away the DNS of the whole cluster: on the test cluster alone")
     kubectl = installation.cluster.kubectl
@@ -112,7 +112,7 @@ def test_a_step_waits_for_a_full_quota_and_does_not_fail(installation: Installat
 
 
 def test_the_parser_comes_back_while_steps_fill_the_quota(installation: Installation, airflow: Airflow) -> None:
-    """As after an eviction: the steps that wait for the quota do not take its room, nor it theirs."""
+    """As after an eviction: steps that wait for the quota do not use the parser's share, nor the parser theirs."""
     run = airflow.trigger("support__wide", seconds=180)
     wait_until("four steps fill the quota", lambda: len(workers(installation, run)) == 4, seconds=300)
     filling = workers(installation, run)

@@ -1,4 +1,4 @@
-"""Tasks that defer: what waits in the control plane is Airflow's own code, and never a team's."""
+"""Deferred tasks: only Airflow's code waits in the control plane, never a team's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Teams' code by Git: a push is seen, a bad one hurts itself only."""
+"""Teams' code from Git: pushes are noticed, and a broken file only affects itself."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_push_is_noticed_and_a_broken_file_only_affects_itself(
 
 
 def test_a_private_repository_is_only_read_with_the_teams_secret(installation: Installation, airflow: Airflow) -> None:
-    """All of fraud's runs come from there; without the password, and with another team's, it is shut."""
+    """All of fraud's runs use the repository; without its password, or with another team's, access is refused."""
     assert "fraud__cards" in airflow.dags()
     url = f"http://{installation.cluster.address('git', 'fixtures', 8080)}/platform.git/info/refs"
     asked = {"params": {"service": "git-upload-pack"}, "timeout": 30}

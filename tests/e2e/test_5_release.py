@@ -1,4 +1,4 @@
-"""The release itself: its own check, upgrades without and with change, and upgrades that fail."""
+"""The release: `helm test`, upgrades without and with changes, and upgrades that fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.e2e.installation import CONTROL, Airflow, Installation
 
 
 def pods(installation: Installation) -> dict[str, tuple[str, int]]:
-    """Each pod of the platform, with its start and its restarts; workers and jobs come and go."""
+    """Returns the start and restarts of each pod of the platform, except workers and jobs."""
     found = {}
     for namespace in (CONTROL, *(installation.namespace(team) for team in installation.values["teams"])):
         for pod in installation.cluster.items("pods", namespace):

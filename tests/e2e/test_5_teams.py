@@ -1,4 +1,4 @@
-"""A team's namespace and Secrets: what each team gets, what outlives it, and what an older chart has left."""
+"""A team's namespace and Secrets: what each team gets, what is kept after it is removed, and those of older charts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_teams_pods_may_not_create_or_read_secrets(installation: Installation)
 
 @pytest.fixture
 def restored(installation: Installation, request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that fails halfway leaves the release to the next ones as it was."""
+    """Restores the release for the next tests, even if a test fails halfway."""
     failed = request.session.testsfailed
     yield
     if request.session.testsfailed > failed:
@@ -56,7 +56,7 @@ def restored(installation: Installation, request: pytest.FixtureRequest) -> Iter
 
 
 def disown(installation: Installation, secrets: list[str]) -> None:
-    """Makes Secrets look as if Helm had made them, and might remove them."""
+    """Makes Secrets look as if Helm had created them and might remove them."""
     for place in secrets:
         namespace, name = place.split("/")
         secret = ["-n", namespace, "annotate", "--overwrite", "secret", name]
@@ -102,13 +102,13 @@ def test_secrets_of_an_older_chart_keep_their_values(
 
 
 def people(secrets: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Passwords by login."""
+    """Returns the passwords by login."""
     found: dict[str, str] = json.loads(base64.b64decode(secrets[f"{CONTROL}/kommuna-passwords"]["passwords.json"]))
     return found
 
 
 def wait_for_credentials(installation: Installation) -> None:
-    """Until the job that fills the teams' namespaces is through, for this revision."""
+    """Waits until the job that fills the teams' namespaces has finished for this revision."""
 
     def done() -> bool:
         jobs = installation.cluster.items("jobs", CONTROL, "-l", "app.kubernetes.io/component=credentials")
@@ -118,7 +118,7 @@ def wait_for_credentials(installation: Installation) -> None:
 
 
 def test_a_removed_team_keeps_its_namespace_and_gets_it_back(installation: Installation, restored: None) -> None:
-    """A team whose entry says otherwise loses it, as it goes."""
+    """A removed team loses its namespace if its entry has `keep_namespace: false`."""
     cluster = installation.cluster
     before, namespace = installation.secrets(), installation.namespace("bench")
     uid = cluster.get("namespace", namespace, namespace)["metadata"]["uid"]
@@ -152,7 +152,7 @@ def test_a_removed_team_keeps_its_namespace_and_gets_it_back(installation: Insta
 
 
 def test_passwords_still_work(installation: Installation) -> None:
-    """The Secrets are those that the servers use: the admin's, a team's in MLflow."""
+    """The Secrets are those that the servers use: the admin's, and a team's in MLflow."""
     assert installation.airflow("admin").get("/dags", limit=1)["total_entries"] > 0
     password = base64.b64decode(installation.secrets()["kommuna-support/worker"]["MLFLOW_TRACKING_PASSWORD"]).decode()
     mlflow = installation.cluster.forwarded("kommuna-mlflow", CONTROL, 5000)  # its pod is a new one since

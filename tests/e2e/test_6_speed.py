@@ -1,4 +1,4 @@
-"""What a pod costs a step: in the worker pod, in an image of its own, and by KubernetesExecutor + KubernetesPodOperator.
+"""What a pod costs a step: in the worker pod, in its own image, and by KubernetesExecutor + KubernetesPodOperator.
 
 Prints the ratio, of medians over runs that take turns; asserts no time.
 """
@@ -16,7 +16,7 @@ WAYS = ("in_worker", "pod_operator", "own_image")
 
 
 def seconds(airflow: Airflow, dag: str) -> float:
-    """Wall time from the task's queueing to its end."""
+    """Returns the wall time from the queueing of the task to its end."""
     run = airflow.trigger(f"bench__{dag}")
     run.succeed()
     task = run.tasks()["step"]
@@ -47,7 +47,7 @@ def test_wall_time_of_a_step_compared_with_a_pod_operator(installation: Installa
 
 
 def bare_step(installation: Installation) -> float:
-    """Seconds of the step alone, by the runtime in a pod that is there already."""
+    """Returns the seconds of the step alone, run in an existing pod."""
     spec = {
         "function": "kommuna.steps:check", "team": "bench", "cache": False,
         "store": {"url": "file:///tmp/store"},

@@ -1,4 +1,4 @@
-"""Random tests: a short, repeatable round among the unit tests, and `make fuzz` for as long as FUZZ_MINUTES says."""
+"""Random tests: a short, reproducible round with the unit tests, and `make fuzz` for FUZZ_MINUTES."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROUND = 300  # examples between two looks at the clock
 
 
 def fuzzed(*, examples: int, **strategies: st.SearchStrategy[Any]) -> Callable[..., Callable[..., None]]:
-    """Makes a test of a property that takes a folder and what the strategies draw.
+    """Decorates a property test that takes a folder and the drawn values.
 
     Args:
         examples: of the short round.
@@ -62,12 +62,12 @@ def fuzzed(*, examples: int, **strategies: st.SearchStrategy[Any]) -> Callable[.
 
 
 def rarely(draw: st.DrawFn, one_in: int) -> bool:
-    """True in about one of so many draws."""
+    """Draws True in about one of so many cases."""
     return draw(st.sampled_from([False] * (one_in - 1) + [True]))
 
 
 def attempt(work: Callable[[], Any]) -> tuple[Any, KommunaError | None]:
-    """What a piece of work gives, or the mistake that it is refused for; any other error is a fault, and raised."""
+    """Returns the result of some work, or the mistake for which it is refused; raises any other error."""
     try:
         return work(), None
     except KommunaError as error:
@@ -80,5 +80,5 @@ def attempt(work: Callable[[], Any]) -> tuple[Any, KommunaError | None]:
 
 
 def count_refusal() -> None:
-    """Takes down that the example that is being tried was refused."""
+    """Records that the current example was refused."""
     _outcomes["refused"] += 1

@@ -1,4 +1,4 @@
-"""Random tests say at the end how many examples each tried, and nothing meanwhile."""
+"""Random tests only report at the end how many examples each has tried."""
 
 from __future__ import annotations
 

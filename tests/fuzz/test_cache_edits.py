@@ -1,4 +1,4 @@
-"""Random edits of a bundle of twenty modules: a hit always is what a fresh computation leaves."""
+"""Random edits of a bundle of twenty modules: a cache hit always equals a fresh computation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HEAD = "import colorsys, os\nfrom pathlib import Path\n"
 
 
 def module(number: int, rng: random.Random) -> str:
-    """A module whose `value` depends on modules of higher numbers, on constants and on files."""
+    """Draws a module whose `value` depends on modules with higher numbers, constants and files."""
     above = range(number + 1, MODULES)
     used = rng.sample(above, min(len(above), rng.choice((1, 1, 2))))
     lines = [HEAD] if rng.random() < 0.3 or number == 0 else []
@@ -48,7 +48,7 @@ def module(number: int, rng: random.Random) -> str:
 
 
 def a_bundle(rng: random.Random) -> Files:
-    """Twenty modules, a step, and files that some of them read."""
+    """Draws twenty modules, a step, and files that some of them read."""
     files = {f"m{n}.py": module(n, rng) for n in range(MODULES)}
     files["step.py"] = "import m0\ndef f() -> dict[str, int]:\n    return {'n': m0.value()}\n"
     return files | {"data.txt": "7", "plugins/p0.py": "", "notes.md": "notes"}

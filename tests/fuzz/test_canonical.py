@@ -1,4 +1,4 @@
-"""What the cache knows of a step's parameters: equal exactly where the step gets equal values, of random signatures."""
+"""The cache's view of parameters, for random signatures: equal exactly if the step receives equal values."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ DEFAULTS = st.sampled_from(
 
 
 def _rewritten(value: Any) -> Iterator[Any]:
-    """Other values that a step may take for the same."""
+    """Draws other values that a step may convert to the same."""
     yield value
     if isinstance(value, list):
         yield value[::-1]
@@ -165,14 +165,14 @@ def _rewritten(value: Any) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a step gets; None where it refuses the value."""
+    """Returns the value that a step receives; None if it refuses it."""
 
     text: str | None
     canonical: str
 
 
 def strictly(value: Any) -> str:
-    """A value as text that shows the type and order of every part."""
+    """Returns a value as text with the type and order of every part."""
     kind = type(value).__qualname__
     if isinstance(value, Enum):
         return repr(value)
@@ -191,7 +191,7 @@ def strictly(value: Any) -> str:
 
 
 def attempt_all(items: Iterator[Any]) -> tuple[list[Any], str]:
-    """The items of a lazy iterator, as far as each is of its type."""
+    """Returns the items of a lazy iterator until one has the wrong type."""
     found: list[Any] = []
     try:
         for item in items:

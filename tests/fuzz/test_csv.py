@@ -1,4 +1,4 @@
-"""CSV files: what is read is what Python's own reader finds in them, in strict mode, and what it makes of each value."""
+"""CSV files: values are read as by Python's reader in strict mode, and converted as by Python."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kommuna.steps.etl.untyped import read_untyped
 
 @dataclass(frozen=True)
 class Made:
-    """A file and what is said of its columns; `plain` where nothing is wrong with it."""
+    """A file and its declared columns; `plain` if nothing is wrong with it."""
 
     content: bytes
     columns: dict[str, str]
@@ -33,7 +33,7 @@ NAMES = st.lists(
 
 
 def plain_header(names: list[str]) -> bool:
-    """Whether a header has no pattern in it, and is not taken for one of other separators than commas."""
+    """Whether a header has no pattern, and cannot be mistaken for one with other separators than commas."""
     if not any(name.strip() for name in names) or "*" in names or any(name.startswith("^") for name in names):
         return False
     return len(names) > 1 or (bool(names) and not set(names[0]) & set(";\t|"))
@@ -84,7 +84,7 @@ def written(rows: Any, ending: str, quoting: Any, delimiter: str = ",") -> str:
 
 
 def strictly_read(content: bytes) -> tuple[list[str], list[list[str]]]:
-    """Header and rows by Python's reader; blank lines are left out."""
+    """Returns header and rows as read by Python; blank lines are left out."""
     rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
     return next(rows, []), [row for row in rows if row]
 

@@ -1,4 +1,4 @@
-"""DAG files with arguments of any kind: `kommuna check` has words for each, and finds what the platform refuses."""
+"""DAG files with arguments of any kind: `kommuna check` reports everything that the platform refuses."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ OPERATORS = {
 
 @st.composite
 def files(draw: st.DrawFn) -> str:
-    """A DAG file: some of its arguments are odd."""
+    """Draws a DAG file with some unusual arguments."""
     dag_id = draw(st.one_of(st.just("'d'"), st.just("'d'"), st.just("'d'"), VALUES))
     how = draw(st.sampled_from(["TeamDag", "TeamDag", "DAG", "@dag", "weak"]))
     options = "".join(f", {name}={value}" for name, value in draw(DAG_OPTIONS).items())
@@ -112,7 +112,7 @@ def files(draw: st.DrawFn) -> str:
 
 
 def checked(path: Path, source: str) -> tuple[Finding, ...]:
-    """What `kommuna check` finds in a file, in this process."""
+    """Returns the findings of `kommuna check` in a file, in this process."""
     place = place_of(path)
     found = Collector(place.bundle)
     loaded = load(path, 30.0)
@@ -126,7 +126,7 @@ def checked(path: Path, source: str) -> tuple[Finding, ...]:
 
 
 def refused(path: Path) -> list[str]:
-    """Why the platform's parser refuses a file."""
+    """Returns the reason why the platform's parser refuses a file."""
     from airflow.dag_processing.dagbag import BundleDagBag
     from airflow.dag_processing.processor import _serialize_dags
 

@@ -1,4 +1,4 @@
-"""NDJSON files: what is read is what Python's own reader finds line by line."""
+"""NDJSON files: values are read as by Python's reader line by line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RAW = st.sampled_from(
 
 @st.composite
 def files(draw: st.DrawFn) -> tuple[bytes, dict[str, str]]:
-    """A file and what is declared of its columns."""
+    """A file and its declared columns."""
     keys = draw(st.lists(KEYS, min_size=1, max_size=3, unique=True))
     declared = {key: draw(DTYPE) for key in keys}
     columns = {
@@ -70,13 +70,13 @@ def files(draw: st.DrawFn) -> tuple[bytes, dict[str, str]]:
 
 
 def _as_json(text: str, dtype: str) -> Any:
-    """A text as JSON has its type; what is no value of it stays a text."""
+    """Returns a text as a JSON value of its type, or unchanged if it is not one."""
     value = value_of(text, dtype)
     return value if (isinstance(value, bool | int | float | list) and dtype != "Boolean") or value is None else text
 
 
 def objects(content: bytes) -> list[dict[str, Any]] | None:
-    """The object of each line by Python's reader, numbers as exact ones; None where the file is not NDJSON."""
+    """Returns the object of each line as read by Python, with exact numbers; None if the file is not NDJSON."""
     found = []
     for line in content.split(b"\n"):
         if not line.strip(b" \t\r"):
@@ -125,7 +125,7 @@ def test_lines_are_read_as_by_python_or_refused(folder: Path, made: tuple[bytes,
 
 
 def assert_same(value: Any, source: Any, dtype: str) -> None:
-    """A value as the declared type has it; numbers in the place of texts are texts of the same number."""
+    """Converts a value to the declared type; numbers instead of texts become texts of the same number."""
     if source is None:
         assert value is None
     elif dtype == "List(String)":

@@ -1,4 +1,4 @@
-"""Parameters of the shared steps: a value of any JSON type means the same on every way to the step, or is refused."""
+"""Parameters of the shared steps: a value of any JSON type means the same on every path to the step, or is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML files: what is read is what somebody sees in the file, or it is refused."""
+"""YAML files: they are read as a person would read them, or refused."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_plain_text_is_read_literally(folder: Path, items: list[str], at: int,
 
 
 def rarely_odd(item: str) -> bool:
-    """Whether white space is all that is odd about a text."""
+    """Whether a text is unusual only by its white space."""
     return not set(item) - set("abяx \n\r\t")
 
 

@@ -1,4 +1,4 @@
-"""Texts that may be values of a declared type, and what Python itself says that each of them is."""
+"""Texts that may be values of a declared type, and their values according to Python."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ _OF = {"Int": NUMBERS, "UIn": NUMBERS, "Flo": NUMBERS, "Dat": DAYS, "Boo": BOOLS
 
 
 def texts_of(dtype: str) -> st.SearchStrategy[str]:
-    """Texts, many of which are values of the type."""
+    """Draws texts, many of which are values of the type."""
     own = _OF.get(dtype[:3], TEXTS)
     return st.one_of(own, own, own, st.just(""), TEXTS if own is not TEXTS else NUMBERS)
 
 
 def plain_of(dtype: str) -> st.SearchStrategy[str]:
-    """Texts that every reader takes for a value of the type, written as Python writes it."""
+    """Draws texts that every reader reads as a value of the type, formatted as by Python."""
     if "Int" in dtype:
         bits = int(dtype.removeprefix("U").removeprefix("Int"))
         low, high = (0, 2**bits - 1) if dtype.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
@@ -77,17 +77,17 @@ def plain_of(dtype: str) -> st.SearchStrategy[str]:
 
 
 def column_of(draw: st.DrawFn, dtype: str) -> st.SearchStrategy[str]:
-    """Texts of one column of a file that may be wrong: most columns are right."""
+    """Draws the texts of one column of a file; most columns are valid."""
     return draw(st.sampled_from([plain_of(dtype), st.one_of(plain_of(dtype), st.just("")), texts_of(dtype)]))
 
 
 def date_min() -> datetime:
-    """The first time whose offset stays within Python's calendar."""
+    """Returns the first time whose offset is within Python's calendar."""
     return datetime(1, 1, 3)
 
 
 def date_max() -> datetime:
-    """The last such time."""
+    """Returns the last such time."""
     return datetime(9999, 12, 29)
 
 
@@ -95,7 +95,7 @@ DTYPE = st.sampled_from(DTYPES)
 
 
 def value_of(text: str, dtype: str) -> Any:
-    """What a text is as a value of a type: the value, None where it is empty, REFUSED, or EITHER."""
+    """Returns the value of a text as a type; None if it is empty, REFUSED, or EITHER."""
     if dtype == "String":
         return text
     if dtype == "List(String)":
@@ -124,7 +124,7 @@ def _whole(plain: str, dtype: str) -> Any:
 
 
 def _float(plain: str, dtype: str) -> Any:
-    """A finite number; a whole one of many digits may be refused, and may not become another one."""
+    """Returns a finite number; a whole number with many digits may be refused, but must not change."""
     if not _FLOAT.fullmatch(plain):
         return REFUSED
     exact = Fraction(plain)

@@ -1,4 +1,4 @@
-"""One embedded platform for all tests of the running system: real Airflow, real MLflow, ports and state of its own."""
+"""One embedded platform for all tests of the running system: real Airflow and MLflow, with its own ports and state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kommuna.waiting import wait_until
 
 @dataclass(frozen=True)
 class Site:
-    """A checkout's copy with a platform of its own."""
+    """A copy of the checkout with its own platform."""
 
     root: Path
     embedded: Embedded
@@ -35,13 +35,13 @@ class Site:
         )
 
     def get(self, path: str, login: str = "admin", **options: object) -> requests.Response:
-        """Asks Airflow's server as a user."""
+        """Sends a request to Airflow's server as a user."""
         headers = {"Authorization": f"Bearer {self.embedded.token(login)}"}
         return requests.get(f"{self.embedded.access.airflow}{path}", headers=headers, timeout=30, **options)  # type: ignore[arg-type]
 
 
 def make_site(folder: Path, root: Path, free_port: Callable[[], int]) -> Site:
-    """Copies what a platform needs into a folder, with free ports."""
+    """Copies the files of a platform into a folder, and chooses free ports."""
     shutil.copytree(root / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     text = (root / "kommuna.yaml").read_text()
     (folder / "kommuna.yaml").write_text(f"{text}\nports: {{airflow: {free_port()}, mlflow: {free_port()}}}\n")
@@ -60,7 +60,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, root: Path, free_port: Callab
 
 @pytest.fixture(scope="module")
 def s3(free_port: Callable[[], int]) -> Iterator[dict[str, str]]:
-    """Where a real S3 server with the bucket `artifacts` is, as a client's options."""
+    """The client options of a real S3 server with the bucket `artifacts`."""
     import boto3
 
     port = free_port()

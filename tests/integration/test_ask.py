@@ -1,4 +1,4 @@
-"""`ask` rules in the runtime's own process, on a real store: kills, other runs, and what leaves."""
+"""`ask` rules in the runtime's process, on a real store: kills, concurrent runs, and the data that is sent."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def ended(process: subprocess.Popen[str], path: Path) -> StepResult:
 
 
 def kept_answers(address: StoreAddress) -> int:
-    """Answers that are in the store."""
+    """Returns the number of stored answers."""
     import io
 
     import fsspec

@@ -1,4 +1,4 @@
-"""`ask` rules over a real LLM behind a real OpenAI-compatible server: the protocol counts, not the answers."""
+"""`ask` rules with a real LLM behind a real OpenAI-compatible server: tests the protocol, not the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pip install kommuna`, without any extra: the steps and `kommuna rules` run, and what is missing is named."""
+"""`pip install kommuna` without extras: the steps and `kommuna rules` run, and missing extras are named."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUNDLE = ROOT / "dags/support"
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a new virtual environment with the core alone."""
+    """The programs of a new virtual environment with only the core."""
     uv = ROOT / ".uv/bin/uv"
     assert uv.exists(), "no uv: `make setup-dev` brings it"
     folder = tmp_path_factory.mktemp("core") / "venv"

@@ -1,4 +1,4 @@
-"""The embedded platform beside another one, after kills and changes, and with a process that cannot start."""
+"""The embedded platform: two side by side, kills and changes of settings, and a process that cannot start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DAG files that nobody here wrote, in a team's bundle as they are: Airflow's examples and the standard provider's.
+"""Unchanged third-party DAG files in a team's bundle: the examples of Airflow and its standard provider.
 
 `check` and the platform say the same of each file, and runs of a core end as they do elsewhere. `make examples` takes
 every file (KOMMUNA_EXAMPLES=all), and a run of each DAG ends in success or as a table here says.
@@ -74,13 +74,13 @@ ALL = os.environ.get("KOMMUNA_EXAMPLES") == "all"
 
 
 def folders() -> list[Path]:
-    """Where the installed examples are."""
+    """Returns the folders of the installed examples."""
     return [Path(module.__path__[0]) for module in (airflow.example_dags, airflow.providers.standard.example_dags)]
 
 
 @pytest.fixture(scope="module")
 def files(site: Site) -> Iterator[list[Path]]:
-    """The examples, copied into a folder of the bundle, where relative files lie beside them."""
+    """The examples, copied into a folder of the bundle, next to the files that they refer to."""
     bundle = site.root / "dags/support"
     before = {path.name for path in bundle.iterdir()}
     copied = []
@@ -136,7 +136,7 @@ def batches(names: list[str], size: int = 8) -> list[list[str]]:
 
 
 def load(site: Site, runs: DagRuns, names: list[str]) -> list[str]:
-    """Puts examples into the bundle, and gives their DAGs once the platform knows all."""
+    """Puts examples into the bundle, and returns their DAGs when the platform knows all of them."""
     for folder in folders():
         for name in names:
             if (folder / name).exists():
@@ -156,7 +156,7 @@ def load(site: Site, runs: DagRuns, names: list[str]) -> list[str]:
 
 
 def await_no_asset(runs: DagRuns, uri: str) -> None:
-    """Until no DAG that is known has the asset: Airflow looks once a minute."""
+    """Waits until no known DAG has the asset; Airflow checks once a minute."""
 
     def gone() -> bool:
         return not any(asset["uri"].startswith(uri) for asset in runs.pages("/assets", "assets"))

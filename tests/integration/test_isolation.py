@@ -1,4 +1,4 @@
-"""The split DAG processor: real processes of both halves, on loopback, and files and parsers that mean harm."""
+"""The split DAG processor: real processes of both halves on loopback, with hostile files and parsers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kommuna.airflow.isolation.wire import END, LOG, READY, REQUEST, Wire, frame
 from kommuna.waiting import wait_until
 
 EVIL = '''
-"""Looks for the database's password wherever a process can look, and tells by its DAG's description."""
+"""Searches for the database's password wherever a process can, and reports it in the DAG's description."""
 import os
 import re
 from airflow.sdk import DAG
@@ -36,7 +36,7 @@ TOKEN = re.compile(rb"[t]0ken-of-the-parse[r]")
 
 
 def in_memory(pid, wanted):
-    """Places of this process's memory, or of another's of this user, that hold it."""
+    """Returns places in the memory of this process, or of other processes of the user, that contain it."""
     found = 0
     try:
         maps = open(f"/proc/{pid}/maps").read().splitlines()
@@ -57,7 +57,7 @@ def in_memory(pid, wanted):
 
 
 def in_environments(wanted):
-    """Processes from this one up to the parser or processor whose environment, as it started, holds it."""
+    """Returns this process and its ancestors up to the parser or processor whose initial environment contains it."""
     found, pid = 0, os.getpid()
     while pid > 1:
         try:
@@ -80,7 +80,7 @@ def in_family(pid):
 
 
 def in_files(wanted):
-    """Files that this process's environment or open descriptors lead to."""
+    """Returns files that the environment or open descriptors of this process refer to."""
     found = 0
     folders = [value for name, value in os.environ.items() if value.startswith("/") and "PATH" not in name]
     places = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")] + folders
@@ -266,7 +266,7 @@ def test_a_hostile_team_does_not_delay_another_team(rig: Rig) -> None:
 
 
 def result(*dags: dict[str, Any], **fields: Any) -> bytes:
-    """An REQUEST that carries a result, as a parser would send it."""
+    """Returns a REQUEST frame with a result, as a parser would send it."""
     body = {
         "type": "DagFileParsingResult",
         "fileloc": "x.py",
@@ -278,7 +278,7 @@ def result(*dags: dict[str, Any], **fields: Any) -> bytes:
 
 
 class LyingParser(threading.Thread):
-    """Speaks the protocol, and tells of each file what the test has it tell."""
+    """Speaks the protocol, and answers for each file with what the test gives it."""
 
     def __init__(self, rig: Rig, lies: dict[str, Callable[[socket.socket], None]]) -> None:
         super().__init__(daemon=True)
@@ -519,7 +519,7 @@ def test_a_slow_connection_ends_at_its_deadline() -> None:
 
 
 class running:  # reads as `with running(…)`
-    """Does something beside the block, and waits for it at the block's end."""
+    """Runs something in parallel with the block, and waits for it at the end."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         self._thread = threading.Thread(target=work)

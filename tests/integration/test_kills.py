@@ -1,4 +1,4 @@
-"""Kill -9 in the middle of a run, of the step, of the task, of the scheduler: the run ends well, nothing is doubled."""
+"""`kill -9` of the step, the task or the scheduler in the middle of a run: the run succeeds without duplicates."""
 
 from __future__ import annotations
 

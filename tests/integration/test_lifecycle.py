@@ -1,4 +1,4 @@
-"""The embedded platform's processes: they come back, they are told apart, they leave nothing behind."""
+"""The embedded platform's processes: they are restarted, distinguished, and removed completely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Services that are away for a while in the middle of a run: real S3 and MLflow servers, cut off and back again."""
+"""Outages of services in the middle of a run: real S3 and MLflow servers, disconnected and reconnected."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def mistaken(*, tries: str) -> dict[str, int]:
 
 
 class Gate:
-    """A door between the step and a server: closed, connections are refused and open ones are cut."""
+    """A proxy between the step and a server: when it is closed, it refuses connections and cuts open ones."""
 
     def __init__(self, port: int, target: int) -> None:
         self.port = port

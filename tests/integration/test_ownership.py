@@ -1,4 +1,4 @@
-"""Variables and connections through the REST API of the running platform: whose they are, and who may change them."""
+"""Variables and connections through the REST API of the running platform: their owners, and who may change them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _ask(site: Site, method: str, path: str, login: str, body: Any = None) -> re
 
 @pytest.fixture
 def everybodys(site: Site) -> str:
-    """A variable that the platform's operators made for everybody."""
+    """A variable that the platform's operators created for everybody."""
     made = _ask(site, "POST", "variables", "admin", {"key": "everybodys", "value": "1"})
     assert made.status_code in (201, 409), made.text
     return "everybodys"

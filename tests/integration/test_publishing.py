@@ -1,4 +1,4 @@
-"""A data set that one team publishes starts another team's DAG, and nobody else's."""
+"""A data set that one team publishes starts only the DAG of the team that it is published to."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def runs(site: Site) -> DagRuns:
 
 
 def run_of(runs: DagRuns, dag_id: str, seconds: float) -> str | None:
-    """The first run of a DAG, once there is one."""
+    """Waits for the first run of a DAG."""
     try:
         found = wait_until(
             "there is a run", lambda: runs.pages(f"/dags/{dag_id}/dagRuns", "dag_runs"), seconds=seconds, every=1

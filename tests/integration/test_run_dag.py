@@ -1,4 +1,4 @@
-"""`kommuna run-dag`, and `dag.test()` in a DAG file: without a platform, and beside a running one."""
+"""`kommuna run-dag`, and `dag.test()` in a DAG file: without a platform, and with a running one."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ with DAG("refused"):
 
 
 class Checkout:
-    """A folder with a platform's description and one team's bundle, where no platform was ever started."""
+    """A folder with a platform's description and one team's bundle, in which no platform was ever started."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -129,7 +129,7 @@ class Checkout:
         return self.run(KOMMUNA, "run-dag", *arguments)
 
     def on_terminal(self, *arguments: str, typed: list[str]) -> tuple[int, str]:
-        """Runs `kommuna run-dag` on a terminal, where a person answers each prompt of the debugger; code and screen."""
+        """Runs `kommuna run-dag` on a terminal, answers each prompt of the debugger; returns exit code and output."""
         ours, terminal = pty.openpty()
         process = subprocess.Popen(
             [KOMMUNA, "run-dag", *arguments],

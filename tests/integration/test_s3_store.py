@@ -144,7 +144,7 @@ def test_objects_are_read_only_if_they_were_written_since(
 
 
 def overwrite(address: StoreAddress, artifact: Artifact, content: bytes, *, in_parts: bool = False) -> None:
-    """Writes an object past the store, as another program would."""
+    """Writes an object without the store, as another program would."""
     client = boto3.client("s3", aws_access_key_id="a", aws_secret_access_key="b", **address.options["client_kwargs"])
     where = {"Bucket": "artifacts", "Key": Store(address, "support").url(artifact).removeprefix("s3://artifacts/")}
     if not in_parts:

@@ -1,4 +1,4 @@
-"""What is supervised is the work, not the process: a scheduler that stands still, a server that refuses, a full disk."""
+"""Supervision checks the work, not the process: a hanging scheduler, a server that refuses, a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The triggerer over a real database of two teams: what a task may wait by, and what becomes of the rest."""
+"""The triggerer with a real database of two teams: allowed triggers fire, and others fail their tasks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Touch:
 
 
 def moment(seconds: float) -> dict[str, Any]:
-    """A time from now, as a task's TimeDeltaTrigger is written by Airflow."""
+    """Returns a time from now, serialised as Airflow serialises a TimeDeltaTrigger."""
     zone = {
         "__classname__": "builtins.tuple",
         "__version__": 1,
@@ -42,7 +42,7 @@ def moment(seconds: float) -> dict[str, Any]:
 
 
 class Waiting:
-    """Two teams' deferred tasks, and a triggerer beside them."""
+    """Deferred tasks of two teams, and a triggerer."""
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
@@ -56,14 +56,14 @@ class Waiting:
         (self.rig.folder / "kommuna.yaml").write_text(f"{PLATFORM}store: {url}\nstore_options: {{auto_mkdir: true}}\n")
 
     def environment(self) -> dict[str, str]:
-        """With the bundle on the path, as it is where a bundle is also a folder of shared code."""
+        """The environment with the bundle on the import path, as when a bundle is also a folder of shared code."""
         path = f"{self.rig.folder}/dags/support:{Path(__file__).parents[2]}"
         return self.rig.environment(
             PYTHONPATH=path, AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS="kommuna.airflow.server.task_logs.LOGGING_CONFIG"
         )
 
     def defer(self, *tasks: dict[str, Any]) -> list[str]:
-        """Has tasks defer, and tells their runs."""
+        """Makes tasks defer, and returns their runs."""
         command = [sys.executable, "-m", "tests.rigs.triggerer", json.dumps(tasks)]
         done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
@@ -83,23 +83,23 @@ class Waiting:
             process.wait(timeout=60)
 
     def ours(self, *teams: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-        """The platform's triggerer."""
+        """Runs the platform's triggerer."""
         return self.triggerer("-m", "kommuna.airflow.triggers.process", "--skip-serve-logs", *teams)
 
     def stock(self, team: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-        """Airflow's own."""
+        """Runs Airflow's triggerer."""
         airflow = str(Path(sys.executable).with_name("airflow"))
         return self.triggerer(airflow, "triggerer", "--skip-serve-logs", "--team-name", team)
 
     def task(self, run: str) -> tuple[str, str, Any]:
-        """State, next method and its arguments of a run's task."""
+        """Returns the state, next method and arguments of a run's task."""
         with contextlib.closing(sqlite3.connect(self.rig.db, timeout=60)) as connection:
             query = "select state, next_method, next_kwargs from task_instance where run_id = ? order by task_id"
             state, method, arguments = connection.execute(query, (run,)).fetchone()
         return state, method, json.loads(arguments or "null")
 
     def resumed(self, run: str, *, seconds: float = 120) -> tuple[str, Any]:
-        """The method and arguments that a deferred task is resumed by."""
+        """Waits for the method and arguments with which a deferred task resumes."""
         wait_until(
             "the task is resumed",
             lambda: self.task(run)[0] != "deferred",
@@ -112,7 +112,7 @@ class Waiting:
         return found[1], found[2]
 
     def refused(self, run: str) -> str:
-        """Why a deferred task is failed."""
+        """Returns the reason why a deferred task failed."""
         method, arguments = self.resumed(run)
         assert method == "__fail__", (method, arguments)
         return str(arguments["error"])
@@ -120,7 +120,7 @@ class Waiting:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a DAG of each team."""
+    """A rig with one DAG of each team."""
     folder = tmp_path_factory.mktemp("database")
     migrated_database(folder / "airflow.db")
     rig = Rig(folder / "rig", folder / "airflow.db")
@@ -147,7 +147,7 @@ def waiting(tmp_path: Path, database: Path) -> Waiting:
 
 
 def triggers_log(rig: Rig) -> str:
-    """What a task's trigger said, as the API server reads it from the store."""
+    """Returns the log of a task's trigger, as the API server reads it from the store."""
     return "".join(path.read_text() for path in (rig.folder / "store").rglob("*.trigger.*.log"))
 
 

@@ -1,4 +1,4 @@
-"""Tasks that defer, on the embedded platform: the same DAGs as on Kubernetes, with the same end."""
+"""Deferred tasks on the embedded platform: the same DAGs as on Kubernetes, with the same results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def dags(site: Site, root: Path) -> Iterator[None]:
-    """The end-to-end tests' DAGs that wait, in the support team's bundle."""
+    """The waiting DAGs of the end-to-end tests, in the support team's bundle."""
     file = site.root / "dags/support/waiting.py"
     shutil.copy(root / "tests/e2e/dags/support/waiting.py", file)
     yield
@@ -25,7 +25,7 @@ def dags(site: Site, root: Path) -> Iterator[None]:
 
 
 def ended(site: Site, dag: str) -> dict[str, dict[str, Any]]:
-    """Starts a DAG and waits for its end; its task instances by name."""
+    """Starts a DAG, waits for its end, and returns its task instances by name."""
     api = AirflowApi(site.embedded.access.airflow, site.embedded.token("admin"))
     api.wait_for_dags([dag], seconds=240)
     run = api.trigger(dag, {})

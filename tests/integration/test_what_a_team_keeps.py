@@ -123,7 +123,7 @@ ALL = "5 bank.example 7 none"
 
 
 class Kept:
-    """A run of the DAG `keeps` and what it left."""
+    """A run of the DAG `keeps` and its results."""
 
     def __init__(self, site: Site, folder: Path) -> None:
         self.site = site
@@ -150,24 +150,24 @@ class Kept:
         self.states = self.runs.wait("support__keeps", self.run, 280)
 
     def of(self, task: str) -> Any:
-        """What a task returned."""
+        """Returns the return value of a task."""
         return self.runs.xcom("support__keeps", self.run, task)
 
     def called(self, name: str) -> str:
-        """What a callback wrote, once it has."""
+        """Waits for the output of a callback."""
         path = self.folder / name
         with contextlib.suppress(PlatformFault):
             wait_until(f"{name} is written", lambda: path.exists() and path.read_text(), seconds=90)
         return path.read_text() if path.exists() else ""
 
     def refusal(self, file: str) -> str:
-        """Why the platform refuses a file, once it has read it."""
+        """Waits for the reason why the platform refuses a file."""
         with contextlib.suppress(PlatformFault):
             wait_until(f"{file} is refused", lambda: file in self.runs.import_errors(), seconds=60, every=1)
         return self.runs.import_errors().get(file, "")
 
     def backfill(self, login: str) -> requests.Response:
-        """Asks for a backfill as a team's person."""
+        """Requests a backfill as a member of a team."""
         day = {"from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-02T00:00:00Z"}
         return requests.post(
             f"{self.site.embedded.access.airflow}/api/v2/backfills",

@@ -1,4 +1,4 @@
-"""A team's bundle and store, and a process that runs steps as the runtime does: two dozen a second."""
+"""A team's bundle and store, and a process that runs steps as the runtime does, about 24 per second."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a step ended, and what it left."""
+    """The result and the outputs of a step."""
 
     result: StepResult
     content: Any
@@ -54,7 +54,7 @@ class CacheRig:
         self.clear()
 
     def clear(self) -> None:
-        """An empty bundle and an empty store."""
+        """Empties the bundle and the store."""
         for path in self.folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.bundle.mkdir()
@@ -73,7 +73,7 @@ class CacheRig:
             partial.replace(path)
 
     def spec(self, function: str = "step:f", **fields: Any) -> StepSpec:
-        """A step's spec."""
+        """Returns a step's spec."""
         given = {"team": "support", "store": self.address, "bundle": str(self.bundle), "task_id": "t", "dag_id": "d"}
         return StepSpec.model_validate({"function": function, **given, **fields})
 
@@ -94,7 +94,7 @@ class CacheRig:
         return Ran(result, None if fails else self.content(result))
 
     def content(self, result: StepResult) -> Any:
-        """What a step left as JSON, by output."""
+        """Returns the JSON outputs of a step, by name."""
         manifest = self.manifest(result)
         return {
             name: json.loads(self.store.read(artifact)) if artifact.kind == "json" else artifact.digest
@@ -102,19 +102,19 @@ class CacheRig:
         }
 
     def manifest(self, result: StepResult) -> Manifest:
-        """The manifest that a result names."""
+        """Returns the manifest of a result."""
         found = self.store.manifest(result.key)
         assert found is not None
         return found
 
     @property
     def pid(self) -> int:
-        """Of the process that has run steps."""
+        """Returns the open descriptors of the process that runs steps."""
         assert self._server is not None
         return self._server.pid
 
     def close(self) -> None:
-        """Ends the process."""
+        """Stops the process."""
         if self._server is not None:
             assert self._server.stdin is not None
             self._server.stdin.close()

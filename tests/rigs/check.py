@@ -1,4 +1,4 @@
-"""A bundle with some files in it, and what `kommuna check` finds in each."""
+"""A bundle with some files, and the findings of `kommuna check` in each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kommuna.cli.check.process.start import inspect
 def findings_of(
     folder: Path, files: Mapping[str, str | bytes], limits: Limits | None = None
 ) -> dict[str, list[tuple[int, str, str]]]:
-    """Line, words and advice of each finding, by file; the files are looked at as one bundle of team `support`."""
+    """Returns line, message and fix of each finding, by file; the files form one bundle of team `support`."""
     (folder / "kommuna.yaml").write_text(
         "teams:\n  support: {bundle: dags, pools: {default: 8, slow: 2}}\n  fraud: {bundle: other}\n"
     )
@@ -31,14 +31,14 @@ def findings_of(
 
 
 def dag(name: str, body: str = "EmptyOperator(task_id='t')", **options: str) -> str:
-    """A DAG file: its body begins at line 4."""
+    """Returns a DAG file whose body begins at line 4."""
     arguments = "".join(f", {key}={value}" for key, value in options.items())
     head = "from airflow.providers.standard.operators.empty import EmptyOperator\nfrom kommuna.airflow import *\n"
     return f"{head}with TeamDag('{name}'{arguments}):\n    " + body.replace("\n", "\n    ") + "\n"
 
 
 def zipped(path: Path, **files: str) -> bytes:
-    """An archive of files."""
+    """Returns an archive of files."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in files.items():
             archive.writestr(f"{name}.py", text)

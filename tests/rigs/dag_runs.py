@@ -1,4 +1,4 @@
-"""DAG files on a running platform: written into a team's bundle, awaited, run, and looked at."""
+"""DAG files on a running platform: written into a team's bundle, awaited, run, and inspected."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class DagRuns:
         return path
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Asks Airflow's server as the administrator."""
+        """Sends a request to Airflow's server as the administrator."""
         api = AirflowApi(self.site.embedded.access.airflow, self.site.embedded.token("admin"))
         return api.request(method, path, timeout=180, **options)
 
     def await_dags(self, dag_ids: set[str], seconds: float = 90) -> set[str]:
-        """Waits until DAGs are known; gives those that are."""
+        """Waits until DAGs are known; returns the known ones."""
         known: set[str] = set()
 
         def are_there() -> bool:
@@ -54,7 +54,7 @@ class DagRuns:
         return known & dag_ids
 
     def pages(self, path: str, items: str) -> list[dict[str, Any]]:
-        """Every item of a list."""
+        """Returns every item of a paginated list."""
         found: list[dict[str, Any]] = []
         while True:
             page = self.call("GET", path, params={"limit": 100, "offset": len(found)}).json()
@@ -63,11 +63,11 @@ class DagRuns:
                 return found
 
     def import_errors(self) -> dict[str, str]:
-        """File to the words of its error."""
+        """Returns the import error of each file."""
         return {error["filename"]: error["stack_trace"] for error in self.pages("/importErrors", "import_errors")}
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, logical_date: str | None = None) -> str:
-        """Starts a run; gives its id."""
+        """Starts a run; returns its id."""
         answer = self._triggered(dag_id, conf, logical_date)
         assert answer.ok, answer.text
         return str(answer.json()["dag_run_id"])
@@ -77,7 +77,7 @@ class DagRuns:
         return self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)
 
     def wait(self, dag_id: str, run_id: str, seconds: float = 120) -> dict[str, str]:
-        """Waits for a run's end; gives the state of each task, and of the run as `""`."""
+        """Waits for a run's end; returns the state of each task, and of the run as `""`."""
         state = ""
 
         def over() -> bool:
@@ -121,7 +121,7 @@ class DagRuns:
         return found
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
-        """What a task returned."""
+        """Returns the return value of a task."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         answer = self.call("GET", path, params={"map_index": map_index, "deserialize": "false"})
         value = answer.json()["value"]
@@ -131,7 +131,7 @@ class DagRuns:
             return value  # a text
 
     def log(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
-        """The log of a task's first try."""
+        """Returns the log of a task's first try."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1"
         answer = self.call("GET", path, params={"map_index": map_index}, stream=False)
         return answer.text

@@ -1,4 +1,4 @@
-"""Dawid and Skene's EM as crowd-kit 1.4.2 runs it, written from the paper: an oracle, and a peer in benchmarks.
+"""Dawid and Skene's EM as in crowd-kit 1.4.2, written from the paper: a reference for tests and benchmarks.
 
 crowd-kit itself asks for transformers at import. Beside it on the same votes, gold rows included, the probabilities
 differ by 1e-10 at most, to which it clips (`tests/unit/test_dawid_skene_reference.py` keeps its figures).
@@ -52,7 +52,7 @@ class DawidSkeneReference:
         return self
 
     def predict(self, votes: Codes) -> Floats:
-        """n x k probabilities; of a row without a vote the prior."""
+        """Returns n x k probabilities; the prior for a row without votes."""
         return self._belief(self._cast(votes))
 
     def _covered(self, votes: Codes, gold: dict[int, int]) -> tuple[Codes, dict[int, int]]:
@@ -61,13 +61,13 @@ class DawidSkeneReference:
         return votes[rows], {place[row]: tag for row, tag in gold.items() if row in place}
 
     def _cast(self, votes: Codes) -> sparse.csr_matrix:
-        """n x (m k): which rule said what."""
+        """Returns n x (m k): the votes, one-hot."""
         row, rule = np.nonzero(votes >= 0)
         said = rule * self._tags + votes[row, rule]
         return sparse.csr_matrix((np.ones(len(row)), (row, said)), shape=(len(votes), self._rules * self._tags))
 
     def _log_errors(self, cast: sparse.csr_matrix, belief: Floats) -> Floats:
-        """(m k) x k: log P(the rule says this | tag); 0 of what the rule has never said."""
+        """Returns (m k) x k: log P(vote of the rule | tag); 0 for votes that the rule never cast."""
         seen = np.asarray(cast.sum(axis=0)).reshape(-1, 1) > 0
         counts = np.where(seen, np.maximum(cast.T @ belief, _LEAST), 0.0).reshape(-1, self._tags, self._tags)
         said = np.maximum(counts.sum(axis=1, keepdims=True), _LEAST)

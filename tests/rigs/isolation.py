@@ -32,14 +32,14 @@ with DAG("{team}__{name}", schedule=None, default_args={{"pool": "{team}__defaul
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """Returns a free port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def certify(folder: Path, *, host: str = "localhost") -> None:
-    """Writes `ca.crt`, `tls.crt` and `tls.key`: a certificate authority, and a parser's certificate of it."""
+    """Writes `ca.crt`, `tls.crt` and `tls.key`: a certificate authority, and a parser's certificate issued by it."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -71,7 +71,7 @@ def certify(folder: Path, *, host: str = "localhost") -> None:
 
 
 def migrated_database(path: Path) -> None:
-    """An Airflow database with both teams; made once, and copied by every rig."""
+    """Returns an Airflow database with both teams, created once and copied by every rig."""
     path.parent.mkdir(parents=True, exist_ok=True)
     script = (
         "from airflow.cli.cli_parser import get_parser\n"
@@ -86,7 +86,7 @@ def migrated_database(path: Path) -> None:
 
 @dataclass
 class Rig:
-    """A platform of two teams in a folder; parsers and processors are started as they are needed.
+    """A platform of two teams in a folder; parsers and processors are started when needed.
 
     Args:
         folder: of all its state.
@@ -119,18 +119,18 @@ class Rig:
         self.port = {"support": free_port(), "fraud": free_port()}
 
     def write(self, name: str, source: str, *, team: str = "support") -> Path:
-        """A file of a team's bundle."""
+        """Writes a file of a team's bundle."""
         path = self.folder / "dags" / team / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
         return path
 
     def good(self, name: str, *, team: str = "support") -> Path:
-        """A file that defines the DAG `TEAM__NAME`."""
+        """Writes a file that defines the DAG `TEAM__NAME`."""
         return self.write(f"{name}.py", GOOD.format(team=team, name=name), team=team)
 
     def start_parser(self, team: str = "support", **settings: str) -> subprocess.Popen[bytes]:
-        """A parser as its pod has it: with nothing in its environment but its own settings."""
+        """Starts a parser as in its pod, with only its own settings in the environment."""
         environment = {
             **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
             "HOME": str(self.folder),
@@ -162,7 +162,7 @@ class Rig:
             return probe.connect_ex(("127.0.0.1", self.port[team])) == 0
 
     def environment(self, team: str = "support", **settings: str) -> dict[str, str]:
-        """The processor's environment: the control plane's, secrets included."""
+        """Returns the processor's environment: that of the control plane, including secrets."""
         return {
             **_clean(),
             "AIRFLOW_HOME": str(self.folder / "airflow"),
@@ -182,34 +182,34 @@ class Rig:
         }
 
     def process(self, team: str = "support", *, runs: int = 1, **settings: str) -> str:
-        """Has every file of a team parsed by way of its parser; returns what the processor wrote."""
+        """Parses every file of a team with its parser; returns the processor's output."""
         script = (
             f"import sys; from kommuna.airflow.isolation import processor; processor.run({team!r}, max_runs={runs})"
         )
         return self._run([sys.executable, "-c", script], team, settings)
 
     def process_by_stock(self, team: str = "support", **settings: str) -> str:
-        """Has every file of a team parsed by Airflow's own processor."""
+        """Parses every file of a team with Airflow's processor."""
         command = [str(Path(sys.executable).with_name("airflow")), "dag-processor", "-B", team, "-n", "1"]
         return self._run(command, team, settings)
 
     def dags(self) -> dict[str, dict[str, object]]:
-        """What the database has of each DAG."""
+        """Returns the database's record of each DAG."""
         rows = self._rows("select dag_id, description, fileloc, relative_fileloc, is_stale, bundle_name from dag")
         names = ("description", "fileloc", "relative_fileloc", "is_stale", "bundle_name")
         return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
 
     def errors(self) -> dict[str, str]:
-        """Import errors: file to text."""
+        """Returns the import errors by file."""
         return {str(name): str(text) for name, text in self._rows("select filename, stacktrace from import_error")}
 
     def serialized(self) -> dict[str, dict[str, object]]:
-        """Each DAG's newest serialised form."""
+        """Returns the newest serialised form of each DAG."""
         rows = self._rows("select dag_id, data from serialized_dag order by last_updated")
         return {str(dag_id): json.loads(str(data)) for dag_id, data in rows}
 
     def stop(self) -> None:
-        """Ends every parser that was started."""
+        """Stops every started parser."""
         import psutil
 
         for process in self.parsers:

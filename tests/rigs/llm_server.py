@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server for tests: it answers by a plain rule, and fails as it is told to."""
+"""An OpenAI-compatible server for tests: it answers by a simple rule, with scripted faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Fault = Callable[["Handler"], bool]
 
 @dataclass
 class Received:
-    """One request: what was asked, in which form."""
+    """A received request."""
 
     body: dict[str, Any]
     headers: dict[str, str]
@@ -32,12 +32,12 @@ class Received:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Every text with every question."""
+        """Returns every pair of a text and a question."""
         return [(text, question) for text in self.texts for question in self.asked["questions"].values()]
 
 
 def mentioned(question: str, text: str) -> str:
-    """The plain rule: 'Does it mention X?' is yes where X stands in the text, unknown where the text asks back."""
+    """Applies the rule: 'Does it mention X?' is yes if the text contains X, unknown if the text is a question."""
     word = question.rstrip("?").split()[-1].lower()
     if "???" in text:
         return "unknown"
@@ -89,7 +89,7 @@ class LlmServer:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Every (text, question) that was answered."""
+        """Returns every (text, question) that was answered."""
         return [pair for request in self.answered for pair in request.pairs]
 
     def next_fault(self) -> Fault | None:
@@ -98,14 +98,14 @@ class LlmServer:
 
 
 class _Http(ThreadingHTTPServer):
-    """Python's own lets five connections wait, and resets some where sixteen come at once."""
+    """A server with a larger backlog: Python's has five, and resets connections if sixteen arrive at once."""
 
     daemon_threads = True
     request_queue_size = 128
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request."""
+    """Handles one request."""
 
     protocol_version = "HTTP/1.1"
     request_body: dict[str, Any]
@@ -115,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.server.llm  # type: ignore[attr-defined, no-any-return]
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
     def do_POST(self) -> None:
         llm = self.llm
@@ -185,13 +185,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def status(number: int, message: str, *, headers: dict[str, str] | None = None, **fields: Any) -> Fault:
-    """An error as the API words it."""
+    """Returns an error in the format of the API."""
     raw = json.dumps({"error": {"message": message, "type": "error", "param": None, "code": None} | fields}).encode()
     return lambda handler: handler.send(number, raw, headers)
 
 
 def cut(handler: Handler) -> bool:
-    """The connection ends in the middle of the body."""
+    """Closes the connection in the middle of the body."""
     handler.send_response(200)
     handler.send_header("Content-Type", "application/json")
     handler.send_header("Content-Length", "1000")
@@ -203,7 +203,7 @@ def cut(handler: Handler) -> bool:
 
 
 def hang(seconds: float) -> Fault:
-    """No byte for a while, then the connection ends."""
+    """Sends nothing for a while, then closes the connection."""
 
     def fault(handler: Handler) -> bool:
         time.sleep(seconds)
@@ -214,7 +214,7 @@ def hang(seconds: float) -> Fault:
 
 
 def drip(seconds: float) -> Fault:
-    """One byte after the other, each soon enough, never the whole."""
+    """Sends single bytes, each within the time-out, but never the whole body."""
 
     def fault(handler: Handler) -> bool:
         handler.send_response(200)
@@ -232,17 +232,17 @@ def drip(seconds: float) -> Fault:
 
 
 def body(raw: bytes) -> Fault:
-    """A response of status 200 with these bytes."""
+    """Sends a response of status 200 with these bytes."""
     return lambda handler: handler.send(200, raw)
 
 
 def says(content: str | None, **how: Any) -> Fault:
-    """A whole response in which the model writes this."""
+    """Sends a complete response with this answer of the model."""
     return lambda handler: handler.complete(content, **how)
 
 
 def refuses_where(word: str) -> Fault:
-    """The model refuses a request that holds a word."""
+    """Makes the model refuse requests that contain a word."""
 
     def fault(handler: Handler) -> bool:
         if word in handler.request_body["messages"][-1]["content"]:

@@ -1,4 +1,4 @@
-"""`python tests/rigs/notebook.py FILE`: runs a notebook's cells in this process, as a kernel would, and nothing else of it."""
+"""`python tests/rigs/notebook.py FILE`: runs the cells of a notebook in this process, as a kernel would."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def run_cells(path: Path) -> dict[str, object]:
-    """The names that a notebook's cells leave."""
+    """Runs the cells of a notebook; returns its variables."""
     names: dict[str, object] = {"__name__": "__main__"}
     for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
         if cell["cell_type"] == "code":

@@ -1,4 +1,4 @@
-"""Tasks that defer as a worker's do, by the Execution API's own route into a real database; run as a script.
+"""Defers tasks as a worker does, by the Execution API's route into a real database; run as a script.
 
 `python -m tests.rigs.triggerer '[{"dag_id": …, "classpath": …, "trigger_kwargs": …}, …]'` tells the run of each.
 """

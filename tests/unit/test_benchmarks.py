@@ -1,4 +1,4 @@
-"""The benchmark of label models judges fairly, and `make bench NAME` runs that benchmark."""
+"""The benchmark of label models compares fairly, and `make bench NAME` runs that benchmark."""
 
 from __future__ import annotations
 

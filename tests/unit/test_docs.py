@@ -1,4 +1,4 @@
-"""What the README says runs. Its two main commands are what CI and the integration tests run."""
+"""The commands and code of the README run. Its two main commands are run by CI and the integration tests."""
 
 from __future__ import annotations
 

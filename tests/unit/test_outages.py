@@ -34,7 +34,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The URL of a server that answers as it is asked to."""
+    """The URL of a server that answers with the requested status."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as made:
         threading.Thread(target=made.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{made.server_address[1]}"

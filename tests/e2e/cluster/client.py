@@ -1,4 +1,4 @@
-"""What a test says to the cluster: kubectl in one namespace, and the pods and policies that the tests are made of."""
+"""A client of the test cluster: kubectl in one namespace, and the pods and policies of the tests."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from kommuna.waiting import wait_until
 
 
 def environment(state: Path) -> dict[str, str]:
-    """What `<state>/env` sets, as a shell would."""
+    """Returns the variables that `<state>/env` sets, as a shell would."""
     shell = f". {state}/env && env -0"
     lines = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True).stdout.split("\0")
     return dict(line.split("=", 1) for line in lines if "=" in line)
@@ -39,7 +39,7 @@ class Cluster:
         return self.run("apply", "--filename", "-", stdin=manifest, check=check)
 
     def create(self, made: dict, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Creates one object, or says in its stderr why not."""
+        """Creates one object; stderr has the reason if it is refused."""
         return self.run("create", "--filename", "-", *arguments, stdin=json.dumps(made), check=False)
 
     def start(self, *pods: dict) -> None:
@@ -57,7 +57,7 @@ class Cluster:
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
-    """Whether it holds before the time is out."""
+    """Whether a condition becomes true in time."""
     try:
         return wait_until("it holds", holds, seconds=seconds, every=0.3)
     except PlatformFault:
@@ -65,7 +65,7 @@ def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
 
 
 def busybox(name: str, script: str = "while :; do /busybox sleep 1; done", **spec: object) -> dict:
-    """A pod of one container that runs a busybox shell script as an ordinary user."""
+    """Returns a pod with one container that runs a busybox shell script as an ordinary user."""
     security = {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -90,7 +90,7 @@ def busybox(name: str, script: str = "while :; do /busybox sleep 1; done", **spe
 
 
 def web(name: str) -> dict:
-    """A pod that answers HTTP on port 8000 with its name."""
+    """Returns a pod that answers HTTP on port 8000 with its name."""
     return busybox(name, f"echo {name} > /tmp/index.html; exec /busybox httpd -f -p 8000 -h /tmp")
 
 
@@ -99,12 +99,12 @@ def policy(name: str, spec: dict) -> dict:
 
 
 def reaches(cluster: Cluster, client: str, address: str, port: int = 8000) -> bool:
-    """Whether a pod can open a connection there, within two seconds."""
+    """Whether a pod can connect to an address within two seconds."""
     return cluster.sh(client, f"/busybox nc -w 2 {address} {port} -e /busybox true", check=False).returncode == 0
 
 
 def fetch(url: str) -> str:
-    """What the machine gets from there, or why it gets nothing."""
+    """Returns the response to a request from the machine, or the error."""
     try:
         return urllib.request.urlopen(url, timeout=5).read().decode()
     except OSError as error:

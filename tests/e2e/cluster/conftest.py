@@ -1,4 +1,4 @@
-"""The cluster under test: `up` starts it, or finds it running."""
+"""The cluster under test: `up` starts it, or uses the running one."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def env(state: Path) -> dict[str, str]:
 
 @pytest.fixture
 def cluster(env: dict[str, str]) -> Iterator[Cluster]:
-    """The cluster, in a namespace that only this test uses."""
+    """The cluster, with a namespace for one test."""
     name = f"smoke-{uuid.uuid4().hex[:6]}"
     Cluster(env).kubectl("create", "namespace", name)
     yield Cluster(env, name)

@@ -31,7 +31,7 @@ FOLDERS = (
 
 
 def machine() -> dict[str, set[str]]:
-    """All that a cluster could leave on a machine, by kind."""
+    """Returns everything that a cluster could leave on a machine, by kind."""
     processes = [folder for folder in Path("/proc").iterdir() if folder.name.isdigit() and lives(folder)]
     return {
         "links": set(lines("ip", "-o", "-br", "link")),
@@ -47,13 +47,13 @@ def machine() -> dict[str, set[str]]:
 
 
 def lines(*command: str) -> list[str]:
-    """What it prints, without what changes by itself: the state of a link."""
+    """Returns the output of a command, without the state of links, which changes by itself."""
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [line.split("<")[0].replace("UNKNOWN", "UP") for line in out.splitlines()]
 
 
 def lives(process: Path) -> bool:
-    """Whether it is more than a dead process, in a namespace that is gone, which init has not yet collected."""
+    """Whether a process is alive, and not a zombie of a removed namespace that init has not yet reaped."""
     with contextlib.suppress(OSError):
         return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
@@ -66,7 +66,7 @@ def target(link: Path) -> str | None:
 
 
 def of_the_cluster(process: Path) -> str | None:
-    """The command line of a process that is the cluster's, or a container's."""
+    """Returns the command line of a process of the cluster or of a container."""
     with contextlib.suppress(OSError):
         command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         if any(
@@ -77,14 +77,14 @@ def of_the_cluster(process: Path) -> str | None:
 
 
 def left(before: dict[str, set[str]]) -> dict[str, set[str]]:
-    """What the machine has now and had not before."""
+    """Returns what the machine has now and did not have before."""
     after = machine()
     return {kind: after[kind] - had for kind, had in before.items() if after[kind] - had}
 
 
 @pytest.fixture(scope="module")
 def installed(state: Path):
-    """The Debian packages and the programs: those stay."""
+    """Installs the Debian packages and the programs, which `down` does not remove."""
     if (state / "kubeconfig").exists():
         pytest.skip("the cluster is up; `down` first")
     subprocess.run([HERE / "up"], check=True, timeout=3600)

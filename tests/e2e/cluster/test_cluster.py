@@ -1,4 +1,4 @@
-"""The cluster does what the tests of Kommuna rest on: each claim has the case that a lenient cluster would get wrong."""
+"""Checks the features of the cluster that the tests rely on, each with a case that a lenient cluster would get wrong."""
 
 import json
 import re

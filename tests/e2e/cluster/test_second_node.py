@@ -1,4 +1,4 @@
-"""A second node: pods of both reach each other, policies hold between them, and one may be lost."""
+"""A second node: pods on both reach each other, policies apply between them, and one may be lost."""
 
 import subprocess
 from pathlib import Path
@@ -18,7 +18,7 @@ def node1(cluster):
 
 
 def on(node: str, pod: dict) -> dict:
-    """The pod, where the scheduler has no say."""
+    """Returns the pod bound to a node, without the scheduler."""
     return {**pod, "spec": {**pod["spec"], "nodeName": node}}
 
 

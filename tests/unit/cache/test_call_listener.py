@@ -64,7 +64,7 @@ def test_a_result_is_reused_where_a_container_runtime_refuses_to_read_other_proc
 
 
 def test_the_result_is_not_reused_if_a_process_hides_its_memory(rig: CacheRig) -> None:
-    """As a privileged program does; without the right to trace it, which root has, this is refused."""
+    """A privileged program does this; without the right to trace it, as root has, reading its memory is refused."""
     rig.write({
         "step.py": "import subprocess, sys\ndef f() -> dict[str, object]:\n"
         "    hides = 'import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); print(open(\"/usr/bin/env\", \"rb\").name)'\n"

@@ -1,4 +1,4 @@
-"""A table of changes between two runs of a step: which are answered by the first run, and which are not.
+"""A table of changes between two runs of a step: for which the second run reuses the first result.
 
 Whatever the table says, a hit must be what a fresh computation leaves: that is checked for each line.
 """
@@ -23,7 +23,7 @@ Files = Mapping[str, str | bytes | None]
 
 @dataclass(frozen=True)
 class Change:
-    """What is there, what changes, and whether the first run's result is given to the second."""
+    """The files before, the change, and whether the second run reuses the first result."""
 
     name: str
     files: Files

@@ -1,4 +1,4 @@
-"""Files outside the bundle: by whatever path, link, call or program a step comes to them, they count; and only they do."""
+"""Files outside the bundle count, by whatever path, link, call or program a step reaches them, and no others do."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOTHING: Files = {}
 
 
 class Case(NamedTuple):
-    """What a step asks of a folder `at`, what is there before and after, and what is done to it besides."""
+    """The code of a step that uses a folder `at`, the folder's files before and after, and other changes."""
 
     name: str
     asks: str
@@ -117,7 +117,7 @@ def at() -> Iterator[Path]:
 
 
 def step(asks: str) -> str:
-    """The source of a step that asks something of `at`."""
+    """Returns the source of a step that uses `at`."""
     lines = "\n".join(f"    {line}" for line in asks.splitlines())
     return f"{HEAD}def f(*, at: str) -> dict[str, object]:\n{lines}\n    return {{'n': out}}\n"
 

@@ -1,4 +1,4 @@
-"""What a run is given stays what it was given: files that are replaced, manifests that follow, and work done at once."""
+"""Results that a run receives never change: replaced files, later manifests, and concurrent runs."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ FILE = {"inputs": {"source": {"url": "in.txt"}}}
 
 
 def from_task(ran: Ran, output: str = "result") -> dict[str, Any]:
-    """The input that a task makes of another one's XCom."""
+    """Returns the input that a task makes from another task's XCom."""
     name = ran.result.outputs[output]
     return {"manifest": ran.result.key, "output": output, "digest": name.partition(".")[0]}
 
 
 def unknown(rig: CacheRig, ran: Ran) -> str:
-    """Why a result is not kept for others."""
+    """Returns the reason why a result is not reused."""
     return "; ".join(not_given(rig.manifest(ran.result)))
 
 
@@ -116,7 +116,7 @@ def test_an_input_that_keeps_being_replaced_is_reported(rig: CacheRig) -> None:
 
 
 def test_a_run_keeps_the_result_that_it_was_given(rig: CacheRig) -> None:
-    """Run A splits and trains; run B splits anew, by chance otherwise; A is tested on its own split."""
+    """Run A splits and trains; run B makes another random split; A is tested on its own split."""
     rig.write({
         "step.py": "import os\nfrom typing import NamedTuple\n\n"
         "class Split(NamedTuple):\n    train: list[int]\n    test: list[int]\n\n"
@@ -227,7 +227,7 @@ UDP = "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"
 
 
 def asks(what: str) -> str:
-    """A step that asks somebody and takes no answer for an answer."""
+    """A step that queries a peer and accepts a missing answer."""
     return f"import socket\ndef f() -> dict[str, int]:\n    try:\n        {what}\n    except OSError:\n        pass\n    return {{'n': 1}}\n"
 
 

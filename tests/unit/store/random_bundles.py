@@ -136,7 +136,7 @@ def import_line(module: str, rng: random.Random) -> str:
 
 
 def term(module: str, rng: random.Random) -> str:
-    """Something that has a value: a name, an attribute of a module, a number."""
+    """Draws an expression: a name, an attribute of a module, a number."""
     roll = rng.random()
     if roll < 0.5:
         return rng.choice(NAMES)
@@ -195,7 +195,7 @@ def statement(module: str, rng: random.Random) -> str:
 
 
 def failing_place(folder: Path) -> tuple[str, int] | None:
-    """The module and line at which importing a bundle fails; None where it works."""
+    """Returns the module and line at which importing a bundle fails; None if it works."""
     error = _run(folder)[2]
     if error is None:
         return None
@@ -211,7 +211,7 @@ def failing_place(folder: Path) -> tuple[str, int] | None:
 
 
 def outcome(folder: Path) -> tuple[str, frozenset[str]]:
-    """What `steps.run(3)` gives in a bundle, and which of its modules it loads; "" where importing it fails."""
+    """Returns the result of `steps.run(3)` in a bundle and the modules that it loads; "" if importing it fails."""
     result, loaded, _ = _run(folder)
     return result, loaded
 

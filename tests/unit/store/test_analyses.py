@@ -1,4 +1,4 @@
-"""Analyses that are remembered: never given where another one would find something else."""
+"""Cached analyses are never used if a new one would find something else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def analysed(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """An item for each analysis."""
+    """Records each analysis."""
     done: list[None] = []
 
     def counted(*given: object) -> object:
@@ -49,7 +49,7 @@ def analysed(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 
 
 def found(store: Store, bundle: Path) -> str:
-    """The digest that is remembered or found, which always is the one that an analysis finds."""
+    """Returns the cached or computed digest, after checking that a new analysis finds the same."""
     given = Analyses(store).definitions(POINTS, (), bundle)
     assert given == definitions(POINTS, bundle, libraries=())
     return given.digest
@@ -137,7 +137,7 @@ def test_with_a_read_only_store_the_analysis_is_repeated_and_the_run_succeeds(
 
 
 def edited(bundle: Bundle, rng: random.Random) -> Bundle:
-    """The bundle after a random edit, often one that an analysis may not have read."""
+    """Returns the bundle after a random edit, often of a part that an analysis may not have read."""
     if rng.random() < 0.5:
         return bundle.edited(rng)
     modules = {name: list(lines) for name, lines in bundle.modules.items()}

@@ -1,4 +1,4 @@
-"""What `gc` removes, and what it never does."""
+"""What `gc` removes, and what it never removes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files by URL: what cannot be read is the team's mistake; a server that does not answer is an outage."""
+"""Files by URL: an unreadable file is the team's mistake; a server that does not answer is an outage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types of a step's parameters, read from its source, and what they make of values."""
+"""Types of a step's parameters, read from its source, and the conversion of values to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step's source says of its parameters: only what holds whatever else the module does."""
+"""Parameters read from a step's source: only what holds whatever else the module does."""
 
 from __future__ import annotations
 

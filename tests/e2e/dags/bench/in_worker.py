@@ -1,4 +1,4 @@
-"""A bare step in the worker pod. Each way has a file of its own: a DAG file pays for its own imports only."""
+"""A bare step in the worker pod. Each variant has its own file, so that a DAG file only pays for its own imports."""
 
 from kommuna.airflow import StepOperator, TeamDag
 

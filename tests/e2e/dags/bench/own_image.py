@@ -1,4 +1,4 @@
-"""The same step in a pod of its own image."""
+"""The same step in a pod with its own image."""
 
 from kommuna.airflow import ImageOperator, TeamDag
 

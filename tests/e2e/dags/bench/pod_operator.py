@@ -1,4 +1,4 @@
-"""The same step by Airflow's own operator for pods."""
+"""The same step with Airflow's operator for pods."""
 
 import json
 

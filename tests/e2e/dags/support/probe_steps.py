@@ -1,4 +1,4 @@
-"""Steps that look around, wait, and want too much."""
+"""Steps that inspect their pod, wait, or use too much memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import polars as pl
 
 
 class Seen(NamedTuple):
-    """What a worker pod holds."""
+    """The secrets that a worker pod contains."""
 
     report: dict
     metrics: dict[str, float]
 
 
 def look(*, words: list[str]) -> Seen:
-    """Variables whose name or value has one of some words, in this process and in the task's; mounted tokens."""
+    """Returns variables of this process and the task's with certain words in name or value, and mounted tokens."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
@@ -35,18 +35,18 @@ def look(*, words: list[str]) -> Seen:
 
 
 def wait(*, seconds: float) -> pl.DataFrame:
-    """One row, after a while."""
+    """Returns one row after some time."""
     time.sleep(seconds)
     return pl.DataFrame({"seconds": [seconds]})
 
 
 def count(table: pl.LazyFrame) -> pl.DataFrame:
-    """The table's rows."""
+    """Counts the table's rows."""
     return table.select(pl.len().alias("rows")).collect()
 
 
 def hoard() -> pl.DataFrame:
-    """Takes memory without end."""
+    """Allocates memory without end."""
     held = []
     while True:
         held.append(bytearray(b"x" * (32 << 20)))

@@ -1,4 +1,4 @@
-"""Tasks that wait without a pod: by triggers that the platform runs, and by a class of their own, which it does not."""
+"""Tasks that wait without a pod: by triggers that the platform runs, and by their own class, which it refuses."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ LONGEST = timedelta(minutes=30)
 
 
 class OwnTrigger:
-    """Names itself, as any trigger does."""
+    """Serialises itself, like any trigger."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return "waiting.OwnTrigger", {}
 
 
 class Sleep(BaseOperator):
-    """Waits two seconds by Airflow's own trigger, and gives back what it carried over."""
+    """Waits two seconds with Airflow's trigger, and returns its `kwargs`."""
 
     def execute(self, context: Any) -> None:
         from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
@@ -40,7 +40,7 @@ class Sleep(BaseOperator):
 
 
 class Own(BaseOperator):
-    """Waits by a class of the bundle."""
+    """Waits with a trigger class of the bundle."""
 
     def execute(self, context: Any) -> None:
         self.defer(trigger=OwnTrigger(), method_name="resume", timeout=LONGEST)  # type: ignore[arg-type]

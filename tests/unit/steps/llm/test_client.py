@@ -1,4 +1,4 @@
-"""One request to an LLM: every way in which a server fails, and what people are told."""
+"""One request to an LLM: the failures of a server, and the errors that users see."""
 
 from __future__ import annotations
 

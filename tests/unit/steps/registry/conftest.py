@@ -1,4 +1,4 @@
-"""A real MLflow server with workspaces, on SQLite and a free port of loopback; and a small trained tagger."""
+"""A real MLflow server with workspaces, on SQLite and a free port on loopback; and a small trained tagger."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORKSPACES = ("support", "fraud")
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Returns a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The registry's client: what a person reads when MLflow is down, refuses, or has no workspace for the team."""
+"""The registry's client: error messages when MLflow is down, refuses, or lacks the team's workspace."""
 
 from __future__ import annotations
 

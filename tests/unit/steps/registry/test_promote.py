@@ -1,4 +1,4 @@
-"""Promotion: the champion is who passed the gate."""
+"""Promotion: the version that passes the gate becomes the champion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def registry(mlflow_server: str) -> Registry:
 
 @pytest.fixture
 def versions(registry: Registry, tagger: Tagger, scores: Scores, messages: pl.DataFrame, request) -> list[ModelVersion]:
-    """Two versions of a model of this test's own."""
+    """Two versions of a model that only this test uses."""
     name = request.node.name[:60]
     found = []
     for digest in ("1" * 64, "2" * 64):

@@ -117,7 +117,7 @@ def test_the_same_model_is_registered_once(
 def test_a_kill_in_the_middle_creates_no_duplicates(
     registry: Registry, tagger: Tagger, scores: Scores, messages: pl.DataFrame, tmp_path: Path
 ) -> None:
-    """Killed after the run is logged and before the version is made: the next try goes on with the same run."""
+    """After a kill between logging the run and creating the version, the next try continues the same run."""
     tagger.save(tmp_path / "model")
     messages.write_parquet(tmp_path / "messages.parquet")
     (tmp_path / "scores.json").write_text(scores.model_dump_json())

@@ -1,4 +1,4 @@
-"""The registry's steps leave in MLflow what is recorded at their version."""
+"""The registry's steps write to MLflow what is recorded for their version."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def registered(
 
 
 def without_chance(value: Any, registry: Registry) -> Any:
-    """Ids of runs, the server's port and versions of libraries are another's each time."""
+    """Replaces run ids, the server's port and library versions, which differ each time."""
     if isinstance(value, dict):
         return {name: without_chance(part, registry) for name, part in value.items()}
     if isinstance(value, list):
@@ -56,7 +56,7 @@ def without_chance(value: Any, registry: Registry) -> Any:
 
 
 def in_mlflow(registry: Registry, found: Any) -> dict[str, Any]:
-    """What the step left in MLflow."""
+    """Returns what the step wrote to MLflow."""
     with registry.session() as client:
         run = client.get_run(found.version.run_id)
         version = client.get_model_version(found.version.name, found.version.version)

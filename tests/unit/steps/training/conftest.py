@@ -20,7 +20,7 @@ FILLER = ["please", "help", "my", "the", "today", "hello", "пожалуйста
 
 @dataclass
 class Task:
-    """Tables of one made-up task; `truth` has the tag of every message."""
+    """The tables of a synthetic task; `truth` has the tag of every message."""
 
     messages: pl.DataFrame
     labels: pl.DataFrame
@@ -31,7 +31,7 @@ class Task:
 
 
 def texts_of(random: np.random.Generator, tags: list[list[str]]) -> list[str]:
-    """A text for each set of tags: two words a tag among filler."""
+    """Draws a text for each set of tags: two words per tag, and filler words."""
     out = []
     for found in tags:
         words = [str(random.choice(WORDS[tag])) for tag in found for _ in range(2)]
@@ -44,7 +44,7 @@ def texts_of(random: np.random.Generator, tags: list[list[str]]) -> list[str]:
 def soft(
     truth: list[str], random: np.random.Generator, *, ids: pl.Series, accuracy: float, unknown: float = 0.1
 ) -> pl.DataFrame:
-    """What a label model of that accuracy returns: `unknown` is the share of rows without a label."""
+    """Returns labels as of a label model with that accuracy; `unknown` is the share of rows without a label."""
     n, k = len(truth), len(TAGS)
     right = np.array([TAGS.index(tag) for tag in truth])
     wrong = (right + random.integers(1, k, n)) % k
@@ -65,7 +65,7 @@ def soft(
 
 @pytest.fixture(scope="session")
 def make_task() -> Callable[..., Task]:
-    """Makes a task: `n` messages, `dev` dev rows, 200 gold rows."""
+    """Draws a task: `n` messages, `dev` dev rows, 200 gold rows."""
 
     def make(n: int = 600, dev: int = 60, *, accuracy: float = 0.85, unknown: float = 0.1, seed: int = 0) -> Task:
         random = np.random.default_rng(seed)
@@ -81,13 +81,13 @@ def make_task() -> Callable[..., Task]:
 
 @pytest.fixture(scope="session")
 def task(make_task: Callable[..., Task]) -> Task:
-    """The usual task."""
+    """The default task."""
     return make_task()
 
 
 @pytest.fixture(scope="session")
 def several_task() -> Task:
-    """Several tags a row, or none; weak marginals that point the right way nine times in ten."""
+    """A task with several tags per row, or none; the weak marginals are right nine times in ten."""
     random = np.random.default_rng(1)
     truth = random.random((900, 3)) < np.array([0.5, 0.3, 0.2])
     tags = [[TAGS[j] for j in np.flatnonzero(row)] for row in truth]

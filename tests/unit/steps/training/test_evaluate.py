@@ -1,4 +1,4 @@
-"""Evaluation: figures that agree with scikit-learn's, and gold that was learnt from is refused."""
+"""Evaluation: metrics agree with scikit-learn's, and gold rows used for training are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kommuna.steps.training.train import Trained, train_classifier
 
 @pytest.fixture(scope="module")
 def task(make_task) -> Any:
-    """A task whose gold labels are wrong in every eighth row: a model that makes mistakes."""
+    """A task with wrong gold labels in every eighth row, so that the model makes mistakes."""
     made = make_task(200, 60)
     wrong = pl.col("tag").replace({"card": "credit", "credit": "вклад", "вклад": "card"})
     made.gold = made.gold.with_columns(tag=pl.when(pl.col("id") % 8 == 0).then(wrong).otherwise("tag"))
@@ -90,7 +90,7 @@ def test_a_champion_is_evaluated_on_the_same_rows_with_its_own_tags(task, traine
 
 
 class _Reordered:
-    """The same probabilities in the order of a model with another tag between."""
+    """Returns the same probabilities for a model with an additional tag in between."""
 
     def __init__(self, scorer) -> None:
         self.scorer = scorer
@@ -264,7 +264,7 @@ def test_a_tag_that_training_never_saw_counts_with_f1_zero(task, trained: Traine
 
 
 class _Wider:
-    """A scorer with one more tag, which it never gives."""
+    """A scorer with an additional tag that it never predicts."""
 
     def __init__(self, scorer) -> None:
         self.scorer = scorer

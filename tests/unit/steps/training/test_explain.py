@@ -1,4 +1,4 @@
-"""Explaining a prediction: the words add up to the score, and the telling word is the first."""
+"""Explaining a prediction: the words' contributions sum to the score, and the decisive word comes first."""
 
 from __future__ import annotations
 

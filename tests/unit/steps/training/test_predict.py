@@ -1,4 +1,4 @@
-"""Batch scoring: every row once, in order, whatever the batches, in bounded memory."""
+"""Batch scoring: every row once, in order, for any batch size, in bounded memory."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def chance(n: int, d: int, k: int = 3) -> tuple[pl.LazyFrame, ...]:
     fold = np.arange(d) % 5
 
     def table(knows: np.ndarray) -> pl.Series:
-        """Labels of the messages: the tag of those dev rows that are known, else nothing."""
+        """Returns labels of the messages: the tags of known dev rows, null for all others."""
         p = np.full((n, k), 1 / k, np.float32)
         sure = np.eye(k, dtype=np.float32)[truth[np.arange(n) % d]] * 0.85 + 0.05
         return pl.Series(
@@ -99,7 +99,7 @@ def chance(n: int, d: int, k: int = 3) -> tuple[pl.LazyFrame, ...]:
 
 @pytest.mark.parametrize("classifier", ["tfidf_logreg", "tfidf_cnb"])
 def test_labels_learned_from_dev_rows_bias_the_choice_only_without_cross_fitted_labels(classifier) -> None:
-    """Tags are pure chance, so one dev row in three is told right at best."""
+    """Tags are random, so at best one dev row in three is predicted correctly."""
     messages, labels, dev, apart = chance(600, 150)
     flattered = train_classifier(messages, labels, dev, classifier=classifier).metrics["held_out_accuracy"]
     honest = train_classifier(messages, labels, dev, apart, classifier=classifier).metrics["held_out_accuracy"]

@@ -14,7 +14,7 @@ TYPES = {"int-or-string": ["string", "integer"], "quantity": ["string", "number"
 
 
 def schema(node: dict) -> dict:
-    """The JSON schema of one OpenAPI node: unknown fields refused."""
+    """Returns the JSON schema of one OpenAPI node, without unknown fields."""
     if "$ref" in node:
         return {"$ref": node["$ref"]}
     made = {word: node[word] for word in ("type", "required", "enum") if word in node}
@@ -31,12 +31,12 @@ def schema(node: dict) -> dict:
 
 
 def optional(made: dict) -> dict:
-    """The same, or null: what the API server takes for a field that is not set."""
+    """Returns a schema that also allows null, which the API server treats as a field that is not set."""
     return {**made, "type": [made["type"], "null"]} if isinstance(made.get("type"), str) else made
 
 
 def main(swagger: Path, folder: Path) -> None:
-    """Writes one file a kind, named as kubeconform looks for it, and one with all definitions."""
+    """Writes one file per kind, named as kubeconform expects, and one with all definitions."""
     definitions = json.loads(swagger.read_text())["definitions"]
     definitions[QUANTITY]["format"] = "quantity"
     folder.mkdir()

