@@ -14,7 +14,7 @@ from tests.rigs.vote_patterns import patterns
 
 from kommuna.steps.labeling.models.fitting import fit_label_model
 from kommuna.steps.labeling.models.registry import MODELS, Settings
-from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 
 PUBLISHED = {
     "youtube": {"majority": 0.840, "weighted majority": 0.780, "Dawid-Skene": 0.832, "Snorkel": 0.852, "FlyingSquid": 0.776},
@@ -43,7 +43,7 @@ def _wrench() -> Iterator[dict[str, Any]]:
         splits, k = wrench(data)
         votes, train, valid, test = patterns(splits["train"].votes, k), *(splits[s] for s in ("train", "valid", "test"))
         judge = f1 if data == "sms" else accuracy
-        dev = Dev(valid.votes, np.eye(k, dtype=bool)[valid.truth])
+        dev = LabeledVotes(valid.votes, np.eye(k, dtype=bool)[valid.truth])
         for given, words in ((None, "no dev rows"), (dev, f"{len(valid)} valid rows as dev rows")):
             told: dict[str, dict[str, float]] = {"test": {}, "train": {}, "valid": {}}
             for model in (*BEFORE, "kommuna"):

@@ -72,7 +72,7 @@ def label_outcome(step: Callable[..., Any], what: str, monkeypatch: pytest.Monke
             raise Read([(key, [tags[j] for j in np.flatnonzero(row)]) for key, row in zip(keys, truth, strict=True)])
         return truth
 
-    for module in ("labeling.votes.dev_rows", "labeling.refine.data", "labeling.refine.gold", "training.tables"):
+    for module in ("labeling.votes.labeled_votes", "labeling.refine.data", "labeling.refine.gold", "training.tables"):
         monkeypatch.setattr(f"kommuna.steps.{module}.truth_matrix", stop)
     try:
         return said(step) or "the labels were not read"

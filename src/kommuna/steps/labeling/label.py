@@ -23,7 +23,7 @@ from kommuna.steps.labeling.models.cross_fit import cross_fitted
 from kommuna.steps.labeling.models.default_tag import assign_tags, confidence, likeliest_tags, with_default
 from kommuna.steps.labeling.models.fitting import FittedLabelModel, fit_label_model
 from kommuna.steps.labeling.models.registry import Settings, model_named
-from kommuna.steps.labeling.votes.dev_rows import Dev, read_dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes, read_dev
 from kommuna.steps.labeling.votes.patterns import VotePatterns, decided, unanimous, vote_patterns
 
 log = structlog.get_logger()
@@ -158,7 +158,7 @@ def _patterns(votes: pl.LazyFrame, rules: RuleSet, key: str, where: str) -> tupl
 
 
 def _judged(
-    fit: FittedLabelModel, held_out: HeldOut, dev: Dev, patterns: VotePatterns
+    fit: FittedLabelModel, held_out: HeldOut, dev: LabeledVotes, patterns: VotePatterns
 ) -> tuple[FittedLabelModel, HeldOut, dict[str, float]]:
     """Calibrates a model on dev rows; returns it, its cross-fitted predictions of them, and its figures on them."""
     several, default = patterns.several_tags, patterns.default
@@ -193,7 +193,13 @@ def _judged(
 
 
 def _cross_fitted(
-    held_out: HeldOut | None, dev: Dev | None, keys: pl.Series, patterns: VotePatterns, rules: RuleSet, *, seed: int
+    held_out: HeldOut | None,
+    dev: LabeledVotes | None,
+    keys: pl.Series,
+    patterns: VotePatterns,
+    rules: RuleSet,
+    *,
+    seed: int,
 ) -> pl.LazyFrame | None:
     """`cross_fitted`; None without dev rows, or where they have no key."""
     if held_out is None or dev is None or dev.keys is None:

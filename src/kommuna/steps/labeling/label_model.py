@@ -27,7 +27,7 @@ from kommuna.steps.labeling.models.registry import Settings, model_named
 from kommuna.steps.labeling.models.snorkel.library import SnorkelModel
 from kommuna.steps.labeling.models.snorkel.sparse import SnorkelFast
 from kommuna.steps.labeling.votes.columns import VoteColumns, label_indices, tag_names, vote_columns
-from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns, distinct
 
 log = structlog.get_logger()
@@ -335,7 +335,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             made.append(named())
             return made[-1]
 
-        known = None if dev is None else Dev(dev.votes, np.eye(k, dtype=np.bool_)[dev.truth])
+        known = None if dev is None else LabeledVotes(dev.votes, np.eye(k, dtype=np.bool_)[dev.truth])
         fit = fit_label_model(new_model, self._patterns, known, seed=self.seed)
         self._own = made[0]  # the first model is that of all rows; models of the cross-fit follow
         if known is not None and fit.held_out is not None and not fit.calibrated:

@@ -18,7 +18,7 @@ from kommuna.steps.labeling.report.ablation import gains
 from kommuna.steps.labeling.report.errors import dev_texts, rule_errors, tag_figures
 from kommuna.steps.labeling.report.metrics import rule_figures
 from kommuna.steps.labeling.report.page import POOR, DevFigures, rule_page
-from kommuna.steps.labeling.votes.dev_rows import Dev, read_dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes, read_dev
 from kommuna.steps.labeling.votes.patterns import VotePatterns, vote_patterns
 
 
@@ -90,7 +90,7 @@ def rule_report(
     return RuleReport(rule_page(figures, patterns, rules, metrics, on_dev), figures, metrics)
 
 
-def _dev_figures(dev: Dev, texts: pl.DataFrame, rules: RuleSet) -> DevFigures:
+def _dev_figures(dev: LabeledVotes, texts: pl.DataFrame, rules: RuleSet) -> DevFigures:
     """Computes the figures of rules, groups and tags on dev rows."""
     of_group = {group: [j for j, rule in enumerate(rules.rules) if rule.group == group] for group in rules.groups}
     left_out = [*([j] for j in range(len(rules.rules))), *of_group.values()]

@@ -12,8 +12,8 @@ from kommuna.steps.labeling.report.ablation import Gains, gains
 from kommuna.steps.labeling.report.errors import dev_texts, rule_errors, tag_figures
 from kommuna.steps.labeling.rule_report import rule_report
 from kommuna.steps.labeling.votes.correlation import correlation
-from kommuna.steps.labeling.votes.dev_rows import Dev
 from kommuna.steps.labeling.votes.label_matrix import from_matrix
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 from kommuna.steps.labeling.votes.patterns import VotePatterns
 
 
@@ -121,9 +121,9 @@ def test_a_rule_that_is_nearly_always_wrong_is_weighed_as_evidence_against_its_t
     few = np.array([0, 1] * 2 + [1, 0] * 28)  # nearly always wrong
     matrix = np.stack([truth, truth, np.where(np.arange(60) < 30, few, -1)], axis=1)
     rules = rule_set(*({"name": n, "tag": "no", "any": ["x"]} for n in ("a", "b", "wrong")), tags=["no", "yes"])
-    dev = Dev(matrix.astype(np.int16), np.eye(2, dtype=bool)[truth])
+    dev = LabeledVotes(matrix.astype(np.int16), np.eye(2, dtype=bool)[truth])
     assert gains(dev, [[0], [1], [2], [0, 1]], tags=rules.tags, several_tags=False).gain[3] > 0.3
-    alone = Dev(matrix[:, [2]].astype(np.int16), dev.truth)
+    alone = LabeledVotes(matrix[:, [2]].astype(np.int16), dev.truth)
     assert gains(alone, [[0]], tags=rules.tags, several_tags=False).figure > 0.3  # reversed, its votes are informative
 
 
@@ -132,18 +132,18 @@ def test_the_gain_equals_that_of_a_refit_without_the_rule() -> None:
     truth = random.integers(0, 3, 300)
     votes = np.where(random.random((300, 5)) < 0.7, truth[:, None], random.integers(0, 3, (300, 5)))
     votes = np.where(random.random((300, 5)) < 0.5, votes, -1).astype(np.int16)
-    dev = Dev(votes, np.eye(3, dtype=bool)[truth])
+    dev = LabeledVotes(votes, np.eye(3, dtype=bool)[truth])
     names = ("a", "b", "c")
     all_rules = gains(dev, [[j] for j in range(5)], tags=names, several_tags=False)
     for j in range(5):
-        rest = gains(Dev(np.delete(votes, j, axis=1), dev.truth), [], tags=names, several_tags=False)
+        rest = gains(LabeledVotes(np.delete(votes, j, axis=1), dev.truth), [], tags=names, several_tags=False)
         assert all_rules.gain[j] == pytest.approx(all_rules.figure - rest.figure, abs=0.01)
 
 
 def test_the_gain_is_in_micro_f1_where_rows_may_have_several_tags() -> None:
     votes = np.array([[0, 1], [0, -1], [2, 1], [-1, 3]] * 5, dtype=np.int16)  # the first is for a, the other for b
     truth = np.array([[1, 1], [1, 0], [0, 1], [0, 0]] * 5, dtype=bool)
-    found = gains(Dev(votes, truth), [[0], [1], [0, 1]], tags=("a", "b"), several_tags=True)
+    found = gains(LabeledVotes(votes, truth), [[0], [1], [0, 1]], tags=("a", "b"), several_tags=True)
     assert found.figure == 1.0
     assert found.gain[2] == 1.0
     assert found.gain[0] == pytest.approx(1 - 2 * 10 / (10 + 20))
@@ -158,8 +158,8 @@ def test_errors_have_masked_texts_and_those_that_no_rule_corrects_come_first(rul
     report, _, _ = rule_report(votes, rules, None, votes, dev)
     truth = np.eye(2, dtype=bool)[np.ones(24, dtype=int)]
     found = rule_errors(
-        Dev(matrix.astype(np.int16), truth),
-        gains(Dev(matrix.astype(np.int16), truth), [], tags=rules.tags, several_tags=False),
+        LabeledVotes(matrix.astype(np.int16), truth),
+        gains(LabeledVotes(matrix.astype(np.int16), truth), [], tags=rules.tags, several_tags=False),
         dev_texts(pl.Series("id", range(24)), dev, text="text", label="tag"),
         rules,
     )
@@ -218,7 +218,9 @@ def test_with_very_many_rules_only_those_that_vote_most_are_compared(rule_set: A
 
 def test_tags_are_shown_with_the_tags_they_are_confused_with(rule_set: Any) -> None:
     rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, tags=["a", "b"])
-    dev = Dev(np.array([[0], [0], [0], [-1]], dtype=np.int16), np.array([[1, 0], [1, 0], [0, 1], [0, 1]], dtype=bool))
+    dev = LabeledVotes(
+        np.array([[0], [0], [0], [-1]], dtype=np.int16), np.array([[1, 0], [1, 0], [0, 1], [0, 1]], dtype=bool)
+    )
     lines = tag_figures(dev, Gains(0.5, np.zeros(1), np.array([[0.9, 0.1]] * 4)), rules)
     assert lines[0][:4] == ("b", 2, 0.5, 0.0)
     assert lines[0][4] == "a 1, nothing 1"

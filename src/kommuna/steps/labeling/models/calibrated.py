@@ -11,12 +11,12 @@ from kommuna.steps.labeling.models.base import HeldOut, Predict, Probabilities
 from kommuna.steps.labeling.models.calibration import Calibration, calibrate
 from kommuna.steps.labeling.models.default_tag import assign_tags, confidence
 from kommuna.steps.labeling.models.fitting import FittedLabelModel
-from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 from kommuna.steps.labeling.votes.patterns import Codes
 from kommuna.steps.statistics import TagCounts, calibration_error, macro_f1
 
 
-def calibrated(model: FittedLabelModel, held_out: HeldOut, dev: Dev) -> FittedLabelModel:
+def calibrated(model: FittedLabelModel, held_out: HeldOut, dev: LabeledVotes) -> FittedLabelModel:
     """Returns a model of rows with one tag, calibrated on dev rows; its tags stay the same.
 
     Args:
@@ -40,7 +40,7 @@ def _scaled(predict: Predict, scale: Calibration, votes: Codes) -> Probabilities
 
 def dev_figures(
     probabilities: Probabilities,
-    dev: Dev,
+    dev: LabeledVotes,
     *,
     several_tags: bool,
     default: int | None,
@@ -70,7 +70,9 @@ def dev_figures(
     }
 
 
-def dev_calibration_error(probabilities: Probabilities, dev: Dev, *, several_tags: bool, default: int | None) -> float:
+def dev_calibration_error(
+    probabilities: Probabilities, dev: LabeledVotes, *, several_tags: bool, default: int | None
+) -> float:
     """Returns the calibration error on dev rows: of the assigned tag, or where rows have several tags, of all tags."""
     labeled = dev.covered if default is None else np.ones(len(dev), dtype=np.bool_)
     predicted, truth = probabilities[labeled], dev.truth[labeled]

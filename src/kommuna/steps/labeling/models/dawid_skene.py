@@ -17,7 +17,7 @@ from kommuna.steps.labeling.models.base import (
     normalize_rows,
     softmax,
 )  # fmt: skip
-from kommuna.steps.labeling.models.naive_bayes import LinearLogits, NaiveBayes, TrainingData
+from kommuna.steps.labeling.models.naive_bayes import LinearLogits, NaiveBayes, OutcomeData
 from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
 
 COPY = 0.5  # excess correlation from which two rules count as near copies
@@ -61,7 +61,7 @@ class DawidSkene(BaseLabelModel):
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
         """Fits the model; fewer dev rows than tags are used, but do not set the class prior."""
         self._k = len(votes.tags)
-        data = TrainingData.of(votes, DevRows.none(votes) if dev is None else dev)
+        data = OutcomeData.of(votes, DevRows.none(votes) if dev is None else dev)
         self._outcomes, self._known = data.outcomes, np.asarray(data.truth.any(axis=0))
         if self._prior_rows == 0:
             self._opinion = _published(
@@ -89,7 +89,7 @@ class DawidSkene(BaseLabelModel):
         )
 
 
-def _published(data: TrainingData, posterior: Probabilities, iterations: int) -> LinearLogits:
+def _published(data: OutcomeData, posterior: Probabilities, iterations: int) -> LinearLogits:
     """Dawid and Skene's formulas 2.3 to 2.5; a dev row counts with its true tag."""
     tags, dev_counts = data.truth.sum(axis=0), data.dev_indicators.T @ data.truth
     for _ in range(iterations):

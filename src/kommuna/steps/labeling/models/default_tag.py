@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kommuna.steps.labeling.models.base import HeldOut, Predict, Probabilities
 from kommuna.steps.labeling.models.fitting import FittedLabelModel
 from kommuna.steps.labeling.models.tag_thresholds import voted_for
-from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 from kommuna.steps.labeling.votes.patterns import Codes, VotePatterns, decided
 
 Mask = NDArray[np.bool_]
@@ -21,7 +21,7 @@ PRIOR_ROWS = 4.0  # weight of the prior share, in dev rows
 _ROUNDING = 1e-9
 
 
-def with_default(fit: FittedLabelModel, patterns: VotePatterns, dev: Dev | None) -> FittedLabelModel:
+def with_default(fit: FittedLabelModel, patterns: VotePatterns, dev: LabeledVotes | None) -> FittedLabelModel:
     """Returns the model with the default tag's probabilities on rows without a vote (`undecided_shares`).
 
     The cross-fit counts the dev rows without a vote outside the fold.

@@ -15,7 +15,7 @@ from kommuna.steps.labeling.models.calibration import calibrate
 from kommuna.steps.labeling.models.log_odds_calibration import log_odds_calibration
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.models.tag_thresholds import f1_thresholds, voted_for
-from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns, distinct, sample
 from kommuna.steps.statistics import folds
 
@@ -45,7 +45,9 @@ class FittedLabelModel:
     thresholds: NDArray[np.float64] | None = None
 
 
-def fit_label_model(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, *, seed: int) -> FittedLabelModel:
+def fit_label_model(
+    new_model: NewModel, patterns: VotePatterns, dev: LabeledVotes | None, *, seed: int
+) -> FittedLabelModel:
     """Fits a label model on vote patterns and dev rows.
 
     Args:
@@ -75,7 +77,7 @@ def _fit_single_tag(new_model: NewModel, patterns: VotePatterns, dev: DevRows | 
     return FittedLabelModel(model.predict, held_out)
 
 
-def _fit_per_tag(new_model: NewModel, patterns: VotePatterns, dev: Dev | None, seed: int) -> FittedLabelModel:
+def _fit_per_tag(new_model: NewModel, patterns: VotePatterns, dev: LabeledVotes | None, seed: int) -> FittedLabelModel:
     """Fits one yes-or-no model per tag on the votes of that tag's rules (binary relevance).
 
     Where none of a tag's rules votes, the probability is the tag's share of such dev rows (`_silent_shares`).
@@ -166,7 +168,7 @@ def _predict_without(fit: FittedLabelModel, *, fold: int) -> Predict:
     return fit.predict if fit.held_out is None else fit.held_out.predict[fold]
 
 
-def _silent_shares(tag_models: list[_TagModel], dev: Dev, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _silent_shares(tag_models: list[_TagModel], dev: LabeledVotes, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Returns the share of each tag among the dev rows on which only other tags' rules vote, k.
 
     The share is smoothed by `_SILENT_ROWS` rows that have the share over all tags, which is 0 where there are no such
@@ -187,7 +189,7 @@ def _silent_shares(tag_models: list[_TagModel], dev: Dev, rows: NDArray[np.bool_
 
 
 def _calibrations(
-    tag_models: list[_TagModel], dev: Dev, fold: NDArray[np.int64], *, counts_votes: bool
+    tag_models: list[_TagModel], dev: LabeledVotes, fold: NDArray[np.int64], *, counts_votes: bool
 ) -> list[_Calibrate]:
     """Fits one calibration for all tags: without each fold, and last on all dev rows.
 

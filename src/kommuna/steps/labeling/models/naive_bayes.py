@@ -147,7 +147,7 @@ def _together_dense(indicators: Floats, counts: Floats) -> tuple[NDArray[np.intp
 
 
 @dataclass(frozen=True)
-class TrainingData:
+class OutcomeData:
     """The votes and dev rows that a naive Bayes model is fitted on.
 
     Attributes:
@@ -173,7 +173,7 @@ class TrainingData:
     truth: Floats
 
     @classmethod
-    def of(cls, votes: VotePatterns, dev: DevRows, *, sample_seed: int | None = None) -> TrainingData:
+    def of(cls, votes: VotePatterns, dev: DevRows, *, sample_seed: int | None = None) -> OutcomeData:
         """Collects the data from all rows' votes and the dev rows.
 
         Args:
@@ -203,7 +203,7 @@ class TrainingData:
         """P, the number of rows with the pattern; 0 for the pattern without a vote."""
         return np.asarray(self.counts * (np.diff(self.indicators.indptr) > 0))
 
-    def without(self, excluded: NDArray[np.bool_]) -> TrainingData:
+    def without(self, excluded: NDArray[np.bool_]) -> OutcomeData:
         """Returns the data without some dev rows.
 
         Args:
@@ -271,7 +271,7 @@ class NaiveBayes:
     doubt: float = 0.0
     doubted_from: float = 0.0
 
-    def fit(self, data: TrainingData) -> Estimate:
+    def fit(self, data: OutcomeData) -> Estimate:
         """Fits the model by EM."""
         found, k = data.outcomes, data.truth.shape[1]
         tags, dev_counts = data.truth.sum(axis=0), data.dev_indicators.T @ data.truth

@@ -12,7 +12,7 @@ from kommuna.steps.labeling.models.default_tag import assign_tags, with_default
 from kommuna.steps.labeling.models.fitting import fit_label_model
 from kommuna.steps.labeling.models.registry import MODELS, Settings
 from kommuna.steps.labeling.refine.data import RefineData
-from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns, distinct
 from kommuna.steps.statistics import TagCounts, bootstrap, macro_f1
 
@@ -63,7 +63,7 @@ def judge(data: RefineData, dev: Codes, sample: Codes, *, seed: int) -> Judgemen
             lambda votes: _assign(data, np.tile(shares, (len(votes), 1)), votes),
         )
     settings = Settings(seed=seed)
-    patterns, rows = _patterns(data, sample), Dev(dev, data.truth)
+    patterns, rows = _patterns(data, sample), LabeledVotes(dev, data.truth)
     fit = with_default(fit_label_model(lambda: MODELS["kommuna"](settings), patterns, rows, seed=seed), patterns, rows)
     assert fit.held_out is not None
     assigned = _assign(data, fit.held_out.probabilities, dev)

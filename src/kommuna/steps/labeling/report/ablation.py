@@ -12,7 +12,7 @@ from kommuna.steps.labeling.models.base import FOLDS, Probabilities
 from kommuna.steps.labeling.models.default_tag import assign_tags, with_default
 from kommuna.steps.labeling.models.fitting import fit_label_model
 from kommuna.steps.labeling.models.weighted import Weighted
-from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns
 from kommuna.steps.statistics import folds
 
@@ -39,7 +39,7 @@ class Gains:
     probabilities: Probabilities
     default: int | None = None
 
-    def assigned(self, dev: Dev, *, several_tags: bool) -> NDArray[np.bool_]:
+    def assigned(self, dev: LabeledVotes, *, several_tags: bool) -> NDArray[np.bool_]:
         """Returns d x k, the tags that the weighted vote assigns; the default tag, or none, where no rule votes.
 
         Args:
@@ -56,7 +56,7 @@ class _WeightedWithoutFolds(Weighted):
 
 
 def gains(
-    dev: Dev,
+    dev: LabeledVotes,
     left_out: Sequence[Sequence[int]],
     *,
     tags: tuple[str, ...],
@@ -82,7 +82,7 @@ def gains(
     total = np.zeros(2, dtype=np.int64)
     for f in range(int(fold.max(initial=-1)) + 1):
         held, rest = np.flatnonzero(fold == f), fold != f
-        known = Dev(dev.votes[rest], dev.truth[rest])
+        known = LabeledVotes(dev.votes[rest], dev.truth[rest])
         seen = VotePatterns(known.votes, np.ones(len(known), np.int64), np.arange(len(known), dtype=np.int32), tags,
                             names, several_tags, default)  # fmt: skip
         learned = known if len(known) > 1 else None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.labeling.report.ablation import Gains
-from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 from kommuna.steps.labeling.votes.patterns import Codes
 from kommuna.steps.report import row_text
 from kommuna.steps.statistics import TagCounts
@@ -29,7 +29,7 @@ def dev_texts(keys: pl.Series, dev: pl.LazyFrame, *, text: str, label: str) -> p
     In a table without the column `text`, the text of a row is made of its other columns, or null without any.
 
     Args:
-        keys: d keys of the dev rows (`Dev.keys`), whose order the result has.
+        keys: d keys of the dev rows (`LabeledVotes.keys`), whose order the result has.
         dev: the table of dev rows.
         text: the column with the message.
         label: the column with the tag, which is left out.
@@ -48,7 +48,7 @@ def dev_texts(keys: pl.Series, dev: pl.LazyFrame, *, text: str, label: str) -> p
     return mask_pii(rows.select(key=pl.col(keys.name).cast(pl.String), text="_text")).table.collect()
 
 
-def rule_errors(dev: Dev, gains: Gains, texts: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
+def rule_errors(dev: LabeledVotes, gains: Gains, texts: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
     """Returns up to ten wrong votes per rule, with the tag that all rules together assign to the row.
 
     They are ordered by the probability of the vote according to the weighted vote, the highest first: those errors are
@@ -97,7 +97,7 @@ def wrong_votes(votes: Codes, truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray((votes >= 0) & np.where(votes < k, ~has, has))
 
 
-def tag_figures(dev: Dev, gains: Gains, rules: RuleSet) -> list[tuple[str, int, float, float, str]]:
+def tag_figures(dev: LabeledVotes, gains: Gains, rules: RuleSet) -> list[tuple[str, int, float, float, str]]:
     """Returns each tag's figures on dev, by the weighted vote; the lowest F1 first, without tags that have no dev row.
 
     Args:

@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.spec.rules import RuleSet
-from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 from kommuna.steps.labeling.votes.patterns import Codes, VotePatterns
 from kommuna.steps.statistics import wilson
 
@@ -36,7 +36,7 @@ COLUMNS: dict[str, type[pl.DataType]] = {
 def rule_figures(
     patterns: VotePatterns,
     rules: RuleSet,
-    dev: Dev | None,
+    dev: LabeledVotes | None,
     has_tag: NDArray[np.bool_] | None,
     gain: NDArray[np.float64] | None = None,
 ) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import pytest
 
 from kommuna.steps.labeling.label import label_messages
 from kommuna.steps.labeling.report.ablation import gains
-from kommuna.steps.labeling.votes.dev_rows import Dev
+from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 
 MODELS = ["kommuna", "majority", "weighted", "dawid_skene"]
 
@@ -78,6 +78,6 @@ def test_rules_right_in_all_their_few_votes_are_believed_as_all_rules_are(model:
 def test_where_rows_have_several_tags_rules_that_vote_have_a_gain() -> None:
     votes, truth = rare()
     names = tuple(f"t{j}" for j in range(truth.shape[1]))
-    found = gains(Dev(votes, truth), [[j] for j in range(len(names))], tags=names, several_tags=True)
+    found = gains(LabeledVotes(votes, truth), [[j] for j in range(len(names))], tags=names, several_tags=True)
     assert (found.gain > -0.01).all()
     assert (found.gain > 0).sum() >= 10

@@ -25,7 +25,7 @@ from kommuna.steps.labeling.models.base import (
     softmax,
 )  # fmt: skip
 from kommuna.steps.labeling.models.lift import Floats
-from kommuna.steps.labeling.models.naive_bayes import LinearLogits, NaiveBayes, TrainingData
+from kommuna.steps.labeling.models.naive_bayes import LinearLogits, NaiveBayes, OutcomeData
 from kommuna.steps.labeling.models.pooled.opinion_pool import corrections, pool_weights
 from kommuna.steps.labeling.models.pooled.without_dev import Opinion, learn_from_votes
 from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
@@ -77,7 +77,7 @@ class Kommuna(BaseLabelModel):
 
     def _fit(self, votes: VotePatterns, dev: DevRows | None) -> Self:
         k = len(votes.tags)
-        data = TrainingData.of(votes, DevRows.none(votes) if dev is None else dev, sample_seed=self._seed)
+        data = OutcomeData.of(votes, DevRows.none(votes) if dev is None else dev, sample_seed=self._seed)
         if dev is None or len(dev) < max(_MIN_DEV_ROWS, _MIN_DEV_ROWS_PER_TAG * k):
             self._fitted_pool = _FittedPool(learn_from_votes(data)[0], np.zeros(k, dtype=bool))
             return self
@@ -125,7 +125,7 @@ class _PoolSelection:
         logits: e x d x k, the logits of each dev row by models fitted without its fold; the votes alone come first.
     """
 
-    data: TrainingData
+    data: OutcomeData
     dev: DevRows
     votes_only: Opinion
     agreement: LinearLogits
@@ -134,7 +134,7 @@ class _PoolSelection:
     logits: Floats
 
     @classmethod
-    def of(cls, data: TrainingData, dev: DevRows, fold: NDArray[np.int64]) -> _PoolSelection:
+    def of(cls, data: OutcomeData, dev: DevRows, fold: NDArray[np.int64]) -> _PoolSelection:
         training_data = [data.without(fold == f) for f in range(FOLDS)]
         (votes_only, agreement), dev_opinions = at_once(
             lambda: learn_from_votes(data), lambda: _learn_from_dev(training_data)
@@ -233,7 +233,7 @@ class _PoolSelection:
         return np.asarray((self.dev.votes >= 0).any(axis=1))
 
 
-def _learn_from_dev(parts: Sequence[TrainingData]) -> list[list[LinearLogits]]:
+def _learn_from_dev(parts: Sequence[OutcomeData]) -> list[list[LinearLogits]]:
     """Fits the models of `_DEV_MODELS` on each part; returns their logits part by part."""
     fitted = side_by_side(lambda task: task[0].fit(task[1]).opinion, product(_DEV_MODELS, parts))
     return [fitted[part :: len(parts)] for part in range(len(parts))]

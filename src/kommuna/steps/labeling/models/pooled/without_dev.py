@@ -19,7 +19,7 @@ from kommuna.steps.labeling.models.base import (
 )
 from kommuna.steps.labeling.models.dawid_skene import COPY
 from kommuna.steps.labeling.models.lift import Floats
-from kommuna.steps.labeling.models.naive_bayes import Estimate, LinearLogits, NaiveBayes, TrainingData
+from kommuna.steps.labeling.models.naive_bayes import Estimate, LinearLogits, NaiveBayes, OutcomeData
 from kommuna.steps.labeling.models.outcomes import Outcomes
 from kommuna.steps.labeling.models.pooled.leave_one_out_agreement import leave_one_out_agreement
 from kommuna.steps.labeling.models.pooled.weighted_majority import with_weighted_majority
@@ -116,7 +116,7 @@ class VotesOnly(BaseLabelModel):
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
         """Fits the model on the votes; dev rows are ignored."""
         self._k = len(votes.tags)
-        self._opinion, _ = learn_from_votes(TrainingData.of(votes, DevRows.none(votes), sample_seed=self._seed))
+        self._opinion, _ = learn_from_votes(OutcomeData.of(votes, DevRows.none(votes), sample_seed=self._seed))
         return self
 
     def predict(self, votes: Codes) -> Probabilities:
@@ -128,7 +128,7 @@ class VotesOnly(BaseLabelModel):
         )
 
 
-def learn_from_votes(data: TrainingData) -> tuple[Opinion, LinearLogits]:
+def learn_from_votes(data: OutcomeData) -> tuple[Opinion, LinearLogits]:
     """Fits `VotesOnly` without dev rows; returns its opinion, and the logits of agreement at full weight."""
     found = data.outcomes
     naive_bayes = NaiveBayes(iterations=15 if found.one_sided.any() else 3, doubt=1.0, doubted_from=COPY)
@@ -165,7 +165,7 @@ def identified_tags(found: Outcomes) -> float:
     return float(np.clip((views - 1) / 2, 0, 1).mean())
 
 
-def dependence(data: TrainingData, estimate: Estimate) -> float:
+def dependence(data: OutcomeData, estimate: Estimate) -> float:
     """Measures how far the rules are from erring independently given the tag; 0 means independent (see `VotesOnly`)."""
     f, pairs = len(data.outcomes), data.pairs
     if not len(pairs.one):

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Dev:
+class LabeledVotes:
     """The votes and the true tags of d dev rows.
 
     Attributes:
@@ -48,7 +48,7 @@ class Dev:
 
 def read_dev(
     dev_votes: pl.LazyFrame | None, dev: pl.LazyFrame | None, rules: RuleSet, *, key: str, label: str
-) -> Dev | None:
+) -> LabeledVotes | None:
     """Reads the dev rows that have votes and a label; None without dev rows.
 
     Args:
@@ -96,4 +96,4 @@ def read_dev(
     truth = truth_matrix(
         joined["_label"].rename(label), joined[key], rules.tags, several_tags=rules.several_tags, what="dev"
     )
-    return Dev(patterns.row_votes(), truth, joined[key])
+    return LabeledVotes(patterns.row_votes(), truth, joined[key])
