@@ -66,7 +66,7 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 {{- range .teams }}{{ $_ := set $teams . (get $root.Values.teams .) }}{{ end -}}
 {{- $neighbours := list -}}
 {{- range keys $root.Values.teams | sortAlpha }}{{ if not (hasKey $teams .) }}{{ $neighbours = append $neighbours . }}{{ end }}{{ end -}}
-{{- $platform := dict "teams" $teams "neighbours" $neighbours "store" $root.Values.store "mlflow" (include "kommuna.mlflow" $root) -}}
+{{- $platform := dict "teams" $teams "neighbours" $neighbours "store" $root.Values.store "mlflow" (include "kommuna.mlflow" $root) "task_request_limit" $root.Values.task_request_limit -}}
 {{- with $root.Values.ingress }}{{ if and .enabled .mlflow_host }}{{ $_ := set $platform "mlflow_pages" (printf "%s://%s" (ternary "https" "http" (ne .tls_secret "")) .mlflow_host) }}{{ end }}{{ end -}}
 {{- if $root.Values.repository }}{{ $_ := set $platform "repository" $root.Values.repository }}{{ end -}}
 {{- if $root.Values.store_options }}{{ $_ := set $platform "store_options" $root.Values.store_options }}{{ end -}}

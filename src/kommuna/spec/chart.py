@@ -11,7 +11,7 @@ from kommuna.spec.base import Spec
 from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
 from kommuna.spec.resources import Cpu, Memory
-from kommuna.spec.team import Repository, Team
+from kommuna.spec.team import TASK_REQUEST_LIMIT, Repository, Team
 
 Rule = dict[str, Any]
 
@@ -150,6 +150,7 @@ class ChartValues(Spec):
         "", description="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY that read every team's prefix."
     )
     llm: Llms = Field(default_factory=Llms, description="LLM endpoints of `ask` rules and of rule proposals.")
+    task_request_limit: Memory = TASK_REQUEST_LIMIT
     url: str = Field(
         "http://localhost:8080", pattern=r"^https?://", description="Airflow's address, as people type it."
     )

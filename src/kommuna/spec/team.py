@@ -77,6 +77,12 @@ class Ports(Spec):
     mlflow: int = Field(5000, gt=0, lt=65536)
 
 
+TASK_REQUEST_LIMIT: Any = Field(
+    "4Mi",
+    description="The largest request of a task to Airflow, such as an XCom. All teams share the server that reads it.",
+)
+
+
 class Platform(Spec):
     """`kommuna.yaml`: the whole installation."""
 
@@ -92,6 +98,7 @@ class Platform(Spec):
     mlflow: str = Field("", description="The MLflow server; the embedded platform's own if empty.")
     mlflow_pages: str = Field("", description="The same, as people's browsers reach it; the server's URL if empty.")
     llm: Llms = Field(default_factory=Llms, description="LLM endpoints of `ask` rules and of rule proposals.")
+    task_request_limit: Memory = TASK_REQUEST_LIMIT
     state: str = Field(".kommuna", description="Folder of the embedded platform's state, relative to kommuna.yaml.")
     ports: Ports = Field(default_factory=Ports)
 

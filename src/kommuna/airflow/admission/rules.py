@@ -304,6 +304,17 @@ def address_parts(address: str) -> set[str]:
     return set(re.split(r"[/:?&=]+", address))
 
 
+def address_fits(name: str, uri: str, team: str) -> bool:
+    """Whether a team's asset may have an address: none, its name, or one that contains the team.
+
+    Args:
+        name: the asset's name.
+        uri: its address; may be empty.
+        team: the team that owns it.
+    """
+    return not uri or uri.rstrip("/") == name or team in address_parts(uri)
+
+
 def _judge_asset(asset: AssetFacts, team: str, platform: Platform) -> Iterable[Violation]:
     if asset.watchers:
         yield Violation(
@@ -322,7 +333,7 @@ def _judge_asset(asset: AssetFacts, team: str, platform: Platform) -> Iterable[V
             f"asset '{asset.name}' lacks the prefix of team '{team}'",
             f"name it '{team}__…'; if another team publishes the asset to yours, schedule on Asset.ref(name=…)",
         )
-    elif asset.uri and asset.uri.rstrip("/") != asset.name and team not in address_parts(asset.uri):
+    elif not address_fits(asset.name, asset.uri, team):
         yield Violation(
             f"asset '{asset.name}' has the address '{asset.uri}'",
             f"leave it out, or use an address with the part '/{team}/': all teams share one space of addresses",
