@@ -31,20 +31,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def _logs_as_at_the_start() -> Iterator[None]:
-    """A command run in this process sends logs to stderr; the next test finds them where they were."""
+    """Restores logging after a test, since a command that runs in this process sends logs to stderr."""
     yield
     structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The checkout."""
+    """The root of the checkout."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of public data beside the checkout."""
+    """The folder of public data next to the checkout."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no public data at {folder}: put the data sets there to run this test")
@@ -53,7 +53,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Gives a port of loopback that nobody listens on."""
+    """Returns a function that finds a free port on loopback."""
 
     def free() -> int:
         with socket.socket() as probe:
@@ -65,5 +65,5 @@ def free_port() -> Callable[[], int]:
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> bool:
-    """Whether results are recorded, not only compared."""
+    """Whether to record results instead of only comparing them."""
     return bool(request.config.getoption("--record"))

@@ -1,15 +1,15 @@
--- What a transaction's facts are worth beside the customer's own habits and last event.
+-- Features that relate a transaction to the customer's habits and last event.
 --
 -- Reads `transactions`: the columns of transactions.csv, and those of the customer's last event before it
--- (event, event_country, event_at: null where there was none), as the as-of join leaves them.
--- Adds to them:
---   amount_over_usual   amount / what the customer usually pays (1 = as usual)
+-- (event, event_country, event_at: null without an event), from the as-of join.
+-- Adds:
+--   amount_over_usual   amount / the customer's usual amount
 --   abroad              the purchase is in another country than the customer's
---   announced           the customer told us of a journey to that country
---   access_changed      the last event changed how one gets into the account
+--   announced           the customer announced a journey to that country
+--   access_changed      the last event changed the access to the account
 --   hours_since_event   hours from the last event to the transaction; null without an event
---   risky_category      what is bought can be turned into money at once
---   hour, night         hour of the day (0 to 23); before six
+--   risky_category      the purchase can be turned into money at once
+--   hour, night         hour of the day (0 to 23); whether it is before six
 SELECT
     *,
     amount / usual_amount AS amount_over_usual,

@@ -1,4 +1,4 @@
-"""`make bench`: measures, each beside its peer in the same run, and prints JSON lines.
+"""`make bench`: runs benchmarks, each with its peer in the same run, and prints JSON lines.
 
 `python -m tests.benchmarks NAME…` runs only the benchmarks named.
 """

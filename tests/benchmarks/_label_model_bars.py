@@ -14,7 +14,7 @@ TOLERANCE = 0.02
 
 
 def grid_table(grid: Scores) -> str:
-    """A line a side, number of dev rows and model."""
+    """Returns one line per side, number of dev rows and model."""
     head = (
         f"{'':34}accuracy less majority vote's on the same draws{'':22}less its own without dev rows\n"
         f"{'rules, dev rows, model':34}{'mean':>6}{'F1':>7}{'points':>8}{'-.02':>6}{'surely':>8}  {'worst':26}"
@@ -52,7 +52,7 @@ def _f1_gain(grid: Scores, group: str, dev: str, model: str) -> float:
 
 
 def grid_lines(grid: Scores) -> Iterator[dict[str, Any]]:
-    """The default's mean accuracy beside majority vote's, by side and dev rows."""
+    """Compares the default's mean accuracy with majority vote's, by side and dev rows."""
     for group in dict.fromkeys(grid.group.values()):
         places = [place for place, side in grid.group.items() if side == group]
         for dev in grid.dev:
@@ -72,7 +72,7 @@ def grid_lines(grid: Scores) -> Iterator[dict[str, Any]]:
 
 
 def set_table(sets: Scores) -> str:
-    """A line a set and number of dev rows, a column a model."""
+    """Returns one line per set and number of dev rows, one column per model."""
     lines = ["", "The sets: accuracy on covered test rows / macro F1; means over draws of dev rows."]
     lines.append(f"{'set':16}{'dev':>5}  " + "".join(f"{model:>25}" for model in sets.models))
     for name in sets.group:
@@ -89,7 +89,7 @@ def _cell(sets: Scores, name: str, dev: str, model: str) -> str:
 
 
 def set_lines(sets: Scores) -> Iterator[dict[str, Any]]:
-    """The default's accuracy beside majority vote's and beside its own without dev rows, by set and dev rows."""
+    """Compares the default's accuracy with majority vote's and with its own without dev rows, by set and dev rows."""
     for name in sets.group:
         for dev in sets.dev:
             own = sets.less(name, dev, DEFAULT, DEFAULT, NO_DEV)[name]
@@ -145,7 +145,7 @@ def _bar(name: str, found: Comparison | None, *, by_interval: bool = False) -> d
 
 
 def _first(grid: Scores) -> dict[str, Any]:
-    """Every model's mean accuracy less the default's, on the draws where it was run and gave an answer."""
+    """Returns every model's mean accuracy minus the default's, on the draws where it gave an answer."""
     gains = {model: round(_gain(grid, model), 4) for model in grid.models}
     best = max(gains, key=lambda model: gains[model])
     return {

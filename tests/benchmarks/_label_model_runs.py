@@ -56,7 +56,7 @@ class Scores:
 
     @property
     def dev(self) -> list[str]:
-        """The numbers of dev rows, rising."""
+        """Returns the numbers of dev rows in increasing order."""
         return sorted({dev for _, dev, _ in self.drawn}, key=lambda dev: float("inf") if dev == ALL_DEV else int(dev))
 
     @property
@@ -71,12 +71,12 @@ class Scores:
         return np.array([score.macro_f1 for score in self.drawn[place, dev, model]])
 
     def less(self, group: str, dev: str, model: str, than: str, than_dev: str) -> dict[str, Floats]:
-        """Accuracy of a model less that of another on the same draws, by place of a group."""
+        """Returns the accuracy of a model minus that of another on the same draws, by place of a group."""
         places = [p for p, g in self.group.items() if g == group and (p, dev, model) in self.drawn]
         return {p: _less(self.accuracy(p, dev, model), self.accuracy(p, than_dev, than)) for p in places}
 
     def lines(self) -> list[dict[str, Any]]:
-        """Everything, a line a place, number of dev rows and model."""
+        """Returns all scores, one line per place, number of dev rows and model."""
         return [self._line(*at) for at in self.drawn]
 
     def _line(self, place: str, dev: str, model: str) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Scores:
 
 
 def run_grid(points: Sequence[Point], *, seeds: int, dev_rows: Sequence[int], library_draws: int) -> Scores:
-    """Every point, drawn with every seed.
+    """Runs every point with every seed.
 
     Args:
         library_draws: the seeds with which Snorkel's own model is run beside the others.
@@ -105,7 +105,7 @@ def run_grid(points: Sequence[Point], *, seeds: int, dev_rows: Sequence[int], li
 
 
 def run_sets(*, seeds: int, library_draws: int) -> Scores:
-    """Every set, with dev rows drawn with some seeds."""
+    """Runs every data set, with dev rows drawn with some seeds."""
     draws = min(seeds, _MOST_DRAWS_SETS)
     tasks = [(name, seed, seed < library_draws) for name in _sets() for seed in range(draws)]
     kept = Scores({name: name for name in _sets()})
@@ -121,7 +121,7 @@ def _on_point(point: Point, seed: int, dev_rows: tuple[int, ...], library: bool)
 
 
 def _on_set(name: str, seed: int, library: bool) -> Found:
-    """What is the same whatever the seed (no dev rows, or all) is run once: with the first."""
+    """Runs tasks that do not depend on the seed (no dev rows, or all) only with the first one."""
     weak = _sets()[name]
     models = _models(weak.votes.shape[1] * weak.tags <= _LIBRARY_CELLS_SETS and library)
     found = []
@@ -144,7 +144,7 @@ def _sets() -> dict[str, WeakSet]:
 
 
 def _each(run: Callable[..., Found], tasks: Sequence[tuple[Any, ...]], kept: Scores, what: str) -> None:
-    """Runs tasks on all cores, a thread each, and keeps what they find in the tasks' order."""
+    """Runs tasks on all cores with one thread each; returns results in the order of the tasks."""
     os.environ |= {
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -163,7 +163,7 @@ def _each(run: Callable[..., Found], tasks: Sequence[tuple[Any, ...]], kept: Sco
 
 
 class _Done:
-    """The scores of tasks that ran before on the same code, a line of a file each."""
+    """The cached scores of tasks that ran on the same code, one line of a file each."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -196,7 +196,7 @@ class _Done:
 
 
 def _quiet() -> None:
-    """What models warn of on purpose-made votes is not the benchmark's output."""
+    """Hides warnings of models about synthetic votes."""
     import warnings
 
     warnings.simplefilter("ignore")
@@ -207,7 +207,7 @@ _ERRORS = structlog.make_filtering_bound_logger(40)
 
 
 def _less(left: Floats, right: Floats) -> Floats:
-    """Differences on the draws that both have; what does not depend on the draw was run once."""
+    """Returns differences on common draws; results that do not depend on the draw were computed once."""
     draws = max(len(left), len(right)) if 1 in (len(left), len(right)) else min(len(left), len(right))
     return np.asarray(np.resize(left, draws) - np.resize(right, draws))
 

@@ -1,4 +1,4 @@
-"""How right label models are on the same rows: ours, Snorkel's own where torch is there, and crowd-kit's Dawid-Skene."""
+"""Accuracy of label models on the same rows: ours, Snorkel's if torch is installed, and crowd-kit's Dawid-Skene."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ def scores(train: Codes, tags: int, judged: Split, dev: DevRows | None, models: 
 
     Ties are broken at random, by the same chances for every model.
     """
-    distinct, asked = patterns(train, tags), patterns(judged.votes, tags)
-    covered = asked.covered[asked.row_pattern]
+    distinct, evaluated = patterns(train, tags), patterns(judged.votes, tags)
+    covered = evaluated.covered[evaluated.row_pattern]
     chance = np.random.default_rng(0).random((len(judged), tags))
     found = {}
     for model in models:
-        told = _told(model, distinct, asked, dev)[asked.row_pattern]
-        most = np.where(told >= told.max(axis=1, keepdims=True) - _TIED, chance, -1.0).argmax(axis=1)
-        found[model] = _score(most[covered], told[covered], judged.truth[covered])
+        probabilities = _probabilities(model, distinct, evaluated, dev)[evaluated.row_pattern]
+        most = np.where(probabilities >= probabilities.max(axis=1, keepdims=True) - _TIED, chance, -1.0).argmax(axis=1)
+        found[model] = _score(most[covered], probabilities[covered], judged.truth[covered])
     return found
 
 
-def _told(model: str, distinct: VotePatterns, asked: VotePatterns, dev: DevRows | None) -> Floats:
+def _probabilities(model: str, distinct: VotePatterns, evaluated: VotePatterns, dev: DevRows | None) -> Floats:
     """P x k probabilities of the patterns asked about, not a number where the model fails."""
     if model == CROWD_KIT:
-        return _crowd_kit(distinct.row_votes(), len(distinct.tags), dev).predict(asked.votes)
+        return _crowd_kit(distinct.row_votes(), len(distinct.tags), dev).predict(evaluated.votes)
     try:
-        return MODELS[model](Settings()).fit(distinct, dev).predict(asked.votes)  # type: ignore[index]
+        return MODELS[model](Settings()).fit(distinct, dev).predict(evaluated.votes)  # type: ignore[index]
     except KommunaError:
-        return np.full((len(asked.votes), len(asked.tags)), np.nan)
+        return np.full((len(evaluated.votes), len(evaluated.tags)), np.nan)
 
 
 def _crowd_kit(votes: Codes, tags: int, dev: DevRows | None) -> DawidSkeneReference:
@@ -69,8 +69,8 @@ def _crowd_kit(votes: Codes, tags: int, dev: DevRows | None) -> DawidSkeneRefere
     return DawidSkeneReference().fit(np.vstack([votes, dev.votes]), tags, gold)
 
 
-def _score(most: NDArray[np.intp], told: Floats, truth: NDArray[np.int64]) -> Score:
-    if not np.isfinite(told).all():
+def _score(most: NDArray[np.intp], probabilities: Floats, truth: NDArray[np.int64]) -> Score:
+    if not np.isfinite(probabilities).all():
         return Score(np.nan, np.nan)
     macro = f1_score(truth, most, labels=np.unique(truth), average="macro", zero_division=0)
     return Score(float((most == truth).mean()), float(macro))

@@ -1,4 +1,4 @@
-"""One measured run of a label model on generated votes, in a process of its own: `python -m … '{"what": …}'`.
+"""One measured run of a label model on synthetic votes, in its own process: `python -m … '{"what": …}'`.
 
 Rules have known accuracies, .3 to .9, and err independently given the row's class.
 """
@@ -44,7 +44,7 @@ def generated(n: int, m: int, k: int, *, coverage: float, one_class: bool, seed:
 
 
 def step(n: int, m: int, k: int, coverage: float, one_class: bool, model: str, folder: str) -> dict[str, Any]:
-    """The whole step: votes from a file, to labels in a file."""
+    """Runs the whole step, from votes in a file to labels in a file."""
     import polars as pl
 
     from kommuna.steps.labeling.label import label_messages
@@ -57,14 +57,14 @@ def step(n: int, m: int, k: int, coverage: float, one_class: bool, model: str, f
     done = label_messages(votes, rules, votes.head(DEV), dev, model=model)  # type: ignore[arg-type]
     done.labels.sink_parquet(place / "labels.parquet")
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-    told = pl.read_parquet(place / "labels.parquet", columns=["tag"])["tag"].to_physical().cast(pl.Int16)
+    predicted = pl.read_parquet(place / "labels.parquet", columns=["tag"])["tag"].to_physical().cast(pl.Int16)
     truth = np.load(place / "truth.npy")
-    right = float(np.mean(told.fill_null(-1).to_numpy() == truth))
+    right = float(np.mean(predicted.fill_null(-1).to_numpy() == truth))
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "accuracy": right}
 
 
 def write(n: int, m: int, k: int, coverage: float, one_class: bool, model: str, folder: str) -> dict[str, Any]:
-    """Leaves votes, rules, dev rows and the hidden truth in a folder."""
+    """Writes votes, rules, dev rows and the hidden truth to a folder."""
     import polars as pl
 
     votes, truth = generated(n, m, k, coverage=coverage, one_class=one_class)
@@ -84,20 +84,20 @@ def write(n: int, m: int, k: int, coverage: float, one_class: bool, model: str, 
 
 
 def ours(n: int, m: int, k: int, coverage: float, one_class: bool, model: str, epochs: int = 500) -> dict[str, Any]:
-    """A model of ours, from the votes' matrix to every row's class; without and with dev rows."""
+    """Runs one of our models, from the votes' matrix to every row's class, without and with dev rows."""
     votes, truth = generated(n, m, k, coverage=coverage, one_class=one_class)
     found: dict[str, Any] = {}
     for name, dev in (("", None), ("_dev", DevRows(votes[:DEV], truth[:DEV].astype(np.int64)))):
         start, cpu = time.perf_counter(), time.process_time()
         distinct = patterns(votes, k)
-        told = MODELS[model](Settings(epochs=epochs)).fit(distinct, dev).predict(distinct.votes).argmax(axis=1)  # type: ignore[index]
+        predicted = MODELS[model](Settings(epochs=epochs)).fit(distinct, dev).predict(distinct.votes).argmax(axis=1)  # type: ignore[index]
         found[f"seconds{name}"], found[f"cpu_seconds{name}"] = time.perf_counter() - start, time.process_time() - cpu
-        found[f"accuracy{name}"] = float((told[distinct.row_pattern] == truth).mean())
+        found[f"accuracy{name}"] = float((predicted[distinct.row_pattern] == truth).mean())
     return found
 
 
 def library(n: int, m: int, k: int, coverage: float, one_class: bool, model: str, epochs: int = 500) -> dict[str, Any]:
-    """Snorkel's own: seconds of 10 epochs and of 20, scaled to all; and how far `snorkel_fast` is from it after 20."""
+    """Runs Snorkel's model: seconds of 10 and 20 epochs, scaled to all, and the difference of `snorkel_fast` after 20."""
     from snorkel.labeling.model import LabelModel
 
     votes, _ = generated(n, m, k, coverage=coverage, one_class=one_class)
@@ -124,7 +124,7 @@ def library(n: int, m: int, k: int, coverage: float, one_class: bool, model: str
 def library_within(
     n: int, m: int, k: int, coverage: float, one_class: bool, model: str, gib: int = 16
 ) -> dict[str, Any]:
-    """Snorkel's own, given so much memory and no more: what it says."""
+    """Runs Snorkel's model with limited memory; returns its message."""
     from snorkel.labeling.model import LabelModel
 
     votes, _ = generated(n, m, k, coverage=coverage, one_class=one_class)
@@ -137,7 +137,7 @@ def library_within(
 
 
 def refused(n: int, m: int, k: int, coverage: float, one_class: bool, model: str) -> dict[str, Any]:
-    """What our wrapper of the library says before it tries."""
+    """Returns the message of our wrapper of the library before it starts."""
     from kommuna.errors import LimitExceeded
 
     votes, _ = generated(n, m, k, coverage=coverage, one_class=one_class)
@@ -151,13 +151,13 @@ def refused(n: int, m: int, k: int, coverage: float, one_class: bool, model: str
 RUNS = {run.__name__: run for run in (step, write, ours, library, library_within, refused)}
 
 
-def apart(run: str, **told: Any) -> dict[str, Any]:
-    """A run in a process of its own; with its peak memory, MiB."""
+def apart(run: str, **arguments: Any) -> dict[str, Any]:
+    """Runs in a separate process; returns the result with its peak memory in MiB."""
     done = subprocess.run(
-        [sys.executable, "-m", __name__, run, json.dumps(told)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", __name__, run, json.dumps(arguments)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise RuntimeError(f"{run} {told}: {done.stderr[-2000:]}")
+        raise RuntimeError(f"{run} {arguments}: {done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

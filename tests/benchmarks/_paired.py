@@ -1,4 +1,4 @@
-"""Differences between models that saw the same draws: mean, paired interval, and at how many points one is worse."""
+"""Differences between models on the same draws: mean, paired interval, and the number of points where one is worse."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference over the draws of one point, and its interval: without bounds where there is one draw."""
+    """A mean difference over the draws of one point, and its interval, which is unbounded for a single draw."""
 
     mean: float
     low: float
@@ -23,7 +23,7 @@ class Difference:
 
     @classmethod
     def of(cls, differences: Floats, *, confidence: float = CONFIDENCE) -> Difference:
-        """By Student's t. Differences that are no numbers (a model gave no answer) make it none."""
+        """Computes the interval by Student's t; NaN if a difference is NaN, because a model gave no answer."""
         draws, mean = len(differences), float(differences.mean())
         if draws < 2:
             return cls(mean, -np.inf, np.inf)
@@ -59,7 +59,7 @@ class Comparison:
 
     @classmethod
     def of(cls, differences: Mapping[str, Floats], *, tolerance: float) -> Comparison | None:
-        """From the draws' differences by point; None where the model answers at no point."""
+        """Computes differences by point; None if the model gives no answer at any point."""
         answered = {at: drawn for at, drawn in differences.items() if np.isfinite(drawn).all()}
         if not answered:
             return None

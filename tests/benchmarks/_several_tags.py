@@ -32,7 +32,7 @@ TOO_COMMON = {"the", "a", "to", "i", "my", "is", "and", "of", "you", "me", "it",
 
 
 def nlupp(model: Any) -> dict[str, float]:
-    """Micro and macro F1 over the tags on test folds, of labels by a model that saw their votes and no label."""
+    """Micro and macro F1 on test folds, of labels by a model that saw their votes but no labels."""
     messages, rules, votes = _cast()
     parts = {name: messages.filter(pl.col("fold").is_in(list(folds))) for name, folds in (("dev", DEV), ("test", TEST))}
     of = {name: votes.filter(pl.col("id").is_in(rows["id"].implode())) for name, rows in parts.items()}
@@ -41,14 +41,14 @@ def nlupp(model: Any) -> dict[str, float]:
         votes.lazy(), rules, of["dev"].lazy(), parts["dev"].lazy(), of["test"].lazy(), model=model, label="tags"
     )
     assert done.gold_labels is not None
-    told = done.gold_labels.collect()
+    labels_found = done.gold_labels.collect()
     seconds = time.perf_counter() - start
-    macro, micro = _f1(_said(told, rules), _table(parts["test"]["tags"].to_list(), rules))
+    macro, micro = _f1(_predicted(labels_found, rules), _table(parts["test"]["tags"].to_list(), rules))
     return {"f1_micro": micro, "f1_macro": macro, "seconds": seconds}
 
 
 def beside(dev_rows: int) -> Iterator[dict[str, Any]]:
-    """Labels of each model and the taggers taught by them, beside counted votes and logistic regression on these.
+    """Labels of each model and taggers trained on them, compared with counted votes and logistic regression on those.
 
     Yields for each kind of rules the macro and micro F1 on test folds, means over draws of the dev rows.
     """
@@ -73,7 +73,7 @@ def beside(dev_rows: int) -> Iterator[dict[str, Any]]:
 
 
 def _less(ours: list[tuple[float, float]], peer: list[tuple[float, float]]) -> list[str]:
-    """Macro and micro F1 less the peer's on the same draws, with the paired standard error."""
+    """Returns macro and micro F1 minus the peer's on the same draws, with the paired standard error."""
     by = np.subtract(ours, peer)
     error = by.std(axis=0, ddof=1) / np.sqrt(len(by)) if len(by) > 1 else np.full(2, np.nan)
     return [f"{mean:+.4f} ± {one:.4f}" for mean, one in zip(by.mean(axis=0), error, strict=True)]
@@ -89,47 +89,53 @@ def _draw(rules: RuleSet, votes: pl.DataFrame, dev_rows: int, seed: int) -> dict
     truth = _table(rows["test"]["tags"].to_list(), rules)
     found: dict[str, tuple[float, float]] = {}
     for model in LABELS:
-        told = label_messages(
+        labels_found = label_messages(
             of["rest"], rules, of["dev"], rows["dev"].lazy(), of["test"], model=model, label="tags"  # type: ignore[arg-type]
         )  # fmt: skip
-        assert told.gold_labels is not None
-        found[f"labels of {model}"] = _f1(_said(told.gold_labels.collect(), rules), truth)
+        assert labels_found.gold_labels is not None
+        found[f"labels of {model}"] = _f1(_predicted(labels_found.gold_labels.collect(), rules), truth)
         if model == "kommuna":
             trained = train_classifier(
-                rows["rest"].drop("tags").lazy(), told.labels, rows["dev"].lazy(), told.cross_fitted, label="tags"
+                rows["rest"].drop("tags").lazy(),
+                labels_found.labels,
+                rows["dev"].lazy(),
+                labels_found.cross_fitted,
+                label="tags",
             )
             for name, tagger in (("tagger", trained.model), ("tagger of dev rows alone", trained.dev_only)):
                 found[name] = _f1(tagger.chosen(tagger.probabilities(rows["test"])), truth)
     counted = label_messages(of["rest"], rules, None, None, of["test"], model="majority")
     assert counted.gold_labels is not None
     found["labels of kommuna without dev rows"] = _without_dev(of, rules, truth)
-    found["votes counted"] = _f1(_said(counted.gold_labels.collect(), rules), truth)
+    found["votes counted"] = _f1(_predicted(counted.gold_labels.collect(), rules), truth)
     labels = counted.labels.collect()
     known = labels["tags"].is_not_null()
     texts = [*rows["rest"]["text"].filter(known), *rows["dev"]["text"]]
-    taught = np.vstack([_said(labels, rules)[known.to_numpy()], _table(rows["dev"]["tags"].to_list(), rules)])
-    said = _logistic_regression(texts, taught, rows["test"]["text"].to_list())
-    found["logistic regression on counted votes and dev rows"] = _f1(said, truth)
+    training_labels = np.vstack(
+        [_predicted(labels, rules)[known.to_numpy()], _table(rows["dev"]["tags"].to_list(), rules)]
+    )
+    predicted = _logistic_regression(texts, training_labels, rows["test"]["text"].to_list())
+    found["logistic regression on counted votes and dev rows"] = _f1(predicted, truth)
     return found
 
 
 def _without_dev(of: dict[str, pl.LazyFrame], rules: RuleSet, truth: Any) -> tuple[float, float]:
-    told = label_messages(of["rest"], rules, None, None, of["test"]).gold_labels
-    assert told is not None
-    return _f1(_said(told.collect(), rules), truth)
+    labels_found = label_messages(of["rest"], rules, None, None, of["test"]).gold_labels
+    assert labels_found is not None
+    return _f1(_predicted(labels_found.collect(), rules), truth)
 
 
-def _logistic_regression(texts: list[str], labels: Any, asked: list[str]) -> Any:
-    """scikit-learn, one against the rest, classes balanced: far better here than as they are."""
+def _logistic_regression(texts: list[str], labels: Any, test_texts: list[str]) -> Any:
+    """Fits scikit-learn, one against the rest, with balanced classes, which is far better here than unbalanced ones."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    rows, said = words.fit_transform(texts), np.zeros((len(asked), labels.shape[1]), dtype=bool)
+    rows, predicted = words.fit_transform(texts), np.zeros((len(test_texts), labels.shape[1]), dtype=bool)
     for j in np.flatnonzero(labels.any(axis=0)):
         model = LogisticRegression(C=10.0, class_weight="balanced", solver="liblinear").fit(rows, labels[:, j])
-        said[:, j] = model.predict(words.transform(asked))
-    return said
+        predicted[:, j] = model.predict(words.transform(test_texts))
+    return predicted
 
 
 def _kinds() -> Iterator[tuple[str, RuleSet, pl.DataFrame]]:
@@ -143,13 +149,13 @@ def _kinds() -> Iterator[tuple[str, RuleSet, pl.DataFrame]]:
     yield f"{len(merged)} rules, one for each tag", one, apply_rules(messages.lazy(), one).votes.collect()
 
 
-def _said(labels: pl.DataFrame, rules: RuleSet) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _predicted(labels: pl.DataFrame, rules: RuleSet) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return _table(labels["tags"].cast(pl.List(pl.String)).to_list(), rules)
 
 
-def _f1(said: Any, truth: Any) -> tuple[float, float]:
-    """Macro F1 over the tags that there are, and micro F1."""
-    right, both = (said & truth).sum(axis=0), said.sum(axis=0) + truth.sum(axis=0)
+def _f1(predicted: Any, truth: Any) -> tuple[float, float]:
+    """Returns macro F1 over the present tags, and micro F1."""
+    right, both = (predicted & truth).sum(axis=0), predicted.sum(axis=0) + truth.sum(axis=0)
     there = truth.any(axis=0)
     return float((2 * right[there] / both[there]).mean()), float(2 * right.sum() / both.sum())
 
@@ -169,7 +175,7 @@ def _cast() -> tuple[pl.DataFrame, RuleSet, pl.DataFrame]:
 
 
 def _rules(written_from: pl.DataFrame, tags: list[str]) -> RuleSet:
-    """A rule for each word of a tag's own name, and for each word that is mostly the tag's in the writing folds."""
+    """Makes a rule for each word of a tag's name, and for each word that is specific to the tag in the writing folds."""
     texts = [set(text.lower().replace("?", " ").replace(",", " ").split()) for text in written_from["text"]]
     total = Counter(word for words in texts for word in words)
     rules = []

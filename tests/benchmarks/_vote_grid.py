@@ -53,18 +53,18 @@ class Point:
         return f"{self.side}, {self.share}, {self.rules} rules, {self.tags} tags, rarest {self.rarest:g}{copies}"
 
     def seeds(self, wanted: int) -> int:
-        """How many draws, of those wanted: fewer where a fit takes many seconds."""
+        """Returns the number of draws: fewer than wanted if a fit takes many seconds."""
         return min(wanted, 3) if self.rules * self.tags >= _LARGE else wanted
 
     @property
     def tag_shares(self) -> NDArray[np.float64]:
-        """k, falling but for the last, which is given."""
+        """Returns k shares in falling order, except for the given last one."""
         others = 1 / np.arange(1.0, self.tags)
         return np.append(others / others.sum() * (1 - self.rarest), self.rarest)
 
     @property
     def rule_tags(self) -> NDArray[np.int16]:
-        """m, the tag of each one-sided rule; each tag has a rule where there are enough."""
+        """Returns m, the tag of each one-sided rule; each tag has a rule if there are enough."""
         weights = {"proportional": self.tag_shares, "adverse": np.array([10.0] + [1.0] * (self.tags - 1))}
         weight = weights.get(self.share, np.ones(self.tags))
         dealt = np.full(self.tags, int(self.rules >= self.tags))
@@ -75,14 +75,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Votes and truth of n rows, and of dev rows that are none of them."""
+    """Votes and truth of n rows, and of separate dev rows."""
 
     votes: Codes
     truth: NDArray[np.int64]
     all_dev: DevRows
 
     def dev(self, rows: int) -> DevRows | None:
-        """The first so many dev rows; None for 0."""
+        """Returns the first dev rows; None for 0."""
         return DevRows(self.all_dev.votes[:rows], self.all_dev.truth[:rows]) if rows else None
 
 
@@ -98,13 +98,13 @@ def whole_grid() -> list[Point]:
 
 
 def quick_grid() -> list[Point]:
-    """A few points that span the whole grid."""
+    """Returns a few points that cover the whole grid."""
     two = _points(2, (0.02, 0.1, 0.5), (3, 33), (False,)) + _points(2, (0.1,), (33, 200), (True,))
     return two + _points(5, (0.02,), (33,), (False,))
 
 
 def draw(point: Point, *, seed: int, dev_rows: int = max(DEV_ROWS)) -> Drawn:
-    """The same votes for the same point and seed, whatever else has been drawn."""
+    """Draws votes that depend only on the point and the seed."""
     random = np.random.default_rng([seed, crc32(repr(astuple(point)).encode())])
     rows = point.rows + dev_rows
     truth = random.choice(point.tags, rows, p=point.tag_shares).astype(np.int16)
@@ -143,15 +143,15 @@ def _for_one(truth: Codes, tag: np.int16, random: np.random.Generator) -> Codes:
 
 
 def _for_any(truth: Codes, tags: int, random: np.random.Generator) -> Codes:
-    """A rule that is right with one probability whatever the tag, and else says any other."""
+    """Draws a rule that is right with the same probability for every tag, and otherwise votes for any other."""
     accuracy, coverage = random.uniform(0.55, 0.9), random.uniform(0.1, 0.9)
     other = (truth + random.integers(1, tags, len(truth), dtype=np.int16)) % tags
-    said = np.where(random.random(len(truth)) < accuracy, truth, other)
-    return np.where(random.random(len(truth)) < coverage, said, np.int16(ABSTAIN)).astype(np.int16)
+    votes_cast = np.where(random.random(len(truth)) < accuracy, truth, other)
+    return np.where(random.random(len(truth)) < coverage, votes_cast, np.int16(ABSTAIN)).astype(np.int16)
 
 
 def _copy(votes: Codes, tags: Codes, random: np.random.Generator) -> None:
-    """Each third rule becomes a copy of an original for the same tag, where there is one."""
+    """Makes every third rule a copy of another rule for the same tag, if there is one."""
     originals = np.arange(len(tags)) % 3 != 2
     for j in np.flatnonzero(~originals):
         alike = np.flatnonzero(originals & (tags == tags[j]))

@@ -1,4 +1,4 @@
-"""Votes and truth of the public data sets that label models are held against."""
+"""Votes and truth of the public data sets on which label models are compared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Truth = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """n x m votes, and n indices of classes."""
+    """The n x m votes, and n class indices."""
 
     votes: Codes
     truth: Truth
@@ -35,7 +35,7 @@ class Split:
 
 
 def wrench(name: str) -> tuple[dict[str, Split], int]:
-    """The splits of a WRENCH folder, and how many classes it has.
+    """Returns the splits of a WRENCH folder, and its number of classes.
 
     The stored votes of SMS' valid and test rows belong to other texts: they are cast anew by the folder's own rules.
     """
@@ -51,7 +51,7 @@ def wrench(name: str) -> tuple[dict[str, Split], int]:
     return splits, len(json.loads((folder / "label.json").read_text()))
 
 
-def told(probabilities: Probabilities, votes: Codes) -> Truth:
+def predicted(probabilities: Probabilities, votes: Codes) -> Truth:
     """The class told of each row by WRENCH's protocol: of tied classes, and of all where a row has no vote, the one
     at the place that the sha1 of the row's index gives."""
     probabilities = np.where((votes >= 0).any(axis=1)[:, None], probabilities, 0.0)
@@ -61,13 +61,13 @@ def told(probabilities: Probabilities, votes: Codes) -> Truth:
 
 
 def accuracy(probabilities: Probabilities, split: Split) -> float:
-    return float((told(probabilities, split.votes) == split.truth).mean())
+    return float((predicted(probabilities, split.votes) == split.truth).mean())
 
 
 def f1(probabilities: Probabilities, split: Split, *, positive: int = 1) -> float:
-    said = told(probabilities, split.votes) == positive
+    positives = predicted(probabilities, split.votes) == positive
     truth = split.truth == positive
-    return float(2 * (said & truth).sum() / max(said.sum() + truth.sum(), 1))
+    return float(2 * (positives & truth).sum() / max(positives.sum() + truth.sum(), 1))
 
 
 def _cast(texts: list[str], rules: list[dict[str, Any]]) -> Codes:
@@ -78,7 +78,7 @@ def _cast(texts: list[str], rules: list[dict[str, Any]]) -> Codes:
 
 
 def banking77() -> tuple[dict[str, Split], int]:
-    """Banking77's train and test rows with the votes of the keyword rules that GPT-4o wrote, one rule a keyword."""
+    """Returns Banking77's train and test rows with the votes of GPT-4o's keyword rules, one rule per keyword."""
     import polars as pl
 
     from kommuna.spec.rules import RuleSet

@@ -16,7 +16,7 @@ MOST_DEV = 1000  # what one expert labels
 
 @dataclass(frozen=True)
 class WeakSet:
-    """Votes that models are fitted on, labeled rows of which some are dev rows, and rows that are only reported on."""
+    """Votes to fit models on, labeled rows to draw dev rows from, and test rows."""
 
     name: str
     tags: int
@@ -25,7 +25,7 @@ class WeakSet:
     test: Split
 
     def dev(self, rows: int, *, seed: int) -> DevRows | None:
-        """So many labeled rows, drawn at random; None for 0."""
+        """Draws labeled rows at random; None for 0."""
         if not rows:
             return None
         return self.labeled.dev(np.random.default_rng(seed).permutation(len(self.labeled))[:rows])
@@ -49,7 +49,7 @@ def weak_sets() -> Iterator[WeakSet]:
 
 
 def _crowd_barzan() -> Split:
-    """Items in the order of their gold, a column a worker."""
+    """Returns the items in the order of their gold labels, one column per worker."""
     folder = DATA / "crowd_barzan"
     gold = dict(line.split() for line in (folder / "evaluation.txt").read_text().splitlines())
     cast = [line.split() for line in (folder / "labels.txt").read_text().splitlines()]

@@ -45,46 +45,46 @@ def _wrench() -> Iterator[dict[str, Any]]:
         judge = f1 if data == "sms" else accuracy
         dev = LabeledVotes(valid.votes, np.eye(k, dtype=bool)[valid.truth])
         for given, words in ((None, "no dev rows"), (dev, f"{len(valid)} valid rows as dev rows")):
-            told: dict[str, dict[str, float]] = {"test": {}, "train": {}, "valid": {}}
+            scores: dict[str, dict[str, float]] = {"test": {}, "train": {}, "valid": {}}
             for model in (*BEFORE, "kommuna"):
                 fit = fit_label_model(lambda model=model: MODELS[model](Settings()), votes, given, seed=0)  # type: ignore[misc]
                 on_valid = fit.predict(valid.votes) if fit.held_out is None else fit.held_out.probabilities
-                told["valid"][model] = round(judge(on_valid, valid), 4)
+                scores["valid"][model] = round(judge(on_valid, valid), 4)
                 for name, rows in (("train", train), ("test", test)):
-                    told[name][model] = round(judge(fit.predict(rows.votes), rows), 4)
-            ours = told["test"].pop("kommuna")
-            best = max(PUBLISHED.get(data, told["test"]).values())
+                    scores[name][model] = round(judge(fit.predict(rows.votes), rows), 4)
+            ours = scores["test"].pop("kommuna")
+            best = max(PUBLISHED.get(data, scores["test"]).values())
             yield {
                 "name": f"WRENCH {data}, test {'F1' if data == 'sms' else 'accuracy'}, {words}",
                 "ours": ours,
                 "peer": best,
                 "ratio": round(ours / best, 3),
-                "peers_here": told["test"],
+                "peers_here": scores["test"],
                 "published": PUBLISHED.get(data, {}),
-                "on_valid": told["valid"],
-                "on_train": told["train"],
+                "on_valid": scores["valid"],
+                "on_train": scores["train"],
             }
 
 
 def _banking77() -> Iterator[dict[str, Any]]:
-    """GPT-4o's keyword rules, 1,000 dev rows drawn from train five times; test rows reported on."""
+    """GPT-4o's keyword rules, 1,000 dev rows drawn from train five times; evaluated on the test rows."""
     splits, k = banking77()
     train, test = splits["train"], splits["test"]
     votes = patterns(np.vstack([train.votes, test.votes]), k)
     models = ("kommuna", "majority", "weighted", "dawid_skene", "snorkel_fast")
-    told: dict[str, list[float]] = {model: [] for model in models}
+    scores: dict[str, list[float]] = {model: [] for model in models}
     unseen: dict[str, list[float]] = {model: [] for model in models}
     for seed in range(5):
         drawn = np.random.default_rng(seed).permutation(len(train))
         rest = Split(train.votes[drawn[1000:]], train.truth[drawn[1000:]])
         for model in models:
             fit = MODELS[model](Settings()).fit(votes, train.dev(drawn[:1000]))  # type: ignore[index]
-            for rows, found in ((test, told), (rest, unseen)):
+            for rows, found in ((test, scores), (rest, unseen)):
                 right = fit.predict(rows.votes).argmax(axis=1) == rows.truth
                 found[model].append(float((right & (rows.votes >= 0).any(axis=1)).mean()))
-    ours = float(np.mean(told["kommuna"]))
+    ours = float(np.mean(scores["kommuna"]))
     for model in models[1:]:
-        peer = float(np.mean(told[model]))
+        peer = float(np.mean(scores[model]))
         yield {
             "name": f"Banking77, test accuracy, the same 1,000 dev rows: kommuna beside {model}, mean of five draws",
             "ours": round(ours, 4),
@@ -92,16 +92,16 @@ def _banking77() -> Iterator[dict[str, Any]]:
             "ratio": round(ours / peer, 3),
             "by": round(ours - peer, 4),
             "by_on_unseen_train_rows": round(float(np.mean(unseen["kommuna"]) - np.mean(unseen[model])), 4),
-            "by_draw": [round(a - b, 4) for a, b in zip(told["kommuna"], told[model], strict=True)],
+            "by_draw": [round(a - b, 4) for a, b in zip(scores["kommuna"], scores[model], strict=True)],
         }
 
 
 def _several_tags() -> Iterator[dict[str, Any]]:
     from tests.benchmarks._several_tags import nlupp
 
-    told = {model: nlupp(model) for model in ("kommuna", "majority", "weighted", "dawid_skene")}
-    ours = told.pop("kommuna")
-    for model, peer in told.items():
+    scores = {model: nlupp(model) for model in ("kommuna", "majority", "weighted", "dawid_skene")}
+    ours = scores.pop("kommuna")
+    for model, peer in scores.items():
         for figure in ("f1_micro", "f1_macro"):
             yield {
                 "name": f"NLU++ banking, several tags, {figure} on test folds: kommuna beside {model}",

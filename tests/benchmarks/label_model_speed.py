@@ -1,4 +1,4 @@
-"""Label models: seconds and memory beside Snorkel's own."""
+"""Label models: seconds and memory compared with Snorkel's."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def results() -> Iterator[dict[str, Any]]:
 
 def _large() -> Iterator[dict[str, Any]]:
     for name, one_class, coverage in (("rules vote for any tag", False, 0.05), ("each for one tag", True, 0.1)):
-        told = {**LARGE, "coverage": coverage, "one_class": one_class, "model": "kommuna"}
+        arguments = {**LARGE, "coverage": coverage, "one_class": one_class, "model": "kommuna"}
         with tempfile.TemporaryDirectory(prefix="kommuna-bench-") as folder:
-            apart("write", **told, folder=folder)
-            ours = apart("step", **told, folder=folder)
+            apart("write", **arguments, folder=folder)
+            ours = apart("step", **arguments, folder=folder)
         yield {
             "name": f"label_messages, 500,000 x 200 x 50, {name}: seconds of 5, file to file, 1,000 dev rows",
             "ours": round(ours["seconds"], 2),
@@ -37,16 +37,16 @@ def _large() -> Iterator[dict[str, Any]]:
             "peak_ratio": round(ours["peak_mib"] / 1024, 3),
             "accuracy": round(ours["accuracy"], 4),
         }
-    told = {**LARGE, "coverage": 0.05, "one_class": False, "model": "snorkel"}
-    yield {"name": "the library on the same, given 16 GiB", "peer": apart("library_within", **told)["said"]}
-    yield {"name": "our wrapper of it", "ours": apart("refused", **told)["said"]}
+    arguments = {**LARGE, "coverage": 0.05, "one_class": False, "model": "snorkel"}
+    yield {"name": "the library on the same, given 16 GiB", "peer": apart("library_within", **arguments)["said"]}
+    yield {"name": "our wrapper of it", "ours": apart("refused", **arguments)["said"]}
 
 
 def _beside_the_library() -> Iterator[dict[str, Any]]:
     for name, one_class, coverage in (("rules vote for any tag", False, 0.1), ("each for one tag", True, 0.4)):
-        told = {**MIDDLE, "coverage": coverage, "one_class": one_class}
-        peer = apart("library", **told, model="snorkel")
-        ours, fast = (apart("ours", **told, model=model) for model in ("kommuna", "snorkel_fast"))
+        arguments = {**MIDDLE, "coverage": coverage, "one_class": one_class}
+        peer = apart("library", **arguments, model="snorkel")
+        ours, fast = (apart("ours", **arguments, model=model) for model in ("kommuna", "snorkel_fast"))
         for model, run in (("kommuna", ours), ("snorkel_fast", fast)):
             yield {
                 "name": f"{model} beside the library's 500 epochs (20 run, the rest scaled), 50,000 x 100 x 50, {name}",
@@ -73,7 +73,7 @@ def _beside_the_library() -> Iterator[dict[str, Any]]:
 
 
 def _against_size() -> Iterator[dict[str, Any]]:
-    """Processor seconds of each by n, m and k, as a plot: a busy machine bends those of the clock."""
+    """Plots the CPU seconds of each model by n, m and k; on a busy machine wall time is distorted."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -85,10 +85,12 @@ def _against_size() -> Iterator[dict[str, Any]]:
     for axis, (what, values) in zip(axes, sizes.items(), strict=True):
         seconds: dict[str, list[float]] = {"kommuna": [], "snorkel_fast": [], "snorkel (scaled from 20 epochs)": []}
         for value in values:
-            told = {**middle, what: value, "coverage": 0.2, "one_class": False}
+            arguments = {**middle, what: value, "coverage": 0.2, "one_class": False}
             for model in ("kommuna", "snorkel_fast"):
-                seconds[model].append(apart("ours", **told, model=model)["cpu_seconds_dev"])
-            seconds["snorkel (scaled from 20 epochs)"].append(apart("library", **told, model="snorkel")["cpu_seconds"])
+                seconds[model].append(apart("ours", **arguments, model=model)["cpu_seconds_dev"])
+            seconds["snorkel (scaled from 20 epochs)"].append(
+                apart("library", **arguments, model="snorkel")["cpu_seconds"]
+            )
         for model, line in seconds.items():
             axis.loglog(values, line, marker="o", label=model)
         axis.set_xlabel({"n": "rows", "m": "rules", "k": "tags"}[what])

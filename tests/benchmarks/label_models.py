@@ -1,4 +1,4 @@
-"""Every label model beside counting the votes: on a grid of synthetic votes, and on public data.
+"""Every label model compared with majority vote: on a grid of synthetic votes, and on public data.
 
 `make bench label_models` takes the whole grid, 20 draws a point: some 90 minutes of one core, on all cores.
 `make bench label_models QUICK=1` takes a few points, three draws each, without Snorkel's own model: a minute of one

@@ -1,4 +1,4 @@
-"""Many at once on the embedded platform: runs, backfills and people, five times in a row.
+"""Load test of the embedded platform: concurrent runs, backfills and users, five times in a row.
 
 `make load` prints a table and fails where the bar is missed: no request over 5 s, none answered 5xx or not at all, every
 run a success, the scheduler's heartbeat never older than 30 s. The figures are of a machine that does nothing else.

@@ -1,4 +1,4 @@
-"""What parsing by way of the team's parser costs, beside Airflow's own processor: one file, and five hundred.
+"""Cost of parsing with the team's parser, compared with Airflow's processor: one file, and five hundred.
 
 Both processors run as they are shipped, with two files at a time, on the same files and a fresh database each. The
 figure for one file is a file's latency once everything is warm, of Airflow's own record; that for many is the wall
@@ -42,7 +42,7 @@ def results() -> Iterator[dict[str, Any]]:
 
 
 def _measure(folder: Path, database: Path, files: int, *, relayed: bool) -> dict[str, float]:
-    """Seconds of a file (median) and of all of them."""
+    """Returns the seconds for one file (median) and for all files."""
     rig = Rig(folder, database, patience=3600)
     for number in range(files):
         rig.write(f"dag{number:03}.py", STEPS.format(name=f"d{number:03}"))
@@ -65,7 +65,7 @@ def _measure(folder: Path, database: Path, files: int, *, relayed: bool) -> dict
 
 
 def _seconds(stamp: str) -> float:
-    """Seconds of the day of a database's time stamp."""
+    """Returns the seconds of the day of a database time stamp."""
     match = re.search(r"(\d\d):(\d\d):(\d\d(?:\.\d+)?)", stamp)
     assert match is not None
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])

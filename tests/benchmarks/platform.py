@@ -1,4 +1,4 @@
-"""What a step costs by the bare runtime and under Airflow, over the bare function; and the demo's two runs."""
+"""Overhead of a step with the bare runtime and under Airflow, over the plain function; and the demo's two runs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _free_port() -> int:
 
 
 def _bare() -> float:
-    """The function and the writing of its table, in a process that has polars loaded: the median of five."""
+    """Measures the function and writing its table, in a process with polars loaded: the median of five."""
     import polars as pl
 
     times = []
@@ -89,7 +89,7 @@ def _bare() -> float:
 
 
 def _runtime(site: Path) -> float:
-    """`python -m kommuna.runtime`, start to end: the median of five steps; the second call finds them all done."""
+    """Measures `python -m kommuna.runtime` from start to end: the median of five steps; the second call only has hits."""
     times = []
     for turn in range(5):
         spec = StepSpec.model_validate(
@@ -127,7 +127,7 @@ def _demo(site: Path) -> Iterator[dict[str, Any]]:
 
 
 def _airflow(site: Path, bare: float) -> Iterator[dict[str, Any]]:
-    """A chain of steps under Airflow: the DAG's wall time by the number of steps."""
+    """Measures a chain of steps under Airflow: the DAG's wall time by the number of steps."""
     platform = Embedded(find_installation(site))
     try:
         access = platform.up()

@@ -54,7 +54,7 @@ def _loop(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _wrong(rules: RuleSet, gold: pl.LazyFrame) -> float:
-    """The share of the rules for a tag that are wrong on more of the gold rows than they are right on."""
+    """Returns the share of rules for a tag that are wrong on more gold rows than they are right."""
     votes = apply_rules(gold, rules).votes.collect().join(gold.select("id", truth="tag").collect(), on="id")
     own = [rule for rule in rules.rules if not rule.against]
     right = [votes[rule.name].cast(pl.String) == votes["truth"] for rule in own]
@@ -62,7 +62,7 @@ def _wrong(rules: RuleSet, gold: pl.LazyFrame) -> float:
 
 
 def _mining(folder: Path) -> dict[str, Any]:
-    """Beside scikit-learn's CountVectorizer, on a tenth of the rows, scaled."""
+    """Compares with scikit-learn's CountVectorizer on a tenth of the rows, scaled."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     once = pl.read_csv(folder / "messages.csv", columns=["text"])["text"]

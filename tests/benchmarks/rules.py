@@ -1,4 +1,4 @@
-"""50 keyword and regex rules over 500,000 and 5,000,000 messages: `apply_rules` beside Snorkel's `PandasLFApplier`.
+"""50 keyword and regex rules over 500,000 and 5,000,000 messages: `apply_rules` and Snorkel's `PandasLFApplier`.
 
 The rules are those of the support team's file that look at the text; keyword rules with many keywords are parted in two
 until there are 50. Snorkel's functions are the same rules as one compiled pattern each, which look at texts that were
@@ -33,7 +33,7 @@ COPIES = 10  # of the messages, with ids of their own: 5,000,000
 
 
 def results() -> Iterator[dict[str, Any]]:
-    """Yields name, seconds of ours and the peer's, their ratio, processor seconds, and peak MiB of each process."""
+    """Yields name, seconds of ours and the peer's, their ratio, CPU seconds, and peak MiB of each process."""
     with tempfile.TemporaryDirectory(prefix="kommuna-bench-") as name:
         messages, many = Path(name, "messages.parquet"), Path(name, "many.parquet")
         _write_messages(messages)
@@ -153,7 +153,7 @@ def _function(rule: Rule, tag: int) -> Any:
 
 
 class _Clock:
-    """Seconds since it was made: of the wall, and of the processors for this process."""
+    """Measures wall time and CPU seconds of this process since its creation."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter(), time.process_time()

@@ -50,10 +50,10 @@ def _banking77() -> Iterator[dict[str, Any]]:
                 order = np.random.default_rng(seed).permutation(train.height)
                 clean, rest = order[:rows].tolist(), np.sort(order[rows:]).tolist()
                 dev = train[clean]
-                told = label_messages(votes[rest].lazy(), rules, votes[clean].lazy(), dev.lazy())
+                labeled = label_messages(votes[rest].lazy(), rules, votes[clean].lazy(), dev.lazy())
                 messages = train[rest].drop("tag")
                 found = train_classifier(
-                    messages.lazy(), told.labels, dev.lazy(), told.cross_fitted, classifier=classifier
+                    messages.lazy(), labeled.labels, dev.lazy(), labeled.cross_fitted, classifier=classifier
                 )
                 ours.append(_accuracy(found.model, test))
                 alone.append(_accuracy(found.dev_only, test))
@@ -69,7 +69,7 @@ def _banking77() -> Iterator[dict[str, Any]]:
 
 
 def _size() -> dict[str, Any]:
-    """Training on operators' tags as soft labels, beside scikit-learn on the same texts and the tags as they are."""
+    """Compares training on operators' tags as soft labels with scikit-learn on the same texts and hard tags."""
     rows, sample = 500_000, 100_000
     ours_seconds, ours_mib = _in_a_process(_train, rows)
     peer_seconds, peer_mib = _in_a_process(_train_peer, sample)
@@ -84,19 +84,19 @@ def _size() -> dict[str, Any]:
 
 
 def _in_a_process(work: Callable[[pl.DataFrame, pl.DataFrame], None], rows: int) -> tuple[float, float]:
-    """Seconds of the work and peak MiB of a fresh process that does it."""
+    """Returns the seconds of the work and the peak MiB of a new process that does it."""
     context = multiprocessing.get_context("spawn")
-    told: Any = context.SimpleQueue()
-    process = context.Process(target=_measured, args=(work, rows, told))
+    labeled: Any = context.SimpleQueue()
+    process = context.Process(target=_measured, args=(work, rows, labeled))
     process.start()
     process.join()
     if process.exitcode:
         raise RuntimeError(f"{work.__name__} on {rows} rows ended with exit code {process.exitcode}")
-    seconds, mib = told.get()
+    seconds, mib = labeled.get()
     return float(seconds), float(mib)
 
 
-def _measured(work: Callable[[pl.DataFrame, pl.DataFrame], None], rows: int, told: Any) -> None:
+def _measured(work: Callable[[pl.DataFrame, pl.DataFrame], None], rows: int, labeled: Any) -> None:
     # The demo has 17 tags: each in three parts makes as many as a bank has.
     part = pl.format("{} {}", "tag", pl.col("id").hash(0) % 3)
     blocks = message_blocks(rows, seed=0, stream=1, first_id=0)
@@ -106,7 +106,7 @@ def _measured(work: Callable[[pl.DataFrame, pl.DataFrame], None], rows: int, tol
     dev = pl.concat(blocks).select("id", "text", "tag").with_columns(tag=part)
     began = time.perf_counter()
     work(messages, dev)
-    told.put((time.perf_counter() - began, peak_mib()))
+    labeled.put((time.perf_counter() - began, peak_mib()))
 
 
 def _train(messages: pl.DataFrame, dev: pl.DataFrame) -> None:

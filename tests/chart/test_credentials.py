@@ -62,7 +62,7 @@ def test_no_template_generates_random_values_or_queries_the_cluster() -> None:
         )
 
 
-def told(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def job_settings(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the settings of the jobs that create Secrets."""
     return [
         json.loads(entry["value"])
@@ -76,7 +76,7 @@ def told(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_the_jobs_get_the_settings_that_their_model_reads(render: Render) -> None:
     from kommuna.cluster.credentials import Wanted
 
-    first, second = told(render(private(2)))
+    first, second = job_settings(render(private(2)))
     assert first == second
     wanted = Wanted.read(first)
     assert wanted.logins == ("admin", "team00", "team01")
@@ -88,7 +88,7 @@ def test_the_jobs_get_the_settings_that_their_model_reads(render: Render) -> Non
         "store-platform", "store-mlflow", "registry-login", "store-0", "git-0", "store-1", "git-1",
     }  # fmt: skip
     external = values(1, database_secret="bank", postgresql={"enabled": False}, passwords_secret="people")
-    assert Wanted.read(told(render(external))[0]).database_server == ""
+    assert Wanted.read(job_settings(render(external))[0]).database_server == ""
 
 
 def reachable(objects: list[dict[str, Any]], account: str) -> dict[tuple[str | None, str], set[str]]:
@@ -133,7 +133,7 @@ def test_the_teams_job_only_writes_to_the_teams_namespaces_and_never_reads_the_d
 def test_each_secret_of_a_pod_is_created_by_a_job_or_named_in_the_values(render: Render) -> None:
     objects = render(private(2))
     reached = reachable(objects, "kommuna-credentials-platform") | reachable(objects, "kommuna-credentials-teams")
-    asked = set()
+    granted = set()
     for owner, spec in pods(objects):
         namespace = owner["metadata"].get("namespace")
         if owner["kind"] == "ConfigMap":  # the workers' templates
@@ -147,10 +147,10 @@ def test_each_secret_of_a_pod_is_created_by_a_job_or_named_in_the_values(render:
                 if "secretKeyRef" in entry.get("valueFrom", {})
             }
             names |= {source["secretRef"]["name"] for source in container.get("envFrom", []) if "secretRef" in source}
-        asked |= {(namespace, name) for name in names}
-    assert ("kommuna-team00", "registry-login") in asked
-    assert ("kommuna-team01", "worker") in asked
-    assert asked <= reached.keys()
+        granted |= {(namespace, name) for name in names}
+    assert ("kommuna-team00", "registry-login") in granted
+    assert ("kommuna-team01", "worker") in granted
+    assert granted <= reached.keys()
 
 
 def test_a_job_that_does_something_else_has_another_name(render: Render) -> None:

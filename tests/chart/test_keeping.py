@@ -38,12 +38,12 @@ def test_the_parser_has_a_quota_that_is_exactly_what_it_uses(render: Render, par
     spec = one(objects, "Deployment", "parser", "kommuna-team00")["spec"]["template"]["spec"]
     assert "activeDeadlineSeconds" not in spec
     (container,) = spec["containers"]
-    asked = container["resources"]
+    resources = container["resources"]
     assert quota(objects, "parser") == {
         "scopes": ["NotTerminating"],
         "hard": {
-            "requests.cpu": asked["requests"]["cpu"], "requests.memory": asked["requests"]["memory"],
-            "limits.cpu": asked["limits"]["cpu"], "limits.memory": asked["limits"]["memory"], "pods": "1",
+            "requests.cpu": resources["requests"]["cpu"], "requests.memory": resources["requests"]["memory"],
+            "limits.cpu": resources["limits"]["cpu"], "limits.memory": resources["limits"]["memory"], "pods": "1",
         },
     }  # fmt: skip
 

@@ -36,8 +36,8 @@ def test_an_image_contains_what_it_needs_and_runs_as_an_ordinary_user(
     installation: Installation, image: str, modules: list[str]
 ) -> None:
     def python(code: str) -> str:
-        said = installation.cluster.kubectl("-n", CONTROL, "exec", POD[image], "--", "python", "-c", code)
-        return said.splitlines()[-1]
+        output = installation.cluster.kubectl("-n", CONTROL, "exec", POD[image], "--", "python", "-c", code)
+        return output.splitlines()[-1]
 
     found = json.loads(python(LOOK))
     assert found["modules"] == modules

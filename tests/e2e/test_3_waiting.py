@@ -15,9 +15,9 @@ def test_a_task_waits_without_a_pod_and_resumes(installation: Installation, airf
     run.succeed(seconds=600)
     assert set(run.states().values()) == {"success"}
     assert run.tasks()["sleep"]["try_number"] == 1
-    told = ("before the wait", "trigger starting", "after the wait")
-    log = run.log("sleep", *told)
-    for words in told:
+    expected = ("before the wait", "trigger starting", "after the wait")
+    log = run.log("sleep", *expected)
+    for words in expected:
         assert words in log
 
 

@@ -45,10 +45,10 @@ def test_a_private_repository_is_only_read_with_the_teams_secret(installation: I
     """All of fraud's runs use the repository; without its password, or with another team's, access is refused."""
     assert "fraud__cards" in airflow.dags()
     url = f"http://{installation.cluster.address('git', 'fixtures', 8080)}/platform.git/info/refs"
-    asked = {"params": {"service": "git-upload-pack"}, "timeout": 30}
-    assert requests.get(url, auth=("fraud", PASSWORD), **asked).status_code == 200
+    request = {"params": {"service": "git-upload-pack"}, "timeout": 30}
+    assert requests.get(url, auth=("fraud", PASSWORD), **request).status_code == 200
     for login in (None, ("support", "support-secret"), ("fraud", "support-secret")):
-        assert requests.get(url, auth=login, **asked).status_code == 401
+        assert requests.get(url, auth=login, **request).status_code == 401
     for team, holds in (("fraud", True), ("support", False)):
         entries = installation.cluster.get("secret", "worker", installation.namespace(team))["data"]
         assert ("AIRFLOW_CONN_FRAUD__GIT" in entries) is holds

@@ -30,13 +30,13 @@ def test_the_registrys_secret_is_in_every_teams_namespace_and_its_pods_name_it(i
 def test_a_teams_pods_may_not_create_or_read_secrets(installation: Installation) -> None:
     for account in ("worker", "default"):
         user = f"system:serviceaccount:kommuna-support:{account}"
-        asked = ["auth", "can-i", "get", "secrets", "-n", "kommuna-support", "--as", user]
-        assert installation.cluster.kubectl(*asked, check=False).strip() == "no"
+        command = ["auth", "can-i", "get", "secrets", "-n", "kommuna-support", "--as", user]
+        assert installation.cluster.kubectl(*command, check=False).strip() == "no"
     maker = f"system:serviceaccount:{CONTROL}:kommuna-credentials-teams"
 
     def may(verb: str, name: str, namespace: str) -> bool:
-        asked = ["auth", "can-i", verb, f"secrets/{name}", "-n", namespace, "--as", maker]
-        return installation.cluster.kubectl(*asked, check=False).strip() == "yes"
+        command = ["auth", "can-i", verb, f"secrets/{name}", "-n", namespace, "--as", maker]
+        return installation.cluster.kubectl(*command, check=False).strip() == "yes"
 
     assert may("update", "worker", "kommuna-support")
     assert may("get", "kommuna-keys", CONTROL)

@@ -57,8 +57,10 @@ def bare_step(installation: Installation) -> float:
         f" subprocess.run([sys.executable, '-m', 'kommuna.runtime', '--spec-json', {json.dumps(spec)!r}],"
         " check=True, stdout=subprocess.DEVNULL); print(time.monotonic() - began)"
     )
-    said = installation.cluster.kubectl("-n", CONTROL_MLFLOW[0], "exec", CONTROL_MLFLOW[1], "--", "python", "-c", code)
-    return float(said.split()[-1])
+    output = installation.cluster.kubectl(
+        "-n", CONTROL_MLFLOW[0], "exec", CONTROL_MLFLOW[1], "--", "python", "-c", code
+    )
+    return float(output.split()[-1])
 
 
 CONTROL_MLFLOW = ("kommuna", "deploy/kommuna-mlflow")

@@ -56,7 +56,7 @@ class Options(BaseModel):
     factor: int = 1
 """
 # Of these the source alone does not say what the step makes of a value: equal values may have two canonical forms.
-UNTOLD = r"Colour|Level|Options|Odd|Iterable"
+UNDETERMINED = r"Colour|Level|Options|Odd|Iterable"
 # These defaults are no literals: left out, and given, they are two.
 UNTOLD_DEFAULT = r"^(Colour|date\(|float\(|Decimal\(|WHOLE|Options|\[FIVE|Path)"
 
@@ -242,12 +242,12 @@ def test_parameters_are_equal_to_the_cache_exactly_if_they_are_equal_to_the_step
     finally:
         sys.modules.pop(name, None)
         path.unlink()
-    untold = re.search(UNTOLD, annotation)
+    undetermined = re.search(UNDETERMINED, annotation)
     given_default = re.search(UNTOLD_DEFAULT, default) or "\\ud" in default
     for (one_given, one), (other_given, other) in itertools.combinations(seen.items(), 2):
         if one.canonical == other.canonical:  # never stale
             assert one.text == other.text, (one_given, other_given, one, other)
-        elif one.text is not None and one.text == other.text and not untold:
+        elif one.text is not None and one.text == other.text and not undetermined:
             assert given_default, (one_given, other_given, one, other)
             assert "{}" in (one_given, other_given), (one_given, other_given, one, other)
-    event("untold" if untold else "told")
+    event("undetermined" if undetermined else "determined")

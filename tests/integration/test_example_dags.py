@@ -107,14 +107,14 @@ def runs(site: Site, files: list[Path]) -> DagRuns:
 def test_check_and_the_platform_refuse_the_same_files_in_the_same_words(
     site: Site, files: list[Path], runs: DagRuns
 ) -> None:
-    said = site.kommuna("check", "dags/support").stdout.splitlines()
+    lines = site.kommuna("check", "dags/support").stdout.splitlines()
     by_check = {
-        line.partition(":")[0]: line for line in said if line.partition(":")[0] in {path.name for path in files}
+        line.partition(":")[0]: line for line in lines if line.partition(":")[0] in {path.name for path in files}
     }
     by_platform = {Path(name).name: words for name, words in runs.import_errors().items()}
     assert set(by_check) == set(by_platform) == set(REFUSED)
     for name, words in REFUSED.items():
-        assert any(line.startswith(name) and words in line for line in said)
+        assert any(line.startswith(name) and words in line for line in lines)
         assert words in by_platform[name]
 
 
@@ -176,8 +176,8 @@ def test_a_run_of_every_example_succeeds_or_ends_as_the_table_says(
     ends: dict[str, dict[str, str]] = {}
     for names in ([APART], list(CORE), *batches(others)):
         dags = {dag_id.partition("__")[2] for dag_id in load(site, runs, names) if dag_id not in core}
-        said = site.kommuna("check", "dags/support").stdout.splitlines()
-        found = {name: line for name in names for line in said if line.startswith(f"{name}:")}
+        lines = site.kommuna("check", "dags/support").stdout.splitlines()
+        found = {name: line for name in names for line in lines if line.startswith(f"{name}:")}
         assert set(found) == set(CHECK_ONLY) & set(names), found
         assert all(CHECK_ONLY[name] in line for name, line in found.items())
         waiting = {dag_id for dag_id in dags if OTHER_ENDS.get(dag_id, ("",))[0] == "running"}

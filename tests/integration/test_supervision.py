@@ -99,9 +99,9 @@ def test_of_two_concurrent_starts_one_waits_and_an_earlier_database_is_reported(
     ]
     wait_until("the other one is busy", other.embedded.is_busy, seconds=240)
     assert "A start or a stop of the platform is in progress." in other.kommuna("status").stdout
-    said = sorted((start.communicate()[0] for start in starts), key=lambda text: "Already running." in text)
+    outputs = sorted((start.communicate()[0] for start in starts), key=lambda text: "Already running." in text)
     assert [start.returncode for start in starts] == [0, 0]
-    first, second = said
+    first, second = outputs
     assert "Running.\n" in first
     told = f"{earlier} is the SQLite database of an earlier Kommuna. It is kept"
     assert "".join(told.split()) in "".join(first.split())  # lines are folded

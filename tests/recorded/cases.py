@@ -1,4 +1,4 @@
-"""All cases that need no server of their own, by step; `python -m tests.recorded.cases STEP FOLDER` runs a step's."""
+"""All cases without a server, by step; `python -m tests.recorded.cases STEP FOLDER` runs those of a step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SAME_EVERYWHERE = {"OPENBLAS_CORETYPE": "Nehalem"}
 
 
 def results(step: str, folder: Path) -> dict[str, Any]:
-    """Each case's result, each from a folder of its own."""
+    """Returns the result of each case, each run in its own folder."""
     found = {}
     for case in CASES[step]:
         own = folder / case.__name__
@@ -29,7 +29,7 @@ def results(step: str, folder: Path) -> dict[str, Any]:
 
 
 def results_of_a_process(step: str, folder: Path) -> dict[str, Any]:
-    """The same in a process of its own, whose sums are those of any processor."""
+    """Returns the same from a separate process, whose floating-point sums do not depend on the processor."""
     command = [sys.executable, "-m", "tests.recorded.cases", step, str(folder)]
     root = Path(__file__).resolve().parent.parent.parent
     done = subprocess.run(

@@ -24,7 +24,7 @@ from kommuna.steps.llm.session import LlmRetryPolicy
 
 
 def names_tags() -> pl.Expr:
-    """A Python rule that names tags itself, one of them unknown."""
+    """A Python rule that returns tags, one of them unknown."""
     amount = pl.col("amount")
     return pl.when(amount > 480).then(pl.lit("card")).when(amount > 460).then(pl.lit("no such tag"))
 
@@ -166,8 +166,8 @@ def label_with_default_tag(_: Path) -> Any:
 def report_with_dev(_: Path) -> Any:
     rules = rule_set(most=10)
     given = votes(UNLABELED, rules)
-    told = labels(UNLABELED).with_columns(pl.exclude("id").backward_fill()).lazy()
-    return rule_report(given, rules, told, votes(DEV, rules), DEV.lazy())
+    labels_found = labels(UNLABELED).with_columns(pl.exclude("id").backward_fill()).lazy()
+    return rule_report(given, rules, labels_found, votes(DEV, rules), DEV.lazy())
 
 
 def report_without_dev(_: Path) -> Any:
@@ -181,7 +181,7 @@ def report_of_several_tags(_: Path) -> Any:
 
 
 def _refined(found: Any) -> dict[str, Any]:
-    """What the step leaves, without the seconds that its rounds took."""
+    """Returns the results of the step, without the seconds of its rounds."""
     page, times = re.subn(r"<h2>Rounds</h2>.*?</table>", "", found.report.html, flags=re.DOTALL)
     assert times == 1
     return found._asdict() | {"rules": found.rules.text.splitlines(), "report": Report(page)}

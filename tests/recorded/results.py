@@ -1,4 +1,4 @@
-"""Recorded results: what code gave for small cases at a version; a difference at the same version is a fault."""
+"""Recorded results of small cases by version; a difference at the same version is a fault."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RecordedFile:
         constant: str,
         record: bool,
     ) -> str:
-        """What is wrong with the results that code gives now; empty if nothing is.
+        """Compares the present results with the recorded ones; returns the problem as a sentence, or an empty text.
 
         Args:
             name: of the step.
@@ -52,11 +52,11 @@ class RecordedFile:
             record: keeps the results. Changed ones are kept under a higher version only.
         """
         known = self.read()
-        said = fault(known.get(name), version, found, constant=constant, record=record)
-        if record and not said:
+        problem = fault(known.get(name), version, found, constant=constant, record=record)
+        if record and not problem:
             entry = {"version": version, "cases": dict(found)}
             self.path.write_text(_text(known | {name: entry}), encoding="utf-8")
-        return said
+        return problem
 
 
 def fault(
@@ -67,7 +67,7 @@ def fault(
     constant: str,
     record: bool = False,
 ) -> str:
-    """What is wrong with results beside the recorded ones, as a sentence; empty if nothing is."""
+    """Compares results with the recorded ones; returns the problem as a sentence, or an empty text."""
     again = "record the results: run this test with `--record`"
     if recorded is None:
         return "" if record else f"{constant} has no recorded results: {again}"
@@ -94,7 +94,7 @@ def fault(
 
 
 def differences(recorded: Any, found: Any, where: str) -> list[str]:
-    """Where two results differ, one line each; floats may differ by a part in a million, nothing else may."""
+    """Returns the differences between two results, one line each; floats may differ by one part in a million."""
     if isinstance(recorded, dict) and isinstance(found, dict):
         lines = [f"{where}: no '{name}' any more" for name in recorded if name not in found]
         lines += [f"{where}: '{name}' is new" for name in found if name not in recorded]
@@ -116,7 +116,7 @@ def differences(recorded: Any, found: Any, where: str) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """A result as JSON has it: a table by its columns and their types, a page by its text, floats to nine digits."""
+    """Converts a result to JSON: a table to columns and types, a page to its text, floats to nine digits."""
     if isinstance(value, pl.LazyFrame):
         return plain(value.collect())
     if isinstance(value, pl.DataFrame):
@@ -149,14 +149,14 @@ def plain(value: Any) -> Any:
 
 
 def text_of(html: str) -> list[str]:
-    """What a page says: its text without plots, styles and scripts."""
+    """Returns the text of a page without plots, styles and scripts."""
     page = _Page()
     page.feed(html)
     return page.texts
 
 
 class _Page(HTMLParser):
-    """Collects texts outside of what is drawn or run."""
+    """Collects texts outside plots, styles and scripts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class _Page(HTMLParser):
 
 
 def _text(known: dict[str, Any]) -> str:
-    """JSON with one line for each column or figure, so that a change of results is read in a diff."""
+    """Returns JSON with one line per column or number, so that changed results are readable in a diff."""
     return _nested(dict(sorted(known.items())), 0) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Small tables for the cases, each made by plain arithmetic: no step's input is another step's result.
+"""Small tables for the cases, made by plain arithmetic, so that no step's input is another step's result.
 
 So where the results of one step change, the records of the others stay.
 """
@@ -35,7 +35,7 @@ RULES: list[dict[str, Any]] = [
 
 
 def messages(rows: int, *, first: int = 0) -> pl.DataFrame:
-    """Messages whose tags follow from words, every ninth ambiguous or without any; `first` numbers the first row."""
+    """Returns messages whose tags follow from words, every ninth ambiguous or empty; `first` is the first number."""
     tags, texts = [], []
     for i in range(first, first + rows):
         tag = TAGS[(i * 7 + i // 5) % 3]
@@ -59,7 +59,7 @@ def messages(rows: int, *, first: int = 0) -> pl.DataFrame:
 
 
 def respelled(table: pl.DataFrame) -> pl.DataFrame:
-    """The same rows, every third written otherwise: a stress mark, full width, a soft hyphen, a direction mark."""
+    """Returns the rows with other spellings in every third: a stress mark, full width, a soft hyphen, a direction mark."""
     text = pl.col("text")
     for plain, odd in (
         ("карта", "ка\u0301рта"),
@@ -72,7 +72,7 @@ def respelled(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def several(table: pl.DataFrame) -> pl.DataFrame:
-    """The same rows with several tags, or none."""
+    """Returns the rows with several tags, or none."""
     both = pl.col("text").str.contains("card and loan")
     none = pl.col("text").str.contains("вопрос")
     tags = pl.when(both).then(pl.lit("card|loan")).when(none).then(pl.lit("")).otherwise(pl.col("tag"))
@@ -80,12 +80,12 @@ def several(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def rule_set(*more: dict[str, Any], most: int = 9, **fields: Any) -> RuleSet:
-    """The first rules, and more."""
+    """Returns the first rules, and more."""
     return RuleSet.read({"tags": TAGS, "rules": [*RULES[:most], *more], **fields}, where="recorded")
 
 
 def votes(table: pl.DataFrame, rules: RuleSet) -> pl.LazyFrame:
-    """Votes of the first nine rules: mostly right, often none."""
+    """Returns votes of the first nine rules: mostly right, often missing."""
     columns: dict[str, pl.Series] = {"id": table["id"]}
     kind = pl.Int8() if rules.several_tags else pl.Enum(rules.categories)
     for j, rule in enumerate(rules.rules):
@@ -93,14 +93,14 @@ def votes(table: pl.DataFrame, rules: RuleSet) -> pl.LazyFrame:
         for i, tags in enumerate(table["tag"].to_list()):
             speaks = rule.name == "always" or (rule.name != "never" and (i * (2 * j + 3) + j) % 5 < 2)
             right = ((rule.tag in tags) != rule.against) or (i + j) % 6 == 0
-            said: Any = int(not rule.against) if rules.several_tags else f"{'!' if rule.against else ''}{rule.tag}"
-            cast.append(said if speaks and (right or rule.name == "always") else None)
+            vote: Any = int(not rule.against) if rules.several_tags else f"{'!' if rule.against else ''}{rule.tag}"
+            cast.append(vote if speaks and (right or rule.name == "always") else None)
         columns[rule.name] = pl.Series(rule.name, cast, dtype=kind)
     return pl.DataFrame(columns).lazy()
 
 
 def labels(table: pl.DataFrame, *, several_tags: bool = False) -> pl.DataFrame:
-    """A label model's word on the rows: right on five of six, nothing on each tenth."""
+    """Returns labels as of a label model: right on five of six rows, missing on every tenth."""
     p = _probabilities(table, several_tags=several_tags, shift=0)
     known = pl.Series([i % 10 != 7 for i in range(table.height)])
     enum = pl.Enum(TAGS)
@@ -114,11 +114,11 @@ def labels(table: pl.DataFrame, *, several_tags: bool = False) -> pl.DataFrame:
 
 
 def cross_fitted(table: pl.DataFrame, dev: pl.DataFrame, *, several_tags: bool = False) -> pl.DataFrame:
-    """A label model's word without each of five folds of the dev rows."""
-    said = [_lines(dev, True, [i % 5 for i in range(dev.height)], several_tags, shift=1)]
+    """Returns cross-fitted labels for five folds of the dev rows."""
+    vote = [_lines(dev, True, [i % 5 for i in range(dev.height)], several_tags, shift=1)]
     labeled = table.filter(pl.Series([i % 10 != 7 for i in range(table.height)]))
-    said += [_lines(labeled, False, [fold] * labeled.height, several_tags, shift=fold + 2) for fold in range(5)]
-    return pl.concat(said)
+    vote += [_lines(labeled, False, [fold] * labeled.height, several_tags, shift=fold + 2) for fold in range(5)]
+    return pl.concat(vote)
 
 
 def _lines(table: pl.DataFrame, dev: bool, fold: list[int], several_tags: bool, *, shift: int) -> pl.DataFrame:

@@ -34,7 +34,7 @@ OF = {"card": 0, "карта": 0, "lost": 0, "loan": 1, "кредиту": 1, "de
 
 
 def linear_model(*, several_tags: bool = False, flip: float = 1.0) -> Tagger:
-    """A tagger of TF-IDF whose weights are given, not learned."""
+    """Returns a TF-IDF tagger with fixed weights."""
     features = TextFeatures(pieces=True).fit(UNLABELED["text"].to_list())
     coef = np.zeros((len(features.terms), len(TAGS)), np.float32)
     for i, term in enumerate(features.terms):
@@ -46,7 +46,7 @@ def linear_model(*, several_tags: bool = False, flip: float = 1.0) -> Tagger:
 
 
 class Summed:
-    """Stands for an ensemble: probabilities by the codes and the gaps of the features."""
+    """A substitute for an ensemble: its probabilities depend on the codes and missing values of the features."""
 
     def probabilities(self, rows: Any) -> Any:
         raw = np.stack([np.nan_to_num(rows).sum(axis=1) % 7, np.isnan(rows).sum(axis=1), np.ones(len(rows))], axis=1)
@@ -63,18 +63,18 @@ def table_model() -> Tagger:
 def trained(
     *,
     several_tags: bool = False,
-    told: bool = True,
+    with_cross_fitted: bool = True,
     rows: int = 240,
     dev_rows: int = 60,
     labeled: pl.DataFrame = LABELED,
     **parameters: Any,
 ) -> dict[str, Any]:
-    """The models by what they say: their files are as the libraries of the day write them."""
+    """Describes models by their predictions, since their files depend on library versions."""
     table, dev = labeled.head(rows), DEV.head(dev_rows)
-    apart = cross_fitted(table, dev, several_tags=several_tags).lazy() if told else None
+    cross_fitted_labels = cross_fitted(table, dev, several_tags=several_tags).lazy() if with_cross_fitted else None
     given = labels(table, several_tags=several_tags).lazy()
     dev = several(dev) if several_tags else dev
-    made = train_classifier(table.drop("tag").lazy(), given, dev.lazy(), apart, **parameters)
+    made = train_classifier(table.drop("tag").lazy(), given, dev.lazy(), cross_fitted_labels, **parameters)
     return {"model": _model(made.model), "dev_only": _model(made.dev_only), "metrics": made.metrics}
 
 
@@ -88,7 +88,7 @@ def train_words(_: Path) -> Any:
 
 
 def train_words_without_cross_fitted(_: Path) -> Any:
-    return trained(told=False, min_confidence=0.5, dev_weight=3.0, max_rows=100, seed=1)
+    return trained(with_cross_fitted=False, min_confidence=0.5, dev_weight=3.0, max_rows=100, seed=1)
 
 
 def train_respelled_words(_: Path) -> Any:
@@ -108,7 +108,9 @@ def train_embeddings(_: Path) -> Any:
 
 
 def train_words_and_embeddings(_: Path) -> Any:
-    return trained(classifier="tfidf_embeddings", encoder="multilingual_e5", told=False, rows=30, dev_rows=30)
+    return trained(
+        classifier="tfidf_embeddings", encoder="multilingual_e5", with_cross_fitted=False, rows=30, dev_rows=30
+    )
 
 
 def train_trees(_: Path) -> Any:
@@ -133,7 +135,7 @@ def evaluate_tables(_: Path) -> Any:
 
 
 class Fixed:
-    """A scorer whose probabilities are in the text: a model of which every figure can be worked out by hand."""
+    """A scorer whose probabilities are written in the text, so that every metric can be computed by hand."""
 
     def probabilities(self, frame: pl.DataFrame) -> Any:
         return np.array([[float(part) for part in text.split()] for text in frame["text"]], dtype=np.float32)
@@ -144,9 +146,17 @@ class Fixed:
 
 def evaluate_known_probabilities(_: Path) -> Any:
     model = Tagger("tfidf_logreg", tuple(TAGS), False, ("text",), Fixed(), never_seen=("вклад",))  # type: ignore[arg-type]
-    said = ["0.9 0.05 0.05", "0.8 0.1 0.1", "0.1 0.7 0.2", "0.4 0.4 0.2", "0.3 0.6 0.1", "0.5 0.3 0.2", "0.2 0.2 0.6"]
+    texts_of_rows = [
+        "0.9 0.05 0.05",
+        "0.8 0.1 0.1",
+        "0.1 0.7 0.2",
+        "0.4 0.4 0.2",
+        "0.3 0.6 0.1",
+        "0.5 0.3 0.2",
+        "0.2 0.2 0.6",
+    ]
     truth = ["card", "loan", "loan", "loan", "вклад", "card", "card"]
-    gold = pl.DataFrame({"id": range(7), "text": said, "tag": truth})
+    gold = pl.DataFrame({"id": range(7), "text": texts_of_rows, "tag": truth})
     dev = pl.DataFrame({"id": [10, 11, 12], "text": ["0 0 1", "0 1 0", "1 0 0"], "tag": ["loan", "card", "loan"]})
     return evaluate(model, gold.lazy(), dev.lazy(), pl.LazyFrame({"id": [20, 21]}), max_text_overlap=0.0)
 
@@ -159,7 +169,7 @@ def evaluate_a_long_mistake(_: Path) -> Any:
 
 
 def evaluate_a_tag_that_gold_has_not(_: Path) -> Any:
-    """Truth card, card; given card, loan: the macro F1 is a third."""
+    """Truth card, card; predicted card, loan: the macro F1 is a third."""
     model = Tagger("tfidf_logreg", tuple(TAGS), False, ("text",), Fixed())  # type: ignore[arg-type]
     gold = pl.DataFrame({"id": [1, 2], "text": ["0.6 0.4 0", "0.3 0.7 0"], "tag": ["card", "card"]})
     dev = pl.DataFrame({"id": [3], "text": ["1 0 0"], "tag": ["loan"]})
@@ -167,7 +177,7 @@ def evaluate_a_tag_that_gold_has_not(_: Path) -> Any:
 
 
 def evaluate_gold_rows_without_a_label(_: Path) -> Any:
-    """Rows of the messages and of dev among gold, not labeled: they are not judged, so they are no leakage."""
+    """Unlabeled gold rows that are also messages or dev rows: they are not evaluated, so they are not leakage."""
     left_out = pl.concat([UNLABELED.head(3), DEV.drop("tag").head(2)]).with_columns(tag=pl.lit(None, pl.String))
     gold = pl.concat([GOLD, left_out.select(GOLD.columns)])
     return evaluate(linear_model(), gold.lazy(), DEV.lazy(), UNLABELED.lazy(), max_text_overlap=1.0)

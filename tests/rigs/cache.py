@@ -109,7 +109,7 @@ class CacheRig:
 
     @property
     def pid(self) -> int:
-        """Returns the open descriptors of the process that runs steps."""
+        """The id of the process that runs steps."""
         assert self._server is not None
         return self._server.pid
 

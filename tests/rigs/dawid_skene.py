@@ -63,15 +63,15 @@ class DawidSkeneReference:
     def _cast(self, votes: Codes) -> sparse.csr_matrix:
         """Returns n x (m k): the votes, one-hot."""
         row, rule = np.nonzero(votes >= 0)
-        said = rule * self._tags + votes[row, rule]
-        return sparse.csr_matrix((np.ones(len(row)), (row, said)), shape=(len(votes), self._rules * self._tags))
+        column = rule * self._tags + votes[row, rule]
+        return sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=(len(votes), self._rules * self._tags))
 
     def _log_errors(self, cast: sparse.csr_matrix, belief: Floats) -> Floats:
         """Returns (m k) x k: log P(vote of the rule | tag); 0 for votes that the rule never cast."""
         seen = np.asarray(cast.sum(axis=0)).reshape(-1, 1) > 0
         counts = np.where(seen, np.maximum(cast.T @ belief, _LEAST), 0.0).reshape(-1, self._tags, self._tags)
-        said = np.maximum(counts.sum(axis=1, keepdims=True), _LEAST)
-        frequency = (counts / said).reshape(-1, self._tags)
+        column = np.maximum(counts.sum(axis=1, keepdims=True), _LEAST)
+        frequency = (counts / column).reshape(-1, self._tags)
         return np.log(np.where(frequency > 0, frequency, 1.0))
 
     def _belief(self, cast: sparse.csr_matrix) -> Floats:

@@ -11,7 +11,7 @@ import uuid
 from typing import Any
 
 
-def defer(asked: dict[str, Any]) -> str:
+def defer(request: dict[str, Any]) -> str:
     """Makes a run of a DAG, whose first task then defers; returns the run's id."""
     import httpx
     from airflow._shared.timezones import timezone
@@ -23,9 +23,9 @@ def defer(asked: dict[str, Any]) -> str:
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
     from sqlalchemy import select
 
-    run_id: str = asked.get("run_id") or f"run-{uuid.uuid4().hex[:8]}"
+    run_id: str = request.get("run_id") or f"run-{uuid.uuid4().hex[:8]}"
     with create_session() as session:
-        written = select(SerializedDagModel).where(SerializedDagModel.dag_id == asked["dag_id"])
+        written = select(SerializedDagModel).where(SerializedDagModel.dag_id == request["dag_id"])
         session.scalars(written).one().dag.create_dagrun(
             run_id=run_id, run_after=timezone.utcnow(), run_type=DagRunType.MANUAL, state=DagRunState.RUNNING,
             triggered_by=DagRunTriggeredByType.TEST, session=session,
@@ -38,26 +38,26 @@ def defer(asked: dict[str, Any]) -> str:
     transport = in_process_api_server().transport
     with httpx.Client(transport=transport, base_url="http://in-process.invalid") as client:
         body = {
-            "state": "deferred", "classpath": asked["classpath"], "trigger_kwargs": asked["trigger_kwargs"],
-            "next_method": "execute_complete", "next_kwargs": asked.get("next_kwargs", {}),
+            "state": "deferred", "classpath": request["classpath"], "trigger_kwargs": request["trigger_kwargs"],
+            "next_method": "execute_complete", "next_kwargs": request.get("next_kwargs", {}),
         }  # fmt: skip
         client.patch(f"/task-instances/{task_id}/state", json=body).raise_for_status()
     return run_id
 
 
-def watch(asked: dict[str, Any]) -> str:
+def watch(request: dict[str, Any]) -> str:
     """Gives an asset a watcher, as Airflow's DAG processor does; returns the asset's name."""
     from airflow.models.asset import AssetModel, AssetWatcherModel
     from airflow.models.trigger import Trigger
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        trigger = Trigger(asked["classpath"], {}, team_name="support")
-        asset = AssetModel(name=asked["watch"], uri=asked["watch"])
+        trigger = Trigger(request["classpath"], {}, team_name="support")
+        asset = AssetModel(name=request["watch"], uri=request["watch"])
         session.add_all([trigger, asset])
         session.flush()
         session.add(AssetWatcherModel(name="watcher", asset_id=asset.id, trigger_id=trigger.id))
-    return str(asked["watch"])
+    return str(request["watch"])
 
 
 if __name__ == "__main__":

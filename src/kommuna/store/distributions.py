@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kommuna.spec.versions import VERSIONS
 
-SHARED_STEPS = "kommuna.steps"  # stands for the versions of all shared steps, for code that calls them itself
+SHARED_STEPS = "kommuna.steps"  # represents the versions of all shared steps, for code that calls them itself
 
 
 @functools.cache

@@ -64,7 +64,7 @@ def look_up(spec: StepSpec, store: Store, folder: Path, *, known: Sequence[Found
     """
     inputs = find_inputs(spec, store, folder, known=known)
     question = question_of(spec, inputs)
-    manifest, miss = answer(spec, store, question, inputs) if spec.cache else (None, "the task says cache=False")
+    manifest, miss = answer(spec, store, question, inputs) if spec.cache else (None, "the task has cache=False")
     return LookedUp(question, inputs, manifest, miss)
 
 
@@ -113,7 +113,7 @@ def _objections(manifest: Manifest, spec: StepSpec, present: Present, store: Sto
         yield "it was run by hand"
         return
     if not manifest.cacheable:
-        yield "the step says cacheable=False"
+        yield "the step has cacheable=False"
     now = datetime.now(UTC)
     limits = [manifest.expires] if manifest.expires else []
     limits += [manifest.started + duration(spec.expires)] if spec.expires else []

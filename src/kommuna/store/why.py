@@ -33,7 +33,7 @@ def not_given(manifest: Manifest) -> Iterator[str]:
     if manifest.uses is None:
         yield "it was run by hand"
     elif not manifest.cacheable:
-        yield "the step says cacheable=False, or the task said cache=False"
+        yield "the step has cacheable=False, or the task has cache=False"
     else:
         yield from manifest.uses.unknown
 

@@ -249,7 +249,7 @@ def asks(what: str) -> str:
         ("from pathlib import Path\ndef f() -> dict[str, int]:\n    Path(__file__).with_name('out.txt').write_text('x')\n"
          "    return {'n': 1}\n", "it writes out.txt, which a kept result would not write again"),
         ("from kommuna.spec.caching import step\n@step(cacheable=False)\ndef f() -> dict[str, int]:\n    return {'n': 1}\n",
-         "the step says cacheable=False, or the task said cache=False"),
+         "the step has cacheable=False, or the task has cache=False"),
     ],
 )  # fmt: skip
 def test_a_use_that_cannot_be_compared_keeps_the_result_from_reuse_and_is_reported(

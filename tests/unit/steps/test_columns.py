@@ -1,4 +1,4 @@
-"""Every step words the same mistake in a table in the same way."""
+"""Every step reports the same mistake in a table in the same words."""
 
 from __future__ import annotations
 

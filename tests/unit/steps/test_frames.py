@@ -1,4 +1,4 @@
-"""Steps called by hand, with what people hold in a notebook."""
+"""Steps called from a notebook, with the objects that users have there."""
 
 import inspect
 from pathlib import Path
@@ -31,7 +31,7 @@ VOTES = [(1, "card", None), (2, None, "loan"), (3, None, None)]
 
 
 def forms(folder: Path) -> list[Any]:
-    """The messages, as people may hold them."""
+    """The messages in each supported form."""
     MESSAGES.write_csv(folder / "messages.csv")
     MESSAGES.write_parquet(folder / "messages.parquet")
     MESSAGES.write_ndjson(folder / "messages.ndjson")

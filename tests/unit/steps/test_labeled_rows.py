@@ -1,4 +1,4 @@
-"""Labels as people write them. That every step reads them so is in `test_same_in_every_step.py`."""
+"""Labels as people write them. `test_same_in_every_step.py` checks that every step reads them alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages: what people wrote stands there as they wrote it."""
+"""Report pages show user text literally."""
 
 from __future__ import annotations
 

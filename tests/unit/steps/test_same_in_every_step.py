@@ -1,4 +1,4 @@
-"""The steps held against each other: the same odd input has the same outcome in each of them."""
+"""Consistency of the steps: the same unusual input has the same outcome in each of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rules(*, several_tags: bool) -> RuleSet:
 
 
 def table(first: int, *, several_tags: bool, rows: int = 60) -> pl.DataFrame:
-    """Labeled messages; `first` numbers the first."""
+    """Returns labeled messages; `first` is the first number."""
     tags = ("card", "loan", "card|loan" if several_tags else "loan", "card")
     texts = [f"{TEXTS[i % 4]} w{i + first}" for i in range(rows)]
     return pl.DataFrame({"id": range(first, first + rows), "text": texts, "tag": [tags[i % 4] for i in range(rows)]})
@@ -46,8 +46,8 @@ def table(first: int, *, several_tags: bool, rows: int = 60) -> pl.DataFrame:
 MESSAGES = table(1000, several_tags=False).drop("tag")
 
 
-def said(call: Callable[[], Any]) -> str:
-    """What an error says, by whatever name the table has; empty if there is none."""
+def message_of(call: Callable[[], Any]) -> str:
+    """Returns an error's message without the table's name; empty without an error."""
     try:
         call()
     except KommunaError as error:
@@ -59,29 +59,29 @@ def said(call: Callable[[], Any]) -> str:
 
 
 class Read(Exception):
-    """Ends a step that has read the labels, with each row's tags."""
+    """Stops a step after it has read the labels; carries each row's tags."""
 
 
 def label_outcome(step: Callable[..., Any], what: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What became of the labels in a step: an error, or each row's tags."""
+    """Returns the outcome of reading labels in a step: an error, or each row's tags."""
     real = kommuna.steps.labeled_rows.truth_matrix
 
-    def stop(labels: pl.Series, keys: pl.Series, tags: Any, **told: Any) -> Any:
-        truth = real(labels, keys, tags, **told)
-        if told["what"] == what:
+    def stop(labels: pl.Series, keys: pl.Series, tags: Any, **options: Any) -> Any:
+        truth = real(labels, keys, tags, **options)
+        if options["what"] == what:
             raise Read([(key, [tags[j] for j in np.flatnonzero(row)]) for key, row in zip(keys, truth, strict=True)])
         return truth
 
     for module in ("labeling.votes.labeled_votes", "labeling.refine.data", "labeling.refine.gold", "training.tables"):
         monkeypatch.setattr(f"kommuna.steps.{module}.truth_matrix", stop)
     try:
-        return said(step) or "the labels were not read"
+        return message_of(step) or "the labels were not read"
     except Read as read:
         return str(read)
 
 
 def readers(odd: pl.DataFrame, *, several_tags: bool) -> dict[str, tuple[str, Callable[[], Any]]]:
-    """Each step that reads labels, and what it calls them."""
+    """Returns each step that reads labels, with its name for them."""
     rule_set, good = rules(several_tags=several_tags), table(5000, several_tags=several_tags)
     votes = apply_rules(MESSAGES.lazy(), rule_set).votes
     keyed = odd if "id" in odd.columns else good
@@ -102,7 +102,7 @@ def readers(odd: pl.DataFrame, *, several_tags: bool) -> dict[str, tuple[str, Ca
 
 
 def cell(value: Any) -> Change:
-    """The third row with another label."""
+    """Returns the rows with another label in the third."""
     return lambda t: t.with_columns(tag=pl.when(pl.col("id") == 2).then(pl.lit(value, pl.String)).otherwise("tag"))
 
 
@@ -175,12 +175,12 @@ def test_all_steps_refuse_a_wrong_text_column_alike(change: Change, expected: st
     labels = pl.LazyFrame({"id": [1], "tag": ["card"]}, schema_overrides={"tag": pl.Enum(TAGS)})
     labels = labels.with_columns(confidence=1.0, probabilities=pl.lit([1.0, 0.0], pl.Array(pl.Float32, 2)))
     odd, odd_gold = change(MESSAGES).lazy(), change(table(5000, several_tags=False)).lazy()
-    gold = said(lambda: evaluate(trained.model, odd_gold, dev.lazy(), MESSAGES.lazy()))
+    gold = message_of(lambda: evaluate(trained.model, odd_gold, dev.lazy(), MESSAGES.lazy()))
     outcomes = {
-        "apply": said(lambda: apply_rules(odd, rule_set)),
-        "refine": said(lambda: refine_rules(odd, dev.lazy(), rule_set)),
-        "train": said(lambda: train_classifier(odd, labels, dev.lazy())),
-        "predict": said(lambda: predict(odd, trained.model)),
+        "apply": message_of(lambda: apply_rules(odd, rule_set)),
+        "refine": message_of(lambda: refine_rules(odd, dev.lazy(), rule_set)),
+        "train": message_of(lambda: train_classifier(odd, labels, dev.lazy())),
+        "predict": message_of(lambda: predict(odd, trained.model)),
         "evaluate": gold.replace("dev", "messages"),
     }
     assert set(outcomes.values()) == {outcomes["apply"]}, outcomes
@@ -204,14 +204,14 @@ SPELLINGS = [
 
 @pytest.mark.parametrize(("word", "other"), SPELLINGS)
 def test_all_steps_treat_spellings_of_a_word_alike(word: str, other: str, trained: Trained) -> None:
-    """All but the one whose mark is no stress: with it a word is another, and in every step too."""
+    """All spellings are the same word to every step, except the one whose mark is not a stress mark."""
     text, odd = f"hello {word}, bye", f"hello {other}, bye"
     outcomes = {name: alike(word, text, odd) for name, alike in steps_that_compare(trained, other).items()}
     assert outcomes == dict.fromkeys(outcomes, "\u0302" not in other)
 
 
 def steps_that_compare(trained: Trained, other: str) -> dict[str, Callable[[str, str, str], bool]]:
-    """Whether a text and the same with the word written otherwise are the same to each step."""
+    """Returns a check for each step: whether it treats a text alike with another spelling of the word."""
 
     def by_rules(word: str, text: str, odd: str, stem: str | None = None) -> bool:
         rule = {"name": "r", "tag": "card", "any": [word], "stem": stem}

@@ -1,4 +1,4 @@
-"""Files that runs leave for one another: whole, found by name, and a fault is no absence."""
+"""Files that runs share: written atomically, found by name, and an error is not treated as a missing file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics against published values and the libraries that have them."""
+"""Statistics compared with published values and with libraries."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_metrics_per_tag_equal_those_of_scikit_learn(both: Any) -> None:
         assert found["f1_macro"] == found["f1_micro"] == 0
         return
     for figure, score in (("f1", peer.f1_score), ("precision", peer.precision_score), ("recall", peer.recall_score)):
-        told = {"labels": there, "average": "macro", "zero_division": 0}
-        assert found[f"{figure}_macro"] == pytest.approx(score(truth, chosen, **told))
+        options = {"labels": there, "average": "macro", "zero_division": 0}
+        assert found[f"{figure}_macro"] == pytest.approx(score(truth, chosen, **options))
     assert found["f1_micro"] == pytest.approx(peer.f1_score(truth, chosen, average="micro", zero_division=0))
 
 

@@ -1,4 +1,4 @@
-"""The normal form: what people take for the same text is the same, and each part of it is known by its place."""
+"""The normal form: equivalent texts are equal, and each part maps back to its position in the text."""
 
 import sys
 import unicodedata

@@ -1,4 +1,4 @@
-"""Each shared step has a version, and gives at that version what is recorded in `recorded.json` beside this test."""
+"""Each shared step has a version, and gives the results recorded for that version in `recorded.json`."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_a_step_gives_the_results_recorded_for_its_version(step: str, tmp_path: 
 
 
 def test_every_shared_step_has_a_version_and_recorded_results() -> None:
-    """A shared step is a function of `kommuna.steps` that leaves metrics; what operators name is among them."""
+    """Shared steps are the functions of `kommuna.steps` that return metrics, including those of the operators."""
     assert _with_metrics() == {code_of(address) for address in STEPS}
     assert set(STEPS) == set(CASES) | REGISTRY == set(RECORDED.read())
 
 
 @pytest.mark.parametrize("address", STEPS)
 def test_every_address_of_a_step_leads_to_its_stable_address(address: str) -> None:
-    """Its address, and as DAG files named it before, the module of its code: one step, one question, one cache."""
+    """The stable address, and the module path that older DAG files use, give the same question."""
     signature = find_step(address)
     assert find_step(code_of(address)).function is signature.function
     assert find_step(code_of(address)).name == signature.name == address
@@ -58,7 +58,7 @@ def test_an_unknown_shared_step_is_refused_with_the_nearest_name() -> None:
 
 
 def _with_metrics() -> set[str]:
-    """Public functions that return a named tuple with `metrics`, as their modules are written."""
+    """Returns the public functions whose source returns a named tuple with `metrics`."""
     found = set()
     package = Path(kommuna.steps.__path__[0])
     for path in package.rglob("*.py"):

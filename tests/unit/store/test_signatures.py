@@ -141,7 +141,7 @@ def test_a_module_is_the_one_that_python_would_import(tmp_path: Path, files: dic
 
 
 def test_determined_types_and_defaults_are_those_of_the_step(tmp_path: Path) -> None:
-    told = 0
+    determined = 0
     for number, (source, _, _) in enumerate(TOLD):
         name = f"told_{number}"
         known = declared(tmp_path, source, name)
@@ -151,13 +151,13 @@ def test_determined_types_and_defaults_are_those_of_the_step(tmp_path: Path) -> 
             continue  # no step: nothing is said of it
         defaults = step.function.__kwdefaults__ or getattr(step.function, "__wrapped__", step.function).__kwdefaults__
         if known.type is not UNKNOWN and "x" in step.params:
-            told += 1
+            determined += 1
             has = step.params["x"].annotation
             assert known.type == has or repr(known.type) == repr(has)  # bounds are equal by what they show alone
         if known.default is not UNKNOWN:
-            told += 1
+            determined += 1
             assert repr(known.default) == repr((defaults or {})["x"])
-    assert told > 40
+    assert determined > 40
 
 
 def test_parameters_for_an_unreadable_module_are_unchanged(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 def read_checked(source: Path, declared: TableSchema, kind: FileFormat) -> tuple[pl.LazyFrame, dict[str, float]]:
-    """Scans the declared columns of a file after checking every value, as `read_table`, which says what is refused.
+    """Scans the declared columns of a file after checking every value, with the errors of `read_table`.
 
     Args:
         source: a local file.

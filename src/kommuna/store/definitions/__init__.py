@@ -158,8 +158,8 @@ def _document(reach: Reach, loader: Loader, entries: list[tuple[str, list[Target
             reach.places.add((binding.position, module, name))
     acts: list[Any] = []
     for act, counted in reach.acts:
-        said = [text(counted.node, docstrings=True), _meanings(counted)] if counted else []
-        acts.append([act.module, act.note, *said])
+        content = [text(counted.node, docstrings=True), _meanings(counted)] if counted else []
+        acts.append([act.module, act.note, *content])
     acting = {(act.module, act.statement) for act, _ in reach.acts}
     reached = [[c.module, _text(reach, c, key in acting), _meanings(c)] for key, c in reach.definitions.items()]
     return [entries, acts, sorted(reach.places), sorted(reached), sorted(reach.futures)]
@@ -169,9 +169,9 @@ def _parts(document: list[Any], loader: Loader) -> dict[str, str]:
     """Returns a digest of the statements that count in each module, by path."""
     _, acts, _, reached, _ = document
     found: dict[str, list[Any]] = {name: [] for name in loader.modules}
-    for module, *said in (*acts, *reached):
-        found[module].append(said)
-    return {loader.modules[name].path: _digest(said) for name, said in found.items()}
+    for module, *content in (*acts, *reached):
+        found[module].append(content)
+    return {loader.modules[name].path: _digest(contents) for name, contents in found.items()}
 
 
 def _text(reach: Reach, counted: Counted, acts: bool) -> str:

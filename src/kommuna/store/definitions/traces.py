@@ -60,8 +60,8 @@ def read_file(files: BundleFiles, path: str, readings: str) -> ReadFile | None:
     body = _statements(tree)
     if len(body) != len(readings):
         return None
-    said = "\n".join(_read(node, how) for node, how in zip(body, readings, strict=True))
-    outline = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+    content = "\n".join(_read(node, how) for node, how in zip(body, readings, strict=True))
+    outline = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
     return ReadFile(digest=files.digests[path], readings=readings, outline=outline)
 
 
@@ -92,7 +92,7 @@ def _statements(tree: ast.Module) -> list[ast.stmt]:
 
 def _read(node: ast.stmt, how: str) -> str:
     if how == HEAD and isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
-        said = head(node)
-        if said is not None:
-            return said
+        outline = head(node)
+        if outline is not None:
+            return outline
     return text(node, docstrings=how != NO_DOCSTRING)

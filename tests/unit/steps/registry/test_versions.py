@@ -99,5 +99,5 @@ def _sorted(value: Any) -> Any:
 
 
 def _compare(step: str, cases: dict[str, Any], *, record: bool) -> None:
-    said = RECORDED.fault(step, VERSIONS[step], cases, constant=f"STEPS['{step}']", record=record)
-    assert not said, said
+    problem = RECORDED.fault(step, VERSIONS[step], cases, constant=f"STEPS['{step}']", record=record)
+    assert not problem, problem

@@ -136,10 +136,10 @@ def banking77() -> Callable[..., tuple[pl.DataFrame, ...]]:
         dev = train[order[:dev_rows].tolist()]
         messages = train[np.sort(order[dev_rows:]).tolist()].drop("tag")
         votes, dev_votes, test_votes = (apply_rules(t.lazy(), rule_set).votes for t in (messages, dev, test))
-        told = label_messages(votes, rule_set, dev_votes, dev.lazy(), test_votes)
-        assert told.gold_labels is not None
-        assert told.cross_fitted is not None
-        labels = [table.collect() for table in (told.labels, told.gold_labels, told.cross_fitted)]
+        labeled = label_messages(votes, rule_set, dev_votes, dev.lazy(), test_votes)
+        assert labeled.gold_labels is not None
+        assert labeled.cross_fitted is not None
+        labels = [table.collect() for table in (labeled.labels, labeled.gold_labels, labeled.cross_fitted)]
         return messages, dev, test, *labels
 
     return make

@@ -291,9 +291,9 @@ def _rare(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
 
 def test_labels_that_overstate_a_rare_tag_still_help() -> None:
     messages, _, odds = _rare(4000, 0)
-    said = odds + 2 + np.random.default_rng(9).normal(0, 0.5, len(odds))  # 19 % on the mean
-    p = np.stack([expit(-said), expit(said)], axis=1).astype(np.float32)
-    tag = pl.Series(np.where(said > 0, "fraud", "fine"), dtype=pl.Enum(["fine", "fraud"]))
+    biased = odds + 2 + np.random.default_rng(9).normal(0, 0.5, len(odds))  # 19 % on the mean
+    p = np.stack([expit(-biased), expit(biased)], axis=1).astype(np.float32)
+    tag = pl.Series(np.where(biased > 0, "fraud", "fine"), dtype=pl.Enum(["fine", "fraud"]))
     labels = pl.DataFrame({"id": messages["id"], "tag": tag, "confidence": p.max(axis=1)}).with_columns(
         probabilities=pl.Series(p, dtype=pl.Array(pl.Float32, 2))
     )

@@ -112,13 +112,13 @@ def _gain(gain: float, low: float, high: float) -> Markup:
 
 
 def _automatic(scores: Scores) -> Markup:
-    """Precision against coverage, and where the target is met."""
+    """Renders precision against coverage, with the point that meets the target."""
     sure, points = scores.automatic, scores.operating
     of = "given tags" if scores.several_tags else "rows"
     if sure is None:
-        said = f"At no confidence are {TARGET:.0%} of the {of} right."
+        summary = f"At no confidence are {TARGET:.0%} of the {of} right."
     else:
-        said = (
+        summary = (
             f"The surest {sure.coverage:.1%} of the {of}, from a confidence of {sure.confidence:.3f} on, are right in "
             f"{sure.precision:.1%}. The confidence is read off these rows: allow for some less on new ones."
         )
@@ -134,11 +134,11 @@ def _automatic(scores: Scores) -> Markup:
         axes.set_ylabel("share of them that is right")
 
     drawn = plot(draw, width=6, height=3.4) if points else Markup("")
-    return Markup("<p>{}</p>").format(said) + drawn + _least_automatic(scores)
+    return Markup("<p>{}</p>").format(summary) + drawn + _least_automatic(scores)
 
 
 def _least_automatic(scores: Scores) -> Markup:
-    """The tags of which least is accepted: a frequent tag may hide them in the mean."""
+    """Lists the tags with the smallest accepted share, which a frequent tag may hide in the mean."""
     given = [(t.automatic, t.tag) for t in scores.per_tag if t.automatic is not None and t.automatic < 1]
     if not given:
         return Markup("")
@@ -208,7 +208,7 @@ def _square(x: int, y: int, strong: float, *, color: str = BAD) -> Any:
 
 
 def _mistakes(mistakes: Sequence[Mistake]) -> Markup:
-    """The errors to look at first: a wrong gold label, a rule that misleads, or a word that does."""
+    """Renders the mistakes to look at first: a wrong gold label, a misleading rule, or a misleading word."""
     if not mistakes:
         return Markup("<p>None.</p>")
     words = any(m.words for m in mistakes)
@@ -218,13 +218,13 @@ def _mistakes(mistakes: Sequence[Mistake]) -> Markup:
 
 
 def _mistake(m: Mistake) -> Markup:
-    """A block of three lines: texts and names of tags are too long for the columns of a table."""
+    """Renders a mistake as a block of three lines: texts and names of tags are too long for table columns."""
     pairs = [
         ("words for it", _words([(word, value) for word, value in m.words if value > 0])),
         ("against it", _words([(word, value) for word, value in m.words if value < 0])),
         ("rules", _rules(m)),
     ]
-    why = Markup("; ").join(Markup("{}: {}").format(name, said) for name, said in pairs if said)
+    why = Markup("; ").join(Markup("{}: {}").format(name, listed) for name, listed in pairs if listed)
     return Markup(
         '<p><b>{}</b> <span class="lead">row {}</span><br>given <span class="bad">{}</span> at {:.3f}, true '
         '<span class="good">{}</span><br><span class="lead">{}</span></p>'
@@ -236,7 +236,7 @@ def _rules(m: Mistake) -> str:
     wanted = {m.given, *m.truth.split("|")}
     ordered = sorted(m.rules, key=lambda rule: rule[1] not in wanted)
     more = [f"{len(ordered) - SHOWN_RULES} more"] if len(ordered) > SHOWN_RULES else []
-    return ", ".join([f"{rule}: {said}" for rule, said in ordered[:SHOWN_RULES]] + more)
+    return ", ".join([f"{rule}: {vote}" for rule, vote in ordered[:SHOWN_RULES]] + more)
 
 
 def _words(words: list[tuple[str, float]]) -> str:

@@ -32,18 +32,18 @@ def test_sentences_with_the_same_meaning_are_closer_than_sentences_with_similar_
 
 
 def test_each_distinct_text_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    encoded: list[str] = []
     real = encoders.load("minilm")
 
     class Counting:
         def encode(self, texts: list[str]) -> Matrix:
-            asked.extend(texts)
+            encoded.extend(texts)
             return real.encode(texts)
 
     monkeypatch.setattr(encoders, "load", lambda name: Counting())
     first = TextEmbeddings().transform(["once only, 1", "once only, 2", "once only, 1"])
     again = TextEmbeddings().transform(["once only, 2"])
-    assert sorted(asked) == ["once only, 1", "once only, 2"]
+    assert sorted(encoded) == ["once only, 1", "once only, 2"]
     assert (again[0] == first[1]).all()
     assert (first[0] == first[2]).all()
 
@@ -187,9 +187,9 @@ def knots(seed: int, dev_rows: int) -> tuple[TrainingData, Matrix, np.ndarray]:
     rows = middles[knot] + 0.5 * random.normal(size=(len(knot), 128))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     truth = knot % 4
-    said = np.where(random.random(400) < 0.4, truth[:400], random.integers(0, 4, 400))
+    votes_cast = np.where(random.random(400) < 0.4, truth[:400], random.integers(0, 4, 400))
     dev = slice(400, 400 + dev_rows)
-    data = TrainingData(rows[:400], one_hot(said) * 0.7 + 0.075, rows[dev], one_hot(truth[dev]), "softmax")
+    data = TrainingData(rows[:400], one_hot(votes_cast) * 0.7 + 0.075, rows[dev], one_hot(truth[dev]), "softmax")
     return data, rows[dev.stop :], truth[dev.stop :]
 
 

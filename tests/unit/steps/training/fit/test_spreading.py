@@ -56,10 +56,10 @@ def test_a_wrong_label_is_outvoted_by_its_neighbours() -> None:
     truth = np.arange(100) // 50
     rows = np.eye(2, 12, dtype=np.float32)[truth] + 0.15 * unit(100, 12)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    said = np.where(np.random.default_rng(2).random(100) < 0.2, 1 - truth, truth)
-    beliefs = np.where(np.eye(2, dtype=bool)[said], 0.8, 0.2).astype(np.float32)
+    noisy = np.where(np.random.default_rng(2).random(100) < 0.2, 1 - truth, truth)
+    beliefs = np.where(np.eye(2, dtype=bool)[noisy], 0.8, 0.2).astype(np.float32)
     found = spread(neighbours(rows), beliefs, np.ones(100, dtype=bool))
-    assert (said == truth).mean() < 0.9
+    assert (noisy == truth).mean() < 0.9
     assert (found.argmax(axis=1) == truth).mean() > 0.97
 
 

@@ -18,8 +18,8 @@ def case(rows: int, share: list[float], *, seed: int, bias: float) -> tuple[np.n
 
 
 def f1(scores: np.ndarray, truth: np.ndarray, given_from: tuple[float, ...]) -> float:
-    said, true = 1 / (1 + np.exp(-scores)) >= np.array(given_from), truth > 0.5
-    return float((2 * (said & true).sum(axis=0) / (said.sum(axis=0) + true.sum(axis=0))).mean())
+    predicted, true = 1 / (1 + np.exp(-scores)) >= np.array(given_from), truth > 0.5
+    return float((2 * (predicted & true).sum(axis=0) / (predicted.sum(axis=0) + true.sum(axis=0))).mean())
 
 
 def test_without_held_out_rows_a_rare_tag_has_a_lower_threshold_than_a_common_one() -> None:
