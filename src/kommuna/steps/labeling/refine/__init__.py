@@ -1,1 +1,1 @@
-"""The loop that writes better rules from the label model's errors on dev."""
+"""Refinement: a loop that writes rules from the label model's errors on dev."""

@@ -19,9 +19,9 @@ from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, vote_codes
 from kommuna.steps.llm.client import Llm
 from kommuna.steps.statistics import folds
 
-FOLDS = 10  # of dev: without one, nine tenths are left to write from, so its rows judge nearly what all of dev wrote
+FOLDS = 10  # folds of dev: rules written without one fold, from nine tenths of dev, are close to those of all of dev
 LEAST_DEV_ROWS = 50
-SAMPLE = 20_000  # unlabeled messages that rules are screened on and the label model learns from
+SAMPLE = 20_000  # unlabeled messages on which rules are screened and the label model is fitted
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class RefineData:
     Attributes:
         tags: the k tags.
         several_tags: whether a row may have several tags.
-        otherwise: the default tag, that of a row without a vote, if there is one.
-        dev: the d dev rows, with all their columns.
+        otherwise: the default tag, that of a row without a vote; None: there is none.
+        dev: the d dev rows, with all columns.
         truth: d x k, whether the row has the tag.
-        fold: d, which of the `FOLDS` parts the row belongs to.
+        fold: d, the index of the row's fold.
         messages: all unlabeled messages.
         sample: s of the messages.
         key: the column that names a row.
         text: the column with the message.
-        llm: answers the questions of `ask` rules that were given.
+        llm: answers the questions of `ask` rules.
     """
 
     tags: tuple[str, ...]
@@ -127,7 +127,7 @@ def read_refine_data(
 
     Raises:
         MissingColumn, SchemaDrift, DuplicateKeys, RulesError: dev or messages lack a column, or hold a wrong value.
-        DataError: there are no messages, or too few dev rows to write and to judge rules on.
+        DataError: there are no messages, or too few dev rows to write and evaluate rules.
     """
     several_tags = rules.several_tags if rules is not None else several_tags
     label = label_column(dev, label, several_tags=several_tags)
@@ -137,7 +137,7 @@ def read_refine_data(
     require_text(dev, text, what="dev")
     tags = rules.tags if rules is not None else tags_of(labeled[label])
     if not tags:
-        raise DataError("no dev row has a tag", where="dev", fix="rules are written from labeled rows")
+        raise DataError("no dev row has a tag", where="dev", fix="label dev rows: rules are written from them")
     truth = truth_matrix(labeled[label], labeled[key], tags, several_tags=several_tags, what="dev")
     _check_enough(truth, tags)
     sample = _sample(messages, key, seed)
@@ -150,7 +150,7 @@ def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:
     twice = int((truth.sum(axis=0) >= 2).sum())
     if len(truth) < LEAST_DEV_ROWS or not twice:
         raise DataError(
-            f"{len(truth)} dev rows are too few to write rules on and to judge them: {twice} of {len(tags)} tags have "
+            f"{len(truth)} dev rows are too few to write and evaluate rules: {twice} of {len(tags)} tags have "
             "two rows or more",
             where="dev",
             fix=f"label at least {LEAST_DEV_ROWS} rows; ten per tag are a good start",
@@ -158,10 +158,10 @@ def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:
 
 
 def _sample(messages: pl.LazyFrame, key: str, seed: int) -> pl.DataFrame:
-    """The rows with the least hash of their key: the same rows in whatever order they come."""
+    """Returns the rows with the smallest hashes of their keys, a sample that does not depend on the order of rows."""
     chosen = (
         messages.select(pl.col(key), _hash=pl.col(key).hash(seed)).bottom_k(SAMPLE, by="_hash").collect().select(key)
     )
     if chosen.is_empty():
-        raise DataError("there are no messages: coverage cannot be measured", where="messages")
+        raise DataError("the table of messages is empty: coverage cannot be measured", where="messages")
     return messages.join(chosen.lazy(), on=key, how="semi").collect().sort(key)

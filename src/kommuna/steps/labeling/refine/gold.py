@@ -1,4 +1,4 @@
-"""Gold: labeled rows to report on. Checked before the loop, read after it; nothing is chosen by them."""
+"""Gold rows: labeled rows to report on. They are checked before the loop, used after it, and influence no choice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kommuna.spec.rules import Rule
 from kommuna.steps.columns import require_text
 from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
 from kommuna.steps.labeling.refine.data import RefineData
-from kommuna.steps.labeling.refine.judge import Mask, judge
+from kommuna.steps.labeling.refine.evaluation import Mask, evaluate
 from kommuna.steps.labeling.refine.loop import dev_codes, rules_after
 from kommuna.steps.labeling.refine.rounds import Round
 from kommuna.steps.statistics import macro_f1
@@ -22,7 +22,7 @@ from kommuna.steps.text import bare
 
 log = structlog.get_logger()
 
-_REPEATED = 0.05  # share of gold texts that stand in dev without a warning
+_REPEATED = 0.05  # the largest share of gold texts that are also in dev without a warning
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Gold:
     """The g gold rows.
 
     Attributes:
-        rows: with all their columns.
-        truth: g x (k + u), which tags they have: those of the data, then those that neither dev nor the rules know.
+        rows: the rows with all columns.
+        truth: g x (k + u), whether the row has the tag: the k tags of the data, then u tags that only gold has.
     """
 
     rows: pl.DataFrame
@@ -43,9 +43,9 @@ def read_gold(data: RefineData, gold: pl.LazyFrame, *, label: str, more_tags: bo
 
     Args:
         data: the rows and tags that rules are refined on.
-        gold: labeled messages, none of them a dev row.
+        gold: labeled messages that are not dev rows.
         label: the column with the tag.
-        more_tags: whether gold may have tags that dev and the rules do not have; rows with them count as missed.
+        more_tags: whether gold may have tags that dev and the rules lack; rows with such tags count as wrong.
 
     Raises:
         MissingColumn, SchemaDrift, DuplicateKeys: gold lacks a column, or holds a wrong value.
@@ -66,10 +66,10 @@ def read_gold(data: RefineData, gold: pl.LazyFrame, *, label: str, more_tags: bo
     shared = rows.join(data.dev, on=data.key, how="semi")
     if not shared.is_empty():
         raise DataError(
-            f"{shared.height} of {rows.height} gold rows are dev rows too, by '{data.key}': rules that know a row say "
-            "nothing of others by it",
+            f"{shared.height} of {rows.height} gold rows are dev rows too, by '{data.key}': such rows "
+            "do not show how rules perform on other rows",
             where=f"gold, {data.key} = {shared[data.key][0]!r}",
-            fix="give gold rows that are not in dev",
+            fix="use gold rows that are not in dev",
         )
     known = {bare(text) for text in data.dev[data.text]} - {""}
     repeated = sum(bare(text) in known for text in rows[data.text])
@@ -78,31 +78,38 @@ def read_gold(data: RefineData, gold: pl.LazyFrame, *, label: str, more_tags: bo
             "refine.gold_texts_in_dev",
             rows=repeated,
             of=rows.height,
-            hint="the figures on gold flatter the rules, unless such texts repeat by nature",
+            hint="the figures on gold are too good, unless such texts are frequent in messages too",
         )
     return Gold(rows, truth)
 
 
 def gold_f1(data: RefineData, given: Sequence[Rule], rounds: Sequence[Round], gold: Gold, *, seed: int) -> list[float]:
-    """What the label model alone says of the gold rows, with the rules as they were after each round.
+    """Evaluates the label model on the gold rows, with the rules after each round.
 
-    It is fitted as `label_messages` is, on the votes that the step leaves for dev.
+    The model is fitted as in `label_messages`, on the `dev_votes` that the step returns.
+
+    Args:
+        data: the rows and tags that rules are refined on.
+        given: the rules that the loop started from.
+        rounds: round 0 and all further rounds.
+        gold: the gold rows.
+        seed: seed of the label model.
 
     Returns:
-        Macro F1, 0 to 1, of each round; a row without a vote has the default tag, or is wrong.
+        Macro F1, 0 to 1, after each round; a row without a vote has the default tag, or is wrong.
     """
-    ever = {rule.name: rule for rule in (*given, *(one.rule for made in rounds for one in made.written))}
-    place = {name: j for j, name in enumerate(ever)}
-    sample, asked = (data.votes(table, list(ever.values())) for table in (data.sample, gold.rows))
-    told = np.zeros_like(gold.truth)
+    all_rules = {rule.name: rule for rule in (*given, *(one.rule for made in rounds for one in made.written))}
+    column = {name: j for j, name in enumerate(all_rules)}
+    sample, gold_votes = (data.votes(table, list(all_rules.values())) for table in (data.sample, gold.rows))
+    assigned = np.zeros_like(gold.truth)
     scores: list[float] = []
     for number, made in enumerate(rounds):
         if number and not made.written:
             scores.append(scores[-1])
             continue
         present = (*given, *(one.rule for one in rules_after(rounds[: number + 1])))
-        own = np.array([place[rule.name] for rule in present], dtype=np.intp)
+        own = np.array([column[rule.name] for rule in present], dtype=np.intp)
         dev = dev_codes(data, given, rounds[: number + 1])
-        told[:, : len(data.tags)] = judge(data, dev, sample[:, own], seed=seed).assign(asked[:, own])
-        scores.append(macro_f1(told, gold.truth))
+        assigned[:, : len(data.tags)] = evaluate(data, dev, sample[:, own], seed=seed).assign(gold_votes[:, own])
+        scores.append(macro_f1(assigned, gold.truth))
     return scores

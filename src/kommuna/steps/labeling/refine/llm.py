@@ -1,4 +1,4 @@
-"""The LLM proposer: a heavy model is shown masked errors and the present rules, and answers rules."""
+"""The LLM proposer: a heavy model receives masked errors and the present rules, and returns new rules."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from kommuna.errors import BudgetSpent, LlmAnswerError, SpecError
 from kommuna.spec.rules import KeywordRule, RegexRule, Rule
 from kommuna.steps.labeling.refine.data import RefineData
 from kommuna.steps.labeling.refine.mining.regex_bound import unbounded
-from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Standing, rule_name
+from kommuna.steps.labeling.refine.proposal import LoopState, Proposal, Proposals, rule_name
 from kommuna.steps.labeling.rules.text.tokens import keyword_line
 from kommuna.steps.labeling.votes.patterns import ABSTAIN
 
-_MOST_TAGS = 8  # that are asked about in one round: those with the most errors
-_MOST_SHOWN = 10  # errors of a kind that are shown; as many at least are left to judge by
-_MOST_RULES = 6  # of one answer
-_MOST_KEYWORDS = 40
-_MOST_TEXT = 400  # characters of a message that are shown
-_MOST_TOKENS = 2_048  # of an answer
+_MOST_TAGS = 8  # requests per round, for the tags with the most errors
+_MOST_SHOWN = 10  # errors of a kind in a request; at least as many are held out to evaluate the rules
+_MOST_RULES = 6  # in one response
+_MOST_KEYWORDS = 40  # in one rule
+_MOST_TEXT = 400  # characters of a message in a request
+_MOST_TOKENS = 2_048  # in one response
 
 _SYSTEM = """\
 You write labeling rules for short client messages. A rule votes for one tag wherever it fires; a statistical model
@@ -36,50 +36,50 @@ A rule has exactly one condition, the other is null:
 
 
 class Heavy(Protocol):
-    """The model that writes rules; `kommuna.steps.llm.client.Model` is one."""
+    """The interface of the model that writes rules, such as `kommuna.steps.llm.client.Model`."""
 
     def complete_json(
         self, messages: list[dict[str, str]], schema: dict[str, Any], *, most_tokens: int = 4096
     ) -> dict[str, Any]:
-        """Returns the model's answer to a conversation: JSON that fits the schema."""
+        """Returns the model's answer to a conversation: JSON that conforms to the schema."""
         ...
 
     def metrics(self) -> dict[str, float]:
-        """Returns what the requests so far have used."""
+        """Returns the usage of the requests so far."""
         ...
 
 
 class LlmProposer:
-    """Asks about the tags with the most errors, one request each.
+    """Requests rules for the tags with the most errors, with one request per tag.
 
-    A tag's missed rows are split by chance: at most half are shown, and the rules in the answer are judged on all rows
-    that were not shown. What the model may write are keywords and regular expressions that a linear engine runs:
-    never SQL or Python.
+    A tag's missed rows are split randomly: at most half are shown to the model, and its rules are evaluated on the rows
+    that were not shown. The model may write keywords and regular expressions for an engine with linear time, but not
+    SQL or Python.
 
     Args:
         model: the heavy model, with its budget.
-        seed: of the rows that are shown.
+        seed: seed of the split.
     """
 
-    again: ClassVar[bool] = False  # five times the cost
+    rewrites_per_fold: ClassVar[bool] = False  # it would multiply the cost by the number of folds
 
     def __init__(self, model: Heavy, *, seed: int) -> None:
         self._model = model
         self._seed = seed
 
     def cost(self) -> dict[str, float]:
-        """Returns what the model's requests have used."""
+        """Returns the usage of the model's requests."""
         return self._model.metrics()
 
-    def propose(self, standing: Standing) -> Proposals:
-        """Asks for rules for the tags with the most errors."""
-        answer, data = Proposals(), standing.data
-        taken = {rule.name for rule in standing.rules}
-        for tag in _worst_tags(standing):
-            shown = self._shown(standing, tag)
+    def propose(self, state: LoopState) -> Proposals:
+        """Requests rules for the tags with the most errors."""
+        answer, data = Proposals(), state.data
+        taken = {rule.name for rule in state.rules}
+        for tag in _worst_tags(state):
+            shown = self._shown(state, tag)
             try:
-                said = self._model.complete_json(
-                    _prompt(standing, tag, shown), answer_schema(data.tags), most_tokens=_MOST_TOKENS
+                response = self._model.complete_json(
+                    _prompt(state, tag, shown), answer_schema(data.tags), most_tokens=_MOST_TOKENS
                 )
             except BudgetSpent:
                 answer.ended = "its budget is spent"
@@ -87,24 +87,28 @@ class LlmProposer:
             except LlmAnswerError as error:
                 answer.refuse(f"an answer that was {error.reason}")
                 continue
-            rules = _read(said, data, taken, answer)
+            rules = _read(response, data, taken, answer)
             dev, sample = (data.votes(rows, rules) != ABSTAIN for rows in (data.dev, data.sample))
             for j, rule in enumerate(rules):
                 answer.rules.append(Proposal(rule, dev[:, j] & ~shown, sample[:, j], "llm", f"llm {rule.name}", "llm"))
         return answer
 
-    def _shown(self, standing: Standing, tag: int) -> NDArray[np.bool_]:
-        """d, the rows to show: missed ones and wrongly told ones, half of either at most."""
-        truth, told = standing.data.truth[:, tag], standing.assigned[:, tag]
-        random = np.random.default_rng([self._seed, standing.round, tag])
+    def _shown(self, state: LoopState, tag: int) -> NDArray[np.bool_]:
+        """Returns d, whether to show the row: at most half of the missed rows and of those wrongly assigned the tag."""
+        truth, assigned = state.data.truth[:, tag], state.assigned[:, tag]
+        random = np.random.default_rng([self._seed, state.round, tag])
         shown = np.zeros(len(truth), dtype=np.bool_)
-        for rows in (np.flatnonzero(truth & ~told), np.flatnonzero(told & ~truth)):
+        for rows in (np.flatnonzero(truth & ~assigned), np.flatnonzero(assigned & ~truth)):
             shown[random.permutation(rows)[: min(_MOST_SHOWN, (len(rows) + 1) // 2)]] = True
         return shown
 
 
 def answer_schema(tags: tuple[str, ...]) -> dict[str, Any]:
-    """The JSON schema of an answer: rules as a rules file has them, of the two kinds that are allowed."""
+    """Returns the JSON schema of a response: rules of the two allowed kinds, with the keys of a rules file.
+
+    Args:
+        tags: the known tags.
+    """
     known = RegexRule.model_fields | KeywordRule.model_fields
     words: dict[str, Any] = {"type": ["array", "null"], "items": {"type": "string"}}
     fields: dict[str, dict[str, Any]] = {
@@ -119,19 +123,19 @@ def answer_schema(tags: tuple[str, ...]) -> dict[str, Any]:
     return {"type": "object", "properties": {"rules": rules}, "required": ["rules"], "additionalProperties": False}
 
 
-def _worst_tags(standing: Standing) -> list[int]:
-    errors = (standing.data.truth != standing.assigned).sum(axis=0)
+def _worst_tags(state: LoopState) -> list[int]:
+    errors = (state.data.truth != state.assigned).sum(axis=0)
     return [int(tag) for tag in np.argsort(-errors, kind="stable")[:_MOST_TAGS] if errors[tag]]
 
 
-def _prompt(standing: Standing, tag: int, shown: NDArray[np.bool_]) -> list[dict[str, str]]:
-    data, name = standing.data, standing.data.tags[tag]
+def _prompt(state: LoopState, tag: int, shown: NDArray[np.bool_]) -> list[dict[str, str]]:
+    data, name = state.data, state.data.tags[tag]
     truth = data.truth[:, tag]
     texts = data.dev[data.text].fill_null("")
     document = {
         "tag": name,
         "all_tags": list(data.tags),
-        "present_rules": [_plain(rule) for rule in standing.rules if rule.tag == name],
+        "present_rules": [_plain(rule) for rule in state.rules if rule.tag == name],
         "missed": [_cut(texts[int(i)]) for i in np.flatnonzero(shown & truth)],
         "wrongly_given_the_tag": [
             {
@@ -155,9 +159,9 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + " …"
 
 
-def _read(said: Any, data: RefineData, taken: set[str], answer: Proposals) -> list[Rule]:
-    """The rules of one answer; what is none is counted."""
-    items = said.get("rules") if isinstance(said, dict) else None
+def _read(response: Any, data: RefineData, taken: set[str], answer: Proposals) -> list[Rule]:
+    """Returns the valid rules of a response, and counts the others in `answer`."""
+    items = response.get("rules") if isinstance(response, dict) else None
     if not isinstance(items, list):
         answer.refuse("an answer that was no list of rules")
         return []
@@ -172,7 +176,7 @@ def _read(said: Any, data: RefineData, taken: set[str], answer: Proposals) -> li
 
 
 def _rule(item: Any, data: RefineData, taken: set[str], answer: Proposals) -> Rule | None:
-    """One rule of an answer, checked before it is run on any row; None where it is none."""
+    """Returns one rule of a response, checked before it is applied to any row; None if it is invalid."""
     if not isinstance(item, dict):
         answer.refuse("no rule")
         return None

@@ -1,4 +1,4 @@
-"""The loop: model, errors on dev, proposals, screening, new rules, labels, model; until nothing is gained."""
+"""The loop of a refinement: fit the label model, find errors on dev, propose rules, screen them, and repeat."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import structlog
 
 from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.refine.data import FOLDS, RefineData
-from kommuna.steps.labeling.refine.judge import Judgement, Mask, gain_error, judge
+from kommuna.steps.labeling.refine.evaluation import Evaluation, Mask, evaluate, gain_error
 from kommuna.steps.labeling.refine.mining.screening import Candidate, Screened, candidate_of, codes, screen
-from kommuna.steps.labeling.refine.proposal import Proposal, Proposals, Proposer, Standing
-from kommuna.steps.labeling.refine.rounds import Changed, Round, Rounds, Written, bits
+from kommuna.steps.labeling.refine.proposal import LoopState, Proposal, Proposals, Proposer
+from kommuna.steps.labeling.refine.rounds import Round, Rounds, RuleChanges, WrittenRule, bits
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes
 from kommuna.steps.statistics import macro_f1
 
 log = structlog.get_logger()
 
-_LEAST_ERRORS = 1.0  # standard errors that a round gains on dev, or it is not kept: less is chance
-_HALVINGS = 3  # times that fewer candidates are tried: all, the better half, its half
-_IMPLIED = 0.98  # share of an old rule's votes that a new one casts too, past which the old one is needless
+_LEAST_ERRORS = 1.0  # the smallest gain of a round on dev in standard errors; a smaller gain may be random
+_HALVINGS = 3  # numbers of candidates to try: all, the better half, the better quarter
+_IMPLIED = 0.98  # an old rule is redundant if a new rule casts at least this share of its votes
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class _Rules:
     """The present rules and their votes.
 
     Attributes:
-        given: m0, the rules that the loop started from; they stay.
-        written: the loop's own.
-        dev: d x (m0 + written), votes on dev, each as told without the row.
-        sample: s x (m0 + written).
+        given: m0, the rules that the loop started from, which are never removed.
+        written: the rules that the loop wrote.
+        dev: d x (m0 + written), votes on dev, cross-fitted.
+        sample: s x (m0 + written), votes on the sample.
     """
 
     given: tuple[Rule, ...]
-    written: tuple[Written, ...]
+    written: tuple[WrittenRule, ...]
     dev: Codes
     sample: Codes
 
@@ -47,8 +47,8 @@ class _Rules:
     def all(self) -> tuple[Rule, ...]:
         return (*self.given, *(written.rule for written in self.written))
 
-    def changed(self, change: Changed, dev: Codes, sample: Codes) -> _Rules:
-        """Without some rules, and with new ones and their votes."""
+    def changed(self, change: RuleChanges, dev: Codes, sample: Codes) -> _Rules:
+        """Returns the rules after a change, with the votes of the new rules."""
         left = [j for j, written in enumerate(self.written) if written.rule.name not in change.out]
         columns = [*range(len(self.given)), *(len(self.given) + j for j in left)]
         return _Rules(
@@ -61,44 +61,46 @@ class _Rules:
 
 @dataclass(frozen=True)
 class _Track:
-    """The loop on some of the dev rows.
+    """A run of the loop that uses some of the dev rows and has no information on the others.
 
     Attributes:
-        data: those rows.
-        rows: d, which of all dev rows they are; the others are unknown to all that the track does.
-        rules: its rules. On rows that are not its own they vote like on any message.
-        standing: how they do on its rows.
+        data: the dev rows of the run.
+        rows: d, whether the run uses the row.
+        rules: its rules, with votes on all dev rows.
+        evaluation: the figures of the rules on the run's rows.
     """
 
     data: RefineData
     rows: Mask
     rules: _Rules
-    standing: Judgement
+    evaluation: Evaluation
 
-    def judged(self, rules: _Rules, seed: int) -> _Track:
-        """With other rules."""
-        return replace(self, rules=rules, standing=judge(self.data, rules.dev[self.rows], rules.sample, seed=seed))
+    def with_rules(self, rules: _Rules, seed: int) -> _Track:
+        """Returns the run with other rules, evaluated."""
+        return replace(self, rules=rules, evaluation=evaluate(self.data, rules.dev[self.rows], rules.sample, seed=seed))
 
-    def asked(self, number: int) -> Standing:
-        return Standing(self.data, self.rules.all, self.standing.assigned, number)
+    def state(self, number: int) -> LoopState:
+        return LoopState(self.data, self.rules.all, self.evaluation.assigned, number)
 
     def screened(self, tried: Sequence[Candidate], least_precision: float) -> Screened:
-        """Which candidates pass; with their votes on all rows."""
+        """Returns the candidates that pass, with their votes on all dev rows."""
         own = [replace(candidate, dev=candidate.dev[self.rows]) for candidate in tried]
         dev = self.rules.dev[self.rows]
-        screened = screen(self.data, own, dev, self.rules.sample, self.standing, least_precision=least_precision)
+        screened = screen(self.data, own, dev, self.rules.sample, self.evaluation, least_precision=least_precision)
         whole = {candidate.proposal.rule.name: candidate.dev for candidate in tried}
         passed = [replace(one, dev=whole[one.proposal.rule.name]) for one in screened.passed]
         return replace(screened, passed=passed)
 
-    def with_best(self, passed: Sequence[Candidate], share: float, number: int, seed: int) -> tuple[_Track, Changed]:
-        """With a share of the candidates, the best."""
+    def with_best(
+        self, passed: Sequence[Candidate], share: float, number: int, seed: int
+    ) -> tuple[_Track, RuleChanges]:
+        """Returns the run with the best share of the candidates added, and the changes."""
         best = passed[: math.ceil(len(passed) * share)]
         if not best:
-            return self, Changed()
-        change = Changed(written=tuple(_written(one, number) for one in best), out=_needless(self.rules, best))
+            return self, RuleChanges()
+        change = RuleChanges(written=tuple(_written(one, number) for one in best), out=_redundant(self.rules, best))
         dev, sample = (np.stack(votes, axis=1) for votes in ([c.dev for c in best], [c.sample for c in best]))
-        return self.judged(self.rules.changed(change, dev, sample), seed), change
+        return self.with_rules(self.rules.changed(change, dev, sample), seed), change
 
 
 def refined(
@@ -112,24 +114,24 @@ def refined(
     least_precision: float,
     seed: int,
 ) -> list[Round]:
-    """Runs rounds until one gains nothing, no proposer is left, or there were `most_rounds`.
+    """Runs rounds until a round gains nothing, all proposers have ended, or `most_rounds` is reached.
 
-    The loop runs six times side by side: on all of dev, and without each of its folds, whose rows then judge it. The
-    runs take only two things from each other: how many of the best candidates stay in a round, and when to end.
+    The loop runs on all of dev and, in parallel, without each of its folds, whose rows evaluate that run. The runs
+    share only two decisions: the share of the best candidates to keep in a round, and when to end.
 
     Args:
         data: the rows.
-        given: rules to start from; none at all is a start too.
-        proposers: by name.
-        kept: rounds of this very run that are done already; each new one is kept.
+        given: rules to start from; may be empty.
+        proposers: the proposers by name.
+        kept: the stored rounds of the same run; each new round is stored there.
         votes_given: the given rules' votes on dev and on the sample.
-        most_rounds: how many rounds there are at most.
+        most_rounds: the largest number of rounds.
         least_precision: see `screen`.
-        seed: of the label model.
+        seed: seed of the label model.
 
     Returns:
-        Round 0, where the loop started, and every further round. Macro F1 on dev, each fold told by the run that did
-        not see it, rises from each to the next; the last may have gained nothing and changed nothing.
+        Round 0 (the start) and all further rounds. Cross-fitted macro F1 on dev rises from round to round, except for
+        the last round, which may have changed nothing.
     """
     done = kept.load()
     start = _Rules(tuple(given), (), *votes_given)
@@ -138,18 +140,20 @@ def refined(
         _started(data, rows, start, [_change(made, fold) for made in done], seed)
         for fold, rows in [(None, everything), *((fold, data.fold != fold) for fold in range(FOLDS))]
     ]
-    told = _told_apart(data, tracks)
+    assigned = _cross_fitted(data, tracks)
     if done:
         log.info("refine.resumed", rounds=len(done) - 1, rules=len(tracks[0].rules.all), f1=round(done[-1].f1, 4))
     else:
-        coverage = tracks[0].standing.coverage
-        done = [Round(number=0, rules=len(given), f1=macro_f1(told, data.truth), coverage=coverage)]
-        kept.keep(done[0])
+        coverage = tracks[0].evaluation.coverage
+        done = [Round(number=0, rules=len(given), f1=macro_f1(assigned, data.truth), coverage=coverage)]
+        kept.save(done[0])
     ended = {line.partition(":")[0] for earlier in done for line in earlier.ended}
     while len(done) <= most_rounds and not _finished(done) and set(proposers) - ended:
-        asked = {name: proposer for name, proposer in proposers.items() if name not in ended}
-        made, tracks, told = _round(data, tracks, told, asked, len(done), least_precision=least_precision, seed=seed)
-        kept.keep(made)
+        active = {name: proposer for name, proposer in proposers.items() if name not in ended}
+        made, tracks, assigned = _round(
+            data, tracks, assigned, active, len(done), least_precision=least_precision, seed=seed
+        )
+        kept.save(made)
         done.append(made)
         ended |= {line.partition(":")[0] for line in made.ended}
         log.info(
@@ -164,16 +168,21 @@ def _finished(done: Sequence[Round]) -> bool:
     return done[-1].number > 0 and not done[-1].written
 
 
-def _change(made: Round, fold: int | None) -> Changed:
-    """What a round changed, on all of dev or without a fold."""
+def _change(made: Round, fold: int | None) -> RuleChanges:
+    """Returns the changes of a round in the run on all of dev, or in the run without a fold."""
     if fold is None:
         return made
-    return made.without[fold] if made.without else Changed()
+    return made.without[fold] if made.without else RuleChanges()
 
 
-def rules_after(rounds: Sequence[Round], fold: int | None = None) -> tuple[Written, ...]:
-    """The loop's own rules as they were after some rounds, on all of dev or without a fold."""
-    written: tuple[Written, ...] = ()
+def rules_after(rounds: Sequence[Round], fold: int | None = None) -> tuple[WrittenRule, ...]:
+    """Returns the rules that the loop wrote and kept in some rounds.
+
+    Args:
+        rounds: the rounds.
+        fold: the fold that the run left out; None: the run on all of dev.
+    """
+    written: tuple[WrittenRule, ...] = ()
     for made in rounds:
         change = _change(made, fold)
         written = (*(one for one in written if one.rule.name not in change.out), *change.written)
@@ -181,10 +190,15 @@ def rules_after(rounds: Sequence[Round], fold: int | None = None) -> tuple[Writt
 
 
 def dev_codes(data: RefineData, given: Sequence[Rule], rounds: Sequence[Round]) -> Codes:
-    """d x (given + written) votes on dev, where nothing that was written or picked from a row's fold votes on the row.
+    """Returns cross-fitted votes on dev: d x (given + written).
 
-    On each fold the rules of the run without it stand for those of the run on all of dev: each for the rule in its own
-    slot or, where that did not stay, for the rule of the same tag that votes most alike. Given rules vote as they do.
+    The votes of written rules on a fold are those of the run without the fold. Each rule of that run represents the
+    rule with the same slot in the run on all of dev or, if there is none, the most similar rule for the same tag.
+
+    Args:
+        data: the rows.
+        given: the rules that the loop started from; their votes are their own.
+        rounds: the rounds.
     """
     present = rules_after(rounds)
     fired = np.stack([one.fired_rows(data.dev.height) for one in present], axis=1) if present else None
@@ -193,18 +207,18 @@ def dev_codes(data: RefineData, given: Sequence[Rule], rounds: Sequence[Round]) 
     for fold in range(FOLDS):
         for other in rules_after(rounds, fold):
             its = other.fired_rows(data.dev.height)
-            place = slots.get((other.round, other.slot))
-            if place is None and fired is not None:
-                place = _most_alike(other, its, present, fired)
-            if place is not None:
-                votes[:, place] |= its & (data.fold == fold)
+            column = slots.get((other.round, other.slot))
+            if column is None and fired is not None:
+                column = _most_similar(other, its, present, fired)
+            if column is not None:
+                votes[:, column] |= its & (data.fold == fold)
     own = [codes(votes[:, j], data.code(one.rule)) for j, one in enumerate(present)]
     columns = [*data.votes(data.dev, given).T, *own]
     return np.stack(columns, axis=1) if columns else np.zeros((data.dev.height, 0), dtype=np.int16)
 
 
-def _most_alike(other: Written, its: Mask, present: Sequence[Written], fired: Mask) -> int | None:
-    """Of the rules for, or against, the same tag the one whose votes (d x m) overlap most with another's (Jaccard)."""
+def _most_similar(other: WrittenRule, its: Mask, present: Sequence[WrittenRule], fired: Mask) -> int | None:
+    """Returns the index of the present rule for (or against) the same tag with the largest Jaccard index of votes."""
     same = [
         j for j, one in enumerate(present) if (one.rule.tag, one.rule.against) == (other.rule.tag, other.rule.against)
     ]
@@ -214,8 +228,8 @@ def _most_alike(other: Written, its: Mask, present: Sequence[Written], fired: Ma
     return same[int((both / np.maximum(either, 1)).argmax())]
 
 
-def _started(data: RefineData, rows: Mask, start: _Rules, changes: Sequence[Changed], seed: int) -> _Track:
-    """A run after the rounds that were kept."""
+def _started(data: RefineData, rows: Mask, start: _Rules, changes: Sequence[RuleChanges], seed: int) -> _Track:
+    """Starts a run, after the changes of stored rounds."""
     rules = start
     for change in changes:
         new = [written.rule for written in change.written]
@@ -223,22 +237,22 @@ def _started(data: RefineData, rows: Mask, start: _Rules, changes: Sequence[Chan
         dev = np.stack(fired, axis=1) if fired else start.dev[:, :0]
         rules = rules.changed(change, dev, data.votes(data.sample, new))
     own = data.only(rows)
-    return _Track(own, rows, rules, judge(own, rules.dev[rows], rules.sample, seed=seed))
+    return _Track(own, rows, rules, evaluate(own, rules.dev[rows], rules.sample, seed=seed))
 
 
-def _told_apart(data: RefineData, tracks: Sequence[_Track]) -> Mask:
-    """d x k, each fold's rows as told by the run that did not see them."""
-    told = np.zeros_like(data.truth)
+def _cross_fitted(data: RefineData, tracks: Sequence[_Track]) -> Mask:
+    """Returns d x k, the tags assigned to each fold's rows by the run without the fold."""
+    assigned = np.zeros_like(data.truth)
     for track in tracks[1:]:
         held = ~track.rows
-        told[held] = track.standing.assign(track.rules.dev[held])
-    return told
+        assigned[held] = track.evaluation.assign(track.rules.dev[held])
+    return assigned
 
 
 def _round(
     data: RefineData,
     tracks: Sequence[_Track],
-    told: Mask,
+    assigned: Mask,
     proposers: Mapping[str, Proposer],
     number: int,
     *,
@@ -248,21 +262,21 @@ def _round(
     began = time.perf_counter()
     spent = Counter(_spent(proposers))
     whole = tracks[0]
-    proposals, lasting, refused, ended = _asked(proposers, whole.asked(number))
+    proposals, shared, refused, ended = _proposals(proposers, whole.state(number))
     proposed = len(proposals) + sum(refused.values())
-    again = [proposer for proposer in proposers.values() if proposer.again]
+    rewriting = [proposer for proposer in proposers.values() if proposer.rewrites_per_fold]
     screened = whole.screened([candidate_of(data, proposal) for proposal in proposals], least_precision)
     refused.update(screened.refused)
     passed = [screened.passed]
     for track in tracks[1:]:
-        own = [proposal for proposer in again for proposal in proposer.propose(track.asked(number)).rules]
+        own = [proposal for proposer in rewriting for proposal in proposer.propose(track.state(number)).rules]
         names = {proposal.rule.name for proposal in own}
-        others = [proposal for proposal in lasting if proposal.rule.name not in names]
+        others = [proposal for proposal in shared if proposal.rule.name not in names]
         tried = [candidate_of(data, proposal) for proposal in (*own, *others)]
         passed.append(track.screened(tried, least_precision).passed)
-    share, after, changes = _gaining(data, tracks, told, passed, number, seed)
+    share, after, changes = _gaining(data, tracks, assigned, passed, number, seed)
     if share:
-        told = _told_apart(data, after)
+        assigned = _cross_fitted(data, after)
     if len(changes[0].written) < len(screened.passed):
         refused["the label model gained nothing by it"] += len(screened.passed) - len(changes[0].written)
     used = Counter(_spent(proposers))
@@ -276,68 +290,74 @@ def _round(
         refused=dict(refused),
         ended=tuple(ended),
         rules=len(after[0].rules.all),
-        f1=macro_f1(told, data.truth),
-        coverage=after[0].standing.coverage,
+        f1=macro_f1(assigned, data.truth),
+        coverage=after[0].evaluation.coverage,
         cost={name: value for name, value in used.items() if value},
         seconds=time.perf_counter() - began,
     )
-    return made, after, told
+    return made, after, assigned
 
 
-def _asked(
-    proposers: Mapping[str, Proposer], standing: Standing
+def _proposals(
+    proposers: Mapping[str, Proposer], state: LoopState
 ) -> tuple[list[Proposal], list[Proposal], Counter[str], list[str]]:
-    """All proposals, those of proposers that are asked only once, refusals by reason, and who ended."""
+    """Returns all proposals, those that all runs share, numbers of refusals by reason, and proposers that ended."""
     proposals: list[Proposal] = []
-    lasting: list[Proposal] = []
+    shared: list[Proposal] = []
     refused: Counter[str] = Counter()
     ended: list[str] = []
-    names = {rule.name for rule in standing.rules}
+    names = {rule.name for rule in state.rules}
     for name, proposer in proposers.items():
-        answer: Proposals = proposer.propose(standing)
+        answer: Proposals = proposer.propose(state)
         for proposal in answer.rules:
             if proposal.rule.name in names:
                 refused["the name of another rule"] += 1
                 continue
             names.add(proposal.rule.name)
             proposals.append(proposal)
-            if not proposer.again:
-                lasting.append(proposal)
+            if not proposer.rewrites_per_fold:
+                shared.append(proposal)
         refused.update(answer.refused)
         if answer.ended:
             ended.append(f"{name}: {answer.ended}")
             log.warning("refine.proposer_ended", proposer=name, why=answer.ended)
-    return proposals, lasting, refused, ended
+    return proposals, shared, refused, ended
 
 
 def _gaining(
     data: RefineData,
     tracks: Sequence[_Track],
-    told: Mask,
+    assigned: Mask,
     passed: Sequence[Sequence[Candidate]],
     number: int,
     seed: int,
-) -> tuple[float, list[_Track], list[Changed]]:
-    """The share of the best candidates by which the label model gains, and the runs with it; 0 and as they were else.
+) -> tuple[float, list[_Track], list[RuleChanges]]:
+    """Finds a share of the best candidates that improves cross-fitted macro F1 on dev.
 
-    Each fold's rows are told by the run that did not see them. If all candidates do not gain, the better half may, or
-    its half. A gain within one standard error of nothing is none (the rule of Breiman et al. 1984, "Classification and
-    regression trees", section 3.4.3).
+    All candidates are tried first, then the better half and the better quarter. A gain of at most one standard error
+    does not count (the one-standard-error rule of Breiman et al. 1984, "Classification and regression trees", section
+    3.4.3).
+
+    Returns:
+        The share, the runs with these candidates, and their changes; 0, the unchanged runs and no changes if nothing
+        improves.
     """
     share = 1.0
     for _ in range(_HALVINGS):
-        apart = [track.with_best(own, share, number, seed) for track, own in zip(tracks[1:], passed[1:], strict=True)]
-        after = _told_apart(data, [tracks[0], *(track for track, _ in apart)])
-        gain = macro_f1(after, data.truth) - macro_f1(told, data.truth)
-        if passed[0] and gain > _LEAST_ERRORS * gain_error(told, after, data.truth, seed=seed):
-            made = [tracks[0].with_best(passed[0], share, number, seed), *apart]
+        held_out = [
+            track.with_best(own, share, number, seed) for track, own in zip(tracks[1:], passed[1:], strict=True)
+        ]
+        after = _cross_fitted(data, [tracks[0], *(track for track, _ in held_out)])
+        gain = macro_f1(after, data.truth) - macro_f1(assigned, data.truth)
+        if passed[0] and gain > _LEAST_ERRORS * gain_error(assigned, after, data.truth, seed=seed):
+            made = [tracks[0].with_best(passed[0], share, number, seed), *held_out]
             return share, [track for track, _ in made], [change for _, change in made]
         share /= 2
-    return 0.0, list(tracks), [Changed() for _ in tracks]
+    return 0.0, list(tracks), [RuleChanges() for _ in tracks]
 
 
-def _needless(rules: _Rules, passed: Sequence[Candidate]) -> tuple[str, ...]:
-    """Rules of the loop's own whose votes a new, at least as surely precise rule casts too."""
+def _redundant(rules: _Rules, passed: Sequence[Candidate]) -> tuple[str, ...]:
+    """Returns the written rules whose votes are also cast by a new rule with the same or a higher `low`."""
     start, out = len(rules.given), []
     for j, written in enumerate(rules.written):
         votes = np.concatenate([rules.dev[:, start + j], rules.sample[:, start + j]])
@@ -351,9 +371,9 @@ def _needless(rules: _Rules, passed: Sequence[Candidate]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _written(candidate: Candidate, number: int) -> Written:
+def _written(candidate: Candidate, number: int) -> WrittenRule:
     proposal = candidate.proposal
-    return Written(
+    return WrittenRule(
         rule=proposal.rule,
         origin=proposal.origin,
         round=number,

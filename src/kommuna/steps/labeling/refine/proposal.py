@@ -1,4 +1,4 @@
-"""What a proposer is asked, and what it answers."""
+"""The interface of proposers: the state of the loop that they receive, and the rules that they propose."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from kommuna.steps.labeling.refine.data import RefineData
 
 @dataclass(frozen=True)
 class Proposal:
-    """A rule that somebody thinks would help.
+    """A proposed rule.
 
     Attributes:
         rule: the rule.
-        dev: d, on which of all dev rows it votes, each as told without the row: on a row that the proposer was asked
-            about the rule votes that is written in the same slot without the row's fold, or none where the row was
-            shown to whoever wrote the rule; on all others it votes like on any message.
-        sample: s, on which messages of the sample it votes.
-        origin: who wrote it and why, in a few words.
-        slot: what the rule is for, among the rules of its round; the rules that are written there without a fold of dev
-            stand for it on that fold.
-        kind: rules of a kind are alike before a vote is looked at: their precisions are taken as drawn from one
-            distribution.
-        rewritten: whether its votes on dev are those of what is written in its slot without each row, not its own.
+        dev: d, the dev rows on which it votes. A vote must not depend on the row's own tag: on a row that the proposer
+            has used, the vote is that of the rule in the same slot which was written without the row's fold, or none
+            if the row was shown to the LLM. On other rows it is the rule's own vote.
+        sample: s, the messages of the sample on which it votes.
+        origin: the proposer and its reason, in a few words.
+        slot: identifies the purpose of the rule within its round; on each fold of dev it is represented by the rule
+            with the same slot that was written without the fold.
+        kind: the precisions of rules of the same kind are assumed to be drawn from one distribution.
+        rewritten: whether its votes on dev are those of the rules in its slot that were written without each fold.
     """
 
     rule: Rule
@@ -42,15 +41,15 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where the loop stands when it asks for proposals.
+class LoopState:
+    """The state of the loop before a round.
 
     Attributes:
         data: the rows.
         rules: the present rules.
-        assigned: d x k, the tags that a label model which did not see the row's label gives it; to a row without a vote
-            the default tag, or none.
-        round: from 1.
+        assigned: d x k, the tags that the label model assigns to each held-out dev row; a row without a vote has the
+            default tag, or none.
+        round: the number of the round, from 1.
     """
 
     data: RefineData
@@ -61,14 +60,25 @@ class Standing:
 
 @dataclass
 class Proposals:
-    """An answer: proposals, and how many were no rules, by reason."""
+    """A proposer's result.
+
+    Attributes:
+        rules: the proposed rules.
+        refused: the number of refused rules by reason.
+        ended: why the proposer will not propose any more rules; empty if it will.
+    """
 
     rules: list[Proposal] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
-    ended: str = ""  # why the proposer will answer no more
+    ended: str = ""
 
     def refuse(self, reason: str, count: int = 1) -> None:
-        """Counts what was no rule."""
+        """Counts refused rules.
+
+        Args:
+            reason: why they were refused.
+            count: their number.
+        """
         if count:
             self.refused[reason] = self.refused.get(reason, 0) + count
 
@@ -77,22 +87,28 @@ class Proposer(Protocol):
     """Writes rules.
 
     Attributes:
-        again: whether it can be asked anew for each fold that is left out; what else it wrote stands for all folds.
+        rewrites_per_fold: whether it is called again without each fold of dev; otherwise its rules are used for all
+            folds.
     """
 
-    again: ClassVar[bool]
+    rewrites_per_fold: ClassVar[bool]
 
-    def propose(self, standing: Standing) -> Proposals:
-        """New rules that might fix the errors on dev."""
+    def propose(self, state: LoopState) -> Proposals:
+        """Returns new rules that might fix errors on dev."""
         ...
 
     def cost(self) -> dict[str, float]:
-        """What it has used so far: metrics by name."""
+        """Returns the usage so far as metrics."""
         ...
 
 
 def rule_name(tag: str, what: str, taken: Collection[str]) -> str:
-    """A name that nobody has: the tag and the first thing that the rule looks for.
+    """Returns an unused name, made of the tag and a text.
+
+    Args:
+        tag: the rule's tag.
+        what: what the rule looks for.
+        taken: the names in use.
 
     >>> rule_name("card lost", "can't find", {"card_lost.can_t_find"})
     'card_lost.can_t_find-2'

@@ -1,4 +1,4 @@
-"""The loop's report: F1, coverage, rules in and out, and cost, round by round."""
+"""The report of a refinement: F1, coverage, added and removed rules, and cost per round."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from kommuna.spec.artifacts import Report
-from kommuna.steps.labeling.refine.rounds import Round, Written
+from kommuna.steps.labeling.refine.rounds import Round, WrittenRule
 from kommuna.steps.report import ACCENT, BAD, GOOD, INK, MUTED, page, plot, table
 
 if TYPE_CHECKING:
@@ -20,11 +20,15 @@ _COST = ("llm_requests", "llm_tokens_in", "llm_tokens_out", "llm_cost")
 
 
 def rounds_table(rounds: Sequence[Round], gold: Sequence[float] | None) -> pl.DataFrame:
-    """One line a round.
+    """Returns one row per round.
+
+    Args:
+        rounds: round 0 and all further rounds.
+        gold: macro F1 on gold after each round; None without gold.
 
     Returns:
         Columns `round`, `proposed`, `rules_in`, `rules_out`, `rules`, `dev_f1`, `gold_f1` (null without gold),
-        `coverage`, `seconds`, and those of the LLM's use, 0 without one.
+        `coverage`, `seconds`, and the usage of the LLM, 0 without one.
     """
     return pl.DataFrame(
         {
@@ -44,16 +48,16 @@ def rounds_table(rounds: Sequence[Round], gold: Sequence[float] | None) -> pl.Da
 
 def refine_report(
     rounds: Sequence[Round],
-    written: Sequence[Written],
+    written: Sequence[WrittenRule],
     coverage: Mapping[str, float],
     gold: Sequence[float] | None,
 ) -> Report:
-    """The page.
+    """Builds the HTML page.
 
     Args:
-        rounds: round 0 and what followed.
-        written: the loop's rules that are in at the end.
-        coverage: share of messages that each rule votes on, by name.
+        rounds: round 0 and all further rounds.
+        written: the rules of the loop that are present at the end.
+        coverage: the share of messages on which each rule votes, by its name.
         gold: macro F1 on gold after each round.
     """
     figures = rounds_table(rounds, gold)
@@ -85,7 +89,7 @@ def refine_report(
     return page("Refined rules", lead, figures=top, sections=sections)
 
 
-def _line(one: Written, coverage: Mapping[str, float]) -> tuple[object, ...]:
+def _line(one: WrittenRule, coverage: Mapping[str, float]) -> tuple[object, ...]:
     rule = one.rule
     tag = f"not {rule.tag}" if rule.against else rule.tag
     return (

@@ -1,4 +1,4 @@
-"""The loop's rounds as data, kept one by one so that a killed run goes on where it was."""
+"""The rounds of the loop as data. Each round is stored when it is done, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -17,57 +17,63 @@ from kommuna.steps.shared_folder import SharedFolder
 log = structlog.get_logger()
 
 
-class Written(Spec):
-    """A rule that the loop wrote, with what is known of it."""
+class WrittenRule(Spec):
+    """A rule that the loop wrote, with its figures."""
 
     rule: AnyRule
-    origin: str = Field(description="Who wrote it and why.")
+    origin: str = Field(description="The proposer and its reason.")
     round: int
-    right: int = Field(description="Right votes on dev, each cast without the row.")
-    cast: int = Field(description="Votes on dev, each cast without the row.")
+    right: int = Field(description="Right votes on dev, cross-fitted.")
+    cast: int = Field(description="Votes on dev, cross-fitted.")
     low: float = Field(description="Lower end of the 95 % interval of its precision.")
-    gain: float = Field(description="What it added to macro F1 on dev when it was picked.")
-    slot: str = Field(description="What the rule is for; rules of one round and slot stand for each other.")
-    fired: str = Field(description="One bit a dev row, in hexadecimal: 1 where it votes, as told without the row.")
+    gain: float = Field(description="The gain in macro F1 on dev when it was selected.")
+    slot: str = Field(description="The purpose of the rule; see `Proposal`.")
+    fired: str = Field(description="One bit per dev row, in hexadecimal: 1 where it votes, cross-fitted.")
 
     def fired_rows(self, rows: int) -> NDArray[np.bool_]:
-        """d, the dev rows on which the rule votes."""
+        """Returns d, whether the rule votes on the dev row.
+
+        Args:
+            rows: d.
+        """
         return np.unpackbits(np.frombuffer(bytes.fromhex(self.fired), dtype=np.uint8), count=rows).astype(np.bool_)
 
 
 def bits(rows: NDArray[np.bool_]) -> str:
-    """Rows as `Written.fired` holds them."""
+    """Encodes rows in the form of `WrittenRule.fired`."""
     return np.packbits(rows).tobytes().hex()
 
 
-class Changed(Spec):
-    """What one round changed."""
+class RuleChanges(Spec):
+    """The changes of one round."""
 
-    written: tuple[Written, ...] = ()
-    out: tuple[str, ...] = Field((), description="Rules of earlier rounds that newer ones made needless.")
+    written: tuple[WrittenRule, ...] = ()
+    out: tuple[str, ...] = Field((), description="Rules of earlier rounds that newer rules made redundant.")
 
 
-class Round(Changed):
-    """What one round did. Round 0 is where the loop started."""
+class Round(RuleChanges):
+    """One round. Round 0 is the start of the loop."""
 
     number: int
     proposed: int = 0
-    without: tuple[Changed, ...] = Field((), description="What the round changed where each fold of dev was not there.")
-    refused: dict[str, int] = Field(default_factory=dict, description="Proposals that did not get in, by reason.")
-    ended: tuple[str, ...] = Field((), description="Proposers that will answer no more, and why.")
+    without: tuple[RuleChanges, ...] = Field((), description="The changes of the runs without each fold of dev.")
+    refused: dict[str, int] = Field(default_factory=dict, description="Numbers of refused proposals by reason.")
+    ended: tuple[str, ...] = Field((), description="Proposers that will not propose more rules, and why.")
     rules: int = Field(description="Rules at the end of the round.")
-    f1: float = Field(
-        description="Macro F1 on dev at the end of the round, each fold told by what was done without it."
-    )
+    f1: float = Field(description="Macro F1 on dev at the end of the round, cross-fitted.")
     coverage: float = Field(description="Share of unlabeled messages with a vote.")
-    cost: dict[str, float] = Field(default_factory=dict, description="What the round's proposers used.")
+    cost: dict[str, float] = Field(default_factory=dict, description="Usage of the proposers in this round.")
     seconds: float = 0.0
 
 
 class Rounds:
-    """The rounds of runs, in the folder that the team's runs share; without one, nothing is kept.
+    """Stores the rounds of runs in the folder that the team's runs share.
 
-    Each round is a file of its own, written whole: a run that is killed loses the round that it was in.
+    Each round is one file, written atomically: a killed run loses its unfinished round only.
+
+    Args:
+        shared: the shared folder; None: nothing is stored.
+        run: identifies the run.
     """
 
     def __init__(self, shared: StoreAddress | None = None, run: str = "") -> None:
@@ -76,19 +82,23 @@ class Rounds:
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
-        """The rounds below the team's shared folder."""
+        """Returns the rounds in the team's shared folder."""
         return cls(services.shared)
 
     def settings_used(self) -> list[str]:
-        """None: a run that goes on ends as one that was never killed."""
+        """Returns no settings: a resumed run has the same result as one that was not killed."""
         return []
 
     def of(self, run: str) -> Rounds:
-        """Those of one run: the same inputs, parameters and code."""
+        """Returns the rounds of one run.
+
+        Args:
+            run: identifies the inputs, parameters and code.
+        """
         return Rounds(self._shared, run)
 
     def load(self) -> list[Round]:
-        """The rounds so far, in order, up to the first that is missing or damaged."""
+        """Returns the stored rounds in order, up to the first that is missing or damaged."""
         rounds: list[Round] = []
         while self._folder is not None:
             name = _file_name(len(rounds))
@@ -98,12 +108,12 @@ class Rounds:
             try:
                 rounds.append(Round.model_validate_json(raw))
             except ValidationError:
-                log.warning("refine.damaged_round", round=len(rounds), hint="it is done again")
+                log.warning("refine.damaged_round", round=len(rounds), hint="the round is repeated")
                 break
         return rounds
 
-    def keep(self, made: Round) -> None:
-        """Keeps a round; when it returns the round is safe."""
+    def save(self, made: Round) -> None:
+        """Stores a round; it is durable when the call returns."""
         if self._folder is not None:
             self._folder.write(_file_name(made.number), made.model_dump_json().encode())
 

@@ -1,4 +1,4 @@
-"""A rules file as a person would be glad to edit it: YAML, by tag, with where each rule is from and how it does."""
+"""Writes refined rules as a YAML file for people: grouped by tag, with the origin and figures of each rule."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, ClassVar, Self
 import yaml
 
 from kommuna.spec.rules import Rule, RuleSet
-from kommuna.steps.labeling.refine.rounds import Written
+from kommuna.steps.labeling.refine.rounds import WrittenRule
 
 _WIDTH = 116
 
 
 @dataclass(frozen=True)
 class RulesFile:
-    """YAML text that reads as a `RuleSet`; another step takes it as its rules."""
+    """The YAML text of a `RuleSet`, which other steps accept as their rules."""
 
     text: str
     suffix: ClassVar[str] = ".yaml"
@@ -34,20 +34,20 @@ class RulesFile:
 
     @property
     def rules(self) -> RuleSet:
-        """What the file says."""
+        """Parses the file."""
         return RuleSet.read(yaml.safe_load(self.text), where="the refined rules")
 
 
 def rules_file(
-    rule_set: RuleSet, written: Sequence[Written], coverage: Mapping[str, float], *, about: Sequence[str]
+    rule_set: RuleSet, written: Sequence[WrittenRule], coverage: Mapping[str, float], *, about: Sequence[str]
 ) -> RulesFile:
-    """Writes the file: the tags in their order, and for each the rules that speak of it, the given ones first.
+    """Writes the file: for each tag its rules, those that the loop started from first.
 
     Args:
-        rule_set: all rules, given and written.
-        written: where the loop's own are from, and their figures.
-        coverage: share of messages that each rule votes on, by name.
-        about: lines for the head of the file.
+        rule_set: all rules.
+        written: the rules that the loop wrote, with their origins and figures.
+        coverage: the share of messages on which each rule votes, by its name.
+        about: comment lines for the head of the file.
     """
     known = {one.rule.name: one for one in written}
     head = {"tags": list(rule_set.tags), "several_tags": rule_set.several_tags}
@@ -59,13 +59,13 @@ def rules_file(
         if not rules:
             continue
         lines += ["", f"  # ── {tag or 'tags by name'} " + "─" * max(4, 60 - len(tag or "tags by name"))]
-        for rule in sorted(rules, key=lambda rule: rule.name in known):  # stable: each kind in its order
+        for rule in sorted(rules, key=lambda rule: rule.name in known):  # a stable sort keeps the order otherwise
             lines += [f"  # {line}" for line in _comment(known.get(rule.name), coverage[rule.name])]
             lines += _item(rule)
     return RulesFile("\n".join(lines) + "\n")
 
 
-def _comment(written: Written | None, coverage: float) -> list[str]:
+def _comment(written: WrittenRule | None, coverage: float) -> list[str]:
     seen = f"votes on {coverage:.2%} of messages"
     if written is None:
         return [f"given; {seen}"]
@@ -78,11 +78,11 @@ def _comment(written: Written | None, coverage: float) -> list[str]:
 
 
 def _item(rule: Rule) -> list[str]:
-    """One key a line, lists within brackets."""
+    """Returns the YAML lines of a rule: one line per key, lists in brackets."""
     plain = rule.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     plain = dict(sorted(plain.items(), key=lambda item: item[0] in ("group", "against")))  # after the condition
     keys = [line for key, value in plain.items() for line in _yaml({key: value}, flow=_flow(value)).splitlines()]
-    return [f"  {'- ' if place == 0 else '  '}{line}" for place, line in enumerate(keys)]
+    return [f"  {'- ' if i == 0 else '  '}{line}" for i, line in enumerate(keys)]
 
 
 def _flow(value: Any) -> bool | None:

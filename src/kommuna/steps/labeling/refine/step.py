@@ -1,4 +1,4 @@
-"""Step: better rules from the label model's errors on dev, by a miner, an LLM, or both."""
+"""Step: writes rules that correct the label model's errors on dev, by a miner, an LLM, or both."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ProposerName = Literal["miner", "llm"]
 
 
 class Refined(NamedTuple):
-    """What `refine_rules` leaves."""
+    """The outputs of `refine_rules`."""
 
     rules: RulesFile
     report: Report
@@ -74,47 +74,48 @@ def refine_rules(
     kept: Rounds = NO_ROUNDS,
     context: StepContext = ALONE,
 ) -> Refined:
-    """Writes rules, round by round, until nothing is gained: docs/refine.md says how.
+    """Writes rules in rounds until a round gains nothing; docs/refine.md explains the method.
 
     Args:
         messages: unlabeled messages: `key` and `text`.
-        dev: labeled messages besides `label`: rules are written on some of them and judged on others.
-        rules: rules to start from, which stay. None: the loop starts from nothing, with the tags of dev.
-        gold: labeled messages to report on, none of them in dev. Checked before the loop, told after it. Where the tags
-            are those of dev, rows of other tags are missed.
-        proposers: who writes rules: `miner` (words that tell the errors), `llm` (the platform's heavy model).
-        rounds: the most rounds.
-        least_precision: 0 to 1; the lower end of the 95 % interval of a new rule's precision has to reach it.
-        budget: the most that the LLM may use, killed runs included; past it what is done is kept.
-        model: the heavy model's name as the step's key and manifest know it; operators fill it in.
-        several_tags: whether a row may have several tags, where `rules` does not say so.
+        dev: labeled messages: `key`, `text` and `label`. Rules are written from some of them and evaluated on others.
+        rules: rules to start from, which are never removed. None: the loop starts without rules, with the tags of dev.
+        gold: labeled messages to report on, none of them in dev. They are checked before the loop and used after it.
+            Without `rules`, gold rows with tags that dev lacks count as wrong.
+        proposers: `miner` (words that are typical of the errors), `llm` (the platform's heavy model).
+        rounds: the largest number of rounds.
+        least_precision: 0 to 1; the smallest lower end of the 95 % interval of a new rule's precision.
+        budget: the most that the LLM may use, including killed runs; the rounds so far are kept when it is spent.
+        model: the heavy model's name, for the cache key and the manifest; operators fill it in.
+        several_tags: whether a row may have several tags, if `rules` are not given.
         key: the column that names a row.
         text: the column with the message.
-        label: the column of `dev` and `gold` with the true tag; where rows have several tags, a list or a String with
-            `|` between.
-        seed: of the folds, the sample of messages, the label model, and the rows that the LLM is shown.
+        label: the column of `dev` and `gold` with the true tag; where rows may have several tags, a list, or a String
+            with `|` as separator.
+        seed: seed of the folds, the sample of messages, the label model, and the rows that the LLM receives.
         llm: the platform's models.
-        kept: where rounds are kept, for a run that is killed.
-        context: who runs the step.
+        kept: where rounds are stored, so that a killed run can be resumed.
+        context: the team and the key of the run.
 
     Returns:
         rules: a rules file for people, and for `apply_rules`.
-        report: a page that opens offline.
-        rounds: one line a round (`rounds_table`).
-        dev_votes: the rules' votes on dev for `label_messages` and `rule_report`, like those of `apply_rules`, but that
-            nothing votes on a row that was written or picked from its fold: else dev rows judge rules that know them.
+        report: an HTML page that needs no network.
+        rounds: one row per round (`rounds_table`).
+        dev_votes: the rules' votes on dev for `label_messages` and `rule_report`, in the form of `apply_rules`. The
+            votes on a row are those of rules that were written and selected without its fold, so that dev rows can
+            evaluate the rules without bias.
         metrics: rounds, rules, rules_written, dev_f1_start, dev_f1 (macro, cross-fitted), coverage; with gold
-            gold_f1_start, gold_f1; of the LLM llm_requests, llm_tokens_in, llm_tokens_out, llm_cost.
+            gold_f1_start, gold_f1; with the LLM llm_requests, llm_tokens_in, llm_tokens_out, llm_cost.
 
     Raises:
-        DataError: too few dev rows, no messages, or no rule was found where there were none.
-        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: a table or a label does not fit.
-        LlmSettings, LlmUnreachable: the LLM is not set, or does not answer; the rounds so far are kept.
-        SpecError: no proposer is named.
+        DataError: there are too few dev rows or no messages, or the loop started without rules and found none.
+        MissingColumn, SchemaDrift, DuplicateKeys, RulesError: a table or a label is invalid.
+        LlmSettings, LlmUnreachable: the LLM is not configured, or does not answer; the rounds so far are kept.
+        SpecError: `proposers` is empty.
     """
     began = time.perf_counter()
     if not proposers:
-        raise SpecError("no proposer is named: nobody would write rules", fix="name miner, llm or both")
+        raise SpecError("the list of proposers is empty: no rules would be written", fix="use miner, llm or both")
     data = read_refine_data(
         messages, dev, rules, several_tags=several_tags, key=key, text=text, label=label, seed=seed, llm=llm
     )
@@ -136,9 +137,9 @@ def refine_rules(
     written = rules_after(made)
     if not given and not written:
         raise DataError(
-            f"no rule was found that gains on dev: {sum(r.proposed for r in made)} were tried",
+            f"no rule improves macro F1 on dev: {sum(r.proposed for r in made)} were tried",
             where=f"dev: {data.dev.height} rows, {len(data.tags)} tags",
-            fix="label more rows, ten a tag or more; or give rules to start from",
+            fix="label more rows, ten or more per tag; or pass rules to start from",
         )
     gold_scores = gold_f1(data, given, made, held, seed=seed) if held is not None else None
     rule_set = data.rule_set([*given, *(one.rule for one in written)])
@@ -162,7 +163,7 @@ def _proposer(name: ProposerName, data: RefineData, llm: Llm, budget: Budget, se
 
 
 def _work(key: str, votes: Sequence[NDArray[Any]]) -> str:
-    """Names a run whose rounds go on: the same work, from rules that vote alike, whatever became of Python rules."""
+    """Identifies a run to resume: the same key, and the same votes of the rules that it starts from."""
     digest = hashlib.sha256(key.encode())
     for table in votes:
         digest.update(np.ascontiguousarray(table).tobytes())
@@ -175,7 +176,7 @@ def _spent(made: Sequence[Round]) -> dict[str, float]:
 
 
 def _left(budget: Budget, spent: dict[str, float]) -> Budget:
-    """What earlier, killed runs of this very step left of the budget."""
+    """Returns the budget that earlier, killed runs of the same step have left."""
     tokens = int(spent.get("llm_tokens_in", 0) + spent.get("llm_tokens_out", 0))
     return Budget(
         tokens=None if budget.tokens is None else max(budget.tokens - tokens, 0),

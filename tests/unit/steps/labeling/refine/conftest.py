@@ -1,4 +1,4 @@
-"""Made-up messages whose tags follow from words, some of them ambiguous."""
+"""Generated messages whose tags follow from words, some of them ambiguous."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def messages_of(rows: int, seed: int, prefix: str) -> pl.DataFrame:
     return pl.DataFrame({"id": [f"{prefix}{i}" for i in range(rows)], "text": texts, "tag": tags})
 
 
-def said(handler: Handler, content: str, *, tokens: int) -> bool:
-    """An answer, with what the server says that it took."""
+def respond(handler: Handler, content: str, *, tokens: int) -> bool:
+    """Sends a response with its usage of tokens."""
     choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
     usage = {"prompt_tokens": tokens - 10, "completion_tokens": 10, "total_tokens": tokens}
     body: dict[str, Any] = {
@@ -44,7 +44,7 @@ def said(handler: Handler, content: str, *, tokens: int) -> bool:
 
 @pytest.fixture(scope="session")
 def answer_with() -> Callable[..., bool]:
-    return said
+    return respond
 
 
 @pytest.fixture(scope="session")
@@ -64,10 +64,10 @@ def gold() -> pl.DataFrame:
 
 @pytest.fixture(scope="session")
 def data(unlabeled: pl.LazyFrame, dev: pl.DataFrame) -> RefineData:
-    return field_of(unlabeled, dev)
+    return refine_data_of(unlabeled, dev)
 
 
-def field_of(unlabeled: pl.LazyFrame, dev: pl.DataFrame, **options: bool) -> RefineData:
+def refine_data_of(unlabeled: pl.LazyFrame, dev: pl.DataFrame, **options: bool) -> RefineData:
     several = options.get("several_tags", False)
     return read_refine_data(
         unlabeled, dev.lazy(), None, several_tags=several, key="id", text="text", label="tag", seed=0, llm=Llm()
@@ -75,8 +75,8 @@ def field_of(unlabeled: pl.LazyFrame, dev: pl.DataFrame, **options: bool) -> Ref
 
 
 @pytest.fixture(scope="session")
-def make_field() -> Callable[..., RefineData]:
-    return field_of
+def make_refine_data() -> Callable[..., RefineData]:
+    return refine_data_of
 
 
 @pytest.fixture(scope="session")

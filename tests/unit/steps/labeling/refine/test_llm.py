@@ -1,4 +1,4 @@
-"""The LLM proposer, against a server: what it is shown, and what of its answers is a rule."""
+"""The LLM proposer, with a server: the rows that it sends, and the rules that it accepts."""
 
 import json
 
@@ -9,7 +9,7 @@ from tests.rigs.llm_server import LlmServer, status
 from kommuna.errors import LlmUnreachable
 from kommuna.spec.llm import Budget, LlmEndpoint, Llms
 from kommuna.steps.labeling.refine.llm import LlmProposer
-from kommuna.steps.labeling.refine.proposal import Standing
+from kommuna.steps.labeling.refine.proposal import LoopState
 from kommuna.steps.llm.client import Llm
 from kommuna.steps.llm.session import LlmRetryPolicy
 
@@ -25,35 +25,35 @@ def server():
 
 @pytest.fixture
 def propose(server, data, answer_with):
-    """Asks a proposer whose model answers these rules: `propose(rule, …)`."""
+    """Calls a proposer whose model returns these rules: `propose(rule, …)`."""
 
-    def run(*rules, budget=None, told=None, raw=None, tokens=110):
+    def run(*rules, budget=None, assigned=None, raw=None, tokens=110):
         content = raw if raw is not None else json.dumps({"rules": list(rules)})
         server.always = lambda handler: answer_with(handler, content, tokens=tokens)
         llms = Llms(heavy=LlmEndpoint(url=server.url, model="heavy"))
         heavy = Llm(llms, retry_policy=LlmRetryPolicy(tries=2, pause=0.01)).heavy(budget or Budget())
-        told = np.zeros_like(data.truth) if told is None else told
-        return LlmProposer(heavy, seed=0).propose(Standing(data, (), told, 1))
+        assigned = np.zeros_like(data.truth) if assigned is None else assigned
+        return LlmProposer(heavy, seed=0).propose(LoopState(data, (), assigned, 1))
 
     return run
 
 
-def test_a_rule_of_an_answer_becomes_a_proposal(propose, data):
-    told = data.truth.copy()
-    told[:, data.tags.index("card")] = False
-    answer = propose(GOOD, told=told)
+def test_a_rule_of_a_response_becomes_a_proposal(propose, data):
+    assigned = data.truth.copy()
+    assigned[:, data.tags.index("card")] = False
+    answer = propose(GOOD, assigned=assigned)
     (proposal,) = answer.rules
     assert proposal.rule.any == ("card is gone",)
     assert proposal.rule.tag == "card"
     assert proposal.origin == "llm"
 
 
-def test_the_rows_that_are_shown_do_not_judge_and_half_of_the_missed_ones_are_left(propose, data, server):
-    told = data.truth.copy()
+def test_at_most_half_of_the_missed_rows_are_shown_and_these_do_not_evaluate_the_rule(propose, data, server):
+    assigned = data.truth.copy()
     card = data.tags.index("card")
     missed = np.flatnonzero(data.truth[:, card])[:12]
-    told[missed, card] = False
-    (proposal,) = propose(GOOD | {"any": ["card"]}, told=told).rules
+    assigned[missed, card] = False
+    (proposal,) = propose(GOOD | {"any": ["card"]}, assigned=assigned).rules
     (request,) = server.received
     shown = json.loads(request.body["messages"][-1]["content"])["missed"]
     fires = data.dev["text"].str.contains(r"\bcard\b").to_numpy()
@@ -81,30 +81,30 @@ def test_the_rows_that_are_shown_do_not_judge_and_half_of_the_missed_ones_are_le
         ({"name": "x", "tag": "card", "sql": "1 = 1"}, "a kind of rule that an LLM may not write"),
     ],
 )
-def test_what_is_no_rule_is_counted_and_never_run(propose, data, rule, reason):
+def test_an_invalid_rule_is_counted_and_never_applied(propose, data, rule, reason):
     answer = propose(rule)
     assert answer.rules == []
-    assert answer.refused == {reason: 3}  # of each tag's answer
+    assert answer.refused == {reason: 3}  # one per tag
     assert answer.ended == ""
 
 
 @pytest.mark.parametrize(
     "raw", ['{"rules": "card"}', "tags: [a]\nrules: []", '{"rules": [', "[1, 2]", '{"rules": [7]}']
 )
-def test_an_answer_that_is_no_list_of_rules_is_counted(propose, raw):
+def test_a_response_that_is_not_a_list_of_rules_is_counted(propose, raw):
     answer = propose(raw=raw)
     assert answer.rules == []
     assert sum(answer.refused.values()) == 3
 
 
-def test_a_budget_that_runs_out_keeps_what_was_answered(propose):
-    """The first answer takes 6,000 of 8,000 tokens; the second might be 2,048 long."""
+def test_rules_from_before_the_budget_was_spent_are_kept(propose):
+    """The first response takes 6,000 of 8,000 tokens; the second may take 2,048."""
     answer = propose(GOOD, budget=Budget(tokens=8_000), tokens=6_000)
     assert len(answer.rules) == 1
     assert answer.ended == "its budget is spent"
 
 
-def test_a_budget_of_zero_asks_nothing(propose, server):
+def test_with_a_budget_of_zero_no_request_is_sent(propose, server):
     answer = propose(GOOD, budget=Budget(tokens=0))
     assert (answer.rules, answer.ended, server.received) == ([], "its budget is spent", [])
 
@@ -115,10 +115,10 @@ def test_an_endpoint_that_is_down_is_an_error_to_retry(propose, server, data):
         Llms(heavy=LlmEndpoint(url=server.url, model="heavy")), retry_policy=LlmRetryPolicy(tries=2, pause=0.01)
     ).heavy(Budget())
     with pytest.raises(LlmUnreachable):
-        LlmProposer(heavy, seed=0).propose(Standing(data, (), np.zeros_like(data.truth), 1))
+        LlmProposer(heavy, seed=0).propose(LoopState(data, (), np.zeros_like(data.truth), 1))
 
 
-def test_names_that_are_taken_get_a_number(propose):
+def test_a_name_that_is_in_use_gets_a_number(propose):
     names = [proposal.rule.name for proposal in propose(GOOD, GOOD).rules]
     assert len(set(names)) == len(names) == 6
     assert names[:2] == ["card.gone", "card.gone-2"]

@@ -1,4 +1,4 @@
-"""The loop as a step: it gains, says so honestly, goes on after a kill, and leaves a file that a person can edit."""
+"""`refine_rules`: its gains and unbiased figures, the rules file, the LLM, and resuming a killed run."""
 
 import json
 import os
@@ -41,35 +41,35 @@ def made(unlabeled, dev, gold):
     return refine_rules(unlabeled, dev.lazy(), None, gold.lazy())
 
 
-def test_it_gains_from_no_rules_at_all(made):
+def test_macro_f1_rises_from_a_start_without_rules(made):
     assert made.metrics["dev_f1_start"] == made.metrics["gold_f1_start"] == 0
     assert made.metrics["gold_f1"] > 0.8
     assert made.metrics["dev_f1"] > 0.8
     assert made.metrics["rules"] == made.metrics["rules_written"] == len(made.rules.rules.rules)
 
 
-def test_no_round_is_below_the_one_before_on_dev(made):
+def test_macro_f1_on_dev_never_decreases(made):
     assert made.rounds["dev_f1"].is_sorted()
     assert made.rounds["round"].to_list() == list(range(made.rounds.height))
     assert made.rounds["rules_in"][-1] == 0 or made.rounds.height == 11
 
 
-def test_the_figure_on_dev_is_honest_where_there_is_nothing_to_find(unlabeled, dev):
-    """Tags dealt at random: rules that were chosen and judged on the same rows would look good."""
+def test_the_figure_on_dev_is_unbiased_if_tags_are_random(unlabeled, dev):
+    """Rules that were selected and evaluated on the same rows would look good."""
     shuffled = dev.with_columns(pl.col("tag").shuffle(seed=5))
     start = RuleSet.read(POOR, where="test")
     found = refine_rules(unlabeled, shuffled.lazy(), start)
     assert found.metrics["dev_f1"] < 0.42
 
 
-def test_gold_changes_no_rule(made, unlabeled, dev, gold):
+def test_gold_influences_no_rule(made, unlabeled, dev, gold):
     wrong = gold.with_columns(pl.col("tag").shuffle(seed=1))
     other = refine_rules(unlabeled, dev.lazy(), None, wrong.lazy())
     assert other.rules.rules == made.rules.rules
     assert other.metrics["gold_f1"] < made.metrics["gold_f1"]
 
 
-def test_given_rules_stay_and_come_first(unlabeled, dev):
+def test_given_rules_are_kept_and_come_first(unlabeled, dev):
     given = RuleSet.read(POOR, where="test")
     better = refine_rules(unlabeled, dev.lazy(), given)
     names = [rule.name for rule in better.rules.rules.rules]
@@ -79,7 +79,7 @@ def test_given_rules_stay_and_come_first(unlabeled, dev):
     assert better.rules.rules.tags == given.tags
 
 
-def test_with_a_default_tag_no_rule_is_needed_for_it(unlabeled, dev):
+def test_the_default_tag_needs_no_rules(unlabeled, dev):
     start = {"tags": ["card", "loan", "fees"], "otherwise": "fees"}
     rules = RuleSet.read(start | {"rules": [{"name": "mine", "tag": "card", "any": ["stolen"]}]}, where="test")
     made = refine_rules(unlabeled, dev.lazy(), rules, rounds=2)
@@ -92,7 +92,7 @@ def test_with_a_default_tag_no_rule_is_needed_for_it(unlabeled, dev):
     assert not [rule for rule in made.rules.rules.rules if rule.tag == "fees" and not rule.against]
 
 
-def test_the_file_reads_as_the_rules_and_says_where_each_is_from(made, tmp_path, unlabeled):
+def test_the_rules_file_is_valid_and_has_the_origin_of_each_rule(made, tmp_path, unlabeled):
     path = tmp_path / "rules.yaml"
     made.rules.save(path)
     read = RuleSet.from_yaml(path)
@@ -105,7 +105,7 @@ def test_the_file_reads_as_the_rules_and_says_where_each_is_from(made, tmp_path,
     assert apply_rules(unlabeled, read).metrics["coverage"] == pytest.approx(made.metrics["coverage"], abs=1e-9)
 
 
-def test_the_report_shows_rounds_as_plots_and_what_did_not_get_in(made):
+def test_the_report_has_plots_of_the_rounds_and_the_refused_proposals(made):
     page = made.report.html
     assert page.count("<svg") == 3
     for heading in ("F1 and coverage by round", "Rules in and out by round", "Cost by round", "did not get in"):
@@ -115,7 +115,7 @@ def test_the_report_shows_rounds_as_plots_and_what_did_not_get_in(made):
     )
 
 
-def test_several_tags_a_row(unlabeled, dev):
+def test_rows_may_have_several_tags(unlabeled, dev):
     both = dev.with_columns(
         text=pl.col("text") + " and " + pl.col("text").shift(1, fill_value="hello"),
         tag=pl.concat_list("tag", pl.col("tag").shift(1)).list.drop_nulls().list.unique().list.sort().list.join("|"),
@@ -126,23 +126,23 @@ def test_several_tags_a_row(unlabeled, dev):
     assert better.metrics["dev_f1"] > 0.7
 
 
-def test_dev_without_a_signal_is_said_to_have_none(unlabeled, dev):
+def test_dev_without_a_signal_is_an_error(unlabeled, dev):
     blank = dev.with_columns(text=pl.lit("hello"))
-    with pytest.raises(DataError, match="no rule was found that gains on dev"):
+    with pytest.raises(DataError, match="no rule improves macro F1 on dev"):
         refine_rules(unlabeled, blank.lazy())
 
 
-def test_nobody_to_write_rules_is_an_error(unlabeled, dev):
-    with pytest.raises(SpecError, match="no proposer is named"):
+def test_an_empty_list_of_proposers_is_an_error(unlabeled, dev):
+    with pytest.raises(SpecError, match="the list of proposers is empty"):
         refine_rules(unlabeled, dev.lazy(), proposers=[])
 
 
-def test_an_llm_that_is_not_set_is_said_before_anything_is_done(unlabeled, dev):
+def test_an_llm_that_is_not_configured_is_an_error_at_once(unlabeled, dev):
     with pytest.raises(LlmSettings, match="no heavy LLM is configured"):
         refine_rules(unlabeled, dev.lazy(), proposers=["llm"])
 
 
-def test_it_is_a_step_with_its_clients_filled_in():
+def test_it_is_a_step_with_injected_clients():
     signature = find_step("kommuna.steps:refine_rules")
     assert list(signature.inputs) == ["messages", "dev", "rules", "gold"]
     assert set(signature.injected) == {"llm", "kept", "context"}
@@ -151,8 +151,8 @@ def test_it_is_a_step_with_its_clients_filled_in():
 # --- votes on dev ------------------------------------------------------------------------------------------------
 
 
-def test_the_label_model_on_dev_votes_says_what_gold_says(make_messages, unlabeled, gold):
-    """Tags with four words of noise each: rules learn the noise, and votes of the rules themselves show it as skill."""
+def test_the_label_model_has_the_same_accuracy_on_dev_votes_as_on_gold(make_messages, unlabeled, gold):
+    """Each text has four words of noise: rules learn the noise, and their own votes on dev would overestimate them."""
     noise = [f"x{i}" for i in range(60)]
 
     def noisy(rows, seed):
@@ -165,17 +165,17 @@ def test_the_label_model_on_dev_votes_says_what_gold_says(make_messages, unlabel
     messages, dev, other = noisy(unlabeled.collect(), 1), noisy(make_messages(200, 2, "d"), 2), noisy(gold, 3)
     made = refine_rules(messages.lazy(), dev.lazy())
     rules = made.rules.rules
-    votes, flattering, gold_votes = (apply_rules(rows.lazy(), rules).votes for rows in (messages, dev, other))
+    votes, biased_votes, gold_votes = (apply_rules(rows.lazy(), rules).votes for rows in (messages, dev, other))
     labeled = label_messages(votes, rules, made.dev_votes.lazy(), dev.lazy(), gold_votes)
-    told = other.join(labeled.gold_labels.collect(), on="id", suffix="_told")
-    right = float((told["tag"] == told["tag_told"].cast(pl.String)).fill_null(False).mean())
+    joined = other.join(labeled.gold_labels.collect(), on="id", suffix="_label")
+    right = float((joined["tag"] == joined["tag_label"].cast(pl.String)).fill_null(False).mean())
     assert labeled.metrics["dev_accuracy"] == pytest.approx(right, abs=0.07)
     assert set(made.dev_votes.columns) == {"id", *(rule.name for rule in rules.rules)}
-    flattered = label_messages(votes, rules, flattering, dev.lazy()).metrics["dev_accuracy"]
-    assert flattered >= labeled.metrics["dev_accuracy"]
+    biased = label_messages(votes, rules, biased_votes, dev.lazy()).metrics["dev_accuracy"]
+    assert biased >= labeled.metrics["dev_accuracy"]
 
 
-def test_given_rules_vote_on_dev_as_they_do(unlabeled, dev):
+def test_votes_of_given_rules_on_dev_are_their_own(unlabeled, dev):
     given = RuleSet.read(POOR, where="test")
     better = refine_rules(unlabeled, dev.lazy(), given)
     plain = apply_rules(dev.lazy(), better.rules.rules).votes.collect()
@@ -201,7 +201,7 @@ def test_given_rules_vote_on_dev_as_they_do(unlabeled, dev):
         (lambda gold, dev: gold.with_columns(tag=pl.lit(None, pl.String)), DataError, "gold has no labeled rows"),
     ],
 )
-def test_gold_that_does_not_fit_is_refused_before_a_round(unlabeled, dev, gold, tmp_path, change, kind, message):
+def test_invalid_gold_is_refused_before_the_first_round(unlabeled, dev, gold, tmp_path, change, kind, message):
     kept = Rounds(StoreAddress(url=tmp_path.as_uri()))
     settings = {"kept": kept, "context": StepContext(team="team", key="c" * 64)}
     with pytest.raises(kind, match=message):
@@ -209,14 +209,14 @@ def test_gold_that_does_not_fit_is_refused_before_a_round(unlabeled, dev, gold, 
     assert not list(tmp_path.rglob("round-*.json"))
 
 
-def test_a_gold_tag_that_given_rules_do_not_know_is_refused(made, unlabeled, dev, gold):
+def test_a_gold_tag_that_is_not_in_the_given_rule_set_is_refused(made, unlabeled, dev, gold):
     new = gold.head(1).with_columns(id=pl.lit("new"), tag=pl.lit("zebra"))
     with pytest.raises(DataError, match="gold: row 'new' has the label 'zebra', which is not one of the tags"):
         refine_rules(unlabeled, dev.lazy(), made.rules.rules, pl.concat([gold, new]).lazy())
 
 
-def test_without_given_rules_a_gold_tag_that_dev_has_not_is_missed(made, unlabeled, dev, gold):
-    """A fourth tag whose F1 is 0 among three: three quarters of the mean, and a little off for rows told otherwise."""
+def test_without_given_rules_a_gold_tag_that_dev_lacks_counts_as_wrong(made, unlabeled, dev, gold):
+    """A fourth tag with an F1 of 0 makes the mean three quarters of that of three tags, with a small difference."""
     new = gold.head(1).with_columns(id=pl.lit("new"), tag=pl.lit("zebra"))
     other = refine_rules(unlabeled, dev.lazy(), None, pl.concat([gold, new]).lazy())
     assert other.rules.rules == made.rules.rules
@@ -239,7 +239,7 @@ def heavy(server):
 
 
 def answers(server, answer_with, tokens=110):
-    """Good rules of the tag that is asked about, among bad ones."""
+    """Makes the server return a good rule for the tag of the request, among bad ones."""
 
     def answer(handler):
         tag = json.loads(handler.request_body["messages"][-1]["content"])["tag"]
@@ -256,7 +256,7 @@ def answers(server, answer_with, tokens=110):
     server.always = answer
 
 
-def test_the_llms_good_rules_get_in_and_its_cost_is_told(server, answer_with, unlabeled, dev):
+def test_good_rules_of_the_llm_are_added_and_its_cost_is_reported(server, answer_with, unlabeled, dev):
     answers(server, answer_with)
     made = refine_rules(unlabeled, dev.lazy(), proposers=["llm"], llm=heavy(server))
     written = made.rules.rules.rules
@@ -270,7 +270,7 @@ def test_the_llms_good_rules_get_in_and_its_cost_is_told(server, answer_with, un
         assert reason in made.report.html
 
 
-def test_a_budget_that_runs_out_in_the_middle_keeps_what_is_done(server, answer_with, unlabeled, dev):
+def test_rules_are_kept_if_the_budget_is_spent_during_a_round(server, answer_with, unlabeled, dev):
     answers(server, answer_with, tokens=6_000)
     made = refine_rules(unlabeled, dev.lazy(), proposers=["llm"], llm=heavy(server), budget=Budget(tokens=8_000))
     assert made.metrics["rules"] == made.metrics["llm_requests"] == 1
@@ -278,17 +278,17 @@ def test_a_budget_that_runs_out_in_the_middle_keeps_what_is_done(server, answer_
     assert "its budget is spent" in made.report.html
 
 
-def test_miner_and_llm_together_go_on_when_the_budget_is_spent(server, answer_with, unlabeled, dev):
+def test_the_miner_continues_if_the_budget_of_the_llm_is_spent(server, answer_with, unlabeled, dev):
     answers(server, answer_with)
     made = refine_rules(unlabeled, dev.lazy(), proposers=["miner", "llm"], llm=heavy(server), budget=Budget(tokens=0))
     assert server.received == []
     assert made.metrics["dev_f1"] > 0.8
 
 
-# --- kept rounds -------------------------------------------------------------------------------------------------
+# --- stored rounds -----------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_was_kept_is_replayed_to_the_same_end(made, unlabeled, dev, gold, tmp_path):
+def test_a_resumed_run_has_the_same_result(made, unlabeled, dev, gold, tmp_path):
     kept = Rounds(StoreAddress(url=tmp_path.as_uri()))
     context = StepContext(team="team", key="a" * 64)
     whole = refine_rules(unlabeled, dev.lazy(), None, gold.lazy(), kept=kept, context=context)
@@ -300,10 +300,10 @@ def test_a_run_that_was_kept_is_replayed_to_the_same_end(made, unlabeled, dev, g
     again = refine_rules(unlabeled, dev.lazy(), None, gold.lazy(), kept=kept, context=context)
     assert again.rules.rules == whole.rules.rules == made.rules.rules
     assert again.rounds.drop("seconds").equals(whole.rounds.drop("seconds"))
-    assert files[1].read_bytes() == first  # it was not done again
+    assert files[1].read_bytes() == first  # it was not repeated
 
 
-def test_what_killed_runs_spent_is_taken_from_the_budget(server, answer_with, unlabeled, dev, tmp_path):
+def test_the_spending_of_killed_runs_counts_against_the_budget(server, answer_with, unlabeled, dev, tmp_path):
     answers(server, answer_with)
     kept = Rounds(StoreAddress(url=tmp_path.as_uri()))
     settings = {"proposers": ["llm"], "llm": heavy(server), "kept": kept, "budget": Budget(tokens=1_000_000)}
@@ -318,8 +318,8 @@ def test_what_killed_runs_spent_is_taken_from_the_budget(server, answer_with, un
     assert made.metrics["llm_requests"] == 3
 
 
-def test_killed_in_the_middle_the_step_loses_one_round_at_most(unlabeled, dev, gold, tmp_path):
-    """The runtime's own process group is killed by signal 9 as soon as round 1 is kept; the same step then ends."""
+def test_a_killed_step_loses_at_most_one_round(unlabeled, dev, gold, tmp_path):
+    """The runtime is killed by SIGKILL as soon as round 1 is stored; then the same step is run again."""
     unlabeled.collect().write_parquet(tmp_path / "messages.parquet")
     dev.write_parquet(tmp_path / "dev.parquet")
     store = StoreAddress(url=(tmp_path / "store").as_uri())

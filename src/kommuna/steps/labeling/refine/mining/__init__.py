@@ -1,1 +1,1 @@
-"""Keywords and regexes mined from dev rows, with bounds that hold after selection."""
+"""Mines keywords and regular expressions from dev rows, and screens proposed rules."""

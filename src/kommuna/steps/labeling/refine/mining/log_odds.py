@@ -1,4 +1,4 @@
-"""Which words tell one group of rows from another: log-odds with an informative prior."""
+"""Finds words that are typical of a group of rows: log-odds ratios with an informative Dirichlet prior."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_EDGE = 1e-9  # of a vocabulary of one word nothing is left beside it
-_PRIOR = 3_000.0  # weight of the background, in words
+_EDGE = 1e-9  # avoids log(0) if the vocabulary is a single word
+_PRIOR = 3_000.0  # weight of the prior, in words
 
 
 def log_odds(
     there: Floats, words_there: Floats, elsewhere: Floats, words_elsewhere: Floats, share: Floats,
     *, prior: float = _PRIOR,
 ) -> Floats:  # fmt: skip
-    """Log-odds ratios over their standard deviation, of e words between a group and its rest.
+    """Computes z-scores of log-odds ratios of e words between a group of rows and other rows.
 
-    With y words counted in a group and in its rest, n all the words counted there, and a prior a that is the
-    background's share of the word times `prior`, a0 in all (Monroe, Colaresi & Quinn 2008, "Fightin' Words: Lexical
+    y is the count of the word, n the count of all words, and a the prior of the word: its share of the background times
+    `prior` (a0) (Monroe, Colaresi & Quinn 2008, "Fightin' Words: Lexical
     feature selection and evaluation for identifying the content of political conflict", Political Analysis 16,
     equations 16, 18 and 22)::
 
-        d = log( (y + a) / (n + a0 - y - a) ) in the group  -  the same in its rest
-        v = 1 / (y + a) in the group  +  the same in its rest
+        d = log( (y + a) / (n + a0 - y - a) ) in the group  -  the same in the other rows
+        v = 1 / (y + a) in the group  +  the same in the other rows
         z = d / sqrt(v)
 
-    The prior pulls both sides to the background, and a rare word cannot show a sure difference.
+    The prior shrinks both sides towards the background, so that a rare word has no significant difference.
 
     Args:
-        there: e, rows of the group that hold the word.
+        there: e, rows of the group that contain the word.
         words_there: e, the sum of `there` over all words.
-        elsewhere: e, rows of its rest that hold the word.
+        elsewhere: e, other rows that contain the word.
         words_elsewhere: e, the sum of `elsewhere` over all words.
         share: e, the word's share of the background.
-        prior: a0.
+        prior: a0, the weight of the prior in words.
     """
     a = prior * share
 

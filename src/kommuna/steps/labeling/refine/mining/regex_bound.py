@@ -1,4 +1,4 @@
-"""A bound on regular expressions that nobody has read: refused before they are run on a single row."""
+"""Limits the size of generated regular expressions, which are checked before they are applied to any row."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import Any
 from kommuna.steps.labeling.rules.text.regex import ops, parsed, python_only
 
 MOST_CHARACTERS = 300
-MOST_STATES = 2_000  # of the pattern with its repeats written out; a hand-written one has some dozens
+MOST_STATES = 2_000  # of the pattern with its repeats expanded; a pattern by hand has some dozens
 
 _REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT)
 
 
 def unbounded(pattern: str) -> str:
-    """Why a pattern may take too long; empty where its time is linear in the text, and small.
+    """Returns why a pattern may take too long; empty if its time is linear in the text, with a small factor.
 
-    Polars' engine never backtracks: a pattern that it reads, ``(a+)+$`` too, takes time in proportion to the text and
-    to the pattern's size with its counted repeats written out. So what needs another engine is refused, and what is
-    large when written out.
+    Polars' engine never backtracks: its time is proportional to the length of the text and to the size of the pattern
+    with counted repeats expanded, even for ``(a+)+$``. So a pattern is refused if it needs another engine or is large
+    when expanded.
+
+    Args:
+        pattern: the regular expression.
 
     >>> unbounded("(?=a)b"), unbounded("((a{50}){50}){50}"), unbounded("(a+)+$")
     ('a regex with look-around', 'a regex too large', '')
@@ -37,7 +40,7 @@ def unbounded(pattern: str) -> str:
 
 
 def _states(node: Any) -> int:
-    """How many characters and sets a parsed pattern has when its counted repeats are written out."""
+    """Counts the characters and sets of a parsed pattern with counted repeats expanded."""
     total = 0
     for operation, argument in node:
         if operation in _REPEATS:

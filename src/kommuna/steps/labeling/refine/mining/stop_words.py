@@ -1,8 +1,8 @@
-"""Words that every text has, in English and Russian: no keyword by themselves; and which language texts are in.
+"""English and Russian stop words, which are no keywords by themselves, and detection of the language of texts.
 
-The lists are the closed classes of words of either language's grammar (articles, pronouns, prepositions, conjunctions,
-particles, auxiliary and modal verbs, question words, the pronominal adverbs), written down class by class; no word of
-an open class is among them: a noun, an adjective or a full verb may tell a tag. Words stand as `fold` writes them.
+The lists contain the closed word classes of each language (articles, pronouns, prepositions, conjunctions, particles,
+auxiliary and modal verbs, question words, pronominal adverbs). Words of open classes are not included, since a noun, an
+adjective or a full verb may indicate a tag. Words are in normal form (`fold`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from kommuna.steps.labeling.rules.text.tokens import keyword_line
 Stemmed = Literal["english", "russian"]
 
 _LEAST_SHARE = (
-    0.15  # of the words, that are stop-words of the language texts are in: .22 in Russian tweets, .55 in questions
+    0.15  # the smallest share of stop words of the texts' language; measured: .22 in Russian tweets, .55 in questions
 )
-_LEAST_TIMES = 5  # as many as of the other language
+_LEAST_TIMES = 5  # the smallest ratio of stop words of the language to those of the other
 
 _ENGLISH = """
 a an the
@@ -69,17 +69,17 @@ WORDS: dict[Stemmed, frozenset[str]] = {
 STOP_WORDS = WORDS["english"] | WORDS["russian"]
 
 
-def stop_words_alone(phrase: str) -> bool:
-    """Whether a phrase has no word that could tell anything.
+def only_stop_words(phrase: str) -> bool:
+    """Returns whether all words of a phrase are stop words.
 
-    >>> stop_words_alone("have to"), stop_words_alone("have to pay")
+    >>> only_stop_words("have to"), only_stop_words("have to pay")
     (True, False)
     """
     return all(word in STOP_WORDS for word in phrase.split())
 
 
 def language_of(phrases: Iterable[str]) -> Stemmed | None:
-    """The language whose stop-words the words hold, None where that is not clear.
+    """Returns the language of words by the stop words among them; None if it is not clear.
 
     >>> language_of("how can i top up my card".split()), language_of("как мне пополнить карту".split())
     ('english', 'russian')

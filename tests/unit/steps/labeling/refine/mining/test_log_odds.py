@@ -1,4 +1,4 @@
-"""Log-odds with an informative prior: the paper's formula, number for number."""
+"""Log-odds with an informative prior: equal to the formula of the paper."""
 
 import math
 
@@ -9,12 +9,12 @@ from kommuna.steps.labeling.refine.mining import log_odds as module
 
 
 def log_odds(there, elsewhere, background, **settings):
-    """Of all words of two groups' counts (1 x c)."""
+    """Computes the log-odds of all words from the counts of two groups (1 x c)."""
     share = (background + 1.0) / (background + 1.0).sum()
     return module.log_odds(there, there.sum(), elsewhere, elsewhere.sum(), share, **settings)
 
 
-def test_it_is_the_papers_formula():
+def test_the_result_equals_the_formula_of_the_paper():
     there, elsewhere, background = np.array([[8.0, 2.0]]), np.array([[3.0, 40.0]]), np.array([9, 89])
     prior = 50.0
     a = [prior * 10 / 100, prior * 90 / 100]
@@ -26,7 +26,7 @@ def test_it_is_the_papers_formula():
         assert log_odds(there, elsewhere, background, prior=prior)[0, w] == pytest.approx(z)
 
 
-def test_a_rare_word_cannot_show_a_sure_difference():
+def test_a_rare_word_has_no_significant_difference():
     there, elsewhere = np.array([[1.0, 20.0, 0.0]]), np.array([[0.0, 0.0, 60.0]])
     once, often, _ = log_odds(there, elsewhere, np.array([5, 5, 5_000]))[0]
     assert often > 2.5 > 1.6 > once > 0

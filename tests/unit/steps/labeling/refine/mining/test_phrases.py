@@ -1,4 +1,4 @@
-"""Phrases and pairs: the same as a plain count, and what they look for is what the rule finds."""
+"""Phrases and pairs: their counts equal those of a simple loop, and their rules fire where the conditions hold."""
 
 import polars as pl
 
@@ -8,15 +8,15 @@ from kommuna.steps.labeling.rules.text.stems import stem, stem_keyword
 from kommuna.steps.labeling.rules.text.tokens import tokens
 
 
-def held(condition, language, line):
-    """Whether a token line holds a phrase, word for word or stem for stem, or a form of each word of a pair."""
+def holds(condition, language, line):
+    """Returns whether a token line contains a phrase (by words or stems), or a form of each word of a pair."""
     words = [stem(language, word) for word in line] if language else line
     if not isinstance(condition, str):
         return all(set(forms) & set(line) for forms in condition)
     return f" {' '.join(stem_keyword(language, condition))} " in f" {' '.join(words)} "
 
 
-def test_counts_are_those_of_a_plain_loop(dev, unlabeled):
+def test_counts_equal_those_of_a_simple_loop(dev, unlabeled):
     found = find_phrases(dev["text"], unlabeled.collect()["text"], unlabeled, "text")
     lines = [tokens(text) for text in unlabeled.collect()["text"]]
     assert found.messages == len(lines)
@@ -25,7 +25,7 @@ def test_counts_are_those_of_a_plain_loop(dev, unlabeled):
     assert {"monthly", "fee"} in [{forms[0] for forms in c} for c in found.conditions if not isinstance(c, str)]
     in_sample = found.sample.sum(axis=0)
     for column in range(0, len(found), 5):
-        count = sum(held(found.conditions[column], found.language, line) for line in lines)
+        count = sum(holds(found.conditions[column], found.language, line) for line in lines)
         assert found.seen[column] == in_sample[column] == count
 
 
@@ -39,12 +39,12 @@ def test_every_condition_holds_where_its_rule_fires(dev, unlabeled, data):
         if isinstance(found.conditions[j], str):
             kind = {"any": (looked_for,), "stem": found.language}
         rules.append(Rule(name=f"r{j}", tag="card", **kind))
-    for rows, holds in ((data.dev, found.dev), (data.sample, found.sample)):
+    for rows, conditions in ((data.dev, found.dev), (data.sample, found.sample)):
         fired = data.votes(rows, rules) >= 0
-        assert (fired == (holds[:, list(columns)].toarray() > 0)).all()
+        assert (fired == (conditions[:, list(columns)].toarray() > 0)).all()
 
 
-def test_stop_words_alone_are_no_phrase_and_no_pair():
+def test_phrases_and_pairs_of_stop_words_are_ignored():
     dev = pl.Series(["what is it that i have to pay for", "why do they have this fee"] * 3 + ["hello"] * 18)
     found = find_phrases(dev, dev, pl.LazyFrame({"text": dev}), "text")
     assert {"pay", "have to pay", "fee"} <= set(found.conditions)
@@ -54,7 +54,7 @@ def test_stop_words_alone_are_no_phrase_and_no_pair():
     assert {"what", "that"} not in pairs
 
 
-def test_russian_words_are_found_in_all_their_forms():
+def test_russian_words_are_found_in_all_forms():
     dev = pl.Series(["я потерял карту", "у меня нет карты", "где моя карта", "мне не дали кредит"] * 3)
     found = find_phrases(dev, dev, pl.LazyFrame({"text": dev}), "text")
     assert found.language == "russian"
@@ -65,7 +65,7 @@ def test_russian_words_are_found_in_all_their_forms():
     assert not {"у меня нет", "мне не", "где моя"} & set(found.conditions)
 
 
-def test_no_phrase_reaches_over_a_comma_and_numbers_alone_are_none():
+def test_phrases_do_not_cross_a_comma_and_do_not_consist_of_numbers():
     dev = pl.Series(["fee, again 12 34"] * 5)
     found = find_phrases(dev, pl.Series(["fee again"]), pl.LazyFrame({"text": ["fee again"]}), "text")
     phrases = {condition for condition in found.conditions if isinstance(condition, str)}
@@ -74,7 +74,7 @@ def test_no_phrase_reaches_over_a_comma_and_numbers_alone_are_none():
     assert "again 12" in phrases
 
 
-def test_a_word_that_clients_spell_with_yo_is_found_in_both_spellings():
+def test_a_word_that_is_spelt_with_yo_is_found_in_both_spellings():
     dev = pl.Series(["где мой счёт сегодня", "счет сегодня", "счёт не виден сегодня"] + ["привет"] * 12)
     found = find_phrases(dev, dev, pl.LazyFrame({"text": dev}), "text")
     (pair,) = [
@@ -86,7 +86,7 @@ def test_a_word_that_clients_spell_with_yo_is_found_in_both_spellings():
     assert found.seen[pair] == 3
 
 
-def test_pairs_of_no_words_are_no_trouble():
+def test_texts_without_words_have_no_conditions():
     found = find_phrases(
         pl.Series(["a", "I", "the", None]), pl.Series(["a", None]), pl.LazyFrame({"text": ["a", None]}), "text"
     )
@@ -94,7 +94,7 @@ def test_pairs_of_no_words_are_no_trouble():
     assert found.dev.shape == (4, 0)
 
 
-def test_messages_are_counted_over_batches_of_any_size(monkeypatch, dev, unlabeled):
+def test_counts_do_not_depend_on_the_batch_size(monkeypatch, dev, unlabeled):
     from kommuna.steps.labeling.refine.mining import phrases
 
     whole = find_phrases(dev["text"], unlabeled.collect()["text"], unlabeled, "text").seen

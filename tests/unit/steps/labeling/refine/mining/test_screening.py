@@ -1,10 +1,10 @@
-"""Proposals are screened: precision's lower bound, copies, correlation, coverage, gain."""
+"""Screening of proposals: precision, copies, correlation, coverage, and gain."""
 
 import numpy as np
 import pytest
 
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.refine.judge import judge
+from kommuna.steps.labeling.refine.evaluation import evaluate
 from kommuna.steps.labeling.refine.mining.screening import beta_prior, candidate_of, screen
 from kommuna.steps.labeling.refine.proposal import Proposal
 
@@ -18,7 +18,7 @@ def screened(data, *rules, present=(), unseen=None, least_precision=0.0):
         for j, rule in enumerate(rules)
     ]
     tried = [candidate_of(data, proposal) for proposal in proposals]
-    return screen(data, tried, dev, sample, judge(data, dev, sample, seed=0), least_precision=least_precision)
+    return screen(data, tried, dev, sample, evaluate(data, dev, sample, seed=0), least_precision=least_precision)
 
 
 def rule(name, tag, *words, **fields):
@@ -54,13 +54,13 @@ def test_a_bad_rule_is_refused_with_its_reason(data, tried, reason):
     assert count == 1
 
 
-def test_of_two_equal_proposals_one_passes(data):
+def test_only_one_of_two_equal_proposals_passes(data):
     found = screened(data, rule("one", "card", "card"), rule("two", "card", "Card"))
     assert len(found.passed) == 1
     assert found.refused == {"the same votes as a present rule": 1}
 
 
-def test_a_rule_is_judged_only_on_rows_that_it_was_not_written_from(data):
+def test_a_rule_is_evaluated_on_rows_that_it_was_not_written_from(data):
     hit = data.dev["text"].str.contains(r"\bcard\b").to_numpy()
     written_from = hit & (np.cumsum(hit) > 5)
     (passed,) = screened(data, rule("r", "card", "card"), unseen=~written_from).passed
@@ -68,7 +68,7 @@ def test_a_rule_is_judged_only_on_rows_that_it_was_not_written_from(data):
     assert ((passed.dev >= 0) <= ~written_from).all()
 
 
-def test_the_bar_on_precision_is_its_lower_bound_not_its_value(data):
+def test_the_required_precision_applies_to_the_lower_bound(data):
     hit = data.dev["text"].str.contains(r"\bcard\b").to_numpy()
     few = ~hit | (np.cumsum(hit) <= 5)  # 5 of 5 right: at least 56 %
     assert screened(data, rule("r", "card", "card"), unseen=few, least_precision=0.55).passed
@@ -76,13 +76,13 @@ def test_the_bar_on_precision_is_its_lower_bound_not_its_value(data):
     assert refused.refused == {"not surely precise": 1}
 
 
-def test_a_precise_rule_that_adds_nothing_on_dev_passes(data):
+def test_a_precise_rule_without_a_gain_on_dev_passes(data):
     present = (rule("card", "card", "card"),)
     (passed,) = screened(data, rule("stolen", "card", "stolen"), present=present).passed
     assert passed.gain == 0
 
 
-def test_a_rule_against_a_tag_is_judged_where_the_tag_was_told(data):
+def test_a_rule_against_a_tag_is_evaluated_where_the_tag_was_assigned(data):
     loose = rule("loose", "card", "card", "loan", "mortgage")
     strict = rule("loan", "loan", "zebra")
     found = screened(data, rule("not", "card", "loan", "mortgage", against=True), present=(loose, strict))
@@ -93,8 +93,8 @@ def test_a_rule_against_a_tag_is_judged_where_the_tag_was_told(data):
         assert candidate.right == candidate.cast > 0
 
 
-def test_what_was_lucky_among_many_is_believed_less(data):
-    """A rule that is right 8 times of 9 passes alone; among forty that are right as often as chance it does not."""
+def test_a_lucky_rule_among_many_is_refused(data):
+    """A rule with 8 right votes of 9 passes alone, but not among forty rules that are right by chance."""
     hit = np.flatnonzero(data.truth[:, 0])[:8].tolist() + np.flatnonzero(~data.truth[:, 0])[:1].tolist()
     lucky = np.isin(np.arange(data.dev.height), hit)
     random = np.random.default_rng(0)
@@ -105,16 +105,16 @@ def test_what_was_lucky_among_many_is_believed_less(data):
         candidate_of(data, Proposal(rule(f"r{j}", data.tags[0], f"w{j}"), on_dev, sample, "test", f"r{j}", "test"))
         for j, on_dev in enumerate(votes)
     ]
-    standing = judge(data, *(data.votes(rows, ()) for rows in (data.dev, data.sample)), seed=0)
+    evaluation = evaluate(data, *(data.votes(rows, ()) for rows in (data.dev, data.sample)), seed=0)
     none = data.votes(data.dev, ()), data.votes(data.sample, ())
-    alone, among = (screen(data, some, *none, standing, least_precision=0.0) for some in (tried[:1], tried))
+    alone, among = (screen(data, some, *none, evaluation, least_precision=0.0) for some in (tried[:1], tried))
     assert not any(passed.proposal.rule.name == "r0" for passed in among.passed)
     assert among.refused["not surely precise"] == len(tried)
     assert [passed.proposal.rule.name for passed in alone.passed] == ["r0"]
 
 
 def tried_by(data, votes, *, rewritten):
-    """One rule for each line of votes on dev, all for the first tag and of one kind, screened."""
+    """Screens one rule per line of votes on dev, all for the first tag and of one kind."""
     sample = np.arange(data.sample.height)
     tried = [
         Proposal(
@@ -129,8 +129,8 @@ def tried_by(data, votes, *, rewritten):
         for j, on_dev in enumerate(votes)
     ]
     none = data.votes(data.dev, ()), data.votes(data.sample, ())
-    standing = judge(data, *none, seed=0)
-    return screen(data, [candidate_of(data, one) for one in tried], *none, standing, least_precision=0.0)
+    evaluation = evaluate(data, *none, seed=0)
+    return screen(data, [candidate_of(data, one) for one in tried], *none, evaluation, least_precision=0.0)
 
 
 def right_and_wrong(data, right, wrong, *, after=0):
@@ -138,12 +138,12 @@ def right_and_wrong(data, right, wrong, *, after=0):
     return np.isin(np.arange(data.dev.height), np.concatenate(rows))
 
 
-def test_a_rewritten_rule_that_no_dev_row_has_judged_is_believed_as_its_kind(data):
+def test_a_rewritten_rule_without_dev_votes_has_the_precision_of_its_kind(data):
     judged = [right_and_wrong(data, 4, 0, after=4 * j) for j in range(8)]
-    unjudged = np.zeros(data.dev.height, dtype=bool)
-    passed = {one.proposal.rule.name for one in tried_by(data, [*judged, unjudged], rewritten=True).passed}
+    no_votes = np.zeros(data.dev.height, dtype=bool)
+    passed = {one.proposal.rule.name for one in tried_by(data, [*judged, no_votes], rewritten=True).passed}
     assert passed == {f"r{j}" for j in range(9)}
-    own = tried_by(data, [*judged, unjudged], rewritten=False)
+    own = tried_by(data, [*judged, no_votes], rewritten=False)
     assert own.refused == {"no vote on a dev row that it was not written from": 1}
 
 
@@ -154,13 +154,13 @@ def test_votes_of_rules_written_without_the_row_count_less(data):
     assert tried_by(data, [*poor, good], rewritten=True).passed == []
 
 
-def test_few_votes_of_each_rule_do_not_show_that_all_are_alike():
+def test_few_votes_per_rule_do_not_show_that_all_rules_are_equally_precise():
     a, b = beta_prior(np.full(200, 3), np.full(200, 4))
     assert a / (a + b) == pytest.approx(0.75, abs=0.05)
     assert a + b <= 10
 
 
-def test_the_prior_of_precisions_is_found_from_counts():
+def test_the_distribution_of_precisions_is_recovered_from_counts():
     random = np.random.default_rng(0)
     cast = random.integers(1, 12, 3_000)
     right = random.binomial(cast, random.beta(6, 4, 3_000))

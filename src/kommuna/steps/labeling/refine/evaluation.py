@@ -1,4 +1,4 @@
-"""Judges a list of rules: the label model on their votes, and macro F1 on dev rows that it did not learn from."""
+"""Evaluates a list of rules: macro F1 of the label model on held-out dev rows."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns, distinct
 from kommuna.steps.statistics import TagCounts, bootstrap, macro_f1
 
-_DRAWS = 200  # of the bootstrap
+_DRAWS = 200  # draws of the bootstrap
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evaluation:
     """The figures of a list of rules on dev.
 
     Attributes:
-        assigned: d x k, the tags assigned to each dev row, held out; a row without a vote has the default tag, or none.
-        probabilities: d x k, their probabilities; on rows without a vote the tags' shares (`undecided_shares` of a
-            default tag).
+        assigned: d x k, the tags assigned to each held-out dev row; a row without a vote has the default tag, or none.
+        probabilities: d x k, the probabilities of the tags; for a row without a vote the shares of the tags, or with a
+            default tag `undecided_shares`.
         f1: macro F1 on dev, 0 to 1.
-        coverage: share of unlabeled messages with a vote.
+        coverage: the share of unlabeled messages with a vote.
         assign: returns the tags (n x k) that the label model, fitted on all of dev, assigns to n rows of votes.
     """
 
@@ -41,21 +41,21 @@ class Judgement:
     assign: Callable[[Codes], Mask]
 
 
-def judge(data: RefineData, dev: Codes, sample: Codes, *, seed: int) -> Judgement:
-    """Fits the label model `kommuna` and judges it on dev, five folds held out.
+def evaluate(data: RefineData, dev: Codes, sample: Codes, *, seed: int) -> Evaluation:
+    """Fits the label model `kommuna` and evaluates it on dev by cross-validation with five folds.
 
     Args:
         data: the rows and tags that rules are refined on.
-        dev: d x m, the rules' votes on dev, each cast without the row.
+        dev: d x m, the rules' votes on dev; a vote on a row must not depend on its tag.
         sample: s x m, their votes on the sample of messages.
-        seed: of the label model.
+        seed: seed of the label model.
     """
     shares = (data.truth.sum(axis=0) + 1) / (len(data.truth) + len(data.tags))
     prior = np.tile(shares, (len(dev), 1))
     covered = (dev != ABSTAIN).any(axis=1)
     if not dev.shape[1]:
         assigned = _assign(data, prior, dev)
-        return Judgement(
+        return Evaluation(
             assigned,
             prior,
             macro_f1(assigned, data.truth),
@@ -70,7 +70,7 @@ def judge(data: RefineData, dev: Codes, sample: Codes, *, seed: int) -> Judgemen
     known = covered[:, None] | (data.otherwise is not None)
     probabilities = np.where(known, fit.held_out.probabilities, prior)
     coverage = float((sample != ABSTAIN).any(axis=1).mean())
-    return Judgement(
+    return Evaluation(
         assigned,
         probabilities,
         macro_f1(assigned, data.truth),
@@ -84,7 +84,14 @@ def _assign(data: RefineData, probabilities: NDArray[np.float64], votes: Codes) 
 
 
 def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:
-    """The standard error of the difference in macro F1 on the same rows, by the bootstrap."""
+    """Estimates the standard error of a difference in macro F1 on the same rows, by the bootstrap.
+
+    Args:
+        before: d x k, the tags assigned before a change.
+        after: d x k, the tags assigned after it.
+        truth: d x k, the true tags.
+        seed: seed of the bootstrap.
+    """
     gains = []
     for drawn in bootstrap(len(truth), draws=_DRAWS, seed=seed):
         is_now, was = TagCounts.of(after, truth, drawn), TagCounts.of(before, truth, drawn)
