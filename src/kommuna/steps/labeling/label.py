@@ -249,7 +249,7 @@ def _pattern_labels(
     if len(lost):
         row = int(np.flatnonzero(patterns.row_pattern == lost[0])[0])
         raise DataError(
-            f"{who} gives probabilities that are no numbers for {int(patterns.counts[lost].sum())} rows",
+            f"{who} gives probabilities that are not numbers for {int(patterns.counts[lost].sum())} rows",
             where=f"first of row {keys.name} = {keys[row]!r}, with {int((patterns.votes[lost[0]] >= 0).sum())} votes",
             fix="take model='kommuna', or 'snorkel_fast' for the library's model without its underflow",
         )

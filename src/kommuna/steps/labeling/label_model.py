@@ -354,7 +354,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         lost = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
         if len(lost):
             raise DataError(
-                f"the label model '{self.model}' gives probabilities that are no numbers for "
+                f"the label model '{self.model}' gives probabilities that are not numbers for "
                 f"{int(patterns.counts[lost].sum())} rows",
                 where=f"first of row {int(np.flatnonzero(patterns.row_pattern == lost[0])[0])}",
                 fix="take model='kommuna', or 'snorkel_fast' for the library's model without its underflow",

@@ -1,4 +1,4 @@
-"""`label_messages`: labels in the contract's shape, honest about what is unknown."""
+"""`label_messages`: the columns of labels, cross-fitted figures, calibration, and invalid inputs."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,9 @@ def dev() -> pl.LazyFrame:
 
 
 @pytest.mark.parametrize("model", ["majority", "dawid_skene"])
-def test_labels_have_the_contracts_shape_and_the_uncovered_row_is_unknown(rules: Any, votes: Any, model: Any) -> None:
+def test_labels_have_the_documented_columns_and_a_row_without_votes_is_unknown(
+    rules: Any, votes: Any, model: Any
+) -> None:
     labels, *_, metrics = label_messages(votes, rules, model=model)
     table = labels.collect()
     assert table.schema == {
@@ -52,7 +54,7 @@ def test_labels_have_the_contracts_shape_and_the_uncovered_row_is_unknown(rules:
     assert metrics["labeled"] == 0.75
 
 
-def test_labels_are_computed_in_parts_and_columns_alike(rules: Any, votes: Any) -> None:
+def test_labels_do_not_depend_on_how_they_are_read(rules: Any, votes: Any) -> None:
     labels = label_messages(votes, rules).labels
     table = labels.collect()
     assert labels.collect(engine="streaming").equals(table)
@@ -90,7 +92,7 @@ def test_the_order_of_rows_changes_no_label(shared_data: Path, rule_set: Any) ->
     assert one.equals(other.sort("id"))
 
 
-def test_several_tags_are_those_of_one_half_or_more(rule_set: Any) -> None:
+def test_several_tags_are_assigned_from_a_probability_of_one_half(rule_set: Any) -> None:
     rules = rule_set(
         {"name": "card", "tag": "card", "any": ["card"]},
         {"name": "loan", "tag": "loan", "any": ["loan"]},
@@ -107,7 +109,7 @@ def test_several_tags_are_those_of_one_half_or_more(rule_set: Any) -> None:
     assert metrics["labeled"] == 0.75
 
 
-def test_several_tags_learn_from_dev_which_rule_to_trust(rule_set: Any) -> None:
+def test_with_several_tags_dev_rows_show_which_rules_are_accurate(rule_set: Any) -> None:
     random = np.random.default_rng(0)
     truth = random.random((600, 2)) < 0.4
     good = np.where(truth, random.random((600, 2)) < 0.9, random.random((600, 2)) < 0.05)
@@ -128,8 +130,8 @@ def test_several_tags_learn_from_dev_which_rule_to_trust(rule_set: Any) -> None:
     *_, plain = label_messages(votes.lazy(), rules, votes.head(200).lazy(), dev, model="majority", label="tags")
     labels, *_, learned = label_messages(votes.lazy(), rules, votes.head(200).lazy(), dev, label="tags")
     assert learned["dev_f1_micro"] > plain["dev_f1_micro"] + 0.1
-    told = labels.collect().slice(200)["tags"].to_list()
-    right = [set(t or []) == set("" if not s else s.split("|")) for t, s in zip(told, tags[200:], strict=True)]
+    predicted = labels.collect().slice(200)["tags"].to_list()
+    right = [set(t or []) == set("" if not s else s.split("|")) for t, s in zip(predicted, tags[200:], strict=True)]
     assert np.mean(right) > 0.8
 
 
@@ -144,7 +146,7 @@ def chance(rule_set: Any) -> tuple[Any, pl.LazyFrame, pl.LazyFrame]:
 
 
 @pytest.mark.parametrize("model", ["dawid_skene"])
-def test_dev_figures_and_cross_fitted_labels_know_no_dev_row_of_their_fold(chance: Any, model: Any) -> None:
+def test_dev_figures_and_cross_fitted_labels_do_not_use_their_fold(chance: Any, model: Any) -> None:
     rules, votes, dev = chance
     labels, _gold, apart, metrics = label_messages(votes, rules, votes, dev, model=model)
     truth = dev.collect()["tag"].cast(pl.Enum(TAGS)).to_physical().to_numpy()
@@ -155,16 +157,16 @@ def test_dev_figures_and_cross_fitted_labels_know_no_dev_row_of_their_fold(chanc
 
     assert right(labels.collect()) > 0.5
     assert metrics["dev_accuracy"] < 0.42
-    told = apart.collect()
-    own = told.filter("dev").select("id", own="fold")
+    predicted = apart.collect()
+    own = predicted.filter("dev").select("id", own="fold")
     assert sorted(own["own"].unique()) == [0, 1, 2, 3, 4]
-    messages = told.filter(~pl.col("dev")).join(own, on="id")
+    messages = predicted.filter(~pl.col("dev")).join(own, on="id")
     assert messages.height == 5 * 300
     assert right(messages.filter(pl.col("fold") != pl.col("own"))) > 0.5
     assert right(messages.filter(pl.col("fold") == pl.col("own"))) < 0.42
 
 
-def test_the_default_tells_dev_rows_without_what_it_learned_of_them(rule_set: Any) -> None:
+def test_the_default_model_predicts_dev_rows_without_their_labels(rule_set: Any) -> None:
     """Among rules that are right there are many of chance: what is learned of those fits the rows it came from."""
     random = np.random.default_rng(0)
     truth = random.integers(0, 3, 300)
@@ -174,9 +176,9 @@ def test_the_default_tells_dev_rows_without_what_it_learned_of_them(rule_set: An
     rules = rule_set(*({"name": f"r{j}", "tag": "a", "any": ["x"]} for j in range(66)), tags=TAGS)
     votes = from_matrix(matrix, rules).lazy()
     dev = pl.LazyFrame({"id": range(300), "tag": [TAGS[t] for t in truth]})
-    told = label_messages(votes, rules, votes, dev).cross_fitted
-    assert told is not None
-    table = told.collect()
+    predicted = label_messages(votes, rules, votes, dev).cross_fitted
+    assert predicted is not None
+    table = predicted.collect()
     own = table.filter("dev").select("id", own="fold")
     messages = table.filter(~pl.col("dev")).join(own, on="id")
 
@@ -190,12 +192,12 @@ def test_the_default_tells_dev_rows_without_what_it_learned_of_them(rule_set: An
     assert held_out > np.log(1 / 3) + 0.05
 
 
-def test_cross_fitted_labels_of_a_dev_row_are_those_of_its_fold_and_null_without_a_vote(
+def test_cross_fitted_labels_of_a_dev_row_are_for_its_fold_and_null_without_a_vote(
     rules: Any, votes: Any, dev: Any
 ) -> None:
-    told = label_messages(votes, rules, votes, dev, model="weighted").cross_fitted
-    assert told is not None
-    table = told.collect()
+    predicted = label_messages(votes, rules, votes, dev, model="weighted").cross_fitted
+    assert predicted is not None
+    table = predicted.collect()
     assert table.schema == {
         "dev": pl.Boolean,
         "id": pl.String,
@@ -224,23 +226,23 @@ def test_several_tags_are_cross_fitted_too(rule_set: Any) -> None:
     dev = pl.LazyFrame(
         {"id": range(200), "tag": ["|".join(t for t, yes in zip(TAGS, row, strict=True) if yes) for row in truth]}
     )
-    told = label_messages(votes, rules, votes, dev, model="dawid_skene").cross_fitted
-    assert told is not None
-    table = told.collect()
+    predicted = label_messages(votes, rules, votes, dev, model="dawid_skene").cross_fitted
+    assert predicted is not None
+    table = predicted.collect()
     own = table.filter("dev").select("id", own="fold")
     messages = table.filter(~pl.col("dev")).join(own, on="id")
 
     def likelihood(rows: pl.DataFrame) -> float:
         """Mean log-likelihood of the true yes or no."""
-        told, has = rows["probabilities"].to_numpy(), truth[rows["id"].to_numpy()]
-        return float(np.log(np.where(has, told, 1 - told)).mean())
+        predicted, has = rows["probabilities"].to_numpy(), truth[rows["id"].to_numpy()]
+        return float(np.log(np.where(has, predicted, 1 - predicted)).mean())
 
     known = likelihood(messages.filter(pl.col("fold") != pl.col("own")))
     held_out = likelihood(messages.filter(pl.col("fold") == pl.col("own")))
     assert known > np.log(0.5) > held_out
 
 
-def test_gold_rows_are_labeled_by_the_same_model_and_teach_it_nothing(rules: Any, votes: Any, dev: Any) -> None:
+def test_gold_rows_are_labeled_by_the_same_model_without_influence_on_it(rules: Any, votes: Any, dev: Any) -> None:
     gold_votes = votes.reverse().with_columns(pl.col("id") + "-gold")
     alone = label_messages(votes, rules, votes, dev)
     labels, gold, _apart, metrics = label_messages(votes, rules, votes, dev, gold_votes)
@@ -251,7 +253,7 @@ def test_gold_rows_are_labeled_by_the_same_model_and_teach_it_nothing(rules: Any
     assert gold.collect().equals(labels.collect().reverse().with_columns(pl.col("id") + "-gold"))
 
 
-def test_one_rule_alone_labels(rule_set: Any) -> None:
+def test_a_single_rule_labels_rows(rule_set: Any) -> None:
     rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, tags=TAGS)
     votes = from_matrix(np.array([[0], [-1]]), rules).lazy()
     for model in ("majority", "dawid_skene"):
@@ -260,7 +262,7 @@ def test_one_rule_alone_labels(rule_set: Any) -> None:
         label_messages(votes, rules, model="snorkel")
 
 
-def test_a_tag_without_a_vote_and_too_few_dev_rows_are_told(rules: Any, votes: Any, dev: Any) -> None:
+def test_a_tag_without_a_vote_and_too_few_dev_rows_are_warned_of(rules: Any, votes: Any, dev: Any) -> None:
     some = votes.with_columns(r3=pl.lit(None, dtype=pl.Enum(TAGS)), r0=pl.lit("a", dtype=pl.Enum(TAGS)))
     with structlog.testing.capture_logs() as logs:
         *_, metrics = label_messages(some, rules, votes, dev.head(2))
@@ -271,7 +273,7 @@ def test_a_tag_without_a_vote_and_too_few_dev_rows_are_told(rules: Any, votes: A
     assert events["label.few_dev_rows"]["dev_rows"] == 2
 
 
-def test_dev_rows_without_votes_are_counted_out(rules: Any, votes: Any, dev: Any) -> None:
+def test_dev_rows_without_votes_are_left_out(rules: Any, votes: Any, dev: Any) -> None:
     with structlog.testing.capture_logs() as logs:
         *_, metrics = label_messages(votes, rules, votes, dev)
     assert metrics["dev_rows"] == 3
@@ -279,7 +281,7 @@ def test_dev_rows_without_votes_are_counted_out(rules: Any, votes: Any, dev: Any
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "said"),
+    ("change", "error", "message"),
     [
         (
             lambda v, d: (v, v, d.with_columns(id=pl.lit("?") + pl.col("id"))),
@@ -310,14 +312,18 @@ def test_dev_rows_without_votes_are_counted_out(rules: Any, votes: Any, dev: Any
         (lambda v, d: (v.head(0), None, None), DataError, "the votes have no rows"),
         (lambda v, d: (v.drop("id"), None, None), MissingColumn, "votes has no column 'id'"),
         (lambda v, d: (v.drop("r2"), None, None), MissingColumn, "the votes have no column for rule 'r2'"),
-        (lambda v, d: (v.with_columns(r2=pl.lit("zz")), None, None), RulesError, "votes of rule 'r2': 'zz' is no tag"),
+        (
+            lambda v, d: (v.with_columns(r2=pl.lit("zz")), None, None),
+            RulesError,
+            "votes of rule 'r2': 'zz' is not a tag",
+        ),
     ],
 )
-def test_what_does_not_fit_is_refused(rules: Any, votes: Any, dev: Any, change: Any, error: Any, said: str) -> None:
+def test_invalid_inputs_are_refused(rules: Any, votes: Any, dev: Any, change: Any, error: Any, message: str) -> None:
     rows, dev_votes, dev_rows = change(votes, dev)
     with pytest.raises(error) as caught:
         label_messages(rows, rules, dev_votes, dev_rows)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_with_dev_rows_dawid_skene_is_far_above_majority_on_banking77(shared_data: Path, rule_set: Any) -> None:
@@ -348,7 +354,7 @@ def test_with_dev_rows_dawid_skene_is_far_above_majority_on_banking77(shared_dat
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"model": "dawid_skeen"}, "there is no label model 'dawid_skeen' (did you mean 'dawid_skene'?)"),
         ({"iterations": 0, "model": "dawid_skene"}, "parameter 'iterations': expected a number of at least 1, found 0"),
@@ -362,10 +368,10 @@ def test_with_dev_rows_dawid_skene_is_far_above_majority_on_banking77(shared_dat
         ({"memory": "4 GB"}, "parameter 'memory': '4 GB' is not a memory quantity"),
     ],
 )
-def test_a_parameter_out_of_its_range_is_named(rules: Any, votes: Any, settings: Any, said: str) -> None:
+def test_a_parameter_out_of_range_is_named(rules: Any, votes: Any, settings: Any, message: str) -> None:
     with pytest.raises(SpecError) as error:
         label_messages(votes, rules, **settings)
-    assert error.value.what.startswith(said)
+    assert error.value.what.startswith(message)
 
 
 def test_unanimous_votes_that_dev_rows_contradict_are_counted_and_warned_of(rule_set: Any) -> None:

@@ -1,4 +1,4 @@
-"""`LabelModel`: label models as a class, on votes whose truth is known, on votes that teach nothing, and on disk."""
+"""`LabelModel`: estimates from generated votes, uninformative votes, ties, invalid arguments, and saved models."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def generated(
 
 
 def conditional(accuracy: list[float], k: int, coverage: float = 0.5) -> Floats:
-    """Rules that vote on half of the rows, as often right as is said, and else for any other tag alike."""
+    """Rules that vote on half of the rows with the given accuracies; wrong votes are uniform over the other tags."""
     made = np.empty((len(accuracy), k + 1, k))
     for j, a in enumerate(accuracy):
         made[j, 0] = 1 - coverage
@@ -48,7 +48,7 @@ def conditional(accuracy: list[float], k: int, coverage: float = 0.5) -> Floats:
 ACCURACY = [0.9, 0.8, 0.85, 0.75, 0.7, 0.8, 0.9, 0.65]
 
 
-# What votes of known probabilities teach
+# Estimates from generated votes
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -73,14 +73,14 @@ def test_the_class_balance_is_recovered_with_dev_rows(name: Any) -> None:
     assert np.abs(model.conditional_probabilities_ - true).mean() < 0.03
 
 
-def test_snorkels_class_balance_is_that_of_the_dev_rows_one_row_a_tag_added() -> None:
+def test_the_class_balance_of_snorkel_is_that_of_the_dev_rows_plus_one_row_per_tag() -> None:
     votes, _ = generated(conditional(ACCURACY, 2), [0.5, 0.5], rows=200)
     model = LabelModel("snorkel_fast", epochs=5).fit(votes, votes[:8], [0, 0, 0, 0, 0, 0, 0, 1])
     assert model.class_balance_.tolist() == [0.8, 0.2]
     assert LabelModel("snorkel_fast", epochs=5).fit(votes).class_balance_.tolist() == [0.5, 0.5]
 
 
-def test_probabilities_and_weights_of_snorkel_fast_are_the_librarys() -> None:
+def test_probabilities_and_weights_of_snorkel_fast_equal_those_of_the_library() -> None:
     pytest.importorskip("torch")
     from snorkel.labeling.model import LabelModel as Library
 
@@ -94,8 +94,8 @@ def test_probabilities_and_weights_of_snorkel_fast_are_the_librarys() -> None:
         assert np.allclose(model.rule_weights_, library.get_weights(), atol=1e-5)
 
 
-def test_estimates_are_expected_frequencies_under_the_models_own_beliefs() -> None:
-    """Two rules; row 3 is told half and half, row 4 is not told at all and is split as the others are."""
+def test_estimates_are_expected_frequencies_under_the_predicted_probabilities() -> None:
+    """Two rules; row 3 is predicted half and half, row 4 is not predicted at all and is split as the others are."""
     votes = np.array([[0, 0], [0, -1], [1, 0], [-1, -1]])
     model = LabelModel("majority").fit(votes)
     assert np.allclose(model.class_balance_, [2.5 / 3, 0.5 / 3])
@@ -107,7 +107,7 @@ def test_estimates_are_expected_frequencies_under_the_models_own_beliefs() -> No
 
 
 @pytest.mark.parametrize("name", ["kommuna", "weighted", "dawid_skene"])
-def test_a_rule_worse_than_chance_is_known_by_dev_rows(name: Any) -> None:
+def test_dev_rows_show_a_rule_that_is_worse_than_chance(name: Any) -> None:
     accuracy = [0.85, 0.8, 0.2, 0.15, 0.75]
     votes, truth = generated(conditional(accuracy, 2), [0.5, 0.5], rows=6000)
     model = LabelModel(name).fit(votes[300:], votes[:300], truth[:300])
@@ -120,7 +120,7 @@ def test_a_rule_worse_than_chance_is_known_by_dev_rows(name: Any) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dev", [0, 100])
-def test_tags_that_change_their_names_change_their_columns(name: Any, dev: int) -> None:
+def test_renamed_tags_have_the_same_probabilities_in_their_columns(name: Any, dev: int) -> None:
     votes, truth = generated(conditional(ACCURACY, 2), [0.6, 0.4], rows=1500)
     flipped = np.where(votes >= 0, 1 - votes, -1)
     rows = (votes[:dev], truth[:dev]), (flipped[:dev], 1 - truth[:dev])
@@ -129,7 +129,7 @@ def test_tags_that_change_their_names_change_their_columns(name: Any, dev: int) 
     assert np.allclose(one.conditional_probabilities_[:, 1:], two.conditional_probabilities_[:, :0:-1, ::-1], atol=1e-4)
 
 
-# What teaches little
+# Uninformative votes
 
 
 DEGENERATE = {
@@ -144,14 +144,14 @@ DEGENERATE = {
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("case", DEGENERATE)
 @pytest.mark.parametrize("dev", [False, True])
-def test_votes_that_teach_nothing_give_probabilities_all_the_same(name: Any, case: str, dev: bool) -> None:
+def test_uninformative_votes_give_valid_probabilities(name: Any, case: str, dev: bool) -> None:
     votes = np.array(DEGENERATE[case])
     rows = (votes, np.arange(len(votes)) % 2) if dev else ()
     model = LabelModel(name, cardinality=2, epochs=50).fit(votes, *rows)
-    told = model.predict_proba(np.vstack([votes, [[-1] * 4]]))
-    assert np.isfinite(told).all()
-    assert np.allclose(told.sum(axis=1), 1)
-    assert told[-1].tolist() == [0.5, 0.5]
+    predicted = model.predict_proba(np.vstack([votes, [[-1] * 4]]))
+    assert np.isfinite(predicted).all()
+    assert np.allclose(predicted.sum(axis=1), 1)
+    assert predicted[-1].tolist() == [0.5, 0.5]
     assert model.predict(np.array([[-1] * 4])).tolist() == [-1]
     assert np.isfinite(model.conditional_probabilities_).all()
     assert model.class_balance_.sum() == pytest.approx(1)
@@ -161,7 +161,7 @@ def test_votes_that_teach_nothing_give_probabilities_all_the_same(name: Any, cas
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_rule_is_followed_except_by_snorkels_model_which_says_why_not(name: Any) -> None:
+def test_a_single_rule_is_followed_except_by_the_model_of_snorkel_which_refuses_it(name: Any) -> None:
     votes = np.array([[0], [1], [-1], [1]])
     if name == "snorkel_fast":
         with pytest.raises(RulesError, match="at least three rules, but there is 1"):
@@ -176,31 +176,31 @@ def test_one_rule_is_followed_except_by_snorkels_model_which_says_why_not(name: 
 TIED = np.array([[0, 1, -1], [2, 1, 0], [1, 1, 0], [-1, -1, -1]])
 
 
-@pytest.mark.parametrize(("policy", "told"), [("abstain", [-1, -1, 1, -1]), ("first", [0, 0, 1, 0])])
-def test_a_tie_is_told_by_its_policy(policy: Any, told: list[int]) -> None:
-    assert LabelModel("majority", tie_policy=policy).fit(TIED).predict(TIED).tolist() == told
+@pytest.mark.parametrize(("policy", "predicted"), [("abstain", [-1, -1, 1, -1]), ("first", [0, 0, 1, 0])])
+def test_a_tie_is_resolved_by_the_policy(policy: Any, predicted: list[int]) -> None:
+    assert LabelModel("majority", tie_policy=policy).fit(TIED).predict(TIED).tolist() == predicted
     named = LabelModel("majority", tags=["a", "b", "c"], tie_policy=policy).fit(TIED).predict(TIED)
-    assert named.tolist() == [None if place < 0 else "abc"[place] for place in told]
+    assert named.tolist() == [None if place < 0 else "abc"[place] for place in predicted]
 
 
-def test_a_tie_that_is_drawn_depends_on_seed_and_votes_alone() -> None:
+def test_a_random_tie_depends_on_the_seed_and_the_votes_only() -> None:
     random = np.random.default_rng(0)
     votes = random.integers(-1, 3, (3000, 8))
     model = LabelModel("majority", tie_policy="random").fit(votes)
-    told, proba = model.predict(votes), model.predict_proba(votes)
+    predicted, proba = model.predict(votes), model.predict_proba(votes)
     order = random.permutation(3000)
-    assert (model.predict(votes[order]) == told[order]).all()
-    assert (model.predict(votes[:7]) == told[:7]).all()
+    assert (model.predict(votes[order]) == predicted[order]).all()
+    assert (model.predict(votes[:7]) == predicted[:7]).all()
     ties = proba >= proba.max(axis=1, keepdims=True) - 1e-9
-    assert ties[np.arange(3000), told].all()
+    assert ties[np.arange(3000), predicted].all()
     two = ties.sum(axis=1) == 2
-    assert 0.45 < (told[two] == ties[two].argmax(axis=1)).mean() < 0.55
+    assert 0.45 < (predicted[two] == ties[two].argmax(axis=1)).mean() < 0.55
     other = model.set_params(seed=1).predict(votes)
-    assert (other[~(ties.sum(axis=1) > 1)] == told[~(ties.sum(axis=1) > 1)]).all()
-    assert 0.3 < (other[two] == told[two]).mean() < 0.7
+    assert (other[~(ties.sum(axis=1) > 1)] == predicted[~(ties.sum(axis=1) > 1)]).all()
+    assert 0.3 < (other[two] == predicted[two]).mean() < 0.7
 
 
-# What it takes
+# Arguments
 
 
 RULES = {
@@ -221,7 +221,7 @@ def rules() -> RuleSet:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("with_dev", [False, True])
-def test_it_tells_what_the_step_tells(name: Any, with_dev: bool, rules: RuleSet) -> None:
+def test_the_class_and_the_step_predict_the_same(name: Any, with_dev: bool, rules: RuleSet) -> None:
     matrix, truth = generated(conditional(ACCURACY[:4], 2), [0.7, 0.3], rows=400)
     votes = from_matrix(matrix, rules)
     tags = ["card" if t == 0 else "loan" for t in truth[:60]]
@@ -262,7 +262,7 @@ def test_a_matrix_and_tables_of_all_kinds_are_the_same_votes() -> None:
     assert np.array_equal(LabelModel("majority").fit(named.cast(pl.Enum(["a", "b"]))).predict_proba(named), expected)
 
 
-def test_what_apply_rules_returns_is_taken_whole_votes_against_too(rules: RuleSet) -> None:
+def test_the_result_of_apply_rules_is_accepted_with_votes_against_tags(rules: RuleSet) -> None:
     messages = pl.DataFrame({"id": [1, 2, 3], "text": ["lost card", "a loan", "hello"]})
     applied = apply_rules(messages, rules)
     model = LabelModel("majority").fit(applied)
@@ -271,7 +271,7 @@ def test_what_apply_rules_returns_is_taken_whole_votes_against_too(rules: RuleSe
     assert model.rule_weights_.tolist() == [1, 1, 1, 1]
 
 
-def test_columns_are_found_by_name_and_one_that_lacks_is_named() -> None:
+def test_columns_are_selected_by_name_and_a_missing_one_is_named() -> None:
     votes = pl.DataFrame({"x": [0, 1, -1], "y": [0, -1, 1]})
     model = LabelModel("weighted", cardinality=2).fit(votes)
     assert np.array_equal(model.predict_proba(votes.select("y", "x")), model.predict_proba(votes))
@@ -279,7 +279,7 @@ def test_columns_are_found_by_name_and_one_that_lacks_is_named() -> None:
         model.predict(votes.rename({"y": "yy"}))
 
 
-def test_equal_rows_in_another_order_teach_the_same() -> None:
+def test_the_order_of_rows_does_not_change_the_model() -> None:
     votes, _ = generated(conditional(ACCURACY, 2), [0.5, 0.5], rows=500)
     order = np.random.default_rng(0).permutation(500)
     for name in NAMES:
@@ -287,7 +287,7 @@ def test_equal_rows_in_another_order_teach_the_same() -> None:
         assert np.array_equal(one.predict_proba(votes), two.predict_proba(votes))
 
 
-def test_dev_rows_of_unknown_tag_are_left_out() -> None:
+def test_unlabeled_dev_rows_are_left_out() -> None:
     votes, truth = generated(conditional(ACCURACY, 2), [0.5, 0.5], rows=500)
     some = LabelModel("weighted", tags=["a", "b"]).fit(votes, votes[:40], ["ab"[t] for t in truth[:40]])
     more = LabelModel("weighted", tags=["a", "b"]).fit(
@@ -298,7 +298,7 @@ def test_dev_rows_of_unknown_tag_are_left_out() -> None:
     assert np.array_equal(some.predict_proba(votes), numbered.predict_proba(votes))
 
 
-def test_a_class_that_only_dev_rows_know_is_a_class() -> None:
+def test_a_class_that_only_dev_rows_have_is_a_class() -> None:
     votes = np.array([[0, 1], [1, 1], [0, -1]])
     model = LabelModel("dawid_skene").fit(votes, votes, [0, 1, 2])
     assert model.classes_.tolist() == [0, 1, 2]
@@ -318,7 +318,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "'rule_0': 0.5 is not a vote": ({}, MATRIX / 2),
     "'rule_1': -2 is not a vote": ({}, MATRIX - [0, 2]),
     "'a' are String, and the tags are unknown": ({}, pl.DataFrame({"a": ["x", None]})),
-    "'a': 'lone' is no tag .did you mean 'loan'": ({"tags": ["card", "loan"]}, pl.DataFrame({"a": ["lone"]})),
+    "'a': 'lone' is not a tag .did you mean 'loan'": ({"tags": ["card", "loan"]}, pl.DataFrame({"a": ["lone"]})),
     "cardinality is 3, but there are 2 tags": ({"tags": ["card", "loan"], "cardinality": 3}, MATRIX),
     "tags must be a list of distinct names": ({"tags": ["card", "card"]}, MATRIX),
     "tags must be a list of str, not 'card'": ({"tags": "card"}, MATRIX),
@@ -334,16 +334,16 @@ REFUSED: dict[str, tuple[Any, ...]] = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_it_cannot_use_is_refused_in_words(words: str) -> None:
-    told, *fit_on = REFUSED[words]
+def test_invalid_arguments_are_refused(words: str) -> None:
+    predicted, *fit_on = REFUSED[words]
     with pytest.raises(KommunaError, match=words):
-        LabelModel(**told).fit(*fit_on)
+        LabelModel(**predicted).fit(*fit_on)
 
 
-# scikit-learn's manners, and the disk
+# The interface of scikit-learn, and saved models
 
 
-def test_it_is_cloned_and_set_as_other_estimators_are(rules: RuleSet) -> None:
+def test_it_supports_clone_and_set_params(rules: RuleSet) -> None:
     model = LabelModel("dawid_skene", tags=rules, iterations=3, tie_policy="first")
     copy = clone(model)
     assert copy.get_params() == model.get_params()
@@ -357,7 +357,7 @@ def test_it_is_cloned_and_set_as_other_estimators_are(rules: RuleSet) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("tags", [None, ["карта", "b"]])
 @pytest.mark.parametrize("dev", [0, 80])
-def test_a_saved_model_tells_the_same_to_the_last_digit(name: Any, tags: Any, dev: int, tmp_path: Path) -> None:
+def test_a_loaded_model_predicts_exactly_the_same(name: Any, tags: Any, dev: int, tmp_path: Path) -> None:
     votes, truth = generated(conditional(ACCURACY[:5], 2), [0.7, 0.3], rows=600)
     labels = truth[:dev] if tags is None else [tags[t] for t in truth[:dev]]
     model = LabelModel(name, tags=tags, seed=3, epochs=30, tie_policy="random")
@@ -373,7 +373,7 @@ def test_a_saved_model_tells_the_same_to_the_last_digit(name: Any, tags: Any, de
     assert {**again.get_params(), "cardinality": None} == model.get_params()
 
 
-def test_a_model_that_is_told_otherwise_by_this_version_is_warned_of(tmp_path: Path) -> None:
+def test_different_predictions_of_another_version_are_warned_of(tmp_path: Path) -> None:
     votes, _ = generated(conditional(ACCURACY, 2), [0.5, 0.5], rows=200)
     LabelModel("majority").fit(votes).save(tmp_path / "model.npz")
     with np.load(tmp_path / "model.npz", allow_pickle=False) as file:  # plain arrays: nothing in it is code
@@ -385,7 +385,7 @@ def test_a_model_that_is_told_otherwise_by_this_version_is_warned_of(tmp_path: P
     assert [line["most"] for line in logs if line["event"] == "label_model.differs"] == [1.0]
 
 
-def test_a_file_that_is_no_models_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_label_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file"):
         LabelModel.load(tmp_path / "none")
     other = tmp_path / "other.npz"
@@ -398,7 +398,7 @@ def test_a_file_that_is_no_models_is_refused(tmp_path: Path) -> None:
         LabelModel.load(tmp_path / "pickled.npy")
 
 
-def test_it_is_an_artifact_that_a_step_may_return_and_take(tmp_path: Path) -> None:
+def test_steps_can_return_and_accept_a_label_model(tmp_path: Path) -> None:
     model = LabelModel("weighted").fit(MATRIX)
     written = codecs.write(model, tmp_path / "model")
     assert (written.kind, written.suffix) == ("model", ".npz")
@@ -406,12 +406,12 @@ def test_it_is_an_artifact_that_a_step_may_return_and_take(tmp_path: Path) -> No
     assert np.array_equal(again.predict_proba(MATRIX), model.predict_proba(MATRIX))
 
 
-def test_an_unknown_model_is_no_bare_key_error() -> None:
+def test_an_unknown_model_is_a_spec_error() -> None:
     with pytest.raises(SpecError, match="name one of kommuna, majority"):
         LabelModel("none").fit(MATRIX)  # type: ignore[arg-type]
 
 
-def test_score_leaves_rows_without_a_label_out_and_refuses_what_is_no_tag() -> None:
+def test_score_ignores_unlabeled_rows_and_refuses_unknown_tags() -> None:
     votes = np.array([[0, -1], [-1, -1], [1, 1]])
     model = LabelModel("majority", tags=["x", "y"]).fit(votes)
     assert model.score(votes, ["x", None, "x"]) == 0.5
@@ -421,7 +421,7 @@ def test_score_leaves_rows_without_a_label_out_and_refuses_what_is_no_tag() -> N
         model.score(votes, ["x", "y"])
 
 
-def test_a_seed_of_numpys_is_saved(tmp_path: Path) -> None:
+def test_a_seed_of_a_numpy_type_can_be_saved(tmp_path: Path) -> None:
     model = LabelModel("majority", cardinality=2, seed=np.int64(5)).fit(np.array([[0, 1], [1, 1]]))
     model.save(tmp_path / "model.npz")
     assert LabelModel.load(tmp_path / "model.npz").seed == 5

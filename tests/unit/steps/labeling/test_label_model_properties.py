@@ -1,4 +1,4 @@
-"""What a label model must not do, whatever the votes: contradict them without dev rows that say so."""
+"""Properties of label models: without dev rows, they do not contradict the votes."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def two_sided(
 def accuracy(name: Any, votes: Codes, truth: Truth, k: int, dev: int = 0) -> float:
     """On covered rows that are not dev rows; dev rows are the first."""
     known = DevRows(votes[:dev], truth[:dev]) if dev else None
-    told = model(name).fit(patterns(votes, k), known).predict(votes).argmax(axis=1)
+    predicted = model(name).fit(patterns(votes, k), known).predict(votes).argmax(axis=1)
     judged = (votes >= 0).any(axis=1) & (np.arange(len(votes)) >= dev)
-    return float((told == truth)[judged].mean())
+    return float((predicted == truth)[judged].mean())
 
 
 small = st.integers(2, 4).flatmap(
@@ -92,11 +92,11 @@ def test_a_further_vote_for_a_tag_does_not_lower_it(name: Any, table: tuple[int,
 @pytest.mark.parametrize("name", OURS)
 @settings(deadline=None, max_examples=60)
 @given(table=small)
-def test_without_dev_rows_the_tag_told_is_one_that_was_voted_for(name: Any, table: tuple[int, list[list[int]]]) -> None:
+def test_without_dev_rows_the_predicted_tag_has_a_vote(name: Any, table: tuple[int, list[list[int]]]) -> None:
     k, rows = table
     matrix = np.array(rows, dtype=np.int16)
-    told = model(name).fit(patterns(matrix, k)).predict(matrix).argmax(axis=1)
-    for row, tag in zip(matrix, told, strict=True):
+    predicted = model(name).fit(patterns(matrix, k)).predict(matrix).argmax(axis=1)
+    for row, tag in zip(matrix, predicted, strict=True):
         assert tag in row or (row < 0).all()
 
 
@@ -109,26 +109,26 @@ def test_a_tag_without_votes_on_a_row_and_without_dev_rows_never_wins_it(
     k, rows = table
     matrix = np.array(rows * 2, dtype=np.int16)
     truth = np.random.default_rng(seed).integers(0, k - 1, len(matrix))  # the last tag has no dev row
-    told = model(name).fit(patterns(matrix, k), DevRows(matrix, truth)).predict(matrix).argmax(axis=1)
-    for row, tag in zip(matrix, told, strict=True):
+    predicted = model(name).fit(patterns(matrix, k), DevRows(matrix, truth)).predict(matrix).argmax(axis=1)
+    for row, tag in zip(matrix, predicted, strict=True):
         assert tag != k - 1 or k - 1 in row or (row < 0).all()
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_unanimous_votes_stand_where_one_tag_has_ten_times_the_rules(name: Any) -> None:
+def test_unanimous_votes_win_even_if_another_tag_has_ten_times_the_rules(name: Any) -> None:
     votes, truth = one_sided(0, rows=4000, shares=(0.9, 0.1), rules=(30, 3))
-    told = model(name).fit(patterns(votes, 2)).predict(votes).argmax(axis=1)
+    predicted = model(name).fit(patterns(votes, 2)).predict(votes).argmax(axis=1)
     unanimous = ((votes == 0).any(axis=1) ^ (votes == 1).any(axis=1)) & (votes >= 0).any(axis=1)
-    assert (told == votes.max(axis=1))[unanimous].all()
-    assert (told == truth)[(votes >= 0).any(axis=1)].mean() > 0.9
+    assert (predicted == votes.max(axis=1))[unanimous].all()
+    assert (predicted == truth)[(votes >= 0).any(axis=1)].mean() > 0.9
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_the_smallest_table_in_which_more_votes_made_a_tag_less_likely(name: Any) -> None:
     votes = np.array([[0, -1, 0, -1], [0, 0, 0, 0], [-1, -1, 0, -1], [0, -1, -1, -1], [-1, 0, 0, -1]], dtype=np.int16)
-    told = model(name).fit(patterns(votes, 2)).predict(votes)
-    assert (told.argmax(axis=1) == 0).all()
-    assert told[1, 0] >= told[2, 0]
+    predicted = model(name).fit(patterns(votes, 2)).predict(votes)
+    assert (predicted.argmax(axis=1) == 0).all()
+    assert predicted[1, 0] >= predicted[2, 0]
     one = np.array([[-1, -1, 1], [-1, 1, 1], [1, 1, 1]], dtype=np.int16)
     assert (model(name).fit(patterns(one, 2)).predict(one).argmax(axis=1) == 1).all()
 
@@ -138,7 +138,7 @@ def test_the_smallest_table_in_which_more_votes_made_a_tag_less_likely(name: Any
     ("row", "tag"), [([0, 2, 2], 2), ([1, 1, 0], 1), ([0] * 9 + [1], 0), ([1] + [0] * 9, 0), ([2, 0, 2, 2, 1], 2)]
 )
 @pytest.mark.parametrize("times", [1, 40])
-def test_rules_for_different_tags_that_fire_on_the_same_rows_are_counted_apart(
+def test_rules_for_different_tags_that_fire_on_the_same_rows_are_counted_separately(
     name: Any, row: list[int], tag: int, times: int
 ) -> None:
     votes = np.array([row] * times, dtype=np.int16)
@@ -146,12 +146,12 @@ def test_rules_for_different_tags_that_fire_on_the_same_rows_are_counted_apart(
     among_others = np.full((300, len(row) + 2), -1, dtype=np.int16)
     among_others[:times, : len(row)] = row
     among_others[50:, len(row)] = np.arange(250) % 3
-    told = model(name).fit(patterns(among_others, 3)).predict(among_others).argmax(axis=1)
-    assert (told[:times] == tag).all()
+    predicted = model(name).fit(patterns(among_others, 3)).predict(among_others).argmax(axis=1)
+    assert (predicted[:times] == tag).all()
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_table_of_one_row_is_told_as_its_votes_are_counted(name: Any) -> None:
+def test_a_single_row_is_labeled_by_the_count_of_its_votes(name: Any) -> None:
     """Seven rules of accuracy .8 vote on it; many such tables."""
     random = np.random.default_rng(0)
     right = counted = 0
@@ -164,7 +164,7 @@ def test_a_table_of_one_row_is_told_as_its_votes_are_counted(name: Any) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_dev_rows_that_show_a_rule_to_be_worse_than_chance_turn_it_round(name: Any) -> None:
+def test_a_rule_that_is_worse_than_chance_on_dev_counts_against_its_tag(name: Any) -> None:
     if not model(name).learns_from_dev:
         pytest.skip("it learns nothing from dev rows")
     random = np.random.default_rng(0)
@@ -172,9 +172,9 @@ def test_dev_rows_that_show_a_rule_to_be_worse_than_chance_turn_it_round(name: A
     good = np.where(random.random((600, 2)) < 0.75, truth[:, None], -1)
     bad = np.where(random.random(600) < 0.5, 1 - truth, -1)[:, None]
     votes = np.hstack([good, bad]).astype(np.int16)
-    told = model(name).fit(patterns(votes, 2), DevRows(votes[:200], truth[:200])).predict(votes)
+    predicted = model(name).fit(patterns(votes, 2), DevRows(votes[:200], truth[:200])).predict(votes)
     alone = (votes[:, :2] < 0).all(axis=1) & (votes[:, 2] >= 0)
-    assert (told.argmax(axis=1) == truth)[alone].mean() > 0.9
+    assert (predicted.argmax(axis=1) == truth)[alone].mean() > 0.9
 
 
 GRID = [
@@ -211,7 +211,7 @@ def test_the_default_model_is_not_far_below_the_majority_vote_with_dev_rows(
 
 
 @pytest.mark.parametrize("dev", [20, 100])
-def test_dev_rows_do_not_make_the_default_worse_than_none(dev: int) -> None:
+def test_dev_rows_do_not_make_the_default_model_worse(dev: int) -> None:
     """Means over draws: of one draw, chance may have it either way."""
     found = []
     for seed in range(6):
@@ -223,7 +223,7 @@ def test_dev_rows_do_not_make_the_default_worse_than_none(dev: int) -> None:
     assert np.mean(found) > -0.002
 
 
-def test_the_vote_of_a_few_experts_on_a_rare_tag_is_told_as_the_published_model_tells_it() -> None:
+def test_votes_of_a_few_experts_on_a_rare_tag_are_predicted_as_in_the_publication() -> None:
     same = [two_sided(s, rows=3000, rare=0.1, accuracies=(0.8,) * 5, coverage=1.0) for s in range(4)]
     expert = [two_sided(s, rows=3000, rare=0.1, accuracies=(0.95, 0.6, 0.6, 0.6, 0.6), coverage=1.0) for s in range(4)]
     for tables, least in ((same, 0.955), (expert, 0.92)):
@@ -245,14 +245,14 @@ def test_the_vote_of_a_few_experts_on_a_rare_tag_is_told_as_the_published_model_
 def test_a_catch_all_rule_does_not_outvote_three_rules_that_are_right(name: Any, spam: float) -> None:
     votes, truth = one_sided(0, rows=3000, shares=(1 - spam, spam), rules=(0, 3), own=0.4, other=0.08)
     with_catch_all = np.hstack([np.zeros((3000, 1), dtype=np.int16), votes])
-    told = model(name).fit(patterns(with_catch_all, 2)).predict(with_catch_all).argmax(axis=1)
-    assert (told[(votes == 1).all(axis=1)] == 1).all()
+    predicted = model(name).fit(patterns(with_catch_all, 2)).predict(with_catch_all).argmax(axis=1)
+    assert (predicted[(votes == 1).all(axis=1)] == 1).all()
     ties_to_the_first = np.where((votes == 1).sum(axis=1) > 1, 1, 0)
-    assert (told == truth).mean() > (ties_to_the_first == truth).mean() - MARGIN
+    assert (predicted == truth).mean() > (ties_to_the_first == truth).mean() - MARGIN
 
 
 @pytest.mark.parametrize("shape", [0.5, 2.0])
-def test_where_messages_differ_in_length_a_tag_with_most_votes_stands(shape: float) -> None:
+def test_the_tag_with_most_votes_wins_where_messages_differ_in_length(shape: float) -> None:
     """Long messages have more of all words: rules are not independent given the tag."""
     random = np.random.default_rng(0)
     truth = (random.random(4000) < 0.05).astype(np.int64)
@@ -260,14 +260,14 @@ def test_where_messages_differ_in_length_a_tag_with_most_votes_stands(shape: flo
     length = random.gamma(shape, 1 / shape, 4000)[:, None]
     fires = random.random((4000, 20)) < np.where(truth[:, None] == tag, 0.2, 0.05) * length
     votes = np.where(fires, tag, -1).astype(np.int16)
-    told = model("kommuna").fit(patterns(votes, 2)).predict(votes).argmax(axis=1)
+    predicted = model("kommuna").fit(patterns(votes, 2)).predict(votes).argmax(axis=1)
     first, second = (votes == 0).sum(axis=1), (votes == 1).sum(axis=1)
     differ = first != second
-    assert (told == (second > first))[differ].mean() > 0.999
+    assert (predicted == (second > first))[differ].mean() > 0.999
 
 
 @pytest.mark.parametrize(("rows", "rules"), [(500, 1000), (100, 1000)])
-def test_many_rules_on_few_rows_are_at_least_counted(rows: int, rules: int) -> None:
+def test_many_rules_on_few_rows_are_not_worse_than_counting_votes(rows: int, rules: int) -> None:
     votes, truth = one_sided(
         0, rows=rows, shares=(0.8, 0.2), rules=(rules // 2, rules - rules // 2), own=0.1, other=0.04
     )
@@ -288,7 +288,7 @@ def test_many_tags_with_few_rules_each_are_at_least_counted(share: Any, tags: in
 
 
 @pytest.mark.parametrize("rows", [2, 5, 20])
-def test_small_tables_are_told_about_as_well_as_by_counting(rows: int) -> None:
+def test_small_tables_are_labeled_about_as_well_as_by_counting_votes(rows: int) -> None:
     found = []
     for seed in range(40):
         random = np.random.default_rng(seed)
@@ -299,10 +299,10 @@ def test_small_tables_are_told_about_as_well_as_by_counting(rows: int) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_votes_against_a_tag_give_no_tag_that_no_rule_knows(name: Any) -> None:
+def test_votes_against_a_tag_do_not_assign_a_tag_without_rules(name: Any) -> None:
     a, not_a, b = 0, 3, 1  # tag 2 has no rule
     rows = [[a, not_a, -1]] * 3 + [[a, -1, -1]] * 10 + [[-1, not_a, -1]] * 5 + [[-1, -1, b]] * 40
     votes = np.array(rows, dtype=np.int16)
-    told = model(name).fit(patterns(votes, 3)).predict(votes).argmax(axis=1)
-    assert 2 not in told
-    assert (told[13:18] == b).all()  # it is not a, and of the others rules know b alone
+    predicted = model(name).fit(patterns(votes, 3)).predict(votes).argmax(axis=1)
+    assert 2 not in predicted
+    assert (predicted[13:18] == b).all()  # it is not a, and of the others rules know b alone

@@ -47,7 +47,7 @@ def crowd(shared_data: Path) -> tuple[Codes, np.ndarray]:
     return matrix, np.array([int(gold[item]) for item in items])
 
 
-def test_majority_is_snorkels_where_votes_are_not_tied() -> None:
+def test_majority_equals_that_of_snorkel_without_ties() -> None:
     from snorkel.labeling.model import MajorityLabelVoter
 
     matrix, _, _ = generated(rows=500, rules=7, k=4, seed=1)
@@ -58,7 +58,7 @@ def test_majority_is_snorkels_where_votes_are_not_tied() -> None:
     assert np.array_equal(ours.argmax(axis=1)[clear], theirs.argmax(axis=1)[clear])
 
 
-def test_majority_breaks_ties_by_the_tags_order_and_heeds_votes_against() -> None:
+def test_majority_breaks_ties_by_the_order_of_tags_and_counts_votes_against() -> None:
     k = 3
     rows = np.array([[2, 1, -1], [1, 1, k + 1], [k + 0, -1, -1], [0, 2, k + 0]], dtype=np.int16)
     probabilities = Majority().fit(patterns(rows, k)).predict(rows)
@@ -81,22 +81,22 @@ def test_dawid_skene_beats_majority_on_crowd_answers(crowd: tuple[Codes, np.ndar
 def plain_dawid_skene(matrix: Codes, k: int, steps: int) -> np.ndarray:
     """Dawid and Skene (1979), formulas 2.3 to 2.5, in the plainest loops; starts from the votes' shares."""
     n, m = matrix.shape
-    belief = np.array([[np.mean(row[row >= 0] == y) for y in range(k)] for row in matrix])
+    probability = np.array([[np.mean(row[row >= 0] == y) for y in range(k)] for row in matrix])
     for _ in range(steps):
-        prior = belief.mean(axis=0)
+        prior = probability.mean(axis=0)
         confusion = np.zeros((m, k, k))
         for j in range(m):
             for y in range(k):
                 for v in range(k):
-                    confusion[j, y, v] = belief[matrix[:, j] == v, y].sum()
+                    confusion[j, y, v] = probability[matrix[:, j] == v, y].sum()
                 confusion[j, y] /= max(confusion[j, y].sum(), 1e-12)
         for i in range(n):
             for y in range(k):
-                belief[i, y] = prior[y] * np.prod(
+                probability[i, y] = prior[y] * np.prod(
                     [confusion[j, y, matrix[i, j]] for j in range(m) if matrix[i, j] >= 0]
                 )
-            belief[i] /= belief[i].sum()
-    return belief
+            probability[i] /= probability[i].sum()
+    return probability
 
 
 def test_dawid_skene_without_a_prior_is_the_published_algorithm() -> None:
@@ -108,7 +108,7 @@ def test_dawid_skene_without_a_prior_is_the_published_algorithm() -> None:
     assert (ours.argmax(axis=1) == truth).mean() > right(Majority().fit(patterns(matrix, 3)), matrix, truth) + 0.02
 
 
-def test_dawid_skene_without_a_prior_has_the_figures_of_another_implementation(crowd: tuple[Codes, np.ndarray]) -> None:
+def test_dawid_skene_without_a_prior_equals_another_implementation(crowd: tuple[Codes, np.ndarray]) -> None:
     rare = np.random.default_rng(0).random(2000) < 0.1
     wrong = np.random.default_rng(1).random((2000, 5)) > np.array([0.95, 0.6, 0.6, 0.6, 0.6])
     expert = (rare[:, None] ^ wrong).astype(np.int16)
@@ -119,7 +119,7 @@ def test_dawid_skene_without_a_prior_has_the_figures_of_another_implementation(c
         assert abs((ours.argmax(axis=1) == truth).mean() - (theirs.argmax(axis=1) == truth).mean()) < 0.005
 
 
-def test_rules_that_vote_on_the_same_rows_are_one_witness() -> None:
+def test_rules_that_vote_on_the_same_rows_count_as_one() -> None:
     random = np.random.default_rng(0)
     truth = random.integers(0, 2, 400)
     good = np.where(random.random(400) < 0.9, truth, -1)[:, None]
@@ -132,7 +132,7 @@ def test_rules_that_vote_on_the_same_rows_are_one_witness() -> None:
     assert np.allclose(one, many, atol=1e-9)
 
 
-def test_outcomes_tell_one_sided_rules_from_those_that_cast_several_votes() -> None:
+def test_outcomes_distinguish_one_sided_rules_from_others() -> None:
     votes = np.array([[0, 1, 0, -1], [-1, 0, -1, 4], [0, 1, 0, -1]], dtype=np.int16)
     found = outcomes(votes, 3)
     assert found.one_sided.tolist() == [True, False, False, True, True]
@@ -151,7 +151,7 @@ def test_outcomes_tell_one_sided_rules_from_those_that_cast_several_votes() -> N
     ]
 
 
-def test_rules_that_often_vote_on_exactly_the_same_rows_see_one_event() -> None:
+def test_rules_that_often_vote_on_the_same_rows_observe_one_event() -> None:
     fires = np.array([[0, 1, 1], [0, 1, -1], [0, 1, 1], [-1, -1, 1], [0, 1, -1], [-1, -1, -1]] * 5, dtype=np.int16)
     context = np.arange(30)[:, None] % 4 - 1
     votes = np.hstack([fires, context]).astype(np.int16)
@@ -162,7 +162,7 @@ def test_rules_that_often_vote_on_exactly_the_same_rows_see_one_event() -> None:
     assert outcomes(votes[:6], 3).alike.tolist() == [1] * len(outcomes(votes[:6], 3))  # six rows are too few to tell
 
 
-def test_a_row_that_nobody_votes_on_has_finite_beliefs_in_each_model() -> None:
+def test_a_row_without_votes_has_finite_probabilities_in_each_model() -> None:
     matrix = np.array([[0, 1, 0], [-1, -1, -1], [1, 1, -1]], dtype=np.int16)
     for model in (Majority(), DawidSkene()):
         probabilities = model.fit(patterns(matrix, 2)).predict(matrix)
@@ -170,7 +170,7 @@ def test_a_row_that_nobody_votes_on_has_finite_beliefs_in_each_model() -> None:
         assert np.allclose(probabilities.sum(axis=1), 1)
 
 
-def test_no_vote_at_all_and_votes_unseen_in_fitting_do_not_break_dawid_skene() -> None:
+def test_dawid_skene_handles_tables_without_votes_and_votes_that_were_not_fitted() -> None:
     silent = np.full((3, 2), -1, dtype=np.int16)
     assert np.isfinite(DawidSkene().fit(patterns(silent, 2)).predict(silent)).all()
     model = DawidSkene().fit(patterns(np.array([[0, -1], [-1, 1]], dtype=np.int16), 2))
@@ -178,7 +178,7 @@ def test_no_vote_at_all_and_votes_unseen_in_fitting_do_not_break_dawid_skene() -
 
 
 @pytest.mark.torch
-def test_snorkels_probabilities_are_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probabilities_of_snorkel_are_those_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     from snorkel.labeling.model import LabelModel as Library
 
@@ -191,7 +191,7 @@ def test_snorkels_probabilities_are_the_librarys(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.torch
-def test_snorkel_refuses_what_it_cannot_do() -> None:
+def test_snorkel_refuses_unsupported_votes() -> None:
     with pytest.raises(RulesError, match="'snorkel' needs at least three rules, but there are 2"):
         SnorkelModel().fit(patterns(np.zeros((4, 2), dtype=np.int16), 2))
     with pytest.raises(RulesError, match="does not support votes against a tag, such as those of rule 'r1'"):

@@ -1,4 +1,4 @@
-"""Which outcomes happen together: the same pairs by sparse and by dense products."""
+"""Joint outcomes: sparse and dense products give the same pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kommuna.steps.labeling.models.naive_bayes import together
 
 @pytest.mark.parametrize("share", [0.02, 0.6])
 @pytest.mark.parametrize("at_once", [20, 4_000_000])
-def test_pairs_that_happen_together_are_those_that_a_count_finds(
+def test_joint_outcomes_equal_those_of_a_direct_count(
     monkeypatch: pytest.MonkeyPatch, share: float, at_once: int
 ) -> None:
     """Few cells are multiplied as a sparse matrix, many as a dense one, in blocks."""
@@ -31,6 +31,6 @@ def test_pairs_that_happen_together_are_those_that_a_count_finds(
 
 
 @pytest.mark.parametrize("patterns", [0, 4])
-def test_without_outcomes_nothing_happens_together(patterns: int) -> None:
+def test_without_outcomes_there_are_no_joint_outcomes(patterns: int) -> None:
     one, other, rows = together(sparse.csr_array((patterns, 0)), np.ones(patterns))
     assert (len(one), len(other), len(rows)) == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""`snorkel_fast` against the library that it stands in for."""
+"""`snorkel_fast`: its probabilities equal those of the library."""
 
 import subprocess
 import sys
@@ -95,7 +95,7 @@ SIZES = [(400, 5, 2), (2000, 12, 4), (3000, 30, 10)]
 @pytest.mark.parametrize("one_class", [True, False])
 @pytest.mark.parametrize(("rows", "rules", "k"), SIZES)
 @pytest.mark.parametrize("seed", [0, 7, 123])
-def test_probabilities_are_the_librarys(
+def test_probabilities_equal_those_of_the_library(
     rows: int, rules: int, k: int, seed: int, one_class: bool, compare: Compare
 ) -> None:
     matrix = generated(rows=rows, rules=rules, k=k, seed=seed, one_class=one_class)
@@ -104,7 +104,7 @@ def test_probabilities_are_the_librarys(
 
 @pytest.mark.torch
 @pytest.mark.parametrize("one_class", [False, True])
-def test_so_they_are_with_the_dev_rows_class_balance(one_class: bool, compare: Compare) -> None:
+def test_probabilities_are_equal_with_the_class_balance_of_dev_rows(one_class: bool, compare: Compare) -> None:
     k = 4
     matrix = generated(rows=2000, rules=12, k=k, seed=5, one_class=one_class)
     truth = np.random.default_rng(0).choice(k, 100, p=[0.5, 0.3, 0.1, 0.1])
@@ -112,7 +112,7 @@ def test_so_they_are_with_the_dev_rows_class_balance(one_class: bool, compare: C
 
 
 @pytest.mark.torch
-def test_so_they_are_with_silent_rules_silent_classes_and_rules_of_mixed_votes(compare: Compare) -> None:
+def test_probabilities_are_equal_with_unused_rules_unused_classes_and_mixed_votes(compare: Compare) -> None:
     k = 6
     matrix = generated(rows=1500, rules=9, k=3, seed=2, one_class=False)  # nobody votes for tags 3 to 5
     matrix[:, 4] = -1
@@ -124,7 +124,7 @@ def test_so_they_are_with_silent_rules_silent_classes_and_rules_of_mixed_votes(c
 
 @pytest.mark.torch
 @pytest.mark.parametrize("wrong", ["_RATE", "_MOMENTUM", "_PRECISION"])
-def test_a_model_that_is_a_ten_thousandth_off_is_not_taken_for_the_librarys(
+def test_a_difference_of_a_ten_thousandth_is_detected(
     wrong: str, compare: Compare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matrix = generated(rows=2000, rules=12, k=4, seed=5, one_class=False)
@@ -133,15 +133,15 @@ def test_a_model_that_is_a_ten_thousandth_off_is_not_taken_for_the_librarys(
 
 
 @pytest.mark.torch
-def test_a_vote_unseen_in_fitting_says_what_it_says_in_the_library() -> None:
+def test_a_vote_that_was_not_fitted_has_the_same_effect_as_in_the_library() -> None:
     from snorkel.labeling.model import LabelModel
 
     matrix = generated(rows=500, rules=6, k=3, seed=4, one_class=True)
-    asked = np.array([[2, 1, -1, -1, 0, -1], [1, -1, -1, -1, -1, -1]], dtype=np.int16)
+    new_votes = np.array([[2, 1, -1, -1, 0, -1], [1, -1, -1, -1, -1, -1]], dtype=np.int16)
     reference = LabelModel(cardinality=3, verbose=False)
     reference.fit(matrix.astype(int), n_epochs=100, seed=0, progress_bar=False)
-    ours = SnorkelFast(epochs=100).fit(patterns(matrix, 3)).predict(asked)
-    assert np.abs(ours - reference.predict_proba(asked.astype(int))).max() < 1e-6
+    ours = SnorkelFast(epochs=100).fit(patterns(matrix, 3)).predict(new_votes)
+    assert np.abs(ours - reference.predict_proba(new_votes.astype(int))).max() < 1e-6
 
 
 def test_many_votes_on_one_row_do_not_underflow() -> None:
@@ -151,7 +151,7 @@ def test_many_votes_on_one_row_do_not_underflow() -> None:
     assert np.allclose(probabilities.sum(axis=1), 1)
 
 
-def test_it_refuses_what_snorkels_model_cannot_do() -> None:
+def test_it_refuses_what_the_model_of_snorkel_does_not_support() -> None:
     with pytest.raises(RulesError, match="'snorkel_fast' needs at least three rules, but there are 2"):
         SnorkelFast().fit(patterns(np.zeros((4, 2), dtype=np.int16), 2))
     with pytest.raises(RulesError, match="does not support votes against a tag, such as those of rule 'r1'"):

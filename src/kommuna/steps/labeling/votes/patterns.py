@@ -213,7 +213,7 @@ def _replaced(votes: pl.Series, known: Mapping[Any, int], tags: tuple[str, ...])
     for value in votes.drop_nulls().unique(maintain_order=True):
         if value not in known:
             raise RulesError(
-                f"votes of rule '{votes.name}': {value!r} is no tag{nearest(str(value), tags)}",
+                f"votes of rule '{votes.name}': {value!r} is not a tag{nearest(str(value), tags)}",
                 where=f"row {votes.index_of(value)}",
                 fix="votes and rules must be of the same rule set",
             )

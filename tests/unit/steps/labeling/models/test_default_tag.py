@@ -1,4 +1,4 @@
-"""The default tag: what rows without a vote are told, and who knows of it."""
+"""The default tag: the predictions of rows without a vote, and its effect on figures and reports."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ def test_without_dev_rows_a_row_without_a_vote_has_the_default_tag_at_seven_tent
         assert metrics["tags_without_votes"] == 1  # `good`; nobody need vote for `plain`
 
 
-def test_with_dev_rows_its_probability_is_their_share(rules: Any, rows: pl.DataFrame) -> None:
+def test_with_dev_rows_the_probability_of_the_default_tag_is_its_share(rules: Any, rows: pl.DataFrame) -> None:
     votes = apply_rules(rows.lazy(), rules).votes
     done = label_messages(votes, rules, votes, rows.lazy(), votes)
     table = done.labels.collect().join(rows, on="id")
@@ -76,21 +76,23 @@ def test_with_dev_rows_its_probability_is_their_share(rules: Any, rows: pl.DataF
     assert done.gold_labels.collect().equals(done.labels.collect())
 
 
-def test_cross_fitted_rows_are_told_shares_of_other_folds(rules: Any, rows: pl.DataFrame) -> None:
+def test_cross_fitted_rows_have_the_shares_of_other_folds(rules: Any, rows: pl.DataFrame) -> None:
     votes = apply_rules(rows.lazy(), rules).votes
     table = label_messages(votes, rules, votes, rows.lazy()).cross_fitted
     assert table is not None
-    told = table.collect().join(rows, on="id")
-    assert told["probabilities"].null_count() == 0
-    dev = told.filter("dev")
+    predicted = table.collect().join(rows, on="id")
+    assert predicted["probabilities"].null_count() == 0
+    dev = predicted.filter("dev")
     for fold in range(5):
         others = dev.filter((pl.col("fold") != fold) & (pl.col("text") == "a word"))
         share = ((others["tag"] == "plain").sum() + 4 * 0.7) / (others.height + 4)
-        own = told.filter((pl.col("fold") == fold) & (pl.col("text") == "a word"))
+        own = predicted.filter((pl.col("fold") == fold) & (pl.col("text") == "a word"))
         assert own["probabilities"].to_numpy()[:, 2] == pytest.approx(share, abs=1e-6)
 
 
-def test_another_tag_that_is_likelier_is_named_and_the_confidence_says_so(rules: Any, rows: pl.DataFrame) -> None:
+def test_a_more_frequent_tag_than_the_default_is_warned_of_and_lowers_the_confidence(
+    rules: Any, rows: pl.DataFrame
+) -> None:
     turned = rows.with_columns(tag=pl.col("tag").replace({"plain": "bad", "bad": "plain"}))
     votes = apply_rules(rows.lazy(), rules).votes
     with structlog.testing.capture_logs() as logs:
@@ -104,7 +106,7 @@ def test_another_tag_that_is_likelier_is_named_and_the_confidence_says_so(rules:
     assert left["confidence"].to_numpy() == pytest.approx((60 + 4 * 0.7) / 304)
 
 
-def test_where_rows_have_several_tags_a_row_left_over_has_that_one(rule_set: Any) -> None:
+def test_a_row_without_votes_has_the_default_tag_where_rows_may_have_several_tags(rule_set: Any) -> None:
     rules = rule_set(
         {"name": "card", "tag": "card", "any": ["card"]},
         {"name": "loan", "tag": "loan", "any": ["loan"]},
@@ -119,15 +121,15 @@ def test_where_rows_have_several_tags_a_row_left_over_has_that_one(rule_set: Any
     assert table["probabilities"].to_list()[1] == pytest.approx([0, 0, 0.7])
     dev = pl.LazyFrame({"id": [1, 2, 3], "tag": ["card|loan", "other", "loan|other"]})
     learned = label_messages(votes, rules, votes, dev, model="majority")
-    told = learned.labels.collect()
-    assert told["tags"].to_list() == [["card", "loan"], ["other"], ["other"]]
-    assert told["probabilities"].to_list()[1] == pytest.approx([0, 1 / 6, (2 + 2.8) / 6])
+    predicted = learned.labels.collect()
+    assert predicted["tags"].to_list() == [["card", "loan"], ["other"], ["other"]]
+    assert predicted["probabilities"].to_list()[1] == pytest.approx([0, 1 / 6, (2 + 2.8) / 6])
     assert learned.metrics["dev_f1_micro"] == pytest.approx(2 * 4 / (4 + 5))
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(0, 3))
-def test_shares_are_probabilities_and_a_dev_row_of_a_tag_makes_it_likelier(seen: list[int], default: int) -> None:
+def test_shares_are_probabilities_and_rise_with_the_dev_rows_of_a_tag(seen: list[int], default: int) -> None:
     truth = np.eye(4, dtype=bool)[np.array(seen, dtype=np.int64)]
     shares = undecided_shares(truth, default, several_tags=False)
     assert shares.sum() == pytest.approx(1)
@@ -137,7 +139,7 @@ def test_shares_are_probabilities_and_a_dev_row_of_a_tag_makes_it_likelier(seen:
     assert undecided_shares(np.zeros((0, 1), dtype=bool), 0, several_tags=False).tolist() == [1.0]
 
 
-def test_the_rule_report_judges_rules_beside_the_default_tag(rule_set: Any) -> None:
+def test_the_rule_report_takes_the_default_tag_into_account(rule_set: Any) -> None:
     """`says_plain` votes for what is left anyway: with the default tag it is worth nothing."""
     truth = np.array([0] * 40 + [2] * 160)
     matrix = np.full((200, 2), -1)
@@ -159,7 +161,7 @@ def test_the_rule_report_judges_rules_beside_the_default_tag(rule_set: Any) -> N
 
 
 @pytest.mark.parametrize("model", ["kommuna", "majority", "weighted", "dawid_skene"])
-def test_votes_that_only_say_what_a_row_is_not_leave_it_to_the_default_tag(model: Any) -> None:
+def test_a_row_with_votes_against_tags_only_has_the_default_tag(model: Any) -> None:
     rules = {
         "tags": ["card", "fee", "app"], "otherwise": "app",
         "rules": [

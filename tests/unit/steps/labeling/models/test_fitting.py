@@ -1,4 +1,4 @@
-"""Several tags a row: one question for each tag."""
+"""Rows with several tags: each tag is predicted separately."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ def voted(rule_set: Any, tags: list[str], cast: dict[str, Any], rows: int) -> tu
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_where_a_rare_tags_rules_are_silent_it_has_the_dev_share(model: Any, rule_set: Any) -> None:
+def test_a_rare_tag_whose_rules_abstain_has_its_share_of_dev_rows(model: Any, rule_set: Any) -> None:
     """Ten of 1,000 messages are `refund`; of the 100 dev rows one, which its rule misses."""
     rules, votes = voted(rule_set, ["card", "refund"], {"card": range(0, 1000), "refund": range(1, 1000, 100)}, 1000)
     dev = pl.LazyFrame({"id": range(100), "tags": ["card|refund" if i in (1, 50) else "card" for i in range(100)]})
-    told = label_messages(votes, rules, votes.head(100), dev, model=model, label="tags").labels.collect()
-    p = told["probabilities"].to_numpy()[:, 1]
+    predicted = label_messages(votes, rules, votes.head(100), dev, model=model, label="tags").labels.collect()
+    p = predicted["probabilities"].to_numpy()[:, 1]
     silent = np.arange(1000) % 100 != 1
     assert np.ptp(p[silent]) == 0
     assert 0.005 < p[2] < 0.02
-    assert told["confidence"].to_numpy()[2] > 0.5
+    assert predicted["confidence"].to_numpy()[2] > 0.5
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_without_dev_rows_silence_is_as_good_as_a_no(model: Any, rule_set: Any) -> None:
+def test_without_dev_rows_a_tag_without_votes_has_the_probability_0(model: Any, rule_set: Any) -> None:
     rules, votes = voted(rule_set, ["card", "refund", "loan"], {"card": range(50), "refund": range(40, 90)}, 100)
-    told = label_messages(votes, rules, model=model).labels.collect()["probabilities"].to_numpy()
-    assert (told[:40, 1] == 0).all()
-    assert (told[:90, 2] == 0).all()
+    predicted = label_messages(votes, rules, model=model).labels.collect()["probabilities"].to_numpy()
+    assert (predicted[:40, 1] == 0).all()
+    assert (predicted[:90, 2] == 0).all()
 
 
-def test_a_tag_that_no_dev_row_has_is_likely_as_silent_tags_are_and_never_a_yes(rule_set: Any) -> None:
+def test_a_tag_without_dev_rows_is_never_assigned_where_its_rules_abstain(rule_set: Any) -> None:
     rules, votes = voted(rule_set, ["card", "refund", "loan"], {"card": range(50), "refund": range(25, 75)}, 100)
     dev = pl.LazyFrame({"id": range(60), "tags": ["refund" if i >= 20 else "card" for i in range(60)]})
-    told = label_messages(votes, rules, votes.head(60), dev, label="tags").labels.collect()
-    p = told["probabilities"].to_numpy()
+    predicted = label_messages(votes, rules, votes.head(60), dev, label="tags").labels.collect()
+    p = predicted["probabilities"].to_numpy()
     assert 0 < p[0, 2] < 0.05
-    assert all("loan" not in tags for tags in told["tags"].drop_nulls())
+    assert all("loan" not in tags for tags in predicted["tags"].drop_nulls())
 
 
 def rare(tags: int = 12, rows: int = 120) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -62,7 +62,7 @@ def rare(tags: int = 12, rows: int = 120) -> tuple[np.ndarray[Any, Any], np.ndar
 
 
 @pytest.mark.parametrize("model", ["weighted", "dawid_skene"])
-def test_rules_right_in_all_their_few_votes_are_believed_as_all_rules_are(model: Any, rule_set: Any) -> None:
+def test_rules_with_few_votes_are_as_reliable_as_rules_are_on_average(model: Any, rule_set: Any) -> None:
     """A tag's own dev rows are too few to say so, those of all tags together are not."""
     votes, truth = rare()
     names = [f"t{j}" for j in range(truth.shape[1])]
@@ -75,7 +75,7 @@ def test_rules_right_in_all_their_few_votes_are_believed_as_all_rules_are(model:
     assert metrics["dev_f1_micro"] > 0.75
 
 
-def test_where_rows_have_several_tags_rules_that_vote_have_a_gain() -> None:
+def test_rules_that_vote_have_a_gain_where_rows_may_have_several_tags() -> None:
     votes, truth = rare()
     names = tuple(f"t{j}" for j in range(truth.shape[1]))
     found = gains(LabeledVotes(votes, truth), [[j] for j in range(len(names))], tags=names, several_tags=True)

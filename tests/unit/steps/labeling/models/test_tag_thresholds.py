@@ -1,4 +1,4 @@
-"""From which probability tags are given: the highest expected F1."""
+"""Thresholds of tags maximize the expected F1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kommuna.steps.labeling.label import label_messages
 from kommuna.steps.labeling.models.tag_thresholds import f1_thresholds, voted_for
 
 
-def test_a_tag_is_given_from_half_of_the_f1_that_is_reached() -> None:
+def test_the_threshold_of_a_tag_is_half_of_the_largest_expected_f1() -> None:
     """Of rows at .9, .6, .35 and .1 the first three give 2 (.9 + .6 + .35) / (3 + 1.95) = .747, half of which is .37."""
     probabilities = np.array([[0.9], [0.6], [0.45], [0.1]])
     voted = np.ones((4, 1), dtype=np.bool_)
@@ -22,7 +22,7 @@ def test_a_tag_is_given_from_half_of_the_f1_that_is_reached() -> None:
     assert probabilities[3, 0] < max(expected) / 2 <= probabilities[2, 0]
 
 
-def test_rows_count_as_often_as_there_are_and_without_a_vote_nothing_is_given_below_one_half() -> None:
+def test_patterns_are_weighted_by_their_counts_and_without_votes_the_threshold_is_one_half() -> None:
     probabilities, counts = np.array([[0.9, 0.4], [0.42, 0.3]]), np.array([10, 1_000])
     voted = np.array([[True, False], [True, False]])
     assert f1_thresholds(probabilities, voted, counts).tolist() == [0.42, 0.5]
@@ -34,7 +34,7 @@ def test_votes_against_a_tag_are_not_for_it() -> None:
     assert voted_for(votes, 2).tolist() == [[True, False], [False, True], [False, False]]
 
 
-def test_a_rare_tag_whose_only_rule_is_right_in_a_sixth_of_its_votes_is_given() -> None:
+def test_a_rare_tag_whose_only_rule_is_right_in_a_sixth_of_its_votes_is_assigned() -> None:
     rules = RuleSet.read(
         {"tags": ["usual", "rare"], "several_tags": True,
          "rules": [{"name": "u", "tag": "usual", "any": ["u"]}, {"name": "r", "tag": "rare", "any": ["r"]}]},
@@ -53,7 +53,7 @@ def test_a_rare_tag_whose_only_rule_is_right_in_a_sixth_of_its_votes_is_given() 
     tags = [["usual"] * bool(u) + ["rare"] * bool(r) for u, r in zip(usual_vote, rare, strict=True)]
     dev = pl.DataFrame({"id": np.arange(rows), "tags": tags}).head(300)
     made = label_messages(votes, rules, votes.head(300), dev, label="tags")
-    told = made.labels.collect()
-    given = [("rare" in (tags or [])) for tags in told["tags"].to_list()]
+    predicted = made.labels.collect()
+    given = [("rare" in (tags or [])) for tags in predicted["tags"].to_list()]
     assert given == rare_vote.tolist()
-    assert told["probabilities"].to_numpy()[rare_vote, 1].max() < 0.5
+    assert predicted["probabilities"].to_numpy()[rare_vote, 1].max() < 0.5

@@ -65,9 +65,9 @@ def test_patterns_do_not_depend_on_the_order_of_rows(rule_set: Any) -> None:
 @pytest.mark.parametrize(
     ("column", "error", "message"),
     [
-        (pl.Series("r0", ["a", "d", None]), RulesError, "votes of rule 'r0': 'd' is no tag"),
-        (pl.Series("r0", ["a", "!z", None]), RulesError, "votes of rule 'r0': '!z' is no tag"),
-        (pl.Series("r0", ["x", "x", None], dtype=pl.Enum(["x"])), RulesError, "votes of rule 'r0': 'x' is no tag"),
+        (pl.Series("r0", ["a", "d", None]), RulesError, "votes of rule 'r0': 'd' is not a tag"),
+        (pl.Series("r0", ["a", "!z", None]), RulesError, "votes of rule 'r0': '!z' is not a tag"),
+        (pl.Series("r0", ["x", "x", None], dtype=pl.Enum(["x"])), RulesError, "votes of rule 'r0': 'x' is not a tag"),
         (pl.Series("r0", [0, 1, None]), SchemaDrift, "votes of rule 'r0': expected tags, found Int64"),
         (pl.Series("r_0", ["a", None, None]), MissingColumn, "no column for rule 'r0' (did you mean 'r_0'?)"),
     ],
@@ -80,7 +80,10 @@ def test_invalid_votes_are_refused(rule_set: Any, column: pl.Series, error: type
 
 @pytest.mark.parametrize(
     ("values", "error", "message"),
-    [([1, 2], RulesError, "votes of rule 'r': 2 is no tag"), (["a", "b"], SchemaDrift, "expected Int8 1, 0 or null")],
+    [
+        ([1, 2], RulesError, "votes of rule 'r': 2 is not a tag"),
+        (["a", "b"], SchemaDrift, "expected Int8 1, 0 or null"),
+    ],
 )
 def test_votes_of_1_and_0_are_checked(rule_set: Any, values: list[Any], error: type[Exception], message: str) -> None:
     rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, several_tags=True)
@@ -130,7 +133,7 @@ def test_columns_of_different_types_can_be_mixed(rule_set: Any) -> None:
                        tags=["a", "b"], several_tags=True)  # fmt: skip
     table = pl.DataFrame({"id": [0, 1, 2], "x": [1, 0, None], "y": pl.Series([None, None, None])})
     assert vote_patterns(table, several).row_votes().tolist() == [[0, -1], [2, -1], [-1, -1]]
-    with pytest.raises(RulesError, match="votes of rule 'x': -1 is no tag"):
+    with pytest.raises(RulesError, match="votes of rule 'x': -1 is not a tag"):
         vote_patterns(table.with_columns(x=pl.Series([1, -1, None])), several)
 
 

@@ -1,4 +1,4 @@
-"""What rules are worth by the word of the others."""
+"""The accuracy of rules estimated from their agreement with the other rules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def judged(matrix: Codes, k: int) -> tuple[Outcomes, LinearLogits]:
 def by_the_plain_formulas(matrix: Codes, k: int) -> Floats:
     """f x k weights of rules that each vote for one tag, row by row and rule by rule."""
 
-    def belief(weights: list[Floats]) -> Floats:
+    def probability(weights: list[Floats]) -> Floats:
         logs = np.sum(weights, axis=0) if weights else np.zeros(k)
         return np.asarray(np.exp(logs) / np.exp(logs).sum())
 
@@ -41,12 +41,12 @@ def by_the_plain_formulas(matrix: Codes, k: int) -> Floats:
         prior[j] = np.where(np.arange(k) == owner[j], accuracy, (1 - accuracy) / (k - 1))
     weight = np.log(prior) - np.log(prior).mean(axis=1, keepdims=True)
     for _ in range(2):
-        tags = (np.sum([belief([weight[i] for i in row]) for row in covered], axis=0) + 1) / (len(covered) + k)
+        tags = (np.sum([probability([weight[i] for i in row]) for row in covered], axis=0) + 1) / (len(covered) + k)
         new = np.empty_like(weight)
         for j, rows in enumerate(fires):
             others = [[weight[i] for i in speakers[row] if i != j] for row in rows]
-            said = [belief(words) for words in others if words]
-            share = (np.sum(said, axis=0) + a_tag * prior[j]) / (len(said) + a_tag)
+            opinions = [probability(words) for words in others if words]
+            share = (np.sum(opinions, axis=0) + a_tag * prior[j]) / (len(opinions) + a_tag)
             new[j] = np.log(share / tags) - np.log(share / tags).mean()
         weight = (weight + new) / 2
     return np.minimum(weight, weight[np.arange(len(fires)), owner][:, None])
@@ -64,24 +64,24 @@ def one_sided(rows: int, k: int, coverage: list[float], accuracy: list[float], *
     return votes, truth
 
 
-def test_it_finds_what_the_plain_formulas_find() -> None:
+def test_the_result_equals_that_of_the_formulas() -> None:
     matrix, _ = one_sided(200, 3, [0.2, 0.15, 0.25, 0.1, 0.3], [0.9, 0.5, 0.7, 0.8, 0.4], seed=1)
     _, opinion = judged(matrix, 3)
     assert np.allclose(opinion.weight, by_the_plain_formulas(matrix, 3), atol=1e-9)
 
 
-def test_in_a_conflict_the_rule_that_the_others_bear_out_is_believed() -> None:
+def test_in_a_conflict_the_rule_that_agrees_with_the_others_wins() -> None:
     coverage, accuracy = [0.25, 0.25, 0.2, 0.2, 0.2, 0.2], [0.95, 0.55, 0.9, 0.9, 0.9, 0.9]
     matrix, truth = one_sided(4000, 2, coverage, accuracy, seed=2)
     found, opinion = judged(matrix, 2)
     conflict = (matrix[:, 0] == 0) & (matrix[:, 1] == 1) & (matrix[:, 2:] < 0).all(axis=1)
-    said = opinion.logits(found.indicators(CastVotes.of(matrix[conflict]))).argmax(axis=1)
+    predicted = opinion.logits(found.indicators(CastVotes.of(matrix[conflict]))).argmax(axis=1)
     assert conflict.sum() > 20
-    assert (said == 0).all()
+    assert (predicted == 0).all()
     assert (truth[conflict] == 0).mean() > 0.8
 
 
-def test_a_rule_that_fires_more_often_than_its_tag_can_be_there_counts_little() -> None:
+def test_a_rule_that_fires_more_often_than_its_tag_can_occur_has_a_small_weight() -> None:
     matrix, _ = one_sided(4000, 10, [0.6, *[0.06] * 9], [0.12, *[0.7] * 9], seed=3)
     _, opinion = judged(matrix, 10)
     own = opinion.weight[np.arange(10), np.arange(10)]
@@ -91,7 +91,7 @@ def test_a_rule_that_fires_more_often_than_its_tag_can_be_there_counts_little() 
 @given(
     arrays.arrays(np.int16, st.tuples(st.integers(1, 30), st.integers(1, 6)), elements=st.integers(-1, 5)),
 )
-def test_no_vote_makes_another_tag_likelier_than_its_own(matrix: Codes) -> None:
+def test_a_vote_raises_its_own_tag_most(matrix: Codes) -> None:
     found, opinion = judged(matrix, 3)
     if not len(found):
         return

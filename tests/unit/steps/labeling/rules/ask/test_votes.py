@@ -20,19 +20,19 @@ Ask = Callable[..., AskVotes]
 TEXTS = ["my card is lost", "a loan please", "hello", None, "  ", "card and loan ???", "my card is lost"]
 
 
-def columns(asked: AskVotes) -> dict[str, list[object]]:
-    return asked.votes.drop("id").to_dict(as_series=False)
+def columns(result: AskVotes) -> dict[str, list[object]]:
+    return result.votes.drop("id").to_dict(as_series=False)
 
 
 def test_yes_is_a_vote_and_no_and_dont_know_are_abstentions(ask: Ask, server: LlmServer) -> None:
-    asked = ask(TEXTS)
-    assert asked.votes["id"].to_list() == list(range(7))
-    assert columns(asked) == {
+    result = ask(TEXTS)
+    assert result.votes["id"].to_list() == list(range(7))
+    assert columns(result) == {
         "ask_card": ["card", None, None, None, None, None, "card"],
         "ask_loan": [None, "loan", None, None, None, None, None],
     }
     assert len(server.pairs) == len(set(server.pairs)) == 8  # four different texts, two questions, each once
-    metrics = asked.metrics
+    metrics = result.metrics
     assert (metrics["ask_wanted"], metrics["ask_answered"], metrics["ask_unknown"]) == (8, 8, 2)
     assert (metrics["llm_requests"], metrics["ask_cached"], metrics["ask_unasked"]) == (1, 0, 0)
     assert metrics["llm_latency_p95"] > 0
@@ -62,13 +62,13 @@ def test_answers_for_and_against_the_same_tag_abstain_and_are_counted(ask: Ask, 
         {"name": "not_it", "tag": "card", "ask": "Does it mention lost?", "against": True},
         {"name": "other", "tag": "loan", "ask": "Does it mention loan?"},
     ]
-    asked = ask(["card", "lost", "lost card loan", "nothing"], rules=rules, max_failed=0.5)
-    assert columns(asked) == {
+    result = ask(["card", "lost", "lost card loan", "nothing"], rules=rules, max_failed=0.5)
+    assert columns(result) == {
         "for_it": ["card", None, None, None],
         "not_it": [None, "!card", None, None],
         "other": [None, None, "loan", None],
     }
-    assert asked.metrics["ask_contradictory"] == 2
+    assert result.metrics["ask_contradictory"] == 2
     with pytest.raises(NoUsableAnswers, match="2 of 12 answers of model 'tiny' are unusable: 2 contradictory"):
         ask(["card", "lost", "lost card loan", "nothing"], rules=rules, max_failed=0.1)
 
@@ -128,20 +128,20 @@ def test_no_personal_data_reaches_the_server_even_if_messages_were_not_masked(as
         "СНИЛС 112-233-445 95",
         "это Мария Кузнецова, card",
     ]
-    asked = ask(texts, names=["Мария", "Кузнецова"])
+    result = ask(texts, names=["Мария", "Кузнецова"])
     seen = str([request.body for request in server.received])
     for secret in ("4111", "916", "petrov", "3704", "112-233", "Мария", "Кузнецова"):
         assert secret not in seen
     for mask in ("[CARD]", "[PHONE]", "[EMAIL]", "[IBAN]", "[SNILS]", "[NAME]"):
         assert mask in seen
-    assert asked.metrics["ask_unmasked_rows"] == 6
-    assert asked.votes["ask_card"].to_list() == ["card", None, None, None, None, "card"]
+    assert result.metrics["ask_unmasked_rows"] == 6
+    assert result.votes["ask_card"].to_list() == ["card", None, None, None, None, "card"]
 
 
 def test_texts_that_differ_only_in_personal_data_share_an_answer(ask: Ask, server: LlmServer) -> None:
-    asked = ask(["card 4111 1111 1111 1111", "card 5500 0000 0000 0004"])
+    result = ask(["card 4111 1111 1111 1111", "card 5500 0000 0000 0004"])
     assert len(server.pairs) == 2
-    assert asked.votes["ask_card"].to_list() == ["card", "card"]
+    assert result.votes["ask_card"].to_list() == ["card", "card"]
 
 
 # --- budgets -----------------------------------------------------------------------------------------------------
@@ -152,10 +152,10 @@ def test_with_a_budget_of_zero_only_cached_answers_are_used(
     ask: Ask, server: LlmServer, budget: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     ask(["my card"])
-    asked = ask(["my card", "a loan"], **budget)
-    assert asked.votes["ask_card"].to_list() == ["card", None]
-    assert asked.votes["ask_loan"].to_list() == [None, None]
-    assert (asked.metrics["ask_unasked"], asked.metrics["llm_requests"], len(server.received)) == (2, 0, 1)
+    result = ask(["my card", "a loan"], **budget)
+    assert result.votes["ask_card"].to_list() == ["card", None]
+    assert result.votes["ask_loan"].to_list() == [None, None]
+    assert (result.metrics["ask_unasked"], result.metrics["llm_requests"], len(server.received)) == (2, 0, 1)
     output = capsys.readouterr().out
     assert "ask.budget_spent" in output
     assert "raise the budget: earlier answers are kept" in output
@@ -181,31 +181,31 @@ def test_a_spent_budget_ends_the_run_and_the_next_run_sends_the_rest(ask: Ask, s
 def test_a_prompt_that_is_too_long_is_split(ask: Ask, server: LlmServer) -> None:
     server.most_characters = 1300
     texts = [f"card {i} " + "x" * 150 for i in range(16)]
-    asked = ask(texts, messages_per_request=16)
-    assert asked.votes["ask_card"].to_list() == ["card"] * 16
+    result = ask(texts, messages_per_request=16)
+    assert result.votes["ask_card"].to_list() == ["card"] * 16
     assert max(len(request.texts) for request in server.answered) < 16
-    assert asked.metrics["ask_too_long"] == 0
+    assert result.metrics["ask_too_long"] == 0
 
 
 def test_a_single_text_that_is_too_long_abstains_and_is_counted(ask: Ask, server: LlmServer) -> None:
     server.most_characters = 2000
-    asked = ask([*(f"card {i}" for i in range(15)), "card " + "x" * 3000], messages_per_request=16, max_failed=0.1)
-    assert asked.votes["ask_card"].to_list() == ["card"] * 15 + [None]
-    assert asked.metrics["ask_too_long"] == 2
-    assert asked.metrics["ask_answered"] == 30
+    result = ask([*(f"card {i}" for i in range(15)), "card " + "x" * 3000], messages_per_request=16, max_failed=0.1)
+    assert result.votes["ask_card"].to_list() == ["card"] * 15 + [None]
+    assert result.metrics["ask_too_long"] == 2
+    assert result.metrics["ask_answered"] == 30
 
 
 def test_a_refused_text_does_not_affect_the_other_texts_of_its_request(ask: Ask, server: LlmServer) -> None:
     server.always = refuses_where("forbidden")
-    asked = ask([*(f"card {i}" for i in range(15)), "forbidden card"], messages_per_request=16, max_failed=0.1)
-    assert asked.votes["ask_card"].to_list() == ["card"] * 15 + [None]
-    assert asked.metrics["ask_refused"] == 2
+    result = ask([*(f"card {i}" for i in range(15)), "forbidden card"], messages_per_request=16, max_failed=0.1)
+    assert result.votes["ask_card"].to_list() == ["card"] * 15 + [None]
+    assert result.metrics["ask_refused"] == 2
 
 
 def test_the_usable_part_of_a_response_is_used_and_the_rest_is_sent_again(ask: Ask, server: LlmServer) -> None:
     server.faults = [says('{"m1": {"q1": "Yes", "q2": "maybe"}, "m2": {"q1": "no"}, "m9": 1}')]
-    asked = ask(["card one", "loan two"])
-    assert columns(asked) == {"ask_card": ["card", None], "ask_loan": [None, "loan"]}
+    result = ask(["card one", "loan two"])
+    assert columns(result) == {"ask_card": ["card", None], "ask_loan": [None, "loan"]}
     assert sorted(server.pairs) == [
         ("card one", "Does it mention loan?"),
         ("loan two", "Does it mention loan?"),
@@ -218,9 +218,9 @@ def test_malformed_answers_are_abstentions_up_to_the_allowed_share(ask: Ask, ser
 
     server.answer = malformed
     texts = [*(f"card {i}" for i in range(18)), "odd one", "odd two"]
-    asked = ask(texts, max_failed=0.1)
-    assert asked.votes["ask_card"].to_list() == ["card"] * 18 + [None, None]
-    assert (asked.metrics["ask_malformed"], asked.metrics["ask_answered"]) == (4, 36)
+    result = ask(texts, max_failed=0.1)
+    assert result.votes["ask_card"].to_list() == ["card"] * 18 + [None, None]
+    assert (result.metrics["ask_malformed"], result.metrics["ask_answered"]) == (4, 36)
     with pytest.raises(NoUsableAnswers) as caught:
         ask(texts, max_failed=0.05)
     assert caught.value.exit_code == 2
@@ -238,9 +238,9 @@ def test_a_model_without_any_usable_answer_is_stopped_early(ask: Ask, server: Ll
 def test_contradictory_json_is_an_abstention(ask: Ask, server: LlmServer) -> None:
     server.always = says('{"m1": {"q1": "yes", "q1": "no"}}')
     rule = [{"name": "a", "tag": "card", "ask": "Does it mention card?"}]
-    asked = ask(["card"], rules=rule, max_failed=1.0)
-    assert asked.votes["a"].to_list() == [None]
-    assert asked.metrics["ask_contradictory"] == 1
+    result = ask(["card"], rules=rule, max_failed=1.0)
+    assert result.votes["a"].to_list() == [None]
+    assert result.metrics["ask_contradictory"] == 1
 
 
 def test_a_lost_request_is_counted_and_the_others_continue(ask: Ask, server: LlmServer) -> None:
@@ -250,9 +250,9 @@ def test_a_lost_request_is_counted_and_the_others_continue(ask: Ask, server: Llm
 
     server.always = fault
     texts = [*(f"card {i}" for i in range(40)), "poison"]
-    asked = ask(texts, messages_per_request=4, max_failed=0.1, endpoint={"concurrency": 1})
-    assert asked.votes["ask_card"].to_list() == ["card"] * 40 + [None]
-    assert asked.metrics["ask_lost"] == 2
+    result = ask(texts, messages_per_request=4, max_failed=0.1, endpoint={"concurrency": 1})
+    assert result.votes["ask_card"].to_list() == ["card"] * 40 + [None]
+    assert result.metrics["ask_lost"] == 2
 
 
 # --- a failing endpoint ---------------------------------------------------------------------------------------------
@@ -302,9 +302,9 @@ def test_temporary_failures_change_no_vote(ask: Ask, server: LlmServer) -> None:
     texts = [f"{'card' if i % 3 else 'loan'} {i}" for i in range(60)]
     expected = ask(texts, keep=False).votes
     server.faults = [status(429, "slow"), cut, status(500, "x"), None, says('{"m1"'), None, status(503, "x")]
-    asked = ask(texts, keep=False, messages_per_request=4)
-    assert asked.votes.equals(expected)
-    assert asked.metrics["llm_retries"] == 4
+    result = ask(texts, keep=False, messages_per_request=4)
+    assert result.votes.equals(expected)
+    assert result.metrics["llm_retries"] == 4
 
 
 # --- with other rules ------------------------------------------------------------------------------------------------
