@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kommuna.airflow.server.guard.database import Database
 from kommuna.airflow.server.guard.decisions import decider, subjects
 from kommuna.airflow.server.guard.events import Events
-from kommuna.airflow.server.guard.facts import RUNNING, Decide, Facts, Refusal, TaskRequest, Token
+from kommuna.airflow.server.guard.facts import RUNNING, Decide, Facts, Refusal, Subjects, TaskRequest, Token
 from kommuna.airflow.server.guard.routes import JUDGED_BODIES, Check, Route, find
 from kommuna.spec.installation import find_installation
 from kommuna.spec.resources import memory_bytes
@@ -34,6 +34,7 @@ from kommuna.spec.resources import memory_bytes
 MOUNT = "/execution"
 _LOG_UPLOAD_SECONDS = 5  # a task's supervisor uploads the log after Airflow's `task_success_overtime`
 _RENEWAL = b"refreshed-api-token"
+_BEATS = 204  # the status of a heartbeat, if the instance runs
 
 
 _UNKNOWN = Route("", "", Check.UNKNOWN)
@@ -110,11 +111,14 @@ class Guard:
             if route.check is Check.STATE:
                 await self._fail(scope, values, judged)
             subject = judged.token.subject if judged.token else None
+            if judged.token is not None and judged.facts.instance is None:
+                judged.facts = await self._database.facts(_UNKNOWN, judged.token, Subjects())
             what = f"{scope['method']} {path}"
             await self._events.refused(what, route, refused.refusal.why, subject, judged.facts.instance)
             await _answer(refused.refusal)(scope, receive, send)
             return
-        send = _unrenewed(send) if judged.ends else send
+        if judged.ends:
+            send = _unrenewed(send, but=_BEATS if route.check is Check.HEARTBEAT else None)
         await self._app(_sized(scope, judged.raw), _replay(judged.raw, receive), send)
 
     async def _judge(self, judged: _Judged, values: Mapping[str, str], scope: Scope, receive: Receive) -> None:
@@ -216,11 +220,11 @@ async def _disconnect() -> Message:
     return {"type": "http.disconnect"}
 
 
-def _unrenewed(send: Send) -> Send:
-    """Takes the renewed token out of the answer."""
+def _unrenewed(send: Send, *, but: int | None) -> Send:
+    """Takes the renewed token out of the answer, unless it has a certain status."""
 
     async def without_token(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] == "http.response.start" and message["status"] != but:
             headers = [(name, value) for name, value in message["headers"] if name.lower() != _RENEWAL]
             message = {**message, "headers": headers}
         await send(message)
