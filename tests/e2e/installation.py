@@ -271,7 +271,7 @@ class Installation:
                 "containers": [container],
             },
         }  # fmt: skip
-        wait_until(f"the quota of {namespace} has room for {name}", lambda: self._made(pod))
+        wait_until(f"the quota of {namespace} has room for {name}", lambda: self._made(pod), seconds=300)
         try:
             wait_until(
                 f"{name} ended",
