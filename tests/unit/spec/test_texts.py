@@ -44,7 +44,7 @@ def test_what_is_not_a_list_of_texts_is_refused(value: Any, message: str) -> Non
     [
         ("names", lambda: mask_pii(TABLE.lazy(), names="Иван")),
         ("by", lambda: asof_join(TABLE.lazy(), TABLE.lazy(), on="amount", by="id")),
-        ("features", lambda: _feature_columns("boosted_trees", "amount", "text", taken={})),
+        ("features", lambda: _feature_columns("boosted_trees", "amount", "text", roles={})),
         ("tags", lambda: votes_of({"never": lambda: None}, TABLE, tags="card")),
     ],
 )
@@ -57,7 +57,7 @@ def test_every_step_that_takes_a_list_refuses_a_text(name: str, call: Callable[[
     ("name", "call"),
     [
         ("by", lambda: asof_join(TABLE.lazy(), TABLE.lazy(), on="amount", by=["id", "id"])),
-        ("features", lambda: _feature_columns("boosted_trees", ["id", "id"], "text", taken={})),
+        ("features", lambda: _feature_columns("boosted_trees", ["id", "id"], "text", roles={})),
         ("tags", lambda: votes_of({"never": lambda: None}, TABLE, tags=["id", "id"])),
     ],
 )

@@ -49,7 +49,7 @@ def test_without_a_folder_no_round_is_stored(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_a_store_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="kept rounds cannot be read or written"):
+    with pytest.raises(StoreError, match="the stored rounds cannot be read or written"):
         Rounds(StoreAddress(url=(tmp_path / "file").as_uri()), "k").save(a_round(0))
 
 
