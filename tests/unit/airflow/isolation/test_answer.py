@@ -61,6 +61,13 @@ def body(*dags: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"serialized_dags": [{"data": dag} for dag in dags], "import_errors": {}} | fields
 
 
+def put(data: Any, place: tuple[Any, ...], value: Any) -> None:
+    """Sets a value inside nested objects and lists."""
+    for part in place[:-1]:
+        data = data[part]
+    data[place[-1]] = value
+
+
 def test_a_dag_serialised_by_airflow_passes_unchanged_except_for_its_file(
     serialised: tuple[Any, dict[str, Any]],
 ) -> None:
@@ -122,10 +129,7 @@ def test_an_answer_that_airflow_cannot_or_should_not_deserialise_is_malformed(
     serialised: tuple[Any, dict[str, Any]], place: tuple[Any, ...], value: Any, words: str
 ) -> None:
     _, data = serialised
-    inner: Any = data
-    for part in place[:-1]:
-        inner = inner[part]
-    inner[place[-1]] = value
+    put(data, place, value)
     with pytest.raises(Malformed) as error:
         checked_result(body(data), REQUESTED)
     assert words in str(error.value)
@@ -151,10 +155,7 @@ def test_an_answer_that_reaches_beyond_the_team_is_refused(
     serialised: tuple[Any, dict[str, Any]], place: tuple[Any, ...], value: Any, words: str
 ) -> None:
     _, data = serialised
-    inner: Any = data
-    for part in place[:-1]:
-        inner = inner[part]
-    inner[place[-1]] = value
+    put(data, place, value)
     result = checked_result(body(data), REQUESTED)
     assert words in (result.import_errors or {})["d.py"]
     assert result.serialized_dags == []
