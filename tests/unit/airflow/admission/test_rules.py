@@ -118,6 +118,7 @@ def test_a_task_may_not_exceed_the_limits(fields: dict[str, object], message: st
         ({"max_active_runs": 0}, "DAG 'support__d' has max_active_runs=0"),
         ({"max_active_tasks": 501}, "DAG 'support__d' has max_active_tasks=501"),
         ({"written": ["fraud__t"]}, "an outlet of DAG 'support__d' refers to 'fraud__t'"),
+        ({"written": ["fraud__t/support"]}, "an outlet of DAG 'support__d' refers to 'fraud__t/support'"),
         ({"written": ["s3://b/fraud/t"]}, "an outlet of DAG 'support__d' refers to 's3://b/fraud/t'"),
         ({"timeout": 1e12}, "DAG 'support__d' has a dagrun_timeout of 1e+12 s"),
         ({"roles": ["Admin"]}, "DAG 'support__d' grants rights to Admin"),
