@@ -17,8 +17,9 @@ from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kommuna.airflow.server.asgi import replay, sized
 from kommuna.spec.names import SEPARATOR, owner_of
 
 _PATH = re.compile(r"/api/v2/(variables|connections|pools)(?:/(.*))?$", re.DOTALL)
@@ -174,19 +175,7 @@ class Ownership:
                 await JSONResponse({"detail": detail}, 403)(scope, receive, send)
                 return
             raw = b"" if changed is None else json.dumps(changed).encode()
-        headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
-        headers.append((b"content-length", str(len(raw)).encode()))
-        await self._app({**scope, "headers": headers}, _replay(raw, receive), send)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Returns a `receive` that delivers the body once, and then the client's messages."""
-    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def next_message() -> Message:
-        return left.pop() if left else await receive()
-
-    return next_message
+        await self._app(sized(scope, raw), replay(raw, receive), send)
 
 
 async def _caller(scope: Scope) -> Caller:

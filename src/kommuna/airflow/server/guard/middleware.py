@@ -23,6 +23,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kommuna.airflow.server.asgi import replay, sized
 from kommuna.airflow.server.guard.database import Database
 from kommuna.airflow.server.guard.decisions import decider, subjects
 from kommuna.airflow.server.guard.events import Events
@@ -119,7 +120,7 @@ class Guard:
             return
         if judged.ends:
             send = _unrenewed(send, but=_BEATS if route.check is Check.HEARTBEAT else None)
-        await self._app(_sized(scope, judged.raw), _replay(judged.raw, receive), send)
+        await self._app(sized(scope, judged.raw), replay(judged.raw, receive), send)
 
     async def _judge(self, judged: _Judged, values: Mapping[str, str], scope: Scope, receive: Receive) -> None:
         """Reads the body and the facts, and decides.
@@ -166,7 +167,7 @@ class Guard:
         async def ignore(message: Message) -> None:
             pass
 
-        await self._app(_sized(scope, raw), _replay(raw, _disconnect), ignore)
+        await self._app(sized(scope, raw), replay(raw, _disconnect), ignore)
 
 
 async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -199,21 +200,6 @@ def _json(raw: bytes) -> tuple[Any, bytes]:
 def _query(scope: Scope) -> Mapping[str, list[str]]:
     values = QueryParams(scope["query_string"])
     return {name: values.getlist(name) for name in values}
-
-
-def _sized(scope: Scope, raw: bytes) -> Scope:
-    """Returns the scope with the length of the body that is passed on."""
-    kept = [(name, value) for name, value in scope["headers"] if name not in (b"content-length", b"transfer-encoding")]
-    return {**scope, "headers": [*kept, (b"content-length", str(len(raw)).encode())]}
-
-
-def _replay(raw: bytes, receive: Receive) -> Receive:
-    left: list[Message] = [{"type": "http.request", "body": raw, "more_body": False}]
-
-    async def next_message() -> Message:
-        return left.pop() if left else await receive()
-
-    return next_message
 
 
 async def _disconnect() -> Message:

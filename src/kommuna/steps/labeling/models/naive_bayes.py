@@ -297,11 +297,9 @@ class NaiveBayes:
                 rows, cast = weighted_posterior.sum(axis=0) + tags, data.indicators.T @ weighted_posterior + dev_counts
             if estimate is None or not enough_dev:
                 base = coverage_prior(found, data.frequency, dev_counts, prior)
-                strength = (
-                    np.broadcast_to(self.prior_rows, (1, 1))
-                    if enough_dev
-                    else (self.prior_rows + weight.sum() * strength_share[:, None] * prior)
-                )
+                strength: Floats | float = self.prior_rows
+                if not enough_dev:
+                    strength = self.prior_rows + weight.sum() * strength_share[:, None] * prior
                 base *= strength
             theta = _rates(found, cast, rows, base, strength)
             theta = limit_evidence_against_own_tags(found, theta, dev_counts, prior)
@@ -323,7 +321,7 @@ class NaiveBayes:
         return estimate
 
 
-def _rates(found: Outcomes, cast: Floats, rows: Floats, prior_counts: Floats, strength: Floats) -> Floats:
+def _rates(found: Outcomes, cast: Floats, rows: Floats, prior_counts: Floats, strength: Floats | float) -> Floats:
     """Returns ``P(outcome f | tag y)``, f x k: the share of the tag's rows, or of its rule's votes if it casts several.
 
     Args:
@@ -331,7 +329,7 @@ def _rates(found: Outcomes, cast: Floats, rows: Floats, prior_counts: Floats, st
         cast: f x k, the rows of each tag on which the outcome happened.
         rows: k, the rows of each tag.
         prior_counts: f x k, the outcome's prior mean times `strength`.
-        strength: weight of the prior in rows; f x k, or 1 x 1.
+        strength: weight of the prior in rows; f x k, or one number.
     """
     out_of = found.by_rule(cast)
     out_of[found.one_sided] = rows
