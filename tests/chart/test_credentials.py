@@ -130,6 +130,30 @@ def test_the_teams_job_only_writes_to_the_teams_namespaces_and_never_reads_the_d
     }  # fmt: skip
 
 
+def test_only_the_database_and_the_job_that_makes_its_roles_get_the_superusers_password(render: Render) -> None:
+    for options in ((), ("--is-upgrade",)):
+        keys: dict[str, set[str]] = {}
+        for owner, spec in pods(render(values(2, triggerer={"replicas": 1}), *options)):
+            for volume in spec.get("volumes", []):
+                if volume.get("secret", {}).get("secretName") == "kommuna-database":
+                    assert [item["key"] for item in volume["secret"]["items"]] == ["password"]
+                    keys.setdefault(owner["metadata"]["name"], set()).add("password")
+            for container in [*spec["containers"], *spec.get("initContainers", [])]:
+                assert "kommuna-database" not in json.dumps(container.get("envFrom", []))
+                for entry in container.get("env", []):
+                    reference = entry.get("valueFrom", {}).get("secretKeyRef", {})
+                    if reference.get("name") == "kommuna-database":
+                        keys.setdefault(container["name"], set()).add(reference["key"])
+        assert keys.pop("kommuna-postgresql") == {"password"}
+        assert keys.pop("roles") == {"password", "airflow", "mlflow"}
+        assert keys.pop("wait-for-database") == {"airflow", "mlflow"}
+        assert keys.pop("mlflow") == {"mlflow"}
+        assert keys.keys() == {"airflow", "api-server", "scheduler", "dag-processor", "triggerer"}
+        assert set.union(*keys.values()) == {"airflow"}
+    external = render(values(1, database_secret="bank", postgresql={"enabled": False}))
+    assert not [1 for _, spec in pods(external) if any(c["name"] == "roles" for c in spec.get("initContainers", []))]
+
+
 def test_each_secret_of_a_pod_is_created_by_a_job_or_named_in_the_values(render: Render) -> None:
     objects = render(private(2))
     reached = reachable(objects, "kommuna-credentials-platform") | reachable(objects, "kommuna-credentials-teams")

@@ -25,6 +25,7 @@ from kommuna.errors import KommunaError, SpecError
 from kommuna.spec.base import Spec
 
 STORE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_SUPERUSER = b"postgresql+psycopg2://kommuna:"
 _GIT = re.compile(r"AIRFLOW_CONN_.*__GIT")
 SETTLE_SECONDS = 10  # Helm removes the Secrets of an older chart shortly after it has created this job
 
@@ -149,12 +150,16 @@ def _with_passwords(known: Mapping[str, bytes], logins: Iterable[str]) -> dict[s
 
 
 def _database(known: Mapping[str, bytes], server: str) -> dict[str, bytes]:
-    password = known.get("password") or _random(32)
+    """Makes the URL of each database with its own role, and the superuser's password.
+
+    URLs of an earlier chart name the superuser, and are replaced.
+    """
     urls = {
-        name: f"postgresql+psycopg2://kommuna:{password.decode()}@{server}/{name}".encode()
+        name: f"postgresql+psycopg2://{name}:{_random(32).decode()}@{server}/{name}".encode()
         for name in ("airflow", "mlflow")
+        if known.get(name, _SUPERUSER).startswith(_SUPERUSER)
     }
-    return {**urls, **known, "password": password}
+    return {"password": _random(32), **known, **urls}
 
 
 def _authority(known: Mapping[str, bytes], name: str) -> dict[str, bytes]:

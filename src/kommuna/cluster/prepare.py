@@ -8,7 +8,7 @@ import sys
 import yaml
 
 from kommuna.airflow import database
-from kommuna.cluster.prepared import mark, wait_for_server
+from kommuna.cluster.prepared import mark, refuse_superuser, wait_for_server
 from kommuna.spec.team import Platform
 
 
@@ -32,6 +32,7 @@ def prepare_mlflow() -> None:
 def main() -> None:
     """Prepares one database, and sets the mark that servers wait for."""
     wait_for_server()
+    refuse_superuser()
     if sys.argv[1] == "mlflow":
         prepare_mlflow()
     else:

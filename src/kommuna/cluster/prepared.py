@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from kommuna.errors import PlatformFault
+from kommuna.errors import PlatformFault, SpecError
 from kommuna.waiting import wait_until
 
 WAIT_SECONDS = 600.0
@@ -61,8 +61,27 @@ def mark() -> None:
         )
 
 
-def wait_for_server() -> None:
+def refuse_superuser() -> None:
+    """Checks that Airflow or MLflow logs in to its database as an ordinary role.
+
+    Raises:
+        SpecError: the role is a superuser, which could read every database of the server and run programs on it.
+    """
+    with _cursor() as cursor:
+        cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = current_user AND rolsuper")
+        row = cursor.fetchone()
+    if row is not None:
+        raise SpecError(
+            f"the database role '{row[0]}' is a superuser",
+            fix="give Airflow and MLflow each a role of their own, which owns its database and nothing else",
+        )
+
+
+def wait_for_server(url: str | None = None) -> None:
     """Waits until the database server accepts connections.
+
+    Args:
+        url: a SQLAlchemy URL; that of `KOMMUNA_DATABASE` if absent.
 
     Raises:
         PlatformFault: it does not accept any within ten minutes.
@@ -74,7 +93,7 @@ def wait_for_server() -> None:
     def connects() -> bool:
         nonlocal why
         try:
-            with _cursor():
+            with _cursor(url):
                 return True
         except psycopg2.OperationalError as error:
             why = (str(error).splitlines() or [type(error).__name__])[0]
@@ -93,11 +112,11 @@ def wait_for_server() -> None:
 
 
 @contextlib.contextmanager
-def _cursor() -> Iterator[Any]:
-    """Opens a cursor in one transaction on the database of `KOMMUNA_DATABASE`, a SQLAlchemy URL."""
+def _cursor(url: str | None = None) -> Iterator[Any]:
+    """Opens a cursor in one transaction on the database of a SQLAlchemy URL: of `KOMMUNA_DATABASE` if it is absent."""
     import psycopg2
 
-    url = os.environ["KOMMUNA_DATABASE"]
+    url = url or os.environ["KOMMUNA_DATABASE"]
     connection = psycopg2.connect("postgresql://" + url.split("://", 1)[1], connect_timeout=5)
     try:
         with connection, connection.cursor() as cursor:

@@ -250,6 +250,7 @@ class Embedded:
             raise_if_dead(self.state)
 
         databases.wait_until_ready(self.state, still_starting)
+        databases.ensure_roles(self.state)
 
     def _start_airflow(self, progress: Progress) -> None:
         self._prepare("airflow", progress)

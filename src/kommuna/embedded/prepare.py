@@ -45,8 +45,10 @@ def prepare_airflow(installation: Installation) -> None:
         return
 
     def work(copy: str) -> None:
-        os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = databases.url(state, copy)
-        os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"] = databases.url(state, copy, driver="asyncpg")
+        os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = databases.url(state, "airflow", copy=copy)
+        os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"] = databases.url(
+            state, "airflow", copy=copy, driver="asyncpg"
+        )
         database.migrate()
         database.synchronise(installation.platform.teams, local_pool_slots(installation))
         database.close()
@@ -61,7 +63,7 @@ def prepare_mlflow(installation: Installation) -> None:
     def work(copy: str) -> None:
         from mlflow.db import upgrade
 
-        upgrade.main([databases.url(state, copy)], standalone_mode=False)
+        upgrade.main([databases.url(state, "mlflow", copy=copy)], standalone_mode=False)
 
     databases.change_copy(state, "mlflow", work, text=wanted(installation, "mlflow"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,30 @@ def make(memory: Memory, plan: Wanted) -> Vault:
     return vault
 
 
+def password_of(memory: Memory, key: str) -> bytes:
+    """Returns the superuser's password, or that of the role in a URL."""
+    value = memory.data("k-database")[key]
+    if key == "password":
+        return value
+    found = re.fullmatch(rb"postgresql\+psycopg2://(\w+):(\w+)@db:5432/(\w+)", value)
+    assert found
+    assert found[1] == found[3] == key.encode()
+    return found[2]
+
+
+def test_urls_of_the_superuser_from_an_earlier_chart_are_replaced_once() -> None:
+    old = b"postgresql+psycopg2://kommuna:p@db:5432/"
+    memory = Memory(
+        store_a=STORE, k_database={"password": b"p", "airflow": old + b"airflow", "mlflow": old + b"mlflow"}
+    )
+    make(memory, wanted("a"))
+    assert password_of(memory, "password") == b"p"
+    first = [password_of(memory, key) for key in ("airflow", "mlflow")]
+    assert len({b"p", *first}) == 3
+    make(memory, wanted("a"))
+    assert [password_of(memory, key) for key in ("airflow", "mlflow")] == first
+
+
 def test_a_second_run_changes_nothing() -> None:
     memory = Memory(store_a=STORE)
     make(memory, wanted("a"))
@@ -75,10 +100,9 @@ def test_no_two_generated_values_are_equal() -> None:
     memory = Memory(store_a=STORE, store_b=STORE)
     make(memory, wanted("a", "b"))
     made = [*memory.data("k-keys").values(), *json.loads(memory.data("k-passwords")["passwords.json"]).values()]
-    made += [memory.data(name)["token"] for name in ("k-parser-a", "k-parser-b")] + [
-        memory.data("k-database")["password"]
-    ]
-    assert len(made) == len(set(made)) == 7 + 3 + 2 + 1
+    made += [memory.data(name)["token"] for name in ("k-parser-a", "k-parser-b")]
+    made += [password_of(memory, key) for key in ("password", "airflow", "mlflow")]
+    assert len(made) == len(set(made)) == 7 + 3 + 2 + 3
     assert all(len(value) >= 16 for value in made)
 
 

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kommuna.embedded.database.server import PORT, PROGRAM, ROLE
+from kommuna.database_roles import close_shared, ensure_role, existing, give_database
+from kommuna.embedded.database.server import PORT, PROGRAM, ROLES, SUPERUSER
 from kommuna.embedded.sockets import sockets_folder
 from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until
 
 
-def url(state: Path, database: str, *, driver: str = "psycopg2") -> str:
-    """Returns the SQLAlchemy address of a database."""
-    return f"postgresql+{driver}://{ROLE}@/{database}?host={sockets_folder(state)}&port={PORT}"
+def url(state: Path, database: str, *, copy: str = "", driver: str = "psycopg2") -> str:
+    """Returns the SQLAlchemy address of a database, or of a copy of it, for the database's own role."""
+    return f"postgresql+{driver}://{database}@/{copy or database}?host={sockets_folder(state)}&port={PORT}"
+
+
+def ensure_roles(state: Path) -> None:
+    """Gives each database its own role, which owns it: Airflow and MLflow do not log in as the superuser."""
+    connect = functools.partial(connected, state)
+    close_shared(connect)
+    for database in existing(connect, ROLES):
+        ensure_role(connect, database)
+        give_database(connect, database, database)
 
 
 @contextlib.contextmanager
 def connected(state: Path, database: str = "postgres") -> Iterator[Any]:
-    """Opens a connection in autocommit mode.
+    """Opens a connection as the superuser, in autocommit mode.
 
     Raises:
         psycopg2.OperationalError: the server does not answer.
@@ -28,7 +39,7 @@ def connected(state: Path, database: str = "postgres") -> Iterator[Any]:
     import psycopg2
 
     host = str(sockets_folder(state))
-    connection = psycopg2.connect(host=host, port=PORT, user=ROLE, dbname=database, connect_timeout=5)
+    connection = psycopg2.connect(host=host, port=PORT, user=SUPERUSER, dbname=database, connect_timeout=5)
     connection.autocommit = True
     try:
         yield connection
@@ -95,7 +106,7 @@ def change_copy(state: Path, database: str, work: Callable[[str], None], *, text
 
     Args:
         state: the platform's state folder.
-        database: the name of the database.
+        database: the name of the database, and of the role that owns it.
         work: changes the copy, whose name it is given; connections that it leaves open are closed.
         text: the note of the new database.
     """
@@ -106,6 +117,9 @@ def change_copy(state: Path, database: str, work: Callable[[str], None], *, text
         cursor.execute("SELECT count(*) FROM pg_database WHERE datname = %s", [database])
         exists = bool(cursor.fetchone()[0])
         cursor.execute(f'CREATE DATABASE "{copy}" TEMPLATE "{database if exists else "template0"}"')
+    connect = functools.partial(connected, state)
+    ensure_role(connect, database)
+    give_database(connect, copy, database)
     work(copy)
     with connected(state) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [copy])

@@ -27,7 +27,8 @@ from kommuna.extras import needed_by
 
 PROGRAM = "postgres"
 PORT = 5432  # names the socket; no port is opened. Always passed, since otherwise the user's PGPORT would apply.
-ROLE = "kommuna"
+SUPERUSER = "kommuna"
+ROLES = ("airflow", "mlflow")  # each owns the database of its name
 # For a database of some 100 MB that a dozen local processes use, on a machine where other programs need the memory.
 _SETTINGS = {
     "listen_addresses": "",
@@ -146,7 +147,7 @@ def _initdb(state: Path, major: int, *options: str) -> Path:
     # Text is ordered by code points, by PostgreSQL's own tables, so another libc or machine changes nothing. `--auth`
     # has no effect: the server is started with its own access files.
     _run(
-        state, major, "initdb", "-D", str(partial), "-U", ROLE, "--auth=trust", "--no-sync", "--no-instructions",
+        state, major, "initdb", "-D", str(partial), "-U", SUPERUSER, "--auth=trust", "--no-sync", "--no-instructions",
         "-E", "UTF8", "--locale=C", *(options or ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")),
     )  # fmt: skip
     return partial
@@ -167,7 +168,7 @@ def _upgrade(state: Path, old: int, new: int) -> None:
             os.chown(working, pwd.getpwnam("nobody").pw_uid, -1)
         binaries = ["-b", str(programs()[old]), "-B", str(programs()[new])]
         folders = ["-d", str(data), "-D", str(partial), "-s", str(sockets_folder(state))]
-        _run(state, new, "pg_upgrade", "-U", ROLE, *binaries, *folders, working=Path(working))
+        _run(state, new, "pg_upgrade", "-U", SUPERUSER, *binaries, *folders, working=Path(working))
     _finish(partial, folder(state) / str(new))
     shutil.rmtree(data, ignore_errors=True)
 
@@ -178,7 +179,7 @@ def _finish(partial: Path, data: Path) -> None:
 
 
 def _write_access(here: Path) -> None:
-    """Lets in, as the role of the platform, only who started the server."""
+    """Lets in, as any of the platform's roles, only who started the server."""
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -186,8 +187,8 @@ def _write_access(here: Path) -> None:
             f"the user {os.geteuid()} has no name, and PostgreSQL wants one",
             fix="add the user to /etc/passwd, or run as a user who is there",
         ) from None
-    (here / "pg_hba.conf").write_text(f"local all {ROLE} peer map=own\n")
-    (here / "pg_ident.conf").write_text(f'own "{user}" {ROLE}\n')
+    (here / "pg_hba.conf").write_text("local all all peer map=own\n")
+    (here / "pg_ident.conf").write_text("".join(f'own "{user}" {role}\n' for role in (SUPERUSER, *ROLES)))
 
 
 def _unprivileged() -> list[str]:

@@ -78,3 +78,40 @@ def test_connections_left_open_do_not_block_the_change(running: Path) -> None:
 
     databases.change_copy(running, "three", work, text="second")
     assert databases.note(running, "three") == "second"
+
+
+def test_a_database_of_an_earlier_version_goes_to_its_own_role_and_keeps_its_rows(running: Path) -> None:
+    """Earlier, everything belonged to the superuser, which Airflow and MLflow logged in as."""
+    import psycopg2
+
+    others = ("CREATE TYPE mood AS ENUM ('a')", "CREATE VIEW seen AS SELECT 1 AS id", "CREATE SEQUENCE loose")
+    for name in ("airflow", "mlflow"):
+        run(running, "postgres", f"CREATE DATABASE {name}")
+        run(running, name, "CREATE TABLE things (id serial)", "INSERT INTO things VALUES (1)", *others)
+
+    def as_role(role: str, database: str, *statements: str) -> list[tuple[object, ...]]:
+        host = databases.sockets_folder(running)
+        connection = psycopg2.connect(host=str(host), port=databases.PORT, user=role, dbname=database)
+        try:
+            with connection, connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                return list(cursor.fetchall()) if cursor.description else []
+        finally:
+            connection.close()
+
+    for _again in range(2):
+        databases.ensure_roles(running)
+        migrate = ("ALTER TABLE things ADD IF NOT EXISTS more text", "ALTER TYPE mood ADD VALUE IF NOT EXISTS 'b'")
+        as_role("airflow", "airflow", *migrate, "DROP VIEW seen", "CREATE VIEW seen AS SELECT 2 AS id")
+        assert rows(running, "airflow") == [(1, None)]
+        assert as_role("mlflow", "mlflow", "INSERT INTO things DEFAULT VALUES RETURNING id")
+    assert as_role("airflow", "airflow", "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == [(False,)]
+    for role, elsewhere in (("airflow", "mlflow"), ("mlflow", "airflow"), ("airflow", "postgres")):
+        with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+            as_role(role, elsewhere)
+    for statement in ("COPY (SELECT 1) TO PROGRAM 'id'", "CREATE ROLE evil", "SELECT pg_read_file('/etc/passwd')"):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            as_role("airflow", "airflow", statement)
+    for name in ("airflow", "mlflow"):
+        run(running, "postgres", f"DROP DATABASE {name} WITH (FORCE)")

@@ -48,19 +48,20 @@ def test_sqlalchemy_reaches_it_with_both_drivers_of_airflow(running: Path) -> No
     from sqlalchemy import create_engine, text
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    engine = create_engine(databases.url(running, "postgres"))
+    databases.change_copy(running, "airflow", lambda _copy: None, text="")
+    engine = create_engine(databases.url(running, "airflow"))
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT current_user")).scalar() == "kommuna"
+        assert connection.execute(text("SELECT current_user")).scalar() == "airflow"
     engine.dispose()
 
     async def ask() -> object:
-        asynchronous = create_async_engine(databases.url(running, "postgres", driver="asyncpg"))
+        asynchronous = create_async_engine(databases.url(running, "airflow", driver="asyncpg"))
         async with asynchronous.connect() as connection:
             found = (await connection.execute(text("SELECT current_user"))).scalar()
         await asynchronous.dispose()
         return found
 
-    assert asyncio.run(ask()) == "kommuna"
+    assert asyncio.run(ask()) == "airflow"
 
 
 def test_text_is_in_the_order_of_code_points_and_cyrillic_has_lower_case(running: Path) -> None:
