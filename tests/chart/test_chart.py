@@ -188,6 +188,21 @@ def test_a_private_repositorys_secret_is_only_in_its_teams_processor(render: Ren
     assert holders == {"kommuna-dag-processor-team01"}
 
 
+def test_workers_get_their_code_from_the_store_and_know_no_repository(render: Render) -> None:
+    given = values(1, repository={"url": "https://git.example/platform.git", "secret": "git"})
+    for owner, spec in pods(render(given)):
+        if owner["kind"] == "ConfigMap":
+            bundles = json.loads(environment(spec["containers"][0])["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+            assert (bundles[0]["classpath"], bundles[0]["kwargs"]) == (
+                "kommuna.airflow.bundles.PublishedBundle", {"subdir": "dags/team00"},
+            )  # fmt: skip
+            assert "git.example" not in str(spec)
+    (processor,) = one(render(given), "Deployment", "kommuna-dag-processor-team00")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert environment(processor)["AWS_ACCESS_KEY_ID"]["secretKeyRef"]["name"] == "store-0"
+
+
 def test_the_teams_people_are_airflow_users_with_their_teams(render: Render) -> None:
     given = values(2)
     given["teams"]["team00"]["people"] = {"ann": "op", "bob": "viewer"}
@@ -198,10 +213,10 @@ def test_the_teams_people_are_airflow_users_with_their_teams(render: Render) -> 
     ]  # fmt: skip
 
 
-def test_a_worker_may_only_reach_dns_api_mlflow_store_and_git(render: Render) -> None:
+def test_a_worker_may_only_reach_dns_api_mlflow_and_store(render: Render) -> None:
     policy = one(render(values(1)), "NetworkPolicy", "worker", "kommuna-team00")["spec"]
     ports = [sorted(port["port"] for port in rule["ports"]) for rule in policy["egress"]]
-    assert ports == [[53, 53], [443], [22, 443], [8080], [5000]]
+    assert ports == [[53, 53], [443], [8080], [5000]]
     assert all(rule.get("to") for rule in policy["egress"])
     assert one(render(values(1)), "NetworkPolicy", "default-deny", "kommuna-team00")["spec"]["podSelector"] == {}
 

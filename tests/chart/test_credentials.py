@@ -119,7 +119,7 @@ def test_the_platforms_job_may_access_the_releases_secrets_and_those_named_in_th
 def test_the_teams_job_only_writes_to_the_teams_namespaces_and_never_reads_the_database(render: Render) -> None:
     found = reachable(render(private(2)), "kommuna-credentials-teams")
     read = ["kommuna-keys", "kommuna-parser-authority", "kommuna-parser-team00", "kommuna-parser-team01"]
-    named = ["registry-login", "store-0", "git-0", "store-1", "git-1"]
+    named = ["registry-login", "store-0", "store-1"]
     assert found == {
         **{(None, name): {"get"} for name in (*read, *named)},
         **{(f"kommuna-team{n:02}", ""): {"create"} for n in range(2)},

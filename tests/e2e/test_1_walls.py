@@ -61,7 +61,7 @@ def test_a_worker_reaches_only_the_services_that_it_needs(
         installation, places, "kommuna-support",
         {"app.kubernetes.io/component": "worker"},
     )  # fmt: skip
-    assert {name for name, how in found.items() if how == "open"} == {"execution", "mlflow", "store", "git"}, found
+    assert {name for name, how in found.items() if how == "open"} == {"execution", "mlflow", "store"}, found
 
 
 def test_the_dag_processor_reaches_its_database_and_its_parser(

@@ -66,7 +66,7 @@ def test_the_step_continues_after_the_scheduler_is_killed(installation: Installa
 def test_a_run_survives_outages_of_the_api_server_the_git_server_and_dns(
     installation: Installation, airflow: Airflow
 ) -> None:
-    """Meanwhile the first step ends; for the second step's pod the API server and DNS are back, but not Git."""
+    """Meanwhile the first step ends; the second step's pod starts without Git, which workers do not need."""
     if not installation.cluster.is_ours:
         pytest.skip("takes away the DNS of the whole cluster: on the test cluster alone")
     kubectl = installation.cluster.kubectl

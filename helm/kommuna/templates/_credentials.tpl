@@ -21,12 +21,14 @@
 {{- define "kommuna.teamsNamedSecrets" -}}
 {{- $names := .Values.images.pull_secrets -}}
 {{- range $spec := (include "kommuna.wantedSecrets" . | fromJson).teams -}}
-{{- $names = concat $names (list $spec.store_secret $spec.repository_secret) -}}
+{{- $names = append $names $spec.store_secret -}}
 {{- end -}}
 {{- compact $names | uniq | sortAlpha | toJson -}}
 {{- end }}
 {{- define "kommuna.platformsNamedSecrets" -}}
-{{- compact (list .Values.database_secret .Values.passwords_secret .Values.store_secret .Values.mlflow.secret) | uniq | sortAlpha | toJson -}}
+{{- $names := list .Values.database_secret .Values.passwords_secret .Values.store_secret .Values.mlflow.secret -}}
+{{- range $spec := (include "kommuna.wantedSecrets" . | fromJson).teams }}{{ $names = append $names $spec.repository_secret }}{{ end -}}
+{{- compact $names | uniq | sortAlpha | toJson -}}
 {{- end }}
 
 {{/* The spec of a Job that creates Secrets. Takes root and part (platform or teams). */}}

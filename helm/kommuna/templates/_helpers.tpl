@@ -52,6 +52,12 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 {{- dict "name" .team "classpath" "kommuna.airflow.bundles.TeamGitBundle" "kwargs" $kwargs "team_name" .team | toJson -}}
 {{- end }}
 
+{{/* The same for its workers, which get the folder of a run's commit from the store. Takes root and team. */}}
+{{- define "kommuna.publishedBundle" -}}
+{{- $spec := get .root.Values.teams .team -}}
+{{- dict "name" .team "classpath" "kommuna.airflow.bundles.PublishedBundle" "kwargs" (dict "subdir" $spec.bundle) "team_name" .team | toJson -}}
+{{- end }}
+
 {{/* Every team's bundles, as a JSON list. */}}
 {{- define "kommuna.bundles" -}}
 {{- $root := . -}}

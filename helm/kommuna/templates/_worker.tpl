@@ -41,7 +41,7 @@ spec:
         - {name: {{ $name }}, value: {{ $value | quote }}}
         {{- end }}
         - name: AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST
-          value: {{ printf "[%s, %s]" (include "kommuna.bundle" .) (include "kommuna.checkBundle" .team) | quote }}
+          value: {{ printf "[%s, %s]" (include "kommuna.publishedBundle" .) (include "kommuna.checkBundle" .team) | quote }}
         - {name: AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH, value: /airflow/bundles}
         - {name: AIRFLOW__LOGGING__BASE_LOG_FOLDER, value: /airflow/logs}
         - {name: AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS, value: kommuna.airflow.server.task_logs.LOGGING_CONFIG}

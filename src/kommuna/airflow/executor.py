@@ -17,7 +17,18 @@ RESOURCES = "resources"
 
 
 class TeamExecutor(KubernetesExecutor):  # type: ignore[misc,unused-ignore]
-    """Airflow's KubernetesExecutor, which also applies a step's resources."""
+    """Airflow's KubernetesExecutor, which also applies a step's resources and names the version of a task's code."""
+
+    def queue_workload(self, workload: Any, session: Any) -> None:
+        """Queues a task. A run without a version gets its bundle's newest, from the database."""
+        bundle = workload.bundle_info
+        if bundle.version is None:
+            from airflow.models.dagbundle import DagBundleModel
+            from sqlalchemy import select
+
+            newest = session.scalar(select(DagBundleModel.version).where(DagBundleModel.name == bundle.name))
+            workload = workload.model_copy(update={"bundle_info": bundle.model_copy(update={"version": newest})})
+        super().queue_workload(workload, session)
 
     def execute_async(
         self, key: Any, command: Any, queue: str | None = None, executor_config: Any | None = None

@@ -31,7 +31,7 @@ SETTLE_SECONDS = 10  # Helm removes the Secrets of an older chart shortly after 
 
 
 class TeamSecrets(Spec):
-    """A team's namespace, and the Secrets of the control plane's namespace that are copied to it."""
+    """A team's namespace, and the Secrets of the control plane's namespace: the store's is copied to it."""
 
     namespace: str
     store_secret: str = ""
@@ -125,9 +125,6 @@ def make_teams(wanted: Wanted, vault: Vault) -> None:
         if spec.store_secret:
             store = _entries(vault, here, spec.store_secret)
             credentials |= {name: store[name] for name in STORE}
-        if spec.repository_secret:
-            repository = _entries(vault, here, spec.repository_secret)
-            credentials[f"AIRFLOW_CONN_{team.upper()}__GIT"] = repository["connection"]
         vault.ensure(spec.namespace, "worker", lambda known, made=credentials: _worker(known, made), labels=labels)  # type: ignore[misc]
         token = _entries(vault, here, f"{release}-parser-{team}")["token"]
         vault.ensure(
@@ -170,7 +167,7 @@ def _authority(known: Mapping[str, bytes], name: str) -> dict[str, bytes]:
 
 
 def _worker(known: Mapping[str, bytes], made: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Replaces a team's credentials, and keeps entries that somebody else has added."""
+    """Replaces a team's credentials, and keeps entries that somebody else has added, but for a Git credential."""
     others = {key: value for key, value in known.items() if key not in STORE and not _GIT.fullmatch(key)}
     return others | dict(made)
 

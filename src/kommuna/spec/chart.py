@@ -114,10 +114,6 @@ class Network(Spec):
         {"to": [_PUBLIC], "ports": [_tcp(443)]},
         description="To the object store: public addresses, or name yours where it is inside.",
     )
-    git: Rule = Field(
-        {"to": [_PUBLIC], "ports": [_tcp(443), _tcp(22)]},
-        description="To the Git servers: public addresses, or name yours where they are inside.",
-    )
     kubernetes: Rule = Field(
         {"ports": [_tcp(443), _tcp(6443)]},
         description="To the Kubernetes API, for teams with `own_images`. Name its addresses to narrow it: kubectl get "

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from kommuna.errors import Outage
+from kommuna.errors import DataError, Outage, StoreError
 from kommuna.outages import RetryPolicy
+from kommuna.spec.step import StoreAddress
+from kommuna.store.files import TeamFiles
 
 Bundle = Callable[..., Any]
 
@@ -73,6 +75,10 @@ def bundle(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> B
         bundles, "wait_out", partial(bundles.wait_out, policy=RetryPolicy(first=0.01, longest=0.01, total=0.2))
     )
 
+    store = StoreAddress(url=f"file://{tmp_path}/store")
+    monkeypatch.setattr(bundles, "_files", lambda team: TeamFiles(store, team))
+    monkeypatch.setattr(bundles, "_versions_of_runs", lambda name: set())
+
     def bundle(version: str | None, *, repository: str = "dags.git") -> Any:
         return bundles.TeamGitBundle(
             name="support", tracking_ref="main", subdir="dags", version=version,
@@ -112,3 +118,69 @@ def test_the_dag_processor_does_not_wait(bundle: Bundle, server: Server) -> None
     with pytest.raises(RuntimeError, match="Error cloning repository"):
         bundle(None).initialize()
     assert server.refusals
+
+
+def published(version: str | None, *, subdir: str = "dags") -> Any:
+    from kommuna.airflow.bundles import PublishedBundle
+
+    return PublishedBundle(name="support", subdir=subdir, version=version)
+
+
+def test_workers_get_what_the_dag_processor_has_published(
+    bundle: Bundle, server: Server, repository: tuple[Path, str]
+) -> None:
+    folder, first = repository
+    processor = bundle(None)
+    processor.initialize()
+    work = folder.parent / "work"
+    (work / "dags/one.py").write_text("ONE = 2\n")
+    git = ["git", "-C", str(work), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "commit", "-qam", "second"], check=True)
+    subprocess.run([*git, "push", "-q", str(folder / "dags.git"), "main"], check=True)
+    subprocess.run(["git", "-C", str(folder / "dags.git"), "update-server-info"], check=True)
+    processor.refresh()
+    second = processor.get_current_version().version
+    assert second != first
+    server.shutdown()
+    server.server_close()  # a worker asks no Git server
+    for commit, text in ((first, "ONE = 1\n"), (second, "ONE = 2\n")):
+        worker = published(commit)
+        worker.initialize()
+        assert (worker.path / "one.py").read_text() == text
+        assert worker.get_current_version().version == commit
+    with pytest.raises(Outage, match="is not in the store yet"):
+        published("1" * 40).initialize()
+    with pytest.raises(DataError, match="has no version"):
+        published(None).initialize()
+
+
+def test_versions_of_earlier_runs_are_published_once_and_a_lost_one_is_skipped(
+    bundle: Bundle, repository: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kommuna.airflow import bundles
+
+    folder, first = repository
+    work = folder.parent / "work"
+    git = ["git", "-C", str(work), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "second"], check=True)
+    subprocess.run([*git, "push", "-q", str(folder / "dags.git"), "main"], check=True)
+    subprocess.run(["git", "-C", str(folder / "dags.git"), "update-server-info"], check=True)
+    monkeypatch.setattr(bundles, "_versions_of_runs", lambda name: {first, "2" * 40})
+    bundle(None).initialize()
+    published(first).initialize()
+
+
+def test_a_version_that_cannot_be_published_is_not_taken(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kommuna.airflow import bundles
+
+    def down(*_: object, **__: object) -> None:
+        raise StoreError("the artifact store does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bundles.code_store, "publish", down)
+        made = bundle(None)
+        with pytest.raises(StoreError):
+            made.initialize()
+        assert not made.is_initialized
+    made.initialize()
+    published(made.get_current_version().version).initialize()

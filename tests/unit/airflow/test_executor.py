@@ -29,6 +29,30 @@ def test_invalid_resources_are_refused(bad: dict[str, str]) -> None:
         pod_override(bad)
 
 
+@pytest.mark.parametrize(("version", "queued"), [(None, "newest"), ("first", "first")])
+def test_a_task_without_a_version_gets_its_bundles_newest(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, queued: str
+) -> None:
+    from types import SimpleNamespace
+
+    from airflow.executors.workloads.base import BundleInfo
+    from pydantic import BaseModel
+
+    from kommuna.airflow import executor
+
+    class Workload(BaseModel):
+        bundle_info: BundleInfo
+
+    given: list[Workload] = []
+    monkeypatch.setattr(
+        executor.KubernetesExecutor, "queue_workload", lambda _self, workload, _: given.append(workload)
+    )
+    session = SimpleNamespace(scalar=lambda query: "newest" if "dag_bundle" in str(query) else None)
+    workload = Workload(bundle_info=BundleInfo(name="support", version=version))
+    executor.TeamExecutor.queue_workload(object.__new__(executor.TeamExecutor), workload, session)
+    assert [one.bundle_info.version for one in given] == [queued]
+
+
 def test_a_step_declares_its_resources_without_importing_kubernetes() -> None:
     code = """
 import sys

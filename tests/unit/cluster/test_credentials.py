@@ -135,7 +135,7 @@ def test_a_team_gets_its_own_credentials_and_no_others() -> None:
     mlflow = {"MLFLOW_TRACKING_USERNAME": b"a", "MLFLOW_TRACKING_PASSWORD": keys["mlflow-a"]}
     assert memory.data("worker", "k-a") == STORE | mlflow
     assert memory.data("worker", "k-b") == STORE | {
-        "MLFLOW_TRACKING_USERNAME": b"b", "MLFLOW_TRACKING_PASSWORD": keys["mlflow-b"], "AIRFLOW_CONN_B__GIT": b"{}",
+        "MLFLOW_TRACKING_USERNAME": b"b", "MLFLOW_TRACKING_PASSWORD": keys["mlflow-b"],
     }  # fmt: skip
     token = memory.data("k-parser-a")["token"]
     assert memory.data("parser", "k-a")["token-sha256"] == hashlib.sha256(token).hexdigest().encode()
