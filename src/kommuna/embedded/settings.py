@@ -78,6 +78,7 @@ def airflow_settings(installation: Installation, secrets: Mapping[str, str]) -> 
         "API_AUTH": {"JWT_SECRET": secrets["jwt"]},
         "LOGGING": {
             "BASE_LOG_FOLDER": state / "logs" / "tasks",
+            "LOGGING_CONFIG_CLASS": "kommuna.airflow.server.local_logs.LOGGING_CONFIG",
             "DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": state / "logs" / "parsing",
         },
     }

@@ -130,7 +130,9 @@ def _services(spec: StepSpec) -> Services:
 
 def _read(argument: Argument, tree: LocalTree) -> Any:
     def one(item: LocalInput, name: str, annotation: Any) -> Any:
-        return None if item.path is None else codecs.read(name, Path(item.path), annotation, source=item.source)
+        if item.path is None:
+            return None
+        return codecs.read(name, Path(item.path), annotation, source=item.source, made=item.made)
 
     if isinstance(tree, LocalInput):
         return one(tree, argument.name, argument.annotation)

@@ -101,7 +101,7 @@ def _json(value: Any, name: str) -> bytes:
     )
 
 
-def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
+def read(name: str, path: Path, annotation: Any, *, source: str, made: bool = False) -> Any:
     """Reads the file of one input as a value of the annotated type.
 
     Args:
@@ -109,9 +109,11 @@ def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
         path: a local file whose digest was checked.
         annotation: the argument's type; `X | None` is read as X.
         source: the file's name or URL as the user wrote it, for messages.
+        made: whether a step of the team made the file. Loading a model may run code that its file contains, so it is
+            loaded from nowhere else.
 
     Raises:
-        DataError: the file is not of the annotated type.
+        DataError: the file is not of the annotated type, or is a model that no step made.
         SpecError: a document does not fit its model.
     """
     wanted = _without_none(annotation)
@@ -124,6 +126,12 @@ def read(name: str, path: Path, annotation: Any, *, source: str) -> Any:
     if _is_spec(wanted):
         return wanted.from_yaml(path)
     if _is_saved(wanted):
+        if not made:
+            raise DataError(
+                f"input '{name}': {source} is not a {wanted.__name__} that a step made, and is not opened",
+                where=source,
+                fix="give it the output of a step, or a registered model: Model('NAME')",
+            )
         return _loaded(name, path, wanted, source)
     try:
         if path.suffix.lower() in _YAML:

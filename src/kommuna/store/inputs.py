@@ -32,10 +32,17 @@ _LARGEST_DOCUMENT = 4 << 20  # of a longer YAML file only the bytes are compared
 
 
 class LocalInput(Spec):
-    """An input's checked local file; `path` is None for an optional input that is absent."""
+    """An input's checked local file.
+
+    Attributes:
+        path: the file; None for an optional input that is absent.
+        source: its name as the user wrote it.
+        made: whether it is an artifact, which a manifest of the team names by its digest.
+    """
 
     path: str | None
     source: str
+    made: bool = False
 
 
 LocalTree = LocalInput | dict[str, LocalInput] | list[LocalInput]
@@ -106,7 +113,8 @@ class Found:
             path: Path | None = store.fetch(self.artifact, folder)
         else:
             path = self._copy(folder, name) if self.file is not None else None
-        return LocalInput(path=str(path) if path else None, source=self.lineage.source or str(path))
+        source = self.lineage.source or str(path)
+        return LocalInput(path=str(path) if path else None, source=source, made=self.artifact is not None)
 
     def _copy(self, folder: Path, name: str) -> Path:
         assert self.file is not None

@@ -728,3 +728,28 @@ def test_a_run_leaves_no_descriptor_open(rig: CacheRig) -> None:
         rig.run(params={"n": number})
         rig.run(params={"n": number})
     assert len(list(descriptors.iterdir())) == before
+
+
+def test_a_model_is_loaded_from_a_step_and_from_no_file(rig: CacheRig) -> None:
+    """Loading a model may run code, so one that a person put into the inbox, the bundle or elsewhere is not opened."""
+    models = (
+        "import pickle\nfrom pathlib import Path\n"
+        "class Model:\n"
+        "    def save(self, path):\n        path.write_bytes(pickle.dumps(1))\n"
+        "    @classmethod\n    def load(cls, path):\n        pickle.loads(path.read_bytes())\n        return cls()\n"
+        "def train() -> Model:\n    return Model()\n"
+        "def use(model: Model) -> dict[str, object]:\n    return {'n': 1}\n"
+    )
+    mark = rig.folder / "ran"
+    evil = b"cos\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR."
+    inbox = Path(rig.folder, "store", "support", "inbox")
+    inbox.mkdir(parents=True)
+    (inbox / "evil.model").write_bytes(evil)
+    rig.write({"step.py": models, "evil.model": evil})
+    for url in ("store://inbox/evil.model", "evil.model", (inbox / "evil.model").as_uri()):
+        refused = rig.run("step:use", fails=True, inputs={"model": {"url": url}})
+        assert refused.result.failure
+        assert "is not a Model that a step made, and is not opened" in str(refused.result.failure)
+    assert not mark.exists()
+    trained = rig.run("step:train")
+    assert rig.run("step:use", inputs={"model": from_task(trained)}).content == {"result": {"n": 1}}

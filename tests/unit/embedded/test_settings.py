@@ -74,11 +74,11 @@ def test_many_teams_share_the_tasks_that_one_machine_can_run() -> None:
 def test_airflow_and_mlflow_are_on_the_platforms_own_server() -> None:
     settings = airflow_settings(installation("support"), SECRETS)
     folder = sockets_folder(Path("/site/.kommuna"))
-    at = f"kommuna@/airflow?host={folder}&port=5432"
+    at = f"airflow@/airflow?host={folder}&port=5432"
     assert settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == f"postgresql+psycopg2://{at}"
     assert settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"] == f"postgresql+asyncpg://{at}"
     mlflow = commands(installation("support"), Path("/bin"))["mlflow"]
-    assert f"postgresql+psycopg2://kommuna@/mlflow?host={folder}&port=5432" in mlflow
+    assert f"postgresql+psycopg2://mlflow@/mlflow?host={folder}&port=5432" in mlflow
 
 
 def test_forty_requests_with_two_connections_each_do_not_deadlock() -> None:

@@ -97,7 +97,7 @@ def written(folder: Path) -> dict[str, Any]:
             about["content"] = plain(pl.read_parquet(path))
         else:
             about["content"] = path.read_text(encoding="utf-8")
-        read = codecs.read(name, path, annotation, source=path.name)
+        read = codecs.read(name, path, annotation, source=path.name, made=True)
         about["read"] = _plain(read)
         found[name] = about
     return found | {"read from YAML": plain(read_yaml(folder)), "path": read_path(folder)}

@@ -69,7 +69,7 @@ class StoreLogs:
             sizes = self._beside(fs, where)
             triggers = sorted(name for name in sizes if name.startswith(f"{where}.trigger."))
             found = [*(name for name in (where,) if name in sizes), *triggers[-_MOST_TRIGGERS:]]
-            texts = [_tail(fs, name, sizes[name], SHOWN // len(found)) for name in found]
+            texts = [tail(fs, name, sizes[name], SHOWN // len(found)) for name in found]
         except OSError as error:
             return [f"{fs.unstrip_protocol(where)}: {error}"], None
         return [str(fs.unstrip_protocol(name)) for name in found], texts or None
@@ -92,7 +92,7 @@ class StoreLogs:
         return fs, root.rstrip("/")
 
 
-def _tail(fs: Any, name: str, size: int, most: int) -> str:
+def tail(fs: Any, name: str, size: int, most: int) -> str:
     """Reads a log of `size` bytes; of one longer than `most`, its last whole lines, below a line that says so."""
     if not size:
         return ""

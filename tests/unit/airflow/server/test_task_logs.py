@@ -97,3 +97,21 @@ def test_an_upload_waits_for_an_unreachable_store(store: Path, monkeypatch: pyte
     monkeypatch.setattr(task_logs.StoreLogs, "_beside", staticmethod(lambda fs, where: away() and []))
     task_logs.REMOTE_TASK_LOG.upload(LOG)
     assert (store / "store" / LOG).read_text() == "done\n"
+
+
+def test_of_a_long_log_in_a_local_file_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kommuna.airflow.server import local_logs
+
+    assert local_logs.LOGGING_CONFIG["handlers"]["task"]["class"].endswith("local_logs.TailTaskHandler")
+    monkeypatch.setattr(local_logs, "SHOWN", 1000)
+    log = tmp_path / "attempt=1.log"
+    log.write_text("".join(f"line {number}\n" for number in range(100_000)))
+    log.with_name(log.name + ".trigger.7.log").write_text("waiting\n")
+    log.with_name(log.name + ".passwd").symlink_to("/etc/passwd")
+    handler = local_logs.TailTaskHandler(str(tmp_path))
+    sources, streams = handler._read_from_local(log)
+    assert [Path(name).name for name in sources] == ["attempt=1.log", "attempt=1.log.trigger.7.log"]
+    long, short = (list(stream) for stream in streams)
+    assert "these are the last 500" in long[0]
+    assert (long[-1], sum(map(len, long[1:])) <= 500) == ("line 99999", True)
+    assert short == ["waiting"]

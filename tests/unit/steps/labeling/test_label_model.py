@@ -402,7 +402,7 @@ def test_steps_can_return_and_accept_a_label_model(tmp_path: Path) -> None:
     model = LabelModel("weighted").fit(MATRIX)
     written = codecs.write(model, tmp_path / "model")
     assert (written.kind, written.suffix) == ("model", ".npz")
-    again = codecs.read("model", Path(written.path), LabelModel, source="model")
+    again = codecs.read("model", Path(written.path), LabelModel, source="model", made=True)
     assert np.array_equal(again.predict_proba(MATRIX), model.predict_proba(MATRIX))
 
 
