@@ -14,7 +14,7 @@ PLATFORM := $(call stamp,platform)
 DEVELOPMENT := $(call stamp,dev)
 LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 
-.PHONY: help setup setup-dev setup-llm demo up down status test check docs lint unit fuzz integration examples e2e cluster-up \
+.PHONY: help setup setup-dev setup-llm demo up down status test check docs lint unit quick fuzz integration examples e2e cluster-up \
 	cluster-down bench load lock clean platform-environment development-environment
 
 help:  ## List the targets
@@ -42,7 +42,7 @@ chart: setup-dev  ## Regenerate the chart's values, schema and templates from th
 docs: setup-dev  ## Build the documentation site in build/site; broken links are errors
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-check: lint docs unit  ## All checks that need neither root nor services: run before each commit
+check: lint docs quick  ## All checks that need neither root nor services, but for slow tests: run before each commit
 
 lint: setup-dev  ## Style, types, import contracts and declared dependencies
 	@$(BIN)/ruff check .
@@ -51,15 +51,19 @@ lint: setup-dev  ## Style, types, import contracts and declared dependencies
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry --no-ansi src
 
+UNIT := tests/unit tests/fuzz src/kommuna --doctest-modules --ignore=src/kommuna/airflow/checks -n 2 --dist loadscope
+
 unit: setup-dev  ## Unit tests, docstring examples, and a short run of the fuzz tests
-	@$(BIN)/python -m pytest tests/unit tests/fuzz src/kommuna --doctest-modules --ignore=src/kommuna/airflow/checks \
-	   -n 2 --dist loadscope
+	@$(BIN)/python -m pytest $(UNIT)
+
+quick: setup-dev  ## The same without the tests marked as slow (one function in fifty, half of the time)
+	@$(BIN)/python -m pytest $(UNIT) -m "not slow"
 
 fuzz: setup-dev  ## Fuzz tests of user input: CSV, NDJSON, YAML, parameters, SQL, DAGs (FUZZ_MINUTES in total)
 	@FUZZ_MINUTES=$(FUZZ_MINUTES) $(BIN)/python -m pytest tests/fuzz
 
 integration: setup-dev  ## Tests of the running platform: real Airflow, MLflow and S3
-	@$(BIN)/python -m pytest tests/integration
+	@$(BIN)/python -m pytest tests/integration -n 2 --dist loadgroup
 
 examples: setup-dev  ## Run every example DAG of the installed Airflow, unchanged, in a team's bundle (an hour)
 	@KOMMUNA_EXAMPLES=all $(BIN)/python -m pytest tests/integration/test_example_dags.py

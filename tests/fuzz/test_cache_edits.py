@@ -110,6 +110,7 @@ KINDS: list[Callable[[Files, random.Random], None]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_hit_equals_a_fresh_computation(
     tmp_path: Path, record_property: Callable[[str, object], None], request: pytest.FixtureRequest

@@ -48,6 +48,15 @@ def make_site(folder: Path, root: Path, free_port: Callable[[], int]) -> Site:
     return Site(folder, Embedded(find_installation(folder)))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups the tests for `--dist loadgroup`: those of the one platform run one by one, the other files beside them."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.path.parent == Path(__file__).parent:
+            group = "platform" if "site" in item.fixturenames else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory, root: Path, free_port: Callable[[], int]) -> Iterator[Site]:
     """The platform, running."""

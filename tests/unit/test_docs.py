@@ -38,6 +38,7 @@ def test_each_make_target_exists_and_runs_the_documented_command(command: str) -
     assert wanted in done.stdout
 
 
+@pytest.mark.slow
 def test_the_kommuna_commands_run_one_after_the_other(tmp_path: Path) -> None:
     for name in ("dags", "kommuna.yaml"):
         source = ROOT / name

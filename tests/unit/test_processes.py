@@ -92,6 +92,7 @@ def test_a_process_ends_with_its_parent_even_if_that_has_ended_already(script: S
     )
 
 
+@pytest.mark.slow
 def test_a_task_ends_what_the_step_of_a_killed_runtime_left_and_does_not_wait_for_it(
     script: Script, tmp_path: Path
 ) -> None:

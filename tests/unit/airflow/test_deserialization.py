@@ -40,6 +40,7 @@ def test_assets_and_plain_values_are_constructed(classname: str, data: object, t
     assert done.stdout.strip().splitlines()[-1] == type_, done.stderr[-500:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "classname",
     ["airflow.sdk.bases.operator.BaseOperator", "airflow.models.connection.Connection", "subprocess.Popen"],

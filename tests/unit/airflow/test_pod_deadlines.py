@@ -50,10 +50,12 @@ def deadline(code: str, *arguments: str) -> int:
     return int(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_a_worker_pod_gets_a_distant_deadline() -> None:
     assert deadline(WORKER) == POD_DEADLINE_SECONDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "wanted"), [({}, POD_DEADLINE_SECONDS), ({"active_deadline_seconds": 60}, 60)])
 def test_a_pod_of_airflows_own_operator_gets_a_deadline_and_keeps_its_own(given: dict[str, int], wanted: int) -> None:
     assert deadline(OPERATOR, json.dumps(given)) == wanted

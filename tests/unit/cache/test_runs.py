@@ -178,6 +178,7 @@ def test_a_result_made_without_the_cache_is_not_reused(rig: CacheRig) -> None:
     assert not rig.run(cache=False).hit
 
 
+@pytest.mark.slow
 def test_six_concurrent_runs_compute_once(rig: CacheRig) -> None:
     counts = (
         "import time, uuid\nfrom pathlib import Path\n"
@@ -261,6 +262,7 @@ def test_a_use_that_cannot_be_compared_keeps_the_result_from_reuse_and_is_report
     assert not rig.run().hit
 
 
+@pytest.mark.slow
 def test_an_expiring_result_is_reused_until_then(rig: CacheRig) -> None:
     asks = (
         "import urllib.request\nfrom kommuna.spec.caching import step\n@step(expires='3s')\n"

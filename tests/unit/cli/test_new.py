@@ -30,6 +30,7 @@ def run(*arguments: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_a_new_team_with_a_dag_and_a_step_passes_the_check(folder: Path) -> None:
     run("new", "team", "cards")
     assert set(find_installation(folder).platform.teams) == {"support", "cards"}

@@ -49,6 +49,7 @@ def test_it_writes_rules_and_a_report_and_leaves_no_rounds_behind(files: Path) -
     assert set(votes.columns) == {"id", *(rule.name for rule in rules.rules)}
 
 
+@pytest.mark.slow
 def test_refined_rules_are_tested_with_the_held_out_votes_on_dev(files: Path) -> None:
     output, error = refine(files, "--dev-votes", str(files / "v.parquet"))
     assert error is None, output
@@ -71,6 +72,7 @@ def test_refined_rules_are_tested_with_the_held_out_votes_on_dev(files: Path) ->
     assert "--labels" in str(alone)
 
 
+@pytest.mark.slow
 def test_it_starts_from_given_rules(files: Path) -> None:
     (files / "rules.yaml").write_text("tags: [card, loan, fees]\nrules: [{name: mine, tag: card, any: [lost]}]\n")
     output, error = refine(files, "--rules", str(files / "rules.yaml"))

@@ -83,6 +83,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_rules_test_is_complete_in_a_pipe_and_json_has_its_values(files: Path) -> None:
     piped = run("rules", "test", "rules.yaml", "m.csv", folder=files, COLUMNS="80")
     assert piped.returncode == 0, piped.stderr
@@ -95,6 +96,7 @@ def test_rules_test_is_complete_in_a_pipe_and_json_has_its_values(files: Path) -
     assert "Written: r.html" in found.stderr
 
 
+@pytest.mark.slow
 def test_logs_are_not_in_the_output(files: Path) -> None:
     (files / "dags").mkdir()
     (files / "kommuna.yaml").write_text("teams:\n  support: {bundle: dags}\n")
@@ -124,6 +126,7 @@ def test_user_text_in_an_error_is_not_markup(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: no folder dags/[/red]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -146,6 +149,7 @@ def test_a_group_without_a_command_prints_its_help(tmp_path: Path) -> None:
     assert "refine" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("report", "said"),
     [(".", "error: .: Is a directory"), ("rules.yaml/x.html", "error: rules.yaml: File exists"),

@@ -109,6 +109,7 @@ def cluster(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "RESTART", SOON)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_the_check_survives_a_restart_and_starts_each_teams_dag_once(capsys: pytest.CaptureFixture[str]) -> None:
     Airflow.dags, Airflow.turning_up = ["support__platform_check"], ["fraud__platform_check"]

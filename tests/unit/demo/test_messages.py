@@ -70,6 +70,7 @@ def test_texts_are_russian_and_english_and_have_no_placeholders_left(made: pl.Da
     assert 0.6 < float(russian.mean()) < 0.8  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_texts_are_hard_enough_to_need_more_than_a_thousand_labels(demo: DemoData) -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression

@@ -99,6 +99,7 @@ def test_free_space_is_that_of_the_disk_of_the_future_folder(tmp_path: Path) -> 
 CHATTY = [sys.executable, "-u", "-c", "import time\nwhile True: print('x' * 1000); time.sleep(0.01)"]
 
 
+@pytest.mark.slow
 def test_supervision_survives_a_disk_on_which_no_log_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     configuration = supervision.write_configuration(tmp_path, {"chatty": CHATTY})

@@ -69,6 +69,7 @@ def test_a_killed_process_is_restarted_and_the_restart_is_counted(state: Path) -
     assert until(state, "other", "stopped").restarts == 0
 
 
+@pytest.mark.slow
 def test_a_program_that_dies_at_once_ends_as_failed(state: Path) -> None:
     start(state, broken=[sys.executable, "-c", "raise SystemExit('no such thing')"])
     supervision.start_program(supervision.client(state), "broken")
@@ -100,6 +101,7 @@ time.sleep(300)
 """
 
 
+@pytest.mark.slow
 def test_the_database_is_stopped_last(state: Path) -> None:
     client = [sys.executable, "-c", WITNESS.format(seconds=1, signal="SIGTERM")]
     database = [sys.executable, "-c", WITNESS.format(seconds=0, signal="SIGINT")]

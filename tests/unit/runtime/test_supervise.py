@@ -40,6 +40,7 @@ def wait_for(path: Path) -> int:
     return int(wait_until(f"{path} appears", lambda: path.exists() and path.read_text(), seconds=60, every=0.05))
 
 
+@pytest.mark.slow
 def test_a_step_leaves_its_table_its_plan_and_a_manifest(run: Run, store: Store, tmp_path: Path) -> None:
     made = run("make", params={"rows": 4}, dag_id="support__d", task_id="t")
     scaled = run("scale", inputs={"table": from_step(made, "table")}, params={"options": {"factor": 3}})
@@ -55,6 +56,7 @@ def test_a_step_leaves_its_table_its_plan_and_a_manifest(run: Run, store: Store,
     assert (first.metrics, first.dag_id, first.task_id) == ({"rows": 4.0}, "support__d", "t")
 
 
+@pytest.mark.slow
 def test_the_second_run_is_a_hit_and_a_changed_module_is_not(run: Run, bundle: Path, store: Store) -> None:
     assert not run("make").cached
     before = files(store)
@@ -65,6 +67,7 @@ def test_the_second_run_is_a_hit_and_a_changed_module_is_not(run: Run, bundle: P
     assert not run("make").cached
 
 
+@pytest.mark.slow
 def test_other_parameters_or_inputs_are_another_key(run: Run) -> None:
     one, two = run("make", params={"rows": 3}), run("make", params={"rows": 4})
     assert one.key != two.key
@@ -73,12 +76,14 @@ def test_other_parameters_or_inputs_are_another_key(run: Run) -> None:
     assert len({three.key, four.key}) == 2
 
 
+@pytest.mark.slow
 def test_a_number_written_in_another_way_is_a_hit(run: Run) -> None:
     one, two = run("make", params={"rows": 3}), run("make", params={"rows": "3"})
     assert (one.key, two.cached) == (two.key, True)
     assert run("make", params={"rows": 3, "mode": "up"}).key == one.key  # a default that is written
 
 
+@pytest.mark.slow
 def test_the_same_content_by_another_way_is_a_hit_downstream(run: Run) -> None:
     one, two = run("make", params={"rows": 3}), run("make", params={"rows": 3}, cache=False)
     assert one.key != two.key
@@ -86,6 +91,7 @@ def test_the_same_content_by_another_way_is_a_hit_downstream(run: Run) -> None:
     assert run("scale", inputs={"table": from_step(two, "table")}).cached
 
 
+@pytest.mark.slow
 def test_tables_by_name_and_an_absent_optional_input(run: Run, store: Store) -> None:
     one, two = run("make", params={"rows": 3}), run("make", params={"rows": 4})
     tables = {"a": from_step(one, "table"), "b": from_step(two, "table")}
@@ -96,6 +102,7 @@ def test_tables_by_name_and_an_absent_optional_input(run: Run, store: Store) -> 
     assert [line.input for line in manifest.lineage] == ["tables.a", "tables.b", "extra"]
 
 
+@pytest.mark.slow
 def test_a_file_counts_by_its_content(run: Run, bundle: Path) -> None:
     (bundle / "data.csv").write_text("a\n1\n")
     first = run("size", inputs={"source": {"url": "data.csv"}})
@@ -174,6 +181,7 @@ def test_an_error_that_is_raised_inside_polars_keeps_its_fields(run: Run) -> Non
     assert (failure.kind, failure.what, failure.fix) == ("RulesError", "no tag", "name one of:\n  card\n  loan")
 
 
+@pytest.mark.slow
 def test_a_missing_column_is_the_teams_mistake_and_names_those_there_are(run: Run) -> None:
     made = run("make")
     result = run("bad_column", inputs={"table": from_step(made, "table")})
@@ -182,6 +190,7 @@ def test_a_missing_column_is_the_teams_mistake_and_names_those_there_are(run: Ru
     assert "id" in result.message.split("fix:")[1]
 
 
+@pytest.mark.slow
 def test_an_output_that_the_upstream_does_not_have_names_the_nearest(run: Run) -> None:
     made = run("make")
     result = run("scale", inputs={"table": from_step(made, "tabel")})
@@ -198,6 +207,7 @@ def test_sigterm_is_passed_on_and_nothing_stays(start: Start, store: Store, tmp_
     assert files(store) == []
 
 
+@pytest.mark.slow
 def test_a_step_that_runs_here_is_in_the_runtimes_process_without_limits(
     start: Start, run: Run, tmp_path: Path, store: Store
 ) -> None:
@@ -209,6 +219,7 @@ def test_a_step_that_runs_here_is_in_the_runtimes_process_without_limits(
     assert (failed.exit_code, "no column 'amuont'" in failed.message) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_killed_step_process_is_worth_a_retry_and_the_retry_is_whole(
     start: Start, run: Run, store: Store, tmp_path: Path
 ) -> None:
@@ -229,6 +240,7 @@ def test_what_a_step_leaves_behind_ends_with_it(run: Run, tmp_path: Path) -> Non
     assert [pid for pid in flag.read_text().split() if psutil.pid_exists(int(pid))] == []
 
 
+@pytest.mark.slow
 def test_a_killed_runtime_takes_its_step_with_it_and_the_next_run_sweeps_up(
     start: Start, run: Run, store: Store, tmp_path: Path
 ) -> None:

@@ -134,6 +134,7 @@ TRAPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", TRAPS)
 def test_what_yaml_would_read_as_something_else_is_refused_with_its_line(tmp_path: Path, written: str) -> None:
     path = tmp_path / "rules.yaml"

@@ -113,6 +113,7 @@ def test_every_step_with_tables_converts_them_and_keeps_its_signature() -> None:
         assert repr(read_signature(name, step).params) == repr(read_signature(name, plain).params)
 
 
+@pytest.mark.slow
 def test_importing_kommuna_is_cheap_and_all_public_names_exist() -> None:
     import subprocess
     import sys

@@ -52,6 +52,7 @@ def test_the_character_classes_contain_all_characters_of_their_categories() -> N
         assert all(char.isspace() for char in wanted - found)
 
 
+@pytest.mark.slow
 def test_every_character_has_a_position_alone_and_after_others() -> None:
     wrong = [char for char in CHARACTERS for text in (char, f"а{char}б", f"ᄀ{char}\u0301") if not placed(text)]
     assert wrong == []

@@ -25,6 +25,7 @@ REGISTRY = {"kommuna.steps:register", "kommuna.steps:promote"}
 TRAIN = "kommuna.steps:train_classifier"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", CASES)
 def test_a_step_gives_the_results_recorded_for_its_version(step: str, tmp_path: Path, record: bool) -> None:
     found = (results_of_a_process if step == TRAIN else results)(step, tmp_path)

@@ -152,6 +152,7 @@ def edited(bundle: Bundle, rng: random.Random) -> Bundle:
     return Bundle(modules)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**9))
 def test_an_unchanged_trace_means_that_another_analysis_finds_the_same(

@@ -653,6 +653,7 @@ def test_a_shared_step_does_not_depend_on_the_bundle(tmp_path: Path) -> None:
     assert (result.modules, result.unclear) == (frozenset(), "")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**9))
 def test_equal_digests_mean_equal_results(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:

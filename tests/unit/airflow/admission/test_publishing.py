@@ -92,6 +92,7 @@ class _Dag:
         self.dag_id = dag.dag_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["airflow.models.dag", "airflow.assets.manager"])
 def test_the_class_works_whichever_module_airflow_imports_first(first: str) -> None:
     code = f"import {first}\nfrom airflow.assets.manager import asset_manager\nprint(type(asset_manager).__name__)"

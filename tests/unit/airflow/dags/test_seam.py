@@ -124,6 +124,7 @@ def test_pool_names_of_kommuna_yaml_mean_the_teams_pools(load: Load) -> None:
     assert dag.get_task("t").pool == "support__gpu"
 
 
+@pytest.mark.slow
 def test_the_seam_is_installed_in_a_process_that_only_imports_airflow(platform: Path) -> None:
     file = platform / "dags/support/plain.py"
     file.write_text('from airflow.sdk import DAG\nprint(DAG("plain").dag_id)\n')

@@ -60,6 +60,7 @@ def test_a_finding_has_a_fix_that_helps(name: str, said: dict[str, list[tuple[in
     assert fix in advice
 
 
+@pytest.mark.slow
 def test_one_cause_is_one_finding(tmp_path: Path) -> None:
     body = "for i in range(5):\n    EmptyOperator(task_id=f't{i}')\nEmptyOperator(task_id='last', pool='nope')"
     found = findings_of(tmp_path, {"many.py": dag("many", body, default_args="{'pool': 'nope'}")})

@@ -18,6 +18,7 @@ from kommuna.cli.main import app
 from kommuna.spec.resources import memory_bytes
 
 
+@pytest.mark.slow
 def test_the_command_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = re.findall(r"^```sh\n(.*?)^```", (root / "docs/check.md").read_text(), flags=re.M | re.S)
     monkeypatch.chdir(root)

@@ -48,12 +48,14 @@ def found(bundle: Path) -> list[tuple[str, int, str]]:
     return [(finding.file, finding.line, finding.what) for finding in result.findings]
 
 
+@pytest.mark.slow
 def test_a_good_bundle_has_no_finding(bundle: Path) -> None:
     result = inspect(bundle)
     assert result.findings == ()
     assert (result.files, result.dags, result.steps) == (2, 1, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "line", "what"),
     [
@@ -82,6 +84,7 @@ def test_a_mistake_in_a_dag_file_is_found_with_its_line(
     assert any(file == "good.py" and at == line and said.startswith(what) for file, at, said in findings), findings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "line", "what"),
     [
@@ -125,6 +128,7 @@ def join(tables: list[pl.LazyFrame], *, least: int = 1) -> pl.LazyFrame:
 """
 
 
+@pytest.mark.slow
 def test_mapped_steps_and_their_consumers_are_checked(bundle: Path) -> None:
     (bundle / "good.py").write_text(MAPPED)
     (bundle / "own_steps.py").write_text(JOINS)
@@ -133,6 +137,7 @@ def test_mapped_steps_and_their_consumers_are_checked(bundle: Path) -> None:
     assert result.steps == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "line", "what"),
     [
@@ -164,6 +169,7 @@ with TeamDag("lists"):
 """
 
 
+@pytest.mark.slow
 def test_a_refused_mapped_value_is_found_with_its_line(bundle: Path) -> None:
     (bundle / "good.py").write_text(OWN_LISTS)
     assert found(bundle) == [
@@ -173,16 +179,19 @@ def test_a_refused_mapped_value_is_found_with_its_line(bundle: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_two_dags_with_one_id_are_found(bundle: Path) -> None:
     (bundle / "twin.py").write_text(GOOD)
     assert ("twin.py", 3, "two DAGs have the id 'support__good': the other is in good.py") in found(bundle)
 
 
+@pytest.mark.slow
 def test_a_file_that_exits_is_named_with_the_line(bundle: Path) -> None:
     (bundle / "good.py").write_text("# airflow dag\nimport sys\nsys.exit(3)\n")
     assert ("good.py", 3, "SystemExit: 3") in [(f.file, f.line, f.what) for f in inspect(bundle).findings]
 
 
+@pytest.mark.slow
 def test_the_command_exits_1_on_any_finding_and_0_on_none(bundle: Path) -> None:
     assert CliRunner().invoke(app, ["check", str(bundle)]).exit_code == 0
     (bundle / "rules.yaml").write_text(RULES.replace("tag: b", "tag: bb"))
@@ -191,6 +200,7 @@ def test_the_command_exits_1_on_any_finding_and_0_on_none(bundle: Path) -> None:
     assert "rules.yaml:6: " in result.stdout
 
 
+@pytest.mark.slow
 def test_the_example_bundles_pass(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "dags", tmp_path / "dags")
     shutil.copy(root / "kommuna.yaml", tmp_path)

@@ -120,6 +120,7 @@ def test_a_pid_that_another_process_has_now_is_not_taken_for_a_server(start: Sta
     start(tmp_path)
 
 
+@pytest.mark.slow
 def test_data_of_an_older_version_is_migrated_even_after_a_kill(start: Start, tmp_path: Path) -> None:
     old, new = min(server.programs()), max(server.programs())
     assert old < new

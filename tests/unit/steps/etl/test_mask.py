@@ -121,6 +121,7 @@ def test_the_synthetic_personal_data_of_the_demo_is_masked() -> None:
         assert rest.is_empty(), (kind, rest)
 
 
+@pytest.mark.slow
 def test_a_text_of_five_megabytes_is_masked() -> None:
     assert masked("a" * 2_500_000 + "1 " * 1_000_000 + " x@y.ru")[0][-7:] == "[EMAIL]"  # type: ignore[index]
 

@@ -71,6 +71,7 @@ def test_the_order_of_rules_changes_no_probability(name: Any, with_dev: bool) ->
     assert np.allclose(one, two, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10_000), times=st.integers(2, 4))
@@ -241,6 +242,7 @@ def test_keys_that_name_several_rows_are_refused(rules: Any) -> None:
         labeled([[0, -1, -1, -1]] * 2, rules, "kommuna", keys=["x", "x"])
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_probabilities_that_are_not_numbers_are_an_error_with_the_row(rule_set: Any) -> None:
     """The library multiplies probabilities: of a row with hundreds of votes the product underflows."""

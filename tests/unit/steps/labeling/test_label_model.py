@@ -80,6 +80,7 @@ def test_the_class_balance_of_snorkel_is_that_of_the_dev_rows_plus_one_row_per_t
     assert LabelModel("snorkel_fast", epochs=5).fit(votes).class_balance_.tolist() == [0.5, 0.5]
 
 
+@pytest.mark.slow
 def test_probabilities_and_weights_of_snorkel_fast_equal_those_of_the_library() -> None:
     pytest.importorskip("torch")
     from snorkel.labeling.model import LabelModel as Library

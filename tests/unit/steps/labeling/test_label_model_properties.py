@@ -210,6 +210,7 @@ def test_the_default_model_is_not_far_below_the_majority_vote_with_dev_rows(
     assert accuracy("kommuna", votes, truth, 2, dev) >= accuracy("majority", votes, truth, 2, dev) - MARGIN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dev", [20, 100])
 def test_dev_rows_do_not_make_the_default_model_worse(dev: int) -> None:
     """Means over draws: of one draw, chance may have it either way."""

@@ -67,6 +67,7 @@ def write(table: pl.DataFrame, folder: Path, parts: int, row_group: int) -> None
         table.slice(part * size, size).write_parquet(folder / f"{part}.parquet", row_group_size=row_group)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     row_group=st.integers(1, ROWS), parts=st.integers(1, 5), batch=st.integers(1, 2 * ROWS), shuffle=st.integers(0, 9)
@@ -85,6 +86,7 @@ def test_votes_are_the_same_for_any_partition_order_and_batch_size(
     assert votes.join(expected, on="id", how="semi").sort("id").equals(expected)
 
 
+@pytest.mark.slow
 def test_votes_are_the_same_with_one_thread_and_with_two(tmp_path: Path, table: pl.DataFrame) -> None:
     folders = []
     for parts, row_group in ((1, ROWS), (1, 64), (4, 500)):

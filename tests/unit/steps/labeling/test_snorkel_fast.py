@@ -91,6 +91,7 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Compare:
 SIZES = [(400, 5, 2), (2000, 12, 4), (3000, 30, 10)]
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.parametrize("one_class", [True, False])
 @pytest.mark.parametrize(("rows", "rules", "k"), SIZES)

@@ -47,6 +47,7 @@ def rest(url: str, path: str, **params: str) -> dict:
     return answer.json()
 
 
+@pytest.mark.slow
 def test_mlflows_api_returns_everything_about_a_version(
     registry: Registry, tagger: Tagger, scores: Scores, messages: pl.DataFrame
 ) -> None:
@@ -114,6 +115,7 @@ def test_the_same_model_is_registered_once(
     assert registry.by_alias("once", "challenger") == again.version
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_creates_no_duplicates(
     registry: Registry, tagger: Tagger, scores: Scores, messages: pl.DataFrame, tmp_path: Path
 ) -> None:

@@ -149,6 +149,7 @@ def test_the_report_names_the_tags_with_the_smallest_accepted_share(task, traine
     assert f"the least: {worst[1]} {worst[0]:.1%}" in found.report.html
 
 
+@pytest.mark.slow
 def test_mistakes_in_a_table_show_its_features() -> None:
     random = np.random.default_rng(0)
     table = pl.DataFrame({"id": np.arange(400), "amount": random.lognormal(3, 1, 400).round(2)})

@@ -85,6 +85,7 @@ def test_a_batch_of_no_rows_is_refused(task, trained: Trained) -> None:
         predict(task.messages.lazy(), trained.model, batch_rows=0)
 
 
+@pytest.mark.slow
 def test_memory_use_is_that_of_one_batch(task, trained: Trained, tmp_path: Path) -> None:
     """400,000 messages of 1 KB: 400 MB of text that must not be in memory at one time."""
     trained.model.save(tmp_path / "model")

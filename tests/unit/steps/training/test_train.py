@@ -159,6 +159,7 @@ def test_no_rows_give_no_predictions(trained: Trained) -> None:
     assert found.columns == ["tag", "confidence", "probabilities"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several_tags", [False, True])
 @pytest.mark.parametrize("classifier", [*get_args(choices.Classifier)])
 def test_a_saved_model_predicts_the_same(classifier: str, several_tags: bool, tmp_path: Path) -> None:
@@ -200,6 +201,7 @@ def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
         Tagger.load(tmp_path / "model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classifier", ["tfidf_logreg", "tfidf_cnb"])
 def test_the_same_training_gives_the_same_bytes_in_another_process(task, tmp_path: Path, classifier: str) -> None:
     for name in ("messages", "labels", "dev"):
@@ -258,6 +260,7 @@ def _as_labels(table: pl.DataFrame, fraud: np.ndarray) -> pl.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_trees_learn_from_numbers_and_categories_and_accept_an_unknown_category() -> None:
     messages, weak_truth = _transactions(3000, 0)
     dev, dev_truth = _transactions(200, 1)
@@ -289,6 +292,7 @@ def _rare(n: int, seed: int) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
     return table, random.random(n) < expit(odds), odds
 
 
+@pytest.mark.slow
 def test_labels_that_overstate_a_rare_tag_still_help() -> None:
     messages, _, odds = _rare(4000, 0)
     biased = odds + 2 + np.random.default_rng(9).normal(0, 0.5, len(odds))  # 19 % on the mean
@@ -463,6 +467,7 @@ def test_max_rows_bounds_the_weak_rows(task) -> None:
     assert train(task, max_rows=100).metrics["weak_rows"] == 100
 
 
+@pytest.mark.slow
 def test_banking77_beats_the_label_model_and_the_dev_rows_alone(shared_data: Path, banking77: Callable) -> None:
     un, dev, test, labels, test_labels, apart = banking77(shared_data / "banking77", dev_rows=1000)
     found = train_classifier(un.lazy(), labels.lazy(), dev.lazy(), apart.lazy())

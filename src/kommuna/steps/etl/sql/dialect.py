@@ -14,8 +14,6 @@ from kommuna.errors import SpecError
 from kommuna.steps.etl.sql.rewriter import NUMBER, STRPTIME_FIX, Rewriter
 from kommuna.steps.etl.sql.tokens import Node, parse_nodes
 
-MAX_CHARS = 2_000_000  # of the rewritten text; nested calls of ROUND grow sixfold per level
-
 _INTERVAL = "write DATE '2026-09-01' for a date, INTERVAL '30 days' for a difference of dates or times"
 _EPOCH = "write EXTRACT(EPOCH FROM column): seconds since 1970"
 MAX_PROBES = 50  # comparisons of one statement whose types are probed: each probe plans the statement once or twice
@@ -43,7 +41,7 @@ def standard_sql(sql: str, can_plan: Callable[[str], bool] | None = None) -> str
         found = Rewriter()
         text = found.rewrite(nodes)
         if can_plan is None or not (found.roundable or found.time_casts or found.hour_intervals or found.comparisons):
-            return _checked_length(text)
+            return text
         rounded = found.roundable
         if not can_plan(text):
             rounded = {at for at in found.roundable if can_plan(Rewriter(round_only={at}).rewrite(nodes))}
@@ -55,7 +53,7 @@ def standard_sql(sql: str, can_plan: Callable[[str], bool] | None = None) -> str
                     fix=STRPTIME_FIX,
                 )
         _refuse_times_as_numbers(nodes, found, rounded, can_plan)
-        return _checked_length(text)
+        return text
     except RecursionError:
         raise SpecError("the SQL is nested too deeply", fix="split it into steps") from None
 
@@ -87,9 +85,3 @@ def _refuse_times_as_numbers(
                 raise SpecError(
                     f"{left} is compared with {right}: a date, time or interval with a number", fix=_INTERVAL
                 )
-
-
-def _checked_length(text: str) -> str:
-    if len(text) > MAX_CHARS:
-        raise SpecError("the SQL nests too many calls of ROUND or POSITION", fix="split it into steps")
-    return text

@@ -12,6 +12,8 @@ from kommuna.errors import SpecError
 from kommuna.steps.etl.sql.calls import ZERO_BIGINT, coalesce, decimal_places, divisor, position, round_half_up
 from kommuna.steps.etl.sql.tokens import Node, end_of_case, end_of_operand, is_infix_not, split
 
+MAX_CHARS = 2_000_000  # of the rewritten text; nested calls of ROUND grow sixfold per level
+
 NUMBER = re.compile(r"-?\s*(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?")
 _ISO_LITERAL = re.compile(r"'\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?'")
 STRPTIME_FIX = "write CAST(STRPTIME(column, '%Y-%m-%d') AS DATE), or declare the type where the table is read"
@@ -83,12 +85,19 @@ class Rewriter:
     cache: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def rewrite(self, nodes: Sequence[Node]) -> str:
-        """Returns the text of some adjacent nodes, rewritten for Polars."""
+        """Returns the text of some adjacent nodes, rewritten for Polars.
+
+        Raises:
+            SpecError: Polars would compute something else and the SQL cannot be rewritten, or it grows too long.
+        """
         if not nodes:
             return ""
         ends = (nodes[0].at, nodes[-1].at)
         if ends not in self.cache:
-            self.cache[ends] = self._rewrite(nodes)
+            text = self._rewrite(nodes)
+            if len(text) > MAX_CHARS:
+                raise SpecError("the SQL nests too many calls of ROUND or POSITION", fix="split it into steps")
+            self.cache[ends] = text
         return self.cache[ends]
 
     def _rewrite(self, nodes: Sequence[Node]) -> str:

@@ -60,6 +60,7 @@ def left_of(folder: Path) -> list[psutil.Process]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("prints.py", "writes.py"), ("sleeps.py", "swallows.py")])
 def test_a_file_that_runs_forever_is_stopped(tmp_path: Path, names: tuple[str, ...]) -> None:
     found = findings_of(tmp_path, {name: FOREVER[name] for name in names} | GOOD, LIMITS)
@@ -71,6 +72,7 @@ def test_a_file_that_runs_forever_is_stopped(tmp_path: Path, names: tuple[str, .
     assert not left_of(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_file_over_the_limits_is_stopped_and_the_next_is_checked(tmp_path: Path) -> None:
     found = findings_of(tmp_path, {**GREEDY, **GOOD, "broken.py": "# airflow dag\nnope\n"}, LIMITS)
     said = {name: (line, what) for name, ((line, what, _),) in found.items()}
@@ -87,6 +89,7 @@ MEMORY = Limits(seconds=300, memory=256 * 1024 * 1024)
 PROCESSES = Limits(seconds=300, memory=64 * 1024**3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "limits", "reason"),
     [
@@ -103,6 +106,7 @@ def test_the_exceeded_limit_is_reported(tmp_path: Path, name: str, limits: Limit
     assert not left_of(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_bundle_whose_files_all_hang_is_given_up_after_a_few(tmp_path: Path) -> None:
     files = {f"file_{i}.py": "# airflow dag\nimport time\ntime.sleep(1000)\n" for i in range(9)}
     found = findings_of(tmp_path, files, Limits(seconds=1))
@@ -130,6 +134,7 @@ def of_keeper(check: psutil.Process) -> psutil.Process:
     return of_inspection(check).children()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("victim", "number"),
     [

@@ -117,6 +117,7 @@ def test_an_error_gives_the_reason_and_shows_the_sql(sql: str, message: str) -> 
     assert sql[:40] in caught.value.where
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.recursive(NUMBERS, numbers, max_leaves=6))
 def test_any_expression_gives_the_result_of_duckdb_or_is_refused(sql: str) -> None:

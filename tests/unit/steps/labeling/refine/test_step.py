@@ -54,6 +54,7 @@ def test_macro_f1_on_dev_never_decreases(made):
     assert made.rounds["rules_in"][-1] == 0 or made.rounds.height == 11
 
 
+@pytest.mark.slow
 def test_the_figure_on_dev_is_unbiased_if_tags_are_random(unlabeled, dev):
     """Rules that were selected and evaluated on the same rows would look good."""
     shuffled = dev.with_columns(pl.col("tag").shuffle(seed=5))
@@ -62,6 +63,7 @@ def test_the_figure_on_dev_is_unbiased_if_tags_are_random(unlabeled, dev):
     assert found.metrics["dev_f1"] < 0.42
 
 
+@pytest.mark.slow
 def test_gold_influences_no_rule(made, unlabeled, dev, gold):
     wrong = gold.with_columns(pl.col("tag").shuffle(seed=1))
     other = refine_rules(unlabeled, dev.lazy(), None, wrong.lazy())
@@ -69,6 +71,7 @@ def test_gold_influences_no_rule(made, unlabeled, dev, gold):
     assert other.metrics["gold_f1"] < made.metrics["gold_f1"]
 
 
+@pytest.mark.slow
 def test_given_rules_are_kept_and_come_first(unlabeled, dev):
     given = RuleSet.read(POOR, where="test")
     better = refine_rules(unlabeled, dev.lazy(), given)
@@ -79,6 +82,7 @@ def test_given_rules_are_kept_and_come_first(unlabeled, dev):
     assert better.rules.rules.tags == given.tags
 
 
+@pytest.mark.slow
 def test_the_default_tag_needs_no_rules(unlabeled, dev):
     start = {"tags": ["card", "loan", "fees"], "otherwise": "fees"}
     rules = RuleSet.read(start | {"rules": [{"name": "mine", "tag": "card", "any": ["stolen"]}]}, where="test")
@@ -115,6 +119,7 @@ def test_the_report_has_plots_of_the_rounds_and_the_refused_proposals(made):
     )
 
 
+@pytest.mark.slow
 def test_rows_may_have_several_tags(unlabeled, dev):
     both = dev.with_columns(
         text=pl.col("text") + " and " + pl.col("text").shift(1, fill_value="hello"),
@@ -151,6 +156,7 @@ def test_it_is_a_step_with_injected_clients():
 # --- votes on dev ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_label_model_has_the_same_accuracy_on_dev_votes_as_on_gold(make_messages, unlabeled, gold):
     """Each text has four words of noise: rules learn the noise, and their own votes on dev would overestimate them."""
     noise = [f"x{i}" for i in range(60)]
@@ -175,6 +181,7 @@ def test_the_label_model_has_the_same_accuracy_on_dev_votes_as_on_gold(make_mess
     assert biased >= labeled.metrics["dev_accuracy"]
 
 
+@pytest.mark.slow
 def test_votes_of_given_rules_on_dev_are_their_own(unlabeled, dev):
     given = RuleSet.read(POOR, where="test")
     better = refine_rules(unlabeled, dev.lazy(), given)
@@ -215,6 +222,7 @@ def test_a_gold_tag_that_is_not_in_the_given_rule_set_is_refused(made, unlabeled
         refine_rules(unlabeled, dev.lazy(), made.rules.rules, pl.concat([gold, new]).lazy())
 
 
+@pytest.mark.slow
 def test_without_given_rules_a_gold_tag_that_dev_lacks_counts_as_wrong(made, unlabeled, dev, gold):
     """A fourth tag with an F1 of 0 makes the mean three quarters of that of three tags, with a small difference."""
     new = gold.head(1).with_columns(id=pl.lit("new"), tag=pl.lit("zebra"))
@@ -278,6 +286,7 @@ def test_rules_are_kept_if_the_budget_is_spent_during_a_round(server, answer_wit
     assert "its budget is spent" in made.report.html
 
 
+@pytest.mark.slow
 def test_the_miner_continues_if_the_budget_of_the_llm_is_spent(server, answer_with, unlabeled, dev):
     answers(server, answer_with)
     made = refine_rules(unlabeled, dev.lazy(), proposers=["miner", "llm"], llm=heavy(server), budget=Budget(tokens=0))
@@ -288,6 +297,7 @@ def test_the_miner_continues_if_the_budget_of_the_llm_is_spent(server, answer_wi
 # --- stored rounds -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_result(made, unlabeled, dev, gold, tmp_path):
     kept = Rounds(StoreAddress(url=tmp_path.as_uri()))
     context = StepContext(team="team", key="a" * 64)
@@ -303,6 +313,7 @@ def test_a_resumed_run_has_the_same_result(made, unlabeled, dev, gold, tmp_path)
     assert files[1].read_bytes() == first  # it was not repeated
 
 
+@pytest.mark.slow
 def test_the_spending_of_killed_runs_counts_against_the_budget(server, answer_with, unlabeled, dev, tmp_path):
     answers(server, answer_with)
     kept = Rounds(StoreAddress(url=tmp_path.as_uri()))
@@ -318,6 +329,7 @@ def test_the_spending_of_killed_runs_counts_against_the_budget(server, answer_wi
     assert made.metrics["llm_requests"] == 3
 
 
+@pytest.mark.slow
 def test_a_killed_step_loses_at_most_one_round(unlabeled, dev, gold, tmp_path):
     """The runtime is killed by SIGKILL as soon as round 1 is stored; then the same step is run again."""
     unlabeled.collect().write_parquet(tmp_path / "messages.parquet")

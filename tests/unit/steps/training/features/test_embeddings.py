@@ -100,6 +100,7 @@ def test_a_missing_extra_is_reported_with_its_fix(task, monkeypatch: pytest.Monk
     assert "kommuna[embeddings]" in error.value.fix
 
 
+@pytest.mark.slow
 def test_a_tagger_of_embeddings_is_small_on_disk_and_predicts_the_same_when_loaded(task, tmp_path: Path) -> None:
     some = task.messages.head(60)
     found = train_classifier(some.lazy(), task.labels.head(60).lazy(), task.dev.lazy(), classifier="tfidf_embeddings")
@@ -248,6 +249,7 @@ def test_spread_labels_do_not_use_held_out_rows() -> None:
     assert not np.allclose(spread(labels), spread(seen_changed))
 
 
+@pytest.mark.slow
 def test_banking77_with_few_clean_rows_gains_from_names_and_rules(shared_data: Path, banking77: Callable) -> None:
     messages, dev, test, labels, _, apart = banking77(shared_data / "banking77", dev_rows=125)
     found = train_classifier(

@@ -82,6 +82,7 @@ def test_many_segments_are_merged_into_one_with_the_same_answers(answers: Answer
     assert len(files(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_concurrent_readers_and_writers_miss_no_answer(tmp_path: Path) -> None:
     address = StoreAddress(url=tmp_path.as_uri())
     writers, each = 4, 40

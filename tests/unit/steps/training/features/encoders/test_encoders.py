@@ -109,6 +109,7 @@ def test_a_missing_package_is_reported_with_its_fix(
     assert "kommuna[embeddings]" in error.value.fix
 
 
+@pytest.mark.slow
 @every_encoder
 def test_weights_are_read_without_network_torch_or_the_code_of_their_packages(name: Encoder) -> None:
     program = f"""
