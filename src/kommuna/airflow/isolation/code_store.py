@@ -79,9 +79,12 @@ def fetch(files: TeamFiles, commit: str, versions: Path, *, below: str = "") -> 
         return versions / commit
     path = f"{files.root}/{FOLDER}/{commit}/{_path_in_commit(below)}"
     with files.faults():
-        if commit not in published(files, below):
-            raise Outage(f"commit {commit[:12]} is not in the store yet", where=files.fs.unstrip_protocol(path))
-        pack = files.fs.cat_file(path, end=MAX_BUNDLE)
+        try:
+            pack = files.fs.cat_file(path, end=MAX_BUNDLE)
+        except FileNotFoundError:
+            raise Outage(
+                f"commit {commit[:12]} is not in the store yet", where=files.fs.unstrip_protocol(path)
+            ) from None
     with tempfile.TemporaryDirectory(prefix="kommuna-code-") as scratch:
         repository = Path(scratch)
         try:
