@@ -7,6 +7,11 @@
 {{- $_ := set $wanted "passwords_secret" .Values.passwords_secret -}}
 {{- $_ := set $wanted "store_secret" .Values.store_secret -}}
 {{- $_ := set $wanted "mlflow_secret" .Values.mlflow.secret -}}
+{{- if eq .Values.auth.kind "keycloak" }}
+{{- $_ := set $wanted "auth_secret" .Values.auth.secret -}}
+{{- $_ := set $wanted "auth_admin_secret" .Values.auth.admin_secret -}}
+{{- $_ := set $wanted "auth_ca_secret" .Values.auth.ca_secret -}}
+{{- end -}}
 {{- $_ := set $wanted "pull_secrets" .Values.images.pull_secrets -}}
 {{- $teams := dict -}}
 {{- range $team, $spec := .Values.teams -}}
@@ -28,6 +33,7 @@
 {{- define "kommuna.platformsNamedSecrets" -}}
 {{- $names := list .Values.database_secret .Values.passwords_secret .Values.store_secret .Values.mlflow.secret -}}
 {{- range $spec := (include "kommuna.wantedSecrets" . | fromJson).teams }}{{ $names = append $names $spec.repository_secret }}{{ end -}}
+{{- if eq .Values.auth.kind "keycloak" }}{{ $names = concat $names (list .Values.auth.secret .Values.auth.admin_secret .Values.auth.ca_secret) }}{{ end -}}
 {{- compact $names | uniq | sortAlpha | toJson -}}
 {{- end }}
 

@@ -88,11 +88,14 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 {{ .Values.passwords_secret | default (printf "%s-passwords" .Release.Name) }}
 {{- end }}
 
-{{/* Everyone who may log in, as a list: the admin, each team, and each team's people. */}}
+{{/* Everyone who has a password of the platform's own, as a list: the admin, each team, and each team's people. */}}
 {{- define "kommuna.logins" -}}
-{{- $logins := list (include "kommuna.admin" .) -}}
+{{- $logins := list -}}
+{{- if eq .Values.auth.kind "simple" -}}
+{{- $logins = list (include "kommuna.admin" .) -}}
 {{- range $team, $spec := .Values.teams -}}
 {{- $logins = concat $logins (list $team) (keys ($spec.people | default dict)) -}}
+{{- end -}}
 {{- end -}}
 {{- $logins | uniq | sortAlpha | toJson -}}
 {{- end }}

@@ -31,6 +31,21 @@
     {{- fail (printf "images.pull_secrets: '%s' is the name of a Secret of the platform's own in the teams' namespaces: rename it" .) -}}
   {{- end -}}
 {{- end -}}
+{{- if eq .Values.auth.kind "keycloak" -}}
+  {{- range $key := list "url" "realm" "secret" "admin_secret" -}}
+    {{- if not (get $root.Values.auth $key) -}}
+      {{- fail (printf "auth.%s: with `kind: keycloak` it is needed" $key) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- range $team, $spec := .Values.teams -}}
+  {{- if and (eq $root.Values.auth.kind "keycloak") $spec.people -}}
+    {{- fail (printf "teams.%s.people: with Keycloak people come by groups: put them into /%s/%s/ROLE, or name groups in teams.%s.groups" $team $root.Values.auth.client $team $team) -}}
+  {{- end -}}
+  {{- if and (ne $root.Values.auth.kind "keycloak") $spec.groups -}}
+    {{- fail (printf "teams.%s.groups: groups are Keycloak's: set auth.kind to keycloak, or name people in teams.%s.people" $team $team) -}}
+  {{- end -}}
+{{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
   {{- fail "ingress.host: name the host that the Ingress answers to" -}}
 {{- end -}}

@@ -49,6 +49,9 @@ class Wanted(Spec):
     passwords_secret: str = ""
     store_secret: str = ""
     mlflow_secret: str = ""
+    auth_secret: str = ""
+    auth_admin_secret: str = ""
+    auth_ca_secret: str = ""
     pull_secrets: tuple[str, ...] = ()
     teams: dict[str, TeamSecrets]
 
@@ -58,6 +61,9 @@ class Wanted(Spec):
         yield "passwords_secret", self.passwords_secret, ("passwords.json",)
         yield "store_secret", self.store_secret, STORE
         yield "mlflow.secret", self.mlflow_secret, STORE
+        yield "auth.secret", self.auth_secret, ("client-secret",)
+        yield "auth.admin_secret", self.auth_admin_secret, ("client-id", "client-secret")
+        yield "auth.ca_secret", self.auth_ca_secret, ("ca.crt",)
         for name in self.pull_secrets:
             yield "images.pull_secrets", name, (".dockerconfigjson",)
         for team, spec in self.teams.items():
@@ -97,7 +103,7 @@ def make_platforms(wanted: Wanted, vault: Vault) -> None:
             **known,
         },
     )
-    if not wanted.passwords_secret:
+    if wanted.logins and not wanted.passwords_secret:
         vault.ensure(here, f"{release}-passwords", lambda known: _with_passwords(known, wanted.logins))
     if wanted.database_server:
         vault.ensure(here, f"{release}-database", lambda known: _database(known, wanted.database_server))

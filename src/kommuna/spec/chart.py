@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from kommuna import __version__
+from kommuna.spec.auth import Auth
 from kommuna.spec.base import Spec
 from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
@@ -156,6 +157,10 @@ class ChartValues(Spec):
     )
     passwords_secret: str = Field(
         "", description="Secret with the key `passwords.json`: login to password; made by a job of the chart if empty."
+    )
+    auth: Auth = Field(
+        Auth(),
+        description="How people log in: by Keycloak in production, or by Airflow's simple auth manager in trials.",
     )
     postgresql: Postgresql = Field(
         Postgresql(), description="The chart's own database, for trials: one pod, no backup."

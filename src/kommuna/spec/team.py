@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
+from kommuna.spec.auth import GroupPath
 from kommuna.spec.base import Spec
 from kommuna.spec.llm import Llms
 from kommuna.spec.names import Name, NamespaceName, TeamName, qualified
@@ -14,6 +15,8 @@ from kommuna.spec.resources import Cpu, Memory
 
 Login = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9._\-]*$")]
 Role = Literal["viewer", "user", "op"]
+GroupRole = Literal["viewer", "user", "op", "admin"]
+GROUP_ROLES = get_args(GroupRole)  # each may do what those before it may
 
 
 class Quota(Spec):
@@ -48,6 +51,10 @@ class Team(Spec):
         description="Secret beside the control plane with the team's own AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
     )
     people: dict[Login, Role] = Field(default_factory=dict, description="Who may log in, and as what.")
+    groups: dict[GroupRole, tuple[GroupPath, ...]] = Field(
+        default_factory=dict,
+        description="With Keycloak: further groups whose members have a role, by path, besides /CLIENT/TEAM/ROLE.",
+    )
     own_images: bool = Field(
         False, description="Its tasks may start pods from images of the team's own, in its namespace on Kubernetes."
     )
