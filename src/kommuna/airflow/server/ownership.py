@@ -10,16 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import HTTPException
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kommuna.airflow.server.asgi import replay, sized
+from kommuna.airflow.server.people.persons import Person, person
 from kommuna.spec.names import SEPARATOR, owner_of
 
 _PATH = re.compile(r"/api/v2/(variables|connections|pools)(?:/(.*))?$", re.DOTALL)
@@ -32,25 +31,7 @@ class Refused(Exception):
     """The request is refused; the text says why and what would be allowed."""
 
 
-@dataclass(frozen=True)
-class Caller:
-    """Who sends the request.
-
-    Attributes:
-        own_teams: the teams for which the caller may do this.
-        teams: every team of the platform.
-    """
-
-    own_teams: frozenset[str]
-    teams: frozenset[str]
-
-    @property
-    def platform(self) -> bool:
-        """Whether the caller may act for every team, and so for the platform."""
-        return self.own_teams >= self.teams
-
-
-def assigned(kind: str, method: str, path: str, body: Any, caller: Caller) -> Any:
+def assigned(kind: str, method: str, path: str, body: Any, person: Person) -> Any:
     """Returns the request's body with the owner filled in.
 
     Args:
@@ -58,45 +39,45 @@ def assigned(kind: str, method: str, path: str, body: Any, caller: Caller) -> An
         method: the HTTP method.
         path: the path after the kind: a name, or empty.
         body: the JSON body, or None.
-        caller: who sends the request.
+        person: who sends the request.
 
     Raises:
-        Refused: the caller may not write this name.
+        Refused: the person may not write this name.
     """
-    if kind == "pools" and not caller.platform:
+    if kind == "pools" and not person.platform:
         raise Refused("pools belong to the platform: set a team's pools in its entry of the platform's configuration")
     if method == "PATCH" and not path:
-        return body | {"actions": [_action(kind, action, caller) for action in _list(body, "actions")]}
+        return body | {"actions": [_action(kind, action, person) for action in _list(body, "actions")]}
     if method == "POST":
         if path not in _NAMELESS:
-            if not caller.platform:
+            if not person.platform:
                 raise Refused(f"only the platform's operators may write {kind}/{path}")
             return body
-        return _entity(kind, body, caller)
+        return _entity(kind, body, person)
     if method == "DELETE":
-        owner(path, None, caller, kind)
+        owner(path, None, person, kind)
         return body
-    return _owned(body, owner(path, _team(body), caller, kind))
+    return _owned(body, owner(path, _team(body), person, kind))
 
 
-def owner(name: str, given: str | None, caller: Caller, kind: str) -> str | None:
+def owner(name: str, given: str | None, person: Person, kind: str) -> str | None:
     """Returns the team that owns a name; None if the platform owns it.
 
     Raises:
         Refused: another team owns it, it has no prefix, or the request names another team.
     """
     found = owner_of(name)
-    if found not in caller.teams:
+    if found not in person.teams:
         if given is not None:
             raise Refused(f"'{name}' is assigned to team '{given}': name it '{given}{SEPARATOR}{name}'")
-        if caller.platform:
+        if person.platform:
             return None
         raise Refused(
-            f"'{name}' has no team prefix, so it would belong to everybody: {_advice(name, caller.own_teams)}"
+            f"'{name}' has no team prefix, so it would belong to everybody: {_advice(name, person.own_teams)}"
         )
     if given not in (None, found):
         raise Refused(f"'{name}' has the prefix of team '{found}', but is assigned to team '{given}'")
-    if found not in caller.own_teams:
+    if found not in person.own_teams:
         raise Refused(f"'{name}' has the prefix of team '{found}': you may not write {kind} of that team")
     return found
 
@@ -106,23 +87,23 @@ def _advice(name: str, own_teams: Iterable[str]) -> str:
     return f"name it {' or '.join(names)}" if names else "you do not belong to a team"
 
 
-def _action(kind: str, action: Any, caller: Caller) -> Any:
+def _action(kind: str, action: Any, person: Person) -> Any:
     """Fills in the owners of one action of a bulk request. A deletion may list names instead of entities."""
     entities = []
     for entity in _list(action, "entities"):
         if isinstance(entity, str):
-            owner(entity, None, caller, kind)
+            owner(entity, None, person, kind)
             entities.append(entity)
         else:
-            entities.append(_entity(kind, entity, caller))
+            entities.append(_entity(kind, entity, person))
     return action | {"entities": entities}
 
 
-def _entity(kind: str, entity: Any, caller: Caller) -> Any:
+def _entity(kind: str, entity: Any, person: Person) -> Any:
     name = entity.get(_NAME[kind]) if isinstance(entity, dict) else None
     if not isinstance(name, str):
         raise Refused(f"{kind}: '{_NAME[kind]}' is missing")
-    return _owned(entity, owner(name, _team(entity), caller, kind))
+    return _owned(entity, owner(name, _team(entity), person, kind))
 
 
 def _owned(entity: Any, team: str | None) -> Any:
@@ -163,32 +144,16 @@ class Ownership:
             return
         raw = await Request(scope, receive).body()
         try:
-            caller = await _caller(scope)
+            sender = await person(scope)
         except HTTPException:
-            caller = None  # Airflow itself answers that the login is invalid
-        if caller is not None:
+            sender = None  # Airflow itself answers that the login is invalid
+        if sender is not None:
             try:
                 body = json.loads(raw) if raw else None
-                changed = assigned(match[1], scope["method"], match[2] or "", body, caller)
+                changed = assigned(match[1], scope["method"], match[2] or "", body, sender)
             except (Refused, ValueError) as error:
                 detail = str(error) if isinstance(error, Refused) else f"the body is not JSON: {error}"
                 await JSONResponse({"detail": detail}, 403)(scope, receive, send)
                 return
             raw = b"" if changed is None else json.dumps(changed).encode()
         await self._app(sized(scope, raw), replay(raw, receive), send)
-
-
-async def _caller(scope: Scope) -> Caller:
-    from airflow.api_fastapi.app import get_auth_manager
-    from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
-    from airflow.models.team import Team
-
-    request = Request(scope)
-    user = await get_user(request, None, await bearer_scheme(request))
-
-    def teams() -> Caller:
-        every = Team.get_all_team_names()
-        own = get_auth_manager().filter_authorized_teams(teams_names=every, user=user, method="PUT")
-        return Caller(frozenset(own), frozenset(every))
-
-    return await run_in_threadpool(teams)

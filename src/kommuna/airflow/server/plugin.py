@@ -41,7 +41,7 @@ def _middleware(name: str, module: str, made: str) -> dict[str, Any]:
 
 
 class KommunaPlugin(AirflowPlugin):
-    """Adds reports and manifests under `/kommuna`, ownership by name, and the guard of tasks' requests."""
+    """Adds reports and manifests under `/kommuna`, ownership by name, and the guards of requests."""
 
     name = "kommuna"
     fastapi_apps: list[Any] = [  # noqa: RUF012  # as the base class has it
@@ -50,4 +50,5 @@ class KommunaPlugin(AirflowPlugin):
     fastapi_root_middlewares: list[Any] = [  # noqa: RUF012
         _middleware("Kommuna ownership", "ownership", "Ownership"),
         _middleware("Kommuna guard", "guard.middleware", "Guard"),
+        _middleware("Kommuna people", "people.middleware", "People"),  # the outermost: Airflow adds them inside out
     ]

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from kommuna.airflow.server.ownership import Caller, Refused, assigned
+from kommuna.airflow.server.ownership import Refused, assigned
+from kommuna.airflow.server.people.persons import Person
 
 TEAMS = frozenset({"support", "fraud"})
-SUE = Caller(frozenset({"support"}), TEAMS)
-ADMIN = Caller(TEAMS, TEAMS)
+SUE = Person("sue", frozenset({"support"}), TEAMS, platform=False)
+ADMIN = Person("admin", TEAMS, TEAMS, platform=True)
 
 
 def test_a_prefixed_name_gets_its_team() -> None:

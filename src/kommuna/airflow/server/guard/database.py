@@ -7,7 +7,7 @@ that changes what an instance may do (its state, a start) never uses what is rem
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -91,6 +91,12 @@ class Database:
         self._instances[subject] = (now, instance)
 
 
+async def owners(session: Any, dag_ids: Collection[str]) -> dict[str, str | None]:
+    """Returns the team of each DAG; None for an unknown one."""
+    found = (await session.execute(_OWNER.where(DagModel.dag_id.in_(dag_ids)))).all()
+    return {one: _only(team for dag_id, team in found if dag_id == one) for one in dag_ids}
+
+
 async def _instance(session: Any, subject: UUID) -> Instance | None:
     rows = (await session.execute(_INSTANCE.where(TaskInstance.id == subject))).all()
     if not rows:
@@ -103,13 +109,12 @@ async def _instance(session: Any, subject: UUID) -> Instance | None:
 async def _facts(session: Any, instance: Instance | None, teams: frozenset[str], subjects: Subjects) -> Facts:
     if instance is None or instance.team is None:
         return Facts(instance, teams)
-    owners: dict[str, str | None] = dict.fromkeys(subjects.dags & {instance.dag_id}, instance.team)
-    others = subjects.dags - set(owners)
+    known: dict[str, str | None] = dict.fromkeys(subjects.dags & {instance.dag_id}, instance.team)
+    others = subjects.dags - set(known)
     if others:
-        found = (await session.execute(_OWNER.where(DagModel.dag_id.in_(others)))).all()
-        owners |= {other: _only(team for dag_id, team in found if dag_id == other) for other in others}
+        known |= await owners(session, others)
     if not subjects.assets and not subjects.addresses:
-        return Facts(instance, teams, owners)
+        return Facts(instance, teams, known)
     named = or_(AssetModel.name.in_(subjects.assets), AssetModel.uri.in_(subjects.addresses))
     rows = await session.execute(
         select(AssetModel.name, AssetModel.uri, TaskOutletAssetReference.allow_consumer_teams)
@@ -122,7 +127,7 @@ async def _facts(session: Any, instance: Instance | None, teams: frozenset[str],
         assets_at[uri] = assets_at.get(uri, frozenset()) | {name}
         if instance.team in (consumers or ()):
             published.add(name)
-    return Facts(instance, teams, owners, assets_at, frozenset(published))
+    return Facts(instance, teams, known, assets_at, frozenset(published))
 
 
 def _only(teams: Iterable[str | None]) -> str | None:
