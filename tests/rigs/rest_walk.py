@@ -10,6 +10,8 @@ from typing import Any
 
 import requests
 
+from kommuna.airflow.server.people.routes import TABLE
+
 _FILLED = re.compile(r"{([a-z_]+)(?::path)?}")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _LEFT_OUT = ("/execution", "/auth/", "/static", "/api/v2/auth/logout")  # walked elsewhere, or it ends the session
@@ -26,10 +28,11 @@ class Call:
 
 
 def endpoints(url: str, token: str) -> list[str]:
-    """Returns the paths of the running server's own OpenAPI document, with the UI's private ones."""
+    """Returns the paths of the running server's own OpenAPI document, and those of the table that it leaves out."""
     answer = requests.get(f"{url}/openapi.json", headers={"Authorization": f"Bearer {token}"}, timeout=60)
     answer.raise_for_status()
-    return sorted(path for path in answer.json()["paths"] if not path.startswith(_LEFT_OUT))
+    table = {row.path for row in TABLE if row.path.startswith(("/api/v2/", "/ui/", "/kommuna/"))}
+    return sorted(path for path in table | set(answer.json()["paths"]) if not path.startswith(_LEFT_OUT))
 
 
 def walk(
