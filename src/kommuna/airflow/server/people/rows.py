@@ -15,6 +15,7 @@ from airflow.models.asset import AssetAliasModel, AssetEvent, AssetModel, TaskOu
 from airflow.models.dag import DagModel
 from airflow.models.errors import ParseImportError
 from airflow.models.log import Log
+from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.team import dag_bundle_team_association_table as bundle_teams
 from sqlalchemy import ColumnElement, String, cast, event, or_, select
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
@@ -67,6 +68,7 @@ def _narrowed(person: Person) -> tuple[Any, ...]:
             (AssetModel, AssetModel.id.in_(visible)),
             (AssetAliasModel, _prefixed(AssetAliasModel.name, teams)),
             (AssetEvent, AssetEvent.asset_id.in_(visible)),
+            (SerializedDagModel, SerializedDagModel.dag_id.in_(own_dags)),  # of all, Airflow looks up their assets
             (ParseImportError, ParseImportError.bundle_name.in_(own_bundles)),
             (Log, or_(Log.dag_id.in_(own_dags), Log.dag_id.is_(None) & (Log.owner == person.login))),
         )
