@@ -11,6 +11,10 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "kommuna"
+NETWORK = {
+    name: {"to": [{"ipBlock": {"cidr": f"192.0.2.{number}/32"}}], "ports": [{"protocol": "TCP", "port": 443}]}
+    for number, name in enumerate(("store", "kubernetes"))
+}
 SECRETS = {"database_secret": "", "passwords_secret": ""}
 
 
@@ -48,6 +52,7 @@ def team(number: int, **options: Any) -> dict[str, Any]:
 def values(teams: int, **options: Any) -> dict[str, Any]:
     return {
         "repository": {"url": "https://git.example/platform.git"},
+        "network": NETWORK,
         "teams": {f"team{number:02}": team(number) for number in range(teams)},
         **options,
     }

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.chart.conftest import Refused, team, values
+from tests.chart.conftest import NETWORK, Refused, team, values
 
 
 def changed(**change: Any) -> dict[str, Any]:
@@ -30,6 +30,22 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "quota of cores below a task's": (
         changed(teams={"team00": team(0, quota={"cpu": "500m"})}), ["teams.team00.quota.cpu", "500m", "(1 core)"],
+    ),
+    "quota of disk below a task's": (
+        changed(teams={"team00": team(0, quota={"disk": "1Gi"})}), ["teams.team00.quota.disk", "1Gi", "(4Gi)"],
+    ),
+    "a door to everywhere": (
+        changed(network=NETWORK | {"kubernetes": {"ports": [{"protocol": "TCP", "port": 443}]}}),
+        ["network", "kubernetes"],
+    ),
+    "a door to an empty peer": (
+        changed(network=NETWORK | {"store": {"to": [{}], "ports": [{"protocol": "TCP", "port": 443}]}}),
+        ["network", "store"],
+    ),
+    "no door to the store": (changed(network={}), ["network.store", "object store"]),
+    "own images, and no door to Kubernetes": (
+        changed(teams={"team00": team(0, own_images=True)}, network={"store": NETWORK["store"]}),
+        ["teams.team00.own_images", "network.kubernetes"],
     ),
     "a pull secret with the name of the platform's own": (
         changed(images={"pull_secrets": ["worker"]}), ["images.pull_secrets", "'worker'"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.chart.conftest import CHART, ROOT, one, pods, program, values
+from tests.chart.conftest import CHART, NETWORK, ROOT, one, pods, program, values
 
 Render = Callable[..., list[dict[str, Any]]]
 COUNTS = [0, 1, 2, 20]
@@ -106,7 +106,7 @@ def test_every_pod_is_restricted_and_has_resources(render: Render, teams: int) -
             assert security["allowPrivilegeEscalation"] is False, about
             assert security["readOnlyRootFilesystem"] is True, about
             assert security["capabilities"] == {"drop": ["ALL"]}, about
-            assert set(container["resources"]["requests"]) == {"cpu", "memory"}, about
+            assert set(container["resources"]["requests"]) >= {"cpu", "memory"}, about
 
 
 def test_only_clients_of_the_kubernetes_api_have_a_service_account_token(render: Render) -> None:
@@ -167,7 +167,7 @@ def test_the_rendered_kommuna_yaml_matches_the_model_of_the_embedded_platform(re
             "repository": {"url": "https://git.example/support.git", "ref": "prod", "secret": "support-git"},
         }
     }  # fmt: skip
-    objects = render({"teams": teams, "store_options": {"endpoint_url": "http://s3.example"}})
+    objects = render({"teams": teams, "network": NETWORK, "store_options": {"endpoint_url": "http://s3.example"}})
     platform = Platform.read(
         yaml.safe_load(one(objects, "ConfigMap", "kommuna-platform")["data"]["kommuna.yaml"]), where="chart"
     )

@@ -63,7 +63,7 @@ def test_a_team_gets_its_settings_and_the_models_defaults_for_the_rest(objects: 
         quota = described.quota
         assert (hard["limits.cpu"], hard["limits.memory"], hard["pods"]) == (quota.cpu, quota.memory, str(quota.pods))
         (limits,) = one(objects, "LimitRange", "team", namespace)["spec"]["limits"]
-        assert limits["max"] == {"cpu": quota.cpu, "memory": quota.memory}
+        assert limits["max"] == {"cpu": quota.cpu, "memory": quota.memory, "ephemeral-storage": quota.disk}
         assert limits["default"] == limits["defaultRequest"] == TASK
         kept = one(objects, "Namespace", namespace)["metadata"].get("annotations", {})
         assert ("helm.sh/resource-policy" in kept) is described.keep_namespace

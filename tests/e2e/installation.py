@@ -258,7 +258,10 @@ class Installation:
         container: dict[str, Any] = {
             "name": "probe", "image": self.images["steps"], "command": ["python", "-c", code],
             "securityContext": CONTAINER_SECURITY,
-            "resources": {"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}},
+            "resources": {
+                "requests": {"cpu": "10m", "memory": "128Mi", "ephemeral-storage": "16Mi"},
+                "limits": {"cpu": "500m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
+            },
         }  # fmt: skip
         if env_from:
             container["envFrom"] = [{"secretRef": {"name": env_from}}]
@@ -266,6 +269,7 @@ class Installation:
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels},
             "spec": {
                 **POD, "automountServiceAccountToken": False,
+                **({"serviceAccountName": "worker"} if namespace in map(self.namespace, self.values["teams"]) else {}),
                 "activeDeadlineSeconds": 600,  # as every pod that is not the platform's
                 "securityContext": POD_SECURITY,
                 "containers": [container],

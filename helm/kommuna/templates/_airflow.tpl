@@ -54,7 +54,7 @@ spec:
           envFrom:
             - configMapRef: {name: {{ $root.Release.Name }}-airflow}
           env:
-            {{- include "kommuna.airflowEnv" $root | nindent 12 }}
+            {{- include "kommuna.airflowEnv" . | nindent 12 }}
             {{- with .env }}
             {{- tpl . $root | nindent 12 }}
             {{- end }}

@@ -131,16 +131,20 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* Environment of the control plane's Airflow processes: database and keys by secret. */}}
+{{/* Environment of the control plane's Airflow processes: the keys that each uses. Takes root and component. */}}
 {{- define "kommuna.airflowEnv" -}}
 - name: AIRFLOW__DATABASE__SQL_ALCHEMY_CONN
-  valueFrom: {secretKeyRef: {name: {{ include "kommuna.databaseSecret" . }}, key: airflow}}
+  valueFrom: {secretKeyRef: {name: {{ include "kommuna.databaseSecret" .root }}, key: airflow}}
 - name: AIRFLOW__CORE__FERNET_KEY
-  valueFrom: {secretKeyRef: {name: {{ .Release.Name }}-keys, key: fernet}}
+  valueFrom: {secretKeyRef: {name: {{ .root.Release.Name }}-keys, key: fernet}}
+{{- if has .component (list "api-server" "scheduler") }} {{/* who checks tokens of tasks, and who makes them */}}
 - name: AIRFLOW__API_AUTH__JWT_SECRET
-  valueFrom: {secretKeyRef: {name: {{ .Release.Name }}-keys, key: jwt}}
+  valueFrom: {secretKeyRef: {name: {{ .root.Release.Name }}-keys, key: jwt}}
+{{- end }}
+{{- if has .component (list "api-server" "triggerer") }} {{/* who asks for logs, and who serves them */}}
 - name: AIRFLOW__API__SECRET_KEY
-  valueFrom: {secretKeyRef: {name: {{ .Release.Name }}-keys, key: api}}
+  valueFrom: {secretKeyRef: {name: {{ .root.Release.Name }}-keys, key: api}}
+{{- end }}
 {{- end }}
 
 {{/* The connection to a team's private repository, without the team in its name: bundles are refreshed without a team. */}}

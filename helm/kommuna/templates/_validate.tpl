@@ -16,8 +16,19 @@
   {{- if lt (include "kommuna.millicores" $quota.cpu | int64) (include "kommuna.millicores" $task.cpu | int64) -}}
     {{- fail (printf "teams.%s.quota.cpu: %s has no room for one task (%s core)" $team $quota.cpu $task.cpu) -}}
   {{- end -}}
+  {{- if lt (include "kommuna.bytes" $quota.disk | int64) (include "kommuna.bytes" (get $task "ephemeral-storage") | int64) -}}
+    {{- fail (printf "teams.%s.quota.disk: %s has no room for one task (%s)" $team $quota.disk (get $task "ephemeral-storage")) -}}
+  {{- end -}}
   {{- if lt (include "kommuna.bytes" $quota.memory | int64) (include "kommuna.bytes" $task.memory | int64) -}}
     {{- fail (printf "teams.%s.quota.memory: %s has no room for one task (%s)" $team $quota.memory $task.memory) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and .Values.network.enabled .Values.teams (not .Values.network.store) -}}
+  {{- fail "network.store: name the addresses of the object store: {to: [{ipBlock: {cidr: …}}], ports: [{port: 443, protocol: TCP}]}" -}}
+{{- end -}}
+{{- range $team, $spec := .Values.teams -}}
+  {{- if and $root.Values.network.enabled $spec.own_images (not $root.Values.network.kubernetes) -}}
+    {{- fail (printf "teams.%s.own_images: its tasks call the Kubernetes API: name its addresses at network.kubernetes (kubectl get endpointslices kubernetes)" $team) -}}
   {{- end -}}
 {{- end -}}
 {{- if and .Values.database_secret .Values.postgresql.enabled -}}

@@ -57,7 +57,7 @@ spec:
     - name: platform
       configMap: {name: platform}
     - name: work
-      emptyDir: {}
+      emptyDir: {sizeLimit: {{ .root.Values.team_pods.volume }}}
     - name: tmp
-      emptyDir: {}
+      emptyDir: {sizeLimit: {{ .root.Values.team_pods.volume }}}
 {{- end }}

@@ -97,7 +97,7 @@ def _lines(given: Spec, indent: str) -> Iterator[str]:
         yield from textwrap.wrap(
             field.description or "", 120, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
         )
-        if isinstance(value, Spec) and name != "llm":
+        if isinstance(value, Spec) and name not in ("llm", "dns"):
             yield f"{indent}{name}:"
             yield from _lines(value, f"{indent}  ")
         else:

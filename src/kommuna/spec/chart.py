@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,19 +14,12 @@ from kommuna.spec.names import TeamName
 from kommuna.spec.resources import Cpu, Memory
 from kommuna.spec.team import TASK_REQUEST_LIMIT, Repository, Team
 
-Rule = dict[str, Any]
-
 
 def _tcp(port: int) -> dict[str, Any]:
     return {"protocol": "TCP", "port": port}
 
 
-_PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"]
-_PUBLIC = {"ipBlock": {"cidr": "0.0.0.0/0", "except": _PRIVATE}}
-_DNS = {
-    "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
-    "ports": [{"protocol": "UDP", "port": 53}, _tcp(53)],
-}
+Peer = Annotated[dict[str, Any], Field(min_length=1)]  # of a NetworkPolicy: an empty one is everything
 
 
 class Images(Spec):
@@ -106,18 +99,49 @@ class Ingress(Spec):
     annotations: dict[str, str] = Field(default_factory=dict, description="Annotations of the Ingress.")
 
 
+class TeamPods(Spec):
+    """What the admission policy of the teams' namespaces lets a pod be, besides what is the same everywhere."""
+
+    images: tuple[str, ...] = Field(
+        (), description="Folders of registries that teams' images come from; that of images.steps if empty."
+    )
+    priority_classes: tuple[str, ...] = Field(
+        (), description="Priority classes above 0 that teams' pods may have, such as the cluster's default class."
+    )
+    volume: Memory = Field("4Gi", description="The largest sizeLimit of an emptyDir.")
+
+
+class Door(Spec):
+    """An egress rule of a NetworkPolicy: to whom, and at which ports."""
+
+    to: tuple[Peer, ...] = Field(min_length=1, description="Peers of a NetworkPolicy: ipBlock, or selectors of pods.")
+    ports: tuple[dict[str, Any], ...] = Field(min_length=1, description="Ports of a NetworkPolicy.")
+
+
+_DNS = Door(
+    to=(
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        },
+    ),
+    ports=({"protocol": "UDP", "port": 53}, _tcp(53)),
+)
+
+
 class Network(Spec):
     """The doors in a team's default-deny policies, as egress rules of a NetworkPolicy; all others are the chart's."""
 
     enabled: bool = Field(True, description="False leaves the teams' namespaces without network policies.")
-    dns: Rule = Field(_DNS, description="To the cluster's DNS.")
-    store: Rule = Field(
-        {"to": [_PUBLIC], "ports": [_tcp(443)]},
-        description="To the object store: public addresses, or name yours where it is inside.",
+    dns: Door = Field(_DNS, description="To the cluster's own DNS.")
+    store: Door | None = Field(
+        None,
+        description="To the object store; needed with any team: {to: [{ipBlock: {cidr: …}}], "
+        "ports: [{port: 443, protocol: TCP}]}.",
     )
-    kubernetes: Rule = Field(
-        {"ports": [_tcp(443), _tcp(6443)]},
-        description="To the Kubernetes API, for teams with `own_images`. Name its addresses to narrow it: kubectl get "
+    kubernetes: Door | None = Field(
+        None,
+        description="To the Kubernetes API; needed for teams with `own_images`. Its addresses: kubectl get "
         "endpointslices kubernetes.",
     )
 
@@ -177,6 +201,9 @@ class ChartValues(Spec):
     mlflow: Mlflow = Field(Mlflow(memory="2Gi"), description="The model registry's server.")
     parser: Parser = Field(Parser(), description="Parses a team's DAG files, in its namespace, beside its quota.")
     ingress: Ingress = Field(Ingress(), description="How people reach Airflow, and MLflow's pages, from outside.")
+    team_pods: TeamPods = Field(
+        TeamPods(), description="What the admission policy lets pods of teams be, besides what is the same everywhere."
+    )
     network: Network = Field(
         Network(),
         description="The doors in the teams' default-deny network policies, as egress rules; others are the chart's.",

@@ -18,7 +18,7 @@ POD: dict[str, Any] = {
     "restartPolicy": "Never",
 }  # of a worker, besides its security settings
 CONTAINER: dict[str, Any] = {"envFrom": [{"secretRef": {"name": "worker"}}]}  # only the team's own secrets
-TASK = {"cpu": "1", "memory": "1Gi"}  # for a task without resources of its own
+TASK = {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "4Gi"}  # for a task without resources of its own
 
 
 def writable(**folders: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -28,4 +28,4 @@ def writable(**folders: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
         folders: path of each folder, by the name of its volume.
     """
     mounts = [{"name": name, "mountPath": path} for name, path in folders.items()]
-    return mounts, [{"name": name, "emptyDir": {}} for name in folders]
+    return mounts, [{"name": name, "emptyDir": {"sizeLimit": TASK["ephemeral-storage"]}} for name in folders]

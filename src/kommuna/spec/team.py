@@ -25,6 +25,7 @@ class Quota(Spec):
     cpu: Cpu = Field("8", description="Cores over all pods of the team's tasks.")
     memory: Memory = Field("16Gi", description="Memory over all pods of the team's tasks.")
     pods: int = Field(20, gt=0, description="Pods at one time.")
+    disk: Memory = Field("80Gi", description="Disk of the nodes over all pods of the team's tasks, logs included.")
 
 
 class Repository(Spec):
