@@ -27,7 +27,7 @@ def ordinary(installation: Installation, team: str = "bench") -> Pod:
     pod = copy.deepcopy(pod_of(team, Resources(cpu="10m", memory="64Mi")))
     pod["metadata"] |= {"name": "attack", "namespace": installation.namespace(team)}
     pod["spec"]["containers"][0] |= {"image": installation.images["steps"], "command": ["true"]}
-    pod["spec"]["activeDeadlineSeconds"] = 60
+    pod["spec"] |= {"activeDeadlineSeconds": 60, "affinity": {}, "nodeSelector": {}, "tolerations": []}
     return pod
 
 
