@@ -38,9 +38,11 @@ WAITING = {"WORKERS__EXECUTION_API_RETRIES": "65", "WORKERS__EXECUTION_API_RETRY
 
 
 # Environment variables of MLflow's server. A model version's files must be artifacts that MLflow keeps, which it checks
-# against the workspace: with its own credentials it would read any other address for whoever registers it.
+# against the workspace: with its own credentials it would read any other address for whoever registers it. A route
+# that its authorization does not know is refused.
 REGISTRY = {
     "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^(models|runs|mlflow-artifacts):",
+    "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }

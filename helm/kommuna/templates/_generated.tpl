@@ -61,7 +61,7 @@ AIRFLOW__USAGE_DATA_COLLECTION__ENABLED: 'False'
 {{- end }}
 
 {{- define "kommuna.registrySettings" -}}
-{"MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^(models|runs|mlflow-artifacts):", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+{"MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^(models|runs|mlflow-artifacts):", "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 {{- end }}
 
 {{- define "kommuna.teamSettings" -}}
