@@ -15,6 +15,10 @@ NETWORK = {
     name: {"to": [{"ipBlock": {"cidr": f"192.0.2.{number}/32"}}], "ports": [{"protocol": "TCP", "port": 443}]}
     for number, name in enumerate(("store", "kubernetes"))
 }
+KEYCLOAK = {
+    "kind": "keycloak", "url": "https://keycloak.example", "realm": "bank", "client": "kommuna", "secret": "sign-in",
+    "admin_secret": "realm-admin", "ca_secret": "keycloak-ca",
+}  # fmt: skip
 SECRETS = {"database_secret": "", "passwords_secret": ""}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.chart.conftest import NETWORK, Refused, team, values
+from tests.chart.conftest import KEYCLOAK, NETWORK, Refused, team, values
 
 
 def changed(**change: Any) -> dict[str, Any]:
@@ -54,6 +54,18 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no database": (changed(postgresql={"enabled": False}), ["database_secret", "postgresql.enabled"]),
     "two databases": (changed(database_secret="bank"), ["postgresql.enabled", "database_secret"]),
     "an Ingress for nobody": (changed(ingress={"enabled": True}), ["ingress.host"]),
+    "Keycloak without its address": (changed(auth=KEYCLOAK | {"url": ""}), ["auth.url"]),
+    "Keycloak without the administrator's Secret": (
+        changed(auth=KEYCLOAK | {"admin_secret": ""}), ["auth.admin_secret"],
+    ),
+    "people named beside Keycloak": (
+        changed(auth=KEYCLOAK, teams={"team00": team(0, people={"ann": "op"})}),
+        ["teams.team00.people", "/kommuna/team00/ROLE", "teams.team00.groups"],
+    ),
+    "groups without Keycloak": (
+        changed(teams={"team00": team(0, groups={"op": ["/bank/ml"]})}), ["teams.team00.groups", "auth.kind"],
+    ),
+    "an unknown auth manager": (changed(auth={"kind": "ldap"}), ["auth", "kind"]),
     "one login, two roles": (
         changed(teams={"team00": team(0, people={"ann": "op"}), "team01": team(1, people={"ann": "viewer"})}),
         ["teams.team01.people.ann", "'op'"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.chart.conftest import CHART, NETWORK, ROOT, one, pods, program, values
+from tests.chart.conftest import CHART, KEYCLOAK, NETWORK, ROOT, one, pods, program, values
 
 Render = Callable[..., list[dict[str, Any]]]
 COUNTS = [0, 1, 2, 20]
@@ -31,9 +31,12 @@ def test_helm_lint_finds_nothing(helm: str, teams: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("auth", [{}, KEYCLOAK], ids=["simple", "keycloak"])
 @pytest.mark.parametrize("teams", COUNTS)
-def test_every_object_matches_the_api_servers_schema(render: Render, teams: int, tmp_path: Path) -> None:
-    objects = render(values(teams, ingress={"enabled": True, "host": "airflow.example"}))
+def test_every_object_matches_the_api_servers_schema(
+    render: Render, teams: int, auth: dict[str, str], tmp_path: Path
+) -> None:
+    objects = render(values(teams, auth=auth, ingress={"enabled": True, "host": "airflow.example"}))
     objects += (
         [yaml.safe_load(t) for o in objects if o["metadata"]["name"] == "kommuna-pods" for t in o["data"].values()]
         if teams
@@ -211,6 +214,19 @@ def test_the_teams_people_are_airflow_users_with_their_teams(render: Render) -> 
     assert users.split(",") == [
         "admin:admin", "ann:op:team00|team01", "bob:viewer:team00", "team00:op:team00", "team01:op:team01",
     ]  # fmt: skip
+
+
+def test_with_keycloak_there_are_no_passwords_and_only_its_job_mounts_the_administrators_secret(
+    render: Render,
+) -> None:
+    objects = render(values(2, auth=KEYCLOAK))
+    settings = one(objects, "ConfigMap", "kommuna-airflow")["data"]
+    assert settings["AIRFLOW__CORE__AUTH_MANAGER"] == "kommuna.airflow.server.keycloak.TeamKeycloakAuthManager"
+    assert "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS" not in settings
+    texts = {owner["metadata"]["name"]: json.dumps(pod) for owner, pod in pods(objects)}
+    assert {name for name, text in texts.items() if '"realm-admin"' in text} == {"kommuna-keycloak"}
+    assert {name for name, text in texts.items() if '"sign-in"' in text} == {"kommuna-keycloak", "kommuna-api-server"}
+    assert not {name for name, text in texts.items() if "kommuna-passwords" in text}
 
 
 def test_a_worker_may_only_reach_dns_api_mlflow_and_store(render: Render) -> None:
