@@ -1,0 +1,216 @@
+"""People of two teams log in by a real Keycloak: lists come filtered, and nobody reaches the other team."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+from tests.rigs.keycloak import (
+    CLIENT_SECRET,
+    Airflow,
+    Keycloak,
+    Unavailable,
+    airflow,
+    distribution,
+    keycloak,
+    keycloak_settings,
+    teams_of,
+)
+
+from kommuna.airflow.server.keycloak import KEPT_SECONDS
+from kommuna.errors import PlatformFault, SpecError
+from kommuna.spec.team import Team
+from kommuna.waiting import wait_until
+
+pytest.importorskip("airflow.providers.keycloak", reason="the extra `keycloak` is not installed")
+TEAMS = ("support", "fraud")
+ROLES = ("viewer", "user", "op", "admin")
+FILL = """
+from kommuna.airflow.database import migrate
+migrate()
+from airflow._shared.timezones import timezone
+from airflow.models.connection import Connection
+from airflow.models.dag import DagModel
+from airflow.models.dagbundle import DagBundleModel
+from airflow.models.dagrun import DagRun
+from airflow.models.errors import ParseImportError
+from airflow.models.pool import Pool
+from airflow.models.team import Team
+from airflow.models.variable import Variable
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
+from airflow.utils.types import DagRunType
+with create_session() as s:
+    for t in ("support", "fraud"):
+        b = DagBundleModel(name=t); b.teams.append(Team(name=t)); s.add(b); s.flush()
+        s.add(DagModel(dag_id=f"{t}__a", bundle_name=t, fileloc=f"{t}.py", relative_fileloc=f"{t}.py", timetable_type="x",
+                       is_stale=False))
+        s.flush()
+        s.add(DagRun(dag_id=f"{t}__a", run_id="r", run_after=timezone.utcnow(), run_type=DagRunType.MANUAL,
+                     state=DagRunState.SUCCESS))
+        s.add(Pool(pool=f"{t}__default", slots=4, include_deferred=False, team_name=t))
+        s.add(Variable(key=f"{t}__limit", val="1", team_name=t))
+        s.add(Connection(conn_id=f"{t}__db", conn_type="http", team_name=t))
+        s.add(ParseImportError(bundle_name=t, filename=f"{t}.py", stacktrace="boom", timestamp=timezone.utcnow()))
+"""
+LISTS = {
+    "dags": "dag_id", "dags/~/dagRuns": "dag_id", "pools": "name", "variables": "key", "connections": "connection_id",
+    "importErrors": "bundle_name",
+}  # fmt: skip
+# The first role that sees a team's rows.
+SEEN_FROM = {"variables": "op", "connections": "op"}
+
+
+@dataclass
+class Site:
+    keycloak: Keycloak
+    airflow: Airflow
+    people: dict[str, requests.Session]
+
+    def call(self, login: str, method: str, path: str, **options: Any) -> requests.Response:
+        return self.people[login].request(method, f"{self.airflow.url}/api/v2/{path}", timeout=60, **options)
+
+    def rows(self, login: str, path: str) -> set[str] | int:
+        answer = self.call(login, "GET", path)
+        if not answer.ok:
+            return answer.status_code
+        (rows,) = (value for value in answer.json().values() if isinstance(value, list))
+        return {row[LISTS[path]] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Site]:
+    try:
+        distribution()
+    except Unavailable as error:
+        pytest.skip(f"no Keycloak: {error}")
+    folder = tmp_path_factory.mktemp("keycloak")
+    (folder / "kommuna.yaml").write_text("teams:\n  support: {bundle: dags/support}\n  fraud: {bundle: dags/fraud}\n")
+    port = free_port()
+    with keycloak(folder, free_port()) as server:
+        server.realm().write(teams_of(*TEAMS), url=f"http://127.0.0.1:{port}", secret=CLIENT_SECRET)
+        for team in TEAMS:
+            for role in ROLES:
+                server.make_person(f"{team}-{role}", f"/kommuna/{team}/{role}")
+        server.make_person("both", "/kommuna/support/op", "/kommuna/fraud/viewer")
+        server.make_person("platform", "/kommuna-admins")
+        server.make_person("nobody")
+        with airflow(folder, port, keycloak_settings(server.auth()), FILL) as api:
+            logins = [*(f"{team}-{role}" for team in TEAMS for role in ROLES), "both", "platform", "nobody"]
+            yield Site(server, api, {login: api.login(login) for login in logins})
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_every_role_sees_its_own_teams_rows(site: Site, path: str) -> None:
+    everything = site.rows("platform", path)
+    assert isinstance(everything, set)
+    assert {row.partition("__")[0] for row in everything} >= set(TEAMS)
+    for team in TEAMS:
+        for role in ROLES:
+            seen = site.rows(f"{team}-{role}", path)
+            sees = ROLES.index(role) >= ROLES.index(SEEN_FROM.get(path, "viewer"))
+            expected = {row for row in everything if row.startswith(team)} if sees else set()
+            assert seen == expected, (team, role)
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_nobody_sees_nothing(site: Site, path: str) -> None:
+    assert site.rows("nobody", path) == 403
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_other_teams_things_are_refused(site: Site, role: str) -> None:
+    login = f"support-{role}"
+    assert site.call(login, "GET", "dags/support__a/dagRuns/r").status_code == 200
+    for method, path, body in (
+        ("GET", "dags/fraud__a", None),
+        ("PATCH", "dags/fraud__a", {"is_paused": True}),
+        ("POST", "dags/fraud__a/dagRuns", {"logical_date": None}),
+        ("GET", "dags/fraud__a/dagRuns/r", None),
+        ("DELETE", "dags/fraud__a/dagRuns/r", None),
+        ("GET", "pools/fraud__default", None),
+        ("GET", "variables/fraud__limit", None),
+        ("DELETE", "variables/fraud__limit", None),
+        ("GET", "connections/fraud__db", None),
+    ):
+        answer = site.call(login, method, path, json=body)
+        assert answer.status_code == 403, (method, path, answer.text)
+
+
+def test_each_role_may_what_the_table_says(site: Site) -> None:
+    for role, may_pause, may_set, may_connect in (
+        ("viewer", 403, 403, 403), ("user", 200, 403, 403), ("op", 200, 200, 403), ("admin", 200, 200, 200),
+    ):  # fmt: skip
+        login = f"support-{role}"
+        assert site.call(login, "PATCH", "dags/support__a", json={"is_paused": False}).status_code == may_pause, role
+        variable = {"key": "support__limit", "value": "2"}
+        assert site.call(login, "PATCH", "variables/support__limit", json=variable).status_code == may_set, role
+        connection = {"connection_id": "support__db", "conn_type": "http"}
+        assert site.call(login, "PATCH", "connections/support__db", json=connection).status_code == may_connect, role
+    assert (
+        site.call("support-viewer", "POST", "dags/support__a/dagRuns", json={"logical_date": None}).status_code == 403
+    )
+    assert site.call("platform", "PATCH", "dags/fraud__a", json={"is_paused": False}).status_code == 200
+
+
+def test_a_role_in_one_team_is_none_in_another(site: Site) -> None:
+    assert site.rows("both", "dags") == {"support__a", "fraud__a"}
+    assert site.call("both", "PATCH", "dags/support__a", json={"is_paused": False}).status_code == 200
+    assert site.call("both", "PATCH", "dags/fraud__a", json={"is_paused": False}).status_code == 403
+    assert site.rows("both", "variables") == {"support__limit"}
+
+
+def test_scripts_log_in_by_password_and_a_wrong_password_does_not(site: Site) -> None:
+    answer = site.airflow.token("support-user")
+    assert answer.status_code == 201, answer.text
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    found = requests.get(f"{site.airflow.url}/api/v2/dags", headers=headers, timeout=60)
+    assert [dag["dag_id"] for dag in found.json()["dags"]] == ["support__a"]
+    refused = site.airflow.login("support-user", "wrong")
+    assert refused.get(f"{site.airflow.url}/api/v2/dags", timeout=60).status_code == 401
+
+
+def test_the_job_writes_the_same_again_and_a_removed_teams_rights_are_gone(site: Site) -> None:
+    url = site.airflow.url
+    site.keycloak.realm().write(teams_of(*TEAMS), url=url, secret=CLIENT_SECRET)
+    assert site.call("support-op", "GET", "dags/support__a/dagRuns/r").status_code == 200
+    site.keycloak.realm().write(teams_of("support"), url=url, secret=CLIENT_SECRET)
+    wait_until(
+        "fraud's rights are gone",
+        lambda: site.call("fraud-op", "GET", "dags/fraud__a/dagRuns/r").status_code == 403,
+        seconds=KEPT_SECONDS + 20,
+    )
+    assert site.call("support-op", "GET", "dags/support__a/dagRuns/r").status_code == 200
+    assert site.call("platform", "GET", "dags/support__a/dagRuns/r").status_code == 200
+
+
+def test_a_removed_members_rights_die_within_a_minute(site: Site) -> None:
+    assert site.call("support-viewer", "GET", "dags/support__a/dagRuns/r").status_code == 200
+    site.keycloak.leave("support-viewer", "/kommuna/support/viewer")
+    wait_until(
+        "the rights are gone",
+        lambda: site.call("support-viewer", "GET", "dags/support__a/dagRuns/r").status_code == 403,
+        seconds=60,
+    )
+
+
+def test_groups_of_the_directory_hold_a_role_and_an_unknown_one_is_refused(site: Site) -> None:
+    site.keycloak.call("POST", "/bank/groups", json={"name": "ml-support"})
+    site.keycloak.make_person("carol", "/ml-support")
+    known = {"support": Team(bundle="x", groups={"op": ("/ml-support",)})}
+    site.keycloak.realm().write(known, url=site.airflow.url, secret=CLIENT_SECRET)
+    carol = site.airflow.login("carol")
+    assert carol.get(f"{site.airflow.url}/api/v2/dags/support__a/dagRuns/r", timeout=60).status_code == 200
+    unknown = {"support": Team(bundle="x", groups={"op": ("/ml-suport",)})}
+    with pytest.raises(SpecError, match=r"teams\.support\.groups\.op: realm 'bank' has no group '/ml-suport'"):
+        site.keycloak.realm().write(unknown, url=site.airflow.url, secret=CLIENT_SECRET)
+
+
+def test_a_realm_without_a_limit_of_sign_ins_is_refused(site: Site) -> None:
+    site.keycloak.call("PUT", "/bank", json={"bruteForceProtected": False})
+    with pytest.raises(PlatformFault, match="does not limit the rate of failed sign-ins"):
+        site.keycloak.realm().write(teams_of("support"), url=site.airflow.url, secret=CLIENT_SECRET)
+    site.keycloak.call("PUT", "/bank", json={"bruteForceProtected": True})
