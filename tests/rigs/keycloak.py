@@ -25,7 +25,8 @@ from kommuna.waiting import wait_until
 
 ARTIFACT = "org.keycloak:keycloak-quarkus-dist:26.4.5:zip"
 SHA256 = "72f73642a2c36de797d51b4b2b342d4a49f6e5832af10aa470cd123627bd80b3"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kommuna-tests"
+_CACHES = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+CACHE = Path(os.environ.get("KOMMUNA_CACHE", _CACHES / "kommuna")) / "keycloak"  # as of the test cluster
 CLIENT_SECRET = "the-clients-secret"
 ADMIN = ("chart", "the-charts-secret")
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +42,7 @@ def distribution() -> Path:
     Raises:
         Unavailable: Java or Maven is missing, or Maven does not find it.
     """
-    home = CACHE / f"keycloak-{SHA256[:16]}"
+    home = CACHE / SHA256[:16]
     if home.is_dir():
         return home
     for program in ("java", "mvn"):
@@ -64,7 +65,8 @@ def distribution() -> Path:
             archive.extractall(partial)
         (unpacked,) = (path for path in partial.iterdir() if path.is_dir())
         subprocess.run(["bash", unpacked / "bin/kc.sh", "build", "--db=dev-mem"], capture_output=True, check=True)
-        unpacked.rename(home)
+        if not home.is_dir():  # another process may have been faster
+            unpacked.rename(home)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return home
