@@ -42,6 +42,10 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         changed(network=NETWORK | {"store": {"to": [{}], "ports": [{"protocol": "TCP", "port": 443}]}}),
         ["network", "store"],
     ),
+    "a team's door to everywhere": (
+        changed(teams={"team00": team(0, egress=[{"ports": [{"protocol": "TCP", "port": 443}]}])}),
+        ["team00", "egress", "to"],
+    ),
     "no door to the store": (changed(network={}), ["network.store", "object store"]),
     "own images, and no door to Kubernetes": (
         changed(teams={"team00": team(0, own_images=True)}, network={"store": NETWORK["store"]}),

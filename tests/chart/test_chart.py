@@ -237,6 +237,16 @@ def test_a_worker_may_only_reach_dns_api_mlflow_and_store(render: Render) -> Non
     assert one(render(values(1)), "NetworkPolicy", "default-deny", "kommuna-team00")["spec"]["podSelector"] == {}
 
 
+def test_a_teams_own_doors_are_its_own(render: Render) -> None:
+    door = {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"protocol": "TCP", "port": 443}]}
+    given = values(2)
+    given["teams"]["team00"]["egress"] = [door]
+    objects = render(given)
+    for team, has in (("team00", True), ("team01", False)):
+        policy = one(objects, "NetworkPolicy", "worker", f"kommuna-{team}")["spec"]
+        assert (door in policy["egress"]) is has
+
+
 def test_each_team_has_a_triggerer_that_runs_only_allowed_classes(render: Render) -> None:
     objects = render(values(2))
     for number in range(2):

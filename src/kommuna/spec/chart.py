@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -11,15 +11,9 @@ from kommuna.spec.auth import Auth
 from kommuna.spec.base import Spec
 from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
+from kommuna.spec.network import Network
 from kommuna.spec.resources import Cpu, Memory
 from kommuna.spec.team import TASK_REQUEST_LIMIT, Repository, Team
-
-
-def _tcp(port: int) -> dict[str, Any]:
-    return {"protocol": "TCP", "port": port}
-
-
-Peer = Annotated[dict[str, Any], Field(min_length=1)]  # of a NetworkPolicy: an empty one is everything
 
 
 class Images(Spec):
@@ -109,41 +103,6 @@ class TeamPods(Spec):
         (), description="Priority classes above 0 that teams' pods may have, such as the cluster's default class."
     )
     volume: Memory = Field("4Gi", description="The largest sizeLimit of an emptyDir.")
-
-
-class Door(Spec):
-    """An egress rule of a NetworkPolicy: to whom, and at which ports."""
-
-    to: tuple[Peer, ...] = Field(min_length=1, description="Peers of a NetworkPolicy: ipBlock, or selectors of pods.")
-    ports: tuple[dict[str, Any], ...] = Field(min_length=1, description="Ports of a NetworkPolicy.")
-
-
-_DNS = Door(
-    to=(
-        {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
-            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-        },
-    ),
-    ports=({"protocol": "UDP", "port": 53}, _tcp(53)),
-)
-
-
-class Network(Spec):
-    """The doors in a team's default-deny policies, as egress rules of a NetworkPolicy; all others are the chart's."""
-
-    enabled: bool = Field(True, description="False leaves the teams' namespaces without network policies.")
-    dns: Door = Field(_DNS, description="To the cluster's own DNS.")
-    store: Door | None = Field(
-        None,
-        description="To the object store; needed with any team: {to: [{ipBlock: {cidr: …}}], "
-        "ports: [{port: 443, protocol: TCP}]}.",
-    )
-    kubernetes: Door | None = Field(
-        None,
-        description="To the Kubernetes API; needed for teams with `own_images`. Its addresses: kubectl get "
-        "endpointslices kubernetes.",
-    )
 
 
 class ChartValues(Spec):

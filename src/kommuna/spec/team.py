@@ -11,6 +11,7 @@ from kommuna.spec.auth import GroupPath
 from kommuna.spec.base import Spec
 from kommuna.spec.llm import Llms
 from kommuna.spec.names import Name, NamespaceName, TeamName, qualified
+from kommuna.spec.network import Door
 from kommuna.spec.resources import Cpu, Memory
 
 Login = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9._\-]*$")]
@@ -58,6 +59,11 @@ class Team(Spec):
     )
     own_images: bool = Field(
         False, description="Its tasks may start pods from images of the team's own, in its namespace on Kubernetes."
+    )
+    egress: tuple[Door, ...] = Field(
+        (),
+        description="Where its tasks may connect besides the platform, on Kubernetes, such as to an LLM's server: "
+        "[{to: [{ipBlock: {cidr: …}}], ports: [{port: 443, protocol: TCP}]}].",
     )
     owner: str = Field("", description="Shown as the owner of the team's DAGs; the team's name if empty.")
     tags: tuple[str, ...] = Field((), description="Tags that each of the team's DAGs gets besides the team's name.")
