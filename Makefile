@@ -63,10 +63,10 @@ fuzz: setup-dev  ## Fuzz tests of user input: CSV, NDJSON, YAML, parameters, SQL
 	@FUZZ_MINUTES=$(FUZZ_MINUTES) $(BIN)/python -m pytest tests/fuzz
 
 integration: setup-dev  ## Tests of the running platform: real Airflow, MLflow and S3
-	@$(BIN)/python -m pytest tests/integration -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest tests/integration -n 2 --dist loadscope
 
 examples: setup-dev  ## Run every example DAG of the installed Airflow, unchanged, in a team's bundle (an hour)
-	@KOMMUNA_EXAMPLES=all $(BIN)/python -m pytest tests/integration/test_example_dags.py
+	@KOMMUNA_EXAMPLES=all $(BIN)/python -m pytest tests/integration/platform/test_example_dags.py
 
 e2e: setup-dev  ## Tests of the chart, and of the platform on a real Kubernetes (set KUBECONFIG to use your own)
 	@$(BIN)/python -m pytest tests/chart tests/e2e

@@ -46,7 +46,9 @@ def test_steps_ran_in_the_teams_namespace_under_its_account(
         assert pod["spec"]["serviceAccountName"] == "worker"
         assert pod["spec"]["automountServiceAccountToken"] is False
         resources = pod["spec"]["containers"][0]["resources"]
-        assert resources["limits"] == resources["requests"] == {"cpu": "250m", "memory": "768Mi"}
+        assert resources["limits"] == resources["requests"] == {
+            "cpu": "250m", "memory": "768Mi", "ephemeral-storage": "4Gi",
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("team", JOBS)

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.rigs.dag_runs import DagRuns
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    pass
 
 KOMMUNA = str(Path(sys.executable).with_name("kommuna"))
 PLAIN = """
@@ -276,40 +275,3 @@ def test_each_command_of_the_page_runs_the_pages_dag(checkout: Checkout, command
     wanted = next((total for word, total in totals.items() if word in arguments), "total 100")
     assert wanted in done.stdout + done.stderr
     assert bool(wanted) == ("total 1" in done.stdout + done.stderr or "total 3" in done.stdout + done.stderr)
-
-
-READS = """
-from airflow.sdk import BaseHook, DAG, Variable, task
-
-at_parse = Variable.get("support__limit", default="none")
-
-with DAG("reads_at_hand", schedule=None):
-    @task
-    def read():
-        Variable.set("support__limit", "6")
-        print("READ", at_parse, Variable.get("support__limit"), Variable.get("fraud__limit", default="none"),
-              BaseHook.get_connection("support__bank").host)
-    read()
-"""
-
-
-def test_with_a_running_platform_the_teams_variables_are_read_and_nothing_is_written(site: Site) -> None:
-    runs = DagRuns(site)
-    for team in ("support", "fraud"):
-        runs.call("POST", "/variables", json={"key": f"{team}__limit", "value": "5"})
-    runs.call(
-        "POST", "/connections", json={"connection_id": "support__bank", "conn_type": "http", "host": "bank.example"}
-    )
-    path = runs.write("reads_at_hand.py", READS)
-    try:
-        done = site.kommuna("run-dag", str(path))
-        assert done.returncode == 0, done.stderr
-        assert "READ 5 6 none bank.example" in done.stderr
-        assert runs.call("GET", "/variables/support__limit").json()["value"] == "5"
-        assert runs.await_dags({"support__reads_at_hand"})
-        assert runs.pages("/dags/support__reads_at_hand/dagRuns", "dag_runs") == []
-    finally:
-        path.unlink()
-        for team in ("support", "fraud"):
-            runs.call("DELETE", f"/variables/{team}__limit")
-        runs.call("DELETE", "/connections/support__bank")

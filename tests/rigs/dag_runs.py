@@ -16,7 +16,7 @@ from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 OVER = ("success", "failed")
 

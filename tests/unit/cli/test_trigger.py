@@ -1,7 +1,7 @@
 """`kommuna trigger` against a server that pages, maps and refuses as Airflow's does.
 
 250 DAGs and 150 mapped tasks are more than a test can run. That the real server takes what `trigger` sends, and how a
-run, a failure and a refusal are told, is in tests/integration/test_main_job.py.
+run, a failure and a refusal are told, is in tests/integration/platform/test_main_job.py.
 """
 
 from __future__ import annotations

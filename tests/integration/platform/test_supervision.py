@@ -22,7 +22,7 @@ from kommuna.embedded.watch import Watch, watch_round
 from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 KOMMUNA = str(Path(sys.executable).with_name("kommuna"))
 
@@ -81,7 +81,7 @@ def test_a_killed_server_is_never_reported_as_running_while_it_refuses(site: Sit
 @pytest.fixture
 def other(tmp_path: Path, root: Path, free_port: Callable[[], int]) -> Iterator[Site]:
     """A second platform, which is not running."""
-    from tests.integration.conftest import make_site
+    from tests.integration.platform.conftest import make_site
 
     made = make_site(tmp_path / "other", root, free_port)
     yield made
@@ -113,7 +113,7 @@ def test_of_two_concurrent_starts_one_waits_and_an_earlier_database_is_reported(
 @pytest.fixture
 def small(tmp_path: Path, root: Path, free_port: Callable[[], int]) -> Iterator[tuple[Site, Path]]:
     """A platform that is not running, on a disk of 600 MiB."""
-    from tests.integration.conftest import make_site
+    from tests.integration.platform.conftest import make_site
 
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -14,7 +14,7 @@ from tests.rigs.rest_walk import Call, endpoints, walk
 from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 pytestmark = pytest.mark.timeout(900)
 VICTIM = """

@@ -13,7 +13,7 @@ import requests
 from kommuna.store import Store
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 MESSAGES = "6000"
 

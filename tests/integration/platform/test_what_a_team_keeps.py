@@ -17,9 +17,9 @@ from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/what-a-team-keeps.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "docs/what-a-team-keeps.md").read_text(encoding="utf-8")
 LINES = [line.split("|")[1].strip() for line in re.findall(r"^\| .*$", PAGE, flags=re.MULTILINE)[1:]]
 
 KEEPS = """

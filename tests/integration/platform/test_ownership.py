@@ -8,7 +8,7 @@ import pytest
 import requests
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 
 def _ask(site: Site, method: str, path: str, login: str, body: Any = None) -> requests.Response:

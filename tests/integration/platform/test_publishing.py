@@ -11,7 +11,7 @@ from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 PRODUCER = """
 from airflow.sdk import Asset, AssetAccessControl, asset, dag, task

@@ -18,7 +18,7 @@ from kommuna.store import Store
 from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 STEPS = """
 import os, time

@@ -12,7 +12,7 @@ from kommuna.spec.step import StoreAddress
 from kommuna.store import Store
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 STEPS = """
 import polars as pl

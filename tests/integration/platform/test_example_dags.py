@@ -22,7 +22,7 @@ from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 # What the platform refuses in a team's file, and why: the words of both `check` and the import error.
 REFUSED = {

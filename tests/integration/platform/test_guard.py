@@ -22,7 +22,7 @@ from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 pytestmark = pytest.mark.timeout(900)
 HOSTILE = """

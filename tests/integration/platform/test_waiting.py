@@ -12,7 +12,7 @@ import pytest
 from kommuna.clients.airflow import AirflowApi
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 
 @pytest.fixture(scope="module")

@@ -21,13 +21,13 @@ from kommuna.errors import PlatformFault
 from kommuna.spec.installation import find_installation
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 
 @pytest.fixture
 def other(tmp_path: Path, root: Path, free_port: Callable[[], int]) -> Iterator[Site]:
     """A second platform, which is not running; its folder's name has a space, `#` and a percent sign."""
-    from tests.integration.conftest import make_site
+    from tests.integration.platform.conftest import make_site
 
     made = make_site(tmp_path / "other #2 100%", root, free_port)
     yield made

@@ -19,7 +19,7 @@ from kommuna.embedded.leftovers import marked
 from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Site
+    from tests.integration.platform.conftest import Site
 
 
 def pid_of(site: Site, name: str) -> int:
@@ -88,7 +88,7 @@ def test_status_gives_addresses_and_logins_and_where_passwords_are(site: Site) -
 @pytest.fixture
 def other(tmp_path: Path, root: Path, free_port: Callable[[], int]) -> Iterator[Site]:
     """A second platform, which is not running."""
-    from tests.integration.conftest import make_site
+    from tests.integration.platform.conftest import make_site
 
     made = make_site(tmp_path / "other", root, free_port)
     yield made
