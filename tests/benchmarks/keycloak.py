@@ -59,7 +59,7 @@ def results() -> Iterator[dict[str, Any]]:
         sessions = []
         for one in (ours, peer):
             session = requests.Session()
-            session.headers["Authorization"] = f"Bearer {one.token('ann').json()['access_token']}"
+            session.headers["Authorization"] = f"Bearer {one.token('ann')}"
             sessions.append((session, f"{one.url}{PATH}"))
         began = time.perf_counter()
         first = sessions[0][0].get(sessions[0][1], timeout=60)

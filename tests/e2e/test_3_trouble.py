@@ -100,7 +100,7 @@ def test_a_run_survives_outages_of_the_api_server_the_git_server_and_dns(
 
 
 def test_a_step_waits_for_a_full_quota_and_does_not_fail(installation: Installation, airflow: Airflow) -> None:
-    """Six steps of 3500 MiB in a quota of 14 GiB: four at a time, though the nodes have room for all."""
+    """Six steps of 750 millicores in a quota of 3 cores: four at a time."""
     run = airflow.trigger("support__wide", seconds=8)
     most = 0
     while run.state not in ("success", "failed"):
@@ -112,7 +112,10 @@ def test_a_step_waits_for_a_full_quota_and_does_not_fail(installation: Installat
 
 
 def test_the_parser_comes_back_while_steps_fill_the_quota(installation: Installation, airflow: Airflow) -> None:
-    """As after an eviction: steps that wait for the quota do not use the parser's share, nor the parser theirs."""
+    """As after an eviction: steps that wait for the quota do not use the parser's share, nor the parser theirs.
+
+    The steps use up the quota by cores, so that the node has memory for the parser whatever waits for the node.
+    """
     run = airflow.trigger("support__wide", seconds=180)
     wait_until("four steps fill the quota", lambda: len(workers(installation, run)) == 4, seconds=300)
     filling = workers(installation, run)

@@ -18,6 +18,7 @@ from typing import Any
 
 import requests
 
+from kommuna.clients.airflow import login as token_of
 from kommuna.cluster.keycloak.realm import Realm
 from kommuna.spec.auth import Auth
 from kommuna.spec.team import Team
@@ -171,9 +172,9 @@ class Airflow:
         session.post(unescape(form[1]), data=body, timeout=60)
         return session
 
-    def token(self, login: str) -> requests.Response:
-        """Asks for a token for scripts, by password."""
-        return requests.post(f"{self.url}/auth/token", json={"username": login, "password": login}, timeout=60)
+    def token(self, login: str) -> str:
+        """Returns a token for scripts, by password."""
+        return token_of(self.url, login, login)
 
 
 @contextmanager

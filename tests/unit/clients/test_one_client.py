@@ -21,7 +21,8 @@ def sources(*, outside: str) -> list[Path]:
 
 @pytest.mark.parametrize("pattern", ["/auth/token", r"api/[23]\.0/mlflow", "X-MLFLOW-WORKSPACE"])
 def test_only_its_client_has_a_servers_paths(pattern: str) -> None:
-    assert files_with(pattern, sources(outside="clients")) == []
+    served = "src/kommuna/airflow/server/people/routes.py"  # a table of what the server itself answers
+    assert set(files_with(pattern, sources(outside="clients"))) <= {served}
 
 
 def test_no_test_has_an_airflow_client_of_its_own() -> None:

@@ -145,7 +145,7 @@ def test_the_context_tells_team_and_key(run: Run, store: Store) -> None:
         ("odd_table", {"params": {"which": "object"}}, 2, "a column holds Python objects, which no Parquet file can"),
         ("odd_table", {"params": {"which": "text"}}, 2, "a text is not Unicode: 'x\\ud800'"),
         ("odd_message", {}, 1, "RuntimeError: half a pair: ?"),
-        ("use_pickled", {"inputs": {"model": {"url": "team_steps.py"}}}, 2, "input 'model': team_steps.py cannot be read as Pickled: ValueError: unsupported"),
+        ("use_pickled", {"inputs": {"model": {"url": "team_steps.py"}}}, 2, "input 'model': team_steps.py is not a Pickled that a step made, and is not opened"),
         ("kommuna.cli.platform:down", {}, 2, "'kommuna.cli.platform:down' is the platform's own code, not a step"),
         ("kommuna.cli.main:main", {}, 2, "'kommuna.cli.main:main' is the platform's own code, not a step"),
         ("kommuna.steps.frames:structlog", {}, 2, "module 'kommuna.steps.frames' has no step 'structlog'"),

@@ -29,7 +29,7 @@ with TeamDag("wide", params={"seconds": 5.0}, max_active_tasks=16):
             task_id=f"wait_{number}",
             function="probe_steps:wait",
             parameters={"seconds": "{{ params.seconds }}"},
-            step_resources={"cpu": "500m", "memory": "3500Mi"},
+            step_resources={"cpu": "750m", "memory": "1Gi"},
             cache=False,
         )
 
