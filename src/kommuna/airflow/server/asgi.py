@@ -1,8 +1,35 @@
-"""Request bodies that a middleware has read: they are passed on, changed or not, to the application that it wraps."""
+"""What the middlewares share: templates of routes, and bodies that are passed on to the application that they wrap."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from re import Pattern
+
+from starlette.routing import compile_path
 from starlette.types import Message, Receive, Scope
+
+
+@dataclass(frozen=True)
+class Template:
+    """A route of a table.
+
+    Attributes:
+        method: the HTTP method.
+        path: the path's template, as in Airflow.
+    """
+
+    method: str
+    path: str
+
+    @cached_property
+    def _pattern(self) -> Pattern[str]:
+        return compile_path(self.path)[0]
+
+    def match(self, method: str, path: str) -> dict[str, str] | None:
+        """Returns the values in a path; None if the route is another one."""
+        found = self._pattern.match(path) if method == self.method else None
+        return found and found.groupdict()
 
 
 def sized(scope: Scope, body: bytes) -> Scope:

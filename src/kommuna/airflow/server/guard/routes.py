@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cached_property
-from re import Pattern
 from typing import Any
 
-from starlette.routing import compile_path
+from kommuna.airflow.server.asgi import Template
 
 
 class Check(Enum):
@@ -39,30 +37,17 @@ JUDGED_BODIES = frozenset({Check.STATE, Check.TRIGGER})
 
 
 @dataclass(frozen=True)
-class Route:
+class Route(Template):
     """A route of the Execution API.
 
     Attributes:
-        method: the HTTP method.
-        path: the path's template, as in Airflow.
         check: what it requires.
         while_running: whether it requires that the instance runs. The others are open for some seconds longer, since a
             task's process runs its callbacks after it has reported its end.
     """
 
-    method: str
-    path: str
     check: Check
     while_running: bool = False
-
-    @cached_property
-    def _pattern(self) -> Pattern[str]:
-        return compile_path(self.path)[0]
-
-    def match(self, method: str, path: str) -> dict[str, str] | None:
-        """Returns the values in a path; None if the route is another one."""
-        found = self._pattern.match(path) if method == self.method else None
-        return found and found.groupdict()
 
 
 def _own(method: str, path: str, check: Check = Check.INSTANCE, **options: Any) -> Route:

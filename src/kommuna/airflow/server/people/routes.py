@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cached_property
-from re import Pattern
 
-from starlette.routing import compile_path
+from kommuna.airflow.server.asgi import Template
 
 
 class Need(Enum):
@@ -22,36 +20,21 @@ class Need(Enum):
     NEVER = auto()  # nobody may do this
     PERSON = auto()  # a person; lists are filtered by the auth manager and by `rows`
     DAG = auto()  # a DAG of the person's teams in the path
-    DAGS = (
-        auto()
-    )  # the same, or `~`: Airflow filters by the DAGs that the person may read, or asks for each in the body
+    DAGS = auto()  # the same, or `~`: Airflow filters by the DAGs that a person may read, or asks for each in the body
     ASSET = auto()  # an asset of the person's teams, or one that is published to them
     OWN_ASSET = auto()  # an asset of the person's teams, in the path or the body
     PLATFORM = auto()  # a platform admin
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Template):
     """A route.
 
     Attributes:
-        method: the HTTP method.
-        path: the path's template, as in Airflow.
         need: what it requires.
     """
 
-    method: str
-    path: str
     need: Need
-
-    @cached_property
-    def _pattern(self) -> Pattern[str]:
-        return compile_path(self.path)[0]
-
-    def match(self, method: str, path: str) -> dict[str, str] | None:
-        """Returns the values in a path; None if the route is another one."""
-        found = self._pattern.match(path) if method == self.method else None
-        return found and found.groupdict()
 
 
 _INSTANCES = "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances"
