@@ -26,6 +26,7 @@ from kommuna.spec.team import Team
 from kommuna.waiting import wait_until
 
 pytest.importorskip("airflow.providers.keycloak", reason="the extra `keycloak` is not installed")
+pytestmark = pytest.mark.timeout(900)  # the first test waits for Keycloak, which is downloaded once per machine
 TEAMS = ("support", "fraud")
 ROLES = ("viewer", "user", "op", "admin")
 FILL = """
