@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # What the platform refuses in a team's file, and why: the words of both `check` and the import error.
 REFUSED = {
     "example_asset_with_watchers.py": "has a watcher",
-    "example_custom_weight.py": "drop weight_rule",
+    "example_custom_weight.py": "has the weight_rule",
     "example_kubernetes_executor.py": "sets executor_config (pod_override)",
     "example_local_kubernetes_executor.py": "sets executor_config (pod_override)",
     "example_workday_timetable.py": "has the timetable airflow.example_dags.plugins.workday.AfterWorkdayTimetable",
