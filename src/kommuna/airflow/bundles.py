@@ -47,10 +47,12 @@ class TeamGitBundle(GitDagBundle):
             StoreError: it cannot be published.
         """
         super().refresh()
-        below = str(self.subdir or "")
-        files = _files(self.name)
         newest: Any = self.get_current_version()
         wanted = {str(newest.version)}
+        if self._published is not None and wanted <= self._published:
+            return
+        below = str(self.subdir or "")
+        files = _files(self.name)
         if self._published is None:
             wanted |= _versions_of_runs(self.name) - code_store.published(files, below)
             self._published = set()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from re import Pattern
 
+from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.routing import compile_path
 from starlette.types import Message, Receive, Scope
 
@@ -30,6 +32,24 @@ class Template:
         """Returns the values in a path; None if the route is another one."""
         found = self._pattern.match(path) if method == self.method else None
         return found and found.groupdict()
+
+
+async def read(scope: Scope, receive: Receive, limit: int) -> bytes | None:
+    """Reads the body; None as soon as it has more bytes than the limit, whether or not it states its length.
+
+    Raises:
+        ClientDisconnect: the client is gone before the body's end.
+    """
+    stated = Headers(scope=scope).get("content-length", "0")
+    if not stated.isdigit() or int(stated) > limit:
+        return None
+    chunks, size = [], 0
+    async for chunk in Request(scope, receive).stream():
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def sized(scope: Scope, body: bytes) -> Scope:

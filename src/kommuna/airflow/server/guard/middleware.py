@@ -23,7 +23,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kommuna.airflow.server.asgi import replay, sized
+from kommuna.airflow.server.asgi import read, replay, sized
 from kommuna.airflow.server.guard.database import Database
 from kommuna.airflow.server.guard.decisions import decider, subjects
 from kommuna.airflow.server.guard.events import Events
@@ -171,21 +171,10 @@ class Guard:
 
 
 async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """Reads the body up to the limit; a body without a stated length is cut off there, too."""
-    too_large = _Refused(Refusal(f"the request has more than {limit:,} bytes: pass data as an artifact", 413))
-    stated = Headers(scope=scope).get("content-length", "0")
-    if not stated.isdigit() or int(stated) > limit:
-        raise too_large
-    chunks, size, more = [], 0, True
-    while more:
-        message = await receive()
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise too_large
-        chunks.append(chunk)
-        more = message.get("more_body", False) and message["type"] == "http.request"
-    return b"".join(chunks)
+    raw = await read(scope, receive, limit)
+    if raw is None:
+        raise _Refused(Refusal(f"the request has more than {limit:,} bytes: pass data as an artifact", 413))
+    return raw
 
 
 def _json(raw: bytes) -> tuple[Any, bytes]:

@@ -13,11 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 from fastapi import HTTPException
 from starlette._utils import get_route_path
 from starlette.datastructures import Headers, QueryParams
-from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kommuna.airflow.server.asgi import replay
+from kommuna.airflow.server.asgi import read, replay
 from kommuna.airflow.server.guard.database import owners
 from kommuna.airflow.server.guard.events import Events
 from kommuna.airflow.server.guard.facts import Refusal
@@ -60,7 +59,7 @@ class People:
         if row.need is Need.PUBLIC:
             await self._app(scope, receive, send)
             return
-        raw = await _body(scope, receive)
+        raw = await read(scope, receive, _MOST)
         if raw is None:
             await JSONResponse({"detail": f"the request has more than {_MOST:,} bytes"}, 413)(scope, receive, send)
         elif row.need is Need.SIGN_IN:
@@ -119,19 +118,6 @@ async def _facts(request: PersonRequest, who: Person) -> PersonFacts:
             TaskOutletAssetReference.asset_id == asset, published_to(who.own_teams)
         )
         return PersonFacts(teams, name, (await session.scalar(outlet.limit(1))) is not None)
-
-
-async def _body(scope: Scope, receive: Receive) -> bytes | None:
-    """Reads the body; None if it is too long."""
-    stated = Headers(scope=scope).get("content-length", "0")
-    if not stated.isdigit() or int(stated) > _MOST:
-        return None
-    raw = b""
-    async for chunk in Request(scope, receive).stream():
-        raw += chunk
-        if len(raw) > _MOST:
-            return None
-    return raw
 
 
 def _from_elsewhere(scope: Scope) -> Refusal | None:
