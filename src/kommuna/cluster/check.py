@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from kommuna.clients.airflow import AirflowApi, Run, login
-from kommuna.errors import KommunaError, PlatformFault, StepNotFound
+from kommuna.cluster.program import exit_with
+from kommuna.errors import PlatformFault, StepNotFound
 from kommuna.outages import RetryPolicy, wait_out
 from kommuna.spec.installation import find_installation
 from kommuna.spec.names import qualified
@@ -48,8 +48,4 @@ def _ended(api: AirflowApi, runs: dict[str, Run | None]) -> Iterator[bool]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KommunaError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
+    exit_with(main)

@@ -20,8 +20,9 @@ import time
 from collections.abc import Iterable, Mapping
 
 from kommuna.cluster.certificates import Pair, is_signed_by, new_authority, new_certificate
+from kommuna.cluster.program import exit_with
 from kommuna.cluster.vault import KubernetesSecrets, Secret, Vault
-from kommuna.errors import KommunaError, SpecError
+from kommuna.errors import SpecError
 from kommuna.spec.base import Spec
 
 STORE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -218,8 +219,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KommunaError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
+    exit_with(main)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 from kommuna.cluster.keycloak.realm import Realm
-from kommuna.errors import KommunaError
+from kommuna.cluster.program import exit_with
 from kommuna.spec.auth import Auth
 from kommuna.spec.installation import find_installation
 
@@ -27,8 +26,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KommunaError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
+    exit_with(main)
