@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from kommuna.clients import http
 from kommuna.clients.http import Bearer, Server
 from kommuna.errors import Outage, PlatformFault, StepNotFound, nearest
 from kommuna.outages import RetryPolicy, is_outage_status, wait_out
+from kommuna.spec.names import owner_of
 from kommuna.waiting import wait_until
 
 RESTART_SECONDS = 120.0  # how long `watch` waits for a server that restarts
@@ -60,16 +61,21 @@ class AirflowApi:
         """Returns the ids of all DAGs that the user may see."""
         return [dag["dag_id"] for dag in self._all("/dags", "dags")]
 
-    def import_errors(self) -> list[tuple[str, str]]:
-        """Returns the name and the error of each DAG file that could not be imported."""
-        return [(error["filename"], error["stack_trace"]) for error in self._all("/importErrors", "import_errors")]
+    def import_errors(self, teams: Collection[str | None]) -> list[tuple[str, str]]:
+        """Returns the name and the error of each DAG file of some teams that could not be imported."""
+        return [
+            (error["filename"], error["stack_trace"])
+            for error in self._all("/importErrors", "import_errors")
+            if error["bundle_name"] in teams
+        ]
 
     def wait_for_dags(self, dag_ids: list[str], *, seconds: float = 120) -> None:
         """Waits until each DAG exists.
 
         Raises:
-            PlatformFault: one does not; the error contains the import errors, if there are any.
+            PlatformFault: one does not; the error contains the import errors of the DAGs' teams, if there are any.
         """
+        teams = {owner_of(dag_id) for dag_id in dag_ids}
 
         def absent(why: str) -> PlatformFault:
             known = self.dag_ids()
@@ -81,7 +87,7 @@ class AirflowApi:
         def exist() -> bool:
             if set(dag_ids) <= set(self.dag_ids()):
                 return True
-            if errors := self.import_errors():
+            if errors := self.import_errors(teams):
                 raise absent("; ".join(f"{file}: {text.strip().splitlines()[-1]}" for file, text in errors))
             return False
 

@@ -14,6 +14,8 @@ from tests.rigs.rest_walk import Call, endpoints, walk
 from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.integration.platform.conftest import Site
 
 pytestmark = pytest.mark.timeout(900)
@@ -39,11 +41,15 @@ def _call(site: Site, method: str, path: str, login: str, body: Any = None, **he
 
 
 @pytest.fixture(scope="module")
-def ids(site: Site) -> dict[str, Any]:
-    """Makes fraud's rows of every kind; returns their ids."""
+def ids(site: Site) -> Iterator[dict[str, Any]]:
+    """Makes fraud's rows of every kind, and yields their ids; the files are gone after it."""
     folder = site.root / "dags" / "fraud"
-    (folder / "walked.py").write_text(VICTIM)
-    (folder / "broken_file_of_fraud.py").write_text("from airflow.sdk import DAG\nraise ValueError('walked_error')\n")
+    files = {
+        folder / "walked.py": VICTIM,
+        folder / "broken_file_of_fraud.py": "from airflow.sdk import DAG\nraise ValueError('walked_error')\n",
+    }
+    for file, text in files.items():
+        file.write_text(text)
     dag = "/api/v2/dags/fraud__walked"
     wait_until("fraud's DAG is parsed", lambda: site.get(dag).status_code == 200)
     for kind, body in (
@@ -58,7 +64,7 @@ def ids(site: Site) -> dict[str, Any]:
     errors = "/api/v2/importErrors"
     wait_until("the import error is stored", lambda: "broken_file" in site.get(errors).text)
     assets = site.get("/api/v2/assets").json()["assets"]
-    return {
+    yield {
         "dag_id": "fraud__walked", "dag_run_id": run, "run_id": run, "task_id": "gives", "map_index": -1,
         "try_number": 1, "task_try_number": 1, "version_number": 1, "xcom_key": "walked_key", "key": "walked",
         "asset_id": next(one["id"] for one in assets if one["name"] == "fraud__walked_asset"),
@@ -68,6 +74,8 @@ def ids(site: Site) -> dict[str, Any]:
         "pool_name": "fraud__default", "variable_key": "fraud__walked_variable", "backfill_id": 1,
         "connection_id": "fraud__walked_connection", "section": "core", "option": "fernet_key",
     }  # fmt: skip
+    for file in files:
+        file.unlink()
 
 
 def _foreign(text: str) -> list[str]:

@@ -27,6 +27,7 @@ class Airflow(BaseHTTPRequestHandler):
     failures: ClassVar[list[int]] = []
     runs: ClassVar[dict[str, int]] = {}
     states: ClassVar[dict[str, str]] = {}
+    broken: ClassVar[dict[str, str]] = {}
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -46,6 +47,11 @@ class Airflow(BaseHTTPRequestHandler):
             self.send({"dags": [{"dag_id": dag} for dag in self.dags], "total_entries": len(self.dags)})
             if self.turning_up:
                 self.dags.append(self.turning_up.pop())
+        elif self.path.startswith("/api/v2/importErrors?"):
+            errors = [
+                {"filename": "a.py", "stack_trace": error, "bundle_name": team} for team, error in self.broken.items()
+            ]
+            self.send({"import_errors": errors, "total_entries": len(errors)})
         elif "taskInstances" in self.path:
             self.send({"task_instances": [], "total_entries": 0})
         else:
@@ -64,7 +70,8 @@ class Airflow(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    Airflow.dags, Airflow.turning_up, Airflow.failures, Airflow.runs, Airflow.states = ["support__x"], [], [], {}, {}
+    Airflow.dags, Airflow.turning_up, Airflow.failures = ["support__x"], [], []
+    Airflow.runs, Airflow.states, Airflow.broken = {}, {}, {}
     with ThreadingHTTPServer(("127.0.0.1", 0), Airflow) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -132,3 +139,13 @@ def test_the_check_names_failed_and_missing_dags(
     assert capsys.readouterr().out.splitlines() == [
         "support__platform_check: failed", "fraud__platform_check: the DAG did not appear in time",
     ]  # fmt: skip
+
+
+def test_only_an_import_error_of_the_own_team_explains_an_absent_dag(url: str) -> None:
+    api = AirflowApi(url, "abc")
+    Airflow.dags, Airflow.turning_up = [], ["support__topics"]
+    Airflow.broken = {"fraud": "ValueError: of another team"}
+    api.wait_for_dags(["support__topics"], seconds=5)
+    Airflow.broken = {"support": "ValueError: no such column"}
+    with pytest.raises(PlatformFault, match=r"no DAG 'support__absent': a\.py: ValueError: no such column"):
+        api.wait_for_dags(["support__absent"], seconds=5)
