@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +34,13 @@ FILL = """
 from kommuna.airflow.database import migrate
 migrate()
 from airflow._shared.timezones import timezone
+from airflow.models.asset import AssetActive, AssetAliasModel, AssetEvent, AssetModel
 from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 from airflow.models.dagbundle import DagBundleModel
 from airflow.models.dagrun import DagRun
 from airflow.models.errors import ParseImportError
+from airflow.models.log import Log
 from airflow.models.pool import Pool
 from airflow.models.team import Team
 from airflow.models.variable import Variable
@@ -56,10 +59,17 @@ with create_session() as s:
         s.add(Variable(key=f"{t}__limit", val="1", team_name=t))
         s.add(Connection(conn_id=f"{t}__db", conn_type="http", team_name=t))
         s.add(ParseImportError(bundle_name=t, filename=f"{t}.py", stacktrace="boom", timestamp=timezone.utcnow()))
+        a = AssetModel(name=f"{t}__sales", uri=f"s3://{t}/sales", group="asset"); s.add(a); s.flush()
+        s.add(AssetActive.for_asset(a))
+        s.add(AssetAliasModel(name=f"{t}__alias", group="asset"))
+        s.add(AssetEvent(asset_id=1 if t == "support" else 2, source_dag_id=f"{t}__a", extra={}))
+        s.add(Log(event="paused", dag_id=f"{t}__a", owner="somebody"))
+    s.add(Log(event="paused", owner="somebody"))
 """
 LISTS = {
     "dags": "dag_id", "dags/~/dagRuns": "dag_id", "pools": "name", "variables": "key", "connections": "connection_id",
-    "importErrors": "bundle_name",
+    "importErrors": "bundle_name", "assets": "name", "assets/aliases": "name", "assets/events": "source_dag_id",
+    "eventLogs?event=paused": "dag_id",
 }  # fmt: skip
 # The first role that sees a team's rows.
 SEEN_FROM = {"variables": "op", "connections": "op"}
@@ -79,7 +89,12 @@ class Site:
         if not answer.ok:
             return answer.status_code
         (rows,) = (value for value in answer.json().values() if isinstance(value, list))
+        assert answer.json()["total_entries"] == len(rows)
         return {row[LISTS[path]] for row in rows}
+
+    def refused(self, login: str, method: str, path: str, body: Any = None) -> tuple[int, str]:
+        answer = self.call(login, method, path, json=body)
+        return answer.status_code, "" if answer.ok else str(answer.json()["detail"])
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +123,12 @@ def site(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int])
 def test_every_role_sees_its_own_teams_rows(site: Site, path: str) -> None:
     everything = site.rows("platform", path)
     assert isinstance(everything, set)
-    assert {row.partition("__")[0] for row in everything} >= set(TEAMS)
+    assert {str(row).partition("__")[0] for row in everything} >= set(TEAMS)
     for team in TEAMS:
         for role in ROLES:
             seen = site.rows(f"{team}-{role}", path)
             sees = ROLES.index(role) >= ROLES.index(SEEN_FROM.get(path, "viewer"))
-            expected = {row for row in everything if row.startswith(team)} if sees else set()
+            expected = {row for row in everything if str(row).startswith(team)} if sees else set()
             assert seen == expected, (team, role)
 
 
@@ -141,6 +156,63 @@ def test_the_other_teams_things_are_refused(site: Site, role: str) -> None:
         assert answer.status_code == 403, (method, path, answer.text)
 
 
+OF_THE_PLATFORM = "only platform admins may do this"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_guard_refuses_what_airflow_does_not_ask_keycloak(site: Site, role: str) -> None:
+    login = f"support-{role}"
+    squat, slots = (
+        {"key": "fraud__squat", "value": "1"},
+        {"name": "support__wide", "slots": 9, "include_deferred": False},
+    )
+    connection = {"connection_id": "fraud__squat", "conn_type": "http"}
+    for method, path, body, expected in (
+        ("GET", "dags/fraud__a", None, (403, "the DAG 'fraud__a' belongs to team 'fraud'")),
+        ("GET", "dags/fraud__nosuch", None, (404, "no DAG 'fraud__nosuch'")),
+        ("POST", "backfills", {"dag_id": "fraud__a"}, (403, "the DAG 'fraud__a' belongs to team 'fraud'")),
+        ("GET", "assets/2", None, (404, "no such asset of your teams")),
+        ("POST", "assets/events", {"asset_id": 2, "extra": {}}, (404, "no such asset of your teams")),
+        ("POST", "assets/2/materialize", None, (404, "no such asset of your teams")),
+        ("POST", "pools", slots, (403, OF_THE_PLATFORM)),
+        ("PATCH", "pools/support__default", {"slots": 1000}, (403, OF_THE_PLATFORM)),
+        ("GET", "jobs", None, (403, OF_THE_PLATFORM)),
+        ("GET", "config", None, (403, OF_THE_PLATFORM)),
+        (
+            "POST",
+            "variables",
+            squat,
+            (403, "'fraud__squat' has the prefix of team 'fraud': you may not write variables"),
+        ),
+        ("POST", "connections", connection, (403, "'fraud__squat' has the prefix of team 'fraud': you may not write")),
+        ("GET", "importErrors/2", None, (404, "")),
+        ("GET", "eventLogs/2", None, (404, "")),
+    ):
+        code, detail = site.refused(login, method, path, body)
+        assert (code, detail[: len(expected[1])]) == expected, (method, path, detail)
+
+
+def test_a_platform_admin_may_do_what_the_guard_refuses_to_teams(site: Site) -> None:
+    slots = {"pool": "support__default", "slots": 5, "include_deferred": False}
+    assert site.refused("platform", "PATCH", "pools/support__default", slots) == (200, "")
+    assert site.refused("platform", "GET", "jobs") == (200, "")
+    assert site.refused("platform", "GET", "dags/fraud__nosuch")[0] == 404
+    assert site.refused("platform", "POST", "connections/defaults")[0] == 403
+    assert site.refused("platform", "GET", "assets/2") == (200, "")
+
+
+def test_nobody_is_told_what_there_is(site: Site) -> None:
+    for path in (
+        "dags/support__a",
+        "assets/1",
+        "eventLogs/1",
+        "pools/support__default",
+        "jobs",
+        "variables/support__limit",
+    ):
+        assert site.refused("nobody", "GET", path)[0] in (403, 404), path
+
+
 def test_each_role_may_what_the_table_says(site: Site) -> None:
     for role, may_pause, may_set, may_connect in (
         ("viewer", 403, 403, 403), ("user", 200, 403, 403), ("op", 200, 200, 403), ("admin", 200, 200, 200),
@@ -157,11 +229,40 @@ def test_each_role_may_what_the_table_says(site: Site) -> None:
     assert site.call("platform", "PATCH", "dags/fraud__a", json={"is_paused": False}).status_code == 200
 
 
+VIEWED = "you may read what team 'fraud' has, and not change it"
+
+
 def test_a_role_in_one_team_is_none_in_another(site: Site) -> None:
     assert site.rows("both", "dags") == {"support__a", "fraud__a"}
     assert site.call("both", "PATCH", "dags/support__a", json={"is_paused": False}).status_code == 200
     assert site.call("both", "PATCH", "dags/fraud__a", json={"is_paused": False}).status_code == 403
     assert site.rows("both", "variables") == {"support__limit"}
+    assert site.rows("both", "assets") == {"support__sales", "fraud__sales"}
+    assert site.rows("both", "importErrors") == {"support", "fraud"}
+    for path, body in (("assets/events", {"asset_id": 2, "extra": {}}), ("assets/2/materialize", None)):
+        assert site.refused("both", "POST", path, body) == (403, VIEWED)
+    assert site.refused("both", "DELETE", "dags/fraud__a/assets/queuedEvents") == (403, VIEWED)
+    assert site.refused("both", "POST", "assets/events", {"asset_id": 1, "extra": {}})[0] == 200
+    assert site.refused("both", "POST", "variables", {"key": "fraud__mine", "value": "1"})[0] == 403
+    assert site.refused("both", "POST", "variables", {"key": "support__mine", "value": "1"})[0] == 201
+
+
+def test_the_audit_log_shows_a_person_their_own_rows_by_name(site: Site) -> None:
+    assert site.refused("support-op", "GET", "jobs")[0] == 403
+    rows = site.call("support-op", "GET", "eventLogs?event=person_request_refused").json()["event_logs"]
+    assert {row["owner"] for row in rows} == {"support-op"}
+
+
+def test_a_page_outlives_keycloaks_token(site: Site) -> None:
+    site.keycloak.call("PUT", "/bank", json={"accessTokenLifespan": 2})
+    try:
+        session = site.airflow.login("support-user")
+        time.sleep(3)
+        for path in ("dags/support__a/dagRuns/r", "dags"):
+            answer = session.get(f"{site.airflow.url}/api/v2/{path}", timeout=60)
+            assert (answer.status_code, "support__a" in answer.text) == (200, True), answer.text
+    finally:
+        site.keycloak.call("PUT", "/bank", json={"accessTokenLifespan": 300})
 
 
 def test_scripts_log_in_by_password_and_a_wrong_password_does_not(site: Site) -> None:

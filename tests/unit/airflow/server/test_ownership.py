@@ -7,9 +7,9 @@ import pytest
 from kommuna.airflow.server.ownership import Refused, assigned
 from kommuna.airflow.server.people.persons import Person
 
-TEAMS = frozenset({"support", "fraud"})
-SUE = Person("sue", frozenset({"support"}), TEAMS, platform=False)
-ADMIN = Person("admin", TEAMS, TEAMS, platform=True)
+TEAMS, OWN = frozenset({"support", "fraud"}), frozenset({"support"})
+SUE = Person("sue", OWN, OWN, TEAMS, platform=False)
+ADMIN = Person("admin", TEAMS, TEAMS, TEAMS, platform=True)
 
 
 def test_a_prefixed_name_gets_its_team() -> None:
@@ -44,7 +44,6 @@ def test_a_prefixed_name_gets_its_team() -> None:
         ("variables", "PATCH", "", {"actions": [{"action": "create", "entities": [{"key": "x"}]}]}, "support__x"),
         ("variables", "PATCH", "", {"actions": [{"action": "delete", "entities": [{"key": "x"}]}]}, "support__x"),
         ("variables", "PATCH", "", {}, "no list 'actions'"),
-        ("pools", "PATCH", "support__default", {"slots": 1000}, "pools belong to the platform"),
     ],
 )
 def test_a_caller_may_not_write_names_of_others(kind: str, method: str, path: str, body: Any, said: str) -> None:

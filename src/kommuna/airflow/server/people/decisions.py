@@ -72,7 +72,7 @@ def decide(request: PersonRequest, person: Person, facts: PersonFacts) -> Refusa
         return None
     if need is Need.PLATFORM:
         return Refusal("only platform admins may do this")
-    if need is Need.DAG and request.path.get("dag_id") == ANY:
+    if need in (Need.DAG, Need.OPERATED_DAG) and request.path.get("dag_id") == ANY:
         return Refusal("name a DAG")
     for dag_id in sorted(request.dags()):
         team = facts.owners.get(dag_id)
@@ -80,20 +80,28 @@ def decide(request: PersonRequest, person: Person, facts: PersonFacts) -> Refusa
             return Refusal(f"no DAG '{dag_id}'", 404)
         if team not in person.own_teams:
             return Refusal(f"the DAG '{dag_id}' belongs to team '{team}'")
+        if need is Need.OPERATED_DAG and team not in person.operated:
+            return _viewed(team)
     for name in (request.path[key] for key in _NAMES if key in request.path):
         team = owner_of(name)
         if team in person.teams - person.own_teams:
             return Refusal(f"'{name}' belongs to team '{team}'")
-    if need in (Need.ASSET, Need.OWN_ASSET):
+    if need in (Need.ASSET, Need.OPERATED_ASSET):
         return _asset(need, person, facts)
     return None
 
 
 def _asset(need: Need, person: Person, facts: PersonFacts) -> Refusal | None:
-    owned = facts.asset is not None and owner_of(facts.asset) in person.own_teams
-    if owned or (need is Need.ASSET and facts.published):
+    team = None if facts.asset is None else owner_of(facts.asset)
+    if team is not None and team in person.own_teams:
+        return _viewed(team) if need is Need.OPERATED_ASSET and team not in person.operated else None
+    if need is Need.ASSET and facts.published:
         return None
     return Refusal("no such asset of your teams", 404)
+
+
+def _viewed(team: str) -> Refusal:
+    return Refusal(f"you may read what team '{team}' has, and not change it")
 
 
 def _dags_in(body: Any) -> Iterator[str]:

@@ -106,7 +106,7 @@ async def _facts(request: PersonRequest, who: Person) -> PersonFacts:
     from sqlalchemy import select
 
     dags, asset = request.dags(), request.asset()
-    of_asset = request.row.need in (Need.ASSET, Need.OWN_ASSET) and asset is not None
+    of_asset = request.row.need in (Need.ASSET, Need.OPERATED_ASSET) and asset is not None
     if who.platform or not (dags or of_asset):
         return PersonFacts()
     async with create_session_async() as session:

@@ -14,9 +14,11 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 if TYPE_CHECKING:
-    from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
+    from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager, ResourceMethod
 
 _KEY = "kommuna.person"
+_NO_TEAM = ""
+_READ_AND_CHANGE: tuple[ResourceMethod, ...] = ("GET", "PUT")
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,17 @@ class Person:
     """A person who is signed in.
 
     Attributes:
-        login: their id.
+        login: their name, as the audit log has it.
         own_teams: their teams; all of them for a platform admin.
+        operated: those of them whose things they may change. All of them where a role is the same in every team: then
+            the auth manager itself judges by the role.
         teams: every team of the platform.
         platform: whether they are a platform admin.
     """
 
     login: str
     own_teams: frozenset[str]
+    operated: frozenset[str]
     teams: frozenset[str]
     platform: bool
 
@@ -50,24 +55,28 @@ async def person(scope: Scope) -> Person:
 
 async def _asked(scope: Scope) -> Person:
     from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.models.resource_details import TeamDetails
     from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
     from airflow.models.team import Team
 
-    request = Request(scope)
+    request, manager = Request(scope), get_auth_manager()
     try:
         user = await get_user(request, None, await bearer_scheme(request))
     except (KeyError, TypeError, ValueError) as error:
         raise HTTPException(403, "the token does not name a person") from error
-    manager = get_auth_manager()
     if not _is_member(manager, user):
         raise HTTPException(401, "the token's person has left, or has other teams or another role: sign in again")
 
     def asked() -> Person:
         teams = frozenset(Team.get_all_team_names())
-        if _is_platform_admin(manager, user):
-            return Person(user.get_id(), teams, teams, platform=True)
-        own = manager.filter_authorized_teams(teams_names=set(teams), user=user, method="GET")
-        return Person(user.get_id(), frozenset(own), teams, platform=False)
+        # A team that nobody is a member of: who may change it acts for the platform, not for each of its teams.
+        if manager.is_authorized_team(method="PUT", user=user, details=TeamDetails(name=_NO_TEAM)):
+            return Person(user.get_name(), teams, teams, teams, platform=True)
+        own, operated = (
+            frozenset(manager.filter_authorized_teams(teams_names=set(teams), user=user, method=method))
+            for method in _READ_AND_CHANGE
+        )
+        return Person(user.get_name(), own, operated, teams, platform=False)
 
     return await run_in_threadpool(asked)
 
@@ -77,12 +86,3 @@ def _is_member(manager: BaseAuthManager[Any], user: Any) -> bool:
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
     return not isinstance(manager, SimpleAuthManager) or user in manager.get_users()
-
-
-def _is_platform_admin(manager: BaseAuthManager[Any], user: Any) -> bool:
-    """Whether the person may act for the platform, which is more than for each of its teams."""
-    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
-
-    if isinstance(manager, SimpleAuthManager):
-        return bool(user.role and user.role.lower() == "admin")
-    return manager.is_authorized_team(method="PUT", user=user, details=None)

@@ -22,7 +22,8 @@ class Need(Enum):
     DAG = auto()  # a DAG of the person's teams in the path
     DAGS = auto()  # the same, or `~`: Airflow filters by the DAGs that a person may read, or asks for each in the body
     ASSET = auto()  # an asset of the person's teams, or one that is published to them
-    OWN_ASSET = auto()  # an asset of the person's teams, in the path or the body
+    OPERATED_ASSET = auto()  # an asset of teams that the person operates, in the path or the body
+    OPERATED_DAG = auto()  # a DAG of teams that the person operates, in the path: Airflow asks about reading it only
     PLATFORM = auto()  # a platform admin
 
 
@@ -80,15 +81,15 @@ TABLE: tuple[Row, ...] = (
     Row("GET", "/api/v2/assets/aliases", Need.PERSON),
     Row("GET", "/api/v2/assets/aliases/{asset_alias_id}", Need.PERSON),
     Row("GET", "/api/v2/assets/events", Need.PERSON),
-    Row("POST", "/api/v2/assets/events", Need.OWN_ASSET),
-    Row("POST", "/api/v2/assets/{asset_id}/materialize", Need.OWN_ASSET),
+    Row("POST", "/api/v2/assets/events", Need.OPERATED_ASSET),
+    Row("POST", "/api/v2/assets/{asset_id}/materialize", Need.OPERATED_ASSET),
     Row("GET", "/api/v2/assets/{asset_id}/queuedEvents", Need.ASSET),
     Row("GET", "/api/v2/assets/{asset_id}", Need.ASSET),
     Row("GET", "/api/v2/dags/{dag_id}/assets/queuedEvents", Need.DAGS),
     Row("GET", "/api/v2/dags/{dag_id}/assets/{asset_id}/queuedEvents", Need.ASSET),
-    Row("DELETE", "/api/v2/assets/{asset_id}/queuedEvents", Need.OWN_ASSET),
-    Row("DELETE", "/api/v2/dags/{dag_id}/assets/queuedEvents", Need.DAGS),
-    Row("DELETE", "/api/v2/dags/{dag_id}/assets/{asset_id}/queuedEvents", Need.OWN_ASSET),
+    Row("DELETE", "/api/v2/assets/{asset_id}/queuedEvents", Need.OPERATED_ASSET),
+    Row("DELETE", "/api/v2/dags/{dag_id}/assets/queuedEvents", Need.OPERATED_DAG),
+    Row("DELETE", "/api/v2/dags/{dag_id}/assets/{asset_id}/queuedEvents", Need.OPERATED_ASSET),
     Row("GET", "/api/v2/backfills", Need.PERSON),
     Row("GET", "/api/v2/backfills/{backfill_id}", Need.PERSON),
     Row("PUT", "/api/v2/backfills/{backfill_id}/pause", Need.PERSON),
@@ -148,9 +149,9 @@ TABLE: tuple[Row, ...] = (
     Row("GET", "/api/v2/providers", Need.PLATFORM),
     Row("GET", "/api/v2/assets/{asset_id}/state-store", Need.ASSET),
     Row("GET", "/api/v2/assets/{asset_id}/state-store/{key:path}", Need.ASSET),
-    Row("PUT", "/api/v2/assets/{asset_id}/state-store/{key:path}", Need.OWN_ASSET),
-    Row("DELETE", "/api/v2/assets/{asset_id}/state-store/{key:path}", Need.OWN_ASSET),
-    Row("DELETE", "/api/v2/assets/{asset_id}/state-store", Need.OWN_ASSET),
+    Row("PUT", "/api/v2/assets/{asset_id}/state-store/{key:path}", Need.OPERATED_ASSET),
+    Row("DELETE", "/api/v2/assets/{asset_id}/state-store/{key:path}", Need.OPERATED_ASSET),
+    Row("DELETE", "/api/v2/assets/{asset_id}/state-store", Need.OPERATED_ASSET),
     Row("GET", f"{_INSTANCES}/{{task_id}}/state-store", Need.DAG),
     Row("GET", f"{_INSTANCES}/{{task_id}}/state-store/{{key:path}}", Need.DAG),
     Row("PUT", f"{_INSTANCES}/{{task_id}}/state-store/{{key:path}}", Need.DAG),

@@ -11,10 +11,10 @@ from kommuna.airflow.server.people.persons import Person
 from kommuna.airflow.server.people.routes import find
 from kommuna.airflow.server.people.sign_in import PER_LOGIN_AND_ADDRESS, WINDOW_SECONDS, SignIns
 
-TEAMS = frozenset({"support", "fraud"})
-SUE = Person("sue", frozenset({"support"}), TEAMS, platform=False)
-BOTH = Person("bob", TEAMS, TEAMS, platform=False)
-ADMIN = Person("admin", TEAMS, TEAMS, platform=True)
+TEAMS, OWN = frozenset({"support", "fraud"}), frozenset({"support"})
+SUE = Person("sue", OWN, OWN, TEAMS, platform=False)
+BOTH = Person("bob", TEAMS, OWN, TEAMS, platform=False)  # a viewer in the other team
+ADMIN = Person("admin", TEAMS, TEAMS, TEAMS, platform=True)
 DAGS = {"support__a": "support", "fraud__a": "fraud", "fraud__nosuch": None}
 
 
@@ -63,6 +63,16 @@ def test_assets_belong_to_the_team_of_their_prefix() -> None:
     assert status("POST", "/api/v2/assets/1/materialize", asset="fraud__a", published=True) == 404
     assert status("POST", "/api/v2/assets/events", body={"asset_id": 1}, asset="fraud__a") == 404
     assert status("POST", "/api/v2/assets/events", body={"asset_id": 1}, asset="support__a") == 0
+
+
+def test_a_viewer_in_one_team_who_is_an_operator_in_another_changes_nothing_of_the_first() -> None:
+    assert status("GET", "/api/v2/assets/1", BOTH, asset="fraud__a") == 0
+    for path, body in (("assets/events", {"asset_id": 1}), ("assets/1/materialize", None)):
+        assert status("POST", f"/api/v2/{path}", BOTH, body, asset="fraud__a") == 403
+        assert status("POST", f"/api/v2/{path}", BOTH, body, asset="support__a") == 0
+    assert status("DELETE", "/api/v2/dags/fraud__a/assets/queuedEvents", BOTH) == 403
+    assert status("DELETE", "/api/v2/dags/support__a/assets/queuedEvents", BOTH) == 0
+    assert status("DELETE", "/api/v2/dags/~/assets/queuedEvents", BOTH) == 403
 
 
 def test_a_member_of_every_team_is_not_the_platform() -> None:
