@@ -54,6 +54,16 @@ def test_every_object_matches_the_api_servers_schema(
     assert json.loads(done.stdout)["summary"]["valid"] == len(objects)
 
 
+@pytest.mark.parametrize("auth", [{}, KEYCLOAK], ids=["simple", "keycloak"])
+def test_the_api_server_believes_named_proxies_only(render: Render, auth: dict[str, Any]) -> None:
+    ingress = {"enabled": True, "host": "airflow.example", "proxies": ["10.1.0.0/16", "10.2.0.7"]}
+    for extra, expected in ((ingress, "10.1.0.0/16,10.2.0.7"), (ingress | {"proxies": []}, None)):
+        deployment = one(render(values(1, auth=auth, ingress=extra)), "Deployment", "kommuna-api-server")
+        (server,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert ("--proxy-headers" in " ".join(server["command"])) is bool(expected)
+        assert environment(server).get("FORWARDED_ALLOW_IPS") == expected
+
+
 def test_mlflow_has_an_ingress_if_it_has_a_host_and_links_point_there(render: Render) -> None:
     ingress = {"enabled": True, "host": "airflow.example", "mlflow_host": "mlflow.example", "tls_secret": "tls"}
     objects = render(values(1, ingress=ingress))

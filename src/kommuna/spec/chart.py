@@ -91,6 +91,11 @@ class Ingress(Spec):
     mlflow_host: str = Field("", description="MLflow's name; its pages are not reached from outside if empty.")
     tls_secret: str = Field("", description="Secret with the certificate; none if empty.")
     annotations: dict[str, str] = Field(default_factory=dict, description="Annotations of the Ingress.")
+    proxies: tuple[str, ...] = Field(
+        (),
+        description="Addresses or networks of the proxies before Airflow, such as the Ingress controller's pods: what "
+        "they say about a client's address is believed. Without them everybody has a proxy's address.",
+    )
 
 
 class TeamPods(Spec):
