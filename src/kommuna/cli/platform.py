@@ -16,7 +16,7 @@ from kommuna.cli.run_arguments import Conf, LogicalDate, Params, given_conf, giv
 from kommuna.cli.tables import AsJson, print_json, print_table, records
 from kommuna.clients.airflow import AirflowApi
 from kommuna.embedded import Access, Embedded
-from kommuna.embedded.settings import airflow_url, logins, mlflow_url, passwords_file, reduced_pools
+from kommuna.embedded.settings import airflow_url, logins, mlflow_url, passwords_file
 from kommuna.errors import PlatformFault
 
 app = typer.Typer()
@@ -34,7 +34,7 @@ def up(as_json: AsJson = False) -> None:
         return
     console.print("Already running." if access.already_running else "Running.", style="bold green")
     show_access(access)
-    for line in reduced_pools(platform.installation):
+    for line in platform.installation.platform.reduced_pools():
         console.print(line)
     console.print("Stop it with `make down` (or `kommuna down`).")
 

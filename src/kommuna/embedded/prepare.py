@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kommuna.airflow import database
 from kommuna.embedded.database import databases
-from kommuna.embedded.settings import local_pool_slots, state_folder
+from kommuna.embedded.settings import state_folder
 from kommuna.spec.installation import Installation, find_installation
 
 
@@ -25,7 +25,7 @@ def wanted(installation: Installation, name: str) -> str:
     """Returns the note of a database that is up to date: the version of its schema, and its content, as JSON."""
     if name == "mlflow":
         return json.dumps({"schema": version("mlflow")})
-    pools = sorted((name, *rest) for name, rest in local_pool_slots(installation).items())
+    pools = sorted((name, *rest) for name, rest in installation.platform.pool_slots().items())
     teams = {"teams": sorted(installation.platform.teams), "pools": pools}
     return json.dumps({"schema": version("apache-airflow"), "content": teams})
 
@@ -40,7 +40,7 @@ def prepare_airflow(installation: Installation) -> None:
     state, note = state_folder(installation), wanted(installation, "airflow")
     known = json.loads(databases.note(state, "airflow") or "{}")
     if known.get("schema") == json.loads(note)["schema"]:
-        database.synchronise(installation.platform.teams, local_pool_slots(installation))
+        database.synchronise(installation.platform.teams, installation.platform.pool_slots())
         databases.set_note(state, "airflow", note)
         return
 
@@ -50,7 +50,7 @@ def prepare_airflow(installation: Installation) -> None:
             state, "airflow", copy=copy, driver="asyncpg"
         )
         database.migrate()
-        database.synchronise(installation.platform.teams, local_pool_slots(installation))
+        database.synchronise(installation.platform.teams, installation.platform.pool_slots())
         database.close()
 
     databases.change_copy(state, "airflow", work, text=note)

@@ -162,29 +162,6 @@ def parallel_tasks(installation: Installation) -> int:
     return min(PARALLEL_TASKS, max(1, sum(team.parallelism for team in installation.platform.teams.values())))
 
 
-def local_pool_slots(installation: Installation) -> dict[str, tuple[str, int]]:
-    """Returns the team and the slots of each pool, by its global id.
-
-    Airflow's LocalExecutor (3.3.2) ignores a team's own PARALLELISM, so the pools enforce it.
-    """
-    platform = installation.platform
-    return {
-        pool: (team, min(slots, platform.teams[team].parallelism))
-        for pool, (team, slots) in platform.pool_slots().items()
-    }
-
-
-def reduced_pools(installation: Installation) -> list[str]:
-    """Returns a message for each pool whose slots in kommuna.yaml exceed the team's `parallelism`."""
-    teams = installation.platform.teams
-    declared = installation.platform.pool_slots()
-    return [
-        f"pool {pool} has {slots} slots here, not {declared[pool][1]}: team {team} has `parallelism: {slots}`"
-        for pool, (team, slots) in local_pool_slots(installation).items()
-        if slots < declared[pool][1] and "pools" in teams[team].model_fields_set
-    ]
-
-
 def state_folder(installation: Installation) -> Path:
     """Returns the folder of all state of the embedded platform."""
     return (installation.root / installation.platform.state).resolve()

@@ -71,7 +71,7 @@ class Team(Spec):
     parallelism: int = Field(4, gt=0, description="Tasks of the team that run at one time.")
     pools: dict[Name, int] = Field(
         default_factory=lambda: {"default": 8},
-        description="Pools and their slots; `default` is used where a DAG names none.",
+        description="Pools and their slots, at most `parallelism`; `default` is used where a DAG names none.",
     )
     quota: Quota = Field(default_factory=Quota)
 
@@ -138,9 +138,24 @@ class Platform(Spec):
         return qualified(team, name, teams=self.team_names)
 
     def pool_slots(self) -> dict[str, tuple[str, int]]:
-        """Returns the team and the slots of every pool, by the pool's global id."""
+        """Returns the team and the slots of every pool, by the pool's global id.
+
+        A pool has at most `parallelism` slots. The scheduler leaves out all tasks of a full pool at once, and examines
+        the others one by one: while a team's executor is full and its pool is not, a thousand waiting tasks of the team
+        would delay those of all teams.
+        """
         return {
-            self.pool(name, pool): (name, slots)
+            self.pool(name, pool): (name, min(slots, team.parallelism))
             for name, team in self.teams.items()
             for pool, slots in team.pools.items()
         }
+
+    def reduced_pools(self) -> list[str]:
+        """Returns a message for each declared pool whose slots exceed the team's `parallelism`."""
+        return [
+            f"pool {self.pool(name, pool)} has {team.parallelism} slots, not {slots}: "
+            f"team {name} has `parallelism: {team.parallelism}`"
+            for name, team in self.teams.items()
+            for pool, slots in team.pools.items()
+            if slots > team.parallelism and "pools" in team.model_fields_set
+        ]

@@ -50,7 +50,7 @@ def test_every_process_of_the_platform_carries_its_mark(site: Site) -> None:
 def test_up_after_a_change_of_kommuna_yaml_reports_that_the_old_settings_are_running(site: Site) -> None:
     path = site.root / "kommuna.yaml"
     text = path.read_text()
-    path.write_text(text.replace("pools: {default: 8}", "pools: {default: 7}", 1))
+    path.write_text(text.replace("  support:\n", "  support:\n    pools: {default: 3}\n", 1))
     try:
         with pytest.raises(PlatformFault, match=r"runs with an older kommuna\.yaml"):
             Embedded(find_installation(site.root)).up()

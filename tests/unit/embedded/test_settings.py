@@ -12,10 +12,8 @@ from kommuna.airflow.server.plugin import KommunaPlugin
 from kommuna.embedded.settings import (
     airflow_settings,
     commands,
-    local_pool_slots,
     logins,
     process_environment,
-    reduced_pools,
 )
 from kommuna.embedded.sockets import sockets_folder
 from kommuna.errors import SpecError
@@ -117,22 +115,6 @@ def test_a_login_with_two_roles_is_refused(login: str, role: str) -> None:
     teams = {"fraud": {"bundle": "a"}, "support": {"bundle": "b", "people": {login: role}}}
     with pytest.raises(SpecError, match=f"the login '{login}' of team 'support' is taken"):
         logins(Installation(Platform.model_validate({"teams": teams}), Path("/site")))
-
-
-def test_pools_enforce_a_teams_parallelism_because_its_executor_does_not() -> None:
-    teams = {"support": {"bundle": "a", "parallelism": 3, "pools": {"default": 8, "gpu": 1}}}
-    site = Installation(Platform.model_validate({"teams": teams}), Path("/site"))
-    assert local_pool_slots(site) == {"support__default": ("support", 3), "support__gpu": ("support", 1)}
-
-
-def test_a_pool_with_fewer_slots_than_declared_is_reported() -> None:
-    teams = {
-        "support": {"bundle": "a", "parallelism": 3, "pools": {"default": 8, "gpu": 1}},
-        "fraud": {"bundle": "b"},  # asks for nothing
-    }
-    site = Installation(Platform.model_validate({"teams": teams}), Path("/site"))
-    said = "pool support__default has 3 slots here, not 8: team support has `parallelism: 3`"
-    assert reduced_pools(site) == [said]
 
 
 def test_one_team_alone_does_not_get_more_workers_than_it_may_use() -> None:
