@@ -24,6 +24,8 @@ DESERIALIZED = (
 SHARED = {
     "CORE__ALLOWED_DESERIALIZATION_CLASSES": " ".join(DESERIALIZED),
     "CORE__MULTI_TEAM": "True",
+    # An id that is asked for before its DAG exists would be remembered as everybody's.
+    "CORE__TEAM_NAME_CACHE_TTL": "0",
     "CORE__ASSET_MANAGER_CLASS": "kommuna.airflow.admission.publishing.PublishingAssetManager",
     "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     "DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",

@@ -1,66 +1,108 @@
-"""Calls every endpoint of the REST API as somebody, with a foreign team's ids in every place that takes one."""
+"""The walk of Airflow's REST API: every endpoint, with bodies made from the server's own OpenAPI document."""
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import requests
+from tests.rigs.walk import Job, filled
 
 from kommuna.airflow.server.people.routes import TABLE
 
-_FILLED = re.compile(r"{([a-z_]+)(?::path)?}")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _LEFT_OUT = ("/execution", "/auth/", "/static", "/api/v2/auth/logout")  # walked elsewhere, or it ends the session
+_ENTITIES = {
+    "variables": "variable_key", "connections": "connection_id", "pools": "pool_name", "dagRuns": "dag_run_id",
+    "taskInstances": "task_id",
+}  # fmt: skip
+_CHOICES = 3  # bodies of a bulk request: create, update and delete
+# Fields that have the same value in all bodies, unless they are ids.
+_FIELDS = {
+    "conn_type": "http", "slots": 1, "is_paused": True, "logical_date": None, "state": "failed", "new_state": "failed",
+    "note": "was here", "dry_run": False, "include_deferred": False, "value": "1", "dag_run_conf": None,
+    "from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-02T00:00:00Z", "only_failed": False,
+    "chosen_options": ["Approve"], "dag_run": {},
+}  # fmt: skip
+_PRIMITIVES: dict[str, Any] = {"string": "x", "integer": 1, "number": 1, "boolean": False, "object": {}, "null": None}
 
 
-@dataclass(frozen=True)
-class Call:
-    """An answered request of the walk."""
-
-    method: str
-    template: str
-    status: int
-    text: str
-
-
-def endpoints(url: str, token: str) -> list[str]:
-    """Returns the paths of the running server's own OpenAPI document, and those of the table that it leaves out."""
-    answer = requests.get(f"{url}/openapi.json", headers={"Authorization": f"Bearer {token}"}, timeout=60)
-    answer.raise_for_status()
-    table = {row.path.replace(":path", "") for row in TABLE if row.path.startswith(("/api/v2/", "/ui/", "/kommuna/"))}
-    return sorted(path for path in table | set(answer.json()["paths"]) if not path.startswith(_LEFT_OUT))
-
-
-def walk(
-    url: str, token: str | None, paths: list[str], ids: Mapping[str, Any], body: Mapping[str, Any]
-) -> Iterator[Call]:
-    """Calls each path with each method.
+class Document:
+    """The running server's OpenAPI document.
 
     Args:
         url: the server's address.
-        token: of the caller; None for nobody.
-        paths: templates.
-        ids: a value for each name in a template, usually of another team; `~` is tried for DAGs and runs, too.
-        body: what is sent with each writing request.
+        token: of somebody who may read it.
     """
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    wild = {**ids, "dag_id": "~", "dag_run_id": "~"}
-    jobs = [
-        (method, path, _FILLED.sub(lambda found, by=by: str(by.get(found[1], "x")), path))  # type: ignore[misc]
-        for path in paths
-        for method in METHODS
-        for by in ([ids, wild] if "{dag_id}" in path else [ids])
-    ]
 
-    def call(job: tuple[str, str, str]) -> Call:
-        method, template, path = job
-        sent = None if method == "GET" else dict(body)
-        answer = requests.request(method, f"{url}{path}", headers=headers, json=sent, timeout=60, allow_redirects=False)
-        return Call(method, template, answer.status_code, answer.text)
+    def __init__(self, url: str, token: str) -> None:
+        answer = requests.get(f"{url}/openapi.json", headers={"Authorization": f"Bearer {token}"}, timeout=60)
+        answer.raise_for_status()
+        self._document = answer.json()
+        self.endpoints: dict[str, set[str]] = {}  # methods by path, those that only the guard's table has included
+        for path, operations in self._document["paths"].items():
+            self.endpoints.setdefault(path, set()).update(name.upper() for name in operations)
+        for row in TABLE:
+            if row.path.startswith(("/api/v2/", "/ui/", "/kommuna/")):
+                self.endpoints.setdefault(row.path.replace(":path", ""), set()).add(row.method)
+        for path in [path for path in self.endpoints if path.startswith(_LEFT_OUT)]:
+            del self.endpoints[path]
 
-    with ThreadPoolExecutor(4) as pool:
-        yield from pool.map(call, jobs)
+    def jobs(self, ids: Mapping[str, Any], *, all_methods: bool) -> Iterator[Job]:
+        """Yields a request to each endpoint.
+
+        Args:
+            ids: a value for each name in a template, usually of another team; `~` is tried for DAGs and runs, too.
+            all_methods: also those that an endpoint does not have.
+        """
+        for path, known in sorted(self.endpoints.items()):
+            of_path = {**ids, **(ids["of_hitl"] if "hitl" in path else {})}
+            for method in METHODS if all_methods else sorted(known):
+                for by in [of_path, {**of_path, "dag_id": "~", "dag_run_id": "~"}] if "{dag_id}" in path else [of_path]:
+                    for body in self.bodies(method, path, of_path):
+                        options = {} if method == "GET" else {"json": body}
+                        yield Job(method, path, filled(path, by), options)
+
+    def bodies(self, method: str, path: str, ids: Mapping[str, Any]) -> list[Any]:
+        """Returns bodies that fit an endpoint's schema, with the ids in the fields of their names; `{}` without one."""
+        operation = self._document["paths"].get(path, {}).get(method.lower(), {})
+        schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+        if schema is None:
+            return [{}]
+        entity = ids.get(_ENTITIES.get(path.rpartition("/")[2], ""), "x")
+        fields = {**_FIELDS, **ids, "entity": entity, **(ids["new"] if method == "POST" else {})}
+        found = [self._value(schema, fields, "", choice) for choice in range(_CHOICES)]
+        return [json.loads(text) for text in dict.fromkeys(map(json.dumps, found))]
+
+    def _value(self, schema: Mapping[str, Any], fields: Mapping[str, Any], name: str, choice: int) -> Any:
+        if "$ref" in schema:
+            place: Any = self._document
+            for key in schema["$ref"].removeprefix("#/").split("/"):
+                place = place[key]
+            return self._value(place, fields, name, choice)
+        if name in fields and "properties" not in schema:
+            value = fields[name]
+            return [value] if schema.get("type") == "array" and not isinstance(value, list) else value
+        options = schema.get("anyOf") or schema.get("oneOf")
+        if options:
+            some = [one for one in options if one.get("type") != "null"]
+            return self._value(some[choice % len(some)], fields, name, choice)
+        if "const" in schema or "enum" in schema:
+            return schema.get("const", schema.get("enum", [None])[0])
+        if schema.get("type") == "array":
+            return [self._value(schema["items"], fields, _singular(name), choice)]
+        if "properties" in schema:
+            required = schema.get("required", ())
+            return {
+                key: self._value(one, fields, key, choice)
+                for key, one in schema["properties"].items()
+                if key in required or key in fields or _singular(key) in fields
+            }
+        return (
+            "2026-01-01T00:00:00Z" if schema.get("format") == "date-time" else _PRIMITIVES[schema.get("type", "object")]
+        )
+
+
+def _singular(name: str) -> str:
+    return {"entities": "entity"}.get(name, name.removesuffix("s"))

@@ -48,6 +48,7 @@ admin
 {{- define "kommuna.airflowSettings" -}}
 AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES: airflow.sdk.definitions.asset.* airflow.sdk.definitions.param.* airflow.sdk.io.path.ObjectStoragePath
 AIRFLOW__CORE__MULTI_TEAM: 'True'
+AIRFLOW__CORE__TEAM_NAME_CACHE_TTL: '0'
 AIRFLOW__CORE__ASSET_MANAGER_CLASS: kommuna.airflow.admission.publishing.PublishingAssetManager
 AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION: 'False'
 AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS: 'False'

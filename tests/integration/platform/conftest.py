@@ -16,6 +16,8 @@ import requests
 from kommuna.embedded import Embedded
 from kommuna.spec.installation import find_installation
 
+PEOPLE = "    people: {support-viewer: viewer, support-user: user}\n"  # beside the team's own login, an operator
+
 
 @dataclass(frozen=True)
 class Site:
@@ -41,7 +43,9 @@ class Site:
 def make_site(folder: Path, root: Path, free_port: Callable[[], int]) -> Site:
     """Copies the files of a platform into a folder, and chooses free ports."""
     shutil.copytree(root / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
-    text = (root / "kommuna.yaml").read_text()
+    text = (
+        (root / "kommuna.yaml").read_text().replace("    bundle: dags/support\n", f"    bundle: dags/support\n{PEOPLE}")
+    )
     (folder / "kommuna.yaml").write_text(f"{text}\nports: {{airflow: {free_port()}, mlflow: {free_port()}}}\n")
     return Site(folder, Embedded(find_installation(folder)))
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 import requests
-from tests.rigs.rest_walk import Call, endpoints, walk
+from tests.rigs.rest_walk import Document
+from tests.rigs.walk import Call, unread, walk
 
 from kommuna.waiting import wait_until
 
@@ -26,13 +27,27 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, AssetAlias, task
 from kommuna.airflow import TeamDag
 
-with TeamDag("walked", schedule=None, start_date=datetime(2026, 1, 1)):
-    @task(outlets=[Asset("walked_asset"), AssetAlias("walked_alias")])
+with TeamDag("walked_TEAM", schedule=None, start_date=datetime(2026, 1, 1)):
+    @task(outlets=[Asset("walked_TEAM_asset"), AssetAlias("walked_TEAM_alias")])
     def gives(ti=None):
-        ti.xcom_push("walked_key", "fraud__walked_value")
-    gives() >> ApprovalOperator(task_id="walked_asks", subject="walked_subject")
+        ti.xcom_push("walked_TEAM_key", "TEAM__walked_value")
+    gives() >> ApprovalOperator(task_id="asks", subject="walked_TEAM_subject")
+
+with TeamDag("walked_TEAM_daily", schedule="@daily", start_date=datetime(2026, 1, 1), catchup=False):
+    EmptyOperator(task_id="waits")
 """
-MARKS = ("fraud__", "walked", "broken_file_of_fraud")
+BROKEN = "from airflow.sdk import DAG\nraise ValueError('walked_TEAM_error')\n"
+TEAMS = ("support", "fraud")
+# Who walks, against whose things. One of them tries every method of every path, the others those that there are.
+WALKS = (
+    ("support", "fraud"), ("support-viewer", "fraud"), ("support-user", "fraud"), ("fraud", "support"), (None, "fraud"),
+)  # fmt: skip
+# What changes by itself, and what others may have done.
+VOLATILE = {
+    "last_parsed_time", "last_parsed", "last_parse_duration", "last_scheduling_decision", "last_expired", "last_loaded", "file_token", "occupied_slots",
+    "running_slots", "queued_slots", "scheduled_slots", "open_slots", "deferred_slots", "triggerer_job", "trigger",
+    "latest_heartbeat",
+}  # fmt: skip
 
 
 def _call(site: Site, method: str, path: str, login: str, body: Any = None, **headers: str) -> requests.Response:
@@ -41,45 +56,63 @@ def _call(site: Site, method: str, path: str, login: str, body: Any = None, **he
 
 
 @pytest.fixture(scope="module")
-def ids(site: Site) -> Iterator[dict[str, Any]]:
-    """Makes fraud's rows of every kind, and yields their ids; the files are gone after it."""
-    folder = site.root / "dags" / "fraud"
-    files = {
-        folder / "walked.py": VICTIM,
-        folder / "broken_file_of_fraud.py": "from airflow.sdk import DAG\nraise ValueError('walked_error')\n",
-    }
-    for file, text in files.items():
-        file.write_text(text)
-    dag = "/api/v2/dags/fraud__walked"
-    wait_until("fraud's DAG is parsed", lambda: site.get(dag).status_code == 200)
-    for kind, body in (
-        ("variables", {"key": "fraud__walked_variable", "value": "walked"}),
-        ("connections", {"connection_id": "fraud__walked_connection", "conn_type": "http"}),
-    ):
-        assert _call(site, "POST", f"/api/v2/{kind}", "fraud", body).status_code in (201, 409)
-    assert _call(site, "PATCH", dag, "fraud", {"is_paused": False}).status_code == 200
-    run = _call(site, "POST", f"{dag}/dagRuns", "fraud", {"logical_date": None}).json()["dag_run_id"]
-    events = "/api/v2/assets/events"
-    wait_until("the asset has an event", lambda: "walked_asset" in site.get(events).text)
-    errors = "/api/v2/importErrors"
-    wait_until("the import error is stored", lambda: "broken_file" in site.get(errors).text)
-    assets = site.get("/api/v2/assets").json()["assets"]
-    yield {
-        "dag_id": "fraud__walked", "dag_run_id": run, "run_id": run, "task_id": "gives", "map_index": -1,
-        "try_number": 1, "task_try_number": 1, "version_number": 1, "xcom_key": "walked_key", "key": "walked",
-        "asset_id": next(one["id"] for one in assets if one["name"] == "fraud__walked_asset"),
-        "asset_alias_id": site.get("/api/v2/assets/aliases").json()["asset_aliases"][0]["id"],
-        "import_error_id": site.get(errors).json()["import_errors"][0]["import_error_id"],
-        "event_log_id": site.get("/api/v2/eventLogs?dag_id=fraud__walked").json()["event_logs"][0]["event_log_id"],
-        "pool_name": "fraud__default", "variable_key": "fraud__walked_variable", "backfill_id": 1,
-        "connection_id": "fraud__walked_connection", "section": "core", "option": "fernet_key",
-    }  # fmt: skip
+def walked(site: Site) -> Iterator[dict[str, dict[str, Any]]]:
+    """Makes each team's rows of every kind, and yields their ids by team; the files are gone after it."""
+    texts = {(team, name): text for team in TEAMS for name, text in (("walked", VICTIM), ("broken_file_of", BROKEN))}
+    files = {site.root / "dags" / team / f"{name}_{team}.py": (team, text) for (team, name), text in texts.items()}
+    for file, (team, text) in files.items():
+        file.write_text(text.replace("TEAM", team))
+    yield {team: _ids(site, team) for team in TEAMS}
     for file in files:
         file.unlink()
 
 
-def _foreign(text: str) -> list[str]:
-    return [mark for mark in MARKS if mark in text]
+def _ids(site: Site, team: str) -> dict[str, Any]:
+    name = f"{team}__walked_{team}"
+    dag, daily = f"/api/v2/dags/{name}", f"{name}_daily"
+    wait_until(f"{team}'s DAGs are parsed", lambda: site.get(f"{dag}_daily").status_code == 200)
+    for kind, body in (
+        ("variables", {"key": f"{name}_variable", "value": "walked"}),
+        ("connections", {"connection_id": f"{name}_connection", "conn_type": "http"}),
+    ):
+        assert _call(site, "POST", f"/api/v2/{kind}", team, body).status_code in (201, 409)
+    assert _call(site, "PATCH", dag, team, {"is_paused": False}).status_code == 200
+    run = _call(site, "POST", f"{dag}/dagRuns", team, {"logical_date": None}).json()["dag_run_id"]
+    days = {
+        "dag_id": daily,
+        "from_date": "2026-01-01T00:00:00Z",
+        "to_date": "2026-01-02T00:00:00Z",
+        "max_active_runs": 1,
+    }
+    backfill = _call(site, "POST", "/api/v2/backfills", team, days)
+    assert backfill.status_code == 200, backfill.text
+    asked = f"{dag}/dagRuns/{run}/taskInstances/asks/-1/hitlDetails"
+    wait_until("the task asks", lambda: site.get(asked).status_code == 200)
+    wait_until("the import error is stored", lambda: f"of_{team}" in site.get("/api/v2/importErrors").text)
+    return {
+        "team": team, "dag_id": name, "dag_run_id": run, "run_id": run, "task_id": "gives", "map_index": -1,
+        "try_number": 1, "task_try_number": 1, "version_number": 1, "xcom_key": f"walked_{team}_key", "key": "walked",
+        "asset_id": _found(site, "assets", "name", f"{name}_asset")["id"],
+        "asset_alias_id": _found(site, "assets/aliases", "name", f"{name}_alias")["id"],
+        "import_error_id": _found(site, "importErrors", "bundle_name", team)["import_error_id"],
+        "event_log_id": _found(site, f"eventLogs?dag_id={name}", "dag_id", name)["event_log_id"],
+        "file_token": site.get(dag).json()["file_token"], "backfill_id": backfill.json()["id"],
+        "pool_name": f"{team}__default", "variable_key": f"{name}_variable", "connection_id": f"{name}_connection",
+        "section": "core", "option": "fernet_key",
+        "new": {"key": f"{team}__squat", "name": f"{team}__squat", "connection_id": f"{team}__squat"},
+        "of_hitl": {"task_id": "asks"},
+    }  # fmt: skip
+
+
+def _found(site: Site, path: str, key: str, value: str) -> dict[str, Any]:
+    answer = site.get(f"/api/v2/{path}").json()
+    (rows,) = (rows for rows in answer.values() if isinstance(rows, list))
+    found: dict[str, Any] = next(row for row in rows if row[key] == value)
+    return found
+
+
+def _foreign(text: str, team: str) -> list[str]:
+    return [mark for mark in (f"{team}__", f"walked_{team}", f"broken_file_of_{team}") if mark in text]
 
 
 def _shown(call: Call, login: str | None) -> str:
@@ -89,48 +122,91 @@ def _shown(call: Call, login: str | None) -> str:
     return json.dumps([row for row in json.loads(call.text)["event_logs"] if row["owner"] != login])
 
 
-def _state(site: Site, ids: dict[str, Any]) -> str:
-    """Returns what fraud has, as the admin sees it."""
-    dag = f"/api/v2/dags/{ids['dag_id']}"
-    paths = ("/api/v2/variables", "/api/v2/connections", "/api/v2/pools", f"{dag}/dagRuns", "/api/v2/assets")
-    return json.dumps([
-        sorted(name for name in site.get(path).text.replace(",", " ").split() if "fraud__" in name) for path in paths
-    ])  # fmt: skip
+def _state(site: Site, ids: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a team has, in full, as the admin sees it; without what changes by itself."""
+    dag, daily = (f"/api/v2/dags/{ids['dag_id']}{suffix}" for suffix in ("", "_daily"))
+    run, asset = f"{dag}/dagRuns/{ids['dag_run_id']}", f"/api/v2/assets/{ids['asset_id']}"
+    everything = {kind: f"/api/v2/{kind}?limit=1000" for kind in ("variables", "connections", "pools", "importErrors")}
+    paths = [
+        f"{dag}/details", f"{daily}/details", f"{dag}/dagRuns", f"{daily}/dagRuns", f"{dag}/dagVersions",
+        f"{run}/taskInstances", f"{run}/taskInstances/gives/xcomEntries/{ids['xcom_key']}",
+        f"{run}/taskInstances/asks/-1/hitlDetails", f"{run}/taskInstances/gives/state-store",
+        f"{run}/taskInstances/gives/tries", asset, f"{asset}/state-store", f"{asset}/queuedEvents",
+        f"/api/v2/assets/events?asset_id={ids['asset_id']}", f"/api/v2/backfills/{ids['backfill_id']}",
+        f"{dag}/assets/queuedEvents",
+    ]  # fmt: skip
+    found = {path: _stable(site.get(path).json()) for path in paths}
+    for kind, path in everything.items():
+        (rows,) = (rows for rows in site.get(path).json().values() if isinstance(rows, list))
+        # A broken file is parsed again and again, each time with a new `timestamp` of its error.
+        found[kind] = [_stable(row | {"timestamp": None}) for row in rows if ids["team"] in json.dumps(row)]
+    return found
 
 
-@pytest.mark.parametrize("login", ["support", None])
-def test_a_walk_finds_and_changes_nothing_of_another_team(site: Site, ids: dict[str, Any], login: str | None) -> None:
-    url, admin = site.embedded.access.airflow, site.embedded.token("admin")
-    paths = endpoints(url, admin)
-    body = {
-        "dag_id": ids["dag_id"], "asset_id": ids["asset_id"], "key": "fraud__squat", "connection_id": "fraud__squat",
-        "conn_type": "http", "name": "fraud__squat", "pool": "fraud__squat", "slots": 1, "value": "1",
-        "is_paused": True, "logical_date": None, "state": "failed", "note": "was here", "include_deferred": False,
-        "from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-02T00:00:00Z",
-    }  # fmt: skip
+def _stable(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {key: _stable(value) for key, value in document.items() if key not in VOLATILE}
+    return [_stable(one) for one in document] if isinstance(document, list) else document
+
+
+def _changes(place: str, before: Any, after: Any) -> Iterator[str]:
+    """Yields where two documents differ."""
+    if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
+        for key in before:
+            yield from _changes(f"{place}.{key}", before[key], after[key])
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for number, (old, new) in enumerate(zip(before, after, strict=True)):
+            yield from _changes(f"{place}[{number}]", old, new)
+    elif before != after:
+        yield f"{place}: {before} -> {after}"
+
+
+@pytest.fixture
+def own_dags_as_before(site: Site) -> Iterator[None]:
+    """Restores what a walk may do to the DAGs of the walker's own team: `PATCH /dags` names no team."""
+    paused = {one["dag_id"]: one["is_paused"] for one in site.get("/api/v2/dags?limit=1000").json()["dags"]}
+    yield
+    for one in site.get("/api/v2/dags?limit=1000").json()["dags"]:
+        before = paused.get(one["dag_id"], one["is_paused"])
+        if one["is_paused"] != before:
+            assert _call(site, "PATCH", f"/api/v2/dags/{one['dag_id']}", "admin", {"is_paused": before}).ok
+
+
+@pytest.mark.usefixtures("own_dags_as_before")
+@pytest.mark.parametrize(("login", "victim"), WALKS)
+def test_a_walk_finds_and_changes_nothing_of_another_team(
+    site: Site, walked: dict[str, dict[str, Any]], login: str | None, victim: str
+) -> None:
+    url, ids = site.embedded.access.airflow, walked[victim]
+    document = Document(url, site.embedded.token("admin"))
+    headers = {"Authorization": f"Bearer {site.embedded.token(login)}"} if login else {}
     before, started = _state(site, ids), time.monotonic()
-    calls = list(walk(url, login and site.embedded.token(login), paths, ids, body))
+    calls = walk(url, document.jobs(ids, all_methods=(login, victim) == WALKS[0]), headers=headers)
     known = [call for call in calls if call.status not in (404, 405)]
+    reached = {call.template for call in calls}
     print(
-        f"{login}: {len(paths)} endpoints of {len(paths)} (100 %), {len(calls)} calls, {time.monotonic() - started:.0f} s"
+        f"{login} against {victim}: {len(reached)} endpoints of {len(document.endpoints)} "
+        f"({len(reached) / len(document.endpoints):.0%}), {len(calls)} calls, {time.monotonic() - started:.0f} s; "
+        + unread(calls, 422)
     )
-    assert len(paths) > 110
+    assert reached == set(document.endpoints)
+    assert len(reached) > 110
     assert [call for call in known if call.status >= 500] == []
     # What was asked may stand in a refusal's words; an answer of success names nothing foreign.
-    answered = [call for call in known if call.status < 300]
-    leaks = [(one.method, one.template, _shown(one, login)[:2000]) for one in answered if _foreign(_shown(one, login))]
-    assert leaks == []
-    assert _state(site, ids) == before
+    shown = [(call, _shown(call, login)) for call in known if call.status < 300]
+    assert [(one.method, one.template, text[:2000]) for one, text in shown if _foreign(text, victim)] == []
+    assert [*_changes("", before, _state(site, ids))] == []
 
 
-def test_lists_have_the_totals_of_the_own_rows(site: Site, ids: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("walked")
+def test_lists_have_the_totals_of_the_own_rows(site: Site) -> None:
     for path, name in (
         ("assets", "assets"), ("assets/events", "asset_events"), ("importErrors", "import_errors"),
         ("assets/aliases", "asset_aliases"), ("eventLogs", "event_logs"),
     ):  # fmt: skip
         found = site.get(f"/api/v2/{path}?limit=100", "support").json()
         assert found["total_entries"] == len(found[name]) or len(found[name]) == 100, path
-    assert "walked_asset" in site.get("/api/v2/assets", "fraud").text
+    assert "walked_fraud_asset" in site.get("/api/v2/assets", "fraud").text
     assert "broken_file" in site.get("/api/v2/importErrors", "fraud").text
 
 
