@@ -50,6 +50,16 @@ REGISTRY = {
 }
 
 
+# The settings of its users. The database's address is filled in at the start.
+REGISTRY_USERS = """
+[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = @DATABASE@
+authorization_function = kommuna.cluster.registry_access:authenticate
+grant_default_workspace_access = false
+"""
+
+
 def variables(settings: Mapping[str, object]) -> dict[str, str]:
     """Turns settings by `SECTION__NAME` into Airflow's environment variables."""
     return {f"AIRFLOW__{name}": str(value) for name, value in settings.items()}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import requests
+from jsonschema import Draft202012Validator
 from tests.rigs.walk import Job, filled
 
 from kommuna.airflow.server.people.routes import TABLE
@@ -66,8 +67,7 @@ class Document:
 
     def bodies(self, method: str, path: str, ids: Mapping[str, Any]) -> list[Any]:
         """Returns bodies that fit an endpoint's schema, with the ids in the fields of their names; `{}` without one."""
-        operation = self._document["paths"].get(path, {}).get(method.lower(), {})
-        schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+        schema = self._schema(method, path)
         if schema is None:
             return [{}]
         entity = ids.get(_ENTITIES.get(path.rpartition("/")[2], ""), "x")
@@ -75,16 +75,36 @@ class Document:
         found = [self._value(schema, fields, "", choice) for choice in range(_CHOICES)]
         return [json.loads(text) for text in dict.fromkeys(map(json.dumps, found))]
 
+    def _schema(self, method: str, path: str) -> Any:
+        operation = self._document["paths"].get(path, {}).get(method.lower(), {})
+        return operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+
+    def misfits(self, ids: Mapping[str, Any]) -> list[str]:
+        """Returns the endpoints whose bodies do not fit the document: nobody is refused for what they may not do there."""
+        found = []
+        for path, known in self.endpoints.items():
+            for method in known:
+                schema = self._schema(method, path)
+                if schema is not None:
+                    judge = Draft202012Validator({**schema, "components": self._document["components"]})
+                    found += [
+                        f"{method} {path}: {body}"
+                        for body in self.bodies(method, path, ids)
+                        if not judge.is_valid(body)
+                    ]
+        return found
+
     def _value(self, schema: Mapping[str, Any], fields: Mapping[str, Any], name: str, choice: int) -> Any:
         if "$ref" in schema:
             place: Any = self._document
             for key in schema["$ref"].removeprefix("#/").split("/"):
                 place = place[key]
             return self._value(place, fields, name, choice)
+        options = schema.get("anyOf") or schema.get("oneOf") or ()
         if name in fields and "properties" not in schema:
-            value = fields[name]
-            return [value] if schema.get("type") == "array" and not isinstance(value, list) else value
-        options = schema.get("anyOf") or schema.get("oneOf")
+            types = {one.get("type") for one in (schema, *options)}
+            value, takes_list = fields[name], "array" in types and "string" not in types
+            return [value] if takes_list and not isinstance(value, list) else value
         if options:
             some = [one for one in options if one.get("type") != "null"]
             return self._value(some[choice % len(some)], fields, name, choice)

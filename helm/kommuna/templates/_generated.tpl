@@ -65,6 +65,14 @@ AIRFLOW__USAGE_DATA_COLLECTION__ENABLED: 'False'
 {"MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": "^(models|runs|mlflow-artifacts):", "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 {{- end }}
 
+{{- define "kommuna.registryUsers" -}}
+[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = @DATABASE@
+authorization_function = kommuna.cluster.registry_access:authenticate
+grant_default_workspace_access = false
+{{- end }}
+
 {{- define "kommuna.teamSettings" -}}
 AIRFLOW__{{ upper .team }}___CORE__PARALLELISM: '{{ .spec.parallelism }}'
 AIRFLOW__{{ upper .team }}___CORE__EXECUTION_API_SERVER_URL: '{{ include "kommuna.execution" .root }}'

@@ -51,6 +51,7 @@ def generated() -> str:
         "airflowSettings": _yaml(variables(SHARED)),
         "waitingSettings": json.dumps(variables(WAITING)),
         "registrySettings": json.dumps(REGISTRY),
+        "registryUsers": airflow_settings.REGISTRY_USERS,
         "teamSettings": _quoted(
             team_settings(
                 "{{ upper .team }}",

@@ -180,6 +180,7 @@ def test_a_walk_finds_and_changes_nothing_of_another_team(
     url, ids = site.embedded.access.airflow, walked[victim]
     document = Document(url, site.embedded.token("admin"))
     headers = {"Authorization": f"Bearer {site.embedded.token(login)}"} if login else {}
+    assert document.misfits(ids) == []
     before, started = _state(site, ids), time.monotonic()
     calls = walk(url, document.jobs(ids, all_methods=(login, victim) == WALKS[0]), headers=headers)
     known = [call for call in calls if call.status not in (404, 405)]
