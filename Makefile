@@ -14,7 +14,7 @@ PLATFORM := $(call stamp,platform)
 DEVELOPMENT := $(call stamp,dev)
 LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 
-.PHONY: help setup setup-dev setup-llm demo up down status test check docs lint unit quick fuzz integration examples e2e cluster-up \
+.PHONY: help setup setup-dev setup-llm demo up down status test check docs lint unit quick fuzz integration examples e2e attacks cluster-up \
 	cluster-down bench load lock clean platform-environment development-environment
 
 help:  ## List the targets
@@ -69,7 +69,10 @@ examples: setup-dev  ## Run every example DAG of the installed Airflow, unchange
 	@KOMMUNA_EXAMPLES=all $(BIN)/python -m pytest tests/integration/platform/test_example_dags.py
 
 e2e: setup-dev  ## Tests of the chart, and of the platform on a real Kubernetes (set KUBECONFIG to use your own)
-	@$(BIN)/python -m pytest tests/chart tests/e2e
+	@$(BIN)/python -m pytest tests/chart tests/e2e -m "not long"
+
+attacks: setup-dev  ## Every attack on the platform on a real Kubernetes, and again without each of its controls
+	@$(BIN)/python -m pytest tests/e2e/attacks -rP
 
 cluster-up:  ## Start the test cluster (needs root): one Kubernetes node, from package registries
 	@tests/e2e/cluster/up

@@ -92,8 +92,13 @@ class Airflow:
         self._login = (user, password)
 
     @cached_property
+    def token(self) -> str:
+        """The user's token."""
+        return login(self.url, *self._login)
+
+    @cached_property
     def _api(self) -> AirflowApi:
-        return AirflowApi(self.url, login(self.url, *self._login))
+        return AirflowApi(self.url, self.token)
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
         """Sends a request; waits for a server that restarts."""

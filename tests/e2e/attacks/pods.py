@@ -154,14 +154,14 @@ def start(installation: Installation, name: str) -> Line:
     text = _created(installation, pod)
     words = WORDS[layer]
     found = [word for word in ([words] if isinstance(words, str) else words) if word in text]
-    return Line(name, layer, bool(found), text.strip()[-300:])
+    return Line(name, "pod", layer, bool(found), text.strip()[-300:])
 
 
 def ask(installation: Installation, verb: str, what: str, namespace: str) -> Line:
     """Asks whether the launcher may do something."""
     command = ["auth", "can-i", verb, *what.split(), "--as", LAUNCHER, *(["-n", namespace] if namespace else [])]
     answer = installation.cluster.kubectl(*command, check=False).strip()
-    return Line(f"{verb} {what} in {namespace or 'the cluster'}", RBAC, answer == "no", answer)
+    return Line(f"{verb} {what} in {namespace or 'the cluster'}", "pod", RBAC, answer == "no", answer)
 
 
 def allowed(installation: Installation) -> str:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from tests.rigs import task_attacks
 from tests.rigs.dag_runs import DagRuns
+from tests.rigs.task_attacks import FOREIGN, NOW, REPORTS, VICTIM, Attacker
 
 from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until
@@ -26,39 +26,22 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(900)
 HOSTILE = """
-import getpass, json, os, sys, time
+import json, time
 from pathlib import Path
-from airflow.sdk import Asset, task
-from airflow.utils.net import get_hostname
+from airflow.sdk import task
 from kommuna.airflow import TeamDag
+from task_attacks import seen
 
 FOLDER = Path({folder!r})
-
-def found_token():
-    frame = sys._getframe()
-    while frame is not None:
-        if isinstance(frame.f_locals.get("token"), str) and frame.f_locals["token"].count(".") == 2:
-            return frame.f_locals["token"]
-        frame = frame.f_back
 
 with TeamDag("hostile", default_args={{"retries": 0}}):
     @task
     def stays(name, outlet=False, ti=None):
-        seen = {{"token": found_token(), "id": str(ti.id), "hostname": get_hostname(), "unixname": getpass.getuser(),
-                "pid": os.getpid(), "run_id": ti.run_id, "map_index": ti.map_index}}
-        (FOLDER / f"{{name}}.new").write_text(json.dumps(seen))
+        (FOLDER / f"{{name}}.new").write_text(json.dumps(seen(ti)))
         (FOLDER / f"{{name}}.new").rename(FOLDER / f"{{name}}.json")
         while not (FOLDER / f"{{name}}.go").exists():
             time.sleep(0.1)
     stays.expand(name=["first", "second"])
-"""
-VICTIM = """
-from airflow.sdk import Asset, task
-from airflow.providers.standard.operators.empty import EmptyOperator
-from kommuna.airflow import TeamDag
-
-with TeamDag("victim", schedule=None):
-    EmptyOperator(task_id="nothing", outlets=[Asset("secret"), Asset("at", uri="s3://fraud/at")])
 """
 ORDINARY = """
 from datetime import timedelta
@@ -136,35 +119,6 @@ with TeamDag("ordinary", schedule=None, default_args={"retries": 0}):
 """
 
 
-@dataclass
-class Attacker:
-    """A task of the support team, seen by its code: its tokens, and requests with them."""
-
-    url: str
-    seen: dict[str, Any]
-    token: str = field(default="", init=False)
-
-    def start(self, token: str = "") -> requests.Response:
-        """Repeats the request by which the executor starts the task; the answer holds a fresh token."""
-        body = {name: self.seen[name] for name in ("hostname", "unixname", "pid")}
-        body |= {"state": "running", "start_date": "2026-01-01T00:00:00Z"}
-        answer = self.ask("PATCH", f"task-instances/{self.id}/run", body, token=token or self.seen["token"])
-        self.token = answer.headers.get("Refreshed-API-Token", self.token)
-        return answer
-
-    @property
-    def id(self) -> str:
-        """The id of its task instance."""
-        return str(self.seen["id"])
-
-    def ask(self, method: str, path: str, body: Any = None, *, token: str = "", **options: Any) -> requests.Response:
-        """Sends a request with the task's token."""
-        headers = {"Authorization": f"Bearer {token or self.token}"}
-        return requests.request(
-            method, f"{self.url}/execution/{path}", headers=headers, json=body, timeout=60, **options
-        )
-
-
 class Attack:
     """The hostile DAG on the platform, with two running tasks, and the victim."""
 
@@ -173,6 +127,7 @@ class Attack:
         self.folder = folder
         self.runs, self.victims = DagRuns(site), DagRuns(site, "fraud")
         self.files = [
+            self.runs.write("task_attacks.py", Path(task_attacks.__file__).read_text()),
             self.runs.write("hostile.py", HOSTILE.format(folder=str(folder))),
             self.runs.write("ordinary.py", ORDINARY),
             self.victims.write("victim.py", VICTIM),
@@ -221,58 +176,6 @@ def attack(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Att
         made.let_go(name)
     for path in made.files:
         path.unlink()
-
-
-DEFER = {"state": "deferred", "classpath": "subprocess.Popen", "trigger_kwargs": {"args": ["id"]}, "next_method": "x"}
-CALLBACK = {"x": {"__classname__": "airflow.sdk.definitions.callback.AsyncCallback", "__version__": 0, "__data__": {}}}
-NOW = "2026-11-30T00:00:00Z"
-VICTIM_XCOM = "xcoms/fraud__victim/{run}/nothing/return_value"
-FOREIGN = [
-    ("GET", "variables/fraud__guard_secret", None, 404),
-    ("PUT", "variables/fraud__squat", {"value": "1"}, 403),
-    ("PUT", "variables/fraud__guard_secret", {"value": "1"}, 403),
-    ("PUT", "variables/everybodys", {"value": "1"}, 403),
-    ("DELETE", "variables/fraud__guard_secret", None, 403),
-    ("GET", "connections/fraud__guard_bank", None, 404),
-    ("GET", VICTIM_XCOM, None, 403),
-    ("HEAD", VICTIM_XCOM, None, 403),
-    ("GET", f"{VICTIM_XCOM}/slice", None, 403),
-    ("GET", f"{VICTIM_XCOM}/item/0", None, 403),
-    ("POST", VICTIM_XCOM, 1, 403),
-    ("DELETE", VICTIM_XCOM, None, 403),
-    ("POST", "dag-runs/fraud__victim/made", {"conf": {"gate": "f1_macro >= 0"}}, 403),
-    ("POST", "dag-runs/fraud__victim/{run}/clear", None, 403),
-    ("GET", "dag-runs/fraud__victim/{run}", None, 403),
-    ("GET", "dag-runs/fraud__victim/{run}/state", None, 403),
-    ("GET", "dag-runs/count?dag_id=fraud__victim", None, 403),
-    ("GET", "dag-runs/count?dag_id=fraud__victim&dag_id=support__hostile", None, 403),
-    ("GET", f"dag-runs/previous?dag_id=fraud__victim&logical_date={NOW}", None, 403),
-    ("GET", "dag-runs/count?dag_id=support__no_such", None, 403),
-    ("GET", "dags/fraud__victim", None, 403),
-    ("GET", "task-instances/count?dag_id=fraud__victim", None, 403),
-    ("GET", "task-instances/states?dag_id=fraud__victim", None, 403),
-    ("GET", "task-instances/breadcrumbs?dag_id=fraud__victim&run_id={run}", None, 403),
-    ("GET", "task-instances/previous/fraud__victim/nothing", None, 403),
-    ("GET", "assets/by-name?name=fraud__secret", None, 403),
-    ("GET", "assets/by-uri?uri=s3://fraud/at", None, 403),
-    ("GET", "assets/by-uri?uri=s3://fraud/at&name=support__x", None, 403),
-    ("GET", "assets/by-alias?alias_name=fraud__alias", None, 403),
-    ("GET", "asset-events/by-asset?name=fraud__secret&uri=", None, 403),
-    ("GET", "asset-events/by-asset-alias?name=fraud__alias", None, 403),
-    ("GET", "store/asset/by-name/value?name=fraud__secret&key=k", None, 403),
-    ("PUT", "store/asset/by-name/value?name=fraud__secret&key=k", {"value": 1}, 403),
-    ("DELETE", "store/asset/by-uri/clear?uri=s3://fraud/at", None, 403),
-    ("GET", "store/ti/{other}/k", None, 403),
-    ("PUT", "store/ti/{other}/k", {"value": 1}, 403),
-    ("PATCH", "task-instances/{other}/state", {"state": "failed", "end_date": NOW}, 403),
-    ("PUT", "task-instances/{other}/rtif", {}, 403),
-    ("POST", "hitlDetails/{other}", {"ti_id": str(uuid.UUID(int=1)), "options": ["x"], "subject": "x"}, 403),
-    ("PATCH", "hitlDetails/{own}", {"ti_id": str(uuid.UUID(int=1)), "chosen_options": ["Approve"]}, 403),
-    ("PATCH", "task-instances/{own}/run", {}, 403),
-    ("GET", "connection-tests/{own}/connection", None, 403),
-    ("GET", "secrets/x", None, 403),
-    ("GET", "variables", None, 403),
-]
 
 
 @pytest.mark.parametrize(("method", "path", "body", "status"), FOREIGN)
@@ -344,13 +247,7 @@ def test_a_person_does_not_use_the_executors_token_as_a_tasks(attack: Attack) ->
 
 @pytest.mark.parametrize(
     "body",
-    [
-        DEFER,
-        {**DEFER, "classpath": "airflow.providers.standard.triggers.temporal.DateTimeTrigger"},
-        {"state": "awaiting_input", "next_method": "x", "next_kwargs": CALLBACK},
-        {"state": "success", "end_date": NOW, "task_outlets": [{"name": "fraud__secret", "type": "AssetNameRef"}]},
-        {"state": "up_for_retry", "end_date": NOW, "retry_delay_seconds": 1e300},
-    ],
+    REPORTS,
 )
 def test_a_refused_report_fails_the_task_and_stays_refused(attack: Attack, body: dict[str, Any]) -> None:
     refused = attack.second.ask("PATCH", f"task-instances/{attack.second.id}/state", body)
