@@ -14,7 +14,7 @@ PLATFORM := $(call stamp,platform)
 DEVELOPMENT := $(call stamp,dev)
 LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 
-.PHONY: help setup setup-dev setup-llm demo up down status test check docs lint unit quick fuzz integration examples e2e attacks cluster-up \
+.PHONY: help setup setup-dev setup-llm demo up down status test chart check docs lint unit quick fuzz integration examples e2e attacks cluster-up \
 	cluster-down bench load lock clean platform-environment development-environment
 
 help:  ## List the targets

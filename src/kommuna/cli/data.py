@@ -10,6 +10,7 @@ import typer
 
 from kommuna.cli.here import console, store
 from kommuna.errors import DataError, SpecError, nearest
+from kommuna.extras import needed_by
 from kommuna.spec.base import Spec
 from kommuna.spec.chart import ChartValues
 from kommuna.spec.resources import Resources
@@ -40,7 +41,8 @@ def demo_data(
     """Generate bank messages and card transactions, with the true tags and imperfect assessors."""
     from rich.progress import Progress
 
-    from kommuna.demo.write import write_demo_data
+    with needed_by("`kommuna demo-data`"):
+        from kommuna.demo.write import write_demo_data
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("rows", total=None)

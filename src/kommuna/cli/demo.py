@@ -16,10 +16,9 @@ from rich.console import Console
 from kommuna.cli.progress import follow
 from kommuna.cli.tables import print_table
 from kommuna.clients.airflow import AirflowApi, Run
-from kommuna.demo.banking77 import write_banking_data
-from kommuna.demo.write import write_demo_data
 from kommuna.embedded import Embedded
 from kommuna.embedded.disk import explained_disk_errors
+from kommuna.extras import needed_by
 from kommuna.locks import one_at_a_time
 from kommuna.store import Store
 
@@ -108,6 +107,10 @@ def _run(platform: Embedded, console: Console, *, data: Path | None, messages: i
 
 def place_data(platform: Embedded, console: Console, *, data: Path | None, messages: int) -> None:
     """Puts the demo's files into the teams' inboxes. Data of the same size is generated only once."""
+    with needed_by("`kommuna demo`"):
+        from kommuna.demo.banking77 import write_banking_data
+        from kommuna.demo.write import write_demo_data
+
     address = platform.installation.store()
     support, fraud = Store(address, "support"), Store(address, "fraud")
     with tempfile.TemporaryDirectory(prefix="kommuna-demo-") as name:

@@ -104,10 +104,11 @@ def find_step(name: str, *, bundle: Path | None = None) -> Signature:
         raise StepNotFound(
             f"there is no shared step '{name}'{nearest(name, STEPS)}", fix="`kommuna steps` lists the shared steps"
         )
-    function = find_function(code_of(name), bundle=bundle)
+    address = address_of(name)
+    function = find_function(code_of(address), bundle=bundle)
     if _is_platform_code(function.__module__):  # imported into a module of steps
         raise _not_a_step(name)
-    return read_signature(address_of(name), function)
+    return read_signature(address, function)
 
 
 def _is_platform_code(module: str) -> bool:

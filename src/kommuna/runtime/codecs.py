@@ -177,7 +177,7 @@ def _loaded(name: str, path: Path, wanted: Any, source: str) -> Any:
         raise DataError(
             f"input '{name}': {source} cannot be read as {wanted.__name__}: {type(error).__name__}: {error}",
             where=source,
-            fix="give it what the step that made it left, and make it again where versions have changed",
+            fix="pass the output of the step that wrote it; if its libraries have changed since, run that step again",
         ) from error
 
 

@@ -124,12 +124,12 @@ def report_of(ended: Ended, spec: StepSpec) -> ChildReport:
     if ended.reason == "time":
         raise LimitExceeded(
             f"out of time: the step ran for {limits.seconds} seconds",
-            fix="raise `seconds` in the step's resources, or give it less to do",
+            fix="raise `seconds` in the step's resources, or reduce the work of one step",
         )
     if ended.reason == "stopped":
-        raise PlatformFault("the step was stopped by a signal", fix="nothing is left of it: run it again")
+        raise PlatformFault("the step was stopped by a signal", fix="it left nothing behind: run it again")
     how = f"signal {-ended.status}" if ended.status < 0 else f"exit code {ended.status}"
-    again = "nothing is left of it: run it again"
+    again = "it left nothing behind: run it again"
     try:
         report = ChildReport.model_validate_json(ended.report)
     except ValidationError:

@@ -51,7 +51,7 @@ _YOUNG_NS = 20_000_000  # a file that has just changed may change again at the s
 class ReportedUses(Spec):
     """The uses that the step's process itself reports, in addition to its observed calls."""
 
-    modules: dict[str, str] = Field(default_factory=dict, description="Module of no library to its path.")
+    modules: dict[str, str] = Field(default_factory=dict, description="Modules of no library, with their paths.")
     searches: dict[str, dict[str, str]] = Field(default_factory=dict)
     libraries: tuple[str, ...] = Field((), description="Top-level names of installed libraries that were loaded.")
     absent: tuple[str, ...] = Field((), description="Top-level modules that were looked for and found nowhere.")
@@ -112,7 +112,7 @@ class Recorder:
         elif isinstance(call, Untraceable):
             self._unknown[f"what it opens cannot be seen: it uses {call.call}"] = None
         elif isinstance(call, Listening):
-            self._unknown[f"it opens port {call.at}, where others can speak to it"] = None
+            self._unknown[f"it opens port {call.at}, where other processes can connect to it"] = None
         elif isinstance(call, Changed):
             self._record_change(call)
         elif call.path.startswith(CALL_MARKERS):
@@ -134,7 +134,7 @@ class Recorder:
             elif call.follows and not self._is_own(place.real):  # its time of change will no longer say whose it is
                 self._note_open(place.real, os.O_RDONLY)
         elif "/__pycache__" not in place.real and not place.real.startswith(KERNEL):
-            self._unknown[f"it changes {self._name(place.real)}, which a kept result would not do again"] = None
+            self._unknown[f"it changes {self._name(place.real)}, which a cached result would not repeat"] = None
 
     def _record_use(self, call: Opened | Inspected) -> None:
         path = files.source_of(call.path)
@@ -305,7 +305,7 @@ class Recorder:
         if listener_fault:
             self._unknown[f"what the step opens cannot be seen here: {listener_fault}"] = None
         for peer in self._peers.foreign(reported.hosts, has_clients=reported.has_clients):
-            self._unknown[f"it asks {peer}, which is no service of the platform"] = None
+            self._unknown[f"it asks {peer}, which is not a service of the platform"] = None
         versions = self._versions(reported)
         states = {self._name(path): state for path, state in self._files()}
         modules = {self._named(path) for path in reported.modules.values()}

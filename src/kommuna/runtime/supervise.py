@@ -68,8 +68,8 @@ def _run(spec: StepSpec, run: Run, known: Sequence[FoundFile]) -> StepResult:
                 source = str(changed)
                 log.warning("step.input_changed", source=source, hint="it is read again")
         raise DataError(
-            f"an input is replaced again and again while it is read: {source}",
-            fix="let it be written elsewhere, and moved to its place once it is whole",
+            f"an input keeps changing while it is read: {source}",
+            fix="write it elsewhere, and move it to its place when it is complete",
         )
 
 

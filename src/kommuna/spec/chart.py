@@ -166,7 +166,8 @@ class ChartValues(Spec):
     parser: Parser = Field(Parser(), description="Parses a team's DAG files, in its namespace, beside its quota.")
     ingress: Ingress = Field(Ingress(), description="How people reach Airflow, and MLflow's pages, from outside.")
     team_pods: TeamPods = Field(
-        TeamPods(), description="What the admission policy lets pods of teams be, besides what is the same everywhere."
+        TeamPods(),
+        description="What the admission policy allows for pods of teams, in addition to its fixed rules.",
     )
     network: Network = Field(
         Network(),

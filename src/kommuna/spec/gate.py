@@ -202,7 +202,7 @@ class Gate:
             except ZeroDivisionError:
                 raise GateError(f"the gate divides by zero: {ast.unparse(node)}", where=self.expression) from None
             if not math.isfinite(result):
-                raise GateError(f"the gate calculates {result}: {ast.unparse(node)}", where=self.expression)
+                raise GateError(f"the gate's result is {result}: {ast.unparse(node)}", where=self.expression)
             return result
         value = metrics.get(_name(node))
         return None if value is None else float(value)
@@ -217,12 +217,12 @@ class Gate:
         elif isinstance(node, ast.Compare) and logical:
             for op in node.ops:
                 if type(op) not in _COMPARE:
-                    raise self._forbidden(node, "only < <= > >= == != compare")
+                    raise self._forbidden(node, "the operators for comparisons are < <= > >= == !=")
             for side in (node.left, *node.comparators):
                 self._check(side, logical=False)
         elif isinstance(node, ast.BinOp) and not logical:
             if type(node.op) not in _CALCULATE:
-                raise self._forbidden(node, "only + - * / calculate")
+                raise self._forbidden(node, "the operators for arithmetic are + - * /")
             self._check(node.left, logical=False)
             self._check(node.right, logical=False)
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd) and not logical:

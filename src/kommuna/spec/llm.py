@@ -17,7 +17,7 @@ class LlmEndpoint(Spec):
     key_variable: str = Field(
         "",
         pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$",
-        description="Name of the environment variable that holds the API key; none where the API wants no key.",
+        description="Name of the environment variable that holds the API key; empty if the API needs no key.",
     )
     input_price: float = Field(0.0, ge=0, description="Price of 1,000,000 tokens in.")
     output_price: float = Field(0.0, ge=0, description="Price of 1,000,000 tokens out, in the same currency.")
@@ -53,7 +53,9 @@ class Asking(Spec):
     model: str = Field(
         "", description="Another model behind the light endpoint; operators fill in the platform's, so that it counts."
     )
-    budget: Budget = Field(default_factory=Budget, description="Past it nothing more is asked; what is done is kept.")
+    budget: Budget = Field(
+        default_factory=Budget, description="When it is spent, no more is asked; answers so far are kept."
+    )
     max_failed: float = Field(
         0.05,
         ge=0,

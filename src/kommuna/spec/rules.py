@@ -281,7 +281,7 @@ class RuleSet(Spec):
                 f"the default tag `otherwise` is the unknown tag '{self.otherwise}'{nearest(self.otherwise, self.tags)}"
             )
         if self.several_tags and any("|" in tag for tag in self.tags):
-            raise ValueError("a tag with '|' cannot be told from two tags where rows have several: rename it")
+            raise ValueError("a tag with '|' would be read as two tags, because rows may have several: rename it")
         groups = self.groups
         for group in self.off:
             if group not in groups:

@@ -45,7 +45,7 @@ class ModelInput(Spec):
     model: str
     alias: str = "champion"
     optional: bool = Field(False, description="None where there is no such version, instead of an error.")
-    unless: ArtifactInput | None = Field(None, description="None where the version is this very model.")
+    unless: ArtifactInput | None = Field(None, description="None where the version is this model.")
 
 
 def _kind_of_input(value: Any) -> str:
@@ -91,7 +91,7 @@ class Services(Spec):
     mlflow: str = Field("", description="URL of the MLflow server.")
     mlflow_pages: str = Field("", description="The same, as people's browsers reach it; the server's URL if empty.")
     workspace: str = Field("", description="The team's registry workspace.")
-    llm: Llms = Field(default_factory=Llms, description="LLM endpoints; keys are named, never held.")
+    llm: Llms = Field(default_factory=Llms, description="LLM endpoints; API keys are named, never contained.")
     shared: StoreAddress | None = Field(
         None, description="The team's folder of what clients keep from run to run; the runtime sets it."
     )
@@ -104,7 +104,7 @@ class StepContext(Spec):
     dag_id: str = ""
     run_id: str = ""
     task_id: str = ""
-    key: str = Field("", description="Names the same work: equal for the same step, code, parameters and inputs.")
+    key: str = Field("", description="Identifies the work: equal for the same step, code, parameters and inputs.")
     inputs: dict[str, str] = Field(default_factory=dict, description="Input name to content digest.")
     manifests: dict[str, str] = Field(default_factory=dict, description="Input name to the manifest that made it.")
 
@@ -123,9 +123,7 @@ class StepSpec(Spec):
     dag_id: str = ""
     run_id: str = ""
     task_id: str = ""
-    cache: bool = Field(
-        True, description="False runs the step in any case, and what it leaves is given to no other run."
-    )
+    cache: bool = Field(True, description="If false, the step always runs, and no other run uses its result.")
     expires: Duration | None = Field(None, description="How long its result may be given to other runs: 12h, 1d.")
 
     @field_validator("function")

@@ -102,7 +102,7 @@ class Platform(Spec):
 
     teams: dict[TeamName, Team] = Field(description="Every team, by name.")
     neighbours: tuple[TeamName, ...] = Field(
-        (), description="Names of further teams, where no more is told of them: in the pods of one team."
+        (), description="Names of further teams, without their settings: what the pods of one team need to know."
     )
     store: str = Field("", description="Where artifacts live: file:// or s3:// URL; the state folder if empty.")
     repository: Repository | None = Field(None, description="The repository of teams that have none of their own.")

@@ -38,10 +38,10 @@ STEPS: dict[str, SharedStep] = {
         "kommuna.steps.labeling.rules.ask.votes", 1, ("kommuna.steps.labeling.ask.votes",)
     ),
     "kommuna.steps:label_messages": SharedStep("kommuna.steps.labeling.label", 2),
-    "kommuna.steps:refine_rules": SharedStep("kommuna.steps.labeling.refine.step", 3),
-    "kommuna.steps:rule_report": SharedStep("kommuna.steps.labeling.rule_report", 1),
+    "kommuna.steps:refine_rules": SharedStep("kommuna.steps.labeling.refine.step", 4),
+    "kommuna.steps:rule_report": SharedStep("kommuna.steps.labeling.rule_report", 2),
     "kommuna.steps:train_classifier": SharedStep("kommuna.steps.training.train", 2),
-    "kommuna.steps:evaluate": SharedStep("kommuna.steps.training.evaluate", 4),
+    "kommuna.steps:evaluate": SharedStep("kommuna.steps.training.evaluate", 5),
     "kommuna.steps:predict": SharedStep("kommuna.steps.training.predict", 2),
     "kommuna.steps:register": SharedStep("kommuna.steps.registry.register", 1),
     "kommuna.steps:promote": SharedStep("kommuna.steps.registry.promote", 1),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from kommuna.errors import MissingColumn, SchemaDrift, SpecError, nearest
+from kommuna.errors import DataError, DuplicateKeys, MissingColumn, SchemaDrift, SpecError, nearest
 
 OWN = "\0"  # prefix of the columns that steps add for themselves; no file's header has such a name
 ROW = f"{OWN}row"
@@ -50,6 +50,29 @@ def require_text(table: pl.LazyFrame, column: str, *, what: str) -> None:
             f"column '{column}': expected String, found {kind}",
             where=what,
             fix=f"name the column with the text, or declare '{column}' as String where the table is read",
+        )
+
+
+def require_unique(keys: pl.Series, *, what: str) -> None:
+    """Checks that a key column has no null and no value twice.
+
+    Args:
+        keys: the column, which has the key's name.
+        what: the table's name in messages: `dev`, `messages`, …
+
+    Raises:
+        DataError: a key is null.
+        DuplicateKeys: a key names several rows.
+    """
+    if keys.null_count():
+        raise DataError(f"column '{keys.name}': {keys.null_count()} of {len(keys)} keys are null", where=what)
+    if keys.n_unique() < len(keys):
+        again = keys.filter(keys.is_duplicated())
+        raise DuplicateKeys(
+            f"column '{keys.name}': {again[0]!r} names {int((again == again[0]).sum())} rows"
+            f" ({len(again)} rows share a key)",
+            where=what,
+            fix="remove the duplicates, or use another key",
         )
 
 

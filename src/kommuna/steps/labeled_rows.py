@@ -9,8 +9,8 @@ import polars as pl
 import structlog
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, DuplicateKeys, SchemaDrift, nearest
-from kommuna.steps.columns import require_columns
+from kommuna.errors import DataError, SchemaDrift, nearest
+from kommuna.steps.columns import require_columns, require_unique
 
 log = structlog.get_logger()
 
@@ -66,9 +66,7 @@ def read_labeled_rows(
     labeled = rows if several_tags else rows.filter(pl.col(label).is_not_null())
     if labeled.height < rows.height:
         log.warning("labeled_rows.without_label", what=what, column=label, left_out=rows.height - labeled.height)
-    if labeled[key].n_unique() < labeled.height:
-        duplicate = labeled[key].filter(labeled[key].is_duplicated())[0]
-        raise DuplicateKeys(f"column '{key}': {duplicate!r} names several rows", where=what)
+    require_unique(labeled[key], what=what)
     if labeled.is_empty():
         raise DataError(
             f"{what} has no labeled rows", where=what, fix=f"label some messages by hand and give them as {what}"

@@ -199,7 +199,7 @@ def _make_room(figure: Figure, axes: Axes) -> None:
         figure.set_size_inches(max(width, width / 2 + beside), max(height, height / 2 + below))
 
 
-def folded(heading: str, body: Markup, *, anchor: str = "", opened: bool = False) -> Markup:
+def collapsed(heading: str, body: Markup, *, anchor: str = "", opened: bool = False) -> Markup:
     """Renders a collapsible part of the page.
 
     Args:

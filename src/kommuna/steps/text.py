@@ -1,8 +1,9 @@
 """The normal form of text, by which every step compares texts and words.
 
-`fold(s)` drops invisible characters, then applies Unicode NFKC, full case folding, and the replacements of `PLAIN` (ё
-becomes е, stress marks are dropped, curly quotes and apostrophes become straight, dashes and white space become a
-space). A word is then a run of letters, marks, numbers and underscores (`WORD`). docs/rules.md documents it for users.
+`normalize(s)` drops invisible characters, then applies Unicode NFKC, full case folding, and the replacements of
+`PLAIN` (ё becomes е, stress marks are dropped, curly quotes and apostrophes become straight, dashes and white space
+become a space). A word is then a run of letters, marks, numbers and underscores (`WORD`). docs/rules.md documents it
+for users.
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ _CLUSTER = re.compile(rf"[{INVISIBLE}]*[^{INVISIBLE}]?[{_JOINED}]*", re.DOTALL)
 _ONE_BY_ONE = re.compile(r"[ -~\u00ab\u00bb\u0400-\u0481\u2013\u2014\u201c-\u201f]*")  # each folds to one character
 
 
-def fold(text: str) -> str:
+def normalize(text: str) -> str:
     """Returns the normal form of a text.
 
-    >>> fold("Ещё за\u0301мок – ＣＡＲＤ")
+    >>> normalize("Ещё за\u0301мок – ＣＡＲＤ")
     'еще замок   card'
     """
     if not text.isprintable():  # fast, and false if any character is invisible
@@ -71,11 +72,11 @@ def bare(text: str | None) -> str:
     >>> bare(" Где моя   КАРТА?! ")
     'где моя карта'
     """
-    return _NOT_IN_WORDS.sub(" ", fold(text or "")).strip()
+    return _NOT_IN_WORDS.sub(" ", normalize(text or "")).strip()
 
 
 @dataclass(frozen=True)
-class Folded:
+class Normalized:
     """The normal form of a text, with the position of each character in the original.
 
     Attributes:
@@ -93,10 +94,10 @@ class Folded:
         return self.start[first], self.end[end - 1]
 
 
-def folded(text: str) -> Folded:
+def normalized(text: str) -> Normalized:
     """Returns the normal form with the position of each character, so that matches can be shown in the original."""
     if _ONE_BY_ONE.fullmatch(text):
-        return Folded(fold(text), range(len(text)), range(1, len(text) + 1))
+        return Normalized(normalize(text), range(len(text)), range(1, len(text) + 1))
     parts: list[str] = []
     start: list[int] = []
     end: list[int] = []
@@ -105,12 +106,12 @@ def folded(text: str) -> Folded:
         parts.append(part)
         start += [match.start()] * len(part)
         end += [match.end()] * len(part)
-    return Folded("".join(parts), start, end)
+    return Normalized("".join(parts), start, end)
 
 
 @lru_cache(maxsize=10_000)
 def _part(text: str) -> str:
-    return fold(text)
+    return normalize(text)
 
 
 def _plain(match: re.Match[str]) -> str:

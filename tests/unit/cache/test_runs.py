@@ -108,7 +108,7 @@ def test_an_input_that_keeps_being_replaced_is_reported(rig: CacheRig) -> None:
         stop.set()
         writer.join()
     if done.returncode:  # a fast machine may read it between two writes
-        assert "an input is replaced again and again while it is read: in.txt" in done.stderr
+        assert "an input keeps changing while it is read: in.txt" in done.stderr
     else:
         result = json.loads((rig.folder / "result.json").read_text())
         text = rig.store.read(rig.store.manifest(result["key"]).outputs["result"])  # type: ignore[union-attr]
@@ -236,17 +236,17 @@ def asks(what: str) -> str:
     ("source", "why"),
     [
         ("import urllib.request\ndef f() -> dict[str, int]:\n    try:\n        urllib.request.urlopen('http://127.0.0.1:9/')\n"
-         "    except OSError:\n        pass\n    return {'n': 1}\n", "it asks 127.0.0.1:9, which is no service of the platform"),
-        (asks("socket.create_connection(('kommuna.invalid', 80))"), "it asks kommuna.invalid, which is no service of the platform"),
-        (asks("socket.gethostbyname('kommuna.invalid')"), "it asks kommuna.invalid, which is no service of the platform"),
-        (asks("socket.socket(socket.AF_UNIX).connect('/tmp/kommuna-nobody')"), "it asks /tmp/kommuna-nobody, which is no service of the platform"),
-        (asks("socket.socket(socket.AF_UNIX).connect('\\0kommuna-nobody')"), "it asks @kommuna-nobody, which is no service of the platform"),
-        (asks(f"{UDP}.sendto(b'x', ('127.0.0.1', 9))"), "it asks 127.0.0.1:9, which is no service of the platform"),
-        (asks(f"{UDP}.sendmsg([b'x'], [], 0, ('127.0.0.1', 9))"), "it asks 127.0.0.1:9, which is no service of the platform"),
-        (asks("socket.create_server(('127.0.0.1', 46391)).close()"), "it opens port 46391, where others can speak to it"),
-        (asks(f"{UDP}.bind(('127.0.0.1', 46391))"), "it opens port 46391, where others can speak to it"),
-        (asks(f"{UDP}.sendto(b'x', ('192.0.2.1', 53))"), "it asks 192.0.2.1:53, which is no service of the platform"),
-        ("import os\nfrom pathlib import Path\ndef f() -> dict[str, int]:\n    (Path(__file__).parent / 'made').mkdir(exist_ok=True)\n    return {'n': 1}\n", "it changes made, which a kept result would not do again"),
+         "    except OSError:\n        pass\n    return {'n': 1}\n", "it asks 127.0.0.1:9, which is not a service of the platform"),
+        (asks("socket.create_connection(('kommuna.invalid', 80))"), "it asks kommuna.invalid, which is not a service of the platform"),
+        (asks("socket.gethostbyname('kommuna.invalid')"), "it asks kommuna.invalid, which is not a service of the platform"),
+        (asks("socket.socket(socket.AF_UNIX).connect('/tmp/kommuna-nobody')"), "it asks /tmp/kommuna-nobody, which is not a service of the platform"),
+        (asks("socket.socket(socket.AF_UNIX).connect('\\0kommuna-nobody')"), "it asks @kommuna-nobody, which is not a service of the platform"),
+        (asks(f"{UDP}.sendto(b'x', ('127.0.0.1', 9))"), "it asks 127.0.0.1:9, which is not a service of the platform"),
+        (asks(f"{UDP}.sendmsg([b'x'], [], 0, ('127.0.0.1', 9))"), "it asks 127.0.0.1:9, which is not a service of the platform"),
+        (asks("socket.create_server(('127.0.0.1', 46391)).close()"), "it opens port 46391, where other processes can connect to it"),
+        (asks(f"{UDP}.bind(('127.0.0.1', 46391))"), "it opens port 46391, where other processes can connect to it"),
+        (asks(f"{UDP}.sendto(b'x', ('192.0.2.1', 53))"), "it asks 192.0.2.1:53, which is not a service of the platform"),
+        ("import os\nfrom pathlib import Path\ndef f() -> dict[str, int]:\n    (Path(__file__).parent / 'made').mkdir(exist_ok=True)\n    return {'n': 1}\n", "it changes made, which a cached result would not repeat"),
         ("from pathlib import Path\ndef f() -> dict[str, int]:\n    Path(__file__).with_name('out.txt').write_text('x')\n"
          "    return {'n': 1}\n", "it writes out.txt, which a kept result would not write again"),
         ("from kommuna.spec.caching import step\n@step(cacheable=False)\ndef f() -> dict[str, int]:\n    return {'n': 1}\n",

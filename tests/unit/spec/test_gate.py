@@ -61,7 +61,7 @@ def test_a_metric_that_is_not_a_number_never_passes() -> None:
     assert Gate("not x < 0.7").judge({"x": float("nan")}).missed == ("x is nan",)
     assert not Gate("not (x < 0.7 or x > 1) or y > 0").judge({"x": float("nan"), "y": 1.0}).holds
     assert Gate("x >= 0.7").judge({"x": float("inf")}).missed == ("x is inf",)
-    with pytest.raises(GateError, match="the gate calculates inf: x \\* y"):
+    with pytest.raises(GateError, match="the gate's result is inf: x \\* y"):
         Gate("not x * y < 1").judge({"x": 1e300, "y": 1e300})
 
 

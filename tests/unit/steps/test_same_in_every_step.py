@@ -132,11 +132,15 @@ ODD_LABELS: dict[str, tuple[Change, str, str]] = {  # a change, and what holds o
     "no key": (lambda t: t.drop("id"), "MissingColumn: dev has no column 'id'", "dev has no column 'id'"),
     "tags": (lambda t: t.rename({"tag": "tags"}), "no column 'tag' (did you mean 'tags'?)", "(0, ['card'])"),
     "a null key": (lambda t: t.with_columns(pl.col("id").replace(2, None)), "(1, ['loan']), (3,", "(1, ['loan']), (3,"),
-    "a key twice": (lambda t: t.with_columns(pl.col("id").replace(2, 3)), "'id': 3 names several", "'id': 3 names sev"),
+    "a key twice": (
+        lambda t: t.with_columns(pl.col("id").replace(2, 3)),
+        "'id': 3 names 2 rows",
+        "'id': 3 names 2 rows",
+    ),
     "an unlabeled row with a key again": (
         lambda t: pl.concat([t, t.head(1).with_columns(tag=pl.lit(None, pl.String))]),
         "(0, ['card'])",
-        "DuplicateKeys: column 'id': 0 names several rows",
+        "DuplicateKeys: column 'id': 0 names 2 rows",
     ),
 }
 
@@ -149,6 +153,32 @@ def test_all_steps_read_labels_alike(odd: str, several_tags: bool, monkeypatch: 
     outcomes = {name: label_outcome(step, what, monkeypatch) for name, (what, step) in steps.items()}
     assert set(outcomes.values()) == {outcomes["label"]}, outcomes
     assert expected[several_tags] in outcomes["label"]
+
+
+# --- the votes' keys -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ([1, None, 3], "DataError: column 'id': 1 of 3 keys are null"),
+        ([1, 1, 3], "DuplicateKeys: column 'id': 1 names 2 rows (2 rows share a key)"),
+    ],
+)
+def test_all_steps_refuse_wrong_keys_alike(keys: list[int | None], expected: str) -> None:
+    rule_set, dev = rules(several_tags=False), table(0, several_tags=False)
+    odd = MESSAGES.head(3).with_columns(id=pl.Series(keys, dtype=MESSAGES.schema["id"]))
+    good = apply_rules(MESSAGES.head(3).lazy(), rule_set).votes
+    votes = good.with_columns(id=odd["id"]).lazy()
+    outcomes = {
+        "apply": message_of(lambda: apply_rules(odd.lazy(), rule_set)),
+        "label": message_of(lambda: label_messages(votes, rule_set)).replace("votes", "messages"),
+        "label, dev": message_of(
+            lambda: label_messages(good.lazy(), rule_set, dev_votes=votes, dev=dev.lazy())
+        ).replace("dev_votes", "messages"),
+    }
+    assert set(outcomes.values()) == {outcomes["apply"]}, outcomes
+    assert expected in outcomes["apply"]
 
 
 # --- the messages' text -------------------------------------------------------------------------------------------

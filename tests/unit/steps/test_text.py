@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kommuna.steps.etl.clean import clean
-from kommuna.steps.text import INVISIBLE, MARKS, bare, fold, folded
+from kommuna.steps.text import INVISIBLE, MARKS, bare, normalize, normalized
 
 CHARACTERS = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) != "Cs"]
 TEXTS = st.text(
@@ -35,12 +35,12 @@ TEXTS = st.text(
     ],
 )
 def test_equivalent_spellings_have_the_same_normal_form(one: str, other: str) -> None:
-    assert fold(one) == fold(other) == folded(one).text
+    assert normalize(one) == normalize(other) == normalized(one).text
 
 
 @pytest.mark.parametrize(("one", "other"), [("й", "и"), ("café", "cafe"), ("a_b", "a b"), ("ь", "ъ")])
 def test_different_spellings_have_different_normal_forms(one: str, other: str) -> None:
-    assert fold(one) != fold(other)
+    assert normalize(one) != normalize(other)
 
 
 def test_the_character_classes_contain_all_characters_of_their_categories() -> None:
@@ -65,14 +65,14 @@ def test_folding_with_and_without_positions_gives_the_same_text(text: str) -> No
 
 
 def placed(text: str) -> bool:
-    found = folded(text)
+    found = normalized(text)
     ends = zip(found.start, found.end, strict=True)
-    return found.text == fold(text) and len(found.text) == len(found.start) and all(0 <= a < b for a, b in ends)
+    return found.text == normalize(text) and len(found.text) == len(found.start) and all(0 <= a < b for a, b in ends)
 
 
 def test_a_part_of_the_normal_form_maps_back_to_the_text() -> None:
     text = "Мой «за\u0301м\u00adок» ﬁне"
-    found = folded(text)
+    found = normalized(text)
     first = found.text.index("замок")
     start, end = found.span(first, first + len("замок"))
     assert text[start:end] == "за\u0301м\u00adок"
@@ -82,9 +82,9 @@ def test_a_part_of_the_normal_form_maps_back_to_the_text() -> None:
 @given(TEXTS)
 def test_cleaning_does_not_change_the_normal_form(text: str) -> None:
     if not clean_text(text):
-        assert not fold(text).strip()
+        assert not normalize(text).strip()
     else:
-        assert fold(clean_text(text) or "").split() == fold(text).split()
+        assert normalize(clean_text(text) or "").split() == normalize(text).split()
 
 
 def clean_text(text: str) -> str | None:

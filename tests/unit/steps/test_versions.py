@@ -16,7 +16,7 @@ import kommuna.steps
 from kommuna.errors import StepNotFound
 from kommuna.runtime.binding import find_step
 from kommuna.spec.step import StepSpec
-from kommuna.spec.versions import STEPS, VERSIONS, code_of
+from kommuna.spec.versions import STEPS, VERSIONS, address_of, code_of
 from kommuna.store.parameters import parameter_types
 
 RECORDED = RecordedFile(Path(__file__).with_name("recorded.json"))
@@ -51,6 +51,26 @@ def test_every_address_of_a_step_leads_to_its_stable_address(address: str) -> No
     ]
     assert {spec.function for spec in specs} == {address}
     assert parameter_types(code_of(address)).keys() == parameter_types(address).keys()
+
+
+# Addresses in DAG files of before there were stable ones.
+OLD = (
+    "kommuna.steps.check:check", "kommuna.steps.etl.asof:asof_join", "kommuna.steps.etl.clean:clean",
+    "kommuna.steps.etl.mask:mask_pii", "kommuna.steps.etl.prepare:prepare_messages", "kommuna.steps.etl.query:query",
+    "kommuna.steps.etl.read:read_table", "kommuna.steps.labeling.apply:apply_rules",
+    "kommuna.steps.labeling.ask.votes:ask_votes", "kommuna.steps.labeling.label:label_messages",
+    "kommuna.steps.labeling.refine.step:refine_rules", "kommuna.steps.labeling.rule_report:rule_report",
+    "kommuna.steps.registry.promote:promote", "kommuna.steps.registry.register:register",
+    "kommuna.steps.training.evaluate:evaluate", "kommuna.steps.training.predict:predict",
+    "kommuna.steps.training.train:train_classifier",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("old", OLD)
+def test_an_old_address_still_leads_to_its_step(old: str) -> None:
+    stable = f"kommuna.steps:{old.rpartition(':')[2]}"
+    assert address_of(old) == stable
+    assert find_step(old).function is find_step(stable).function
 
 
 def test_an_unknown_shared_step_is_refused_with_the_nearest_name() -> None:

@@ -184,8 +184,8 @@ def _write_access(here: Path) -> None:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         raise PlatformFault(
-            f"the user {os.geteuid()} has no name, and PostgreSQL wants one",
-            fix="add the user to /etc/passwd, or run as a user who is there",
+            f"the user {os.geteuid()} has no name, and PostgreSQL needs one",
+            fix="add the user to /etc/passwd, or run as a user with an entry",
         ) from None
     (here / "pg_hba.conf").write_text("local all all peer map=own\n")
     (here / "pg_ident.conf").write_text("".join(f'own "{user}" {role}\n' for role in (SUPERUSER, *ROLES)))

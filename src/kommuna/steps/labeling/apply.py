@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 import structlog
 
-from kommuna.errors import DataError, DuplicateKeys, RulesError
+from kommuna.errors import RulesError
 from kommuna.spec.llm import Asking
 from kommuna.spec.rules import RegexRule, Rule, RuleSet
-from kommuna.steps.columns import require_columns, require_text
+from kommuna.steps.columns import require_columns, require_text, require_unique
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.rules.ask.votes import AskVotes, ask_votes
 from kommuna.steps.labeling.rules.expressions import computed, condition_of
@@ -226,16 +226,8 @@ def check_key(table: pl.LazyFrame, key: str) -> None:
         .collect(engine="streaming")
         .row(0)
     )
-    if nulls:
-        raise DataError(f"column '{key}': {nulls} of {rows} keys are null", where="messages")
-    if distinct < rows:
-        keys = table.select(key).collect(engine="streaming")[key]
-        twice = keys.filter(keys.is_duplicated())
-        raise DuplicateKeys(
-            f"column '{key}': {twice[0]!r} names {int((twice == twice[0]).sum())} rows ({len(twice)} rows share a key)",
-            where="messages",
-            fix="remove the duplicates, or use another key",
-        )
+    if nulls or distinct < rows:
+        require_unique(table.select(key).collect(engine="streaming")[key], what="messages")
 
 
 def _outside_tags(table: pl.LazyFrame) -> dict[str, int]:

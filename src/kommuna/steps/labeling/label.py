@@ -10,11 +10,11 @@ import polars as pl
 import structlog
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, DuplicateKeys, SchemaDrift
+from kommuna.errors import DataError, SchemaDrift
 from kommuna.spec import choices
 from kommuna.spec.resources import Memory
 from kommuna.spec.rules import RuleSet
-from kommuna.steps.columns import require_columns
+from kommuna.steps.columns import require_columns, require_unique
 from kommuna.steps.cores import side_by_side
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.models.base import HeldOut
@@ -131,7 +131,7 @@ def label_messages(
         log.warning(
             "label.unanimous_votes_contradicted",
             rows=contradicted,
-            hint="all their votes are for one tag, and dev rows say another: see these rules in the rule report",
+            hint="all their votes are for one tag, but the dev rows favour another: see these rules in the rule report",
         )
     log.info(
         "messages.labeled",
@@ -148,10 +148,7 @@ def _patterns(votes: pl.LazyFrame, rules: RuleSet, key: str, where: str) -> tupl
     """Returns the patterns of a votes table and its checked key column; the table itself can be freed."""
     require_columns(votes, [key], what=where)
     table = votes.collect(engine="streaming")
-    if table[key].n_unique() < table.height:
-        raise DuplicateKeys(
-            f"column '{key}': {table[key].filter(table[key].is_duplicated())[0]!r} names several rows", where=where
-        )
+    require_unique(table[key], what=where)
     if table.is_empty():
         raise DataError("the votes have no rows: there is nothing to learn from", where=where)
     return vote_patterns(table, rules, key=key), table[key]

@@ -11,7 +11,7 @@ import structlog
 from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.artifacts import Report
 from kommuna.spec.choices import Share
-from kommuna.steps.columns import require_columns
+from kommuna.steps.columns import require_columns, require_unique
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import TAGS_COLUMN, truth_matrix
 from kommuna.steps.statistics import TagCounts, calibration_error, interval, wilson
@@ -183,9 +183,8 @@ def _gold_column(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: st
     require_columns(labels, [key, name], what="gold_labels")
     found = labels.select(pl.col(key).cast(pl.String), name, pl.lit(True).alias("_found")).collect(engine="streaming")
     wanted = pl.DataFrame({key: keys.cast(pl.String)})
+    require_unique(found[key], what="gold_labels")
     joined = wanted.join(found, on=key, how="left", maintain_order="left")
-    if joined.height != wanted.height:
-        raise DataError(f"gold_labels: column '{key}' names more than one row")
     if joined["_found"].null_count():
         row = joined.filter(pl.col("_found").is_null())[key][0]
         raise DataError(

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, DuplicateKeys
-from kommuna.steps.columns import require_columns
+from kommuna.errors import DataError
+from kommuna.steps.columns import require_columns, require_unique
 from kommuna.steps.labeled_rows import TAGS_COLUMN, label_column, read_labeled_rows, truth_matrix
 
 Matrix = NDArray[np.float32]
@@ -117,8 +117,7 @@ def read_weak(
         .join(usable, on=key, how="inner", maintain_order="left")
         .collect(engine="streaming")
     )
-    if frame.height > confident or frame[key].n_unique() < frame.height:
-        raise DuplicateKeys(f"column '{key}' names more than one row in messages or labels", fix="de-duplicate by key")
+    require_unique(frame[key], what="messages or labels")
     if frame.is_empty():
         raise DataError(f"no '{key}' of labels is found in messages", fix="label the messages that you train on")
     return Weak(

@@ -226,7 +226,7 @@ def test_the_confidence_is_as_low_as_contradictory_dev_rows_require(name: Any, r
 def test_duplicate_dev_keys_are_refused_even_if_the_labels_agree(rules: Any) -> None:
     votes = from_matrix(np.array([[0, -1, -1, -1], [1, 1, -1, -1]]), rules).lazy()
     dev = pl.LazyFrame({"id": [0, 0], "tag": ["a", "b"]})
-    with pytest.raises(DuplicateKeys, match="column 'id': 0 names several rows"):
+    with pytest.raises(DuplicateKeys, match="column 'id': 0 names 2 rows"):
         label_messages(votes, rules, votes, dev)
 
 
@@ -238,7 +238,7 @@ def test_votes_for_an_unknown_class_are_refused_with_rule_and_row(rules: Any) ->
 
 
 def test_keys_that_name_several_rows_are_refused(rules: Any) -> None:
-    with pytest.raises(DuplicateKeys, match="column 'id': 'x' names several rows"):
+    with pytest.raises(DuplicateKeys, match="column 'id': 'x' names 2 rows"):
         labeled([[0, -1, -1, -1]] * 2, rules, "kommuna", keys=["x", "x"])
 
 

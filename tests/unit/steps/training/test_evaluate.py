@@ -74,7 +74,7 @@ def test_figures_of_several_tags_agree_with_scikit_learn(several_task) -> None:
     assert found.metrics["without_tag"] == pytest.approx((~given.any(axis=1)).mean())
     assert found.metrics["gold_without_tag"] == pytest.approx((~truth.any(axis=1)).mean())
     assert f"{found.metrics['without_tag']:.1%} ({found.metrics['gold_without_tag']:.1%} in gold)" in found.report.html
-    assert "What is taken for what" not in found.report.html
+    assert "Confusion between tags" not in found.report.html
     labels = matrix(task.gold_labels["tags"])
     assert found.metrics["baseline.label_model.f1_micro"] == pytest.approx(
         peer.f1_score(truth, labels, average="micro")
@@ -146,7 +146,7 @@ def test_the_report_names_the_tags_with_the_smallest_accepted_share(task, traine
         best = automatic(operating_points(p, (task.gold["tag"].to_numpy() == tag)[given]))
         assert share == (best.coverage if best else 0)
     worst = min((share, tag) for tag, share in by_tag.items())
-    assert f"the least: {worst[1]} {worst[0]:.1%}" in found.report.html
+    assert f"for each tag: {worst[1]} {worst[0]:.1%}" in found.report.html
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def test_empty_gold_is_refused(task, trained: Trained) -> None:
 
 
 def test_duplicate_gold_keys_are_refused(task, trained: Trained) -> None:
-    with pytest.raises(DuplicateKeys, match="column 'id': 260 names several rows"):
+    with pytest.raises(DuplicateKeys, match="column 'id': 260 names 2 rows"):
         judged(trained, task, pl.concat([task.gold, task.gold.head(1)]))
 
 
@@ -317,7 +317,7 @@ def test_the_report_shows_the_most_confident_mistakes_with_words_and_rules(task,
     given = trained.model.predict_table(task.gold)
     wrong = task.gold.with_columns(given["confidence"], given=given["tag"].cast(pl.String))
     surest = wrong.filter(pl.col("tag") != pl.col("given")).sort("confidence", descending=True)
-    section = html[html.index("Sure and wrong") : html.index("Is the confidence honest")]
+    section = html[html.index("Confident mistakes") : html.index("Calibration: is")]
     assert surest["text"][0] in section
     assert section.index(surest["text"][0]) < section.index(surest["text"][10])
     assert "always_card: card" in section

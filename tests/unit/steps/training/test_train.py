@@ -496,5 +496,5 @@ def test_parameters_out_of_their_range_are_refused_by_name(task, options, words:
 
 def test_duplicate_dev_keys_are_refused(task) -> None:
     twice = pl.concat([task.dev, task.dev.head(1).with_columns(tag=pl.lit(TAGS[1]))])
-    with pytest.raises(DuplicateKeys, match="names several rows"):
+    with pytest.raises(DuplicateKeys, match="names 2 rows"):
         train_classifier(task.messages.lazy(), task.labels.lazy(), twice.lazy())

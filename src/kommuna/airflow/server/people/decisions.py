@@ -67,7 +67,7 @@ def decide(request: PersonRequest, person: Person, facts: PersonFacts) -> Refusa
     """Returns why a person's request is refused; None if Airflow may judge it further."""
     need = request.row.need
     if need is Need.NEVER:
-        return Refusal("the platform has no use for this: it would make objects that belong to everybody")
+        return Refusal("this is switched off on the platform: it would create objects that belong to all teams")
     if person.platform:
         return None
     if need is Need.PLATFORM:

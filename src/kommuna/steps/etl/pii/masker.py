@@ -13,7 +13,7 @@ from stdnum import iban
 
 from kommuna.spec.texts import text_list
 from kommuna.steps.etl.pii.digits import GAP, Found, numbers
-from kommuna.steps.text import INVISIBLE, MARKS, fold, folded
+from kommuna.steps.text import INVISIBLE, MARKS, normalize, normalized
 
 KINDS = ("PHONE", "CARD", "IBAN", "INN", "SNILS", "EMAIL", "NAME")
 
@@ -42,7 +42,7 @@ class Masker:
         self._region = region
         self._names: dict[str, list[tuple[str, ...]]] = {}
         for name in text_list("names", names):
-            words = tuple(_WORD.findall(fold(name)))
+            words = tuple(_WORD.findall(normalize(name)))
             if words:
                 self._names.setdefault(words[0], []).append(words)
         for known in self._names.values():
@@ -105,7 +105,7 @@ class Masker:
         return "".join([*pieces, text[end:]]), [place.kind for place in found]
 
     def _named(self, text: str) -> Iterable[Found]:
-        normal = folded(text)
+        normal = normalized(text)
         found = list(_WORD.finditer(normal.text))
         if self._names.keys().isdisjoint(match[0] for match in found):
             return
@@ -126,7 +126,7 @@ class Masker:
 def _changed_letters() -> str:
     """A pattern of the characters that the normal form changes, merges or drops, unlike lower case."""
     letters = (char for char in map(chr, range(0x80, 0x30000)) if char.isalnum() and char not in "ёЁ")
-    changed = "".join(char for char in letters if fold(char) != char.lower())
+    changed = "".join(char for char in letters if normalize(char) != char.lower())
     return f"[{MARKS}{INVISIBLE}{re.escape(changed)}]"
 
 

@@ -163,7 +163,7 @@ def _read(response: Any, data: RefineData, taken: set[str], answer: Proposals) -
     """Returns the valid rules of a response, and counts the others in `answer`."""
     items = response.get("rules") if isinstance(response, dict) else None
     if not isinstance(items, list):
-        answer.refuse("an answer that was no list of rules")
+        answer.refuse("an answer that was not a list of rules")
         return []
     rules: list[Rule] = []
     answer.refuse("more rules than were asked for", max(0, len(items) - _MOST_RULES))
@@ -178,7 +178,7 @@ def _read(response: Any, data: RefineData, taken: set[str], answer: Proposals) -
 def _rule(item: Any, data: RefineData, taken: set[str], answer: Proposals) -> Rule | None:
     """Returns one rule of a response, checked before it is applied to any row; None if it is invalid."""
     if not isinstance(item, dict):
-        answer.refuse("no rule")
+        answer.refuse("something that is not a rule")
         return None
     given = {name: value for name, value in item.items() if value not in (None, [], "")}
     if set(given) & {"sql", "python", "ask"}:
@@ -193,7 +193,7 @@ def _rule(item: Any, data: RefineData, taken: set[str], answer: Proposals) -> Ru
     try:
         rule = Rule.read(given | {"name": rule_name(given["tag"], str(given.get("name", "llm")), taken)}, where="llm")
     except SpecError:
-        answer.refuse("no rule")
+        answer.refuse("something that is not a rule")
         return None
     if isinstance(rule, KeywordRule) and (
         len(rule.any) > _MOST_KEYWORDS or not all(keyword_line(word) for word in rule.any)

@@ -74,10 +74,10 @@ def refine_report(
     ]
     sections: list[tuple[str, Markup]] = [
         ("F1 and coverage by round", plot(lambda axes: _draw_scores(axes, figures))),
-        ("Rules in and out by round", plot(lambda axes: _draw_rules(axes, figures), height=2.6)),
+        ("Rules kept and dropped by round", plot(lambda axes: _draw_rules(axes, figures), height=2.6)),
         ("Cost by round", plot(lambda axes: _draw_cost(axes, figures), height=2.6)),
         ("Rounds", table(figures.columns, figures.rows())),
-        ("Proposals that did not get in", table(["reason", "proposals"], _refused(rounds))),
+        ("Rejected proposals", table(["reason", "proposals"], _refused(rounds))),
         (
             "Rules that were written",
             table(
@@ -133,4 +133,4 @@ def _draw_cost(axes: Axes, figures: pl.DataFrame) -> None:
     axes.bar(x, figures["llm_cost" if paid else "seconds"].to_list(), color=ACCENT)
     axes.set_xticks(x)
     axes.set_xlabel("round")
-    axes.set_ylabel("money for the LLM" if paid else "seconds")
+    axes.set_ylabel("cost of the LLM" if paid else "seconds")

@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.steps.text import WORD, fold
+from kommuna.steps.text import WORD, normalize
 
 _HEAD = 300  # characters of a text from which parts of words are extracted
 
@@ -32,8 +32,8 @@ class Teacher:
     def __init__(self, dev: pl.Series, messages: pl.Series) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, preprocessor=fold, token_pattern=f"{WORD}+")
-        parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, preprocessor=fold)
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, preprocessor=normalize, token_pattern=f"{WORD}+")
+        parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, preprocessor=normalize)
         dev_texts, message_texts = dev.fill_null("").to_list(), messages.fill_null("").to_list()
         dev_heads, message_heads = ([text[:_HEAD] for text in texts] for texts in (dev_texts, message_texts))
         try:

@@ -16,7 +16,7 @@ from kommuna.steps.labeling.report.metrics import BY_NAME
 from kommuna.steps.labeling.report.rule_text import condition, highlighted
 from kommuna.steps.labeling.votes.correlation import Correlation, correlation
 from kommuna.steps.labeling.votes.patterns import VotePatterns
-from kommuna.steps.report import ACCENT, BAD, GOOD, INK, MUTED, folded, link, page, plot, table
+from kommuna.steps.report import ACCENT, BAD, GOOD, INK, MUTED, collapsed, link, page, plot, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,9 +78,7 @@ def rule_page(
     if errors:
         order = [name for name in figures["rule"] if name in errors]
         parts = [_errors(name, errors[name], rules, opened=i == 0) for i, name in enumerate(order)]
-        sections.append(
-            ("Most telling errors on dev: what no other rule puts right stands first", Markup("").join(parts))
-        )
+        sections.append(("Errors on dev: those that no other rule corrects come first", Markup("").join(parts)))
     if len(patterns.rules) > 1:
         sections += _correlations(patterns)
     if rules.groups:
@@ -133,7 +131,7 @@ def _look_first(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: R
             which = "whose tags are" if rules.several_tags else "which is"
             found = next(own for own in rules.rules if own.name == rule["rule"])
             message = highlighted(found, one["text"]) if one["text"] else one["key"]
-            body += Markup("<p>Said {} of “{}”, {} {}.</p>").format(one["vote"], message, which, one["truth"])
+            body += Markup("<p>Voted {} for “{}”, {} {}.</p>").format(one["vote"], message, which, one["truth"])
         parts.append(Markup('<div class="first">{}</div>').format(body))
     return Markup("").join(parts)
 
@@ -190,7 +188,7 @@ def _errors(name: str, errors: pl.DataFrame, rules: RuleSet, *, opened: bool) ->
         lines = [(highlighted(rule, line[0]), *line[1:]) for line in lines]
     looks_for = Markup("<p>Looks for <code>{}</code></p>").format(condition(rule))
     body = looks_for + table(list(columns.values()), lines)
-    return folded(f"{name}: {errors.height}", body, anchor=f"errors-{name}", opened=opened)
+    return collapsed(f"{name}: {errors.height}", body, anchor=f"errors-{name}", opened=opened)
 
 
 def _correlations(patterns: VotePatterns) -> list[tuple[str, Markup]]:
@@ -220,7 +218,7 @@ def _correlations(patterns: VotePatterns) -> list[tuple[str, Markup]]:
     side = 2.2 + 0.2 * len(chosen)
     drawn = plot(lambda axes: _draw_map(axes, patterns, found, chosen), width=side + 1, height=side)
     note = Markup(
-        "<p>The larger the square, the more two rules vote on the same rows; green where they say the same there, red "
+        "<p>The larger the square, the more two rules vote on the same rows; green where their votes agree, red "
         "where they contradict each other, hollow where one votes where the other does not.</p>"
     )
     heads = ["rule", "and", "correlation", "rows with both", "same vote"]

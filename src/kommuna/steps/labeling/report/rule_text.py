@@ -12,7 +12,7 @@ from kommuna.spec.rules import KeywordRule, RegexRule, Rule
 from kommuna.steps.labeling.rules.text.regex import polars_pattern, python_only
 from kommuna.steps.labeling.rules.text.stems import stem
 from kommuna.steps.labeling.rules.text.tokens import TOKEN, tokens
-from kommuna.steps.text import folded
+from kommuna.steps.text import normalized
 
 
 class _Token(NamedTuple):
@@ -71,7 +71,7 @@ def _found(rule: Rule, text: str) -> Iterator[tuple[int, int]]:
 
 
 def _tokens(text: str, language: str | None) -> Iterator[_Token]:
-    normal = folded(text)
+    normal = normalized(text)
     for match in TOKEN.finditer(normal.text):
         yield _Token(_form(match[0], language), *normal.span(*match.span()))
 

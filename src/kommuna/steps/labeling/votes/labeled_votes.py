@@ -9,9 +9,9 @@ import polars as pl
 import structlog
 from numpy.typing import NDArray
 
-from kommuna.errors import DataError, DuplicateKeys, SchemaDrift
+from kommuna.errors import DataError, SchemaDrift
 from kommuna.spec.rules import RuleSet
-from kommuna.steps.columns import require_columns
+from kommuna.steps.columns import require_columns, require_unique
 from kommuna.steps.labeled_rows import label_column, read_labeled_rows, truth_matrix
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, vote_patterns
 
@@ -76,9 +76,7 @@ def read_dev(
     label = label_column(dev, label, several_tags=rules.several_tags)
     labels = read_labeled_rows(dev, several_tags=rules.several_tags, key=key, label=label, what="dev", columns=())
     votes = dev_votes.collect()
-    if votes[key].n_unique() < votes.height:
-        again = votes[key].filter(votes[key].is_duplicated())[0]
-        raise DuplicateKeys(f"column '{key}': {again!r} names several rows", where="dev_votes")
+    require_unique(votes[key], what="dev_votes")
     if labels[key].dtype != votes[key].dtype:
         raise SchemaDrift(
             f"column '{key}': dev has {labels[key].dtype}, dev_votes {votes[key].dtype}", fix="give both the same type"

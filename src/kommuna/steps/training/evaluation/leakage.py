@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from kommuna.errors import DuplicateKeys, Leakage
-from kommuna.steps.columns import require_columns
+from kommuna.errors import Leakage
+from kommuna.steps.columns import require_columns, require_unique
 from kommuna.steps.text import bare
 
 SHOWN = 5  # keys in a message
@@ -38,9 +38,7 @@ def refuse_leakage(
     kinds = [table.collect_schema()[key] for table in (gold, dev, messages)]
     numbers = any(kind.is_numeric() for kind in kinds)
     keys = gold.select(_key(key, kinds[0], numbers=numbers)).collect(engine="streaming")
-    if keys[key].n_unique() < keys.height:
-        duplicate = keys.filter(keys[key].is_duplicated())[key][0]
-        raise DuplicateKeys(f"column '{key}': {duplicate!r} names several rows", where="gold")
+    require_unique(keys[key].drop_nulls(), what="gold")
     for name, table, kind in (("messages", messages, kinds[2]), ("dev", dev, kinds[1])):
         shared = table.select(_key(key, kind, numbers=numbers)).join(keys.lazy(), on=key, how="semi").unique()
         found = shared.sort(key).collect(engine="streaming")[key].to_list()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from kommuna.errors import DuplicateKeys
-from kommuna.steps.columns import require_columns
+from kommuna.steps.columns import require_columns, require_unique
 from kommuna.steps.report import row_text
 from kommuna.steps.training.evaluation.scores import Chosen, Mistake
 from kommuna.steps.training.explain import rules_with_votes
@@ -61,8 +60,7 @@ def _rules(votes: pl.LazyFrame | None, keys: list[str], key: str) -> dict[str, t
         return {}
     require_columns(votes, [key], what="gold_votes")
     found = votes.with_columns(pl.col(key).cast(pl.String)).filter(pl.col(key).is_in(keys)).collect(engine="streaming")
-    if found[key].n_unique() < found.height:
-        raise DuplicateKeys(f"gold_votes: column '{key}' names more than one row")
+    require_unique(found[key], what="gold_votes")
     return dict(zip(found[key].to_list(), rules_with_votes(found, key), strict=True))
 
 

@@ -43,17 +43,20 @@ def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> R
         ("all tags right" if scores.several_tags else "accuracy", f"{m['accuracy']:.3f}"),
         ("95 % interval", f"{m['accuracy_low']:.3f} to {m['accuracy_high']:.3f}"),
         *(_of_several_tags(m) if scores.several_tags else []),
-        (f"accepted unseen at {TARGET:.0%} precision", f"{m['automatic']:.1%}"),
+        (f"accepted without review at {TARGET:.0%} precision", f"{m['automatic']:.1%}"),
         ("calibration error", f"{m['ece']:.3f}"),
         *([("label model covers", f"{m['coverage']:.1%}")] if "coverage" in m else []),
     ]
     sections = [
         ("Against the champion and plain baselines", _compared(scores)),
-        (f"How much can be accepted unseen at {TARGET:.0%} precision?", _automatic(scores)),
+        (f"How much can be accepted without review at {TARGET:.0%} precision?", _automatic(scores)),
         ("F1 by tag, worst first", _by_tag(scores)),
-        ("Missed, and given instead" if scores.several_tags else "What is taken for what", _confused(scores)),
-        ("Sure and wrong", _mistakes(mistakes)),
-        ("Is the confidence honest?", _reliability(scores)),
+        (
+            "Missed tags, and those given instead" if scores.several_tags else "Confusion between tags",
+            _confused(scores),
+        ),
+        ("Confident mistakes", _mistakes(mistakes)),
+        ("Calibration: is the confidence as accurate as it claims?", _reliability(scores)),
         ("Every tag", _tags_table(scores)),
     ]
     unseen = [t.tag for t in scores.per_tag if t.never_seen]
@@ -116,11 +119,11 @@ def _automatic(scores: Scores) -> Markup:
     sure, points = scores.automatic, scores.operating
     of = "given tags" if scores.several_tags else "rows"
     if sure is None:
-        summary = f"At no confidence are {TARGET:.0%} of the {of} right."
+        summary = f"At no threshold of the confidence are {TARGET:.0%} of the {of} right."
     else:
         summary = (
-            f"The surest {sure.coverage:.1%} of the {of}, from a confidence of {sure.confidence:.3f} on, are right in "
-            f"{sure.precision:.1%}. The confidence is read off these rows: allow for some less on new ones."
+            f"The most confident {sure.coverage:.1%} of the {of}, at {sure.confidence:.3f} and above, are right in "
+            f"{sure.precision:.1%}. The threshold was chosen on these rows, so expect slightly less on new ones."
         )
 
     def draw(axes: Axes) -> None:
@@ -130,7 +133,7 @@ def _automatic(scores: Scores) -> Markup:
             axes.plot([sure.coverage], [sure.precision], color=GOOD, marker="o")
         axes.set_xlim(0, 1)
         axes.set_ylim(min([0.5, *(p.precision for p in points)]), 1.01)
-        axes.set_xlabel(f"share of the {of} that is accepted, the surest first")
+        axes.set_xlabel(f"share of the {of} that is accepted, the most confident first")
         axes.set_ylabel("share of them that is right")
 
     drawn = plot(draw, width=6, height=3.4) if points else Markup("")
@@ -143,7 +146,9 @@ def _least_automatic(scores: Scores) -> Markup:
     if not given:
         return Markup("")
     listed = ", ".join(f"{tag} {share:.1%}" for share, tag in sorted(given)[:LEAST_AUTOMATIC])
-    return Markup("<p>Of what is given one tag, at the same precision of that tag, the least: {}.</p>").format(listed)
+    return Markup("<p>Tags with the smallest accepted share, at the same precision for each tag: {}.</p>").format(
+        listed
+    )
 
 
 def _by_tag(scores: Scores) -> Markup:
@@ -212,8 +217,8 @@ def _mistakes(mistakes: Sequence[Mistake]) -> Markup:
     if not mistakes:
         return Markup("<p>None.</p>")
     words = any(m.words for m in mistakes)
-    note = "What each word adds to the given tag's log-odds over the mean tag's, and the rules that spoke."
-    note = note if words else "The rows' features, and the rules that spoke."
+    note = "What each word adds to the given tag's log-odds over the mean tag's, and the rules that voted."
+    note = note if words else "The rows' features, and the rules that voted."
     return Markup("<p>{}</p>{}").format(note, Markup("").join(_mistake(m) for m in mistakes))
 
 

@@ -30,7 +30,8 @@ class TagScore(Spec):
     f1_high: float | None = None
     never_seen: bool = Field(False, description="True where no training row had the tag.")
     automatic: float | None = Field(
-        None, description=f"Share of the rows given the tag that can be accepted unseen at {TARGET:.0%} precision."
+        None,
+        description=f"Share of the rows given the tag that can be accepted without review at {TARGET:.0%} precision.",
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kommuna.steps.text import WORD, fold
+from kommuna.steps.text import WORD, normalize
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -20,7 +20,7 @@ MAX_TERMS = 50_000  # of each kind
 
 def normalise(text: str) -> str:
     """Returns the normal form of the first `MAX_CHARACTERS` characters of a text."""
-    return fold(text[:MAX_CHARACTERS])
+    return normalize(text[:MAX_CHARACTERS])
 
 
 class TextFeatures:

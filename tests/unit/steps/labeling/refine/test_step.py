@@ -112,7 +112,12 @@ def test_the_rules_file_is_valid_and_has_the_origin_of_each_rule(made, tmp_path,
 def test_the_report_has_plots_of_the_rounds_and_the_refused_proposals(made):
     page = made.report.html
     assert page.count("<svg") == 3
-    for heading in ("F1 and coverage by round", "Rules in and out by round", "Cost by round", "did not get in"):
+    for heading in (
+        "F1 and coverage by round",
+        "Rules kept and dropped by round",
+        "Cost by round",
+        "Rejected proposals",
+    ):
         assert heading in page
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
@@ -198,7 +203,7 @@ def test_votes_of_given_rules_on_dev_are_their_own(unlabeled, dev):
     [
         (lambda gold, dev: gold.drop("text"), MissingColumn, "gold has no column 'text'"),
         (lambda gold, dev: gold.rename({"tag": "tags"}), MissingColumn, "no column 'tag'"),
-        (lambda gold, dev: pl.concat([gold, gold.head(1)]), DuplicateKeys, "'g0' names several rows"),
+        (lambda gold, dev: pl.concat([gold, gold.head(1)]), DuplicateKeys, "'g0' names 2 rows"),
         (
             lambda gold, dev: gold.with_columns(id=pl.int_range(pl.len())),
             SchemaDrift,

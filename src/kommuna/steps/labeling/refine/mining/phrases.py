@@ -15,7 +15,7 @@ from scipy import sparse
 from kommuna.steps.labeling.refine.mining.stop_words import Stemmed, language_of, only_stop_words
 from kommuna.steps.labeling.rules.text.stems import stem, stem_keyword, stem_lines, stem_pattern
 from kommuna.steps.labeling.rules.text.tokens import keyword_line, rare_rows, token_lines
-from kommuna.steps.text import fold
+from kommuna.steps.text import normalize
 
 _LONGEST = 3  # words of a phrase
 _LEAST_ROWS = 2  # dev rows that contain a pair
@@ -106,7 +106,7 @@ def find_phrases(dev: pl.Series, sample: pl.Series, messages: pl.LazyFrame, text
         np.concatenate([seen, together[pairs[:, 0], pairs[:, 1]]]).astype(np.int64),
         rows,
         language,
-        frozenset(fold(word) for text in dev.drop_nulls() for word in _YO.findall(text.lower())),
+        frozenset(normalize(word) for text in dev.drop_nulls() for word in _YO.findall(text.lower())),
     )
 
 

@@ -1,7 +1,8 @@
 """Encodes many texts as one line with one byte per character, which is faster to search than the texts.
 
 A text can be encoded if it consists of Russian letters, ASCII, and common signs such as quotes, dashes, currency signs
-and emoji: its normal form (`fold`) then follows from a table, character by character. Other texts contain `NO_CODE`.
+and emoji: its normal form (`normalize`) then follows from a table, character by character. Other texts contain
+`NO_CODE`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.steps.labeling.rules.text.tokens import tokens
-from kommuna.steps.text import fold
+from kommuna.steps.text import normalize
 
 SIGN = "."  # the code of every visible character outside words
 ROW = "\x00"  # separates two texts
@@ -115,7 +116,7 @@ def _resolve_second_bytes(bytes_: NDArray[np.uint8]) -> None:
 
 
 def _code(char: str) -> str:
-    if not fold(char):
+    if not normalize(char):
         return NO_CODE
     found = tokens(char)
     if not found:
@@ -137,7 +138,7 @@ def _ascii_texts() -> dict[str, str]:
     found = {}
     for char in characters.filter(characters.str.contains(f"[{NEUTRAL}]")):
         kinds = {unicodedata.category(token)[0] if len(token) == 1 else "L" for token in tokens(char)}
-        text = SIGN * len(tokens(char)) if kinds and not kinds & set("LMNC") else fold(char)
+        text = SIGN * len(tokens(char)) if kinds and not kinds & set("LMNC") else normalize(char)
         if text.isascii() and len(text) <= len(char.encode()):
             found[char] = text
     return found

@@ -11,7 +11,7 @@ from functools import cache
 
 import polars as pl
 
-from kommuna.steps.text import INVISIBLE, MARKS, PLAIN, WORD, fold
+from kommuna.steps.text import INVISIBLE, MARKS, PLAIN, WORD, normalize
 
 # Most texts are ASCII and Cyrillic letters, which NFKC does not change: it is skipped for them.
 _RARE = r"[^\x00-\x7f\u0400-\u0481]"
@@ -71,7 +71,7 @@ def _replacements() -> tuple[list[str], list[str]]:
     """
     upper = [char for code in (*range(128), *range(0x400, 0x482)) if (char := chr(code)).lower() != char]
     signs = {char for char in map(chr, range(128)) if char.isprintable() and not char.isalnum() and char not in "_ "}
-    unseen = {char: "" for char in map(chr, range(128)) if not fold(char)}
+    unseen = {char: "" for char in map(chr, range(128)) if not normalize(char)}
     folded = unseen | {sign: sign for sign in signs} | {char: char.lower() for char in upper} | _after_lowercase()
     folded |= {char: PLAIN[char.lower()] for char in upper if char.lower() in PLAIN}
     apart = {char: f" {to} " if to in signs else to for char, to in folded.items()}
@@ -86,7 +86,7 @@ def tokens(text: str) -> list[str]:
     >>> tokens("Где моя Кредитка-карта? It’s 24/7, c++")
     ['где', 'моя', 'кредитка', 'карта', '?', 'it', "'", 's', '24', '/', '7', ',', 'c', '+', '+']
     """
-    return TOKEN.findall(fold(text))
+    return TOKEN.findall(normalize(text))
 
 
 def keyword_line(keyword: str) -> str:

@@ -13,7 +13,7 @@ from kommuna.spec.rules import Rule
 from kommuna.steps.labeling.rules.text.automaton import keyword_patterns
 from kommuna.steps.labeling.rules.text.search import text_hits
 from kommuna.steps.labeling.rules.text.tokens import keyword_line
-from kommuna.steps.text import fold
+from kommuna.steps.text import normalize
 
 
 def reference(keyword: str, text: str | None) -> bool:
@@ -21,9 +21,10 @@ def reference(keyword: str, text: str | None) -> bool:
 
     def split(string: str) -> list[str]:
         kinds = "".join(
-            "w" if unicodedata.category(c)[0] in "LMN" or c == "_" else " " if c == " " else "." for c in fold(string)
+            "w" if unicodedata.category(c)[0] in "LMN" or c == "_" else " " if c == " " else "."
+            for c in normalize(string)
         )
-        return [fold(string)[m.start() : m.end()] for m in re.finditer(r"w+|\.", kinds)]
+        return [normalize(string)[m.start() : m.end()] for m in re.finditer(r"w+|\.", kinds)]
 
     if text is None:
         return False
