@@ -27,6 +27,7 @@ def private(teams: int) -> dict[str, Any]:
             "url": "https://git.example/x.git",
             "secret": f"git-{number}",
         }
+        given["teams"][f"team{number:02}"]["registry_secret"] = f"models-{number}"
     return given
 
 
@@ -82,10 +83,10 @@ def test_the_jobs_get_the_settings_that_their_model_reads(render: Render) -> Non
     assert wanted.logins == ("admin", "team00", "team01")
     assert wanted.database_server == "kommuna-postgresql.kommuna.svc:5432"
     assert wanted.teams["team01"].model_dump() == {
-        "namespace": "kommuna-team01", "store_secret": "store-1", "repository_secret": "git-1",
+        "namespace": "kommuna-team01", "store_secret": "store-1", "registry_secret": "models-1", "repository_secret": "git-1",
     }  # fmt: skip
     assert {name for _, name, _ in wanted.named() if name} == {
-        "store-platform", "store-mlflow", "registry-login", "store-0", "git-0", "store-1", "git-1",
+        "store-platform", "store-mlflow", "registry-login", "store-0", "models-0", "git-0", "store-1", "models-1", "git-1",
     }  # fmt: skip
     external = values(1, database_secret="bank", postgresql={"enabled": False}, passwords_secret="people")
     assert Wanted.read(job_settings(render(external))[0]).database_server == ""
@@ -109,7 +110,8 @@ def test_the_platforms_job_may_access_the_releases_secrets_and_those_named_in_th
     made = [
         f"kommuna-{n}" for n in ("keys", "passwords", "database", "parser-authority", "parser-team00", "parser-team01")
     ]
-    named = ["store-platform", "store-mlflow", "registry-login", "store-0", "git-0", "store-1", "git-1"]
+    named = ["store-platform", "store-mlflow", "registry-login"]
+    named += [f"{kind}-{number}" for kind in ("store", "models", "git") for number in range(2)]
     assert found == {
         (None, ""): {"create"}, **{(None, name): {"get", "update"} for name in made},
         **{(None, name): {"get"} for name in named},
@@ -128,6 +130,16 @@ def test_the_teams_job_only_writes_to_the_teams_namespaces_and_never_reads_the_d
             for n in range(2) for name in ("parser", "worker", "registry-login")
         },
     }  # fmt: skip
+
+
+def test_only_mlflow_gets_the_keys_of_the_teams_models(render: Render) -> None:
+    mounted = {
+        (owner["metadata"]["name"], mount["mountPath"], volume["secret"]["secretName"])
+        for owner, spec in pods(render(private(2)))
+        for volume in spec.get("volumes", []) if volume.get("secret", {}).get("secretName", "").startswith("models-")
+        for container in spec["containers"] for mount in container["volumeMounts"] if mount["name"] == volume["name"]
+    }  # fmt: skip
+    assert mounted == {("kommuna-mlflow", f"/etc/mlflow-keys/team{n:02}", f"models-{n}") for n in range(2)}
 
 
 def test_only_the_database_and_the_job_that_makes_its_roles_get_the_superusers_password(render: Render) -> None:

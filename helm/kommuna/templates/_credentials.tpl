@@ -16,7 +16,7 @@
 {{- $teams := dict -}}
 {{- range $team, $spec := .Values.teams -}}
 {{- $repository := include "kommuna.repository" (dict "root" $root "team" $team) | fromYaml -}}
-{{- $_ := set $teams $team (dict "namespace" (include "kommuna.namespace" (dict "root" $root "team" $team)) "store_secret" ($spec.store_secret | default "") "repository_secret" ($repository.secret | default "")) -}}
+{{- $_ := set $teams $team (dict "namespace" (include "kommuna.namespace" (dict "root" $root "team" $team)) "store_secret" ($spec.store_secret | default "") "registry_secret" ($spec.registry_secret | default "") "repository_secret" ($repository.secret | default "")) -}}
 {{- end -}}
 {{- $_ := set $wanted "teams" $teams -}}
 {{- toJson $wanted -}}
@@ -32,7 +32,7 @@
 {{- end }}
 {{- define "kommuna.platformsNamedSecrets" -}}
 {{- $names := list .Values.database_secret .Values.passwords_secret .Values.store_secret .Values.mlflow.secret -}}
-{{- range $spec := (include "kommuna.wantedSecrets" . | fromJson).teams }}{{ $names = append $names $spec.repository_secret }}{{ end -}}
+{{- range $spec := (include "kommuna.wantedSecrets" . | fromJson).teams }}{{ $names = concat $names (list $spec.repository_secret $spec.registry_secret) }}{{ end -}}
 {{- if eq .Values.auth.kind "keycloak" }}{{ $names = concat $names (list .Values.auth.secret .Values.auth.admin_secret .Values.auth.ca_secret) }}{{ end -}}
 {{- compact $names | uniq | sortAlpha | toJson -}}
 {{- end }}

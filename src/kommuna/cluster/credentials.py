@@ -36,6 +36,7 @@ class TeamSecrets(Spec):
 
     namespace: str
     store_secret: str = ""
+    registry_secret: str = ""
     repository_secret: str = ""
 
 
@@ -69,6 +70,7 @@ class Wanted(Spec):
             yield "images.pull_secrets", name, (".dockerconfigjson",)
         for team, spec in self.teams.items():
             yield f"teams.{team}.store_secret", spec.store_secret, STORE
+            yield f"teams.{team}.registry_secret", spec.registry_secret, STORE
             yield f"teams.{team}.repository.secret", spec.repository_secret, ("connection",)
 
 

@@ -52,6 +52,11 @@ class Team(Spec):
         "",
         description="Secret beside the control plane with the team's own AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
     )
+    registry_secret: str = Field(
+        "",
+        description="Secret beside the control plane with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, by which MLflow "
+        "reaches the team's models: below `workspaces/TEAM/` of `mlflow.artifacts`. MLflow's own key if empty.",
+    )
     people: dict[Login, Role] = Field(default_factory=dict, description="Who may log in, and as what.")
     groups: dict[GroupRole, tuple[GroupPath, ...]] = Field(
         default_factory=dict,
