@@ -194,6 +194,7 @@ def registers(conf: dict[str, Any]) -> list[Line]:
         ("POST", f"{old}/model-versions/create", {"name": conf["model"], "source": "mlflow-artifacts:/x"}),
         ("GET", "/api/2.0/mlflow-artifacts/artifacts", {"path": "0"}),
         ("PUT", "/api/2.0/mlflow-artifacts/artifacts/0/attack", {}),
+        ("POST", "/ajax-api/3.0/mlflow/demo/generate", {}),  # open to every login, says MLflow
     ):
         answer = call(method, path, body, "fraud")
         what = f"{method} {path} of another team's workspace"
