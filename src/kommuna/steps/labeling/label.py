@@ -164,7 +164,7 @@ def _judged(
             "label.few_dev_rows",
             dev_rows=len(dev),
             tags=len(patterns.tags),
-            hint="too few for the tags' shares; kommuna learns from half as many as tags, and from ten at least",
+            hint="too few for the tags' shares; kommuna learns from as many as tags, and from ten at least",
         )
     fixed = fit if fit.calibrated else calibrated(fit, held_out, dev)
     fixed = with_default(fixed, patterns, dev)

@@ -212,7 +212,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with Path(path).open("wb") as file:
             np.savez_compressed(
                 file,
-                settings=np.frombuffer(json.dumps(settings, ensure_ascii=False).encode(), dtype=np.uint8),
+                settings=np.frombuffer(json.dumps(settings).encode(), dtype=np.uint8),
                 votes=self._patterns.votes,
                 counts=self._patterns.counts,
                 dev_votes=dev.votes,
@@ -253,7 +253,8 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             made.rules_ = tuple(rules)
             dev = DevRows(arrays["dev_votes"], arrays["dev_truth"])
             votes, counts, probed = arrays["votes"], arrays["counts"], arrays["probabilities"]
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            _check_saved(made, votes, counts, dev, probed)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
             missing = isinstance(error, FileNotFoundError)
             raise DataError(
                 f"no file {path}" if missing else f"{path.name} is not a file of a LabelModel: {error}",
@@ -379,3 +380,28 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             else:
                 self._estimates = estimates(self._fitted.predict, self._patterns, self._labeled)
         return self._estimates
+
+
+def _check_saved(
+    made: LabelModel, votes: Codes, counts: NDArray[np.int64], dev: DevRows, probed: NDArray[np.float64]
+) -> None:
+    """Checks the arrays of a file against its settings.
+
+    Raises:
+        ValueError: they do not match; says which.
+    """
+    k, m, d = len(made.classes_), len(made.rules_), len(dev.truth)
+    shapes = {
+        "votes": (votes, (len(votes), m), 2 * k),
+        "counts": (counts, (len(votes),), None),
+        "dev_votes": (dev.votes, (d, m), 2 * k),
+        "dev_truth": (dev.truth, (d,), k),
+    }
+    for name, (array, shape, end) in shapes.items():
+        least = ABSTAIN if name.endswith("votes") else 0
+        if array.shape != shape or array.dtype.kind != "i":
+            raise ValueError(f"{name} has the shape {array.shape} and the type {array.dtype}, not {shape} and int")
+        if array.size and (array.min() < least or (end is not None and array.max() >= end)):
+            raise ValueError(f"{name} has values out of range")
+    if probed.shape != (min(len(votes), _PROBED), k) or probed.dtype.kind != "f":
+        raise ValueError(f"probabilities have the shape {probed.shape} and the type {probed.dtype}")

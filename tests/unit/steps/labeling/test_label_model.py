@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -299,6 +300,46 @@ def test_unlabeled_dev_rows_are_left_out() -> None:
     assert np.array_equal(some.predict_proba(votes), numbered.predict_proba(votes))
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.Series(["a", "b", pd.NA] * 20, dtype="string"),
+        pd.Series(pd.Categorical(["a", "b", None] * 20)),
+        pl.Series(["a", "b", None] * 20),
+        ["a", "b", pd.NaT] * 20,
+    ],
+    ids=["string", "categorical", "polars", "NaT"],
+)
+def test_missing_labels_of_every_library_are_left_out(labels: Any) -> None:
+    votes, _ = generated(conditional(ACCURACY, 2), [0.5, 0.5], rows=60)
+    labeled = np.arange(60) % 3 < 2
+    expected = LabelModel("weighted", tags=["a", "b"]).fit(votes, votes[labeled], ["a", "b"] * 20)
+    found = LabelModel("weighted", tags=["a", "b"]).fit(votes, votes, labels)
+    assert np.array_equal(found.predict_proba(votes), expected.predict_proba(votes))
+    numbers = pd.Series([0, 1, None] * 20, dtype="Int64")
+    numbered = LabelModel("weighted").fit(votes, votes, numbers)
+    assert np.array_equal(numbered.predict_proba(votes), expected.predict_proba(votes))
+
+
+@pytest.mark.parametrize("tags", [np.array(["b", "a"]), pl.Series(["b", "a"]), pd.Series(["b", "a"]), ("b", "a")])
+def test_tags_are_any_ordered_names(tags: Any, tmp_path: Path) -> None:
+    model = LabelModel("majority", tags=tags).fit(MATRIX)
+    assert model.classes_.tolist() == ["b", "a"]
+    model.save(tmp_path / "model")
+    assert LabelModel.load(tmp_path / "model").predict(np.array([[1, 1]])).tolist() == ["a"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_of_dev_rows_does_not_change_the_model(name: Any) -> None:
+    true = conditional(ACCURACY[:5], 3)
+    votes, truth = generated(true, [0.6, 0.3, 0.1], rows=400, seed=1)
+    fitted = LabelModel(name, epochs=20).fit(votes, votes[:40], truth[:40]).predict_proba(votes)
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(40)
+        again = LabelModel(name, epochs=20).fit(votes, votes[:40][order], truth[:40][order])
+        assert np.array_equal(again.predict_proba(votes), fitted)
+
+
 def test_a_class_that_only_dev_rows_have_is_a_class() -> None:
     votes = np.array([[0, 1], [1, 1], [0, -1]])
     model = LabelModel("dawid_skene").fit(votes, votes, [0, 1, 2])
@@ -331,6 +372,18 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "there are 2 dev_votes and 1 dev_labels": ({}, MATRIX, MATRIX, [0]),
     "labels: 7 is not one of the tags": ({"cardinality": 2}, MATRIX, MATRIX, [0, 7]),
     "labels: 'a' is not one of the tags": ({}, MATRIX, MATRIX, ["a", "b"]),
+    "labels: inf is not one of the tags": ({}, MATRIX, MATRIX, [0, np.inf]),
+    "labels: .1. is not one of the tags": ({}, MATRIX, MATRIX, pl.Series([[1], [0]])),
+    "tags must be a list of str, not {'card'}": ({"tags": {"card"}}, MATRIX),
+    "tags must be a list of str, not <generator": ({"tags": (tag for tag in "ab")}, MATRIX),
+    "cardinality is 2.5, not a whole number": ({"cardinality": 2.5}, MATRIX),
+    "cardinality is '3', not a whole number": ({"cardinality": "3"}, MATRIX),
+    "seed=None is not a whole number": ({"seed": None}, MATRIX),
+    "seed=True is not a whole number": ({"seed": True}, MATRIX),
+    "iterations=1.5 is not a whole number": ({"model": "dawid_skene", "iterations": 1.5}, MATRIX),
+    "epochs='5' is not a whole number": ({"epochs": "5"}, MATRIX),
+    "memory=4: ": ({"memory": 4}, MATRIX),
+    "there is no label model '..kommuna..'": ({"model": ["kommuna"]}, MATRIX),
 }  # fmt: skip
 
 
@@ -397,6 +450,39 @@ def test_a_file_that_is_not_a_label_model_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="not a file of a LabelModel"):
         LabelModel.load(tmp_path / "pickled.npy")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda arrays: {"votes": arrays["votes"][:-1]},
+        lambda arrays: {"votes": arrays["votes"][:, :-1]},
+        lambda arrays: {"votes": arrays["votes"] + np.int16(90)},
+        lambda arrays: {"votes": arrays["votes"].astype(float)},
+        lambda arrays: {"counts": arrays["counts"] - 500},
+        lambda arrays: {"dev_truth": arrays["dev_truth"] + 2},
+        lambda arrays: {"dev_votes": arrays["dev_votes"][1:]},
+        lambda arrays: {"probabilities": arrays["probabilities"][:, :1]},
+        lambda arrays: _settings(arrays, rules=["one"]),
+        lambda arrays: _settings(arrays, rules=None),
+        lambda arrays: _settings(arrays, seed=None),
+        lambda arrays: _settings(arrays, unknown=1),
+        lambda arrays: {"settings": np.frombuffer(b"[1]", dtype=np.uint8)},
+    ],
+)
+def test_an_edited_file_is_refused(edit: Any, tmp_path: Path) -> None:
+    votes, truth = generated(conditional(ACCURACY, 2), [0.5, 0.5], rows=50)
+    LabelModel("majority").fit(votes, votes[:20], truth[:20]).save(tmp_path / "model.npz")
+    with np.load(tmp_path / "model.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "model.npz", **(arrays | edit(arrays)))
+    with pytest.raises(KommunaError):
+        LabelModel.load(tmp_path / "model.npz")
+
+
+def _settings(arrays: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    settings = json.loads(arrays["settings"].tobytes()) | changed
+    return {"settings": np.frombuffer(json.dumps(settings).encode(), dtype=np.uint8)}
 
 
 def test_steps_can_return_and_accept_a_label_model(tmp_path: Path) -> None:

@@ -73,6 +73,10 @@ class HeldOut:
             probabilities[fold == f] = predict_fold(votes[fold == f])
         return cls(fold, tuple(predict), probabilities)
 
+    def rows_at(self, rows: NDArray[np.intp]) -> HeldOut:
+        """Returns the cross-fit of the dev rows with these indices, in this order."""
+        return HeldOut(self.fold[rows], self.predict, self.probabilities[rows])
+
 
 class BaseLabelModel(Protocol):
     """A label model for rows with exactly one tag.

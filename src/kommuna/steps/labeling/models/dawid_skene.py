@@ -69,7 +69,7 @@ class DawidSkene(BaseLabelModel):
             )
             return self
         model = NaiveBayes(
-            iterations=min(self._iterations, _WITH_DEV) if len(data.truth) >= self._k else self._iterations,
+            iterations=min(self._iterations, _WITH_DEV) if data.enough_dev else self._iterations,
             prior_rows=self._prior_rows,
             prior_share=self._prior_share,
             doubt=1.0,

@@ -48,7 +48,7 @@ class FittedLabelModel:
 def fit_label_model(
     new_model: NewModel, patterns: VotePatterns, dev: LabeledVotes | None, *, seed: int
 ) -> FittedLabelModel:
-    """Fits a label model on vote patterns and dev rows.
+    """Fits a label model on vote patterns and dev rows; their order changes nothing.
 
     Args:
         new_model: makes an unfitted model.
@@ -56,10 +56,17 @@ def fit_label_model(
         dev: labeled rows, if there are any.
         seed: seed of the folds of the dev rows; models that hold out rows by themselves are made with the same seed.
     """
+    if dev is None:
+        return _fit(new_model, patterns, None, seed)
+    order = dev.by_content()
+    fit = _fit(new_model, patterns, LabeledVotes(dev.votes[order], dev.truth[order]), seed)
+    return replace(fit, held_out=fit.held_out and fit.held_out.rows_at(np.argsort(order)))
+
+
+def _fit(new_model: NewModel, patterns: VotePatterns, dev: LabeledVotes | None, seed: int) -> FittedLabelModel:
     if patterns.several_tags:
         return _fit_per_tag(new_model, patterns, dev, seed)
-    rows = DevRows(dev.votes, dev.tag) if dev is not None else None
-    return _fit_single_tag(new_model, patterns, rows, seed)
+    return _fit_single_tag(new_model, patterns, None if dev is None else DevRows(dev.votes, dev.tag), seed)
 
 
 def _fit_single_tag(new_model: NewModel, patterns: VotePatterns, dev: DevRows | None, seed: int) -> FittedLabelModel:

@@ -160,6 +160,8 @@ class OutcomeData:
         pairs: how often outcomes of different rules happen together.
         dev_indicators: d x f, 1 where the outcome happened on the dev row.
         truth: d x k, 1 for the row's tag.
+        enough_dev: whether there are as many dev rows as tags; also for parts of the dev rows, so that a model that is
+            evaluated without some of them is of the same kind as the one fitted on all.
     """
 
     outcomes: Outcomes
@@ -171,6 +173,7 @@ class OutcomeData:
     pairs: Pairs
     dev_indicators: sparse.csr_array
     truth: Floats
+    enough_dev: bool
 
     @classmethod
     def of(cls, votes: VotePatterns, dev: DevRows, *, sample_seed: int | None = None) -> OutcomeData:
@@ -196,6 +199,7 @@ class OutcomeData:
             pairs(found, indicators, counts, max(counts.sum(), 1.0)),
             found.indicators(CastVotes.of(dev.votes)),
             np.eye(k)[dev.truth],
+            len(dev) >= k,
         )
 
     @property
@@ -210,7 +214,12 @@ class OutcomeData:
             excluded: d, the dev rows to leave out.
         """
         kept = np.flatnonzero(~excluded)
-        return replace(self, dev_indicators=self.dev_indicators[kept], truth=self.truth[kept])
+        return replace(
+            self,
+            dev_indicators=self.dev_indicators[kept],
+            truth=self.truth[kept],
+            enough_dev=self.enough_dev and len(kept) > 0,
+        )
 
 
 @dataclass(frozen=True)
@@ -276,7 +285,7 @@ class NaiveBayes:
         found, k = data.outcomes, data.truth.shape[1]
         tags, dev_counts = data.truth.sum(axis=0), data.dev_indicators.T @ data.truth
         known = tags > 0
-        enough_dev = len(data.truth) >= k
+        enough_dev = data.enough_dev
         weight = data.covered_counts if enough_dev or not found.one_sided.any() else data.counts
         if enough_dev:
             weight = weight * min(1.0, self.share * len(data.truth) / max(weight.sum(), 1.0))

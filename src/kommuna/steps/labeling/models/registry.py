@@ -15,6 +15,7 @@ from kommuna.steps.labeling.models.pooled.model import Kommuna
 from kommuna.steps.labeling.models.snorkel.library import SnorkelModel
 from kommuna.steps.labeling.models.snorkel.sparse import SnorkelFast
 from kommuna.steps.labeling.models.weighted import Weighted
+from kommuna.steps.labeling.votes.columns import is_whole
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class Settings:
         """
         for name, minimum in (("iterations", 1), ("epochs", 1), ("seed", 0)):
             value = getattr(self, name)
+            if not is_whole(value):
+                raise SpecError(f"{name}={value!r} is not a whole number", fix=f"give {name} {minimum} or more")
             if value < minimum:
                 raise SpecError(f"{name}={value}: at least {minimum} is needed", fix=f"give {name} {minimum} or more")
         try:
             memory_bytes(self.memory)
-        except ValueError as error:
-            raise SpecError(f"memory={self.memory!r}: {error}") from None
+        except (TypeError, ValueError) as error:
+            raise SpecError(f"memory={self.memory!r}: {error}", fix="give a size, such as '4Gi'") from None
 
 
 MODELS: dict[choices.LabelModel, Callable[[Settings], BaseLabelModel]] = {
@@ -69,7 +72,7 @@ def model_named(name: choices.LabelModel, settings: Settings) -> Callable[[], Ba
     Raises:
         SpecError: no label model has the name.
     """
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise SpecError(
             f"there is no label model '{name}'{nearest(str(name), MODELS)}", fix=f"name one of {', '.join(MODELS)}"
         )

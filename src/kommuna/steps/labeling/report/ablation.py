@@ -77,7 +77,8 @@ def gains(
     d, m = dev.votes.shape
     probabilities = np.zeros(dev.truth.shape)
     names = tuple(str(j) for j in range(m))
-    fold = folds(d, FOLDS, seed=seed)
+    fold = np.empty(d, dtype=np.int64)
+    fold[dev.by_content()] = folds(d, FOLDS, seed=seed)
     changes = np.zeros((len(left_out), 2), dtype=np.int64)
     total = np.zeros(2, dtype=np.int64)
     for f in range(int(fold.max(initial=-1)) + 1):

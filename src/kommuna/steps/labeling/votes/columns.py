@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from kommuna.spec.rules import RuleSet
 from kommuna.steps.frames import is_pandas, lazy_table
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns, distinct, tag_codes
 
+_MOST_TAGS = 2**14  # a vote for or against one of them fits Int16
 _SEVERAL = "label_messages labels rows that may have several tags"
 
 
@@ -59,16 +60,23 @@ def tag_names(tags: Sequence[str] | RuleSet | None, cardinality: int | None) -> 
         if tags.several_tags:
             raise RulesError("a LabelModel supports one tag per row, but the rule set has several_tags", fix=_SEVERAL)
         tags = tags.tags
-    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags or ()):
-        raise RulesError(f"tags must be a list of str, not {tags!r}", fix="omit tags if votes are numbers")
+    if tags is not None:
+        ordered = hasattr(tags, "__getitem__") and not isinstance(tags, str | Mapping)
+        if not ordered or not all(isinstance(tag, str) for tag in tags):
+            raise RulesError(
+                f"tags must be a list of str, not {tags!r}",
+                fix="omit tags if votes are numbers; give names in a list: their order is that of the probabilities",
+            )
     named = None if tags is None else tuple(str(tag) for tag in tags)
     if named is not None and len(set(named)) < max(len(named), 1):
         raise RulesError(f"tags must be a list of distinct names, not empty: {list(named)}")
-    if cardinality is not None and (cardinality < 1 or (named is not None and cardinality != len(named))):
-        raise RulesError(
-            f"cardinality is {cardinality}, " + (f"but there are {len(named)} tags" if named else "not 1+")
-        )
-    return named, cardinality or len(named or ())
+    if cardinality is None:
+        return named, len(named or ())
+    if not is_whole(cardinality) or not 1 <= cardinality <= _MOST_TAGS:
+        raise RulesError(f"cardinality is {cardinality!r}, not a whole number from 1 to {_MOST_TAGS}")
+    if named is not None and cardinality != len(named):
+        raise RulesError(f"cardinality is {cardinality}, but there are {len(named)} tags")
+    return named, int(cardinality)
 
 
 def vote_columns(
@@ -119,11 +127,11 @@ def label_indices(labels: Any, tags: tuple[str, ...] | None, k: int) -> NDArray[
     known: dict[Any, int] = {tag: i for i, tag in enumerate(tags or ())}
     found = np.full(len(values), ABSTAIN, dtype=np.int64)
     for row, value in enumerate(values):
-        if value is None or value != value:
+        if _is_missing(value):
             continue
-        if tags is None and not isinstance(value, bool | str) and value == int(value) and -1 <= value < (k or 2**14):
+        if tags is None and _is_number(value) and -1 <= value < (k or _MOST_TAGS) and value == int(value):
             found[row] = int(value)
-        elif value in known:
+        elif isinstance(value, Hashable) and value in known:
             found[row] = known[value]
         else:
             raise RulesError(
@@ -132,6 +140,21 @@ def label_indices(labels: Any, tags: tuple[str, ...] | None, k: int) -> NDArray[
                 fix=f"the tags are {', '.join((tags or ())[:10])}" if tags else "give numbers from 0, as in the votes",
             )
     return found
+
+
+def is_whole(value: Any) -> bool:
+    """Whether the value is a whole number of Python or NumPy; a bool is not."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return is_whole(value) or isinstance(value, float | np.floating)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether the value is None, NaN, NaT or pandas' NA, which is not even equal to itself."""
+    same = value is not None and value == value
+    return not (isinstance(same, bool | np.bool_) and same)
 
 
 def _series(table: pl.DataFrame, key: str | None, rules: tuple[str, ...] | None) -> list[pl.Series]:
@@ -198,7 +221,7 @@ def _codes(votes: pl.Series, tags: tuple[str, ...] | None, k: int) -> Codes:
 def _numbered(votes: pl.Series, k: int) -> Codes:
     whole = votes.cast(pl.Int64) if votes.dtype.is_integer() else votes.cast(pl.Float64).fill_nan(None)
     numbers: NDArray[Any] = whole.fill_null(ABSTAIN).to_numpy()
-    most = k or 2**14
+    most = k or _MOST_TAGS
     codes = numbers.clip(ABSTAIN - 1, most).astype(np.int16)
     if not np.array_equal(codes, numbers) or codes.min(initial=ABSTAIN) < ABSTAIN or codes.max(initial=ABSTAIN) >= most:
         wrong = np.flatnonzero((codes != numbers) | (codes < ABSTAIN) | (codes >= most))

@@ -45,6 +45,17 @@ class LabeledVotes:
         """d, the index of the row's one tag."""
         return np.asarray(self.truth.argmax(axis=1))
 
+    def by_content(self) -> NDArray[np.intp]:
+        """Returns the rows sorted by tags and votes, so that what is drawn or summed does not depend on their order.
+
+        Tags are sorted by their frequency, so that their own order matters only if several are equally frequent.
+        """
+        k = self.truth.shape[1]
+        cast = np.bincount(self.votes[self.votes != ABSTAIN] % k, minlength=k)
+        tags = np.lexsort((cast, self.truth.sum(axis=0)))
+        place = np.append(np.concatenate([np.argsort(tags), k + np.argsort(tags)]), ABSTAIN)
+        return np.lexsort([*place[self.votes].T, *self.truth[:, tags].T])
+
 
 def read_dev(
     dev_votes: pl.LazyFrame | None, dev: pl.LazyFrame | None, rules: RuleSet, *, key: str, label: str

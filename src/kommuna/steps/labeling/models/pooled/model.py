@@ -33,9 +33,10 @@ from kommuna.steps.statistics import folds
 
 # The second has a stronger prior and discounts correlated outcomes.
 _DEV_MODELS = (NaiveBayes(), NaiveBayes(share=1.0, prior_rows=3.0, doubt=0.3))
-_MIN_DEV_ROWS, _MIN_DEV_ROWS_PER_TAG = 2 * FOLDS, 0.5  # dev rows; with fewer the pool is not fitted
+_MIN_DEV_ROWS = 2 * FOLDS  # and as many as tags; with fewer the pool is not fitted
 _PENALTIES = (10.0, 3.0, 1.0, 0.3)  # of the correction, largest first
 _PENALTY_ROWS = 200.0  # penalty x dev rows of the smallest penalty tried: a weak penalty needs many dev rows
+_TIED = 1e-9
 _PULL = 30.0  # strength of the prior of the pool's weights, which is the votes alone
 
 
@@ -56,8 +57,8 @@ class Kommuna(BaseLabelModel):
     (five folds), under a prior at the votes alone (`pool_weights`). The correction is learned from the same held-out
     predictions. The held-out likelihood decides whether there is a correction, and with which penalty. It also decides
     whether to use the pool at all: the pool must gain more than one standard error over the votes alone (calibrated on
-    dev rows), so that a few dev rows do not make the model worse. Fewer than ten dev rows, or than half as many as
-    tags, are ignored.
+    dev rows), and must not be right on fewer rows, so that a few dev rows do not make the model worse. Fewer than ten
+    dev rows, or than tags, are ignored.
 
     A tag that has neither a vote on a row nor a dev row is never the row's likeliest tag.
 
@@ -78,7 +79,7 @@ class Kommuna(BaseLabelModel):
     def _fit(self, votes: VotePatterns, dev: DevRows | None) -> Self:
         k = len(votes.tags)
         data = OutcomeData.of(votes, DevRows.none(votes) if dev is None else dev, sample_seed=self._seed)
-        if dev is None or len(dev) < max(_MIN_DEV_ROWS, _MIN_DEV_ROWS_PER_TAG * k):
+        if dev is None or len(dev) < max(_MIN_DEV_ROWS, k):
             self._fitted_pool = _FittedPool(learn_from_votes(data)[0], np.zeros(k, dtype=bool))
             return self
         fold = folds(len(dev), FOLDS, seed=self._seed)
@@ -119,7 +120,7 @@ class _PoolSelection:
         data: votes and dev rows.
         dev: the dev rows.
         votes_only: the opinion of `VotesOnly`.
-        agreement: the logits of the rules' agreement alone.
+        weighted: the logits of rules weighted by their agreement.
         fold: d, the fold of each dev row.
         dev_opinions: for each fold, the logits of `_DEV_MODELS` fitted without it.
         logits: e x d x k, the logits of each dev row by models fitted without its fold; the votes alone come first.
@@ -128,7 +129,7 @@ class _PoolSelection:
     data: OutcomeData
     dev: DevRows
     votes_only: Opinion
-    agreement: LinearLogits
+    weighted: LinearLogits
     fold: NDArray[np.int64]
     dev_opinions: list[list[LinearLogits]]
     logits: Floats
@@ -136,15 +137,15 @@ class _PoolSelection:
     @classmethod
     def of(cls, data: OutcomeData, dev: DevRows, fold: NDArray[np.int64]) -> _PoolSelection:
         training_data = [data.without(fold == f) for f in range(FOLDS)]
-        (votes_only, agreement), dev_opinions = at_once(
+        (votes_only, weighted), dev_opinions = at_once(
             lambda: learn_from_votes(data), lambda: _learn_from_dev(training_data)
         )
         logits = np.empty((2 + len(_DEV_MODELS), *data.truth.shape))
-        logits[0], logits[1] = votes_only.logits(CastVotes.of(dev.votes)), agreement.logits(data.dev_indicators)
+        logits[0], logits[1] = votes_only.logits(CastVotes.of(dev.votes)), weighted.logits(data.dev_indicators)
         for f, opinions in enumerate(dev_opinions):
             held = np.flatnonzero(fold == f)
             logits[2:, held] = [opinion.logits(data.dev_indicators[held]) for opinion in opinions]
-        return cls(data, dev, votes_only, agreement, fold, dev_opinions, logits)
+        return cls(data, dev, votes_only, weighted, fold, dev_opinions, logits)
 
     def select(self) -> tuple[_FittedPool, list[_FittedPool]]:
         """Selects the pool by its held-out likelihood; returns it and its version without each fold."""
@@ -155,13 +156,15 @@ class _PoolSelection:
         correction_by_fold = side_by_side(
             lambda f: self._corrections(training_rows[f], pool_weights_by_fold[f], penalties), range(FOLDS)
         )
-        by_votes = self._log_likelihood(votes_only_weights, [0.0] * FOLDS)
-        gains = [self._log_likelihood(pool_weights_by_fold, [0.0] * FOLDS) - by_votes]
-        for found in zip(*correction_by_fold, strict=True):
-            gains.append(self._log_likelihood(pool_weights_by_fold, found) - by_votes)
-        choice = int(np.argmax([gain.sum() for gain in gains]))
+        no_correction: list[Floats | float] = [0.0] * FOLDS
+        by_votes = self._held_out(votes_only_weights, no_correction)
+        tried = [
+            self._held_out(pool_weights_by_fold, found) - by_votes
+            for found in (no_correction, *zip(*correction_by_fold, strict=True))
+        ]
+        choice = int(np.argmax([_significant_gain(*gain) for gain in tried]))
         all_rows = np.ones(len(self.dev), dtype=bool)
-        if gains[choice].sum() <= np.sqrt(gains[choice] @ gains[choice]):
+        if not _significant_gain(*tried[choice]):
             return self._pool(self._weights(all_rows, opinions=1), 0.0, self.dev_opinions[0], all_rows), [
                 self._pool(w, 0.0, self.dev_opinions[f], training_rows[f]) for f, w in enumerate(votes_only_weights)
             ]
@@ -194,16 +197,19 @@ class _PoolSelection:
         pooled = np.tensordot(weights, self.logits[:, chosen], 1)
         return corrections(self.data.dev_indicators[chosen], self.data.truth[chosen], pooled, penalties=penalties)
 
-    def _log_likelihood(self, weights: Sequence[Floats], correction_by_fold: Sequence[Floats | float]) -> Floats:
-        """Returns the log-likelihood of each covered dev row's tag, held out."""
+    def _held_out(self, weights: Sequence[Floats], correction_by_fold: Sequence[Floats | float]) -> Floats:
+        """Returns the log-likelihood of each covered dev row's tag, and the chance that it is predicted: 2 x c."""
         logits = np.empty(self.data.truth.shape)
         for f in range(FOLDS):
             held = np.flatnonzero(self.fold == f)
             logits[held] = np.tensordot(weights[f], self.logits[:, held], 1)
             if not isinstance(correction_by_fold[f], float):
                 logits[held] += self.data.dev_indicators[held] @ correction_by_fold[f]
-        right = log_softmax(logits, axis=1)[np.arange(len(logits)), self.dev.truth]
-        return np.asarray(right[self._covered])
+        row = np.arange(len(logits))
+        likelihood = log_softmax(logits, axis=1)[row, self.dev.truth]
+        first = logits >= logits.max(axis=1, keepdims=True) - _TIED
+        right = first[row, self.dev.truth] / first.sum(axis=1)
+        return np.asarray([likelihood, right])[:, self._covered]
 
     def _pool(
         self,
@@ -212,25 +218,32 @@ class _PoolSelection:
         dev_opinions: list[LinearLogits],
         rows: NDArray[np.bool_],
     ) -> _FittedPool:
-        parts = [self.votes_only.linear, self.agreement, *dev_opinions]
-        linear = LinearLogits(
-            np.asarray(correction + sum(w * part.weight for w, part in zip(weights, parts, strict=True))),
-            np.asarray(sum(w * part.bias for w, part in zip(weights, parts, strict=True))),
+        parts = [self.weighted, *dev_opinions]
+        added = LinearLogits(
+            np.asarray(correction + sum(w * part.weight for w, part in zip(weights[1:], parts, strict=True))),
+            np.asarray(sum(w * part.bias for w, part in zip(weights[1:], parts, strict=True))),
         )
         known = np.asarray(self.data.truth[rows].any(axis=0) & bool(weights[1:].any()))
-        return _FittedPool(
-            Opinion(
-                self.data.outcomes,
-                linear,
-                self.votes_only.dependent,
-                float(weights[0]) * self.votes_only.dependent_weight,
-            ),
-            known,
-        )
+        return _FittedPool(self.votes_only.plus(added, float(weights[0])), known)
 
     @cached_property
     def _covered(self) -> NDArray[np.bool_]:
         return np.asarray((self.dev.votes >= 0).any(axis=1))
+
+
+def _significant_gain(log_likelihood: Floats, right: Floats) -> float:
+    """Returns the gain in log-likelihood over the votes alone; 0 if the votes alone are to be kept.
+
+    They are kept if the gain is within one standard error, and if fewer rows are right: where there are many tags,
+    probabilities can become better while the likeliest tag becomes worse.
+
+    Args:
+        log_likelihood: the gain of each held-out row.
+        right: the gain of each row in being right, -1 to 1.
+    """
+    gain = float(log_likelihood.sum())
+    kept = right.sum() < 0 or gain <= np.sqrt(log_likelihood @ log_likelihood)
+    return 0.0 if kept else gain
 
 
 def _learn_from_dev(parts: Sequence[OutcomeData]) -> list[list[LinearLogits]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from kommuna.steps.labeling.models.base import (
     DevRows,
     Probabilities,
     candidate_tags,
+    count_votes,
     limit_to_candidates,
     softmax,
 )
@@ -25,27 +25,32 @@ from kommuna.steps.labeling.models.pooled.leave_one_out_agreement import leave_o
 from kommuna.steps.labeling.models.pooled.weighted_majority import with_weighted_majority
 from kommuna.steps.labeling.votes.patterns import CastVotes, Codes, VotePatterns
 
-_HALF = 0.5  # weight of the agreement of a rule that votes for one tag; the count of votes has the rest
 _DEPENDENT = 0.05  # mean excess correlation from which abstentions are ignored
 _ROWS_PER_PAIR = 25.0  # rows per pair of tags at which independent rules have half of their weight
-_STANDS = 0.1  # lead of the tag with the most votes, in nats
+_IDENTIFIED = 0.5  # share of identified tags up to which independent rules are ignored
+_MISFIT, _MISFIT_SPAN = 0.03, 0.03  # of the confusion of tags; up to the first it is chance, from their sum on ignored
+_TIE = 0.25  # votes by which the winner of a tie leads
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """Logits for the two assumptions of `VotesOnly`, and the weight of the second.
+    """Logits of `VotesOnly`: a linear part, and the logarithm of the votes' shares.
 
     Attributes:
         outcomes: the f outcomes.
-        linear: logits for independent rules, already weighted.
-        dependent: logits for dependent rules, before the count of votes is added.
-        dependent_weight: weight of the logits for dependent rules.
+        linear: logits that are linear in the outcomes, already weighted.
+        counted: weight of the logarithm of each tag's share of the votes.
+        tie_breakers: models that resolve ties of the count where they have the same opinion; none: ties stay ties.
     """
 
     outcomes: Outcomes
     linear: LinearLogits
-    dependent: LinearLogits
-    dependent_weight: float
+    counted: float
+    tie_breakers: tuple[LinearLogits, ...]
+
+    def plus(self, added: LinearLogits, times: float) -> Opinion:
+        """Returns these logits multiplied by `times`, plus others."""
+        return Opinion(self.outcomes, added.plus(self.linear, times), times * self.counted, self.tie_breakers)
 
     def logits(self, votes: CastVotes) -> Floats:
         """Returns P x k logits, before `limit_to_candidates`.
@@ -54,55 +59,62 @@ class Opinion:
             votes: the votes cast in P patterns.
         """
         indicators = self.outcomes.indicators(votes)
-        if not self.outcomes.one_sided.any():  # both parts are linear
-            return self._combined.logits(indicators)
         logits = self.linear.logits(indicators)
-        if self.dependent_weight:
-            logits += self.dependent_weight * self._dependent_logits(indicators)
+        if self.counted:
+            logits += self.counted * np.log(self._counts(votes, indicators) + 1 / logits.shape[1])
         return logits
 
-    @cached_property
-    def _combined(self) -> LinearLogits:
-        return self.linear.plus(self.dependent, self.dependent_weight)
-
-    @cached_property
-    def _one_sided_owners(self) -> Floats:
-        return (self.outcomes.owners * self.outcomes.one_sided[:, None]).astype(np.float64)
-
-    def _dependent_logits(self, indicators: sparse.csr_array) -> Floats:
-        logits = self.dependent.logits(indicators)
-        one_sided = self.outcomes.one_sided
-        for_one = indicators @ self._one_sided_owners
-        logits += np.log1p(for_one * logits.shape[1])
-        first, second = -np.partition(-for_one, 1, axis=1)[:, :2].T if for_one.shape[1] > 1 else (for_one[:, 0], 0)
-        leading = np.flatnonzero((first > second) & ~(indicators @ ~one_sided).astype(bool))
-        tag = for_one[leading].argmax(axis=1)
-        logits[leading, tag] = np.maximum(logits[leading, tag], logits[leading].max(axis=1) + _STANDS)
-        return logits
+    def _counts(self, votes: CastVotes, indicators: sparse.csr_array) -> Floats:
+        """Counts the votes; where a tie is resolved, its winner leads by `_TIE` and the others have less."""
+        counts = count_votes(votes, len(self.linear.bias))
+        if not self.tie_breakers:
+            return counts
+        leads = counts == counts.max(axis=1, keepdims=True)
+        tied = np.flatnonzero((leads.sum(axis=1) > 1) & (counts > 0).any(axis=1))
+        leads = leads[tied]
+        best, *others = (
+            np.where(leads, reader.logits(indicators[tied]), -np.inf).argmax(axis=1) for reader in self.tie_breakers
+        )
+        same = np.flatnonzero(np.logical_and.reduce([best == other for other in others]))
+        lost = _TIE / (leads[same].sum(axis=1) - 1)
+        counts[tied[same]] -= leads[same] * lost[:, None]
+        counts[tied[same], best[same]] += lost + _TIE
+        return counts
 
 
 class VotesOnly(BaseLabelModel):
-    """Averages two models of the votes: independent rules and dependent rules.
+    """Counts votes, and departs from the count only as far as the votes justify it.
 
+    Three opinions are averaged, as logits:
+
+    - *The count*: ``log(votes for the tag + 1/k)``, as in the majority vote.
     - *Independent rules* (`NaiveBayes`): uses abstentions and the tags' shares. Where rules err independently, it is
       far better than the majority vote, most of all where tags are rare.
-    - *Dependent rules*: keywords occur in the same sentences and abstain together, and how many rules a tag has is
-      their author's choice. This model uses only votes that were cast: ``log(votes for the tag + 1/k)`` as in the
-      majority vote, plus half of the rules' `leave_one_out_agreement`. A tag with more votes than any other stays the
-      likeliest, so agreement only decides ties.
+    - *Weighted rules* (`with_weighted_majority`): a rule that votes for several tags is weighted by how often it agrees
+      with the others.
 
-    In the second model a rule that votes for several tags is weighted by how often it agrees with the others
-    (`with_weighted_majority`); where all rules do, only this model is used. Both discount near copies.
+    Both models discount near copies. Independent rules have the weight s, with n rows and k tags::
 
-    The logits are averaged with the weights s and 1 - s, ``s = n / (n + 25 k²) · I · max(0, 1 - D / .05)`` for n rows
-    and k tags. I is the share of tags that can be learned from votes alone (`identified_tags`): where most tags have
-    one or two rules, EM invents their shares, and loses .10 of accuracy to the majority vote (100 rules, 50 tags). D
-    measures dependence (`dependence`): the mean over outcomes of the largest correlation with another rule's outcome
-    beyond what the tags explain, minus what chance gives; near copies are ignored. On thousands of votes generated
-    independently, with or without copies, D is below .02; on the training rows of seven text data sets it is .027 to
-    .13.
+        s = n / (n + 25 k²) · I · max(0, 1 - D / .05)
 
-    A tag without a vote on a row is never its likeliest, so a row whose votes all agree gets their tag.
+    I falls from 1 to 0 as the share of tags that can be learned from votes alone (`identified_tags`) falls to one
+    half: where most tags have one or two rules, EM invents their shares, and loses .10 of accuracy to the majority vote
+    (100 rules, 50 tags). D measures dependence (`dependence`): the mean over outcomes of the largest correlation with
+    another rule's outcome beyond what the tags explain, minus what chance gives; near copies are ignored. On thousands
+    of votes generated independently, with or without copies, D is below .02; on the training rows of seven text data
+    sets it is .027 to .13. It is large too if EM has found something else than the tags.
+
+    Of the rest, weighted rules have the share of the votes that rules for several tags cast, as far as these rules'
+    errors fall evenly on all other tags, which their weights assume (`misfit`). Where errors go to one common tag, that
+    tag seems frequent, and would win the ties of the others. The count has what remains.
+
+    A tie of the count is resolved only if three readings have the same opinion of it: independent rules, and the rules'
+    `leave_one_out_agreement` with tags that are equally likely before a vote, and with tags that are likelier if many
+    rules vote for them. Each is wrong about most ties of some votes, and votes alone do not tell which votes these are.
+    With too few identified tags, or rules for several tags only, ties stay ties.
+
+    A tag without a vote on a row is never its likeliest, so a row whose votes all agree gets their tag. A further vote
+    for a tag never makes it less likely.
 
     Args:
         seed: seed of the sample of rows that it is fitted on.
@@ -129,26 +141,56 @@ class VotesOnly(BaseLabelModel):
 
 
 def learn_from_votes(data: OutcomeData) -> tuple[Opinion, LinearLogits]:
-    """Fits `VotesOnly` without dev rows; returns its opinion, and the logits of agreement at full weight."""
+    """Fits `VotesOnly` without dev rows; returns its opinion, and the logits of weighted rules at full weight."""
     found = data.outcomes
     naive_bayes = NaiveBayes(iterations=15 if found.one_sided.any() else 3, doubt=1.0, doubted_from=COPY)
     estimate = naive_bayes.fit(data.without(np.ones(len(data.truth), dtype=bool)))
     rows = data.counts.sum()
-    s = 0.0
+    s, identified = 0.0, identified_tags(found)
     if found.one_sided.any():
         few_rows = _ROWS_PER_PAIR * data.truth.shape[1] ** 2
         s = (
             float(rows / (rows + few_rows))
-            * identified_tags(found)
+            * max(0.0, identified - _IDENTIFIED)
+            / (1 - _IDENTIFIED)
             * max(0.0, 1 - dependence(data, estimate) / _DEPENDENT)
         )
-    one_vote_rules = leave_one_out_agreement(found, data.indicators, data.covered_counts, data.frequency)
-    agreement = with_weighted_majority(
+    one_vote_rules, frequent = leave_one_out_agreement(found, data.indicators, data.covered_counts, data.frequency)
+    weighted = with_weighted_majority(
         found, one_vote_rules.weight, data.indicators, data.covered_counts, estimate.discount
     )
-    dependent = LinearLogits(np.where(found.one_sided[:, None], _HALF, 1) * agreement.weight, agreement.bias)
-    independent = LinearLogits(s * estimate.opinion.weight, s * estimate.opinion.bias)
-    return Opinion(found, independent, dependent, dependent_weight=1 - s), agreement
+    fits = 1 - max(0.0, misfit(data, weighted) - _MISFIT) / _MISFIT_SPAN
+    several = found.rows[~found.one_sided].sum() / max(found.rows.sum(), 1.0)
+    decides_ties = bool(found.one_sided.any()) and identified > _IDENTIFIED
+    w = (1 - s) * max(0.0, fits) * float(several)
+    none = LinearLogits(np.zeros_like(weighted.weight), np.zeros_like(weighted.bias))
+    opinion = Opinion(
+        found,
+        none.plus(estimate.opinion, s).plus(weighted, w),
+        max(0.0, 1 - s - w),
+        (estimate.opinion, one_vote_rules, frequent) if decides_ties else (),
+    )
+    return opinion, weighted
+
+
+def misfit(data: OutcomeData, weighted: LinearLogits) -> float:
+    """Measures how unevenly the errors of rules for several tags fall on the other tags, 0 to 1.
+
+    It is the total variation between the observed pairs of a row's tag and a rule's vote, and those that one accuracy
+    for all tags and errors for any other tag would give. Chance adds to it where there are few votes for many tags: a
+    rule's weight is then uncertain too.
+    """
+    found = data.outcomes
+    one_tag = ~found.one_sided & (found.owners.sum(axis=1) == 1)
+    k = found.owners.shape[1]
+    if not one_tag.any() or k < 2:
+        return 0.0
+    posterior = softmax(weighted.logits(data.indicators)) * data.covered_counts[:, None]
+    by_outcome = (data.indicators.T @ posterior)[one_tag]
+    pairs = by_outcome.T @ found.owners[one_tag]
+    accuracy = np.trace(pairs) / pairs.sum()
+    expected = pairs.sum(axis=1, keepdims=True) * np.where(np.eye(k) > 0, accuracy, (1 - accuracy) / (k - 1))
+    return float(np.abs(pairs - expected).sum() / pairs.sum() / 2)
 
 
 def identified_tags(found: Outcomes) -> float:
