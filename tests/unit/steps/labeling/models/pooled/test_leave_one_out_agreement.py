@@ -18,9 +18,8 @@ def judged(matrix: Codes, k: int) -> tuple[Outcomes, LinearLogits]:
     votes = patterns(matrix, k)
     found = outcomes(votes.votes, k, counts=votes.counts)
     covered = np.asarray(votes.counts * votes.covered, dtype=np.float64)
-    return found, leave_one_out_agreement(
-        found, found.indicators(CastVotes.of(votes.votes)), covered, found.rows / len(matrix)
-    )
+    indicators = found.indicators(CastVotes.of(votes.votes))
+    return found, leave_one_out_agreement(found, indicators, covered, found.rows / len(matrix))[0]
 
 
 def by_the_plain_formulas(matrix: Codes, k: int) -> Floats:
