@@ -27,7 +27,7 @@ def results() -> Iterator[dict[str, Any]]:
     """Yields name, ours, peer, ratio: shares of right answers or F1."""
     yield from _wrench()
     yield from _banking77()
-    yield from _several_tags()
+    yield from _multi_label()
 
 
 def _wrench() -> Iterator[dict[str, Any]]:
@@ -96,8 +96,8 @@ def _banking77() -> Iterator[dict[str, Any]]:
         }
 
 
-def _several_tags() -> Iterator[dict[str, Any]]:
-    from tests.benchmarks._several_tags import nlupp
+def _multi_label() -> Iterator[dict[str, Any]]:
+    from tests.benchmarks._multi_label import nlupp
 
     scores = {model: nlupp(model) for model in ("kommuna", "majority", "weighted", "dawid_skene")}
     ours = scores.pop("kommuna")

@@ -81,7 +81,7 @@ def files(draw: st.DrawFn) -> str:
     options = "".join(f", {name}={value}" for name, value in draw(DAG_OPTIONS).items())
     if how == "weak":
         given = {"rules": "'rules.yaml'", "source": "'store://inbox/m.csv'", **draw(st.dictionaries(st.sampled_from(
-            ["gate", "label_model", "region", "names", "otherwise", "key", "text", "columns", "dev", "gold", "train", "test", "rules", "schedule", "params", "several_tags"]
+            ["gate", "label_model", "region", "names", "otherwise", "key", "text", "columns", "dev", "gold", "train", "test", "rules", "schedule", "params", "multi_label"]
         ), VALUES, max_size=3))}  # fmt: skip
         return f"{HEAD}d = made = None\nd = weak_supervision_dag({dag_id}, {', '.join(f'{k}={v}' for k, v in given.items())})\n"
     body = [

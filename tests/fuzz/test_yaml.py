@@ -97,7 +97,7 @@ def rarely_odd(item: str) -> bool:
     examples=150,
     lines=st.lists(
         st.tuples(
-            st.sampled_from(["tags", "rules", "off", "otherwise", "several_tags", "<<", "tags", "x", "# x"]), SOME
+            st.sampled_from(["tags", "rules", "off", "otherwise", "multi_label", "<<", "tags", "x", "# x"]), SOME
         ),
         max_size=3,
     ),

@@ -52,9 +52,9 @@ def apply_to_respelled_texts(_: Path) -> Any:
     return apply_rules(respelled(messages(30)).lazy(), rule_set())
 
 
-def apply_several_tags(_: Path) -> Any:
+def apply_multi_label(_: Path) -> Any:
     python = {"name": "small", "tag": "вклад", "python": f"{__name__}:is_small"}
-    return apply_rules(messages(30).lazy(), rule_set(python, several_tags=True))
+    return apply_rules(messages(30).lazy(), rule_set(python, multi_label=True))
 
 
 def apply_with_default_tag(_: Path) -> Any:
@@ -94,8 +94,8 @@ def ask_questions(_: Path) -> Any:
     return _with_llm(lambda llm: ask_votes(ASKED.lazy(), rules, llm))
 
 
-def ask_about_several_tags(_: Path) -> Any:
-    rules = RuleSet.read({"tags": TAGS, "rules": ASK, "several_tags": True}, where="recorded")
+def ask_about_multi_label(_: Path) -> Any:
+    rules = RuleSet.read({"tags": TAGS, "rules": ASK, "multi_label": True}, where="recorded")
     return _with_llm(lambda llm: ask_votes(ASKED.lazy(), rules, llm, asking=Asking(messages_per_request=3)))
 
 
@@ -139,24 +139,24 @@ def label_by_dawid_skene_without_dev(_: Path) -> Any:
     return _labeled(rule_set(), dev=None, model="dawid_skene")
 
 
-def label_by_weights_of_several_tags(_: Path) -> Any:
-    return _labeled(rule_set(several_tags=True), dev=None, model="weighted")
+def label_by_weights_of_multi_label(_: Path) -> Any:
+    return _labeled(rule_set(multi_label=True), dev=None, model="weighted")
 
 
 def label_by_snorkel_fast(_: Path) -> Any:
     return _labeled(rule_set(most=7), model="snorkel_fast", epochs=50, seed=3)
 
 
-def label_several_tags(_: Path) -> Any:
-    return _labeled(rule_set(several_tags=True), dev=several(DEV))
+def label_multi_label(_: Path) -> Any:
+    return _labeled(rule_set(multi_label=True), dev=several(DEV))
 
 
-def label_several_tags_by_majority(_: Path) -> Any:
-    return _labeled(rule_set(several_tags=True), dev=several(DEV), model="majority")
+def label_multi_label_by_majority(_: Path) -> Any:
+    return _labeled(rule_set(multi_label=True), dev=several(DEV), model="majority")
 
 
-def label_several_tags_without_dev(_: Path) -> Any:
-    return _labeled(rule_set(several_tags=True), dev=None)
+def label_multi_label_without_dev(_: Path) -> Any:
+    return _labeled(rule_set(multi_label=True), dev=None)
 
 
 def label_with_default_tag(_: Path) -> Any:
@@ -175,8 +175,8 @@ def report_without_dev(_: Path) -> Any:
     return rule_report(votes(UNLABELED, rules), rules)
 
 
-def report_of_several_tags(_: Path) -> Any:
-    rules = rule_set(several_tags=True)
+def report_of_multi_label(_: Path) -> Any:
+    rules = rule_set(multi_label=True)
     return rule_report(votes(UNLABELED, rules), rules, None, votes(several(DEV), rules), several(DEV).lazy())
 
 
@@ -200,8 +200,8 @@ def refine_from_respelled_texts(_: Path) -> Any:
     return _refined(refine_rules(unlabeled.lazy(), dev.lazy(), None, rounds=1))
 
 
-def refine_given_rules_of_several_tags(_: Path) -> Any:
-    rules = rule_set(most=2, several_tags=True)
+def refine_given_rules_of_multi_label(_: Path) -> Any:
+    rules = rule_set(most=2, multi_label=True)
     return _refined(refine_rules(TO_REFINE.drop("tag").lazy(), several(TO_JUDGE).lazy(), rules, rounds=1, seed=1))
 
 
@@ -224,13 +224,13 @@ CASES = {
     "kommuna.steps:apply_rules": [
         apply_odd_texts,
         apply_to_respelled_texts,
-        apply_several_tags,
+        apply_multi_label,
         apply_with_default_tag,
         apply_questions,
     ],
     "kommuna.steps:ask_votes": [
         ask_questions,
-        ask_about_several_tags,
+        ask_about_multi_label,
         ask_of_a_model_that_refuses,
     ],
     "kommuna.steps:label_messages": [
@@ -240,22 +240,22 @@ CASES = {
         label_by_weights,
         label_by_dawid_skene,
         label_by_dawid_skene_without_dev,
-        label_by_weights_of_several_tags,
+        label_by_weights_of_multi_label,
         label_by_snorkel_fast,
-        label_several_tags,
-        label_several_tags_by_majority,
-        label_several_tags_without_dev,
+        label_multi_label,
+        label_multi_label_by_majority,
+        label_multi_label_without_dev,
         label_with_default_tag,
     ],
     "kommuna.steps:rule_report": [
         report_with_dev,
         report_without_dev,
-        report_of_several_tags,
+        report_of_multi_label,
     ],
     "kommuna.steps:refine_rules": [
         refine_from_nothing,
         refine_from_respelled_texts,
-        refine_given_rules_of_several_tags,
+        refine_given_rules_of_multi_label,
         refine_by_an_llm,
     ],
 }

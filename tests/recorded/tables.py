@@ -87,24 +87,24 @@ def rule_set(*more: dict[str, Any], most: int = 9, **fields: Any) -> RuleSet:
 def votes(table: pl.DataFrame, rules: RuleSet) -> pl.LazyFrame:
     """Returns votes of the first nine rules: mostly right, often missing."""
     columns: dict[str, pl.Series] = {"id": table["id"]}
-    kind = pl.Int8() if rules.several_tags else pl.Enum(rules.categories)
+    kind = pl.Int8() if rules.multi_label else pl.Enum(rules.categories)
     for j, rule in enumerate(rules.rules):
         cast: list[Any] = []
         for i, tags in enumerate(table["tag"].to_list()):
             speaks = rule.name == "always" or (rule.name != "never" and (i * (2 * j + 3) + j) % 5 < 2)
             right = ((rule.tag in tags) != rule.against) or (i + j) % 6 == 0
-            vote: Any = int(not rule.against) if rules.several_tags else f"{'!' if rule.against else ''}{rule.tag}"
+            vote: Any = int(not rule.against) if rules.multi_label else f"{'!' if rule.against else ''}{rule.tag}"
             cast.append(vote if speaks and (right or rule.name == "always") else None)
         columns[rule.name] = pl.Series(rule.name, cast, dtype=kind)
     return pl.DataFrame(columns).lazy()
 
 
-def labels(table: pl.DataFrame, *, several_tags: bool = False) -> pl.DataFrame:
+def labels(table: pl.DataFrame, *, multi_label: bool = False) -> pl.DataFrame:
     """Returns labels as of a label model: right on five of six rows, missing on every tenth."""
-    p = _probabilities(table, several_tags=several_tags, shift=0)
+    p = _probabilities(table, multi_label=multi_label, shift=0)
     known = pl.Series([i % 10 != 7 for i in range(table.height)])
     enum = pl.Enum(TAGS)
-    if several_tags:
+    if multi_label:
         given = [[TAGS[k] for k in np.flatnonzero(row >= 0.5)] for row in p]
         tag, sure = pl.Series("tags", given, dtype=pl.List(enum)), np.maximum(p, 1 - p).min(axis=1)
     else:
@@ -113,16 +113,16 @@ def labels(table: pl.DataFrame, *, several_tags: bool = False) -> pl.DataFrame:
     return made.with_columns(pl.when(known).then(pl.col(name)).alias(name) for name in made.columns[1:])
 
 
-def cross_fitted(table: pl.DataFrame, dev: pl.DataFrame, *, several_tags: bool = False) -> pl.DataFrame:
+def cross_fitted(table: pl.DataFrame, dev: pl.DataFrame, *, multi_label: bool = False) -> pl.DataFrame:
     """Returns cross-fitted labels for five folds of the dev rows."""
-    vote = [_lines(dev, True, [i % 5 for i in range(dev.height)], several_tags, shift=1)]
+    vote = [_lines(dev, True, [i % 5 for i in range(dev.height)], multi_label, shift=1)]
     labeled = table.filter(pl.Series([i % 10 != 7 for i in range(table.height)]))
-    vote += [_lines(labeled, False, [fold] * labeled.height, several_tags, shift=fold + 2) for fold in range(5)]
+    vote += [_lines(labeled, False, [fold] * labeled.height, multi_label, shift=fold + 2) for fold in range(5)]
     return pl.concat(vote)
 
 
-def _lines(table: pl.DataFrame, dev: bool, fold: list[int], several_tags: bool, *, shift: int) -> pl.DataFrame:
-    p = _array(_probabilities(table, several_tags=several_tags, shift=shift))
+def _lines(table: pl.DataFrame, dev: bool, fold: list[int], multi_label: bool, *, shift: int) -> pl.DataFrame:
+    p = _array(_probabilities(table, multi_label=multi_label, shift=shift))
     columns = [pl.Series("dev", [dev] * table.height), table["id"], pl.Series("fold", fold, dtype=pl.Int8), p]
     return pl.DataFrame(columns)
 
@@ -131,11 +131,11 @@ def _array(p: NDArray[np.float32]) -> pl.Series:
     return pl.Series("probabilities", p, dtype=pl.Array(pl.Float32, len(TAGS)))
 
 
-def _probabilities(table: pl.DataFrame, *, several_tags: bool, shift: int) -> NDArray[np.float32]:
+def _probabilities(table: pl.DataFrame, *, multi_label: bool, shift: int) -> NDArray[np.float32]:
     p = np.zeros((table.height, len(TAGS)), np.float32)
-    for i, tags in enumerate(several(table)["tag"] if several_tags else table["tag"].to_list()):
+    for i, tags in enumerate(several(table)["tag"] if multi_label else table["tag"].to_list()):
         wrong = (i + shift) % 6 == 0
         for k, tag in enumerate(TAGS):
             has = (tag in tags) if not wrong else TAGS[(k + 1) % 3] in tags
             p[i, k] = (0.6 if has else 0.05) + 0.01 * ((i * 7 + k * 5 + shift) % 30)
-    return p if several_tags else p / p.sum(axis=1, keepdims=True)
+    return p if multi_label else p / p.sum(axis=1, keepdims=True)

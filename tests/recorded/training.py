@@ -33,16 +33,16 @@ WEIGHTS = {"card": 4.0, "карта": 3.0, "lost": 1.0, "loan": 4.0, "креди
 OF = {"card": 0, "карта": 0, "lost": 0, "loan": 1, "кредиту": 1, "deposit": 2, "вклада": 2}
 
 
-def linear_model(*, several_tags: bool = False, flip: float = 1.0) -> Tagger:
+def linear_model(*, multi_label: bool = False, flip: float = 1.0) -> Tagger:
     """Returns a TF-IDF tagger with fixed weights."""
     features = TextFeatures(pieces=True).fit(UNLABELED["text"].to_list())
     coef = np.zeros((len(features.terms), len(TAGS)), np.float32)
     for i, term in enumerate(features.terms):
         coef[i, OF.get(term, i % 3)] = flip * WEIGHTS.get(term, 0.01 * (i % 7))
     linear = Linear(coef, np.array([-0.2, 0.1, -0.4], np.float32))
-    scorer = LinearTexts("text", features, linear, "sigmoid" if several_tags else "softmax")
-    given_from = (0.6, 0.7, 0.5) if several_tags else ()
-    return Tagger("tfidf_logreg", tuple(TAGS), several_tags, ("text",), scorer, given_from, at_least_one=several_tags)
+    scorer = LinearTexts("text", features, linear, "sigmoid" if multi_label else "softmax")
+    given_from = (0.6, 0.7, 0.5) if multi_label else ()
+    return Tagger("tfidf_logreg", tuple(TAGS), multi_label, ("text",), scorer, given_from, at_least_one=multi_label)
 
 
 class Summed:
@@ -62,7 +62,7 @@ def table_model() -> Tagger:
 
 def trained(
     *,
-    several_tags: bool = False,
+    multi_label: bool = False,
     with_cross_fitted: bool = True,
     rows: int = 240,
     dev_rows: int = 60,
@@ -71,9 +71,9 @@ def trained(
 ) -> dict[str, Any]:
     """Describes models by their predictions, since their files depend on library versions."""
     table, dev = labeled.head(rows), DEV.head(dev_rows)
-    cross_fitted_labels = cross_fitted(table, dev, several_tags=several_tags).lazy() if with_cross_fitted else None
-    given = labels(table, several_tags=several_tags).lazy()
-    dev = several(dev) if several_tags else dev
+    cross_fitted_labels = cross_fitted(table, dev, multi_label=multi_label).lazy() if with_cross_fitted else None
+    given = labels(table, multi_label=multi_label).lazy()
+    dev = several(dev) if multi_label else dev
     made = train_classifier(table.drop("tag").lazy(), given, dev.lazy(), cross_fitted_labels, **parameters)
     return {"model": _model(made.model), "dev_only": _model(made.dev_only), "metrics": made.metrics}
 
@@ -95,8 +95,8 @@ def train_respelled_words(_: Path) -> Any:
     return trained(labeled=respelled(LABELED), rows=60, dev_rows=30)
 
 
-def train_words_of_several_tags(_: Path) -> Any:
-    return trained(several_tags=True, at_least_one=True)
+def train_words_of_multi_label(_: Path) -> Any:
+    return trained(multi_label=True, at_least_one=True)
 
 
 def train_bayes(_: Path) -> Any:
@@ -124,9 +124,9 @@ def evaluate_against_all(_: Path) -> Any:
     )  # fmt: skip
 
 
-def evaluate_several_tags(_: Path) -> Any:
+def evaluate_multi_label(_: Path) -> Any:
     gold, dev = several(GOLD).lazy(), several(DEV).lazy()
-    model = linear_model(several_tags=True)
+    model = linear_model(multi_label=True)
     return evaluate(model, gold, dev, UNLABELED.lazy(), max_text_overlap=1.0, title="Несколько тем")
 
 
@@ -196,8 +196,8 @@ def predict_respelled_texts(_: Path) -> Any:
     return predict(respelled(GOLD).lazy(), linear_model())
 
 
-def predict_several_tags(_: Path) -> Any:
-    return predict(NEW.lazy(), linear_model(several_tags=True))
+def predict_multi_label(_: Path) -> Any:
+    return predict(NEW.lazy(), linear_model(multi_label=True))
 
 
 def predict_tables(_: Path) -> Any:
@@ -209,7 +209,7 @@ CASES = {
         train_words,
         train_words_without_cross_fitted,
         train_respelled_words,
-        train_words_of_several_tags,
+        train_words_of_multi_label,
         train_bayes,
         train_embeddings,
         train_words_and_embeddings,
@@ -217,7 +217,7 @@ CASES = {
     ],
     "kommuna.steps:evaluate": [
         evaluate_against_all,
-        evaluate_several_tags,
+        evaluate_multi_label,
         evaluate_tables,
         evaluate_known_probabilities,
         evaluate_a_long_mistake,
@@ -228,7 +228,7 @@ CASES = {
     "kommuna.steps:predict": [
         predict_texts,
         predict_respelled_texts,
-        predict_several_tags,
+        predict_multi_label,
         predict_tables,
     ],
 }

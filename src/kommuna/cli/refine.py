@@ -35,7 +35,9 @@ def refine(
     rounds: Annotated[int, typer.Option(help="The maximum number of rounds.", min=0)] = 10,
     tokens: Annotated[int | None, typer.Option(help="The maximum number of tokens for the LLM.")] = None,
     money: Annotated[float | None, typer.Option(help="The maximum cost of the LLM.")] = None,
-    several_tags: Annotated[bool, typer.Option("--several-tags", help="A row may have several tags.")] = False,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", "--several-tags", help="A row may have several tags.")
+    ] = False,
     key: Annotated[str, typer.Option(help="The key column, which names a row.")] = "id",
     text: Annotated[str, typer.Option(help="The column with the message.")] = "text",
     label: Annotated[str, typer.Option(help="The column with the tag in labeled files.")] = "tag",
@@ -52,7 +54,7 @@ def refine(
     if unknown:
         raise SpecError(f"no proposer '{min(unknown)}'", fix="the proposers are: miner, llm")
     params: dict[str, Any] = {
-        "proposers": proposer, "rounds": rounds, "several_tags": several_tags, "key": key, "text": text, "label": label,
+        "proposers": proposer, "rounds": rounds, "multi_label": multi_label, "key": key, "text": text, "label": label,
         "model": "",
     }  # fmt: skip
     llm = Llm()
@@ -61,11 +63,11 @@ def refine(
         llm = Llm(llms)
         params["model"] = llms.heavy.model if llms.heavy else ""
     tables = {name: path for name, path in (("messages", messages), ("dev", dev), ("gold", gold)) if path is not None}
-    several = several_tags or (rules is not None and RuleSet.from_yaml(rules).several_tags)
+    several = multi_label or (rules is not None and RuleSet.from_yaml(rules).multi_label)
     read = {
         name: scanned(path, key, text)
         if name == "messages"
-        else scanned_labels(path, key, text, label=label, several_tags=several)
+        else scanned_labels(path, key, text, label=label, multi_label=several)
         for name, path in tables.items()
     }
     scans = with_one_key_type(read, key)

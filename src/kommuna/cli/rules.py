@@ -59,7 +59,7 @@ def test(
         rule_set = rule_set.only(group)
     sys.path.insert(0, str(rules.resolve().parent))
     rows = scanned(messages, key, text)
-    dev = scanned_labels(labels, key, label=label, several_tags=rule_set.several_tags) if labels else None
+    dev = scanned_labels(labels, key, label=label, multi_label=rule_set.multi_label) if labels else None
     held_out = scanned(dev_votes, key) if dev_votes is not None else None
     if dev is not None:
         tables = {"rows": rows, "dev": dev} | ({"held_out": held_out} if held_out is not None else {})

@@ -24,13 +24,13 @@ def scanned(path: Path, key: str, *columns: str) -> pl.LazyFrame:
     return table
 
 
-def scanned_labels(path: Path, key: str, *columns: str, label: str, several_tags: bool) -> pl.LazyFrame:
+def scanned_labels(path: Path, key: str, *columns: str, label: str, multi_label: bool) -> pl.LazyFrame:
     """Reads a table of labeled rows. Where rows may have several tags, `tags` may replace the default label `tag`."""
     from kommuna.steps.columns import require_columns
     from kommuna.steps.labeled_rows import label_column
 
     table = scanned(path, key, *columns)
-    require_columns(table, [label_column(table, label, several_tags=several_tags)], what=path.name)
+    require_columns(table, [label_column(table, label, multi_label=multi_label)], what=path.name)
     return table
 
 

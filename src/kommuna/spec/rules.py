@@ -250,12 +250,20 @@ class RuleSet(Spec):
     refuse_yaml_traps: ClassVar[bool] = True
 
     tags: tuple[Tag, ...] = Field(min_length=1, description="Every tag; their order breaks ties.")
-    several_tags: bool = Field(False, description="True where a row may have several tags, or none.")
+    multi_label: bool = Field(False, description="True where a row may have several tags, or none.")
     otherwise: Tag | None = Field(
         None, description="The default tag: that of a row on which no rule votes. Null: such a row stays unknown."
     )
     off: tuple[GroupName, ...] = Field((), description="Groups whose rules are not applied.")
     rules: tuple[AnyRule, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_present_names(cls, data: Any) -> Any:
+        """Accepts the former name of `multi_label`, too."""
+        if isinstance(data, dict) and "several_tags" in data and "multi_label" not in data:
+            return {("multi_label" if name == "several_tags" else name): value for name, value in data.items()}
+        return data
 
     @property
     def python_functions(self) -> tuple[str, ...]:
@@ -272,7 +280,7 @@ class RuleSet(Spec):
         for rule in self.rules:
             if rule.tag is not None and rule.tag not in known:
                 raise ValueError(f"rule '{rule.name}' has the unknown tag '{rule.tag}'{nearest(rule.tag, self.tags)}")
-            if rule.tag is None and self.several_tags:
+            if rule.tag is None and self.multi_label:
                 raise ValueError(
                     f"rule '{rule.name}' names no tag: where rows have several tags, each rule votes for one"
                 )
@@ -280,7 +288,7 @@ class RuleSet(Spec):
             raise ValueError(
                 f"the default tag `otherwise` is the unknown tag '{self.otherwise}'{nearest(self.otherwise, self.tags)}"
             )
-        if self.several_tags and any("|" in tag for tag in self.tags):
+        if self.multi_label and any("|" in tag for tag in self.tags):
             raise ValueError("a tag with '|' would be read as two tags, because rows may have several: rename it")
         groups = self.groups
         for group in self.off:
@@ -330,6 +338,6 @@ class RuleSet(Spec):
 
     def vote_of(self, rule: Rule) -> str | int | None:
         """Returns a rule's vote: a category; 1 or 0 where rows have several tags; None if the rule returns a tag."""
-        if self.several_tags:
+        if self.multi_label:
             return 0 if rule.against else 1
         return f"!{rule.tag}" if rule.against else rule.tag

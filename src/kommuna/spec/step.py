@@ -15,7 +15,7 @@ from kommuna.spec.llm import Llms
 from kommuna.spec.names import TeamName
 from kommuna.spec.plain import NotJson, as_json, readable
 from kommuna.spec.resources import Resources
-from kommuna.spec.versions import address_of
+from kommuna.spec.versions import address_of, present_names
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -134,7 +134,8 @@ class StepSpec(Spec):
     @field_validator("params")
     @classmethod
     def _are_json(cls, params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return json_params(params, info.data.get("function", ""))
+        function = info.data.get("function", "")
+        return json_params(present_names(function, params), function)
 
 
 def json_params(params: Mapping[str, Any], function: str) -> dict[str, Any]:

@@ -8,7 +8,9 @@ steps, so that a cache key is computed without their libraries.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
 class SharedStep(NamedTuple):
@@ -18,11 +20,13 @@ class SharedStep(NamedTuple):
         module: holds the function, which has the name that the address ends in.
         version: raised by one where the step's results change.
         formerly: modules that held the function before, which older DAG files and manifests name.
+        renamed: former names of parameters, which older DAG files give.
     """
 
     module: str
     version: int
     formerly: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = MappingProxyType({})
 
 
 STEPS: dict[str, SharedStep] = {
@@ -38,7 +42,9 @@ STEPS: dict[str, SharedStep] = {
         "kommuna.steps.labeling.rules.ask.votes", 1, ("kommuna.steps.labeling.ask.votes",)
     ),
     "kommuna.steps:label_messages": SharedStep("kommuna.steps.labeling.label", 2),
-    "kommuna.steps:refine_rules": SharedStep("kommuna.steps.labeling.refine.step", 4),
+    "kommuna.steps:refine_rules": SharedStep(
+        "kommuna.steps.labeling.refine.step", 4, renamed={"several_tags": "multi_label"}
+    ),
     "kommuna.steps:rule_report": SharedStep("kommuna.steps.labeling.rule_report", 2),
     "kommuna.steps:train_classifier": SharedStep("kommuna.steps.training.train", 2),
     "kommuna.steps:evaluate": SharedStep("kommuna.steps.training.evaluate", 5),
@@ -60,6 +66,16 @@ def code_of(function: str) -> str:
     """
     step = STEPS.get(function)
     return f"{step.module}:{function.partition(':')[2]}" if step else function
+
+
+def present_names(function: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a step's parameters by their present names.
+
+    >>> present_names("kommuna.steps:refine_rules", {"several_tags": True})
+    {'multi_label': True}
+    """
+    renamed = STEPS[function].renamed if function in STEPS else {}
+    return {renamed.get(name, name): value for name, value in parameters.items()}
 
 
 def address_of(function: str) -> str:

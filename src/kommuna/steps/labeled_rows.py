@@ -18,16 +18,16 @@ SEPARATOR = "|"  # between several tags in a String column
 TAGS_COLUMN = "tags"  # replaces the default label column `tag` if a row may have several tags
 
 
-def label_column(table: pl.LazyFrame, label: str, *, several_tags: bool) -> str:
+def label_column(table: pl.LazyFrame, label: str, *, multi_label: bool) -> str:
     """Returns the label's column: `tags` replaces the default `tag` if rows may have several."""
     names = table.collect_schema().names()
-    return TAGS_COLUMN if several_tags and label == "tag" and label not in names and TAGS_COLUMN in names else label
+    return TAGS_COLUMN if multi_label and label == "tag" and label not in names and TAGS_COLUMN in names else label
 
 
 def read_labeled_rows(
     table: pl.LazyFrame,
     *,
-    several_tags: bool,
+    multi_label: bool,
     key: str,
     label: str,
     what: str,
@@ -41,7 +41,7 @@ def read_labeled_rows(
 
     Args:
         table: n rows.
-        several_tags: whether a row may have several tags, or none.
+        multi_label: whether a row may have several tags, or none.
         key: the column that names a row.
         label: the column of the tag; several tags are a list, or a String separated by `|`.
         what: the table's name in messages: `dev` or `gold`.
@@ -57,13 +57,13 @@ def read_labeled_rows(
         DataError: no row is labeled.
         DuplicateKeys: a key names several labeled rows.
     """
-    label = label_column(table, label, several_tags=several_tags)
+    label = label_column(table, label, multi_label=multi_label)
     schema = require_columns(table, [key, label, *(columns or ())], what=what)
-    _check_type(schema[label], label, several_tags=several_tags, what=what)
+    _check_type(schema[label], label, multi_label=multi_label, what=what)
     kept = table if columns is None else table.select(list(dict.fromkeys([key, *columns, label])))
-    tags = _tags(pl.col(label), schema[label]) if several_tags else _blank_as_null(pl.col(label).cast(pl.String))
+    tags = _tags(pl.col(label), schema[label]) if multi_label else _blank_as_null(pl.col(label).cast(pl.String))
     rows = kept.filter(pl.col(key).is_not_null()).with_columns(tags.alias(label)).collect(engine="streaming")
-    labeled = rows if several_tags else rows.filter(pl.col(label).is_not_null())
+    labeled = rows if multi_label else rows.filter(pl.col(label).is_not_null())
     if labeled.height < rows.height:
         log.warning("labeled_rows.without_label", what=what, column=label, left_out=rows.height - labeled.height)
     require_unique(labeled[key], what=what)
@@ -75,7 +75,7 @@ def read_labeled_rows(
 
 
 def truth_matrix(
-    labels: pl.Series, keys: pl.Series, tags: Sequence[str], *, several_tags: bool, what: str
+    labels: pl.Series, keys: pl.Series, tags: Sequence[str], *, multi_label: bool, what: str
 ) -> NDArray[np.bool_]:
     """Returns which tags labeled rows have, `n x k`.
 
@@ -83,7 +83,7 @@ def truth_matrix(
         labels: n labels in the form of `read_labeled_rows`.
         keys: n keys, for messages.
         tags: the k tags.
-        several_tags: whether a row may have several tags, or none.
+        multi_label: whether a row may have several tags, or none.
         what: name of the table in messages: `dev` or `gold`.
 
     Raises:
@@ -91,7 +91,7 @@ def truth_matrix(
     """
     row = np.arange(len(labels))
     pairs = pl.DataFrame({"row": row, "tag": labels})
-    pairs = pairs.explode("tag").drop_nulls("tag") if several_tags else pairs
+    pairs = pairs.explode("tag").drop_nulls("tag") if multi_label else pairs
     order = {tag: i for i, tag in enumerate(tags)}
     unknown = pairs.filter(~pl.col("tag").is_in(list(order)))
     if not unknown.is_empty():
@@ -114,10 +114,10 @@ def tags_of(labels: pl.Series) -> tuple[str, ...]:
     return tuple(counted.sort("count", "tag", descending=[True, False])["tag"])
 
 
-def _check_type(kind: pl.DataType, label: str, *, several_tags: bool, what: str) -> None:
-    inner = kind.inner if several_tags and isinstance(kind, pl.List) else kind
+def _check_type(kind: pl.DataType, label: str, *, multi_label: bool, what: str) -> None:
+    inner = kind.inner if multi_label and isinstance(kind, pl.List) else kind
     if not isinstance(inner, pl.String | pl.Enum | pl.Categorical | pl.Null):
-        wanted = "a tag, or tags separated by |" if several_tags else "a tag"
+        wanted = "a tag, or tags separated by |" if multi_label else "a tag"
         raise SchemaDrift(f"column '{label}': expected {wanted}, found {kind}", where=what)
 
 

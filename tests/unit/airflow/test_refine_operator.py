@@ -39,6 +39,11 @@ def test_the_operators_names_are_those_of_the_step(load: Load) -> None:
     assert {"rules", "dev_votes"} <= set(Refined._fields)
 
 
+def test_a_parameters_former_name_is_still_read(load: Load) -> None:
+    dag = load(DAG.format(options="several_tags=True")).dag
+    assert dag.get_task("refine").step_spec().params["multi_label"] is True
+
+
 def test_the_heavy_model_is_part_of_the_step_where_it_is_used(load: Load, platform: Path) -> None:
     description = platform / "kommuna.yaml"
     description.write_text(description.read_text() + LLM)

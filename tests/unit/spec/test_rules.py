@@ -46,9 +46,9 @@ def test_a_rules_file_is_read_with_its_kinds(tmp_path: Path) -> None:
     assert [rules.vote_of(rule) for rule in rules.rules] == ["card", "loan", "loan", None, "!card"]
 
 
-def test_where_rows_have_several_tags_a_rule_votes_one_or_zero() -> None:
+def test_where_rows_have_multi_label_a_rule_votes_one_or_zero() -> None:
     rules = read(
-        several_tags=True,
+        multi_label=True,
         rules=[{"name": "a", "tag": "card", "any": ["x"]}, {"name": "b", "tag": "card", "any": ["y"], "against": True}],
     )
     assert [rules.vote_of(rule) for rule in rules.rules] == [1, 0]
@@ -70,8 +70,8 @@ def test_where_rows_have_several_tags_a_rule_votes_one_or_zero() -> None:
         ({"rules": [{"name": "a", "tag": "card", "any": ["ok", " \t"]}]}, "rule 'a' has the blank keyword ' \\t'"),
         ({"rules": [{"name": "a", "tag": "card", "any": []}]}, "rules.0.any"),
         ({"rules": []}, "rules: needs at least 1 item, has 0"),
-        ({"several_tags": True, "rules": [{"name": "a", "python": "m:f"}]}, "each rule votes for one"),
-        ({"several_tags": True, "tags": ["card", "a|b"]}, "a tag with '|'"),
+        ({"multi_label": True, "rules": [{"name": "a", "python": "m:f"}]}, "each rule votes for one"),
+        ({"multi_label": True, "tags": ["card", "a|b"]}, "a tag with '|'"),
         ({"tags": ["card", "!loan"]}, "tags.1: the tag '!loan' begins with !"),
         ({"tags": ["card", " "]}, "tags.1: the tag ' ' is blank, or has white space at an end"),
         ({"tags": ["card", " loan"]}, "the tag ' loan' is blank, or has white space at an end"),

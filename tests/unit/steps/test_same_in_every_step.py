@@ -31,19 +31,19 @@ TEXTS = ("my card", "a loan", "card and loan", "hello card")
 Change = Callable[[pl.DataFrame], pl.DataFrame]
 
 
-def rules(*, several_tags: bool) -> RuleSet:
+def rules(*, multi_label: bool) -> RuleSet:
     words = [{"name": f"{tag}_words", "tag": tag, "any": [tag]} for tag in TAGS]
-    return RuleSet.read({"tags": list(TAGS), "several_tags": several_tags, "rules": words}, where="test")
+    return RuleSet.read({"tags": list(TAGS), "multi_label": multi_label, "rules": words}, where="test")
 
 
-def table(first: int, *, several_tags: bool, rows: int = 60) -> pl.DataFrame:
+def table(first: int, *, multi_label: bool, rows: int = 60) -> pl.DataFrame:
     """Returns labeled messages; `first` is the first number."""
-    tags = ("card", "loan", "card|loan" if several_tags else "loan", "card")
+    tags = ("card", "loan", "card|loan" if multi_label else "loan", "card")
     texts = [f"{TEXTS[i % 4]} w{i + first}" for i in range(rows)]
     return pl.DataFrame({"id": range(first, first + rows), "text": texts, "tag": [tags[i % 4] for i in range(rows)]})
 
 
-MESSAGES = table(1000, several_tags=False).drop("tag")
+MESSAGES = table(1000, multi_label=False).drop("tag")
 
 
 def message_of(call: Callable[[], Any]) -> str:
@@ -80,16 +80,16 @@ def label_outcome(step: Callable[..., Any], what: str, monkeypatch: pytest.Monke
         return str(read)
 
 
-def readers(odd: pl.DataFrame, *, several_tags: bool) -> dict[str, tuple[str, Callable[[], Any]]]:
+def readers(odd: pl.DataFrame, *, multi_label: bool) -> dict[str, tuple[str, Callable[[], Any]]]:
     """Returns each step that reads labels, with its name for them."""
-    rule_set, good = rules(several_tags=several_tags), table(5000, several_tags=several_tags)
+    rule_set, good = rules(multi_label=multi_label), table(5000, multi_label=multi_label)
     votes = apply_rules(MESSAGES.lazy(), rule_set).votes
     keyed = odd if "id" in odd.columns else good
     rows = keyed.select(pl.col("id").drop_nulls().unique(maintain_order=True)).with_columns(text=pl.lit("my card"))
     odd_votes = apply_rules(rows.lazy(), rule_set).votes
     messages, dev, other = MESSAGES.lazy(), odd.lazy(), good.lazy()
     labels = label_messages(votes, rule_set).labels
-    model = train_classifier(messages, labels, table(9000, several_tags=several_tags).lazy()).model
+    model = train_classifier(messages, labels, table(9000, multi_label=multi_label).lazy()).model
     return {
         "label": ("dev", lambda: label_messages(votes, rule_set, odd_votes, dev)),
         "rule_report": ("dev", lambda: rule_report(votes, rule_set, None, odd_votes, dev)),
@@ -145,14 +145,14 @@ ODD_LABELS: dict[str, tuple[Change, str, str]] = {  # a change, and what holds o
 }
 
 
-@pytest.mark.parametrize("several_tags", [False, True])
+@pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("odd", ODD_LABELS)
-def test_all_steps_read_labels_alike(odd: str, several_tags: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_steps_read_labels_alike(odd: str, multi_label: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     change, *expected = ODD_LABELS[odd]
-    steps = readers(change(table(0, several_tags=several_tags)), several_tags=several_tags)
+    steps = readers(change(table(0, multi_label=multi_label)), multi_label=multi_label)
     outcomes = {name: label_outcome(step, what, monkeypatch) for name, (what, step) in steps.items()}
     assert set(outcomes.values()) == {outcomes["label"]}, outcomes
-    assert expected[several_tags] in outcomes["label"]
+    assert expected[multi_label] in outcomes["label"]
 
 
 # --- the votes' keys -----------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_all_steps_read_labels_alike(odd: str, several_tags: bool, monkeypatch: 
     ],
 )
 def test_all_steps_refuse_wrong_keys_alike(keys: list[int | None], expected: str) -> None:
-    rule_set, dev = rules(several_tags=False), table(0, several_tags=False)
+    rule_set, dev = rules(multi_label=False), table(0, multi_label=False)
     odd = MESSAGES.head(3).with_columns(id=pl.Series(keys, dtype=MESSAGES.schema["id"]))
     good = apply_rules(MESSAGES.head(3).lazy(), rule_set).votes
     votes = good.with_columns(id=odd["id"]).lazy()
@@ -186,9 +186,9 @@ def test_all_steps_refuse_wrong_keys_alike(keys: list[int | None], expected: str
 
 @pytest.fixture(scope="module")
 def trained() -> Trained:
-    votes = apply_rules(MESSAGES.lazy(), rules(several_tags=False)).votes
-    labels = label_messages(votes, rules(several_tags=False)).labels
-    return train_classifier(MESSAGES.lazy(), labels, table(0, several_tags=False).lazy())
+    votes = apply_rules(MESSAGES.lazy(), rules(multi_label=False)).votes
+    labels = label_messages(votes, rules(multi_label=False)).labels
+    return train_classifier(MESSAGES.lazy(), labels, table(0, multi_label=False).lazy())
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,10 @@ def trained() -> Trained:
     ],
 )
 def test_all_steps_refuse_a_wrong_text_column_alike(change: Change, expected: str, trained: Trained) -> None:
-    rule_set, dev = rules(several_tags=False), table(0, several_tags=False)
+    rule_set, dev = rules(multi_label=False), table(0, multi_label=False)
     labels = pl.LazyFrame({"id": [1], "tag": ["card"]}, schema_overrides={"tag": pl.Enum(TAGS)})
     labels = labels.with_columns(confidence=1.0, probabilities=pl.lit([1.0, 0.0], pl.Array(pl.Float32, 2)))
-    odd, odd_gold = change(MESSAGES).lazy(), change(table(5000, several_tags=False)).lazy()
+    odd, odd_gold = change(MESSAGES).lazy(), change(table(5000, multi_label=False)).lazy()
     gold = message_of(lambda: evaluate(trained.model, odd_gold, dev.lazy(), MESSAGES.lazy()))
     outcomes = {
         "apply": message_of(lambda: apply_rules(odd, rule_set)),

@@ -15,6 +15,7 @@ from tests.recorded.results import RecordedFile, differences, fault, plain
 import kommuna.steps
 from kommuna.errors import StepNotFound
 from kommuna.runtime.binding import find_step
+from kommuna.spec.rules import RuleSet
 from kommuna.spec.step import StepSpec
 from kommuna.spec.versions import STEPS, VERSIONS, address_of, code_of
 from kommuna.store.parameters import parameter_types
@@ -71,6 +72,16 @@ def test_an_old_address_still_leads_to_its_step(old: str) -> None:
     stable = f"kommuna.steps:{old.rpartition(':')[2]}"
     assert address_of(old) == stable
     assert find_step(old).function is find_step(stable).function
+
+
+def test_the_former_name_of_a_parameter_is_still_read(tmp_path: Path) -> None:
+    spec = StepSpec.read({
+        "function": "kommuna.steps:refine_rules", "team": "support", "store": {"url": "file:///tmp/store"},
+        "params": {"several_tags": True},
+    })  # fmt: skip
+    assert spec.params == {"multi_label": True}
+    (tmp_path / "rules.yaml").write_text("tags: [card]\nseveral_tags: true\nrules: [{name: a, tag: card, any: [a]}]\n")
+    assert RuleSet.read(tmp_path / "rules.yaml").multi_label
 
 
 def test_an_unknown_shared_step_is_refused_with_the_nearest_name() -> None:

@@ -12,6 +12,7 @@ from kommuna.airflow.operators.rendering import is_templated
 from kommuna.airflow.operators.step import StepOperator
 from kommuna.errors import SpecError
 from kommuna.spec.texts import text_list
+from kommuna.spec.versions import STEPS, present_names
 
 Input = StepOperator | StepOutput | XComArg | Model | str
 
@@ -37,7 +38,10 @@ class SharedStepOperator(StepOperator):
                     where=f"task {options.get('task_id')}",
                     fix="pass each by its own name, as in LabelOperator(iterations=20)",
                 )
-        return {**options, "function": cls.step, "inputs": inputs, "parameters": parameters}
+        former = {name: options[name] for name in STEPS[cls.step].renamed if name in options}
+        parameters = {**parameters, **present_names(cls.step, former)}
+        others = {name: value for name, value in options.items() if name not in former}
+        return {**others, "function": cls.step, "inputs": inputs, "parameters": parameters}
 
 
 def texts_or_template(name: str, value: Any, read: Callable[[str, Any], list[str]] = text_list) -> Any:

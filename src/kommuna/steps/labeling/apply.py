@@ -182,7 +182,7 @@ def _ask(messages: pl.LazyFrame, rules: RuleSet, llm: Llm, asking: Asking, *, ke
 
 def vote_type(rules: RuleSet) -> pl.DataType:
     """Returns the type of a vote column."""
-    return pl.Int8() if rules.several_tags else pl.Enum(rules.categories)
+    return pl.Int8() if rules.multi_label else pl.Enum(rules.categories)
 
 
 def _vote(rule: Rule, fired: pl.Expr, rules: RuleSet, dtype: pl.DataType) -> pl.Expr:
@@ -252,7 +252,7 @@ def _figures(votes: pl.LazyFrame, rules: RuleSet) -> Agreement:
     """Counts coverage, overlap and conflict, batch by batch."""
     m, k = len(rules.rules), len(rules.tags)
     none = np.zeros(0, dtype=np.int64)
-    total = agreement_of_cast(none, none, none, none, m=m, k=k, several_tags=rules.several_tags)
+    total = agreement_of_cast(none, none, none, none, m=m, k=k, multi_label=rules.multi_label)
     code_of = vote_meaning(rules).astype(np.int64)
     names = [rule.name for rule in rules.rules]
     for batch in votes.select(names).collect_batches(chunk_size=ROW_GROUP, maintain_order=True):
@@ -262,7 +262,7 @@ def _figures(votes: pl.LazyFrame, rules: RuleSet) -> Agreement:
         rows, which = np.nonzero(several >= 0)
         found = agreement_of_cast(
             rows, which, code_of[which, several[rows, which]], np.ones(len(several), dtype=np.int64),
-            m=m, k=k, several_tags=rules.several_tags,
+            m=m, k=k, multi_label=rules.multi_label,
         )  # fmt: skip
         by_rule = batch.height - np.array(batch.null_count().row(0), dtype=np.int64)
         total += replace(found, rows=batch.height, covered=int((cast > 0).sum()), rule_covered=by_rule)

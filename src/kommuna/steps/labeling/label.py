@@ -158,7 +158,7 @@ def _judged(
     fit: FittedLabelModel, held_out: HeldOut, dev: LabeledVotes, patterns: VotePatterns
 ) -> tuple[FittedLabelModel, HeldOut, dict[str, float]]:
     """Calibrates a model on dev rows; returns it, its cross-fitted predictions of them, and its figures on them."""
-    several, default = patterns.several_tags, patterns.default
+    several, default = patterns.multi_label, patterns.default
     if len(dev) < len(patterns.tags):
         log.warning(
             "label.few_dev_rows",
@@ -179,9 +179,9 @@ def _judged(
         "dev_rows": float(len(dev)),
         "dev_too_few": float(len(dev) < len(patterns.tags)),
         "dev_coverage": float(dev.covered.mean()),
-        **dev_figures(rest.probabilities, dev, several_tags=several, default=default, thresholds=fixed.thresholds),
-        "dev_calibration_error": dev_calibration_error(rest.probabilities, dev, several_tags=several, default=default),
-        "dev_calibration_error_before": dev_calibration_error(before, dev, several_tags=several, default=default),
+        **dev_figures(rest.probabilities, dev, multi_label=several, default=default, thresholds=fixed.thresholds),
+        "dev_calibration_error": dev_calibration_error(rest.probabilities, dev, multi_label=several, default=default),
+        "dev_calibration_error_before": dev_calibration_error(before, dev, multi_label=several, default=default),
     }
     if default is not None and left.any():
         figures["dev_left_right"] = float(dev.truth[left, default].mean())
@@ -225,7 +225,7 @@ def _labels(
     # A join would take 1.5 times as long, and three times the memory while labels are written.
     labels = rows.map_batches(labeled, schema={keys.name: keys.dtype, **by_pattern.schema}, streamable=True)
     contradicted = 0
-    if not rules.several_tags:
+    if not rules.multi_label:
         given_tag = by_pattern["tag"].to_physical().cast(pl.Int64).to_numpy()
         agreed = unanimous(patterns.votes, len(rules.tags))[patterns.labeled]
         contradicted = int(counts[(agreed >= 0) & (agreed != given_tag)].sum())
@@ -252,12 +252,12 @@ def _pattern_labels(
         )
     enum = pl.Enum(rules.tags)
     tags = pl.Series(rules.tags, dtype=enum)
-    if rules.several_tags:
+    if rules.multi_label:
         assigned = assign_tags(
             probabilities,
             patterns.votes[part],
             default=patterns.default,
-            several_tags=True,
+            multi_label=True,
             thresholds=fit.thresholds,
         )
         yes = [np.flatnonzero(line).tolist() for line in assigned]

@@ -75,7 +75,7 @@ def rule_report(
     has_tag = _label_of_pattern(labels, frame[key], patterns, key=key) if labels is not None else None
     on_dev = None
     if dev_rows is not None and dev_rows.keys is not None and dev is not None:
-        tag_column = label_column(dev, label, several_tags=rules.several_tags)
+        tag_column = label_column(dev, label, multi_label=rules.multi_label)
         on_dev = _dev_figures(dev_rows, dev_texts(dev_rows.keys, dev, text=text, label=tag_column), rules)
     figures = rule_figures(patterns, rules, dev_rows, has_tag, on_dev.rule_gain if on_dev else None)
     metrics = {"rows": float(patterns.rows), "rules": float(len(rules.rules))} | patterns.agreement.shares()
@@ -94,7 +94,7 @@ def _dev_figures(dev: LabeledVotes, texts: pl.DataFrame, rules: RuleSet) -> DevF
     """Computes the figures of rules, groups and tags on dev rows."""
     of_group = {group: [j for j, rule in enumerate(rules.rules) if rule.group == group] for group in rules.groups}
     left_out = [*([j] for j in range(len(rules.rules))), *of_group.values()]
-    found = gains(dev, left_out, tags=rules.tags, several_tags=rules.several_tags, default=rules.default)
+    found = gains(dev, left_out, tags=rules.tags, multi_label=rules.multi_label, default=rules.default)
     group_gain = found.gain[len(rules.rules) :].tolist()
     return DevFigures(
         found.figure,
@@ -107,7 +107,7 @@ def _dev_figures(dev: LabeledVotes, texts: pl.DataFrame, rules: RuleSet) -> DevF
 
 def _label_of_pattern(labels: pl.LazyFrame, keys: pl.Series, patterns: VotePatterns, *, key: str) -> NDArray[np.bool_]:
     """Returns P x k, the tags of each pattern: rows with the same votes have the same label."""
-    column = "tags" if patterns.several_tags else "tag"
+    column = "tags" if patterns.multi_label else "tag"
     require_columns(labels, [key, column], what="labels")
     _, first = np.unique(patterns.row_pattern, return_index=True)
     first_rows = pl.DataFrame({key: keys.gather(first)})
@@ -117,6 +117,6 @@ def _label_of_pattern(labels: pl.LazyFrame, keys: pl.Series, patterns: VotePatte
     has_tag = np.zeros((len(patterns.counts), len(patterns.tags)), dtype=np.bool_)
     index = {tag: i for i, tag in enumerate(patterns.tags)}
     for pattern, value in enumerate(found[column].to_list()):
-        for tag in (value or []) if patterns.several_tags else ([] if value is None else [value]):
+        for tag in (value or []) if patterns.multi_label else ([] if value is None else [value]):
             has_tag[pattern, index[tag]] = True
     return has_tag

@@ -143,10 +143,10 @@ def _log_model(model: Tagger, tagger: Path, example: pl.DataFrame, answer: pl.Da
     from mlflow.models import infer_signature
 
     rows = example.select(model.columns).to_pandas()
-    tag = "tags" if model.several_tags else "tag"
-    kind = pl.List(pl.String) if model.several_tags else pl.String
+    tag = "tags" if model.multi_label else "tag"
+    kind = pl.List(pl.String) if model.multi_label else pl.String
     shown = answer.select(pl.col(tag).cast(kind), "confidence").to_pandas()
-    if model.several_tags:
+    if model.multi_label:
         shown[tag] = [list(value) for value in shown[tag]]
     return mlflow.pyfunc.log_model(
         name="model",
@@ -171,7 +171,7 @@ def _params(model: Tagger) -> dict[str, str]:
     about = encoder | {
         "classifier": model.classifier,
         "tags": str(len(model.tags)),
-        "several_tags": str(model.several_tags),
+        "multi_label": str(model.multi_label),
     }
     return about | {"features": columns[:500]} | {f"trained.{k}": f"{v:.6g}" for k, v in model.trained_on.items()}
 

@@ -28,8 +28,8 @@ class ScoringModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined
         import pandas as pd
 
         found = self.tagger.predict_table(pl.from_pandas(model_input))
-        name = "tags" if self.tagger.several_tags else "tag"
-        kind = pl.List(pl.String) if self.tagger.several_tags else pl.String
+        name = "tags" if self.tagger.multi_label else "tag"
+        kind = pl.List(pl.String) if self.tagger.multi_label else pl.String
         return pd.DataFrame({name: found[name].cast(kind).to_list(), "confidence": found["confidence"].to_list()})
 
 

@@ -85,7 +85,7 @@ def evaluate(
         Leakage: the model was trained on gold rows.
         MissingColumn, SchemaDrift, DataError, DuplicateKeys: gold does not match the model, or has no labeled row.
     """
-    tags = TagSet(model.tags, model.several_tags)
+    tags = TagSet(model.tags, model.multi_label)
     require_features(gold, model, text, what="gold")
     columns = [name for name in gold.collect_schema().names() if name not in (key, label)]
     frame, labels = read_labeled(gold, tags, what="gold", key=key, label=label, columns=columns)
@@ -124,7 +124,7 @@ def evaluate(
 
     result = Scores(
         rows=len(truth),
-        several_tags=tags.several,
+        multi_label=tags.several,
         metrics=metrics,
         per_tag=_per_tag(truth, chosen, p, model, drawn),
         confusions=scores.confusions(truth, chosen, model.tags),
@@ -169,7 +169,7 @@ def _label_model(labels: pl.LazyFrame, keys: pl.Series, tags: TagSet, *, key: st
     known = np.flatnonzero(column.is_not_null().to_numpy())
     out = np.zeros((len(keys), len(tags.tags)), dtype=np.bool_)
     own = column.drop_nulls().cast(pl.List(pl.String) if tags.several else pl.String)
-    out[known] = truth_matrix(own, keys.gather(known), tags.tags, several_tags=tags.several, what="gold_labels")
+    out[known] = truth_matrix(own, keys.gather(known), tags.tags, multi_label=tags.several, what="gold_labels")
     return out
 
 

@@ -48,7 +48,7 @@ def predict(
     named = [pl.col(given).alias(name) for given, name in columns.items() if given != key]
     wanted = messages.select(pl.col(key), *named)
     enum = pl.Enum(model.tags)
-    tag: dict[str, pl.DataType] = {"tags": pl.List(enum)} if model.several_tags else {"tag": enum}
+    tag: dict[str, pl.DataType] = {"tags": pl.List(enum)} if model.multi_label else {"tag": enum}
     out = {key: schema[key], **tag, "confidence": pl.Float32()}
 
     def scored(

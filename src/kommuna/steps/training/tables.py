@@ -143,10 +143,10 @@ def read_labeled(
         DataError: no row is labeled, or a tag is unknown.
         DuplicateKeys: a key names several rows.
     """
-    label = label_column(table, label, several_tags=tags.several)
+    label = label_column(table, label, multi_label=tags.several)
     kept = [column for column in columns if column != label]
-    frame = read_labeled_rows(table, several_tags=tags.several, key=key, label=label, what=what, columns=kept)
-    truth = truth_matrix(frame[label], frame[key], tags.tags, several_tags=tags.several, what=what)
+    frame = read_labeled_rows(table, multi_label=tags.several, key=key, label=label, what=what, columns=kept)
+    truth = truth_matrix(frame[label], frame[key], tags.tags, multi_label=tags.several, what=what)
     return frame.drop(label), truth.astype(np.float32)
 
 

@@ -38,6 +38,7 @@ _MOVED = {
 }
 
 
+_RENAMED = {"several_tags": "multi_label"}  # fields, by their names in older taggers
 # What the file of a tagger may name: the classes of our classifiers, and of scikit-learn and NumPy below them.
 _NAMED = {
     "builtins": {"slice"},
@@ -185,7 +186,7 @@ class Tagger:
     Attributes:
         classifier: name of the classifier in `train_classifier`.
         tags: in the order of the probabilities.
-        several_tags: whether a row may have several tags, or none.
+        multi_label: whether a row may have several tags, or none.
         columns: the feature columns that a table must have.
         scorer: the fitted model.
         thresholds: `k`; with several tags, the probability from which a row has the tag.
@@ -196,7 +197,7 @@ class Tagger:
 
     classifier: str
     tags: tuple[str, ...]
-    several_tags: bool
+    multi_label: bool
     columns: tuple[str, ...]
     scorer: Scorer
     thresholds: tuple[float, ...] = ()
@@ -219,7 +220,7 @@ class Tagger:
         p = self.probabilities(frame)
         kind = pl.Enum(self.tags)
         column = pl.Series("probabilities", p, dtype=pl.Array(pl.Float32, len(self.tags)))
-        if self.several_tags:
+        if self.multi_label:
             yes = self.chosen(p)
             confidence = np.where(yes, p, 1 - p).min(axis=1)
             chosen = [[self.tags[j] for j in np.flatnonzero(row)] for row in yes]
@@ -283,7 +284,7 @@ class Tagger:
     def chosen(self, p: Matrix) -> NDArray[np.bool_]:
         """Returns which tags each row gets, `n x k`, from its probabilities."""
         out = np.zeros(p.shape, dtype=np.bool_)
-        if not self.several_tags:
+        if not self.multi_label:
             out[np.arange(len(p)), p.argmax(axis=1)] = True
             return out
         thresholds = np.asarray(self.thresholds, dtype=np.float32)
@@ -314,7 +315,7 @@ class Tagger:
                 raise DataError(
                     f"{path.name} is a tagger of format {content['format']}, not {FORMAT}", fix="train it again"
                 )
-            return cls(**content["state"])
+            return cls(**{_RENAMED.get(name, name): value for name, value in content["state"].items()})
         except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ImportError) as error:
             raise DataError(
                 f"{path.name} is not a tagger: {type(error).__name__}: {error}", fix="train it again"

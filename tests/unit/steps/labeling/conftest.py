@@ -17,11 +17,11 @@ def rule_set() -> Callable[..., RuleSet]:
     def build(
         *rules: dict[str, object],
         tags: list[str] | None = None,
-        several_tags: bool = False,
+        multi_label: bool = False,
         otherwise: str | None = None,
     ) -> RuleSet:
         known = tags or sorted({str(rule["tag"]) for rule in rules if rule.get("tag")})
-        plain = {"tags": known, "rules": list(rules), "several_tags": several_tags, "otherwise": otherwise}
+        plain = {"tags": known, "rules": list(rules), "multi_label": multi_label, "otherwise": otherwise}
         return RuleSet.read(plain, where="test")
 
     return build

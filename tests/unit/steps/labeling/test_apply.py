@@ -38,8 +38,8 @@ def test_votes_of_every_kind_of_rule_have_the_documented_type(messages: pl.LazyF
     }  # fmt: skip
 
 
-def test_votes_are_1_and_0_where_rows_may_have_several_tags(messages: pl.LazyFrame, rule_set: Any) -> None:
-    votes, metrics = apply_rules(messages, rule_set(*MIXED, several_tags=True))
+def test_votes_are_1_and_0_where_rows_may_have_multi_label(messages: pl.LazyFrame, rule_set: Any) -> None:
+    votes, metrics = apply_rules(messages, rule_set(*MIXED, multi_label=True))
     table = votes.collect()
     assert table["word"].to_list() == [1, None, 1, None, None]
     assert table["no_loan"].to_list() == [None, None, None, None, 0]

@@ -141,9 +141,7 @@ def test_the_most_frequent_tag_is_not_assigned_to_rows_without_votes(name: Any, 
 
 def test_abstentions_of_the_rules_of_a_tag_never_assign_the_tag(rule_set: Any) -> None:
     """Rule a is right where it votes and hardly votes; tag a is on nine rows of ten. Row 3's own vote is for b."""
-    rules = rule_set(
-        {"name": "a", "tag": "a", "any": ["x"]}, {"name": "b", "tag": "b", "any": ["x"]}, several_tags=True
-    )
+    rules = rule_set({"name": "a", "tag": "a", "any": ["x"]}, {"name": "b", "tag": "b", "any": ["x"]}, multi_label=True)
     votes = pl.DataFrame(
         {"id": range(200), "a": [1] * 20 + [None] * 180, "b": [None] * 20 + [1] * 80 + [None] * 100},
         schema={"id": pl.Int64, "a": pl.Int8, "b": pl.Int8},
@@ -296,9 +294,7 @@ def test_kommuna_without_dev_rows_is_above_majority_and_dawid_skene_on_rules_of_
 
 
 def test_a_rule_may_have_no_votes_on_dev_rows(rule_set: Any) -> None:
-    rules = rule_set(
-        {"name": "a", "tag": "a", "any": ["x"]}, {"name": "b", "tag": "b", "any": ["x"]}, several_tags=True
-    )
+    rules = rule_set({"name": "a", "tag": "a", "any": ["x"]}, {"name": "b", "tag": "b", "any": ["x"]}, multi_label=True)
     votes = pl.DataFrame(
         {"id": range(60), "a": [1, None] * 30, "b": [None] * 50 + [1] * 10},
         schema={"id": pl.Int64, "a": pl.Int8, "b": pl.Int8},

@@ -92,12 +92,12 @@ def test_the_order_of_rows_changes_no_label(shared_data: Path, rule_set: Any) ->
     assert one.equals(other.sort("id"))
 
 
-def test_several_tags_are_assigned_from_a_probability_of_one_half(rule_set: Any) -> None:
+def test_multi_label_are_assigned_from_a_probability_of_one_half(rule_set: Any) -> None:
     rules = rule_set(
         {"name": "card", "tag": "card", "any": ["card"]},
         {"name": "loan", "tag": "loan", "any": ["loan"]},
         {"name": "no_loan", "tag": "loan", "any": ["not a loan"], "against": True},
-        several_tags=True,
+        multi_label=True,
     )
     messages = pl.LazyFrame({"id": [1, 2, 3, 4], "text": ["a card and a loan", "card, not a loan", "hello", "a loan"]})
     labels, *_, metrics = label_messages(apply_rules(messages, rules).votes, rules, model="majority")
@@ -109,7 +109,7 @@ def test_several_tags_are_assigned_from_a_probability_of_one_half(rule_set: Any)
     assert metrics["labeled"] == 0.75
 
 
-def test_with_several_tags_dev_rows_show_which_rules_are_accurate(rule_set: Any) -> None:
+def test_with_multi_label_dev_rows_show_which_rules_are_accurate(rule_set: Any) -> None:
     random = np.random.default_rng(0)
     truth = random.random((600, 2)) < 0.4
     good = np.where(truth, random.random((600, 2)) < 0.9, random.random((600, 2)) < 0.05)
@@ -118,7 +118,7 @@ def test_with_several_tags_dev_rows_show_which_rules_are_accurate(rule_set: Any)
         {"name": "good_a", "tag": "a", "any": ["x"]},
         {"name": "good_b", "tag": "b", "any": ["x"]},
         {"name": "noise_a", "tag": "a", "any": ["x"]},
-        several_tags=True,
+        multi_label=True,
     )
     columns = {"good_a": good[:, 0], "good_b": good[:, 1], "noise_a": noise}
     votes = pl.DataFrame(
@@ -212,10 +212,10 @@ def test_cross_fitted_labels_of_a_dev_row_are_for_its_fold_and_null_without_a_vo
     assert both["probabilities"].equals(both["probabilities_right"].rename("probabilities"))
 
 
-def test_several_tags_are_cross_fitted_too(rule_set: Any) -> None:
+def test_multi_label_are_cross_fitted_too(rule_set: Any) -> None:
     random = np.random.default_rng(0)
     rules = rule_set(
-        *({"name": f"r{j}", "tag": TAGS[j % 3], "any": ["x"]} for j in range(45)), tags=TAGS, several_tags=True
+        *({"name": f"r{j}", "tag": TAGS[j % 3], "any": ["x"]} for j in range(45)), tags=TAGS, multi_label=True
     )
     cast = {
         rule.name: pl.Series(np.where(random.random(200) < 0.4, 1, None).tolist(), dtype=pl.Int8)

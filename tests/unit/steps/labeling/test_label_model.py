@@ -349,7 +349,7 @@ def test_a_class_that_only_dev_rows_have_is_a_class() -> None:
 
 MATRIX = np.array([[0, 1], [1, 0]])
 REFUSED: dict[str, tuple[Any, ...]] = {
-    "a LabelModel supports one tag per row": ({"tags": RuleSet.read(RULES | {"several_tags": True})}, MATRIX),
+    "a LabelModel supports one tag per row": ({"tags": RuleSet.read(RULES | {"multi_label": True})}, MATRIX),
     "Int8 with nulls, which means that rows may have several tags": (
         {}, pl.DataFrame({"a": pl.Series([1, 0, None], dtype=pl.Int8)})
     ),

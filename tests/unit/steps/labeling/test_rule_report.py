@@ -122,9 +122,9 @@ def test_a_rule_that_is_nearly_always_wrong_is_weighed_as_evidence_against_its_t
     matrix = np.stack([truth, truth, np.where(np.arange(60) < 30, few, -1)], axis=1)
     rules = rule_set(*({"name": n, "tag": "no", "any": ["x"]} for n in ("a", "b", "wrong")), tags=["no", "yes"])
     dev = LabeledVotes(matrix.astype(np.int16), np.eye(2, dtype=bool)[truth])
-    assert gains(dev, [[0], [1], [2], [0, 1]], tags=rules.tags, several_tags=False).gain[3] > 0.3
+    assert gains(dev, [[0], [1], [2], [0, 1]], tags=rules.tags, multi_label=False).gain[3] > 0.3
     alone = LabeledVotes(matrix[:, [2]].astype(np.int16), dev.truth)
-    assert gains(alone, [[0]], tags=rules.tags, several_tags=False).figure > 0.3  # reversed, its votes are informative
+    assert gains(alone, [[0]], tags=rules.tags, multi_label=False).figure > 0.3  # reversed, its votes are informative
 
 
 def test_the_gain_equals_that_of_a_refit_without_the_rule() -> None:
@@ -134,16 +134,16 @@ def test_the_gain_equals_that_of_a_refit_without_the_rule() -> None:
     votes = np.where(random.random((300, 5)) < 0.5, votes, -1).astype(np.int16)
     dev = LabeledVotes(votes, np.eye(3, dtype=bool)[truth])
     names = ("a", "b", "c")
-    all_rules = gains(dev, [[j] for j in range(5)], tags=names, several_tags=False)
+    all_rules = gains(dev, [[j] for j in range(5)], tags=names, multi_label=False)
     for j in range(5):
-        rest = gains(LabeledVotes(np.delete(votes, j, axis=1), dev.truth), [], tags=names, several_tags=False)
+        rest = gains(LabeledVotes(np.delete(votes, j, axis=1), dev.truth), [], tags=names, multi_label=False)
         assert all_rules.gain[j] == pytest.approx(all_rules.figure - rest.figure, abs=0.01)
 
 
-def test_the_gain_is_in_micro_f1_where_rows_may_have_several_tags() -> None:
+def test_the_gain_is_in_micro_f1_where_rows_may_have_multi_label() -> None:
     votes = np.array([[0, 1], [0, -1], [2, 1], [-1, 3]] * 5, dtype=np.int16)  # the first is for a, the other for b
     truth = np.array([[1, 1], [1, 0], [0, 1], [0, 0]] * 5, dtype=bool)
-    found = gains(LabeledVotes(votes, truth), [[0], [1], [0, 1]], tags=("a", "b"), several_tags=True)
+    found = gains(LabeledVotes(votes, truth), [[0], [1], [0, 1]], tags=("a", "b"), multi_label=True)
     assert found.figure == 1.0
     assert found.gain[2] == 1.0
     assert found.gain[0] == pytest.approx(1 - 2 * 10 / (10 + 20))
@@ -159,7 +159,7 @@ def test_errors_have_masked_texts_and_those_that_no_rule_corrects_come_first(rul
     truth = np.eye(2, dtype=bool)[np.ones(24, dtype=int)]
     found = rule_errors(
         LabeledVotes(matrix.astype(np.int16), truth),
-        gains(LabeledVotes(matrix.astype(np.int16), truth), [], tags=rules.tags, several_tags=False),
+        gains(LabeledVotes(matrix.astype(np.int16), truth), [], tags=rules.tags, multi_label=False),
         dev_texts(pl.Series("id", range(24)), dev, text="text", label="tag"),
         rules,
     )

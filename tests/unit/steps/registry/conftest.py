@@ -103,4 +103,4 @@ def tagger(messages: pl.DataFrame) -> Tagger:
 def scores() -> Scores:
     """An evaluation."""
     metrics = {"accuracy": 0.8, "f1_macro": 0.75, "baseline.dev_only.accuracy": 0.7}
-    return Scores(rows=100, several_tags=False, metrics=metrics, per_tag=(), confusions=(), reliability=())
+    return Scores(rows=100, multi_label=False, metrics=metrics, per_tag=(), confusions=(), reliability=())

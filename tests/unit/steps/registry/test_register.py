@@ -167,12 +167,12 @@ def test_two_teams_may_use_the_same_model_name(
     assert theirs.metrics["new"] == 1
 
 
-def test_several_tags_are_registered_and_loaded(
+def test_multi_label_are_registered_and_loaded(
     registry: Registry, tagger: Tagger, scores: Scores, messages: pl.DataFrame
 ) -> None:
     import mlflow
 
-    several = replace(tagger, several_tags=True, thresholds=(0.5, 0.4))
+    several = replace(tagger, multi_label=True, thresholds=(0.5, 0.4))
     register(several, scores, messages.lazy(), name="several", context=context("9" * 64), registry=registry)
     with registry.session():
         given = mlflow.pyfunc.load_model("models:/several/1").predict(messages.select("text").to_pandas())

@@ -28,7 +28,7 @@ def registry(mlflow_server: str) -> Registry:
 
 def scores(f1_macro: float) -> Scores:
     metrics = {"accuracy": 0.8, "f1_macro": f1_macro, "champion.f1_macro": 0.75}
-    return Scores(rows=100, several_tags=False, metrics=metrics, per_tag=(), confusions=(), reliability=())
+    return Scores(rows=100, multi_label=False, metrics=metrics, per_tag=(), confusions=(), reliability=())
 
 
 def registered(
@@ -38,7 +38,7 @@ def registered(
         team="support", dag_id="support__topics", run_id="manual__1", task_id="register", key="a" * 64,
         inputs={"model": digest * 64, "sample": "6" * 64}, manifests={"model": "b" * 64},
     )  # fmt: skip
-    model = linear_model(several_tags=several)
+    model = linear_model(multi_label=several)
     table = NEW.filter(pl.col("text").is_not_null())
     return register(model, scores(f1_macro), table.lazy(), name=name, context=context, registry=registry)
 

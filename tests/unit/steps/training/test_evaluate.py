@@ -56,7 +56,7 @@ def test_figures_agree_with_scikit_learn(task, trained: Trained) -> None:
     assert {t.tag: t.f1 for t in found.scores.per_tag} == pytest.approx(by_tag)
 
 
-def test_figures_of_several_tags_agree_with_scikit_learn(several_task) -> None:
+def test_figures_of_multi_label_agree_with_scikit_learn(several_task) -> None:
     task = several_task
     trained = train_classifier(task.messages.lazy(), task.labels.lazy(), task.dev.lazy())
     found = judged(

@@ -51,7 +51,7 @@ def test_the_text_column_may_have_another_name(task, trained: Trained) -> None:
     assert found["tag"].equals(trained.model.predict_table(task.messages)["tag"])
 
 
-def test_several_tags_are_a_list(several_task) -> None:
+def test_multi_label_are_a_list(several_task) -> None:
     model = train_classifier(several_task.messages.lazy(), several_task.labels.lazy(), several_task.dev.lazy()).model
     found = predict(several_task.messages.lazy(), model, batch_rows=100).predictions.collect()
     assert found.schema["tags"] == pl.List(pl.Enum(model.tags))

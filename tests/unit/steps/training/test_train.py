@@ -160,21 +160,29 @@ def test_no_rows_give_no_predictions(trained: Trained) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("several_tags", [False, True])
+@pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("classifier", [*get_args(choices.Classifier)])
-def test_a_saved_model_predicts_the_same(classifier: str, several_tags: bool, tmp_path: Path) -> None:
+def test_a_saved_model_predicts_the_same(classifier: str, multi_label: bool, tmp_path: Path) -> None:
     table, dev = recorded.messages(60), recorded.messages(30, first=500)
     features = ("amount", "channel") if classifier == "boosted_trees" else ()
     model = train_classifier(
         table.drop("tag").lazy(),
-        recorded.labels(table, several_tags=several_tags).lazy(),
-        (recorded.several(dev) if several_tags else dev).lazy(),
+        recorded.labels(table, multi_label=multi_label).lazy(),
+        (recorded.several(dev) if multi_label else dev).lazy(),
         classifier=classifier,  # type: ignore[arg-type]
         features=features,
     ).model
     model.save(tmp_path / "model")
     new = recorded.messages(20, first=900)
     assert Tagger.load(tmp_path / "model").predict_table(new).equals(model.predict_table(new))
+
+
+def test_a_tagger_with_former_names_of_its_fields_is_read(trained: Trained, tmp_path: Path) -> None:
+    trained.model.save(tmp_path / "model")
+    content = pickle.loads((tmp_path / "model").read_bytes())
+    content["state"]["several_tags"] = content["state"].pop("multi_label")
+    (tmp_path / "model").write_bytes(pickle.dumps(content))
+    assert Tagger.load(tmp_path / "model").multi_label is trained.model.multi_label
 
 
 class _Planted:
@@ -224,7 +232,7 @@ def test_naive_bayes_learns_from_weak_labels(task) -> None:
     assert found.metrics["weak_weight"] >= 0
 
 
-def test_several_tags_per_row_are_learned_from_marginals(several_task) -> None:
+def test_multi_label_per_row_are_learned_from_marginals(several_task) -> None:
     found = train(several_task)
     given = found.model.predict_table(several_task.gold)
     assert given["tags"].dtype == pl.List(pl.Enum(["card", "credit", "вклад"]))
@@ -235,7 +243,7 @@ def test_several_tags_per_row_are_learned_from_marginals(several_task) -> None:
     assert sum(right) / len(right) > 0.85
 
 
-def test_several_tags_in_a_string_are_read_as_a_list(several_task) -> None:
+def test_multi_label_in_a_string_are_read_as_a_list(several_task) -> None:
     joined = several_task.dev.with_columns(tags=pl.col("tags").list.join("|"))
     one = train_classifier(several_task.messages.lazy(), several_task.labels.lazy(), joined.lazy(), label="tags")
     assert one.metrics == train(several_task).metrics

@@ -42,7 +42,7 @@ def dev_figures(
     probabilities: Probabilities,
     dev: LabeledVotes,
     *,
-    several_tags: bool,
+    multi_label: bool,
     default: int | None,
     thresholds: NDArray[np.float64] | None = None,
 ) -> dict[str, float]:
@@ -53,12 +53,12 @@ def dev_figures(
     Args:
         probabilities: d x k.
         dev: the dev rows.
-        several_tags: whether rows may have several tags.
+        multi_label: whether rows may have several tags.
         default: the index of the default tag, if there is one.
         thresholds: see `assign_tags`.
     """
-    assigned = assign_tags(probabilities, dev.votes, default=default, several_tags=several_tags, thresholds=thresholds)
-    if several_tags:
+    assigned = assign_tags(probabilities, dev.votes, default=default, multi_label=multi_label, thresholds=thresholds)
+    if multi_label:
         return {
             "dev_f1_micro": TagCounts.of(assigned, dev.truth).micro_f1,
             "dev_f1_macro": macro_f1(assigned, dev.truth),
@@ -71,12 +71,12 @@ def dev_figures(
 
 
 def dev_calibration_error(
-    probabilities: Probabilities, dev: LabeledVotes, *, several_tags: bool, default: int | None
+    probabilities: Probabilities, dev: LabeledVotes, *, multi_label: bool, default: int | None
 ) -> float:
     """Returns the calibration error on dev rows: of the assigned tag, or where rows have several tags, of all tags."""
     labeled = dev.covered if default is None else np.ones(len(dev), dtype=np.bool_)
     predicted, truth = probabilities[labeled], dev.truth[labeled]
-    if several_tags:
+    if multi_label:
         return calibration_error(predicted.reshape(-1), truth.reshape(-1))
-    assigned = assign_tags(predicted, dev.votes[labeled], default=default, several_tags=False)
+    assigned = assign_tags(predicted, dev.votes[labeled], default=default, multi_label=False)
     return calibration_error(confidence(predicted, assigned), np.asarray((assigned & truth).any(axis=1)))

@@ -36,20 +36,20 @@ def with_default(fit: FittedLabelModel, patterns: VotePatterns, dev: LabeledVote
     k, default = len(patterns.tags), patterns.default
     undecided = None if dev is None else ~decided(dev.votes, k, default)
     truth = np.zeros((0, k), dtype=np.bool_) if dev is None else dev.truth[undecided]
-    shares = undecided_shares(truth, default, several_tags=patterns.several_tags)
+    shares = undecided_shares(truth, default, multi_label=patterns.multi_label)
     predict = partial(_with_shares, fit.predict, shares, default)
     if dev is None or fit.held_out is None:
         return replace(fit, predict=predict)
     predict_by_fold: list[Predict] = []
     for f, predict_fold in enumerate(fit.held_out.predict):
         truth = dev.truth[undecided & (fit.held_out.fold != f)]
-        fold_shares = undecided_shares(truth, default, several_tags=patterns.several_tags)
+        fold_shares = undecided_shares(truth, default, multi_label=patterns.multi_label)
         predict_by_fold.append(partial(_with_shares, predict_fold, fold_shares, default))
     held_out = HeldOut.predicted(predict_by_fold, fit.held_out.fold, dev.votes, k)
     return replace(fit, predict=predict, held_out=held_out)
 
 
-def undecided_shares(truth: Mask, default: int, *, several_tags: bool) -> NDArray[np.float64]:
+def undecided_shares(truth: Mask, default: int, *, multi_label: bool) -> NDArray[np.float64]:
     """Returns the probabilities of the k tags on a row without a vote.
 
     Of ``u`` dev rows without a vote ``c`` have the tag; its probability is ``(c + 4 b) / (u + 4)``. The prior ``b`` is
@@ -59,11 +59,11 @@ def undecided_shares(truth: Mask, default: int, *, several_tags: bool) -> NDArra
     Args:
         truth: u x k, the tags of those dev rows.
         default: the index of the default tag.
-        several_tags: whether a row may have several tags.
+        multi_label: whether a row may have several tags.
     """
     k = truth.shape[1]
-    prior = np.full(k, 0.0 if several_tags else (1 - DEFAULT_TAG_SHARE) / max(k - 1, 1))
-    prior[default] = DEFAULT_TAG_SHARE if several_tags or k > 1 else 1.0
+    prior = np.full(k, 0.0 if multi_label else (1 - DEFAULT_TAG_SHARE) / max(k - 1, 1))
+    prior[default] = DEFAULT_TAG_SHARE if multi_label or k > 1 else 1.0
     return np.asarray((truth.sum(axis=0) + PRIOR_ROWS * prior) / (len(truth) + PRIOR_ROWS))
 
 
@@ -72,7 +72,7 @@ def assign_tags(
     votes: Codes,
     *,
     default: int | None,
-    several_tags: bool,
+    multi_label: bool,
     thresholds: NDArray[np.float64] | None = None,
 ) -> Mask:
     """Returns the tags assigned to n rows, n x k.
@@ -84,11 +84,11 @@ def assign_tags(
         probabilities: n x k.
         votes: n x m codes.
         default: the index of the default tag, if there is one.
-        several_tags: whether a row may have several tags.
+        multi_label: whether a row may have several tags.
         thresholds: k, where rows may have several tags: the probability from which a tag with a vote is assigned
             (`f1_thresholds`); None means one half.
     """
-    if several_tags:
+    if multi_label:
         assigned = np.asarray(probabilities >= 0.5)
         if thresholds is not None:
             assigned |= voted_for(votes, len(thresholds)) & (probabilities >= thresholds - _ROUNDING)

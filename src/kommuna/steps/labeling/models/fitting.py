@@ -64,7 +64,7 @@ def fit_label_model(
 
 
 def _fit(new_model: NewModel, patterns: VotePatterns, dev: LabeledVotes | None, seed: int) -> FittedLabelModel:
-    if patterns.several_tags:
+    if patterns.multi_label:
         return _fit_per_tag(new_model, patterns, dev, seed)
     return _fit_single_tag(new_model, patterns, None if dev is None else DevRows(dev.votes, dev.tag), seed)
 

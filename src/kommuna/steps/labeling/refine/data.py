@@ -30,7 +30,7 @@ class RefineData:
 
     Attributes:
         tags: the k tags.
-        several_tags: whether a row may have several tags.
+        multi_label: whether a row may have several tags.
         otherwise: the default tag, that of a row without a vote; None: there is none.
         dev: the d dev rows, with all columns.
         truth: d x k, whether the row has the tag.
@@ -43,7 +43,7 @@ class RefineData:
     """
 
     tags: tuple[str, ...]
-    several_tags: bool
+    multi_label: bool
     dev: pl.DataFrame
     truth: NDArray[np.bool_]
     fold: NDArray[np.int64]
@@ -65,7 +65,7 @@ class RefineData:
 
     def rule_set(self, rules: Sequence[Rule]) -> RuleSet:
         """Returns the rule set of these rules, with the tags of the data."""
-        return RuleSet(tags=self.tags, several_tags=self.several_tags, otherwise=self.otherwise, rules=tuple(rules))
+        return RuleSet(tags=self.tags, multi_label=self.multi_label, otherwise=self.otherwise, rules=tuple(rules))
 
     def code(self, rule: Rule) -> int:
         """Returns the code of the votes of a rule that has a tag."""
@@ -93,7 +93,7 @@ class RefineData:
         columns = {self.key: self.dev[self.key]}
         for j, rule in enumerate(rules):
             voted = codes[:, j] != ABSTAIN
-            cast = (codes[:, j] < len(self.tags)).astype(np.int8) if self.several_tags else named[codes[:, j]]
+            cast = (codes[:, j] < len(self.tags)).astype(np.int8) if self.multi_label else named[codes[:, j]]
             column = pl.Series(cast).cast(vote_type(rule_set), strict=False)
             columns[rule.name] = column.set(pl.Series(~voted), None)
         return pl.DataFrame(columns)
@@ -104,7 +104,7 @@ def read_refine_data(
     dev: pl.LazyFrame,
     rules: RuleSet | None,
     *,
-    several_tags: bool,
+    multi_label: bool,
     key: str,
     text: str,
     label: str,
@@ -116,9 +116,9 @@ def read_refine_data(
     Args:
         messages: the unlabeled messages: `key` and `text`.
         dev: the labeled rows: `key`, `text` and `label`.
-        rules: the rules to start from; their tags and their `several_tags` apply. None: the tags are those of dev, the
-            most frequent first, and the parameter `several_tags` applies.
-        several_tags: whether a row may have several tags, without `rules`.
+        rules: the rules to start from; their tags and their `multi_label` apply. None: the tags are those of dev, the
+            most frequent first, and the parameter `multi_label` applies.
+        multi_label: whether a row may have several tags, without `rules`.
         key: the column that names a row.
         text: the column with the message.
         label: the column of `dev` with the tag, or tags.
@@ -129,21 +129,21 @@ def read_refine_data(
         MissingColumn, SchemaDrift, DuplicateKeys, RulesError: dev or messages lack a column, or hold a wrong value.
         DataError: there are no messages, or too few dev rows to write and evaluate rules.
     """
-    several_tags = rules.several_tags if rules is not None else several_tags
-    label = label_column(dev, label, several_tags=several_tags)
+    multi_label = rules.multi_label if rules is not None else multi_label
+    label = label_column(dev, label, multi_label=multi_label)
     require_columns(messages, [key], what="messages")
     require_text(messages, text, what="messages")
-    labeled = read_labeled_rows(dev, several_tags=several_tags, key=key, label=label, what="dev")
+    labeled = read_labeled_rows(dev, multi_label=multi_label, key=key, label=label, what="dev")
     require_text(dev, text, what="dev")
     tags = rules.tags if rules is not None else tags_of(labeled[label])
     if not tags:
         raise DataError("no dev row has a tag", where="dev", fix="label dev rows: rules are written from them")
-    truth = truth_matrix(labeled[label], labeled[key], tags, several_tags=several_tags, what="dev")
+    truth = truth_matrix(labeled[label], labeled[key], tags, multi_label=multi_label, what="dev")
     _check_enough(truth, tags)
     sample = _sample(messages, key, seed)
     otherwise = rules.otherwise if rules is not None else None
     fold = folds(len(truth), FOLDS, seed=seed, strata=truth.argmax(axis=1))  # by the first tag
-    return RefineData(tags, several_tags, labeled, truth, fold, messages, sample, key, text, llm, otherwise)
+    return RefineData(tags, multi_label, labeled, truth, fold, messages, sample, key, text, llm, otherwise)
 
 
 def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:

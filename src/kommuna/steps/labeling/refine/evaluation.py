@@ -80,7 +80,7 @@ def evaluate(data: RefineData, dev: Codes, sample: Codes, *, seed: int) -> Evalu
 
 
 def _assign(data: RefineData, probabilities: NDArray[np.float64], votes: Codes) -> Mask:
-    return assign_tags(probabilities, votes, default=data.default, several_tags=data.several_tags)
+    return assign_tags(probabilities, votes, default=data.default, multi_label=data.multi_label)
 
 
 def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:
@@ -102,4 +102,4 @@ def gain_error(before: Mask, after: Mask, truth: Mask, *, seed: int) -> float:
 def _patterns(data: RefineData, sample: Codes) -> VotePatterns:
     votes, counts, line = distinct(list(sample.T))
     names = tuple(str(j) for j in range(sample.shape[1]))
-    return VotePatterns(votes, counts, line, data.tags, names, data.several_tags, data.default)
+    return VotePatterns(votes, counts, line, data.tags, names, data.multi_label, data.default)

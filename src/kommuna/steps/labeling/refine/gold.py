@@ -51,8 +51,8 @@ def read_gold(data: RefineData, gold: pl.LazyFrame, *, label: str, more_tags: bo
         MissingColumn, SchemaDrift, DuplicateKeys: gold lacks a column, or holds a wrong value.
         DataError: no row is labeled, a tag is unknown, or a row is a dev row too.
     """
-    label = label_column(gold, label, several_tags=data.several_tags)
-    rows = read_labeled_rows(gold, several_tags=data.several_tags, key=data.key, label=label, what="gold")
+    label = label_column(gold, label, multi_label=data.multi_label)
+    rows = read_labeled_rows(gold, multi_label=data.multi_label, key=data.key, label=label, what="gold")
     require_text(gold, data.text, what="gold")
     if rows[data.key].dtype != data.dev[data.key].dtype:
         raise SchemaDrift(
@@ -62,7 +62,7 @@ def read_gold(data: RefineData, gold: pl.LazyFrame, *, label: str, more_tags: bo
         )
     unknown = [tag for tag in tags_of(rows[label]) if tag not in data.tags] if more_tags else []
     tags = (*data.tags, *unknown)
-    truth = truth_matrix(rows[label], rows[data.key], tags, several_tags=data.several_tags, what="gold")
+    truth = truth_matrix(rows[label], rows[data.key], tags, multi_label=data.multi_label, what="gold")
     shared = rows.join(data.dev, on=data.key, how="semi")
     if not shared.is_empty():
         raise DataError(

@@ -50,7 +50,7 @@ def rules_file(
         about: comment lines for the head of the file.
     """
     known = {one.rule.name: one for one in written}
-    head = {"tags": list(rule_set.tags), "several_tags": rule_set.several_tags}
+    head = {"tags": list(rule_set.tags), "multi_label": rule_set.multi_label}
     if rule_set.otherwise is not None:
         head["otherwise"] = rule_set.otherwise
     lines = [*(f"# {line}" for line in about), _yaml(head, flow=False).rstrip(), "rules:"]

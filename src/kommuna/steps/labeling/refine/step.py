@@ -65,7 +65,7 @@ def refine_rules(
     least_precision: Share = 0.0,
     budget: Budget = NO_LIMIT,
     model: str = "",
-    several_tags: bool = False,
+    multi_label: bool = False,
     key: str = "id",
     text: str = "text",
     label: str = "tag",
@@ -87,7 +87,7 @@ def refine_rules(
         least_precision: 0 to 1; the smallest lower end of the 95 % interval of a new rule's precision.
         budget: the most that the LLM may use, including killed runs; the rounds so far are kept when it is spent.
         model: the heavy model's name, for the cache key and the manifest; operators fill it in.
-        several_tags: whether a row may have several tags, if `rules` are not given.
+        multi_label: whether a row may have several tags, if `rules` are not given.
         key: the column that names a row.
         text: the column with the message.
         label: the column of `dev` and `gold` with the true tag; where rows may have several tags, a list, or a String
@@ -117,7 +117,7 @@ def refine_rules(
     if not proposers:
         raise SpecError("the list of proposers is empty: no rules would be written", fix="use miner, llm or both")
     data = read_refine_data(
-        messages, dev, rules, several_tags=several_tags, key=key, text=text, label=label, seed=seed, llm=llm
+        messages, dev, rules, multi_label=multi_label, key=key, text=text, label=label, seed=seed, llm=llm
     )
     held = read_gold(data, gold, label=label, more_tags=rules is None) if gold is not None else None
     given = rules.rules if rules is not None else ()

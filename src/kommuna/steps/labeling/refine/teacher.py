@@ -47,13 +47,13 @@ class Teacher:
             found = [words.transform(message_texts), parts.transform(message_heads)]
             self._messages = sparse.csr_array(sparse.hstack(found))
 
-    def tags(self, rows: NDArray[np.intp], truth: Mask, *, several_tags: bool) -> sparse.csr_array:
+    def tags(self, rows: NDArray[np.intp], truth: Mask, *, multi_label: bool) -> sparse.csr_array:
         """Predicts the tags of the messages from some dev rows.
 
         Args:
             rows: r indices of dev rows to learn from.
             truth: r x k, their tags.
-            several_tags: whether a message may have several tags, or none.
+            multi_label: whether a message may have several tags, or none.
 
         Returns:
             s x k, 1 where the message is predicted to have the tag.
@@ -63,7 +63,7 @@ class Teacher:
         known = np.flatnonzero(truth.any(axis=0))
         model = Ridge(alpha=1.0, solver="sparse_cg", tol=1e-3).fit(self._dev[rows], 2.0 * truth[:, known] - 1)
         scores = model.predict(self._messages).reshape(-1, len(known))
-        if several_tags:
+        if multi_label:
             message, column = np.nonzero(scores >= 0)
         else:
             message, column = np.arange(len(scores)), scores.argmax(axis=1)

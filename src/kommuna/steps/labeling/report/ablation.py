@@ -39,14 +39,14 @@ class Gains:
     probabilities: Probabilities
     default: int | None = None
 
-    def assigned(self, dev: LabeledVotes, *, several_tags: bool) -> NDArray[np.bool_]:
+    def assigned(self, dev: LabeledVotes, *, multi_label: bool) -> NDArray[np.bool_]:
         """Returns d x k, the tags that the weighted vote assigns; the default tag, or none, where no rule votes.
 
         Args:
             dev: the dev rows.
-            several_tags: whether a row may have several tags.
+            multi_label: whether a row may have several tags.
         """
-        return assign_tags(self.probabilities, dev.votes, default=self.default, several_tags=several_tags)
+        return assign_tags(self.probabilities, dev.votes, default=self.default, multi_label=multi_label)
 
 
 class _WeightedWithoutFolds(Weighted):
@@ -60,7 +60,7 @@ def gains(
     left_out: Sequence[Sequence[int]],
     *,
     tags: tuple[str, ...],
-    several_tags: bool,
+    multi_label: bool,
     default: int | None = None,
     seed: int = 0,
 ) -> Gains:
@@ -70,7 +70,7 @@ def gains(
         dev: the dev rows: votes and true tags.
         left_out: the sets of rules, by their indices.
         tags: all tags.
-        several_tags: whether a row may have several tags.
+        multi_label: whether a row may have several tags.
         default: the index of the default tag; None: a row without a vote is unknown.
         seed: seed of the folds.
     """
@@ -85,15 +85,15 @@ def gains(
         held, rest = np.flatnonzero(fold == f), fold != f
         known = LabeledVotes(dev.votes[rest], dev.truth[rest])
         seen = VotePatterns(known.votes, np.ones(len(known), np.int64), np.arange(len(known), dtype=np.int32), tags,
-                            names, several_tags, default)  # fmt: skip
+                            names, multi_label, default)  # fmt: skip
         learned = known if len(known) > 1 else None
         predict = with_default(fit_label_model(_WeightedWithoutFolds, seen, learned, seed=seed), seen, learned).predict
         votes, truth = dev.votes[held], dev.truth[held]
         probabilities[held] = predict(votes)
-        before = _counts(probabilities[held], votes, truth, several_tags, default)
+        before = _counts(probabilities[held], votes, truth, multi_label, default)
         total += before.sum(axis=0)
         for sets, rows, changed in _without(votes, left_out):
-            after = _counts(predict(changed), changed, truth[rows], several_tags, default)
+            after = _counts(predict(changed), changed, truth[rows], multi_label, default)
             np.add.at(changes, sets, after - before[rows])
     without = total + changes
     figure = float(total[0] / max(total[1], 1))
@@ -131,11 +131,11 @@ def _without(
 
 
 def _counts(
-    probabilities: Probabilities, votes: Codes, truth: NDArray[np.bool_], several_tags: bool, default: int | None
+    probabilities: Probabilities, votes: Codes, truth: NDArray[np.bool_], multi_label: bool, default: int | None
 ) -> NDArray[np.int64]:
     """Returns a numerator and a denominator per row; the figure is the ratio of their sums."""
-    assigned = assign_tags(probabilities, votes, default=default, several_tags=several_tags)
+    assigned = assign_tags(probabilities, votes, default=default, multi_label=multi_label)
     right = (assigned & truth).sum(axis=1)
-    if several_tags:
+    if multi_label:
         return np.stack([2 * right, assigned.sum(axis=1) + truth.sum(axis=1)], axis=1)
     return np.stack([right, np.ones(len(right), dtype=np.int64)], axis=1)

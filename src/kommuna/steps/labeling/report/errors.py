@@ -64,7 +64,7 @@ def rule_errors(dev: LabeledVotes, gains: Gains, texts: pl.DataFrame, rules: Rul
         Columns `ERROR_COLUMNS`, in the rules' order.
     """
     k = len(rules.tags)
-    assigned = gains.assigned(dev, several_tags=rules.several_tags)
+    assigned = gains.assigned(dev, multi_label=rules.multi_label)
     lines = []
     for j, rule in enumerate(rules.rules):
         wrong = np.flatnonzero(wrong_votes(dev.votes[:, j], dev.truth))
@@ -108,7 +108,7 @@ def tag_figures(dev: LabeledVotes, gains: Gains, rules: RuleSet) -> list[tuple[s
     Returns:
         The tag, its number of dev rows, the share of these with a vote, F1, and the tags that it is confused with.
     """
-    assigned = gains.assigned(dev, several_tags=rules.several_tags)
+    assigned = gains.assigned(dev, multi_label=rules.multi_label)
     taken_for = dev.truth.T.astype(np.float32) @ (assigned & ~dev.truth)  # k x k rows
     unknown = dev.truth.T.astype(np.float32) @ ~assigned.any(axis=1)
     covered = dev.truth.T.astype(np.float32) @ dev.covered

@@ -61,7 +61,7 @@ def rule_figures(
     lines = []
     labeled = None
     if has_tag is not None:
-        known = patterns.covered if patterns.several_tags else has_tag.any(axis=1)
+        known = patterns.covered if patterns.multi_label else has_tag.any(axis=1)
         labeled = patterns.votes[known], has_tag[known], patterns.counts[known]
     once = np.ones(len(dev) if dev else 0, dtype=np.int64)
     for j, rule in enumerate(rules.rules):

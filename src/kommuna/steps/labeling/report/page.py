@@ -100,7 +100,7 @@ def rule_page(
 
 
 def _figure_name(rules: RuleSet) -> str:
-    return "micro F1 of the weighted vote on dev" if rules.several_tags else "weighted vote right on dev"
+    return "micro F1 of the weighted vote on dev" if rules.multi_label else "weighted vote right on dev"
 
 
 def _lead(worst: dict[str, Any], on_dev: DevFigures | None, rules: RuleSet) -> str:
@@ -114,7 +114,7 @@ def _why(rule: dict[str, Any], rules: RuleSet) -> str:
         return f"it {rule['flag']}"
     reason = f"right in {rule['dev_right']} of {rule['dev_votes']} votes on dev, at best {rule['accuracy_high']:.0%}"
     if rule["gain"] is not None and rule["gain"] < 0:
-        more = "better micro F1 on dev" if rules.several_tags else "more of dev would be right"
+        more = "better micro F1 on dev" if rules.multi_label else "more of dev would be right"
         reason += f"; without it {-rule['gain']:.1%} {more}"
     return reason
 
@@ -128,7 +128,7 @@ def _look_first(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: R
         )
         if rule["rule"] in errors:
             one = errors[rule["rule"]].row(0, named=True)
-            which = "whose tags are" if rules.several_tags else "which is"
+            which = "whose tags are" if rules.multi_label else "which is"
             found = next(own for own in rules.rules if own.name == rule["rule"])
             message = highlighted(found, one["text"]) if one["text"] else one["key"]
             body += Markup("<p>Voted {} for “{}”, {} {}.</p>").format(one["vote"], message, which, one["truth"])
@@ -172,7 +172,7 @@ def _rules_table(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: 
         [_named(value, looks_for[value], errors) if c == "rule" else value for c, value in zip(shown, row, strict=True)]
         for row in figures.select(shown).iter_rows()
     ]
-    figure = "micro F1" if rules.several_tags else "accuracy"
+    figure = "micro F1" if rules.multi_label else "accuracy"
     note = Markup("<p>Gain: what the weighted vote's {} on dev loses without the rule.</p>").format(figure)
     return table([names[c] for c in shown], lines, mark=mark, sortable=True) + (note if "gain" in shown else Markup(""))
 
@@ -181,7 +181,7 @@ def _errors(name: str, errors: pl.DataFrame, rules: RuleSet, *, opened: bool) ->
     texts = errors["text"].null_count() < errors.height
     rule = next(rule for rule in rules.rules if rule.name == name)
     columns = {"text" if texts else "key": "message" if texts else "row", "vote": "the rule says",
-               "truth": "its tags are" if rules.several_tags else "it is",
+               "truth": "its tags are" if rules.multi_label else "it is",
                "assigned": "all rules say"}  # fmt: skip
     lines = errors.select(list(columns)).rows()
     if texts:

@@ -46,22 +46,22 @@ class Agreement:
         return {"coverage": self.covered / n, "overlap": self.overlapping / n, "conflict": self.conflicting / n}
 
 
-def agreement(votes: NDArray[np.integer[Any]], counts: Ints, *, k: int, several_tags: bool) -> Agreement:
+def agreement(votes: NDArray[np.integer[Any]], counts: Ints, *, k: int, multi_label: bool) -> Agreement:
     """Counts coverage, overlaps and conflicts.
 
     Args:
         votes: P x m codes (-1 abstains, t for tag t, k + t against it).
         counts: P, the number of rows that have the pattern.
         k: the number of tags.
-        several_tags: whether votes for different tags are no conflict.
+        multi_label: whether votes for different tags are no conflict.
     """
     rows, rules = np.nonzero(votes >= 0)
     codes = votes[rows, rules].astype(np.int64)
-    return agreement_of_cast(rows, rules, codes, counts, m=votes.shape[1], k=k, several_tags=several_tags)
+    return agreement_of_cast(rows, rules, codes, counts, m=votes.shape[1], k=k, multi_label=multi_label)
 
 
 def agreement_of_cast(
-    rows: Ints, rules: Ints, codes: Ints, counts: Ints, *, m: int, k: int, several_tags: bool
+    rows: Ints, rules: Ints, codes: Ints, counts: Ints, *, m: int, k: int, multi_label: bool
 ) -> Agreement:
     """Counts coverage, overlaps and conflicts of q votes in coordinate form, without memory for abstentions.
 
@@ -72,13 +72,13 @@ def agreement_of_cast(
         counts: P, the number of rows that have the pattern.
         m: the number of rules.
         k: the number of tags.
-        several_tags: whether votes for different tags are no conflict.
+        multi_label: whether votes for different tags are no conflict.
     """
     size = len(counts)
     votes = np.bincount(rows, minlength=size)
     overlaps = votes[rows] >= 2
     conflicts = np.zeros(len(rows), dtype=np.bool_)
-    conflicts[overlaps] = _conflicts(rows[overlaps], codes[overlaps], size, k, several_tags)
+    conflicts[overlaps] = _conflicts(rows[overlaps], codes[overlaps], size, k, multi_label)
     totals, by_rule = [], []
     for chosen in (np.ones(len(rows), dtype=np.bool_), overlaps, conflicts):
         hit = np.zeros(size, dtype=np.bool_)
@@ -90,13 +90,13 @@ def agreement_of_cast(
     return Agreement(int(counts.sum()), covered, overlapping, conflicting, *by_rule)
 
 
-def _conflicts(rows: Ints, codes: Ints, size: int, k: int, several_tags: bool) -> NDArray[np.bool_]:
+def _conflicts(rows: Ints, codes: Ints, size: int, k: int, multi_label: bool) -> NDArray[np.bool_]:
     """Returns whether each vote conflicts with another vote on its row."""
     votes, which, times = np.unique(rows * (2 * k) + codes, return_inverse=True, return_counts=True)
     opposite = rows * (2 * k) + np.where(codes < k, codes + k, codes - k)
     near = np.minimum(np.searchsorted(votes, opposite), len(votes) - 1)
     against: NDArray[np.bool_] = votes[near] == opposite if len(votes) else np.zeros(0, dtype=np.bool_)
-    if several_tags:
+    if multi_label:
         return against
     for_tags = np.bincount(rows[codes < k], minlength=size)
     among_tags: NDArray[np.bool_] = (codes < k) & (for_tags[rows] > times[which])

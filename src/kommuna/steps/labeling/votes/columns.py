@@ -54,11 +54,11 @@ def tag_names(tags: Sequence[str] | RuleSet | None, cardinality: int | None) -> 
 
     Raises:
         RulesError: the tags are not a list of distinct names, do not match the cardinality, or the rule set has
-            `several_tags`.
+            `multi_label`.
     """
     if isinstance(tags, RuleSet):
-        if tags.several_tags:
-            raise RulesError("a LabelModel supports one tag per row, but the rule set has several_tags", fix=_SEVERAL)
+        if tags.multi_label:
+            raise RulesError("a LabelModel supports one tag per row, but the rule set has multi_label", fix=_SEVERAL)
         tags = tags.tags
     if tags is not None:
         ordered = hasattr(tags, "__getitem__") and not isinstance(tags, str | Mapping)

@@ -26,8 +26,8 @@ def to_matrix(votes: pl.DataFrame | pl.LazyFrame, rules: RuleSet, *, key: str = 
         RulesError: a rule votes against a tag, or rows may have several tags: the matrix cannot represent this.
     """
     against = next((rule.name for rule in rules.rules if rule.against), None)
-    if rules.several_tags or against:
-        what = "rows may have several tags" if rules.several_tags else f"rule '{against}' votes against a tag"
+    if rules.multi_label or against:
+        what = "rows may have several tags" if rules.multi_label else f"rule '{against}' votes against a tag"
         raise RulesError(f"a label matrix cannot hold these votes: {what}", fix="make one matrix of 1 and 0 per tag")
     return vote_patterns(lazy_table(votes, "votes").collect(), rules, key=key).row_votes().astype(np.int64)
 

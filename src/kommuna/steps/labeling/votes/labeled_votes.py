@@ -84,8 +84,8 @@ def read_dev(
             fix="apply the same rules to the dev rows with apply_rules",
         )
     require_columns(dev_votes, [key], what="dev_votes")
-    label = label_column(dev, label, several_tags=rules.several_tags)
-    labels = read_labeled_rows(dev, several_tags=rules.several_tags, key=key, label=label, what="dev", columns=())
+    label = label_column(dev, label, multi_label=rules.multi_label)
+    labels = read_labeled_rows(dev, multi_label=rules.multi_label, key=key, label=label, what="dev", columns=())
     votes = dev_votes.collect()
     require_unique(votes[key], what="dev_votes")
     if labels[key].dtype != votes[key].dtype:
@@ -103,6 +103,6 @@ def read_dev(
         log.warning("dev.rows_without_votes", labeled=labels.height, used=joined.height)
     patterns = vote_patterns(joined.drop("_label"), rules, key=key)
     truth = truth_matrix(
-        joined["_label"].rename(label), joined[key], rules.tags, several_tags=rules.several_tags, what="dev"
+        joined["_label"].rename(label), joined[key], rules.tags, multi_label=rules.multi_label, what="dev"
     )
     return LabeledVotes(patterns.row_votes(), truth, joined[key])

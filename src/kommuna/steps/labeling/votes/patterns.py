@@ -40,7 +40,7 @@ class VotePatterns:
         row_pattern: n, the index of each row's pattern.
         tags: the k tags.
         rules: the m rules' names.
-        several_tags: whether a row may have several tags.
+        multi_label: whether a row may have several tags.
         default: the index of the default tag, that of rows without a vote; None: such rows stay unknown.
     """
 
@@ -49,7 +49,7 @@ class VotePatterns:
     row_pattern: NDArray[np.int32]
     tags: tuple[str, ...]
     rules: tuple[str, ...]
-    several_tags: bool = False
+    multi_label: bool = False
     default: int | None = None
 
     @property
@@ -75,7 +75,7 @@ class VotePatterns:
     @cached_property
     def agreement(self) -> Agreement:
         """Coverage, overlap and conflict, over all rows and per rule."""
-        return agreement(self.votes, self.counts, k=len(self.tags), several_tags=self.several_tags)
+        return agreement(self.votes, self.counts, k=len(self.tags), multi_label=self.multi_label)
 
     def row_votes(self) -> Codes:
         """Returns n x m codes, one row per message."""
@@ -107,7 +107,7 @@ def vote_patterns(table: pl.DataFrame, rules: RuleSet, *, key: str = "id") -> Vo
         )
     votes, counts, row_pattern = distinct(vote_codes(table, rules))
     names = tuple(rule.name for rule in rules.rules)
-    return VotePatterns(votes, counts, row_pattern, rules.tags, names, rules.several_tags, rules.default)
+    return VotePatterns(votes, counts, row_pattern, rules.tags, names, rules.multi_label, rules.default)
 
 
 def vote_codes(table: pl.DataFrame, rules: RuleSet) -> list[Codes]:
@@ -137,7 +137,7 @@ def vote_codes(table: pl.DataFrame, rules: RuleSet) -> list[Codes]:
             votes = table[rule.name]
             yes_no = dict(enumerate(meaning[rule.name][:2].tolist()))
             columns[rule.name] = (
-                _yes_no_codes(votes, yes_no, rules) if rules.several_tags else tag_codes(votes, rules.tags)
+                _yes_no_codes(votes, yes_no, rules) if rules.multi_label else tag_codes(votes, rules.tags)
             )
     return [columns[name].astype(type_, copy=False) for name in meaning]
 
@@ -146,7 +146,7 @@ def vote_meaning(rules: RuleSet) -> Codes:
     """Returns m x c codes: line j maps each physical value of rule j's column to a code; the last entry is for null."""
     k, m = len(rules.tags), len(rules.rules)
     index = {tag: i for i, tag in enumerate(rules.tags)}
-    if rules.several_tags:
+    if rules.multi_label:
         tag = np.array([index[rule.tag or ""] for rule in rules.rules], dtype=np.int16)
         return np.stack([k + tag, tag, np.full_like(tag, ABSTAIN)], axis=1)
     codes = [k + index[name[1:]] if name.startswith("!") else index[name] for name in rules.categories]
@@ -156,7 +156,7 @@ def vote_meaning(rules: RuleSet) -> Codes:
 def _plain_columns(table: pl.DataFrame, names: list[str], rules: RuleSet) -> list[str]:
     """Returns the columns that have the type `apply_rules` writes; these are read together."""
     schema = table.schema  # each access builds it again
-    if not rules.several_tags:
+    if not rules.multi_label:
         enum = pl.Enum(rules.categories)
         return [name for name in names if schema[name] == enum]
     whole = [name for name in names if schema[name].is_integer()]

@@ -40,9 +40,9 @@ def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> R
     figures = [
         ("gold rows", f"{scores.rows:,}"),
         ("macro F1", f"{m['f1_macro']:.3f}"),
-        ("all tags right" if scores.several_tags else "accuracy", f"{m['accuracy']:.3f}"),
+        ("all tags right" if scores.multi_label else "accuracy", f"{m['accuracy']:.3f}"),
         ("95 % interval", f"{m['accuracy_low']:.3f} to {m['accuracy_high']:.3f}"),
-        *(_of_several_tags(m) if scores.several_tags else []),
+        *(_of_multi_label(m) if scores.multi_label else []),
         (f"accepted without review at {TARGET:.0%} precision", f"{m['automatic']:.1%}"),
         ("calibration error", f"{m['ece']:.3f}"),
         *([("label model covers", f"{m['coverage']:.1%}")] if "coverage" in m else []),
@@ -52,7 +52,7 @@ def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> R
         (f"How much can be accepted without review at {TARGET:.0%} precision?", _automatic(scores)),
         ("F1 by tag, worst first", _by_tag(scores)),
         (
-            "Missed tags, and those given instead" if scores.several_tags else "Confusion between tags",
+            "Missed tags, and those given instead" if scores.multi_label else "Confusion between tags",
             _confused(scores),
         ),
         ("Confident mistakes", _mistakes(mistakes)),
@@ -66,7 +66,7 @@ def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> R
     return page(title, lead, figures=figures, sections=sections)
 
 
-def _of_several_tags(m: dict[str, float]) -> list[tuple[str, str]]:
+def _of_multi_label(m: dict[str, float]) -> list[tuple[str, str]]:
     without = f"{m['without_tag']:.1%} ({m['gold_without_tag']:.1%} in gold)"
     return [("micro F1", f"{m['f1_micro']:.3f}"), ("rows given no tag", without)]
 
@@ -79,7 +79,7 @@ def _unseen(tags: list[str]) -> Markup:
 
 def _compared(scores: Scores) -> Markup:
     m = scores.metrics
-    accuracy = "all tags right" if scores.several_tags else "accuracy"
+    accuracy = "all tags right" if scores.multi_label else "accuracy"
     rows = [("this model", m["f1_macro"], m["accuracy"])]
     rows += [(name, m[f"{k}.f1_macro"], m[f"{k}.accuracy"]) for k, name in _NAMES.items() if f"{k}.accuracy" in m]
 
@@ -117,7 +117,7 @@ def _gain(gain: float, low: float, high: float) -> Markup:
 def _automatic(scores: Scores) -> Markup:
     """Renders precision against coverage, with the point that meets the target."""
     sure, points = scores.automatic, scores.operating
-    of = "given tags" if scores.several_tags else "rows"
+    of = "given tags" if scores.multi_label else "rows"
     if sure is None:
         summary = f"At no threshold of the confidence are {TARGET:.0%} of the {of} right."
     else:

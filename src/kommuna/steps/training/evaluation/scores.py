@@ -89,7 +89,7 @@ class Scores(Spec):
     """The evaluation of a tagger on gold."""
 
     rows: int
-    several_tags: bool
+    multi_label: bool
     metrics: dict[str, float] = Field(description="Flat, with dotted names; gates refer to them.")
     per_tag: tuple[TagScore, ...]
     confusions: tuple[Confusion, ...] = Field(description="Most frequent first.")

@@ -106,12 +106,12 @@ def test_a_more_frequent_tag_than_the_default_is_warned_of_and_lowers_the_confid
     assert left["confidence"].to_numpy() == pytest.approx((60 + 4 * 0.7) / 304)
 
 
-def test_a_row_without_votes_has_the_default_tag_where_rows_may_have_several_tags(rule_set: Any) -> None:
+def test_a_row_without_votes_has_the_default_tag_where_rows_may_have_multi_label(rule_set: Any) -> None:
     rules = rule_set(
         {"name": "card", "tag": "card", "any": ["card"]},
         {"name": "loan", "tag": "loan", "any": ["loan"]},
         tags=["card", "loan", "other"],
-        several_tags=True,
+        multi_label=True,
         otherwise="other",
     )
     messages = pl.LazyFrame({"id": [1, 2, 3], "text": ["a card and a loan", "hello", "bye"]})
@@ -131,12 +131,12 @@ def test_a_row_without_votes_has_the_default_tag_where_rows_may_have_several_tag
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(0, 3))
 def test_shares_are_probabilities_and_rise_with_the_dev_rows_of_a_tag(seen: list[int], default: int) -> None:
     truth = np.eye(4, dtype=bool)[np.array(seen, dtype=np.int64)]
-    shares = undecided_shares(truth, default, several_tags=False)
+    shares = undecided_shares(truth, default, multi_label=False)
     assert shares.sum() == pytest.approx(1)
     assert shares.min() > 0
-    more = undecided_shares(np.concatenate([truth, np.eye(4, dtype=bool)[[default]]]), default, several_tags=False)
+    more = undecided_shares(np.concatenate([truth, np.eye(4, dtype=bool)[[default]]]), default, multi_label=False)
     assert more[default] > shares[default]
-    assert undecided_shares(np.zeros((0, 1), dtype=bool), 0, several_tags=False).tolist() == [1.0]
+    assert undecided_shares(np.zeros((0, 1), dtype=bool), 0, multi_label=False).tolist() == [1.0]
 
 
 def test_the_rule_report_takes_the_default_tag_into_account(rule_set: Any) -> None:

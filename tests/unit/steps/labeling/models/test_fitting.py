@@ -16,7 +16,7 @@ MODELS = ["kommuna", "majority", "weighted", "dawid_skene"]
 
 
 def voted(rule_set: Any, tags: list[str], cast: dict[str, Any], rows: int) -> tuple[Any, pl.LazyFrame]:
-    rules = rule_set(*({"name": tag, "tag": tag, "any": ["x"]} for tag in cast), tags=tags, several_tags=True)
+    rules = rule_set(*({"name": tag, "tag": tag, "any": ["x"]} for tag in cast), tags=tags, multi_label=True)
     columns = {tag: pl.Series([1 if i in of else None for i in range(rows)], dtype=pl.Int8) for tag, of in cast.items()}
     return rules, pl.LazyFrame({"id": range(rows), **columns})
 
@@ -75,9 +75,9 @@ def test_rules_with_few_votes_are_as_reliable_as_rules_are_on_average(model: Any
     assert metrics["dev_f1_micro"] > 0.75
 
 
-def test_rules_that_vote_have_a_gain_where_rows_may_have_several_tags() -> None:
+def test_rules_that_vote_have_a_gain_where_rows_may_have_multi_label() -> None:
     votes, truth = rare()
     names = tuple(f"t{j}" for j in range(truth.shape[1]))
-    found = gains(LabeledVotes(votes, truth), [[j] for j in range(len(names))], tags=names, several_tags=True)
+    found = gains(LabeledVotes(votes, truth), [[j] for j in range(len(names))], tags=names, multi_label=True)
     assert (found.gain > -0.01).all()
     assert (found.gain > 0).sum() >= 10

@@ -36,7 +36,7 @@ def test_votes_against_a_tag_are_not_for_it() -> None:
 
 def test_a_rare_tag_whose_only_rule_is_right_in_a_sixth_of_its_votes_is_assigned() -> None:
     rules = RuleSet.read(
-        {"tags": ["usual", "rare"], "several_tags": True,
+        {"tags": ["usual", "rare"], "multi_label": True,
          "rules": [{"name": "u", "tag": "usual", "any": ["u"]}, {"name": "r", "tag": "rare", "any": ["r"]}]},
         where="test",
     )  # fmt: skip

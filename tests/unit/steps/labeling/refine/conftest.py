@@ -68,9 +68,9 @@ def data(unlabeled: pl.LazyFrame, dev: pl.DataFrame) -> RefineData:
 
 
 def refine_data_of(unlabeled: pl.LazyFrame, dev: pl.DataFrame, **options: bool) -> RefineData:
-    several = options.get("several_tags", False)
+    several = options.get("multi_label", False)
     return read_refine_data(
-        unlabeled, dev.lazy(), None, several_tags=several, key="id", text="text", label="tag", seed=0, llm=Llm()
+        unlabeled, dev.lazy(), None, multi_label=several, key="id", text="text", label="tag", seed=0, llm=Llm()
     )
 
 

@@ -8,7 +8,7 @@ from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.refine.data import FOLDS, read_refine_data
 from kommuna.steps.llm.client import Llm
 
-SETTINGS = {"several_tags": False, "key": "id", "text": "text", "label": "tag", "seed": 0, "llm": Llm()}
+SETTINGS = {"multi_label": False, "key": "id", "text": "text", "label": "tag", "seed": 0, "llm": Llm()}
 
 
 def test_the_rows_of_each_tag_are_spread_over_the_folds(data):

@@ -105,7 +105,7 @@ def test_the_rules_file_is_valid_and_has_the_origin_of_each_rule(made, tmp_path,
     comments = [line for line in text.splitlines() if line.strip().startswith("# right ")]
     assert len(comments) == len(read.rules)
     assert "round 1, miner: log-odds" in text
-    assert yaml.safe_load(text)["several_tags"] is False
+    assert yaml.safe_load(text)["multi_label"] is False
     assert apply_rules(unlabeled, read).metrics["coverage"] == pytest.approx(made.metrics["coverage"], abs=1e-9)
 
 
@@ -125,13 +125,13 @@ def test_the_report_has_plots_of_the_rounds_and_the_refused_proposals(made):
 
 
 @pytest.mark.slow
-def test_rows_may_have_several_tags(unlabeled, dev):
+def test_rows_may_have_multi_label(unlabeled, dev):
     both = dev.with_columns(
         text=pl.col("text") + " and " + pl.col("text").shift(1, fill_value="hello"),
         tag=pl.concat_list("tag", pl.col("tag").shift(1)).list.drop_nulls().list.unique().list.sort().list.join("|"),
     )
-    better = refine_rules(unlabeled, both.lazy(), several_tags=True)
-    assert better.rules.rules.several_tags
+    better = refine_rules(unlabeled, both.lazy(), multi_label=True)
+    assert better.rules.rules.multi_label
     assert set(better.rules.rules.tags) == {"card", "loan", "fees"}
     assert better.metrics["dev_f1"] > 0.7
 

@@ -10,7 +10,7 @@ from kommuna.steps.labeling.refine.teacher import Teacher
 
 def predicted(dev: list[str], truth: list[int], messages: list[str]) -> list[int]:
     teacher = Teacher(pl.Series(dev), pl.Series(messages))
-    found = teacher.tags(np.arange(len(dev)), np.eye(2, dtype=np.bool_)[truth], several_tags=False)
+    found = teacher.tags(np.arange(len(dev)), np.eye(2, dtype=np.bool_)[truth], multi_label=False)
     return [int(tag) for tag in found.toarray().argmax(axis=1)]
 
 

@@ -15,7 +15,7 @@ def test_figures_equal_those_of_the_analysis_of_snorkel(rows: list[list[int]]) -
     from snorkel.labeling import LFAnalysis
 
     matrix = np.array(rows, dtype=np.int16)
-    ours = agreement(matrix, np.ones(len(matrix), dtype=np.int64), k=4, several_tags=False)
+    ours = agreement(matrix, np.ones(len(matrix), dtype=np.int64), k=4, multi_label=False)
     theirs = LFAnalysis(matrix.astype(int))
     n = len(matrix)
     assert np.allclose(ours.rule_covered / n, theirs.lf_coverages())
@@ -28,7 +28,7 @@ def test_figures_equal_those_of_the_analysis_of_snorkel(rows: list[list[int]]) -
 
 
 def test_patterns_count_as_often_as_they_occur() -> None:
-    one = agreement(np.array([[0, 1], [0, -1]], dtype=np.int16), np.array([3, 7]), k=2, several_tags=False)
+    one = agreement(np.array([[0, 1], [0, -1]], dtype=np.int16), np.array([3, 7]), k=2, multi_label=False)
     assert (one.rows, one.covered, one.overlapping, one.conflicting) == (10, 10, 3, 3)
     assert one.rule_covered.tolist() == [10, 3]
 
@@ -37,12 +37,12 @@ def test_a_vote_against_a_tag_conflicts_with_votes_for_it_only() -> None:
     k = 3
     against_0 = k + 0
     rows = np.array([[0, against_0], [1, against_0], [against_0, against_0], [against_0, k + 1]], dtype=np.int16)
-    found = agreement(rows, np.ones(4, dtype=np.int64), k=k, several_tags=False)
+    found = agreement(rows, np.ones(4, dtype=np.int64), k=k, multi_label=False)
     assert found.conflicting == 1
     assert found.rule_conflicts.tolist() == [1, 1]
 
 
-def test_votes_for_two_tags_are_no_conflict_where_rows_may_have_several_tags() -> None:
+def test_votes_for_two_tags_are_no_conflict_where_rows_may_have_multi_label() -> None:
     rows = np.array([[0, 1], [0, 3]], dtype=np.int16)
-    assert agreement(rows, np.ones(2, dtype=np.int64), k=3, several_tags=True).conflicting == 1
-    assert agreement(rows, np.ones(2, dtype=np.int64), k=3, several_tags=False).conflicting == 2
+    assert agreement(rows, np.ones(2, dtype=np.int64), k=3, multi_label=True).conflicting == 1
+    assert agreement(rows, np.ones(2, dtype=np.int64), k=3, multi_label=False).conflicting == 2

@@ -24,7 +24,7 @@ def three(rule_set: Any, m: int, **more: Any) -> Any:
     return rule_set(
         *({"name": f"r{j}", "tag": "a", "any": ["x"], **more} for j in range(m)),
         tags=["a", "b", "c"],
-        several_tags=False,
+        multi_label=False,
     )
 
 
@@ -86,7 +86,7 @@ def test_invalid_votes_are_refused(rule_set: Any, column: pl.Series, error: type
     ],
 )
 def test_votes_of_1_and_0_are_checked(rule_set: Any, values: list[Any], error: type[Exception], message: str) -> None:
-    rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, several_tags=True)
+    rules = rule_set({"name": "r", "tag": "a", "any": ["x"]}, multi_label=True)
     with pytest.raises(error, match="rule 'r'") as caught:
         vote_patterns(pl.DataFrame({"id": [1, 2], "r": values}), rules)
     assert message in str(caught.value)
@@ -130,7 +130,7 @@ def test_columns_of_different_types_can_be_mixed(rule_set: Any) -> None:
     mixed = votes.with_columns(pl.col("r1").cast(pl.String))
     assert vote_patterns(mixed, rules).row_votes().tolist() == [[0, -1, 2], [2, 1, -1]]
     several = rule_set({"name": "x", "tag": "a", "any": ["x"]}, {"name": "y", "tag": "b", "any": ["x"]},
-                       tags=["a", "b"], several_tags=True)  # fmt: skip
+                       tags=["a", "b"], multi_label=True)  # fmt: skip
     table = pl.DataFrame({"id": [0, 1, 2], "x": [1, 0, None], "y": pl.Series([None, None, None])})
     assert vote_patterns(table, several).row_votes().tolist() == [[0, -1], [2, -1], [-1, -1]]
     with pytest.raises(RulesError, match="votes of rule 'x': -1 is not a tag"):
@@ -158,7 +158,7 @@ def test_votes_take_one_byte_if_there_are_few_tags(rule_set: Any, tags: int, typ
         {"name": "for", "tag": names[-1], "any": ["x"]},
         {"name": "not", "tag": names[-1], "any": ["x"], "against": True},
         tags=names,
-        several_tags=False,
+        multi_label=False,
     )
     enum = pl.Enum(rules.categories)
     table = pl.DataFrame({"id": [0, 1], "for": [names[-1], None], "not": [None, f"!{names[-1]}"]})

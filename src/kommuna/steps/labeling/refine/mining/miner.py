@@ -176,7 +176,7 @@ class Miner:
         """Returns k x c, the messages with the condition that are predicted, from some dev rows, to have the tag."""
         folds = tuple(int(f) for f in np.unique(data.fold[left]))
         if folds not in self._taught:
-            self._taught[folds] = self._teacher.tags(rows, data.truth[left], several_tags=data.several_tags)
+            self._taught[folds] = self._teacher.tags(rows, data.truth[left], multi_label=data.multi_label)
         return _per_tag(self._taught[folds], self._found.sample)
 
     def _rule(self, tag: str, against: bool, columns: list[int], taken: set[str]) -> Rule:

@@ -258,7 +258,7 @@ class _Scores:
     def __init__(self, rows: RefineData, evaluation: Evaluation) -> None:
         self._rows = rows
         probabilities = np.clip(evaluation.probabilities, 1e-6, 1 - 1e-6)
-        self._scores: Floats = np.log(probabilities) - (np.log1p(-probabilities) if rows.several_tags else 0.0)
+        self._scores: Floats = np.log(probabilities) - (np.log1p(-probabilities) if rows.multi_label else 0.0)
         self._assigned = evaluation.assigned.copy()
         self._counts = TagCounts.of(self._assigned, rows.truth)
         self._share = (rows.truth.sum(axis=0) + 1) / (len(rows.truth) + 2)
@@ -288,7 +288,7 @@ class _Scores:
         scores = self._scores[fired].copy()
         scores[:, tag] += weight
         assigned = self._assigned[fired].copy()
-        if self._rows.several_tags:
+        if self._rows.multi_label:
             assigned[:, tag] = scores[:, tag] >= 0
         else:
             assigned[:] = False

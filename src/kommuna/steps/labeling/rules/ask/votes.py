@@ -182,7 +182,7 @@ def _votes(
 
 def _vote(rule: Rule, rules: RuleSet) -> pl.Expr:
     """Returns a rule's vote for (true) or against (false) its tag."""
-    dtype, values = (pl.Int8, (1, 0)) if rules.several_tags else (pl.String, (rule.tag, f"!{rule.tag}"))
+    dtype, values = (pl.Int8, (1, 0)) if rules.multi_label else (pl.String, (rule.tag, f"!{rule.tag}"))
     support = pl.col(rule.name)
     vote = pl.when(support).then(pl.lit(values[0])).when(~support).then(pl.lit(values[1]))
     return vote.cast(dtype).alias(rule.name)

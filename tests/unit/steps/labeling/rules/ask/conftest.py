@@ -38,13 +38,13 @@ def shared(tmp_path: Path) -> StoreAddress:
 
 @pytest.fixture
 def ask(server: LlmServer, shared: StoreAddress) -> Ask:
-    """Asks about texts: `ask(["my card", None], rules=[…], several_tags=…, money=…, max_failed=…, endpoint={…})`."""
+    """Asks about texts: `ask(["my card", None], rules=[…], multi_label=…, money=…, max_failed=…, endpoint={…})`."""
 
     def ask(
         texts: list[str | None],
         *,
         rules: list[dict[str, object]] | None = None,
-        several_tags: bool = False,
+        multi_label: bool = False,
         endpoint: dict[str, object] | None = None,
         tokens: int | None = None,
         money: float | None = None,
@@ -55,7 +55,7 @@ def ask(server: LlmServer, shared: StoreAddress) -> Ask:
         light = LlmEndpoint.model_validate(fields | (endpoint or {}))
         llm = Llm(Llms(light=light), shared if keep else None, LlmRetryPolicy(tries=3, pause=0.01))
         rule_set = RuleSet.read(
-            {"tags": ["card", "loan"], "rules": rules or RULES, "several_tags": several_tags}, where="test"
+            {"tags": ["card", "loan"], "rules": rules or RULES, "multi_label": multi_label}, where="test"
         )
         messages = pl.LazyFrame({"id": range(len(texts)), "text": texts}, schema={"id": pl.Int64, "text": pl.String})
         settings = Asking.model_validate({"budget": Budget(tokens=tokens, money=money), **asking})

@@ -45,7 +45,7 @@ def test_no_is_a_vote_against_the_tag_with_no_is_against(ask: Ask) -> None:
     ]
     texts = ["my card", "hello", "card ???"]
     assert columns(ask(texts, rules=rules)) == {"both_ways": ["card", "!card", None], "against": [None, "!loan", None]}
-    assert columns(ask(texts, rules=rules, several_tags=True)) == {
+    assert columns(ask(texts, rules=rules, multi_label=True)) == {
         "both_ways": [1, 0, None],
         "against": [None, 0, None],
     }

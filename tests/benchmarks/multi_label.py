@@ -12,7 +12,7 @@ def results() -> Iterator[dict[str, Any]]:
     """Yields figures with 100 and 300 dev rows."""
     if not (DATA / "nlupp_banking").is_dir():
         return
-    from tests.benchmarks._several_tags import beside
+    from tests.benchmarks._multi_label import beside
 
     for dev_rows in (100, 300):
         yield from beside(dev_rows)

@@ -145,7 +145,7 @@ def _kinds() -> Iterator[tuple[str, RuleSet, pl.DataFrame]]:
     for rule in rules.rules:
         words.setdefault(rule.tag or "", []).extend(rule.any if isinstance(rule, KeywordRule) else ())
     merged = [{"name": tag, "tag": tag, "any": own} for tag, own in words.items()]
-    one = RuleSet.read({"tags": list(rules.tags), "several_tags": True, "rules": merged}, where="nlupp")
+    one = RuleSet.read({"tags": list(rules.tags), "multi_label": True, "rules": merged}, where="nlupp")
     yield f"{len(merged)} rules, one for each tag", one, apply_rules(messages.lazy(), one).votes.collect()
 
 
@@ -191,7 +191,7 @@ def _rules(written_from: pl.DataFrame, tags: list[str]) -> RuleSet:
         named = [word for word in tag.split("_") if word not in TOO_COMMON]
         for word in dict.fromkeys([*named, *good[:WORDS]]):
             rules.append({"name": f"{tag}.{word}", "tag": tag, "any": [word]})
-    return RuleSet.read({"tags": tags, "several_tags": True, "rules": rules}, where="nlupp")
+    return RuleSet.read({"tags": tags, "multi_label": True, "rules": rules}, where="nlupp")
 
 
 def _table(lists: list[list[str] | None], rules: RuleSet) -> np.ndarray[Any, np.dtype[np.bool_]]:
