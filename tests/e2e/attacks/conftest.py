@@ -50,11 +50,13 @@ class Hostile:
         repository: the teams' repository.
         pushed: when the files were pushed, in seconds of the monotonic clock.
         written: what was added to the repository.
+        logged: a logged model of the attacked team.
     """
 
     repository: Repository
     pushed: float = 0.0
     written: list[Path] = field(default_factory=list)
+    logged: str = ""
 
     def write(self, team: str, name: str, text: str) -> None:
         """Puts a file into a team's bundle."""
@@ -75,16 +77,16 @@ class Hostile:
         self.pushed = time.monotonic()
 
     @contextmanager
-    def files_of_bench(self, *names: str) -> Iterator[None]:
-        """Pushes hostile DAG files of bench for a while: they take as much of the machine as they get."""
-        folder = self.repository.folder / "dags" / "bench"
-        for name in names:
-            (folder / name).write_text(dag_files.FILES[name].source)
+    def files(self, team: str, texts: Mapping[str, str]) -> Iterator[None]:
+        """Pushes further files of a team for a while: broken ones leave import errors, and hostile ones take time."""
+        folder = self.repository.folder / "dags" / team
+        for name, text in texts.items():
+            (folder / name).write_text(text)
         self.push()
         try:
             yield
         finally:
-            for name in names:
+            for name in texts:
                 (folder / name).unlink()
             self.push()
 
@@ -110,10 +112,9 @@ def hostile(installation: Installation, airflow: Airflow, repository: Repository
         made.write("support", name, (HERE / "bundle" / name).read_text())
     made.write("support", "task_attacks.py", Path(task_attacks.__file__).read_text())
     made.write("fraud", "victim.py", task_attacks.VICTIM)
-    for name, text in people.FILES.items():
-        made.write("fraud", name, text)
+    made.write("fraud", "walked.py", people.VICTIM)
     made.push()
-    register(installation)
+    made.logged = register(installation)
     for path, body in (
         ("/variables", {"key": "fraud__guard_secret", "value": "secret"}),
         ("/variables", {"key": "support__own", "value": "1"}),
@@ -134,12 +135,14 @@ def registry(installation: Installation, team: str) -> Registry:
     return lambda path, body: requests.post(f"{url}/{path}", json=body, **options)
 
 
-def register(installation: Installation) -> None:
-    """Gives the team that is attacked an experiment and a registered model."""
+def register(installation: Installation) -> str:
+    """Gives the team that is attacked an experiment, a registered model and a logged model; returns the last one's id."""
     call = registry(installation, "fraud")
-    for path, name in (("experiments/create", "attacked"), ("registered-models/create", MODEL)):
-        answer = call(path, {"name": name})
-        assert answer.ok or "ALREADY_EXISTS" in answer.text, answer.text
+    answer = call("registered-models/create", {"name": MODEL})
+    assert answer.ok or "ALREADY_EXISTS" in answer.text, answer.text
+    experiment = call("experiments/create", {"name": f"attacked {time.time()}"}).json()["experiment_id"]
+    logged = call("logged-models", {"experiment_id": experiment, "name": MODEL})
+    return str(logged.json()["model"]["info"]["model_id"])
 
 
 LISTEN = """

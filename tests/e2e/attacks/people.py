@@ -13,9 +13,8 @@ from tests.rigs.walk import Call
 
 from kommuna.waiting import wait_until
 
-# Fraud's DAG files, which have rows of every kind, and words that no row of another team has.
-FILES = {
-    "walked.py": """
+# Fraud's DAG file, which has rows of every kind, and another that has an import error.
+VICTIM = """
 from datetime import datetime
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -27,10 +26,10 @@ with TeamDag("walked", schedule=None, start_date=datetime(2026, 1, 1)):
     def gives(ti=None):
         ti.xcom_push("walked_key", "fraud__walked_value")
     gives() >> ApprovalOperator(task_id="walked_asks", subject="walked_subject")
-""",
-    "broken_file_of_fraud.py": "from airflow.sdk import DAG\nraise ValueError('walked_error')\n",
-}
-MARKS = ("fraud__", "walked", "broken_file_of_fraud")
+"""
+BROKEN = {"broken_file_of_fraud.py": "from airflow.sdk import DAG\nraise ValueError('walked_error')\n"}
+# Words that no row of another team has.
+MARKS = ("walked", "broken_file_of_fraud")
 Ask = Callable[..., requests.Response]  # (method, path, body=None) as the admin
 
 

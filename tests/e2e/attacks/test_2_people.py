@@ -11,7 +11,7 @@ import pytest
 import requests
 from tests.e2e.attacks.conftest import Hostile, admin
 from tests.e2e.attacks.ledger import Ledger, Line
-from tests.e2e.attacks.people import MARKS, forged, make_rows, rows, shown
+from tests.e2e.attacks.people import BROKEN, MARKS, forged, make_rows, rows, shown
 from tests.e2e.installation import Airflow, Installation
 from tests.rigs.rest_walk import Document
 from tests.rigs.walk import walk
@@ -62,9 +62,10 @@ REQUESTS: list[tuple[str, str, str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def ids(hostile: Hostile, airflow: Airflow) -> dict[str, Any]:
+def ids(hostile: Hostile, airflow: Airflow) -> Iterator[dict[str, Any]]:
     """Ids of rows of the team that is attacked, of every kind."""
-    return make_rows(admin(airflow))
+    with hostile.files("fraud", BROKEN):
+        yield make_rows(admin(airflow))
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +142,7 @@ def test_a_walk_of_every_endpoint_finds_and_changes_nothing_of_another_team(
     found = [call for call in calls if call.status < 300 and any(mark in shown(call, login) for mark in MARKS)]
     changed = rows(admin(airflow)) != before
     evidence = f"{len(document.endpoints)} endpoints, {len(calls)} calls, {seconds:.0f} s, {len(found)} leaks, changed: {changed}"
+    evidence += "".join(f"; {call.method} {call.template}: {shown(call, login)[:300]}" for call in found)
     refused = not found and not changed
     ledger.add(Line(f"every endpoint of the REST API, as {login or 'nobody'}", "person", GUARD, refused, evidence))
     assert {call.template for call in calls} == set(document.endpoints)

@@ -21,7 +21,7 @@ DAG = "from airflow.sdk import DAG\n\ndag = DAG('pushed_meanwhile', schedule=Non
 def pushed(hostile: Hostile) -> Iterator[None]:
     """All hostile files of bench, in one commit with a new file of another team."""
     hostile.write("fraud", "pushed_meanwhile.py", DAG)
-    with hostile.files_of_bench(*FILES):
+    with hostile.files("bench", {name: attack.source for name, attack in FILES.items()}):
         yield
 
 

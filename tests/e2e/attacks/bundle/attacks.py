@@ -228,12 +228,10 @@ def registers(conf: dict[str, Any]) -> list[Line]:
     logged = call(
         "POST",
         f"{old}/model-versions/create",
-        {"name": "attack", "source": "models:/m-0123456789abcdef0123456789abcdef"},
+        {"name": "attack", "source": f"models:/{conf['logged']}"},
     )
     evidence = f"{logged.status_code} {logged.text}"
-    lines.append(
-        line("a model version of a logged model that is not one's own", "MLflow", logged.status_code == 403, evidence)
-    )
+    lines.append(line("a model version of another team's logged model", "MLflow", logged.status_code == 403, evidence))
     nobody = call("GET", f"{old}/experiments/search", {"max_results": 10}, "fraud", None)
     lines.append(line("the registry without a login", "MLflow", nobody.status_code == 401, nobody.status_code))
     return lines
