@@ -41,11 +41,11 @@ STEPS: dict[str, SharedStep] = {
     "kommuna.steps:ask_votes": SharedStep(
         "kommuna.steps.labeling.rules.ask.votes", 1, ("kommuna.steps.labeling.ask.votes",)
     ),
-    "kommuna.steps:label_messages": SharedStep("kommuna.steps.labeling.label", 2),
+    "kommuna.steps:label_messages": SharedStep("kommuna.steps.labeling.label", 3),
     "kommuna.steps:refine_rules": SharedStep(
-        "kommuna.steps.labeling.refine.step", 4, renamed={"several_tags": "multi_label"}
+        "kommuna.steps.labeling.refine.step", 5, renamed={"several_tags": "multi_label"}
     ),
-    "kommuna.steps:rule_report": SharedStep("kommuna.steps.labeling.rule_report", 2),
+    "kommuna.steps:rule_report": SharedStep("kommuna.steps.labeling.rule_report", 3),
     "kommuna.steps:train_classifier": SharedStep("kommuna.steps.training.train", 2),
     "kommuna.steps:evaluate": SharedStep("kommuna.steps.training.evaluate", 5),
     "kommuna.steps:predict": SharedStep("kommuna.steps.training.predict", 2),

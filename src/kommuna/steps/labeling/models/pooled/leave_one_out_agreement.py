@@ -22,7 +22,7 @@ _BLOCK = 1_000_000  # votes x tags
 
 def leave_one_out_agreement(
     found: Outcomes, indicators: sparse.csr_array, counts: Floats, frequency: Floats
-) -> tuple[LinearLogits, LinearLogits]:
+) -> LinearLogits:
     """Weighs each outcome by the posterior of the other outcomes on the rows where it happened.
 
     An outcome's own vote is left out, unlike in Dawid and Skene's model, where a rule that votes often seems accurate
@@ -45,9 +45,6 @@ def leave_one_out_agreement(
         indicators: P x f, on the distinct patterns.
         counts: P, rows with the pattern; 0 where it has no vote.
         frequency: f, the share of all rows, with or without votes, on which the outcome happened.
-
-    Returns:
-        the logits, and the same without the division by T, in which a tag is likelier if many rules vote for it.
     """
     k = found.owners.shape[1]
     rows = counts.sum()
@@ -59,7 +56,7 @@ def leave_one_out_agreement(
     others_too = counts * (np.diff(indicators.indptr) > 1)
     joint = sparse.csr_array(sparse.diags_array(others_too) @ indicators).tocoo()
     judged = np.bincount(joint.col, weights=joint.data, minlength=len(found))
-    weight, divided = _centred(np.log(prior)), np.zeros(k)
+    weight = _centred(np.log(prior))
     for _ in range(_ROUNDS):
         posterior, without = softmax(indicators @ weight), np.exp(-weight)
         cavity_scale = joint.data / _inner(posterior, without, joint.row, joint.col)
@@ -69,12 +66,6 @@ def leave_one_out_agreement(
         share = (support + prior_rows * prior) / (judged + prior_rows)[:, None]
         tags = (counts @ posterior + 1) / (rows + k)
         weight += _STEP * (_centred(np.log(share) - np.log(tags)) - weight)
-        divided += _STEP * (np.log(tags) - divided)
-    return _for_own_tags(found, weight), _for_own_tags(found, weight + divided)
-
-
-def _for_own_tags(found: Outcomes, weight: Floats) -> LinearLogits:
-    """Returns the weights of votes, none of which makes another tag likelier than its own."""
     own = np.where(found.owners, weight, np.inf).min(axis=1, keepdims=True)
     return LinearLogits(np.where(found.owners, weight, np.minimum(weight, own)), np.zeros(weight.shape[1]))
 

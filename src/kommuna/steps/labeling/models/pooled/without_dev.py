@@ -108,10 +108,10 @@ class VotesOnly(BaseLabelModel):
     errors fall evenly on all other tags, which their weights assume (`misfit`). Where errors go to one common tag, that
     tag seems frequent, and would win the ties of the others. The count has what remains.
 
-    A tie of the count is resolved only if three readings have the same opinion of it: independent rules, and the rules'
-    `leave_one_out_agreement` with tags that are equally likely before a vote, and with tags that are likelier if many
-    rules vote for them. Each is wrong about most ties of some votes, and votes alone do not tell which votes these are.
-    With too few identified tags, or rules for several tags only, ties stay ties.
+    A tie of the count is resolved only if two readings have the same opinion of it: independent rules, and the rules'
+    `leave_one_out_agreement`. Each is wrong about most ties of some votes, and votes alone do not tell which these are.
+    Where many rules are worse than chance, both are. With too few identified tags, or rules for several tags only,
+    ties stay ties.
 
     A tag without a vote on a row is never its likeliest, so a row whose votes all agree gets their tag. A further vote
     for a tag never makes it less likely.
@@ -155,7 +155,7 @@ def learn_from_votes(data: OutcomeData) -> tuple[Opinion, LinearLogits]:
             / (1 - _IDENTIFIED)
             * max(0.0, 1 - dependence(data, estimate) / _DEPENDENT)
         )
-    one_vote_rules, frequent = leave_one_out_agreement(found, data.indicators, data.covered_counts, data.frequency)
+    one_vote_rules = leave_one_out_agreement(found, data.indicators, data.covered_counts, data.frequency)
     weighted = with_weighted_majority(
         found, one_vote_rules.weight, data.indicators, data.covered_counts, estimate.discount
     )
@@ -168,7 +168,7 @@ def learn_from_votes(data: OutcomeData) -> tuple[Opinion, LinearLogits]:
         found,
         none.plus(estimate.opinion, s).plus(weighted, w),
         max(0.0, 1 - s - w),
-        (estimate.opinion, one_vote_rules, frequent) if decides_ties else (),
+        (estimate.opinion, one_vote_rules) if decides_ties else (),
     )
     return opinion, weighted
 

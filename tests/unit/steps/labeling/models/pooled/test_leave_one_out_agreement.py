@@ -19,7 +19,7 @@ def judged(matrix: Codes, k: int) -> tuple[Outcomes, LinearLogits]:
     found = outcomes(votes.votes, k, counts=votes.counts)
     covered = np.asarray(votes.counts * votes.covered, dtype=np.float64)
     indicators = found.indicators(CastVotes.of(votes.votes))
-    return found, leave_one_out_agreement(found, indicators, covered, found.rows / len(matrix))[0]
+    return found, leave_one_out_agreement(found, indicators, covered, found.rows / len(matrix))
 
 
 def by_the_plain_formulas(matrix: Codes, k: int) -> Floats:
