@@ -277,7 +277,7 @@ class Recorder:
         return self._bundle.rstrip("/") if path == self._real_bundle.rstrip("/") else path
 
     def _writes(self, path: str) -> None:
-        self._unknown[f"it writes {self._name(path)}, which a kept result would not write again"] = None
+        self._unknown[f"it writes {self._name(path)}, which a cached result would not write again"] = None
 
     @property
     def is_cacheable(self) -> bool:

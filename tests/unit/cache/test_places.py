@@ -188,7 +188,7 @@ def test_the_result_is_not_reused_if_the_step_changes_a_file_elsewhere(rig: Cach
     put(at, {"x": "1"})
     rig.write({"step.py": step(f"out = 1\n{does}")})
     made = rig.manifest(rig.run(params={"at": str(at)}).result)
-    assert "a kept result would not" in "; ".join(not_given(made))
+    assert "a cached result would not" in "; ".join(not_given(made))
 
 
 def test_an_existing_temporary_file_counts_even_if_the_step_changes_its_date(rig: CacheRig) -> None:

@@ -248,7 +248,7 @@ def asks(what: str) -> str:
         (asks(f"{UDP}.sendto(b'x', ('192.0.2.1', 53))"), "it asks 192.0.2.1:53, which is not a service of the platform"),
         ("import os\nfrom pathlib import Path\ndef f() -> dict[str, int]:\n    (Path(__file__).parent / 'made').mkdir(exist_ok=True)\n    return {'n': 1}\n", "it changes made, which a cached result would not repeat"),
         ("from pathlib import Path\ndef f() -> dict[str, int]:\n    Path(__file__).with_name('out.txt').write_text('x')\n"
-         "    return {'n': 1}\n", "it writes out.txt, which a kept result would not write again"),
+         "    return {'n': 1}\n", "it writes out.txt, which a cached result would not write again"),
         ("from kommuna.spec.caching import step\n@step(cacheable=False)\ndef f() -> dict[str, int]:\n    return {'n': 1}\n",
          "the step has cacheable=False, or the task has cache=False"),
     ],
