@@ -14,7 +14,7 @@ PLATFORM := $(call stamp,platform)
 DEVELOPMENT := $(call stamp,dev)
 LLM := .venv-llm/.llm-$(shell sha256sum requirements/llm.txt | cut -c1-12)
 
-.PHONY: help setup setup-dev setup-llm demo up down status test chart check docs lint unit quick fuzz integration examples e2e attacks cluster-up \
+.PHONY: help setup setup-dev setup-llm demo up down status test chart check docs lint unit quick fuzz integration examples e2e attacks fairness cluster-up \
 	cluster-down bench load lock clean platform-environment development-environment
 
 help:  ## List the targets
@@ -73,6 +73,9 @@ e2e: setup-dev  ## Tests of the chart, and of the platform on a real Kubernetes 
 
 attacks: setup-dev  ## Every attack on the platform on a real Kubernetes, and again without each of its controls
 	@$(BIN)/python -m pytest tests/e2e/attacks -rP
+
+fairness: setup-dev  ## Measure what a team's flood of tasks and files costs another team, on the cluster (half an hour)
+	@$(BIN)/python -m pytest -s tests/e2e/fairness_of_teams.py
 
 cluster-up:  ## Start the test cluster (needs root): one Kubernetes node, from package registries
 	@tests/e2e/cluster/up
