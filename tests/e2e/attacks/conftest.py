@@ -97,7 +97,7 @@ class Hostile:
         self.repository.push("no attacks")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hostile(installation: Installation, airflow: Airflow, repository: Repository) -> Iterator[Hostile]:
     """Everything that hostile teams have in Git, pushed in one commit, and the rows of the team that they attack."""
     made = Hostile(repository)
@@ -125,6 +125,7 @@ def hostile(installation: Installation, airflow: Airflow, repository: Repository
     wait_until("the hostile DAGs of support are known", lambda: dags <= set(airflow.dags()), seconds=180)
     yield made
     made.remove()
+    wait_until("the hostile files are gone", lambda: not airflow.import_errors(), seconds=180)
 
 
 def registry(installation: Installation, team: str) -> Registry:
@@ -154,7 +155,7 @@ sys.stdin.read()
 OUTSIDE = [("the metadata service", "169.254.169.254", 80), ("the internet", "192.0.2.1", 443)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def outside(installation: Installation) -> Iterator[list[tuple[str, str, int]]]:
     """Addresses outside the cluster, which answer: the test cluster's nodes have them for a while.
 

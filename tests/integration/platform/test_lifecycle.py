@@ -113,7 +113,7 @@ def test_ctrl_c_in_the_middle_of_the_start_leaves_no_process(other: Site) -> Non
         cwd=other.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     state = str(other.embedded.state)
-    wait_until("it starts", lambda: any("scheduler" in " ".join(p.cmdline()) for p in marked(state)), every=0.2)
+    wait_until("it starts", lambda: marked(state, program="scheduler"), every=0.2)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=120) != 0
     assert marked(str(other.embedded.state)) == []

@@ -38,6 +38,7 @@ with TeamDag("walked_TEAM_daily", schedule="@daily", start_date=datetime(2026, 1
 """
 BROKEN = "from airflow.sdk import DAG\nraise ValueError('walked_TEAM_error')\n"
 TEAMS = ("support", "fraud")
+PUBLISHED = "support__published"  # an asset of the tests of publishing, which fraud may read
 # Who walks, against whose things. One of them tries every method of every path, the others those that there are.
 WALKS = (
     ("support", "fraud"), ("support-viewer", "fraud"), ("support-user", "fraud"), ("fraud", "support"), (None, "fraud"),
@@ -112,6 +113,7 @@ def _found(site: Site, path: str, key: str, value: str) -> dict[str, Any]:
 
 
 def _foreign(text: str, team: str) -> list[str]:
+    text = text.replace(PUBLISHED, "")
     return [mark for mark in (f"{team}__", f"walked_{team}", f"broken_file_of_{team}") if mark in text]
 
 
