@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -197,13 +198,14 @@ def _probe_start(platform: Platform) -> float:
 
 
 def _probe_parsing(platform: Platform, number: int) -> float:
-    from time import monotonic
-
     platform.publish(WAITING, {"fair_parsed.py": PARSED.format(team=WAITING, number=number)})
-    began, path = monotonic(), f"/dags/{WAITING}__fair_parsed"
-    seen: Callable[[], bool] = lambda: platform.call("GET", path).json().get("description") == str(number)  # noqa: E731
+    began, path = time.monotonic(), f"/dags/{WAITING}__fair_parsed"
+
+    def seen() -> bool:
+        return bool(platform.call("GET", path).json().get("description") == str(number))
+
     wait_until("the change is parsed", seen, seconds=1800, every=0.2)
-    return monotonic() - began
+    return time.monotonic() - began
 
 
 def _flood_dags(platform: Platform) -> list[str]:

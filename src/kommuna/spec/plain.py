@@ -21,7 +21,7 @@ MAX_DEPTH = 50  # pydantic writes up to 255 levels of JSON; the canonical form m
 MAX_BITS = 14_000  # Python reads and writes integers of up to 4300 digits
 
 _ISO_DURATION: TypeAdapter[Any] = TypeAdapter(timedelta)
-_NUMBER = "give null (None) where there is not a number, or leave it out"
+_NUMBER = "give null (None) where there is no number, or leave it out"
 UNICODE = "give Unicode text; other bytes as base64, or as a file in the step's inputs"
 _TYPES = "give numbers, texts, dates, lists, dicts or pydantic models; of a numpy array its tolist()"
 _FLAT = "write it flat, or hand it in as a file in the step's inputs"

@@ -80,6 +80,15 @@ class Team(Spec):
     )
     quota: Quota = Field(default_factory=Quota)
 
+    @property
+    def pool_slots(self) -> dict[Name, int]:
+        """The slots of each pool, at most `parallelism`.
+
+        The scheduler leaves out all tasks of a full pool at once, and examines the others one by one: while a team's
+        executor is full and its pool is not, a thousand waiting tasks of the team would delay those of all teams.
+        """
+        return {name: min(slots, self.parallelism) for name, slots in self.pools.items()}
+
     @model_validator(mode="after")
     def _has_default_pool(self) -> Team:
         if "default" not in self.pools:
@@ -143,16 +152,11 @@ class Platform(Spec):
         return qualified(team, name, teams=self.team_names)
 
     def pool_slots(self) -> dict[str, tuple[str, int]]:
-        """Returns the team and the slots of every pool, by the pool's global id.
-
-        A pool has at most `parallelism` slots. The scheduler leaves out all tasks of a full pool at once, and examines
-        the others one by one: while a team's executor is full and its pool is not, a thousand waiting tasks of the team
-        would delay those of all teams.
-        """
+        """Returns the team and the slots of every pool, by the pool's global id."""
         return {
-            self.pool(name, pool): (name, min(slots, team.parallelism))
+            self.pool(name, pool): (name, slots)
             for name, team in self.teams.items()
-            for pool, slots in team.pools.items()
+            for pool, slots in team.pool_slots.items()
         }
 
     def reduced_pools(self) -> list[str]:

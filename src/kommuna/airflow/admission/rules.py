@@ -219,8 +219,8 @@ def _judge_task(task: TaskFacts, team: str, platform: Platform) -> Iterable[Viol
 
 def _slots(pool: str, team: str, platform: Platform) -> int:
     """Returns the slots of a team's pool. For another pool there is no limit here: it is refused by its name."""
-    owner, slots = platform.pool_slots().get(pool, (None, MAX_TASKS))
-    return slots if owner == team else MAX_TASKS
+    sizes = {platform.pool(team, name): slots for name, slots in platform.teams[team].pool_slots.items()}
+    return sizes.get(pool, MAX_TASKS)
 
 
 def _judge_config(task: TaskFacts, team: str, platform: Platform) -> Iterable[Violation]:

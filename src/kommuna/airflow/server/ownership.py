@@ -1,8 +1,8 @@
 """Decides which team owns a variable, connection or pool that the REST API writes: by the prefix of its name.
 
 In Airflow one without a team belongs to everybody, any operator may change it, and the auth manager is never asked
-about a name. So this middleware of the API server checks such requests before Airflow sees them. So it does for pools,
-which the guard of people's requests leaves to platform admins.
+about a name. So this middleware of the API server checks such requests before Airflow sees them. Requests for pools
+have passed the guard of people's requests, which leaves them to platform admins.
 """
 
 from __future__ import annotations

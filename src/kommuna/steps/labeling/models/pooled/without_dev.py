@@ -40,13 +40,13 @@ class Opinion:
         outcomes: the f outcomes.
         linear: logits that are linear in the outcomes, already weighted.
         counted: weight of the logarithm of each tag's share of the votes.
-        tie_breakers: models that resolve ties of the count where they have the same opinion; none: ties stay ties.
+        tie_breakers: two models that resolve a tie of the count where they agree; None: ties stay ties.
     """
 
     outcomes: Outcomes
     linear: LinearLogits
     counted: float
-    tie_breakers: tuple[LinearLogits, ...]
+    tie_breakers: tuple[LinearLogits, LinearLogits] | None
 
     def plus(self, added: LinearLogits, times: float) -> Opinion:
         """Returns these logits multiplied by `times`, plus others."""
@@ -67,15 +67,15 @@ class Opinion:
     def _counts(self, votes: CastVotes, indicators: sparse.csr_array) -> Floats:
         """Counts the votes; where a tie is resolved, its winner leads by `_TIE` and the others have less."""
         counts = count_votes(votes, len(self.linear.bias))
-        if not self.tie_breakers:
+        if self.tie_breakers is None:
             return counts
         leads = counts == counts.max(axis=1, keepdims=True)
         tied = np.flatnonzero((leads.sum(axis=1) > 1) & (counts > 0).any(axis=1))
         leads = leads[tied]
-        best, *others = (
+        best, other = (
             np.where(leads, reader.logits(indicators[tied]), -np.inf).argmax(axis=1) for reader in self.tie_breakers
         )
-        same = np.flatnonzero(np.logical_and.reduce([best == other for other in others]))
+        same = np.flatnonzero(best == other)
         lost = _TIE / (leads[same].sum(axis=1) - 1)
         counts[tied[same]] -= leads[same] * lost[:, None]
         counts[tied[same], best[same]] += lost + _TIE
@@ -168,7 +168,7 @@ def learn_from_votes(data: OutcomeData) -> tuple[Opinion, LinearLogits]:
         found,
         none.plus(estimate.opinion, s).plus(weighted, w),
         max(0.0, 1 - s - w),
-        (estimate.opinion, one_vote_rules) if decides_ties else (),
+        (estimate.opinion, one_vote_rules) if decides_ties else None,
     )
     return opinion, weighted
 
