@@ -84,10 +84,12 @@ class Flood:
     Attributes:
         files: its DAG files by name.
         triggered: its DAGs that are started by hand.
+        parsed: its DAGs do not run: it floods the parser alone.
     """
 
     files: Mapping[str, str]
     triggered: tuple[str, ...] = ()
+    parsed: bool = False
 
 
 FLOODS = {
@@ -95,7 +97,8 @@ FLOODS = {
     "5,000 mapped tasks": Flood({"flood.py": MAPPED.format(team=FLOODING)}, ("flood0",)),
     "a catch-up of 1,440 runs": Flood({"flood.py": CATCHING_UP.format(team=FLOODING)}),
     "2,000 DAG files": Flood(
-        {f"flood/flood_{number}.py": TINY.format(team=FLOODING, number=number) for number in range(2000)}
+        {f"flood/flood_{number}.py": TINY.format(team=FLOODING, number=number) for number in range(2000)},
+        parsed=True,
     ),
 }
 
@@ -151,7 +154,9 @@ def flooded(platform: Platform, flood: Flood, samples: int = SAMPLES) -> Waits:
             assert platform.call("POST", f"{path}/dagRuns", json={"logical_date": None}).ok
         if not flood.triggered:  # it begins with its first parsed file
             wait_until("the flood has begun", lambda: _flood_dags(platform), seconds=300)
-        return measure(platform, samples)
+        waits = measure(platform, samples)
+        assert _lasts(platform, flood), "the flood ended before the last probe"
+        return waits
     finally:
         platform.publish(FLOODING, dict.fromkeys(flood.files))
         wait_until("the flood is gone", lambda: _removed(platform), seconds=900, every=2)
@@ -211,6 +216,13 @@ def _probe_parsing(platform: Platform, number: int) -> float:
 def _flood_dags(platform: Platform) -> list[str]:
     answer = platform.call("GET", "/dags", params={"dag_id_pattern": f"{FLOODING}__flood%", "limit": 100})
     return [dag["dag_id"] for dag in answer.json()["dags"]]
+
+
+def _lasts(platform: Platform, flood: Flood) -> bool:
+    """Whether the flood's runs are not over, or, when it has none, its DAG files are still parsed."""
+    active = {"state": ["queued", "running"], "limit": 1}
+    path = f"/dags/{qualified(FLOODING, 'flood0')}/dagRuns"
+    return bool(_flood_dags(platform) if flood.parsed else platform.call("GET", path, params=active).json()["dag_runs"])
 
 
 def _removed(platform: Platform) -> bool:

@@ -1,11 +1,11 @@
 """The suite can fail: each main control is taken away in turn, and its lines turn red.
 
-The cluster has these controls. A change of the API server's code takes a minute or two, there and back. What a file finds
-without the relay is in `tests/integration/test_isolation.py`, which parses it by Airflow's own processor, too.
+A change of the control plane's code takes a minute or two, there and back.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -197,3 +197,35 @@ def test_without_admission_its_lines_turn_red(
         ledger.red("admission", Line("a DAG with another team's prefix", "DAG", "admission", False, "stored"))
     finally:
         airflow.call("DELETE", "/dags/fraud__attack")
+
+
+@pytest.mark.long
+def test_without_the_relay_a_file_finds_the_platforms_secrets(
+    installation: Installation, hostile: Hostile, airflow: Airflow, ledger: Ledger
+) -> None:
+    """Airflow's own processor runs a team's file in the control plane."""
+    place = "airflow/isolation/processor.py"
+    stock = source(
+        place,
+        ("        from airflow.configuration import conf\n", "        return super()._create_process(dag_file)\n"),
+        ("if proc.fault is not None:", 'if getattr(proc, "fault", None) is not None:'),
+    )
+
+    def found() -> dict[str, int]:
+        counts: dict[str, int] = ast.literal_eval(airflow.get("/dags/bench__reads")["description"])
+        return {where: count for where, count in counts.items() if count}
+
+    wait_until("the DAG is known", lambda: "bench__reads" in airflow.dags(), seconds=240)
+    assert not found()
+    with rewritten(installation, "kommuna-dag-processor-bench", f"{INSTALLED}/{place}", stock):
+        wait_until("the file is parsed", found, seconds=300)
+        seen = found()
+    assert seen.keys() >= {"environment", "memory"}
+    ledger.red(
+        "the relay",
+        *(
+            Line(f"code reads the platform's secrets in its {where}", "DAG", "relay", False, f"{count} found")
+            for where, count in seen.items()
+        ),
+    )
+    wait_until("the relay is back", lambda: not found(), seconds=300)

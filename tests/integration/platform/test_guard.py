@@ -109,10 +109,10 @@ with TeamDag("ordinary", schedule=None, default_args={"retries": 0}):
     produces() >> consumes()
     aliased()
     ShortCircuitOperator(task_id="short", python_callable=lambda: False) >> EmptyOperator(task_id="skipped")
-    TimeDeltaSensor(task_id="deferred", delta=timedelta(seconds=100), deferrable=True)
+    TimeDeltaSensor(task_id="deferred", delta=timedelta(seconds=60), deferrable=True)
     PythonSensor(
         task_id="rescheduled", python_callable=lambda **context: context["ti"].get_first_reschedule_date(context) is not None,
-        mode="reschedule", poke_interval=5,
+        mode="reschedule", poke_interval=60,
     )
     ApprovalOperator(task_id="asks", subject="May it?")
     TriggerDagRunOperator(task_id="triggers", trigger_dag_id="child", wait_for_completion=True, poke_interval=1)
@@ -307,7 +307,7 @@ def test_the_ordinary_life_of_a_task_goes_on(attack: Attack) -> None:
         return states.pop("asks") == "awaiting_input" and set(states.values()) <= {"success", "failed", "skipped"}
 
     # Airflow's scheduler fails a task that goes on before its process has ended: the answer comes late, and the
-    # deferral is long.
+    # waits of the deferred and of the rescheduled task are long.
     wait_until("the question is asked and the rest is over", the_rest_is_over, seconds=300, every=1)
     question = f"{path}/asks/-1"
     answer = {"chosen_options": ["Approve"], "params_input": {}}
