@@ -30,7 +30,7 @@ with DAG("{team}__fair_probe", schedule=None):
 PARSED = """
 from airflow.sdk import DAG
 
-DAG("{team}__fair_parsed", schedule=None, description="{number}")
+dag = DAG("{team}__fair_parsed", schedule=None, description="{number}")
 """
 QUEUED = """
 from airflow.sdk import DAG, task
@@ -73,7 +73,7 @@ with DAG("{team}__flood0", schedule="* * * * *", start_date=datetime.now() - tim
 TINY = """
 from airflow.sdk import DAG
 
-DAG("{team}__flood_{number}", schedule=None)
+dag = DAG("{team}__flood_{number}", schedule=None)
 """
 
 
