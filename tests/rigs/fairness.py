@@ -40,7 +40,7 @@ for number in range(2):
         @task
         def sleep():
             import time
-            time.sleep(20)
+            time.sleep(120)
 
         for turn in range(500):
             sleep.override(task_id=f"sleep{{turn}}")()
@@ -52,7 +52,7 @@ with DAG("{team}__flood0", schedule=None, max_active_tasks=500):
     @task
     def sleep(turn):
         import time
-        time.sleep(20)
+        time.sleep(120)
 
     for number in range(5):
         sleep.override(task_id=f"sleep{{number}}").expand(turn=list(range(1000)))
@@ -66,7 +66,7 @@ with DAG("{team}__flood0", schedule="* * * * *", start_date=datetime.now() - tim
     @task
     def sleep():
         import time
-        time.sleep(20)
+        time.sleep(120)
 
     sleep()
 """
