@@ -32,7 +32,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 EXIT_DONE = 0
 EXIT_FAULT = 1
@@ -180,13 +180,17 @@ class LlmAnswerError(PlatformFault):
 
     Args:
         reason: `refused`, `malformed`, `cut`, `contradictory` or `too_long`.
+        usable: the complete members of an answer that was cut.
     """
 
     details = ("reason",)
 
-    def __init__(self, what: str, *, reason: str, where: str = "", fix: str = "") -> None:
+    def __init__(
+        self, what: str, *, reason: str, where: str = "", fix: str = "", usable: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(what, where=where, fix=fix)
         self.reason = reason
+        self.usable = usable or {}
 
 
 E = TypeVar("E", bound=KommunaError)

@@ -23,8 +23,9 @@ class Received:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """The user's message: questions and messages."""
-        return dict(json.loads(self.body["messages"][-1]["content"]))
+        """The user's message: questions and messages; none in a probe of what the server accepts."""
+        content = self.body["messages"][-1]["content"]
+        return dict(json.loads(content)) if content.startswith("{") else {"questions": {}, "messages": {}}
 
     @property
     def texts(self) -> list[str]:
@@ -152,19 +153,22 @@ class Handler(BaseHTTPRequestHandler):
         if not llm.json_schema and body["response_format"]["type"] == "json_schema":
             return status(500, "body.response_format.type: Input should be 'text' or 'json_object'")(self)
         if llm.newer and "max_tokens" in body:
-            return status(400, "Unsupported parameter: use 'max_completion_tokens' instead of 'max_tokens'")(self)
+            return status(400, "Unsupported parameter", param="max_tokens", code="unsupported_parameter")(self)
         if llm.newer and "temperature" in body:
-            return status(400, "Unsupported value: 'temperature' does not support 0.0 with this model")(self)
+            return status(400, "Unsupported value", param="temperature", code="unsupported_value")(self)
         return False
 
     def plain_answer(self) -> dict[str, Any]:
-        asked = json.loads(self.request_body["messages"][-1]["content"])
+        content = self.request_body["messages"][-1]["content"]
+        if not content.startswith("{"):
+            return {"ok": "yes"}
+        asked = json.loads(content)
         return {
             m: {q: self.llm.answer(question, text) for q, question in asked["questions"].items()}
             for m, text in asked["messages"].items()
         }
 
-    def complete(self, content: str | None, *, finish: str = "stop", refusal: str | None = None) -> bool:
+    def complete(self, content: Any, *, finish: str = "stop", refusal: str | None = None) -> bool:
         message = {"role": "assistant", "content": content, "refusal": refusal}
         body: dict[str, Any] = {
             "id": "x", "object": "chat.completion", "created": 0, "model": self.request_body["model"],
@@ -236,7 +240,7 @@ def body(raw: bytes) -> Fault:
     return lambda handler: handler.send(200, raw)
 
 
-def says(content: str | None, **how: Any) -> Fault:
+def says(content: Any, **how: Any) -> Fault:
     """Sends a complete response with this answer of the model."""
     return lambda handler: handler.complete(content, **how)
 

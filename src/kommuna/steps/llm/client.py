@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from kommuna.errors import LlmSettings
 from kommuna.spec.llm import Budget, LlmEndpoint, Llms
 from kommuna.spec.step import Services, StoreAddress
-from kommuna.steps.llm.dialect import Dialect
+from kommuna.steps.llm.negotiation import Learned
 from kommuna.steps.llm.session import LlmRetryPolicy, Message, Session, session
 from kommuna.steps.llm.spending import Spending
 
@@ -33,7 +33,7 @@ class Model:
         self.endpoint = endpoint
         self.spending = Spending(endpoint, budget or Budget())
         self._retry_policy = retry_policy or LlmRetryPolicy()
-        self._dialect = Dialect()
+        self._learned = Learned()
 
     def complete_json(
         self, messages: Sequence[Message], schema: dict[str, Any], *, most_tokens: int = 4096
@@ -61,11 +61,8 @@ class Model:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """Opens a session for many requests from one event loop."""
-        async with session(self.endpoint, self.spending, self._retry_policy, self._dialect) as open_session:
-            try:
-                yield open_session
-            finally:
-                self._dialect = open_session.dialect
+        async with session(self.endpoint, self.spending, self._retry_policy, self._learned) as open_session:
+            yield open_session
 
     def metrics(self) -> dict[str, float]:
         """Returns the usage so far as metrics: `llm_requests`, `llm_tokens_in`, `llm_cost`, … ."""

@@ -1,9 +1,16 @@
-"""`Dialect`: which variant of the OpenAI API an endpoint accepts, learned from its errors."""
+"""`Dialect`: which variant of the OpenAI API an endpoint accepts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import product
+from typing import Any, Literal
+
+AnswerForm = Literal["json_schema", "json_object", "text"]
+
+_FORMS: tuple[AnswerForm, ...] = ("json_schema", "json_object", "text")
+_LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True)
@@ -11,34 +18,46 @@ class Dialect:
     """Describes the request parameters that one endpoint accepts.
 
     Newer models accept `max_completion_tokens` instead of `max_tokens`, and no `temperature`. llama-cpp-python
-    accepts a JSON schema only as part of `json_object`.
+    accepts a JSON schema only as part of `json_object`; other servers accept none.
 
     Attributes:
         length: name of the parameter that limits the answer's tokens.
         temperature: whether `temperature` is sent.
-        schema_in_object: whether the JSON schema is sent as part of `json_object`.
+        form: how the JSON schema is sent: by `json_schema`, as part of `json_object`, or not at all.
     """
 
     length: str = "max_tokens"
     temperature: bool = True
-    schema_in_object: bool = False
+    form: AnswerForm = "json_schema"
 
     def request(self, schema: dict[str, Any], most_tokens: int) -> dict[str, Any]:
         """Returns the arguments of a request besides model and messages."""
-        if self.schema_in_object:
-            form: dict[str, Any] = {"type": "json_object", "schema": schema}
-        else:
-            form = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
-        arguments = {"response_format": form, self.length: most_tokens}
+        arguments: dict[str, Any] = {self.length: most_tokens}
+        if self.form == "json_schema":
+            schema_of_answer = {"name": "answer", "strict": True, "schema": schema}
+            arguments["response_format"] = {"type": "json_schema", "json_schema": schema_of_answer}
+        elif self.form == "json_object":
+            arguments["response_format"] = {"type": "json_object", "schema": schema}
         return arguments | ({"temperature": 0.0} if self.temperature else {})
 
-    def after_refusal(self, message: str) -> Dialect | None:
-        """Returns the variant to try next if an error message is about this one, otherwise None."""
-        lower = message.lower()
-        if self.length == "max_tokens" and "max_completion_tokens" in lower:
+    def without(self, named: str) -> Dialect | None:
+        """Returns the variant to use instead after an endpoint has rejected a parameter; None if there is none.
+
+        Args:
+            named: the parameter that an error names. The text of an error may repeat a client's words, so it is only
+                passed if the request had no such words.
+        """
+        named = named.lower()
+        if self.length == "max_tokens" and ("max_tokens" in named or "max_completion_tokens" in named):
             return replace(self, length="max_completion_tokens")
-        if self.temperature and "temperature" in lower:
+        if self.temperature and "temperature" in named:
             return replace(self, temperature=False)
-        if not self.schema_in_object and ("response_format" in lower or "json_schema" in lower):
-            return replace(self, schema_in_object=True)
+        if self.form != "text" and ("response_format" in named or "json_schema" in named):
+            return replace(self, form=_FORMS[_FORMS.index(self.form) + 1])
         return None
+
+
+def variants() -> Iterator[Dialect]:
+    """Yields every variant, those that guarantee the form of answers first."""
+    for form, temperature, length in product(_FORMS, (True, False), _LENGTHS):
+        yield Dialect(length, temperature, form)

@@ -14,12 +14,14 @@ from typing import Any
 
 import structlog
 
-from kommuna.errors import BudgetSpent, KommunaError, LlmAnswerError, LlmSettings, LlmUnreachable
+from kommuna.errors import BudgetSpent, KommunaError, LlmSettings, LlmUnreachable
 from kommuna.extras import needed_by
 from kommuna.spec.llm import LlmEndpoint
 from kommuna.steps.etl.pii.masker import Masker
 from kommuna.steps.llm.dialect import Dialect
-from kommuna.steps.llm.faults import BrokenBody, Retry, classify, message_of
+from kommuna.steps.llm.faults import Retry, classify
+from kommuna.steps.llm.negotiation import Learned, Negotiation
+from kommuna.steps.llm.response import answer_of, completion, usage_of
 from kommuna.steps.llm.spending import Spending, Tokens
 
 log = structlog.get_logger()
@@ -52,15 +54,16 @@ class Session:
         client: the `openai` client.
         spending: what requests have used; it outlives the session.
         retry_policy: how often and how long a request is retried.
-        dialect: the request parameters that the endpoint accepts, as far as known.
+        learned: what requests to the endpoint have shown; it outlives the session, too.
     """
 
     def __init__(
-        self, endpoint: LlmEndpoint, client: Any, spending: Spending, retry_policy: LlmRetryPolicy, dialect: Dialect
+        self, endpoint: LlmEndpoint, client: Any, spending: Spending, retry_policy: LlmRetryPolicy, learned: Learned
     ) -> None:
         self.endpoint = endpoint
         self.spending = spending
-        self.dialect = dialect
+        self._learned = learned
+        self._negotiation = Negotiation(endpoint, learned, self._probe)
         self._client = client
         self._retry_policy = retry_policy
         self._slots = asyncio.Semaphore(endpoint.concurrency)
@@ -87,10 +90,12 @@ class Session:
             BudgetSpent: the request might exceed the budget; it was not sent.
         """
         safe = [self._masked(message) for message in messages]
-        prompt = sum(len(message["content"].encode()) + _TOKENS_AROUND for message in safe)
-        most = Tokens(prompt + len(json.dumps(schema)), most_tokens)
         async with self._slots:
-            return await self._with_retries(safe, schema, most)
+            return await self._with_retries(safe, schema, _most(safe, schema, most_tokens))
+
+    async def responds(self) -> bool:
+        """Returns whether the endpoint has answered a request, or answers one without any client's words."""
+        return await self._negotiation.responds()
 
     async def _with_retries(self, messages: list[Message], schema: dict[str, Any], most: Tokens) -> dict[str, Any]:
         retry_policy = self._retry_policy
@@ -98,25 +103,34 @@ class Session:
         while True:
             await self._hold()
             await self._reserve(most)
-            dialect = self.dialect
+            dialect = self._learned.dialect
             try:
                 return await self._sent(messages, dialect.request(schema, most.completion), most)
             except KommunaError:
                 raise
             except Exception as error:
-                if await self._switch_dialect(error, dialect):
-                    continue
-                fault = classify(error, self.endpoint)
-                if isinstance(fault, KommunaError):
-                    raise self._without_key(fault) from None
-                tries += 1
-                if tries >= retry_policy.tries:
-                    raise self._unreachable(fault, f"{tries} tries") from None
-                if fault.pause is not None and fault.pause > retry_policy.longest:
-                    raise self._unreachable(fault, f"it asks to wait {fault.pause:.0f} seconds") from None
-                await self._pause(fault, tries)
+                failure = error
+            fault = await self._negotiation.fault(failure, dialect)
+            if fault is None:  # another dialect is known
+                continue
+            if isinstance(fault, KommunaError):
+                raise self._without_key(fault)
+            tries += 1
+            if tries >= retry_policy.tries:
+                raise self._unreachable(fault, f"{tries} tries")
+            if fault.pause is not None and fault.pause > retry_policy.longest:
+                raise self._unreachable(fault, f"it asks to wait {fault.pause:.0f} seconds")
+            await self._pause(fault, tries)
 
-    async def _sent(self, messages: list[Message], arguments: dict[str, Any], most: Tokens) -> dict[str, Any]:
+    async def _probe(
+        self, messages: Sequence[Message], schema: dict[str, Any], dialect: Dialect, most_tokens: int
+    ) -> dict[str, Any]:
+        """Sends a request of the negotiation once."""
+        most = _most(messages, schema, most_tokens)
+        await self._reserve(most)
+        return await self._sent(messages, dialect.request(schema, most_tokens), most)
+
+    async def _sent(self, messages: Sequence[Message], arguments: dict[str, Any], most: Tokens) -> dict[str, Any]:
         """Sends a request once and records what it used, whether it succeeds or fails."""
         used = Tokens(0, 0)
         began = time.monotonic()
@@ -126,10 +140,11 @@ class Session:
                 raw = await self._client.chat.completions.with_raw_response.create(
                     model=self.endpoint.model, messages=messages, **arguments
                 )
-                body = _body(raw.text)
-            used = _used(body) or most
+                body = completion(raw.text)
+            used = usage_of(body) or most
             self.spending.seconds.append(time.monotonic() - began)
-            return _answer(body, self.endpoint)
+            self._learned.accepted = True
+            return answer_of(body, self.endpoint)
         except Exception as error:
             fault = None if isinstance(error, KommunaError) else classify(error, self.endpoint)
             if isinstance(fault, Retry) and fault.billed:
@@ -168,19 +183,6 @@ class Session:
         log.info("llm.retry", why=self._hidden(fault.what), tries=tries, seconds=round(wait, 2))
         await asyncio.sleep(wait * random.uniform(1.0, 1.25))
 
-    async def _switch_dialect(self, error: Exception, dialect: Dialect) -> bool:
-        """Switches to another dialect if the error is about this one; returns whether the request may be sent again."""
-        if getattr(error, "status_code", 0) not in (400, 422, 500):  # llama-cpp-python answers 500
-            return False
-        if dialect != self.dialect:  # another request has switched meanwhile
-            return True
-        other = dialect.after_refusal(f"{message_of(error)} {getattr(error, 'body', '')}")
-        if other is None:
-            return False
-        log.info("llm.dialect", url=self.endpoint.url, dialect=str(other))
-        self.dialect = other
-        return True
-
     def _masked(self, message: Message) -> Message:
         content, kinds = self._masker.mask(message["content"])
         if kinds:
@@ -208,7 +210,7 @@ class Session:
 
 @asynccontextmanager
 async def session(
-    endpoint: LlmEndpoint, spending: Spending, retry_policy: LlmRetryPolicy, dialect: Dialect
+    endpoint: LlmEndpoint, spending: Spending, retry_policy: LlmRetryPolicy, learned: Learned
 ) -> AsyncIterator[Session]:
     """Opens a session and closes its connections at the end.
 
@@ -216,7 +218,7 @@ async def session(
         endpoint: URL, name and prices of the model.
         spending: what requests have used; updated by the session.
         retry_policy: how often and how long a request is retried.
-        dialect: the request parameters that the endpoint accepts, as far as known.
+        learned: what requests to the endpoint have shown; it outlives the session, too.
 
     Raises:
         LlmSettings: the environment variable with the endpoint's key is not set.
@@ -229,7 +231,7 @@ async def session(
         base_url=endpoint.url, api_key=_key(endpoint), max_retries=0, timeout=endpoint.timeout_seconds
     )
     async with client:
-        yield Session(endpoint, client, spending, retry_policy, dialect)
+        yield Session(endpoint, client, spending, retry_policy, learned)
 
 
 def _key(endpoint: LlmEndpoint) -> str:
@@ -245,6 +247,12 @@ def _key(endpoint: LlmEndpoint) -> str:
     return key
 
 
+def _most(messages: Sequence[Message], schema: dict[str, Any], most_tokens: int) -> Tokens:
+    """Returns the most that a request may use: one token per byte of the prompt."""
+    prompt = sum(len(message["content"].encode()) + _TOKENS_AROUND for message in messages)
+    return Tokens(prompt + len(json.dumps(schema)), most_tokens)
+
+
 def _spent(spending: Spending) -> BudgetSpent:
     budget = spending.budget
     parts = [f"{budget.tokens} tokens"] if budget.tokens is not None else []
@@ -255,49 +263,3 @@ def _spent(spending: Spending) -> BudgetSpent:
         where=f"model {spending.endpoint.model}",
         fix="raise `budget`; answers so far are kept and not paid for again",
     )
-
-
-def _body(text: str) -> dict[str, Any]:
-    try:
-        body = json.loads(text)
-        if not isinstance(body["choices"][0]["message"], dict):
-            raise TypeError
-    except (ValueError, KeyError, TypeError, IndexError):
-        raise BrokenBody from None
-    return dict(body)
-
-
-def _used(body: dict[str, Any]) -> Tokens | None:
-    """Returns the tokens that the server counted; None if it does not say."""
-    try:
-        return Tokens(int(body["usage"]["prompt_tokens"]), int(body["usage"]["completion_tokens"]))
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _answer(body: dict[str, Any], endpoint: LlmEndpoint) -> dict[str, Any]:
-    """Returns the JSON object in the model's answer."""
-    choice = body["choices"][0]
-    message, finish = choice["message"], choice.get("finish_reason")
-    if message.get("refusal") or finish == "content_filter":
-        reason = message.get("refusal") or "content filter"
-        raise LlmAnswerError(f"the model refuses: {reason}", reason="refused", where=endpoint.model)
-    if finish == "length":
-        raise LlmAnswerError("the answer is truncated: it is too long", reason="cut", where=endpoint.model)
-    try:
-        answer = json.loads(message.get("content") or "", object_pairs_hook=_one_value_each)
-    except ValueError as error:
-        raise LlmAnswerError(f"the answer is not JSON: {error}", reason="malformed", where=endpoint.model) from None
-    if not isinstance(answer, dict):
-        raise LlmAnswerError("the answer is not a JSON object", reason="malformed", where=endpoint.model)
-    return answer
-
-
-def _one_value_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Builds a JSON object; rejects a duplicate key with another value, of which Python would keep the last."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found and found[name] != value:
-            raise LlmAnswerError(f"the answer contradicts itself about '{name}'", reason="contradictory")
-        found[name] = value
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -75,10 +76,10 @@ def test_it_works_inside_a_running_event_loop(model: Build) -> None:
     ids=["500", "503", "429", "cut", "broken json", "html", "no choices"],
 )
 def test_a_transient_fault_costs_only_a_retry(server: LlmServer, model: Build, fault: Fault) -> None:
-    server.faults = [fault, fault]
+    server.faults = [None, fault, fault]
     asked = model()
-    assert ask(asked) == ANSWER
-    assert len(server.received) == 3
+    assert [ask(asked), ask(asked)] == [ANSWER, ANSWER]
+    assert len(server.received) == 4
     assert asked.metrics()["llm_retries"] == 2
 
 
@@ -94,25 +95,29 @@ def test_a_response_that_never_ends_is_retried(server: LlmServer, model: Build, 
     ("fault", "seconds", "said"),
     [
         (status(500, "boom"), 60.0, "500: boom"),
+        (body(b'{"error": {"message": "upstream", "code": 502}}'), 60.0, "502: upstream"),
+        (body(b'{"error": "overloaded"}'), 60.0, "an error with status 200: overloaded"),
         (status(429, "slow down"), 60.0, "429: slow down"),
         (cut, 60.0, ""),
         (body(b"<html>"), 60.0, "the response is not the JSON of a completion"),
         (drip(2.0), 0.2, "no complete answer within 0.2 seconds"),
         (hang(2.0), 0.2, "no complete answer within 0.2 seconds"),
     ],
-    ids=["500", "429", "cut", "html", "drip", "hang"],
+    ids=["500", "200 with an error", "200 with a text", "429", "cut", "html", "drip", "hang"],
 )
 def test_a_lasting_fault_is_reported_after_all_tries(
     server: LlmServer, model: Build, fault: Fault, seconds: float, said: str
 ) -> None:
-    server.always = fault
-    error = error_of(model(timeout_seconds=seconds))
+    asked = model(timeout_seconds=seconds)
+    server.faults, server.always = [None], fault
+    ask(asked)
+    error = error_of(asked)
     assert isinstance(error, LlmUnreachable)
     assert error.exit_code == 1
     assert error.what.startswith(f"the LLM endpoint {server.url} does not answer: {said}")
     assert "(4 tries)" in error.what
     assert "a retry requests the rest" in error.fix
-    assert len(server.received) == 4
+    assert len(server.received) == 1 + 4
 
 
 def test_an_endpoint_that_is_down_is_reported(free_port: Callable[[], int]) -> None:
@@ -192,11 +197,19 @@ def test_a_wrong_model_is_reported_at_once(server: LlmServer, model: Build) -> N
     assert len(server.received) == 1
 
 
-def test_a_spent_account_is_reported_at_once(server: LlmServer, model: Build) -> None:
-    server.always = status(429, "You exceeded your current quota", code="insufficient_quota")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        status(429, "You exceeded your current quota", code="insufficient_quota"),
+        status(402, "Insufficient credits", code=402),
+        body(b'{"error": {"message": "Insufficient credits", "code": 402}}'),
+    ],
+)
+def test_a_spent_account_is_reported_at_once(server: LlmServer, model: Build, fault: Fault) -> None:
+    server.always = fault
     error = error_of(model())
     assert isinstance(error, LlmSettings)
-    assert error.what.startswith("the LLM account has no quota left")
+    assert error.what.startswith("the LLM account has no credit left")
     assert len(server.received) == 1
 
 
@@ -219,37 +232,156 @@ def test_a_spent_account_is_reported_at_once(server: LlmServer, model: Build) ->
 def test_an_unusable_answer_says_why_and_is_not_retried(
     server: LlmServer, model: Build, fault: Fault, reason: str
 ) -> None:
-    server.always = fault
-    error = error_of(model())
+    asked = model()
+    server.faults, server.always = [None], fault
+    ask(asked)
+    error = error_of(asked)
     assert isinstance(error, LlmAnswerError)
     assert error.reason == reason
-    assert len(server.received) == 1
+    assert len(server.received) == 2
 
 
-def test_another_refusal_of_the_request_is_reported(server: LlmServer, model: Build) -> None:
-    server.always = status(400, "no such parameter: messages")
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        (status(400, "no such parameter: messages"), "the LLM endpoint rejects the request: 400: no such parameter"),
+        (status(403, "Forbidden"), "the LLM endpoint rejects a request without a key: 403: Forbidden"),
+        (status(451, "not in your country"), "the LLM endpoint rejects the request: 451: not in your country"),
+    ],
+)
+def test_a_rejection_of_every_request_is_an_error_of_the_settings(
+    server: LlmServer, model: Build, fault: Fault, what: str
+) -> None:
+    server.always = fault
     error = error_of(model())
     assert isinstance(error, LlmSettings)
-    assert error.what == "the LLM endpoint rejects the request: 400: no such parameter: messages"
+    assert error.what.startswith(what)
 
 
-def test_a_server_that_takes_schemas_only_as_json_object_is_supported(server: LlmServer, model: Build) -> None:
+@pytest.mark.parametrize("number", [400, 403, 422, 451])
+@pytest.mark.parametrize("known", [False, True], ids=["first request", "after an answer"])
+def test_a_rejection_of_one_request_is_that_requests_refusal(
+    server: LlmServer, model: Build, number: int, known: bool
+) -> None:
+    """A probe is answered, so the key and the form of requests are right."""
+    rejection = status(number, "Your input was flagged: the key response_format max_tokens temperature")
+    asked = model()
+    if known:
+        ask(asked)
+    server.faults = [rejection]
+    error = error_of(asked)
+    assert isinstance(error, LlmAnswerError)
+    assert error.reason == "refused"
+    assert ask(asked) == ANSWER
+    forms = [set(request.body) for request in server.received]
+    assert all(form == forms[0] for form in forms)
+
+
+def test_a_server_that_takes_schemas_only_as_json_object_is_supported(
+    server: LlmServer, model: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.json_schema = False
     asked = model()
     assert [ask(asked), ask(asked)] == [ANSWER, ANSWER]
     forms = [request.body["response_format"]["type"] for request in server.received]
-    assert forms == ["json_schema", "json_object", "json_object"]
-    assert server.received[1].body["response_format"]["schema"] == SCHEMA
+    assert forms == ["json_schema", "json_schema", "json_object", "json_object", "json_object"]
+    assert server.received[-1].body["response_format"]["schema"] == SCHEMA
     assert asked.metrics()["llm_retries"] == 0
+    assert capsys.readouterr().out.count("llm.dialect") == 1
 
 
 def test_a_model_that_takes_newer_parameters_is_supported(server: LlmServer, model: Build) -> None:
     server.newer = True
     assert ask(model()) == ANSWER
+    assert len(server.received) == 3  # the fields of the errors name the parameters
     last = server.received[-1].body
     assert last["max_completion_tokens"] == 50
     assert "max_tokens" not in last
     assert "temperature" not in last
+
+
+@pytest.mark.parametrize("words", ["", "response_format is not supported"])
+def test_a_server_without_structured_answers_is_supported(server: LlmServer, model: Build, words: str) -> None:
+    server.always = lambda handler: (
+        "response_format" in handler.request_body and status(400, words or "bad request")(handler)
+    )
+    assert ask(model()) == ANSWER
+    assert "response_format" not in server.received[-1].body
+
+
+@pytest.mark.parametrize("number", [400, 422, 500])
+def test_words_of_an_error_never_change_how_requests_are_sent(server: LlmServer, model: Build, number: int) -> None:
+    text = "unsupported: temperature, response_format json_schema, use max_completion_tokens"
+    asked = model()
+    server.faults = [status(number, text), None, status(number, text)]
+    for _ in range(3):
+        with suppress(LlmAnswerError):
+            ask(asked)
+    plain = server.received[0].body
+    assert all(set(request.body) == set(plain) and request.body["temperature"] == 0.0 for request in server.received)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"error": {"message": "x", "param": "temperature", "code": "unsupported_value"}},
+        {"detail": [{"loc": ["body", "temperature"], "msg": "Extra inputs are not permitted"}]},
+    ],
+    ids=["OpenAI", "FastAPI"],
+)
+def test_a_parameter_that_an_errors_fields_name_is_left_out(
+    server: LlmServer, model: Build, fields: dict[str, Any]
+) -> None:
+    server.faults = [lambda handler: handler.send(422, json.dumps(fields).encode())]
+    assert ask(model()) == ANSWER
+    assert ["temperature" in request.body for request in server.received] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ([{"type": "text", "text": '{"m1": '}, {"type": "text", "text": '{"q1": "yes"}}'}], ANSWER),
+        ('```json\n{"m1": {"q1": "yes"}}\n```', ANSWER),
+        ({"m1": {"q1": "yes"}}, None),
+        (17, None),
+        ([17, None], None),
+        (True, None),
+        ("[" * 200_000, None),
+        ('{"m1": ' * 200_000, None),
+    ],
+    ids=["parts", "fenced", "object", "number", "odd list", "true", "deep list", "deep object"],
+)
+def test_odd_content_is_read_or_malformed(
+    server: LlmServer, model: Build, content: Any, expected: dict[str, Any] | None
+) -> None:
+    server.always = says(content)
+    if expected is not None:
+        assert ask(model()) == expected
+        return
+    error = error_of(model())
+    assert isinstance(error, LlmAnswerError)
+    assert error.reason == "malformed"
+
+
+def test_a_truncated_answer_has_its_complete_members(server: LlmServer, model: Build) -> None:
+    server.always = says('{"m1": {"q1": "yes"}, "m2": {"q1": "n', finish="length")
+    error = error_of(model())
+    assert isinstance(error, LlmAnswerError)
+    assert (error.reason, error.usable) == ("cut", ANSWER)
+    server.always = says(json.dumps(ANSWER), finish="length")
+    assert ask(model()) == ANSWER
+
+
+@pytest.mark.parametrize("usage", ["Infinity", "-Infinity", "NaN", "1e999", '"many"', "null", "[]", "{}"])
+def test_odd_usage_costs_no_answer(server: LlmServer, model: Build, usage: str) -> None:
+    content = json.dumps(json.dumps(ANSWER))
+    server.always = body(
+        f'{{"choices": [{{"message": {{"content": {content}}}, "finish_reason": "stop"}}],'
+        f' "usage": {{"prompt_tokens": {usage}, "completion_tokens": {usage}}}}}'.encode()
+    )
+    asked = model()
+    assert ask(asked) == ANSWER
+    assert asked.spending.prompt_tokens >= len(MESSAGES[0]["content"])
 
 
 @pytest.mark.parametrize("budget", [{"tokens": 0}, {"money": 0.0}])

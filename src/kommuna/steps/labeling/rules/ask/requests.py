@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 import structlog
@@ -169,34 +170,38 @@ class RequestRunner:
         """Sends a request, and smaller ones for what it leaves unanswered."""
         if self._stop is not None:
             return
+        reason = "malformed"
         try:
-            found = await self._answers(session, request)
+            found = self._keep(request, await self._answer(session, request))
         except LlmAnswerError as error:
-            again = request.halves()
-            if not again:
-                self._fail(error.reason)
+            reason, found = error.reason, self._keep(request, error.usable)
         except LlmUnreachable as error:
-            self._lose(error, request)
+            for smaller in await self._lose(session, error, request):
+                await self._send(session, smaller)
             return
         except KommunaError as error:
             self._stop = self._stop or error
             return
-        else:
-            again = request.without(found) if len(found) < request.size else ()
-            if len(found) < request.size and not again:
-                self._fail("malformed")
+        self._lost_in_a_row = 0
+        if len(found) == request.size:
+            return
+        again = request.without(found)
+        if not again:
+            self._fail(reason)
         for smaller in again:
             await self._send(session, smaller)
 
-    async def _answers(self, session: Session, request: Request) -> dict[tuple[int, int], int]:
+    async def _answer(self, session: Session, request: Request) -> dict[str, Any]:
         questions = [self.questions[number] for number in request.questions]
-        answer = await session.complete_json(
+        return await session.complete_json(
             prompt(request.texts, questions),
             answer_schema(len(request.texts), len(questions)),
             most_tokens=most_tokens(len(request.texts), len(questions)),
         )
-        self._lost_in_a_row = 0
-        found = parsed_answers(answer, len(request.texts), len(questions))
+
+    def _keep(self, request: Request, answer: dict[str, Any]) -> dict[tuple[int, int], int]:
+        """Records the usable answers of a response, and returns them."""
+        found = parsed_answers(answer, len(request.texts), len(request.questions))
         digests = [digest_of(text) for text in request.texts]
         self._rows += [(digests[i], request.questions[j], value) for (i, j), value in found.items()]
         self.answered += len(found)
@@ -209,16 +214,21 @@ class RequestRunner:
         except NoUsableAnswers as error:
             self._stop = self._stop or error
 
-    def _lose(self, error: LlmUnreachable, request: Request) -> None:
-        """Counts a request without an answer, and stops the run if the endpoint seems to be down.
+    async def _lose(self, session: Session, error: LlmUnreachable, request: Request) -> tuple[Request, ...]:
+        """Returns a request for each message of a lost one, since one message may be what the endpoint fails at.
 
-        It does if the first request or several in a row are lost, or more than the allowed share of answers fail. The
-        error is that of the endpoint, since a retry of the step can succeed later.
+        A lost request with one message is counted. The run stops if the endpoint seems to be down: if it has answered
+        no request yet and does not answer a harmless one, if several requests in a row are lost, or if more than the
+        allowed share of answers fail. The error is that of the endpoint, since a retry of the step can succeed later.
         """
-        self.failed["lost"] += request.size
+        again = tuple(Request((text,), request.questions) for text in request.texts) if len(request.texts) > 1 else ()
+        if not again:
+            self.failed["lost"] += request.size
         self._lost_in_a_row += 1
-        if not self.answered or self._lost_in_a_row >= _LOST_IN_A_ROW or self._too_many_failed():
+        too_many = self._lost_in_a_row >= _LOST_IN_A_ROW or self._too_many_failed()
+        if too_many or not await session.responds():
             self._stop = self._stop or error
+        return again
 
     async def _write_periodically(self) -> None:
         while True:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tests.rigs.llm_server import LlmServer, cut, refuses_where, says, status
+from tests.rigs.llm_server import Fault, LlmServer, body, cut, refuses_where, says, status
 
 from kommuna.errors import LlmSettings, LlmUnreachable, NoUsableAnswers, SpecError
 from kommuna.spec.rules import RuleSet
@@ -212,6 +212,52 @@ def test_the_usable_part_of_a_response_is_used_and_the_rest_is_sent_again(ask: A
     ]
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (says({"m1": {"q1": "yes"}}), "malformed"),
+        (says([1]), "malformed"),
+        (says(17), "malformed"),
+        (says("[" * 200_000), "malformed"),
+        (says("{" * 200_000), "malformed"),
+        (says('{"m1": {"q1": "yes', finish="length"), "cut"),
+        (status(403, "flagged by moderation"), "refused"),
+        (status(400, "unsupported response_format"), "refused"),
+        (status(422, "no"), "refused"),
+        (status(451, "no"), "refused"),
+        (status(500, "unsupported temperature"), "lost"),
+        (body(b'{"choices": ' + b"[" * 200_000), "lost"),
+        (body(b'{"error": {"message": "odd"}}'), "lost"),
+        (body(b'{"error": {"message": "odd", "code": 403}}'), "refused"),
+    ],
+    ids=[
+        "object", "list", "number", "deep list", "deep object", "cut", "403", "400", "422", "451", "500", "deep body",
+        "200 with an error", "200 with 403",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", [0, 5, 15])
+def test_an_odd_response_to_one_message_costs_only_its_answers(
+    ask: Ask, server: LlmServer, fault: Fault, reason: str, place: int
+) -> None:
+    server.always = lambda handler: "odd" in handler.request_body["messages"][-1]["content"] and fault(handler)
+    texts = [f"card {i}" for i in range(16)]
+    texts[place] = "odd card"
+    result = ask(texts, messages_per_request=4, max_failed=0.1, endpoint={"concurrency": 1})
+    expected: list[str | None] = ["card"] * 16
+    expected[place] = None
+    assert result.votes["ask_card"].to_list() == expected
+    assert result.metrics[f"ask_{reason}"] == 2
+    assert result.metrics["ask_answered"] == 30
+    assert len(server.pairs) == len(set(server.pairs)) == 30
+
+
+def test_the_complete_part_of_a_truncated_answer_is_used(ask: Ask, server: LlmServer) -> None:
+    server.faults = [says('{"m1": {"q1": "yes", "q2": "no"}, "m2": {"q1": "n', finish="length")]
+    result = ask(["card one", "loan two", "card three"])
+    assert result.votes["ask_card"].to_list() == ["card", None, "card"]
+    assert {text for text, _ in server.pairs} == {"loan two", "card three"}
+
+
 def test_malformed_answers_are_abstentions_up_to_the_allowed_share(ask: Ask, server: LlmServer) -> None:
     def malformed(question: str, text: str) -> str:
         return "perhaps" if "odd" in text else "yes"
@@ -275,7 +321,7 @@ def test_more_lost_requests_than_allowed_are_an_outage_that_is_retried(ask: Ask,
     with pytest.raises(LlmUnreachable) as caught:
         ask([f"card {i}" for i in range(16)], messages_per_request=4, endpoint={"concurrency": 1}, max_failed=0.05)
     assert caught.value.exit_code == 1
-    assert len(server.received) == 4  # one answered, one lost after three tries, then none
+    assert len(server.received) == 1 + 3 + 3  # one answered, one lost after three tries, then its first message
 
 
 def test_an_endpoint_that_is_down_is_an_error(ask: Ask, free_port: Callable[[], int]) -> None:
