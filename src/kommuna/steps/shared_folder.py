@@ -1,7 +1,8 @@
-"""`SharedFolder`: small files that the runs of a team share, in the team's part of the store."""
+"""`SharedFolder`, `SealedFolder`: small files that the runs of a team share, in the team's part of the store."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import uuid
@@ -10,11 +11,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from kommuna.errors import StoreError, StoreUnreachable
 from kommuna.outages import is_outage
 from kommuna.spec.step import StoreAddress
 
+log = structlog.get_logger()
+
 _STALE_SECONDS = 60
+_SEAL_BYTES = 32
 
 
 class SharedFolder:
@@ -104,6 +110,41 @@ class SharedFolder:
                 where=f"{self._address.url.rstrip('/')}/{self._below}",
                 fix="check the store; what is stored there is safe",
             ) from error
+
+
+class SealedFolder(SharedFolder):
+    """A shared folder whose files end in a checksum: what is read is what was written.
+
+    A damaged file is set aside under another name, with a warning, and counts as missing: for files whose content can
+    be made again.
+
+    Attributes:
+        damaged: the number of files that were set aside.
+    """
+
+    damaged = 0
+
+    def write(self, name: str, raw: bytes) -> None:
+        """Writes or replaces a file; it is durable when the call returns."""
+        super().write(name, raw + _seal(raw))
+
+    def read(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Returns the content of the files that exist and are intact, by name."""
+        intact: dict[str, bytes] = {}
+        for name, sealed in super().read(names).items():
+            raw = sealed[:-_SEAL_BYTES]
+            if sealed[-_SEAL_BYTES:] == _seal(raw):
+                intact[name] = raw
+                continue
+            self.damaged += 1
+            log.warning("shared_folder.damaged", what=self._what, file=name, kept_as=f"{name}.damaged")
+            super().write(f"{name}.damaged", sealed)
+            self.remove([name])
+        return intact
+
+
+def _seal(raw: bytes) -> bytes:
+    return hashlib.blake2b(raw, digest_size=_SEAL_BYTES).digest()
 
 
 def _is_local(fs: Any) -> bool:

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from kommuna.spec.base import Spec
 from kommuna.spec.rules import AnyRule
 from kommuna.spec.step import Services, StoreAddress
-from kommuna.steps.shared_folder import SharedFolder
+from kommuna.steps.shared_folder import SealedFolder
 
 log = structlog.get_logger()
 
@@ -78,7 +78,7 @@ class Rounds:
 
     def __init__(self, shared: StoreAddress | None = None, run: str = "") -> None:
         self._shared = shared
-        self._folder = SharedFolder(shared, f"refine/{run}", what="rounds") if shared is not None and run else None
+        self._folder = SealedFolder(shared, f"refine/{run}", what="rounds") if shared is not None and run else None
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
@@ -98,12 +98,14 @@ class Rounds:
         return Rounds(self._shared, run)
 
     def load(self) -> list[Round]:
-        """Returns the stored rounds in order, up to the first that is missing or damaged."""
+        """Returns the stored rounds in order, up to the first that is missing or damaged; removes those after it."""
         rounds: list[Round] = []
         while self._folder is not None:
             name = _file_name(len(rounds))
             raw = self._folder.read([name]).get(name)
             if raw is None:
+                if self._folder.damaged:
+                    self._folder.remove([later for later in self._folder.names(ending=".json") if later > name])
                 break
             try:
                 rounds.append(Round.model_validate_json(raw))

@@ -11,14 +11,15 @@ import polars as pl
 import structlog
 
 from kommuna.spec.step import StoreAddress
-from kommuna.steps.shared_folder import SharedFolder
+from kommuna.steps.shared_folder import SealedFolder
 
 log = structlog.get_logger()
 
-CONTRADICTED = 2  # two concurrent runs received different answers
 MANY_SEGMENTS = 64  # from so many segments on, they are merged
 
-_SCHEMA = {"text": pl.Binary, "question": pl.Binary, "answer": pl.Int8}
+_SCHEMA = {"text": pl.Binary, "question": pl.Binary, "answer": pl.Int8, "asked_again": pl.Int32}
+_PAIR = ["text", "question"]
+_FORMAT = 2  # of segments; those of another format are not read
 _TRIES = 5  # of reading segments that another run is merging
 
 
@@ -31,18 +32,30 @@ class AnswerCache:
     """Stores the answers of one model to one version of the prompt, by text and question.
 
     Answers are kept in small Parquet files (segments). Each segment is written once, atomically: readers never see a
-    partial segment, writers do not conflict, and a killed run keeps all that it wrote. Segments contain digests only,
-    neither texts nor questions.
+    partial segment, writers do not conflict, and a killed run keeps all that it wrote. Segments end in a checksum; the
+    answers of a damaged one are unknown. Segments contain digests only, neither texts nor questions.
+
+    Concurrent runs may receive different answers. Then the answer is unknown, and the next one replaces both.
 
     Args:
         address: the folder that the team's runs share.
         model: the model's name.
         prompt_version: the version of the prompt.
+
+    Attributes:
+        contradicted: answers that `load` left out because runs received different ones: `text`, `question`, and
+            `asked_again`, how often they will have been asked again.
     """
 
     def __init__(self, address: StoreAddress, *, model: str, prompt_version: str) -> None:
-        digest = hashlib.sha256(f"{model}\0{prompt_version}".encode()).hexdigest()[:32]
-        self._folder = SharedFolder(address, f"answers/{digest}", what="answers")
+        digest = hashlib.sha256(f"{model}\0{prompt_version}\0{_FORMAT}".encode()).hexdigest()[:32]
+        self._folder = SealedFolder(address, f"answers/{digest}", what="answers")
+        self.contradicted = pl.DataFrame(schema={name: _SCHEMA[name] for name in (*_PAIR, "asked_again")})
+
+    @property
+    def damaged(self) -> int:
+        """The number of damaged segments that were set aside."""
+        return self._folder.damaged
 
     def load(self, questions: Sequence[bytes]) -> pl.DataFrame:
         """Returns all answers to some questions.
@@ -51,13 +64,16 @@ class AnswerCache:
             questions: digests of the questions.
 
         Returns:
-            `text`, `question` (digests), `answer`: one row per text and question; `CONTRADICTED` where runs received
-            different answers.
+            `text`, `question` (digests), `answer`: one row per text and question; none where runs received different
+            answers.
         """
         digests = pl.Series(list(questions), dtype=pl.Binary).implode()
-        rows = self._read(self._segments()).filter(pl.col("question").is_in(digests))
-        unanimous = pl.when(pl.col("answer").n_unique() == 1).then(pl.col("answer").first())
-        return rows.group_by("text", "question").agg(unanimous.otherwise(pl.lit(CONTRADICTED, pl.Int8)).alias("answer"))
+        rows = _latest(self._read(self._segments()).filter(pl.col("question").is_in(digests)))
+        answers = rows.group_by(_PAIR).agg(
+            pl.col("answer").first(), pl.col("answer").n_unique().alias("answers"), pl.col("asked_again").first() + 1
+        )
+        self.contradicted = answers.filter(pl.col("answers") > 1).select(*_PAIR, "asked_again")
+        return answers.filter(pl.col("answers") == 1).select(*_PAIR, "answer")
 
     def write(self, rows: pl.DataFrame) -> None:
         """Writes answers as a new segment; they are durable when it returns.
@@ -65,18 +81,21 @@ class AnswerCache:
         Args:
             rows: `text`, `question` (digests), `answer`.
         """
-        raw = io.BytesIO()
-        rows.select(pl.col(name).cast(dtype) for name, dtype in _SCHEMA.items()).write_parquet(raw)
-        self._folder.write(f"{uuid.uuid4().hex}.parquet", raw.getvalue())
+        self._write(rows.join(self.contradicted, on=_PAIR, how="left").with_columns(pl.col("asked_again").fill_null(0)))
 
     def merge(self) -> None:
         """Merges many segments into one, which is written before its parts are removed: no reader misses an answer."""
         parts = self._segments()
         if len(parts) < MANY_SEGMENTS:
             return
-        self.write(self._read(parts).unique())
+        self._write(_latest(self._read(parts)).unique())
         self._folder.remove(parts)
         log.info("answers.merged", segments=len(parts))
+
+    def _write(self, rows: pl.DataFrame) -> None:
+        raw = io.BytesIO()
+        rows.select(pl.col(name).cast(dtype) for name, dtype in _SCHEMA.items()).write_parquet(raw)
+        self._folder.write(f"{uuid.uuid4().hex}.parquet", raw.getvalue())
 
     def _segments(self) -> list[str]:
         return self._folder.names(ending=".parquet")
@@ -86,14 +105,11 @@ class AnswerCache:
             raw = self._folder.read(segments)
             if len(raw) == len(segments):
                 break
-            segments = self._segments()  # another run has merged meanwhile: its segment has the missing answers
-        return pl.concat([pl.DataFrame(schema=_SCHEMA), *(_table(name, part) for name, part in raw.items())])
+            segments = self._segments()  # without damaged ones; a segment of another run has what it has merged
+        tables = [pl.read_parquet(io.BytesIO(part)).select(list(_SCHEMA)) for part in raw.values()]
+        return pl.concat([pl.DataFrame(schema=_SCHEMA), *tables])
 
 
-def _table(name: str, raw: bytes) -> pl.DataFrame:
-    """Returns a segment's rows; none if it is damaged: those questions are then asked again."""
-    try:
-        return pl.read_parquet(io.BytesIO(raw)).select(list(_SCHEMA))
-    except pl.exceptions.PolarsError as error:
-        log.warning("answers.damaged", segment=name, why=str(error).splitlines()[0])
-        return pl.DataFrame(schema=_SCHEMA)
+def _latest(rows: pl.DataFrame) -> pl.DataFrame:
+    """Returns the answers that no later one replaces."""
+    return rows.filter(pl.col("asked_again") == pl.col("asked_again").max().over(_PAIR))

@@ -11,7 +11,7 @@ import structlog
 from kommuna.spec.llm import Asking
 from kommuna.spec.rules import AskRule, Rule, RuleSet
 from kommuna.steps.etl.mask import mask_pii
-from kommuna.steps.labeling.rules.ask.answer_cache import CONTRADICTED, AnswerCache, digest_of
+from kommuna.steps.labeling.rules.ask.answer_cache import AnswerCache, digest_of
 from kommuna.steps.labeling.rules.ask.prompt import NO, PROMPT_VERSION, UNKNOWN, YES
 from kommuna.steps.labeling.rules.ask.requests import FAILURES, RequestRunner, requests_for
 from kommuna.steps.llm.client import Llm, Model, run_sync
@@ -56,8 +56,9 @@ def ask_votes(
             where rows may have several tags. Yes is the rule's vote; no is a vote against its tag if the rule has
             `no_is_against`; everything else is null.
         metrics: `ask_wanted` (distinct texts times questions), of these `ask_cached`, `ask_answered`, `ask_unasked`
-            (the budget was spent), and failed ones by reason; `ask_unknown`; `ask_unmasked_rows`; the
-            model's own figures (`llm_requests`, `llm_cost`, `llm_latency_p95`, …).
+            (the budget was spent), and failed ones by reason; `ask_asked_again` (earlier runs received different
+            answers), `ask_damaged_segments` (of cached answers), `ask_unknown`, `ask_unmasked_rows`; the model's own
+            figures (`llm_requests`, `llm_cost`, `llm_latency_p95`, …).
 
     Raises:
         LlmSettings: the platform has no light model, or the endpoint rejects its key or name.
@@ -89,6 +90,7 @@ def ask_votes(
     _report(runner)
     runner.failed["contradictory"] += contradictory
     runner.check_share()
+    metrics |= _cache_metrics(cache, rows[_DIGEST])
     joined = rows.join(votes, left_on=_DIGEST, right_on=_TEXT, how="left", maintain_order="left").drop(_DIGEST)
     return AskVotes(joined, metrics | model.metrics())
 
@@ -168,7 +170,7 @@ def _votes(
         answer = pl.col(f"q{questions.index(_question(rule))}")
         no = pl.when(answer == NO).then(False) if rule.no_is_against else pl.lit(None, dtype=pl.Boolean)
         supports[rule.name] = pl.when(answer == YES).then(not rule.against).otherwise(no)
-    contradictory = int((answers["answer"] == CONTRADICTED).sum())
+    contradictory = 0
     wide = wide.select("text", *(support.alias(name) for name, support in supports.items()))
     for tag in dict.fromkeys(rule.tag for rule in ask_rules):
         names = [rule.name for rule in ask_rules if rule.tag == tag]
@@ -199,6 +201,14 @@ def _metrics(runner: RequestRunner, answers: pl.DataFrame, unmasked: float, cont
     } | {f"ask_{reason}": runner.failed[reason] for reason in FAILURES}
     counts["ask_contradictory"] += contradictory
     return {name: float(count) for name, count in counts.items()}
+
+
+def _cache_metrics(cache: AnswerCache | None, digests: pl.Series) -> dict[str, float]:
+    if cache is None:
+        return {"ask_asked_again": 0.0, "ask_damaged_segments": 0.0}
+    here = digests.drop_nulls().unique().to_frame("text")
+    again = cache.contradicted.join(here, on="text", how="semi").height
+    return {"ask_asked_again": float(again), "ask_damaged_segments": float(cache.damaged)}
 
 
 def _report(runner: RequestRunner) -> None:

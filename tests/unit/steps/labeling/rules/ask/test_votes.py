@@ -11,7 +11,10 @@ from tests.rigs.llm_server import Fault, LlmServer, body, cut, refuses_where, sa
 
 from kommuna.errors import LlmSettings, LlmUnreachable, NoUsableAnswers, SpecError
 from kommuna.spec.rules import RuleSet
+from kommuna.spec.step import StoreAddress
 from kommuna.steps.labeling.apply import apply_rules
+from kommuna.steps.labeling.rules.ask.answer_cache import AnswerCache, digest_of
+from kommuna.steps.labeling.rules.ask.prompt import PROMPT_VERSION
 from kommuna.steps.labeling.rules.ask.votes import AskVotes
 from kommuna.steps.llm.client import Llm
 
@@ -104,6 +107,34 @@ def test_an_answered_question_is_never_sent_again(ask: Ask, server: LlmServer) -
     third = ask(TEXTS)
     assert third.metrics["llm_requests"] == 0
     assert third.votes.equals(first.votes)
+
+
+def test_an_answer_that_concurrent_runs_received_differently_is_asked_again(
+    ask: Ask, server: LlmServer, shared: StoreAddress
+) -> None:
+    ask(["my card", "a loan"])
+    other = AnswerCache(shared, model="tiny", prompt_version=PROMPT_VERSION)
+    question = digest_of("Does it mention card?")
+    other.write(pl.DataFrame({"text": [digest_of("my card")], "question": [question], "answer": [0]}))
+    again = ask(["my card", "a loan"])
+    assert server.pairs[4:] == [("my card", "Does it mention card?")]
+    assert again.votes["ask_card"].to_list() == ["card", None]
+    assert (again.metrics["ask_asked_again"], again.metrics["ask_contradictory"]) == (1, 0)
+    third = ask(["my card", "a loan"])
+    assert third.votes.equals(again.votes)
+    assert (third.metrics["ask_asked_again"], third.metrics["llm_requests"]) == (0, 0)
+
+
+def test_the_answers_of_a_damaged_segment_are_asked_again(ask: Ask, server: LlmServer, tmp_path: Path) -> None:
+    first = ask(["my card"])
+    (segment,) = tmp_path.rglob("*.parquet")
+    raw = bytearray(segment.read_bytes())
+    raw[20] ^= 1
+    segment.write_bytes(raw)
+    again = ask(["my card"])
+    assert again.votes.equals(first.votes)
+    assert (again.metrics["ask_damaged_segments"], len(server.pairs)) == (1, 4)
+    assert ask(["my card"]).metrics["ask_damaged_segments"] == 0
 
 
 def test_only_new_questions_are_sent(ask: Ask, server: LlmServer) -> None:
