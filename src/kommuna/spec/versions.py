@@ -37,13 +37,13 @@ STEPS: dict[str, SharedStep] = {
     "kommuna.steps:prepare_messages": SharedStep("kommuna.steps.etl.prepare", 2),
     "kommuna.steps:query": SharedStep("kommuna.steps.etl.query", 1),
     "kommuna.steps:asof_join": SharedStep("kommuna.steps.etl.asof", 1),
-    "kommuna.steps:apply_rules": SharedStep("kommuna.steps.labeling.apply", 2),
+    "kommuna.steps:apply_rules": SharedStep("kommuna.steps.labeling.apply", 3),
     "kommuna.steps:ask_votes": SharedStep(
-        "kommuna.steps.labeling.rules.ask.votes", 1, ("kommuna.steps.labeling.ask.votes",)
+        "kommuna.steps.labeling.rules.ask.votes", 2, ("kommuna.steps.labeling.ask.votes",)
     ),
     "kommuna.steps:label_messages": SharedStep("kommuna.steps.labeling.label", 3),
     "kommuna.steps:refine_rules": SharedStep(
-        "kommuna.steps.labeling.refine.step", 5, renamed={"several_tags": "multi_label"}
+        "kommuna.steps.labeling.refine.step", 6, renamed={"several_tags": "multi_label"}
     ),
     "kommuna.steps:rule_report": SharedStep("kommuna.steps.labeling.rule_report", 3),
     "kommuna.steps:train_classifier": SharedStep("kommuna.steps.training.train", 2),

@@ -6,6 +6,7 @@ import json
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.errors import BudgetSpent, LlmAnswerError, SpecError
@@ -15,6 +16,7 @@ from kommuna.steps.labeling.refine.mining.regex_bound import unbounded
 from kommuna.steps.labeling.refine.proposal import LoopState, Proposal, Proposals, rule_name
 from kommuna.steps.labeling.rules.text.tokens import keyword_line
 from kommuna.steps.labeling.votes.patterns import ABSTAIN
+from kommuna.steps.text import bare
 
 _MOST_TAGS = 8  # requests per round, for the tags with the most errors
 _MOST_SHOWN = 10  # errors of a kind in a request; at least as many are held out to evaluate the rules
@@ -52,9 +54,10 @@ class Heavy(Protocol):
 class LlmProposer:
     """Requests rules for the tags with the most errors, with one request per tag.
 
-    A tag's missed rows are split randomly: at most half are shown to the model, and its rules are evaluated on the rows
-    that were not shown. The model may write keywords and regular expressions for an engine with linear time, but not
-    SQL or Python.
+    A tag's missed rows are split randomly: at most half are shown to the model. A model may remember what any prompt
+    has shown. So its rules have no votes on dev rows that a prompt has shown, in this round or an earlier one, or whose
+    texts are copies of those. The model may write keywords and regular expressions for an engine with linear time, but
+    not SQL or Python.
 
     Args:
         model: the heavy model, with its budget.
@@ -73,10 +76,12 @@ class LlmProposer:
 
     def propose(self, state: LoopState) -> Proposals:
         """Requests rules for the tags with the most errors."""
-        answer, data = Proposals(), state.data
+        data, texts = state.data, state.data.dev[state.data.text].map_elements(bare, pl.String, skip_nulls=False)
+        answer, seen = Proposals(), state.shown
         taken = {rule.name for rule in state.rules}
         for tag in _worst_tags(state):
-            shown = self._shown(state, tag)
+            shown = self._shown(state, tag, seen)
+            seen = seen | texts.is_in(texts.filter(shown).implode()).to_numpy()
             try:
                 response = self._model.complete_json(
                     _prompt(state, tag, shown), answer_schema(data.tags), most_tokens=_MOST_TOKENS
@@ -90,15 +95,19 @@ class LlmProposer:
             rules = _read(response, data, taken, answer)
             dev, sample = (data.votes(rows, rules) != ABSTAIN for rows in (data.dev, data.sample))
             for j, rule in enumerate(rules):
-                answer.rules.append(Proposal(rule, dev[:, j] & ~shown, sample[:, j], "llm", f"llm {rule.name}", "llm"))
+                answer.rules.append(Proposal(rule, dev[:, j] & ~seen, sample[:, j], "llm", f"llm {rule.name}", "llm"))
+        answer.shown = seen
         return answer
 
-    def _shown(self, state: LoopState, tag: int) -> NDArray[np.bool_]:
-        """Returns d, whether to show the row: at most half of the missed rows and of those wrongly assigned the tag."""
+    def _shown(self, state: LoopState, tag: int, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Returns d, whether to show the row: at most half of the missed rows and of those wrongly assigned the tag.
+
+        Rows that a prompt has shown are not shown again: rules for them have no votes there, so they remain errors.
+        """
         truth, assigned = state.data.truth[:, tag], state.assigned[:, tag]
         random = np.random.default_rng([self._seed, state.round, tag])
         shown = np.zeros(len(truth), dtype=np.bool_)
-        for rows in (np.flatnonzero(truth & ~assigned), np.flatnonzero(assigned & ~truth)):
+        for rows in (np.flatnonzero(truth & ~assigned & ~seen), np.flatnonzero(assigned & ~truth & ~seen)):
             shown[random.permutation(rows)[: min(_MOST_SHOWN, (len(rows) + 1) // 2)]] = True
         return shown
 
@@ -124,7 +133,7 @@ def answer_schema(tags: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _worst_tags(state: LoopState) -> list[int]:
-    errors = (state.data.truth != state.assigned).sum(axis=0)
+    errors = ((state.data.truth != state.assigned) & ~state.shown[:, None]).sum(axis=0)
     return [int(tag) for tag in np.argsort(-errors, kind="stable")[:_MOST_TAGS] if errors[tag]]
 
 

@@ -16,7 +16,7 @@ from kommuna.steps.labeling.refine.data import FOLDS, RefineData
 from kommuna.steps.labeling.refine.evaluation import Evaluation, Mask, evaluate, gain_error
 from kommuna.steps.labeling.refine.mining.screening import Candidate, Screened, candidate_of, codes, screen
 from kommuna.steps.labeling.refine.proposal import LoopState, Proposal, Proposals, Proposer
-from kommuna.steps.labeling.refine.rounds import Round, Rounds, RuleChanges, WrittenRule, bits
+from kommuna.steps.labeling.refine.rounds import Round, Rounds, RuleChanges, WrittenRule, bits, rows_of
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes
 from kommuna.steps.statistics import macro_f1
 
@@ -79,8 +79,8 @@ class _Track:
         """Returns the run with other rules, evaluated."""
         return replace(self, rules=rules, evaluation=evaluate(self.data, rules.dev[self.rows], rules.sample, seed=seed))
 
-    def state(self, number: int) -> LoopState:
-        return LoopState(self.data, self.rules.all, self.evaluation.assigned, number)
+    def state(self, number: int, shown: Mask) -> LoopState:
+        return LoopState(self.data, self.rules.all, self.evaluation.assigned, number, shown[self.rows])
 
     def screened(self, tried: Sequence[Candidate], least_precision: float) -> Screened:
         """Returns the candidates that pass, with their votes on all dev rows."""
@@ -151,7 +151,7 @@ def refined(
     while len(done) <= most_rounds and not _finished(done) and set(proposers) - ended:
         active = {name: proposer for name, proposer in proposers.items() if name not in ended}
         made, tracks, assigned = _round(
-            data, tracks, assigned, active, len(done), least_precision=least_precision, seed=seed
+            data, tracks, assigned, active, done, least_precision=least_precision, seed=seed
         )
         kept.save(made)
         done.append(made)
@@ -254,22 +254,23 @@ def _round(
     tracks: Sequence[_Track],
     assigned: Mask,
     proposers: Mapping[str, Proposer],
-    number: int,
+    done: Sequence[Round],
     *,
     least_precision: float,
     seed: int,
 ) -> tuple[Round, list[_Track], Mask]:
     began = time.perf_counter()
+    number, shown = len(done), rows_of(done[-1].shown, data.dev.height)
     spent = Counter(_spent(proposers))
     whole = tracks[0]
-    proposals, shared, refused, ended = _proposals(proposers, whole.state(number))
+    proposals, shared, refused, ended, shown = _proposals(proposers, whole.state(number, shown))
     proposed = len(proposals) + sum(refused.values())
     rewriting = [proposer for proposer in proposers.values() if proposer.rewrites_per_fold]
     screened = whole.screened([candidate_of(data, proposal) for proposal in proposals], least_precision)
     refused.update(screened.refused)
     passed = [screened.passed]
     for track in tracks[1:]:
-        own = [proposal for proposer in rewriting for proposal in proposer.propose(track.state(number)).rules]
+        own = [proposal for proposer in rewriting for proposal in proposer.propose(track.state(number, shown)).rules]
         names = {proposal.rule.name for proposal in own}
         others = [proposal for proposal in shared if proposal.rule.name not in names]
         tried = [candidate_of(data, proposal) for proposal in (*own, *others)]
@@ -288,6 +289,7 @@ def _round(
         out=changes[0].out,
         without=tuple(changes[1:]),
         refused=dict(refused),
+        shown=bits(shown) if shown.any() else "",
         ended=tuple(ended),
         rules=len(after[0].rules.all),
         f1=macro_f1(assigned, data.truth),
@@ -300,15 +302,22 @@ def _round(
 
 def _proposals(
     proposers: Mapping[str, Proposer], state: LoopState
-) -> tuple[list[Proposal], list[Proposal], Counter[str], list[str]]:
-    """Returns all proposals, those that all runs share, numbers of refusals by reason, and proposers that ended."""
+) -> tuple[list[Proposal], list[Proposal], Counter[str], list[str], Mask]:
+    """Asks the proposers.
+
+    Returns:
+        All proposals, those that all runs share, numbers of refusals by reason, proposers that ended, and the rows that
+        prompts have shown so far.
+    """
     proposals: list[Proposal] = []
     shared: list[Proposal] = []
     refused: Counter[str] = Counter()
     ended: list[str] = []
+    shown = state.shown
     names = {rule.name for rule in state.rules}
     for name, proposer in proposers.items():
         answer: Proposals = proposer.propose(state)
+        shown = shown if answer.shown is None else shown | answer.shown
         for proposal in answer.rules:
             if proposal.rule.name in names:
                 refused["the name of another rule"] += 1
@@ -321,7 +330,7 @@ def _proposals(
         if answer.ended:
             ended.append(f"{name}: {answer.ended}")
             log.warning("refine.proposer_ended", proposer=name, why=answer.ended)
-    return proposals, shared, refused, ended
+    return proposals, shared, refused, ended, shown
 
 
 def _gaining(

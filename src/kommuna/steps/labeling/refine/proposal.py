@@ -22,7 +22,7 @@ class Proposal:
         rule: the rule.
         dev: d, the dev rows on which it votes. A vote must not depend on the row's own tag: on a row that the proposer
             has used, the vote is that of the rule in the same slot which was written without the row's fold, or none
-            if the row was shown to the LLM. On other rows it is the rule's own vote.
+            if the row was ever shown to the LLM. On other rows it is the rule's own vote.
         sample: s, the messages of the sample on which it votes.
         origin: the proposer and its reason, in a few words.
         slot: identifies the purpose of the rule within its round; on each fold of dev it is represented by the rule
@@ -50,12 +50,14 @@ class LoopState:
         assigned: d x k, the tags that the label model assigns to each held-out dev row; a row without a vote has the
             default tag, or none.
         round: the number of the round, from 1.
+        shown: d, whether a prompt has shown the row to an LLM.
     """
 
     data: RefineData
     rules: tuple[Rule, ...]
     assigned: NDArray[np.bool_]
     round: int
+    shown: NDArray[np.bool_]
 
 
 @dataclass
@@ -66,11 +68,13 @@ class Proposals:
         rules: the proposed rules.
         refused: the number of refused rules by reason.
         ended: why the proposer will not propose any more rules; empty if it will.
+        shown: d, whether a prompt of this round has shown the row to an LLM; None: no row.
     """
 
     rules: list[Proposal] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
     ended: str = ""
+    shown: NDArray[np.bool_] | None = None
 
     def refuse(self, reason: str, count: int = 1) -> None:
         """Counts refused rules.

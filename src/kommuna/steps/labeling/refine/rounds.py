@@ -36,12 +36,23 @@ class WrittenRule(Spec):
         Args:
             rows: d.
         """
-        return np.unpackbits(np.frombuffer(bytes.fromhex(self.fired), dtype=np.uint8), count=rows).astype(np.bool_)
+        return rows_of(self.fired, rows)
 
 
 def bits(rows: NDArray[np.bool_]) -> str:
-    """Encodes rows in the form of `WrittenRule.fired`."""
+    """Encodes rows, one bit each, in hexadecimal."""
     return np.packbits(rows).tobytes().hex()
+
+
+def rows_of(encoded: str, rows: int) -> NDArray[np.bool_]:
+    """Decodes rows.
+
+    Args:
+        encoded: see `bits`; empty: no row.
+        rows: the number of rows.
+    """
+    whole = bytes.fromhex(encoded).ljust(-(-rows // 8), b"\0")
+    return np.unpackbits(np.frombuffer(whole, dtype=np.uint8), count=rows).astype(np.bool_)
 
 
 class RuleChanges(Spec):
@@ -58,6 +69,9 @@ class Round(RuleChanges):
     proposed: int = 0
     without: tuple[RuleChanges, ...] = Field((), description="The changes of the runs without each fold of dev.")
     refused: dict[str, int] = Field(default_factory=dict, description="Numbers of refused proposals by reason.")
+    shown: str = Field(
+        "", description="One bit per dev row, in hexadecimal: 1 where a prompt has shown the row so far."
+    )
     ended: tuple[str, ...] = Field((), description="Proposers that will not propose more rules, and why.")
     rules: int = Field(description="Rules at the end of the round.")
     f1: float = Field(description="Macro F1 on dev at the end of the round, cross-fitted.")

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 from tests.rigs.llm_server import LlmServer, status
 
@@ -23,6 +24,10 @@ def server():
     started.stop()
 
 
+def nothing_shown(data):
+    return np.zeros(data.dev.height, dtype=bool)
+
+
 @pytest.fixture
 def propose(server, data, answer_with):
     """Calls a proposer whose model returns these rules: `propose(rule, …)`."""
@@ -33,7 +38,7 @@ def propose(server, data, answer_with):
         llms = Llms(heavy=LlmEndpoint(url=server.url, model="heavy"))
         heavy = Llm(llms, retry_policy=LlmRetryPolicy(tries=2, pause=0.01)).heavy(budget or Budget())
         assigned = np.zeros_like(data.truth) if assigned is None else assigned
-        return LlmProposer(heavy, seed=0).propose(LoopState(data, (), assigned, 1))
+        return LlmProposer(heavy, seed=0).propose(LoopState(data, (), assigned, 1, nothing_shown(data)))
 
     return run
 
@@ -62,6 +67,38 @@ def test_at_most_half_of_the_missed_rows_are_shown_and_these_do_not_evaluate_the
     assert len(shown) == 6
     assert set(silenced) <= set(missed.tolist())
     assert not (proposal.dev & ~fires).any()
+
+
+def test_a_model_that_remembers_texts_is_not_evaluated_on_them(server, answer_with, make_messages, make_refine_data):
+    """Its rules are whole messages that any earlier prompt has shown; every text is in dev twice."""
+    dev = make_messages(150, 2, "d").with_columns(pl.concat_str("text", pl.lit(" no "), "id").alias("text"))
+    copies = dev.with_columns(pl.col("id") + "copy", pl.col("text").str.to_uppercase() + "!")
+    data = make_refine_data(make_messages(500, 1, "m").drop("tag").lazy(), pl.concat([dev, copies]))
+    remembered = {}
+
+    def answer(handler):
+        asked = json.loads(handler.request_body["messages"][-1]["content"])
+        remembered.update(dict.fromkeys(asked["missed"], asked["tag"]))
+        rules = [
+            {"name": "whole", "tag": tag, "any": None, "regex": f"^{text.rstrip('!')}", "against": False}
+            for text, tag in remembered.items()
+        ]
+        return answer_with(handler, json.dumps({"rules": rules[-6:]}), tokens=110)
+
+    server.always = answer
+    heavy = Llm(Llms(heavy=LlmEndpoint(url=server.url, model="heavy"))).heavy(Budget())
+    shown = np.zeros(data.dev.height, dtype=bool)
+    assigned = np.zeros_like(data.truth)
+    for number in range(1, 5):
+        answered = LlmProposer(heavy, seed=0).propose(LoopState(data, (), assigned, number, shown))
+        assert answered.rules
+        assert not any(proposal.dev.any() for proposal in answered.rules)
+        assert not (shown & ~answered.shown).any()
+        assert answered.shown.sum() > shown.sum()
+        shown = answered.shown
+    asked = [json.loads(request.body["messages"][-1]["content"])["missed"] for request in server.received]
+    texts = [text for missed in asked for text in missed]
+    assert len(set(texts)) == len(texts)  # no row is shown twice
 
 
 @pytest.mark.parametrize(
@@ -115,7 +152,7 @@ def test_an_endpoint_that_is_down_is_an_error_to_retry(propose, server, data):
         Llms(heavy=LlmEndpoint(url=server.url, model="heavy")), retry_policy=LlmRetryPolicy(tries=2, pause=0.01)
     ).heavy(Budget())
     with pytest.raises(LlmUnreachable):
-        LlmProposer(heavy, seed=0).propose(LoopState(data, (), np.zeros_like(data.truth), 1))
+        LlmProposer(heavy, seed=0).propose(LoopState(data, (), np.zeros_like(data.truth), 1, nothing_shown(data)))
 
 
 def test_a_name_that_is_in_use_gets_a_number(propose):

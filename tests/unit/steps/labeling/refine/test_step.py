@@ -275,7 +275,7 @@ def test_good_rules_of_the_llm_are_added_and_its_cost_is_reported(server, answer
     written = made.rules.rules.rules
     assert {rule.tag for rule in written} == {"card", "loan", "fees"}
     assert not any(isinstance(rule, RegexRule) for rule in written)
-    assert made.metrics["dev_f1"] > 0.85
+    assert made.metrics["dev_f1"] > 0.8
     assert made.metrics["llm_requests"] == len(server.received)
     assert made.metrics["llm_cost"] == pytest.approx(110e-6 * len(server.received))
     assert made.rounds["llm_cost"].sum() == pytest.approx(made.metrics["llm_cost"])

@@ -14,7 +14,7 @@ from kommuna.steps.labeling.refine.proposal import LoopState
 
 def mined(data, assigned=None, rules=()):
     assigned = np.zeros_like(data.truth) if assigned is None else assigned
-    return miner_of(data).propose(LoopState(data, tuple(rules), assigned, 1)).rules
+    return miner_of(data).propose(LoopState(data, tuple(rules), assigned, 1, np.zeros(len(assigned), dtype=bool))).rules
 
 
 def keywords(rule):
@@ -93,7 +93,9 @@ def test_rows_outside_the_state_are_not_used(data):
     other = data.truth.copy()
     other[~half] = np.random.default_rng(0).permutation(other[~half])
     one, again = (
-        miner_of(rows).propose(LoopState(rows.only(half), (), assigned[half], 1)).rules
+        miner_of(rows)
+        .propose(LoopState(rows.only(half), (), assigned[half], 1, np.zeros(int(half.sum()), dtype=bool)))
+        .rules
         for rows in (data, replace(data, truth=other))
     )
     assert one
