@@ -86,14 +86,15 @@ def test_the_readmes_team_fits_the_schema() -> None:
     assert Platform.model_validate(yaml.safe_load(block)).teams["cards"].people == {"kim": "op"}
 
 
-def test_the_page_for_snorkels_users_runs_block_after_block() -> None:
-    text = (ROOT / "docs/from-snorkel.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["docs/tutorial.md", "docs/from-snorkel.md"])
+def test_a_page_about_the_library_runs_block_after_block(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     found = re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     assert {language for language, _ in found} == {"python"}
     assert len(found) >= 6
     names: dict[str, object] = {}
     for _, block in found:
-        exec(compile(block, "docs/from-snorkel.md", "exec"), names)
+        exec(compile(block, page, "exec"), names)
 
 
 def test_everything_that_the_page_for_snorkels_users_names_exists() -> None:
