@@ -62,7 +62,7 @@ quick: setup-dev  ## The same without the tests marked as slow (one function in 
 fuzz: setup-dev  ## Fuzz tests of user input: CSV, NDJSON, YAML, parameters, SQL, DAGs (FUZZ_MINUTES in total)
 	@FUZZ_MINUTES=$(FUZZ_MINUTES) $(BIN)/python -m pytest tests/fuzz
 
-integration: setup-dev  ## Tests of the running platform: real Airflow, MLflow and S3
+integration: setup-dev setup-llm  ## Tests of the running platform: real Airflow, MLflow, S3, and a small LLM
 	@$(BIN)/python -m pytest tests/integration -n 2 --dist loadscope
 
 examples: setup-dev  ## Run every example DAG of the installed Airflow, unchanged, in a team's bundle (an hour)
@@ -118,13 +118,9 @@ platform-environment: $(UV)
 development-environment: $(UV)
 	@[ -e $(DEVELOPMENT) ] || { echo "setting up .venv for development (once)"; $(call install,dev) && touch $(DEVELOPMENT); }
 
-# llama-cpp-python comes as source: 13 minutes of one core. uv keeps the wheel by the source's hash, outside the tree;
-# without instructions of this very CPU, so that other machines can use it.
-setup-llm: $(UV)  ## Build the small LLM server for some tests (13 minutes once per machine, then seconds)
+setup-llm: $(UV)  ## Install the small LLM and its server for some tests (200 MB, once per machine)
 	@[ -e $(LLM) ] || { rm -rf .venv-llm && $(UV) venv --quiet --python $(PYTHON) .venv-llm \
-	&& CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DGGML_OPENMP=OFF" CMAKE_BUILD_PARALLEL_LEVEL=1 \
-	   nice -n 15 $(UV) pip sync --quiet --require-hashes --python .venv-llm/bin/python requirements/llm.txt \
-	&& touch $(LLM); }
+	&& $(UV) pip sync --quiet --require-hashes --python .venv-llm/bin/python requirements/llm.txt && touch $(LLM); }
 
 define install
 rm -f .venv/.platform-* .venv/.dev-* && $(UV) venv --quiet --allow-existing --python $(PYTHON) .venv \

@@ -10,4 +10,4 @@ lock pyproject.toml --extra cluster --group worker -c requirements/platform.txt 
 lock --group control -c requirements/steps.txt -o requirements/airflow.txt
 lock --group build -c requirements/platform.txt -o requirements/build.txt
 # The LLM that tests ask, in an environment of its own.
-lock requirements/llm.in -o requirements/llm.txt
+lock --no-deps requirements/llm.in -o requirements/llm.txt

@@ -84,6 +84,7 @@ def test_the_jobs_get_the_settings_that_their_model_reads(render: Render) -> Non
     assert wanted.database_server == "kommuna-postgresql.kommuna.svc:5432"
     assert wanted.teams["team01"].model_dump() == {
         "namespace": "kommuna-team01", "store_secret": "store-1", "registry_secret": "models-1", "repository_secret": "git-1",
+        "llm": {},
     }  # fmt: skip
     assert {name for _, name, _ in wanted.named() if name} == {
         "store-platform", "store-mlflow", "registry-login", "store-0", "models-0", "git-0", "store-1", "models-1", "git-1",
@@ -127,7 +128,7 @@ def test_the_teams_job_only_writes_to_the_teams_namespaces_and_never_reads_the_d
         **{(f"kommuna-team{n:02}", ""): {"create"} for n in range(2)},
         **{
             (f"kommuna-team{n:02}", name): {"get", "update"}
-            for n in range(2) for name in ("parser", "worker", "registry-login")
+            for n in range(2) for name in ("parser", "worker", "llm", "registry-login")
         },
     }  # fmt: skip
 

@@ -35,6 +35,7 @@ MESSAGES = 2000
 IMAGES = ("airflow", "steps", "postgresql")
 JOBS = {"support": "support__topics", "fraud": "fraud__cards"}
 PASSWORD = "rootsecret-of-the-tests"
+LLM_KEY = "sk-of-the-tests-5f3a"
 LOGIN = "registry-login"  # the tests' registry asks for none, and takes any
 USERS = {
     "support": ["teams/support"],
@@ -92,14 +93,26 @@ def images(cluster: Cluster) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def fixtures(cluster: Cluster, images: dict[str, str]) -> None:
-    """The object store with its users, and the Git server."""
+    """The object store with its users, the Git server, and the LLM's server."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}}
+    code = {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "llm-code", "namespace": "models"},
+        "data": {
+            file.name: file.read_text()
+            for file in (HERE / "fixtures" / "llm.py", ROOT / "tests" / "rigs" / "llm_server.py")
+        },
+    }  # fmt: skip
+    for made in (namespace, code):
+        cluster.kubectl("apply", "-f", "-", stdin=json.dumps(made))
     minio = cluster.env.get("KOMMUNA_IMAGE_MINIO", "minio/minio")
-    for name in ("minio", "git"):
+    for name in ("minio", "git", "llm"):
         text = (HERE / "fixtures" / f"{name}.yaml").read_text()
-        for word, value in (("minio", minio), ("password", PASSWORD), ("airflow", images["airflow"])):
+        words = {"minio": minio, "password": PASSWORD, "key": LLM_KEY, "airflow": images["airflow"], "steps": images["steps"]}  # fmt: skip
+        for word, value in words.items():
             text = text.replace("{" + word + "}", value)
         cluster.kubectl("apply", "-f", "-", stdin=text)
     cluster.kubectl("-n", "fixtures", "rollout", "status", "deploy/minio", "deploy/git", "--timeout", "180s")
+    cluster.kubectl("-n", "models", "rollout", "status", "deploy/llm", "--timeout", "180s")
 
     def mc(*arguments: str, stdin: str | None = None) -> None:
         cluster.kubectl("-n", "fixtures", "exec", "-i", "deploy/minio", "--", "mc", *arguments, stdin=stdin)
@@ -175,6 +188,7 @@ def installation(
         f"store-{user}": {"AWS_ACCESS_KEY_ID": user, "AWS_SECRET_ACCESS_KEY": f"{user}-secret"} for user in USERS
     } | {
         "git-fraud": {"connection": json.dumps({"conn_type": "git", "login": "fraud", "password": PASSWORD})},
+        "models": {"token": LLM_KEY},
         LOGIN: {".dockerconfigjson": json.dumps({"auths": {"registry.example": {"auth": "dTpw"}}})},
     }
     for name, entries in secrets.items():

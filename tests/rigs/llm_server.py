@@ -74,8 +74,8 @@ class LlmServer:
     most_in_flight: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self) -> LlmServer:
-        self._http = _Http(("127.0.0.1", 0), Handler)
+    def start(self, host: str = "127.0.0.1", port: int = 0) -> LlmServer:
+        self._http = _Http((host, port), Handler)
         self._http.llm = self  # type: ignore[attr-defined]
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self

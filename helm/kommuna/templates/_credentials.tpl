@@ -13,10 +13,13 @@
 {{- $_ := set $wanted "auth_ca_secret" .Values.auth.ca_secret -}}
 {{- end -}}
 {{- $_ := set $wanted "pull_secrets" .Values.images.pull_secrets -}}
+{{- $llm := dict -}}
+{{- range $name, $endpoint := .Values.llm }}{{ with ($endpoint | default dict).secret }}{{ $_ := set $llm $name . }}{{ end }}{{ end -}}
+{{- $_ := set $wanted "llm" $llm -}}
 {{- $teams := dict -}}
 {{- range $team, $spec := .Values.teams -}}
 {{- $repository := include "kommuna.repository" (dict "root" $root "team" $team) | fromYaml -}}
-{{- $_ := set $teams $team (dict "namespace" (include "kommuna.namespace" (dict "root" $root "team" $team)) "store_secret" ($spec.store_secret | default "") "registry_secret" ($spec.registry_secret | default "") "repository_secret" ($repository.secret | default "")) -}}
+{{- $_ := set $teams $team (dict "namespace" (include "kommuna.namespace" (dict "root" $root "team" $team)) "store_secret" ($spec.store_secret | default "") "registry_secret" ($spec.registry_secret | default "") "repository_secret" ($repository.secret | default "") "llm" (include "kommuna.llmSecrets" (dict "root" $root "team" $team) | fromJson)) -}}
 {{- end -}}
 {{- $_ := set $wanted "teams" $teams -}}
 {{- toJson $wanted -}}
@@ -27,12 +30,14 @@
 {{- $names := .Values.images.pull_secrets -}}
 {{- range $spec := (include "kommuna.wantedSecrets" . | fromJson).teams -}}
 {{- $names = append $names $spec.store_secret -}}
+{{- range $spec.llm }}{{ $names = append $names .name }}{{ end -}}
 {{- end -}}
 {{- compact $names | uniq | sortAlpha | toJson -}}
 {{- end }}
 {{- define "kommuna.platformsNamedSecrets" -}}
 {{- $names := list .Values.database_secret .Values.passwords_secret .Values.store_secret .Values.mlflow.secret -}}
 {{- range $spec := (include "kommuna.wantedSecrets" . | fromJson).teams }}{{ $names = concat $names (list $spec.repository_secret $spec.registry_secret) }}{{ end -}}
+{{- range (include "kommuna.wantedSecrets" . | fromJson).llm }}{{ $names = append $names .name }}{{ end -}}
 {{- if eq .Values.auth.kind "keycloak" }}{{ $names = concat $names (list .Values.auth.secret .Values.auth.admin_secret .Values.auth.ca_secret) }}{{ end -}}
 {{- compact $names | uniq | sortAlpha | toJson -}}
 {{- end }}

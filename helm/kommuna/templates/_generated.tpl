@@ -37,6 +37,10 @@ envFrom:
     name: worker
 {{- end }}
 
+{{- define "kommuna.llmSecret" -}}
+llm
+{{- end }}
+
 {{- define "kommuna.task" -}}
 {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "4Gi"}
 {{- end }}

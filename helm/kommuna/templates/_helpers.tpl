@@ -76,8 +76,28 @@ http://{{ include "kommuna.host" (dict "root" . "name" "mlflow") }}:5000
 {{- with $root.Values.ingress }}{{ if and .enabled .mlflow_host }}{{ $_ := set $platform "mlflow_pages" (printf "%s://%s" (ternary "https" "http" (ne .tls_secret "")) .mlflow_host) }}{{ end }}{{ end -}}
 {{- if $root.Values.repository }}{{ $_ := set $platform "repository" $root.Values.repository }}{{ end -}}
 {{- if $root.Values.store_options }}{{ $_ := set $platform "store_options" $root.Values.store_options }}{{ end -}}
-{{- if $root.Values.llm }}{{ $_ := set $platform "llm" $root.Values.llm }}{{ end -}}
+{{- with include "kommuna.llms" . | fromJson }}{{ $_ := set $platform "llm" . }}{{ end -}}
 {{- toYaml $platform -}}
+{{- end }}
+
+{{/* The LLM endpoints that teams of a list may use, each with those teams alone, as JSON. Takes root and teams. */}}
+{{- define "kommuna.llms" -}}
+{{- $llms := dict -}}
+{{- range $name, $endpoint := .root.Values.llm -}}
+  {{- $named := list -}}
+  {{- range $team := ($endpoint | default dict).teams }}{{ if has $team $.teams }}{{ $named = append $named $team }}{{ end }}{{ end -}}
+  {{- if $named }}{{ $_ := set $llms $name (set (deepCopy $endpoint) "teams" $named) }}{{ end -}}
+{{- end -}}
+{{- toJson $llms -}}
+{{- end }}
+
+{{/* Secrets with the API keys of the LLMs that a team may use, by environment variable, as JSON. Takes root and team. */}}
+{{- define "kommuna.llmSecrets" -}}
+{{- $secrets := dict -}}
+{{- range include "kommuna.llms" (dict "root" .root "teams" (list .team)) | fromJson -}}
+{{- if .secret }}{{ $_ := set $secrets .key_variable .secret }}{{ end -}}
+{{- end -}}
+{{- toJson $secrets -}}
 {{- end }}
 
 {{/* The name of a Secret: the one that the values name, or the chart's own. */}}

@@ -38,9 +38,35 @@
   {{- fail "database_secret: name the Secret of an external PostgreSQL, or set postgresql.enabled" -}}
 {{- end -}}
 {{- range .Values.images.pull_secrets -}}
-  {{- if has . (list "worker" "parser") -}}
+  {{- if has . (list "worker" "parser" (include "kommuna.llmSecret" $root)) -}}
     {{- fail (printf "images.pull_secrets: '%s' is the name of a Secret of the platform's own in the teams' namespaces: rename it" .) -}}
   {{- end -}}
+{{- end -}}
+{{- $variables := dict -}}
+{{- range $name, $endpoint := .Values.llm -}}
+{{- if $endpoint -}}
+  {{- if kindIs "invalid" $endpoint.teams -}}
+    {{- fail (printf "llm.%s.teams: name the teams whose workers get the way to it, and its key" $name) -}}
+  {{- end -}}
+  {{- range $endpoint.teams -}}
+    {{- if not (hasKey $root.Values.teams .) }}{{ fail (printf "llm.%s.teams: there is no team '%s' in `teams`" $name .) }}{{ end -}}
+  {{- end -}}
+  {{- if and $root.Values.network.enabled $endpoint.teams (not $endpoint.door) -}}
+    {{- fail (printf "llm.%s.door: name the addresses of the endpoint, or of its proxy: {to: [{ipBlock: {cidr: …}}], ports: [{port: 443, protocol: TCP}]}" $name) -}}
+  {{- end -}}
+  {{- if and $endpoint.key_variable (not $endpoint.secret) -}}
+    {{- fail (printf "llm.%s.secret: name the Secret with the key for %s: {name: …, key: …}" $name $endpoint.key_variable) -}}
+  {{- end -}}
+  {{- if and $endpoint.secret (not $endpoint.key_variable) -}}
+    {{- fail (printf "llm.%s.key_variable: name the environment variable that the key from Secret '%s' fills" $name $endpoint.secret.name) -}}
+  {{- end -}}
+  {{- if $endpoint.secret -}}
+    {{- if ne (toJson $endpoint.secret) (toJson (get $variables $endpoint.key_variable | default $endpoint.secret)) -}}
+      {{- fail (printf "llm.%s.key_variable: '%s' holds another endpoint's key" $name $endpoint.key_variable) -}}
+    {{- end -}}
+    {{- $_ := set $variables $endpoint.key_variable $endpoint.secret -}}
+  {{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if eq .Values.auth.kind "keycloak" -}}
   {{- range $key := list "url" "realm" "secret" "admin_secret" -}}

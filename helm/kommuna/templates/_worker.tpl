@@ -45,6 +45,10 @@ spec:
         - {name: AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH, value: /airflow/bundles}
         - {name: AIRFLOW__LOGGING__BASE_LOG_FOLDER, value: /airflow/logs}
         - {name: AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS, value: kommuna.airflow.server.task_logs.LOGGING_CONFIG}
+        {{- range $variable, $_ := include "kommuna.llmSecrets" . | fromJson }}
+        - name: {{ $variable }}
+          valueFrom: {secretKeyRef: {name: {{ include "kommuna.llmSecret" $ }}, key: {{ $variable }}}}
+        {{- end }}
       {{- include "kommuna.workerContainer" . | nindent 6 }}
       resources:
         requests: {{ include "kommuna.task" . }}

@@ -46,6 +46,7 @@ def generated() -> str:
         "containerSecurity": _yaml(pod.CONTAINER_SECURITY),
         "workerPod": _yaml(pod.POD),
         "workerContainer": _yaml(pod.CONTAINER),
+        "llmSecret": pod.LLM_SECRET,
         "task": json.dumps(pod.TASK),
         "admin": airflow_settings.ADMIN,
         "airflowSettings": _yaml(variables(SHARED)),

@@ -3,7 +3,8 @@
 The chart's templates neither contain nor generate secrets, so two renders of the same values are equal. `platform` runs
 before the rest of a release, as a hook: it fails if a Secret that the values name is missing, and creates those of the
 control plane. `teams` runs with the rest, once the teams' namespaces exist: it creates in each what its pods need.
-Existing entries of a Secret are kept, and Helm removes none of the Secrets.
+Existing entries of a Secret are kept, and Helm removes none of the Secrets. Only `llm`, with the API keys of LLMs, has
+exactly the entries that the values name: a team that may no longer use an LLM loses its key.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 
+from pydantic import Field
+
 from kommuna.cluster.certificates import Pair, is_signed_by, new_authority, new_certificate
 from kommuna.cluster.program import exit_with
 from kommuna.cluster.vault import KubernetesSecrets, Secret, Vault
 from kommuna.errors import SpecError
 from kommuna.spec.base import Spec
+from kommuna.spec.llm import SecretKey
+from kommuna.spec.pod import LLM_SECRET
 
 STORE = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _SUPERUSER = b"postgresql+psycopg2://kommuna:"
@@ -38,6 +43,7 @@ class TeamSecrets(Spec):
     store_secret: str = ""
     registry_secret: str = ""
     repository_secret: str = ""
+    llm: dict[str, SecretKey] = Field(default_factory=dict)  # by the environment variable that each fills
 
 
 class Wanted(Spec):
@@ -55,6 +61,7 @@ class Wanted(Spec):
     auth_admin_secret: str = ""
     auth_ca_secret: str = ""
     pull_secrets: tuple[str, ...] = ()
+    llm: dict[str, SecretKey] = Field(default_factory=dict)  # by the endpoint's name
     teams: dict[str, TeamSecrets]
 
     def named(self) -> Iterable[tuple[str, str, tuple[str, ...]]]:
@@ -66,6 +73,8 @@ class Wanted(Spec):
         yield "auth.secret", self.auth_secret, ("client-secret",)
         yield "auth.admin_secret", self.auth_admin_secret, ("client-id", "client-secret")
         yield "auth.ca_secret", self.auth_ca_secret, ("ca.crt",)
+        for endpoint, secret in self.llm.items():
+            yield f"llm.{endpoint}.secret", secret.name, (secret.key,)
         for name in self.pull_secrets:
             yield "images.pull_secrets", name, (".dockerconfigjson",)
         for team, spec in self.teams.items():
@@ -121,7 +130,7 @@ def make_platforms(wanted: Wanted, vault: Vault) -> None:
 
 
 def make_teams(wanted: Wanted, vault: Vault) -> None:
-    """Creates the Secrets of each team's namespace: for the image registry, the workers, and the parser."""
+    """Creates the Secrets of each team's namespace: for the image registry, workers, LLMs, and the parser."""
     here, release = wanted.namespace, wanted.release
     keys = _entries(vault, here, f"{release}-keys")
     authority = _entries(vault, here, f"{release}-parser-authority")
@@ -135,6 +144,9 @@ def make_teams(wanted: Wanted, vault: Vault) -> None:
             store = _entries(vault, here, spec.store_secret)
             credentials |= {name: store[name] for name in STORE}
         vault.ensure(spec.namespace, "worker", lambda known, made=credentials: _worker(known, made), labels=labels)  # type: ignore[misc]
+        llm_keys = {variable: _entries(vault, here, given.name)[given.key] for variable, given in spec.llm.items()}
+        if llm_keys or vault.read(spec.namespace, LLM_SECRET):  # a team that is no longer named loses its keys
+            vault.ensure(spec.namespace, LLM_SECRET, lambda _known, made=llm_keys: made, labels=labels)  # type: ignore[misc]
         token = _entries(vault, here, f"{release}-parser-{team}")["token"]
         vault.ensure(
             spec.namespace,

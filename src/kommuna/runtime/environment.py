@@ -48,5 +48,5 @@ def apply(spec: StepSpec, *, keep_others: bool = False) -> None:
 
 def is_kept(name: str, spec: StepSpec) -> bool:
     """Whether a step inherits a variable from its caller."""
-    keys = {endpoint.key_variable for endpoint in (spec.services.llm.light, spec.services.llm.heavy) if endpoint}
+    keys = {endpoint.key_variable for endpoint in spec.services.llm.endpoints.values()}
     return name in _KEPT or name in keys or name.startswith(_KEPT_BEGINNINGS) or name.lower() in _PROXIES

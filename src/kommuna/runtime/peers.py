@@ -59,7 +59,8 @@ class Peers:
 def _service_addresses(spec: StepSpec) -> Iterator[tuple[str, int]]:
     """Host and port of every service that the step's clients may contact."""
     services = spec.services
-    urls = [services.mlflow, *(endpoint.url for endpoint in (services.llm.light, services.llm.heavy) if endpoint)]
+    llms = services.llm.endpoints.values()
+    urls = [services.mlflow, *(endpoint.url for endpoint in llms), *(endpoint.proxy for endpoint in llms)]
     urls += [str(value) for value in _texts(spec.store.options) if "://" in value]
     urls += [value for name, value in os.environ.items() if name.lower().endswith("_proxy") and "://" in value]
     for url in urls:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kommuna.errors import SpecError, nearest
+from kommuna.spec.llm import Llms
 from kommuna.spec.step import Services, StoreAddress
 from kommuna.spec.team import Platform, Team
 
@@ -32,7 +33,7 @@ class Installation:
         """Returns the addresses of a team's services."""
         mlflow = self.platform.mlflow or f"http://127.0.0.1:{self.platform.ports.mlflow}"
         pages = self.platform.mlflow_pages
-        return Services(mlflow=mlflow, mlflow_pages=pages, workspace=team, llm=self.platform.llm)
+        return Services(mlflow=mlflow, mlflow_pages=pages, workspace=team, llm=self.platform.llm.of(team))
 
     def require_team(self, team: str) -> None:
         """Checks that a team exists.
@@ -64,6 +65,11 @@ class Place:
     def spec(self) -> Team:
         """The team's description."""
         return self.installation.platform.teams[self.team]
+
+    @property
+    def llms(self) -> Llms:
+        """The LLM endpoints that the team may use."""
+        return self.installation.platform.llm.of(self.team)
 
 
 def place_of(file: str | Path) -> Place:

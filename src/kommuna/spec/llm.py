@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kommuna.spec.base import Spec
+from kommuna.spec.names import TeamName
+from kommuna.spec.network import Door
+
+
+class SecretKey(Spec):
+    """One entry of a Secret of Kubernetes."""
+
+    name: str = Field(min_length=1, description="The Secret's name, beside the control plane.")
+    key: str = Field(min_length=1, description="The entry's key.")
 
 
 class LlmEndpoint(Spec):
@@ -23,6 +32,27 @@ class LlmEndpoint(Spec):
     output_price: float = Field(0.0, ge=0, description="Price of 1,000,000 tokens out, in the same currency.")
     concurrency: int = Field(8, gt=0, le=256, description="Requests of one step at one time.")
     timeout_seconds: float = Field(60.0, gt=0, description="The longest that one request may take.")
+    teams: tuple[TeamName, ...] | None = Field(
+        None, description="The teams that may use it; all of them if absent. On Kubernetes it must be given."
+    )
+    proxy: str = Field(
+        "", pattern=r"^(https?://[^@]+)?$", description="URL of the HTTP proxy on the way to it; none if empty."
+    )
+    ca: str = Field(
+        "",
+        description="Certificates, as PEM, of the authority that signed the endpoint's; the system's authorities if "
+        "empty.",
+    )
+    secret: SecretKey | None = Field(
+        None,
+        description="On Kubernetes, the entry of an existing Secret with the API key, which workers of the named teams "
+        "get as `key_variable`.",
+    )
+    door: Door | None = Field(
+        None,
+        description="On Kubernetes, the way of the named teams' workers to it, or to its proxy: "
+        "{to: [{ipBlock: {cidr: …}}], ports: [{port: 443, protocol: TCP}]}.",
+    )
 
     @field_validator("url")
     @classmethod
@@ -32,12 +62,52 @@ class LlmEndpoint(Spec):
             raise ValueError("a URL must not contain a key: name its environment variable by key_variable")
         return url.rstrip("/")
 
+    @field_validator("ca")
+    @classmethod
+    def _is_certificates(cls, ca: str) -> str:
+        if ca and ("BEGIN CERTIFICATE" not in ca or "PRIVATE KEY" in ca):
+            raise ValueError("write the authority's certificate as PEM (-----BEGIN CERTIFICATE-----), without its key")
+        return ca
+
+    @model_validator(mode="after")
+    def _secret_has_a_variable(self) -> LlmEndpoint:
+        if self.secret and not self.key_variable:
+            raise ValueError("secret: name the environment variable that it fills: key_variable")
+        return self
+
+    def is_for(self, team: str) -> bool:
+        """Whether a team may use it."""
+        return self.teams is None or team in self.teams
+
 
 class Llms(Spec):
     """The platform's models: a light one that answers many short questions, a heavy one that writes rules."""
 
     light: LlmEndpoint | None = Field(None, description="Answers the questions of `ask` rules.")
     heavy: LlmEndpoint | None = Field(None, description="Proposes rules.")
+
+    @property
+    def endpoints(self) -> dict[str, LlmEndpoint]:
+        """The endpoints that there are, by name."""
+        return {name: found for name in ("light", "heavy") if (found := getattr(self, name)) is not None}
+
+    def of(self, team: str) -> Llms:
+        """Returns the endpoints that a team may use."""
+        return Llms(**{name: endpoint for name, endpoint in self.endpoints.items() if endpoint.is_for(team)})
+
+    @property
+    def secrets(self) -> dict[str, SecretKey]:
+        """The Secrets with API keys, by the environment variable of each."""
+        return {endpoint.key_variable: endpoint.secret for endpoint in self.endpoints.values() if endpoint.secret}
+
+    @model_validator(mode="after")
+    def _variables_differ(self) -> Llms:
+        light, heavy = self.light, self.heavy
+        if light is None or heavy is None or not light.secret or not heavy.secret or light.secret == heavy.secret:
+            return self
+        if light.key_variable == heavy.key_variable:
+            raise ValueError(f"heavy.key_variable: '{heavy.key_variable}' holds the light endpoint's key")
+        return self
 
 
 class Budget(Spec):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
+from kommuna.errors import nearest
 from kommuna.spec.auth import GroupPath
 from kommuna.spec.base import Spec
 from kommuna.spec.llm import Llms
@@ -67,7 +68,7 @@ class Team(Spec):
     )
     egress: tuple[Door, ...] = Field(
         (),
-        description="Where its tasks may connect besides the platform, on Kubernetes, such as to an LLM's server: "
+        description="Where its tasks may connect besides the platform and its LLMs, on Kubernetes: "
         "[{to: [{ipBlock: {cidr: …}}], ports: [{port: 443, protocol: TCP}]}].",
     )
     owner: str = Field("", description="Shown as the owner of the team's DAGs; the team's name if empty.")
@@ -140,6 +141,14 @@ class Platform(Spec):
             if place in seen:
                 raise ValueError(f"teams {seen[place]} and {name} share the bundle '{folder}': give each its own")
             seen[place] = name
+        return self
+
+    @model_validator(mode="after")
+    def _llms_are_for_teams(self) -> Platform:
+        for name, endpoint in self.llm.endpoints.items():
+            for team in endpoint.teams or ():
+                if team not in self.team_names:
+                    raise ValueError(f"llm.{name}.teams: no team '{team}'{nearest(team, self.team_names)}")
         return self
 
     @property

@@ -14,6 +14,7 @@ import pytest
 from kommuna.cluster.credentials import Wanted, make_platforms, make_teams, refuse_missing
 from kommuna.cluster.vault import KEEP, Secret, Vault
 from kommuna.errors import SpecError
+from kommuna.spec.llm import SecretKey
 
 HERE = "control"
 STORE = {"AWS_ACCESS_KEY_ID": b"id", "AWS_SECRET_ACCESS_KEY": b"key"}
@@ -217,3 +218,33 @@ def test_a_missing_named_secret_is_reported_with_its_key(
     with pytest.raises(SpecError) as refusal:
         refuse_missing(wanted("a", **options), Vault(Memory(**there)))
     assert words in str(refusal.value)
+
+
+def test_a_named_team_gets_the_llms_key_and_loses_it_when_it_is_named_no_more() -> None:
+    memory = Memory(store_a=STORE, store_b=STORE, models={"token": b"sk-1", "other": b"sk-2"})
+
+    def plan(*named: str) -> Wanted:
+        secret = {"name": "models", "key": "token"}
+        found = wanted("a", "b", llm={"light": secret})
+        teams = {
+            team: spec.model_copy(update={"llm": {"LLM_KEY": SecretKey.read(secret)} if team in named else {}})
+            for team, spec in found.teams.items()
+        }
+        return found.model_copy(update={"teams": teams})
+
+    make(memory, plan("a"))
+    assert memory.data("llm", "k-a") == {"LLM_KEY": b"sk-1"}
+    assert memory.read("k-b", "llm") is None
+    memory.held[HERE, "models"] = Secret({"token": b"sk-3"})
+    make(memory, plan("b"))
+    assert memory.data("llm", "k-a") == {}
+    assert memory.data("llm", "k-b") == {"LLM_KEY": b"sk-3"}
+    assert b"sk-" not in b"".join(memory.data("worker", "k-b").values())
+
+
+def test_a_missing_llm_key_is_refused_by_the_values_key() -> None:
+    plan = wanted("a", llm={"heavy": {"name": "models", "key": "token"}})
+    with pytest.raises(SpecError, match=r"llm\.heavy\.secret: there is no Secret 'models'"):
+        make(Memory(store_a=STORE), plan)
+    with pytest.raises(SpecError, match=r"llm\.heavy\.secret: the Secret 'models' .* has no key 'token'"):
+        make(Memory(store_a=STORE, models={"key": b"sk-1"}), plan)

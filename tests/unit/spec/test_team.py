@@ -8,6 +8,7 @@ import pytest
 
 from kommuna.errors import SpecError
 from kommuna.spec.installation import find_installation, place_of
+from kommuna.spec.llm import Llms
 from kommuna.spec.team import Platform
 
 
@@ -27,6 +28,7 @@ def read(tmp_path: Path, text: str) -> Platform:
         ("teams:\n  aaa:\n    bundle: x\n    quota:\n      memory: 4 gigs\n", "'4 gigs' is not a memory quantity", 5),
         ("teams:\n  aaa: {bundle: x}\n  aaa: {bundle: y}\n", "duplicate key 'aaa'", 3),
         ("teams: [\n", "is not valid YAML", 2),
+        ("teams:\n  aaa: {bundle: x}\nllm:\n  light: {url: 'http://x/v1', model: m, teams: [aab]}\n", "llm.light.teams: no team 'aab' (did you mean 'aaa'?)", 4),
     ],
 )  # fmt: skip
 def test_a_mistake_is_reported_with_its_line(tmp_path: Path, text: str, message: str, line: int) -> None:
@@ -64,3 +66,44 @@ def test_an_unknown_team_names_the_nearest(tmp_path: Path) -> None:
     read(tmp_path, "teams:\n  support: {bundle: dags/a}\n")
     with pytest.raises(SpecError, match=r"no team 'suport'.*did you mean 'support'"):
         find_installation(tmp_path).require_team("suport")
+
+
+LLMS = """
+teams:
+  aaa: {bundle: dags/a}
+  bbb: {bundle: dags/b}
+llm:
+  light: {url: "http://x/v1", model: m, teams: [aaa]}
+  heavy: {url: "http://y/v1", model: m}
+"""
+
+
+def test_a_team_gets_the_llms_that_name_it_and_those_that_name_none(tmp_path: Path) -> None:
+    read(tmp_path, LLMS)
+    installation = find_installation(tmp_path)
+    known = {team: installation.services(team) for team in ("aaa", "bbb")}
+    assert {team: list(services.llm.endpoints) for team, services in known.items()} == {
+        "aaa": ["light", "heavy"], "bbb": ["heavy"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ({"secret": {"name": "models", "key": "token"}}, "secret: name the environment variable"),
+        ({"ca": "-----BEGIN RSA PRIVATE KEY-----"}, "without its key"),
+        ({"ca": "/etc/ca.crt"}, "as PEM"),
+        ({"proxy": "http://me:secret@proxy:3128"}, "expected a text that matches"),
+        ({"door": {"to": [{}], "ports": [{"port": 443}]}}, "door"),
+    ],
+)
+def test_an_endpoint_that_cannot_work_on_a_cluster_is_refused(endpoint: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        Llms.read({"light": {"url": "http://x/v1", "model": "m"} | endpoint})
+
+
+def test_two_endpoints_with_one_variable_need_one_secret() -> None:
+    one = {"url": "http://x/v1", "model": "m", "key_variable": "KEY", "secret": {"name": "models", "key": "a"}}
+    assert Llms.read({"light": one, "heavy": one}).secrets.keys() == {"KEY"}
+    with pytest.raises(SpecError, match=r"heavy\.key_variable: 'KEY' holds the light endpoint's key"):
+        Llms.read({"light": one, "heavy": one | {"secret": {"name": "models", "key": "b"}}})

@@ -17,7 +17,8 @@ from airflow.sdk.exceptions import AirflowException
 from kommuna.airflow.operators.step import StepOperator
 from kommuna.errors import LimitExceeded, PlatformFault, SpecError
 from kommuna.spec.caching import INTERPRETER
-from kommuna.spec.pod import CONTAINER, CONTAINER_SECURITY, POD, POD_SECURITY, writable
+from kommuna.spec.llm import Llms
+from kommuna.spec.pod import CONTAINER, CONTAINER_SECURITY, POD, POD_SECURITY, secret_variables, writable
 from kommuna.spec.resources import Resources
 from kommuna.spec.step import FileInput, InputTree, StepResult, StepSpec
 
@@ -84,7 +85,7 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
             _refuse_bundle_file(name, value)
         self.cmds = ["python", "-m", "kommuna.runtime"]
         self.arguments = ["--spec-json", spec.model_dump_json(exclude={"bundle"}), "--result", _RESULT]
-        self.pod_template_dict = pod_of(spec.team, spec.resources)
+        self.pod_template_dict = pod_of(spec.team, spec.resources, spec.services.llm)
         self.do_xcom_push = False
         try:
             assert self._context is not None
@@ -97,16 +98,19 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
         return result_of_pod(self.remote_pod, spec, failure)
 
 
-def pod_of(team: str, resources: Resources) -> dict[str, Any]:
-    """Returns the manifest of the step's pod: restricted, with the team's secret and without Airflow's settings."""
+def pod_of(team: str, resources: Resources, llms: Llms | None = None) -> dict[str, Any]:
+    """Returns the manifest of the step's pod: restricted, with the team's secrets and without Airflow's settings."""
     amounts = {"cpu": resources.cpu, "memory": resources.memory}
     mounts, volumes = writable(tmp="/tmp")
     container = {
         **CONTAINER,
         "name": "base",
         "env": [
-            {"name": name, "value": value}
-            for name, value in {"KOMMUNA_TEAM": team, "HOME": "/tmp", **INTERPRETER}.items()
+            *(
+                {"name": name, "value": value}
+                for name, value in {"KOMMUNA_TEAM": team, "HOME": "/tmp", **INTERPRETER}.items()
+            ),
+            *secret_variables(llms.secrets if llms else ()),
         ],
         "resources": {"requests": amounts, "limits": amounts},
         "securityContext": CONTAINER_SECURITY,

@@ -40,7 +40,7 @@ class ApplyRulesOperator(SharedStepOperator):
 
     def step_spec(self, *, run_id: str = "") -> StepSpec:
         """Returns the step with the platform's light LLM filled in: another model gives another result."""
-        light = place_of(self.dag.fileloc).installation.platform.llm.light
+        light = place_of(self.dag.fileloc).llms.light
         if light is not None:
             self.parameters["asking"] = {"model": light.model} | self.parameters.get("asking", {})
         return super().step_spec(run_id=run_id)
@@ -138,7 +138,7 @@ class RefineRulesOperator(SharedStepOperator):
 
     def step_spec(self, *, run_id: str = "") -> StepSpec:
         """Returns the step with the platform's heavy LLM filled in where it is used: another model, another result."""
-        heavy = place_of(self.dag.fileloc).installation.platform.llm.heavy
+        heavy = place_of(self.dag.fileloc).llms.heavy
         if heavy is not None and "llm" in self.parameters["proposers"]:
             self.parameters["model"] = heavy.model
         return super().step_spec(run_id=run_id)

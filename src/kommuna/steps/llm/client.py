@@ -76,20 +76,27 @@ class Llm:
         llms: the endpoints; each may be absent until a step needs it.
         shared: where answers are kept for other runs; they are not kept if absent.
         retry_policy: how often and how long a request is retried.
+        team: the team's name, for messages.
     """
 
     def __init__(
-        self, llms: Llms | None = None, shared: StoreAddress | None = None, retry_policy: LlmRetryPolicy | None = None
+        self,
+        llms: Llms | None = None,
+        shared: StoreAddress | None = None,
+        retry_policy: LlmRetryPolicy | None = None,
+        *,
+        team: str = "",
     ) -> None:
         self._llms = llms or Llms()
         self.shared = shared
         self._retry_policy = retry_policy
+        self._team = team
         self._used: dict[str, None] = {}
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
         """Creates the client from the platform's settings."""
-        return cls(services.llm, services.shared)
+        return cls(services.llm, services.shared, team=services.workspace)
 
     def light(self, budget: Budget | None = None, *, name: str = "") -> Model:
         """Returns the model for many short questions.
@@ -124,9 +131,10 @@ class Llm:
     def _model(self, which: str, endpoint: LlmEndpoint | None, budget: Budget | None) -> Model:
         if endpoint is None:
             raise LlmSettings(
-                f"no {which} LLM is configured",
+                f"no {which} LLM is configured" + (f" for team {self._team}" if self._team else ""),
                 where=f"kommuna.yaml: llm.{which}",
-                fix=f"set `llm: {{{which}: {{url: …/v1, model: …, key_variable: …}}}}` in kommuna.yaml",
+                fix=f"set `llm: {{{which}: {{url: …/v1, model: …, key_variable: …}}}}` in kommuna.yaml, or in "
+                f"the chart's values; if it is set, have the team named in `llm.{which}.teams`",
             )
         self._used[which] = None
         return Model(endpoint, budget, self._retry_policy)

@@ -18,6 +18,7 @@ from kommuna.errors import BudgetSpent, KommunaError, LlmSettings, LlmUnreachabl
 from kommuna.extras import needed_by
 from kommuna.spec.llm import LlmEndpoint
 from kommuna.steps.etl.pii.masker import Masker
+from kommuna.steps.llm.connection import http_client
 from kommuna.steps.llm.dialect import Dialect
 from kommuna.steps.llm.faults import Retry, classify
 from kommuna.steps.llm.negotiation import Learned, Negotiation
@@ -228,7 +229,11 @@ async def session(
         import openai
 
     client = openai.AsyncOpenAI(
-        base_url=endpoint.url, api_key=_key(endpoint), max_retries=0, timeout=endpoint.timeout_seconds
+        base_url=endpoint.url,
+        api_key=_key(endpoint),
+        max_retries=0,
+        timeout=endpoint.timeout_seconds,
+        http_client=http_client(endpoint),
     )
     async with client:
         yield Session(endpoint, client, spending, retry_policy, learned)

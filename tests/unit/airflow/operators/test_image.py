@@ -11,6 +11,7 @@ from kubernetes.client import (
 
 from kommuna.airflow.operators.image import _refuse_bundle_file, pod_of, result_of_pod
 from kommuna.errors import EXIT_FAULT, EXIT_LIMIT, MissingColumn, SpecError
+from kommuna.spec.llm import LlmEndpoint, Llms, SecretKey
 from kommuna.spec.resources import Resources
 from kommuna.spec.step import FileInput, StepResult, StepSpec, StoreAddress
 
@@ -52,6 +53,16 @@ def test_the_pod_is_restricted_and_has_only_the_teams_secret() -> None:
     assert container["resources"]["limits"] == {"cpu": "2", "memory": "8Gi"}
     assert container["envFrom"] == [{"secretRef": {"name": "worker"}}]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert not [entry for entry in container["env"] if "valueFrom" in entry]
+
+
+def test_the_pod_gets_the_keys_of_the_teams_llms_from_its_secret() -> None:
+    secret = SecretKey(name="models", key="token")  # beside the control plane, where the pod cannot read it
+    light = LlmEndpoint(url="http://x/v1", model="m", key_variable="LLM_KEY", secret=secret)
+    llms = Llms(light=light, heavy=LlmEndpoint(url="http://y/v1", model="m", key_variable="OTHER_KEY"))
+    (container,) = pod_of("support", Resources(), llms)["spec"]["containers"]
+    found = [entry for entry in container["env"] if "valueFrom" in entry]
+    assert found == [{"name": "LLM_KEY", "valueFrom": {"secretKeyRef": {"name": "llm", "key": "LLM_KEY"}}}]
 
 
 def test_a_file_of_the_bundle_is_refused_and_one_of_the_store_is_not() -> None:

@@ -483,6 +483,12 @@ def test_a_missing_llm_is_an_error_only_when_it_is_used() -> None:
         llm.heavy()
 
 
+def test_a_team_without_an_endpoint_is_told_where_to_be_named() -> None:
+    llm = Llm.from_services(Services(workspace="fraud"))
+    with pytest.raises(LlmSettings, match=r"no light LLM is configured for team fraud\n.*\n.*`llm\.light\.teams`"):
+        llm.light()
+
+
 def test_a_secret_in_an_endpoints_url_is_refused() -> None:
     for url in ("https://key:secret@llm.bank.example/v1", "https://llm.bank.example/v1?key=secret"):
         with pytest.raises(SpecError, match="a URL must not contain a key"):

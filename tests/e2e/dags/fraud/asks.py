@@ -1,0 +1,11 @@
+"""Questions of a team that may use no LLM."""
+
+from kommuna.airflow import ApplyRulesOperator, TeamDag
+
+with TeamDag("asks"):
+    ApplyRulesOperator(
+        task_id="vote",
+        messages="store://inbox/llm/asked.parquet",
+        rules="ask_rules.yaml",
+        step_resources={"cpu": "500m", "memory": "1Gi", "seconds": 300},
+    )
