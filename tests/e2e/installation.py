@@ -18,8 +18,9 @@ import requests
 import yaml
 
 from kommuna.clients.airflow import AirflowApi, login
-from kommuna.errors import Outage, PlatformFault
-from kommuna.outages import RetryPolicy, wait_out
+from kommuna.clients.airflow import Run as DagRun
+from kommuna.errors import PlatformFault
+from kommuna.outages import RetryPolicy
 from kommuna.spec.pod import CONTAINER_SECURITY, POD, POD_SECURITY
 from kommuna.waiting import wait_until
 
@@ -29,7 +30,6 @@ CHART = ROOT / "helm" / "kommuna"
 BUILD = ROOT / "build" / "e2e"
 CONTROL = "kommuna"
 RESTART = RetryPolicy(first=2, longest=4, total=180)  # of Airflow's server
-FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None, stdin: str | None = None, check: bool = True) -> str:
@@ -85,7 +85,7 @@ class Cluster:
 
 
 class Airflow:
-    """Airflow's REST API, as one user."""
+    """Airflow's REST API as one user, who waits for a server that restarts."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
@@ -97,19 +97,12 @@ class Airflow:
         return login(self.url, *self._login)
 
     @cached_property
-    def _api(self) -> AirflowApi:
-        return AirflowApi(self.url, self.token)
+    def api(self) -> AirflowApi:
+        """The platform's own client."""
+        return AirflowApi(self.url, self.token, policy=RESTART)
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Sends a request; waits for a server that restarts."""
-
-        def answered() -> requests.Response:
-            answer = self._api.request(method, path, timeout=60, **options)
-            if answer.status_code in (500, 502, 503):
-                raise Outage(f"{method} {path}: {answer.status_code}")
-            return answer
-
-        return wait_out(answered, RESTART)
+        return self.api.request(method, path, timeout=60, **options)
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
         answer = self.call("GET", path, params=params)
@@ -117,24 +110,29 @@ class Airflow:
         return answer.json()
 
     def dags(self) -> list[str]:
-        return [dag["dag_id"] for dag in self.get("/dags", limit=500)["dags"]]
+        return self.api.dag_ids()
 
     def import_errors(self) -> dict[str, str]:
-        return {e["filename"]: e["stack_trace"] for e in self.get("/importErrors", limit=100)["import_errors"]}
+        return {e["filename"]: e["stack_trace"] for e in self.api.items("/importErrors", "import_errors")}
 
     def trigger(self, dag: str, **conf: Any) -> Run:
-        answer = self.call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
-        assert answer.ok, f"{dag}: {answer.status_code} {answer.text[:500]}"
-        return Run(self, dag, answer.json()["dag_run_id"])
+        return Run(self.api, self.api.trigger(dag, conf))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One DAG run."""
+    """One DAG run, read anew at each call."""
 
-    airflow: Airflow = field(repr=False)
-    dag: str
-    run_id: str
+    api: AirflowApi = field(repr=False)
+    known: DagRun
+
+    @property
+    def dag(self) -> str:
+        return self.known.dag_id
+
+    @property
+    def run_id(self) -> str:
+        return self.known.run_id
 
     @property
     def path(self) -> str:
@@ -142,24 +140,24 @@ class Run:
 
     @property
     def state(self) -> str:
-        return str(self.airflow.get(self.path)["state"])
+        self.api.refresh(self.known)
+        return self.known.state
 
     def tasks(self) -> dict[str, dict[str, Any]]:
-        found = self.airflow.get(f"{self.path}/taskInstances", limit=500)["task_instances"]
-        return {task["task_id"]: task for task in found}
+        return {task["task_id"]: task for task in self.api.task_instances(self.known)}
 
     def states(self) -> dict[str, str]:
-        return {name: task["state"] for name, task in self.tasks().items()}
+        self.api.refresh(self.known)
+        return self.known.tasks
 
     def wait(self, *, seconds: float = 900) -> str:
         """Waits for the run's end; returns its state."""
-        return str(
-            wait_until(
-                f"{self.dag} ended ({self.states()})",
-                lambda: state if (state := self.state) in ("success", "failed") else "",
-                seconds=seconds,
-            )
-        )
+
+        def late() -> AssertionError:
+            return AssertionError(f"{self.dag} did not end in {seconds:g} seconds: {self.known.tasks}")
+
+        wait_until("it ended", lambda: self.state in ("success", "failed"), seconds=seconds, late=late)
+        return self.known.state
 
     def succeed(self, *, seconds: float = 900) -> None:
         state = self.wait(seconds=seconds)
@@ -167,9 +165,8 @@ class Run:
             ill = [name for name, found in self.states().items() if found == "failed"]
             raise AssertionError(f"{self.dag}: " + "\n".join(f"{name}: {self.log(name)[-2500:]}" for name in ill))
 
-    def result(self, task: str) -> dict[str, Any]:
-        value = self.airflow.get(f"{self.path}/taskInstances/{task}/xcomEntries/return_value")["value"]
-        return json.loads(value) if isinstance(value, str) else value
+    def result(self, task: str) -> Any:
+        return self.api.result(self.known, task)
 
     def log(self, task: str, *words: str) -> str:
         """Waits until the task's log contains some words; returns the log after half a minute in any case.
@@ -180,22 +177,12 @@ class Run:
 
         def whole() -> bool:
             nonlocal text
-            text = self._log(task)
+            text = "\n".join(self.api.log(self.known, task))
             return "Could not read served logs" not in text and all(part in text for part in words)
 
         with suppress(PlatformFault):
             wait_until("the log is whole", whole, seconds=30, every=1)
         return text
-
-    def _log(self, task: str) -> str:
-        attempt = self.tasks()[task]["try_number"]
-        answer = self.airflow.get(f"{self.path}/taskInstances/{task}/logs/{attempt}", full_content="true")
-        return "\n".join(
-            str(entry.get("event", "")) + "".join(str(e.get("exc_value", "")) for e in entry.get("error_detail") or ())
-            if isinstance(entry, dict)
-            else str(entry)
-            for entry in answer["content"]
-        )
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from kommuna.clients.airflow import AirflowApi
+from kommuna.clients.airflow import AirflowApi, Run
 from kommuna.errors import PlatformFault
 from kommuna.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.integration.platform.conftest import Site
 
-OVER = ("success", "failed")
+
+class BusyAirflow(AirflowApi):
+    """Airflow's REST API on a machine so busy that an answer may take three minutes."""
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        return super().request(method, path, **{"timeout": 180, **options})
 
 
 class DagRuns:
@@ -37,16 +41,15 @@ class DagRuns:
         return path
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Sends a request to Airflow's server as the administrator."""
-        api = AirflowApi(self.site.embedded.access.airflow, self.site.embedded.token("admin"))
-        return api.request(method, path, timeout=180, **options)
+        """Sends a request to Airflow's REST API as the administrator."""
+        return self.site.api().request(method, path, **options)
 
     def await_dags(self, dag_ids: set[str], seconds: float = 90) -> set[str]:
         """Waits until DAGs are known; returns the known ones."""
         known: set[str] = set()
 
         def are_there() -> bool:
-            known.update(dag["dag_id"] for dag in self.pages("/dags", "dags"))
+            known.update(self.site.api().dag_ids())
             return dag_ids <= known
 
         with contextlib.suppress(PlatformFault):
@@ -55,12 +58,7 @@ class DagRuns:
 
     def pages(self, path: str, items: str) -> list[dict[str, Any]]:
         """Returns every item of a paginated list."""
-        found: list[dict[str, Any]] = []
-        while True:
-            page = self.call("GET", path, params={"limit": 100, "offset": len(found)}).json()
-            found += page[items]
-            if len(found) >= page["total_entries"] or not page[items]:
-                return found
+        return self.site.api().items(path, items)
 
     def import_errors(self) -> dict[str, str]:
         """Returns the import error of each file."""
@@ -78,21 +76,15 @@ class DagRuns:
 
     def wait(self, dag_id: str, run_id: str, seconds: float = 120) -> dict[str, str]:
         """Waits for a run's end; returns the state of each task, and of the run as `""`."""
-        state = ""
+        api, run = self.site.api(), Run(dag_id, run_id)
 
-        def over() -> bool:
-            nonlocal state
-            state = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json()["state"]
-            return state in OVER
+        def ended() -> bool:
+            api.refresh(run)
+            return run.ended
 
         with contextlib.suppress(PlatformFault):
-            wait_until("the run is over", over, seconds=seconds)
-        tasks = self.pages(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
-        states = {
-            task["task_id"] + (f"[{task['map_index']}]" if task["map_index"] >= 0 else ""): str(task["state"])
-            for task in tasks
-        }
-        return {**states, "": state}
+            wait_until("the run ended", ended, seconds=seconds)
+        return {**run.tasks, "": run.state}
 
     def ends(
         self, names: list[str], seconds: float, logical_date: str, conf: Mapping[str, dict[str, Any]] | None = None
@@ -116,22 +108,14 @@ class DagRuns:
                 continue
             dag_id, run_id = f"{self.team}__{name}", answer.json()["dag_run_id"]
             found[name] = self.wait(dag_id, run_id, max(1, deadline - time.monotonic()))
-            if found[name][""] not in OVER:
+            if found[name][""] not in ("success", "failed"):
                 self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
         return found
 
-    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
+    def xcom(self, dag_id: str, run_id: str, task: str) -> Any:
         """Returns the return value of a task."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-        answer = self.call("GET", path, params={"map_index": map_index, "deserialize": "false"})
-        value = answer.json()["value"]
-        try:
-            return json.loads(value) if isinstance(value, str) else value
-        except ValueError:
-            return value  # a text
+        return self.site.api().result(Run(dag_id, run_id), task)
 
-    def log(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
-        """Returns the log of a task's first try."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1"
-        answer = self.call("GET", path, params={"map_index": map_index}, stream=False)
-        return answer.text
+    def log(self, dag_id: str, run_id: str, task: str) -> str:
+        """Returns the log of a task's last try."""
+        return "\n".join(self.site.api().log(Run(dag_id, run_id), task))

@@ -24,6 +24,7 @@ from kommuna.store import Store
 
 DAGS = ("support__topics", "fraud__cards")
 MAX_LOGS = 5  # failed tasks whose logs are shown
+LOG_LINES = 12  # the last ones of a log that are shown
 OWN_DAG = "support__own_messages"
 _FRAUD_FILES = ("transactions.csv", "tx_dev.csv", "tx_gold.csv", "new_transactions.csv", "events.csv")
 _SUPPORT_FILES = ("messages.csv", "dev.csv", "gold.csv", "new_messages.csv")
@@ -138,7 +139,7 @@ def report_failures(api: AirflowApi, runs: list[Run], console: Console) -> bool:
         failed = [task for task, state in run.tasks.items() if state == "failed"]
         for task in failed[:MAX_LOGS]:
             console.print(f"{run.dag_id} {task} failed:", style="bold red")
-            for line in api.last_lines(run, task):
+            for line in api.log(run, task)[-LOG_LINES:]:
                 console.print(f"  {line}")
         if failed[MAX_LOGS:]:
             console.print(f"{run.dag_id}: {len(failed) - MAX_LOGS} more failed: {', '.join(failed[MAX_LOGS:])}",

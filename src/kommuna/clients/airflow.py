@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -59,13 +60,13 @@ class AirflowApi:
 
     def dag_ids(self) -> list[str]:
         """Returns the ids of all DAGs that the user may see."""
-        return [dag["dag_id"] for dag in self._all("/dags", "dags")]
+        return [dag["dag_id"] for dag in self.items("/dags", "dags")]
 
     def import_errors(self, teams: Collection[str | None]) -> list[tuple[str, str]]:
         """Returns the name and the error of each DAG file of some teams that could not be imported."""
         return [
             (error["filename"], error["stack_trace"])
-            for error in self._all("/importErrors", "import_errors")
+            for error in self.items("/importErrors", "import_errors")
             if error["bundle_name"] in teams
         ]
 
@@ -146,31 +147,42 @@ class AirflowApi:
 
     def refresh(self, run: Run) -> None:
         """Reads the state of a run and of its tasks."""
-        base = f"/dags/{run.dag_id}/dagRuns/{run.run_id}"
-        answer = self._call("GET", base)
-        tasks = self._all(f"{base}/taskInstances", "task_instances")
-        run.tasks = {_label(task): task["state"] or "waiting" for task in tasks}
+        answer = self._call("GET", _path(run))
+        run.tasks = {_label(task): task["state"] or "waiting" for task in self.task_instances(run)}
         run.state = answer["state"]
         run.seconds = float(answer.get("duration") or 0.0)
 
-    def results(self, run: Run) -> dict[str, dict[str, Any]]:
-        """Returns the result of each step of a run, by task."""
+    def task_instances(self, run: Run) -> list[dict[str, Any]]:
+        """Returns the task instances of a run, as Airflow describes them."""
+        return self.items(f"{_path(run)}/taskInstances", "task_instances")
+
+    def results(self, run: Run) -> dict[str, Any]:
+        """Returns the return value of each task of a run that succeeded and has one, by task."""
         found = {}
         for task, state in run.tasks.items():
-            if state != "success":
-                continue
-            task_id, map_index = _parts(task)
-            path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-            answer = self.request("GET", path, params={"map_index": map_index})
-            if answer.ok:
-                value = answer.json()["value"]
-                found[task] = json.loads(value) if isinstance(value, str) else value
+            if state == "success":
+                with contextlib.suppress(StepNotFound):
+                    found[task] = self.result(run, task)
         return found
 
-    def last_lines(self, run: Run, task: str, *, lines: int = 12) -> list[str]:
-        """Returns the end of a task's last log. For one task of a mapped task give `task[index]`."""
+    def result(self, run: Run, task: str) -> Any:
+        """Returns the return value of a task. For one task of a mapped task give `task[index]`.
+
+        Raises:
+            StepNotFound: the task has none.
+        """
         task_id, map_index = _parts(task)
-        base = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}"
+        path = f"{_path(run)}/taskInstances/{task_id}/xcomEntries/return_value"
+        value = self._call("GET", path, params={"map_index": map_index})["value"]
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            return value  # a text
+
+    def log(self, run: Run, task: str) -> list[str]:
+        """Returns the lines of a task's last log. For one task of a mapped task give `task[index]`."""
+        task_id, map_index = _parts(task)
+        base = f"{_path(run)}/taskInstances/{task_id}"
         one = base if map_index < 0 else f"{base}/{map_index}"
         tries = self.request("GET", one).json().get("try_number", 1)
         options = {"full_content": "true", "map_index": str(map_index)}
@@ -184,39 +196,44 @@ class AirflowApi:
             found += str(entry.get("event", "")).splitlines()
             for detail in entry.get("error_detail") or ():
                 found += str(detail.get("exc_value", "")).splitlines()
-        return found[-lines:]
+        return found
 
-    def _all(self, path: str, items: str) -> list[dict[str, Any]]:
-        """Returns all items of a list, page by page: Airflow's server limits the size of a response."""
+    def items(self, path: str, name: str) -> list[dict[str, Any]]:
+        """Returns all items of a list, page by page: Airflow's server limits the size of a response.
+
+        Args:
+            path: the list's path below `/api/v2`.
+            name: the key of the items in a response.
+        """
         found: list[dict[str, Any]] = []
         while True:
             answer = self._call("GET", path, params={"limit": PAGE, "offset": len(found)})
-            found += answer[items]
-            if not answer[items] or len(found) >= answer["total_entries"]:
+            found += answer[name]
+            if not answer[name] or len(found) >= answer["total_entries"]:
                 return found
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        def answered() -> requests.Response:
-            answer = self.request(method, path, **options)
-            if is_outage_status(answer.status_code):
-                raise Outage(f"Airflow refuses: {answer.status_code} {_detail(answer)}", where=f"{method} {path}")
-            return answer
-
-        answer = answered() if self._policy is None else wait_out(answered, self._policy)
+        where = f"{method} {path}"
+        answer = _require_up(self.request(method, path, **options), where)
         if answer.status_code in (400, 404, 409, 422):
-            raise StepNotFound(
-                f"Airflow refuses: {_detail(answer)}", where=f"{method} {path}", fix="check the names and values"
-            )
+            raise StepNotFound(f"Airflow refuses: {_detail(answer)}", where=where, fix="check the names and values")
         if not answer.ok:
-            raise PlatformFault(f"Airflow refuses: {answer.status_code} {_detail(answer)}", where=f"{method} {path}")
+            raise PlatformFault(f"Airflow refuses: {answer.status_code} {_detail(answer)}", where=where)
         return dict(answer.json())
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         """Sends a request below `/api/v2`, and returns the answer whatever its status.
 
+        With a policy it is sent again while the server is unreachable or answers that it has failed.
+
         Raises:
-            Outage: there is no answer.
+            Outage: there is no answer, or with a policy the outage lasts too long.
         """
+        if self._policy is None:
+            return self._send(method, path, **options)
+        return wait_out(lambda: _require_up(self._send(method, path, **options), f"{method} {path}"), self._policy)
+
+    def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         try:
             return self._server.request(method, f"/api/v2{path}", **options)
         except requests.ReadTimeout:
@@ -251,6 +268,16 @@ def login(url: str, user: str, password: str) -> str:
             fix="restart the platform: kommuna down, then kommuna up",
         )
     return str(answer.json()["access_token"])
+
+
+def _path(run: Run) -> str:
+    return f"/dags/{run.dag_id}/dagRuns/{run.run_id}"
+
+
+def _require_up(answer: requests.Response, where: str) -> requests.Response:
+    if is_outage_status(answer.status_code):
+        raise Outage(f"Airflow refuses: {answer.status_code} {_detail(answer)}", where=where)
+    return answer
 
 
 def _label(task: Mapping[str, Any]) -> str:

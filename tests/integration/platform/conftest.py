@@ -9,10 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+from tests.rigs.dag_runs import BusyAirflow
 
+from kommuna.clients.http import Bearer, Server
 from kommuna.embedded import Embedded
 from kommuna.spec.installation import find_installation
 
@@ -34,10 +37,18 @@ class Site:
             command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=timeout, check=False
         )
 
-    def get(self, path: str, login: str = "admin", **options: object) -> requests.Response:
-        """Sends a request to Airflow's server as a user."""
-        headers = {"Authorization": f"Bearer {self.embedded.token(login)}"}
-        return requests.get(f"{self.embedded.access.airflow}{path}", headers=headers, timeout=30, **options)  # type: ignore[arg-type]
+    def api(self, login: str = "admin") -> BusyAirflow:
+        """Logs a user in to Airflow's REST API."""
+        return BusyAirflow(self.embedded.access.airflow, self.embedded.token(login))
+
+    def call(self, method: str, path: str, login: str = "admin", **options: Any) -> requests.Response:
+        """Sends a request to any page of Airflow's server as a user."""
+        server = Server(self.embedded.access.airflow, auth=Bearer(self.embedded.token(login)))
+        return server.request(method, path, **{"timeout": 60, **options})
+
+    def get(self, path: str, login: str = "admin", **options: Any) -> requests.Response:
+        """Reads any page of Airflow's server as a user."""
+        return self.call("GET", path, login, **options)
 
 
 def make_site(folder: Path, root: Path, free_port: Callable[[], int]) -> Site:

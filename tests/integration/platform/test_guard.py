@@ -315,7 +315,7 @@ def test_the_ordinary_life_of_a_task_goes_on(attack: Attack) -> None:
     states = runs.wait("support__ordinary", run, 240)
     expected = dict.fromkeys(states, "success") | {"skipped": "skipped"}
     assert states == expected, {
-        name: runs.log("support__ordinary", run, name.split("[")[0])[-3000:]
+        name: runs.log("support__ordinary", run, name)[-3000:]
         for name, state in states.items()
         if name and state != expected[name]
     }

@@ -48,7 +48,7 @@ with TeamDag("slow", params={"flag": Param("", type="string")}):
 def api(site: Site) -> AirflowApi:
     (site.root / "dags/fraud/slow_steps.py").write_text(STEPS)
     (site.root / "dags/fraud/slow.py").write_text(DAG)
-    api = AirflowApi(site.embedded.access.airflow, site.embedded.token())
+    api = site.api()
     api.wait_for_dags(["fraud__slow"])
     return api
 
@@ -93,7 +93,7 @@ def test_a_killed_process_costs_only_a_retry(
         return run.ended
 
     wait_until("the run ended", ended, seconds=240, every=1)
-    assert run.state == "success", (run.tasks, api.last_lines(run, "slow"))
+    assert run.state == "success", (run.tasks, api.log(run, "slow"))
     assert not process.is_running()
     store = Store(site.embedded.installation.store(), "fraud")
     mine = [manifest for manifest in store.manifests() if manifest.params.get("flag") == str(flag)]

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 
 
 def _ask(site: Site, method: str, path: str, login: str, body: Any = None) -> requests.Response:
-    headers = {"Authorization": f"Bearer {site.embedded.token(login)}"}
-    url = f"{site.embedded.access.airflow}/api/v2/{path}"
-    return requests.request(method, url, headers=headers, json=body, timeout=30)
+    return site.api(login).request(method, f"/{path}", json=body)
 
 
 @pytest.fixture

@@ -55,8 +55,7 @@ VOLATILE = {
 
 
 def _call(site: Site, method: str, path: str, login: str, body: Any = None, **headers: str) -> requests.Response:
-    headers = {"Authorization": f"Bearer {site.embedded.token(login)}", **headers}
-    return requests.request(method, f"{site.embedded.access.airflow}{path}", headers=headers, json=body, timeout=60)
+    return site.call(method, path, login, json=body, headers=headers)
 
 
 @pytest.fixture(scope="module")

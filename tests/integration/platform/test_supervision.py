@@ -150,11 +150,6 @@ def test_supervision_survives_a_full_disk_and_everything_continues_once_there_is
     wait_until("all is healthy", platform.healthy, seconds=400)
     assert int((platform.state / "supervisord.pid").read_text() or supervisor) == supervisor
     assert platform.up().already_running
-    access = platform.access
-    token = platform.token("support")
-    import requests
-
-    headers = {"Authorization": f"Bearer {token}"}
-    posted = requests.post(f"{access.airflow}/api/v2/variables", headers=headers, timeout=60,
-                           json={"key": "support__after", "value": "all is well", "team_name": "support"})  # fmt: skip
+    variable = {"key": "support__after", "value": "all is well", "team_name": "support"}
+    posted = site.api("support").request("POST", "/variables", json=variable)
     assert posted.ok, posted.text

@@ -85,9 +85,7 @@ def run_id(runs: DagRuns) -> str:
     run_id = runs.trigger("support__mapping")
     states = runs.wait("support__mapping", run_id)
     assert states[""] == "success", {
-        name: runs.log("support__mapping", run_id, name.partition("[")[0], int(name.partition("[")[2][:-1] or -1))[
-            -3000:
-        ]
+        name: runs.log("support__mapping", run_id, name)[-3000:]
         for name, state in states.items()
         if state == "failed" and name
     }

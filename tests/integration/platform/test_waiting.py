@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kommuna.clients.airflow import AirflowApi
-
 if TYPE_CHECKING:
     from tests.integration.platform.conftest import Site
 
@@ -26,17 +24,14 @@ def dags(site: Site, root: Path) -> Iterator[None]:
 
 def ended(site: Site, dag: str) -> dict[str, dict[str, Any]]:
     """Starts a DAG, waits for its end, and returns its task instances by name."""
-    api = AirflowApi(site.embedded.access.airflow, site.embedded.token("admin"))
+    api = site.api()
     api.wait_for_dags([dag], seconds=240)
     run = api.trigger(dag, {})
     for _ in api.watch([run]):
         pass
-    path = f"/api/v2/dags/{dag}/dagRuns/{run.run_id}"
-    found = {task["task_id"]: task for task in site.get(f"{path}/taskInstances").json()["task_instances"]}
-    for task_id, task in found.items():
-        log = site.get(f"{path}/taskInstances/{task_id}/logs/1", params={"full_content": "true"})
-        task["log"] = log.text
-    return found
+    return {
+        task["task_id"]: {**task, "log": "\n".join(api.log(run, task["task_id"]))} for task in api.task_instances(run)
+    }
 
 
 @pytest.mark.usefixtures("dags")

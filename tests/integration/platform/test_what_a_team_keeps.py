@@ -169,12 +169,8 @@ class Kept:
     def backfill(self, login: str) -> requests.Response:
         """Requests a backfill as a member of a team."""
         day = {"from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-02T00:00:00Z"}
-        return requests.post(
-            f"{self.site.embedded.access.airflow}/api/v2/backfills",
-            headers={"Authorization": f"Bearer {self.site.embedded.token(login)}"},
-            json={"dag_id": "support__keeps", **day, "dag_run_conf": {}},
-            timeout=60,
-        )
+        body = {"dag_id": "support__keeps", **day, "dag_run_conf": {}}
+        return self.site.api(login).request("POST", "/backfills", json=body)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from kommuna.clients.airflow import AirflowApi
+from kommuna.clients.airflow import AirflowApi, Run
 from kommuna.cluster import check
 from kommuna.errors import Outage, PlatformFault
 from kommuna.outages import RetryPolicy
@@ -28,6 +28,7 @@ class Airflow(BaseHTTPRequestHandler):
     runs: ClassVar[dict[str, int]] = {}
     states: ClassVar[dict[str, str]] = {}
     broken: ClassVar[dict[str, str]] = {}
+    values: ClassVar[dict[str, Any]] = {}
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -52,6 +53,10 @@ class Airflow(BaseHTTPRequestHandler):
                 {"filename": "a.py", "stack_trace": error, "bundle_name": team} for team, error in self.broken.items()
             ]
             self.send({"import_errors": errors, "total_entries": len(errors)})
+        elif "xcomEntries" in self.path:
+            task = self.path.split("/")[8] + self.path.partition("?map_index=")[2]
+            known = task in self.values
+            self.send({"value": self.values[task]} if known else {"detail": "not found"}, 200 if known else 404)
         elif "taskInstances" in self.path:
             self.send({"task_instances": [], "total_entries": 0})
         else:
@@ -93,6 +98,20 @@ def test_a_restarting_server_is_retried_with_a_policy(url: str) -> None:
     Airflow.failures = [503]
     with pytest.raises(Outage, match="503 restarting"):
         AirflowApi(url, "abc").dag_ids()
+
+
+def test_a_request_of_the_callers_is_retried_with_a_policy_and_otherwise_answered_as_it_is(url: str) -> None:
+    Airflow.failures = [503, 500]
+    assert AirflowApi(url, "abc", policy=SOON).request("GET", "/dags?limit=1").status_code == 200
+    Airflow.failures = [503]
+    assert AirflowApi(url, "abc").request("GET", "/dags?limit=1").status_code == 503
+
+
+def test_results_are_the_return_values_that_there_are_even_a_text(url: str) -> None:
+    Airflow.values = {"step-1": {"rows": 1}, "said-1": "no JSON", "mapped3": [1], "json-1": '{"a": 1}'}
+    tasks = dict.fromkeys(("step", "said", "mapped[3]", "json", "returns_nothing"), "success") | {"ill": "failed"}
+    found = AirflowApi(url, "abc").results(Run("support__x", "r", "success", tasks))
+    assert found == {"step": {"rows": 1}, "said": "no JSON", "mapped[3]": [1], "json": {"a": 1}}
 
 
 def test_a_refusal_is_not_retried(url: str) -> None:

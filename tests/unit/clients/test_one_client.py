@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "src" / "kommuna"
-RIGS = [*(ROOT / "tests" / "e2e").rglob("*.py"), *(ROOT / "tests" / "rigs").rglob("*.py")]
+RIGS = [path for folder in ("e2e", "rigs") for path in (ROOT / "tests" / folder).rglob("*.py")]
+RUNNING = [*RIGS, *(ROOT / "tests" / "integration").rglob("*.py")]
 
 
 def files_with(pattern: str, files: Iterable[Path]) -> list[str]:
@@ -25,8 +26,10 @@ def test_only_its_client_has_a_servers_paths(pattern: str) -> None:
     assert set(files_with(pattern, sources(outside="clients"))) <= servers
 
 
-def test_no_test_has_an_airflow_client_of_its_own() -> None:
-    assert files_with("/auth/token", RIGS) == []
+@pytest.mark.parametrize("pattern", [r"/auth/token", r"xcomEntries/return_value", r"[\"']offset[\"']:"])
+def test_no_test_has_an_airflow_client_of_its_own(pattern: str) -> None:
+    signs_in_wrongly = {"tests/integration/platform/test_rest_walk.py"}
+    assert set(files_with(pattern, RUNNING)) <= signs_in_wrongly
 
 
 def test_only_one_module_has_a_loop_with_a_deadline() -> None:
