@@ -84,10 +84,10 @@ def test_a_run_survives_outages_of_the_api_server_the_git_server_and_dns(
         lead_git_to("nowhere")
         scale(dns, 0)
         scale(api, 0)
-        time.sleep(75)
+        time.sleep(75)  # the length of the outage
         scale(dns, 1)  # without it the API server does not find its database
         scale(api, 1)
-        time.sleep(45)
+        wait_until("the second step starts", lambda: run.states()["count"] in ("running", "success"), seconds=300)
     finally:
         scale(dns, 1)
         scale(api, 1)

@@ -187,8 +187,7 @@ def test_a_stopped_run_is_retried_and_continues(
 ) -> None:
     server.always = slow
     process = start()
-    while kept_answers(address) < 50:
-        time.sleep(0.05)
+    wait_until("50 answers are kept", lambda: kept_answers(address) >= 50, every=0.05)
     process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == 1  # worth a retry

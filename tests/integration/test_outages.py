@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tests.rigs.llm_server import LlmServer, status
 
 from kommuna.errors import EXIT_DONE
 from kommuna.spec.step import StepResult, StepSpec, StoreAddress
+from kommuna.waiting import wait_until
 
 STEPS = """
 import json
@@ -122,13 +122,26 @@ def start(bundle: Path, function: str, store: StoreAddress, **fields: Any) -> su
     result = str(bundle / f"{function}.result.json")
     return subprocess.Popen(
         [sys.executable, "-m", "kommuna.runtime", "--spec", str(bundle / f"{function}.json"), "--result", result],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ},
+        stdout=(bundle / f"{function}.log").open("w"), stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
 
 
 def ended(process: subprocess.Popen[str], bundle: Path, function: str = "make") -> tuple[StepResult, str]:
-    output, _ = process.communicate(timeout=180)
+    process.wait(timeout=180)
+    output = (bundle / f"{function}.log").read_text()
     return StepResult.model_validate_json((bundle / f"{function}.result.json").read_bytes()), output
+
+
+def await_outage(process: subprocess.Popen[str], bundle: Path, function: str = "make") -> None:
+    """Waits until the step says that it waits for a service."""
+
+    def is_said() -> bool:
+        output = (bundle / f"{function}.log").read_text()
+        assert process.poll() is None, output
+        return "outage.waiting" in output
+
+    wait_until(f"{function} waits for a service", is_said, every=0.1)
 
 
 def s3_address(gate: Gate) -> StoreAddress:
@@ -139,8 +152,7 @@ def s3_address(gate: Gate) -> StoreAddress:
 def test_a_step_waits_for_a_store_that_is_down_at_its_start(gate: Gate, bundle: Path) -> None:
     gate.close()
     process = start(bundle, "make", s3_address(gate))
-    time.sleep(14)  # longer than the S3 client's own tries
-    assert process.poll() is None
+    await_outage(process, bundle)
     gate.open()
     result, output = ended(process, bundle)
     assert result.exit_code == EXIT_DONE, output
@@ -151,12 +163,10 @@ def test_a_step_waits_for_a_store_that_is_down_at_its_start(gate: Gate, bundle: 
 def test_outputs_are_stored_later_if_the_store_goes_down_while_the_step_runs(gate: Gate, bundle: Path) -> None:
     flag = bundle / "flag"
     process = start(bundle, "make", s3_address(gate), params={"flag": str(flag)}, cache=False)
-    while not flag.exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until("the step runs", flag.exists, every=0.05)
     flag.unlink()
     gate.close()
-    time.sleep(18)
+    await_outage(process, bundle)
     assert not flag.exists()  # the step is not run a second time: what it made is at hand
     gate.open()
     result, output = ended(process, bundle)
@@ -178,9 +188,8 @@ def test_a_step_waits_until_the_registry_is_back(bundle: Path, free_port: Callab
     asks = start(bundle, "champion", store, params={"name": "m"}, services=services)  # the step itself
     model = {"model": "m", "optional": True}
     reads = start(bundle, "size", store, inputs={"model": model}, services=services)  # before the step begins
-    time.sleep(6)
-    assert asks.poll() is None
-    assert reads.poll() is None
+    await_outage(asks, bundle, "champion")
+    await_outage(reads, bundle, "size")
     server = subprocess.Popen(
         [*mlflow, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", database],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,

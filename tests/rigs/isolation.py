@@ -11,10 +11,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from kommuna.waiting import wait_until
 
 TOKEN = "t0ken-of-the-parser"
 SECRET = "s3cr3t" + "DB"  # stands in the database's address, as a password does
@@ -150,10 +151,12 @@ class Rig:
             env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
         )  # fmt: skip
         self.parsers.append(process)
-        while not self.listens(team):
-            if process.poll() is not None:
-                raise AssertionError((self.folder / f"parser-{team}.log").read_text())
-            time.sleep(0.05)
+
+        def is_up() -> bool:
+            assert process.poll() is None, (self.folder / f"parser-{team}.log").read_text()
+            return self.listens(team)
+
+        wait_until("the parser listens", is_up, every=0.05)
         return process
 
     def listens(self, team: str = "support") -> bool:

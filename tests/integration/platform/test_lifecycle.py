@@ -31,15 +31,20 @@ def wait_until_steady(site: Site, *, seconds: float = 180) -> None:
 
     One look is not enough: Airflow's scheduler finds out that its database was away some seconds later, and ends itself.
     """
-    steady, processes = time.monotonic(), None
-    deadline = steady + seconds
-    while time.monotonic() - steady < 15:
+    since, unhealthy, processes = time.monotonic(), "", dict[str, int]()
+
+    def is_steady() -> bool:
+        nonlocal since, unhealthy, processes
         unhealthy = next(site.embedded._unhealthy(), "")
         now = {process.name: process.pid for process in site.embedded.status()}
         if unhealthy or now != processes:
-            steady, processes = time.monotonic(), now
-        assert time.monotonic() < deadline, f"not steady: {unhealthy}; {now}"
-        time.sleep(0.5)
+            since, processes = time.monotonic(), now
+        return time.monotonic() - since > 15
+
+    def late() -> AssertionError:
+        return AssertionError(f"not steady: {unhealthy}; {processes}")
+
+    wait_until("the platform is steady", is_steady, seconds=seconds, late=late)
 
 
 def test_a_second_up_reports_that_the_platform_is_already_running(site: Site) -> None:

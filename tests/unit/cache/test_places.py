@@ -16,6 +16,7 @@ from tests.rigs.cache import CacheRig
 
 from kommuna.runtime.places import Places, followed
 from kommuna.store.why import not_given
+from kommuna.waiting import wait_until
 
 HEAD = """import ctypes, multiprocessing, os, shutil, socket, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -153,8 +154,7 @@ def test_the_result_is_not_reused_if_an_inspected_place_changes_while_the_step_r
     changes: Files = {"x": None, "l": Link("y")} if "list" in asks or "exists" in asks else {"x": "333", "l": Link("y")}
 
     def swap() -> None:
-        while not looked.exists():
-            time.sleep(0.01)
+        wait_until("the step has looked", looked.exists, every=0.01)
         put(at, changes)
 
     swapping = threading.Thread(target=swap)

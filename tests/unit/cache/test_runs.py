@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from kommuna.store.gc import collect
 from kommuna.store.lookup import look_up
 from kommuna.store.results import Results
 from kommuna.store.why import between, not_given
+from kommuna.waiting import wait_until
 
 COPIES = "from pathlib import Path\ndef f(source: Path) -> dict[str, object]:\n    return {'n': source.read_text()}\n"
 FILE = {"inputs": {"source": {"url": "in.txt"}}}
@@ -212,12 +214,15 @@ def test_six_concurrent_runs_compute_once(rig: CacheRig) -> None:
 
 
 def test_others_do_not_wait_for_a_killed_worker(rig: CacheRig) -> None:
-    rig.write({"step.py": "import time\ndef f() -> dict[str, int]:\n    time.sleep(30)\n    return {'n': 1}\n"})
+    started = Path(f"/tmp/kommuna-{uuid.uuid4()}")  # where a step's writing counts for nothing
+    slow = f"import time\ndef f() -> dict[str, int]:\n    open('{started}', 'w').close()\n    time.sleep(30)\n    return {{'n': 1}}\n"
+    rig.write({"step.py": slow})
     first = subprocess.Popen([sys.executable, "-m", "kommuna.runtime"], stdin=subprocess.PIPE, text=True)
     assert first.stdin is not None
     first.stdin.write(rig.spec().model_dump_json())
     first.stdin.close()
-    time.sleep(2)
+    wait_until("the step runs", started.exists, every=0.05)
+    started.unlink()
     first.kill()
     first.wait()
     rig.write({"step.py": "def f() -> dict[str, int]:\n    return {'n': 2}\n"})

@@ -34,4 +34,10 @@ def test_no_test_has_an_airflow_client_of_its_own(pattern: str) -> None:
 
 def test_only_one_module_has_a_loop_with_a_deadline() -> None:
     waits = r"deadline = time\.monotonic\(\) \+(.*\n){1,9}.*time\.sleep\("
-    assert files_with(waits, [*sources(outside="waiting.py"), *RIGS]) == []
+    assert files_with(waits, [*sources(outside="waiting.py"), *RUNNING]) == []
+
+
+def test_no_test_has_a_loop_that_waits() -> None:
+    waits = r"\n( +)while not (?!\(FOLDER).*:\n(\1 .*\n){0,4}?\1 +time\.sleep\("
+    tests = [path for folder in ("unit", "chart") for path in (ROOT / "tests" / folder).rglob("*.py")]
+    assert files_with(waits, [*tests, *RUNNING]) == []

@@ -19,6 +19,7 @@ from kommuna.embedded.sockets import remove_sockets_folder
 from kommuna.errors import PlatformFault
 from kommuna.spec.installation import Installation
 from kommuna.spec.team import Platform
+from kommuna.waiting import wait_until
 
 
 @pytest.fixture
@@ -112,9 +113,7 @@ def test_supervision_survives_a_disk_on_which_no_log_can_be_written(tmp_path: Pa
             stdout=file, stderr=file, cwd=tmp_path, start_new_session=True,
         )  # fmt: skip
     try:
-        while supervision.client(tmp_path) is None:
-            assert process.poll() is None
-            time.sleep(0.05)
+        wait_until("supervisord answers", lambda: supervision.client(tmp_path) is not None, every=0.05)
         supervision.start_program(supervision.client(tmp_path), "chatty")
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,9 +37,7 @@ def start(state: Path, **programs: list[str]) -> psutil.Process:
         cwd=state,
         start_new_session=True,
     )
-    while supervision.client(state) is None:
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until("supervisord answers", lambda: supervision.client(state) is not None, every=0.05)
     return psutil.Process(process.pid)
 
 
@@ -109,8 +106,7 @@ def test_the_database_is_stopped_last(state: Path) -> None:
     logs = {name: state / f"logs/{name}.log" for name in ("postgres", "aaa", "zzz")}
     for name, log in logs.items():
         supervision.start_program(supervision.client(state), name)
-        while not log.exists() or "ready" not in log.read_text():
-            time.sleep(0.05)
+        wait_until(f"{name} is ready", lambda log=log: log.exists() and "ready" in log.read_text(), every=0.05)  # type: ignore[misc]
     supervision.client(state).shutdown()
     supervisord.wait(timeout=60)
     ended = {name: float(log.read_text().split()[1]) for name, log in logs.items()}

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from tests.rigs.check import dag, findings_of
 
 from kommuna.cli.check.process.limits import Limits
+from kommuna.waiting import wait_until
 
 LIMITS = Limits(seconds=4, memory=256 * 1024 * 1024)
 HEAD = "# airflow dag\nimport os, time\n"
@@ -154,15 +154,10 @@ def test_a_check_that_is_killed_leaves_no_process_and_no_folder(
         command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path / "scratch")}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    wait_for(lambda: len(left_of(tmp_path)) >= 8)  # the command, the inspection, the keeper and five of the file's
+    wait_until(
+        "all of them run", lambda: len(left_of(tmp_path)) >= 8
+    )  # the command, the inspection, the keeper and five of the file's
     victim(psutil.Process(check.pid)).send_signal(number)
     check.wait(60)
-    wait_for(lambda: not left_of(tmp_path))
+    wait_until("they are gone", lambda: not left_of(tmp_path))
     assert not list((tmp_path / "scratch").iterdir())
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

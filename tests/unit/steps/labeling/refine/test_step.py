@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -26,6 +24,7 @@ from kommuna.steps.labeling.refine.step import refine_rules
 from kommuna.steps.llm.client import Llm
 from kommuna.steps.llm.session import LlmRetryPolicy
 from kommuna.store import Store
+from kommuna.waiting import wait_until
 
 POOR = {
     "tags": ["card", "loan", "fees"],
@@ -350,20 +349,18 @@ def test_a_killed_step_loses_at_most_one_round(unlabeled, dev, gold, tmp_path):
     command = [sys.executable, "-m", "kommuna.runtime", "--die-with-parent", "--spec", str(tmp_path / "spec.json")]
     command += ["--result", str(tmp_path / "result.json")]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    kept: list[Path] = []
-    while not any(path.name == "round-001.json" for path in kept):
-        assert first.poll() is None, "it ended before it could be killed"
-        kept = list((tmp_path / "store/support/shared/refine").rglob("round-*.json"))
-        time.sleep(0.01)
+    shared = tmp_path / "store/support/shared/refine"
+    (kept,) = wait_until("its first round is kept", lambda: list(shared.rglob("round-001.json")), every=0.01)
+    assert first.poll() is None, "it ended before it could be killed"
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert not (tmp_path / "result.json").exists()
-    done = (kept_round := next(path for path in kept if path.name == "round-001.json")).read_bytes()
+    done = kept.read_bytes()
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     result = StepResult.model_validate_json((tmp_path / "result.json").read_bytes())
     assert result.exit_code == 0, result.message
     assert "refine.resumed" in again.stdout + again.stderr
-    assert kept_round.read_bytes() == done
+    assert kept.read_bytes() == done
     manifest = Store(spec.store, "support").manifest(result.key)
     assert manifest is not None
     assert manifest.outputs["rules"].suffix == ".yaml"
