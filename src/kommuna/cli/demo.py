@@ -54,6 +54,14 @@ class Outcome:
 def run(platform: Embedded, console: Console, *, data: Path | None, messages: int, output: Path) -> bool:
     """Runs the demo, after any other demo of this platform has ended. A platform that it starts is stopped again.
 
+    Args:
+        platform: the platform of this folder.
+        console: where progress and figures are printed.
+        data: a folder with train.csv, test.csv and rules, for the team's own demo DAG; None for the generated data of
+            both teams.
+        messages: how many messages are generated, and as many card transactions.
+        output: where the figures are written as JSON.
+
     Returns:
         Whether every run succeeded and registered a model.
     """
@@ -107,7 +115,14 @@ def _run(platform: Embedded, console: Console, *, data: Path | None, messages: i
 
 
 def place_data(platform: Embedded, console: Console, *, data: Path | None, messages: int) -> None:
-    """Puts the demo's files into the teams' inboxes. Data of the same size is generated only once."""
+    """Puts the demo's files into the teams' inboxes. Data of the same size is generated only once.
+
+    Args:
+        platform: the platform, whose store holds the inboxes.
+        console: where it is printed that data is generated.
+        data: a folder with train.csv, test.csv and rules; None to generate data for both teams.
+        messages: how many messages are generated, and as many card transactions.
+    """
     with needed_by("`kommuna demo`"):
         from kommuna.demo.banking77 import write_banking_data
         from kommuna.demo.write import write_demo_data
@@ -134,7 +149,13 @@ def place_data(platform: Embedded, console: Console, *, data: Path | None, messa
 
 
 def report_failures(api: AirflowApi, runs: list[Run], console: Console) -> bool:
-    """Prints the end of each failed task's log. Returns whether all runs succeeded."""
+    """Prints the end of each failed task's log. Returns whether all runs succeeded.
+
+    Args:
+        api: Airflow's client.
+        runs: runs that have been watched to their end.
+        console: where the logs are printed.
+    """
     for run in runs:
         failed = [task for task, state in run.tasks.items() if state == "failed"]
         for task in failed[:MAX_LOGS]:

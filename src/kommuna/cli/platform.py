@@ -145,7 +145,13 @@ def _access(access: Access) -> dict[str, object]:
 
 
 def run_url(platform: Embedded, dag_id: str, run_id: str) -> str:
-    """Returns the address of a run in Airflow's UI."""
+    """Returns the address of a run in Airflow's UI.
+
+    Args:
+        platform: the running platform.
+        dag_id: the DAG's id, with the team's prefix.
+        run_id: the run's id.
+    """
     return f"{platform.access.airflow}/dags/{dag_id}/runs/{run_id}"
 
 

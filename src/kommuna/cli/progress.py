@@ -11,7 +11,13 @@ from kommuna.clients.airflow import AirflowApi, Run
 
 
 def follow(api: AirflowApi, runs: list[Run], console: Console) -> None:
-    """Shows runs until they end."""
+    """Shows runs until they end.
+
+    Args:
+        api: Airflow's client.
+        runs: the runs; their states are refreshed in place.
+        console: a terminal gets a bar per run, anything else a line per change.
+    """
     if console.is_terminal:
         _bars(api, runs, console)
     else:

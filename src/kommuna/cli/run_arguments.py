@@ -34,6 +34,11 @@ def given_params(params: list[str] | None) -> dict[str, Any]:
 def require_declared(dag_id: str, given: Iterable[str], params: Collection[str]) -> None:
     """Checks that a DAG has the parameters of `--param`. Airflow accepts any name, and ignores a misspelt one.
 
+    Args:
+        dag_id: the DAG's id, for the error.
+        given: the names of the parameters on the command line.
+        params: the names that the DAG declares.
+
     Raises:
         StepNotFound: it has no such parameter; the error suggests the nearest one.
     """

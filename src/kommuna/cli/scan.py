@@ -25,7 +25,15 @@ def scanned(path: Path, key: str, *columns: str) -> pl.LazyFrame:
 
 
 def scanned_labels(path: Path, key: str, *columns: str, label: str, multi_label: bool) -> pl.LazyFrame:
-    """Reads a table of labeled rows. Where rows may have several tags, `tags` may replace the default label `tag`."""
+    """Reads a table of labeled rows. Where rows may have several tags, `tags` may replace the default label `tag`.
+
+    Args:
+        path: a CSV, NDJSON or Parquet file.
+        key: the key column.
+        *columns: further columns that it must have.
+        label: the column with the tags.
+        multi_label: whether rows may have several tags.
+    """
     from kommuna.steps.columns import require_columns
     from kommuna.steps.labeled_rows import label_column
 

@@ -251,6 +251,11 @@ class AirflowApi:
 def login(url: str, user: str, password: str) -> str:
     """Logs a user in and returns the token.
 
+    Args:
+        url: the server's address.
+        user: the login's name.
+        password: its password.
+
     Raises:
         Outage: Airflow does not answer.
         PlatformFault: Airflow refuses the login.

@@ -144,7 +144,13 @@ def in_trouble(url: str, why: str) -> RegistryUnreachable:
 
 
 def refused(url: str, workspace: str, why: str) -> RegistryError:
-    """Makes the error for a request that the server refuses."""
+    """Makes the error for a request that the server refuses.
+
+    Args:
+        url: the server's address.
+        workspace: the team's workspace; empty for a request of the platform's own.
+        why: the server's reason.
+    """
     if lacks_workspace(why):
         return RegistryError(
             f"MLflow at {url} has no workspace '{workspace}': {why}",

@@ -29,10 +29,23 @@ class Secrets(Protocol):
         """Returns the Secret; None if it does not exist."""
 
     def create(self, namespace: str, name: str, secret: Secret, labels: Mapping[str, str]) -> bool:
-        """Creates it; returns False if it exists by now."""
+        """Creates it; returns False if it exists by now.
+
+        Args:
+            namespace: the Secret's namespace.
+            name: its name.
+            secret: its type, entries and annotations; `version` has no effect.
+            labels: its labels.
+        """
 
     def replace(self, namespace: str, name: str, secret: Secret) -> bool:
-        """Writes data and annotations; returns False if it has changed since it was read, or is gone."""
+        """Writes data and annotations; returns False if it has changed since it was read, or is gone.
+
+        Args:
+            namespace: the Secret's namespace.
+            name: its name.
+            secret: the new entries and annotations, with the `version` of the Secret that was read.
+        """
 
 
 class Vault:
@@ -110,13 +123,26 @@ class KubernetesSecrets:
         return Secret(data, found.type or OPAQUE, dict(meta.annotations or {}), meta.resource_version)
 
     def create(self, namespace: str, name: str, secret: Secret, labels: Mapping[str, str]) -> bool:
-        """Creates it; returns False if it exists by now."""
+        """Creates it; returns False if it exists by now.
+
+        Args:
+            namespace: the Secret's namespace.
+            name: its name.
+            secret: its type, entries and annotations; `version` has no effect.
+            labels: its labels.
+        """
         meta = {"name": name, "namespace": namespace, "labels": dict(labels), "annotations": secret.annotations}
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": secret.kind, "data": _coded(secret)}
         return _unless_changed(lambda: self._api.create_namespaced_secret(namespace, body))
 
     def replace(self, namespace: str, name: str, secret: Secret) -> bool:
-        """Writes data and annotations; returns False if it has changed since it was read, or is gone."""
+        """Writes data and annotations; returns False if it has changed since it was read, or is gone.
+
+        Args:
+            namespace: the Secret's namespace.
+            name: its name.
+            secret: the new entries and annotations, with the `version` of the Secret that was read.
+        """
 
         def write() -> None:
             body = self._api.read_namespaced_secret(name, namespace)

@@ -68,7 +68,15 @@ def message_blocks(rows: int, *, seed: int, stream: int, first_id: int) -> Itera
 
 
 def arrival_times(rows: int, *, seed: int, stream: int, start: str, days: int) -> pl.Series:
-    """Draws sorted times of messages, most of them by day: ISO 8601 text without a zone, whole seconds."""
+    """Draws sorted times of messages, most of them by day: ISO 8601 text without a zone, whole seconds.
+
+    Args:
+        rows: the number of times.
+        seed: the same seed gives the same times.
+        stream: separates draws with the same seed.
+        start: the first day, ISO 8601.
+        days: the number of days.
+    """
     rng = np.random.default_rng([seed, stream, 2**31])
     seconds = rng.integers(0, days, rows) * 86_400 + (rng.beta(3.0, 2.4, rows) * 86_399).astype(np.int64)
     times = np.datetime64(start, "s") + np.sort(seconds).astype("timedelta64[s]")

@@ -74,7 +74,13 @@ class Pools:
     size: Ints
 
     def draw(self, rng: np.random.Generator, language: Ints, group: Ints) -> pl.Series:
-        """Draws one phrase per row, from the pool of its language and group."""
+        """Draws one phrase per row, from the pool of its language and group.
+
+        Args:
+            rng: the random numbers.
+            language: `n`, each row's language: its index in the pools' first axis.
+            group: `n`, each row's group: its index in their second axis.
+        """
         size = self.size[language, group]
         rows = self.first[language, group] + (rng.random(len(language)) * size).astype(np.int64)
         return self.phrases.gather(pl.Series(rows))

@@ -83,7 +83,13 @@ def _runs(info: Mapping[str, Any]) -> bool:
 
 
 def failed_start(state: Path, name: str, what: str) -> PlatformFault:
-    """Makes an error that contains the end of a process's log."""
+    """Makes an error that contains the end of a process's log.
+
+    Args:
+        state: the platform's state folder, which has the logs.
+        name: the process's name, which is also that of its log.
+        what: what went wrong, in words.
+    """
     log = state / "logs" / f"{name}.log"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     end = [line[:300] for line in lines if line.strip()][-_LINES:]

@@ -64,7 +64,16 @@ def run(
     report_to: int,
     second_lookup: SecondLookup | None = None,
 ) -> int:
-    """Runs the step, writes its report to a file descriptor in memory (the disk may be full), returns the exit code."""
+    """Runs the step, writes its report to a file descriptor in memory (the disk may be full), returns the exit code.
+
+    Args:
+        spec: the step.
+        inputs: the checked local files, by the input's name.
+        context: the run's context, for steps that take one.
+        folder: the work folder, which outputs are written to.
+        report_to: the file descriptor; it is closed.
+        second_lookup: looks for an earlier result once the parameters are coerced; None calls the step in any case.
+    """
     process = os.getpid()
     try:
         report = _call(spec, inputs, context, folder, second_lookup)

@@ -23,7 +23,13 @@ class Notes:
         self._found: dict[str, dict[str, str]] = {}
 
     def note(self, kind: str, name: str, value: str = "") -> None:
-        """Notes a name with a value. A name that was noted before keeps its value."""
+        """Notes a name with a value. A name that was noted before keeps its value.
+
+        Args:
+            kind: `HOSTS`, `NAMED`, `MODULES` or `SEARCHES`.
+            name: what is noted.
+            value: what belongs to it; its meaning depends on the kind.
+        """
         found = self._found.setdefault(kind, {})
         if name in found:
             return

@@ -54,7 +54,15 @@ def in_child(
     folder: Path,
     second_lookup: SecondLookup | None = None,
 ) -> Ended:
-    """Runs the step in a forked child, in which the interpreter and pydantic are already loaded."""
+    """Runs the step in a forked child, in which the interpreter and pydantic are already loaded.
+
+    Args:
+        spec: the step, with its limits.
+        inputs: the checked local files, by the input's name.
+        context: the run's context, for steps that take one.
+        folder: the work folder, which outputs are written to.
+        second_lookup: looks for an earlier result once the parameters are coerced; None calls the step in any case.
+    """
     began = time.monotonic()
     kills = oom_kills()
     supervisor = os.getpid()
@@ -102,7 +110,15 @@ def in_this_process(
     folder: Path,
     second_lookup: SecondLookup | None = None,
 ) -> Ended:
-    """Runs the step in this process, for debugging: without limits, and its result is not reused."""
+    """Runs the step in this process, for debugging: without limits, and its result is not reused.
+
+    Args:
+        spec: the step.
+        inputs: the checked local files, by the input's name.
+        context: the run's context, for steps that take one.
+        folder: the work folder, which outputs are written to.
+        second_lookup: not used.
+    """
     del second_lookup  # the step is always called
     began = time.monotonic()
     report = os.memfd_create("report")

@@ -86,7 +86,13 @@ class SelfReport:
         return noted
 
     def reported_uses(self, spec: StepSpec, signature: Signature, arguments: Mapping[str, Any]) -> ReportedUses:
-        """Returns all recorded uses."""
+        """Returns all recorded uses.
+
+        Args:
+            spec: the step.
+            signature: the signature of its function.
+            arguments: what the function was called with, by name.
+        """
         if self._forked and any(isinstance(arguments[name], StepContext) for name in signature.injected):
             self._fields.update(StepContext.model_fields)  # a worker's reads are not recorded here
         caching = caching_of(signature.function)

@@ -73,7 +73,13 @@ class Spec(BaseModel):
 
 
 def spec_error(model: type[BaseModel], error: ValidationError, *, where: str) -> SpecError:
-    """Converts pydantic's list of problems to one readable error; the first problem comes first."""
+    """Converts pydantic's list of problems to one readable error; the first problem comes first.
+
+    Args:
+        model: the class that was validated.
+        error: pydantic's error.
+        where: the file and line, or the place in words.
+    """
     messages = []
     for item in _unknown_first(error):
         place = place_of_problem(item["loc"]) or "(top)"

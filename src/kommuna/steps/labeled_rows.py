@@ -19,7 +19,13 @@ TAGS_COLUMN = "tags"  # replaces the default label column `tag` if a row may hav
 
 
 def label_column(table: pl.LazyFrame, label: str, *, multi_label: bool) -> str:
-    """Returns the label's column: `tags` replaces the default `tag` if rows may have several."""
+    """Returns the label's column: `tags` replaces the default `tag` if rows may have several.
+
+    Args:
+        table: the labeled rows.
+        label: the name that the caller gave, `tag` by default.
+        multi_label: whether rows may have several tags.
+    """
     names = table.collect_schema().names()
     return TAGS_COLUMN if multi_label and label == "tag" and label not in names and TAGS_COLUMN in names else label
 

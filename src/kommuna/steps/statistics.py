@@ -47,6 +47,11 @@ def bootstrap(rows: int, *, draws: int, seed: int) -> Iterator[Floats]:
 
     Counts are Poisson distributed: the bootstrap (Efron 1979, "Bootstrap methods: another look at the jackknife",
     Annals of Statistics 7) with a random number of rows.
+
+    Args:
+        rows: n, the number of rows.
+        draws: b, the number of draws.
+        seed: seed of the draws.
     """
     random = np.random.default_rng(seed)
     for start in range(0, draws, _AT_ONCE):
@@ -69,7 +74,13 @@ class TagCounts:
 
     @classmethod
     def of(cls, given: Mask, truth: Mask, drawn: Floats | None = None) -> TagCounts:
-        """Counts `n x k` predicted and true tags; with `drawn`, `b x n` counts of `bootstrap`, for each draw."""
+        """Counts `n x k` predicted and true tags; with `drawn`, `b x n` counts of `bootstrap`, for each draw.
+
+        Args:
+            given: `n x k` predicted tags.
+            truth: `n x k` true tags.
+            drawn: `b x n`, how often each draw of `bootstrap` has each row; None counts every row once.
+        """
         masks = (given & truth, given, truth)
         if drawn is not None:
             return cls(*(drawn @ mask for mask in masks))

@@ -106,6 +106,11 @@ class Found:
     def local(self, store: Store, folder: Path, name: str) -> LocalInput:
         """Returns the input's checked local file: an artifact, which is immutable, or a private copy of a file.
 
+        Args:
+            store: the team's store.
+            folder: where artifacts are downloaded to, and files are copied to.
+            name: the name of the copy.
+
         Raises:
             InputChanged: the file has changed since it was found.
         """

@@ -86,7 +86,14 @@ def question_of(spec: StepSpec, inputs: Inputs) -> Question:
 
 
 def answer(spec: StepSpec, store: Store, question: Question, inputs: Inputs) -> tuple[Manifest | None, str]:
-    """Returns a manifest that answers a question, with intact artifacts, or None and the reason in words."""
+    """Returns a manifest that answers a question, with intact artifacts, or None and the reason in words.
+
+    Args:
+        spec: the step.
+        store: its team's store.
+        question: the step's question, whose candidates are compared, the newest first.
+        inputs: the step's inputs.
+    """
     context = context_of(spec, question, inputs).model_dump(mode="json")
     present = Present.of(spec, inputs, context, Analyses(store))
     results = Results(store)
@@ -137,7 +144,13 @@ def _why_new(spec: StepSpec, question: Question, results: Results) -> str:
 
 
 def context_of(spec: StepSpec, question: Question, inputs: Inputs) -> StepContext:
-    """Returns the context of a step's run, which is available to the step."""
+    """Returns the context of a step's run, which is available to the step.
+
+    Args:
+        spec: the step.
+        question: its question, whose digest is the context's key.
+        inputs: the step's inputs, whose digests and manifests the step may read.
+    """
     flat = inputs.flat()
     return StepContext(
         team=spec.team,

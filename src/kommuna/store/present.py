@@ -33,7 +33,14 @@ class Present:
 
     @classmethod
     def of(cls, spec: StepSpec, inputs: Inputs, context: Mapping[str, Any], analyses: Analyses) -> Present:
-        """Creates the present state for a step that is about to run."""
+        """Creates the present state for a step that is about to run.
+
+        Args:
+            spec: the step.
+            inputs: its inputs.
+            context: the run's context as JSON.
+            analyses: analyses the bundle's code, with the store's cache.
+        """
         return cls(spec.bundle, spec.services.model_dump(mode="json"), context, inputs, analyses)
 
     def path(self, name: str) -> str:

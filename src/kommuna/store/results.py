@@ -78,12 +78,25 @@ class Results:
             self._store.fs.rm_file(f"{self._candidates_folder(question)}/{key}")
 
     def last(self, dag_id: str, task_id: str, function: str) -> Manifest | None:
-        """Returns the manifest of a task's last result, made or reused."""
+        """Returns the manifest of a task's last result, made or reused.
+
+        Args:
+            dag_id: the DAG's id.
+            task_id: the task's id.
+            function: the step's address.
+        """
         key = self._key_in(self._task_path(dag_id, task_id, function))
         return self._store.manifest(key) if key else None
 
     def remember(self, dag_id: str, task_id: str, function: str, key: str) -> None:
-        """Records a task's last result. Only the explanation of a later miss depends on it."""
+        """Records a task's last result. Only the explanation of a later miss depends on it.
+
+        Args:
+            dag_id: the DAG's id.
+            task_id: the task's id.
+            function: the step's address.
+            key: the key of the result's manifest.
+        """
         try:
             self._store.write(self._task_path(dag_id, task_id, function), key.encode())
         except StoreError as error:

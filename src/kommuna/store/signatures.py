@@ -102,6 +102,11 @@ def _or_unknown(read: Any, node: ast.expr | None) -> Any:
 class SourceModule:
     """A module's source, and the meaning of its names.
 
+    Args:
+        name: the module's dotted name.
+        bundle: the team's folder, searched first; None if there is none.
+        depth: how many imports led to it, which is limited.
+
     Raises:
         Unknown: the module is not found, or its source cannot be parsed.
     """

@@ -91,6 +91,12 @@ class Store(TeamFiles):
     def put(self, path: Path, *, kind: Kind, suffix: str, rows: int | None = None) -> Artifact:
         """Moves a local file into the store under the digest of its content; replaces a damaged artifact.
 
+        Args:
+            path: the file; it is gone afterwards.
+            kind: what it holds.
+            suffix: the extension of its name in the store, with the dot.
+            rows: the number of rows of a table.
+
         Raises:
             StoreError: the store is full, read-only or unreachable; no partial file is visible.
         """

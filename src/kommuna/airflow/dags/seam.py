@@ -69,6 +69,11 @@ def with_team_defaults(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Adds the team's prefix, owner and tags to the arguments of a `DAG`.
 
+    Args:
+        place: the team of the file that makes the DAG.
+        arguments: the positional arguments; the first is the DAG's id, if there is one.
+        options: the arguments by name.
+
     Raises:
         SpecError: the id has another team's prefix.
     """

@@ -47,7 +47,15 @@ class RelayedFile(DagFileProcessorProcess):
     def of_file(
         cls, file: FileToParse, *, path: Path, bundle_name: str, callbacks: list[Any], **options: Any
     ) -> RelayedFile:
-        """Starts the child. Airflow's own `start` would first import modules that the file names into the manager."""
+        """Starts the child. Airflow's own `start` would first import modules that the file names into the manager.
+
+        Args:
+            file: the file, and the parser that parses it.
+            path: the file's path at the processor.
+            bundle_name: the name of its bundle.
+            callbacks: Airflow's requests to run callbacks of the file's DAGs.
+            **options: further arguments of Airflow's `start`.
+        """
         started = super(DagFileProcessorProcess, cls).start(
             target=functools.partial(relay, file),
             bundle_name=bundle_name,

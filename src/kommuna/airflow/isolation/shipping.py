@@ -54,6 +54,11 @@ def pack_folder(folder: Path) -> bytes:
 def pack_commit(repository: Path, commit: str, *, below: str = "") -> bytes:
     """Packs a commit's tree, or a folder of it, as a tar, whatever is checked out.
 
+    Args:
+        repository: the folder of a clone.
+        commit: the commit's hash.
+        below: the folder within the tree that becomes the tar's root; empty for the whole tree.
+
     Raises:
         DataError: it is larger than a bundle may be.
         PlatformFault: `git archive` fails.
@@ -71,6 +76,11 @@ def unpack(archive: bytes, versions: Path, version: str) -> Path:
     """Unpacks a bundle into the folder of its version. Nothing is written outside of it.
 
     Links that lead out of the bundle are skipped, and so are devices.
+
+    Args:
+        archive: an uncompressed tar.
+        versions: the folder with a folder per version.
+        version: the bundle's version. If its folder exists, nothing is unpacked.
 
     Raises:
         DataError: it is not a tar, or it unpacks to more than a bundle may be.
@@ -112,7 +122,13 @@ def folder_of(versions: Path, version: str) -> Path:
 
 
 def forget_old(versions: Path, *, keep: int, in_use: set[str]) -> None:
-    """Removes all versions except the newest and those in use."""
+    """Removes all versions except the newest and those in use.
+
+    Args:
+        versions: the folder with a folder per version.
+        keep: how many of the newest remain.
+        in_use: versions that remain whatever their age.
+    """
     folders = [entry for entry in versions.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     for entry in sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)[keep:]:
         if entry.name not in in_use:

@@ -28,6 +28,11 @@ class SharedStepOperator(StepOperator):
     ) -> dict[str, Any]:
         """Returns the arguments of `StepOperator`: the step, its inputs and parameters, and the task's other options.
 
+        Args:
+            options: the arguments that the operator does not name itself. Former names of parameters are accepted.
+            inputs: the step's inputs, by name.
+            parameters: the step's parameters, by name.
+
         Raises:
             SpecError: the options contain `inputs` or `parameters`.
         """
@@ -45,7 +50,13 @@ class SharedStepOperator(StepOperator):
 
 
 def texts_or_template(name: str, value: Any, read: Callable[[str, Any], list[str]] = text_list) -> Any:
-    """Reads a list of texts. A template, or another task's output, passes unread: the step validates its value."""
+    """Reads a list of texts. A template, or another task's output, passes unread: the step validates its value.
+
+    Args:
+        name: the argument's name, for the error.
+        value: the list, a template, or another task's output.
+        read: reads a value that is not a template; it is given the name and the value.
+    """
     if is_templated(value):
         return list(value) if isinstance(value, list | tuple) else value
     return read(name, value)

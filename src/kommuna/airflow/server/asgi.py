@@ -37,6 +37,11 @@ class Template:
 async def read(scope: Scope, receive: Receive, limit: int) -> bytes | None:
     """Reads the body; None as soon as it has more bytes than the limit, whether or not it states its length.
 
+    Args:
+        scope: the request.
+        receive: receives the next part of the body.
+        limit: the maximum number of bytes.
+
     Raises:
         ClientDisconnect: the client is gone before the body's end.
     """

@@ -61,6 +61,12 @@ def assigned(kind: str, method: str, path: str, body: Any, person: Person) -> An
 def owner(name: str, given: str | None, person: Person, kind: str) -> str | None:
     """Returns the team that owns a name; None if the platform owns it.
 
+    Args:
+        name: the name of the variable, connection or pool.
+        given: the team that the request assigns it to; None if it assigns none.
+        person: who sends the request.
+        kind: `variables`, `connections` or `pools`, for the error.
+
     Raises:
         Refused: another team owns it, it has no prefix, or the request names another team.
     """

@@ -93,7 +93,14 @@ class StoreLogs:
 
 
 def tail(fs: Any, name: str, size: int, most: int) -> str:
-    """Reads a log of `size` bytes; of one longer than `most`, its last whole lines, below a line that says so."""
+    """Reads a log of `size` bytes; of one longer than `most`, its last whole lines, below a line that says so.
+
+    Args:
+        fs: the log store, an fsspec file system.
+        name: the log's path.
+        size: its size in bytes.
+        most: the maximum size of the result in bytes, without the line above it.
+    """
     if not size:
         return ""
     tail = str(fs.cat_file(name, start=max(size - most, 0), end=size).decode("utf-8", errors="replace"))

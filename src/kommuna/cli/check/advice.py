@@ -53,7 +53,14 @@ _SEE_TRACEBACK = "fix the line; `python FILE` shows the whole traceback"
 
 
 def explain(error: BaseException, path: Path, bundle: Path, limits: Limits) -> tuple[int, str, str]:
-    """Returns the line, the message and the fix for an error that the import of a DAG file raised."""
+    """Returns the line, the message and the fix for an error that the import of a DAG file raised.
+
+    Args:
+        error: what the import raised.
+        path: the DAG file.
+        bundle: the team's folder; paths in it are shown relative to it.
+        limits: the limits that the import had.
+    """
     line = _line_in(error, path)
     kind = f"{type(error).__name__}: {error}"
     if isinstance(error, KommunaError):
@@ -90,7 +97,13 @@ def explain(error: BaseException, path: Path, bundle: Path, limits: Limits) -> t
 
 
 def explain_end(ended: Ended, source: bytes, limits: Limits) -> tuple[int, str, str]:
-    """Returns the line, the message and the fix for a file whose process left no result."""
+    """Returns the line, the message and the fix for a file whose process left no result.
+
+    Args:
+        ended: how the process ended, and what it printed last.
+        source: the file's content, in which a call of `os._exit` is looked for.
+        limits: the limits that the import had.
+    """
     printed = f"; it printed {ended.printed >> 20} MiB meanwhile" if ended.printed > 1 << 20 else ""
     if ended.reason == "time" or ended.code == -24:  # SIGXCPU
         what = f"the file was stopped after {2 * limits.seconds:g} s{printed}"

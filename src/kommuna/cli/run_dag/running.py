@@ -82,6 +82,11 @@ def chosen(dags: Sequence[Any], wanted: str, path: Path, place: Place) -> Any:
 def part(dag: Any, task_id: str, *, alone: bool) -> Any:
     """Reduces a DAG to a task and its upstream tasks, or to the task alone.
 
+    Args:
+        dag: the DAG; it is changed.
+        task_id: the task's id.
+        alone: whether its upstream tasks are left out.
+
     Raises:
         SpecError: there is no such task.
     """
@@ -119,6 +124,11 @@ def _prune(group: Any, kept: set[str]) -> None:
 
 def run(dag: Any, params: dict[str, Any], logical_date: datetime | None) -> Ended:
     """Runs a DAG to its end.
+
+    Args:
+        dag: the DAG, with the tasks that shall run.
+        params: the run's parameters.
+        logical_date: the date that `{{ ds }}` is derived from; None for a run without one.
 
     Raises:
         SpecError: the platform refuses the DAG, or a parameter is invalid.

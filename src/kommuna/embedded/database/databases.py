@@ -16,7 +16,14 @@ from kommuna.waiting import wait_until
 
 
 def url(state: Path, database: str, *, copy: str = "", driver: str = "psycopg2") -> str:
-    """Returns the SQLAlchemy address of a database, or of a copy of it, for the database's own role."""
+    """Returns the SQLAlchemy address of a database, or of a copy of it, for the database's own role.
+
+    Args:
+        state: the platform's state folder; the server listens on a socket in a folder that belongs to it.
+        database: the database, which its role is named after.
+        copy: the name of a copy; empty for the database itself.
+        driver: SQLAlchemy's driver for PostgreSQL.
+    """
     return f"postgresql+{driver}://{database}@/{copy or database}?host={sockets_folder(state)}&port={PORT}"
 
 
@@ -94,7 +101,13 @@ def note(state: Path, database: str) -> str | None:
 
 
 def set_note(state: Path, database: str, text: str) -> None:
-    """Writes a note on a database, as its comment: what it was prepared for."""
+    """Writes a note on a database, as its comment: what it was prepared for.
+
+    Args:
+        state: the platform's state folder.
+        database: the database's name.
+        text: the note; it replaces an earlier one.
+    """
     with connected(state) as connection, connection.cursor() as cursor:
         cursor.execute(f'COMMENT ON DATABASE "{database}" IS %s', [text])
 

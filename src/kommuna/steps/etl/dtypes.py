@@ -97,7 +97,13 @@ def inexact(text: pl.Expr, dtype: str) -> pl.Expr:
 
 
 def changed_values(value: pl.Expr, found: pl.DataType, dtype: str) -> pl.Expr | None:
-    """Returns which values of a found type a declared float type would change; None if it changes none."""
+    """Returns which values of a found type a declared float type would change; None if it changes none.
+
+    Args:
+        value: the column.
+        found: the type that the file gives it.
+        dtype: the declared type, one of `DTYPES`.
+    """
     wanted = polars_dtype(dtype)
     exact = 53 if wanted == pl.Float64 else 24
     if not wanted.is_float() or found.is_float() or found == pl.Null:

@@ -83,7 +83,14 @@ def count_json_rows(source: Path, names: Iterable[str]) -> int:
 
 
 def json_fault(source: Path, lists: Set[str], schema: dict[str, pl.DataType], error: Exception) -> DataError:
-    """Returns the error for an NDJSON file that Polars could not read; names the line or the row."""
+    """Returns the error for an NDJSON file that Polars could not read; names the line or the row.
+
+    Args:
+        source: the file.
+        lists: names of the columns that hold lists.
+        schema: the types of the columns that are read.
+        error: what Polars raised.
+    """
     if fault := encoding_fault(source):
         return fault
     rows = number = 0

@@ -45,6 +45,11 @@ def read_checked(source: Path, declared: TableSchema, kind: FileFormat) -> tuple
 def scan_checked(source: Path, declared: TableSchema, kind: FileFormat) -> tuple[pl.LazyFrame, int, int]:
     """Scans the declared columns of a file of a known format after checking every value; logs nothing.
 
+    Args:
+        source: a local file.
+        declared: the columns and their types.
+        kind: the file's format.
+
     Returns:
         The table, its number of rows, and the number of blank rows that are left out.
     """

@@ -82,7 +82,13 @@ def above_mean(coef: Matrix, column: int) -> NDArray[np.float32]:
 
 
 def contribution(model: Linear, column: int, *, softmax: bool) -> NDArray[np.float32]:
-    """Returns the `p` weights with which a row's features add to a tag's score."""
+    """Returns the `p` weights with which a row's features add to a tag's score.
+
+    Args:
+        model: `p` features, `k` tags.
+        column: the tag's index.
+        softmax: whether the scores become probabilities by softmax; the mean over tags then has no effect.
+    """
     return above_mean(model.coef, column) if softmax else np.asarray(model.coef[:, column])
 
 

@@ -72,6 +72,12 @@ def predict(
 def require_features(table: pl.LazyFrame, model: Tagger, text: str, *, what: str) -> dict[str, str]:
     """Returns `features_of` the model after checking that the table has them.
 
+    Args:
+        table: the table to tag.
+        model: the tagger.
+        text: the table's text column, which may have another name than in training.
+        what: the table's name in errors.
+
     Raises:
         MissingColumn, SchemaDrift: a feature is missing, or the text column holds no texts.
     """

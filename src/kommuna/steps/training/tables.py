@@ -163,6 +163,12 @@ def _counts(messages: pl.LazyFrame, labels: pl.LazyFrame, min_confidence: float)
 def probabilities_of(column: pl.Series, keys: pl.Series, tags: TagSet, *, what: str) -> Matrix:
     """Returns a label model's probabilities, `n x k`; rows sum to 1 if a row has one tag.
 
+    Args:
+        column: n lists or arrays of k probabilities.
+        keys: n keys, which name the rows in errors.
+        tags: the k tags.
+        what: the table's name in errors.
+
     Raises:
         DataError: there is not one per tag, or one is outside 0 to 1; names the row.
     """

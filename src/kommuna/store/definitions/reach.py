@@ -81,7 +81,14 @@ class Counted:
 
 
 class Reach:
-    """Collects every statement that counts: those with effects at import, those reached, and what they refer to."""
+    """Collects every statement that counts: those with effects at import, those reached, and what they refer to.
+
+    Args:
+        files: the bundle.
+        loader: loads the modules that the statements import.
+        late_allowed: whether code that runs at import may import modules within a function; if not, it raises
+            `LoadsLate`.
+    """
 
     def __init__(self, files: BundleFiles, loader: Loader, *, late_allowed: bool) -> None:
         self._files = files

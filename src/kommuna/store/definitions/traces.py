@@ -55,7 +55,13 @@ class Trace(Spec):
 
 
 def read_file(files: BundleFiles, path: str, readings: str) -> ReadFile | None:
-    """Reads a module's statements in the given ways; None if their number differs."""
+    """Reads a module's statements in the given ways; None if their number differs.
+
+    Args:
+        files: the bundle.
+        path: the module's path in it.
+        readings: a letter per top-level statement: `WHOLE`, `NO_DOCSTRING` or `HEAD`.
+    """
     tree = files.parse(path)
     body = _statements(tree)
     if len(body) != len(readings):

@@ -64,7 +64,13 @@ class PersonFacts:
 
 
 def decide(request: PersonRequest, person: Person, facts: PersonFacts) -> Refusal | None:
-    """Returns why a person's request is refused; None if Airflow may judge it further."""
+    """Returns why a person's request is refused; None if Airflow may judge it further.
+
+    Args:
+        request: the request, with its row in the table of routes.
+        person: who sends it, with the person's teams and roles.
+        facts: what the database says about the DAGs and the asset that it names.
+    """
     need = request.row.need
     if need is Need.NEVER:
         return Refusal("this is switched off on the platform: it would create objects that belong to all teams")

@@ -31,7 +31,13 @@ class Declared:
 
 
 class ColumnJudge:
-    """Checks the columns that the tasks of one DAG file name. A missing column is reported once per table."""
+    """Checks the columns that the tasks of one DAG file name. A missing column is reported once per table.
+
+    Args:
+        folder: the team's bundle.
+        rules: reads the rules files that tasks name.
+        found: collects the findings.
+    """
 
     def __init__(self, folder: Path, rules: RulesFiles, found: Collector) -> None:
         self.folder = folder

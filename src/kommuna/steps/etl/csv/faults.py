@@ -52,7 +52,13 @@ _NAMES = "put the column names into the first line"
 
 
 def csv_fault(source: Path, width: int, error: Exception) -> DataError:
-    """Returns the error for a CSV file that Polars could not read; names the row."""
+    """Returns the error for a CSV file that Polars could not read; names the row.
+
+    Args:
+        source: the file.
+        width: the number of columns in its header.
+        error: what Polars raised.
+    """
     if fault := encoding_fault(source) or _ragged(source, width):
         return fault
     return DataError(f"{source.name} cannot be read as CSV: {first_line(error)}", where=str(source), fix=_QUOTES)

@@ -73,7 +73,14 @@ def dev_figures(
 def dev_calibration_error(
     probabilities: Probabilities, dev: LabeledVotes, *, multi_label: bool, default: int | None
 ) -> float:
-    """Returns the calibration error on dev rows: of the assigned tag, or where rows have several tags, of all tags."""
+    """Returns the calibration error on dev rows: of the assigned tag, or where rows have several tags, of all tags.
+
+    Args:
+        probabilities: d x k.
+        dev: the dev rows.
+        multi_label: whether rows may have several tags.
+        default: the index of the default tag, if there is one; without it rows without a vote do not count.
+    """
     labeled = dev.covered if default is None else np.ones(len(dev), dtype=np.bool_)
     predicted, truth = probabilities[labeled], dev.truth[labeled]
     if multi_label:

@@ -251,6 +251,11 @@ def decided(votes: Codes, k: int, default: int | None) -> NDArray[np.bool_]:
 
     Without a default tag any vote decides. With one, a vote for some tag decides, and so does a vote against the
     default tag; a row with other votes against tags only has the default tag.
+
+    Args:
+        votes: `P x m` codes (`VotePatterns.votes`).
+        k: the number of tags.
+        default: the index of the default tag, if there is one.
     """
     if default is None:
         return np.asarray((votes != ABSTAIN).any(axis=1))

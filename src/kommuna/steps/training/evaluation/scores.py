@@ -155,7 +155,14 @@ def resampled(truth: Chosen, chosen: Chosen, *, seed: int = 0) -> Resampled:
 
 
 def comparison(name: str, ours: Resampled, theirs: Resampled, metrics: dict[str, float]) -> Comparison:
-    """Compares the model with another, whose metrics have its name as a prefix."""
+    """Compares the model with another, whose metrics have its name as a prefix.
+
+    Args:
+        name: the other model's name, the prefix of its metrics.
+        ours: the model's figures in each bootstrap draw.
+        theirs: the other model's figures in the same draws.
+        metrics: the figures of both on all gold rows.
+    """
     accuracy, f1 = interval(ours.accuracy - theirs.accuracy), interval(ours.f1_macro - theirs.f1_macro)
     return Comparison(
         name=name,
@@ -218,7 +225,14 @@ def reliability(confidence: NDArray[np.floating], right: Chosen) -> tuple[Bin, .
 
 
 def confusions(truth: Chosen, chosen: Chosen, tags: tuple[str, ...], *, most: int = 200) -> tuple[Confusion, ...]:
-    """Returns pairs of a missed tag and a wrong tag in the same row, the most frequent first."""
+    """Returns pairs of a missed tag and a wrong tag in the same row, the most frequent first.
+
+    Args:
+        truth: `n x k`.
+        chosen: `n x k`.
+        tags: k names.
+        most: the maximum number of pairs.
+    """
     missed, wrong = (truth & ~chosen).astype(np.float32), (chosen & ~truth).astype(np.float32)
     counts = (missed.T @ wrong).astype(int)
     pairs = sorted(zip(*np.nonzero(counts), strict=True), key=lambda ij: (-counts[ij], ij))

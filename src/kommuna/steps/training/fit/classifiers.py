@@ -193,7 +193,13 @@ class BoostedTrees:
         self._model = make(early_stopping=False, categorical_features=is_category, random_state=seed)
 
     def fit(self, rows: Any, classes: Any, *, sample_weight: Any) -> BoostedTrees:
-        """Fits on `n x p` rows; NaN is missing."""
+        """Fits on `n x p` rows; NaN is missing.
+
+        Args:
+            rows: `n x p`.
+            classes: n class numbers.
+            sample_weight: n weights.
+        """
         empty = np.isnan(rows).all(axis=0)
         with _threads_for(rows):
             self._model.fit(np.where(empty, 0.0, rows), classes, sample_weight=sample_weight)

@@ -49,7 +49,13 @@ class Folds:
 
 
 def random_folds(rows: int, weak_labels: Matrix, *, seed: int) -> Folds:
-    """Draws random folds of d dev rows, for weak labels that were not learned from dev rows."""
+    """Draws random folds of d dev rows, for weak labels that were not learned from dev rows.
+
+    Args:
+        rows: d, the number of dev rows.
+        weak_labels: `n x k` probabilities of the label model.
+        seed: seed of the folds and of the sample of weak rows.
+    """
     random = np.random.default_rng(seed)
     of = folds(rows, FOLDS, seed=random)
     picked = np.sort(random.permutation(len(weak_labels))[:WEAK_ROWS])

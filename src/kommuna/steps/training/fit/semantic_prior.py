@@ -173,7 +173,14 @@ class _Search:
 
 
 def posterior(weak_labels: Matrix, scores: Matrix, trust: float, link: Link) -> Matrix:
-    """Returns the product of the label model, raised to `trust`, and the scores' probabilities, `n x k`."""
+    """Returns the product of the label model, raised to `trust`, and the scores' probabilities, `n x k`.
+
+    Args:
+        weak_labels: `n x k`, the label model's probabilities.
+        scores: `n x k`, logits of the same rows.
+        trust: the label model's exponent; 0 ignores it.
+        link: softmax for one tag per row, sigmoid for several.
+    """
     if link == "softmax":
         opinion = np.log(np.maximum(weak_labels, FLOOR))
     else:

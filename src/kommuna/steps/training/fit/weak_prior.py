@@ -168,7 +168,13 @@ def product_with_dev_model(weak_labels: Matrix, dev_probabilities: Matrix, dev_l
 
 
 def best_sharpness(scores: Matrix, labels: Matrix, link: Link) -> tuple[float, float]:
-    """Returns the factor on scores of least mean log loss, and that loss."""
+    """Returns the factor on scores of least mean log loss, and that loss.
+
+    Args:
+        scores: `n x k` logits.
+        labels: `n x k` true tags, or probabilities.
+        link: softmax for one tag per row, sigmoid for several.
+    """
     losses = {t: float(log_loss(np.float32(t) * scores, labels, link).mean()) for t in TEMPERATURES}
     best = min(losses, key=lambda t: losses[t])
     return best, losses[best]

@@ -67,7 +67,14 @@ class Layer:
 
 
 def heads_in(q: Dense, k: Dense, v: Dense, heads: int) -> Dense:
-    """Combines the queries, keys and values of a layer into one product."""
+    """Combines the queries, keys and values of a layer into one product.
+
+    Args:
+        q: the queries, `p x p`.
+        k: the keys, `p x p`.
+        v: the values, `p x p`.
+        heads: the number of attention heads, which divides p.
+    """
     scale = np.float32((heads / len(q.bias)) ** 0.5)
     weights = np.hstack([q.weights * scale, k.weights, v.weights])
     return Dense(weights, np.hstack([q.bias * scale, k.bias, v.bias]))
