@@ -74,7 +74,12 @@ def close_shared(connect: Connect) -> None:
 
 
 def existing(connect: Connect, databases: Iterable[str]) -> list[str]:
-    """Returns those of the databases that exist."""
+    """Returns those of the databases that exist.
+
+    Args:
+        connect: connects to a database by its name, as a superuser.
+        databases: names.
+    """
     with connect("postgres") as connection, connection.cursor() as cursor:
         cursor.execute("SELECT datname FROM pg_database WHERE datname = ANY(%s)", [list(databases)])
         return [str(row[0]) for row in cursor.fetchall()]

@@ -37,6 +37,10 @@ def not_installed(error: ImportError, user: str, *, otherwise: str = "") -> NotI
 def needed_by(user: str, *, otherwise: str = "") -> Iterator[None]:
     """Wraps imports of libraries that an extra installs.
 
+    Args:
+        user: who needs the libraries, as the error names it, such as "`kommuna demo`".
+        otherwise: another way to get what is wanted, for the error.
+
     Raises:
         NotInstalled: one of them is not installed; the error names the extra.
     """

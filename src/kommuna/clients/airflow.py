@@ -73,6 +73,10 @@ class AirflowApi:
     def wait_for_dags(self, dag_ids: list[str], *, seconds: float = 120) -> None:
         """Waits until each DAG exists.
 
+        Args:
+            dag_ids: the ids, with the teams' prefixes.
+            seconds: the longest wait.
+
         Raises:
             PlatformFault: one does not; the error contains the import errors of the DAGs' teams, if there are any.
         """
@@ -128,7 +132,12 @@ class AirflowApi:
             )
 
     def watch(self, runs: list[Run], *, every: float = 0.5) -> Iterator[None]:
-        """Refreshes the runs until all have ended, and yields after each refresh. It waits for a restarting server."""
+        """Refreshes the runs until all have ended, and yields after each refresh. It waits for a restarting server.
+
+        Args:
+            runs: the runs; their states are refreshed in place.
+            every: seconds between two refreshes.
+        """
         silent_since = 0.0
         while True:
             try:

@@ -48,7 +48,12 @@ def marked(state: str, *, program: str | None = None) -> list[psutil.Process]:
 
 
 def end_all(processes: Sequence[psutil.Process], *, grace_seconds: float = 5) -> None:
-    """Terminates the processes, and kills those that still run after the grace period."""
+    """Terminates the processes, and kills those that still run after the grace period.
+
+    Args:
+        processes: the processes.
+        grace_seconds: the time between SIGTERM and SIGKILL.
+    """
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.terminate()

@@ -66,6 +66,10 @@ def write_configuration(state: Path, programs: Mapping[str, Sequence[str]]) -> P
     stopped together; groups are stopped one after the other, the database last. Paths are relative to the state folder,
     where supervisord is started, and the commands are in a separate file, since in an absolute path supervisord would
     expand a `%` and take a ` #` for a comment.
+
+    Args:
+        state: the platform's state folder.
+        programs: the command of each program, by name.
     """
     (state / launch.COMMANDS).write_text(json.dumps(programs))
     make_sockets_folder(state)

@@ -168,7 +168,12 @@ def _metrics(function: str, given: Any) -> dict[str, float]:
 
 
 def as_kommuna_error(error: BaseException, store_url: str) -> KommunaError | None:
-    """Converts a library's error to one of Kommuna's; None where there is no equivalent."""
+    """Converts a library's error to one of Kommuna's; None where there is no equivalent.
+
+    Args:
+        error: what the step raised.
+        store_url: the address of the artifact store, where an error of the disk is reported.
+    """
     if isinstance(error, KommunaError):
         return as_raised(error)
     if isinstance(error, MemoryError):

@@ -38,6 +38,10 @@ class Written(Spec):
 def write(value: Any, stem: Path) -> Written:
     """Writes one output beside `stem`; lazy tables are streamed.
 
+    Args:
+        value: the output.
+        stem: the path without an extension, which its type adds.
+
     Raises:
         StepNotFound: values of this type cannot be stored.
     """

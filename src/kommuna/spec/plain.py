@@ -114,7 +114,12 @@ def not_plain(value: Any, place: str) -> str | None:
 
 
 def not_json_scalar(value: Any, place: str) -> str | None:
-    """Finds the first NaN, infinity, broken text or duplicate key in a value that pydantic can otherwise write."""
+    """Finds the first NaN, infinity, broken text or duplicate key in a value that pydantic can otherwise write.
+
+    Args:
+        value: the value, nested to any depth.
+        place: the value's name, for the error.
+    """
     if isinstance(value, float | str):
         return not_plain(value, place)
     parts: Iterable[tuple[Any, Any]] = ()

@@ -90,7 +90,12 @@ class Normalized:
     end: Sequence[int]
 
     def span(self, first: int, end: int) -> tuple[int, int]:
-        """Returns the start and end in the original of a part of the normal form."""
+        """Returns the start and end in the original of a part of the normal form.
+
+        Args:
+            first: the position of the part's first character in the normal form.
+            end: the position after its last character.
+        """
         return self.start[first], self.end[end - 1]
 
 

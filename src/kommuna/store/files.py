@@ -89,6 +89,10 @@ class TeamFiles:
     def put_inbox(self, path: Path, relative: str) -> None:
         """Copies a local file below the team's prefix, where steps read it as `store://<relative>`.
 
+        Args:
+            path: the local file, which remains.
+            relative: the path below the team's prefix, such as `inbox/messages.csv`.
+
         Raises:
             TeamMistake: the path leaves the team's prefix.
         """

@@ -48,7 +48,12 @@ class Present:
         return os.path.normpath(os.path.join(self.bundle, name))  # noqa: PTH118  # an absolute one stays
 
     def state(self, name: str, was: str) -> str:
-        """Returns the present state of a path in the detail of its recorded state. It is cached."""
+        """Returns the present state of a path in the detail of its recorded state. It is cached.
+
+        Args:
+            name: the recorded path, relative to the bundle or absolute.
+            was: its recorded state, which says whether content and mode count.
+        """
         content = was not in (MISSING, FOLDER) and not was.startswith(FILE)
         mode = was.endswith((EXECUTABLE, PLAIN))
         key = name, content, mode

@@ -60,7 +60,12 @@ class Results:
         return [name for _, name in sorted(found, reverse=True) if "." not in name]
 
     def add(self, question: str, key: str) -> None:
-        """Adds a manifest as the newest candidate, or makes it the newest again."""
+        """Adds a manifest as the newest candidate, or makes it the newest again.
+
+        Args:
+            question: the question's digest.
+            key: the key of the manifest.
+        """
         self._store.write(f"{self._candidates_folder(question)}/{key}", key.encode())
         for old in self.candidates(question)[MOST_CANDIDATES:]:
             self.remove(question, old)

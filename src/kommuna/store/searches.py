@@ -30,7 +30,12 @@ def module_in(folder: str, name: str) -> str:
 
 
 def is_a(path: str, kind: Callable[[int], bool]) -> bool:
-    """Whether a path is of a kind, such as `stat.S_ISDIR`. In a step's process this does not count as a use."""
+    """Whether a path is of a kind, such as `stat.S_ISDIR`. In a step's process this does not count as a use.
+
+    Args:
+        path: the path, relative to the working directory or absolute.
+        kind: judges a mode of `os.stat`.
+    """
     try:
         absolute = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
         return kind(os.stat(absolute, dir_fd=UNTRACED_FD).st_mode)

@@ -129,7 +129,12 @@ def _folder_digest(folder: str) -> str:
 
 
 def setting(document: Mapping[str, Any], dotted: str) -> Any:
-    """Returns a value in nested mappings by its dotted name; None where it is not set."""
+    """Returns a value in nested mappings by its dotted name; None where it is not set.
+
+    Args:
+        document: the nested mappings.
+        dotted: keys joined by dots.
+    """
     value: Any = document
     for part in dotted.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

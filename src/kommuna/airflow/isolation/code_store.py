@@ -23,7 +23,12 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def published(files: TeamFiles, below: str) -> set[str]:
-    """Returns the commits whose folder is in the store."""
+    """Returns the commits whose folder is in the store.
+
+    Args:
+        files: the team's folder in the store.
+        below: the bundle's folder in its repository; empty for the whole repository.
+    """
     files.fs.invalidate_cache()
     start, end = f"{files.root}/{FOLDER}/", f"/{_path_in_commit(below)}"
     found = (path.removeprefix(start) for path in files.find(FOLDER))

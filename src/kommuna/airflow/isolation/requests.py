@@ -50,7 +50,12 @@ _NAMES = ("conn_id", "key", "dag_id")
 
 
 def refusal(request: Any, team: str) -> ErrorResponse | None:
-    """Returns the error for a request that team code may not make; None if it may."""
+    """Returns the error for a request that team code may not make; None if it may.
+
+    Args:
+        request: a request of Airflow's supervisor protocol, for a variable, a connection or an XCom.
+        team: the team whose code asks.
+    """
     if isinstance(request, GetVariableKeys):
         name, own = request.prefix or "", (request.prefix or "").startswith(team + SEPARATOR)
     else:

@@ -113,6 +113,10 @@ def unpack(archive: bytes, versions: Path, version: str) -> Path:
 def folder_of(versions: Path, version: str) -> Path:
     """Returns the folder that a version is unpacked to.
 
+    Args:
+        versions: the folder with a folder per version.
+        version: the bundle's version, which is not trusted.
+
     Raises:
         DataError: it is not a valid version.
     """

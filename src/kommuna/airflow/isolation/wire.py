@@ -57,6 +57,10 @@ def frame(kind: bytes, payload: bytes | Mapping[str, Any] = b"") -> bytes:
 def header_of(head: bytes, allowed: Mapping[bytes, int]) -> tuple[bytes, int]:
     """Decodes a frame's header to its kind and length.
 
+    Args:
+        head: the first `HEADER` bytes of a frame.
+        allowed: the maximum length in bytes of each kind that may come here.
+
     Raises:
         BadFrame: the kind is not allowed here, or the frame is longer than its kind may be.
     """
@@ -97,6 +101,10 @@ class Wire:
 
     def send(self, kind: bytes, payload: bytes | Mapping[str, Any] = b"") -> None:
         """Sends a frame.
+
+        Args:
+            kind: one byte.
+            payload: bytes, or a mapping that is encoded as JSON.
 
         Raises:
             Closed: the other side is gone, or stopped reading until the deadline.

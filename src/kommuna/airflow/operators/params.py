@@ -20,6 +20,10 @@ def default_mistakes(dag: Any, bundle: Path) -> dict[str, SpecError]:
     """Checks the defaults of a DAG's params against their schemas and the steps that use them.
 
     A param without a default, or with the default None, is filled in by the form. Returns the errors by param.
+
+    Args:
+        dag: the DAG.
+        bundle: the team's folder, in which its own steps are found.
     """
     found: dict[str, SpecError] = {}
     values: dict[str, Any] = {}

@@ -88,6 +88,10 @@ def reference_outputs(value: Any) -> Any:
 def input_tree(name: str, value: Any) -> InputTree:
     """Turns a rendered input into the runtime's spec.
 
+    Args:
+        name: the input's name, for the error.
+        value: a result of a step, a path, a model, or a list or mapping of these.
+
     Raises:
         StepFailed: the upstream task left nothing, or has no such output.
     """

@@ -190,7 +190,12 @@ class StepOperator(BaseOperator):
         """
 
     def after(self, spec: StepSpec, result: StepResult) -> None:
-        """Runs in the task after the step succeeded. Subclasses override it."""
+        """Runs in the task after the step succeeded. Subclasses override it.
+
+        Args:
+            spec: the step, as the runtime received it.
+            result: its result, new or reused.
+        """
 
     def on_kill(self) -> None:
         """Stops the runtime when Airflow kills the task. The runtime passes the signal on to the step."""
@@ -266,7 +271,12 @@ class StepOperator(BaseOperator):
         return self._process.wait()
 
     def read_json(self, spec: StepSpec, output: str) -> dict[str, Any]:
-        """Reads a JSON output of the step that has just run."""
+        """Reads a JSON output of the step that has just run.
+
+        Args:
+            spec: the step, as the runtime received it.
+            output: the output's name.
+        """
         store = Store(spec.store, spec.team)
         manifest = wait_out(lambda: store.manifest(self.result.key if self.result else ""))
         if manifest is None:

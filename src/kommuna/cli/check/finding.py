@@ -95,7 +95,12 @@ def _of_tasks(finding: Finding, tasks: list[tuple[str, int]]) -> Finding:
 
 
 def line_of(text: str, name: str) -> int:
-    """Returns the first line that contains a name, with or without the team's prefix; 1 if there is none."""
+    """Returns the first line that contains a name, with or without the team's prefix; 1 if there is none.
+
+    Args:
+        text: the source.
+        name: the id of a DAG or of a task.
+    """
     bare = name.partition("__")[2] or name
     return next((i for i, line in enumerate(text.splitlines(), 1) if name in line or f'"{bare}"' in line), 1)
 

@@ -40,7 +40,12 @@ MAX_SLOW_FILES = 3  # after these the rest is not checked, since they mostly wai
 
 
 def inspect_files(folder: Path, limits: Limits) -> Findings:
-    """Checks every Python file of a bundle."""
+    """Checks every Python file of a bundle.
+
+    Args:
+        folder: the bundle.
+        limits: the limits for the import of each file.
+    """
     found = Collector(folder)
     place: Place | None = None
     try:

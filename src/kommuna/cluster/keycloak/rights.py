@@ -46,7 +46,12 @@ def own_groups(auth: Auth, teams: Iterable[str]) -> list[str]:
 
 
 def named_groups(auth: Auth, teams: Mapping[str, Team]) -> dict[str, str]:
-    """Returns the groups that the values name, each with the values' key."""
+    """Returns the groups that the values name, each with the values' key.
+
+    Args:
+        auth: the values' `auth`.
+        teams: the values' `teams`.
+    """
     found = dict.fromkeys(auth.admin_groups, "auth.admin_groups")
     for name, team in teams.items():
         for role, paths in team.groups.items():
@@ -55,7 +60,12 @@ def named_groups(auth: Auth, teams: Mapping[str, Team]) -> dict[str, str]:
 
 
 def settings(auth: Auth, teams: Mapping[str, Team]) -> dict[str, Any]:
-    """Returns the client's authorization settings, in the format of Keycloak's import."""
+    """Returns the client's authorization settings, in the format of Keycloak's import.
+
+    Args:
+        auth: the values' `auth`.
+        teams: the values' `teams`.
+    """
     resources = [_resource(kind) for kind in PLATFORM_KINDS]
     policies = [_groups(_ADMINS, [admins_group(auth), *auth.admin_groups])]
     permissions = [_permission("the platform", PLATFORM_KINDS, ALL, [_ADMINS])]

@@ -40,6 +40,10 @@ def parsed(column: pl.Expr, dtype: str) -> pl.Expr:
     """Parses text as values of a type; text that is empty or cannot be parsed is null.
 
     Numbers have a decimal point, times are ISO 8601 (`2026-09-01T12:30:00`, a space for the T, seconds optional).
+
+    Args:
+        column: a String column.
+        dtype: the declared type, one of `DTYPES`.
     """
     if dtype == "String":
         return column
@@ -73,7 +77,12 @@ def _in_calendar(written: pl.Expr, value: pl.Expr) -> pl.Expr:
 
 
 def suspicious(value: pl.Expr, dtype: str) -> pl.Expr:
-    """A cheap test for floats that are not finite, or too large for every whole number near them to be a float."""
+    """A cheap test for floats that are not finite, or too large for every whole number near them to be a float.
+
+    Args:
+        value: a float column.
+        dtype: `Float32` or `Float64`.
+    """
     return ~value.is_finite() | (value.abs() >= 2.0 ** (53 if dtype == "Float64" else 24))
 
 
@@ -86,6 +95,10 @@ def inexact(text: pl.Expr, dtype: str) -> pl.Expr:
     """Whether a text is a number that a float type would change: too large, or a whole number with many digits.
 
     Decimal fractions are rounded as usual, but ids must not change: `9007199254740993` would become `…992`.
+
+    Args:
+        text: a String column.
+        dtype: `Float32` or `Float64`.
     """
     plain = text.str.strip_chars()
     value = plain.cast(polars_dtype(dtype), strict=False)
@@ -115,7 +128,12 @@ def changed_values(value: pl.Expr, found: pl.DataType, dtype: str) -> pl.Expr | 
 
 
 def widens(found: pl.DataType, dtype: str) -> bool:
-    """Whether every value of a found type is also a value of the declared one."""
+    """Whether every value of a found type is also a value of the declared one.
+
+    Args:
+        found: the type that the file gives a column.
+        dtype: the declared type, one of `DTYPES`.
+    """
     wanted = polars_dtype(dtype)
     if found == wanted or found == pl.Null:
         return True

@@ -190,7 +190,12 @@ def _check_columns(declared: TableSchema, found: list[str], source: Path) -> Non
 
 
 def separator_fault(found: list[str], source: Path) -> DataError | None:
-    """Returns the error for a file whose fields are not separated by commas; None if they are."""
+    """Returns the error for a file whose fields are not separated by commas; None if they are.
+
+    Args:
+        found: the names in the header, split at commas.
+        source: the file, for the error.
+    """
     for mark, name in ((";", "';'"), ("\t", "tabs"), ("|", "'|'")):
         if len(found) == 1 and mark in found[0]:
             return DataError(

@@ -149,7 +149,12 @@ class Registry:
                 raise
 
     def by_digest(self, name: str, digest: str) -> ModelVersion | None:
-        """Returns the first version that was registered from a model artifact; None without one."""
+        """Returns the first version that was registered from a model artifact; None without one.
+
+        Args:
+            name: the model's registered name.
+            digest: SHA-256 of the artifact.
+        """
         with self.session() as client:
             found = client.search_model_versions(f"name = '{_literal(name)}' and tag.`{MODEL_DIGEST}` = '{digest}'")
             versions = sorted(found, key=lambda version: int(version.version))

@@ -77,7 +77,12 @@ def occluded_words(text: str, score: Callable[[list[str]], NDArray[np.float32]])
 
 
 def above_mean(coef: Matrix, column: int) -> NDArray[np.float32]:
-    """Returns a tag's weights minus the mean over tags: softmax ignores what all tags share."""
+    """Returns a tag's weights minus the mean over tags: softmax ignores what all tags share.
+
+    Args:
+        coef: `… x k` weights.
+        column: the tag's index.
+    """
     return np.asarray(coef[..., column] - coef.mean(axis=-1), dtype=np.float32)
 
 

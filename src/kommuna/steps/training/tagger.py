@@ -81,7 +81,12 @@ class TextScorer(Protocol):
         ...
 
     def words(self, text: str, column: int) -> Words:
-        """Returns what each word of a text adds to a tag's score."""
+        """Returns what each word of a text adds to a tag's score.
+
+        Args:
+            text: one text.
+            column: the tag's index.
+        """
         ...
 
 

@@ -60,7 +60,12 @@ def definitions(entry_points: Iterable[str], bundle: Path, *, libraries: Collect
 
 
 def traced(entry_points: Iterable[str], files: BundleFiles) -> tuple[Definitions, Trace | None]:
-    """Determines definitions as `definitions` does, with a trace of what they depend on; None if they are unclear."""
+    """Determines definitions as `definitions` does, with a trace of what they depend on; None if they are unclear.
+
+    Args:
+        entry_points: addresses such as `module:function`.
+        files: the bundle.
+    """
     with _without_collecting():
         found, passes = _definitions(list(dict.fromkeys(entry_points)), files)
         return found, None if found.unclear else _trace(found, files, passes)

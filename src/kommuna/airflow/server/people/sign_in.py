@@ -25,7 +25,12 @@ class SignIns:
         self._failures: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
 
     def wait(self, address: str, login: str) -> int:
-        """Returns for how many seconds no sign-in is tried; 0 if it may be tried now."""
+        """Returns for how many seconds no sign-in is tried; 0 if it may be tried now.
+
+        Args:
+            address: the client's address.
+            login: the login that is tried.
+        """
         now = self._clock()
         longest = 0.0
         for key, most in _limits(address, login):

@@ -99,7 +99,12 @@ class ColumnJudge:
 
 
 def default_of(task: Any, source: Any) -> str | None:
-    """Returns a plain string, or the default of the param that a template names; None if it is unknown."""
+    """Returns a plain string, or the default of the param that a template names; None if it is unknown.
+
+    Args:
+        task: the task whose DAG declares the param.
+        source: the value of an input: a path, a template, or another task's output.
+    """
     if not isinstance(source, str) or "{{" not in source:
         return source if isinstance(source, str) else None
     name = source.strip("{} ").removeprefix("params.")

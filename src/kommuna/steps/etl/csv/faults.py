@@ -85,6 +85,10 @@ def parquet_faults(source: Path) -> Iterator[None]:
 def check_rows_of_width(source: Path, width: int) -> int:
     """Checks that every row has as many fields as the header; returns the number of rows, including blank lines.
 
+    Args:
+        source: the file.
+        width: the number of columns in its header.
+
     Raises:
         DataError: a row has another width, or a quote is misplaced; names the row.
     """

@@ -106,7 +106,12 @@ def is_infix_not(nodes: Sequence[Node], at: int) -> bool:
 
 
 def end_of_operand(nodes: Sequence[Node], at: int) -> int:
-    """Returns the index after the operand that begins at a node: at AND, OR, IS, a comma, an alias or a clause."""
+    """Returns the index after the operand that begins at a node: at AND, OR, IS, a comma, an alias or a clause.
+
+    Args:
+        nodes: the nodes of an expression or statement.
+        at: the index of the operand's first node.
+    """
     wanted, betweens = True, 0  # `wanted`: the next node must be a value, not an operator
     while at < len(nodes):
         node = nodes[at]
@@ -145,7 +150,12 @@ def _continues(nodes: Sequence[Node], at: int) -> bool:
 
 
 def end_of_case(nodes: Sequence[Node], at: int) -> int:
-    """Returns the index after the CASE that begins at a node: after its END, or the end of the nodes."""
+    """Returns the index after the CASE that begins at a node: after its END, or the end of the nodes.
+
+    Args:
+        nodes: the nodes of an expression or statement.
+        at: the index of the CASE.
+    """
     depth = 0
     while at < len(nodes):
         depth += nodes[at].is_word("case") - nodes[at].is_word("end")

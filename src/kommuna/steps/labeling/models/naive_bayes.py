@@ -87,7 +87,12 @@ class Pairs:
         return np.asarray((self.share - expected) / self.spread)
 
     def sums(self, values: Floats, f: int) -> Floats:
-        """Sums q values over the pairs of each of f outcomes."""
+        """Sums q values over the pairs of each of f outcomes.
+
+        Args:
+            values: q, a value per pair.
+            f: the number of outcomes.
+        """
         ends = np.concatenate([self.one, self.other])
         return np.bincount(ends, weights=np.concatenate([values, values]), minlength=f).astype(np.float64)
 

@@ -171,7 +171,12 @@ def computed(plan: pl.LazyFrame, messages: pl.LazyFrame, rules: RuleSet, write: 
 
 
 def failing_rule(messages: pl.LazyFrame, rules: RuleSet) -> RulesError | None:
-    """Returns the error of the first rule that reads columns and fails on some row; None if none of them fails."""
+    """Returns the error of the first rule that reads columns and fails on some row; None if none of them fails.
+
+    Args:
+        messages: the messages, on which a query has failed.
+        rules: the rules of the query.
+    """
     try:
         messages.select(pl.all().count()).collect(engine="streaming")
     except Exception:

@@ -263,7 +263,12 @@ def decided(votes: Codes, k: int, default: int | None) -> NDArray[np.bool_]:
 
 
 def unanimous(votes: Codes, k: int) -> NDArray[np.int64]:
-    """Returns the tag that all votes of each of P patterns are for; -1 if they differ, or one is against a tag."""
+    """Returns the tag that all votes of each of P patterns are for; -1 if they differ, or one is against a tag.
+
+    Args:
+        votes: `P x m` codes (`VotePatterns.votes`).
+        k: the number of tags.
+    """
     unsigned = np.dtype(f"u{votes.dtype.itemsize}")
     most = np.full(len(votes), ABSTAIN, dtype=votes.dtype)
     least = np.full(len(votes), np.iinfo(unsigned).max, dtype=unsigned)

@@ -219,7 +219,12 @@ def answers(truth: Chosen, p: Matrix, *, several: bool) -> tuple[NDArray[np.floa
 
 
 def reliability(confidence: NDArray[np.floating], right: Chosen) -> tuple[Bin, ...]:
-    """Returns the bins of `calibration_bins`."""
+    """Returns the bins of `calibration_bins`.
+
+    Args:
+        confidence: n confidences of predicted tags.
+        right: n, whether each tag is right.
+    """
     bins = zip(*calibration_bins(confidence, right), strict=True)
     return tuple(Bin(confidence=float(sure), right=float(share), rows=int(rows)) for sure, share, rows in bins)
 

@@ -55,7 +55,12 @@ class TrainingRows:
     encoder: EncoderChoice = "auto"
 
     def with_features(self, weak: Any, dev: Any) -> TrainingData:
-        """Returns the data with the features of weak and dev rows."""
+        """Returns the data with the features of weak and dev rows.
+
+        Args:
+            weak: `n x p` features of the weak rows.
+            dev: `d x p` features of the dev rows.
+        """
         return TrainingData(weak, self.weak_labels, dev, self.dev_labels, self.link, self.dev_weight)
 
 

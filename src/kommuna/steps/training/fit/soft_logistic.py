@@ -104,7 +104,12 @@ def fit(
 
 
 def probabilities(scores: Matrix, link: Link) -> Matrix:
-    """Returns the `n x k` probabilities of scores."""
+    """Returns the `n x k` probabilities of scores.
+
+    Args:
+        scores: `n x k` logits.
+        link: softmax for one tag per row, sigmoid for several.
+    """
     if link == "sigmoid":
         from scipy.special import expit
 

@@ -179,6 +179,10 @@ def misfit(data: OutcomeData, weighted: LinearLogits) -> float:
     It is the total variation between the observed pairs of a row's tag and a rule's vote, and those that one accuracy
     for all tags and errors for any other tag would give. Chance adds to it where there are few votes for many tags: a
     rule's weight is then uncertain too.
+
+    Args:
+        data: the outcomes, and the patterns that they happen on.
+        weighted: logits that estimate the tag of each pattern.
     """
     found = data.outcomes
     one_tag = ~found.one_sided & (found.owners.sum(axis=1) == 1)
@@ -208,7 +212,12 @@ def identified_tags(found: Outcomes) -> float:
 
 
 def dependence(data: OutcomeData, estimate: Estimate) -> float:
-    """Measures how far the rules are from erring independently given the tag; 0 means independent (see `VotesOnly`)."""
+    """Measures how far the rules are from erring independently given the tag; 0 means independent (see `VotesOnly`).
+
+    Args:
+        data: the outcomes, and their pairs.
+        estimate: the fit, with the excess correlation of each pair.
+    """
     f, pairs = len(data.outcomes), data.pairs
     if not len(pairs.one):
         return 0.0

@@ -58,14 +58,24 @@ class Automaton:
             self._owners[: len(own_owners), number] = own_owners
 
     def mark(self, lines: pl.Series, found: NDArray[np.bool_]) -> None:
-        """Sets `found[owner, row]` where the row's line contains a pattern of the owner."""
+        """Sets `found[owner, row]` where the row's line contains a pattern of the owner.
+
+        Args:
+            lines: n String or Binary lines, one per row.
+            found: `owners x n`; it is changed.
+        """
         if self._row:
             hits = lines.to_frame().select(self._hits)
             counts = hits.to_series().list.len().fill_null(0).to_numpy()
             self._mark(self._numbers_of(hits), np.repeat(np.arange(len(lines)), counts), found)
 
     def mark_joined(self, line: pl.Series, found: NDArray[np.bool_]) -> None:
-        """Sets `found[owner, row]` for rows that are joined to one String or Binary, separated by `ROW`."""
+        """Sets `found[owner, row]` for rows that are joined to one String or Binary, separated by `ROW`.
+
+        Args:
+            line: one value with all rows.
+            found: `owners x n`; it is changed.
+        """
         if self._row:
             numbers = self._numbers_of(line.to_frame().select(self._hits))  # ordered by where each hit ends
             self._mark(numbers, np.cumsum(numbers == self._row), found)

@@ -20,6 +20,10 @@ _LOCK = threading.Lock()  # a stemmer is not thread-safe: it keeps its word in i
 def stem(language: str, word: str) -> str:
     """Returns the stem of one folded word.
 
+    Args:
+        language: a language of Snowball, such as `russian`.
+        word: a word in normal form.
+
     >>> stem("russian", "картами"), stem("russian", "карта"), stem("english", "stolen")
     ('карт', 'карт', 'stolen')
     """
