@@ -19,7 +19,7 @@ _COLUMNS = ("operator", "step", "inputs", "outputs", "does")
 
 
 @dataclass(frozen=True)
-class SharedStep:
+class ListedStep:
     """A shared step and its operator.
 
     Attributes:
@@ -60,7 +60,7 @@ def steps(
         )
 
 
-def shared_steps() -> list[SharedStep]:
+def shared_steps() -> list[ListedStep]:
     """Returns every shared step that has an operator, in the order in which a DAG uses them."""
     from kommuna.airflow.operators import shared_operators
     from kommuna.runtime.binding import find_step
@@ -69,7 +69,7 @@ def shared_steps() -> list[SharedStep]:
     for operator in shared_operators():
         signature = find_step(operator.step)
         inputs = tuple(name if a.required else f"{name}?" for name, a in signature.inputs.items())
-        found.append(SharedStep(operator, operator.step, inputs, _outputs(signature.function)))
+        found.append(ListedStep(operator, operator.step, inputs, _outputs(signature.function)))
     return found
 
 
@@ -78,7 +78,7 @@ def _outputs(function: Any) -> tuple[str, ...]:
     return tuple(name for name in getattr(made, "_fields", ("result",)) if name not in ("metrics", "links"))
 
 
-def _show(name: str, every: list[SharedStep], *, as_json: bool) -> None:
+def _show(name: str, every: list[ListedStep], *, as_json: bool) -> None:
     names = [step.operator.__name__ for step in every]
     if name not in names:
         raise StepNotFound(f"no operator '{name}'{nearest(name, names)}", fix=f"the operators are: {', '.join(names)}")

@@ -36,7 +36,7 @@ _GIT = re.compile(r"AIRFLOW_CONN_.*__GIT")
 SETTLE_SECONDS = 10  # Helm removes the Secrets of an older chart shortly after it has created this job
 
 
-class TeamSecrets(Spec):
+class TeamCredentials(Spec):
     """A team's namespace, and the Secrets of the control plane's namespace: the store's is copied to it."""
 
     namespace: str
@@ -62,7 +62,7 @@ class Wanted(Spec):
     auth_ca_secret: str = ""
     pull_secrets: tuple[str, ...] = ()
     llm: dict[str, SecretKey] = Field(default_factory=dict)  # by the endpoint's name
-    teams: dict[str, TeamSecrets]
+    teams: dict[str, TeamCredentials]
 
     def named(self) -> Iterable[tuple[str, str, tuple[str, ...]]]:
         """Yields every Secret that the values name: the values' key, its name, and its required entries."""

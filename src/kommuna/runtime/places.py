@@ -12,7 +12,7 @@ _MAX_LINKS = 40  # the kernel's limit
 _PER_PROCESS = ("/proc/", "/dev/")  # links in these differ from process to process
 
 
-class Place(NamedTuple):
+class ResolvedPath(NamedTuple):
     """A resolved path.
 
     Args:
@@ -38,7 +38,7 @@ class Places:
         """Clears the cache, because links may have changed."""
         self._folders.clear()
 
-    def of(self, path: str, *, process: int = 0, follows: bool = True) -> Place:
+    def of(self, path: str, *, process: int = 0, follows: bool = True) -> ResolvedPath:
         """Resolves a path.
 
         Args:
@@ -58,7 +58,7 @@ class Places:
             # Nothing exists below a file.
             parts = parts[after:] if is_a(start or "/", stat.S_ISDIR) else []
         if not parts:
-            return Place(start or "/", start or "/", (), crossed)
+            return ResolvedPath(start or "/", start or "/", (), crossed)
         folder = "/".join((start, *parts[:-1]))
         name = f"{folder}/{parts[-1]}"
         if folder.startswith(_PER_PROCESS):
@@ -72,7 +72,7 @@ class Places:
             links += last
         else:
             real = f"{real}/{parts[-1]}"
-        return Place(name, real, links, crossed)
+        return ResolvedPath(name, real, links, crossed)
 
 
 def followed(path: str) -> str:

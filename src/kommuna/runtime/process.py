@@ -31,7 +31,7 @@ GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedProcess:
     """How the step's process ended."""
 
     status: int
@@ -44,7 +44,7 @@ class Ended:
 
 
 # How the step's function is called.
-Run = Callable[[StepSpec, dict[str, LocalTree], StepContext, Path, SecondLookup | None], Ended]
+CallStep = Callable[[StepSpec, dict[str, LocalTree], StepContext, Path, SecondLookup | None], EndedProcess]
 
 
 def in_child(
@@ -53,7 +53,7 @@ def in_child(
     context: StepContext,
     folder: Path,
     second_lookup: SecondLookup | None = None,
-) -> Ended:
+) -> EndedProcess:
     """Runs the step in a forked child, in which the interpreter and pydantic are already loaded.
 
     Args:
@@ -100,7 +100,7 @@ def in_child(
     if code == -signal.SIGKILL and not reason and oom_kills() > kills:
         reason = "memory"
     seconds, peak = time.monotonic() - began, max(peak, usage.ru_maxrss * 1024)
-    return Ended(code, seconds, peak, answer, reason, recorder, listener.fault)
+    return EndedProcess(code, seconds, peak, answer, reason, recorder, listener.fault)
 
 
 def in_this_process(
@@ -109,7 +109,7 @@ def in_this_process(
     context: StepContext,
     folder: Path,
     second_lookup: SecondLookup | None = None,
-) -> Ended:
+) -> EndedProcess:
     """Runs the step in this process, for debugging: without limits, and its result is not reused.
 
     Args:
@@ -126,10 +126,10 @@ def in_this_process(
     with os.fdopen(os.dup(report), "rb") as file:
         code = child.run(spec, inputs, context, folder, report)
         file.seek(0)
-        return Ended(code, time.monotonic() - began, resident_bytes(os.getpid()), file.read())
+        return EndedProcess(code, time.monotonic() - began, resident_bytes(os.getpid()), file.read())
 
 
-def report_of(ended: Ended, spec: StepSpec) -> ChildReport:
+def report_of(ended: EndedProcess, spec: StepSpec) -> ChildReport:
     """Returns the child's report if it succeeded; else raises the reason why it ended."""
     limits = spec.resources
     if ended.reason == "memory":

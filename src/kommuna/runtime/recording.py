@@ -30,7 +30,7 @@ from kommuna.runtime.locations import (
     is_system,
 )
 from kommuna.runtime.peers import Peers
-from kommuna.runtime.places import Place, Places, followed
+from kommuna.runtime.places import Places, ResolvedPath, followed
 from kommuna.spec.base import Spec
 from kommuna.spec.caching import CALL_MARKERS, UNCACHEABLE, duration
 from kommuna.spec.step import StepSpec
@@ -160,7 +160,7 @@ class Recorder:
             for link, target in place.links:  # paths below the folder depend on their targets
                 self._note_link(self._in_bundle(link), target)
 
-    def _is_no_use(self, call: Opened | Inspected, place: Place) -> bool:
+    def _is_no_use(self, call: Opened | Inspected, place: ResolvedPath) -> bool:
         """Whether a path belongs to the step, the system, or a library, which counts by its version."""
         if self._is_python_or_kommuna(place.name):
             if isinstance(call, Opened) and not PYTHON_FILES.fullmatch(place.name):
@@ -174,7 +174,7 @@ class Recorder:
             return True
         return self._is_own(place.real) and (self._is_own(place.name) or self._is_elsewhere(place.name))
 
-    def _recorded_name(self, place: Place) -> str:
+    def _recorded_name(self, place: ResolvedPath) -> str:
         """Returns the name that a path is recorded by: its target, if the name is the step's own or in /proc."""
         if self._is_own(place.name) or place.name.startswith(KERNEL):
             return place.real
@@ -236,7 +236,7 @@ class Recorder:
         if is_young and path in self._with_content and path not in self._states:
             self._states[path] = path_state(path)
 
-    def _placed(self, path: str, process: int, *, follows: bool) -> Place:
+    def _placed(self, path: str, process: int, *, follows: bool) -> ResolvedPath:
         """Resolves a path; paths in the bundle get the bundle's own name."""
         place = self._places.of(path, process=process, follows=follows)
         return place._replace(name=self._in_bundle(place.name), real=self._in_bundle(place.real))

@@ -13,7 +13,7 @@ from typing import Any
 from kommuna.store.manifest import Manifest
 from kommuna.store.parameters import bound_params
 
-Answer = Callable[[dict[str, Any]], Manifest | None]
+FindAnswer = Callable[[dict[str, Any]], Manifest | None]
 
 
 class SecondLookup:
@@ -24,7 +24,7 @@ class SecondLookup:
         answer: finds an earlier result by coerced parameters.
     """
 
-    def __init__(self, first_params: Mapping[str, Any], answer: Answer) -> None:
+    def __init__(self, first_params: Mapping[str, Any], answer: FindAnswer) -> None:
         self._first_params = json.dumps(first_params)
         self._answer = answer
         self.params: dict[str, Any] | None = None

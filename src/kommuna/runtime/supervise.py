@@ -16,7 +16,7 @@ import kommuna
 from kommuna.errors import DataError, KommunaError
 from kommuna.outages import wait_out
 from kommuna.runtime.child import ChildReport
-from kommuna.runtime.process import Ended, Run, in_child, report_of
+from kommuna.runtime.process import CallStep, EndedProcess, in_child, report_of
 from kommuna.runtime.second_lookup import SecondLookup
 from kommuna.spec.caching import duration
 from kommuna.spec.step import StepContext, StepResult, StepSpec
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 MAX_CHANGES = 5  # of an input between its look-up and its copy
 
 
-def run_step(spec: StepSpec, run: Run = in_child, *, known: Sequence[FoundFile] = ()) -> StepResult:
+def run_step(spec: StepSpec, run: CallStep = in_child, *, known: Sequence[FoundFile] = ()) -> StepResult:
     """Runs a step, or finds an earlier result of it. Never raises.
 
     Args:
@@ -55,7 +55,7 @@ def run_step(spec: StepSpec, run: Run = in_child, *, known: Sequence[FoundFile] 
         return StepResult.failed(KommunaError(f"{type(error).__name__}: {error}", where=place))
 
 
-def _run(spec: StepSpec, run: Run, known: Sequence[FoundFile]) -> StepResult:
+def _run(spec: StepSpec, run: CallStep, known: Sequence[FoundFile]) -> StepResult:
     store = Store(spec.store, spec.team)
     with store.scratch() as folder:
         source = ""
@@ -73,7 +73,7 @@ def _run(spec: StepSpec, run: Run, known: Sequence[FoundFile]) -> StepResult:
         )
 
 
-def _result(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run) -> StepResult:
+def _result(spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: CallStep) -> StepResult:
     results = Results(store)
     given = found.manifest
     second_lookup = SecondLookup(found.question.params, lambda params: _second_answer(spec, store, found, params))
@@ -112,7 +112,7 @@ def _last_result_was_unusable(spec: StepSpec, results: Results) -> bool:
 
 
 def _run_and_store(
-    spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: Run, second_lookup: SecondLookup
+    spec: StepSpec, store: Store, folder: Path, found: LookedUp, run: CallStep, second_lookup: SecondLookup
 ) -> Manifest:
     """Runs a step and stores its outputs and manifest."""
     inputs = found.inputs
@@ -193,12 +193,12 @@ def _put_plan(store: Store, path: Path, plan: str) -> Artifact:
 
 
 def _run_to_success(
-    run: Run,
+    run: CallStep,
     spec: StepSpec,
     inputs: dict[str, LocalTree],
     context: StepContext,
     folder: Path,
     second_lookup: SecondLookup,
-) -> tuple[Ended, ChildReport]:
+) -> tuple[EndedProcess, ChildReport]:
     ended = run(spec, inputs, context, folder, second_lookup)
     return ended, ChildReport() if second_lookup.manifest is not None else report_of(ended, spec)

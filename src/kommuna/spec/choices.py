@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from kommuna.errors import nearest
 
-LabelModel = Literal["kommuna", "majority", "weighted", "dawid_skene", "snorkel", "snorkel_fast"]
+LabelModelName = Literal["kommuna", "majority", "weighted", "dawid_skene", "snorkel", "snorkel_fast"]
 TextClassifier = Literal["tfidf_logreg", "tfidf_cnb", "embeddings", "tfidf_embeddings"]
 Classifier = Literal["tfidf_logreg", "tfidf_cnb", "embeddings", "tfidf_embeddings", "boosted_trees"]
 Encoder = Literal["minilm", "multilingual_e5"]

@@ -55,7 +55,7 @@ class FoundFile(Spec):
         url: the URL or path that the task gives.
         path: the local file, or the download of a remote one.
         bytes: SHA-256 of its bytes.
-        content: digest of its content, as in `Found`.
+        content: digest of its content, as in `FoundInput`.
         stamp: device, inode, size and times of the local file before it was read.
         downloaded: whether it is a download, which no other process uses.
     """
@@ -82,7 +82,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundInput:
     """One input before it is fetched.
 
     Args:
@@ -141,7 +141,7 @@ class InputChanged(Exception):
     """A file was replaced after it was found."""
 
 
-FoundTree = Found | dict[str, Found] | list[Found]
+FoundTree = FoundInput | dict[str, FoundInput] | list[FoundInput]
 
 
 @dataclass
@@ -154,11 +154,11 @@ class Inputs:
         """Returns the content digest of each input, nested like the inputs."""
         return {name: _map(tree, lambda found: found.content) for name, tree in self.trees.items()}
 
-    def flat(self) -> dict[str, Found]:
+    def flat(self) -> dict[str, FoundInput]:
         """Returns every single input by name; those inside a dict or list as `name.part`."""
-        out: dict[str, Found] = {}
+        out: dict[str, FoundInput] = {}
         for name, tree in self.trees.items():
-            if isinstance(tree, Found):
+            if isinstance(tree, FoundInput):
                 out[name] = tree
             else:
                 parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
@@ -209,7 +209,7 @@ def find_inputs(spec: StepSpec, store: Store, folder: Path, *, known: Sequence[F
     inputs = Inputs({})
     files = {file.url: file for file in known}
 
-    def one(name: str, wanted: Input | None) -> Found:
+    def one(name: str, wanted: Input | None) -> FoundInput:
         if wanted is None:
             return _none(name)
         if isinstance(wanted, FileInput):
@@ -232,17 +232,17 @@ def _map(tree: Any, change: Any) -> Any:
     return change(tree)
 
 
-def _none(name: str, source: str = "") -> Found:
-    return Found(NONE, NONE, Lineage(input=name, digest=NONE, source=source))
+def _none(name: str, source: str = "") -> FoundInput:
+    return FoundInput(NONE, NONE, Lineage(input=name, digest=NONE, source=source))
 
 
-def _made(name: str, manifest: Manifest, output: str, source: str = "") -> Found:
+def _made(name: str, manifest: Manifest, output: str, source: str = "") -> FoundInput:
     artifact = manifest.outputs[output]
     lineage = Lineage(input=name, digest=artifact.digest, manifest=manifest.key, output=output, source=source)
-    return Found(artifact.digest, artifact.filename, lineage, artifact=artifact)
+    return FoundInput(artifact.digest, artifact.filename, lineage, artifact=artifact)
 
 
-def _artifact(name: str, wanted: ArtifactInput, store: Store) -> Found:
+def _artifact(name: str, wanted: ArtifactInput, store: Store) -> FoundInput:
     manifest = store.manifest(wanted.manifest)
     if manifest is None:
         raise IntegrityError(
@@ -267,12 +267,14 @@ def _artifact(name: str, wanted: ArtifactInput, store: Store) -> Found:
     return found
 
 
-def _known(name: str, file: FoundFile) -> Found:
+def _known(name: str, file: FoundFile) -> FoundInput:
     lineage = Lineage(input=name, digest=file.bytes, source=file.url)
-    return Found(file.bytes, file.content, lineage, file=Path(file.path), stamp=file.stamp, downloaded=file.downloaded)
+    return FoundInput(
+        file.bytes, file.content, lineage, file=Path(file.path), stamp=file.stamp, downloaded=file.downloaded
+    )
 
 
-def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Path) -> Found:
+def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Path) -> FoundInput:
     path = _local_file(name, wanted, spec, store, folder)
     if not os.path.isfile(path):  # noqa: PTH113  # False for a name that no file system accepts
         what = "is a folder, not a file" if os.path.isdir(path) else "does not exist"  # noqa: PTH112
@@ -285,7 +287,7 @@ def _file(name: str, wanted: FileInput, spec: StepSpec, store: Store, folder: Pa
     digest = file_digest(path)
     content = f"{_document_digest(path) or digest}{path.suffix}"
     lineage = Lineage(input=name, digest=digest, source=wanted.url)
-    return Found(digest, content, lineage, file=path, stamp=stamp, downloaded=path.is_relative_to(folder))
+    return FoundInput(digest, content, lineage, file=path, stamp=stamp, downloaded=path.is_relative_to(folder))
 
 
 def _document_digest(path: Path) -> str:
@@ -322,7 +324,7 @@ def _local_file(name: str, wanted: FileInput, spec: StepSpec, store: Store, fold
     return target
 
 
-def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found:
+def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> FoundInput:
     from kommuna.clients.mlflow import MlflowApi  # imports requests
 
     version = MlflowApi.from_services(spec.services).by_alias(wanted.model, wanted.alias)

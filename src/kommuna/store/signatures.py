@@ -41,7 +41,7 @@ class Unknown(Exception):
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredParameter:
     """The declaration of a keyword-only argument.
 
     Args:
@@ -56,7 +56,7 @@ class Declared:
 UNKNOWN: Any = object()
 
 
-def declared_parameters(function: str, *, bundle: Path | None = None) -> dict[str, Declared]:
+def declared_parameters(function: str, *, bundle: Path | None = None) -> dict[str, DeclaredParameter]:
     """Returns the keyword-only arguments of a step; empty if its function cannot be found with certainty.
 
     Args:
@@ -70,7 +70,9 @@ def declared_parameters(function: str, *, bundle: Path | None = None) -> dict[st
         return {}
     arguments = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
     return {
-        argument.arg: Declared(_or_unknown(module.type_of, argument.annotation), _or_unknown(module.value_of, default))
+        argument.arg: DeclaredParameter(
+            _or_unknown(module.type_of, argument.annotation), _or_unknown(module.value_of, default)
+        )
         for argument, default in arguments
     }
 

@@ -13,7 +13,7 @@ from kommuna.airflow.operators.references import Model
 from kommuna.airflow.operators.registry import PromoteOperator, RegisterOperator
 from kommuna.airflow.operators.tables import PrepareMessagesOperator
 from kommuna.airflow.operators.training import EvaluateOperator, PredictOperator, TrainClassifierOperator
-from kommuna.spec.choices import EncoderChoice, LabelModel, TextClassifier
+from kommuna.spec.choices import EncoderChoice, LabelModelName, TextClassifier
 from kommuna.spec.texts import text_list
 
 DEFAULT_GATE = "f1_macro >= 0.5 and f1_macro >= champion.f1_macro - 0.01"
@@ -34,7 +34,7 @@ def weak_supervision_dag(
     label: str = "tag",
     names: Sequence[str] = (),
     region: str = "RU",
-    label_model: LabelModel = "kommuna",
+    label_model: LabelModelName = "kommuna",
     classifier: TextClassifier = "tfidf_logreg",
     encoder: EncoderChoice = "auto",
     min_confidence: float = 0.0,
@@ -166,7 +166,10 @@ def _form(
             description="Learn only from messages created on or after this day (their column created_at).",
         ),
         "label_model": Param(
-            label_model, enum=list(get_args(LabelModel)), title="Label model", description="Turns votes into labels."
+            label_model,
+            enum=list(get_args(LabelModelName)),
+            title="Label model",
+            description="Turns votes into labels.",
         ),
         "classifier": Param(
             classifier,

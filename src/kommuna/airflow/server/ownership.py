@@ -27,7 +27,7 @@ _NAME = {"variables": "key", "connections": "connection_id", "pools": "name"}
 _NAMELESS = ("", "test", "enqueue-test")  # POST paths whose body contains the name
 
 
-class Refused(Exception):
+class NameRefused(Exception):
     """The request is refused; the text says why and what would be allowed."""
 
 
@@ -42,14 +42,14 @@ def assigned(kind: str, method: str, path: str, body: Any, person: Person) -> An
         person: who sends the request.
 
     Raises:
-        Refused: the person may not write this name.
+        NameRefused: the person may not write this name.
     """
     if method == "PATCH" and not path:
         return body | {"actions": [_action(kind, action, person) for action in _list(body, "actions")]}
     if method == "POST":
         if path not in _NAMELESS:
             if not person.platform:
-                raise Refused(f"only the platform's operators may write {kind}/{path}")
+                raise NameRefused(f"only the platform's operators may write {kind}/{path}")
             return body
         return _entity(kind, body, person)
     if method == "DELETE":
@@ -68,21 +68,21 @@ def owner(name: str, given: str | None, person: Person, kind: str) -> str | None
         kind: `variables`, `connections` or `pools`, for the error.
 
     Raises:
-        Refused: another team owns it, it has no prefix, or the request names another team.
+        NameRefused: another team owns it, it has no prefix, or the request names another team.
     """
     found = owner_of(name)
     if found not in person.teams:
         if given is not None:
-            raise Refused(f"'{name}' is assigned to team '{given}': name it '{given}{SEPARATOR}{name}'")
+            raise NameRefused(f"'{name}' is assigned to team '{given}': name it '{given}{SEPARATOR}{name}'")
         if person.platform:
             return None
-        raise Refused(
+        raise NameRefused(
             f"'{name}' has no team prefix, so it would belong to everybody: {_advice(name, person.own_teams)}"
         )
     if given not in (None, found):
-        raise Refused(f"'{name}' has the prefix of team '{found}', but is assigned to team '{given}'")
+        raise NameRefused(f"'{name}' has the prefix of team '{found}', but is assigned to team '{given}'")
     if found not in person.own_teams:
-        raise Refused(f"'{name}' has the prefix of team '{found}': you may not write {kind} of that team")
+        raise NameRefused(f"'{name}' has the prefix of team '{found}': you may not write {kind} of that team")
     return found
 
 
@@ -106,7 +106,7 @@ def _action(kind: str, action: Any, person: Person) -> Any:
 def _entity(kind: str, entity: Any, person: Person) -> Any:
     name = entity.get(_NAME[kind]) if isinstance(entity, dict) else None
     if not isinstance(name, str):
-        raise Refused(f"{kind}: '{_NAME[kind]}' is missing")
+        raise NameRefused(f"{kind}: '{_NAME[kind]}' is missing")
     return _owned(entity, owner(name, _team(entity), person, kind))
 
 
@@ -116,17 +116,17 @@ def _owned(entity: Any, team: str | None) -> Any:
 
 def _team(entity: Any) -> str | None:
     if not isinstance(entity, dict):
-        raise Refused("the body is not a JSON object")
+        raise NameRefused("the body is not a JSON object")
     given = entity.get("team_name")
     if given is not None and not isinstance(given, str):
-        raise Refused("'team_name' is not a text")
+        raise NameRefused("'team_name' is not a text")
     return given or None
 
 
 def _list(body: Any, name: str) -> list[Any]:
     found = body.get(name) if isinstance(body, dict) else None
     if not isinstance(found, list):
-        raise Refused(f"the body has no list '{name}'")
+        raise NameRefused(f"the body has no list '{name}'")
     return found
 
 
@@ -155,8 +155,8 @@ class Ownership:
             try:
                 body = json.loads(raw) if raw else None
                 changed = assigned(match[1], scope["method"], match[2] or "", body, sender)
-            except (Refused, ValueError) as error:
-                detail = str(error) if isinstance(error, Refused) else f"the body is not JSON: {error}"
+            except (NameRefused, ValueError) as error:
+                detail = str(error) if isinstance(error, NameRefused) else f"the body is not JSON: {error}"
                 await JSONResponse({"detail": detail}, 403)(scope, receive, send)
                 return
             raw = b"" if changed is None else json.dumps(changed).encode()

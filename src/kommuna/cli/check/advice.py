@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from kommuna.cli.check.arguments import misspelt
-from kommuna.cli.check.process.jobs import Ended
+from kommuna.cli.check.process.jobs import EndedJob
 from kommuna.cli.check.process.limits import Limits
 from kommuna.cli.check.process.loading import ImportTooSlow
 from kommuna.errors import KommunaError, nearest
@@ -96,7 +96,7 @@ def explain(error: BaseException, path: Path, bundle: Path, limits: Limits) -> t
     return line, kind, _MOVED_ARGUMENTS.get(moved, _SEE_TRACEBACK)
 
 
-def explain_end(ended: Ended, source: bytes, limits: Limits) -> tuple[int, str, str]:
+def explain_end(ended: EndedJob, source: bytes, limits: Limits) -> tuple[int, str, str]:
     """Returns the line, the message and the fix for a file whose process left no result.
 
     Args:

@@ -32,7 +32,7 @@ class FileReport(Spec):
     steps: int = 0
 
 
-class Findings(Spec):
+class BundleFindings(Spec):
     """The findings of a bundle, with the numbers of its files, DAGs and steps."""
 
     findings: tuple[Finding, ...]

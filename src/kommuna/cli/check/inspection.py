@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kommuna.cli.check.advice import explain, explain_end
 from kommuna.cli.check.files import find_unread, sources
-from kommuna.cli.check.finding import Collector, FileReport, Findings
+from kommuna.cli.check.finding import BundleFindings, Collector, FileReport
 from kommuna.cli.check.judges.dags import DagJudge
 from kommuna.cli.check.process.jobs import allow_judging, run
 from kommuna.cli.check.process.limits import Limits
@@ -39,7 +39,7 @@ _WARM = (
 MAX_SLOW_FILES = 3  # after these the rest is not checked, since they mostly wait for the same thing
 
 
-def inspect_files(folder: Path, limits: Limits) -> Findings:
+def inspect_files(folder: Path, limits: Limits) -> BundleFindings:
     """Checks every Python file of a bundle.
 
     Args:
@@ -71,7 +71,7 @@ def inspect_files(folder: Path, limits: Limits) -> Findings:
                 what = f"two DAGs have the id '{dag_id}': the other is in {other}"
                 found.add(path, line, what, "give one another id; a DAG that is only imported is taken twice, too")
             dags.setdefault(dag_id, path)
-    return Findings(findings=found.findings, files=len(files), dags=len(dags), steps=steps)
+    return BundleFindings(findings=found.findings, files=len(files), dags=len(dags), steps=steps)
 
 
 def _inspect(path: Path, place: Place | None, folder: Path, limits: Limits) -> tuple[FileReport, bool]:

@@ -19,7 +19,7 @@ from kommuna.errors import SpecError
 from kommuna.spec.installation import place_of
 
 if TYPE_CHECKING:
-    from kommuna.cli.run_dag.running import Ended
+    from kommuna.cli.run_dag.running import EndedRun
 
 app = typer.Typer()
 _COLUMNS = ("task", "state", "seconds")
@@ -74,7 +74,7 @@ def _prints_to_stderr() -> Iterator[None]:
         os.close(stdout)
 
 
-def _show(ended: Ended, *, as_json: bool) -> None:
+def _show(ended: EndedRun, *, as_json: bool) -> None:
     rows = [(task.task, task.state, task.seconds) for task in ended.tasks]
     if as_json:
         print_json({"dag": ended.dag_id, "state": ended.state, "tasks": records(_COLUMNS, rows)})

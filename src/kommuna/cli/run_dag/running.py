@@ -29,7 +29,7 @@ class EndedTask:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedRun:
     """How a run ended."""
 
     dag_id: str
@@ -122,7 +122,7 @@ def _prune(group: Any, kept: set[str]) -> None:
             del group.children[name]
 
 
-def run(dag: Any, params: dict[str, Any], logical_date: datetime | None) -> Ended:
+def run(dag: Any, params: dict[str, Any], logical_date: datetime | None) -> EndedRun:
     """Runs a DAG to its end.
 
     Args:
@@ -147,4 +147,4 @@ def run(dag: Any, params: dict[str, Any], logical_date: datetime | None) -> Ende
         )
         for instance in sorted(dag_run.get_task_instances(), key=lambda i: (i.start_date is None, i.start_date))
     ]
-    return Ended(dag.dag_id, str(dag_run.state), tasks)
+    return EndedRun(dag.dag_id, str(dag_run.state), tasks)

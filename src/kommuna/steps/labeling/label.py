@@ -50,7 +50,7 @@ def label_messages(
     dev: pl.LazyFrame | None = None,
     gold_votes: pl.LazyFrame | None = None,
     *,
-    model: choices.LabelModel = "kommuna",
+    model: choices.LabelModelName = "kommuna",
     key: str = "id",
     label: str = "tag",
     seed: choices.Seed = 0,

@@ -79,7 +79,7 @@ class LabelModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: choices.LabelModel = "kommuna",
+        model: choices.LabelModelName = "kommuna",
         *,
         tags: Sequence[str] | RuleSet | None = None,
         cardinality: int | None = None,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kommuna.airflow.server.ownership import Refused, assigned
+from kommuna.airflow.server.ownership import NameRefused, assigned
 from kommuna.airflow.server.people.persons import Person
 
 TEAMS, OWN = frozenset({"support", "fraud"}), frozenset({"support"})
@@ -47,7 +47,7 @@ def test_a_prefixed_name_gets_its_team() -> None:
     ],
 )
 def test_a_caller_may_not_write_names_of_others(kind: str, method: str, path: str, body: Any, said: str) -> None:
-    with pytest.raises(Refused, match=said.replace("(", r"\(")):
+    with pytest.raises(NameRefused, match=said.replace("(", r"\(")):
         assigned(kind, method, path, body, SUE)
 
 

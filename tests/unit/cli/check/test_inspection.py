@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kommuna.cli.check.finding import Findings
+from kommuna.cli.check.finding import BundleFindings
 from kommuna.cli.check.process.start import inspect
 from kommuna.cli.main import app
 
@@ -43,7 +43,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def found(bundle: Path) -> list[tuple[str, int, str]]:
-    result: Findings = inspect(bundle)
+    result: BundleFindings = inspect(bundle)
     assert all(finding.fix for finding in result.findings)
     return [(finding.file, finding.line, finding.what) for finding in result.findings]
 

@@ -22,7 +22,7 @@ from kommuna.steps.labeling.votes.patterns import Codes, VotePatterns
 
 TAGS = ["a", "b", "c"]
 SLOW = {"snorkel"}  # its own tests need torch
-NAMES = [name for name in get_args(choices.LabelModel) if name not in SLOW]
+NAMES = [name for name in get_args(choices.LabelModelName) if name not in SLOW]
 SETTINGS = Settings(epochs=50)
 
 
@@ -41,7 +41,7 @@ def generated(
 
 
 def test_every_choice_is_a_model_and_the_first_is_the_default() -> None:
-    assert list(MODELS) == list(get_args(choices.LabelModel))
+    assert list(MODELS) == list(get_args(choices.LabelModelName))
     assert inspect.signature(label_messages).parameters["model"].default == next(iter(MODELS)) == "kommuna"
 
 

@@ -23,7 +23,7 @@ from kommuna.steps.labeling.label import Labeled, label_messages
 from kommuna.steps.labeling.label_model import LabelModel
 from kommuna.steps.labeling.votes.label_matrix import from_matrix
 
-NAMES: list[Any] = [name for name in get_args(choices.LabelModel) if name != "snorkel"]
+NAMES: list[Any] = [name for name in get_args(choices.LabelModelName) if name != "snorkel"]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 

@@ -21,7 +21,7 @@ from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.models.registry import MODELS, Settings
 from kommuna.steps.labeling.votes.patterns import Codes
 
-OURS = [name for name in get_args(choices.LabelModel) if not name.startswith("snorkel")]
+OURS = [name for name in get_args(choices.LabelModelName) if not name.startswith("snorkel")]
 MARGIN = 0.02
 Truth = NDArray[np.int64]
 

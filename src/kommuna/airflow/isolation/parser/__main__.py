@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 
-from kommuna.airflow.isolation.parser.server import Parser
+from kommuna.airflow.isolation.parser.server import ParserServer
 from kommuna.airflow.isolation.settings import ParserSettings
 from kommuna.errors import KommunaError
 
@@ -21,7 +21,7 @@ def main() -> None:
         sys.exit(str(error))
     for name in [name for name in os.environ if name.startswith("KOMMUNA_PARSER_")]:
         del os.environ[name]
-    asyncio.run(Parser(settings).serve())
+    asyncio.run(ParserServer(settings).serve())
 
 
 if __name__ == "__main__":

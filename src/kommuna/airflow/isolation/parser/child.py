@@ -16,8 +16,8 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits of one file's process.
+class ParseLimits:
+    """The limits of one file's process.
 
     Attributes:
         memory: bytes beyond what the warm fork server uses.
@@ -31,7 +31,12 @@ class Limits:
 
 
 def parse(
-    requests: socket.socket, output: socket.socket, logs: socket.socket, folder: Path, original: str, limits: Limits
+    requests: socket.socket,
+    output: socket.socket,
+    logs: socket.socket,
+    folder: Path,
+    original: str,
+    limits: ParseLimits,
 ) -> None:
     """Runs Airflow's parsing in a child of this process. This process supervises the child and ends as it does.
 
@@ -48,7 +53,12 @@ def parse(
 
 
 def _parse(
-    requests: socket.socket, output: socket.socket, logs: socket.socket, folder: Path, original: str, limits: Limits
+    requests: socket.socket,
+    output: socket.socket,
+    logs: socket.socket,
+    folder: Path,
+    original: str,
+    limits: ParseLimits,
 ) -> None:
     from airflow.dag_processing.processor import _parse_file_entrypoint
     from airflow.sdk.execution_time.supervisor import _fork_main
@@ -62,7 +72,7 @@ def _parse(
     _fork_main(requests, output, output.dup(), logs.fileno(), _parse_file_entrypoint)
 
 
-def limit(limits: Limits) -> None:
+def limit(limits: ParseLimits) -> None:
     """Applies limits to this process and the processes that it starts."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(

@@ -51,7 +51,7 @@ class FileRun:
         forks: ForkServerContext,
         request: dict[str, Any],
         folder: Path,
-        limits: child.Limits,
+        limits: child.ParseLimits,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:

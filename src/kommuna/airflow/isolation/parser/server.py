@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from kommuna.airflow.isolation import shipping
-from kommuna.airflow.isolation.parser.child import Limits
+from kommuna.airflow.isolation.parser.child import ParseLimits
 from kommuna.airflow.isolation.parser.processes import close_memory
 from kommuna.airflow.isolation.parser.run import FileRun
 from kommuna.airflow.isolation.settings import ParserSettings
@@ -46,7 +46,7 @@ VERSIONS_KEPT = 3
 log = logging.getLogger("kommuna.parser")
 
 
-class Refused(Exception):
+class ClientRefused(Exception):
     """A connection is refused: `why` is the reason as a code, the message is for people."""
 
     def __init__(self, why: str, text: str) -> None:
@@ -54,7 +54,7 @@ class Refused(Exception):
         self.why = why
 
 
-class Parser:
+class ParserServer:
     """Parses files of one team's bundles for clients that have the token."""
 
     def __init__(self, settings: ParserSettings) -> None:
@@ -85,9 +85,9 @@ class Parser:
         self._connections += 1
         try:
             if self._connections > MAX_CONNECTIONS:
-                raise Refused("busy", f"{MAX_CONNECTIONS} connections are open")
+                raise ClientRefused("busy", f"{MAX_CONNECTIONS} connections are open")
             await self._serve_one(reader, writer)
-        except Refused as refusal:
+        except ClientRefused as refusal:
             log.warning("parser.refused why=%s", refusal.why)
             with contextlib.suppress(OSError):
                 writer.write(frame(REFUSED, {"why": refusal.why, "text": str(refusal)}))
@@ -113,7 +113,7 @@ class Parser:
             kind, payload = await asyncio.wait_for(receive(reader), GREETING_SECONDS)
             if kind != PARSE:
                 raise BadFrame("expected PARSE")
-            limits = Limits(memory_bytes(self._settings.memory), max(1, min(600, int(hello.get("seconds", 30)))))
+            limits = ParseLimits(memory_bytes(self._settings.memory), max(1, min(600, int(hello.get("seconds", 30)))))
             await FileRun(self._forks, fields_of(payload), folder, limits, reader, writer).run()
         finally:
             self._running.remove(bundle_version)
@@ -122,17 +122,17 @@ class Parser:
         """Checks that the client is the platform's processor of the same release, and that there is capacity.
 
         Raises:
-            Refused: it is not, or the parser is busy.
+            ClientRefused: it is not, or the parser is busy.
         """
         digest = hashlib.sha256(str(hello.get("token", "")).encode()).hexdigest()
         if not hmac.compare_digest(digest, self._settings.token_digest):
-            raise Refused("token", "the token does not match this parser")
+            raise ClientRefused("token", "the token does not match this parser")
         if hello.get("team") != self._settings.team:
-            raise Refused("team", f"this is the parser of team '{self._settings.team}'")
+            raise ClientRefused("team", f"this is the parser of team '{self._settings.team}'")
         if hello.get("airflow") != version("apache-airflow"):
-            raise Refused("version", f"this parser runs Airflow {version('apache-airflow')}")
+            raise ClientRefused("version", f"this parser runs Airflow {version('apache-airflow')}")
         if len(self._running) >= self._settings.processes:
-            raise Refused("busy", f"{len(self._running)} files are being parsed")
+            raise ClientRefused("busy", f"{len(self._running)} files are being parsed")
 
     async def _bundle(self, wanted: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Path:
         """Returns the folder of the bundle at a version; requests the bundle if it is not here yet."""
@@ -149,9 +149,9 @@ class Parser:
             folder = await asyncio.to_thread(shipping.unpack, archive, versions, wanted)
             shipping.forget_old(versions, keep=VERSIONS_KEPT, in_use=set(self._running))
         except DataError as error:
-            raise Refused("bundle", str(error)) from None
+            raise ClientRefused("bundle", str(error)) from None
         except OSError as error:
-            raise Refused("bundle", f"the bundle cannot be unpacked: {error}") from None
+            raise ClientRefused("bundle", f"the bundle cannot be unpacked: {error}") from None
         return folder
 
 

@@ -25,7 +25,7 @@ _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)  # of a run's dates: Airflow calcul
 _NAMED = {"Asset": "asset", "AssetNameRef": "asset", "AssetAlias": "asset alias"}
 
 
-class Refused(Exception):
+class BodyRefused(Exception):
     """The body is refused; the text says why and what would be allowed."""
 
 
@@ -47,16 +47,16 @@ class Judge:
         """Judges a change of the task's own state.
 
         Raises:
-            Refused: the state is not one that a task reports, or what comes with it is not allowed.
+            BodyRefused: the state is not one that a task reports, or what comes with it is not allowed.
         """
         state = body.get("state") if isinstance(body, dict) else None
         if state not in _ENDS + _WAITS:
-            raise Refused(f"a task does not report the state {json.dumps(state)[:100]}")
+            raise BodyRefused(f"a task does not report the state {json.dumps(state)[:100]}")
         for name in ("end_date", "reschedule_date"):
             self._near(body, name)
         delay = body.get("retry_delay_seconds")
         if delay is not None and not (_is_number(delay) and 0 <= delay <= LONGEST_DELAY):
-            raise Refused(f"retry_delay_seconds: keep it between 0 and {LONGEST_DELAY}")
+            raise BodyRefused(f"retry_delay_seconds: keep it between 0 and {LONGEST_DELAY}")
         if state in _WAITS:
             self._wait(body)
         for outlet in _list(body, "task_outlets"):
@@ -68,16 +68,16 @@ class Judge:
         """Judges a new run of a DAG.
 
         Raises:
-            Refused: a date is beyond what Airflow's scheduler can calculate with.
+            BodyRefused: a date is beyond what Airflow's scheduler can calculate with.
         """
         if body is None:
             return
         if not isinstance(body, dict):
-            raise Refused("the body is not a JSON object")
+            raise BodyRefused("the body is not a JSON object")
         for name in ("logical_date", "run_after"):
             moment = _moment(body, name)
             if moment is not None and not _EARLIEST <= moment <= self.now + timedelta(seconds=LONGEST_DELAY):
-                raise Refused(f"{name}: keep it between {_EARLIEST:%Y} and {LONGEST_DELAY} s from now")
+                raise BodyRefused(f"{name}: keep it between {_EARLIEST:%Y} and {LONGEST_DELAY} s from now")
 
     def _wait(self, body: Mapping[str, Any]) -> None:
         carried = body.get("next_kwargs") or {}
@@ -87,12 +87,12 @@ class Judge:
             if len(json.dumps(carried)) > MAX_CARRIED:
                 raise too_large(len(text), len(json.dumps(carried)))
             if isinstance(carried, str):
-                raise Refused("next_kwargs is not a JSON object")
+                raise BodyRefused("next_kwargs is not a JSON object")
             judge_carried(carried)
             if body["state"] == "deferred":
                 judge_trigger(str(body.get("classpath")), text, team=self.team, now=self.now)
         except TeamMistake as mistake:
-            raise Refused(str(mistake)) from None
+            raise BodyRefused(str(mistake)) from None
 
     def _outlet(self, outlet: Any) -> None:
         kind = outlet.get("type") if isinstance(outlet, dict) else None
@@ -101,36 +101,36 @@ class Judge:
         elif kind in _NAMED:
             self._own_asset(outlet.get("name"), _NAMED[kind])
         else:
-            raise Refused(f"task_outlets: {json.dumps(kind)[:100]} is not a kind of asset")
+            raise BodyRefused(f"task_outlets: {json.dumps(kind)[:100]} is not a kind of asset")
 
     def _event(self, event: Any) -> None:
         key = event.get("dest_asset_key") if isinstance(event, dict) else None
         if not isinstance(key, dict):
-            raise Refused("outlet_events: 'dest_asset_key' is missing")
+            raise BodyRefused("outlet_events: 'dest_asset_key' is missing")
         name, uri = key.get("name"), key.get("uri")
         self._own_asset(name, "asset")
         if event.get("source_alias_name") is not None:  # Airflow creates the asset if there is none
             self._own_asset(event["source_alias_name"], "asset alias")
             if not (isinstance(uri, str) and address_fits(str(name), uri, self.team)):
-                raise Refused(
+                raise BodyRefused(
                     f"the asset '{name}' has the address '{uri}': leave it out, or use an address with the part "
                     f"'/{self.team}/'"
                 )
 
     def _own_asset(self, name: Any, kind: str) -> None:
         if not isinstance(name, str) or owner_of(name) != self.team:
-            raise Refused(f"the {kind} '{name}' does not belong to team '{self.team}': name one that begins with "
+            raise BodyRefused(f"the {kind} '{name}' does not belong to team '{self.team}': name one that begins with "
                           f"'{self.team}__'")  # fmt: skip
 
     def _address(self, uri: Any) -> None:
         names = self.facts.assets_at.get(uri, frozenset()) if isinstance(uri, str) else frozenset()
         if not names or any(owner_of(name) != self.team for name in names):
-            raise Refused(f"the asset at '{uri}' does not belong to team '{self.team}'")
+            raise BodyRefused(f"the asset at '{uri}' does not belong to team '{self.team}'")
 
     def _near(self, body: Mapping[str, Any], name: str) -> None:
         moment = _moment(body, name)
         if moment is not None and abs(moment - self.now) > timedelta(seconds=LONGEST_DELAY):
-            raise Refused(f"{name}: keep it within {LONGEST_DELAY} s from now")
+            raise BodyRefused(f"{name}: keep it within {LONGEST_DELAY} s from now")
 
 
 def addresses(body: Any) -> frozenset[str]:
@@ -146,7 +146,7 @@ def addresses(body: Any) -> frozenset[str]:
 def _list(body: Mapping[str, Any], name: str) -> Iterator[Any]:
     found = body.get(name) or []
     if not isinstance(found, list):
-        raise Refused(f"'{name}' is not a list")
+        raise BodyRefused(f"'{name}' is not a list")
     yield from found
 
 
@@ -160,7 +160,7 @@ def _moment(body: Mapping[str, Any], name: str) -> datetime | None:
     try:
         return TypeAdapter(AwareDatetime).validate_python(value).astimezone(UTC)
     except (ValidationError, OverflowError):
-        raise Refused(f"{name}: it must be a date and time with a time zone") from None
+        raise BodyRefused(f"{name}: it must be a date and time with a time zone") from None
 
 
 def _is_number(value: Any) -> bool:

@@ -136,7 +136,7 @@ def _trigger(request: TaskRequest, facts: Facts, team: str) -> Refusal | None:
         return refusal
     try:
         bodies.Judge(team, facts, request.now).trigger(request.body)
-    except bodies.Refused as refused:
+    except bodies.BodyRefused as refused:
         return Refusal(str(refused))
     return None
 
@@ -144,7 +144,7 @@ def _trigger(request: TaskRequest, facts: Facts, team: str) -> Refusal | None:
 def _state(request: TaskRequest, facts: Facts, team: str) -> Refusal | None:
     try:
         bodies.Judge(team, facts, request.now).state(request.body)
-    except bodies.Refused as refused:
+    except bodies.BodyRefused as refused:
         return Refusal(str(refused))
     return None
 

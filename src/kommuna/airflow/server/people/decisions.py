@@ -8,7 +8,7 @@ from typing import Any
 
 from kommuna.airflow.server.guard.facts import Refusal
 from kommuna.airflow.server.people.persons import Person
-from kommuna.airflow.server.people.routes import Need, Row
+from kommuna.airflow.server.people.routes import Need, PeopleRoute
 from kommuna.spec.names import owner_of
 
 ANY = "~"  # every DAG, in a path
@@ -28,7 +28,7 @@ class PersonRequest:
         body: the body as JSON; None if it has none.
     """
 
-    row: Row
+    row: PeopleRoute
     path: Mapping[str, str]
     query: Mapping[str, Sequence[str]] = field(default_factory=dict)
     body: Any = None

@@ -22,7 +22,7 @@ from kommuna.airflow.server.guard.events import Events
 from kommuna.airflow.server.guard.facts import Refusal
 from kommuna.airflow.server.people.decisions import PersonFacts, PersonRequest, decide
 from kommuna.airflow.server.people.persons import Person, person
-from kommuna.airflow.server.people.routes import Need, Row, find
+from kommuna.airflow.server.people.routes import Need, PeopleRoute, find
 from kommuna.airflow.server.people.rows import install, published_to, seen_by
 from kommuna.airflow.server.people.sign_in import SignIns
 
@@ -67,7 +67,9 @@ class People:
         else:
             await self._judge(row, values, raw, scope, receive, send)
 
-    async def _judge(self, row: Row, values: Any, raw: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _judge(
+        self, row: PeopleRoute, values: Any, raw: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         try:
             who = await person(scope)
         except HTTPException as error:

@@ -23,7 +23,7 @@ _NAME_COLUMNS = ("apply_rules", "prepare_messages", "predict")
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredTable:
     """A table's declared columns with their types, and the task that declares them."""
 
     task_id: str
@@ -65,7 +65,7 @@ class ColumnJudge:
         if isinstance(rules_file, str) and "://" not in rules_file and os.path.isfile(self.folder / rules_file):  # noqa: PTH113
             self._conditions(task, self.folder / rules_file, declared)
 
-    def _conditions(self, task: Any, file: Path, declared: Declared) -> None:
+    def _conditions(self, task: Any, file: Path, declared: DeclaredTable) -> None:
         """Tries each SQL and Python rule on an empty table of the declared columns."""
         conditions = self._rules.conditions(file)
         if not conditions:
@@ -90,7 +90,7 @@ class ColumnJudge:
                     f"the declared columns are: {', '.join(declared.columns)}",
                 )
 
-    def _is_new(self, column: str, declared: Declared) -> bool:
+    def _is_new(self, column: str, declared: DeclaredTable) -> bool:
         """Whether a column is missing and has not been reported for the table."""
         if column in declared.columns or (declared.task_id, column) in self._missing:
             return False
@@ -131,12 +131,12 @@ def params_of(function: str) -> dict[str, Any]:
         return {}
 
 
-def _declared(task: Any) -> Declared | None:
+def _declared(task: Any) -> DeclaredTable | None:
     """Returns the columns of a task's table, if a reading step declares them and no step in between changes them."""
     schema = task.parameters.get("table_schema")
     if isinstance(schema, Mapping):
         columns = schema.get("columns")
-        return Declared(task.task_id, columns) if isinstance(columns, Mapping) else None
+        return DeclaredTable(task.task_id, columns) if isinstance(columns, Mapping) else None
     for name in ("messages", "table"):
         source = task.inputs.get(name)
         if isinstance(source, Mapping) and STEP in source:
@@ -149,7 +149,7 @@ def _function(task: Any) -> str:
     return str(getattr(task, "function", "")).rpartition(":")[2]
 
 
-def _failure(rule: Rule, declared: Declared) -> KommunaError | None:
+def _failure(rule: Rule, declared: DeclaredTable) -> KommunaError | None:
     """What the step would say of a rule on such a table; what only its rows can show is left to it."""
     import polars as pl
 

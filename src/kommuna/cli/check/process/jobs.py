@@ -28,7 +28,7 @@ JUDGING_MEMORY = 16 * 1024**3  # bytes of address space: numeric libraries reser
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedJob:
     """How a process ended.
 
     Attributes:
@@ -45,7 +45,7 @@ class Ended:
     last: str
 
 
-def run(work: Callable[[], object], limits: Limits) -> Ended:
+def run(work: Callable[[], object], limits: Limits) -> EndedJob:
     """Runs a function in a fork of this process, and kills everything that it started.
 
     The function's process is limited to `limits.memory` until it calls `allow_judging`.
@@ -87,7 +87,7 @@ def run(work: Callable[[], object], limits: Limits) -> Ended:
             watch.close()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return Ended(reason, os.waitstatus_to_exitcode(status), watch.printed, watch.last)
+    return EndedJob(reason, os.waitstatus_to_exitcode(status), watch.printed, watch.last)
 
 
 def allow_judging() -> None:
@@ -107,7 +107,7 @@ def _become_keeper(output: int) -> None:
 def _work(work: Callable[[], object], limits: Limits, most_processes: int, group: int) -> None:
     try:
         os.close(group)
-        child.limit(child.Limits(JUDGING_MEMORY, round(2 * limits.seconds) + 5, most_processes))
+        child.limit(child.ParseLimits(JUDGING_MEMORY, round(2 * limits.seconds) + 5, most_processes))
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (min(hard, child.data_bytes() + limits.memory), hard))
         work()

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from kommuna.cli.check.finding import Findings
+from kommuna.cli.check.finding import BundleFindings
 from kommuna.cli.check.process.limits import Limits
 from kommuna.cli.run_dag.settings import secrets_settings
 from kommuna.embedded.settings import state_folder
@@ -20,7 +20,7 @@ from kommuna.spec.installation import place_of
 MAX_OUTPUT = 4096  # bytes from the end of the inspection's output
 
 
-def inspect(folder: Path, limits: Limits | None = None) -> Findings:
+def inspect(folder: Path, limits: Limits | None = None) -> BundleFindings:
     """Checks a bundle, whose code is imported in separate processes.
 
     Args:
@@ -53,7 +53,7 @@ def inspect(folder: Path, limits: Limits | None = None) -> Findings:
                 where=str(folder),
                 fix="run it again; if it fails again, ask MLOps",
             )
-        return Findings.model_validate_json(result.read_bytes())
+        return BundleFindings.model_validate_json(result.read_bytes())
 
 
 def _team_secrets(folder: Path) -> dict[str, str]:

@@ -52,7 +52,7 @@ class Settings:
             raise SpecError(f"memory={self.memory!r}: {error}", fix="give a size, such as '4Gi'") from None
 
 
-MODELS: dict[choices.LabelModel, Callable[[Settings], BaseLabelModel]] = {
+MODELS: dict[choices.LabelModelName, Callable[[Settings], BaseLabelModel]] = {
     "kommuna": lambda settings: Kommuna(seed=settings.seed),
     "majority": lambda settings: Majority(),
     "weighted": lambda settings: Weighted(),
@@ -62,7 +62,7 @@ MODELS: dict[choices.LabelModel, Callable[[Settings], BaseLabelModel]] = {
 }
 
 
-def model_named(name: choices.LabelModel, settings: Settings) -> Callable[[], BaseLabelModel]:
+def model_named(name: choices.LabelModelName, settings: Settings) -> Callable[[], BaseLabelModel]:
     """Returns a function that makes unfitted label models.
 
     Args:

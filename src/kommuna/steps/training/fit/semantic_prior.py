@@ -57,7 +57,7 @@ DEV_ITERATIONS = 40
 
 
 @dataclass(frozen=True)
-class Choice:
+class SemanticPriorChoice:
     """The parameters chosen on held-out dev rows; the defaults if there are too few."""
 
     name_weight: float = 15.0
@@ -81,7 +81,7 @@ class FittedSemanticPrior:
 
     model: Linear
     dev_only: Linear
-    choice: Choice
+    choice: SemanticPriorChoice
 
 
 def fit(data: TrainingData, names: Matrix, folds: Folds) -> FittedSemanticPrior:
@@ -133,7 +133,7 @@ class _Search:
         )
         return self.space.lift(model).plus(prior)
 
-    def teacher(self, rows: Any, choice: Choice) -> Linear:
+    def teacher(self, rows: Any, choice: SemanticPriorChoice) -> Linear:
         """Fits steps 1 to 4, the teacher."""
         first = self.corrected(self.from_names(choice.name_weight), rows, choice.penalty)
         if not choice.strength:
@@ -147,7 +147,7 @@ class _Search:
         x = np.vstack([self.data.weak, self.data.dev[rows]])
         return discriminant(x, np.vstack([weak_labels, self.data.dev_labels[rows]]), self.data.link)
 
-    def student(self, rows: Any, teacher: Linear, choice: Choice) -> Linear:
+    def student(self, rows: Any, teacher: Linear, choice: SemanticPriorChoice) -> Linear:
         """Fits step 5, the student."""
         weak = self.data.weak
         scores = np.float32(choice.teacher_sharpness) * teacher.scores(weak)
@@ -218,12 +218,12 @@ def discriminant(rows: Matrix, labels: Matrix, link: Link) -> Linear:
     return Linear(coef.astype(np.float32), intercept.astype(np.float32))
 
 
-def _choose(search: _Search, folds: Folds) -> Choice:
+def _choose(search: _Search, folds: Folds) -> SemanticPriorChoice:
     """Chooses parameters in stages: of the dev rows alone, the names, the weak labels, the student."""
     if len(search.data.dev_labels) < MIN_ROWS:
-        return Choice()
+        return SemanticPriorChoice()
     stages = _Stages(search, folds)
-    defaults, zero = Choice(), search.from_names(0.0)
+    defaults, zero = SemanticPriorChoice(), search.from_names(0.0)
 
     def alone(penalty: float) -> Model:
         return lambda some, _, rows: some.corrected(zero, rows, penalty, free=True)
@@ -236,7 +236,7 @@ def _choose(search: _Search, folds: Folds) -> Choice:
         {(w, c): from_names(w, c) for w in NAME_WEIGHTS for c in PENALTIES[:2]},
         (defaults.name_weight, defaults.penalty),
     )
-    choice = Choice(
+    choice = SemanticPriorChoice(
         alone_penalty=first.name[0],
         alone_sharpness=first.sharpness,
         held_out_dev_only=first.scores,

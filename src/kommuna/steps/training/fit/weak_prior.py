@@ -39,7 +39,7 @@ FLOOR = 1e-3  # lower bound of a label model's probability, so that no rule excl
 
 
 @dataclass(frozen=True)
-class Choice:
+class WeakPriorChoice:
     """The parameters chosen on held-out dev rows; the defaults if there are too few."""
 
     inverse_penalty: float = PENALTIES[1]
@@ -56,7 +56,7 @@ class FittedWeakPrior:
 
     model: Linear
     dev_only: Linear
-    choice: Choice
+    choice: WeakPriorChoice
 
 
 def fit(data: TrainingData, folds: Folds, *, seed: int) -> FittedWeakPrior:
@@ -81,11 +81,11 @@ def fit(data: TrainingData, folds: Folds, *, seed: int) -> FittedWeakPrior:
     return FittedWeakPrior(scaled(model, choice.sharpness), scaled(dev_only, choice.dev_sharpness), choice)
 
 
-def _choose(data: TrainingData, folds: Folds, space: RowSpace) -> Choice:
+def _choose(data: TrainingData, folds: Folds, space: RowSpace) -> WeakPriorChoice:
     weak, labels, link, dev_weight = data.weak[folds.rows], data.dev_labels, data.link, data.dev_weight
     rows, k = labels.shape
     if rows < MIN_ROWS:
-        return Choice()
+        return WeakPriorChoice()
     weak_space = RowSpace(weak) if weak.shape[0] else None
 
     alone = {penalty: np.zeros((rows, k), np.float32) for penalty in PENALTIES}
@@ -112,7 +112,7 @@ def _choose(data: TrainingData, folds: Folds, space: RowSpace) -> Choice:
                 scores[strength][held] = model.scores(space.coordinates[held]) + offset[held]
     found = {strength: best_sharpness(z, labels, link) for strength, z in scores.items()}
     strength = min(found, key=lambda s: found[s][1])
-    return Choice(penalty, dev_sharpness, strength, found[strength][0], scores[strength], scores[0.0])
+    return WeakPriorChoice(penalty, dev_sharpness, strength, found[strength][0], scores[strength], scores[0.0])
 
 
 def _dev_model(

@@ -202,7 +202,7 @@ def test_means_and_student_are_more_accurate_with_spread_labels() -> None:
         search = semantic_prior._Search(data, np.zeros((4, 128), np.float32), RowSpace(data.dev), graph)
         alone = replace(search, graph=graph * 0)
         first, every = search.from_names(0.0), np.arange(40)
-        choice = semantic_prior.Choice(trust=1.0)
+        choice = semantic_prior.SemanticPriorChoice(trust=1.0)
         models = (
             (search.discriminant(first, every, 1.0), alone.discriminant(first, every, 1.0)),
             (search.student(every, first, replace(choice, spread=True)), search.student(every, first, choice)),
