@@ -1,14 +1,15 @@
 """Docstrings: a public function with three or more arguments describes them, under `Args:`."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "kommuna"
-# Their arguments are described elsewhere: by the overridden method, by the step that an operator runs, by `typer`, by the route.
+# Arguments that are described elsewhere: by the overridden method, the step that an operator runs, or the command.
 OVERRIDES = ("execute_async", "predict")
 BASES = {"SharedStepOperator", "Protocol"}
-COMMANDS = ("typer.Option", "app.get")
+COMMAND = re.compile(r"@\w+\.(command|get)\(|typer\.Option\(")
 
 
 def functions(tree: ast.Module | ast.ClassDef, of: ast.ClassDef | None = None) -> Iterator[tuple[str, int, str]]:
@@ -19,10 +20,8 @@ def functions(tree: ast.Module | ast.ClassDef, of: ast.ClassDef | None = None) -
                 yield from functions(node, node)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             is_made = of is not None and node.name == "__init__"
-            decorated = [
-                word for decorator in node.decorator_list for word in COMMANDS if word in ast.unparse(decorator)
-            ]
-            if decorated or node.name in OVERRIDES or (node.name.startswith("_") and not is_made):
+            is_command = COMMAND.search(ast.unparse(node)) is not None
+            if is_command or node.name in OVERRIDES or (node.name.startswith("_") and not is_made):
                 continue
             names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
             names = [name for name in names if of is None or name not in ("self", "cls")]

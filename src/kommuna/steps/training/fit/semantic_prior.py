@@ -40,10 +40,10 @@ from numpy.typing import NDArray
 
 from kommuna.steps.training.fit import soft_logistic
 from kommuna.steps.training.fit.folds import MIN_ROWS, Folds
-from kommuna.steps.training.fit.soft_logistic import Linear, Link, Matrix, RowSpace, probabilities
+from kommuna.steps.training.fit.soft_logistic import Linear, Link, Matrix, RowSpace, log_losses, probabilities
 from kommuna.steps.training.fit.spreading import neighbours, spread
 from kommuna.steps.training.fit.training_data import TrainingData
-from kommuna.steps.training.fit.weak_prior import FLOOR, best_sharpness, log_loss, scaled
+from kommuna.steps.training.fit.weak_prior import FLOOR, best_sharpness, scaled
 
 NAME_WEIGHTS = (0.0, 10.0, 15.0, 20.0)  # factor on the cosine similarity to a tag's name
 PENALTIES = (10.0, 50.0, 250.0)
@@ -316,7 +316,7 @@ class _Stages:
                 scores[held] = fitted[-1].scores(some.data.dev[held])
             sharpness, _ = best_sharpness(scores, labels, link)
             found[name] = _Best(name, sharpness, scores, fitted)
-            losses[name] = log_loss(np.float32(sharpness) * scores, labels, link)
+            losses[name] = log_losses(np.float32(sharpness) * scores, labels, link).sum(axis=1)
         best = min(losses, key=lambda name: float(losses[name].mean()))
         gain = losses[default] - losses[best]
         significant = gain.mean() > gain.std() / np.sqrt(len(labels))

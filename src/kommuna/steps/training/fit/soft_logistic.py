@@ -119,6 +119,21 @@ def probabilities(scores: Matrix, link: Link) -> Matrix:
     return np.asarray(softmax(scores, axis=1), dtype=np.float32)
 
 
+def log_losses(scores: NDArray[Any], labels: Matrix, link: Link) -> NDArray[Any]:
+    """Returns the `n x k` parts of the log loss of scores, in nats; those of a row add up to its loss.
+
+    Args:
+        scores: `n x k` logits.
+        labels: `n x k` true tags, or probabilities.
+        link: softmax for one tag per row, sigmoid for several.
+    """
+    if link == "sigmoid":
+        return np.asarray(np.logaddexp(np.float32(0), scores) - labels * scores)
+    from scipy.special import log_softmax
+
+    return np.asarray(labels * -log_softmax(scores, axis=1))
+
+
 class RowSpace:
     """Coordinates in the span of few rows of a wide matrix, in which the same model has far fewer parameters.
 
@@ -157,6 +172,7 @@ class RowSpace:
 
 
 def _softmax_loss(scores: Matrix, labels: Matrix) -> tuple[Matrix, Matrix]:
+    """Returns the row sums of `log_losses` and their derivative, with one exponential of each score for both."""
     scores -= scores.max(axis=1, keepdims=True)
     residual = np.exp(scores)
     total = residual.sum(axis=1, keepdims=True)
@@ -168,8 +184,7 @@ def _softmax_loss(scores: Matrix, labels: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def _sigmoid_loss(scores: Matrix, labels: Matrix) -> tuple[Matrix, Matrix]:
-    losses = (np.logaddexp(np.float32(0), scores) - labels * scores).sum(axis=1)
-    return losses, probabilities(scores, "sigmoid") - labels
+    return log_losses(scores, labels, "sigmoid").sum(axis=1), probabilities(scores, "sigmoid") - labels
 
 
 _LOSSES = {"softmax": _softmax_loss, "sigmoid": _sigmoid_loss}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kommuna.steps.training.fit.soft_logistic import Link, Matrix
+from kommuna.steps.training.fit.soft_logistic import Link, Matrix, log_losses
 
 _RIDGE = 1.0  # of the shifts, in rows: few dev rows shift little
 _FACTORS = (0.1, 10.0)
@@ -53,13 +53,11 @@ def fit(scores: Matrix, labels: Matrix, link: Link) -> tuple[Scaling, float]:
     def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         factor, shift = np.exp(parameters[0]), parameters[1:]
         z = factor * given + shift
+        total = log_losses(z, labels, link).sum()
         if link == "sigmoid":
-            total = (np.logaddexp(0, z) - labels * z).sum()
             off = expit(z) - labels
         else:
-            log_p = log_softmax(z, axis=1)
-            total = -(labels * log_p).sum()
-            off = np.exp(log_p) * labels.sum(axis=1, keepdims=True) - labels
+            off = np.exp(log_softmax(z, axis=1)) * labels.sum(axis=1, keepdims=True) - labels
         penalty = _RIDGE * shift @ shift / 2
         slope = np.concatenate([[factor * (off * given).sum()], off.sum(axis=0) + _RIDGE * shift])
         return float(total + penalty) / rows, slope / rows

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kommuna.steps.training.fit import soft_logistic
 from kommuna.steps.training.fit.folds import MIN_ROWS, Folds
-from kommuna.steps.training.fit.soft_logistic import Linear, Link, Matrix, RowSpace, probabilities
+from kommuna.steps.training.fit.soft_logistic import Linear, Link, Matrix, RowSpace, log_losses, probabilities
 from kommuna.steps.training.fit.training_data import TrainingData
 
 PENALTIES = (10.0, 50.0, 250.0)
@@ -175,18 +174,9 @@ def best_sharpness(scores: Matrix, labels: Matrix, link: Link) -> tuple[float, f
         labels: `n x k` true tags, or probabilities.
         link: softmax for one tag per row, sigmoid for several.
     """
-    losses = {t: float(log_loss(np.float32(t) * scores, labels, link).mean()) for t in TEMPERATURES}
+    losses = {t: float(log_losses(np.float32(t) * scores, labels, link).sum(axis=1).mean()) for t in TEMPERATURES}
     best = min(losses, key=lambda t: losses[t])
     return best, losses[best]
-
-
-def log_loss(scores: Matrix, labels: Matrix, link: Link) -> NDArray[np.float32]:
-    """Returns the log loss of each row, `n`."""
-    if link == "sigmoid":
-        return np.asarray((np.logaddexp(np.float32(0), scores) - labels * scores).sum(axis=1))
-    from scipy.special import logsumexp
-
-    return np.asarray(logsumexp(scores, axis=1) - (labels * scores).sum(axis=1))
 
 
 def scaled(model: Linear, factor: float) -> Linear:
