@@ -81,6 +81,11 @@ class Rule(Spec):
         return f"{self.kind}: {self.condition}"
 
     @property
+    def in_words(self) -> str:
+        """What the rule looks for, as reports show it."""
+        return self.where
+
+    @property
     def functions(self) -> tuple[str, ...]:
         """`module:function` of each of the team's functions that the rule calls."""
         return ()
@@ -121,6 +126,11 @@ class KeywordRule(Rule):
     def condition(self) -> str:
         """The keywords, separated by commas."""
         return ", ".join(self.any)
+
+    @property
+    def in_words(self) -> str:
+        """The keywords, and whether any form of their words counts."""
+        return f"any word form ({self.stem}) of: {self.condition}" if self.stem else f"any of: {self.condition}"
 
     @model_validator(mode="after")
     def _no_blank_keyword(self) -> Self:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kommuna.cli.check.finding import Collector, line_of
 from kommuna.errors import KommunaError
 from kommuna.runtime.binding import find_function
-from kommuna.spec.rules import Rule, RuleSet, SqlRule
+from kommuna.spec.rules import Rule, RuleSet
 
 
 class RulesFiles:
@@ -45,30 +45,23 @@ class RulesFiles:
         return [rule for rule in kinds if (file, rule.name) not in self._broken]
 
     def columns(self, rule: Rule) -> list[str]:
-        """Columns that a SQL rule's condition names; none of a condition that is broken."""
-        import polars as pl
-
-        from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql
+        """Columns that a rule's condition names, as far as they are known without a table; none of a broken one."""
+        from kommuna.steps.labeling.rules.expressions import parsed
 
         try:
-            return pl.sql_expr(standard_sql(rule.sql)).meta.root_names() if isinstance(rule, SqlRule) else []
-        except (KommunaError, *POLARS_ERRORS):
+            expression = parsed(rule)
+        except KommunaError:
             return []
+        return [] if expression is None else expression.meta.root_names()
 
     def _faults(self, rule: Rule) -> list[tuple[str, str]]:
-        """What is wrong with a rule's function or SQL, whatever table it meets."""
-        import polars as pl
-
-        from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql
+        """What is wrong with a rule's function or condition, whatever table it meets."""
+        from kommuna.steps.labeling.rules.expressions import parsed
 
         try:
             for function in rule.functions:
                 find_function(function, bundle=self.folder)
-            if isinstance(rule, SqlRule):
-                pl.sql_expr(standard_sql(rule.sql))
+            parsed(rule)
         except KommunaError as error:
             return [(error.what, error.fix or "fix it")]
-        except POLARS_ERRORS as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            return [(f"the SQL cannot be read: {first}", "write one condition over the row's columns: amount > 100")]
         return []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kommuna.spec.artifacts import Report
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.report.metrics import BY_NAME
-from kommuna.steps.labeling.report.rule_text import condition, highlighted
+from kommuna.steps.labeling.report.rule_text import highlighted
 from kommuna.steps.labeling.votes.correlation import Correlation, correlation
 from kommuna.steps.labeling.votes.patterns import VotePatterns
 from kommuna.steps.report import ACCENT, BAD, GOOD, INK, MUTED, collapsed, link, page, plot, table
@@ -167,7 +167,7 @@ def _rules_table(figures: pl.DataFrame, errors: dict[Any, pl.DataFrame], rules: 
             return "bad" if value < 0 else "good"
         return "bad" if column == "to" and value is not None and value < POOR else ""
 
-    looks_for = {rule.name: condition(rule) for rule in rules.rules}
+    looks_for = {rule.name: rule.in_words for rule in rules.rules}
     lines = [
         [_named(value, looks_for[value], errors) if c == "rule" else value for c, value in zip(shown, row, strict=True)]
         for row in figures.select(shown).iter_rows()
@@ -186,7 +186,7 @@ def _errors(name: str, errors: pl.DataFrame, rules: RuleSet, *, opened: bool) ->
     lines = errors.select(list(columns)).rows()
     if texts:
         lines = [(highlighted(rule, line[0]), *line[1:]) for line in lines]
-    looks_for = Markup("<p>Looks for <code>{}</code></p>").format(condition(rule))
+    looks_for = Markup("<p>Looks for <code>{}</code></p>").format(rule.in_words)
     body = looks_for + table(list(columns.values()), lines)
     return collapsed(f"{name}: {errors.height}", body, anchor=f"errors-{name}", opened=opened)
 

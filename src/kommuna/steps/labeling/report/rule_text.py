@@ -1,8 +1,9 @@
-"""Shows rules to people: the condition in words, and its matches in a message."""
+"""Shows rules to people: their matches in a message."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import singledispatch
 from typing import NamedTuple
 
 import polars as pl
@@ -23,18 +24,6 @@ class _Token(NamedTuple):
     end: int
 
 
-def condition(rule: Rule) -> str:
-    """Returns a rule's condition in words.
-
-    >>> condition(Rule(name="lost", tag="card", any=("lost", "stolen"), stem="english"))
-    'any word form (english) of: lost, stolen'
-    """
-    if isinstance(rule, KeywordRule):
-        forms = f"any word form ({rule.stem}) of" if rule.stem else "any of"
-        return f"{forms}: {rule.condition}"
-    return rule.where
-
-
 def highlighted(rule: Rule, text: str) -> Markup:
     """Returns the escaped text, with the matches of a keyword or regex rule in <mark>.
 
@@ -50,24 +39,34 @@ def highlighted(rule: Rule, text: str) -> Markup:
     return Markup("").join([*marked, escape(text[done:])])
 
 
-def _found(rule: Rule, text: str) -> Iterator[tuple[int, int]]:
-    """Yields start and end of each match."""
-    if isinstance(rule, KeywordRule):
-        found = list(_tokens(text, rule.stem))
-        for keyword in rule.any:
-            words = [_form(word, rule.stem) for word in tokens(keyword)]
-            for first in range(len(found) - len(words) + 1):
-                run = found[first : first + len(words)]
-                if words and [token.word for token in run] == words:
-                    yield run[0].start, run[-1].end
-    elif isinstance(rule, RegexRule) and python_only(rule.regex) is None:
-        matches = pl.Series([text]).str.extract_all(polars_pattern(rule.regex))[0]
-        done = 0
-        for match in matches:  # in the order of the text
-            start = text.find(match, done) if match else -1
-            if start >= 0:
-                done = start + len(match)
-                yield start, done
+@singledispatch
+def _found(_rule: Rule, _text: str) -> Iterator[tuple[int, int]]:
+    """Yields start and end of each match. Each kind of rule that reads the text registers its own function."""
+    return iter(())
+
+
+@_found.register
+def _keywords(rule: KeywordRule, text: str) -> Iterator[tuple[int, int]]:
+    found = list(_tokens(text, rule.stem))
+    for keyword in rule.any:
+        words = [_form(word, rule.stem) for word in tokens(keyword)]
+        for first in range(len(found) - len(words) + 1):
+            run = found[first : first + len(words)]
+            if words and [token.word for token in run] == words:
+                yield run[0].start, run[-1].end
+
+
+@_found.register
+def _regex(rule: RegexRule, text: str) -> Iterator[tuple[int, int]]:
+    if python_only(rule.regex) is not None:
+        return
+    matches = pl.Series([text]).str.extract_all(polars_pattern(rule.regex))[0]
+    done = 0
+    for match in matches:  # in the order of the text
+        start = text.find(match, done) if match else -1
+        if start >= 0:
+            done = start + len(match)
+            yield start, done
 
 
 def _tokens(text: str, language: str | None) -> Iterator[_Token]:

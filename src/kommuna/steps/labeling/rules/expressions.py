@@ -99,6 +99,25 @@ def _python_condition(rule: PythonRule, schema: pl.Schema) -> Condition:
     return Condition(expression, by_name, fix="correct the function")
 
 
+@singledispatch
+def parsed(_rule: Rule) -> pl.Expr | None:
+    """Parses a rule's condition without a table, as `kommuna check` does; None if that needs the columns' types.
+
+    Raises:
+        SpecError: no table can make it a condition.
+    """
+    return None
+
+
+@parsed.register
+def _parsed_sql(rule: SqlRule) -> pl.Expr:
+    try:
+        return pl.sql_expr(standard_sql(rule.sql))
+    except POLARS_ERRORS as error:
+        fix = "write one condition over the row's columns: amount > 100"
+        raise SpecError(f"the SQL cannot be read: {_first_line(error)}", fix=fix) from None
+
+
 def expression_of(
     function: Callable[[], object], schema: pl.Schema, *, rule: str, tag: str | None, where: str
 ) -> tuple[pl.Expr, bool]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kommuna.spec.rules import Rule
-from kommuna.steps.labeling.report.rule_text import condition, highlighted
+from kommuna.steps.labeling.report.rule_text import highlighted
 
 
 def _rule(**condition: Any) -> Rule:
@@ -22,7 +22,7 @@ def _rule(**condition: Any) -> Rule:
     ],
 )
 def test_the_condition_of_a_rule_is_in_words(rule: dict[str, Any], words: str) -> None:
-    assert condition(_rule(**rule)) == words
+    assert _rule(**rule).in_words == words
 
 
 @pytest.mark.parametrize(
