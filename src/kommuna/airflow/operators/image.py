@@ -99,7 +99,13 @@ class ImageOperator(StepOperator, KubernetesPodOperator):  # type: ignore[misc,u
 
 
 def pod_of(team: str, resources: Resources, llms: Llms | None = None) -> dict[str, Any]:
-    """Returns the manifest of the step's pod: restricted, with the team's secrets and without Airflow's settings."""
+    """Returns the manifest of the step's pod: restricted, with the team's secrets and without Airflow's settings.
+
+    Args:
+        team: the team whose namespace the pod runs in.
+        resources: the step's resources: the container's requests and limits.
+        llms: the LLM endpoints of the step, whose keys the pod gets as variables; None if it calls none.
+    """
     amounts = {"cpu": resources.cpu, "memory": resources.memory}
     mounts, volumes = writable(tmp="/tmp")
     container = {
