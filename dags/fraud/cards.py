@@ -12,6 +12,7 @@ from kommuna.airflow import (
     PromoteOperator,
     QueryOperator,
     ReadTableOperator,
+    RefusalOperator,
     RegisterOperator,
     RuleReportOperator,
     StepOperator,
@@ -113,8 +114,13 @@ with TeamDag(
         task_id="register", model=trained["model"], scores=scores["scores"], sample=dev["table"], name="cards"
     )
     promoted = PromoteOperator(
-        task_id="promote", version=version["version"], scores=scores["scores"], gate="{{ params.gate }}"
+        task_id="promote",
+        version=version["version"],
+        scores=scores["scores"],
+        gate="{{ params.gate }}",
+        fail_when_refused=False,
     )
+    RefusalOperator(task_id="refused", promotion=promoted)
     predicted = PredictOperator(
         task_id="predict", messages=new["table"], model=Model("cards"), trigger_rule="none_failed"
     )

@@ -12,6 +12,7 @@ KommunaError
 │   │   └── Leakage        gold rows found in training data
 │   ├── RulesError         a rules file, a rule in it, or a vote
 │   ├── GateError          a promotion gate that cannot be parsed
+│   ├── PromotionRefused   a version that the gate, or a person's pin, keeps from becoming the champion
 │   ├── LlmSettings        an LLM endpoint that is not set, or whose key or model is refused
 │   ├── NoUsableAnswers    too many answers of an LLM are refusals or invalid
 │   └── BudgetSpent        the next request to an LLM would exceed the budget
@@ -123,6 +124,10 @@ class RulesError(TeamMistake):
 
 class GateError(TeamMistake):
     """A promotion gate cannot be parsed."""
+
+
+class PromotionRefused(TeamMistake):
+    """A version does not become the champion: by the gate, a person's pin, or scores of another champion."""
 
 
 class LlmSettings(TeamMistake):

@@ -8,7 +8,7 @@ from .operators.labeling import (
     RuleReportOperator,
 )
 from .operators.references import Model, StepOutput
-from .operators.registry import PromoteOperator, RegisterOperator
+from .operators.registry import PromoteOperator, RefusalOperator, RegisterOperator
 from .operators.step import StepOperator
 from .operators.tables import (
     AsofJoinOperator,
@@ -35,6 +35,7 @@ __all__ = [
     "QueryOperator",
     "ReadTableOperator",
     "RefineRulesOperator",
+    "RefusalOperator",
     "RegisterOperator",
     "RuleReportOperator",
     "StepOperator",

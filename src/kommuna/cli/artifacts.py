@@ -54,7 +54,7 @@ def why(
 def _manifest(key: str, team: str | None) -> tuple[Manifest, Store]:
     """Finds the only manifest whose key begins with a text, and its store."""
     for name in [team] if team else installation().platform.teams:
-        found = [manifest for manifest in store(name).manifests() if manifest.key.startswith(key)]
+        found = [manifest for manifest in store(name).records() if manifest.key.startswith(key)]
         if len(found) > 1:
             keys = ", ".join(manifest.key[:16] for manifest in found[:5])
             raise TeamMistake(f"{len(found)} keys begin with '{key}'", fix=f"give more characters: {keys} …")
@@ -115,7 +115,10 @@ def _show_manifest(manifest: Manifest, where: Store) -> None:
         f"{manifest.started:%Y-%m-%d %H:%M:%S} UTC, {manifest.seconds:.2f} s, "
         f"peak {manifest.peak_memory_bytes >> 20} MiB",
     )
-    outputs = [(name, a.kind, a.rows, a.bytes, where.url(a)) for name, a in manifest.outputs.items()]
+    outputs = [
+        (name, a.kind, a.rows, a.bytes, where.url(a) if where.has(a) else "removed")
+        for name, a in manifest.outputs.items()
+    ]
     print_table(console, ("output", "kind", "rows", "bytes", "URL"), outputs)
     if manifest.metrics:
         metrics = [(name, f"{value:.6g}") for name, value in sorted(manifest.metrics.items())]

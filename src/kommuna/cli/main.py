@@ -13,7 +13,7 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 import kommuna
-from kommuna.cli import artifacts, data, explain, new, platform, rules, steps
+from kommuna.cli import artifacts, data, explain, models, new, platform, rules, steps
 from kommuna.cli.check import command as check
 from kommuna.cli.here import message_console
 from kommuna.cli.run_dag import command as run_dag
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 for part in (platform.app, check.app, run_dag.app, artifacts.app, data.app, explain.app, steps.app):
     app.registered_commands.extend(part.registered_commands)
+app.add_typer(models.app, name="models")
 app.add_typer(rules.app, name="rules")
 app.add_typer(new.app, name="new")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import requests
@@ -127,6 +128,22 @@ class MlflowApi:
 
     def _refusal(self, answer: requests.Response) -> RegistryError:
         return refused(self._server.url, self._workspace, f"{answer.status_code} {_said(answer)}")
+
+
+def identity_of(tags: Mapping[str, str], source: Any, run_id: Any, created: Any) -> str:
+    """Returns what an evaluation knows a model version by: the digest of its artifact.
+
+    A version that Kommuna did not register has none. MLflow does not change a version's files, so it is known by the
+    place of its files and its time: the number alone may mean another model after the database was restored.
+
+    Args:
+        tags: the version's tags.
+        source: the place of its files.
+        run_id: the run that logged it.
+        created: when it was made, in milliseconds since 1970.
+    """
+    known = tags.get("kommuna.model_digest")
+    return known or hashlib.sha256(f"{source or ''}\n{run_id or ''}\n{created or ''}".encode()).hexdigest()
 
 
 def unreachable(url: str, why: str) -> RegistryUnreachable:

@@ -3,8 +3,10 @@
     f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01
 
 Allowed are numbers, metric names (dotted: `champion.f1_macro`), `+ - * /`, comparisons, `and`, `or`, `not` and
-parentheses. Where there is no champion yet, comparisons with `champion.*` are unknown and do not block the
-first model. A metric that is NaN or infinite always fails the gate.
+parentheses. A tag has its own figures: `f1.fees >= 0.6`, `f1["lost card"] >= champion.f1["lost card"] - 0.1`, and
+`max_drop(f1.*) <= 0.2` bounds the largest fall of any tag. Where there is no champion yet, comparisons with
+`champion.*` are unknown and do not block the first model. Where the champion lacks a tag of gold, both sides of a
+comparison are about the tags that both know. A metric that is NaN or infinite always fails the gate.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -22,14 +25,20 @@ from kommuna.errors import GateError, nearest
 
 CHAMPION = "champion."
 BASELINE = "baseline."
+SHARED = "shared."  # a metric on the tags that the champion knows, where it lacks one of gold
 # Metrics of the evaluation step: of the model itself, and of each model that it is compared with.
 COMPARED = ("accuracy", "f1_macro", "f1_micro", "precision_macro", "recall_macro")
 EVALUATED = (
     *COMPARED, "accuracy_high", "accuracy_low", "automatic", "coverage", "ece", "gold_without_tag", "rows",
-    "tags_never_seen", "text_overlap", "without_tag",
+    "tags_fallen", "tags_never_seen", "text_overlap", "without_tag", "worst_tag.f1",
 )  # fmt: skip
 OTHERS = (CHAMPION, *(f"{BASELINE}{name}." for name in ("dev_only", "label_model", "majority_class")))
 EVALUATION_METRICS = (*EVALUATED, *(f"{other}{name}" for other in OTHERS for name in COMPARED))
+# Figures of one tag, by its name: of the model, and of the champion.
+_OF_A_TAG = re.compile(r"(?:champion\.f1|f1|precision|recall)\.(?P<tag>.+)", re.DOTALL)
+MAX_DROP = "max_drop"
+_STAR = "\u01c3"  # stands for the star of `f1.*`, which Python cannot parse; one character, so that positions stay
+_STARS = re.compile(r"(?<=\.)\*(?=\s*\))")
 MAX_CHARACTERS = 1000
 MAX_NODES = 200
 _FIX = "write comparisons of metrics, as in: f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01"
@@ -97,7 +106,7 @@ class Gate:
                 f"the gate has '#' at {self._place(comment)}: a gate has no comments", where=self.expression, fix=_FIX
             )
         # A gate from YAML may have several lines. Joined to one line, every character keeps its position.
-        self._line = "".join(" " if c.isspace() else c for c in self.expression)
+        self._line = _STARS.sub(_STAR, "".join(" " if c.isspace() else c for c in self.expression))
         try:
             tree = ast.parse(self._line, mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -110,14 +119,18 @@ class Gate:
     @property
     def names(self) -> tuple[str, ...]:
         """Every metric in the expression, in order of appearance."""
-        found = [_name(node) for node in ast.walk(self._root) if isinstance(node, ast.Name | ast.Attribute)]
-        # ast.walk also visits `champion` inside `champion.f1_macro`: only whole names count.
-        inner = {
-            _name(node.value)
-            for node in ast.walk(self._root)
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute)
-        }
-        return tuple(dict.fromkeys(name for name in found if name not in inner))
+        return tuple(dict.fromkeys(_names(self._root)))
+
+    @property
+    def tag_figures(self) -> tuple[str, ...]:
+        """The figures of single tags in the expression; which tags there are is known once a model is evaluated."""
+        return tuple(name for name in self.names if _OF_A_TAG.fullmatch(name))
+
+    @property
+    def names_tags(self) -> bool:
+        """Whether the expression itself says how far single tags may fall."""
+        calls = any(isinstance(node, ast.Call) for node in ast.walk(self._root))
+        return calls or bool(self.tag_figures) or not {"tags_fallen", "worst_tag.f1"}.isdisjoint(self.names)
 
     def judge(self, metrics: Mapping[str, float]) -> Verdict:
         """Evaluates the expression for given metrics.
@@ -128,7 +141,8 @@ class Gate:
         Raises:
             GateError: the expression names an unknown metric, or divides by zero.
         """
-        self.check_names([*metrics, *_of_a_champion(metrics)])
+        tags = [f"{CHAMPION}{name}" for name in metrics if name.startswith("f1.")]  # a champion may lack a tag
+        self.check_names([*metrics, *_of_a_champion(metrics), *tags])
         missed = [f"{name} is {metrics[name]}" for name in self.names if not math.isfinite(metrics.get(name, 0.0))]
         if missed:
             return Verdict(holds=False, missed=tuple(missed))
@@ -170,7 +184,8 @@ class Gate:
             return None if value is None else not value
         assert isinstance(node, ast.Compare)
         sides = [node.left, *node.comparators]
-        values_of = [self._number(side, metrics) for side in sides]
+        fair = _on_shared_tags(sides, metrics)
+        values_of = [self._number(side, fair or metrics) for side in sides]
         result: bool | None = True
         for i, op in enumerate(node.ops):
             left, right = values_of[i], values_of[i + 1]
@@ -181,7 +196,8 @@ class Gate:
             true = compare(left, right)
             if true != wanted:
                 shown = sign if true else opposite
-                missed.append(f"{_shown(sides[i], left)} {shown} {_shown(sides[i + 1], right)}")
+                where = " on the tags that the champion knows" if fair else ""
+                missed.append(f"{_shown(sides[i], left)} {shown} {_shown(sides[i + 1], right)}{where}")
             if not true:
                 result = False
         return result
@@ -204,6 +220,8 @@ class Gate:
             if not math.isfinite(result):
                 raise GateError(f"the gate's result is {result}: {ast.unparse(node)}", where=self.expression)
             return result
+        if isinstance(node, ast.Call):
+            return max(_drops(metrics).values(), default=None)
         value = metrics.get(_name(node))
         return None if value is None else float(value)
 
@@ -232,8 +250,11 @@ class Gate:
             assert isinstance(node.value, int | float)
             if not abs(node.value) <= 1e15:  # also rejects infinity, and integers too large for a float
                 raise self._forbidden(node, "the number is too large")
-        elif isinstance(node, ast.Name | ast.Attribute) and not logical:
-            if not _name(node):
+        elif isinstance(node, ast.Call) and not logical and _name(node.func) == MAX_DROP:
+            if node.keywords or [_name(argument) for argument in node.args] != [f"f1.{_STAR}"]:
+                raise self._forbidden(node, f"the largest fall of a tag is {MAX_DROP}(f1.*)")
+        elif isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and not logical:
+            if not _name(node) or _STAR in _name(node).split("."):
                 raise self._forbidden(node, "only metrics have dotted names")
         elif logical and isinstance(node, ast.Name | ast.Attribute | ast.BinOp | ast.Constant):
             raise self._forbidden(node, "a gate is a comparison, and this is not one")
@@ -283,13 +304,46 @@ def _of_a_champion(metrics: Mapping[str, float]) -> list[str]:
 
 
 def _name(node: ast.expr) -> str:
-    """Returns the dotted name, or an empty string where the node is more than a name."""
+    """Returns the dotted name, or an empty string where the node is more than a name.
+
+    A tag whose name is not a word is given as `f1["lost card"]`.
+    """
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
         head = _name(node.value)
         return f"{head}.{node.attr}" if head else ""
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+        head = _name(node.value)
+        return f"{head}.{node.slice.value}" if head in ("f1", "precision", "recall", "champion.f1") else ""
     return ""
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    """Yields the whole names of metrics below a node."""
+    if isinstance(node, ast.Call):
+        return
+    if isinstance(node, ast.expr) and (name := _name(node)):
+        yield name
+        return
+    for part in ast.iter_child_nodes(node):
+        yield from _names(part)
+
+
+def _on_shared_tags(sides: Sequence[ast.expr], metrics: Mapping[str, float]) -> dict[str, float]:
+    """Returns the metrics of a comparison with a champion that lacks a tag of gold; none if it is an ordinary one."""
+    names = [name for side in sides for name in _names(side)]
+    if not any(name.startswith(CHAMPION) for name in names) or not any(f"{SHARED}{name}" in metrics for name in names):
+        return {}
+    return {**metrics, **{name: metrics[f"{SHARED}{name}"] for name in names if f"{SHARED}{name}" in metrics}}
+
+
+def _drops(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Returns by how much the F1 of each tag that both models know is below the champion's."""
+    start = f"{CHAMPION}f1."
+    found = {name.removeprefix(start): value for name, value in metrics.items() if name.startswith(start)}
+    own = {tag: metrics.get(f"f1.{tag}", math.nan) for tag in found}
+    return {tag: value - own[tag] for tag, value in found.items() if math.isfinite(value - own[tag])}
 
 
 def _is_number(node: ast.expr) -> bool:
@@ -299,4 +353,5 @@ def _is_number(node: ast.expr) -> bool:
 def _shown(node: ast.expr, value: float) -> str:
     """Formats a side of a comparison with its value: `f1_macro 0.68`, or the number alone."""
     number = f"{value:.4g}"
-    return number if isinstance(node, ast.Constant) else f"{ast.unparse(node)} {number}"
+    text = ast.unparse(node).replace(_STAR, "*")
+    return number if isinstance(node, ast.Constant) else f"{text} {number}"

@@ -18,6 +18,7 @@ from kommuna.spec.resources import Resources
 from kommuna.spec.versions import address_of, present_names
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+NO_INPUT = "none"  # stands for the digest of an optional input that is absent
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -91,6 +92,7 @@ class Services(Spec):
     mlflow: str = Field("", description="URL of the MLflow server.")
     mlflow_pages: str = Field("", description="The same, as people's browsers reach it; the server's URL if empty.")
     workspace: str = Field("", description="The team's registry workspace.")
+    airflow_pages: str = Field("", description="URL of Airflow, as people's browsers reach it.")
     llm: Llms = Field(default_factory=Llms, description="LLM endpoints; API keys are named, never contained.")
     shared: StoreAddress | None = Field(
         None, description="The team's folder of what clients keep from run to run; the runtime sets it."
@@ -107,6 +109,9 @@ class StepContext(Spec):
     key: str = Field("", description="Identifies the work: equal for the same step, code, parameters and inputs.")
     inputs: dict[str, str] = Field(default_factory=dict, description="Input name to content digest.")
     manifests: dict[str, str] = Field(default_factory=dict, description="Input name to the manifest that made it.")
+
+
+ALONE = StepContext(team="nobody")  # of a step that is called in a notebook
 
 
 class StepSpec(Spec):

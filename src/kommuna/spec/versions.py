@@ -47,10 +47,10 @@ STEPS: dict[str, SharedStep] = {
     ),
     "kommuna.steps:rule_report": SharedStep("kommuna.steps.labeling.rule_report", 3),
     "kommuna.steps:train_classifier": SharedStep("kommuna.steps.training.train", 2),
-    "kommuna.steps:evaluate": SharedStep("kommuna.steps.training.evaluate", 5),
+    "kommuna.steps:evaluate": SharedStep("kommuna.steps.training.evaluate", 6),
     "kommuna.steps:predict": SharedStep("kommuna.steps.training.predict", 2),
-    "kommuna.steps:register": SharedStep("kommuna.steps.registry.register", 1),
-    "kommuna.steps:promote": SharedStep("kommuna.steps.registry.promote", 1),
+    "kommuna.steps:register": SharedStep("kommuna.steps.registry.register", 2),
+    "kommuna.steps:promote": SharedStep("kommuna.steps.registry.promote", 2),
 }
 VERSIONS: dict[str, int] = {address: step.version for address, step in STEPS.items()}
 

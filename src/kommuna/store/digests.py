@@ -6,7 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import IO
 
-NONE = "none"  # instead of a digest, for an optional input that is absent
+from kommuna.spec.step import NO_INPUT
+
+NONE = NO_INPUT  # instead of a digest
 _CHUNK = 1 << 20
 
 

@@ -11,6 +11,7 @@ from kommuna.store.manifest import Manifest
 from kommuna.store.results import Results
 from kommuna.store.store import Store
 
+_SMALL = ("json", "report")
 # An artifact is stored before its manifest is written: a younger one may belong to a running step.
 GRACE_SECONDS = 24 * 3600.0
 
@@ -35,7 +36,8 @@ def collect(
     """Removes unreferenced artifacts and, with `keep_days`, old manifests.
 
     Never removed: an artifact that a kept manifest or a registered model refers to; a manifest that a registered
-    model or a kept manifest comes from, however old.
+    model or a kept manifest comes from, however old. The manifests of what was done with a registered model, its
+    promotion and its predictions, stay as records: the small documents with them, the tables not.
 
     Args:
         store: the team's store.
@@ -44,12 +46,13 @@ def collect(
         grace_seconds: younger artifacts, and manifests used more recently, are kept: a run may still need them.
         dry_run: whether to only count.
     """
-    manifests = {manifest.key: manifest for manifest in store.manifests()}
+    manifests = {manifest.key: manifest for manifest in store.records()}
     oldest = None
     if keep_days is not None:
         oldest = datetime.now(UTC) - max(timedelta(days=keep_days), timedelta(seconds=grace_seconds))
     kept = _kept(store, manifests, set(registered), oldest)
-    expired = [key for key in manifests if key not in kept]
+    records = _records(manifests, set(registered)) - kept
+    expired = [key for key in manifests if key not in kept and key not in records]
     if not dry_run:
         results = Results(store)
         for key in expired:
@@ -64,6 +67,9 @@ def collect(
         artifact.digest
         for key in kept
         for artifact in (*manifests[key].outputs.values(), *manifests[key].plans.values())
+    }
+    referred |= {
+        artifact.digest for key in records for artifact in manifests[key].outputs.values() if artifact.kind in _SMALL
     }
     count = size = 0
     for path, length, age in store.artifacts():
@@ -81,6 +87,16 @@ def _forget_analyses(store: Store, kept: Collection[Manifest]) -> None:
     analyses = Analyses(store)
     reached = [manifest.uses.reached for manifest in kept if manifest.uses is not None]
     analyses.forget_all_but({analyses.path(one.entry_points, one.libraries) for one in reached if one is not None})
+
+
+def _records(manifests: dict[str, Manifest], registered: set[str]) -> set[str]:
+    """Returns the manifests of steps that used a registered model, and of those that used their small outputs.
+
+    These are its evaluation, its registration and its predictions, and by the registration its promotion.
+    """
+    found = {key for key, one in manifests.items() if any(line.digest in registered for line in one.lineage)}
+    documents = {a.digest for key in found for a in manifests[key].outputs.values() if a.kind == "json"}
+    return found | {key for key, one in manifests.items() if any(line.digest in documents for line in one.lineage)}
 
 
 def _kept(store: Store, manifests: dict[str, Manifest], registered: set[str], oldest: datetime | None) -> set[str]:

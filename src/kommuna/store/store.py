@@ -35,6 +35,11 @@ class Store(TeamFiles):
 
     def manifest(self, key: str) -> Manifest | None:
         """Returns the manifest of a key; None if it is missing or damaged, or if an artifact is missing."""
+        manifest = self.record(key)
+        return manifest if manifest is not None and self.is_complete(manifest) else None
+
+    def record(self, key: str) -> Manifest | None:
+        """Returns the manifest of a key, also if its artifacts are gone; None if it is missing or damaged."""
         with self.faults():
             try:
                 raw = self.fs.cat_file(self._manifest_path(key))
@@ -45,10 +50,11 @@ class Store(TeamFiles):
         except ValidationError:
             log.warning("store.file_damaged", path=self._manifest_path(key), hint="treated as missing")
             return None
-        whole = (manifest.key, manifest.team) == (key, self.team) and all(
-            self.has(artifact) for artifact in (*manifest.outputs.values(), *manifest.plans.values())
-        )
-        return manifest if whole else None
+        return manifest if (manifest.key, manifest.team) == (key, self.team) else None
+
+    def is_complete(self, manifest: Manifest) -> bool:
+        """Whether all artifacts of a manifest exist."""
+        return all(self.has(artifact) for artifact in (*manifest.outputs.values(), *manifest.plans.values()))
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Writes a manifest atomically, which makes the step's outputs visible."""
@@ -56,9 +62,13 @@ class Store(TeamFiles):
 
     def manifests(self) -> Iterator[Manifest]:
         """Iterates over the team's complete manifests."""
+        return (manifest for manifest in self.records() if self.is_complete(manifest))
+
+    def records(self) -> Iterator[Manifest]:
+        """Iterates over the team's manifests, also those whose artifacts are gone."""
         for path in self.find("manifests"):
             if path.endswith(".json") and not path.rsplit("/", 1)[1].startswith("."):
-                manifest = self.manifest(path.rsplit("/", 1)[1].removesuffix(".json"))
+                manifest = self.record(path.rsplit("/", 1)[1].removesuffix(".json"))
                 if manifest is not None:
                     yield manifest
 

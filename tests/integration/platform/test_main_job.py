@@ -155,17 +155,20 @@ def test_a_team_only_sees_its_own_dags_and_reports(site: Site, first: dict[str, 
     assert register["MLflow run"].startswith(site.embedded.access.mlflow)
 
 
-def test_a_failed_gate_skips_the_promotion_and_names_the_number(site: Site, first: dict[str, Any]) -> None:
+def test_a_refused_version_makes_the_run_red_while_the_old_champion_tags_on(site: Site, first: dict[str, Any]) -> None:
     done = site.kommuna(
         "trigger", "support__topics", "--wait", "-p", "classifier=tfidf_cnb", "-p", "gate=f1_macro >= 0.999"
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr
     assert "promote: skipped" in done.stdout
+    assert "does not become the champion: the gate does not hold: f1_macro" in done.stdout.split("refused failed:")[1]
     runs = site.get("/api/v2/dags/support__topics/dagRuns", params={"order_by": "-start_date", "limit": 1}).json()
     run_id = runs["dag_runs"][0]["dag_run_id"]
-    logs = site.get(f"/api/v2/dags/support__topics/dagRuns/{run_id}/taskInstances/promote/logs/1")
-    assert "< 0.999" in logs.text
-    assert site.get(f"/api/v2/dags/support__topics/dagRuns/{run_id}/taskInstances/predict").json()["state"] == "success"
+    tasks = f"/api/v2/dags/support__topics/dagRuns/{run_id}/taskInstances"
+    assert "< 0.999" in site.get(f"{tasks}/promote/logs/1").text
+    decision = site.get(f"{tasks}/promote/xcomEntries/promotion").json()["value"]
+    assert "refused" in str(decision)
+    assert site.get(f"{tasks}/predict").json()["state"] == "success"
 
 
 def test_a_failed_steps_message_is_at_the_end_of_its_log(site: Site, first: dict[str, Any]) -> None:

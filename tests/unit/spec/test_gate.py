@@ -170,3 +170,58 @@ def test_a_gate_agrees_with_python(accuracy: float, f1: float, champion: float) 
     verdict = Gate("accuracy >= 0.5 and not (f1 < champion.f1 - 0.1) or accuracy == 1").judge(metrics)
     assert verdict.holds == ((accuracy >= 0.5 and not (f1 < champion - 0.1)) or accuracy == 1)
     assert verdict.holds or verdict.missed
+
+
+TAGS = {"f1.fees": 0.548, "f1.lost card": 0.9, "f1.new": 0.4, "champion.f1.fees": 0.857, "champion.f1.lost card": 0.88}
+BY_TAG = {**METRICS, **TAGS}
+
+
+def test_a_gate_names_figures_of_a_tag() -> None:
+    assert Gate("f1.fees >= 0.6").judge(BY_TAG).missed == ("f1.fees 0.548 < 0.6",)
+    assert Gate('f1["lost card"] >= champion.f1["lost card"] - 0.1').judge(BY_TAG).holds
+    assert Gate("f1.new >= champion.f1.new").judge(BY_TAG).first  # the champion lacks the tag
+    with pytest.raises(GateError, match=r"unknown metric 'f1\.feess' \(did you mean 'f1\.fees'\?\)"):
+        Gate("f1.feess > 0").judge(BY_TAG)
+
+
+def test_the_largest_fall_of_a_tag_is_over_the_tags_that_both_know() -> None:
+    verdict = Gate("max_drop(f1.*) <= 0.2").judge(BY_TAG)
+    assert verdict.missed == ("max_drop(f1.*) 0.309 > 0.2",)
+    assert Gate("max_drop( f1.* ) <= 0.4 and f1_macro*2 > 1").judge(BY_TAG).holds
+    assert Gate("max_drop(f1.*) <= 0.2").judge({"f1_macro": 0.5, "f1.fees": 0.5}).first
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "max_drop(f1.fees) < 1",
+        "max_drop(recall.*) < 1",
+        "f1.* > 1",
+        "min(f1.*) > 1",
+        "max_drop(f1.*, f1.*) < 1",
+        'a["x"] > 1',
+    ],
+)
+def test_other_calls_and_indices_are_refused(expression: str) -> None:
+    with pytest.raises(GateError):
+        Gate(expression)
+
+
+def test_figures_of_tags_are_known_once_a_model_is_evaluated() -> None:
+    gate = Gate("f1.fees > 0.5 and worst_tag.f1 > 0.3 and tags_fallen == 0")
+    known = ("f1_macro", "worst_tag.f1", "tags_fallen")
+    gate.check_names((*known, *gate.tag_figures))
+    with pytest.raises(GateError, match=r"unknown metric 'f1\.fees'"):
+        gate.judge(dict.fromkeys(known, 0.0))
+    assert gate.names_tags
+    assert not Gate(DESIGN).names_tags
+    assert Gate("max_drop(f1.*) < 1").names_tags
+
+
+def test_a_champion_that_lacks_a_tag_is_compared_on_the_tags_that_both_know() -> None:
+    """The new tag is hard: without it, the model is better."""
+    metrics = {"f1_macro": 0.6, "shared.f1_macro": 0.75, "champion.f1_macro": 0.7}
+    assert Gate("f1_macro >= champion.f1_macro").judge(metrics).holds
+    assert Gate("f1_macro >= 0.7").judge(metrics).missed == ("f1_macro 0.6 < 0.7",)
+    worse = Gate("f1_macro >= champion.f1_macro + 0.1").judge(metrics)
+    assert worse.missed == ("f1_macro 0.75 < champion.f1_macro + 0.1 0.8 on the tags that the champion knows",)

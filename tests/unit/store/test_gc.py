@@ -94,3 +94,30 @@ def test_results_used_today_are_kept_however_small_keep_days_is(store: Store) ->
     assert collect(store, keep_days=0).manifests == 1
     assert store.manifest("1" * 64) is not None
     assert store.manifest("2" * 64) is not None
+
+
+def used(store: Store, key: str, outputs: dict[str, Artifact], *digests: str) -> None:
+    """Adds an old manifest of a step whose inputs have the digests."""
+    lineage = tuple(Lineage(input=f"x{i}", digest=digest) for i, digest in enumerate(digests))
+    started = datetime.now(UTC) - timedelta(days=90)
+    store.write_manifest(
+        Manifest(
+            key=key, team="support", function="m:f", outputs=outputs, version="0", started=started, seconds=1.0,
+            peak_memory_bytes=1, lineage=lineage,
+        )
+    )  # fmt: skip
+    os.utime(store.manifest_url(key).removeprefix("file://"), (started.timestamp(),) * 2)
+
+
+def test_records_of_a_registered_models_promotion_and_predictions_stay_without_their_tables(store: Store) -> None:
+    model, version, promotion, other = (put(store, name) for name in ("model", "version", "promotion", "other"))
+    rows = put(store, "predictions").model_copy(update={"kind": "table"})
+    used(store, "1" * 64, {"version": version}, model.digest)
+    used(store, "2" * 64, {"promotion": promotion}, version.digest)
+    used(store, "3" * 64, {"predictions": rows}, model.digest)
+    used(store, "4" * 64, {"result": other}, "a" * 64)
+    for _ in range(2):  # also once the tables are gone
+        collect(store, registered=[model.digest], keep_days=30, grace_seconds=0)
+        assert [store.record(key * 64) is not None for key in "1234"] == [True, True, True, False]
+        assert [store.has(one) for one in (model, version, promotion, rows, other)] == [True, True, True, False, False]
+    assert store.manifest("3" * 64) is None  # not reused: its table is gone

@@ -10,7 +10,7 @@ from airflow.sdk import Param, TaskGroup
 from kommuna.airflow.dags.team_dag import TeamDag
 from kommuna.airflow.operators.labeling import ApplyRulesOperator, LabelOperator, RuleReportOperator
 from kommuna.airflow.operators.references import Model
-from kommuna.airflow.operators.registry import PromoteOperator, RegisterOperator
+from kommuna.airflow.operators.registry import PromoteOperator, RefusalOperator, RegisterOperator
 from kommuna.airflow.operators.tables import PrepareMessagesOperator
 from kommuna.airflow.operators.training import EvaluateOperator, PredictOperator, TrainClassifierOperator
 from kommuna.spec.choices import EncoderChoice, LabelModelName, TextClassifier
@@ -139,8 +139,13 @@ def weak_supervision_dag(
             task_id="register", model=trained["model"], scores=scores["scores"], sample=dev_rows["table"], name=model
         )
         promoted = PromoteOperator(
-            task_id="promote", version=version["version"], scores=scores["scores"], gate="{{ params.gate }}"
+            task_id="promote",
+            version=version["version"],
+            scores=scores["scores"],
+            gate="{{ params.gate }}",
+            fail_when_refused=False,
         )
+        RefusalOperator(task_id="refused", promotion=promoted)
         predicted = PredictOperator(
             task_id="predict",
             messages=new_rows["table"],

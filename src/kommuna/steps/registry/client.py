@@ -6,30 +6,20 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from pydantic import Field
-
-from kommuna.clients.mlflow import in_trouble, lacks_workspace, refused, unreachable
-from kommuna.errors import KommunaError, RegistryError
+from kommuna.clients.mlflow import identity_of, in_trouble, lacks_workspace, refused, unreachable
+from kommuna.errors import KommunaError, RegistryError, SpecError
 from kommuna.extras import needed_by
 from kommuna.outages import is_outage
-from kommuna.spec.base import Spec
 from kommuna.spec.step import Services
+from kommuna.steps.registry.model_version import CHAMPION, EXPERIMENT, MODEL_DIGEST, ModelVersion
+from kommuna.steps.registry.standing import CLAIM, SET, Standing, history_of, pin_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-MODEL_DIGEST = "kommuna.model_digest"
-MANIFEST = "kommuna.manifest"
-KEY = "kommuna.key"
-TEAM = "kommuna.team"
-DAG = "kommuna.dag"
-EXPERIMENT = "kommuna.experiment"
-CHAMPION = "champion"
-CHALLENGER = "challenger"
 
 _SERVERS_OWN = re.compile(r"failed with error code (5\d\d|408|429)\b")
 
@@ -46,23 +36,6 @@ _ENVIRONMENT = {
 }
 
 
-class ModelVersion(Spec):
-    """One registered version of a model."""
-
-    name: str
-    version: str
-    run_id: str = Field("", description="The MLflow run that logged it.")
-    url: str = Field("", description="Its page in the MLflow UI.")
-    run_url: str = Field("", description="The run's page in the MLflow UI.")
-    aliases: tuple[str, ...] = ()
-    tags: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def model_digest(self) -> str:
-        """Content digest of the model artifact."""
-        return self.tags.get(MODEL_DIGEST, "")
-
-
 class Registry:
     """The model registry of one team.
 
@@ -70,12 +43,14 @@ class Registry:
         url: URL of the MLflow server.
         workspace: the team's workspace; empty if the server has no workspaces.
         pages: URL under which browsers reach the server; `url` if empty.
+        airflow_pages: URL under which browsers reach Airflow.
     """
 
-    def __init__(self, url: str, workspace: str = "", pages: str = "") -> None:
+    def __init__(self, url: str, workspace: str = "", pages: str = "", airflow_pages: str = "") -> None:
         self.url = url.rstrip("/")
         self.workspace = workspace
         self._pages = pages.rstrip("/") or self.url
+        self._airflow_pages = airflow_pages.rstrip("/")
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
@@ -86,7 +61,7 @@ class Registry:
         """
         if not services.mlflow:
             raise RegistryError("no MLflow server is configured", fix="set `mlflow` in kommuna.yaml")
-        return cls(services.mlflow, services.workspace, services.mlflow_pages)
+        return cls(services.mlflow, services.workspace, services.mlflow_pages, services.airflow_pages)
 
     def settings_used(self) -> list[str]:
         """Returns the settings that answers depend on; the step cache records them."""
@@ -161,10 +136,119 @@ class Registry:
             # Search results have no aliases: get the version itself.
             return self.described(client.get_model_version(name, versions[0].version)) if versions else None
 
+    def version(self, name: str, version: str) -> ModelVersion | None:
+        """Returns a version; None if it does not exist, or no longer."""
+        with self.session() as client:
+            return self._version(client, name, version)
+
     def set_alias(self, version: ModelVersion, alias: str) -> None:
         """Points an alias to a version."""
         with self.session() as client:
             client.set_registered_model_alias(version.name, alias, version.version)
+
+    def set_version_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
+        """Writes tags of a version; empty ones are left out."""
+        with self.session() as client:
+            for key, value in tags.items():
+                if value:
+                    client.set_model_version_tag(version.name, version.version, key, value)
+
+    def set_model_tag(self, name: str, key: str, value: str) -> None:
+        """Writes a tag of a registered model.
+
+        Args:
+            name: the registered model.
+            key: the tag's name.
+            value: its text.
+
+        Raises:
+            SpecError: there is no such model.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with self.session() as client:
+            try:
+                client.set_registered_model_tag(name, key, value)
+            except MlflowException as error:
+                if _is_missing(error):
+                    raise no_model(name) from None
+                raise
+
+    def drop_model_tag(self, name: str, key: str) -> None:
+        """Removes a tag of a registered model; nothing happens if there is none."""
+        from mlflow.exceptions import MlflowException
+
+        with self.session() as client:
+            try:
+                client.delete_registered_model_tag(name, key)
+            except MlflowException as error:
+                if not _is_missing(error):
+                    raise
+
+    def standing(self, name: str) -> Standing:
+        """Returns the champion of a model, who set it, and its pin, from one read of the model.
+
+        Raises:
+            SpecError: there is no such model.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with self.session() as client:
+            try:
+                model = client.get_registered_model(name)
+            except MlflowException as error:
+                if _is_missing(error):
+                    raise no_model(name) from None
+                raise
+            return self._standing(client, model)
+
+    def standings(self) -> list[Standing]:
+        """Returns the standing of every registered model of the workspace, by name."""
+        with self.session() as client:
+            models, token = [], None
+            while True:
+                page = client.search_registered_models(page_token=token, order_by=["name ASC"])
+                models += list(page)
+                token = page.token
+                if not token:
+                    return [self._standing(client, client.get_registered_model(model.name)) for model in models]
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """Returns every version of a model, the newest first."""
+        with self.session() as client:
+            found = [one.version for one in client.search_model_versions(f"name = '{_literal(name)}'")]
+            ordered = sorted(found, key=int, reverse=True)
+            return [one for number in ordered if (one := self._version(client, name, number)) is not None]
+
+    def newer_tags(self, version: ModelVersion) -> dict[int, dict[str, str]]:
+        """Returns the tags of the versions that were registered after a version, by number."""
+        with self.session() as client:
+            found = client.search_model_versions(f"name = '{_literal(version.name)}'")
+            return {int(one.version): dict(one.tags) for one in found if int(one.version) > int(version.version)}
+
+    def _standing(self, client: MlflowClient, model: Any) -> Standing:
+        tags, aliases = dict(model.tags), dict(model.aliases)
+        champion = aliases.get(CHAMPION)
+        set_to = tags.get(SET, "")
+        return Standing(
+            name=model.name,
+            champion=self._version(client, model.name, champion) if champion else None,
+            set_to=set_to,
+            is_set_there=set_to == champion or bool(set_to and self._version(client, model.name, set_to)),
+            pin=pin_of(tags),
+            history=history_of(tags),
+            claims={key: value for key, value in tags.items() if key.startswith(CLAIM)},
+        )
+
+    def _version(self, client: MlflowClient, name: str, version: str) -> ModelVersion | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.described(client.get_model_version(name, str(version)))
+        except MlflowException as error:
+            if _is_missing(error):
+                return None
+            raise
 
     def described(self, found: Any) -> ModelVersion:
         """Converts MLflow's model version to a `ModelVersion` with the URLs of its pages."""
@@ -178,7 +262,13 @@ class Registry:
             run_url=self._page(run_page) if run_page else "",
             aliases=tuple(sorted(str(alias) for alias in found.aliases)),
             tags=tags,
+            stage=stage if (stage := str(found.current_stage or "None")) != "None" else "",
+            identity=identity_of(tags, found.source, run_id, found.creation_timestamp),
         )
+
+    def report_url(self, dag_id: str, manifest: str) -> str:
+        """Returns the address of an evaluation's report, on the pages of Airflow."""
+        return f"{self._airflow_pages}/kommuna/dags/{dag_id}/manifests/{manifest}/outputs/report"
 
     def _page(self, path: str) -> str:
         return f"{self._pages}/#/{path}" + (f"?workspace={quote(self.workspace)}" if self.workspace else "")
@@ -195,6 +285,11 @@ class Registry:
         if "too many" in message and "error responses" in message:
             return in_trouble(self.url, _short(message.split("Caused by")[-1]))
         return unreachable(self.url, _short(_cause(message)))
+
+
+def no_model(name: str) -> SpecError:
+    """Makes the error for a model that does not exist."""
+    return SpecError(f"there is no registered model '{name}'", fix="`kommuna models list` names the team's models")
 
 
 def _is_uri_set() -> bool:

@@ -15,7 +15,8 @@ import kommuna
 from kommuna.errors import SpecError
 from kommuna.spec.caching import step
 from kommuna.spec.step import StepContext
-from kommuna.steps.registry.client import (
+from kommuna.steps.registry.client import Registry
+from kommuna.steps.registry.model_version import (
     CHALLENGER,
     DAG,
     EXPERIMENT,
@@ -24,7 +25,6 @@ from kommuna.steps.registry.client import (
     MODEL_DIGEST,
     TEAM,
     ModelVersion,
-    Registry,
 )
 from kommuna.steps.training.evaluation.scores import Scores
 from kommuna.steps.training.tagger import Tagger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,14 +12,15 @@ import structlog
 from kommuna.errors import DataError, MissingColumn
 from kommuna.spec.artifacts import Report
 from kommuna.spec.choices import Share
+from kommuna.spec.step import ALONE, NO_INPUT, StepContext
 from kommuna.steps.columns import require_columns, require_unique
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import TAGS_COLUMN, truth_matrix
 from kommuna.steps.statistics import TagCounts, calibration_error, interval, wilson
-from kommuna.steps.training.evaluation import page, scores
+from kommuna.steps.training.evaluation import against, page, scores
 from kommuna.steps.training.evaluation.leakage import refuse_leakage
 from kommuna.steps.training.evaluation.mistakes import surest_mistakes
-from kommuna.steps.training.evaluation.scores import Chosen, Scores, TagScore
+from kommuna.steps.training.evaluation.scores import Chosen, Compared, Scores, TagScore
 from kommuna.steps.training.fit.soft_logistic import Matrix
 from kommuna.steps.training.predict import features_of, require_features
 from kommuna.steps.training.tables import TagSet, read_labeled
@@ -51,6 +53,7 @@ def evaluate(
     label: str = "tag",
     max_text_overlap: Share = 0.05,
     title: str = "Evaluation",
+    context: StepContext = ALONE,
 ) -> Evaluated:
     """Evaluates a tagger on gold, after checking that it was not trained on gold.
 
@@ -68,6 +71,7 @@ def evaluate(
         label: the label's column in gold and dev.
         max_text_overlap: the largest share of gold rows whose text may be in dev.
         title: title of the report.
+        context: the run of the step; the scores name the model, the champion and the gold rows by their digests.
 
     Returns:
         report: HTML with plots, and the mistakes of highest confidence with their words and rules. The texts of gold
@@ -110,14 +114,21 @@ def evaluate(
         metrics["coverage"] = _coverage(gold_labels, frame[key], tags, key=key)
     if dev_only is not None:
         others["baseline.dev_only"] = _in_order(dev_only, frame, text, model.tags, who="dev_only")
-    if champion is not None:
-        others["champion"] = _in_order(champion, frame, text, model.tags, who="champion")
     drawn = scores.resampled(truth, chosen)
     comparisons = []
     for name, predicted in others.items():
         figures = scores.quality(truth, predicted, several=tags.several)
         metrics |= {f"{name}.{figure}": value for figure, value in figures.items()}
-        comparisons.append(scores.comparison(name, drawn, scores.resampled(truth, predicted), metrics))
+        comparisons.append(scores.comparison(name, drawn, scores.resampled(truth, predicted), metrics, figures))
+    per_tag = _per_tag(truth, chosen, p, model, drawn)
+    if champion is not None:
+        predicted = _in_order(champion, frame, text, model.tags, who="champion")
+        versus = against.champion(truth, chosen, predicted, tags=model.tags, known=champion.tags, several=tags.several)
+        metrics |= versus.metrics
+        comparisons += versus.comparisons
+        per_tag = against.with_champion(per_tag, truth, predicted, drawn, known=champion.tags)
+    metrics["tags_fallen"] = float(sum(tag.has_fallen for tag in per_tag))
+    metrics["worst_tag.f1"] = min(tag.f1 for tag in per_tag if tag.rows)
     points = scores.operating_points(p[chosen], truth[chosen])
     sure = scores.automatic(points)
     metrics["automatic"] = sure.coverage if sure else 0.0
@@ -126,16 +137,25 @@ def evaluate(
         rows=len(truth),
         multi_label=tags.several,
         metrics=metrics,
-        per_tag=_per_tag(truth, chosen, p, model, drawn),
+        per_tag=per_tag,
         confusions=scores.confusions(truth, chosen, model.tags),
         reliability=scores.reliability(*answered),
         comparisons=tuple(comparisons),
         operating=scores.thinned(points),
+        compared=_compared(context.inputs),
         automatic=sure,
     )
     log.info("classifier.evaluated", **{name: round(value, 4) for name, value in metrics.items()})
     mistakes = surest_mistakes(model, frame, truth, p, gold_votes, key=key, text=text)
     return Evaluated(page.report(result, mistakes, title=title), result, metrics)
+
+
+def _compared(digests: Mapping[str, str]) -> Compared | None:
+    """Returns what was evaluated, from the digests of the inputs; None where nothing ran the step, as in a notebook."""
+    if "model" not in digests or "gold" not in digests:
+        return None
+    champion = digests.get("champion", NO_INPUT)
+    return Compared(model=digests["model"], gold=digests["gold"], champion="" if champion == NO_INPUT else champion)
 
 
 def _probabilities(model: Tagger, frame: pl.DataFrame, text: str, *, who: str) -> Matrix:

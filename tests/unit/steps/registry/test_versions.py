@@ -16,8 +16,9 @@ from kommuna.spec.versions import VERSIONS
 from kommuna.steps.registry.client import Registry
 from kommuna.steps.registry.promote import promote
 from kommuna.steps.registry.register import register
-from kommuna.steps.training.evaluation.scores import Scores
+from kommuna.steps.training.evaluation.scores import Compared, Scores
 
+DECIDED = {f"kommuna.{name}" for name in ("verdict", "reason", "gate", "figures", "gold", "decided_by")}
 RECORDED = RecordedFile(Path(__file__).parent.with_name("recorded.json"))
 
 
@@ -80,16 +81,23 @@ def test_register_gives_the_results_recorded_for_its_version(registry: Registry,
 def test_promote_gives_the_results_recorded_for_its_version(registry: Registry, record: bool) -> None:
     gate = "f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01"
     cases = {}
-    for case, digest, f1_macro in (
-        ("first", "1", 0.75),
-        ("refused", "2", 0.69),
-        ("again", "1", 0.1),
-        ("next", "2", 0.9),
+    for case, digest, f1_macro, beside in (
+        ("first", "1", 0.75, ""),
+        ("refused", "2", 0.69, "1"),
+        ("again", "1", 0.1, "1"),
+        ("stale", "2", 0.9, ""),
+        ("next", "2", 0.9, "1"),
     ):
         version = registered(registry, "recorded_gate", digest=digest, f1_macro=f1_macro).version
-        found = plain(promote(version, scores(f1_macro), gate=gate, registry=registry))
+        compared = Compared(model=digest * 64, gold="9" * 64, champion=beside * 64)
+        beside_champion = scores(f1_macro).model_copy(update={"compared": compared})
+        found = plain(promote(version, beside_champion, gate=gate, registry=registry))
         champion = registry.by_alias("recorded_gate", "champion")
-        cases[case] = without_chance(found | {"champion": champion.version if champion else None}, registry)
+        judged = registry.version("recorded_gate", version.version)
+        assert judged is not None
+        tags = {name: value for name, value in judged.tags.items() if name in DECIDED}
+        state = {"champion": champion.version if champion else None, "tags": dict(sorted(tags.items()))}
+        cases[case] = without_chance(found | state, registry)
     _compare("kommuna.steps:promote", cases, record=record)
 
 

@@ -18,7 +18,7 @@ from kommuna.spec.artifacts import Report
 from kommuna.spec.choices import Seed, Share
 from kommuna.spec.llm import Budget
 from kommuna.spec.rules import Rule, RuleSet
-from kommuna.spec.step import StepContext
+from kommuna.spec.step import ALONE, StepContext
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeling.refine.data import RefineData, read_refine_data
 from kommuna.steps.labeling.refine.gold import gold_f1, read_gold
@@ -38,7 +38,6 @@ log = structlog.get_logger()
 NO_LLM = Llm()
 NO_ROUNDS = Rounds()
 NO_LIMIT = Budget()
-ALONE = StepContext(team="nobody")
 
 ProposerName = Literal["miner", "llm"]
 
