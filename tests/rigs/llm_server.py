@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
@@ -56,6 +57,7 @@ class LlmServer:
         key: the only key that is let in, if any.
         model: the only model that is known, if any.
         most_characters: of a prompt; a longer one is refused as too long for the model.
+        bills: a request's body to the prompt and completion tokens that the server counts; `billed` has them all.
         json_schema: False refuses `response_format` of that type, as llama-cpp-python does.
     """
 
@@ -68,6 +70,8 @@ class LlmServer:
     json_schema: bool = True
     newer: bool = False
     usage: bool = True
+    bills: Callable[[dict[str, Any]], tuple[int, int]] = lambda _: (100, 10)
+    billed: list[tuple[int, int]] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     answered: list[Received] = field(default_factory=list)
     in_flight: int = 0
@@ -174,8 +178,12 @@ class Handler(BaseHTTPRequestHandler):
             "id": "x", "object": "chat.completion", "created": 0, "model": self.request_body["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": finish}],
         }  # fmt: skip
+        prompt, completion = self.llm.bills(self.request_body)
+        with self.llm.lock:
+            self.llm.billed.append((prompt, completion))
         if self.llm.usage:
-            body["usage"] = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+            total = prompt + completion
+            body["usage"] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
         return self.send(200, json.dumps(body).encode())
 
     def send(self, code: int, raw: bytes, headers: dict[str, str] | None = None) -> bool:
@@ -238,6 +246,22 @@ def drip(seconds: float) -> Fault:
 def body(raw: bytes) -> Fault:
     """Sends a response of status 200 with these bytes."""
     return lambda handler: handler.send(200, raw)
+
+
+def counts(**usage: Any) -> Fault:
+    """Sends an answer with another count of tokens, as it would stand in JSON."""
+
+    def fault(handler: Handler) -> bool:
+        message = {"role": "assistant", "content": json.dumps(handler.plain_answer())}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return handler.send(200, json.dumps({"choices": [choice], "usage": usage}).encode())
+
+    return fault
+
+
+def compressed(raw: bytes, *, encoding: str = "gzip") -> Fault:
+    """Sends a compressed response of status 200 with these bytes."""
+    return lambda handler: handler.send(200, gzip.compress(raw), {"Content-Encoding": encoding})
 
 
 def says(content: Any, **how: Any) -> Fault:

@@ -33,8 +33,8 @@ def refine(
     ] = None,
     proposer: Annotated[list[str], typer.Option(help="miner or llm; repeatable.")] = ["miner"],  # noqa: B006
     rounds: Annotated[int, typer.Option(help="The maximum number of rounds.", min=0)] = 10,
-    tokens: Annotated[int | None, typer.Option(help="The maximum number of tokens for the LLM.")] = None,
-    money: Annotated[float | None, typer.Option(help="The maximum cost of the LLM.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="The maximum number of tokens for LLMs.")] = None,
+    money: Annotated[float | None, typer.Option(help="The maximum cost of LLMs.")] = None,
     multi_label: Annotated[
         bool, typer.Option("--multi-label", "--several-tags", help="A row may have several tags.")
     ] = False,
@@ -44,7 +44,7 @@ def refine(
     as_json: AsJson = False,
 ) -> None:
     """Write rules from the label model's errors, round by round. A killed run resumes where it stopped."""
-    from kommuna.spec.llm import Budget
+    from kommuna.spec.llm import Budget, Llms
     from kommuna.spec.step import StepContext, StoreAddress
     from kommuna.steps.labeling.refine.rounds import Rounds
     from kommuna.steps.labeling.refine.step import refine_rules
@@ -57,13 +57,14 @@ def refine(
         "proposers": proposer, "rounds": rounds, "multi_label": multi_label, "key": key, "text": text, "label": label,
         "model": "",
     }  # fmt: skip
-    llm = Llm()
-    if "llm" in proposer:
+    given = RuleSet.from_yaml(rules) if rules is not None else None
+    llms = Llms()
+    if "llm" in proposer or (given is not None and any(rule.reads == "answers" for rule in given.rules)):
         llms = installation().platform.llm
-        llm = Llm(llms)
+    if "llm" in proposer:
         params["model"] = llms.heavy.model if llms.heavy else ""
     tables = {name: path for name, path in (("messages", messages), ("dev", dev), ("gold", gold)) if path is not None}
-    several = multi_label or (rules is not None and RuleSet.from_yaml(rules).multi_label)
+    several = multi_label or (given is not None and given.multi_label)
     read = {
         name: scanned(path, key, text)
         if name == "messages"
@@ -75,27 +76,36 @@ def refine(
         sys.path.insert(0, str(rules.resolve().parent))
         tables["rules"] = rules
     kept = out.with_name(f".{out.name}.rounds").resolve()
+    shared, run = StoreAddress(url=kept.as_uri()), _run(params, tables)
     try:
         made = refine_rules(
             scans["messages"],
             scans["dev"],
-            RuleSet.from_yaml(rules) if rules is not None else None,
+            given,
             scans.get("gold"),
             **params | {"proposers": cast("list[Literal['miner', 'llm']]", proposer)},
             budget=Budget(tokens=tokens, money=money),
-            llm=llm,
-            kept=Rounds(StoreAddress(url=kept.as_uri())),
-            context=StepContext(team="here", key=_run(params, tables)),
+            llm=Llm(llms, shared, work=run),
+            kept=Rounds(shared),
+            context=StepContext(team="here", key=run),
         )
     except DataError:  # a rerun on the same files would fail in the same way, so its rounds are useless
         shutil.rmtree(kept, ignore_errors=True)
         raise
-    shown = made.rounds.select("round", "proposed", "rules_in", "rules_out", "rules", "dev_f1", "gold_f1", "coverage")
+    columns = ["round", "proposed", "rules_in", "rules_out", "rules", "dev_f1", "gold_f1", "coverage", "llm_cost"]
+    shown = made.rounds.select(columns)
     log = message_console(as_json=as_json)
     if as_json:
         print_json(shown.to_dicts())
     else:
         print_table(console, shown.columns, shown.iter_rows())
+    if "llm_cost" in made.metrics:
+        requests, tokens_in, tokens_out = (
+            made.metrics[f"llm_{name}"] for name in ("requests", "tokens_in", "tokens_out")
+        )
+        log.print(
+            f"LLM requests: {requests:.0f}, tokens: {tokens_in + tokens_out:,.0f}, cost: {made.metrics['llm_cost']:.2f}"
+        )
     for path, content in ((out, made.rules.text), (report, made.report.html)):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -113,7 +113,7 @@ def _call(
     self_report.install(spec.bundle)
     signature = find_step(spec.function, bundle=Path(spec.bundle) if spec.bundle else None)
     signature.check_names(spec.inputs, spec.params)
-    services = _services(spec)
+    services = _services(spec, context.key)
     params = signature.check_params(spec.params)
     if second_lookup is not None:
         second_lookup.ask(params)
@@ -131,10 +131,10 @@ def _call(
     return ChildReport(outputs=outputs, metrics=metrics, links=links, reported=reported)
 
 
-def _services(spec: StepSpec) -> Services:
+def _services(spec: StepSpec, work: str) -> Services:
     """Returns the step's services; their clients share a folder below the team's prefix in the store."""
     shared = StoreAddress(url=f"{spec.store.url.rstrip('/')}/{spec.team}/shared", options=spec.store.options)
-    return spec.services.model_copy(update={"shared": shared})
+    return spec.services.model_copy(update={"shared": shared, "work": work})
 
 
 def _read(argument: Argument, tree: LocalTree) -> Any:

@@ -19,6 +19,7 @@ from kommuna.runtime.child import ChildReport
 from kommuna.runtime.process import CallStep, EndedProcess, in_child, report_of
 from kommuna.runtime.second_lookup import SecondLookup
 from kommuna.spec.caching import duration
+from kommuna.spec.llm import SPENDING, done_name
 from kommuna.spec.step import StepContext, StepResult, StepSpec
 from kommuna.store import Artifact, Manifest, Store
 from kommuna.store.analyses import Analyses
@@ -161,6 +162,9 @@ def _run_and_store(
         task_id=spec.task_id,
     )
     wait_out(lambda: store.write_manifest(manifest))
+    if any(name.startswith("llm.") for name in report.reported.services):
+        done = f"{store.root}/shared/{SPENDING}/{done_name(found.digest)}"
+        wait_out(lambda: store.write(done, manifest.key.encode()))  # what it was billed counts for no later run
     kept = uses is not None and manifest.cacheable and not ended.listener_fault
     if kept and (not uses.unknown or expires or spec.expires):  # type: ignore[union-attr]
         digests = [found.digest]

@@ -10,6 +10,17 @@ from kommuna.spec.base import Spec
 from kommuna.spec.names import TeamName
 from kommuna.spec.network import Door
 
+SPENDING = "spending"  # the folder of what LLMs were billed, below the folder that a team's runs share
+
+
+def done_name(work: str) -> str:
+    """Returns the name of the file that separates finished attempts at a step's work from later ones.
+
+    Args:
+        work: identifies the work: the digest of the step's question.
+    """
+    return f"{work}.done"
+
 
 class SecretKey(Spec):
     """One entry of a Secret of Kubernetes."""

@@ -97,6 +97,9 @@ class Services(Spec):
     shared: StoreAddress | None = Field(
         None, description="The team's folder of what clients keep from run to run; the runtime sets it."
     )
+    work: str = Field(
+        "", description="Identifies the step's work, equal for a killed step and its retry; the runtime sets it."
+    )
 
 
 class StepContext(Spec):

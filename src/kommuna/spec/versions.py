@@ -33,17 +33,17 @@ STEPS: dict[str, SharedStep] = {
     "kommuna.steps:check": SharedStep("kommuna.steps.check", 1),
     "kommuna.steps:read_table": SharedStep("kommuna.steps.etl.read", 1),
     "kommuna.steps:clean": SharedStep("kommuna.steps.etl.clean", 1),
-    "kommuna.steps:mask_pii": SharedStep("kommuna.steps.etl.mask", 2),
-    "kommuna.steps:prepare_messages": SharedStep("kommuna.steps.etl.prepare", 2),
+    "kommuna.steps:mask_pii": SharedStep("kommuna.steps.etl.mask", 3),
+    "kommuna.steps:prepare_messages": SharedStep("kommuna.steps.etl.prepare", 3),
     "kommuna.steps:query": SharedStep("kommuna.steps.etl.query", 1),
     "kommuna.steps:asof_join": SharedStep("kommuna.steps.etl.asof", 1),
-    "kommuna.steps:apply_rules": SharedStep("kommuna.steps.labeling.apply", 3),
+    "kommuna.steps:apply_rules": SharedStep("kommuna.steps.labeling.apply", 4),
     "kommuna.steps:ask_votes": SharedStep(
-        "kommuna.steps.labeling.rules.ask.votes", 2, ("kommuna.steps.labeling.ask.votes",)
+        "kommuna.steps.labeling.rules.ask.votes", 3, ("kommuna.steps.labeling.ask.votes",)
     ),
     "kommuna.steps:label_messages": SharedStep("kommuna.steps.labeling.label", 3),
     "kommuna.steps:refine_rules": SharedStep(
-        "kommuna.steps.labeling.refine.step", 6, renamed={"several_tags": "multi_label"}
+        "kommuna.steps.labeling.refine.step", 7, renamed={"several_tags": "multi_label"}
     ),
     "kommuna.steps:rule_report": SharedStep("kommuna.steps.labeling.rule_report", 3),
     "kommuna.steps:train_classifier": SharedStep("kommuna.steps.training.train", 2),

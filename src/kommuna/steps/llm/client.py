@@ -11,8 +11,10 @@ from typing import Any, Self, TypeVar
 from kommuna.errors import LlmSettings
 from kommuna.spec.llm import Budget, LlmEndpoint, Llms
 from kommuna.spec.step import Services, StoreAddress
+from kommuna.steps.llm.ledger import Ledger
 from kommuna.steps.llm.negotiation import Learned
-from kommuna.steps.llm.session import LlmRetryPolicy, Message, Session, session
+from kommuna.steps.llm.outgoing import Message
+from kommuna.steps.llm.session import LlmRetryPolicy, Session, session
 from kommuna.steps.llm.spending import Spending
 
 T = TypeVar("T")
@@ -25,13 +27,18 @@ class Model:
         endpoint: URL, name and prices of the model.
         budget: the most that requests may use; no limit if absent.
         retry_policy: how often and how long a request is retried.
+        ledger: records what requests are billed, for later attempts at the same work.
     """
 
     def __init__(
-        self, endpoint: LlmEndpoint, budget: Budget | None = None, retry_policy: LlmRetryPolicy | None = None
+        self,
+        endpoint: LlmEndpoint,
+        budget: Budget | None = None,
+        retry_policy: LlmRetryPolicy | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self.spending = Spending(endpoint, budget or Budget())
+        self.spending = Spending(endpoint, budget or Budget(), ledger)
         self._retry_policy = retry_policy or LlmRetryPolicy()
         self._learned = Learned()
 
@@ -65,7 +72,7 @@ class Model:
             yield open_session
 
     def metrics(self) -> dict[str, float]:
-        """Returns the usage so far as metrics: `llm_requests`, `llm_tokens_in`, `llm_cost`, … ."""
+        """Returns the usage of all attempts as metrics: `llm_requests`, `llm_tokens_in`, `llm_cost`, … ."""
         return self.spending.metrics()
 
 
@@ -74,9 +81,11 @@ class Llm:
 
     Args:
         llms: the endpoints; each may be absent until a step needs it.
-        shared: where answers are kept for other runs; they are not kept if absent.
+        shared: where answers and bills are kept for other runs; they are not kept if absent.
         retry_policy: how often and how long a request is retried.
         team: the team's name, for messages.
+        work: identifies what the models are asked for: budgets and metrics continue where a killed attempt at the same
+            work ended.
     """
 
     def __init__(
@@ -86,17 +95,19 @@ class Llm:
         retry_policy: LlmRetryPolicy | None = None,
         *,
         team: str = "",
+        work: str = "",
     ) -> None:
         self._llms = llms or Llms()
         self.shared = shared
         self._retry_policy = retry_policy
         self._team = team
-        self._used: dict[str, None] = {}
+        self._work = work
+        self._used: dict[str, int] = {}
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
         """Creates the client from the platform's settings."""
-        return cls(services.llm, services.shared, team=services.workspace)
+        return cls(services.llm, services.shared, team=services.workspace, work=services.work)
 
     def light(self, budget: Budget | None = None, *, name: str = "") -> Model:
         """Returns the model for many short questions.
@@ -108,10 +119,7 @@ class Llm:
         Raises:
             LlmSettings: the platform has no such endpoint.
         """
-        model = self._model("light", self._llms.light, budget)
-        if not name:
-            return model
-        return Model(model.endpoint.model_copy(update={"model": name}), budget, self._retry_policy)
+        return self._model("light", self._llms.light, budget, name)
 
     def heavy(self, budget: Budget | None = None) -> Model:
         """Returns the model that writes rules.
@@ -128,7 +136,7 @@ class Llm:
         """Returns the settings that answers depend on, of the models in use; the step cache records them."""
         return [f"llm.{which}.{name}" for which in self._used for name in ("url", "model")]
 
-    def _model(self, which: str, endpoint: LlmEndpoint | None, budget: Budget | None) -> Model:
+    def _model(self, which: str, endpoint: LlmEndpoint | None, budget: Budget | None, name: str = "") -> Model:
         if endpoint is None:
             raise LlmSettings(
                 f"no {which} LLM is configured" + (f" for team {self._team}" if self._team else ""),
@@ -136,15 +144,24 @@ class Llm:
                 fix=f"set `llm: {{{which}: {{url: …/v1, model: …, key_variable: …}}}}` in kommuna.yaml, or in "
                 f"the chart's values; if it is set, have the team named in `llm.{which}.teams`",
             )
-        self._used[which] = None
-        return Model(endpoint, budget, self._retry_policy)
+        if name:
+            endpoint = endpoint.model_copy(update={"model": name})
+        self._used[which] = number = self._used.get(which, 0) + 1  # each of a step's models has a budget of its own
+        ledger = Ledger(self.shared, self._work, part=f"{which} {number}", model=endpoint.model, url=endpoint.url)
+        return Model(endpoint, budget, self._retry_policy, ledger)
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end and returns its result, even inside a running event loop, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _in_event_loop():
         return asyncio.run(work)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="llm") as pool:
         return pool.submit(asyncio.run, work).result()
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

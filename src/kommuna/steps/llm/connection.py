@@ -7,6 +7,7 @@ from typing import Any
 
 from kommuna.errors import LlmSettings
 from kommuna.spec.llm import LlmEndpoint
+from kommuna.steps.llm.bounded import bounded_client
 
 
 def http_client(endpoint: LlmEndpoint) -> Any:
@@ -18,8 +19,6 @@ def http_client(endpoint: LlmEndpoint) -> Any:
     Raises:
         LlmSettings: `ca` cannot be read.
     """
-    import openai
-
     options: dict[str, Any] = {"proxy": endpoint.proxy} if endpoint.proxy else {}
     if endpoint.ca:
         try:
@@ -30,4 +29,4 @@ def http_client(endpoint: LlmEndpoint) -> Any:
                 where=f"`ca` of the endpoint {endpoint.url}",
                 fix="write them as PEM, whole, in kommuna.yaml",
             ) from None
-    return openai.DefaultAsyncHttpxClient(**options)
+    return bounded_client(**options)

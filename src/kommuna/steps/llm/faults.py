@@ -9,6 +9,8 @@ from typing import Any
 
 from kommuna.errors import KommunaError, LlmAnswerError, LlmSettings, LlmUnreachable
 from kommuna.spec.llm import LlmEndpoint
+from kommuna.steps.llm.bounded import OversizedBody
+from kommuna.steps.llm.key import ApiKey
 from kommuna.steps.llm.response import BrokenBody, ErrorBody
 
 # Codes and types of errors. The text of an error may repeat a client's message, so it decides nothing but the name of
@@ -76,7 +78,7 @@ class ErrorResponse:
     pause: float | None = None
 
     @classmethod
-    def of(cls, error: Exception) -> ErrorResponse | None:
+    def of(cls, error: Exception, key: ApiKey) -> ErrorResponse | None:
         """Returns the error response of an exception; None if the exception stands for something else."""
         import openai
 
@@ -91,24 +93,28 @@ class ErrorResponse:
         named = fields.get("code")
         if status == 200 and str(named).isdecimal() and 400 <= int(str(named)[:4]) < 600:
             status = int(str(named))
-        return cls(status, _message(inner or str(error)), _codes(fields), _parameter(fields), pause)
+        message, parameter = _message(inner or str(error), key), key.hidden(_parameter(fields))
+        return cls(status, message, _codes(fields), parameter, pause)
 
 
-def classify(error: Exception, endpoint: LlmEndpoint) -> Retry | Rejection | KommunaError:
-    """Returns the retry, the rejection or the error that an exception of a request stands for."""
+def classify(error: Exception, endpoint: LlmEndpoint, key: ApiKey) -> Retry | Rejection | KommunaError:
+    """Returns the retry, the rejection or the error that an exception of a request stands for; none shows the key."""
     import openai
 
     if isinstance(error, TimeoutError | openai.APITimeoutError):
         return Retry(f"no complete answer within {endpoint.timeout_seconds:g} seconds", billed=True)
     if isinstance(error, BrokenBody):
         return Retry("the response is not the JSON of a completion", billed=True)
+    if isinstance(error, OversizedBody):
+        return LlmAnswerError(str(error), reason="malformed", where=endpoint.url)
     if isinstance(error, openai.APIConnectionError):
-        cause = _first_line(error.__cause__ or error)
+        cause = key.hidden(_first_line(error.__cause__ or error))
         return Retry(cause, billed=not re.search(r"connect(ion)? .*(failed|refused)|attempts failed", cause))
-    response = ErrorResponse.of(error)
+    response = ErrorResponse.of(error, key)
     if response is None:
         return LlmUnreachable(
-            f"the LLM endpoint {endpoint.url} failed: {type(error).__name__}: {_first_line(error)}", where=endpoint.url
+            f"the LLM endpoint {endpoint.url} failed: {type(error).__name__}: {key.hidden(_first_line(error))}",
+            where=endpoint.url,
         )
     return _known(response, endpoint) or _by_status(response, endpoint)
 
@@ -116,6 +122,12 @@ def classify(error: Exception, endpoint: LlmEndpoint) -> Retry | Rejection | Kom
 def _known(response: ErrorResponse, endpoint: LlmEndpoint) -> KommunaError | None:
     """Returns the error for a status or a code with one meaning only; None without one."""
     said = f"{response.status}: {response.message}"
+    if 300 <= response.status < 400:
+        return LlmSettings(
+            f"the LLM endpoint redirects to another address ({response.status}): no text is sent there",
+            where=endpoint.url,
+            fix="put the address that answers into `url` of the endpoint in kommuna.yaml",
+        )
     if response.status == 402 or response.codes & _NO_CREDIT:
         return LlmSettings(
             f"the LLM account has no credit left: {said}", where=endpoint.url, fix="add credit to the account"
@@ -186,10 +198,10 @@ def _parameter(fields: dict[str, Any]) -> str:
     return " ".join(named)
 
 
-def _message(inner: Any) -> str:
-    """Returns an error's text in one line, cut to 300 characters."""
+def _message(inner: Any, key: ApiKey) -> str:
+    """Returns an error's text in one line, without the key, then cut to 300 characters."""
     message = inner.get("message", inner) if isinstance(inner, dict) else inner
-    text = " ".join(str(message).split())
+    text = " ".join(key.hidden(str(message)).split())
     return text if len(text) <= 300 else f"{text[:299]}…"
 
 

@@ -13,6 +13,7 @@ from kommuna.errors import KommunaError, LlmAnswerError
 from kommuna.spec.llm import LlmEndpoint
 from kommuna.steps.llm.dialect import Dialect, variants
 from kommuna.steps.llm.faults import ErrorResponse, Rejection, Retry, classify
+from kommuna.steps.llm.key import ApiKey
 
 log = structlog.get_logger()
 
@@ -53,11 +54,13 @@ class Negotiation:
     Args:
         endpoint: the endpoint.
         learned: what is known of it; updated.
+        key: its key, which no message shows.
         send: sends a request once: messages, JSON schema, dialect, and the most tokens of an answer.
     """
 
-    def __init__(self, endpoint: LlmEndpoint, learned: Learned, send: Send) -> None:
+    def __init__(self, endpoint: LlmEndpoint, learned: Learned, key: ApiKey, send: Send) -> None:
         self._endpoint = endpoint
+        self._key = key
         self._learned = learned
         self._send = send
         self._lock = asyncio.Lock()
@@ -71,7 +74,7 @@ class Negotiation:
             error: the exception of a request.
             dialect: the dialect of the request.
         """
-        fault, response = classify(error, self._endpoint), ErrorResponse.of(error)
+        fault, response = classify(error, self._endpoint, self._key), ErrorResponse.of(error, self._key)
         if isinstance(fault, KommunaError) or not fault.unclear or response is None:
             return fault.of_one if isinstance(fault, Rejection) else fault
         async with self._lock:
@@ -117,9 +120,9 @@ class Negotiation:
             except KommunaError:
                 raise
             except Exception as error:
-                fault = classify(error, self._endpoint)
+                fault = classify(error, self._endpoint, self._key)
                 first = first or (fault.of_all if isinstance(fault, Rejection) else fault)
-                dialect = self._next(ErrorResponse.of(error), fault, dialect, left)
+                dialect = self._next(ErrorResponse.of(error, self._key), fault, dialect, left)
                 continue
             if dialect != self._learned.dialect:
                 self._switch(dialect, why="a probe was answered")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from kommuna.errors import LlmAnswerError
 from kommuna.spec.llm import LlmEndpoint
 from kommuna.steps.llm.spending import Tokens
 
+_MOST_COUNT = 10**12  # tokens; a larger count is not one
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
 _BLANK = re.compile(r"\s*")
 _COLON = re.compile(r"\s*:\s*")
@@ -56,12 +58,24 @@ def completion(text: str) -> dict[str, Any]:
     return dict(body)
 
 
-def usage_of(body: dict[str, Any]) -> Tokens | None:
-    """Returns the tokens that the server counted; None if it does not say."""
-    try:
-        return Tokens(int(body["usage"]["prompt_tokens"]), int(body["usage"]["completion_tokens"]))
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
+def usage_of(body: dict[str, Any], most: Tokens) -> Tokens:
+    """Returns the tokens that the server counted; where its count is none, the most that the request may use.
+
+    Args:
+        body: the body of a completion.
+        most: the most that the request may use.
+    """
+    usage = body.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    prompt = _count(usage.get("prompt_tokens")) or most.prompt
+    completion = _count(usage.get("completion_tokens")) or most.completion
+    return Tokens(prompt, max(completion, _count(usage.get("total_tokens")) - prompt))
+
+
+def _count(value: Any) -> int:
+    """Returns a count of tokens; 0 where it is missing, negative, infinite or not a number."""
+    is_count = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST_COUNT
+    return math.ceil(value) if is_count else 0
 
 
 def answer_of(body: dict[str, Any], endpoint: LlmEndpoint) -> dict[str, Any]:

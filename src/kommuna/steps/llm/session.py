@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from kommuna.errors import BudgetSpent, KommunaError, LlmSettings, LlmUnreachable
+from kommuna.errors import BudgetSpent, KommunaError, LlmUnreachable
 from kommuna.extras import needed_by
 from kommuna.spec.llm import LlmEndpoint
-from kommuna.steps.etl.pii.masker import Masker
+from kommuna.steps.llm.bounded import OversizedBody
 from kommuna.steps.llm.connection import http_client
 from kommuna.steps.llm.dialect import Dialect
 from kommuna.steps.llm.faults import Retry, classify
+from kommuna.steps.llm.key import ApiKey
+from kommuna.steps.llm.ledger import Commits
 from kommuna.steps.llm.negotiation import Learned, Negotiation
+from kommuna.steps.llm.outgoing import Message, Outgoing
 from kommuna.steps.llm.response import answer_of, completion, usage_of
 from kommuna.steps.llm.spending import Spending, Tokens
 
 log = structlog.get_logger()
-
-Message = Mapping[str, str]
 
 _TOKENS_AROUND = 64  # added to each message by the chat template
 
@@ -53,24 +53,33 @@ class Session:
     Args:
         endpoint: URL, name and prices of the model.
         client: the `openai` client.
+        key: the endpoint's key, which no message shows.
         spending: what requests have used; it outlives the session.
         retry_policy: how often and how long a request is retried.
         learned: what requests to the endpoint have shown; it outlives the session, too.
     """
 
     def __init__(
-        self, endpoint: LlmEndpoint, client: Any, spending: Spending, retry_policy: LlmRetryPolicy, learned: Learned
+        self,
+        endpoint: LlmEndpoint,
+        client: Any,
+        key: ApiKey,
+        spending: Spending,
+        retry_policy: LlmRetryPolicy,
+        learned: Learned,
     ) -> None:
         self.endpoint = endpoint
         self.spending = spending
+        self.records = Commits(spending.record)
         self._learned = learned
-        self._negotiation = Negotiation(endpoint, learned, self._probe)
+        self._negotiation = Negotiation(endpoint, learned, key, self._probe)
         self._client = client
+        self._key = key
         self._retry_policy = retry_policy
         self._slots = asyncio.Semaphore(endpoint.concurrency)
         self._settled = asyncio.Condition()
         self._hold_until = 0.0
-        self._masker = Masker((), "RU")
+        self._outgoing = Outgoing()
 
     async def complete_json(
         self, messages: Sequence[Message], schema: dict[str, Any], *, most_tokens: int
@@ -89,6 +98,7 @@ class Session:
             LlmUnreachable: there was no answer after all tries.
             LlmSettings: the endpoint rejects the key, the model or the request.
             BudgetSpent: the request might exceed the budget; it was not sent.
+            StoreError: what requests are billed cannot be recorded; nothing is sent without a record.
         """
         safe = [self._masked(message) for message in messages]
         async with self._slots:
@@ -107,10 +117,11 @@ class Session:
             dialect = self._learned.dialect
             try:
                 return await self._sent(messages, dialect.request(schema, most.completion), most)
-            except KommunaError:
-                raise
             except Exception as error:
                 failure = error
+            # From here on no exception of the client, which holds the request, is the context of another one.
+            if isinstance(failure, KommunaError):
+                raise self._without_key(failure)
             fault = await self._negotiation.fault(failure, dialect)
             if fault is None:  # another dialect is known
                 continue
@@ -134,23 +145,28 @@ class Session:
     async def _sent(self, messages: Sequence[Message], arguments: dict[str, Any], most: Tokens) -> dict[str, Any]:
         """Sends a request once and records what it used, whether it succeeds or fails."""
         used = Tokens(0, 0)
-        began = time.monotonic()
         try:
+            await self.records.commit()
+            used = most  # until the server says otherwise
+            began = time.monotonic()
             # The client's own time-out is per read: a response that trickles in would never reach it.
             async with asyncio.timeout(self.endpoint.timeout_seconds):
                 raw = await self._client.chat.completions.with_raw_response.create(
                     model=self.endpoint.model, messages=messages, **arguments
                 )
                 body = completion(raw.text)
-            used = usage_of(body) or most
+            used = usage_of(body, most)
             self.spending.seconds.append(time.monotonic() - began)
             self._learned.accepted = True
             return answer_of(body, self.endpoint)
+        except KommunaError:
+            raise
         except Exception as error:
-            fault = None if isinstance(error, KommunaError) else classify(error, self.endpoint)
-            if isinstance(fault, Retry) and fault.billed:
-                used = most
+            fault = classify(error, self.endpoint, self._key)
+            if (isinstance(fault, Retry) and fault.billed) or isinstance(error, OversizedBody):
                 self.spending.lost += 1
+            else:
+                used = Tokens(0, 0)
             raise
         finally:
             self.spending.settle(most, used)
@@ -181,32 +197,28 @@ class Session:
         if fault.pause is not None:
             wait = max(wait, fault.pause)
             self._hold_until = max(self._hold_until, time.monotonic() + fault.pause)
-        log.info("llm.retry", why=self._hidden(fault.what), tries=tries, seconds=round(wait, 2))
+        log.info("llm.retry", why=fault.what, tries=tries, seconds=round(wait, 2))
         await asyncio.sleep(wait * random.uniform(1.0, 1.25))
 
     def _masked(self, message: Message) -> Message:
-        content, kinds = self._masker.mask(message["content"])
+        masked, kinds = self._outgoing.masked(message)
         if kinds:
             self.spending.masked += len(kinds)
             log.warning("llm.masked", kinds=sorted(set(kinds)), hint="the texts have personal data: run mask_pii first")
-        return {"role": message["role"], "content": content}
+        return masked
 
     def _unreachable(self, fault: Retry, how: str) -> LlmUnreachable:
         return LlmUnreachable(
-            f"the LLM endpoint {self.endpoint.url} does not answer: {self._hidden(fault.what)} ({how})",
+            f"the LLM endpoint {self.endpoint.url} does not answer: {fault.what} ({how})",
             where=f"model {self.endpoint.model}",
             fix="check that it is up and its `url` in kommuna.yaml; answers so far are kept: a retry requests the rest",
         )
 
     def _without_key(self, error: KommunaError) -> KommunaError:
         """Removes the key from the error's message, in case the server repeats it."""
-        error.what = self._hidden(error.what)
+        error.what = self._key.hidden(error.what)
         error.args = (error.what,)
         return error
-
-    def _hidden(self, text: str) -> str:
-        key = os.environ.get(self.endpoint.key_variable, "") if self.endpoint.key_variable else ""
-        return text.replace(key, "***") if key else text
 
 
 @asynccontextmanager
@@ -222,34 +234,28 @@ async def session(
         learned: what requests to the endpoint have shown; it outlives the session, too.
 
     Raises:
-        LlmSettings: the environment variable with the endpoint's key is not set.
+        LlmSettings: the environment variable with the endpoint's key is not set, or its value is not a key.
         NotInstalled: the `openai` package is not installed.
+        StoreError: what requests are billed cannot be read or recorded.
     """
     with needed_by("asking an LLM"):
         import openai
 
+    key = ApiKey.of(endpoint)
+    await asyncio.to_thread(lambda: spending.total)  # reads what earlier attempts were billed
     client = openai.AsyncOpenAI(
         base_url=endpoint.url,
-        api_key=_key(endpoint),
+        api_key=key.header,
         max_retries=0,
         timeout=endpoint.timeout_seconds,
         http_client=http_client(endpoint),
     )
     async with client:
-        yield Session(endpoint, client, spending, retry_policy, learned)
-
-
-def _key(endpoint: LlmEndpoint) -> str:
-    if not endpoint.key_variable:
-        return "none"
-    key = os.environ.get(endpoint.key_variable, "")
-    if not key:
-        raise LlmSettings(
-            f"the LLM's API key is not set: there is no environment variable {endpoint.key_variable}",
-            where=endpoint.url,
-            fix="set it where the step runs, or correct `key_variable` of the endpoint in kommuna.yaml",
-        )
-    return key
+        opened = Session(endpoint, client, key, spending, retry_policy, learned)
+        try:
+            yield opened
+        finally:
+            await opened.records.commit()
 
 
 def _most(messages: Sequence[Message], schema: dict[str, Any], most_tokens: int) -> Tokens:
@@ -259,12 +265,12 @@ def _most(messages: Sequence[Message], schema: dict[str, Any], most_tokens: int)
 
 
 def _spent(spending: Spending) -> BudgetSpent:
-    budget = spending.budget
+    budget, used = spending.budget, spending.total
     parts = [f"{budget.tokens} tokens"] if budget.tokens is not None else []
     parts += [f"{budget.money:g} of money"] if budget.money is not None else []
     return BudgetSpent(
-        f"the budget of {' and '.join(parts)} is spent: {spending.prompt_tokens + spending.completion_tokens} tokens, "
-        f"{spending.cost:.4f} of money in {spending.requests} requests",
+        f"the budget of {' and '.join(parts)} is spent: {used.tokens} tokens, "
+        f"{used.money:.4f} of money in {used.requests} requests",
         where=f"model {spending.endpoint.model}",
         fix="raise `budget`; answers so far are kept and not paid for again",
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from kommuna.spec.llm import Budget, LlmEndpoint
+from kommuna.steps.llm.ledger import Billed, Ledger
 
 _MILLION = 1_000_000
+_NOTHING = Billed()
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,22 @@ class Tokens:
 
 @dataclass
 class Spending:
-    """Tracks what requests to one model use during one run of a step.
+    """Tracks what requests to one model use, over all attempts at a step's work.
 
     A request reserves the most that it may use before it is sent, so concurrent requests never exceed the budget
-    together. An answer that was lost counts as that upper bound, because the server may bill it.
+    together. An answer that was lost counts as that upper bound, because the server may bill it. So does a request
+    that was in flight when an earlier attempt was killed.
+
+    Attributes:
+        endpoint: the model, with its prices.
+        budget: the most that all attempts may use together.
+        ledger: knows what earlier attempts used, and records what this one uses; None: this attempt is the only one.
+        requests: the number of this attempt's requests, as all counts below.
     """
 
     endpoint: LlmEndpoint
     budget: Budget
+    ledger: Ledger | None = None
     requests: int = 0
     retries: int = 0
     lost: int = 0
@@ -48,24 +59,58 @@ class Spending:
         return (tokens.prompt * endpoint.input_price + tokens.completion * endpoint.output_price) / _MILLION
 
     @property
+    def total(self) -> Billed:
+        """What all attempts were billed, without the requests in flight."""
+        return self._earlier + self._own
+
+    @property
     def cost(self) -> float:
-        """The money spent, in the currency of the endpoint's prices."""
-        return self.price(Tokens(self.prompt_tokens, self.completion_tokens))
+        """The money that all attempts spent, in the currency of the endpoint's prices."""
+        return self.total.money
 
     @property
     def in_flight(self) -> int:
         """The number of requests in flight."""
         return len(self._reserved)
 
+    @property
+    def _earlier(self) -> Billed:
+        return self.ledger.earlier if self.ledger is not None else _NOTHING
+
+    @property
+    def _own(self) -> Billed:
+        used = Tokens(self.prompt_tokens, self.completion_tokens)
+        return Billed(
+            requests=self.requests - self.in_flight,
+            lost=self.lost,
+            prompt_tokens=used.prompt,
+            completion_tokens=used.completion,
+            money=self.price(used),
+        )
+
+    @property
+    def _bound(self) -> Billed:
+        most = Tokens(sum(part.prompt for part in self._reserved), sum(part.completion for part in self._reserved))
+        return Billed(
+            requests=self.in_flight,
+            lost=self.in_flight,
+            prompt_tokens=most.prompt,
+            completion_tokens=most.completion,
+            money=self.price(most),
+        )
+
+    def record(self) -> Callable[[], None]:
+        """Returns a call that writes the present figures, with the bounds of requests in flight, to the ledger."""
+        return partial(self.ledger.write, self._own, self._bound) if self.ledger is not None else lambda: None
+
     def fits(self, most: Tokens) -> bool:
         """Returns whether a request fits the budget together with the requests in flight."""
-        held = [*self._reserved, most]
-        tokens = self.prompt_tokens + self.completion_tokens + sum(part.total for part in held)
-        money = self.cost + sum(map(self.price, held))
-        budget = self.budget
+        budget, used = self.budget, self.total + self._bound
         if budget.tokens == 0 or budget.money == 0:
             return False  # no request may be sent, even to an endpoint without a price
-        return (budget.tokens is None or tokens <= budget.tokens) and (budget.money is None or money <= budget.money)
+        return (budget.tokens is None or used.tokens + most.total <= budget.tokens) and (
+            budget.money is None or used.money + self.price(most) <= budget.money
+        )
 
     def reserve(self, most: Tokens) -> None:
         """Reserves the most that a request may use until it is settled."""
@@ -79,14 +124,15 @@ class Spending:
         self.completion_tokens += used.completion
 
     def metrics(self) -> dict[str, float]:
-        """Returns the usage as metrics; latencies are in seconds and of answered requests."""
+        """Returns the usage of all attempts as metrics; retries and latencies (seconds) are those of this one."""
+        total = self.total
         return {
-            "llm_requests": float(self.requests),
+            "llm_requests": float(total.requests),
             "llm_retries": float(self.retries),
-            "llm_lost": float(self.lost),
-            "llm_tokens_in": float(self.prompt_tokens),
-            "llm_tokens_out": float(self.completion_tokens),
-            "llm_cost": self.cost,
+            "llm_lost": float(total.lost),
+            "llm_tokens_in": float(total.prompt_tokens),
+            "llm_tokens_out": float(total.completion_tokens),
+            "llm_cost": total.money,
             "llm_latency_p50": _quantile(self.seconds, 0.50),
             "llm_latency_p95": _quantile(self.seconds, 0.95),
         }

@@ -71,6 +71,52 @@ def test_amounts_dates_and_numbers_with_wrong_check_digits_are_not_masked(text: 
     assert masked(text, names=NAMES) == [text]
 
 
+CARD = "4276380012345679"
+SHAPES = {
+    "two halves": "42763800 12345679",
+    "four and twelve": "4276 380012345679",
+    "digit by digit": " ".join(CARD),
+    "two spaces": "4276  3800  1234  5679",
+    "three spaces": "4276   3800   1234   5679",
+    "stars": "4276*3800*1234*5679",
+    "lines": "4276\n3800\r\n1234\t5679",
+    "no-break spaces": "4276\u00a03800\u202f1234\u20095679",
+    "invisible": "4276\u200b3800\u20601234\u00ad5679",
+    "dashes": "4276\u20113800\u22121234\u20145679",
+    "a dash among spaces": "4276 - 3800 - 1234 - 5679",
+    "full-width": "４２７６３８００１２３４５６７９",
+    "full-width with dashes": "４２７６－３８００－１２３４－５６７９",
+    "Arabic digits": "٤٢٧٦ ٣٨٠٠ ١٢٣٤ ٥٦٧٩",
+    "bold digits": "".join(chr(0x1D7CE + int(digit)) for digit in CARD),
+}
+
+
+@pytest.mark.parametrize("written", SHAPES.values(), ids=SHAPES)
+def test_a_card_is_masked_however_it_is_written(written: str) -> None:
+    assert masked(f"карта {written}, помогите") == ["карта [CARD], помогите"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8 9 1 6 1 2 3 4 5 6 7", "[PHONE]"),
+        ("+7  916  123  45  67", "[PHONE]"),
+        ("+7*916*123*45*67", "[PHONE]"),
+        ("＋７ ９１６ １２３ ４５ ６７", "[PHONE]"),
+        ("٨٩١٦١٢٣٤٥٦٧", "[PHONE]"),
+        ("ИНН ７７０７０８３８９３", "ИНН [INN]"),
+        ("112*233*445*95", "[SNILS]"),
+        ("DE89*3704*0044*0532*0130*00", "[IBAN]"),
+        ("ivan＠mail.example", "[EMAIL]"),
+        ("1 2 3 4 5 6 7 8 9 10 11 12 13", None),
+        ("платежи: 4000 2500 300 12 руб", None),
+        ("12.05.2026 14.30 15.45 4000", None),
+    ],
+)
+def test_other_numbers_have_the_same_shape(text: str, expected: str | None) -> None:
+    assert masked(text) == [expected or text]
+
+
 def test_names_are_whole_words_in_any_case_with_e_for_yo() -> None:
     got = masked(
         "Я АННА смирнова-Иванова",
@@ -170,7 +216,7 @@ def test_valid_personal_data_never_survives(before: list[str], value: str, after
     assert "[" in got
 
 
-@given(st.text(alphabet=st.characters(exclude_characters="@", exclude_categories=["Nd", "Cs"])))
+@given(st.text(alphabet=st.characters(exclude_characters="@＠", exclude_categories=["Nd", "Cs"])))
 def test_text_without_personal_data_is_unchanged(text: str) -> None:
     assert masked(text) == [text]
 

@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from tests.rigs.llm_server import Fault, LlmServer, body, cut, drip, hang, says, status
+from tests.rigs.llm_server import Fault, LlmServer, body, compressed, counts, cut, drip, hang, says, status
 
 from kommuna.errors import BudgetSpent, KommunaError, LlmAnswerError, LlmSettings, LlmUnreachable, SpecError
 from kommuna.spec.llm import Budget, LlmEndpoint, Llms
@@ -441,6 +441,76 @@ def test_where_the_server_counts_no_tokens_the_bound_is_recorded(server: LlmServ
     assert asked.spending.completion_tokens == 50
 
 
+INFINITE, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize("count", [-1_000_000, 0, INFINITE, -INFINITE, NAN, None, "many", True, [], 1e300])
+def test_a_count_that_is_none_is_the_most_that_the_request_may_use(
+    server: LlmServer, model: Build, count: object
+) -> None:
+    server.always = counts(prompt_tokens=count, completion_tokens=count, total_tokens=count)
+    asked = model()
+    assert ask(asked) == ANSWER
+    assert asked.spending.prompt_tokens >= len(MESSAGES[0]["content"])
+    assert asked.spending.completion_tokens == 50
+
+
+def test_of_two_counts_of_the_server_the_greater_is_recorded(server: LlmServer, model: Build) -> None:
+    server.always = counts(prompt_tokens=100, completion_tokens=10, total_tokens=900)  # reasoning is in the total alone
+    asked = model()
+    ask(asked)
+    assert (asked.spending.prompt_tokens, asked.spending.completion_tokens) == (100, 800)
+
+
+def test_a_count_above_the_bound_is_recorded(server: LlmServer, model: Build) -> None:
+    server.always = counts(prompt_tokens=70_000, completion_tokens=9_000)
+    asked = model()
+    ask(asked)
+    assert asked.spending.prompt_tokens + asked.spending.completion_tokens == 79_000
+
+
+@pytest.mark.parametrize("number", [301, 302, 303, 307, 308])
+def test_a_redirect_is_refused_and_no_text_is_sent_there(server: LlmServer, model: Build, number: int) -> None:
+    other = LlmServer().start()
+    try:
+        server.always = status(number, "moved", headers={"Location": f"{other.url}/chat/completions"})
+        error = error_of(model())
+    finally:
+        other.stop()
+    assert isinstance(error, LlmSettings)
+    assert error.what == f"the LLM endpoint redirects to another address ({number}): no text is sent there"
+    assert "`url`" in error.fix
+    assert (len(server.received), other.received) == (1, [])
+
+
+def test_a_compressed_answer_is_read(server: LlmServer, model: Build) -> None:
+    choice = {"message": {"content": json.dumps(ANSWER)}, "finish_reason": "stop"}
+    server.always = compressed(json.dumps({"choices": [choice]}).encode())
+    assert ask(model()) == ANSWER
+
+
+def test_an_answer_is_bounded_while_it_is_read(server: LlmServer, model: Build) -> None:
+    import tracemalloc
+
+    server.always = compressed(b" " * 200_000_000)  # 200 KB on the wire
+    asked = model()
+    tracemalloc.start()
+    try:
+        error = error_of(asked)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(error, LlmAnswerError)
+    assert error.what == "the answer has more than 4 MiB"
+    assert peak < 50_000_000
+    assert asked.spending.completion_tokens == 50  # it was billed
+
+
+def test_an_answer_that_is_compressed_in_another_way_is_refused(server: LlmServer, model: Build) -> None:
+    server.always = compressed(b"{}", encoding="br")
+    assert "which was not asked for" in error_of(model()).what
+
+
 def test_concurrency_is_limited(server: LlmServer, model: Build) -> None:
     def slowly(question: str, text: str) -> str:
         import time
@@ -466,6 +536,23 @@ def test_no_personal_data_leaves_by_any_prompt(server: LlmServer, model: Build) 
     asked.complete_json([{"role": "user", "content": content}], SCHEMA, most_tokens=5)
     assert server.received[0].texts == ["call [PHONE] or [EMAIL], card [CARD]"]
     assert asked.spending.masked == 3
+
+
+@pytest.mark.parametrize("gap", ["\n", "\r\n", "\t", "  ", "   ", "*", "\u00a0", "\u2060"])
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+def test_a_number_that_an_escape_splits_does_not_leave(
+    server: LlmServer, model: Build, gap: str, ensure_ascii: bool
+) -> None:
+    text = f"card {gap.join(['4276', '3800', '1234', '5679'])} and phone 8{gap}916{gap}123{gap}45{gap}67, thanks"
+    content = json.dumps(QUESTION | {"messages": {"m1": text}}, ensure_ascii=ensure_ascii)
+    model().complete_json([{"role": "user", "content": content}], SCHEMA, most_tokens=5)
+    assert server.received[0].texts == ["card [CARD] and phone [PHONE], thanks"]
+
+
+def test_a_number_in_a_document_does_not_leave(server: LlmServer, model: Build) -> None:
+    content = json.dumps(QUESTION | {"more": {"4111111111111111": [4276380012345679, 12, None, True, 1.5]}})
+    model().complete_json([{"role": "user", "content": content}], SCHEMA, most_tokens=5)
+    assert server.received[0].asked["more"] == {"[CARD]": ["[CARD]", 12, None, True, 1.5]}
 
 
 def test_latencies_are_quantiles_of_what_was_answered() -> None:

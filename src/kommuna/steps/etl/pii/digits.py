@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -11,15 +12,25 @@ from typing import NamedTuple
 from stdnum import luhn
 from stdnum.ru import inn
 
-GAP = r"[\s().\-–—/]"
+# The shape of a number: decimal digits of any script, between which people and programs put separators. Ranges by code
+# points, which Python and Rust both read: hyphens and dashes, the minus, invisible characters, full-width punctuation.
+DIGIT = r"\p{Nd}"  # in Python, digits are made plain first (`plain_digits`)
+GAP = (
+    r"[\s().*_\-/\u00AD\u00B7\u2010-\u2015\u2022\u2212\u200B-\u200D\u2060\uFEFF"
+    r"\uFF08-\uFF0A\uFF0D-\uFF0F\uFF3F]"
+)
+LONGEST_GAP = 4  # characters
+_CARD_GAP = re.compile(rf"(?![()/]){GAP}(?:(?![()/]){GAP}){{0,{LONGEST_GAP - 1}}}")
 _DIGITS = re.compile(r"[0-9]+")
 _CARD_GROUPS = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3)}
 _SNILS_GROUPS = {(11,), (3, 3, 3, 2), (9, 2)}
 _GAPS = {  # between two groups of each kind of number
-    "card": re.compile(r"[\s.\-–—]{1,2}"),
-    "phone": re.compile(rf"{GAP}{{1,3}}"),
-    "snils": re.compile(r"[\s\-–—]{1,2}"),
+    "card": _CARD_GAP,
+    "phone": re.compile(rf"{GAP}{{1,{LONGEST_GAP}}}"),
+    "snils": _CARD_GAP,
 }
+_MOST_CARD_DIGITS = 19
+_MOST_CARD_GROUPS = 6  # of different sizes; a list such as 3 4 5 … 13 has more
 # Days as 12.05.2026 and 2026-05-12: not digits of a card or phone, unless the same separator goes on.
 _DAY = "|".join(
     rf"(?<![0-9]{mark})(?:(?:0?[1-9]|[12][0-9]|3[01]){mark}(?:0?[1-9]|1[0-2]){mark}(?:19|20)[0-9]{{2}}"
@@ -36,6 +47,8 @@ _ISSUED = re.compile(
     r"|3(?:0[0-5]|095|[689][0-9])[0-9]{11,16}|6(?:011|4[4-9][0-9]|5[0-9]{2})[0-9]{12,15}"
 )
 
+_FIRST_DIGITS = "23456"
+
 Group = tuple[int, int]
 
 
@@ -47,11 +60,23 @@ class Found(NamedTuple):
     kind: str
 
 
+def plain_digits(text: str) -> str:
+    """Returns a text of the same length with ASCII digits and ASCII punctuation for their other forms."""
+    return text if text.isascii() else text.translate(_plain())
+
+
+@cache
+def _plain() -> dict[int, str]:
+    other = {0xFF01 + i: chr(0x21 + i) for i in range(94)}  # full-width ASCII
+    digits = (char for char in map(chr, range(0x80, 0x20000)) if char.isdecimal())
+    return other | {ord(char): str(unicodedata.decimal(char)) for char in digits}
+
+
 def numbers(text: str, taken: Sequence[int], region: str) -> Iterable[Found]:
     """Yields the numbers in a text: cards of known issuers, then other cards, then the rest from left to right.
 
     Args:
-        text: any text.
+        text: any text, with plain digits.
         taken: one byte per character; numbers that begin at a non-zero byte are left out.
         region: country of phone numbers without a country code.
     """
@@ -74,13 +99,14 @@ def numbers(text: str, taken: Sequence[int], region: str) -> Iterable[Found]:
 
 
 def _cards(text: str, groups: Sequence[Group], *, issued: bool) -> list[Found]:
-    """Finds 13 to 19 digits, solid or grouped as on a card, that pass the Luhn check (ISO/IEC 7812-1).
+    """Finds 13 to 19 digits that pass the Luhn check (ISO/IEC 7812-1).
 
+    They are solid or grouped as on a card; the digits of a known issuer's card may be separated anywhere.
     Overlapping cards are merged, so that no part of a card's number next to other digits is left.
     """
     cards: list[Found] = []
     for at, group in enumerate(groups):
-        for run in _card_runs(text, groups, at) if group[1] - group[0] == 4 else [[group]]:
+        for run in _card_runs(text, groups, at, anyhow=issued and text[group[0]] in _FIRST_DIGITS):
             number = _digits(text, run)
             if not 13 <= len(number) <= 19 or bool(_ISSUED.fullmatch(number)) != issued:
                 continue
@@ -94,20 +120,32 @@ def _cards(text: str, groups: Sequence[Group], *, issued: bool) -> list[Found]:
     return cards
 
 
-def _card_runs(text: str, groups: Sequence[Group], at: int) -> Iterable[Sequence[Group]]:
+def _card_runs(text: str, groups: Sequence[Group], at: int, *, anyhow: bool) -> Iterable[Sequence[Group]]:
+    """Yields the runs of groups from a group on that may be a card: grouped as on a card, or anyhow."""
     sizes = [groups[at][1] - groups[at][0]]
-    for last in range(at + 1, min(at + 5, len(groups))):
-        gap = text[groups[last - 1][1] : groups[last][0]]
-        if not _joins("card", gap):
+    digits = sizes[0]
+    if digits >= 13:
+        yield groups[at : at + 1]
+    for last in range(at + 1, min(at + (_MOST_CARD_DIGITS if anyhow else 5), len(groups))):
+        if not _joins("card", text[groups[last - 1][1] : groups[last][0]]):
             return
         sizes.append(groups[last][1] - groups[last][0])
-        if tuple(sizes) in _CARD_GROUPS and len({text[a[1] : b[0]] for a, b in pairwise(groups[at : last + 1])}) == 1:
-            yield groups[at : last + 1]
+        digits += sizes[-1]
+        if digits > _MOST_CARD_DIGITS:
+            return
+        run = groups[at : last + 1]
+        usual = tuple(sizes) in _CARD_GROUPS and len(_gaps(text, run)) == 1
+        if digits >= 13 and (usual or (anyhow and (len(run) <= _MOST_CARD_GROUPS or len(set(sizes[:-1])) == 1))):
+            yield run
+
+
+def _gaps(text: str, run: Sequence[Group]) -> set[str]:
+    return {text[a[1] : b[0]] for a, b in pairwise(run)}
 
 
 def _number_at(text: str, groups: Sequence[Group], at: int, region: str) -> Found | None:
     """Returns the longest run of groups from a group on that is an INN, a SNILS or a phone."""
-    runs = []
+    runs = [run] if (run := _spelled(text, groups, at)) else []
     digits = 0
     for last in range(at, min(at + 8, len(groups))):
         if last > at and not _joins("phone", text[groups[last - 1][1] : groups[last][0]]):
@@ -127,6 +165,21 @@ def _number_at(text: str, groups: Sequence[Group], at: int, region: str) -> Foun
         if start is not None:
             return Found(start, run[-1][1], "PHONE")
     return None
+
+
+def _spelled(text: str, groups: Sequence[Group], at: int) -> Sequence[Group]:
+    """Returns 10 to 15 single digits with separators that begin at a group; empty if there are more or fewer."""
+
+    def goes_on(last: int) -> bool:
+        (start, end), (following, its_end) = groups[last], groups[last + 1]
+        return end - start == its_end - following == 1 and _joins("phone", text[end:following])
+
+    if groups[at][1] - groups[at][0] != 1 or (at and goes_on(at - 1)):
+        return ()
+    last = at
+    while last + 1 < len(groups) and last - at < 15 and goes_on(last):
+        last += 1
+    return groups[at : last + 1] if 10 <= last + 1 - at <= 15 else ()
 
 
 def _is_taxpayer(text: str, run: Sequence[Group]) -> bool:
@@ -161,7 +214,12 @@ def _phone_start(text: str, run: Sequence[Group], region: str) -> int | None:
     bracket = 1 if text[start - 1 : start] == "(" and start > 0 else 0
     if text[start - 1 - bracket : start - bracket] == "+" and start > bracket:
         return start - 1 - bracket if _is_phone("+" + number, region) else None
-    if sizes[0] == 1 and (len(sizes) == 1 or sizes[1] < 3 or not _is_prefix(text[start], len(number), region)):
+    spelled = max(sizes) == 1
+    if (
+        sizes[0] == 1
+        and not spelled
+        and (len(sizes) == 1 or sizes[1] < 3 or not _is_prefix(text[start], len(number), region))
+    ):
         return None
     if (sizes[0] == 1 or sizes[0] >= 3) and _is_phone(number, region):
         return start - bracket
@@ -205,7 +263,7 @@ def _plan(region: str) -> tuple[re.Pattern[str], str, str | None]:
 @lru_cache(maxsize=10_000)
 def _joins(kind: str, gap: str) -> bool:
     """Whether the text between two groups of digits may separate groups of one number."""
-    return len(gap) <= 3 and _GAPS[kind].fullmatch(gap) is not None
+    return len(gap) <= LONGEST_GAP and _GAPS[kind].fullmatch(gap) is not None
 
 
 def _digits(text: str, run: Sequence[Group]) -> str:

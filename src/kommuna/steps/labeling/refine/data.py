@@ -13,7 +13,8 @@ from kommuna.errors import DataError
 from kommuna.spec.rules import Rule, RuleSet
 from kommuna.steps.columns import require_columns, require_text
 from kommuna.steps.labeled_rows import label_column, read_labeled_rows, tags_of, truth_matrix
-from kommuna.steps.labeling.apply import apply_rules, vote_type, votes_plan
+from kommuna.steps.labeling.apply import vote_type, votes_plan
+from kommuna.steps.labeling.refine.asking import AskedRules
 from kommuna.steps.labeling.rules.expressions import computed
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, vote_codes
 from kommuna.steps.llm.client import Llm
@@ -39,7 +40,7 @@ class RefineData:
         sample: s of the messages.
         key: the column that names a row.
         text: the column with the message.
-        llm: answers the questions of `ask` rules.
+        asked: the votes of `ask` rules.
     """
 
     tags: tuple[str, ...]
@@ -51,7 +52,7 @@ class RefineData:
     sample: pl.DataFrame
     key: str
     text: str
-    llm: Llm
+    asked: AskedRules
     otherwise: str | None = None
 
     @property
@@ -77,10 +78,8 @@ class RefineData:
         if not rules:
             return np.zeros((rows.height, 0), dtype=np.int16)
         rule_set = self.rule_set(rules)
-        if any(rule.reads == "answers" for rule in rules):
-            plan = apply_rules(rows.lazy(), rule_set, llm=self.llm, key=self.key, text=self.text).votes
-        else:
-            plan = votes_plan(rows.lazy(), rule_set, key=self.key, text=self.text)
+        asked = self.asked.votes(rows) if any(rule.reads == "answers" for rule in rules) else None
+        plan = votes_plan(rows.lazy(), rule_set, asked, key=self.key, text=self.text)
         table = computed(plan, rows.lazy(), rule_set, lambda plan: plan.collect(engine="streaming"))
         if not table[self.key].equals(rows[self.key]):
             table = rows.select(self.key).join(table, on=self.key, how="left", maintain_order="left")
@@ -143,7 +142,9 @@ def read_refine_data(
     sample = _sample(messages, key, seed)
     otherwise = rules.otherwise if rules is not None else None
     fold = folds(len(truth), FOLDS, seed=seed, strata=truth.argmax(axis=1))  # by the first tag
-    return RefineData(tags, multi_label, labeled, truth, fold, messages, sample, key, text, llm, otherwise)
+    given = rules.rules if rules is not None else ()
+    asked = AskedRules(llm, given, tags, multi_label=multi_label, key=key, text=text)
+    return RefineData(tags, multi_label, labeled, truth, fold, messages, sample, key, text, asked, otherwise)
 
 
 def _check_enough(truth: NDArray[np.bool_], tags: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any, ClassVar, Protocol
 
@@ -10,10 +11,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.errors import BudgetSpent, LlmAnswerError, SpecError
+from kommuna.spec.llm import LlmEndpoint
 from kommuna.spec.rules import KeywordRule, RegexRule, Rule
+from kommuna.steps.etl.pii.masker import Masker
 from kommuna.steps.labeling.refine.data import RefineData
 from kommuna.steps.labeling.refine.mining.regex_bound import unbounded
 from kommuna.steps.labeling.refine.proposal import LoopState, Proposal, Proposals, rule_name
+from kommuna.steps.labeling.refine.rounds import LlmAnswer, Rounds
 from kommuna.steps.labeling.rules.text.tokens import keyword_line
 from kommuna.steps.labeling.votes.patterns import ABSTAIN
 from kommuna.steps.text import bare
@@ -24,6 +28,10 @@ _MOST_RULES = 6  # in one response
 _MOST_KEYWORDS = 40  # in one rule
 _MOST_TEXT = 400  # characters of a message in a request
 _MOST_TOKENS = 2_048  # in one response
+
+_FIELDS = ("name", "tag", "any", "regex", "against")  # all that an LLM may set: not a group, not how words are compared
+_MOST_KEYWORD = 100  # characters
+_MASKER = Masker((), "RU")
 
 _SYSTEM = """\
 You write labeling rules for short client messages. A rule votes for one tag wherever it fires; a statistical model
@@ -39,6 +47,8 @@ A rule has exactly one condition, the other is null:
 
 class Heavy(Protocol):
     """The interface of the model that writes rules, such as `kommuna.steps.llm.client.Model`."""
+
+    endpoint: LlmEndpoint
 
     def complete_json(
         self, messages: list[dict[str, str]], schema: dict[str, Any], *, most_tokens: int = 4096
@@ -62,13 +72,15 @@ class LlmProposer:
     Args:
         model: the heavy model, with its budget.
         seed: seed of the split.
+        kept: stores the answers, so that a killed run does not pay for them again.
     """
 
     rewrites_per_fold: ClassVar[bool] = False  # it would multiply the cost by the number of folds
 
-    def __init__(self, model: Heavy, *, seed: int) -> None:
+    def __init__(self, model: Heavy, *, seed: int, kept: Rounds | None = None) -> None:
         self._model = model
         self._seed = seed
+        self._kept = kept or Rounds()
 
     def cost(self) -> dict[str, float]:
         """Returns the usage of the model's requests."""
@@ -83,9 +95,7 @@ class LlmProposer:
             shown = self._shown(state, tag, seen)
             seen = seen | texts.is_in(texts.filter(shown).implode()).to_numpy()
             try:
-                response = self._model.complete_json(
-                    _prompt(state, tag, shown), answer_schema(data.tags), most_tokens=_MOST_TOKENS
-                )
+                response = self._answer(_prompt(state, tag, shown), answer_schema(data.tags))
             except BudgetSpent:
                 answer.ended = "its budget is spent"
                 break
@@ -98,6 +108,21 @@ class LlmProposer:
                 answer.rules.append(Proposal(rule, dev[:, j] & ~seen, sample[:, j], "llm", f"llm {rule.name}", "llm"))
         answer.shown = seen
         return answer
+
+    def _answer(self, messages: list[dict[str, str]], schema: dict[str, Any]) -> dict[str, Any]:
+        """Returns the answer to a request, from an attempt that was killed if it has one."""
+        identity = json.dumps([self._model.endpoint.model, messages, schema])
+        request = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        stored = self._kept.answer(request)
+        if stored is None:
+            try:
+                stored = LlmAnswer(answer=self._model.complete_json(messages, schema, most_tokens=_MOST_TOKENS))
+            except LlmAnswerError as error:
+                stored = LlmAnswer(unusable=error.reason)
+            self._kept.save_answer(request, stored)
+        if stored.answer is None:
+            raise LlmAnswerError(f"the answer is unusable: {stored.unusable}", reason=stored.unusable)
+        return stored.answer
 
     def _shown(self, state: LoopState, tag: int, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Returns d, whether to show the row: at most half of the missed rows and of those wrongly assigned the tag.
@@ -145,10 +170,10 @@ def _prompt(state: LoopState, tag: int, shown: NDArray[np.bool_]) -> list[dict[s
         "tag": name,
         "all_tags": list(data.tags),
         "present_rules": [_plain(rule) for rule in state.rules if rule.tag == name],
-        "missed": [_cut(texts[int(i)]) for i in np.flatnonzero(shown & truth)],
+        "missed": [_shortened(texts[int(i)]) for i in np.flatnonzero(shown & truth)],
         "wrongly_given_the_tag": [
             {
-                "message": _cut(texts[int(i)]),
+                "message": _shortened(texts[int(i)]),
                 "has": [t for t, has in zip(data.tags, data.truth[i], strict=True) if has],
             }
             for i in np.flatnonzero(shown & ~truth)
@@ -164,7 +189,9 @@ def _plain(rule: Rule) -> dict[str, Any]:
     return rule.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"python", "sql"})
 
 
-def _cut(text: str) -> str:
+def _shortened(text: str) -> str:
+    """Returns the beginning of a text, masked before it is cut: a part of a number is not recognised."""
+    text = _MASKER.mask(text)[0]
     return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + " …"
 
 
@@ -193,20 +220,26 @@ def _rule(item: Any, data: RefineData, taken: set[str], answer: Proposals) -> Ru
     if set(given) & {"sql", "python", "ask"}:
         answer.refuse("a kind of rule that an LLM may not write")
         return None
+    if set(given) - set(_FIELDS):
+        answer.refuse("something that is not a rule")
+        return None
     if given.get("tag") not in data.tags:
         answer.refuse("an unknown tag")
         return None
     if isinstance(given.get("regex"), str) and (reason := unbounded(given["regex"])):
         answer.refuse(reason)
         return None
+    words = given.get("any", [])
+    if isinstance(words, list) and (len(words) > _MOST_KEYWORDS or any(len(str(w)) > _MOST_KEYWORD for w in words)):
+        answer.refuse("too many keywords, or one too long")
+        return None
+    name = rule_name(given["tag"], str(given.get("name", "llm"))[:_MOST_KEYWORD], taken)
     try:
-        rule = Rule.read(given | {"name": rule_name(given["tag"], str(given.get("name", "llm")), taken)}, where="llm")
+        rule = Rule.read(given | {"name": name}, where="llm")
     except SpecError:
         answer.refuse("something that is not a rule")
         return None
-    if isinstance(rule, KeywordRule) and (
-        len(rule.any) > _MOST_KEYWORDS or not all(keyword_line(word) for word in rule.any)
-    ):
-        answer.refuse("too many keywords, or one without a letter")
+    if isinstance(rule, KeywordRule) and not all(keyword_line(word) for word in rule.any):
+        answer.refuse("a keyword without a letter")
         return None
     return rule

@@ -51,6 +51,8 @@ def refine_report(
     written: Sequence[WrittenRule],
     coverage: Mapping[str, float],
     gold: Sequence[float] | None,
+    *,
+    cost: float,
 ) -> Report:
     """Builds the HTML page.
 
@@ -59,6 +61,7 @@ def refine_report(
         written: the rules of the loop that are present at the end.
         coverage: the share of messages on which each rule votes, by its name.
         gold: macro F1 on gold after each round.
+        cost: the money that the LLMs were billed, also outside of rounds.
     """
     figures = rounds_table(rounds, gold)
     start, end = rounds[0], rounds[-1]
@@ -70,7 +73,7 @@ def refine_report(
         ("macro F1 on dev, end", f"{end.f1:.3f}"),
         *([("macro F1 on gold, start", f"{gold[0]:.3f}"), ("on gold, end", f"{gold[-1]:.3f}")] if gold else []),
         ("coverage", f"{end.coverage:.1%}"),
-        ("cost", f"{sum(made.cost.get('llm_cost', 0.0) for made in rounds):.2f}"),
+        ("cost", f"{cost:.2f}"),
     ]
     sections: list[tuple[str, Markup]] = [
         ("F1 and coverage by round", plot(lambda axes: _draw_scores(axes, figures))),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import structlog
@@ -80,10 +80,18 @@ class Round(RuleChanges):
     seconds: float = 0.0
 
 
+class LlmAnswer(Spec):
+    """The answer of a proposer's LLM to one request."""
+
+    answer: dict[str, Any] | None = Field(None, description="The answer; None if it was unusable.")
+    unusable: str = Field("", description="Why the answer was unusable.")
+
+
 class Rounds:
     """Stores the rounds of runs in the folder that the team's runs share.
 
-    Each round is one file, written atomically: a killed run loses its unfinished round only.
+    Each round is one file, written atomically. So is each answer of a proposer's LLM: a killed run repeats its
+    unfinished round without asking again.
 
     Args:
         shared: the shared folder; None: nothing is stored.
@@ -132,6 +140,26 @@ class Rounds:
         """Stores a round; it is durable when the call returns."""
         if self._folder is not None:
             self._folder.write(_file_name(made.number), made.model_dump_json().encode())
+
+    def answer(self, request: str) -> LlmAnswer | None:
+        """Returns the stored answer to a request; None if there is none, or it is damaged.
+
+        Args:
+            request: identifies the request and the model.
+        """
+        if self._folder is None:
+            return None
+        raw = self._folder.read([name := f"answer-{request}.json"]).get(name)
+        try:
+            return LlmAnswer.model_validate_json(raw) if raw is not None else None
+        except ValidationError:
+            log.warning("refine.damaged_answer", file=name, hint="it is asked for again")
+            return None
+
+    def save_answer(self, request: str, answer: LlmAnswer) -> None:
+        """Stores the answer to a request; it is durable when the call returns."""
+        if self._folder is not None:
+            self._folder.write(f"answer-{request}.json", answer.model_dump_json().encode())
 
 
 def _file_name(number: int) -> str:

@@ -31,7 +31,8 @@ from kommuna.steps.labeling.refine.report import refine_report, rounds_table
 from kommuna.steps.labeling.refine.rounds import Round, Rounds
 from kommuna.steps.labeling.refine.rules_file import RulesFile, rules_file
 from kommuna.steps.labeling.votes.patterns import ABSTAIN
-from kommuna.steps.llm.client import Llm
+from kommuna.steps.llm.client import Llm, Model
+from kommuna.steps.llm.ledger import Billed
 
 log = structlog.get_logger()
 
@@ -84,7 +85,8 @@ def refine_rules(
         proposers: `miner` (words that are typical of the errors), `llm` (the platform's heavy model).
         rounds: the largest number of rounds.
         least_precision: 0 to 1; the smallest lower end of the 95 % interval of a new rule's precision.
-        budget: the most that the LLM may use, including killed runs; the rounds so far are kept when it is spent.
+        budget: the most that the LLMs may use together, for proposals and for the questions of `ask` rules, including
+            killed runs. When it is spent, `ask` rules abstain, and the rounds so far are kept.
         model: the heavy model's name, for the cache key and the manifest; operators fill it in.
         multi_label: whether a row may have several tags, if `rules` are not given.
         key: the column that names a row.
@@ -104,7 +106,8 @@ def refine_rules(
             votes on a row are those of rules that were written and selected without its fold, so that dev rows can
             evaluate the rules without bias.
         metrics: rounds, rules, rules_written, dev_f1_start, dev_f1 (macro, cross-fitted), coverage; with gold
-            gold_f1_start, gold_f1; with the LLM llm_requests, llm_tokens_in, llm_tokens_out, llm_cost.
+            gold_f1_start, gold_f1; with LLMs llm_requests, llm_tokens_in, llm_tokens_out, llm_cost, and the
+            part of `ask` rules in it: ask_requests, ask_tokens, ask_cost, ask_unasked.
 
     Raises:
         DataError: there are too few dev rows or no messages, or the loop started without rules and found none.
@@ -120,13 +123,16 @@ def refine_rules(
     )
     held = read_gold(data, gold, label=label, more_tags=rules is None) if gold is not None else None
     given = rules.rules if rules is not None else ()
+    heavy = llm.heavy(budget) if "llm" in proposers else None
+    data.asked.limit(_left(budget, heavy.spending.total if heavy else Billed()))
     votes_given = (data.votes(data.dev, given), data.votes(data.sample, given))
+    if heavy:
+        heavy.spending.budget = _left(budget, data.asked.billed)
     history = kept.of(_work(context.key, votes_given))
-    spent = _spent(history.load())
     made = refined(
         data,
         given,
-        {name: _proposer(name, data, llm, _left(budget, spent), seed) for name in proposers},
+        {name: _proposer(name, data, heavy, history, seed) for name in proposers},
         history,
         votes_given=votes_given,
         most_rounds=rounds,
@@ -135,30 +141,33 @@ def refine_rules(
     )
     written = rules_after(made)
     if not given and not written:
+        tried = f"{sum(r.proposed for r in made)} were tried"
         raise DataError(
-            f"no rule improves macro F1 on dev: {sum(r.proposed for r in made)} were tried",
+            f"no rule improves macro F1 on dev: {tried}{_in_words(_billed(data, heavy))}",
             where=f"dev: {data.dev.height} rows, {len(data.tags)} tags",
             fix="label more rows, ten or more per tag; or pass rules to start from",
         )
+    data.asked.limit(_left(budget, heavy.spending.total if heavy else Billed()))
     gold_scores = gold_f1(data, given, made, held, seed=seed) if held is not None else None
     rule_set = data.rule_set([*given, *(one.rule for one in written)])
     coverage = _coverage(data, rule_set.rules)
     file = rules_file(rule_set, written, coverage, about=_about(data, made, gold_scores))
-    metrics = _metrics(made, len(written), gold_scores)
+    billed = _billed(data, heavy)
+    metrics = _metrics(made, len(written), gold_scores) | _usage(billed) | data.asked.metrics()
     log.info(
         "rules.refined", rounds=len(made) - 1, rules=len(rule_set.rules), written=len(written),
         dev_f1=round(made[-1].f1, 4), seconds=round(time.perf_counter() - began, 2),
     )  # fmt: skip
-    report = refine_report(made, written, coverage, gold_scores)
+    report = refine_report(made, written, coverage, gold_scores, cost=billed.money if billed else 0.0)
     dev_votes = data.votes_table(rule_set.rules, dev_codes(data, given, made))
     return Refined(file, report, rounds_table(made, gold_scores), dev_votes, metrics)
 
 
-def _proposer(name: ProposerName, data: RefineData, llm: Llm, budget: Budget, seed: int) -> Proposer:
-    if name == "miner":
+def _proposer(name: ProposerName, data: RefineData, heavy: Model | None, history: Rounds, seed: int) -> Proposer:
+    if name == "miner" or heavy is None:
         found = find_phrases(data.dev[data.text], data.sample[data.text], data.messages, data.text)
         return Miner(data, found)
-    return LlmProposer(llm.heavy(budget), seed=seed)
+    return LlmProposer(heavy, seed=seed, kept=history)
 
 
 def _work(key: str, votes: Sequence[NDArray[Any]]) -> str:
@@ -169,18 +178,36 @@ def _work(key: str, votes: Sequence[NDArray[Any]]) -> str:
     return digest.hexdigest() if key else ""
 
 
-def _spent(made: Sequence[Round]) -> dict[str, float]:
-    names = {name for one in made for name in one.cost}
-    return {name: sum(one.cost.get(name, 0.0) for one in made) for name in sorted(names)}
-
-
-def _left(budget: Budget, spent: dict[str, float]) -> Budget:
-    """Returns the budget that earlier, killed runs of the same step have left."""
-    tokens = int(spent.get("llm_tokens_in", 0) + spent.get("llm_tokens_out", 0))
+def _left(budget: Budget, billed: Billed) -> Budget:
+    """Returns what the other model of the step has left of the budget."""
     return Budget(
-        tokens=None if budget.tokens is None else max(budget.tokens - tokens, 0),
-        money=None if budget.money is None else max(budget.money - spent.get("llm_cost", 0.0), 0.0),
+        tokens=None if budget.tokens is None else max(budget.tokens - billed.tokens, 0),
+        money=None if budget.money is None else max(budget.money - billed.money, 0.0),
     )
+
+
+def _billed(data: RefineData, heavy: Model | None) -> Billed | None:
+    """Returns what the LLMs were billed, over all attempts; None if the step uses none."""
+    if heavy is None and not data.asked.metrics():
+        return None
+    return data.asked.billed + (heavy.spending.total if heavy else Billed())
+
+
+def _usage(billed: Billed | None) -> dict[str, float]:
+    if billed is None:
+        return {}
+    return {
+        "llm_requests": float(billed.requests),
+        "llm_tokens_in": float(billed.prompt_tokens),
+        "llm_tokens_out": float(billed.completion_tokens),
+        "llm_cost": billed.money,
+    }
+
+
+def _in_words(billed: Billed | None) -> str:
+    if billed is None:
+        return ""
+    return f"; LLM requests: {billed.requests}, tokens: {billed.tokens:,}, cost: {billed.money:.2f}"
 
 
 def _coverage(data: RefineData, rules: Sequence[Rule]) -> dict[str, float]:
@@ -199,7 +226,7 @@ def _metrics(made: Sequence[Round], written: int, gold: Sequence[float] | None) 
     }
     if gold:
         metrics |= {"gold_f1_start": gold[0], "gold_f1": gold[-1]}
-    return metrics | _spent(made)
+    return metrics
 
 
 def _about(data: RefineData, made: Sequence[Round], gold: Sequence[float] | None) -> list[str]:

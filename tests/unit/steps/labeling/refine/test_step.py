@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from tests.rigs.llm_server import LlmServer
+from tests.rigs.llm_server import LlmServer, status
 
-from kommuna.errors import DataError, DuplicateKeys, LlmSettings, MissingColumn, SchemaDrift, SpecError
+from kommuna.errors import DataError, DuplicateKeys, LlmSettings, LlmUnreachable, MissingColumn, SchemaDrift, SpecError
 from kommuna.runtime.binding import find_step
 from kommuna.spec.llm import Budget, LlmEndpoint, Llms
 from kommuna.spec.rules import RegexRule, RuleSet
@@ -317,20 +317,108 @@ def test_a_resumed_run_has_the_same_result(made, unlabeled, dev, gold, tmp_path)
     assert files[1].read_bytes() == first  # it was not repeated
 
 
+def attempt(server, tmp_path, *, light=None):
+    """Returns the clients and the context of one attempt at the same work."""
+    shared = StoreAddress(url=tmp_path.as_uri())
+    heavy_endpoint = LlmEndpoint(url=server.url, model="heavy", input_price=1.0, output_price=1.0, concurrency=1)
+    light_endpoint = LlmEndpoint(url=light.url, model="tiny", input_price=1.0, output_price=1.0) if light else None
+    llm = Llm(Llms(heavy=heavy_endpoint, light=light_endpoint), shared, LlmRetryPolicy(tries=1), work="b" * 64)
+    return {"llm": llm, "kept": Rounds(shared), "context": StepContext(team="team", key="b" * 64)}
+
+
+@pytest.mark.slow
+def test_a_round_that_was_cut_off_is_not_asked_again_and_its_cost_is_told(
+    server, answer_with, unlabeled, dev, tmp_path
+):
+    answers(server, answer_with)
+    good = server.always
+    server.faults, server.always = [good, good], status(503, "down")
+    with pytest.raises(LlmUnreachable):
+        refine_rules(unlabeled, dev.lazy(), proposers=["llm"], rounds=1, **attempt(server, tmp_path))
+    assert len(server.received) == 3
+    server.always = good
+    made = refine_rules(unlabeled, dev.lazy(), proposers=["llm"], rounds=1, **attempt(server, tmp_path))
+    assert len(server.received) == 4  # only the third tag's
+    assert made.metrics["llm_requests"] == 4
+    assert made.metrics["llm_tokens_in"] + made.metrics["llm_tokens_out"] == 110 * 3
+    assert made.metrics["llm_cost"] == pytest.approx(110e-6 * 3)
+    assert len(made.rules.rules.rules) == 3
+
+
 @pytest.mark.slow
 def test_the_spending_of_killed_runs_counts_against_the_budget(server, answer_with, unlabeled, dev, tmp_path):
-    answers(server, answer_with)
-    kept = Rounds(StoreAddress(url=tmp_path.as_uri()))
-    settings = {"proposers": ["llm"], "llm": heavy(server), "kept": kept, "budget": Budget(tokens=1_000_000)}
-    settings["context"] = StepContext(team="team", key="b" * 64)
-    refine_rules(unlabeled, dev.lazy(), **settings)
-    for path in sorted(tmp_path.rglob("round-*.json"))[2:]:
-        path.unlink()
+    answers(server, answer_with, tokens=6_000)
+    good = server.always
+    server.faults, server.always = [good], status(503, "down")
+    with pytest.raises(LlmUnreachable):
+        refine_rules(
+            unlabeled, dev.lazy(), proposers=["llm"], **attempt(server, tmp_path), budget=Budget(tokens=20_000)
+        )
+    server.always = good
     before = len(server.received)
-    settings["budget"] = Budget(tokens=110 * 3)  # the first round's three requests
-    made = refine_rules(unlabeled, dev.lazy(), **settings)
-    assert len(server.received) == before
-    assert made.metrics["llm_requests"] == 3
+    made = refine_rules(
+        unlabeled, dev.lazy(), proposers=["llm"], **attempt(server, tmp_path), budget=Budget(tokens=8_000)
+    )
+    assert len(server.received) == before  # 6,000 of 8,000 are spent
+    assert made.metrics["llm_tokens_in"] + made.metrics["llm_tokens_out"] == 6_000
+    assert "its budget is spent" in made.report.html
+
+
+def test_an_error_after_the_loop_tells_its_cost(server, answer_with, unlabeled, dev):
+    answers(server, answer_with)
+    blank = dev.with_columns(text=pl.lit("hello"))
+    with pytest.raises(DataError, match=r"tried; LLM requests: 3, tokens: 330, cost: 0\.00"):
+        refine_rules(unlabeled, blank.lazy(), proposers=["llm"], llm=heavy(server), rounds=1)
+
+
+ASKING = {
+    "tags": ["card", "loan", "fees"],
+    "rules": [
+        {"name": "mine", "tag": "card", "any": ["card stolen"]},
+        {"name": "asked", "tag": "loan", "ask": "Does it mention loan?"},
+    ],
+}
+
+
+@pytest.fixture
+def light_server():
+    started = LlmServer().start()
+    yield started
+    started.stop()
+
+
+@pytest.mark.slow
+def test_ask_rules_are_asked_once_about_each_text_and_their_cost_is_told(light_server, unlabeled, dev, gold):
+    given = RuleSet.read(ASKING, where="test")
+    llm = Llm(Llms(light=LlmEndpoint(url=light_server.url, model="tiny", input_price=1.0, output_price=1.0)))
+    made = refine_rules(unlabeled, dev.lazy(), given, gold.lazy(), rounds=1, llm=llm)
+    texts = {*unlabeled.collect()["text"], *dev["text"], *gold["text"]}
+    assert len(light_server.pairs) == len(texts) == len(set(light_server.pairs))
+    metrics = made.metrics
+    assert metrics["llm_requests"] == metrics["ask_requests"] == len(light_server.received)
+    assert metrics["llm_cost"] == metrics["ask_cost"] == pytest.approx(110e-6 * len(light_server.received))
+    assert f"{metrics['llm_cost']:.2f}" in made.report.html
+    assert made.dev_votes["asked"].drop_nulls().len() > 0
+    gold_only = set(gold["text"]) - {*unlabeled.collect()["text"], *dev["text"]}
+    assert {text for text, _ in light_server.pairs[-len(gold_only) :]} == gold_only  # after the loop
+
+
+@pytest.mark.slow
+def test_the_budget_holds_for_ask_rules_and_proposals_together(
+    server, light_server, answer_with, unlabeled, dev, tmp_path
+):
+    answers(server, answer_with)
+    given = RuleSet.read(ASKING, where="test")
+    settings = {"proposers": ["llm"], "rounds": 1, "budget": Budget(tokens=0)}
+    made = refine_rules(unlabeled, dev.lazy(), given, **settings, **attempt(server, tmp_path, light=light_server))
+    assert (light_server.received, server.received) == ([], [])
+    assert made.dev_votes["asked"].null_count() == dev.height
+    assert made.metrics["ask_unasked"] > 0
+    settings["budget"] = Budget(tokens=20_000)
+    made = refine_rules(unlabeled, dev.lazy(), given, **settings, **attempt(server, tmp_path, light=light_server))
+    billed = 110 * (len(light_server.received) + len(server.received))
+    assert made.metrics["llm_tokens_in"] + made.metrics["llm_tokens_out"] == billed <= 20_000
+    assert len(light_server.received) > 10
 
 
 @pytest.mark.slow

@@ -75,27 +75,38 @@ class AnswerCache:
         self.contradicted = answers.filter(pl.col("answers") > 1).select(*_PAIR, "asked_again")
         return answers.filter(pl.col("answers") == 1).select(*_PAIR, "answer")
 
-    def write(self, rows: pl.DataFrame) -> None:
+    def write(self, rows: pl.DataFrame) -> str:
         """Writes answers as a new segment; they are durable when it returns.
 
         Args:
             rows: `text`, `question` (digests), `answer`.
-        """
-        self._write(rows.join(self.contradicted, on=_PAIR, how="left").with_columns(pl.col("asked_again").fill_null(0)))
 
-    def merge(self) -> None:
-        """Merges many segments into one, which is written before its parts are removed: no reader misses an answer."""
-        parts = self._segments()
+        Returns:
+            The segment's name.
+        """
+        return self._write(
+            rows.join(self.contradicted, on=_PAIR, how="left").with_columns(pl.col("asked_again").fill_null(0))
+        )
+
+    def merge(self, parts: list[str] | None = None) -> None:
+        """Merges many segments into one, which is written before its parts are removed: no reader misses an answer.
+
+        Args:
+            parts: the segments' names; all, if absent.
+        """
+        parts = self._segments() if parts is None else parts
         if len(parts) < MANY_SEGMENTS:
             return
         self._write(_latest(self._read(parts)).unique())
         self._folder.remove(parts)
         log.info("answers.merged", segments=len(parts))
 
-    def _write(self, rows: pl.DataFrame) -> None:
+    def _write(self, rows: pl.DataFrame) -> str:
         raw = io.BytesIO()
         rows.select(pl.col(name).cast(dtype) for name, dtype in _SCHEMA.items()).write_parquet(raw)
-        self._folder.write(f"{uuid.uuid4().hex}.parquet", raw.getvalue())
+        name = f"{uuid.uuid4().hex}.parquet"
+        self._folder.write(name, raw.getvalue())
+        return name
 
     def _segments(self) -> list[str]:
         return self._folder.names(ending=".parquet")

@@ -1,28 +1,28 @@
-"""Sends the requests of `ask` rules to the LLM, stores answers as they arrive, and stops when the budget is spent."""
+"""Sends the requests of `ask` rules to the LLM, stores each answer before the next request, and keeps the budget."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import polars as pl
 import structlog
 
-from kommuna.errors import BudgetSpent, KommunaError, LlmAnswerError, LlmUnreachable, NoUsableAnswers, StoreError
+from kommuna.errors import BudgetSpent, KommunaError, LlmAnswerError, LlmUnreachable, NoUsableAnswers
 from kommuna.spec.llm import Asking
-from kommuna.steps.labeling.rules.ask.answer_cache import AnswerCache, digest_of
+from kommuna.steps.labeling.rules.ask.answer_cache import MANY_SEGMENTS, AnswerCache, digest_of
 from kommuna.steps.labeling.rules.ask.prompt import answer_schema, most_tokens, parsed_answers, prompt
 from kommuna.steps.llm.client import Model
+from kommuna.steps.llm.ledger import Commits
 from kommuna.steps.llm.session import Session
 
 log = structlog.get_logger()
 
-WRITE_SECONDS = 0.5  # between two segments; a killed run loses at most the answers of this time
 PROGRESS_SECONDS = 10.0  # between two lines of progress
 FAILURES = ("refused", "malformed", "cut", "contradictory", "too_long", "lost")
 
@@ -80,7 +80,8 @@ class Request:
 class RequestRunner:
     """Sends requests to one model and collects the answers.
 
-    A request that fails as a whole is repeated in halves. A single question that fails counts as an abstention.
+    A request that fails as a whole is repeated in halves. A single question that fails counts as an abstention. What a
+    request answered is durable before its worker sends another, so a killed run loses only answers in flight.
 
     Args:
         model: the model, with its budget.
@@ -101,7 +102,7 @@ class RequestRunner:
     answered: int = 0
     _rows: list[tuple[bytes, int, int]] = field(default_factory=list)
     _written: int = 0
-    _writing: threading.Lock = field(default_factory=threading.Lock)
+    _segments: list[str] = field(default_factory=list)
     _stop: Exception | None = None
     _lost_in_a_row: int = 0
 
@@ -122,16 +123,14 @@ class RequestRunner:
             LlmUnreachable: the endpoint does not answer.
             LlmSettings: the endpoint rejects the key, the model or the request.
         """
-        writer = asyncio.create_task(self._write_periodically())
+        kept = Commits(self._unwritten)
         reporter = asyncio.create_task(self._report_periodically())
         try:
             async with self.model.session() as session:
-                workers = [self._work(session, requests) for _ in range(self.model.endpoint.concurrency)]
+                workers = [self._work(session, requests, kept) for _ in range(self.model.endpoint.concurrency)]
                 await asyncio.gather(*workers)
         finally:
-            writer.cancel()
             reporter.cancel()
-            self._write()
         if self._stop is not None and not isinstance(self._stop, BudgetSpent):
             raise self._stop
         self.check_share()
@@ -157,16 +156,16 @@ class RequestRunner:
         hopeless = not self.answered and not self.known and failed >= _FAILED_AT_FIRST and self.asking.max_failed < 1
         return hopeless or failed > self.asking.max_failed * (self.known + self.wanted)
 
-    async def _work(self, session: Session, requests: Iterator[Request]) -> None:
+    async def _work(self, session: Session, requests: Iterator[Request], kept: Commits) -> None:
         try:
             for request in requests:
-                await self._send(session, request)
+                await self._send(session, request, kept)
                 if self._stop is not None:
                     return
         except Exception as error:
             self._stop = self._stop or error  # the other workers finish their requests
 
-    async def _send(self, session: Session, request: Request) -> None:
+    async def _send(self, session: Session, request: Request, kept: Commits) -> None:
         """Sends a request, and smaller ones for what it leaves unanswered."""
         if self._stop is not None:
             return
@@ -177,19 +176,20 @@ class RequestRunner:
             reason, found = error.reason, self._keep(request, error.usable)
         except LlmUnreachable as error:
             for smaller in await self._lose(session, error, request):
-                await self._send(session, smaller)
+                await self._send(session, smaller, kept)
             return
         except KommunaError as error:
             self._stop = self._stop or error
             return
         self._lost_in_a_row = 0
+        await kept.commit()  # answers that cannot be stored are not worth their price
         if len(found) == request.size:
             return
         again = request.without(found)
         if not again:
             self._fail(reason)
         for smaller in again:
-            await self._send(session, smaller)
+            await self._send(session, smaller, kept)
 
     async def _answer(self, session: Session, request: Request) -> dict[str, Any]:
         questions = [self.questions[number] for number in request.questions]
@@ -230,25 +230,20 @@ class RequestRunner:
             self._stop = self._stop or error
         return again
 
-    async def _write_periodically(self) -> None:
-        while True:
-            await asyncio.sleep(WRITE_SECONDS)
-            try:
-                await asyncio.to_thread(self._write)
-            except StoreError as error:
-                self._stop = self._stop or error  # answers that cannot be stored are not worth their price
-                return
+    def _unwritten(self) -> Callable[[], None]:
+        """Returns the write of the answers that are not stored yet."""
+        rows, self._written = self._rows[self._written :], len(self._rows)
+        return partial(self._write, rows)
 
-    def _write(self) -> None:
-        """Stores the answers that are not stored yet."""
-        with self._writing:
-            upto = len(self._rows)
-            if self.cache is None or upto == self._written:
-                return
-            rows = _table(self._rows[self._written : upto])
-            digests = pl.Series([digest_of(question) for question in self.questions], dtype=pl.Binary)
-            self.cache.write(rows.with_columns(question=digests.gather(rows["question"])))
-            self._written = upto
+    def _write(self, rows: Sequence[tuple[bytes, int, int]]) -> None:
+        if self.cache is None or not rows:
+            return
+        table = _table(rows)
+        digests = pl.Series([digest_of(question) for question in self.questions], dtype=pl.Binary)
+        self._segments.append(self.cache.write(table.with_columns(question=digests.gather(table["question"]))))
+        if len(self._segments) >= MANY_SEGMENTS:
+            self.cache.merge(self._segments)
+            self._segments = []
 
     async def _report_periodically(self) -> None:
         began = time.monotonic()

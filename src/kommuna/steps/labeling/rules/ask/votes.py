@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
 import structlog
 
+from kommuna.errors import RulesError
 from kommuna.spec.llm import Asking
 from kommuna.spec.rules import AskRule, Rule, RuleSet
+from kommuna.spec.step import StoreAddress
 from kommuna.steps.etl.mask import mask_pii
+from kommuna.steps.etl.pii.masker import Masker
 from kommuna.steps.labeling.rules.ask.answer_cache import AnswerCache, digest_of
 from kommuna.steps.labeling.rules.ask.prompt import NO, PROMPT_VERSION, UNKNOWN, YES
 from kommuna.steps.labeling.rules.ask.requests import FAILURES, RequestRunner, requests_for
@@ -64,17 +67,49 @@ def ask_votes(
         LlmSettings: the platform has no light model, or the endpoint rejects its key or name.
         LlmUnreachable: the endpoint does not answer.
         NoUsableAnswers: more than the allowed share of answers failed.
+        RulesError: two questions differ only by personal data, which is masked.
     """
     asking = asking or Asking()
-    ask_rules = [rule for rule in rules.rules if isinstance(rule, AskRule)]
-    questions = list(dict.fromkeys(_question(rule) for rule in ask_rules))
     model = llm.light(asking.budget, name=asking.model)
+    found = votes_by(model, messages, rules, asking, shared=llm.shared, key=key, text=text)
+    return AskVotes(found.votes, found.metrics | model.metrics())
+
+
+def votes_by(
+    model: Model,
+    messages: pl.LazyFrame,
+    rules: RuleSet,
+    asking: Asking,
+    *,
+    shared: StoreAddress | None,
+    key: str,
+    text: str,
+) -> AskVotes:
+    """Asks one model, within what is left of its budget; see `ask_votes`.
+
+    Args:
+        model: the model.
+        messages: one row per message.
+        rules: the rule set.
+        asking: the share of answers that may fail, and what is masked.
+        shared: where answers are kept; None: nowhere.
+        key: the column that names a row.
+        text: the column with the message.
+
+    Returns:
+        The votes and metrics of `ask_votes`, without the model's own figures.
+    """
+    ask_rules = [rule for rule in rules.rules if isinstance(rule, AskRule)]
+    asked = _questions(ask_rules, asking)
+    questions = list(dict.fromkeys(asked.values()))
     masked = mask_pii(messages.select(key, text), text=text, names=asking.names, region=asking.region)
     if masked.metrics["masked_rows"]:
         log.warning("ask.unmasked", rows=int(masked.metrics["masked_rows"]), hint="mask messages with mask_pii before")
     texts = masked.table.select(key, pl.col(text).cast(pl.String).alias(_TEXT))
     rows = texts.select(key, _digests().alias(_DIGEST)).collect(engine="streaming")
-    cache = _cache(llm, model)
+    cache = None
+    if shared is not None:
+        cache = AnswerCache(shared, model=model.endpoint.model, prompt_version=PROMPT_VERSION)
     cached = cache.load([digest_of(question) for question in questions]) if cache else None
     known = _known(cached, questions, rows[_DIGEST])
     pending = _pending(rows[_DIGEST], known, len(questions))
@@ -85,24 +120,36 @@ def ask_votes(
     if cache is not None:
         cache.merge()
     answers = pl.concat([known, runner.rows()])
-    votes, contradictory = _votes(answers, rules, ask_rules, questions)
+    votes, contradictory = _votes(answers, rules, ask_rules, asked)
     metrics = _metrics(runner, answers, masked.metrics["masked_rows"], contradictory)
     _report(runner)
     runner.failed["contradictory"] += contradictory
     runner.check_share()
     metrics |= _cache_metrics(cache, rows[_DIGEST])
     joined = rows.join(votes, left_on=_DIGEST, right_on=_TEXT, how="left", maintain_order="left").drop(_DIGEST)
-    return AskVotes(joined, metrics | model.metrics())
+    return AskVotes(joined, metrics)
 
 
-def _question(rule: AskRule) -> str:
-    return " ".join(rule.ask.split())
+def _questions(ask_rules: Sequence[AskRule], asking: Asking) -> dict[str, str]:
+    """Returns the question of each rule as it is sent: on one line, masked.
 
-
-def _cache(llm: Llm, model: Model) -> AnswerCache | None:
-    if llm.shared is None:
-        return None
-    return AnswerCache(llm.shared, model=model.endpoint.model, prompt_version=PROMPT_VERSION)
+    Raises:
+        RulesError: two questions would be sent as one.
+    """
+    masker = Masker(asking.names, asking.region)
+    first: dict[str, tuple[str, AskRule]] = {}
+    questions = {}
+    for rule in ask_rules:
+        written = " ".join(rule.ask.split())
+        questions[rule.name] = sent = masker.mask(written)[0]
+        same, other = first.setdefault(sent, (written, rule))
+        if same != written:
+            raise RulesError(
+                f"rules '{other.name}' and '{rule.name}' would ask the same question: \"{sent}\"",
+                where=rule.where,
+                fix="personal data is masked in questions as in messages: ask for something else",
+            )
+    return questions
 
 
 def _digests() -> pl.Expr:
@@ -155,19 +202,20 @@ def _pending(digests: pl.Series, known: pl.DataFrame, questions: int) -> dict[by
 
 
 def _votes(
-    answers: pl.DataFrame, rules: RuleSet, ask_rules: Sequence[AskRule], questions: Sequence[str]
+    answers: pl.DataFrame, rules: RuleSet, ask_rules: Sequence[AskRule], asked: Mapping[str, str]
 ) -> tuple[pl.DataFrame, int]:
     """Returns votes by digest of the text, and the number of answers that are dropped as contradictory.
 
     Answers of one model for a tag and against the same tag, about one message, contradict each other.
     """
+    questions = list(dict.fromkeys(asked.values()))
     wide = answers.select("text").unique()
     for number in range(len(questions)):
         column = answers.filter(pl.col("question") == number).select("text", pl.col("answer").alias(f"q{number}"))
         wide = wide.join(column, on="text", how="left")
     supports: dict[str, pl.Expr] = {}  # true for the rule's tag, false against it
     for rule in ask_rules:
-        answer = pl.col(f"q{questions.index(_question(rule))}")
+        answer = pl.col(f"q{questions.index(asked[rule.name])}")
         no = pl.when(answer == NO).then(False) if rule.no_is_against else pl.lit(None, dtype=pl.Boolean)
         supports[rule.name] = pl.when(answer == YES).then(not rule.against).otherwise(no)
     contradictory = 0

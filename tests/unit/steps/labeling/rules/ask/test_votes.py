@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from tests.rigs.llm_server import Fault, LlmServer, body, cut, refuses_where, says, status
 
-from kommuna.errors import LlmSettings, LlmUnreachable, NoUsableAnswers, SpecError
+from kommuna.errors import LlmSettings, LlmUnreachable, NoUsableAnswers, RulesError, SpecError
 from kommuna.spec.rules import RuleSet
 from kommuna.spec.step import StoreAddress
 from kommuna.steps.labeling.apply import apply_rules
@@ -96,6 +96,15 @@ def test_a_question_that_two_rules_share_is_sent_once(ask: Ask, server: LlmServe
     ]
     assert columns(ask(["card"], rules=rules)) == {"a": ["card"], "b": ["!loan"]}
     assert server.pairs == [("card", "Does it mention card?")]
+
+
+def test_questions_that_differ_only_by_personal_data_are_refused(ask: Ask, server: LlmServer) -> None:
+    rules = [
+        {"name": f"ask_{end}", "tag": "card", "ask": f"Does it mention +7 916 123-45-{end}?"} for end in ("67", "68")
+    ]
+    with pytest.raises(RulesError, match=r"rules 'ask_67' and 'ask_68' would ask the same question: .*\[PHONE\]"):
+        ask(["my card"], rules=rules)
+    assert server.received == []
 
 
 def test_an_answered_question_is_never_sent_again(ask: Ask, server: LlmServer) -> None:
