@@ -13,7 +13,7 @@ RELAY = "relay"
 PARSER = "parser"
 _HEAD = """
 from datetime import datetime, timedelta
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, Param
 from airflow.providers.standard.operators.empty import EmptyOperator
 """
 _PATCHED = """
@@ -131,6 +131,14 @@ FILES: dict[str, Attack] = {
         "data['dag']['owner_links'] = {'airflow': 'javascript:alert(1)'}", "links its owner",
     ),
     "rights.py": _dag("rights for a role", "grants rights", dag="schedule=None, access_control={'Public': {'can_edit'}}"),
+    "ref.py": _dag(
+        "a param whose schema is a file of the control plane", r"uses \$ref",
+        dag="schedule=None, params={'x': Param(type='string', **{'$ref': 'file:///etc/passwd'})}",
+    ),
+    "pattern.py": _dag(
+        "a param whose pattern is searched for ever", "uses pattern",
+        dag="schedule=None, params={'x': Param(type='string', pattern='^(a+)+$')}",
+    ),
     "outlet.py": _dag("another team's asset as an outlet", "belong", task="outlets=[Asset.ref(name='fraud__x')]"),
     "asset.py": _dag("a declared asset of another team", "prefix", task="outlets=[Asset(name='fraud__x', uri='s3://fraud/x')]"),
     "reads.py": _dag("another team's variable, read while parsing", "fraud__guard_secret", before=_READ),

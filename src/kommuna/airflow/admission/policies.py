@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.policies import hookimpl
 
-from kommuna.airflow.admission.rules import ABSOLUTE, AssetFacts, DagFacts, TaskFacts, judge
+from kommuna.airflow.admission.rules import ABSOLUTE, AssetFacts, DagFacts, ParamFacts, TaskFacts, judge
 from kommuna.airflow.dags import callers, seam
 from kommuna.errors import KommunaError
 from kommuna.spec.installation import Place, place_of
@@ -121,6 +121,7 @@ def facts(dag: Any) -> DagFacts:
         timeout=dag.dagrun_timeout.total_seconds() if dag.dagrun_timeout else None,
         max_active_runs=dag.max_active_runs,
         max_active_tasks=dag.max_active_tasks,
+        params=list(_params(dag.params)),
     )
 
 
@@ -140,7 +141,16 @@ def _task_facts(task: Any) -> TaskFacts:
         trigger=str(getattr(trigger, "trigger_cls", "")) if from_trigger else None,
         names=[str(name) for name in (task.queue, task.task_type, task.operator_name, task.task_display_name) if name],
         delays=[delay.total_seconds() for delay in delays if isinstance(delay, timedelta)],
+        params=list(_params(task.params)),
     )
+
+
+def _params(params: Any) -> Iterator[ParamFacts]:
+    """Yields params. A value that is none has no schema."""
+    find = getattr(params, "get_param", dict(params or ()).get)
+    for name in params or ():
+        param = find(name)
+        yield ParamFacts(str(name), getattr(param, "schema", {}), getattr(param, "value", param))
 
 
 def _weight_rule(task: Any) -> str:

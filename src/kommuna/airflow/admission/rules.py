@@ -23,7 +23,22 @@ LONGEST_DELAY = 366 * 24 * 3600  # seconds; a date beyond the calendar stops the
 _TIMETABLE = re.compile(r"^airflow\.(sdk\.definitions\.)?timetables\.[a-z_]+\.[A-Z]\w*$")
 _LINK = re.compile(r"^(https?://|mailto:)")
 _KEY = re.compile(r"[\w.-]+")  # Airflow's pattern of ids, which a DAG that was not made by Airflow's classes may break
+MAX_PARAMS = 5_000  # values in the params of a DAG or a task: each value is compared with each rule of its schema
+# Keywords of a schema that load an address, or whose work grows without bound.
+_UNBOUNDED = {
+    "$schema", "$ref", "$dynamicRef", "$recursiveRef", "pattern", "patternProperties", "unevaluatedItems",
+    "unevaluatedProperties", "uniqueItems",
+}  # fmt: skip
 ABSOLUTE = "absolute"  # the weight rule that takes each task's own priority_weight
+
+
+@dataclass(frozen=True)
+class ParamFacts:
+    """What admission looks at in a param of a DAG or a task."""
+
+    name: str
+    schema: Mapping[str, Any]
+    default: Any = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,7 @@ class TaskFacts:
         trigger: class path of the trigger that it starts from, if any.
         names: texts that the scheduler writes into database columns: queue, operator, display name.
         delays: its timeouts and retry delays, in seconds.
+        params: its params, the DAG's among them.
     """
 
     task_id: str
@@ -55,6 +71,7 @@ class TaskFacts:
     trigger: str | None = None
     names: Sequence[str] = ()
     delays: Sequence[float] = ()
+    params: Sequence[ParamFacts] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,7 @@ class DagFacts:
         timeout: the longest time of a run, in seconds.
         max_active_runs: how many of its runs may be active at the same time; with `catchup` that many start at once.
         max_active_tasks: how many tasks of a run may be active at the same time.
+        params: its params.
     """
 
     dag_id: str
@@ -104,6 +122,7 @@ class DagFacts:
     timeout: float | None = None
     max_active_runs: int = 1
     max_active_tasks: int = 1
+    params: Sequence[ParamFacts] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +152,7 @@ def judge(dag: DagFacts, *, team: str, platform: Platform) -> list[Violation]:
         *_judge_reach(dag),
         *(v for asset in dag.assets for v in _judge_asset(asset, team, platform)),
         *_judge_written(dag, team),
+        *_judge_params(dag),
         *_judge_size(dag),
     ]
 
@@ -349,6 +369,47 @@ def _judge_written(dag: DagFacts, team: str) -> Iterable[Violation]:
                 f"an outlet of DAG '{dag.dag_id}' refers to '{asset}', which does not belong to team '{team}'",
                 "write the team's own assets only; another team's asset can be an inlet or the schedule",
             )
+
+
+def _judge_params(dag: DagFacts) -> Iterable[Violation]:
+    """Airflow's servers check values by the schemas of params: these must load nothing, and take little time."""
+    groups = [
+        (dag.params, f"DAG '{dag.dag_id}'", ""),
+        *((t.params, f"task '{t.task_id}'", t.task_id) for t in dag.tasks),
+    ]
+    found: dict[str, Violation] = {}
+    for params, where, task_id in groups:
+        size = 0
+        for param in params:
+            size += sum(1 for _ in _parts(param.default))
+            for part in _parts(param.schema):
+                size += 1
+                used = sorted(_UNBOUNDED & part.keys()) if isinstance(part, Mapping) else ()
+                if used and param.name not in found:
+                    found[param.name] = Violation(
+                        f"the schema of the param '{param.name}' of {where} uses {', '.join(used)}",
+                        "drop it, and check values in a task: the control plane would load the address, or search long",
+                        task_id,
+                    )
+        if size > MAX_PARAMS:
+            yield Violation(
+                f"the params of {where} have {size:,} values in defaults and schemas",
+                f"keep it to {MAX_PARAMS:,}: pass data as a file",
+                task_id,
+            )
+    yield from found.values()
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """Yields a value and everything inside it."""
+    left = [value]
+    while left:
+        part = left.pop()
+        yield part
+        if isinstance(part, Mapping):
+            left += part.values()
+        elif isinstance(part, list | tuple | set | frozenset):
+            left += part
 
 
 def _judge_size(dag: DagFacts) -> Iterable[Violation]:

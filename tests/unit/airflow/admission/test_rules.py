@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from kommuna.airflow.admission.rules import AssetFacts, DagFacts, TaskFacts, judge
+from kommuna.airflow.admission.rules import AssetFacts, DagFacts, ParamFacts, TaskFacts, judge
 from kommuna.spec.team import Platform
 
 PLATFORM = Platform.model_validate(
@@ -121,6 +121,19 @@ def test_a_task_may_not_exceed_the_limits(fields: dict[str, object], message: st
         ({"written": ["fraud__t/support"]}, "an outlet of DAG 'support__d' refers to 'fraud__t/support'"),
         ({"written": ["s3://b/fraud/t"]}, "an outlet of DAG 'support__d' refers to 's3://b/fraud/t'"),
         ({"timeout": 1e12}, "DAG 'support__d' has a dagrun_timeout of 1e+12 s"),
+        (
+            {"params": [ParamFacts("p", {"$ref": "file:///x.json"})]},
+            "the schema of the param 'p' of DAG 'support__d' uses $ref",
+        ),
+        ({"params": [ParamFacts("p", {"items": [{"not": {"$ref": "http://x"}}]})]}, "the schema of the param 'p'"),
+        (
+            {"params": [ParamFacts("p", {"pattern": "^(a+)+$"})]},
+            "the schema of the param 'p' of DAG 'support__d' uses pattern",
+        ),
+        (
+            {"params": [ParamFacts("p", {"enum": [1] * 4000}, [1] * 2000)]},
+            "the params of DAG 'support__d' have 6,003 values",
+        ),
         ({"roles": ["Admin"]}, "DAG 'support__d' grants rights to Admin"),
         ({"links": {"a": "javascript:alert(1)"}}, "DAG 'support__d' links its owner 'a'"),
         ({"tags": ["x" * 101]}, "the tag"),
@@ -135,6 +148,11 @@ def test_a_dag_outside_the_limits_is_refused(fields: dict[str, object], message:
     assert found.startswith(message)
 
 
+def test_a_param_of_a_task_is_judged_like_the_dags() -> None:
+    (found,) = words(params=[ParamFacts("p", {"$ref": "file:///x.json"})])
+    assert found == "the schema of the param 'p' of task 't' uses $ref"
+
+
 def test_a_usual_dag_is_admitted() -> None:
     assert (
         of_dag(
@@ -146,6 +164,7 @@ def test_a_usual_dag_is_admitted() -> None:
             written=["support__t", "s3://bucket/support/t"],
             max_active_runs=16,
             max_active_tasks=16,
+            params=[ParamFacts("p", {"type": "string", "enum": ["a", "b"], "title": "$ref"}, "a")],
         )
         == []
     )

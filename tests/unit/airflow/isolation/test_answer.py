@@ -22,7 +22,7 @@ PLATFORM = Platform.model_validate(
 REQUESTED = RequestedFile("support", PLATFORM, "/bundle/d.py", "d.py", "/parser/v1")
 SOURCE = """
 from datetime import datetime, timedelta
-from airflow.sdk import DAG, Asset, task
+from airflow.sdk import DAG, Asset, Param, task
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import CronTriggerTimetable, TaskGroup
@@ -30,7 +30,7 @@ with DAG(
     "support__all", schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"), start_date=datetime(2025, 1, 1),
     default_args={"pool": "support__default", "retries": 2, "retry_delay": timedelta(seconds=5),
                   "weight_rule": "absolute"}, tags=["x"],
-    params={"p": 1}, dagrun_timeout=timedelta(hours=1), on_failure_callback=lambda context: None,
+    params={"p": 1, "q": Param("a", type="string", enum=["a"])}, dagrun_timeout=timedelta(hours=1), on_failure_callback=lambda context: None,
     owner_links={"airflow": "https://example.org"}, catchup=False,
 ) as dag:
     first = EmptyOperator(task_id="first", executor_config={"resources": {"cpu": "1"}}, outlets=[Asset("support__table")])
@@ -87,7 +87,7 @@ def test_admission_sees_the_same_in_a_dag_and_in_its_serialised_form(serialised:
     live, read_back = facts(dag), facts(DagSerialization.from_dict(data))
     by_id = [sorted(one.tasks, key=lambda task: task.task_id) for one in (live, read_back)]
     assert by_id[0] == by_id[1]
-    for name in ("dag_id", "interval", "cron", "deadlines", "assets", "links", "tags", "roles", "timeout"):
+    for name in ("dag_id", "interval", "cron", "deadlines", "assets", "links", "tags", "roles", "timeout", "params"):
         assert getattr(live, name) == getattr(read_back, name), name
     assert [path.rpartition(".")[2] for path in live.timetables] == [
         path.rpartition(".")[2] for path in read_back.timetables
@@ -135,6 +135,12 @@ def test_an_answer_that_airflow_cannot_or_should_not_deserialise_is_malformed(
     assert words in str(error.value)
 
 
+def _params(schema: dict[str, Any]) -> list[Any]:
+    """A param 'p' as Airflow serialises it."""
+    given = {"__type": "dict", "__var": schema}
+    return [["p", {"__class": "airflow.sdk.definitions.param.Param", "default": "x", "schema": given}]]
+
+
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
@@ -144,6 +150,13 @@ def test_an_answer_that_airflow_cannot_or_should_not_deserialise_is_malformed(
         (("dag", "max_active_runs"), 100_000, "has max_active_runs=100000"),
         (("dag", "max_active_tasks"), 100_000, "has max_active_tasks=100000"),
         (("dag", "deadline"), [{"__type": "deadline_alert", "__var": {"callback": "os.system"}}], "has a deadline"),
+        (("dag", "params"), _params({"$ref": "file:///x.json"}), "the param 'p' of DAG 'support__all' uses $ref"),
+        (
+            ("dag", "tasks", 0, "__var", "params"),
+            _params({"$ref": "http://x"}),
+            "the param 'p' of task 'first' uses $ref",
+        ),
+        (("dag", "tasks", 1, "__var", "params"), _params({"pattern": "^(a+)+$"}), "of task 'group.many' uses pattern"),
         (
             ("dag", "tasks", 0, "__var", "outlets"),
             [{"__type": "asset_ref", "__var": {"name": "fraud__scores"}}],
