@@ -172,7 +172,10 @@ class Handler(BaseHTTPRequestHandler):
             for m, text in asked["messages"].items()
         }
 
-    def complete(self, content: Any, *, finish: str = "stop", refusal: str | None = None) -> bool:
+    def complete(
+        self, content: Any, *, finish: str = "stop", refusal: str | None = None, usage: str = "", **headers: str
+    ) -> bool:
+        """Sends and bills a completion; `usage` is JSON to send instead of the bill."""
         message = {"role": "assistant", "content": content, "refusal": refusal}
         body: dict[str, Any] = {
             "id": "x", "object": "chat.completion", "created": 0, "model": self.request_body["model"],
@@ -181,10 +184,11 @@ class Handler(BaseHTTPRequestHandler):
         prompt, completion = self.llm.bills(self.request_body)
         with self.llm.lock:
             self.llm.billed.append((prompt, completion))
+        raw = json.dumps(body)
         if self.llm.usage:
-            total = prompt + completion
-            body["usage"] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
-        return self.send(200, json.dumps(body).encode())
+            counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+            raw = f'{raw[:-1]}, "usage": {usage or json.dumps(counts)}}}'
+        return self.send(200, raw.encode(), headers)
 
     def send(self, code: int, raw: bytes, headers: dict[str, str] | None = None) -> bool:
         self.send_response(code)
