@@ -17,7 +17,9 @@ from typing import Any
 import polars as pl
 import psutil
 import pytest
+from tests.rigs.llm_behaviours import BEHAVIOURS, ODD
 from tests.rigs.llm_server import Fault, Handler, LlmServer, hang
+from tests.rigs.secrets_in import secrets_in
 
 from kommuna.spec.step import StepResult, StepSpec, StoreAddress
 from kommuna.store import Store
@@ -65,7 +67,12 @@ def start(tmp_path: Path, address: StoreAddress, server: LlmServer) -> Start:
     ]
     pl.DataFrame({"id": range(ROWS), "text": texts}).write_parquet(bundle / "messages.parquet")
 
-    def start(*, team: str = "support", asking: dict[str, Any] | None = None, result: str = "result.json") -> Any:
+    def start(
+        *, team: str = "support", asking: dict[str, Any] | None = None, result: str = "result.json", odd: bool = False
+    ) -> Any:
+        if odd:
+            table = pl.DataFrame({"id": range(20), "text": [*texts[:19], f"{ODD} {texts[19]}"]})
+            table.write_parquet(bundle / "messages.parquet")
         light = {
             "url": server.url, "model": "tiny", "key_variable": "BANK_LLM_KEY", "concurrency": CONCURRENCY,
             "input_price": 1.0, "output_price": 10.0,
@@ -217,6 +224,36 @@ def test_the_manifest_has_the_cost_and_no_request_has_personal_data(
     assert "sk-very-secret" not in manifest.model_dump_json() + output
     assert start().wait(120) == 0
     assert len(server.received) == 40
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "the body ends too early",
+        "an object 200,000 deep",
+        "400 that repeats the message",
+        "no json_schema",
+        "the key in an error",
+    ],
+)
+def test_neither_the_key_nor_personal_data_is_in_any_file_or_log(
+    start: Start, server: LlmServer, tmp_path: Path, name: str
+) -> None:
+    (behaviour,) = (behaviour for behaviour in BEHAVIOURS if behaviour.name == name)
+    behaviour.set_up(server)
+    output, _ = start(odd=True, asking={"max_failed": 0.2}).communicate(timeout=120)
+    result = StepResult.model_validate(json.loads((tmp_path / "result.json").read_text()))
+    assert (result.exit_code == 0) == (behaviour.error is None), output
+    if result.exit_code == 0:
+        assert result.metrics["llm_tokens_in"] >= server.billed[0] > 0
+        assert not behaviour.exact or result.metrics["llm_tokens_in"] == server.billed[0]
+    inputs = tmp_path / "bundle"
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and inputs not in path.parents]
+    assert (tmp_path / "result.json") in files
+    written = [output, *(path.read_bytes().decode("latin-1") for path in files)]
+    assert secrets_in(written, ["sk-very-secret"]) == []
+    assert secrets_in([*written, str([request.body for request in server.received])], ["+7 916 555"]) == []
 
 
 def test_two_concurrent_runs_share_their_answers(
