@@ -246,8 +246,10 @@ def test_neither_the_key_nor_personal_data_is_in_any_file_or_log(
     result = StepResult.model_validate(json.loads((tmp_path / "result.json").read_text()))
     assert (result.exit_code == 0) == (behaviour.error is None), output
     if result.exit_code == 0:
-        assert result.metrics["llm_tokens_in"] >= server.billed[0] > 0
-        assert not behaviour.exact or result.metrics["llm_tokens_in"] == server.billed[0]
+        billed = sum(prompt for prompt, _ in server.billed)
+        assert result.metrics["llm_tokens_in"] == billed or (
+            not behaviour.exact and result.metrics["llm_tokens_in"] > billed
+        )
     inputs = tmp_path / "bundle"
     files = [path for path in tmp_path.rglob("*") if path.is_file() and inputs not in path.parents]
     assert (tmp_path / "result.json") in files

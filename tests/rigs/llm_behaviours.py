@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from tests.rigs.llm_server import Fault, Handler, LlmServer, body, cut, drip, hang, says, status
 
@@ -133,6 +135,14 @@ _DEEP = "[" * 200_000
 _PAST = "Wed, 21 Oct 2015 07:28:00 GMT"
 
 
+def _spaced(key: str) -> str:
+    return " ".join(key)
+
+
+def _base64(key: str) -> str:
+    return base64.b64encode(key.encode()).decode()
+
+
 TRANSIENT = [
     *(
         once(f"status {number}", status(number, "try later"))
@@ -249,6 +259,10 @@ SETTINGS = [
     of_all("the key in an error", echoes(401), LlmSettings),
     of_all("the key in an error of every request", echoes(500), LlmUnreachable),
     of_all("the key at the end of a long error", echoes(401, before=290), LlmSettings),
+    of_all("the key, URL-encoded", echoes(401, lambda key: quote(key, safe="")), LlmSettings),
+    of_all("the key in base64", echoes(401, _base64), LlmSettings),
+    of_all("the key in lower case", echoes(401, str.lower), LlmSettings),
+    of_all("the key with blanks", echoes(401, _spaced), LlmSettings),
 ]
 
 DIALECTS = [
@@ -265,7 +279,7 @@ USAGE = [
     set_to("no usage", usage=False),
     *(
         of_all(f"usage {value}", usage(value), exact=False)
-        for value in ("null", "Infinity", "-Infinity", "NaN", "1e999", '"many"', "[]", "9" * 30)
+        for value in ("null", "0", "-5", "Infinity", "-Infinity", "NaN", "1e999", '"many"', "[]", "true", "9" * 30)
     ),
     of_all("usage that is null", lambda handler: handler.complete(json.dumps(handler.plain_answer()), usage="null"),
            exact=False),

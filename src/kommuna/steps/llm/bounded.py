@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+from kommuna.steps.llm.response import BrokenBody
+
 MOST_BYTES = 4 * 2**20  # of an answer, decompressed: 4,096 tokens of JSON take some 50 KB
 
 _PLAIN = ("", "identity")
@@ -50,7 +52,10 @@ async def _content(response: Any) -> bytes:
     unpack = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS) if encoding in _GZIP else None
     content = bytearray()
     async for part in response.aiter_raw():
-        content += unpack.decompress(part, MOST_BYTES + 1 - len(content)) if unpack else part
+        try:
+            content += unpack.decompress(part, MOST_BYTES + 1 - len(content)) if unpack else part
+        except zlib.error:
+            raise BrokenBody from None
         if len(content) > MOST_BYTES:
             raise OversizedBody(f"the answer has more than {MOST_BYTES >> 20} MiB")
     return bytes(content)
