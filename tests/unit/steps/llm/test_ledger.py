@@ -20,6 +20,7 @@ from kommuna.spec.step import StoreAddress
 from kommuna.steps.llm.client import Llm, Model
 from kommuna.steps.llm.ledger import Billed, Commits, Ledger, billed_in, total
 from kommuna.steps.llm.session import LlmRetryPolicy
+from kommuna.waiting import wait_until
 
 MESSAGES = [{"role": "user", "content": json.dumps({"questions": {"q1": "Is it card?"}, "messages": {"m1": "card"}})}]
 SCHEMA: dict[str, Any] = {"type": "object"}
@@ -84,8 +85,7 @@ def test_a_request_in_flight_at_the_kill_counts_at_its_bound(attempt: Callable[.
             ask(killed)
 
     threading.Thread(target=ask_in_vain, daemon=True).start()
-    while not server.received:
-        time.sleep(0.01)
+    wait_until("the request is sent", lambda: server.received, every=0.01)
     seen = attempt().metrics()  # as of now: the other one never ends
     bound = len(MESSAGES[0]["content"]) + 64 + len(json.dumps(SCHEMA))
     assert (seen["llm_requests"], seen["llm_lost"]) == (1, 1)
