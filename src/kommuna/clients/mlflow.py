@@ -6,7 +6,9 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -20,6 +22,7 @@ PAGE = 1000  # model versions
 _NO_WORKSPACE = re.compile(
     r"Workspace '[^']*' not found|[Ww]orkspace APIs|workspaces? (is|are) not enabled|FEATURE_DISABLED"
 )
+_DELETED_EXPERIMENT = re.compile(r"deleted experiment|experiment .*must be in the 'active' state", re.IGNORECASE)
 
 
 class MlflowApi:
@@ -110,12 +113,52 @@ class MlflowApi:
             if not page:
                 return
 
-    def _ask(self, method: str, path: str, **options: Any) -> tuple[requests.Response, dict[str, Any]]:
+    def download(self, name: str, version: str, folder: Path) -> None:
+        """Downloads the files of a model version, as MLflow serves them.
+
+        Args:
+            name: the registered model.
+            version: the version's number.
+            folder: where the files go.
+
+        Raises:
+            RegistryError: MLflow refuses, does not answer, or does not serve the files itself.
+        """
+        asked = {"name": name, "version": version}
+        answer, body = self._ask("GET", "2.0/mlflow/model-versions/get-download-uri", params=asked)
+        if not answer.ok:
+            raise self._refusal(answer)
+        scheme, _, place = str(body.get("artifact_uri", "")).partition(":")
+        if scheme != "mlflow-artifacts":
+            raise RegistryError(
+                f"MLflow at {self._server.url} does not serve the files of {name} version {version}: {scheme}:{place}",
+                fix="start its server with --artifacts-destination",
+            )
+        self._download(urlsplit(place).path.strip("/"), folder)
+
+    def _download(self, place: str, folder: Path) -> None:
+        answer, body = self._ask("GET", "2.0/mlflow-artifacts/artifacts", params={"path": place})
+        if not answer.ok:
+            raise self._refusal(answer)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in body.get("files", []):
+            name = Path(str(file["path"])).name
+            if file.get("is_dir"):
+                self._download(f"{place}/{name}", folder / name)
+                continue
+            answer, _ = self._ask("GET", f"2.0/mlflow-artifacts/artifacts/{quote(f'{place}/{name}')}", is_json=False)
+            if not answer.ok:
+                raise self._refusal(answer)
+            (folder / name).write_bytes(answer.content)
+
+    def _ask(
+        self, method: str, path: str, *, is_json: bool = True, **options: Any
+    ) -> tuple[requests.Response, dict[str, Any]]:
         """Sends a request, and returns the answer with its JSON."""
         url = self._server.url
         try:
             answer = self._server.request(method, f"/api/{path}", timeout=20, **options)
-            body = dict(answer.json()) if "json" in answer.headers.get("content-type", "") else {}
+            body = dict(answer.json()) if is_json and "json" in answer.headers.get("content-type", "") else {}
         except (requests.RequestException, ValueError) as error:
             if is_outage(error):
                 raise unreachable(url, type(error).__name__) from None
@@ -173,6 +216,12 @@ def refused(url: str, workspace: str, why: str) -> RegistryError:
             f"MLflow at {url} has no workspace '{workspace}': {why}",
             where=f"workspace {workspace}",
             fix="the platform creates a team's workspace when it starts: run `kommuna up`, or ask MLOps",
+        )
+    if _DELETED_EXPERIMENT.search(why):
+        return RegistryError(
+            f"MLflow at {url} refuses: {why}",
+            where=f"workspace {workspace}" if workspace else url,
+            fix="somebody deleted the experiment: restore it in MLflow, or delete it for good, then clear this task",
         )
     return RegistryError(
         f"MLflow at {url} refuses: {why}",

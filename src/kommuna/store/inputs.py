@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ from kommuna.errors import (
 )
 from kommuna.outages import is_outage
 from kommuna.spec.base import Spec
-from kommuna.spec.step import ArtifactInput, FileInput, Input, ModelInput, StepSpec
+from kommuna.spec.step import ArtifactInput, FileInput, Input, ModelInput, Services, StepSpec
 from kommuna.spec.yaml_text import load_yaml
 from kommuna.store.digests import NONE, file_digest
 from kommuna.store.manifest import Artifact, Lineage, Manifest
 from kommuna.store.store import Store
 
 STORE_SCHEME = "store://"
+MLFLOW_SUFFIX = ".mlflow"  # of a folder with the files of a model that Kommuna did not register
 _LARGEST_DOCUMENT = 4 << 20  # of a longer YAML file only the bytes are compared
 
 
@@ -82,6 +83,57 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
+class RegisteredFiles:
+    """The files of a registered model that the store does not have: its artifact is gone, or no step of ours made it.
+
+    Args:
+        services: the team's services.
+        name: the registered model.
+        version: the version's number.
+        digest: the digest of the artifact; empty if Kommuna did not register the model.
+    """
+
+    services: Services
+    name: str
+    version: str
+    digest: str
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the local file; of a folder with MLflow's files for a model from elsewhere."""
+        return ".model" if self.digest else MLFLOW_SUFFIX
+
+    @staticmethod
+    def identity(version: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """Returns what the version is known by."""
+        from kommuna.clients.mlflow import identity_of  # imports requests
+
+        return identity_of(tags, version.get("source"), version.get("run_id"), version.get("creation_timestamp"))
+
+    def fetch(self, target: Path) -> Path:
+        """Downloads the model; of one that Kommuna registered only its artifact, which must have its digest.
+
+        Raises:
+            RegistryError: MLflow refuses or does not answer.
+            IntegrityError: MLflow has no such artifact.
+        """
+        from kommuna.clients.mlflow import MlflowApi  # imports requests
+
+        folder = target.with_name(f"{target.name}{MLFLOW_SUFFIX}")
+        MlflowApi.from_services(self.services).download(self.name, self.version, folder)
+        if not self.digest:
+            return folder
+        for file in folder.rglob("*"):
+            if file.is_file() and file_digest(file) == self.digest:
+                return file.rename(target.with_name(f"{target.name}{self.suffix}"))
+        raise IntegrityError(
+            f"the artifact of {self.name} version {self.version} is gone from the store, and MLflow has no copy of it",
+            where=self.services.mlflow,
+            fix="make another version the champion: `kommuna models list`, then `kommuna models pin`",
+        )
+
+
+@dataclass(frozen=True)
 class FoundInput:
     """One input before it is fetched.
 
@@ -93,6 +145,7 @@ class FoundInput:
         file: the file, if no step made it.
         stamp: device, inode, size and times of the file before it was read.
         downloaded: whether the file is a download, which no other process uses.
+        registered: the model in the registry, if the store does not have it.
     """
 
     bytes: str
@@ -102,6 +155,7 @@ class FoundInput:
     file: Path | None = None
     stamp: tuple[int, ...] = ()
     downloaded: bool = False
+    registered: RegisteredFiles | None = None
 
     def local(self, store: Store, folder: Path, name: str) -> LocalInput:
         """Returns the input's checked local file: an artifact, which is immutable, or a private copy of a file.
@@ -116,10 +170,17 @@ class FoundInput:
         """
         if self.artifact is not None:
             path: Path | None = store.fetch(self.artifact, folder)
+        elif self.registered is not None:
+            path = self.registered.fetch(folder / "inputs" / name)
         else:
             path = self._copy(folder, name) if self.file is not None else None
         source = self.lineage.source or str(path)
-        return LocalInput(path=str(path) if path else None, source=source, made=self.artifact is not None)
+        return LocalInput(path=str(path) if path else None, source=source, made=self.is_made)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether a step made it, or the team's registry has it."""
+        return self.artifact is not None or self.registered is not None
 
     def _copy(self, folder: Path, name: str) -> Path:
         assert self.file is not None
@@ -327,16 +388,20 @@ def _local_file(name: str, wanted: FileInput, spec: StepSpec, store: Store, fold
 def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> FoundInput:
     from kommuna.clients.mlflow import MlflowApi  # imports requests
 
-    version = MlflowApi.from_services(spec.services).by_alias(wanted.model, wanted.alias)
+    registry = MlflowApi.from_services(spec.services)
+    version = registry.by_alias(wanted.model, wanted.alias)
     if version is None:
         if wanted.optional:
             return _none(name, f"no {wanted.alias} of {wanted.model}")
+        latest = registry.by_alias(wanted.model, "challenger") or {}
+        said = _tags(latest).get("kommuna.reason", "")
         raise SpecError(
-            f"model '{wanted.model}' has no {wanted.alias} yet",
+            f"model '{wanted.model}' has no {wanted.alias} yet"
+            + (f"; version {latest['version']} did not become it: {said}" if said else ""),
             where=f"{spec.services.mlflow} workspace {spec.services.workspace}",
             fix=f"the {wanted.alias} is set by promote, when the gate holds: see the evaluation report",
         )
-    tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
+    tags = _tags(version)
     if wanted.unless is not None and _artifact(name, wanted.unless, store).bytes == tags.get("kommuna.model_digest"):
         return _none(name, f"the {wanted.alias} is this model")
     source = f"{wanted.model} v{version['version']} ({wanted.alias})"
@@ -345,8 +410,10 @@ def _model(name: str, wanted: ModelInput, spec: StepSpec, store: Store) -> Found
     for output, artifact in (manifest.outputs if manifest else {}).items():
         if manifest and artifact.digest == digest:
             return _made(name, manifest, output, source)
-    raise IntegrityError(
-        f"input '{name}': {source} has no artifact in the store",
-        where=store.address.url,
-        fix="register the model with the register step, and do not delete the artifacts that it refers to",
-    )
+    files = RegisteredFiles(spec.services, wanted.model, str(version["version"]), digest)
+    lineage = Lineage(input=name, digest=digest or files.identity(version, tags), source=source)
+    return FoundInput(lineage.digest, f"{lineage.digest}{files.suffix}", lineage, registered=files)
+
+
+def _tags(version: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in version.get("tags", [])}

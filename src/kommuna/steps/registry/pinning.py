@@ -11,6 +11,8 @@ from kommuna.steps.registry.model_version import ModelVersion
 from kommuna.steps.registry.moving import Mover, only_mover
 from kommuna.steps.registry.standing import Action, Pin, Standing
 
+MOST_CHARACTERS = 1000  # of a reason
+
 
 def pin(
     registry: Registry, name: str, *, version: str = "", by: str, reason: str, until: datetime | None = None
@@ -126,5 +128,7 @@ def _version(registry: Registry, name: str, number: str) -> ModelVersion:
 def _require(reason: str, until: datetime | None) -> None:
     if not reason.strip():
         raise SpecError("a pin needs a reason", fix='say why: --reason "complaints about fees"')
+    if len(reason) > MOST_CHARACTERS:
+        raise SpecError(f"the reason has {len(reason)} characters, more than {MOST_CHARACTERS}", fix="say it shortly")
     if until is not None and until <= datetime.now(UTC):
         raise SpecError(f"{until:%Y-%m-%d %H:%M} UTC is over", fix="give a time to come, or none")

@@ -16,7 +16,8 @@ PIN = "kommuna.pin"
 SET = "kommuna.champion"  # the version that the platform last gave the alias to
 HISTORY = "kommuna.history"
 CLAIM = "kommuna.claim."  # and the name of who holds it
-MOST_DECISIONS = 50  # in the history
+TAG_CHARACTERS = 4900  # MLflow's database keeps 5,000 of a registered model's tag
+REASON_CHARACTERS = 200  # of each decision in the history; the version's own tag has all
 
 Action = Literal["promoted", "rolled back", "pinned", "unpinned"]
 
@@ -117,5 +118,14 @@ def history_of(tags: Mapping[str, str]) -> tuple[Decision, ...]:
 
 
 def history_text(history: tuple[Decision, ...]) -> str:
-    """Writes the latest decisions, one per line."""
-    return "\n".join(one.model_dump_json(exclude_defaults=True) for one in history[-MOST_DECISIONS:])
+    """Writes the latest decisions, one per line, as many as a tag holds."""
+    lines: list[str] = []
+    left = TAG_CHARACTERS
+    for one in reversed(history):
+        reason = one.reason if len(one.reason) <= REASON_CHARACTERS else f"{one.reason[: REASON_CHARACTERS - 1]}…"
+        line = one.model_copy(update={"reason": reason}).model_dump_json(exclude_defaults=True)
+        left -= len(line) + 1
+        if left < 0:
+            break
+        lines.insert(0, line)
+    return "\n".join(lines)

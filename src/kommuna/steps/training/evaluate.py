@@ -17,6 +17,7 @@ from kommuna.steps.columns import require_columns, require_unique
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import TAGS_COLUMN, truth_matrix
 from kommuna.steps.statistics import TagCounts, calibration_error, interval, wilson
+from kommuna.steps.training.champion import Champion, PyfuncModel
 from kommuna.steps.training.evaluation import against, page, scores
 from kommuna.steps.training.evaluation.leakage import refuse_leakage
 from kommuna.steps.training.evaluation.mistakes import surest_mistakes
@@ -45,7 +46,7 @@ def evaluate(
     messages: pl.LazyFrame,
     dev_only: Tagger | None = None,
     gold_labels: pl.LazyFrame | None = None,
-    champion: Tagger | None = None,
+    champion: Champion | None = None,
     gold_votes: pl.LazyFrame | None = None,
     *,
     key: str = "id",
@@ -64,7 +65,7 @@ def evaluate(
         messages: the rows that trained it; only keys are read.
         dev_only: the same classifier trained on the dev rows alone.
         gold_labels: labels of the gold rows by `label_messages`, for the baseline of the label model alone.
-        champion: the registered model that is in use.
+        champion: the registered model that is in use; one that Kommuna did not train is called through MLflow.
         gold_votes: votes on the gold rows by `apply_rules`; the report shows them beside each mistake.
         key: the column that names a row.
         text: the text column.
@@ -122,11 +123,16 @@ def evaluate(
         comparisons.append(scores.comparison(name, drawn, scores.resampled(truth, predicted), metrics, figures))
     per_tag = _per_tag(truth, chosen, p, model, drawn)
     if champion is not None:
-        predicted = _in_order(champion, frame, text, model.tags, who="champion")
-        versus = against.champion(truth, chosen, predicted, tags=model.tags, known=champion.tags, several=tags.several)
+        if isinstance(champion, Tagger):
+            predicted = _in_order(champion, frame, text, model.tags, who="champion")
+        else:
+            assert isinstance(champion, PyfuncModel)
+            predicted = champion.chosen(frame, text, model.tags)
+        known = champion.tags or model.tags
+        versus = against.champion(truth, chosen, predicted, tags=model.tags, known=known, several=tags.several)
         metrics |= versus.metrics
         comparisons += versus.comparisons
-        per_tag = against.with_champion(per_tag, truth, predicted, drawn, known=champion.tags)
+        per_tag = against.with_champion(per_tag, truth, predicted, drawn, known=known)
     metrics["tags_fallen"] = float(sum(tag.has_fallen for tag in per_tag))
     metrics["worst_tag.f1"] = min(tag.f1 for tag in per_tag if tag.rows)
     points = scores.operating_points(p[chosen], truth[chosen])

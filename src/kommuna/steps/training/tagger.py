@@ -314,6 +314,11 @@ class Tagger:
         Raises:
             DataError: the file is not a tagger, or one of another version.
         """
+        if path.is_dir():
+            raise DataError(
+                "the model was not trained by Kommuna: its gate compares with it, but its steps do not tag with it",
+                fix="tag by MLflow's own tools until a version of the team passes the gate",
+            )
         try:
             content = unpickled(path.read_bytes())
             if content["format"] != FORMAT:

@@ -219,3 +219,19 @@ def test_a_version_survives_json() -> None:
     version = ModelVersion(name="a", version="1", tags={"kommuna.model_digest": "1" * 64})
     assert ModelVersion.model_validate_json(version.model_dump_json()) == version
     assert version.model_digest == "1" * 64
+
+
+@pytest.mark.slow
+def test_a_deleted_experiment_is_named_with_the_way_out(
+    registry: Registry, tagger: Tagger, scores: Scores, messages: pl.DataFrame
+) -> None:
+    import mlflow
+
+    register(tagger, scores, messages.lazy(), name="forgotten", context=context("1" * 64), registry=registry)
+    with registry.session() as client:
+        experiment = mlflow.get_experiment_by_name("forgotten")
+        assert experiment is not None
+        client.delete_experiment(experiment.experiment_id)
+    with pytest.raises(RegistryError, match="deleted experiment") as error:
+        register(tagger, scores, messages.lazy(), name="forgotten", context=context("2" * 64), registry=registry)
+    assert "restore it in MLflow" in error.value.fix
