@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,6 @@ rules:
 """
 ROWS = 200
 PAIRS = 2 * ROWS
-CONCURRENCY = 4
 
 
 @pytest.fixture
@@ -74,7 +71,7 @@ def start(tmp_path: Path, address: StoreAddress, server: LlmServer) -> Start:
             table = pl.DataFrame({"id": range(20), "text": [*texts[:19], f"{ODD} {texts[19]}"]})
             table.write_parquet(bundle / "messages.parquet")
         light = {
-            "url": server.url, "model": "tiny", "key_variable": "BANK_LLM_KEY", "concurrency": CONCURRENCY,
+            "url": server.url, "model": "tiny", "key_variable": "BANK_LLM_KEY", "concurrency": 4,
             "input_price": 1.0, "output_price": 10.0,
         }  # fmt: skip
         spec = StepSpec.model_validate(
@@ -153,56 +150,6 @@ def test_a_killed_run_keeps_its_answers_and_the_next_run_requests_only_the_rest(
     assert votes["asked_card"].to_list() == ["!card", "card"] * (ROWS // 2)
     assert votes["asked_loan"].to_list() == ["loan", None] * (ROWS // 2)
     assert votes["words"].to_list() == ["loan", None] * (ROWS // 2)
-
-
-def most_that_it_may_use(body: dict[str, Any]) -> tuple[int, int]:
-    """Counts a request as Kommuna bounds it before it is sent, so that a request in flight at a kill is known, too."""
-    schema = body["response_format"]["json_schema"]["schema"]
-    prompt = sum(len(message["content"].encode()) + 64 for message in body["messages"]) + len(json.dumps(schema))
-    return prompt, body["max_tokens"]
-
-
-def killed_at_random(
-    start: Start, server: LlmServer, tmp_path: Path, kills: int, seed: int
-) -> tuple[StepResult, list[tuple[int, int]]]:
-    """Kills the step that often while it asks; returns the result of the last attempt, and what the server billed."""
-    server.bills, server.always = most_that_it_may_use, slow
-    chance = random.Random(seed)
-    for _ in range(kills):
-        before = len(server.received)
-        process = start()
-        more = chance.randint(1, max(1, 2 * ROWS // 5 // kills // 2))
-        wait_until(
-            "it asks", lambda before=before, more=more: len(server.received) >= before + more, seconds=100, every=0.005
-        )
-        time.sleep(chance.random() * 0.1)
-        for step in psutil.Process(process.pid).children(recursive=True):
-            os.kill(step.pid, signal.SIGKILL)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    time.sleep(0.2)  # the server answers those that have gone
-    result = ended(start(), tmp_path / "result.json")
-    return result, [most_that_it_may_use(request.body) for request in server.received]
-
-
-@pytest.mark.parametrize(
-    ("kills", "seed"), [(3, 1), *(pytest.param(20, seed, marks=pytest.mark.slow) for seed in (2, 3))]
-)
-def test_a_step_killed_at_random_tells_what_was_billed_and_asks_nothing_twice(
-    start: Start, server: LlmServer, tmp_path: Path, kills: int, seed: int
-) -> None:
-    """A request counts from the moment before it is sent, so at most those in flight at a kill are told in vain."""
-    result, billed = killed_at_random(start, server, tmp_path, kills, seed)
-    told = result.metrics
-    in_vain = told["llm_requests"] - len(billed)
-    assert 0 <= in_vain <= kills * CONCURRENCY
-    one = max(billed)  # all requests are of one size, but the last of an attempt
-    tokens, cost = told["llm_tokens_in"] + told["llm_tokens_out"], sum(p * 1.0 + c * 10.0 for p, c in billed) / 1e6
-    assert 0 <= tokens - sum(map(sum, billed)) <= in_vain * sum(one)
-    assert 0 <= told["llm_cost"] - cost + 1e-9 <= in_vain * (one[0] * 1.0 + one[1] * 10.0) / 1e6 + 2e-9
-    again = sum(count - 1 for count in Counter(pair for request in server.received for pair in request.pairs).values())
-    assert again <= kills * CONCURRENCY * 10  # those in flight: five messages, two questions each
-    assert told["ask_cached"] + told["ask_answered"] == PAIRS
 
 
 def test_the_manifest_has_the_cost_and_no_request_has_personal_data(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from tests.rigs.llm_server import LlmServer
 from typer.testing import CliRunner
 
 from kommuna.cli.main import app
 from kommuna.errors import DataError, KommunaError, LlmSettings, SpecError
+from kommuna.spec.llm import LlmEndpoint, Llms
 from kommuna.spec.rules import RuleSet
 
 
@@ -124,3 +128,31 @@ def test_a_run_without_a_rule_leaves_no_rounds_behind(files: Path) -> None:
     _, error = refine(files)
     assert isinstance(error, DataError)
     assert sorted(path.name for path in files.iterdir()) == ["dev.csv", "m.csv"]
+
+
+@pytest.fixture
+def asking(files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LlmServer]:
+    """An LLM of the installation, and a rules file that asks it."""
+    server = LlmServer().start()
+    llms = Llms(light=LlmEndpoint(url=server.url, model="tiny", input_price=1_000.0, output_price=1_000.0))
+    monkeypatch.setattr("kommuna.cli.refine.installation", lambda: SimpleNamespace(platform=SimpleNamespace(llm=llms)))
+    rules = "tags: [card, loan, fees]\nrules: [{name: asked, tag: card, ask: 'Does it mention card?'}]\n"
+    (files / "rules.yaml").write_text(rules)
+    yield server
+    server.stop()
+
+
+def test_it_tells_what_the_questions_of_given_rules_cost(files: Path, asking: LlmServer) -> None:
+    output, error = refine(files, "--rules", str(files / "rules.yaml"), "--rounds", "0")
+    assert error is None, output
+    requests = len(asking.received)
+    assert requests > 0
+    assert f"LLM requests: {requests}, tokens: {110 * requests}, cost: {0.11 * requests:.2f}" in output
+    assert len(asking.pairs) == len(set(asking.pairs)) == 6  # texts of dev and messages, each once
+
+
+def test_with_a_budget_of_zero_it_asks_nothing(files: Path, asking: LlmServer) -> None:
+    output, error = refine(files, "--rules", str(files / "rules.yaml"), "--rounds", "0", "--tokens", "0")
+    assert error is None, output
+    assert asking.received == []
+    assert "LLM requests: 0, tokens: 0, cost: 0.00" in output
