@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -107,7 +108,10 @@ def fixtures(cluster: Cluster, images: dict[str, str]) -> None:
     minio = cluster.env.get("KOMMUNA_IMAGE_MINIO", "minio/minio")
     for name in ("minio", "git", "llm"):
         text = (HERE / "fixtures" / f"{name}.yaml").read_text()
-        words = {"minio": minio, "password": PASSWORD, "key": LLM_KEY, "airflow": images["airflow"], "steps": images["steps"]}  # fmt: skip
+        words = {
+            "minio": minio, "password": PASSWORD, "key": LLM_KEY, "code": hashlib.sha256(str(code).encode()).hexdigest(),
+            "airflow": images["airflow"], "steps": images["steps"],
+        }  # fmt: skip
         for word, value in words.items():
             text = text.replace("{" + word + "}", value)
         cluster.kubectl("apply", "-f", "-", stdin=text)
