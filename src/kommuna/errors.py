@@ -15,7 +15,8 @@ KommunaError
 │   ├── PromotionRefused   a version that the gate, or a person's pin, keeps from becoming the champion
 │   ├── LlmSettings        an LLM endpoint that is not set, or whose key or model is refused
 │   ├── NoUsableAnswers    too many answers of an LLM are refusals or invalid
-│   └── BudgetSpent        the next request to an LLM would exceed the budget
+│   ├── BudgetSpent        the next request to an LLM would exceed the step's budget
+│   └── TeamBudgetSpent    what a step needs of an LLM would exceed the team's budget
 ├── LimitExceeded          exit 3: memory or time
 └── PlatformFault          exit 1: a fault of the platform, worth a retry
     ├── StoreError         the artifact store is full or read-only
@@ -140,6 +141,10 @@ class NoUsableAnswers(TeamMistake):
 
 class BudgetSpent(TeamMistake):
     """The next request to an LLM would exceed the budget of tokens or money."""
+
+
+class TeamBudgetSpent(TeamMistake):
+    """What a step needs of an LLM would exceed the team's budget of the month or of the DAG run."""
 
 
 class LimitExceeded(KommunaError):

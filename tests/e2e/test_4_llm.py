@@ -29,6 +29,7 @@ def inbox(installation: Installation, tmp_path_factory: pytest.TempPathFactory) 
     everything = pl.DataFrame({"id": range(3000), "text": texts, "tag": tags})
     tables = {
         "asked": everything.head(MESSAGES - 1).vstack(pl.DataFrame({"id": [9999], "text": [f"card {CARD}"], "tag": [""]})),
+        "asked_too_much": everything.tail(2500),
         "messages": everything.slice(0, 600),
         "dev": everything.slice(600, 150),
     }  # fmt: skip
@@ -53,6 +54,7 @@ def test_questions_are_answered_in_a_pod_of_the_named_team(installation: Install
     metrics = run.result("vote")["metrics"]
     assert (metrics["ask_wanted"], metrics["ask_answered"]) == (2 * MESSAGES, 2 * MESSAGES)
     assert metrics["llm_tokens_in"] > 0
+    assert metrics["llm_month_tokens_left"] < installation.values["teams"]["support"]["llm"]["month"]["tokens"]
     sent = json.dumps(received(installation))
     assert "[CARD]" in sent
     assert CARD not in sent
@@ -66,6 +68,18 @@ def test_rules_are_proposed_in_a_pod_of_the_named_team(installation: Installatio
     assert metrics["llm_requests"] > 0
     assert metrics["rules_written"] > 0
     assert {request["model"] for request in received(installation)} == {"scripted-light", "scripted-heavy"}
+
+
+def test_a_step_that_will_not_fit_the_month_says_so_before_it_asks(
+    installation: Installation, airflow: Airflow
+) -> None:
+    before = len(received(installation))
+    run = airflow.trigger("support__asks_too_much")
+    assert run.wait() == "failed"
+    log = run.log("vote", "LLM budget of team support")
+    assert "the step needs about" in log
+    assert "where: kommuna.yaml: teams.support.llm" in log
+    assert len(received(installation)) == before
 
 
 def test_a_team_that_is_not_named_is_told_so(installation: Installation, airflow: Airflow) -> None:

@@ -36,7 +36,7 @@ from kommuna.runtime.self_report import SelfReport
 from kommuna.spec.base import Spec
 from kommuna.spec.failure import Failure
 from kommuna.spec.plain import not_plain, readable
-from kommuna.spec.step import Services, StepContext, StepSpec, StoreAddress
+from kommuna.spec.step import Services, StepContext, StepSpec
 from kommuna.store.faults import store_error
 from kommuna.store.inputs import LocalInput, LocalTree
 
@@ -132,9 +132,9 @@ def _call(
 
 
 def _services(spec: StepSpec, work: str) -> Services:
-    """Returns the step's services; their clients share a folder below the team's prefix in the store."""
-    shared = StoreAddress(url=f"{spec.store.url.rstrip('/')}/{spec.team}/shared", options=spec.store.options)
-    return spec.services.model_copy(update={"shared": shared, "work": work})
+    """Returns the step's services; their clients know the run, and the folder that the team's runs share."""
+    run = f"{spec.dag_id}/{spec.run_id}" if spec.run_id else ""
+    return spec.services.model_copy(update={"shared": spec.store.shared(spec.team), "work": work, "run": run})
 
 
 def _read(argument: Argument, tree: LocalTree) -> Any:

@@ -32,7 +32,7 @@ _READERS = frozenset(
     for name in ("os", "_collections_abc", "posixpath")
     for quote, end in (("", ".py"), ("<frozen ", ">"))
 )
-_UNCOUNTED = ("shared", "work")  # where clients cache responses: their content is the same
+_UNCOUNTED = ("shared", "work", "run", "llm_budgets")  # no result of a step depends on them
 
 
 class _NotedContext(StepContext):

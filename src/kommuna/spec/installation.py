@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kommuna.errors import SpecError, nearest
-from kommuna.spec.llm import Llms
+from kommuna.spec.llm import LlmBudgets, Llms
 from kommuna.spec.step import Services, StoreAddress
 from kommuna.spec.team import Platform, Team
 
@@ -33,7 +33,14 @@ class Installation:
         """Returns the addresses of a team's services."""
         mlflow = self.platform.mlflow or f"http://127.0.0.1:{self.platform.ports.mlflow}"
         pages = self.platform.mlflow_pages
-        return Services(mlflow=mlflow, mlflow_pages=pages, workspace=team, llm=self.platform.llm.of(team))
+        spec = self.platform.teams.get(team)
+        return Services(
+            mlflow=mlflow,
+            mlflow_pages=pages,
+            workspace=team,
+            llm=self.platform.llm.of(team),
+            llm_budgets=spec.llm if spec else LlmBudgets(),
+        )
 
     def require_team(self, team: str) -> None:
         """Checks that a team exists.

@@ -122,10 +122,17 @@ class Llms(Spec):
 
 
 class Budget(Spec):
-    """The most that one run of a step may use of an LLM; None is no limit, 0 is nothing."""
+    """The most that may be used of LLMs; None is no limit, 0 is nothing."""
 
     tokens: int | None = Field(None, ge=0, description="Tokens in and out.")
     money: float | None = Field(None, ge=0, description="In the currency of the endpoint's prices.")
+
+
+class LlmBudgets(Spec):
+    """The most that a team may use of LLMs, over both endpoints."""
+
+    month: Budget = Field(default_factory=Budget, description="In a calendar month, UTC.")
+    run: Budget = Field(default_factory=Budget, description="In one DAG run.")
 
 
 class Asking(Spec):

@@ -11,7 +11,7 @@ from kommuna.errors import EXIT_DONE, KommunaError, SpecError
 from kommuna.spec.base import Spec
 from kommuna.spec.caching import Duration
 from kommuna.spec.failure import Failure
-from kommuna.spec.llm import Llms
+from kommuna.spec.llm import LlmBudgets, Llms
 from kommuna.spec.names import TeamName
 from kommuna.spec.plain import NotJson, as_json, readable
 from kommuna.spec.resources import Resources
@@ -85,6 +85,10 @@ class StoreAddress(Spec):
     url: str
     options: dict[str, Any] = Field(default_factory=dict)
 
+    def shared(self, team: str) -> StoreAddress:
+        """Returns the folder that the runs of a team share: what clients keep from run to run."""
+        return StoreAddress(url=f"{self.url.rstrip('/')}/{team}/shared", options=self.options)
+
 
 class Services(Spec):
     """The addresses of the services that a step uses by typed clients."""
@@ -94,12 +98,16 @@ class Services(Spec):
     workspace: str = Field("", description="The team's registry workspace.")
     airflow_pages: str = Field("", description="URL of Airflow, as people's browsers reach it.")
     llm: Llms = Field(default_factory=Llms, description="LLM endpoints; API keys are named, never contained.")
+    llm_budgets: LlmBudgets = Field(
+        default_factory=LlmBudgets, description="The most that the team's steps may use of LLMs together."
+    )
     shared: StoreAddress | None = Field(
         None, description="The team's folder of what clients keep from run to run; the runtime sets it."
     )
     work: str = Field(
         "", description="Identifies the step's work, equal for a killed step and its retry; the runtime sets it."
     )
+    run: str = Field("", description="The DAG run, whose steps share a budget; the runtime sets it.")
 
 
 class StepContext(Spec):

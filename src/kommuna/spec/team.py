@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 from kommuna.errors import nearest
 from kommuna.spec.auth import GroupPath
 from kommuna.spec.base import Spec
-from kommuna.spec.llm import Llms
+from kommuna.spec.llm import LlmBudgets, Llms
 from kommuna.spec.names import Name, NamespaceName, TeamName, qualified
 from kommuna.spec.network import Door
 from kommuna.spec.resources import Cpu, Memory
@@ -70,6 +70,11 @@ class Team(Spec):
         (),
         description="Where its tasks may connect besides the platform and its LLMs, on Kubernetes: "
         "[{to: [{ipBlock: {cidr: …}}], ports: [{port: 443, protocol: TCP}]}].",
+    )
+    llm: LlmBudgets = Field(
+        default_factory=LlmBudgets,
+        description="The most that its steps may use of LLMs, in tokens and money: "
+        "{month: {money: 50}, run: {money: 5}}.",
     )
     owner: str = Field("", description="Shown as the owner of the team's DAGs; the team's name if empty.")
     tags: tuple[str, ...] = Field((), description="Tags that each of the team's DAGs gets besides the team's name.")

@@ -29,6 +29,7 @@ def read(tmp_path: Path, text: str) -> Platform:
         ("teams:\n  aaa: {bundle: x}\n  aaa: {bundle: y}\n", "duplicate key 'aaa'", 3),
         ("teams: [\n", "is not valid YAML", 2),
         ("teams:\n  aaa: {bundle: x}\nllm:\n  light: {url: 'http://x/v1', model: m, teams: [aab]}\n", "llm.light.teams: no team 'aab' (did you mean 'aaa'?)", 4),
+        ("teams:\n  aaa: {bundle: x, llm: {month: {mony: 5}}}\n", "unknown key 'mony' at teams.aaa.llm.month.mony", 2),
     ],
 )  # fmt: skip
 def test_a_mistake_is_reported_with_its_line(tmp_path: Path, text: str, message: str, line: int) -> None:
@@ -70,7 +71,7 @@ def test_an_unknown_team_names_the_nearest(tmp_path: Path) -> None:
 
 LLMS = """
 teams:
-  aaa: {bundle: dags/a}
+  aaa: {bundle: dags/a, llm: {month: {money: 50}, run: {tokens: 1000}}}
   bbb: {bundle: dags/b}
 llm:
   light: {url: "http://x/v1", model: m, teams: [aaa]}
@@ -85,6 +86,8 @@ def test_a_team_gets_the_llms_that_name_it_and_those_that_name_none(tmp_path: Pa
     assert {team: list(services.llm.endpoints) for team, services in known.items()} == {
         "aaa": ["light", "heavy"], "bbb": ["heavy"],
     }  # fmt: skip
+    assert (known["aaa"].llm_budgets.month.money, known["aaa"].llm_budgets.run.tokens) == (50, 1000)
+    assert known["bbb"].llm_budgets.month.money is None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from kommuna.errors import LlmSettings
 from kommuna.spec.llm import Budget, LlmEndpoint, Llms
 from kommuna.spec.step import Services, StoreAddress
+from kommuna.steps.llm.allowance import Allowance
 from kommuna.steps.llm.ledger import Ledger
 from kommuna.steps.llm.negotiation import Learned
 from kommuna.steps.llm.outgoing import Message
@@ -28,6 +29,7 @@ class Model:
         budget: the most that requests may use; no limit if absent.
         retry_policy: how often and how long a request is retried.
         ledger: records what requests are billed, for later attempts at the same work.
+        allowance: what the team's budgets leave.
     """
 
     def __init__(
@@ -36,9 +38,12 @@ class Model:
         budget: Budget | None = None,
         retry_policy: LlmRetryPolicy | None = None,
         ledger: Ledger | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self.spending = Spending(endpoint, budget or Budget(), ledger)
+        self.spending = Spending(endpoint, budget or Budget(), ledger, allowance)
+        if allowance is not None:
+            allowance.add(self.spending)
         self._retry_policy = retry_policy or LlmRetryPolicy()
         self._learned = Learned()
 
@@ -56,7 +61,7 @@ class Model:
             LlmAnswerError: the answer is a refusal, malformed, truncated or contradictory, or the prompt is too long.
             LlmUnreachable: there was no answer after all tries.
             LlmSettings: the endpoint rejects the key, the model or the request.
-            BudgetSpent: the request might exceed the budget; it was not sent.
+            BudgetSpent, TeamBudgetSpent: the request might exceed a budget; it was not sent.
         """
 
         async def once() -> dict[str, Any]:
@@ -86,6 +91,7 @@ class Llm:
         team: the team's name, for messages.
         work: identifies what the models are asked for: budgets and metrics continue where a killed attempt at the same
             work ended.
+        allowance: what the team's budgets leave.
     """
 
     def __init__(
@@ -96,18 +102,22 @@ class Llm:
         *,
         team: str = "",
         work: str = "",
+        allowance: Allowance | None = None,
     ) -> None:
         self._llms = llms or Llms()
         self.shared = shared
         self._retry_policy = retry_policy
         self._team = team
         self._work = work
+        self.allowance = allowance or Allowance()
         self._used: dict[str, int] = {}
 
     @classmethod
     def from_services(cls, services: Services) -> Self:
         """Creates the client from the platform's settings."""
-        return cls(services.llm, services.shared, team=services.workspace, work=services.work)
+        team = services.workspace
+        allowance = Allowance(services.llm_budgets, services.shared, team=team, run=services.run)
+        return cls(services.llm, services.shared, team=team, work=services.work, allowance=allowance)
 
     def light(self, budget: Budget | None = None, *, name: str = "") -> Model:
         """Returns the model for many short questions.
@@ -147,8 +157,11 @@ class Llm:
         if name:
             endpoint = endpoint.model_copy(update={"model": name})
         self._used[which] = number = self._used.get(which, 0) + 1  # each of a step's models has a budget of its own
-        ledger = Ledger(self.shared, self._work, part=f"{which} {number}", model=endpoint.model, url=endpoint.url)
-        return Model(endpoint, budget, self._retry_policy, ledger)
+        part = f"{which} {number}"
+        ledger = Ledger(
+            self.shared, self._work, part=part, model=endpoint.model, url=endpoint.url, run=self.allowance.run
+        )
+        return Model(endpoint, budget, self._retry_policy, ledger, self.allowance)
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:

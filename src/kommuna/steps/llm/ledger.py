@@ -61,6 +61,8 @@ class Entry(Spec):
 
     model: str
     url: str
+    attempt: str = Field("", description="Identifies the attempt.")
+    run: str = Field("", description="The DAG run of the attempt; empty without one.")
     settled: Billed = Field(default_factory=Billed, description="Requests whose outcome is known.")
     open: Billed = Field(default_factory=Billed, description="The upper bound of requests that may have been sent.")
 
@@ -80,13 +82,16 @@ class Ledger:
         part: the part of the work, such as the model's role; each has its own sum.
         model: the model's name.
         url: the endpoint.
+        run: the DAG run.
     """
 
-    def __init__(self, address: StoreAddress | None, work: str = "", *, part: str = "", model: str, url: str) -> None:
+    def __init__(
+        self, address: StoreAddress | None, work: str = "", *, part: str = "", model: str, url: str, run: str = ""
+    ) -> None:
         self._folder = _folder(address) if address is not None else None
         self._work, self._part = work, part
-        self._model, self._url = model, url
-        self._attempt = uuid.uuid4().hex
+        self._model, self._url, self._run = model, url, run
+        self.attempt = uuid.uuid4().hex
         self._month = ""
         self._before = self._last = Billed()  # of this attempt: in earlier months, and at the last write
 
@@ -100,7 +105,7 @@ class Ledger:
         if self._folder is None or not self._work:
             return Billed()
         mark = f".{self._id}."
-        names = [name for name in self._folder.names(ending=".json") if mark in name and self._attempt not in name]
+        names = [name for name in self._folder.names(ending=".json") if mark in name and self.attempt not in name]
         return total(entry.billed for entry in _entries(self._folder, names))
 
     def write(self, settled: Billed, bound: Billed) -> None:
@@ -132,8 +137,10 @@ class Ledger:
 
     def _write(self, month: str, settled: Billed, bound: Billed) -> None:
         assert self._folder is not None
-        entry = Entry(model=self._model, url=self._url, settled=settled, open=bound)
-        self._folder.write(f"{month}.{self._id}.{self._attempt}.json", entry.model_dump_json().encode())
+        entry = Entry(
+            model=self._model, url=self._url, attempt=self.attempt, run=self._run, settled=settled, open=bound
+        )
+        self._folder.write(f"{month}.{self._id}.{self.attempt}.json", entry.model_dump_json().encode())
 
 
 class Commits:

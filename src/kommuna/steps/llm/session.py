@@ -97,7 +97,8 @@ class Session:
             LlmAnswerError: the answer is a refusal, malformed or truncated, or the prompt is too long.
             LlmUnreachable: there was no answer after all tries.
             LlmSettings: the endpoint rejects the key, the model or the request.
-            BudgetSpent: the request might exceed the budget; it was not sent.
+            BudgetSpent: the request might exceed the step's budget; it was not sent.
+            TeamBudgetSpent: the same, for the team's budget of the month or of the run.
             StoreError: what requests are billed cannot be recorded; nothing is sent without a record.
         """
         safe = [self._masked(message) for message in messages]
@@ -177,11 +178,16 @@ class Session:
         """Waits until the request fits the budget together with the requests in flight.
 
         Raises:
-            BudgetSpent: it does not fit even alone.
+            BudgetSpent, TeamBudgetSpent: it does not fit even alone.
         """
+        allowance = self.spending.allowance
+        if allowance is not None and allowance.is_old:
+            await asyncio.to_thread(allowance.refresh)
         async with self._settled:
             while not self.spending.fits(most):
                 if not self.spending.in_flight:
+                    if allowance is not None and self.spending.fits_own(most):
+                        raise allowance.spent(self.spending.bill(most), "the next request")
                     raise _spent(self.spending)
                 await self._settled.wait()
             self.spending.reserve(most)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from kommuna.spec.llm import Budget, LlmEndpoint
+from kommuna.steps.llm.allowance import Allowance
 from kommuna.steps.llm.ledger import Billed, Ledger
 
 _MILLION = 1_000_000
@@ -38,12 +39,14 @@ class Spending:
         endpoint: the model, with its prices.
         budget: the most that all attempts may use together.
         ledger: knows what earlier attempts used, and records what this one uses; None: this attempt is the only one.
+        allowance: what the team's budgets leave; None: they have no limit.
         requests: the number of this attempt's requests, as all counts below.
     """
 
     endpoint: LlmEndpoint
     budget: Budget
     ledger: Ledger | None = None
+    allowance: Allowance | None = None
     requests: int = 0
     retries: int = 0
     lost: int = 0
@@ -67,6 +70,34 @@ class Spending:
     def cost(self) -> float:
         """The money that all attempts spent, in the currency of the endpoint's prices."""
         return self.total.money
+
+    @property
+    def attempt(self) -> str:
+        """Identifies the records of this attempt in the ledger."""
+        return self.ledger.attempt if self.ledger is not None else ""
+
+    @property
+    def held(self) -> Billed:
+        """What this attempt was billed, with the bounds of requests in flight."""
+        return self._own + self._bound
+
+    @property
+    def budget_left(self) -> Budget:
+        """What all attempts have left of the step's budget."""
+        used, budget = self.total, self.budget
+        return Budget(
+            tokens=None if budget.tokens is None else max(budget.tokens - used.tokens, 0),
+            money=None if budget.money is None else max(budget.money - used.money, 0.0),
+        )
+
+    def bill(self, tokens: Tokens, requests: int = 1) -> Billed:
+        """Returns what requests are billed for these tokens."""
+        return Billed(
+            requests=requests,
+            prompt_tokens=tokens.prompt,
+            completion_tokens=tokens.completion,
+            money=self.price(tokens),
+        )
 
     @property
     def in_flight(self) -> int:
@@ -104,7 +135,13 @@ class Spending:
         return partial(self.ledger.write, self._own, self._bound) if self.ledger is not None else lambda: None
 
     def fits(self, most: Tokens) -> bool:
-        """Returns whether a request fits the budget together with the requests in flight."""
+        """Returns whether a request fits the budgets together with the requests in flight."""
+        if self.allowance is not None and not self.allowance.fits(self.bill(most)):
+            return False
+        return self.fits_own(most)
+
+    def fits_own(self, most: Tokens) -> bool:
+        """Returns whether a request fits the step's own budget together with the requests in flight."""
         budget, used = self.budget, self.total + self._bound
         if budget.tokens == 0 or budget.money == 0:
             return False  # no request may be sent, even to an endpoint without a price

@@ -1,16 +1,17 @@
-"""LLM rules on the cluster: questions, and rules that an LLM proposes."""
+"""LLM rules on the cluster: questions, rules that an LLM proposes, and questions that no budget has room for."""
 
 from kommuna.airflow import ApplyRulesOperator, RefineRulesOperator, TeamDag
 
 SMALL = {"cpu": "500m", "memory": "1Gi", "seconds": 300}
 
-with TeamDag("asks"):
-    ApplyRulesOperator(
-        task_id="vote",
-        messages="store://inbox/llm/asked.parquet",
-        rules="ask_rules.yaml",
-        step_resources=SMALL,
-    )
+for name, messages in (("asks", "asked"), ("asks_too_much", "asked_too_much")):
+    with TeamDag(name):
+        ApplyRulesOperator(
+            task_id="vote",
+            messages=f"store://inbox/llm/{messages}.parquet",
+            rules="ask_rules.yaml",
+            step_resources=SMALL,
+        )
 
 with TeamDag("refines"):
     RefineRulesOperator(

@@ -112,6 +112,8 @@ def refine_rules(
     Raises:
         DataError: there are too few dev rows or no messages, or the loop started without rules and found none.
         MissingColumn, SchemaDrift, DuplicateKeys, RulesError: a table or a label is invalid.
+        TeamBudgetSpent: the team's budget of the month or of the run leaves less than `budget`, or is spent; the rounds
+            so far are kept.
         LlmSettings, LlmUnreachable: the LLM is not configured, or does not answer; the rounds so far are kept.
         SpecError: `proposers` is empty.
     """
@@ -124,6 +126,9 @@ def refine_rules(
     held = read_gold(data, gold, label=label, more_tags=rules is None) if gold is not None else None
     given = rules.rules if rules is not None else ()
     heavy = llm.heavy(budget) if "llm" in proposers else None
+    if heavy:
+        left = heavy.spending.budget_left  # the loop may use all of it
+        llm.allowance.require(Billed(prompt_tokens=left.tokens or 0, money=left.money or 0.0))
     data.asked.limit(_left(budget, heavy.spending.total if heavy else Billed()))
     votes_given = (data.votes(data.dev, given), data.votes(data.sample, given))
     if heavy:
@@ -154,6 +159,7 @@ def refine_rules(
     file = rules_file(rule_set, written, coverage, about=_about(data, made, gold_scores))
     billed = _billed(data, heavy)
     metrics = _metrics(made, len(written), gold_scores) | _usage(billed) | data.asked.metrics()
+    metrics |= llm.allowance.metrics() if billed else {}
     log.info(
         "rules.refined", rounds=len(made) - 1, rules=len(rule_set.rules), written=len(written),
         dev_f1=round(made[-1].f1, 4), seconds=round(time.perf_counter() - began, 2),

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 PROGRESS_SECONDS = 10.0  # between two lines of progress
 FAILURES = ("refused", "malformed", "cut", "contradictory", "too_long", "lost")
 
-_QUESTIONS_PER_REQUEST = 16
+QUESTIONS_PER_REQUEST = 16
 _CHARACTERS_PER_REQUEST = 12_000
 _LOST_IN_A_ROW = 5  # lost requests after which the endpoint counts as down
 _FAILED_AT_FIRST = 50  # failed answers, without a single usable one, after which the run ends
@@ -290,9 +290,9 @@ def requests_for(
 
 
 def _split(texts: Sequence[str], questions: tuple[int, ...]) -> Iterator[Request]:
-    """Yields requests about some messages with at most `_QUESTIONS_PER_REQUEST` questions each."""
-    for start in range(0, len(questions), _QUESTIONS_PER_REQUEST):
-        yield Request(tuple(texts), questions[start : start + _QUESTIONS_PER_REQUEST])
+    """Yields requests about some messages with at most `QUESTIONS_PER_REQUEST` questions each."""
+    for start in range(0, len(questions), QUESTIONS_PER_REQUEST):
+        yield Request(tuple(texts), questions[start : start + QUESTIONS_PER_REQUEST])
 
 
 def _table(rows: Sequence[tuple[bytes, int, int]]) -> pl.DataFrame:

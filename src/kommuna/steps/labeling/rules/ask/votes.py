@@ -15,14 +15,17 @@ from kommuna.spec.step import StoreAddress
 from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.etl.pii.masker import Masker
 from kommuna.steps.labeling.rules.ask.answer_cache import AnswerCache, digest_of
+from kommuna.steps.labeling.rules.ask.estimate import expected_tokens
 from kommuna.steps.labeling.rules.ask.prompt import NO, PROMPT_VERSION, UNKNOWN, YES
 from kommuna.steps.labeling.rules.ask.requests import FAILURES, RequestRunner, requests_for
+from kommuna.steps.llm.allowance import least
 from kommuna.steps.llm.client import Llm, Model, run_sync
+from kommuna.steps.llm.ledger import Billed
 
 log = structlog.get_logger()
 
 _BATCH_ROWS = 5_000
-_TEXT, _DIGEST = "text", "digest"
+_TEXT, _DIGEST, _BYTES = "text", "digest", "bytes"
 
 
 class AskVotes(NamedTuple):
@@ -60,19 +63,22 @@ def ask_votes(
             `no_is_against`; everything else is null.
         metrics: `ask_wanted` (distinct texts times questions), of these `ask_cached`, `ask_answered`, `ask_unasked`
             (the budget was spent), and failed ones by reason; `ask_asked_again` (earlier runs received different
-            answers), `ask_damaged_segments` (of cached answers), `ask_unknown`, `ask_unmasked_rows`; the model's own
-            figures (`llm_requests`, `llm_cost`, `llm_latency_p95`, …).
+            answers), `ask_damaged_segments` (of cached answers), `ask_unknown`, `ask_unmasked_rows`;
+            `ask_expected_tokens` and `ask_expected_cost`, estimated before the first request; the model's own
+            figures (`llm_requests`, `llm_cost`, `llm_latency_p95`, …); what the team's budgets leave
+            (`llm_month_money_left`, …).
 
     Raises:
         LlmSettings: the platform has no light model, or the endpoint rejects its key or name.
         LlmUnreachable: the endpoint does not answer.
+        TeamBudgetSpent: the team's budget of the month or of the run leaves less than is expected to be needed.
         NoUsableAnswers: more than the allowed share of answers failed.
         RulesError: two questions differ only by personal data, which is masked.
     """
     asking = asking or Asking()
     model = llm.light(asking.budget, name=asking.model)
     found = votes_by(model, messages, rules, asking, shared=llm.shared, key=key, text=text)
-    return AskVotes(found.votes, found.metrics | model.metrics())
+    return AskVotes(found.votes, found.metrics | model.metrics() | llm.allowance.metrics())
 
 
 def votes_by(
@@ -106,7 +112,8 @@ def votes_by(
     if masked.metrics["masked_rows"]:
         log.warning("ask.unmasked", rows=int(masked.metrics["masked_rows"]), hint="mask messages with mask_pii before")
     texts = masked.table.select(key, pl.col(text).cast(pl.String).alias(_TEXT))
-    rows = texts.select(key, _digests().alias(_DIGEST)).collect(engine="streaming")
+    sized = texts.select(key, _digests().alias(_DIGEST), pl.col(_TEXT).str.len_bytes().alias(_BYTES))
+    rows = sized.collect(engine="streaming")
     cache = None
     if shared is not None:
         cache = AnswerCache(shared, model=model.endpoint.model, prompt_version=PROMPT_VERSION)
@@ -114,8 +121,9 @@ def votes_by(
     known = _known(cached, questions, rows[_DIGEST])
     pending = _pending(rows[_DIGEST], known, len(questions))
     runner = RequestRunner(model, questions, cache, asking, wanted=sum(map(len, pending.values())), known=known.height)
+    expected = _expected(rows, pending, questions, model, asking)
     if runner.wanted:
-        log.info("ask.started", model=model.endpoint.model, answers=runner.wanted, cached=known.height)
+        _start(runner, expected)
         run_sync(runner.run(requests_for(_texts(texts), pending, messages_per_request=asking.messages_per_request)))
     if cache is not None:
         cache.merge()
@@ -126,8 +134,47 @@ def votes_by(
     runner.failed["contradictory"] += contradictory
     runner.check_share()
     metrics |= _cache_metrics(cache, rows[_DIGEST])
-    joined = rows.join(votes, left_on=_DIGEST, right_on=_TEXT, how="left", maintain_order="left").drop(_DIGEST)
-    return AskVotes(joined, metrics)
+    joined = rows.join(votes, left_on=_DIGEST, right_on=_TEXT, how="left", maintain_order="left")
+    metrics |= {"ask_expected_tokens": float(expected.tokens), "ask_expected_cost": expected.money}
+    return AskVotes(joined.drop(_DIGEST, _BYTES), metrics)
+
+
+def _expected(
+    rows: pl.DataFrame, pending: Mapping[bytes, tuple[int, ...]], questions: Sequence[str], model: Model, asking: Asking
+) -> Billed:
+    """Returns what the unanswered questions are expected to be billed."""
+    sizes = dict(rows.select(_DIGEST, _BYTES).drop_nulls().iter_rows())
+    requests, tokens = expected_tokens(pending, sizes, questions, messages_per_request=asking.messages_per_request)
+    return model.spending.bill(tokens, requests)
+
+
+def _start(runner: RequestRunner, expected: Billed) -> None:
+    """Logs what the run is expected to need beside what is left, before anything is sent.
+
+    Raises:
+        TeamBudgetSpent: the team's budget of the month or of the run does not suffice.
+    """
+    spending = runner.model.spending
+    need = least(expected, spending.budget_left)
+    if spending.allowance is not None:
+        spending.allowance.require(need)
+    log.info(
+        "ask.started",
+        model=runner.model.endpoint.model,
+        answers=runner.wanted,
+        cached=runner.known,
+        expected_tokens=expected.tokens,
+        expected_cost=round(expected.money, 4),
+        left=[str(left) for left in spending.allowance.left()] if spending.allowance is not None else [],
+    )
+    if need != expected:
+        log.warning(
+            "ask.budget_will_not_suffice",
+            expected_tokens=expected.tokens,
+            expected_cost=round(expected.money, 4),
+            budget=str(spending.budget),
+            hint="the rules will abstain on some messages; raise the budget, or ask fewer questions",
+        )
 
 
 def _questions(ask_rules: Sequence[AskRule], asking: Asking) -> dict[str, str]:

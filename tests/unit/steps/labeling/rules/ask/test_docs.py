@@ -10,7 +10,7 @@ import polars as pl
 import yaml
 from tests.rigs.llm_server import LlmServer
 
-from kommuna.spec.llm import Asking, Llms
+from kommuna.spec.llm import Asking, Budget, LlmBudgets, Llms
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.rules.ask.votes import AskVotes
 
@@ -36,7 +36,8 @@ def test_the_table_names_every_setting_of_asking_and_its_default(root: Path) -> 
 
 def test_the_documented_metrics_are_those_of_a_run(root: Path, ask: Callable[..., AskVotes]) -> None:
     documented = set(re.findall(r"`((?:ask|llm)_\w+)`", (root / "docs/ask.md").read_text()))
-    assert documented == set(ask(["my card"]).metrics)
+    left = {f"llm_{kind}_{unit}_left" for kind in LlmBudgets.model_fields for unit in Budget.model_fields}
+    assert documented == set(ask(["my card"]).metrics) | left
 
 
 def test_the_example_for_notebooks_runs(root: Path, server: LlmServer) -> None:
