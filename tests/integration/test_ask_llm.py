@@ -71,6 +71,9 @@ def test_every_question_about_every_message_is_answered_once_and_conforms_to_the
     assert (first.metrics["ask_wanted"], first.metrics["ask_answered"]) == (10, 10)
     assert first.metrics["llm_tokens_in"] > 100
     assert first.metrics["llm_tokens_out"] > 50
+    billed = first.metrics["llm_tokens_in"] + first.metrics["llm_tokens_out"]
+    print(f"\nexpected {first.metrics['ask_expected_tokens']:.0f} tokens, billed {billed:.0f}")
+    assert billed / 2 < first.metrics["ask_expected_tokens"] < billed * 2
     assert first.metrics["llm_cost"] == pytest.approx(first.metrics["llm_tokens_in"] / 1e6)
     assert first.metrics["llm_latency_p95"] > 0
     again = apply(llm, TEXTS)
