@@ -152,8 +152,9 @@ class Session:
             began = time.monotonic()
             # The client's own time-out is per read: a response that trickles in would never reach it.
             async with asyncio.timeout(self.endpoint.timeout_seconds):
+                # As `extra_body`: the client's conversion of typed parameters takes a quarter of a request's time.
                 raw = await self._client.chat.completions.with_raw_response.create(
-                    model=self.endpoint.model, messages=messages, **arguments
+                    model=self.endpoint.model, messages=(), extra_body={"messages": messages, **arguments}
                 )
                 body = completion(raw.text)
             used = usage_of(body, most)

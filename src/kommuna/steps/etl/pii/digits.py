@@ -29,6 +29,7 @@ _GAPS = {  # between two groups of each kind of number
     "phone": re.compile(rf"{GAP}{{1,{LONGEST_GAP}}}"),
     "snils": _CARD_GAP,
 }
+_FEWEST_DIGITS = 10  # of an INN, and of a phone without a prefix
 _MOST_CARD_DIGITS = 19
 _MOST_CARD_GROUPS = 6  # of different sizes; a list such as 3 4 5 … 13 has more
 # Days as 12.05.2026 and 2026-05-12: not digits of a card or phone, unless the same separator goes on.
@@ -80,8 +81,10 @@ def numbers(text: str, taken: Sequence[int], region: str) -> Iterable[Found]:
         taken: one byte per character; numbers that begin at a non-zero byte are left out.
         region: country of phone numbers without a country code.
     """
-    days = {at for day in _DAYS.finditer(text) for at in range(*day.span())} if "20" in text or "19" in text else set()
     groups = [match.span() for match in _DIGITS.finditer(text)]
+    if sum(end - start for start, end in groups) < _FEWEST_DIGITS:
+        return
+    days = {at for day in _DAYS.finditer(text) for at in range(*day.span())} if "20" in text or "19" in text else set()
     groups = [group for group in groups if not taken[group[0]] and group[0] not in days]
     for issued in (True, False):
         cards = _cards(text, groups, issued=issued)
