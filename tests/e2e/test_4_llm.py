@@ -29,7 +29,7 @@ def inbox(installation: Installation, tmp_path_factory: pytest.TempPathFactory) 
     tags = ["card", "loan", "other"] * 1000
     everything = pl.DataFrame({"id": range(3000), "text": texts, "tag": tags})
     tables = {
-        "asked": everything.head(MESSAGES - 1).vstack(pl.DataFrame({"id": [9999], "text": [f"card {CARD}"], "tag": [""]})),
+        "asked": everything.head(MESSAGES - 1).vstack(pl.DataFrame({"id": [9999], "text": [f"card {CARD} {new}"], "tag": [""]})),
         "asked_too_much": everything.tail(2500),
         "messages": everything.slice(0, 600),
         "dev": everything.slice(600, 150),
