@@ -58,6 +58,8 @@ class LlmServer:
         model: the only model that is known, if any.
         most_characters: of a prompt; a longer one is refused as too long for the model.
         bills: a request's body to the prompt and completion tokens that the server counts; `billed` has them all.
+        logprobs: whether answers have the probabilities of their tokens, if a request asks for them.
+        lists: the ids that the server lists: `{"models": ["tiny"], "batches": []}`.
         json_schema: False refuses `response_format` of that type, as llama-cpp-python does.
     """
 
@@ -70,6 +72,8 @@ class LlmServer:
     json_schema: bool = True
     newer: bool = False
     usage: bool = True
+    logprobs: bool = False
+    lists: dict[str, list[str]] = field(default_factory=dict)
     bills: Callable[[dict[str, Any]], tuple[int, int]] = lambda _: (100, 10)
     billed: list[tuple[int, int]] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
@@ -122,6 +126,16 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Logs nothing."""
 
+    def do_GET(self) -> None:
+        """Lists models and batches, as far as the server has such lists."""
+        listed = self.llm.lists.get(self.path.partition("?")[0].removeprefix("/v1/"))
+        if listed is None:
+            status(404, "Not Found")(self)
+            return
+        self.send(
+            200, json.dumps({"object": "list", "data": [{"id": name} for name in listed], "has_more": False}).encode()
+        )
+
     def do_POST(self) -> None:
         llm = self.llm
         self.request_body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -165,7 +179,11 @@ class Handler(BaseHTTPRequestHandler):
     def plain_answer(self) -> dict[str, Any]:
         content = self.request_body["messages"][-1]["content"]
         if not content.startswith("{"):
-            return {"ok": "yes"}
+            form = self.request_body.get("response_format", {})
+            schema = form.get("schema") or form.get("json_schema", {}).get("schema", {})
+            return {
+                name: value["enum"][0] for name, value in schema.get("properties", {"ok": {"enum": ["yes"]}}).items()
+            }
         asked = json.loads(content)
         return {
             m: {q: self.llm.answer(question, text) for q, question in asked["questions"].items()}
@@ -181,6 +199,8 @@ class Handler(BaseHTTPRequestHandler):
             "id": "x", "object": "chat.completion", "created": 0, "model": self.request_body["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": finish}],
         }  # fmt: skip
+        if self.llm.logprobs and self.request_body.get("logprobs"):
+            body["choices"][0]["logprobs"] = {"content": [{"token": "{", "logprob": -0.1}]}
         prompt, completion = self.llm.bills(self.request_body)
         with self.llm.lock:
             self.llm.billed.append((prompt, completion))

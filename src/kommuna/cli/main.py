@@ -13,7 +13,7 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 import kommuna
-from kommuna.cli import artifacts, data, explain, llm, models, new, platform, rules, steps
+from kommuna.cli import artifacts, check_llm, data, explain, llm, models, new, platform, rules, steps
 from kommuna.cli.check import command as check
 from kommuna.cli.here import message_console
 from kommuna.cli.run_dag import command as run_dag
@@ -34,8 +34,19 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for part in (platform.app, check.app, run_dag.app, artifacts.app, data.app, explain.app, steps.app, llm.app):
+for part in (
+    platform.app,
+    check.app,
+    run_dag.app,
+    artifacts.app,
+    data.app,
+    explain.app,
+    steps.app,
+    llm.app,
+    check_llm.app,
+):
     app.registered_commands.extend(part.registered_commands)
+app.registered_commands.extend(check_llm.app.registered_commands)
 app.add_typer(models.app, name="models")
 app.add_typer(rules.app, name="rules")
 app.add_typer(new.app, name="new")

@@ -13,6 +13,7 @@ from kommuna.spec.llm import Budget, LlmEndpoint, Llms
 from kommuna.spec.step import Services, StoreAddress
 from kommuna.steps.llm.allowance import Allowance
 from kommuna.steps.llm.ledger import Ledger
+from kommuna.steps.llm.memory import DialectMemory
 from kommuna.steps.llm.negotiation import Learned
 from kommuna.steps.llm.outgoing import Message
 from kommuna.steps.llm.session import LlmRetryPolicy, Session, session
@@ -30,6 +31,7 @@ class Model:
         retry_policy: how often and how long a request is retried.
         ledger: records what requests are billed, for later attempts at the same work.
         allowance: what the team's budgets leave.
+        memory: keeps the request parameters that the endpoint accepts, for later runs.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Model:
         retry_policy: LlmRetryPolicy | None = None,
         ledger: Ledger | None = None,
         allowance: Allowance | None = None,
+        memory: DialectMemory | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.spending = Spending(endpoint, budget or Budget(), ledger, allowance)
@@ -46,6 +49,7 @@ class Model:
             allowance.add(self.spending)
         self._retry_policy = retry_policy or LlmRetryPolicy()
         self._learned = Learned()
+        self._memory = memory or DialectMemory(None, endpoint)
 
     def complete_json(
         self, messages: Sequence[Message], schema: dict[str, Any], *, most_tokens: int = 4096
@@ -73,8 +77,16 @@ class Model:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """Opens a session for many requests from one event loop."""
-        async with session(self.endpoint, self.spending, self._retry_policy, self._learned) as open_session:
-            yield open_session
+        learned = self._learned
+        if not learned.accepted:
+            learned.dialect = await asyncio.to_thread(self._memory.load)
+        known = learned.dialect
+        async with session(self.endpoint, self.spending, self._retry_policy, learned) as open_session:
+            try:
+                yield open_session
+            finally:
+                if learned.accepted and learned.dialect != known:
+                    await asyncio.to_thread(self._memory.save, learned.dialect)
 
     def metrics(self) -> dict[str, float]:
         """Returns the usage of all attempts as metrics: `llm_requests`, `llm_tokens_in`, `llm_cost`, … ."""
@@ -161,7 +173,8 @@ class Llm:
         ledger = Ledger(
             self.shared, self._work, part=part, model=endpoint.model, url=endpoint.url, run=self.allowance.run
         )
-        return Model(endpoint, budget, self._retry_policy, ledger, self.allowance)
+        memory = DialectMemory(self.shared, endpoint)
+        return Model(endpoint, budget, self._retry_policy, ledger, self.allowance, memory)
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:

@@ -20,14 +20,14 @@ log = structlog.get_logger()
 _FORM_STATUS = (400, 422, 500)  # of a request with a parameter that the endpoint does not accept
 
 # A request without any client's words: what an error to it says is about the endpoint.
-_MESSAGES = [{"role": "user", "content": 'Answer with this JSON: {"ok": "yes"}'}]
-_SCHEMA: dict[str, Any] = {
+PROBE = [{"role": "user", "content": 'Answer with this JSON: {"ok": "yes"}'}]
+PROBE_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"ok": {"type": "string", "enum": ["yes", "no"]}},
     "required": ["ok"],
     "additionalProperties": False,
 }
-_MOST_TOKENS = 16
+PROBE_TOKENS = 16
 
 Send = Callable[[Sequence[Mapping[str, str]], dict[str, Any], Dialect, int], Awaitable[object]]
 
@@ -114,7 +114,7 @@ class Negotiation:
         while dialect is not None:
             left.remove(dialect)
             try:
-                await self._send(_MESSAGES, _SCHEMA, dialect, _MOST_TOKENS)
+                await self._send(PROBE, PROBE_SCHEMA, dialect, PROBE_TOKENS)
             except LlmAnswerError:
                 pass  # it is an answer nevertheless
             except KommunaError:

@@ -22,7 +22,7 @@ from kommuna.steps.llm.dialect import Dialect
 from kommuna.steps.llm.faults import Retry, classify
 from kommuna.steps.llm.key import ApiKey
 from kommuna.steps.llm.ledger import Commits
-from kommuna.steps.llm.negotiation import Learned, Negotiation
+from kommuna.steps.llm.negotiation import PROBE, PROBE_SCHEMA, PROBE_TOKENS, Learned, Negotiation
 from kommuna.steps.llm.outgoing import Message, Outgoing
 from kommuna.steps.llm.response import answer_of, completion, usage_of
 from kommuna.steps.llm.spending import Spending, Tokens
@@ -109,6 +109,34 @@ class Session:
         """Returns whether the endpoint has answered a request, or answers one without any client's words."""
         return await self._negotiation.responds()
 
+    @property
+    def dialect(self) -> Dialect:
+        """The request parameters that the endpoint accepts, as far as known."""
+        return self._learned.dialect
+
+    async def model_names(self) -> list[str] | None:
+        """Returns the names of the models that the endpoint lists; None if it lists none."""
+        try:
+            return [model.id async for model in self._client.models.list()]
+        except Exception:  # an error, or something else than a list
+            return None
+
+    async def has_batches(self) -> bool:
+        """Returns whether the endpoint has OpenAI's batches."""
+        try:
+            return isinstance((await self._client.batches.list(limit=1)).data, list)
+        except Exception:  # an error, or something else than a list
+            return False
+
+    async def probe(self, **extra: Any) -> dict[str, Any] | None:
+        """Returns the body of the answer to a harmless request with further parameters; None if it is rejected."""
+        most = _most(PROBE, PROBE_SCHEMA, PROBE_TOKENS)
+        await self._reserve(most)
+        try:
+            return await self._exchange(PROBE, self.dialect.request(PROBE_SCHEMA, PROBE_TOKENS) | extra, most)
+        except Exception:
+            return None
+
     async def _with_retries(self, messages: list[Message], schema: dict[str, Any], most: Tokens) -> dict[str, Any]:
         retry_policy = self._retry_policy
         tries = 0
@@ -144,6 +172,12 @@ class Session:
         return await self._sent(messages, dialect.request(schema, most_tokens), most)
 
     async def _sent(self, messages: Sequence[Message], arguments: dict[str, Any], most: Tokens) -> dict[str, Any]:
+        """Sends a request once and returns its answer."""
+        body = await self._exchange(messages, arguments, most)
+        self._learned.accepted = True
+        return answer_of(body, self.endpoint)
+
+    async def _exchange(self, messages: Sequence[Message], arguments: dict[str, Any], most: Tokens) -> dict[str, Any]:
         """Sends a request once and records what it used, whether it succeeds or fails."""
         used = Tokens(0, 0)
         try:
@@ -159,8 +193,7 @@ class Session:
                 body = completion(raw.text)
             used = usage_of(body, most)
             self.spending.seconds.append(time.monotonic() - began)
-            self._learned.accepted = True
-            return answer_of(body, self.endpoint)
+            return body
         except KommunaError:
             raise
         except Exception as error:

@@ -146,6 +146,15 @@ def test_the_answers_of_a_damaged_segment_are_asked_again(ask: Ask, server: LlmS
     assert ask(["my card"]).metrics["ask_damaged_segments"] == 0
 
 
+def test_what_an_endpoint_accepts_is_found_out_once(ask: Ask, server: LlmServer) -> None:
+    server.json_schema = False
+    ask(["my card"])
+    before = len(server.received)
+    ask(["a loan"])
+    forms = [request.body["response_format"]["type"] for request in server.received]
+    assert forms[before:] == ["json_object"]
+
+
 def test_only_new_questions_are_sent(ask: Ask, server: LlmServer) -> None:
     ask(["my card"], rules=[{"name": "a", "tag": "card", "ask": "Does it mention card?"}])
     ask(["my card"])
