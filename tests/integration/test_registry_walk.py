@@ -18,10 +18,8 @@ TRACE = "tr-" + "a" * 32
 API2, API3 = "/api/2.0/mlflow", "/api/3.0/mlflow"
 # What answers a team's login: about the server, or about its own workspace.
 OPEN = {
-    "/", "/health", "/version", "/graphql", "/gateway/mlflow/v1/models", "/api/2.0/mlflow-artifacts/artifacts",
-    "experiments/search", "gateway/budgets/list", "gateway/budgets/windows", "gateway/endpoints/list",
-    "gateway/model-definitions/list", "gateway/secrets/list", "logged-models/search", "mcp-servers",
-    "mcp-servers/endpoints", "model-versions/search", "roles/get", "roles/permissions/list", "runs/search", "server-info", "users/current", "users/current/permissions", "users/list",
+    "/", "/health", "/version", "/graphql", "/api/2.0/mlflow-artifacts/artifacts", "experiments/search",
+    "logged-models/search", "mcp-servers", "mcp-servers/endpoints", "model-versions/search", "roles/get", "roles/permissions/list", "runs/search", "server-info", "users/current", "users/current/permissions", "users/list",
     "workspaces",
 }  # fmt: skip
 
@@ -133,6 +131,21 @@ def test_examples_are_not_made_by_a_team(server: Registry) -> None:
     for workspace in ("support", "fraud", ""):
         answer = server.call("support", "POST", "/ajax-api/3.0/mlflow/demo/generate", workspace=workspace, json={})
         assert answer.status_code == 403, workspace
+
+
+def test_the_server_sends_nothing_out_for_a_team(server: Registry) -> None:
+    """A gateway's endpoint would be a door to the internet for tasks that have none."""
+    base = {"auth_config": {"api_base": "https://8.8.8.8/v1"}, "provider": "openai", "secret_value": {"api_key": "x"}}
+    asked = [{"role": "user", "content": "data"}]
+    for path, body in (
+        (f"{API3}/gateway/secrets/create", {"secret_name": "door"} | base),
+        ("/ajax-api/3.0/mlflow/gateway/secrets/create", {"secret_name": "door"} | base),
+        ("/gateway/door/mlflow/invocations", {"messages": asked}),
+        ("/gateway/mlflow/v1/chat/completions", {"model": "door", "messages": asked}),
+        ("/ajax-api/3.0/mlflow/assistant/message", {"message": "data"}),
+    ):
+        answer = server.call("support", "POST", path, json=body)
+        assert answer.status_code == 403, f"{path}: {answer.status_code} {answer.text}"
 
 
 def test_a_model_version_has_no_source_outside_its_workspace(server: Registry, ids: dict[str, Any]) -> None:

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from sqlalchemy import create_engine, text
+
+from kommuna.embedded.database import databases
+from kommuna.embedded.settings import state_folder
 
 if TYPE_CHECKING:
     from tests.integration.platform.conftest import Site
@@ -33,6 +37,24 @@ def test_a_variable_belongs_to_the_team_of_its_prefix(site: Site) -> None:
     changed = _ask(site, "PATCH", "variables/support__limit", "support", {"key": "support__limit", "value": "6"})
     assert (changed.status_code, changed.json()["value"]) == (200, "6")
     assert _ask(site, "DELETE", "variables/support__limit", "support").status_code == 204
+
+
+def test_a_name_that_airflows_commands_wrote_without_a_team_belongs_to_its_prefix(site: Site) -> None:
+    """`airflow variables import` gives names no team, and Airflow shows them to everybody."""
+    for kind, body in (
+        ("variables", {"key": "fraud__written", "value": "5"}),
+        ("connections", {"connection_id": "fraud__written", "conn_type": "http", "host": "bank"}),
+    ):
+        assert _ask(site, "POST", kind, "admin", body).status_code == 201
+    engine = create_engine(databases.url(state_folder(site.embedded.installation), "airflow"))
+    with engine.begin() as connection:
+        for table, name in (("variable", "key"), ("connection", "conn_id")):
+            connection.execute(text(f"update {table} set team_name = null where {name} = 'fraud__written'"))
+    engine.dispose()
+    for kind in ("variables", "connections"):
+        assert "fraud__written" in _ask(site, "GET", kind, "fraud").text
+        assert "fraud__written" not in _ask(site, "GET", kind, "support").text
+        assert _ask(site, "DELETE", f"{kind}/fraud__written", "fraud").status_code == 204
 
 
 def test_a_name_without_prefix_is_refused_with_the_right_name(site: Site) -> None:

@@ -155,9 +155,12 @@ def _name(request: TaskRequest) -> str:
 
 
 def _read_name(request: TaskRequest, facts: Facts, team: str) -> Refusal | None:
-    """A foreign name is answered like one that does not exist, so that `Variable.get` returns its default."""
+    """A foreign name is answered like one that does not exist, so that `Variable.get` returns its default.
+
+    Airflow looks a name up in the server's environment in capitals, so a name in any case is the team's.
+    """
     name = _name(request)
-    owner = owner_of(name)
+    owner = owner_of(name.upper().lower())
     if owner in facts.teams - {team}:
         return Refusal(f"'{name}' belongs to team '{owner}', not to '{team}'", 404, {"reason": "not_found"})
     return None

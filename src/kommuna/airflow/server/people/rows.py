@@ -12,11 +12,14 @@ from contextvars import ContextVar
 from typing import Any
 
 from airflow.models.asset import AssetAliasModel, AssetEvent, AssetModel, TaskOutletAssetReference
+from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 from airflow.models.errors import ParseImportError
 from airflow.models.log import Log
+from airflow.models.pool import Pool
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.team import dag_bundle_team_association_table as bundle_teams
+from airflow.models.variable import Variable
 from sqlalchemy import ColumnElement, String, cast, event, or_, select
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
@@ -55,7 +58,7 @@ def _narrow(state: ORMExecuteState) -> None:
 
 
 def _narrowed(person: Person) -> tuple[Any, ...]:
-    teams = sorted(person.own_teams)
+    teams, others = sorted(person.own_teams), sorted(person.teams - person.own_teams)
     # Conditions use tables instead of mapped classes: those would be narrowed again.
     assets, outlets, dags = AssetModel.__table__.c, TaskOutletAssetReference.__table__.c, DagModel.__table__.c
     own_bundles = select(bundle_teams.c.dag_bundle_name).where(bundle_teams.c.team_name.in_(teams))
@@ -69,6 +72,10 @@ def _narrowed(person: Person) -> tuple[Any, ...]:
             (AssetAliasModel, _prefixed(AssetAliasModel.name, teams)),
             (AssetEvent, AssetEvent.asset_id.in_(visible)),
             (SerializedDagModel, SerializedDagModel.dag_id.in_(own_dags)),  # of all, Airflow looks up their assets
+            # Airflow's commands write names without a team, which Airflow shows to everybody.
+            (Variable, ~_prefixed(Variable.key, others)),
+            (Connection, ~_prefixed(Connection.conn_id, others)),
+            (Pool, ~_prefixed(Pool.pool, others)),
             (ParseImportError, ParseImportError.bundle_name.in_(own_bundles)),
             (Log, or_(Log.dag_id.in_(own_dags), Log.dag_id.is_(None) & (Log.owner == person.login))),
         )

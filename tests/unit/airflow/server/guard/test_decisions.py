@@ -81,6 +81,9 @@ def test_a_route_of_an_instance_is_open_to_its_own_token_only(route: Any) -> Non
         ("GET", "variables/my__x", True),  # `my` is not a team
         ("GET", "variables/fraud__x", False),
         ("GET", "connections/fraud__x", False),
+        ("GET", "connections/FRAUD__x", False),
+        ("GET", "variables/Fraud__x", False),
+        ("GET", "variables/SUPPORT__x", True),
         ("GET", "connections/support__x", True),
         ("PUT", "variables/support__x", True),
         ("PUT", "variables/everybodys", False),
