@@ -17,7 +17,7 @@ from kommuna.spec.step import StoreAddress
 from kommuna.store import Store
 
 MESSAGES = 60
-CARD = "2200 7000 0000 0005"
+CARD = "2200 7000 0000 0009"
 
 
 @pytest.fixture(scope="module", autouse=True)
