@@ -37,7 +37,13 @@ def scored(version: ModelVersion, champion: ModelVersion | None, *, gold: str = 
     found = {"accuracy": 0.8, "f1_macro": 0.75, "baseline.dev_only.accuracy": 0.7}
     found |= {"champion.f1_macro": 0.7, "champion.accuracy": 0.7} if champion else {}
     found |= {name.replace("__", "."): value for name, value in metrics.items()}
-    compared = Compared(model=version.identity, gold=gold, champion=champion.identity if champion else "")
+    compared = Compared(
+        model=version.identity,
+        gold=gold,
+        dev="d" * 64,
+        messages="a" * 64,
+        champion=champion.identity if champion else "",
+    )
     return Scores(
         rows=100, multi_label=False, metrics=found, per_tag=(), confusions=(), reliability=(), compared=compared
     )

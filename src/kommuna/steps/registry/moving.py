@@ -22,6 +22,7 @@ from kommuna.spec.base import Spec
 from kommuna.steps.registry.client import Registry
 from kommuna.steps.registry.model_version import CHAMPION, ModelVersion
 from kommuna.steps.registry.standing import CLAIM, HISTORY, PIN, SET, Action, Decision, Pin, Standing, history_text
+from kommuna.waiting import wait_until
 
 log = structlog.get_logger()
 
@@ -122,23 +123,34 @@ def only_mover(registry: Registry, name: str, *, by: str, patience: float = _PAT
         SpecError: there is no such model.
     """
     tag = f"{CLAIM}{uuid.uuid4().hex[:12]}"
-    end = time.monotonic() + patience
-    while True:
+    holder = "somebody"
+
+    def claimed() -> tuple[Claim, Standing, dict[str, Claim]] | None:
+        nonlocal holder
         claim = Claim(by=by, until=time.time() + LEASE_SECONDS)
         try:
             registry.set_model_tag(name, tag, claim.model_dump_json())
             standing = registry.standing(name)
-            others = {key: _claim(text) for key, text in standing.claims.items() if key != tag}
-            alive = [other for other in others.values() if other.until > time.time()]
-            if not alive:
-                break
         except BaseException:
             _drop(registry, name, tag)
             raise
+        others = {key: _claim(text) for key, text in standing.claims.items() if key != tag}
+        alive = [other for other in others.values() if other.until > time.time()]
+        if not alive:
+            return claim, standing, others
+        holder = alive[0].by
         _drop(registry, name, tag)
-        if time.monotonic() > end:
-            raise RegistryError(f"{alive[0].by} is changing the champion of '{name}' for too long", fix="try again")
-        time.sleep(random.uniform(0.05, 0.5))
+        return None
+
+    found = wait_until(
+        f"nobody else changes the champion of '{name}'",
+        claimed,
+        seconds=patience,
+        every=random.uniform(0.1, 0.5),  # two that meet again and again do not go in step
+        late=lambda: RegistryError(f"{holder} is changing the champion of '{name}' for too long", fix="try again"),
+    )
+    assert found is not None
+    claim, standing, others = found
     try:
         yield Mover(registry, _after_kills(registry, standing, others), tag, claim)
     finally:

@@ -179,13 +179,15 @@ def _about(
     named = {name: scores.metrics.get(name) for one in COMPARED for name in (one, f"champion.{one}")}
     named["worst_tag.f1"] = scores.metrics.get("worst_tag.f1")
     figures = {name: round(value, 4) for name, value in named.items() if value is not None}
-    evaluation = context.manifests.get("scores", "")
+    evaluation, of = context.manifests.get("scores", ""), scores.compared
     return {
         tags.VERDICT: outcome,
         tags.REASON: reason,
         tags.GATE: gate,
         tags.FIGURES: json.dumps(figures),
-        tags.GOLD: scores.compared.gold if scores.compared else "",
+        tags.GOLD: of.gold if of else "",
+        tags.DEV: of.dev if of else "",
+        tags.MESSAGES: of.messages if of else "",
         tags.EVALUATION: evaluation,
         tags.REPORT: registry.report_url(context.dag_id, evaluation) if evaluation else "",
         tags.DECIDED_BY: by,

@@ -161,7 +161,13 @@ def _compared(digests: Mapping[str, str]) -> Compared | None:
     if "model" not in digests or "gold" not in digests:
         return None
     champion = digests.get("champion", NO_INPUT)
-    return Compared(model=digests["model"], gold=digests["gold"], champion="" if champion == NO_INPUT else champion)
+    return Compared(
+        model=digests["model"],
+        gold=digests["gold"],
+        dev=digests.get("dev", ""),
+        messages=digests.get("messages", ""),
+        champion="" if champion == NO_INPUT else champion,
+    )
 
 
 def _probabilities(model: Tagger, frame: pl.DataFrame, text: str, *, who: str) -> Matrix:

@@ -62,6 +62,7 @@ def test_the_versions_tags_in_mlflow_say_what_was_decided_and_why(
     assert second.tags["kommuna.reason"] == "the gate holds"
     assert second.tags["kommuna.gate"] == GATE
     assert second.tags["kommuna.gold"] == GOLD
+    assert (second.tags["kommuna.dev"], second.tags["kommuna.messages"]) == ("d" * 64, "a" * 64)
     assert second.tags["kommuna.evaluation"] == "e" * 64
     assert second.tags["kommuna.report"] == (
         f"https://airflow/kommuna/dags/support__topics/manifests/{'e' * 64}/outputs/report"

@@ -12,6 +12,8 @@ from sklearn import metrics as peer
 
 from kommuna.errors import DataError, DuplicateKeys, Leakage, MissingColumn, SpecError
 from kommuna.spec.gate import EVALUATION_METRICS
+from kommuna.spec.step import StepContext
+from kommuna.steps.registry.promote import verdict_of
 from kommuna.steps.training.evaluate import Evaluated, evaluate
 from kommuna.steps.training.evaluation.scores import automatic, operating_points
 from kommuna.steps.training.train import Trained, train_classifier
@@ -330,3 +332,58 @@ def test_votes_with_a_duplicate_key_are_refused(task, trained: Trained) -> None:
     votes = pl.concat([task.gold.select("id", pl.lit("card").alias("r"))] * 2)
     with pytest.raises(DuplicateKeys, match="gold_votes"):
         judged(trained, task, gold_votes=votes.lazy())
+
+
+def test_the_scores_name_what_they_are_about(task, trained: Trained) -> None:
+    digests = {
+        name: letter * 64
+        for name, letter in zip(("model", "gold", "dev", "messages", "champion"), "abcde", strict=True)
+    }
+    context = StepContext(team="support", inputs=digests)
+    found = judged(trained, task, champion=trained.dev_only, context=context).scores.compared
+    assert found is not None
+    assert found.model_dump() == digests
+    context = StepContext(team="support", inputs={**digests, "champion": "none"})
+    alone = judged(trained, task, context=context).scores.compared
+    assert alone is not None
+    assert alone.champion == ""
+    assert judged(trained, task).scores.compared is None  # in a notebook nothing knows it
+
+
+def test_a_tag_that_certainly_falls_below_the_champion_is_named_and_refused(task, trained: Trained) -> None:
+    """The champion is the model; the new one gives `card` to nobody, and its rows to the others."""
+    worse = replace(trained.model, scorer=_WithoutCard(trained.model.scorer))
+    found = evaluate(worse, task.gold.lazy(), task.dev.lazy(), task.messages.lazy(), champion=trained.model)
+    assert [tag.tag for tag in found.scores.fallen] == ["card", "credit", "вклад"]
+    assert found.metrics["tags_fallen"] == 3
+    assert found.metrics["worst_tag.f1"] == 0
+    assert "Below the champion: tag &#39;card&#39; falls from" in found.report.html
+    assert "champion&#39;s F1" in found.report.html
+    verdict = verdict_of("f1_macro > 0.1", found.scores)
+    assert not verdict.holds
+    assert "tag 'card' falls from" in verdict.reason
+    assert verdict_of("f1_macro > 0.1 and tags_fallen <= 3", found.scores).holds
+    assert not verdict_of("max_drop(f1.*) <= 0.3", found.scores).holds
+
+
+class _WithoutCard:
+    """A model that never gives the first tag."""
+
+    def __init__(self, scorer) -> None:
+        self.scorer = scorer
+
+    def probabilities(self, frame: pl.DataFrame) -> np.ndarray:
+        p = self.scorer.probabilities(frame).copy()
+        p[:, 0] = 0
+        return p
+
+    def words(self, text: str, column: int) -> dict[str, float]:
+        return self.scorer.words(text, column)
+
+
+def test_the_report_says_which_tag_the_champion_does_not_know(task, trained: Trained) -> None:
+    champion = replace(trained.model, tags=("card", "other", "вклад"))
+    found = judged(trained, task, champion=champion)
+    assert found.scores.comparisons[-1].without == ("credit",)
+    assert "The champion does not know credit" in found.report.html
+    assert found.metrics["shared.f1_macro"] == pytest.approx(found.metrics["champion.f1_macro"], abs=0.2)

@@ -118,6 +118,8 @@ class Compared(Spec):
 
     model: str = Field(description="Digest of the model.")
     gold: str = Field(description="Digest of the gold rows.")
+    dev: str = Field("", description="Digest of the dev rows.")
+    messages: str = Field("", description="Digest of the rows that trained the model.")
     champion: str = Field("", description="The champion's, as `identity_of`; empty without one, or if it is the model.")
 
 
