@@ -77,8 +77,8 @@ def ask_votes(
     """
     asking = asking or Asking()
     model = llm.light(asking.budget, name=asking.model)
-    found = votes_by(model, messages, rules, asking, shared=llm.shared, key=key, text=text)
-    return AskVotes(found.votes, found.metrics | model.metrics() | llm.allowance.metrics())
+    votes, metrics = votes_by(model, messages, rules, asking, shared=llm.shared, key=key, text=text)
+    return AskVotes(votes, metrics | model.metrics() | llm.allowance.metrics())
 
 
 def votes_by(
@@ -90,7 +90,7 @@ def votes_by(
     shared: StoreAddress | None,
     key: str,
     text: str,
-) -> AskVotes:
+) -> tuple[pl.DataFrame, dict[str, float]]:
     """Asks one model, within what is left of its budget; see `ask_votes`.
 
     Args:
@@ -136,7 +136,7 @@ def votes_by(
     metrics |= _cache_metrics(cache, rows[_DIGEST])
     joined = rows.join(votes, left_on=_DIGEST, right_on=_TEXT, how="left", maintain_order="left")
     metrics |= {"ask_expected_tokens": float(expected.tokens), "ask_expected_cost": expected.money}
-    return AskVotes(joined.drop(_DIGEST, _BYTES), metrics)
+    return joined.drop(_DIGEST, _BYTES), metrics
 
 
 def _expected(
