@@ -11,12 +11,12 @@ from typing import Any
 
 import fsspec
 from airflow.config_templates.airflow_local_settings import DEFAULT_LOGGING_CONFIG
-from airflow.utils.log.file_task_handler import FileTaskHandler
 
+from kommuna.airflow.server.log_reader import LogReader
 from kommuna.airflow.server.task_logs import SHOWN, tail
 
 
-class TailTaskHandler(FileTaskHandler):
+class TailTaskHandler(LogReader):
     """Airflow's reader of task logs, which reads `SHOWN` bytes of a task's local logs at most, the last."""
 
     def _read_from_local(self, worker_log_path: Path) -> Any:

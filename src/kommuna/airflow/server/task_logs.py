@@ -6,6 +6,7 @@ Airflow finds both names here by `[logging] logging_config_class`. A log's path 
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,8 @@ from kommuna.store.faults import store_error
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
-LOGGING_CONFIG = DEFAULT_LOGGING_CONFIG
+LOGGING_CONFIG = copy.deepcopy(DEFAULT_LOGGING_CONFIG)
+LOGGING_CONFIG["handlers"]["task"]["class"] = "kommuna.airflow.server.log_reader.LogReader"
 SHOWN = 8 * 1024 * 1024  # bytes of a task's logs that are read at most
 _MOST_TRIGGERS = 15  # whose logs are read, the last
 

@@ -1,7 +1,9 @@
 """Task logs are written to the store and read from it."""
 
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -115,3 +117,22 @@ def test_of_a_long_log_in_a_local_file_the_end_is_read(tmp_path: Path, monkeypat
     assert "these are the last 500" in long[0]
     assert (long[-1], sum(map(len, long[1:])) <= 500) == ("line 99999", True)
     assert short == ["waiting"]
+
+
+@pytest.mark.parametrize("module", ["task_logs", "local_logs"])
+def test_the_host_that_a_task_names_is_never_asked(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.utils.log import file_task_handler
+
+    asked: list[str] = []
+    monkeypatch.setattr(file_task_handler, "_fetch_logs_from_service", lambda url, path: asked.append(url))
+    config = import_module(f"kommuna.airflow.server.{module}").LOGGING_CONFIG
+    place, _, name = config["handlers"]["task"]["class"].rpartition(".")
+    reader = getattr(import_module(place), name)(str(tmp_path))
+    named = SimpleNamespace(hostname="169.254.169.254/x", triggerer_job=None)
+    assert reader._read_from_logs_server(named, LOG) == ([], [])
+    assert asked == []
+    waits = SimpleNamespace(hostname="x", triggerer_job=SimpleNamespace(hostname="triggerer", id=1), task=None)
+    reader._read_from_logs_server(waits, LOG)
+    assert [url.partition("/log/")[0] for url in asked] == ["http://triggerer:8794"]
