@@ -21,6 +21,8 @@ from kommuna.steps.registry.moving import Claim
 from kommuna.steps.registry.promote import Promotion, promote
 from kommuna.steps.registry.standing import CLAIM, PIN, SET, Pin
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def registry(mlflow_server: str) -> Registry:
