@@ -183,7 +183,18 @@ TRANSIENT = [
     once("an error in a choice", body(b'{"choices": [{"error": {"code": 503, "message": "x"}}]}')),
 ]
 
+_LARGE = b'{"choices": "' + b"x" * 5_000_000 + b'"}'
+
+
+def _redirect(number: int) -> Fault:
+    return lambda handler: handler.send(number, b"", {"Location": "http://127.0.0.1:9/v1/chat/completions"})
+
+
 CONTENT = [
+    of_one("an answer of 5 MB", body(_LARGE), "malformed", exact=False),
+    of_one("an answer of 5 MB, compressed", gzipped(gzip.compress(_LARGE)), "malformed", exact=False),
+    of_one("an unknown compression", lambda handler: handler.send(200, b"{}", {"Content-Encoding": "br"}), "malformed",
+           exact=False),
     of_one("content in parts", answers(lambda right: [{"type": "text", "text": json.dumps(right)}])),
     of_one("content in a fence", answers(lambda right: f"```json\n{json.dumps(right)}\n```")),
     of_one("capitals and blanks", answers(lambda right: json.dumps(right).replace('"yes"', '" YES "'))),
@@ -251,6 +262,8 @@ SETTINGS = [
     of_all("429 without credit", status(429, "quota", code="insufficient_quota"), LlmSettings),
     of_all("402 in an error with status 200", error_200(message="credits", code=402), LlmSettings),
     of_all("401 in an error with status 200", error_200(message="key", code=401), LlmSettings),
+    of_all("a redirect to another host", _redirect(307), LlmSettings),
+    of_all("a lasting redirect to another host", _redirect(308), LlmSettings),
     of_all("503 for all", status(503, "down"), LlmUnreachable),
     of_all("500 for all", status(500, "down"), LlmUnreachable),
     of_all("429, wait an hour", status(429, "quota", headers={"Retry-After": "3600"}), LlmUnreachable),

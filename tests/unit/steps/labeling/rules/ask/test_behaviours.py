@@ -14,14 +14,14 @@ from tests.rigs.secrets_in import secrets_in
 
 from kommuna.steps.labeling.rules.ask.votes import AskVotes
 
-PERSONAL = ["+7 916 123-45-67", "4111 1111 1111 1111", "a.petrov@mail.example"]
+PERSONAL = ["+7 916 123-45-67", "4111 1111 1111 1111", "4276 3800 1234 5679", "a.petrov@mail.example"]
 TEXTS: list[str | None] = [
     "my card 4111 1111 1111 1111 is lost",
     "a loan, call +7 916 123-45-67",
     f"{ODD} card",
     "write to a.petrov@mail.example about the loan",
     "hello",
-    "where is my card",
+    "where is my card 42763800 12345679, 4276 380012345679, 4276  3800   1234 * 5679, ４２７６３８００１２３４５６７９",
     "a card and a loan",
 ]
 CARD = ["card", None, "card", None, None, "card", "card"]
