@@ -36,6 +36,7 @@ spec:
         - {name: KOMMUNA_PLATFORM, value: /etc/kommuna/kommuna.yaml}
         - {name: KOMMUNA_TEAM, value: {{ .team }}}
         - {name: AIRFLOW__CORE__MULTI_TEAM, value: "True"}
+        - {name: AIRFLOW__API__BASE_URL, value: {{ .root.Values.url | quote }}}
         - {name: AIRFLOW__CORE__EXECUTION_API_SERVER_URL, value: "{{ include "kommuna.execution" .root }}"}
         {{- range $name, $value := include "kommuna.waitingSettings" . | fromJson }}
         - {name: {{ $name }}, value: {{ $value | quote }}}
