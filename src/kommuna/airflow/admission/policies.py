@@ -147,9 +147,9 @@ def _task_facts(task: Any) -> TaskFacts:
 
 def _params(params: Any) -> Iterator[ParamFacts]:
     """Yields params. A value that is none has no schema."""
-    find = getattr(params, "get_param", dict(params or ()).get)
     for name in params or ():
-        param = find(name)
+        # As an item, a param without a default is an error.
+        param = params.get_param(name) if hasattr(params, "get_param") else params[name]
         yield ParamFacts(str(name), getattr(param, "schema", {}), getattr(param, "value", param))
 
 

@@ -260,3 +260,21 @@ with DAG("plain") as dag:
         with pytest.raises(AirflowClusterPolicyViolation, match="an outlet of DAG 'support__plain' refers to"):
             dag_policy(load(source.format(reference)).dag)
     dag_policy(load(source.format('name="scores"')).dag)
+
+
+def test_a_param_without_a_default_is_admitted_and_its_schema_judged(load: Callable[..., ModuleType]) -> None:
+    from airflow.exceptions import AirflowClusterPolicyViolation
+
+    from kommuna.airflow.admission.policies import dag_policy
+
+    source = """
+from airflow.sdk import DAG, Param
+from airflow.providers.standard.operators.empty import EmptyOperator
+with DAG("support__asks", schedule=None, params={"x": Param(type="string"%s)}) as dag:
+    EmptyOperator(task_id="t", pool="support__default")
+"""
+    dag_policy(load(source % "").dag)
+    with pytest.raises(
+        AirflowClusterPolicyViolation, match="the schema of the param 'x' of DAG 'support__asks' uses pattern"
+    ):
+        dag_policy(load(source % ", pattern='a'").dag)
