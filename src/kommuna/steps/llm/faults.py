@@ -36,12 +36,14 @@ class Retry:
         pause: seconds that the server asks to wait; None if it does not say.
         billed: whether the server may have billed an answer that was lost.
         unclear: whether the endpoint may reject the form of all requests.
+        too_many: whether the server was sent too many requests.
     """
 
     what: str
     pause: float | None = None
     billed: bool = False
     unclear: bool = False
+    too_many: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def _by_status(response: ErrorResponse, endpoint: LlmEndpoint) -> Retry | Reject
     if status == 200:
         return Retry(f"an error with status 200: {response.message}")
     if status in (408, 409, 425, 429) or status >= 500:
-        return Retry(said, pause=response.pause, unclear=status == 500)  # llama-cpp-python rejects a form by 500
+        # llama-cpp-python rejects a form by 500
+        return Retry(said, pause=response.pause, unclear=status == 500, too_many=status == 429)
     reason = "too_long" if _TOO_LONG_TEXT.search(response.message) else "refused"
     of_one = LlmAnswerError(f"the endpoint rejects a message: {said}", reason=reason, where=endpoint.url)
     if status == 403:

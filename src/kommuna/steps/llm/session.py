@@ -25,6 +25,7 @@ from kommuna.steps.llm.ledger import Commits
 from kommuna.steps.llm.negotiation import PROBE, PROBE_SCHEMA, PROBE_TOKENS, Learned, Negotiation
 from kommuna.steps.llm.outgoing import Message, Outgoing
 from kommuna.steps.llm.response import answer_of, completion, usage_of
+from kommuna.steps.llm.slots import Slots
 from kommuna.steps.llm.spending import Spending, Tokens
 
 log = structlog.get_logger()
@@ -76,7 +77,7 @@ class Session:
         self._client = client
         self._key = key
         self._retry_policy = retry_policy
-        self._slots = asyncio.Semaphore(endpoint.concurrency)
+        self._slots = Slots(endpoint.concurrency)
         self._settled = asyncio.Condition()
         self._hold_until = 0.0
         self._outgoing = Outgoing()
@@ -102,7 +103,7 @@ class Session:
             StoreError: what requests are billed cannot be recorded; nothing is sent without a record.
         """
         safe = [self._masked(message) for message in messages]
-        async with self._slots:
+        async with self._slots.taken():
             return await self._with_retries(safe, schema, _most(safe, schema, most_tokens))
 
     async def responds(self) -> bool:
@@ -143,7 +144,7 @@ class Session:
         while True:
             await self._hold()
             await self._reserve(most)
-            dialect = self._learned.dialect
+            dialect, sent = self._learned.dialect, time.monotonic()
             try:
                 return await self._sent(messages, dialect.request(schema, most.completion), most)
             except Exception as error:
@@ -156,6 +157,8 @@ class Session:
                 continue
             if isinstance(fault, KommunaError):
                 raise self._without_key(fault)
+            if fault.too_many:
+                self._slots.refused(sent)
             tries += 1
             if tries >= retry_policy.tries:
                 raise self._unreachable(fault, f"{tries} tries")
@@ -175,6 +178,7 @@ class Session:
         """Sends a request once and returns its answer."""
         body = await self._exchange(messages, arguments, most)
         self._learned.accepted = True
+        self._slots.answered()
         return answer_of(body, self.endpoint)
 
     async def _exchange(self, messages: Sequence[Message], arguments: dict[str, Any], most: Tokens) -> dict[str, Any]:

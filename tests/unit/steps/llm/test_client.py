@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -527,6 +528,25 @@ def test_concurrency_is_limited(server: LlmServer, model: Build) -> None:
 
     asyncio.run(many())
     assert server.most_in_flight == 3
+
+
+def test_concurrency_adapts_to_a_server_that_takes_fewer_requests(server: LlmServer, model: Build) -> None:
+    def crowded(handler: Any) -> bool:
+        time.sleep(0.02)
+        return handler.llm.in_flight > 4 and status(429, "slow down")(handler)
+
+    server.always = crowded
+    asked = model(concurrency=16, retry_policy=LlmRetryPolicy(tries=7, pause=0.01))
+
+    async def many() -> list[dict[str, Any]]:
+        async with asked.session() as session:
+            return await asyncio.gather(*(session.complete_json(MESSAGES, SCHEMA, most_tokens=5) for _ in range(80)))
+
+    assert asyncio.run(many()) == [ANSWER] * 80
+    refused = len(server.received) - 80
+    assert 0 < refused < 60
+    later = server.received[len(server.received) // 2 :]
+    assert len(later) - sum(request in server.answered for request in later) < 20
 
 
 def test_no_personal_data_leaves_by_any_prompt(server: LlmServer, model: Build) -> None:
