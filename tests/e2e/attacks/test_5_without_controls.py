@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.attacks import pods
-from tests.e2e.attacks.conftest import Hostile, admin, registry
+from tests.e2e.attacks import dag_files, pods
+from tests.e2e.attacks.conftest import Hostile, admin, registry, secrets
 from tests.e2e.attacks.controls import changed, rewritten, without, without_store_policy
 from tests.e2e.attacks.dag_files import FILES
 from tests.e2e.attacks.ledger import Ledger, Line
@@ -203,7 +204,7 @@ def test_without_admission_its_lines_turn_red(
 def test_without_the_relay_a_file_finds_the_platforms_secrets(
     installation: Installation, hostile: Hostile, airflow: Airflow, ledger: Ledger
 ) -> None:
-    """Airflow's own processor runs a team's file in the control plane."""
+    """Airflow's own processor runs a team's file in the control plane. The file tells what it finds as its error."""
     place = "airflow/isolation/processor.py"
     stock = source(
         place,
@@ -212,20 +213,24 @@ def test_without_the_relay_a_file_finds_the_platforms_secrets(
     )
 
     def found() -> dict[str, int]:
-        counts: dict[str, int] = ast.literal_eval(airflow.get("/dags/bench__reads")["description"])
-        return {where: count for where, count in counts.items() if count}
+        texts = [text for name, text in airflow.import_errors().items() if name.endswith("tells.py")]
+        told, *_ = [*re.findall(r"told (\{.*\})", " ".join(texts)), "{}"]
+        counts: dict[str, int] = ast.literal_eval(told)
+        return counts
 
-    wait_until("the DAG is known", lambda: "bench__reads" in airflow.dags(), seconds=240)
-    assert not found()
-    with rewritten(installation, "kommuna-dag-processor-bench", f"{INSTALLED}/{place}", stock):
+    tells = dag_files.reader(secrets(installation)) + '\nraise ValueError(f"told {report()}")\n'
+    with hostile.files("bench", {"tells.py": tells}):
         wait_until("the file is parsed", found, seconds=300)
-        seen = found()
-    assert seen.keys() >= {"environment", "memory"}
-    ledger.red(
-        "the relay",
-        *(
-            Line(f"code reads the platform's secrets in its {where}", "DAG", "relay", False, f"{count} found")
-            for where, count in seen.items()
-        ),
-    )
-    wait_until("the relay is back", lambda: not found(), seconds=300)
+        assert set(found().values()) == {0}
+        with rewritten(installation, "kommuna-dag-processor-bench", f"{INSTALLED}/{place}", stock):
+            wait_until("Airflow's processor has parsed it", lambda: any(found().values()), seconds=300)
+            seen = {where: count for where, count in found().items() if count}
+        assert seen.keys() >= {"environment", "memory"}
+        ledger.red(
+            "the relay",
+            *(
+                Line(f"code reads the platform's secrets in its {where}", "DAG", "relay", False, f"{count} found")
+                for where, count in seen.items()
+            ),
+        )
+        wait_until("the relay is back", lambda: set(found().values()) == {0}, seconds=300)
