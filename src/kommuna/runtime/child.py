@@ -33,6 +33,7 @@ from kommuna.runtime.codecs import Written
 from kommuna.runtime.recording import ReportedUses
 from kommuna.runtime.second_lookup import SecondLookup
 from kommuna.runtime.self_report import SelfReport
+from kommuna.spec.artifacts import ComputedWithTables
 from kommuna.spec.base import Spec
 from kommuna.spec.failure import Failure
 from kommuna.spec.plain import not_plain, readable
@@ -124,11 +125,12 @@ def _call(
     }
     result = signature.function(**arguments)
     fields = result._asdict() if hasattr(result, "_asdict") else {"result": result}
-    metrics = _metrics(spec.function, fields.pop("metrics", {}))
+    metrics = fields.pop("metrics", {})
     links = {readable(str(name)): readable(str(url)) for name, url in dict(fields.pop("links", {})).items()}
-    outputs = {name: codecs.write(value, folder / name) for name, value in fields.items() if value is not None}
+    values = {name: value for name, value in fields.items() if value is not None}
+    outputs = codecs.write_all(values, folder, metrics if isinstance(metrics, ComputedWithTables) else None)
     reported = self_report.reported_uses(spec, signature, arguments)
-    return ChildReport(outputs=outputs, metrics=metrics, links=links, reported=reported)
+    return ChildReport(outputs=outputs, metrics=_metrics(spec.function, metrics), links=links, reported=reported)
 
 
 def _services(spec: StepSpec, work: str) -> Services:

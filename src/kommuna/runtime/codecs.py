@@ -6,13 +6,14 @@ import json
 import sys
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from kommuna.errors import DataError, KommunaError, SpecError, StepNotFound
-from kommuna.spec.artifacts import Report, Saved
+from kommuna.spec.artifacts import ComputedWithTables, Report, Saved
 from kommuna.spec.base import Spec
 from kommuna.spec.plain import not_json_scalar, not_plain, readable
 from kommuna.spec.words import in_words, place_of_problem, problems
@@ -67,18 +68,51 @@ def write(value: Any, stem: Path) -> Written:
     )
 
 
+def write_all(values: Mapping[str, Any], folder: Path, metrics: ComputedWithTables | None = None) -> dict[str, Written]:
+    """Writes a step's outputs into a folder, by their names.
+
+    Args:
+        values: the outputs.
+        folder: where to write them.
+        metrics: metrics that are computed in the same pass as the lazy tables; None: the tables are written in turn.
+
+    Raises:
+        StepNotFound: values of a type cannot be stored.
+    """
+    if metrics is None:
+        return {name: write(value, folder / name) for name, value in values.items()}
+    import polars as pl
+
+    lazy = {name: value for name, value in values.items() if isinstance(value, pl.LazyFrame)}
+    metrics.compute_with([value.sink_parquet(_table_path(folder / name), lazy=True) for name, value in lazy.items()])
+    return {
+        name: _written_table(folder / name, value) if name in lazy else write(value, folder / name)
+        for name, value in values.items()
+    }
+
+
 def _write_table(value: pl.LazyFrame | pl.DataFrame, stem: Path) -> Written:
     import polars as pl
 
-    path = stem.with_suffix(".parquet")
-    plan = ""
     if isinstance(value, pl.LazyFrame):
-        plan = value.explain(optimized=True)
-        value.sink_parquet(path)
+        value.sink_parquet(_table_path(stem))
     else:
-        value.write_parquet(path)
+        value.write_parquet(_table_path(stem))
+    return _written_table(stem, value)
+
+
+def _written_table(stem: Path, value: pl.LazyFrame | pl.DataFrame) -> Written:
+    """Describes a table that was written beside `stem`."""
+    import polars as pl
+
+    path = _table_path(stem)
+    plan = value.explain(optimized=True) if isinstance(value, pl.LazyFrame) else ""
     rows = pl.scan_parquet(path).select(pl.len()).collect().item()
     return Written(path=str(path), kind="table", suffix=".parquet", rows=rows, plan=plan)
+
+
+def _table_path(stem: Path) -> Path:
+    return stem.with_suffix(".parquet")
 
 
 def _json(value: Any, name: str) -> bytes:

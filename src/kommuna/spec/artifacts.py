@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from kommuna.spec.step import Services
 
@@ -38,6 +39,15 @@ class Saved(Protocol):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Reads the artifact from a file that `save` wrote."""
+        ...
+
+
+@runtime_checkable
+class ComputedWithTables(Protocol):
+    """Metrics of a step that are computed in the pass that writes its tables."""
+
+    def compute_with(self, sinks: Sequence[Any]) -> None:
+        """Runs the plans that write tables, and computes the metrics in the same pass."""
         ...
 
 

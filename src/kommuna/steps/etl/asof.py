@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -14,6 +14,7 @@ from kommuna.errors import SchemaDrift, SpecError, nearest
 from kommuna.spec.texts import distinct_texts
 from kommuna.steps.columns import require_columns, unused
 from kommuna.steps.frames import takes_frames
+from kommuna.steps.lazy_metrics import LazyMetrics
 
 log = structlog.get_logger()
 
@@ -25,7 +26,7 @@ class Joined(NamedTuple):
     """Every left row in its order, with the columns of the right row that it matched."""
 
     table: pl.LazyFrame
-    metrics: dict[str, float]
+    metrics: Mapping[str, float]
 
 
 @takes_frames
@@ -75,52 +76,23 @@ def asof_join(
         "suffix": suffix,
         "check_sortedness": False,  # both sides are sorted here
     }
+    can_match = _comparable(on, schema[on])
     numbered = left.with_row_index(row)
     lookup = (
-        right.filter(pl.all_horizontal(pl.col(by).is_not_null()) & _comparable(on, schema[on]))
-        .with_row_index(row)
-        .sort(on, row, maintain_order=True)
-        .with_columns((pl.col(row) >= 0).alias(matching))
-        .drop(row)
+        right.filter(pl.all_horizontal(pl.col(by).is_not_null()) & can_match)
+        .sort(on, maintain_order=True)
+        .with_columns(pl.lit(True).alias(matching))
     )
-    join = _Join(_comparable(on, schema[on]), row, options)
-    rows, matched = join.counts(numbered.select(row, on, *by), lookup.select(matching, on, *by), matching)
-    joined = join.rows(numbered, lookup).sort(row).drop(row, matching)
-    metrics = {"rows": float(rows), "matched": float(matched), "unmatched": float(rows - matched)}
-    log.info("asof.joined", on=on, by=by, **metrics)
-    return Joined(joined, metrics)
+    matched = numbered.filter(can_match).sort(on, maintain_order=True).join_asof(lookup, **options)
+    joined = pl.concat([matched, numbered.filter(~can_match)], how="diagonal").sort(row)
+    counts = {"rows": pl.len(), "matched": pl.col(matching).count(), "unmatched": pl.col(matching).null_count()}
+    return Joined(joined.drop(row, matching), LazyMetrics(joined.select(**counts)))
 
 
 def _comparable(on: str, dtype: pl.DataType) -> pl.Expr:
     """Whether a row can match: like null, NaN and infinity match nothing."""
     column = pl.col(on)
     return column.is_not_null() & column.is_finite() if dtype.is_float() else column.is_not_null()
-
-
-class _Join(NamedTuple):
-    """The join of two tables.
-
-    Attributes:
-        comparable: whether a left row can match.
-        row: name of the column with the left rows' numbers.
-        options: arguments of `join_asof`.
-    """
-
-    comparable: pl.Expr
-    row: str
-    options: dict[str, Any]
-
-    def rows(self, left: pl.LazyFrame, right: pl.LazyFrame) -> pl.LazyFrame:
-        """Returns the joined rows, in any order."""
-        on = self.options["on"]
-        matching = left.filter(self.comparable).sort(on, self.row, maintain_order=True).join_asof(right, **self.options)
-        return pl.concat([matching, left.filter(~self.comparable)], how="diagonal")
-
-    def counts(self, left: pl.LazyFrame, right: pl.LazyFrame, flag: str) -> tuple[int, int]:
-        """Returns the number of rows, and how many of them matched a right row."""
-        counts = self.rows(left, right).select(pl.len().alias("rows"), pl.col(flag).count().alias("matched"))
-        found = counts.collect(engine="streaming").row(0, named=True)
-        return int(found["rows"]), int(found["matched"])
 
 
 def _checked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -10,10 +11,10 @@ import polars as pl
 import structlog
 
 from kommuna.errors import DataError, MissingColumn, SpecError, StepNotFound, nearest
-from kommuna.steps.columns import unused
 from kommuna.steps.etl.sql.dialect import POLARS_ERRORS, standard_sql
 from kommuna.steps.etl.sql.wide_columns import widened
 from kommuna.steps.frames import takes_frames
+from kommuna.steps.lazy_metrics import LazyMetrics
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ class Queried(NamedTuple):
     """What the query selects."""
 
     table: pl.LazyFrame
-    metrics: dict[str, float]
+    metrics: Mapping[str, float]
 
 
 @takes_frames
@@ -57,7 +58,8 @@ def query(tables: dict[str, pl.LazyFrame], *, sql: str) -> Queried:
         SpecError: the SQL is not one valid SELECT, reads a file, or is too long to be planned.
         StepNotFound: a table in the SQL is not an input.
         MissingColumn: a column in the SQL is in none of the tables.
-        DataError: the query fails on a row, for example by a CAST that a value does not allow.
+        DataError: the query fails on a row, for example by a CAST that a value does not allow; raised when the metrics
+            are computed.
     """
     _only_select(sql)
     tables = {name: widened(table) for name, table in tables.items()}
@@ -73,20 +75,14 @@ def query(tables: dict[str, pl.LazyFrame], *, sql: str) -> Queried:
         table.collect_schema()
     except POLARS_ERRORS as error:
         raise _mistake(error, sql, columns) from None
-    try:
-        rows = _rows(table)
-    except POLARS_ERRORS as error:
-        raise DataError(f"the query fails on its rows: {_first_line(error)}", where=_shown(sql)) from None
-    log.info("query.planned", tables=sorted(tables), rows=rows)
-    return Queried(table, {"rows": float(rows)})
-
-
-def _rows(table: pl.LazyFrame) -> int:
-    """Counts the rows and computes every column, so that a value that cannot be computed raises here."""
-    schema = table.collect_schema()
-    name = unused(schema, "#rows")
-    counts = table.select(pl.len().alias(name), *(pl.col(column).count() for column in schema))
-    return int(counts.collect(engine="streaming")[name][0])
+    log.info("query.planned", tables=sorted(tables))
+    return Queried(
+        table,
+        LazyMetrics(
+            table.select(pl.len().alias("rows")),
+            lambda error: DataError(f"the query fails on its rows: {_first_line(error)}", where=_shown(sql)),
+        ),
+    )
 
 
 def _only_select(sql: str) -> None:

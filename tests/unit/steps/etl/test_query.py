@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from kommuna.errors import DataError, MissingColumn, SpecError, StepNotFound, TeamMistake
+from kommuna.runtime.codecs import write_all
 from kommuna.steps.etl.query import query
 
 TABLES = {
@@ -48,13 +49,20 @@ def test_a_join_and_a_group_by_are_computed() -> None:
         ("SELECT * FROM \"read_csv\" /* */ ('/etc/hosts')", SpecError, "reads a file by read_csv"),
         ("SELECT 1 AS \"a'\" FROM read_csv('/etc/hosts')", SpecError, "reads a file by read_csv"),
         ("SELECT * FROM '/etc/hosts'", TeamMistake, "but no input has this name"),
-        ("SELECT CAST(channel AS INT) FROM messages", DataError, "fails on its rows"),
     ],
 )
 def test_an_error_in_the_sql_is_the_teams_and_shows_the_sql(sql: str, error: type[TeamMistake], message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         query(dict(TABLES), sql=sql)
     assert sql.strip().startswith("--") or sql.strip() in str(caught.value)
+
+
+def test_a_value_that_cannot_be_computed_is_the_teams_mistake_and_shows_the_sql(tmp_path: Path) -> None:
+    sql = "SELECT CAST(channel AS INT) FROM messages"
+    computed = query(dict(TABLES), sql=sql)
+    with pytest.raises(DataError, match="fails on its rows") as caught:
+        write_all({"table": computed.table}, tmp_path, computed.metrics)
+    assert sql in str(caught.value)
 
 
 def test_semicolons_and_functions_in_a_text_are_ignored() -> None:
