@@ -131,7 +131,7 @@ def plain(value: Any) -> Any:
         return plain(value.model_dump(mode="python"))
     if hasattr(value, "_asdict"):
         return plain(value._asdict())
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(name): plain(part) for name, part in value.items() if name not in _TIMES}
     if isinstance(value, list | tuple | pl.Series):
         return [plain(part) for part in value]
