@@ -166,11 +166,11 @@ class Kept:
             wait_until(f"{file} is refused", lambda: file in self.runs.import_errors(), seconds=60, every=1)
         return self.runs.import_errors().get(file, "")
 
-    def backfill(self, login: str) -> requests.Response:
-        """Requests a backfill as a member of a team."""
-        day = {"from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-02T00:00:00Z"}
-        body = {"dag_id": "support__keeps", **day, "dag_run_conf": {}}
-        return self.site.api(login).request("POST", "/backfills", json=body)
+    def backfill(self, login: str, *, since: int = 2026, path: str = "/backfills") -> requests.Response:
+        """Requests a backfill, from the beginning of a year, as a member of a team."""
+        days = {"from_date": f"{since}-01-01T00:00:00Z", "to_date": "2026-01-02T00:00:00Z"}
+        body = {"dag_id": "support__keeps", **days, "dag_run_conf": {}}
+        return self.site.api(login).request("POST", path, json=body)
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +240,9 @@ def deadlines(kept: Kept) -> None:
 
 def backfills(kept: Kept) -> None:
     assert kept.backfill("fraud").status_code == 403
+    for path in ("/backfills", "/backfills/dry_run"):
+        long = kept.backfill("support", since=1400, path=path)
+        assert (long.status_code, "more than 500 runs" in long.text) == (422, True), long.text
     own = kept.backfill("support")
     assert own.ok, own.text
 

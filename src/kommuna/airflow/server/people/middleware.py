@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from fastapi import HTTPException
 from starlette._utils import get_route_path
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +21,7 @@ from kommuna.airflow.server.asgi import read, replay
 from kommuna.airflow.server.guard.database import owners
 from kommuna.airflow.server.guard.events import Events
 from kommuna.airflow.server.guard.facts import Refusal
+from kommuna.airflow.server.people.backfills import too_many_runs
 from kommuna.airflow.server.people.decisions import PersonFacts, PersonRequest, decide
 from kommuna.airflow.server.people.persons import Person, person
 from kommuna.airflow.server.people.routes import Need, PeopleRoute, find
@@ -78,6 +80,8 @@ class People:
         query = QueryParams(scope["query_string"])
         request = PersonRequest(row, values, {name: query.getlist(name) for name in query}, _json(raw))
         refusal = _from_elsewhere(scope) or decide(request, who, await _facts(request, who))
+        if refusal is None and row.need is Need.BACKFILL and not who.platform:
+            refusal = await run_in_threadpool(too_many_runs, request.body)
         if refusal is not None:
             what = f"{scope['method']} {get_route_path(scope)}"
             await self._events.person_refused(what, row, refusal.why, who.login, who.own_teams)

@@ -24,6 +24,7 @@ class Need(Enum):
     ASSET = auto()  # an asset of the person's teams, or one that is published to them
     OPERATED_ASSET = auto()  # an asset of teams that the person operates, in the path or the body
     OPERATED_DAG = auto()  # a DAG of teams that the person operates, in the path: Airflow asks about reading it only
+    BACKFILL = auto()  # a person, and not too many runs
     PLATFORM = auto()  # a platform admin
 
 
@@ -95,8 +96,8 @@ TABLE: tuple[PeopleRoute, ...] = (
     PeopleRoute("PUT", "/api/v2/backfills/{backfill_id}/pause", Need.PERSON),
     PeopleRoute("PUT", "/api/v2/backfills/{backfill_id}/unpause", Need.PERSON),
     PeopleRoute("PUT", "/api/v2/backfills/{backfill_id}/cancel", Need.PERSON),
-    PeopleRoute("POST", "/api/v2/backfills", Need.PERSON),
-    PeopleRoute("POST", "/api/v2/backfills/dry_run", Need.PERSON),
+    PeopleRoute("POST", "/api/v2/backfills", Need.BACKFILL),
+    PeopleRoute("POST", "/api/v2/backfills/dry_run", Need.BACKFILL),
     PeopleRoute("DELETE", "/api/v2/connections/{connection_id}", Need.PERSON),
     PeopleRoute("GET", "/api/v2/connections/enqueue-test", Need.PERSON),
     PeopleRoute("GET", "/api/v2/connections/{connection_id}", Need.PERSON),
