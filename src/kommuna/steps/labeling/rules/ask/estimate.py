@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from kommuna.steps.labeling.rules.ask.prompt import prompt
+from kommuna.steps.labeling.rules.ask.prompt import Prompt
 from kommuna.steps.labeling.rules.ask.requests import QUESTIONS_PER_REQUEST
 from kommuna.steps.llm.spending import Tokens
 
@@ -18,6 +18,7 @@ def expected_tokens(
     pending: Mapping[bytes, tuple[int, ...]],
     sizes: Mapping[bytes, int],
     questions: Sequence[str],
+    prompt: Prompt,
     *,
     messages_per_request: int,
 ) -> tuple[int, Tokens]:
@@ -27,6 +28,7 @@ def expected_tokens(
         pending: the unanswered questions, by position, by digest of each distinct masked text.
         sizes: bytes of each text, by digest.
         questions: all questions.
+        prompt: the instructions.
         messages_per_request: the largest number of messages in a request.
     """
     texts, bytes_of_texts = Counter(pending.values()), Counter[tuple[int, ...]]()
@@ -37,7 +39,7 @@ def expected_tokens(
         for start in range(0, len(asked), QUESTIONS_PER_REQUEST):
             part = asked[start : start + QUESTIONS_PER_REQUEST]
             number = -(-count // messages_per_request)
-            around = sum(len(m["content"].encode()) for m in prompt([], [questions[i] for i in part]))
+            around = sum(len(m["content"].encode()) for m in prompt.messages([], [questions[i] for i in part]))
             requests += number
             sent += number * around + bytes_of_texts[asked] + count * 12  # `  "m1": "…",`
             answered += count * (_TOKENS_PER_MESSAGE + len(part) * _TOKENS_PER_ANSWER)

@@ -16,7 +16,7 @@ import structlog
 from kommuna.errors import BudgetSpent, KommunaError, LlmAnswerError, LlmUnreachable, NoUsableAnswers
 from kommuna.spec.llm import Asking
 from kommuna.steps.labeling.rules.ask.answer_cache import MANY_SEGMENTS, AnswerCache, digest_of
-from kommuna.steps.labeling.rules.ask.prompt import answer_schema, most_tokens, parsed_answers, prompt
+from kommuna.steps.labeling.rules.ask.prompt import Prompt, answer_schema, most_tokens, parsed_answers
 from kommuna.steps.llm.client import Model
 from kommuna.steps.llm.ledger import Commits
 from kommuna.steps.llm.session import Session
@@ -85,6 +85,7 @@ class RequestRunner:
 
     Args:
         model: the model, with its budget.
+        prompt: the instructions.
         questions: all questions; requests name them by position.
         cache: where answers are stored; None: nowhere.
         asking: the share of answers that may fail.
@@ -93,6 +94,7 @@ class RequestRunner:
     """
 
     model: Model
+    prompt: Prompt
     questions: Sequence[str]
     cache: AnswerCache | None
     asking: Asking
@@ -194,7 +196,7 @@ class RequestRunner:
     async def _answer(self, session: Session, request: Request) -> dict[str, Any]:
         questions = [self.questions[number] for number in request.questions]
         return await session.complete_json(
-            prompt(request.texts, questions),
+            self.prompt.messages(request.texts, questions),
             answer_schema(len(request.texts), len(questions)),
             most_tokens=most_tokens(len(request.texts), len(questions)),
         )

@@ -16,7 +16,7 @@ from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.etl.pii.masker import Masker
 from kommuna.steps.labeling.rules.ask.answer_cache import AnswerCache, digest_of
 from kommuna.steps.labeling.rules.ask.estimate import expected_tokens
-from kommuna.steps.labeling.rules.ask.prompt import NO, PROMPT_VERSION, UNKNOWN, YES
+from kommuna.steps.labeling.rules.ask.prompt import NO, UNKNOWN, YES, Prompt, prompt_for
 from kommuna.steps.labeling.rules.ask.requests import FAILURES, RequestRunner, requests_for
 from kommuna.steps.llm.allowance import least
 from kommuna.steps.llm.client import Llm, Model, run_sync
@@ -114,14 +114,17 @@ def votes_by(
     texts = masked.table.select(key, pl.col(text).cast(pl.String).alias(_TEXT))
     sized = texts.select(key, _digests().alias(_DIGEST), pl.col(_TEXT).str.len_bytes().alias(_BYTES))
     rows = sized.collect(engine="streaming")
+    prompt = prompt_for(messages.select(pl.col(text).cast(pl.String)).head(_BATCH_ROWS).collect()[text])
     cache = None
     if shared is not None:
-        cache = AnswerCache(shared, model=model.endpoint.model, prompt_version=PROMPT_VERSION)
+        cache = AnswerCache(shared, model=model.endpoint.model, prompt_version=prompt.version)
     cached = cache.load([digest_of(question) for question in questions]) if cache else None
     known = _known(cached, questions, rows[_DIGEST])
     pending = _pending(rows[_DIGEST], known, len(questions))
-    runner = RequestRunner(model, questions, cache, asking, wanted=sum(map(len, pending.values())), known=known.height)
-    expected = _expected(rows, pending, questions, model, asking)
+    runner = RequestRunner(
+        model, prompt, questions, cache, asking, wanted=sum(map(len, pending.values())), known=known.height
+    )
+    expected = _expected(rows, pending, questions, prompt, model, asking)
     if runner.wanted:
         _start(runner, expected)
         run_sync(runner.run(requests_for(_texts(texts), pending, messages_per_request=asking.messages_per_request)))
@@ -140,11 +143,18 @@ def votes_by(
 
 
 def _expected(
-    rows: pl.DataFrame, pending: Mapping[bytes, tuple[int, ...]], questions: Sequence[str], model: Model, asking: Asking
+    rows: pl.DataFrame,
+    pending: Mapping[bytes, tuple[int, ...]],
+    questions: Sequence[str],
+    prompt: Prompt,
+    model: Model,
+    asking: Asking,
 ) -> Billed:
     """Returns what the unanswered questions are expected to be billed."""
     sizes = dict(rows.select(_DIGEST, _BYTES).drop_nulls().iter_rows())
-    requests, tokens = expected_tokens(pending, sizes, questions, messages_per_request=asking.messages_per_request)
+    requests, tokens = expected_tokens(
+        pending, sizes, questions, prompt, messages_per_request=asking.messages_per_request
+    )
     return model.spending.bill(tokens, requests)
 
 
@@ -161,6 +171,7 @@ def _start(runner: RequestRunner, expected: Billed) -> None:
     log.info(
         "ask.started",
         model=runner.model.endpoint.model,
+        prompt=f"{runner.prompt.language} {runner.prompt.version}",
         answers=runner.wanted,
         cached=runner.known,
         expected_tokens=expected.tokens,

@@ -13,6 +13,7 @@ from kommuna.spec.llm import Asking, Budget, LlmBudgets, LlmEndpoint, Llms
 from kommuna.spec.rules import RuleSet
 from kommuna.spec.step import Services, StoreAddress
 from kommuna.steps.labeling.rules.ask.estimate import expected_tokens
+from kommuna.steps.labeling.rules.ask.prompt import prompt_in
 from kommuna.steps.labeling.rules.ask.votes import AskVotes, ask_votes
 from kommuna.steps.llm.client import Llm
 from kommuna.steps.llm.spending import Tokens
@@ -117,7 +118,7 @@ def test_a_team_without_an_endpoint_is_told_where_to_be_named() -> None:
 def test_the_estimate_counts_distinct_texts_and_questions() -> None:
     def of(pending: dict[bytes, tuple[int, ...]], size: int = 40) -> tuple[int, Tokens]:
         sizes = dict.fromkeys(pending, size)
-        return expected_tokens(pending, sizes, ["Is it a?", "Is it b?"], messages_per_request=8)
+        return expected_tokens(pending, sizes, ["Is it a?", "Is it b?"], prompt_in("english"), messages_per_request=8)
 
     one = {bytes([i]): (0,) for i in range(80)}
     both = {bytes([i]): (0, 1) for i in range(80)}

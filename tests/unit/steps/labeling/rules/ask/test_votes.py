@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from kommuna.spec.rules import RuleSet
 from kommuna.spec.step import StoreAddress
 from kommuna.steps.labeling.apply import apply_rules
 from kommuna.steps.labeling.rules.ask.answer_cache import AnswerCache, digest_of
-from kommuna.steps.labeling.rules.ask.prompt import PROMPT_VERSION
+from kommuna.steps.labeling.rules.ask.prompt import prompt_in
 from kommuna.steps.labeling.rules.ask.votes import AskVotes
 from kommuna.steps.llm.client import Llm
 
@@ -118,11 +119,26 @@ def test_an_answered_question_is_never_sent_again(ask: Ask, server: LlmServer) -
     assert third.votes.equals(first.votes)
 
 
+def test_russian_messages_are_asked_about_in_russian(ask: Ask, server: LlmServer) -> None:
+    ask(["моя card потеряна", "кредит"])
+    ask(["my card is lost", "a loan: кредит"])
+    said = [one.body["messages"][0]["content"] for one in server.received]
+    assert ("Ты размечаешь" in said[0], "You label" in said[-1]) == (True, True)
+
+
+def test_the_prompts_ask_for_the_same_form() -> None:
+    texts = [prompt_in(language).instructions for language in ("english", "russian")]
+    assert len({text.splitlines()[-1].partition("{")[2] for text in texts}) == 1
+    assert [sorted(re.findall(r'"(yes|no|unknown)"', text)) for text in texts] == [
+        ["no", "unknown", "unknown", "yes", "yes"]
+    ] * 2
+
+
 def test_an_answer_that_concurrent_runs_received_differently_is_asked_again(
     ask: Ask, server: LlmServer, shared: StoreAddress
 ) -> None:
     ask(["my card", "a loan"])
-    other = AnswerCache(shared, model="tiny", prompt_version=PROMPT_VERSION)
+    other = AnswerCache(shared, model="tiny", prompt_version=prompt_in("english").version)
     question = digest_of("Does it mention card?")
     other.write(pl.DataFrame({"text": [digest_of("my card")], "question": [question], "answer": [0]}))
     again = ask(["my card", "a loan"])
