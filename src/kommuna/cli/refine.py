@@ -110,11 +110,11 @@ def refine(
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
-            log.print(f"WrittenRule: {path}")
+            log.print(f"Written: {path}")
     if dev_votes is not None:
         dev_votes.parent.mkdir(parents=True, exist_ok=True)
         made.dev_votes.write_parquet(dev_votes)
-        log.print(f"WrittenRule: {dev_votes}")
+        log.print(f"Written: {dev_votes}")
     shutil.rmtree(kept, ignore_errors=True)  # only a killed run needs them
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kommuna.cli.here import console, message_console
+from kommuna.cli.here import console, installation, message_console
 from kommuna.cli.refine import refine
 from kommuna.cli.scan import scanned, scanned_labels, with_one_key_type
 from kommuna.cli.tables import AsJson, print_json, print_table
 from kommuna.errors import SpecError
+from kommuna.spec.llm import Asking, Budget
 from kommuna.spec.rules import RuleSet
+from kommuna.spec.step import StoreAddress
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from kommuna.steps.labeling.apply import Applied
 
 app = typer.Typer(help="Labeling rules.", no_args_is_help=True)
 
@@ -45,11 +55,15 @@ def test(
     text: Annotated[str, typer.Option(help="The column with the message.")] = "text",
     label: Annotated[str, typer.Option(help="The column with the tag in labeled files.")] = "tag",
     group: Annotated[str | None, typer.Option(help="Only the rules of this group.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="The maximum number of tokens for `ask` rules.")] = None,
+    money: Annotated[float | None, typer.Option(help="The maximum cost of `ask` rules.")] = None,
     report: Annotated[Path | None, typer.Option(help="Where to write the HTML report.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show each rule's coverage, overlap, conflict and, with labels, accuracy and contribution, the worst first."""
-    from kommuna.steps.labeling.apply import apply_rules
+    """Show each rule's coverage, overlap, conflict and, with labels, accuracy and contribution, the worst first.
+
+    The questions of `ask` rules are sent to the light LLM of kommuna.yaml.
+    """
     from kommuna.steps.labeling.rule_report import rule_report
 
     if dev_votes is not None and labels is None:
@@ -65,15 +79,16 @@ def test(
         tables = {"rows": rows, "dev": dev} | ({"held_out": held_out} if held_out is not None else {})
         tables = with_one_key_type(tables, key)
         rows, dev, held_out = tables["rows"], tables["dev"], tables.get("held_out")
-    votes = apply_rules(rows, rule_set, key=key, text=text).votes
-    votes_on_dev = None
-    if dev is not None:  # labels with texts are separate rows; labels without texts refer to rows of the messages
-        own_texts = text in dev.collect_schema().names()
-        votes_on_dev = apply_rules(dev, rule_set, key=key, text=text).votes if own_texts else votes
-        if held_out is not None:
+    with _applying(rule_set, Budget(tokens=tokens, money=money), key=key, text=text) as applied:
+        votes = applied(rows).votes
+        votes_on_dev = None
+        if dev is not None:  # labels with texts are separate rows; labels without texts refer to rows of the messages
+            own_texts = text in dev.collect_schema().names()
+            if held_out is None:
+                held_out = applied(dev).votes if own_texts else votes
             votes_on_dev = held_out
-        if not own_texts:
-            dev = dev.join(rows.select(key, text), on=key, how="left", maintain_order="left")
+            if not own_texts:
+                dev = dev.join(rows.select(key, text), on=key, how="left", maintain_order="left")
     made = rule_report(votes, rule_set, None, votes_on_dev, dev, key=key, text=text, label=label)
     known = [column for column in made.table.columns if made.table[column].null_count() < made.table.height]
     if as_json:
@@ -81,6 +96,8 @@ def test(
     else:
         print_table(console, known, made.table.select(known).iter_rows())
     log = message_console(as_json=as_json)
+    if applied.metrics:
+        log.print(applied.bill())
     if rule_set.otherwise is not None:
         left = made.metrics["left_to_default"]
         log.print(
@@ -90,3 +107,48 @@ def test(
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(made.report.html, encoding="utf-8")
         log.print(f"Written: {report}")
+
+
+class _Applying:
+    """Applies one rule set to several tables. Each question about a text is asked once, within one budget.
+
+    Attributes:
+        metrics: those of the LLM so far; none where no rule asks one.
+    """
+
+    def __init__(self, rules: RuleSet, budget: Budget, folder: Path, *, key: str, text: str) -> None:
+        self._rules, self._columns = rules, {"key": key, "text": text}
+        self._folder, self._budget = folder, budget
+        self.metrics: dict[str, float] = {}
+        self._texts = 0.0
+
+    def __call__(self, table: pl.LazyFrame) -> Applied:
+        """Returns the rules' votes on a table."""
+        from kommuna.steps.labeling.apply import apply_rules
+
+        questions = sum(rule.reads == "answers" for rule in self._rules.rules)
+        if not questions:
+            return apply_rules(table, self._rules, **self._columns)
+        from kommuna.steps.llm.client import Llm
+
+        shared = StoreAddress(url=self._folder.as_uri())
+        llm = Llm(installation().platform.llm, shared, work="rules-test")
+        made = apply_rules(table, self._rules, llm=llm, asking=Asking(budget=self._budget), **self._columns)
+        self.metrics = {name: value for name, value in made.metrics.items() if name.startswith("llm_")}
+        self._texts += made.metrics["ask_answered"] / questions
+        return made
+
+    def bill(self) -> str:
+        """Returns what the questions cost, and what they would cost for more messages."""
+        requests, cost = self.metrics["llm_requests"], self.metrics["llm_cost"]
+        tokens = self.metrics["llm_tokens_in"] + self.metrics["llm_tokens_out"]
+        said = f"LLM requests: {requests:.0f}, tokens: {tokens:,.0f}, cost: {cost:.2f}"
+        if not self._texts:
+            return said
+        return f"{said}; for 1,000 messages about {1000 * tokens / self._texts:,.0f}, {1000 * cost / self._texts:.2f}"
+
+
+@contextlib.contextmanager
+def _applying(rules: RuleSet, budget: Budget, *, key: str, text: str) -> Iterator[_Applying]:
+    with tempfile.TemporaryDirectory(prefix="kommuna-answers-") as folder:
+        yield _Applying(rules, budget, Path(folder), key=key, text=text)

@@ -44,6 +44,7 @@ def test_it_writes_rules_and_a_report_and_leaves_no_rounds_behind(files: Path) -
     rules = RuleSet.from_yaml(files / "out.yaml")
     assert {rule.tag for rule in rules.rules} == {"card", "loan", "fees"}
     assert "1.000" in output
+    assert f"Written: {files / 'out.yaml'}" in output.replace("\n", "")
     assert "<svg" in (files / "r.html").read_text()
     assert sorted(path.name for path in files.iterdir()) == [
         "dev.csv", "gold.csv", "m.csv", "out.yaml", "r.html", "v.parquet",
@@ -135,7 +136,9 @@ def asking(files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LlmServer]:
     """An LLM of the installation, and a rules file that asks it."""
     server = LlmServer().start()
     llms = Llms(light=LlmEndpoint(url=server.url, model="tiny", input_price=1_000.0, output_price=1_000.0))
-    monkeypatch.setattr("kommuna.cli.refine.installation", lambda: SimpleNamespace(platform=SimpleNamespace(llm=llms)))
+    here = SimpleNamespace(platform=SimpleNamespace(llm=llms))
+    for module in ("refine", "rules"):
+        monkeypatch.setattr(f"kommuna.cli.{module}.installation", lambda: here)
     rules = "tags: [card, loan, fees]\nrules: [{name: asked, tag: card, ask: 'Does it mention card?'}]\n"
     (files / "rules.yaml").write_text(rules)
     yield server
@@ -149,6 +152,18 @@ def test_it_tells_what_the_questions_of_given_rules_cost(files: Path, asking: Ll
     assert requests > 0
     assert f"LLM requests: {requests}, tokens: {110 * requests}, cost: {0.11 * requests:.2f}" in output
     assert len(asking.pairs) == len(set(asking.pairs)) == 6  # texts of dev and messages, each once
+
+
+def test_rules_test_asks_each_text_once_and_tells_what_more_messages_would_cost(files: Path, asking: LlmServer) -> None:
+    paths = [str(files / "rules.yaml"), str(files / "m.csv"), "--labels", str(files / "dev.csv")]
+    result = CliRunner().invoke(app, ["rules", "test", *paths])
+    assert result.exception is None, result.output
+    assert len(asking.pairs) == len(set(asking.pairs)) == 6
+    tokens = 110 * len(asking.received)
+    assert f"tokens: {tokens}, cost: {tokens / 1000:.2f}; for 1,000 messages about" in result.output
+    assert "1.000" in result.output  # the accuracy on the labeled rows
+    nothing = CliRunner().invoke(app, ["rules", "test", *paths, "--money", "0"])
+    assert "LLM requests: 0, tokens: 0, cost: 0.00" in nothing.output
 
 
 def test_with_a_budget_of_zero_it_asks_nothing(files: Path, asking: LlmServer) -> None:
