@@ -22,7 +22,7 @@ CARD = "2200 7000 0000 0009"
 
 @pytest.fixture(scope="module", autouse=True)
 def inbox(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The messages of the DAGs `asks` and `refines`, in the teams' inboxes: new ones, which no run has asked about."""
+    """The messages of the DAGs `questions` and `refines`, in the teams' inboxes: new ones, which no run has asked about."""
     folder = tmp_path_factory.mktemp("llm")
     words, new = ("my card", "a loan", "hello there"), "".join(random.choices(string.ascii_lowercase, k=8))
     texts = [f"{word} number {number} {new} please" for number in range(1000) for word in words]
@@ -50,7 +50,7 @@ def received(installation: Installation) -> list[dict[str, object]]:
 
 
 def test_questions_are_answered_in_a_pod_of_the_named_team(installation: Installation, airflow: Airflow) -> None:
-    run = airflow.trigger("support__asks")
+    run = airflow.trigger("support__questions")
     run.succeed()
     metrics = run.result("vote")["metrics"]
     assert (metrics["ask_wanted"], metrics["ask_answered"]) == (2 * MESSAGES, 2 * MESSAGES)
@@ -75,7 +75,7 @@ def test_a_step_that_will_not_fit_the_month_says_so_before_it_asks(
     installation: Installation, airflow: Airflow
 ) -> None:
     before = len(received(installation))
-    run = airflow.trigger("support__asks_too_much")
+    run = airflow.trigger("support__too_many_questions")
     assert run.wait() == "failed"
     log = run.log("vote", "LLM budget of team support")
     assert "the step needs about" in log
@@ -85,7 +85,7 @@ def test_a_step_that_will_not_fit_the_month_says_so_before_it_asks(
 
 def test_a_team_that_is_not_named_is_told_so(installation: Installation, airflow: Airflow) -> None:
     before = len(received(installation))
-    run = airflow.trigger("fraud__asks")
+    run = airflow.trigger("fraud__questions")
     assert run.wait() == "failed"
     log = run.log("vote", "no light LLM")
     assert "no light LLM is configured for team fraud" in log

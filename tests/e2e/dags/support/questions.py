@@ -4,7 +4,7 @@ from kommuna.airflow import ApplyRulesOperator, RefineRulesOperator, TeamDag
 
 SMALL = {"cpu": "500m", "memory": "1Gi", "seconds": 300}
 
-for name, messages in (("asks", "asked"), ("asks_too_much", "asked_too_much")):
+for name, messages in (("questions", "asked"), ("too_many_questions", "asked_too_much")):
     with TeamDag(name):
         ApplyRulesOperator(
             task_id="vote",

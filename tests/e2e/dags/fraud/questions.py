@@ -2,7 +2,7 @@
 
 from kommuna.airflow import ApplyRulesOperator, TeamDag
 
-with TeamDag("asks"):
+with TeamDag("questions"):
     ApplyRulesOperator(
         task_id="vote",
         messages="store://inbox/llm/asked.parquet",
