@@ -9,6 +9,7 @@ import ast
 import json
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,9 @@ def test_without_the_network_policy_its_lines_turn_red(
     places: list[tuple[str, str, int]],  # noqa: F811
 ) -> None:
     kubelet = [place for place in places if place[0].startswith("kubelet")]
-    policies = [("default-deny", "kommuna-support"), ("worker", "kommuna-support")]
-    with (
-        without(installation, "networkpolicy", policies[0][0], policies[0][1]),
-        without(installation, "networkpolicy", policies[1][0], policies[1][1]),
-    ):
+    with ExitStack() as kept:
+        for name in ("default-deny", "worker", "llm"):  # all that bound where a worker may connect
+            kept.enter_context(without(installation, "networkpolicy", name, "kommuna-support"))
         found = reached(installation, kubelet, "kommuna-support", WORKER)
         ledger.red(
             "the network policy",
