@@ -117,7 +117,7 @@ class _Applying:
     """
 
     def __init__(self, rules: RuleSet, budget: Budget, folder: Path, *, key: str, text: str) -> None:
-        self._rules, self._columns = rules, {"key": key, "text": text}
+        self._rules, self._key, self._text = rules, key, text
         self._folder, self._budget = folder, budget
         self.metrics: dict[str, float] = {}
         self._texts = 0.0
@@ -128,12 +128,14 @@ class _Applying:
 
         questions = sum(rule.reads == "answers" for rule in self._rules.rules)
         if not questions:
-            return apply_rules(table, self._rules, **self._columns)
+            return apply_rules(table, self._rules, key=self._key, text=self._text)
         from kommuna.steps.llm.client import Llm
 
         shared = StoreAddress(url=self._folder.as_uri())
         llm = Llm(installation().platform.llm, shared, work="rules-test")
-        made = apply_rules(table, self._rules, llm=llm, asking=Asking(budget=self._budget), **self._columns)
+        made = apply_rules(
+            table, self._rules, llm=llm, asking=Asking(budget=self._budget), key=self._key, text=self._text
+        )
         self.metrics = {name: value for name, value in made.metrics.items() if name.startswith("llm_")}
         self._texts += made.metrics["ask_answered"] / questions
         return made
@@ -145,7 +147,8 @@ class _Applying:
         said = f"LLM requests: {requests:.0f}, tokens: {tokens:,.0f}, cost: {cost:.2f}"
         if not self._texts:
             return said
-        return f"{said}; for 1,000 messages about {1000 * tokens / self._texts:,.0f}, {1000 * cost / self._texts:.2f}"
+        tokens, cost = 1000 * tokens / self._texts, 1000 * cost / self._texts
+        return f"{said}; 1,000 more messages: about {tokens:,.0f} tokens, cost {cost:.2f}"
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ def test_rules_test_asks_each_text_once_and_tells_what_more_messages_would_cost(
     assert result.exception is None, result.output
     assert len(asking.pairs) == len(set(asking.pairs)) == 6
     tokens = 110 * len(asking.received)
-    assert f"tokens: {tokens}, cost: {tokens / 1000:.2f}; for 1,000 messages about" in result.output
+    assert f"tokens: {tokens}, cost: {tokens / 1000:.2f}; 1,000 more messages: about" in result.output
     assert "1.000" in result.output  # the accuracy on the labeled rows
     nothing = CliRunner().invoke(app, ["rules", "test", *paths, "--money", "0"])
     assert "LLM requests: 0, tokens: 0, cost: 0.00" in nothing.output

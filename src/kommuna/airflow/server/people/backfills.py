@@ -28,7 +28,8 @@ def too_many_runs(body: Any) -> Refusal | None:
     except ValidationError:
         return None
     with create_session() as session:
-        stored = session.scalar(SerializedDagModel.latest_item_select_object(asked.dag_id))
+        latest = SerializedDagModel.latest_item_select_object(asked.dag_id)  # type: ignore[no-untyped-call]
+        stored = session.scalar(latest)
         if stored is None or not stored.dag.timetable.periodic:
             return None
         first, last = (timezone.coerce_datetime(one) for one in (asked.from_date, asked.to_date))
