@@ -7,7 +7,7 @@ GROUP=kommuna-e2e # the cgroup above all nodes
 
 BRIDGE=kommuna0 # joins the machine (10.10.0.1) and the nodes
 HOST_ADDRESS=10.10.0.1
-declare -A ADDRESSES=([node0]=10.10.0.2 [node1]=10.10.0.3)
+declare -A ADDRESSES=([node0]=10.10.0.2 [node1]=10.10.0.3 [node2]=10.10.0.4)
 POD_RANGE=10.244.0.0/16
 SERVICE_RANGE=10.96.0.0/16
 DNS_ADDRESS=10.96.0.10
