@@ -22,6 +22,9 @@ def document(site: Site) -> dict[str, Any]:
     return dict(json.loads((site.root / "build/demo.json").read_text()))
 
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the demo
+
+
 @pytest.fixture(scope="module")
 def first(site: Site) -> dict[str, Any]:
     done = site.kommuna("demo", "--messages", MESSAGES)
