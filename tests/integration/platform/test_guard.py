@@ -298,6 +298,7 @@ def test_a_task_whose_run_is_deleted_has_nothing(attack: Attack) -> None:
         assert (answer.status_code, answer.json()["detail"]["reason"]) == (404, "not_found")
 
 
+@pytest.mark.timeout(900)
 def test_the_ordinary_life_of_a_task_goes_on(attack: Attack) -> None:
     runs = attack.runs
     run = runs.trigger("support__ordinary")
