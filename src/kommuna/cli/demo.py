@@ -179,7 +179,7 @@ def _outcome(run: Run, results: dict[str, dict[str, Any]]) -> Outcome:
         team=run.dag_id.partition("__")[0],
         dag=run.dag_id,
         state=run.state,
-        steps=len(run.tasks),
+        steps=sum(state != "skipped" for state in run.tasks.values()),
         cached=sum(bool(result["cached"]) for result in results.values()),
         rows=results.get("vote", {}).get("rows", 0),
         coverage=metrics.get("vote", {}).get("coverage"),
