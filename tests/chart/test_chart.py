@@ -217,9 +217,9 @@ def test_workers_get_their_code_from_the_store_and_know_no_repository(render: Re
 
 
 def test_workers_know_the_address_of_airflows_pages(render: Render) -> None:
-    for owner, spec in pods(render(values(1, url="https://airflow.example"))):
-        if owner["kind"] == "ConfigMap":
-            assert environment(spec["containers"][0])["AIRFLOW__API__BASE_URL"] == "https://airflow.example"
+    made = pods(render(values(1, url="https://airflow.example")))
+    workers = [spec["containers"][0] for owner, spec in made if owner["kind"] == "ConfigMap"]
+    assert [environment(worker)["AIRFLOW__API__BASE_URL"] for worker in workers] == ["https://airflow.example"]
 
 
 def test_the_teams_people_are_airflow_users_with_their_teams(render: Render) -> None:

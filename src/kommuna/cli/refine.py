@@ -11,7 +11,7 @@ import typer
 
 from kommuna.cli.here import console, installation, message_console
 from kommuna.cli.scan import scanned, scanned_labels, with_one_key_type
-from kommuna.cli.tables import AsJson, print_json, print_table
+from kommuna.cli.tables import AsJson, llm_bill, print_json, print_table
 from kommuna.errors import DataError, SpecError
 from kommuna.spec.rules import RuleSet
 from kommuna.spec.versions import VERSIONS
@@ -100,12 +100,7 @@ def refine(
     else:
         print_table(console, shown.columns, shown.iter_rows())
     if "llm_cost" in made.metrics:
-        requests, tokens_in, tokens_out = (
-            made.metrics[f"llm_{name}"] for name in ("requests", "tokens_in", "tokens_out")
-        )
-        log.print(
-            f"LLM requests: {requests:.0f}, tokens: {tokens_in + tokens_out:,.0f}, cost: {made.metrics['llm_cost']:.2f}"
-        )
+        log.print(llm_bill(made.metrics))
     for path, content in ((out, made.rules.text), (report, made.report.html)):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

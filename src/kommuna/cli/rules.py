@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +12,7 @@ import typer
 from kommuna.cli.here import console, installation, message_console
 from kommuna.cli.refine import refine
 from kommuna.cli.scan import scanned, scanned_labels, with_one_key_type
-from kommuna.cli.tables import AsJson, print_json, print_table
+from kommuna.cli.tables import AsJson, llm_bill, print_json, print_table
 from kommuna.errors import SpecError
 from kommuna.spec.llm import Asking, Budget
 from kommuna.spec.rules import RuleSet
@@ -79,7 +77,8 @@ def test(
         tables = {"rows": rows, "dev": dev} | ({"held_out": held_out} if held_out is not None else {})
         tables = with_one_key_type(tables, key)
         rows, dev, held_out = tables["rows"], tables["dev"], tables.get("held_out")
-    with _applying(rule_set, Budget(tokens=tokens, money=money), key=key, text=text) as applied:
+    with tempfile.TemporaryDirectory(prefix="kommuna-answers-") as folder:
+        applied = _Applying(rule_set, Budget(tokens=tokens, money=money), Path(folder), key=key, text=text)
         votes = applied(rows).votes
         votes_on_dev = None
         if dev is not None:  # labels with texts are separate rows; labels without texts refer to rows of the messages
@@ -142,16 +141,9 @@ class _Applying:
 
     def bill(self) -> str:
         """Returns what the questions cost, and what they would cost for more messages."""
-        requests, cost = self.metrics["llm_requests"], self.metrics["llm_cost"]
-        tokens = self.metrics["llm_tokens_in"] + self.metrics["llm_tokens_out"]
-        said = f"LLM requests: {requests:.0f}, tokens: {tokens:,.0f}, cost: {cost:.2f}"
+        said = llm_bill(self.metrics)
         if not self._texts:
             return said
-        tokens, cost = 1000 * tokens / self._texts, 1000 * cost / self._texts
+        tokens = self.metrics["llm_tokens_in"] + self.metrics["llm_tokens_out"]
+        tokens, cost = 1000 * tokens / self._texts, 1000 * self.metrics["llm_cost"] / self._texts
         return f"{said}; 1,000 more messages: about {tokens:,.0f} tokens, cost {cost:.2f}"
-
-
-@contextlib.contextmanager
-def _applying(rules: RuleSet, budget: Budget, *, key: str, text: str) -> Iterator[_Applying]:
-    with tempfile.TemporaryDirectory(prefix="kommuna-answers-") as folder:
-        yield _Applying(rules, budget, Path(folder), key=key, text=text)

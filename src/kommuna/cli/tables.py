@@ -92,3 +92,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def llm_bill(metrics: Mapping[str, float]) -> str:
+    """Returns what LLMs were asked and what it cost, from a step's metrics."""
+    tokens = metrics["llm_tokens_in"] + metrics["llm_tokens_out"]
+    return f"LLM requests: {metrics['llm_requests']:.0f}, tokens: {tokens:,.0f}, cost: {metrics['llm_cost']:.2f}"
