@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "kommuna"
 NETWORK = {
     name: {"to": [{"ipBlock": {"cidr": f"192.0.2.{number}/32"}}], "ports": [{"protocol": "TCP", "port": 443}]}
-    for number, name in enumerate(("store", "kubernetes"))
+    for number, name in enumerate(("store", "kubernetes", "database", "keycloak"))
 }
 KEYCLOAK = {
     "kind": "keycloak", "url": "https://keycloak.example", "realm": "bank", "client": "kommuna", "secret": "sign-in",

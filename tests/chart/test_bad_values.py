@@ -47,9 +47,19 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["team00", "egress", "to"],
     ),
     "no door to the store": (changed(network={}), ["network.store", "object store"]),
-    "own images, and no door to Kubernetes": (
-        changed(teams={"team00": team(0, own_images=True)}, network={"store": NETWORK["store"]}),
-        ["teams.team00.own_images", "network.kubernetes"],
+    "no door to Kubernetes": (
+        changed(network={"store": NETWORK["store"]}), ["network.kubernetes", "logs of running tasks"],
+    ),
+    "no door to an external database": (
+        changed(
+            database_secret="bank", postgresql={"enabled": False},
+            network={name: NETWORK[name] for name in ("store", "kubernetes")},
+        ),
+        ["network.database", "PostgreSQL"],
+    ),
+    "no door to Keycloak": (
+        changed(auth=KEYCLOAK, network={name: NETWORK[name] for name in ("store", "kubernetes")}),
+        ["network.keycloak", "addresses of Keycloak"],
     ),
     "a pull secret with the name of the platform's own": (
         changed(images={"pull_secrets": ["worker"]}), ["images.pull_secrets", "'worker'"],

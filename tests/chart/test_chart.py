@@ -253,6 +253,19 @@ def test_a_worker_may_only_reach_dns_api_mlflow_and_store(render: Render) -> Non
     assert one(render(values(1)), "NetworkPolicy", "default-deny", "kommuna-team00")["spec"]["podSelector"] == {}
 
 
+def test_the_api_server_and_mlflow_connect_only_to_their_services(render: Render) -> None:
+    def doors(name: str, **options: Any) -> list[list[int]]:
+        policy = one(render(values(1, **options)), "NetworkPolicy", f"kommuna-{name}")["spec"]
+        assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+        assert all(rule["to"] and all(rule["to"]) for rule in policy["egress"])
+        return [sorted(port["port"] for port in rule["ports"]) for rule in policy["egress"]]
+
+    assert doors("mlflow") == [[53, 53], [443], [5432]]
+    assert doors("api-server") == [[53, 53], [443], [5432], [443], [443], [8794]]
+    external = {"database_secret": "bank", "postgresql": {"enabled": False}}
+    assert doors("mlflow", **external) == [[53, 53], [443], [443]]
+
+
 def test_a_teams_own_doors_are_its_own(render: Render) -> None:
     door = {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"protocol": "TCP", "port": 443}]}
     given = values(2)

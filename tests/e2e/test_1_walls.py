@@ -37,6 +37,14 @@ def reached(
     return found
 
 
+def reached_from(installation: Installation, places: list[tuple[str, str, int]], deployment: str) -> dict[str, str]:
+    """The same for a running pod of the control plane."""
+    code = CONNECT % json.dumps(places)
+    command = ["-n", CONTROL, "exec", f"deploy/kommuna-{deployment}", "--", "python", "-c", code]
+    found: dict[str, str] = json.loads(installation.cluster.kubectl(*command))
+    return found
+
+
 @pytest.fixture(scope="module")
 def places(installation: Installation) -> list[tuple[str, str, int]]:
     nodes = json.loads(installation.cluster.kubectl("get", "nodes", "-o", "json"))["items"]
@@ -79,6 +87,18 @@ def test_the_dag_processor_reaches_its_database_and_its_parser(
     assert found["parser of another team"] == "open"  # fraud's, whose processor this pod passes for
     assert found["own parser"] != "open"  # support's
     assert found["kubernetes"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("deployment", "allowed"),
+    [("api-server", {"postgresql", "store", "kubernetes"}), ("mlflow", {"postgresql", "store"})],
+)
+def test_a_server_that_answers_teams_connects_only_to_its_services(
+    installation: Installation, places: list[tuple[str, str, int]], deployment: str, allowed: set[str]
+) -> None:
+    own = {"api-server": "execution", "mlflow": "mlflow"}[deployment]
+    found = reached_from(installation, [place for place in places if place[0] != own], deployment)
+    assert {name for name, how in found.items() if how == "open"} == allowed, found
 
 
 def test_a_pod_in_a_namespace_without_policies_reaches_the_nodes_and_kubernetes(

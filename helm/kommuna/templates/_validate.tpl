@@ -23,12 +23,18 @@
     {{- fail (printf "teams.%s.quota.memory: %s has no room for one task (%s)" $team $quota.memory $task.memory) -}}
   {{- end -}}
 {{- end -}}
-{{- if and .Values.network.enabled .Values.teams (not .Values.network.store) -}}
-  {{- fail "network.store: name the addresses of the object store: {to: [{ipBlock: {cidr: …}}], ports: [{port: 443, protocol: TCP}]}" -}}
-{{- end -}}
-{{- range $team, $spec := .Values.teams -}}
-  {{- if and $root.Values.network.enabled $spec.own_images (not $root.Values.network.kubernetes) -}}
-    {{- fail (printf "teams.%s.own_images: its tasks call the Kubernetes API: name its addresses at network.kubernetes (kubectl get endpointslices kubernetes)" $team) -}}
+{{- if .Values.network.enabled -}}
+  {{- if and .Values.teams (not .Values.network.store) -}}
+    {{- fail "network.store: name the addresses of the object store: {to: [{ipBlock: {cidr: …}}], ports: [{port: 443, protocol: TCP}]}" -}}
+  {{- end -}}
+  {{- if and .Values.teams (not .Values.network.kubernetes) -}}
+    {{- fail "network.kubernetes: name the addresses of the Kubernetes API, as for network.store (kubectl get endpointslices kubernetes): the API server reads the logs of running tasks from it" -}}
+  {{- end -}}
+  {{- if and .Values.database_secret (not .Values.network.database) -}}
+    {{- fail "network.database: name the addresses of the PostgreSQL of database_secret: {to: [{ipBlock: {cidr: …}}], ports: [{port: 5432, protocol: TCP}]}" -}}
+  {{- end -}}
+  {{- if and (eq .Values.auth.kind "keycloak") (not .Values.network.keycloak) -}}
+    {{- fail "network.keycloak: name the addresses of Keycloak: {to: [{ipBlock: {cidr: …}}], ports: [{port: 443, protocol: TCP}]}" -}}
   {{- end -}}
 {{- end -}}
 {{- if and .Values.database_secret .Values.postgresql.enabled -}}

@@ -1,4 +1,4 @@
-"""`Door` and `Network`: where the pods in teams' namespaces may connect on Kubernetes."""
+"""`Door` and `Network`: where pods of teams, the API server and MLflow may connect on Kubernetes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _DNS = Door(
 
 
 class Network(Spec):
-    """The doors in a team's default-deny policies, as egress rules of a NetworkPolicy; all others are the chart's."""
+    """The doors of teams' pods, the API server and MLflow, as egress rules; all others are the chart's."""
 
-    enabled: bool = Field(True, description="False leaves the teams' namespaces without network policies.")
+    enabled: bool = Field(True, description="False leaves the platform without network policies.")
     dns: Door = Field(_DNS, description="To the cluster's own DNS.")
     store: Door | None = Field(
         None,
@@ -41,6 +41,7 @@ class Network(Spec):
     )
     kubernetes: Door | None = Field(
         None,
-        description="To the Kubernetes API; needed for teams with `own_images`. Its addresses: kubectl get "
-        "endpointslices kubernetes.",
+        description="To the Kubernetes API; needed with any team. kubectl get endpointslices kubernetes names it.",
     )
+    database: Door | None = Field(None, description="To the PostgreSQL that `database_secret` names; needed with it.")
+    keycloak: Door | None = Field(None, description="To Keycloak, or its proxy; needed with `auth.kind: keycloak`.")

@@ -13,7 +13,7 @@ from tests.e2e.attacks import pods
 from tests.e2e.attacks.conftest import pods_by_address
 from tests.e2e.attacks.ledger import Ledger, Line
 from tests.e2e.installation import Installation
-from tests.e2e.test_1_walls import STORE, places, reached  # noqa: F401 (a fixture)
+from tests.e2e.test_1_walls import STORE, places, reached, reached_from  # noqa: F401 (a fixture)
 
 WORKER = {"app.kubernetes.io/component": "worker"}
 
@@ -48,6 +48,21 @@ def test_a_worker_reaches_nothing_but_its_services(
             Line(f"a worker connects to {name}", "pod", "NetworkPolicy", how != "open", how)
             for name, how in found.items()
             if name not in doors
+        )
+    )
+
+
+@pytest.mark.parametrize("deployment", ["api-server", "mlflow"])
+def test_a_server_that_answers_teams_connects_to_no_address_of_their_choice(
+    installation: Installation, ledger: Ledger, outside: list[tuple[str, str, int]], deployment: str
+) -> None:
+    needed = ("postgresql", "triggerer")
+    others = [place for place in pods_by_address(installation) if not any(name in place[0] for name in needed)]
+    found = reached_from(installation, [*outside, *others], deployment)
+    ledger.add(
+        *(
+            Line(f"{deployment} connects to {name}", "person", "NetworkPolicy", how != "open", how)
+            for name, how in found.items()
         )
     )
 
