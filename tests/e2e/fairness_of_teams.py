@@ -1,6 +1,7 @@
 """`make fairness`: how much longer one team waits on the cluster while another team floods the platform.
 
-Half an hour on a machine that does nothing else. Prints the ratios with their intervals; asserts no time.
+The quotas of both teams together fit on the test cluster's nodes: what is measured is the platform, not whether a node
+has room. Half an hour on a machine that does nothing else. Prints the ratios with their intervals; asserts no time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.installation import BUILD, Airflow, Installation, Repository
-from tests.rigs.fairness import FLOODS, compare, flooded, measure, prepare
+from tests.rigs.fairness import FLOODING, FLOODS, WAITING, compare, flooded, measure, prepare
 
 pytestmark = pytest.mark.timeout(7200)
 
@@ -36,6 +37,16 @@ class OnCluster:
             else:
                 path.write_text(text)
         self._repository.push("the files of the fairness test")
+
+
+@pytest.fixture(scope="session")
+def values(values: dict[str, Any]) -> dict[str, Any]:
+    cores = {FLOODING: "2", WAITING: "1"}
+    teams = {
+        name: team | {"quota": team["quota"] | {"cpu": cores.get(name, team["quota"]["cpu"])}}
+        for name, team in values["teams"].items()
+    }
+    return values | {"teams": teams}
 
 
 def test_a_flood_of_one_team_is_measured_at_another(
