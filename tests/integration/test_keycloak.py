@@ -168,9 +168,9 @@ def test_the_guard_refuses_what_airflow_does_not_ask_keycloak(site: Site, role: 
     )
     connection = {"connection_id": "fraud__squat", "conn_type": "http"}
     for method, path, body, expected in (
-        ("GET", "dags/fraud__a", None, (403, "the DAG 'fraud__a' belongs to team 'fraud'")),
-        ("GET", "dags/fraud__nosuch", None, (404, "no DAG 'fraud__nosuch'")),
-        ("POST", "backfills", {"dag_id": "fraud__a"}, (403, "the DAG 'fraud__a' belongs to team 'fraud'")),
+        ("GET", "dags/fraud__a", None, (404, "no DAG 'fraud__a' in your teams")),
+        ("GET", "dags/fraud__nosuch", None, (404, "no DAG 'fraud__nosuch' in your teams")),
+        ("POST", "backfills", {"dag_id": "fraud__a"}, (404, "no DAG 'fraud__a' in your teams")),
         ("GET", "assets/2", None, (404, "no such asset of your teams")),
         ("POST", "assets/events", {"asset_id": 2, "extra": {}}, (404, "no such asset of your teams")),
         ("POST", "assets/2/materialize", None, (404, "no such asset of your teams")),

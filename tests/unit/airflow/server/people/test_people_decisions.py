@@ -32,17 +32,17 @@ def status(method: str, path: str, who: Person = SUE, body: Any = None, **facts:
     ("method", "path", "body", "expected"),
     [
         ("GET", "/api/v2/dags/support__a", None, 0),
-        ("GET", "/api/v2/dags/fraud__a", None, 403),
+        ("GET", "/api/v2/dags/fraud__a", None, 404),
         ("GET", "/api/v2/dags/fraud__nosuch", None, 404),
         ("GET", f"/kommuna/dags/fraud__nosuch/manifests/{'0' * 64}", None, 404),
         ("GET", "/api/v2/dags/~/details", None, 403),
         ("GET", "/api/v2/dags/~/dagRuns", None, 0),
-        ("GET", "/api/v2/dagWarnings?dag_id=fraud__a", None, 403),
-        ("POST", "/api/v2/backfills", {"dag_id": "fraud__a"}, 403),
+        ("GET", "/api/v2/dagWarnings?dag_id=fraud__a", None, 404),
+        ("POST", "/api/v2/backfills", {"dag_id": "fraud__a"}, 404),
         ("POST", "/api/v2/dags/support__a/dagRuns", {"conf": {"dag_id": "fraud__a"}}, 0),
-        ("PATCH", "/api/v2/dags/~/dagRuns", {"actions": [{"entities": [{"dag_id": "fraud__a"}]}]}, 403),
+        ("PATCH", "/api/v2/dags/~/dagRuns", {"actions": [{"entities": [{"dag_id": "fraud__a"}]}]}, 404),
         ("POST", "/api/v2/dags/~/clearDagRuns", {"dag_runs": [{"dag_id": "fraud__nosuch"}]}, 404),
-        ("POST", "/api/v2/dags/~/dagRuns/list", {"dag_ids": ["fraud__a"]}, 403),
+        ("POST", "/api/v2/dags/~/dagRuns/list", {"dag_ids": ["fraud__a"]}, 404),
         ("GET", "/api/v2/variables/fraud__nosuch", None, 403),
         ("POST", "/api/v2/pools", {"name": "support__wide", "slots": 9}, 403),
         ("PATCH", "/api/v2/pools/support__default", {"slots": 9}, 403),
@@ -54,6 +54,16 @@ def status(method: str, path: str, who: Person = SUE, body: Any = None, **facts:
 def test_a_team_reaches_its_own_only(method: str, path: str, body: Any, expected: int) -> None:
     assert status(method, path, body=body) == expected
     assert status(method, path, ADMIN, body) == 0
+
+
+def test_another_teams_dag_is_answered_as_one_that_does_not_exist() -> None:
+    answers = []
+    for dag in ("fraud__a", "fraud__nosuch"):
+        row, values = find("GET", f"/api/v2/dags/{dag}")  # type: ignore[misc]
+        refusal = decide(PersonRequest(row, values, {}, None), SUE, PersonFacts({dag: DAGS[dag]}))
+        assert refusal is not None
+        answers.append((refusal.status, refusal.why.replace(dag, "")))
+    assert answers[0] == answers[1]
 
 
 def test_assets_belong_to_the_team_of_their_prefix() -> None:
