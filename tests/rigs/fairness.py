@@ -36,7 +36,7 @@ QUEUED = """
 from airflow.sdk import DAG, task
 
 for number in range(2):
-    with DAG(f"{team}__flood{{number}}", schedule=None, max_active_tasks=500):
+    with DAG(f"{team}__flood_queued{{number}}", schedule=None, max_active_tasks=500):
         @task
         def sleep():
             import time
@@ -48,7 +48,7 @@ for number in range(2):
 MAPPED = """
 from airflow.sdk import DAG, task
 
-with DAG("{team}__flood0", schedule=None, max_active_tasks=500):
+with DAG("{team}__flood_mapped", schedule=None, max_active_tasks=500):
     @task
     def sleep(turn):
         import time
@@ -61,7 +61,7 @@ CATCHING_UP = """
 from datetime import datetime, timedelta
 from airflow.sdk import DAG, task
 
-with DAG("{team}__flood0", schedule="* * * * *", start_date=datetime.now() - timedelta(days=1), catchup=True,
+with DAG("{team}__flood_caught_up", schedule="* * * * *", start_date=datetime.now() - timedelta(days=1), catchup=True,
          max_active_runs=100):
     @task
     def sleep():
@@ -93,8 +93,8 @@ class Flood:
 
 
 FLOODS = {
-    "1,000 queued tasks": Flood({"flood.py": QUEUED.format(team=FLOODING)}, ("flood0", "flood1")),
-    "5,000 mapped tasks": Flood({"flood.py": MAPPED.format(team=FLOODING)}, ("flood0",)),
+    "1,000 queued tasks": Flood({"flood.py": QUEUED.format(team=FLOODING)}, ("flood_queued0", "flood_queued1")),
+    "5,000 mapped tasks": Flood({"flood.py": MAPPED.format(team=FLOODING)}, ("flood_mapped",)),
     "a catch-up of 1,440 runs": Flood({"flood.py": CATCHING_UP.format(team=FLOODING)}),
     "2,000 DAG files": Flood(
         {f"flood/flood_{number}.py": TINY.format(team=FLOODING, number=number) for number in range(2000)},
@@ -220,9 +220,12 @@ def _flood_dags(platform: Platform) -> list[str]:
 
 def _lasts(platform: Platform, flood: Flood) -> bool:
     """Whether the flood's runs are not over, or, when it has none, its DAG files are still parsed."""
+    dags = _flood_dags(platform)
     active = {"state": ["queued", "running"], "limit": 1}
-    path = f"/dags/{qualified(FLOODING, 'flood0')}/dagRuns"
-    return bool(_flood_dags(platform) if flood.parsed else platform.call("GET", path, params=active).json()["dag_runs"])
+    return bool(dags) and (
+        flood.parsed
+        or any(platform.call("GET", f"/dags/{dag}/dagRuns", params=active).json()["dag_runs"] for dag in dags)
+    )
 
 
 def _removed(platform: Platform) -> bool:
