@@ -125,7 +125,7 @@ def prepare(platform: Platform) -> None:
     """Publishes the probes, and runs one."""
     platform.publish(WAITING, {"fair_probe.py": PROBE.format(team=WAITING)})
     _probe_parsing(platform, 0)
-    wait_until("the probe is known", lambda: platform.call("GET", "/dags/fraud__fair_probe").ok, seconds=300)
+    _wait_for(platform, qualified(WAITING, "fair_probe"))
     _probe_start(platform)
 
 
@@ -149,9 +149,8 @@ def flooded(platform: Platform, flood: Flood, samples: int = SAMPLES) -> Waits:
     platform.publish(FLOODING, flood.files)
     try:
         for dag in flood.triggered:
-            path = f"/dags/{qualified(FLOODING, dag)}"
-            wait_until(f"{dag} is known", lambda path=path: platform.call("GET", path).ok, seconds=300)  # type: ignore[misc]
-            assert platform.call("POST", f"{path}/dagRuns", json={"logical_date": None}).ok
+            _wait_for(platform, qualified(FLOODING, dag))
+            _trigger(platform, qualified(FLOODING, dag))
         if not flood.triggered:  # it begins with its first parsed file
             wait_until("the flood has begun", lambda: _flood_dags(platform), seconds=300)
         waits = measure(platform, samples)
@@ -186,10 +185,27 @@ def _interval(before: list[float], after: list[float], draws: int = 10_000) -> t
     return float(low), float(high)
 
 
+def _wait_for(platform: Platform, dag: str) -> None:
+    """Waits until a DAG is parsed; what is left of a removed one is stale."""
+
+    def parsed() -> bool:
+        answer = platform.call("GET", f"/dags/{dag}")
+        return bool(answer.ok and not answer.json()["is_stale"])
+
+    wait_until(f"{dag} is parsed", parsed, seconds=300)
+
+
+def _trigger(platform: Platform, dag: str) -> dict[str, Any]:
+    answer = platform.call("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None})
+    assert answer.ok, answer.text
+    run: dict[str, Any] = answer.json()
+    return run
+
+
 def _probe_start(platform: Platform) -> float:
-    dag = f"/dags/{WAITING}__fair_probe"
-    run = platform.call("POST", f"{dag}/dagRuns", json={"logical_date": None}).json()
-    path = f"{dag}/dagRuns/{run['dag_run_id']}/taskInstances/one"
+    dag = qualified(WAITING, "fair_probe")
+    run = _trigger(platform, dag)
+    path = f"/dags/{dag}/dagRuns/{run['dag_run_id']}/taskInstances/one"
     found: dict[str, Any] = {}
 
     def started() -> bool:
