@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -59,6 +61,7 @@ class LlmServer:
         most_characters: of a prompt; a longer one is refused as too long for the model.
         bills: a request's body to the prompt and completion tokens that the server counts; `billed` has them all.
         logprobs: whether answers have the probabilities of their tokens, if a request asks for them.
+        sure: a question and a text to the probability of the word that is answered.
         lists: the ids that the server lists: `{"models": ["tiny"], "batches": []}`.
         json_schema: False refuses `response_format` of that type, as llama-cpp-python does.
     """
@@ -73,6 +76,7 @@ class LlmServer:
     newer: bool = False
     usage: bool = True
     logprobs: bool = False
+    sure: Callable[[str, str], float] = lambda _question, _text: 0.9
     lists: dict[str, list[str]] = field(default_factory=dict)
     bills: Callable[[dict[str, Any]], tuple[int, int]] = lambda _: (100, 10)
     billed: list[tuple[int, int]] = field(default_factory=list)
@@ -190,6 +194,21 @@ class Handler(BaseHTTPRequestHandler):
             for m, text in asked["messages"].items()
         }
 
+    def tokens(self, content: str) -> list[dict[str, Any]]:
+        """Returns the tokens of an answer: the probability of a word is that of its two parts."""
+        asked = self.request_body["messages"][-1]["content"]
+        texts = json.loads(asked) if asked.startswith("{") else {"questions": {}, "messages": {}}
+        found, message, question = [], "", ""
+        for token in re.findall(r"\w+|\W+", content):
+            message = token if token in texts["messages"] else message
+            question = token if token in texts["questions"] else question
+            if token not in ("yes", "no", "unknown") or not question:
+                found.append({"token": token, "logprob": 0.0})
+                continue
+            logprob = math.log(self.llm.sure(texts["questions"][question], texts["messages"][message])) / 2
+            found += [{"token": part, "logprob": logprob} for part in (token[:1], token[1:])]
+        return found
+
     def complete(
         self, content: Any, *, finish: str = "stop", refusal: str | None = None, usage: str = "", **headers: str
     ) -> bool:
@@ -200,7 +219,7 @@ class Handler(BaseHTTPRequestHandler):
             "choices": [{"index": 0, "message": message, "finish_reason": finish}],
         }  # fmt: skip
         if self.llm.logprobs and self.request_body.get("logprobs"):
-            body["choices"][0]["logprobs"] = {"content": [{"token": "{", "logprob": -0.1}]}
+            body["choices"][0]["logprobs"] = {"content": self.tokens(content)}
         prompt, completion = self.llm.bills(self.request_body)
         with self.llm.lock:
             self.llm.billed.append((prompt, completion))

@@ -22,6 +22,7 @@ from kommuna.steps.labeling.rules.expressions import computed, condition_of
 from kommuna.steps.labeling.rules.text.regex import python_only
 from kommuna.steps.labeling.rules.text.search import text_hits
 from kommuna.steps.labeling.votes.agreement import Agreement, agreement_of_cast
+from kommuna.steps.labeling.votes.grades import confidence_column
 from kommuna.steps.labeling.votes.patterns import vote_meaning
 from kommuna.steps.llm.client import Llm
 
@@ -67,7 +68,8 @@ def apply_rules(
 
     Returns:
         votes: `key`, then one column per rule, in the messages' order: `pl.Enum(rules.categories)`, or Int8 1/0 where
-            rows may have several tags; null abstains.
+            rows may have several tags; null abstains. Then, for each `ask` rule whose LLM says how sure it is,
+            `RULE:confidence`, Float32: the probability that it gave its answer, null where the rule abstains.
         metrics: rows, rules, coverage, overlap, conflict (shares of rows, 0 to 1), rules_never, rules_always,
             values_outside_tags (rows on which a Python rule named an unknown tag); with a default tag left_to_default
             (share of rows without a vote); with `ask` rules the metrics of `ask_votes`.
@@ -87,7 +89,7 @@ def apply_rules(
     table = pl.scan_parquet(file.getvalue())
     check_key(table, key)
     outside = _outside_tags(table)
-    votes = table.select(key, *(rule.name for rule in rules.rules))
+    votes = table.drop(_OUTSIDE + name for name in outside)
     figures = _figures(votes, rules)
     metrics = {"rows": float(figures.rows), "rules": float(len(rules.rules))} | figures.shares()
     if rules.otherwise is not None:
@@ -119,8 +121,8 @@ def votes_plan(
         text: the column with the message.
 
     Returns:
-        `key`, one column per rule, and for each rule that names tags itself a Boolean column `_outside:<rule>`: whether
-        it named an unknown tag.
+        `key`, one column per rule, the confidences of `ask` rules if there are any, and for each rule that names tags
+        itself a Boolean column `_outside:<rule>`: whether it named an unknown tag.
 
     Raises:
         MissingColumn, SchemaDrift, RulesError: see `apply_rules`.
@@ -136,8 +138,9 @@ def votes_plan(
         plan = messages.with_columns(text_hits(text_rules, pl.col(text), prefix=_HIT).alias(_HITS)).unnest(_HITS)
     dtype = vote_type(rules)
     ask_rules = [rule for rule in rules.rules if rule.reads == "answers"]
+    confidences: list[str] = []
     if ask_rules:
-        columns = _ask_columns(ask_rules, ask_rule_votes, rules, key=key)
+        columns, confidences = _ask_columns(ask_rules, ask_rule_votes, rules, key=key)
         plan = plan.join(columns, on=key, how="left", maintain_order="left")
     for rule in rules.rules:
         if rule.reads == "answers":
@@ -155,11 +158,16 @@ def votes_plan(
                 is_outside = value.is_not_null() & ~value.is_in(list(rules.tags))
                 outside.append(is_outside.alias(_OUTSIDE + rule.name))
     # The plan of every vote includes the key: without it Polars 2.1 may return rows in another order.
-    return plan.select(key, *(votes[rule.name].alias(rule.name) for rule in rules.rules), *outside)
+    return plan.select(key, *(votes[rule.name].alias(rule.name) for rule in rules.rules), *confidences, *outside)
 
 
-def _ask_columns(ask_rules: Sequence[Rule], votes: pl.LazyFrame | None, rules: RuleSet, *, key: str) -> pl.LazyFrame:
-    """Returns the votes of `ask` rules in columns with a prefix, to be joined to the messages by key."""
+def _ask_columns(
+    ask_rules: Sequence[Rule], votes: pl.LazyFrame | None, rules: RuleSet, *, key: str
+) -> tuple[pl.LazyFrame, list[str]]:
+    """Returns the votes of `ask` rules in columns with a prefix, to be joined to the messages by key.
+
+    The names of the columns with confidences are returned, too.
+    """
     if votes is None:
         raise RulesError(
             f"rule '{ask_rules[0].name}': the votes of the ask rules are missing",
@@ -168,7 +176,10 @@ def _ask_columns(ask_rules: Sequence[Rule], votes: pl.LazyFrame | None, rules: R
         )
     require_columns(votes, [key, *(rule.name for rule in ask_rules)], what="ask_rule_votes")
     dtype = vote_type(rules)
-    return votes.select(key, *(pl.col(rule.name).cast(dtype).alias(_ASK + rule.name) for rule in ask_rules))
+    there = set(votes.collect_schema().names())
+    confidences = [name for name in (confidence_column(rule.name) for rule in ask_rules) if name in there]
+    cast = [pl.col(rule.name).cast(dtype).alias(_ASK + rule.name) for rule in ask_rules]
+    return votes.select(key, *cast, *confidences), confidences
 
 
 def _ask(messages: pl.LazyFrame, rules: RuleSet, llm: Llm, asking: Asking, *, key: str, text: str) -> AskVotes | None:

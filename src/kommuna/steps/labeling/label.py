@@ -23,6 +23,7 @@ from kommuna.steps.labeling.models.cross_fit import cross_fitted
 from kommuna.steps.labeling.models.default_tag import assign_tags, confidence, likeliest_tags, with_default
 from kommuna.steps.labeling.models.fitting import FittedLabelModel, fit_label_model
 from kommuna.steps.labeling.models.registry import Settings, model_named
+from kommuna.steps.labeling.votes.grades import Grades
 from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes, read_dev
 from kommuna.steps.labeling.votes.patterns import VotePatterns, decided, unanimous, vote_patterns
 
@@ -61,7 +62,8 @@ def label_messages(
     """Labels each row by its votes: a tag and a probability.
 
     Args:
-        votes: the votes on the rows to label, from `apply_rules`.
+        votes: the votes on the rows to label, from `apply_rules`. With dev rows, votes with a low confidence are
+            weighed apart (`Grades`).
         rules: the rule set that was applied.
         dev_votes: votes of the same rules on the dev rows.
         dev: the dev rows: `key` and `label`.
@@ -101,6 +103,10 @@ def label_messages(
     """
     started = time.perf_counter()
     new_model = model_named(model, Settings(seed=seed, iterations=iterations, epochs=epochs, memory=memory))
+    if dev is not None and dev_votes is not None:  # without dev rows nothing tells what a confidence is worth
+        grades = Grades.of(votes, rules)
+        rules, votes, dev_votes = grades.rules, grades.split(votes), grades.split(dev_votes)
+        gold_votes = None if gold_votes is None else grades.split(gold_votes)
     patterns, keys = _patterns(votes, rules, key, "votes")
     dev_rows = read_dev(dev_votes, dev, rules, key=key, label=label)
     if dev_rows is not None and dev_rows.keys is not None and dev_rows.keys.dtype != keys.dtype:

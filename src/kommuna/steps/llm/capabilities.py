@@ -9,6 +9,7 @@ from typing import Any
 from kommuna.errors import KommunaError, LlmAnswerError
 from kommuna.spec.llm import LlmEndpoint
 from kommuna.steps.llm.client import Model, run_sync
+from kommuna.steps.llm.response import has_logprobs
 from kommuna.steps.llm.session import LlmRetryPolicy
 
 # The schema asks for a word that the prompt does not mention: only a server that applies the schema answers so.
@@ -73,14 +74,9 @@ async def _capabilities(model: Model) -> Capabilities:
             structured=answer == _ANSWER,
             form=session.dialect.form,
             seeds=await session.probe(seed=0) is not None,
-            logprobs=_has_logprobs(await session.probe(logprobs=True)),
+            logprobs=(body := await session.probe(logprobs=True)) is not None and has_logprobs(body),
             batches=await session.has_batches(),
         )
-
-
-def _has_logprobs(body: dict[str, Any] | None) -> bool:
-    logprobs = body["choices"][0].get("logprobs") if body else None
-    return bool(logprobs.get("content")) if isinstance(logprobs, dict) else False
 
 
 def check_endpoint(endpoint: LlmEndpoint) -> Capabilities | KommunaError:

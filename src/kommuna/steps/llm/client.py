@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 from kommuna.errors import LlmSettings
@@ -75,18 +76,24 @@ class Model:
         return run_sync(once())
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
-        """Opens a session for many requests from one event loop."""
+    async def session(self, *, logprobs: bool = False) -> AsyncIterator[Session]:
+        """Opens a session for many requests from one event loop.
+
+        Args:
+            logprobs: whether the log probabilities of the answers' tokens are wanted; some servers give none.
+        """
         learned = self._learned
         if not learned.accepted:
             learned.dialect = await asyncio.to_thread(self._memory.load)
-        known = learned.dialect
+        kept = learned.dialect
+        known = learned.dialect = replace(kept, logprobs=kept.logprobs and logprobs)
         async with session(self.endpoint, self.spending, self._retry_policy, learned) as open_session:
             try:
                 yield open_session
             finally:
                 if learned.accepted and learned.dialect != known:
-                    await asyncio.to_thread(self._memory.save, learned.dialect)
+                    found = learned.dialect if logprobs else replace(learned.dialect, logprobs=kept.logprobs)
+                    await asyncio.to_thread(self._memory.save, found)
 
     def metrics(self) -> dict[str, float]:
         """Returns the usage of all attempts as metrics: `llm_requests`, `llm_tokens_in`, `llm_cost`, … ."""

@@ -18,17 +18,19 @@ class Dialect:
     """Describes the request parameters that one endpoint accepts.
 
     Newer models accept `max_completion_tokens` instead of `max_tokens`, and no `temperature`. llama-cpp-python
-    accepts a JSON schema only as part of `json_object`; other servers accept none.
+    accepts a JSON schema only as part of `json_object`; other servers accept none. Some models reject `logprobs`.
 
     Attributes:
         length: name of the parameter that limits the answer's tokens.
         temperature: whether `temperature` is sent.
         form: how the JSON schema is sent: by `json_schema`, as part of `json_object`, or not at all.
+        logprobs: whether the log probabilities of the answer's tokens are requested; a server may still give none.
     """
 
     length: str = "max_tokens"
     temperature: bool = True
     form: AnswerForm = "json_schema"
+    logprobs: bool = True
 
     def request(self, schema: dict[str, Any], most_tokens: int) -> dict[str, Any]:
         """Returns the arguments of a request besides model and messages."""
@@ -38,6 +40,8 @@ class Dialect:
             arguments["response_format"] = {"type": "json_schema", "json_schema": schema_of_answer}
         elif self.form == "json_object":
             arguments["response_format"] = {"type": "json_object", "schema": schema}
+        if self.logprobs:
+            arguments["logprobs"] = True
         return arguments | ({"temperature": 0.0} if self.temperature else {})
 
     def without(self, named: str) -> Dialect | None:
@@ -48,6 +52,8 @@ class Dialect:
                 passed if the request had no such words.
         """
         named = named.lower()
+        if self.logprobs and "logprobs" in named:
+            return replace(self, logprobs=False)
         if self.length == "max_tokens" and ("max_tokens" in named or "max_completion_tokens" in named):
             return replace(self, length="max_completion_tokens")
         if self.temperature and "temperature" in named:
@@ -58,6 +64,6 @@ class Dialect:
 
 
 def variants() -> Iterator[Dialect]:
-    """Yields every variant, those that guarantee the form of answers first."""
+    """Yields every variant without log probabilities, those that guarantee the form of answers first."""
     for form, temperature, length in product(_FORMS, (True, False), _LENGTHS):
-        yield Dialect(length, temperature, form)
+        yield Dialect(length, temperature, form, logprobs=False)

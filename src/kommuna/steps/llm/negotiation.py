@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -80,7 +80,7 @@ class Negotiation:
         async with self._lock:
             if dialect != self._learned.dialect:  # another request has switched meanwhile
                 return None
-            other = dialect.without(response.parameter) if response.status in _FORM_STATUS else None
+            other = dialect.without(response.parameter) if response.status in (*_FORM_STATUS, 403) else None
             if other is not None:
                 self._switch(other, why=response.parameter)
                 return None
@@ -108,11 +108,11 @@ class Negotiation:
         Returns:
             None if there is one; else the error of all requests, or the fault after which to try again.
         """
-        left = list(variants())
+        tried: list[Dialect] = []
         dialect: Dialect | None = self._learned.dialect
         first: Retry | KommunaError | None = None
         while dialect is not None:
-            left.remove(dialect)
+            tried.append(dialect)
             try:
                 await self._send(PROBE, PROBE_SCHEMA, dialect, PROBE_TOKENS)
             except LlmAnswerError:
@@ -122,7 +122,7 @@ class Negotiation:
             except Exception as error:
                 fault = classify(error, self._endpoint, self._key)
                 first = first or (fault.of_all if isinstance(fault, Rejection) else fault)
-                dialect = self._next(ErrorResponse.of(error, self._key), fault, dialect, left)
+                dialect = self._next(ErrorResponse.of(error, self._key), fault, dialect, tried)
                 continue
             if dialect != self._learned.dialect:
                 self._switch(dialect, why="a probe was answered")
@@ -136,15 +136,18 @@ class Negotiation:
         response: ErrorResponse | None,
         fault: Retry | Rejection | KommunaError,
         dialect: Dialect,
-        left: Sequence[Dialect],
+        tried: Sequence[Dialect],
     ) -> Dialect | None:
         """Returns the dialect of the next probe: without what the error names, or any other one."""
-        if isinstance(fault, KommunaError) or response is None or response.status not in _FORM_STATUS:
+        if isinstance(fault, KommunaError) or response is None or response.status not in (*_FORM_STATUS, 403):
             return None
         named = dialect.without(f"{response.parameter} {response.message}")
-        if named in left:
+        if named is not None and named not in tried:
             return named
-        return left[0] if left and response.status != 500 else None
+        if dialect.logprobs:  # what can be missed most easily
+            return replace(dialect, logprobs=False)
+        left = [other for other in variants() if other not in tried]
+        return left[0] if left and response.status not in (403, 500) else None
 
     def _switch(self, dialect: Dialect, *, why: str) -> None:
         was = self._learned.dialect

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from kommuna.errors import LlmAnswerError
@@ -32,6 +33,19 @@ class ErrorBody(Exception):
     def __init__(self, body: Any) -> None:
         super().__init__("an error with status 200")
         self.body = body
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer.
+
+    Attributes:
+        json: the JSON object.
+        tokens: the text and the log probability of each token of the answer; empty if the server gives none.
+    """
+
+    json: dict[str, Any]
+    tokens: tuple[tuple[str, float], ...] = ()
 
 
 def completion(text: str) -> dict[str, Any]:
@@ -78,8 +92,8 @@ def _count(value: Any) -> int:
     return math.ceil(value) if is_count else 0
 
 
-def answer_of(body: dict[str, Any], endpoint: LlmEndpoint) -> dict[str, Any]:
-    """Returns the JSON object in the model's answer.
+def answer_of(body: dict[str, Any], endpoint: LlmEndpoint) -> Answer:
+    """Returns the model's answer, a JSON object.
 
     Args:
         body: the body of a completion.
@@ -108,7 +122,26 @@ def answer_of(body: dict[str, Any], endpoint: LlmEndpoint) -> dict[str, Any]:
         raise LlmAnswerError(f"the answer is not JSON: {why}", reason="malformed", where=endpoint.model) from None
     if not isinstance(answer, dict):
         raise LlmAnswerError("the answer is not a JSON object", reason="malformed", where=endpoint.model)
-    return answer
+    return Answer(answer, _tokens(choice))
+
+
+def has_logprobs(body: dict[str, Any]) -> bool:
+    """Whether a completion has the log probabilities of its tokens."""
+    return bool(_tokens(body["choices"][0]))
+
+
+def _tokens(choice: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    """Returns the tokens of an answer with their log probabilities; none unless each has one."""
+    logprobs = choice.get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    found = []
+    for token in content if isinstance(content, list) else ():
+        text, logprob = (token.get("token"), token.get("logprob")) if isinstance(token, dict) else (None, None)
+        is_number = isinstance(logprob, int | float) and not isinstance(logprob, bool) and logprob <= 0
+        if not isinstance(text, str) or not is_number:
+            return ()
+        found.append((text, float(logprob)))
+    return tuple(found)
 
 
 def _text(content: Any) -> str:

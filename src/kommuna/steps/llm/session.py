@@ -24,7 +24,7 @@ from kommuna.steps.llm.key import ApiKey
 from kommuna.steps.llm.ledger import Commits
 from kommuna.steps.llm.negotiation import PROBE, PROBE_SCHEMA, PROBE_TOKENS, Learned, Negotiation
 from kommuna.steps.llm.outgoing import Message, Outgoing
-from kommuna.steps.llm.response import answer_of, completion, usage_of
+from kommuna.steps.llm.response import Answer, answer_of, completion, usage_of
 from kommuna.steps.llm.slots import Slots
 from kommuna.steps.llm.spending import Spending, Tokens
 
@@ -85,6 +85,10 @@ class Session:
     async def complete_json(
         self, messages: Sequence[Message], schema: dict[str, Any], *, most_tokens: int
     ) -> dict[str, Any]:
+        """Returns the JSON of one answer; see `complete`."""
+        return (await self.complete(messages, schema, most_tokens=most_tokens)).json
+
+    async def complete(self, messages: Sequence[Message], schema: dict[str, Any], *, most_tokens: int) -> Answer:
         """Returns one answer that conforms to a JSON schema.
 
         Personal data that a message still contains is masked: every request to an LLM goes through here.
@@ -138,7 +142,7 @@ class Session:
         except Exception:
             return None
 
-    async def _with_retries(self, messages: list[Message], schema: dict[str, Any], most: Tokens) -> dict[str, Any]:
+    async def _with_retries(self, messages: list[Message], schema: dict[str, Any], most: Tokens) -> Answer:
         retry_policy = self._retry_policy
         tries = 0
         while True:
@@ -168,13 +172,13 @@ class Session:
 
     async def _probe(
         self, messages: Sequence[Message], schema: dict[str, Any], dialect: Dialect, most_tokens: int
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """Sends a request of the negotiation once."""
         most = _most(messages, schema, most_tokens)
         await self._reserve(most)
         return await self._sent(messages, dialect.request(schema, most_tokens), most)
 
-    async def _sent(self, messages: Sequence[Message], arguments: dict[str, Any], most: Tokens) -> dict[str, Any]:
+    async def _sent(self, messages: Sequence[Message], arguments: dict[str, Any], most: Tokens) -> Answer:
         """Sends a request once and returns its answer."""
         body = await self._exchange(messages, arguments, most)
         self._learned.accepted = True

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kommuna.errors import DataError, MissingColumn, RulesError, SchemaDrift, nearest
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.frames import is_pandas, lazy_table
+from kommuna.steps.labeling.votes.grades import is_confidence
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns, distinct, tag_codes
 
 _MOST_TAGS = 2**14  # a vote for or against one of them fits Int16
@@ -158,7 +159,8 @@ def _is_missing(value: Any) -> bool:
 
 
 def _series(table: pl.DataFrame, key: str | None, rules: tuple[str, ...] | None) -> list[pl.Series]:
-    columns = {column.name: column for column in table.get_columns() if column.name != key}
+    votes = (column for column in table.get_columns() if column.name != key and not is_confidence(column.name))
+    columns = {column.name: column for column in votes}
     if rules is None:
         return list(columns.values())
     missing = [name for name in rules if name not in columns]

@@ -17,7 +17,13 @@ log = structlog.get_logger()
 
 MANY_SEGMENTS = 64  # from so many segments on, they are merged
 
-_SCHEMA = {"text": pl.Binary, "question": pl.Binary, "answer": pl.Int8, "asked_again": pl.Int32}
+_SCHEMA = {
+    "text": pl.Binary,
+    "question": pl.Binary,
+    "answer": pl.Int8,
+    "asked_again": pl.Int32,
+    "confidence": pl.Float32,
+}
 _PAIR = ["text", "question"]
 _FORMAT = 2  # of segments; those of another format are not read
 _TRIES = 5  # of reading segments that another run is merging
@@ -64,22 +70,25 @@ class AnswerCache:
             questions: digests of the questions.
 
         Returns:
-            `text`, `question` (digests), `answer`: one row per text and question; none where runs received different
-            answers.
+            `text`, `question` (digests), `answer`, `confidence` (null if unknown): one row per text and question; none
+            where runs received different answers.
         """
         digests = pl.Series(list(questions), dtype=pl.Binary).implode()
         rows = _latest(self._read(self._segments()).filter(pl.col("question").is_in(digests)))
         answers = rows.group_by(_PAIR).agg(
-            pl.col("answer").first(), pl.col("answer").n_unique().alias("answers"), pl.col("asked_again").first() + 1
+            pl.col("answer").first(),
+            pl.col("answer").n_unique().alias("answers"),
+            pl.col("asked_again").first() + 1,
+            pl.col("confidence").min(),  # of runs that received the same answer at the same time
         )
         self.contradicted = answers.filter(pl.col("answers") > 1).select(*_PAIR, "asked_again")
-        return answers.filter(pl.col("answers") == 1).select(*_PAIR, "answer")
+        return answers.filter(pl.col("answers") == 1).select(*_PAIR, "answer", "confidence")
 
     def write(self, rows: pl.DataFrame) -> str:
         """Writes answers as a new segment; they are durable when it returns.
 
         Args:
-            rows: `text`, `question` (digests), `answer`.
+            rows: `text`, `question` (digests), `answer`, `confidence`.
 
         Returns:
             The segment's name.
@@ -117,8 +126,9 @@ class AnswerCache:
             if len(raw) == len(segments):
                 break
             segments = self._segments()  # without damaged ones; a segment of another run has what it has merged
-        tables = [pl.read_parquet(io.BytesIO(part)).select(list(_SCHEMA)) for part in raw.values()]
-        return pl.concat([pl.DataFrame(schema=_SCHEMA), *tables])
+        tables = [pl.read_parquet(io.BytesIO(part)) for part in raw.values()]
+        # Segments of older versions have no confidence.
+        return pl.concat([pl.DataFrame(schema=_SCHEMA), *tables], how="diagonal").select(list(_SCHEMA))
 
 
 def _latest(rows: pl.DataFrame) -> pl.DataFrame:

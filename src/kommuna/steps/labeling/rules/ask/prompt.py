@@ -15,7 +15,7 @@ PromptLanguage = Literal["english", "russian"]
 
 YES, NO, UNKNOWN = 1, 0, -1
 
-_ANSWERS = {"yes": YES, "no": NO, "unknown": UNKNOWN}
+ANSWERS = {"yes": YES, "no": NO, "unknown": UNKNOWN}
 
 TOKENS_PER_ANSWER = 16  # `"q12": "unknown",` with white space; it limits the tokens of a response
 
@@ -86,7 +86,7 @@ def answer_schema(texts: int, questions: int) -> dict[str, Any]:
         "$defs": {
             "answers": {
                 "type": "object",
-                "properties": {name: {"type": "string", "enum": list(_ANSWERS)} for name in names},
+                "properties": {name: {"type": "string", "enum": list(ANSWERS)} for name in names},
                 "required": names,
                 "additionalProperties": False,
             }
@@ -123,6 +123,6 @@ def parsed_answers(response: dict[str, Any], texts: int, questions: int) -> dict
             continue
         for question in range(questions):
             word = answers.get(f"q{question + 1}")
-            if isinstance(word, str) and word.strip().lower() in _ANSWERS:
-                found[text, question] = _ANSWERS[word.strip().lower()]
+            if isinstance(word, str) and word.strip().lower() in ANSWERS:
+                found[text, question] = ANSWERS[word.strip().lower()]
     return found

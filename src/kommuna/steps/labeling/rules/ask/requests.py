@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import polars as pl
 import structlog
@@ -16,9 +15,11 @@ import structlog
 from kommuna.errors import BudgetSpent, KommunaError, LlmAnswerError, LlmUnreachable, NoUsableAnswers
 from kommuna.spec.llm import Asking
 from kommuna.steps.labeling.rules.ask.answer_cache import MANY_SEGMENTS, AnswerCache, digest_of
+from kommuna.steps.labeling.rules.ask.confidence import confidences
 from kommuna.steps.labeling.rules.ask.prompt import Prompt, answer_schema, most_tokens, parsed_answers
 from kommuna.steps.llm.client import Model
 from kommuna.steps.llm.ledger import Commits
+from kommuna.steps.llm.response import Answer
 from kommuna.steps.llm.session import Session
 
 log = structlog.get_logger()
@@ -30,6 +31,8 @@ QUESTIONS_PER_REQUEST = 16
 _CHARACTERS_PER_REQUEST = 12_000
 _LOST_IN_A_ROW = 5  # lost requests after which the endpoint counts as down
 _FAILED_AT_FIRST = 50  # failed answers, without a single usable one, after which the run ends
+
+AnswerRow = tuple[bytes, int, int, float | None]  # digest of the text, position of the question, answer, confidence
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class RequestRunner:
     known: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     answered: int = 0
-    _rows: list[tuple[bytes, int, int]] = field(default_factory=list)
+    _rows: list[AnswerRow] = field(default_factory=list)
     _written: int = 0
     _segments: list[str] = field(default_factory=list)
     _stop: Exception | None = None
@@ -114,7 +117,7 @@ class RequestRunner:
         return self.wanted - self.answered - self.failed.total()
 
     def rows(self) -> pl.DataFrame:
-        """Returns the answers so far: `text` (digest), `question` (position), `answer`."""
+        """Returns the answers so far: `text` (digest), `question` (position), `answer`, `confidence`."""
         return _table(self._rows)
 
     async def run(self, requests: Iterator[Request]) -> None:
@@ -128,7 +131,7 @@ class RequestRunner:
         kept = Commits(self._unwritten)
         reporter = asyncio.create_task(self._report_periodically())
         try:
-            async with self.model.session() as session:
+            async with self.model.session(logprobs=True) as session:
                 workers = [self._work(session, requests, kept) for _ in range(self.model.endpoint.concurrency)]
                 await asyncio.gather(*workers)
         finally:
@@ -175,7 +178,7 @@ class RequestRunner:
         try:
             found = self._keep(request, await self._answer(session, request))
         except LlmAnswerError as error:
-            reason, found = error.reason, self._keep(request, error.usable)
+            reason, found = error.reason, self._keep(request, Answer(error.usable))
         except LlmUnreachable as error:
             for smaller in await self._lose(session, error, request):
                 await self._send(session, smaller, kept)
@@ -193,19 +196,20 @@ class RequestRunner:
         for smaller in again:
             await self._send(session, smaller, kept)
 
-    async def _answer(self, session: Session, request: Request) -> dict[str, Any]:
+    async def _answer(self, session: Session, request: Request) -> Answer:
         questions = [self.questions[number] for number in request.questions]
-        return await session.complete_json(
+        return await session.complete(
             self.prompt.messages(request.texts, questions),
             answer_schema(len(request.texts), len(questions)),
             most_tokens=most_tokens(len(request.texts), len(questions)),
         )
 
-    def _keep(self, request: Request, answer: dict[str, Any]) -> dict[tuple[int, int], int]:
+    def _keep(self, request: Request, answer: Answer) -> dict[tuple[int, int], int]:
         """Records the usable answers of a response, and returns them."""
-        found = parsed_answers(answer, len(request.texts), len(request.questions))
+        found = parsed_answers(answer.json, len(request.texts), len(request.questions))
+        sure = confidences(answer.tokens, found) if answer.tokens else {}
         digests = [digest_of(text) for text in request.texts]
-        self._rows += [(digests[i], request.questions[j], value) for (i, j), value in found.items()]
+        self._rows += [(digests[i], request.questions[j], value, sure.get((i, j))) for (i, j), value in found.items()]
         self.answered += len(found)
         return found
 
@@ -237,7 +241,7 @@ class RequestRunner:
         rows, self._written = self._rows[self._written :], len(self._rows)
         return partial(self._write, rows)
 
-    def _write(self, rows: Sequence[tuple[bytes, int, int]]) -> None:
+    def _write(self, rows: Sequence[AnswerRow]) -> None:
         if self.cache is None or not rows:
             return
         table = _table(rows)
@@ -297,6 +301,6 @@ def _split(texts: Sequence[str], questions: tuple[int, ...]) -> Iterator[Request
         yield Request(tuple(texts), questions[start : start + QUESTIONS_PER_REQUEST])
 
 
-def _table(rows: Sequence[tuple[bytes, int, int]]) -> pl.DataFrame:
-    schema = {"text": pl.Binary, "question": pl.Int64, "answer": pl.Int8}
+def _table(rows: Sequence[AnswerRow]) -> pl.DataFrame:
+    schema = {"text": pl.Binary, "question": pl.Int64, "answer": pl.Int8, "confidence": pl.Float32}
     return pl.DataFrame(rows, schema=schema, orient="row")

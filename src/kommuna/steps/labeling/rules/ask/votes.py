@@ -18,6 +18,7 @@ from kommuna.steps.labeling.rules.ask.answer_cache import AnswerCache, digest_of
 from kommuna.steps.labeling.rules.ask.estimate import expected_tokens
 from kommuna.steps.labeling.rules.ask.prompt import NO, UNKNOWN, YES, Prompt, prompt_for
 from kommuna.steps.labeling.rules.ask.requests import FAILURES, RequestRunner, requests_for
+from kommuna.steps.labeling.votes.grades import confidence_column
 from kommuna.steps.llm.allowance import least
 from kommuna.steps.llm.client import Llm, Model, run_sync
 from kommuna.steps.llm.ledger import Billed
@@ -60,7 +61,8 @@ def ask_votes(
     Returns:
         votes: `key` and one column per `ask` rule, in the messages' order: a tag by name (`!tag` against it), or 1/0
             where rows may have several tags. Yes is the rule's vote; no is a vote against its tag if the rule has
-            `no_is_against`; everything else is null.
+            `no_is_against`; everything else is null. If the endpoint gives log probabilities, there is also
+            `RULE:confidence` for each rule: the probability of its answer, null where the rule abstains.
         metrics: `ask_wanted` (distinct texts times questions), of these `ask_cached`, `ask_answered`, `ask_unasked`
             (the budget was spent), and failed ones by reason; `ask_asked_again` (earlier runs received different
             answers), `ask_damaged_segments` (of cached answers), `ask_unknown`, `ask_unmasked_rows`;
@@ -231,9 +233,10 @@ def _texts(texts: pl.LazyFrame) -> Iterator[str]:
 
 
 def _known(cached: pl.DataFrame | None, questions: Sequence[str], digests: pl.Series) -> pl.DataFrame:
-    """Returns the cached answers about these messages: `text` (digest), `question` (position), `answer`."""
+    """Returns the cached answers about these messages as `RequestRunner.rows` does."""
     if cached is None or cached.is_empty():
-        return pl.DataFrame(schema={"text": pl.Binary, "question": pl.Int64, "answer": pl.Int8})
+        schema = {"text": pl.Binary, "question": pl.Int64, "answer": pl.Int8, "confidence": pl.Float32}
+        return pl.DataFrame(schema=schema)
     numbers = pl.DataFrame(
         {"question": [digest_of(question) for question in questions], "number": range(len(questions))},
         schema={"question": pl.Binary, "number": pl.Int64},
@@ -242,7 +245,7 @@ def _known(cached: pl.DataFrame | None, questions: Sequence[str], digests: pl.Se
     return (
         cached.join(here, on="text", how="semi")
         .join(numbers, on="question")
-        .select("text", pl.col("number").alias("question"), "answer")
+        .select("text", pl.col("number").alias("question"), "answer", "confidence")
     )
 
 
@@ -269,15 +272,22 @@ def _votes(
     questions = list(dict.fromkeys(asked.values()))
     wide = answers.select("text").unique()
     for number in range(len(questions)):
-        column = answers.filter(pl.col("question") == number).select("text", pl.col("answer").alias(f"q{number}"))
+        columns = pl.col("answer").alias(f"q{number}"), pl.col("confidence").alias(f"p{number}")
+        column = answers.filter(pl.col("question") == number).select("text", *columns)
         wide = wide.join(column, on="text", how="left")
+    known = answers["confidence"].is_not_null().any()
+    confidences = {rule.name: pl.col(f"p{questions.index(asked[rule.name])}") for rule in ask_rules} if known else {}
     supports: dict[str, pl.Expr] = {}  # true for the rule's tag, false against it
     for rule in ask_rules:
         answer = pl.col(f"q{questions.index(asked[rule.name])}")
         no = pl.when(answer == NO).then(False) if rule.no_is_against else pl.lit(None, dtype=pl.Boolean)
         supports[rule.name] = pl.when(answer == YES).then(not rule.against).otherwise(no)
     contradictory = 0
-    wide = wide.select("text", *(support.alias(name) for name, support in supports.items()))
+    wide = wide.select(
+        "text",
+        *(support.alias(name) for name, support in supports.items()),
+        *(sure.alias(confidence_column(name)) for name, sure in confidences.items()),
+    )
     for tag in dict.fromkeys(rule.tag for rule in ask_rules):
         names = [rule.name for rule in ask_rules if rule.tag == tag]
         both = pl.any_horizontal(pl.col(names)) & ~pl.all_horizontal(pl.col(names).fill_null(True))
@@ -285,7 +295,8 @@ def _votes(
             wide.select(pl.when(both).then(pl.sum_horizontal(pl.col(names).is_not_null())).sum()).item()
         )
         wide = wide.with_columns(pl.when(~both.fill_null(False)).then(pl.col(name)).alias(name) for name in names)
-    return wide.select("text", *(_vote(rule, rules) for rule in ask_rules)), contradictory
+    sure = [pl.when(pl.col(name).is_not_null()).then(pl.col(confidence_column(name))) for name in confidences]
+    return wide.select("text", *(_vote(rule, rules) for rule in ask_rules), *sure), contradictory
 
 
 def _vote(rule: Rule, rules: RuleSet) -> pl.Expr:

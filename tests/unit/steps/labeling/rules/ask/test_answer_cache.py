@@ -23,8 +23,8 @@ def answers(tmp_path: Path) -> AnswerCache:
 
 def rows(*found: tuple[str, bytes, int]) -> pl.DataFrame:
     return pl.DataFrame(
-        [(digest_of(text), question, answer) for text, question, answer in found],
-        schema={"text": pl.Binary, "question": pl.Binary, "answer": pl.Int8},
+        [(digest_of(text), question, answer, None) for text, question, answer in found],
+        schema={"text": pl.Binary, "question": pl.Binary, "answer": pl.Int8, "confidence": pl.Float32},
         orient="row",
     )
 

@@ -140,7 +140,7 @@ def test_an_answer_that_concurrent_runs_received_differently_is_asked_again(
     ask(["my card", "a loan"])
     other = AnswerCache(shared, model="tiny", prompt_version=prompt_in("english").version)
     question = digest_of("Does it mention card?")
-    other.write(pl.DataFrame({"text": [digest_of("my card")], "question": [question], "answer": [0]}))
+    other.write(pl.DataFrame({"text": [digest_of("my card")], "question": question, "answer": 0, "confidence": None}))
     again = ask(["my card", "a loan"])
     assert server.pairs[4:] == [("my card", "Does it mention card?")]
     assert again.votes["ask_card"].to_list() == ["card", None]
