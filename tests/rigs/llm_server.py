@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a pod of the cluster has this file alone
+    from tests.rigs.llm_batches import BatchDesk
 
 Fault = Callable[["Handler"], bool]
 
@@ -62,6 +65,7 @@ class LlmServer:
         bills: a request's body to the prompt and completion tokens that the server counts; `billed` has them all.
         logprobs: whether answers have the probabilities of their tokens, if a request asks for them.
         sure: a question and a text to the probability of the word that is answered.
+        desk: the server's files and batches, if it has any.
         lists: the ids that the server lists: `{"models": ["tiny"], "batches": []}`.
         json_schema: False refuses `response_format` of that type, as llama-cpp-python does.
     """
@@ -77,6 +81,7 @@ class LlmServer:
     usage: bool = True
     logprobs: bool = False
     sure: Callable[[str, str], float] = lambda _question, _text: 0.9
+    desk: BatchDesk | None = None
     lists: dict[str, list[str]] = field(default_factory=dict)
     bills: Callable[[dict[str, Any]], tuple[int, int]] = lambda _: (100, 10)
     billed: list[tuple[int, int]] = field(default_factory=list)
@@ -131,7 +136,9 @@ class Handler(BaseHTTPRequestHandler):
         """Logs nothing."""
 
     def do_GET(self) -> None:
-        """Lists models and batches, as far as the server has such lists."""
+        """Lists models and batches, as far as the server has such lists, and shows batches."""
+        if self.llm.desk is not None and self.llm.desk.handle(self, b""):
+            return
         listed = self.llm.lists.get(self.path.partition("?")[0].removeprefix("/v1/"))
         if listed is None:
             status(404, "Not Found")(self)
@@ -140,9 +147,15 @@ class Handler(BaseHTTPRequestHandler):
             200, json.dumps({"object": "list", "data": [{"id": name} for name in listed], "has_more": False}).encode()
         )
 
+    def do_DELETE(self) -> None:
+        self.do_GET()
+
     def do_POST(self) -> None:
         llm = self.llm
-        self.request_body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        if llm.desk is not None and llm.desk.handle(self, raw):
+            return
+        self.request_body = json.loads(raw)
         received = Received(self.request_body, {k.lower(): v for k, v in self.headers.items()}, time.monotonic())
         with llm.lock:
             llm.received.append(received)
@@ -213,6 +226,15 @@ class Handler(BaseHTTPRequestHandler):
         self, content: Any, *, finish: str = "stop", refusal: str | None = None, usage: str = "", **headers: str
     ) -> bool:
         """Sends and bills a completion; `usage` is JSON to send instead of the bill."""
+        body = self.completion(content, finish=finish, refusal=refusal)
+        counts = body.pop("usage", None)
+        raw = json.dumps(body)
+        if counts:
+            raw = f'{raw[:-1]}, "usage": {usage or json.dumps(counts)}}}'
+        return self.send(200, raw.encode(), headers)
+
+    def completion(self, content: Any, *, finish: str = "stop", refusal: str | None = None) -> dict[str, Any]:
+        """Bills a completion, and returns its body."""
         message = {"role": "assistant", "content": content, "refusal": refusal}
         body: dict[str, Any] = {
             "id": "x", "object": "chat.completion", "created": 0, "model": self.request_body["model"],
@@ -223,11 +245,10 @@ class Handler(BaseHTTPRequestHandler):
         prompt, completion = self.llm.bills(self.request_body)
         with self.llm.lock:
             self.llm.billed.append((prompt, completion))
-        raw = json.dumps(body)
         if self.llm.usage:
-            counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-            raw = f'{raw[:-1]}, "usage": {usage or json.dumps(counts)}}}'
-        return self.send(200, raw.encode(), headers)
+            total = prompt + completion
+            body["usage"] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+        return body
 
     def send(self, code: int, raw: bytes, headers: dict[str, str] | None = None) -> bool:
         self.send_response(code)

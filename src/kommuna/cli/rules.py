@@ -88,7 +88,7 @@ def test(
             votes_on_dev = held_out
             if not own_texts:
                 dev = dev.join(rows.select(key, text), on=key, how="left", maintain_order="left")
-    made = rule_report(votes, rule_set, None, votes_on_dev, dev, key=key, text=text, label=label)
+    made = rule_report(votes, rule_set, None, votes_on_dev, dev, applied.questions, key=key, text=text, label=label)
     known = [column for column in made.table.columns if made.table[column].null_count() < made.table.height]
     if as_json:
         print_json({"rules": made.table.to_dicts(), "metrics": made.metrics})
@@ -120,6 +120,14 @@ class _Applying:
         self._folder, self._budget = folder, budget
         self.metrics: dict[str, float] = {}
         self._texts = 0.0
+        self._questions: list[pl.LazyFrame] = []
+
+    @property
+    def questions(self) -> pl.LazyFrame | None:
+        """What each question was answered, and what it cost; None where no rule asks one."""
+        import polars as pl
+
+        return pl.concat(self._questions) if self._questions else None
 
     def __call__(self, table: pl.LazyFrame) -> Applied:
         """Returns the rules' votes on a table."""
@@ -136,6 +144,7 @@ class _Applying:
             table, self._rules, llm=llm, asking=Asking(budget=self._budget), key=self._key, text=self._text
         )
         self.metrics = {name: value for name, value in made.metrics.items() if name.startswith("llm_")}
+        self._questions.append(made.questions.lazy())
         self._texts += made.metrics["ask_answered"] / questions
         return made
 

@@ -151,5 +151,11 @@ class Asking(Spec):
         description="The share of questions without a usable answer, 0 to 1, past which the step fails.",
     )
     messages_per_request: int = Field(8, gt=0, le=64, description="Messages that share one request.")
+    batch_from: int | None = Field(
+        None,
+        gt=0,
+        description="From so many answers on, the questions are sent as a batch if the endpoint has batches; it may "
+        "take a day.",
+    )
     names: tuple[str, ...] = Field((), description="People's names to mask, as mask_pii takes them.")
     region: str = Field("RU", description="Where phone numbers without a country code are from.")

@@ -37,9 +37,9 @@ STEPS: dict[str, SharedStep] = {
     "kommuna.steps:prepare_messages": SharedStep("kommuna.steps.etl.prepare", 3),
     "kommuna.steps:query": SharedStep("kommuna.steps.etl.query", 1),
     "kommuna.steps:asof_join": SharedStep("kommuna.steps.etl.asof", 1),
-    "kommuna.steps:apply_rules": SharedStep("kommuna.steps.labeling.apply", 5),
+    "kommuna.steps:apply_rules": SharedStep("kommuna.steps.labeling.apply", 6),
     "kommuna.steps:ask_votes": SharedStep(
-        "kommuna.steps.labeling.rules.ask.votes", 4, ("kommuna.steps.labeling.ask.votes",)
+        "kommuna.steps.labeling.rules.ask.votes", 5, ("kommuna.steps.labeling.ask.votes",)
     ),
     "kommuna.steps:label_messages": SharedStep("kommuna.steps.labeling.label", 3),
     "kommuna.steps:refine_rules": SharedStep(

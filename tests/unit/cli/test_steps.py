@@ -21,7 +21,7 @@ def test_every_operator_is_listed_with_its_inputs_and_outputs(root: Path) -> Non
     operators = {name for name in kommuna.airflow.__all__ if name.endswith("Operator")}
     assert set(listed) == operators - {"StepOperator", "ImageOperator", "RefusalOperator"}
     assert all(issubclass(step.operator, StepOperator) for step in listed.values())
-    assert listed["RuleReportOperator"].inputs == ("votes", "rules", "labels?", "dev_votes?", "dev?")
+    assert listed["RuleReportOperator"].inputs == ("votes", "rules", "labels?", "dev_votes?", "dev?", "questions?")
     assert listed["RuleReportOperator"].outputs == ("report", "table")
     docs = (root / "docs" / "steps.md").read_text(encoding="utf-8")
     for name, step in listed.items():

@@ -68,7 +68,7 @@ def test_the_whole_pipeline_by_hand(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[Any, Any]] = {
     "messages is not a table but a list": ([1], RULES),
     "messages is not a table but an int": (1, RULES),
-    "messages is not a table but an Applied of votes, metrics": ("applied", RULES),
+    "messages is not a table but an Applied of votes, questions, metrics": ("applied", RULES),
     "no file there.csv": ("there.csv", RULES),
     r"messages\.txt has an unknown format": ("messages.txt", RULES),
     "the pandas table cannot be read": (pd.DataFrame({"id": [1, "x"], "text": [None, {1}]}), RULES),

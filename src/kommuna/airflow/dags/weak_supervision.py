@@ -113,6 +113,7 @@ def weak_supervision_dag(
             labels=labels["labels"],
             dev_votes=dev_votes["votes"],
             dev=dev_rows["table"],
+            questions=votes["questions"],
         )
         trained = TrainClassifierOperator(
             task_id="train",

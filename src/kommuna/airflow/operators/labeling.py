@@ -13,7 +13,7 @@ from kommuna.spec.step import StepSpec
 
 
 class ApplyRulesOperator(SharedStepOperator):
-    """Applies labeling rules. Output: `votes`.
+    """Applies labeling rules. Outputs: `votes`; `questions`, with the price of each question to an LLM.
 
     Args:
         asking: how `ask` rules call the LLM, the fields of `Asking`: `{"budget": {"money": 5}, "max_failed": 0.05}`.
@@ -157,11 +157,13 @@ class RuleReportOperator(SharedStepOperator):
         labels: Input | None = None,
         dev_votes: Input | None = None,
         dev: Input | None = None,
+        questions: Input | None = None,
         key: str = "id",
         text: str = "text",
         label: str = "tag",
         **options: Any,
     ) -> None:
         inputs = {"votes": votes, "rules": rules, "labels": labels, "dev_votes": dev_votes, "dev": dev}
+        inputs["questions"] = questions
         parameters = {"key": key, "text": text, "label": label}
         super().__init__(**self.options_of(options, inputs=inputs, parameters=parameters))

@@ -17,6 +17,7 @@ from kommuna.spec.llm import Asking
 from kommuna.spec.rules import RegexRule, Rule, RuleSet
 from kommuna.steps.columns import require_columns, require_text, require_unique
 from kommuna.steps.frames import takes_frames
+from kommuna.steps.labeling.rules.ask.questions import no_questions
 from kommuna.steps.labeling.rules.ask.votes import AskVotes, ask_votes
 from kommuna.steps.labeling.rules.expressions import computed, condition_of
 from kommuna.steps.labeling.rules.text.regex import python_only
@@ -41,6 +42,7 @@ class Applied(NamedTuple):
     """The outputs of `apply_rules`."""
 
     votes: pl.LazyFrame
+    questions: pl.DataFrame
     metrics: dict[str, float]
 
 
@@ -70,6 +72,7 @@ def apply_rules(
         votes: `key`, then one column per rule, in the messages' order: `pl.Enum(rules.categories)`, or Int8 1/0 where
             rows may have several tags; null abstains. Then, for each `ask` rule whose LLM says how sure it is,
             `RULE:confidence`, Float32: the probability that it gave its answer, null where the rule abstains.
+        questions: one row per `ask` rule: its question, the prompt and its version, answers, tokens and cost.
         metrics: rows, rules, coverage, overlap, conflict (shares of rows, 0 to 1), rules_never, rules_always,
             values_outside_tags (rows on which a Python rule named an unknown tag); with a default tag left_to_default
             (share of rows without a vote); with `ask` rules the metrics of `ask_votes`.
@@ -100,7 +103,7 @@ def apply_rules(
     log.info(
         "rules.applied", rows=figures.rows, rules=len(rules.rules), seconds=round(time.perf_counter() - started, 3)
     )
-    return Applied(votes, metrics)
+    return Applied(votes, asked.questions if asked else no_questions(), metrics)
 
 
 def votes_plan(

@@ -16,8 +16,10 @@ from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import label_column
 from kommuna.steps.labeling.report.ablation import gains
 from kommuna.steps.labeling.report.errors import dev_texts, rule_errors, tag_figures
-from kommuna.steps.labeling.report.metrics import rule_figures
+from kommuna.steps.labeling.report.metrics import accuracy, rule_figures
 from kommuna.steps.labeling.report.page import POOR, DevFigures, rule_page
+from kommuna.steps.labeling.report.questions import question_figures
+from kommuna.steps.labeling.votes.grades import Grades, unsure_part
 from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes, read_dev
 from kommuna.steps.labeling.votes.patterns import VotePatterns, vote_patterns
 
@@ -37,6 +39,7 @@ def rule_report(
     labels: pl.LazyFrame | None = None,
     dev_votes: pl.LazyFrame | None = None,
     dev: pl.LazyFrame | None = None,
+    questions: pl.LazyFrame | None = None,
     *,
     key: str = "id",
     text: str = "text",
@@ -51,6 +54,7 @@ def rule_report(
         dev_votes: votes of the same rules on the dev rows.
         dev: the dev rows: `key` and `label`, for each rule's accuracy with its 95 % interval, its gain, and its most
             informative errors.
+        questions: the output of `apply_rules` of that name, for the prompt and the price of each question to an LLM.
         key: the column that names a row.
         text: the column of `dev` with the message, which is masked again before it is shown; without this column rows
             are shown by their other columns, or by their key.
@@ -87,7 +91,31 @@ def rule_report(
         metrics["dev_vote_accuracy"] = float(figures["dev_right"].sum()) / max(float(figures["dev_votes"].sum()), 1.0)
         metrics["rules_poor"] = float((figures["accuracy_high"] < POOR).sum())
         metrics["rules_harmful"] = float((figures["gain"] < 0).sum())
-    return RuleReport(rule_page(figures, patterns, rules, metrics, on_dev), figures, metrics)
+    asked = None
+    if questions is not None:
+        grades = _accuracy_by_grade(votes, dev_votes, dev, rules, key=key, label=label)
+        asked = question_figures(questions, figures, grades)
+    return RuleReport(rule_page(figures, patterns, rules, metrics, on_dev, asked), figures, metrics)
+
+
+def _accuracy_by_grade(
+    votes: pl.LazyFrame,
+    dev_votes: pl.LazyFrame | None,
+    dev: pl.LazyFrame | None,
+    rules: RuleSet,
+    *,
+    key: str,
+    label: str,
+) -> dict[str, tuple[float | None, float | None]]:
+    """Returns the accuracy on dev of the more and of the less sure votes of each rule whose votes have a confidence."""
+    grades = Grades.of(votes, rules)
+    if dev_votes is None or not grades.cuts:
+        return {}
+    split = read_dev(grades.split(dev_votes), dev, grades.rules, key=key, label=label)
+    if split is None:
+        return {}
+    place = {rule.name: j for j, rule in enumerate(grades.rules.rules)}
+    return {name: (accuracy(split, place[name]), accuracy(split, place[unsure_part(name)])) for name in grades.cuts}
 
 
 def _dev_figures(dev: LabeledVotes, texts: pl.DataFrame, rules: RuleSet) -> DevFigures:

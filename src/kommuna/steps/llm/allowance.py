@@ -19,8 +19,8 @@ class Account(Protocol):
     """What one model of this step was billed, such as `Spending`."""
 
     @property
-    def attempt(self) -> str:
-        """Identifies its records in the ledger."""
+    def attempts(self) -> frozenset[str]:
+        """The attempts whose records in the ledger are its own."""
 
     @property
     def held(self) -> Billed:
@@ -112,7 +112,7 @@ class Allowance:
         months = [f"{now:%Y-%m}"]
         if self.run:  # it may have begun in the month before
             months.append(f"{now.replace(day=1) - timedelta(days=1):%Y-%m}")
-        own = {account.attempt for account in self._accounts}
+        own = frozenset[str]().union(*(account.attempts for account in self._accounts))
         found = {
             month: [entry for entry in billed_in(self._shared, month) if entry.attempt not in own]
             for month in months if self._shared is not None

@@ -8,6 +8,7 @@ from typing import Any
 from kommuna.steps.llm.response import BrokenBody
 
 MOST_BYTES = 4 * 2**20  # of an answer, decompressed: 4,096 tokens of JSON take some 50 KB
+_MOST_RESULTS = 256 * 2**20  # of a batch's results: 128 KiB for each of its requests
 
 _PLAIN = ("", "identity")
 _GZIP = ("gzip", "x-gzip")
@@ -31,8 +32,9 @@ def bounded_client(**options: Any) -> Any:
     class Client(openai.DefaultAsyncHttpxClient):  # type: ignore[misc,valid-type,unused-ignore]
         async def send(self, request: Any, **options: Any) -> Any:
             response = await super().send(request, **options | {"stream": True, "follow_redirects": False})
+            is_results = request.method == "GET" and request.url.path.endswith("/content")
             try:
-                content = await _content(response)
+                content = await _content(response, _MOST_RESULTS if is_results else MOST_BYTES)
             finally:
                 await response.aclose()
             headers = [
@@ -45,7 +47,7 @@ def bounded_client(**options: Any) -> Any:
     return Client(follow_redirects=False, headers={"Accept-Encoding": "gzip"}, **options)
 
 
-async def _content(response: Any) -> bytes:
+async def _content(response: Any, most: int) -> bytes:
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in (*_PLAIN, *_GZIP):
         raise OversizedBody(f"the answer is compressed by '{encoding[:20]}', which was not asked for")
@@ -53,9 +55,9 @@ async def _content(response: Any) -> bytes:
     content = bytearray()
     async for part in response.aiter_raw():
         try:
-            content += unpack.decompress(part, MOST_BYTES + 1 - len(content)) if unpack else part
+            content += unpack.decompress(part, most + 1 - len(content)) if unpack else part
         except zlib.error:
             raise BrokenBody from None
-        if len(content) > MOST_BYTES:
-            raise OversizedBody(f"the answer has more than {MOST_BYTES >> 20} MiB")
+        if len(content) > most:
+            raise OversizedBody(f"the answer has more than {most >> 20} MiB")
     return bytes(content)

@@ -10,6 +10,9 @@ file. A file has two parts: requests that were answered, and the upper bound of 
 whose answers are not known. A request is sent only after a file that contains its bound is durable, so a kill never
 loses a request that may be billed. The bound of a killed attempt's open requests counts as billed for ever.
 
+A batch has a file of its own, too, named like that of an attempt: the attempt that receives its answers replaces the
+bound by what they were billed, whichever attempt has sent it.
+
 A team's bill of a month is the sum of that month's files (`billed_in`).
 """
 
@@ -18,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -95,18 +98,24 @@ class Ledger:
         self._month = ""
         self._before = self._last = Billed()  # of this attempt: in earlier months, and at the last write
 
-    @cached_property
-    def earlier(self) -> Billed:
-        """What earlier attempts at the work were billed, up to the last one that stored its result.
+    def earlier(self, *, but: Collection[str] = ()) -> Billed:
+        """Returns what earlier attempts at the work were billed, up to the last one that stored its result.
+
+        Args:
+            but: attempts to leave out.
 
         Raises:
             StoreError: the store cannot be read, or a record is damaged.
         """
+        return total(entry.billed for entry in self._earlier if entry.attempt not in but)
+
+    @cached_property
+    def _earlier(self) -> list[Entry]:
         if self._folder is None or not self._work:
-            return Billed()
-        mark = f".{self._id}."
+            return []
+        mark = f".{self.id}."
         names = [name for name in self._folder.names(ending=".json") if mark in name and self.attempt not in name]
-        return total(entry.billed for entry in _entries(self._folder, names))
+        return list(_entries(self._folder, names))
 
     def write(self, settled: Billed, bound: Billed) -> None:
         """Records what this attempt was billed so far; it is durable when the call returns.
@@ -127,20 +136,34 @@ class Ledger:
         self._month, self._last = month, settled
         self._write(month, settled.minus(self._before), bound)
 
+    def write_batch(self, name: str, month: str, settled: Billed, bound: Billed) -> None:
+        """Records what a batch was billed, or its bound; it is durable when the call returns.
+
+        Args:
+            name: identifies the batch.
+            month: the month, in UTC, in which it was sent.
+            settled: its requests whose outcome is known.
+            bound: the upper bound of the others.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        if self._folder is not None:
+            self._write(month, settled, bound, attempt=name)
+
     @cached_property
-    def _id(self) -> str:
+    def id(self) -> str:
         """Identifies the part of the work since its last stored result."""
         assert self._folder is not None
         done = done_name(self._work)
         last = self._folder.read([done]).get(done, b"") if self._work else uuid.uuid4().bytes
         return hashlib.sha256(b"\0".join([self._work.encode(), self._part.encode(), last])).hexdigest()[:32]
 
-    def _write(self, month: str, settled: Billed, bound: Billed) -> None:
+    def _write(self, month: str, settled: Billed, bound: Billed, *, attempt: str = "") -> None:
         assert self._folder is not None
-        entry = Entry(
-            model=self._model, url=self._url, attempt=self.attempt, run=self._run, settled=settled, open=bound
-        )
-        self._folder.write(f"{month}.{self._id}.{self.attempt}.json", entry.model_dump_json().encode())
+        attempt = attempt or self.attempt
+        entry = Entry(model=self._model, url=self._url, attempt=attempt, run=self._run, settled=settled, open=bound)
+        self._folder.write(f"{month}.{self.id}.{attempt}.json", entry.model_dump_json().encode())
 
 
 class Commits:

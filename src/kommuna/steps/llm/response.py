@@ -60,6 +60,22 @@ def completion(text: str) -> dict[str, Any]:
     """
     try:
         body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BrokenBody from None
+    return checked_completion(body)
+
+
+def checked_completion(body: Any) -> dict[str, Any]:
+    """Returns the body of a completion, which may be anything that JSON can hold.
+
+    Args:
+        body: the parsed body.
+
+    Raises:
+        ErrorBody: it is an error.
+        BrokenBody: it is anything else.
+    """
+    try:
         if body.get("error") and not body.get("choices"):
             raise ErrorBody(body["error"])
         choice = body["choices"][0]
@@ -67,7 +83,7 @@ def completion(text: str) -> dict[str, Any]:
             raise ErrorBody(choice["error"])
         if not isinstance(choice["message"], dict):
             raise BrokenBody
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+    except (KeyError, TypeError, IndexError, AttributeError):
         raise BrokenBody from None
     return dict(body)
 
@@ -137,8 +153,7 @@ def _tokens(choice: dict[str, Any]) -> tuple[tuple[str, float], ...]:
     found = []
     for token in content if isinstance(content, list) else ():
         text, logprob = (token.get("token"), token.get("logprob")) if isinstance(token, dict) else (None, None)
-        is_number = isinstance(logprob, int | float) and not isinstance(logprob, bool) and logprob <= 0
-        if not isinstance(text, str) or not is_number:
+        if not isinstance(text, str) or not isinstance(logprob, int | float) or not logprob <= 0:  # NaN is not
             return ()
         found.append((text, float(logprob)))
     return tuple(found)

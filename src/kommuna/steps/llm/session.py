@@ -6,10 +6,10 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -19,7 +19,7 @@ from kommuna.spec.llm import LlmEndpoint
 from kommuna.steps.llm.bounded import OversizedBody
 from kommuna.steps.llm.connection import http_client
 from kommuna.steps.llm.dialect import Dialect
-from kommuna.steps.llm.faults import Retry, classify
+from kommuna.steps.llm.faults import Rejection, Retry, classify
 from kommuna.steps.llm.key import ApiKey
 from kommuna.steps.llm.ledger import Commits
 from kommuna.steps.llm.negotiation import PROBE, PROBE_SCHEMA, PROBE_TOKENS, Learned, Negotiation
@@ -29,6 +29,8 @@ from kommuna.steps.llm.slots import Slots
 from kommuna.steps.llm.spending import Spending, Tokens
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 _TOKENS_AROUND = 64  # added to each message by the chat template
 
@@ -74,7 +76,7 @@ class Session:
         self.records = Commits(spending.record)
         self._learned = learned
         self._negotiation = Negotiation(endpoint, learned, key, self._probe)
-        self._client = client
+        self.client = client
         self._key = key
         self._retry_policy = retry_policy
         self._slots = Slots(endpoint.concurrency)
@@ -110,6 +112,45 @@ class Session:
         async with self._slots.taken():
             return await self._with_retries(safe, schema, _most(safe, schema, most_tokens))
 
+    def body(
+        self, messages: Sequence[Message], schema: dict[str, Any], most_tokens: int
+    ) -> tuple[dict[str, Any], Tokens]:
+        """Returns the body of a request that is sent as part of a batch, masked, and the most that it may use."""
+        safe = [self._masked(message) for message in messages]
+        arguments = self.dialect.request(schema, most_tokens)
+        return {"model": self.endpoint.model, "messages": safe, **arguments}, _most(safe, schema, most_tokens)
+
+    async def call(self, make: Callable[[], Awaitable[T]]) -> T:
+        """Makes a call that is not billed, such as one about batches, with retries.
+
+        Args:
+            make: makes the call by the client; it is called once per try.
+
+        Raises:
+            LlmSettings: the endpoint rejects it.
+            LlmUnreachable: there was no answer after all tries.
+        """
+        tries = 0
+        while True:
+            await self._hold()
+            try:
+                return await make()
+            except Exception as error:
+                failure = error
+            if isinstance(failure, KommunaError):
+                raise self._without_key(failure)
+            fault = classify(failure, self.endpoint, self._key)
+            if isinstance(fault, Rejection):
+                fault = fault.of_all
+            if isinstance(fault, KommunaError):
+                raise self._without_key(fault)
+            tries += 1
+            await self._wait(fault, tries)
+
+    def shown(self, text: str) -> str:
+        """Returns a server's words as a message may show them: on one line, without the key, not too long."""
+        return self._key.hidden(" ".join(text.split()))[:300]
+
     async def responds(self) -> bool:
         """Returns whether the endpoint has answered a request, or answers one without any client's words."""
         return await self._negotiation.responds()
@@ -122,14 +163,14 @@ class Session:
     async def model_names(self) -> list[str] | None:
         """Returns the names of the models that the endpoint lists; None if it lists none."""
         try:
-            return [model.id async for model in self._client.models.list()]
+            return [model.id async for model in self.client.models.list()]
         except Exception:  # an error, or something else than a list
             return None
 
     async def has_batches(self) -> bool:
         """Returns whether the endpoint has OpenAI's batches."""
         try:
-            return isinstance((await self._client.batches.list(limit=1)).data, list)
+            return isinstance((await self.client.batches.list(limit=1)).data, list)
         except Exception:  # an error, or something else than a list
             return False
 
@@ -143,7 +184,6 @@ class Session:
             return None
 
     async def _with_retries(self, messages: list[Message], schema: dict[str, Any], most: Tokens) -> Answer:
-        retry_policy = self._retry_policy
         tries = 0
         while True:
             await self._hold()
@@ -164,11 +204,7 @@ class Session:
             if fault.too_many:
                 self._slots.refused(sent)
             tries += 1
-            if tries >= retry_policy.tries:
-                raise self._unreachable(fault, f"{tries} tries")
-            if fault.pause is not None and fault.pause > retry_policy.longest:
-                raise self._unreachable(fault, f"it asks to wait {fault.pause:.0f} seconds")
-            await self._pause(fault, tries)
+            await self._wait(fault, tries)
 
     async def _probe(
         self, messages: Sequence[Message], schema: dict[str, Any], dialect: Dialect, most_tokens: int
@@ -195,7 +231,7 @@ class Session:
             # The client's own time-out is per read: a response that trickles in would never reach it.
             async with asyncio.timeout(self.endpoint.timeout_seconds):
                 # As `extra_body`: the client's conversion of typed parameters takes a quarter of a request's time.
-                raw = await self._client.chat.completions.with_raw_response.create(
+                raw = await self.client.chat.completions.with_raw_response.create(
                     model=self.endpoint.model, messages=(), extra_body={"messages": messages, **arguments}
                 )
                 body = completion(raw.text)
@@ -238,6 +274,18 @@ class Session:
         """Waits as long as the server has asked all requests to wait."""
         while (left := self._hold_until - time.monotonic()) > 0:
             await asyncio.sleep(left)
+
+    async def _wait(self, fault: Retry, tries: int) -> None:
+        """Waits before the next try.
+
+        Raises:
+            LlmUnreachable: there are no more tries, or the server asks to wait too long.
+        """
+        if tries >= self._retry_policy.tries:
+            raise self._unreachable(fault, f"{tries} tries")
+        if fault.pause is not None and fault.pause > self._retry_policy.longest:
+            raise self._unreachable(fault, f"it asks to wait {fault.pause:.0f} seconds")
+        await self._pause(fault, tries)
 
     async def _pause(self, fault: Retry, tries: int) -> None:
         self.spending.retries += 1

@@ -8,7 +8,7 @@ from functools import partial
 
 from kommuna.spec.llm import Budget, LlmEndpoint
 from kommuna.steps.llm.allowance import Allowance
-from kommuna.steps.llm.ledger import Billed, Ledger
+from kommuna.steps.llm.ledger import Billed, Ledger, total
 
 _MILLION = 1_000_000
 _NOTHING = Billed()
@@ -25,6 +25,25 @@ class Tokens:
     def total(self) -> int:
         """Prompt and completion tokens together."""
         return self.prompt + self.completion
+
+    def __add__(self, other: Tokens) -> Tokens:
+        """Returns the tokens of both."""
+        return Tokens(self.prompt + other.prompt, self.completion + other.completion)
+
+
+@dataclass
+class BatchBill:
+    """What one batch is billed.
+
+    Attributes:
+        month: the month, in UTC, in which it was sent.
+        settled: its requests whose outcome is known.
+        open: the upper bound of the others.
+    """
+
+    month: str
+    settled: Billed
+    open: Billed
 
 
 @dataclass
@@ -55,6 +74,7 @@ class Spending:
     completion_tokens: int = 0
     seconds: list[float] = field(default_factory=list)
     _reserved: list[Tokens] = field(default_factory=list)
+    _batches: dict[str, BatchBill] = field(default_factory=dict)
 
     def price(self, tokens: Tokens) -> float:
         """Returns the price of tokens in the currency of the endpoint's prices."""
@@ -64,7 +84,7 @@ class Spending:
     @property
     def total(self) -> Billed:
         """What all attempts were billed, without the requests in flight."""
-        return self._earlier + self._own
+        return self._earlier + self._own + total(batch.settled for batch in self._batches.values())
 
     @property
     def cost(self) -> float:
@@ -72,14 +92,15 @@ class Spending:
         return self.total.money
 
     @property
-    def attempt(self) -> str:
-        """Identifies the records of this attempt in the ledger."""
-        return self.ledger.attempt if self.ledger is not None else ""
+    def attempts(self) -> frozenset[str]:
+        """The names of this attempt's records in the ledger: its own, and those of the batches that it waits for."""
+        return frozenset({self.ledger.attempt} if self.ledger is not None else ()) | self._batches.keys()
 
     @property
     def held(self) -> Billed:
-        """What this attempt was billed, with the bounds of requests in flight."""
-        return self._own + self._bound
+        """What this attempt was billed, with the bounds of requests in flight and of open batches."""
+        settled = total(batch.settled for batch in self._batches.values())
+        return self._own + settled + self._bound
 
     @property
     def budget_left(self) -> Budget:
@@ -106,7 +127,7 @@ class Spending:
 
     @property
     def _earlier(self) -> Billed:
-        return self.ledger.earlier if self.ledger is not None else _NOTHING
+        return self.ledger.earlier(but=self._batches) if self.ledger is not None else _NOTHING
 
     @property
     def _own(self) -> Billed:
@@ -121,27 +142,54 @@ class Spending:
 
     @property
     def _bound(self) -> Billed:
+        return self._bound_in_flight + total(batch.open for batch in self._batches.values())
+
+    @property
+    def _bound_in_flight(self) -> Billed:
         most = Tokens(sum(part.prompt for part in self._reserved), sum(part.completion for part in self._reserved))
-        return Billed(
-            requests=self.in_flight,
-            lost=self.in_flight,
-            prompt_tokens=most.prompt,
-            completion_tokens=most.completion,
-            money=self.price(most),
-        )
+        return self.bill(most, self.in_flight).model_copy(update={"lost": self.in_flight})
 
     def record(self) -> Callable[[], None]:
         """Returns a call that writes the present figures, with the bounds of requests in flight, to the ledger."""
-        return partial(self.ledger.write, self._own, self._bound) if self.ledger is not None else lambda: None
+        return partial(self.ledger.write, self._own, self._bound_in_flight) if self.ledger is not None else lambda: None
+
+    def open_batch(self, name: str, month: str, bound: Billed) -> None:
+        """Counts a batch with its bound until it is settled.
+
+        Args:
+            name: identifies the batch.
+            month: the month, in UTC, in which it was sent.
+            bound: the most that it may be billed.
+        """
+        self._batches[name] = BatchBill(month, _NOTHING, bound)
+
+    def settle_batch(self, name: str, used: Billed) -> None:
+        """Counts a batch with what it was billed.
+
+        Args:
+            name: identifies the batch.
+            used: what it was billed.
+        """
+        self._batches[name] = BatchBill(self._batches[name].month, used, _NOTHING)
+
+    def record_batch(self, name: str) -> None:
+        """Writes the present figures of a batch to the ledger.
+
+        Args:
+            name: identifies the batch.
+        """
+        if self.ledger is not None:
+            batch = self._batches[name]
+            self.ledger.write_batch(name, batch.month, batch.settled, batch.open)
 
     def fits(self, most: Tokens) -> bool:
-        """Returns whether a request fits the budgets together with the requests in flight."""
+        """Returns whether requests fit the budgets together with what is in flight."""
         if self.allowance is not None and not self.allowance.fits(self.bill(most)):
             return False
         return self.fits_own(most)
 
     def fits_own(self, most: Tokens) -> bool:
-        """Returns whether a request fits the step's own budget together with the requests in flight."""
+        """Returns whether requests fit the step's own budget together with what is in flight."""
         budget, used = self.budget, self.total + self._bound
         if budget.tokens == 0 or budget.money == 0:
             return False  # no request may be sent, even to an endpoint without a price
@@ -162,14 +210,14 @@ class Spending:
 
     def metrics(self) -> dict[str, float]:
         """Returns the usage of all attempts as metrics; retries and latencies (seconds) are those of this one."""
-        total = self.total
+        used = self.total
         return {
-            "llm_requests": float(total.requests),
+            "llm_requests": float(used.requests),
             "llm_retries": float(self.retries),
-            "llm_lost": float(total.lost),
-            "llm_tokens_in": float(total.prompt_tokens),
-            "llm_tokens_out": float(total.completion_tokens),
-            "llm_cost": total.money,
+            "llm_lost": float(used.lost),
+            "llm_tokens_in": float(used.prompt_tokens),
+            "llm_tokens_out": float(used.completion_tokens),
+            "llm_cost": used.money,
             "llm_latency_p50": _quantile(self.seconds, 0.50),
             "llm_latency_p95": _quantile(self.seconds, 0.95),
         }

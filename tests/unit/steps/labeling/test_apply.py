@@ -22,7 +22,7 @@ MIXED = (
 
 
 def test_votes_of_every_kind_of_rule_have_the_documented_type(messages: pl.LazyFrame, rule_set: Any) -> None:
-    votes, metrics = apply_rules(messages, rule_set(*MIXED))
+    votes, _, metrics = apply_rules(messages, rule_set(*MIXED))
     table = votes.collect()
     assert table.schema == {"id": pl.String} | {rule["name"]: pl.Enum(["card", "loan", "!loan"]) for rule in MIXED}
     assert table.rows() == [
@@ -39,7 +39,7 @@ def test_votes_of_every_kind_of_rule_have_the_documented_type(messages: pl.LazyF
 
 
 def test_votes_are_1_and_0_where_rows_may_have_multi_label(messages: pl.LazyFrame, rule_set: Any) -> None:
-    votes, metrics = apply_rules(messages, rule_set(*MIXED, multi_label=True))
+    votes, _, metrics = apply_rules(messages, rule_set(*MIXED, multi_label=True))
     table = votes.collect()
     assert table["word"].to_list() == [1, None, 1, None, None]
     assert table["no_loan"].to_list() == [None, None, None, None, 0]
@@ -54,7 +54,7 @@ def test_rules_that_never_or_always_vote_are_named_and_counted(messages: pl.Lazy
         {"name": "fine", "tag": "card", "any": ["card"]},
     )
     with structlog.testing.capture_logs() as logs:
-        _, metrics = apply_rules(messages, rules)
+        *_, metrics = apply_rules(messages, rules)
     assert (metrics["rules_never"], metrics["rules_always"]) == (1, 1)
     warned = {log["event"]: log["rules"] for log in logs if "rules" in log and log["log_level"] == "warning"}
     assert warned == {"rules.never_vote": ["dead"], "rules.always_vote": ["every"]}
@@ -69,7 +69,7 @@ def test_a_regex_with_look_around_is_warned_of_by_name(messages: pl.LazyFrame, r
 
 def test_an_empty_table_has_no_votes_and_no_warnings(messages: pl.LazyFrame, rule_set: Any) -> None:
     with structlog.testing.capture_logs() as logs:
-        votes, metrics = apply_rules(messages.head(0), rule_set(*MIXED))
+        votes, _, metrics = apply_rules(messages.head(0), rule_set(*MIXED))
     assert votes.collect().height == 0
     assert metrics["coverage"] == 0.0
     assert not [log for log in logs if log["event"] in ("rules.never_vote", "rules.always_vote")]

@@ -20,7 +20,7 @@ class Step:
 
     def __init__(self, shared: StoreAddress, run: str, tokens: int, bound: int = 0, money: float = 0.0) -> None:
         self.ledger = Ledger(shared, model="m", url="http://x/v1", run=run)
-        self.attempt = self.ledger.attempt
+        self.attempts = frozenset({self.ledger.attempt})
         self.held = Billed(prompt_tokens=tokens + bound, money=money)
         self.ledger.write(Billed(requests=1, prompt_tokens=tokens, money=money), Billed(prompt_tokens=bound))
 

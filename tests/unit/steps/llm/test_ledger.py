@@ -144,7 +144,7 @@ def test_an_attempt_over_the_end_of_a_month_is_split(shared: StoreAddress, monke
     ledger.write(Billed(requests=5, prompt_tokens=50), Billed())
     months = [total(entry.billed for entry in billed_in(shared, month)) for month in ("2026-11", "2026-12")]
     assert months == [Billed(requests=2, prompt_tokens=20), Billed(requests=3, prompt_tokens=30)]
-    assert Ledger(shared, WORK, model="tiny", url="http://x/v1").earlier.prompt_tokens == 50
+    assert Ledger(shared, WORK, model="tiny", url="http://x/v1").earlier().prompt_tokens == 50
 
 
 def test_those_who_come_during_a_write_share_the_next_one() -> None:

@@ -93,6 +93,12 @@ def rule_figures(
     return table.sort(pl.col("flag") == "", best, "agrees", -pl.col("conflict"), nulls_last=True, maintain_order=True)
 
 
+def accuracy(dev: LabeledVotes, j: int) -> float | None:
+    """Returns the share of right votes of rule j on dev rows; None if it does not vote there."""
+    right, judged = _right(dev.votes[:, j], dev.truth, np.ones(len(dev), dtype=np.int64))
+    return right / judged if judged else None
+
+
 def _tags_named(patterns: VotePatterns, j: int) -> str:
     """Returns the tags that a rule without a tag of its own votes for, the most frequent first."""
     votes = patterns.votes[:, j]

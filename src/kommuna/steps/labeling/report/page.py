@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kommuna.spec.artifacts import Report
 from kommuna.spec.rules import RuleSet
 from kommuna.steps.labeling.report.metrics import BY_NAME
+from kommuna.steps.labeling.report.questions import questions_section
 from kommuna.steps.labeling.report.rule_text import highlighted
 from kommuna.steps.labeling.votes.correlation import Correlation, correlation
 from kommuna.steps.labeling.votes.patterns import VotePatterns
@@ -55,6 +56,7 @@ def rule_page(
     rules: RuleSet,
     metrics: dict[str, float],
     on_dev: DevFigures | None,
+    questions: pl.DataFrame | None = None,
 ) -> Report:
     """Builds the page.
 
@@ -64,10 +66,14 @@ def rule_page(
         rules: the rule set.
         metrics: the metrics of `rule_report`.
         on_dev: the figures on dev rows, if there are any.
+        questions: the result of `question_figures`, if there are questions to an LLM.
     """
     errors = {} if on_dev is None else {name[0]: part for name, part in on_dev.errors.group_by("rule")}
     sections: list[tuple[str, Markup]] = [("", _look_first(figures, errors, rules))]
     sections.append(("Rules, worst first", _rules_table(figures, errors, rules)))
+    if questions is not None and questions.height:
+        heading = "Questions to the LLM, the least worth their price first"
+        sections.append((heading, questions_section(questions, rules)))
     if on_dev is not None and figures["accuracy"].is_not_null().any():
         known = figures.filter(pl.col("accuracy").is_not_null())
         shown = known.head(_SHOWN_BARS)

@@ -23,6 +23,11 @@ def confidence_column(rule: str) -> str:
     return rule + _CONFIDENCE
 
 
+def unsure_part(rule: str) -> str:
+    """Returns the name that the less sure votes of a rule have."""
+    return rule + _UNSURE
+
+
 def is_confidence(column: str) -> bool:
     """Whether a column of a votes table has confidences instead of votes."""
     return column.endswith(_CONFIDENCE)
@@ -66,7 +71,7 @@ class Grades:
             if (cut := figures[f"{rule.name}:cut"][0]) is not None and figures[f"{rule.name}:least"][0] < cut
         }
         unsure = tuple(
-            rule.model_copy(update={"name": rule.name + _UNSURE}) for rule in rules.rules if rule.name in cuts
+            rule.model_copy(update={"name": unsure_part(rule.name)}) for rule in rules.rules if rule.name in cuts
         )
         return cls(rules.model_copy(update={"rules": (*rules.rules, *unsure)}), cuts)
 
@@ -87,7 +92,7 @@ class Grades:
             for name, unsure in moved.items()
             for part in (
                 pl.when(~unsure.fill_null(False)).then(pl.col(name)).alias(name),
-                pl.when(unsure).then(pl.col(name)).alias(name + _UNSURE),
+                pl.when(unsure).then(pl.col(name)).alias(unsure_part(name)),
             )
         )
 

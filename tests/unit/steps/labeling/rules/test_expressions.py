@@ -88,7 +88,7 @@ def test_a_python_rule_may_name_tags_and_unknown_names_are_counted_as_abstention
 ) -> None:
     rules = rule_set({"name": "channel", "python": f"{bank_rules}:by_channel"}, tags=["card", "loan"])
     with structlog.testing.capture_logs() as logs:
-        votes, metrics = apply_rules(messages, rules)
+        votes, _, metrics = apply_rules(messages, rules)
     assert votes.collect()["channel"].to_list() == ["card", None, "card", None, None]
     assert votes.collect().columns == ["id", "channel"]
     assert metrics["values_outside_tags"] == 2

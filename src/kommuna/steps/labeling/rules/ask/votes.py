@@ -15,9 +15,11 @@ from kommuna.spec.step import StoreAddress
 from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.etl.pii.masker import Masker
 from kommuna.steps.labeling.rules.ask.answer_cache import AnswerCache, digest_of
+from kommuna.steps.labeling.rules.ask.batches import BatchedQuestions
 from kommuna.steps.labeling.rules.ask.estimate import expected_tokens
 from kommuna.steps.labeling.rules.ask.prompt import NO, UNKNOWN, YES, Prompt, prompt_for
-from kommuna.steps.labeling.rules.ask.requests import FAILURES, RequestRunner, requests_for
+from kommuna.steps.labeling.rules.ask.questions import questions_table
+from kommuna.steps.labeling.rules.ask.requests import FAILURES, Request, RequestRunner, requests_for
 from kommuna.steps.labeling.votes.grades import confidence_column
 from kommuna.steps.llm.allowance import least
 from kommuna.steps.llm.client import Llm, Model, run_sync
@@ -33,6 +35,7 @@ class AskVotes(NamedTuple):
     """The outputs of `ask_votes`."""
 
     votes: pl.DataFrame
+    questions: pl.DataFrame
     metrics: dict[str, float]
 
 
@@ -63,9 +66,11 @@ def ask_votes(
             where rows may have several tags. Yes is the rule's vote; no is a vote against its tag if the rule has
             `no_is_against`; everything else is null. If the endpoint gives log probabilities, there is also
             `RULE:confidence` for each rule: the probability of its answer, null where the rule abstains.
+        questions: one row per `ask` rule: its question, prompt, answers and cost (`questions_table`).
         metrics: `ask_wanted` (distinct texts times questions), of these `ask_cached`, `ask_answered`, `ask_unasked`
-            (the budget was spent), and failed ones by reason; `ask_asked_again` (earlier runs received different
-            answers), `ask_damaged_segments` (of cached answers), `ask_unknown`, `ask_unmasked_rows`;
+            (the budget was spent), and failed ones by reason; `ask_batched` (answered by batches of this attempt);
+            `ask_asked_again` (earlier runs received different answers), `ask_damaged_segments` (of cached answers),
+            `ask_unknown`, `ask_unmasked_rows`;
             `ask_expected_tokens` and `ask_expected_cost`, estimated before the first request; the model's own
             figures (`llm_requests`, `llm_cost`, `llm_latency_p95`, …); what the team's budgets leave
             (`llm_month_money_left`, …).
@@ -79,8 +84,8 @@ def ask_votes(
     """
     asking = asking or Asking()
     model = llm.light(asking.budget, name=asking.model)
-    votes, metrics = votes_by(model, messages, rules, asking, shared=llm.shared, key=key, text=text)
-    return AskVotes(votes, metrics | model.metrics() | llm.allowance.metrics())
+    made = votes_by(model, messages, rules, asking, shared=llm.shared, key=key, text=text)
+    return made._replace(metrics=made.metrics | model.metrics() | llm.allowance.metrics())
 
 
 def votes_by(
@@ -92,7 +97,7 @@ def votes_by(
     shared: StoreAddress | None,
     key: str,
     text: str,
-) -> tuple[pl.DataFrame, dict[str, float]]:
+) -> AskVotes:
     """Asks one model, within what is left of its budget; see `ask_votes`.
 
     Args:
@@ -105,10 +110,11 @@ def votes_by(
         text: the column with the message.
 
     Returns:
-        The votes and metrics of `ask_votes`, without the model's own figures.
+        The same as `ask_votes`, without the model's own figures.
     """
     ask_rules = [rule for rule in rules.rules if isinstance(rule, AskRule)]
     asked = _questions(ask_rules, asking)
+    billed_before = model.spending.total
     questions = list(dict.fromkeys(asked.values()))
     masked = mask_pii(messages.select(key, text), text=text, names=asking.names, region=asking.region)
     if masked.metrics["masked_rows"]:
@@ -120,28 +126,51 @@ def votes_by(
     cache = None
     if shared is not None:
         cache = AnswerCache(shared, model=model.endpoint.model, prompt_version=prompt.version)
-    cached = cache.load([digest_of(question) for question in questions]) if cache else None
-    known = _known(cached, questions, rows[_DIGEST])
-    pending = _pending(rows[_DIGEST], known, len(questions))
-    runner = RequestRunner(
-        model, prompt, questions, cache, asking, wanted=sum(map(len, pending.values())), known=known.height
-    )
+    batched = None
+    if cache is not None and shared is not None and asking.batch_from is not None:
+        batched = BatchedQuestions(model, prompt, questions, cache, shared)
+        run_sync(batched.finish())
+
+    def known_and_pending() -> tuple[pl.DataFrame, dict[bytes, tuple[int, ...]]]:
+        cached = cache.load([digest_of(question) for question in questions]) if cache else None
+        known = _known(cached, questions, rows[_DIGEST])
+        return known, _pending(rows[_DIGEST], known, len(questions))
+
+    def requests(pending: dict[bytes, tuple[int, ...]]) -> Iterator[Request]:
+        return requests_for(_texts(texts), pending, messages_per_request=asking.messages_per_request)
+
+    known, pending = known_and_pending()
     expected = _expected(rows, pending, questions, prompt, model, asking)
+    wanted, at_first = sum(map(len, pending.values())), known
+    if wanted:
+        _start(model, prompt, expected, wanted=wanted, known=known.height)
+    if batched is not None and asking.batch_from is not None and wanted >= asking.batch_from:
+        run_sync(batched.send(requests(pending)))
+        known, pending = known_and_pending()
+        wanted = sum(map(len, pending.values()))
+    runner = RequestRunner(model, prompt, questions, cache, asking, wanted=wanted, known=known.height)
     if runner.wanted:
-        _start(runner, expected)
-        run_sync(runner.run(requests_for(_texts(texts), pending, messages_per_request=asking.messages_per_request)))
+        run_sync(runner.run(requests(pending)))
     if cache is not None:
         cache.merge()
     answers = pl.concat([known, runner.rows()])
     votes, contradictory = _votes(answers, rules, ask_rules, asked)
     metrics = _metrics(runner, answers, masked.metrics["masked_rows"], contradictory)
+    by_batches = float(known.height - at_first.height)
+    metrics |= {
+        "ask_batched": by_batches,
+        "ask_answered": metrics["ask_answered"] + by_batches,
+        "ask_cached": metrics["ask_cached"] - by_batches,
+    }
     _report(runner)
     runner.failed["contradictory"] += contradictory
     runner.check_share()
     metrics |= _cache_metrics(cache, rows[_DIGEST])
     joined = rows.join(votes, left_on=_DIGEST, right_on=_TEXT, how="left", maintain_order="left")
     metrics |= {"ask_expected_tokens": float(expected.tokens), "ask_expected_cost": expected.money}
-    return joined.drop(_DIGEST, _BYTES), metrics
+    billed = model.spending.total.minus(billed_before)
+    table = questions_table(ask_rules, asked, model.endpoint.model, prompt, answers, at_first, billed)
+    return AskVotes(joined.drop(_DIGEST, _BYTES), table, metrics)
 
 
 def _expected(
@@ -160,22 +189,22 @@ def _expected(
     return model.spending.bill(tokens, requests)
 
 
-def _start(runner: RequestRunner, expected: Billed) -> None:
+def _start(model: Model, prompt: Prompt, expected: Billed, *, wanted: int, known: int) -> None:
     """Logs what the run is expected to need beside what is left, before anything is sent.
 
     Raises:
         TeamBudgetSpent: the team's budget of the month or of the run does not suffice.
     """
-    spending = runner.model.spending
+    spending = model.spending
     need = least(expected, spending.budget_left)
     if spending.allowance is not None:
         spending.allowance.require(need)
     log.info(
         "ask.started",
-        model=runner.model.endpoint.model,
-        prompt=f"{runner.prompt.language} {runner.prompt.version}",
-        answers=runner.wanted,
-        cached=runner.known,
+        model=model.endpoint.model,
+        prompt=f"{prompt.language} {prompt.version}",
+        answers=wanted,
+        cached=known,
         expected_tokens=expected.tokens,
         expected_cost=round(expected.money, 4),
         left=[str(left) for left in spending.allowance.left()] if spending.allowance is not None else [],

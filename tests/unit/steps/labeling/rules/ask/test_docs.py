@@ -41,7 +41,7 @@ def test_the_documented_metrics_are_those_of_a_run(root: Path, ask: Callable[...
 
 
 def test_the_example_for_notebooks_runs(root: Path, server: LlmServer) -> None:
-    code = blocks(root / "docs/ask.md", "python")[1].replace("http://127.0.0.1:8000/v1", server.url)
+    code = blocks(root / "docs/ask.md", "python")[-1].replace("http://127.0.0.1:8000/v1", server.url)
     rules = RuleSet.read(
         {"tags": ["card"], "rules": [{"name": "a", "tag": "card", "ask": "Does it mention card?"}]}, where="test"
     )
