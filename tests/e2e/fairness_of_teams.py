@@ -41,7 +41,7 @@ class OnCluster:
 
 @pytest.fixture(scope="session")
 def values(values: dict[str, Any]) -> dict[str, Any]:
-    cores = {FLOODING: "2", WAITING: "1"}
+    cores = {FLOODING: "1", WAITING: "1"}
     teams = {
         name: team | {"quota": team["quota"] | {"cpu": cores.get(name, team["quota"]["cpu"])}}
         for name, team in values["teams"].items()
