@@ -45,6 +45,7 @@ def _characters(*categories: str) -> str:
 INVISIBLE = _characters("Cf", "Cc")  # zero-width space and joiners, soft hyphen, direction marks, control characters …
 MARKS = _characters("Mn", "Mc", "Me")
 WORD = rf"[\w{MARKS}]"  # a character of a word, for `re`
+POLARS_WORD = r"\p{L}\p{M}\p{N}_"  # the same for Polars, as the inside of brackets
 
 _INVISIBLE = re.compile(f"[{INVISIBLE}]+")
 _NOT_PLAIN = re.compile(f"[{''.join(map(re.escape, PLAIN))}]")

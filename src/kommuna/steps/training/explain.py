@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kommuna.steps.text import WORD
+from kommuna.steps.tfidf import PartTfidf
 from kommuna.steps.training.features.tfidf import TextFeatures, normalise
 from kommuna.steps.training.fit.soft_logistic import Linear, Matrix
 
@@ -115,11 +116,12 @@ def _vote_text(value: object) -> str:
 def _words_of_columns(text: str, features: TextFeatures) -> dict[int, Counter[str]]:
     """Returns, for each feature column of a text, the words that it comes from and how often."""
     words_of: dict[int, Counter[str]] = defaultdict(Counter)
-    for first, analyse, column_of, pieces in features.analysers():
-        if pieces:
+    for first, kind in features.kinds():
+        column_of = kind.column_of
+        if isinstance(kind, PartTfidf):
             for chunk in text.split():
                 words: Sequence[str] = _WORD.findall(chunk) or [chunk]
-                for term in analyse(chunk):
+                for term in kind.parts(chunk):
                     if term in column_of:
                         inside = [word for word in words if term.strip() in word] or words
                         words_of[first + column_of[term]].update(dict.fromkeys(inside, 1))

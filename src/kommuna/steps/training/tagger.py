@@ -27,7 +27,8 @@ FORMAT = 2
 _MOVED = {
     f"kommuna.steps.training.{before}": f"kommuna.steps.training.{now}"
     for before, now in {
-        "classifiers": "fit.classifiers",
+        "classifiers": "fit.boosted_trees",
+        "fit.classifiers": "fit.boosted_trees",
         "embeddings": "features.embeddings",
         "tabular": "features.tabular",
         "text": "features.tfidf",
@@ -43,10 +44,11 @@ _RENAMED = {"several_tags": "multi_label"}  # fields, by their names in older ta
 _NAMED = {
     "builtins": {"slice"},
     "functools": {"partial"},
+    "kommuna.steps.tfidf": {"PartTfidf", "WordTfidf"},
     "kommuna.steps.training.features.embeddings": {"TextEmbeddings"},
     "kommuna.steps.training.features.tabular": {"TableFeatures"},
     "kommuna.steps.training.features.tfidf": {"TextFeatures", "normalise"},
-    "kommuna.steps.training.fit.classifiers": {"BoostedTrees"},
+    "kommuna.steps.training.fit.boosted_trees": {"BoostedTrees"},
     "kommuna.steps.training.fit.soft_logistic": {"Linear"},
     "kommuna.steps.training.fit.vector_scaling": {"Scaling"},
     "kommuna.steps.training.fit.weighted_rows": {"Ensemble"},

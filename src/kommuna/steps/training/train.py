@@ -16,7 +16,7 @@ from kommuna.spec.choices import Classifier, Count, EncoderChoice, Seed, Share, 
 from kommuna.spec.texts import distinct_texts
 from kommuna.steps.columns import require_text
 from kommuna.steps.frames import takes_frames
-from kommuna.steps.training.fit.classifiers import (
+from kommuna.steps.training.classifiers import (
     TrainingRows,
     fit_bayes,
     fit_both,

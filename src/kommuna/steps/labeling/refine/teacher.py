@@ -7,9 +7,10 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from kommuna.steps.text import WORD, normalize
+from kommuna.steps.tfidf import PartTfidf, WordTfidf
 
 _HEAD = 300  # characters of a text from which parts of words are extracted
+_LONGEST = 5  # characters of a part
 
 Mask = NDArray[np.bool_]
 
@@ -30,22 +31,15 @@ class Teacher:
     """
 
     def __init__(self, dev: pl.Series, messages: pl.Series) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, preprocessor=normalize, token_pattern=f"{WORD}+")
-        parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, preprocessor=normalize)
-        dev_texts, message_texts = dev.fill_null("").to_list(), messages.fill_null("").to_list()
-        dev_heads, message_heads = ([text[:_HEAD] for text in texts] for texts in (dev_texts, message_texts))
+        kinds = (WordTfidf(double=True), PartTfidf(double=True, characters=_HEAD, longest=_LONGEST))
+        dev_texts, message_texts = dev.fill_null(""), messages.fill_null("")
         try:
-            self._dev = sparse.csr_array(
-                sparse.hstack([words.fit_transform(dev_texts), parts.fit_transform(dev_heads)])
-            )
+            self._dev = sparse.csr_array(sparse.hstack([kind.fit_transform(dev_texts) for kind in kinds]))
         except ValueError:  # the texts have no word
             self._dev = sparse.csr_array((len(dev), 1))
             self._messages = sparse.csr_array((len(messages), 1))
         else:
-            found = [words.transform(message_texts), parts.transform(message_heads)]
-            self._messages = sparse.csr_array(sparse.hstack(found))
+            self._messages = sparse.csr_array(sparse.hstack([kind.transform(message_texts) for kind in kinds]))
 
     def tags(self, rows: NDArray[np.intp], truth: Mask, *, multi_label: bool) -> sparse.csr_array:
         """Predicts the tags of the messages from some dev rows.

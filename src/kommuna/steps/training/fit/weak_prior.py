@@ -30,10 +30,10 @@ TEMPERATURES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 WEAK_PENALTY: dict[Link, float] = {"softmax": 3.0, "sigmoid": 100.0}  # with several tags, each has few rows
 WEAK_ITERATIONS = 15  # early stopping: with 9,000 messages, 40 iterations gave no better tagger
 SEVERAL_ITERATIONS = 60  # with several tags per row: .72 macro F1 on NLU++ after 60, .66 after 15
-MANY_ROWS = 20_000
-MANY_ITERATIONS = 40  # with 100,000 messages: .784 after 40, .703 after 15
+MANY_ROWS = 20_000  # with more, the model of the messages is fitted in batches
 DEV_ITERATIONS = 30
 FOLD_WEAK_ROWS = 2000  # messages per fold: enough to compare strengths
+_BLOCK = 20_000  # messages whose labels are combined at once
 FLOOR = 1e-3  # lower bound of a label model's probability, so that no rule excludes all other tags
 
 
@@ -73,7 +73,7 @@ def fit(data: TrainingData, folds: Folds, *, seed: int) -> FittedWeakPrior:
     dev_only = space.lift(_dev_model(space.coordinates, labels, choice.inverse_penalty, link, weight))
     model = dev_only
     if choice.strength > 0 and data.weak.shape[0]:
-        prior = _weak_model(data.weak, data.weak_labels, dev_only, labels, choice.dev_sharpness, link)
+        prior = _weak_model(data.weak, data.weak_labels, dev_only, labels, choice.dev_sharpness, link, seed=seed)
         pull = np.float32(choice.strength) * prior.scores(data.dev)
         correction = _dev_model(space.coordinates, labels, choice.inverse_penalty, link, weight, offset=pull)
         model = space.lift(correction).plus(prior, times=choice.strength)
@@ -130,14 +130,18 @@ def _weak_model(
     sharpness: float,
     link: Link,
     *,
+    seed: int = 0,
     space: RowSpace | None = None,
 ) -> Linear:
-    scores = dev_only.scores(weak)
-    scores *= np.float32(sharpness)
-    agreed = product_with_dev_model(weak_labels, probabilities(scores, link), dev_labels, link)
+    agreed = np.empty_like(weak_labels)
+    for start in range(0, len(agreed), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        scores = np.float32(sharpness) * dev_only.scores(weak[part])
+        agreed[part] = product_with_dev_model(weak_labels[part], probabilities(scores, link), dev_labels, link)
+    if len(agreed) > MANY_ROWS:
+        return soft_logistic.fit_in_batches(weak, agreed, link=link, seed=seed)
     rows = weak if space is None else space.coordinates
-    few = WEAK_ITERATIONS if link == "softmax" else SEVERAL_ITERATIONS
-    iterations = MANY_ITERATIONS if len(agreed) > MANY_ROWS else few
+    iterations = WEAK_ITERATIONS if link == "softmax" else SEVERAL_ITERATIONS
     model = soft_logistic.fit(rows, agreed, link=link, inverse_penalty=WEAK_PENALTY[link], iterations=iterations)
     return model if space is None else space.lift(model)
 

@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix, random_array
 from sklearn.linear_model import LogisticRegression
 
 from kommuna.steps.training.fit import soft_logistic
-from kommuna.steps.training.fit.soft_logistic import RowSpace, probabilities
+from kommuna.steps.training.fit.soft_logistic import RowSpace, log_losses, probabilities
 
 
 def _rows(n: int, p: int, seed: int) -> csr_matrix:
@@ -66,3 +66,20 @@ def test_a_product_by_blocks_equals_the_product(link: soft_logistic.Link) -> Non
     rows, other = _rows(3000, 200, 5), np.random.default_rng(5).random((200, 30), dtype=np.float32)
     assert np.array_equal(soft_logistic._product(rows, other), rows @ other)
     assert probabilities(rows[:5] @ other, link).shape == (5, 30)
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+def test_batches_come_near_the_optimum_and_do_not_depend_on_threads(link: soft_logistic.Link, monkeypatch) -> None:
+    rows, random = (
+        csr_matrix(random_array((30_000, 300), density=0.03, rng=5, dtype=np.float32)),
+        np.random.default_rng(5),
+    )
+    truth = soft_logistic.Linear(random.normal(0, 3, (300, 4)).astype(np.float32), np.zeros(4, np.float32))
+    labels = probabilities(truth.scores(rows), link)
+    quick = soft_logistic.fit_in_batches(rows, labels, link=link, seed=0)
+    zero = soft_logistic.Linear(0 * truth.coef, truth.intercept)
+    none, least = (log_losses(model.scores(rows), labels, link).sum(axis=1).mean() for model in (zero, truth))
+    assert log_losses(quick.scores(rows), labels, link).sum(axis=1).mean() < least + 0.05 * (none - least)
+    monkeypatch.setattr(soft_logistic, "_THREADS", 1)
+    again = soft_logistic.fit_in_batches(rows, labels, link=link, seed=0)
+    assert np.array_equal(again.coef, quick.coef)

@@ -12,6 +12,7 @@ from scipy.special import betainc, betaln
 from kommuna.steps.labeling.refine.data import FOLDS, RefineData
 from kommuna.steps.labeling.refine.evaluation import Evaluation
 from kommuna.steps.labeling.refine.proposal import Proposal
+from kommuna.steps.labeling.votes.correlation import phi_coefficient
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes
 from kommuna.steps.statistics import TagCounts, wilson
 
@@ -209,7 +210,8 @@ class _Present:
                 continue
             if np.array_equal(fired, other):
                 return "the same votes as a present rule"
-            if _correlation(fired, other) > MOST_CORRELATION:
+            both, first, second = (int(some.sum()) for some in (fired & other, fired, other))
+            if phi_coefficient(both, first, second, len(fired)) > MOST_CORRELATION:
                 return "too correlated with a present rule"
         return ""
 
@@ -217,13 +219,6 @@ class _Present:
         votes = np.concatenate([candidate.dev, candidate.sample])
         self._fired.append(votes != ABSTAIN)
         self._value.append(int(votes.max()))
-
-
-def _correlation(a: Mask, b: Mask) -> float:
-    """Returns Pearson's correlation of two Boolean columns."""
-    n, x, y = len(a), int(a.sum()), int(b.sum())
-    spread = math.sqrt(x * (n - x) * float(y * (n - y)))
-    return (n * int((a & b).sum()) - x * y) / spread if spread else 0.0
 
 
 def _pick(

@@ -11,11 +11,10 @@ from functools import cache
 
 import polars as pl
 
-from kommuna.steps.text import INVISIBLE, MARKS, PLAIN, WORD, normalize
+from kommuna.steps.text import INVISIBLE, MARKS, PLAIN, POLARS_WORD, WORD, normalize
 
 # Most texts are ASCII and Cyrillic letters, which NFKC does not change: it is skipped for them.
 _RARE = r"[^\x00-\x7f\u0400-\u0481]"
-_WORD = r"\p{L}\p{M}\p{N}_"
 _LAST_CASED = 0x1E943  # the last letter with another case, of the Adlam script; a test covers all characters
 TOKEN = re.compile(rf"{WORD}+|[^\w{MARKS} ]")
 
@@ -49,7 +48,7 @@ def token_lines(texts: pl.Series, rare: pl.Series) -> pl.Series:
     composed = _changed(texts, rare, _composed)
     old, new = _replacements()
     apart = composed.str.replace_many(old, new, leftmost=True)
-    apart = _changed(apart, rare, lambda some: some.str.replace_all(rf"([^{_WORD}\x00-\x7f])", " $1 "))
+    apart = _changed(apart, rare, lambda some: some.str.replace_all(rf"([^{POLARS_WORD}\x00-\x7f])", " $1 "))
     wide = apart.str.contains("  ", literal=True).fill_null(False).arg_true()
     return " " + _changed(apart, wide, lambda some: some.str.replace_all(r"  +", " ")) + " "
 

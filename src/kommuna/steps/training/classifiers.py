@@ -14,13 +14,13 @@ from kommuna.steps.training.features.embeddings import TextEmbeddings, chosen
 from kommuna.steps.training.features.tabular import TableFeatures
 from kommuna.steps.training.features.tfidf import PIECES_ROWS, TextFeatures
 from kommuna.steps.training.fit import semantic_prior, weak_prior, weighted_rows
+from kommuna.steps.training.fit.boosted_trees import BoostedTrees
 from kommuna.steps.training.fit.folds import Folds
 from kommuna.steps.training.fit.soft_logistic import Link, Matrix
 from kommuna.steps.training.fit.training_data import TrainingData
 from kommuna.steps.training.fit.weak_prior import best_sharpness
 from kommuna.steps.training.tagger import EnsembleTables, EnsembleTexts, LinearTexts, MixedTexts, Scorer, texts
 
-ONE_THREAD_ROWS = 20_000
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # weight of the embeddings against TF-IDF
 
 
@@ -183,61 +183,16 @@ def fit_trees(rows: TrainingRows) -> TrainedScorers:
     return _weighted(fitted, EnsembleTables(features, fitted.model), EnsembleTables(features, fitted.dev_only))
 
 
-class BoostedTrees:
-    """Histogram gradient boosting that accepts columns without any value, on which scikit-learn's class fails.
-
-    Args:
-        is_category: which columns are category codes.
-        seed: seed of the library's random numbers.
-    """
-
-    def __init__(self, is_category: list[bool], seed: int) -> None:
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
-        make: Any = HistGradientBoostingClassifier
-        self._model = make(early_stopping=False, categorical_features=is_category, random_state=seed)
-
-    def fit(self, rows: Any, classes: Any, *, sample_weight: Any) -> BoostedTrees:
-        """Fits on `n x p` rows; NaN is missing.
-
-        Args:
-            rows: `n x p`.
-            classes: n class numbers.
-            sample_weight: n weights.
-        """
-        empty = np.isnan(rows).all(axis=0)
-        with _threads_for(rows):
-            self._model.fit(np.where(empty, 0.0, rows), classes, sample_weight=sample_weight)
-        return self
-
-    @property
-    def classes_(self) -> Any:
-        """The classes of the training rows, in the order of the probabilities."""
-        return self._model.classes_
-
-    def predict_proba(self, rows: Any) -> Any:
-        """Returns `n x c` probabilities of the classes of the training rows."""
-        with _threads_for(rows):
-            return self._model.predict_proba(rows)
-
-
-def _threads_for(rows: Any) -> Any:
-    """Uses one thread for few rows: on a busy machine OpenMP's spinning costs 20 times what two threads gain."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
-
-    return threadpool_limits(1 if len(rows) < ONE_THREAD_ROWS else None)
-
-
 def _text_features(rows: TrainingRows) -> tuple[TextFeatures, Any, Any]:
     weak_texts, dev_texts = texts(rows.weak, rows.columns[0]), texts(rows.dev, rows.columns[0])
     features = TextFeatures(pieces=len(weak_texts) <= PIECES_ROWS)
     try:
-        features.fit([*dev_texts, *weak_texts])
+        found = features.fit_transform([*dev_texts, *weak_texts])
     except ValueError:
         raise DataError(
             f"column '{rows.columns[0]}' has no words", fix="check the text column and the output of the masking step"
         ) from None
-    return features, features.transform(weak_texts), features.transform(dev_texts)
+    return features, found[len(dev_texts) :], found[: len(dev_texts)]
 
 
 def _weighted(fitted: weighted_rows.FittedEnsembles, model: Scorer, dev_only: Scorer) -> TrainedScorers:
