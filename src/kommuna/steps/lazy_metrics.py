@@ -15,12 +15,24 @@ class LazyMetrics(Mapping[str, float]):
     Args:
         plan: one row, one column per metric; derived from the plan of the step's tables, which is shared.
         explained: returns the step's own error for one of Polars.
+        known: metrics that are known already.
     """
 
-    def __init__(self, plan: pl.LazyFrame, explained: Callable[[Exception], KommunaError] | None = None) -> None:
+    def __init__(
+        self,
+        plan: pl.LazyFrame,
+        explained: Callable[[Exception], KommunaError] | None = None,
+        *,
+        known: Mapping[str, float] | None = None,
+    ) -> None:
         self._plan = plan
         self._explained = explained
+        self._known = dict(known or {})
         self._values: dict[str, float] | None = None
+
+    def with_known(self, known: Mapping[str, float]) -> LazyMetrics:
+        """Returns these metrics after others that are known already."""
+        return LazyMetrics(self._plan, self._explained, known={**known, **self._known})
 
     def compute_with(self, sinks: Sequence[pl.LazyFrame]) -> None:
         """Runs the plans that write the step's tables, and computes the metrics in the same pass.
@@ -37,7 +49,8 @@ class LazyMetrics(Mapping[str, float]):
             if self._explained is None:
                 raise
             raise self._explained(error) from None
-        self._values = {name: float(value) for name, value in found.row(0, named=True).items()}
+        computed = {name: float(value) for name, value in found.row(0, named=True).items()}
+        self._values = {**self._known, **computed}
 
     def __getitem__(self, name: str) -> float:
         """Returns a metric."""
@@ -48,11 +61,11 @@ class LazyMetrics(Mapping[str, float]):
 
     def __iter__(self) -> Iterator[str]:
         """Iterates over the metrics' names."""
-        return iter(self._plan.collect_schema().names())
+        return iter([*self._known, *self._plan.collect_schema()])
 
     def __len__(self) -> int:
         """Returns the number of metrics."""
-        return len(self._plan.collect_schema())
+        return len(self._known) + len(self._plan.collect_schema())
 
     def __repr__(self) -> str:
         """Shows the values, as a dict does."""

@@ -100,6 +100,11 @@ class Normalized:
         return self.start[first], self.end[end - 1]
 
 
+def has_plain_letters(text: str) -> bool:
+    """Whether the words of a text's normal form are those of its lower case, with е for ё, at the same places."""
+    return _ONE_BY_ONE.fullmatch(text) is not None
+
+
 def normalized(text: str) -> Normalized:
     """Returns the normal form with the position of each character, so that matches can be shown in the original."""
     if _ONE_BY_ONE.fullmatch(text):

@@ -11,6 +11,7 @@ import pytest
 
 from kommuna.runtime.codecs import write_all
 from kommuna.steps.etl.asof import asof_join
+from kommuna.steps.etl.mask import mask_pii
 from kommuna.steps.etl.query import query
 from kommuna.steps.lazy_metrics import LazyMetrics
 
@@ -23,6 +24,7 @@ STEPS: dict[str, Callable[[pl.LazyFrame, pl.LazyFrame], Any]] = {
     "query": lambda left, right: query(
         {"l": left, "r": right}, sql="SELECT * FROM l LEFT JOIN r USING (at) WHERE id > 1"
     ),
+    "mask_pii": lambda left, right: mask_pii(left, text="x"),
 }
 
 
@@ -32,7 +34,11 @@ def scans(plan: str) -> int:
 
 @pytest.mark.parametrize(
     ("step", "expected"),
-    [("asof_join", 3), ("query", 2)],  # the join reads its left side for the rows that can match, and for the others
+    [
+        ("asof_join", 3),
+        ("query", 2),
+        ("mask_pii", 1),
+    ],  # the join reads its left side for the rows that can match, and for the others
 )
 def test_the_metrics_add_no_scan_of_the_inputs(
     step: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -52,8 +58,15 @@ def test_the_metrics_add_no_scan_of_the_inputs(
     done = STEPS[step](*inputs)
     assert collected == []
     written = write_all({"table": done.table}, tmp_path, done.metrics)
-    assert done.metrics["rows"] == written["table"].rows
+    assert done.metrics.get("rows", LEFT.height) == written["table"].rows
     assert [scans(plan) for plan in collected] == [expected]
+
+
+def test_known_metrics_come_first() -> None:
+    metrics = LazyMetrics(LEFT.lazy().select(pl.len().alias("rows"))).with_known({"bytes": 7.0})
+    assert list(metrics) == ["bytes", "rows"]
+    assert len(metrics) == 2
+    assert metrics == {"bytes": 7.0, "rows": 4.0}
 
 
 def test_a_first_look_computes_the_metrics() -> None:

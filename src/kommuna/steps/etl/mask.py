@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import polars as pl
-import structlog
 
 from kommuna.errors import SpecError
 from kommuna.spec.choices import Region, known_region
 from kommuna.steps.columns import require_columns, require_text, unused
 from kommuna.steps.etl.pii.masker import KINDS, Masker
 from kommuna.steps.frames import takes_frames
-
-log = structlog.get_logger()
-
-_CACHED = 200_000  # masked texts kept from the counting pass for the writing pass: about 100 MB
+from kommuna.steps.lazy_metrics import LazyMetrics
 
 
 class Masked(NamedTuple):
     """Messages with `[PHONE]`, `[CARD]`, … in place of personal data."""
 
     table: pl.LazyFrame
-    metrics: dict[str, float]
+    metrics: LazyMetrics
 
 
 @takes_frames
@@ -47,53 +42,24 @@ def mask_pii(table: pl.LazyFrame, *, text: str = "text", names: Sequence[str] = 
         SpecError: the region is unknown.
     """
     masker = Masker(names, _known_region(region))
-    if require_columns(table, [text], what="table")[text] == pl.Null:
-        return Masked(table, {f"masked_{kind.lower()}": 0.0 for kind in KINDS} | {"masked_rows": 0.0})
-    require_text(table, text, what="table")
-    counts, rows, cached = _count(table, text, masker)
+    schema = require_columns(table, [text], what="table")
+    if schema[text] != pl.Null:  # no text at all
+        require_text(table, text, what="table")
+    masked = unused(schema, "#masked")
+    fields = {"text": pl.String(), **{kind: pl.UInt32() for kind in KINDS}}
 
-    def masked(texts: pl.Series) -> pl.Series:
-        found = texts.to_frame(text).select(masker.candidate(pl.col(text)))[text].fill_null(False)
-        if not found.any():
-            return texts
-        places = found.arg_true()
-        new = [_masked(masker, old, cached) for old in texts.gather(places)]
-        return texts.clone().scatter(places, new)
+    def mask(texts: pl.Series) -> pl.Series:
+        return masker.mask_column(texts.cast(pl.String)).to_struct(masked)
 
-    replaced = pl.col(text).map_batches(masked, return_dtype=pl.String, is_elementwise=True)
-    metrics = {f"masked_{kind.lower()}": float(counts[kind]) for kind in KINDS} | {"masked_rows": float(rows)}
-    log.info("messages.masked", **metrics)
-    return Masked(table.with_columns(replaced.alias(text)), metrics)
-
-
-def _count(table: pl.LazyFrame, text: str, masker: Masker) -> tuple[Counter[str], int, dict[str, str]]:
-    """Counts masked values per kind and masked rows, and keeps the first masked texts by their originals."""
-    counts: Counter[str] = Counter()
-    rows = 0
-    cached: dict[str, str] = {}
-    for old, families in _candidates(table, text, masker):
-        new, kinds = masker.mask(old, families)
-        if kinds:
-            rows += 1
-            counts.update(kinds)
-        if len(cached) < _CACHED:
-            cached[old] = new
-    return counts, rows, cached
-
-
-def _candidates(table: pl.LazyFrame, text: str, masker: Masker) -> Iterator[tuple[str, list[str]]]:
-    """Yields the texts that may have personal data, each with the families of patterns that it matches."""
-    found = table.select(text).filter(masker.candidate(pl.col(text)))
-    marks = [pl.when(holds).then(pl.lit(name)) for name, holds in masker.families(pl.col(text)).items()]
-    families = unused([text], "#families")
-    marked = found.select(text, pl.concat_list(marks).list.drop_nulls().alias(families))
-    for batch in marked.collect_batches(maintain_order=False, lazy=True, engine="streaming"):
-        yield from zip(batch[text], batch[families].to_list(), strict=True)
-
-
-def _masked(masker: Masker, old: str, cached: dict[str, str]) -> str:
-    new = cached.get(old)
-    return masker.mask(old)[0] if new is None else new
+    column = pl.col(text).map_batches(mask, return_dtype=pl.Struct(fields), is_elementwise=True)
+    done = table.with_columns(column.alias(masked))
+    counts = {f"masked_{kind.lower()}": pl.col(masked).struct.field(kind) for kind in KINDS}
+    metrics = done.select(
+        *(count.sum().alias(name) for name, count in counts.items()),
+        pl.any_horizontal(count > 0 for count in counts.values()).sum().alias("masked_rows"),
+    )
+    new = pl.col(masked).struct.field("text").cast(schema[text]).alias(text)
+    return Masked(done.with_columns(new).drop(masked), LazyMetrics(metrics))
 
 
 def _known_region(region: str) -> str:

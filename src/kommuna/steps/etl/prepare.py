@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Prepared(NamedTuple):
     """Clean, masked messages in the order of the file."""
 
     table: pl.LazyFrame
-    metrics: dict[str, float]
+    metrics: Mapping[str, float]
 
 
 @takes_frames
@@ -67,8 +67,7 @@ def prepare_messages(
     cleaned = clean(table, key=key, text=text, max_chars=max_chars)
     masked = mask_pii(cleaned.table, text=text, names=names, region=region)
     own = {"rows_read": read.metrics["rows"], "bytes": read.metrics["bytes"], "blank_rows": read.metrics["blank_rows"]}
-    metrics = own | cleaned.metrics | masked.metrics
-    return Prepared(masked.table, metrics)
+    return Prepared(masked.table, masked.metrics.with_known({**own, **cleaned.metrics}))
 
 
 def _since(table: pl.LazyFrame, day: date, *, where: str) -> pl.LazyFrame:
