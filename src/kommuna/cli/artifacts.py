@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from kommuna.cli.here import console, installation, store
-from kommuna.cli.tables import AsJson, print_json, print_table, records
+from kommuna.cli.tables import AsJson, print_dearest, print_json, print_table, records
 from kommuna.clients.mlflow import MlflowApi
 from kommuna.errors import RegistryError, TeamMistake
 from kommuna.store import Manifest, Store
@@ -113,6 +113,7 @@ def _show_manifest(manifest: Manifest, where: Store) -> None:
         console.print(f"made by {manifest.dag_id} · {manifest.task_id} · {manifest.run_id}")
     console.print(
         f"{manifest.started:%Y-%m-%d %H:%M:%S} UTC, {manifest.seconds:.2f} s, "
+        f"{manifest.processor_seconds:.2f} s of processor time, "
         f"peak {manifest.peak_memory_bytes >> 20} MiB",
     )
     outputs = [
@@ -123,11 +124,18 @@ def _show_manifest(manifest: Manifest, where: Store) -> None:
     if manifest.metrics:
         metrics = [(name, f"{value:.6g}") for name, value in sorted(manifest.metrics.items())]
         print_table(console, ("metric", "value"), metrics)
-    console.print(_lineage(manifest, where, Tree(f"{manifest.function} {manifest.key[:12]}"), set()))
+    seen: dict[str, Manifest] = {}
+    console.print(_lineage(manifest, where, Tree(f"{manifest.function} {manifest.key[:12]}"), seen))
+    if len(seen) > 1:
+        steps = [
+            (one.task_id or one.function, one.seconds, one.processor_seconds, one.peak_memory_bytes)
+            for one in seen.values()
+        ]
+        print_dearest(console, steps)
 
 
-def _lineage(manifest: Manifest, where: Store, tree: Tree, seen: set[str]) -> Tree:
-    seen.add(manifest.key)
+def _lineage(manifest: Manifest, where: Store, tree: Tree, seen: dict[str, Manifest]) -> Tree:
+    seen[manifest.key] = manifest
     for line in manifest.lineage:
         upstream = where.manifest(line.manifest) if line.manifest else None
         if upstream is None:

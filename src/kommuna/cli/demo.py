@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from kommuna.cli.progress import follow
-from kommuna.cli.tables import print_table
+from kommuna.cli.tables import print_dearest, print_table
 from kommuna.clients.airflow import AirflowApi, Run
 from kommuna.embedded import Embedded
 from kommuna.embedded.disk import explained_disk_errors
@@ -26,6 +26,7 @@ DAGS = ("support__topics", "fraud__cards")
 MAX_LOGS = 5  # failed tasks whose logs are shown
 LOG_LINES = 12  # the last ones of a log that are shown
 OWN_DAG = "support__own_messages"
+_OF_A_TASK = ("key", "cached", "rows", "seconds", "processor_seconds", "peak_memory_bytes")
 _FRAUD_FILES = ("transactions.csv", "tx_dev.csv", "tx_gold.csv", "new_transactions.csv", "events.csv")
 _SUPPORT_FILES = ("messages.csv", "dev.csv", "gold.csv", "new_messages.csv")
 
@@ -96,6 +97,7 @@ def _run(platform: Embedded, console: Console, *, data: Path | None, messages: i
     seconds = time.monotonic() - began
     whole = whole and all(outcome.version for outcome in outcomes)
     _show(outcomes, console)
+    _show_dearest(outcomes, console)
     output.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "succeeded": whole,
@@ -190,9 +192,7 @@ def _outcome(run: Run, results: dict[str, dict[str, Any]]) -> Outcome:
         version=str(int(registered["version"])) if "version" in registered else "",
         seconds=round(run.seconds, 1),
         run_id=run.run_id,
-        tasks={
-            task: {key: result[key] for key in ("key", "cached", "rows", "seconds")} for task, result in results.items()
-        },
+        tasks={task: {key: result[key] for key in _OF_A_TASK} for task, result in results.items()},
     )
 
 
@@ -210,6 +210,16 @@ def _show(outcomes: list[Outcome], console: Console) -> None:
         ]
         if baselines:
             console.print(f"{o.dag}: macro F1 on gold {_share(o.f1_macro)}; baselines: {', '.join(baselines)}")
+
+
+def _show_dearest(outcomes: list[Outcome], console: Console) -> None:
+    steps = [
+        (f"{outcome.dag}.{task}", done["seconds"], done["processor_seconds"], done["peak_memory_bytes"])
+        for outcome in outcomes
+        for task, done in outcome.tasks.items()
+        if not done["cached"]
+    ]
+    print_dearest(console, steps)
 
 
 def _share(value: float | None) -> str:

@@ -42,6 +42,20 @@ def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequenc
         _print_blocks(console, columns, cells)
 
 
+def print_dearest(console: Console, steps: Iterable[tuple[str, float, float, int]], *, count: int = 3) -> None:
+    """Prints the steps with the most processor time.
+
+    Args:
+        console: where to print.
+        steps: each one's name, seconds, processor seconds, and peak memory in bytes.
+        count: how many are shown.
+    """
+    rows = sorted(steps, key=lambda step: step[2], reverse=True)[:count]
+    if rows:
+        shown = [(name, f"{seconds:.1f}", f"{processor:.1f}", peak >> 20) for name, seconds, processor, peak in rows]
+        print_table(console, ("dearest steps", "seconds", "processor seconds", "peak MiB"), shown)
+
+
 def print_json(document: object) -> None:
     """Prints a document to stdout as JSON. NaN and infinity become null."""
     typer.echo(json.dumps(_plain(document), ensure_ascii=False, indent=1, default=str))

@@ -36,6 +36,7 @@ class EndedProcess:
 
     status: int
     seconds: float
+    processor_seconds: float
     peak: int
     report: bytes
     reason: str = ""  # "memory", "time" or "stopped" where the supervisor ended it
@@ -100,7 +101,8 @@ def in_child(
     if code == -signal.SIGKILL and not reason and oom_kills() > kills:
         reason = "memory"
     seconds, peak = time.monotonic() - began, max(peak, usage.ru_maxrss * 1024)
-    return EndedProcess(code, seconds, peak, answer, reason, recorder, listener.fault)
+    processor = usage.ru_utime + usage.ru_stime
+    return EndedProcess(code, seconds, processor, peak, answer, reason, recorder, listener.fault)
 
 
 def in_this_process(
@@ -120,13 +122,14 @@ def in_this_process(
         second_lookup: not used.
     """
     del second_lookup  # the step is always called
-    began = time.monotonic()
+    began, processor = time.monotonic(), time.process_time()
     report = os.memfd_create("report")
     environment.apply(spec, keep_others=True)
     with os.fdopen(os.dup(report), "rb") as file:
         code = child.run(spec, inputs, context, folder, report)
         file.seek(0)
-        return EndedProcess(code, time.monotonic() - began, resident_bytes(os.getpid()), file.read())
+        seconds, processor = time.monotonic() - began, time.process_time() - processor
+        return EndedProcess(code, seconds, processor, resident_bytes(os.getpid()), file.read())
 
 
 def report_of(ended: EndedProcess, spec: StepSpec) -> ChildReport:

@@ -156,6 +156,7 @@ def _run_and_store(
         version=kommuna.__version__,
         started=started,
         seconds=ended.seconds,
+        processor_seconds=ended.processor_seconds,
         peak_memory_bytes=ended.peak,
         dag_id=spec.dag_id,
         run_id=spec.run_id,
@@ -179,6 +180,7 @@ def _run_and_store(
         rows=manifest.rows,
         bytes=manifest.bytes,
         seconds=round(ended.seconds, 2),
+        processor_seconds=round(ended.processor_seconds, 2),
         peak_mib=ended.peak >> 20,
     )
     if uses is not None and uses.unknown and manifest.cacheable:

@@ -184,6 +184,7 @@ class StepResult(Spec):
     rows: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     peak_memory_bytes: int = 0
 
     @model_validator(mode="after")

@@ -175,6 +175,7 @@ def result_of(manifest: Manifest, *, cached: bool) -> StepResult:
         rows=manifest.rows,
         bytes=manifest.bytes,
         seconds=manifest.seconds,
+        processor_seconds=manifest.processor_seconds,
         peak_memory_bytes=manifest.peak_memory_bytes,
     )
 

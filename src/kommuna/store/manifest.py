@@ -63,6 +63,7 @@ class Manifest(Spec):
     version: str = Field(description="Kommuna's version.")
     started: datetime
     seconds: float = Field(ge=0, description="Wall time of the step's process.")
+    processor_seconds: float = Field(0.0, ge=0, description="Processor time of the step's process and its children.")
     peak_memory_bytes: int = Field(ge=0, description="Peak resident memory of the step's process and its children.")
     dag_id: str = ""
     run_id: str = ""

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 import kommuna
 from kommuna.cli.main import app
-from kommuna.cli.tables import print_table
+from kommuna.cli.tables import print_dearest, print_table
 
 COLUMNS = ("rule", "tag", "coverage", "overlap", "conflict", "accuracy", "worth", "errors")
 LONG = "mortgage_with_early_repayment_and_a_very_long_name_that_nobody_would_type_by_hand_twice_over"
@@ -30,6 +30,20 @@ def printed(*, terminal: bool, width: int = 80, rows: list[tuple[object, ...]] =
     console = Console(file=io.StringIO(), force_terminal=terminal, width=width, color_system=None)
     print_table(console, COLUMNS, rows)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_the_three_dearest_steps_are_those_with_the_most_processor_time() -> None:
+    console = Console(file=io.StringIO(), force_terminal=False, width=80, color_system=None)
+    steps = [
+        ("read", 90.0, 1.25, 5 << 20),
+        ("train", 20.0, 33.0, 900 << 20),
+        ("mask", 4.0, 4.0, 0),
+        ("vote", 2.0, 1.5, 0),
+    ]
+    print_dearest(console, steps)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.split()[0] for line in lines[-3:]] == ["train", "mask", "vote"]
+    assert lines[-3].split() == ["train", "20.0", "33.0", "900"]
 
 
 def test_a_table_that_is_too_wide_for_a_terminal_is_printed_as_one_block_per_row() -> None:

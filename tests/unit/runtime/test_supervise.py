@@ -50,6 +50,8 @@ def test_a_step_leaves_its_table_its_plan_and_a_manifest(run: Run, store: Store,
     assert "Parquet SCAN" in store.read(manifest.plans["result"]).decode()
     assert (manifest.rows, manifest.outputs["result"].rows) == (4, 4)
     assert manifest.peak_memory_bytes > 20 << 20
+    assert 0 < manifest.processor_seconds < 60
+    assert scaled.processor_seconds == manifest.processor_seconds
     assert [(line.input, line.manifest, line.output) for line in manifest.lineage] == [("table", made.key, "table")]
     first = store.manifest(made.key)
     assert first is not None
