@@ -28,7 +28,7 @@ def ibans(text: str) -> Iterator[Found]:
             if text[end - 1].isalnum() and not (follows.isascii() and follows.isalnum()):
                 number = "".join(filter(str.isalnum, text[match.start() : end])).upper()
                 if mod_97_10.is_valid(number[4:] + number[:4]) and _is_shape(number[:2], _shape(number[4:])):
-                    yield Found(match.start(), end, "IBAN")
+                    yield match.start(), end, "IBAN"
                     at = end
                     break
             end -= 1

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 
-from stdnum import luhn
 from stdnum.ru import inn
 
 from kommuna.steps.etl.pii.found import Found
@@ -29,6 +28,7 @@ _ISSUED = re.compile(
     r"|220[0-4][0-9]{12,15}|3[47][0-9]{13}|62[0-9]{14,17}|35[2-8][0-9][0-9]{12,15}"
     r"|3(?:0[0-5]|095|[689][0-9])[0-9]{11,16}|6(?:011|4[4-9][0-9]|5[0-9]{2})[0-9]{12,15}"
 )
+_DOUBLED = str.maketrans("0123456789", "0246813579")  # digit by digit, the sum of the doubled digit's digits
 _CACHED = 64  # characters of a sequence whose numbers are kept
 
 
@@ -44,24 +44,25 @@ def _plain() -> dict[int, str]:
     return other | {ord(char): str(unicodedata.decimal(char)) for char in digits}
 
 
-def numbers(text: str, taken: Sequence[int], region: str) -> Iterator[Found]:
-    """Yields the numbers in a text: for each sequence of digits, cards of known issuers, other cards, then the rest.
+def numbers(text: str, taken: bytearray, region: str) -> list[Found]:
+    """Returns the numbers in a text: for each sequence of digits, cards of known issuers, other cards, then the rest.
 
     Args:
         text: any text, with plain digits.
-        taken: one byte per character; numbers that begin at a non-zero byte are left out.
+        taken: one byte per character; numbers that begin at a 1 are left out.
         region: country of phone numbers without a country code.
     """
+    found: list[Found] = []
     for at, end in sequences(text):
         sequence = text[at:end]
         left_out = [day.span() for day in _DAYS.finditer(sequence)] if "20" in sequence or "19" in sequence else []
-        if any(taken[at:end]):
+        if taken.find(1, at, end) >= 0:
             left_out += [(i, i + 1) for i in range(end - at) if taken[at + i]]
         if left_out:
             sequence = _without(sequence, left_out)
         find = _numbers_of_short if len(sequence) <= _CACHED else _numbers
-        for start, end, kind in find(sequence, region):
-            yield Found(at + start, at + end, kind)
+        found += [(at + start, at + end, kind) for start, end, kind in find(sequence, region)]
+    return found
 
 
 def _without(sequence: str, spans: Sequence[tuple[int, int]]) -> str:
@@ -81,7 +82,7 @@ def _numbers(sequence: str, region: str) -> Sequence[Found]:
     for issued in (True, False):
         if cards := _cards(card_places(outline), digits, issued=issued):
             found += cards
-            sequence = _without(sequence, [(card.start, card.end) for card in cards])
+            sequence = _without(sequence, [(start, end) for start, end, _ in cards])
             outline, digits = shape(sequence), _digits(sequence)
     end = 0
     for start, places in number_places(outline):
@@ -90,7 +91,7 @@ def _numbers(sequence: str, region: str) -> Sequence[Found]:
         for place in places:
             kind, valid = _NUMBERS[place.form]
             if valid(digits[place.first : place.last], region):
-                found.append(Found(place.start, place.end, kind))
+                found.append((place.start, place.end, kind))
                 end = place.end
                 break
     return found
@@ -103,17 +104,23 @@ def _cards(places: Iterable[Place], digits: str, *, issued: bool) -> list[Found]
     Overlapping cards are merged, so that no part of a card's number next to other digits is left.
     """
     cards: list[Found] = []
+    merged = 0  # up to here
     for form, start, end, first, last in places:
         number = digits[first:last]
         if (form == "card" and not issued) or bool(_ISSUED.fullmatch(number)) != issued:
             continue
-        if number.strip("0") == "" or luhn.checksum(number):
+        if number.strip("0") == "" or not _passes_luhn(number):
             continue
-        if cards and start < cards[-1].end:
-            start, end = cards[-1].start, max(end, cards[-1].end)
-            cards.pop()
-        cards.append(Found(start, end, "CARD"))
+        if start < merged:
+            start, end = cards.pop()[0], max(end, merged)
+        cards.append((start, end, "CARD"))
+        merged = end
     return cards
+
+
+def _passes_luhn(number: str) -> bool:
+    # Not `stdnum.luhn`, which takes three times as long: a third of the time of a card.
+    return sum(map(int, number[-1::-2] + number[-2::-2].translate(_DOUBLED))) % 10 == 0
 
 
 def _digits(sequence: str) -> str:

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Found(NamedTuple):
-    """Personal data in a text: its characters `start` to `end`, and its kind."""
-
-    start: int
-    end: int
-    kind: str
+# Personal data in a text: the first character, the one after the last, and the kind. A tuple, since a named one takes
+# ten times as long to make, and there are some for every message.
+Found = tuple[int, int, str]

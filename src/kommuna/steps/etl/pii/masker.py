@@ -79,30 +79,29 @@ class Masker:
             families: which of `email`, `iban`, `number` and `name` the text may hold; all if absent.
             first_words: what `Names.first_words` gives for the text, if known.
         """
-        found: list[Found] = []
         taken = bytearray(len(text))
         plain = plain_digits(text)
-
-        def take(places: Iterable[Found]) -> None:
-            for place in places:
-                start, end, _ = place
-                if not any(taken[start:end]):
-                    taken[start:end] = b"\x01" * (end - start)
-                    found.append(place)
-
+        found: list[Found] = []
         if families is None or "email" in families:
-            take(Found(*match.span(), "EMAIL") for match in _EMAIL.finditer(plain))
+            _take([(*match.span(), "EMAIL") for match in _EMAIL.finditer(plain)], taken, found)
         if families is None or "iban" in families:
-            take(ibans(plain))
+            _take(ibans(plain), taken, found)
         if families is None or "number" in families:
-            take(numbers(plain, taken, self._region))
+            _take(numbers(plain, taken, self._region), taken, found)
         if families is None or "name" in families:
-            take(self._names.find(text, first_words))
-        if not found:
-            return text, []
+            _take(self._names.find(text, first_words), taken, found)
         found.sort()
-        pieces, end = [], 0
-        for place in found:
-            pieces += [text[end : place.start], f"[{place.kind}]"]
-            end = place.end
-        return "".join([*pieces, text[end:]]), [place.kind for place in found]
+        pieces, at = [], 0
+        for start, end, kind in found:
+            pieces += (text[at:start], "[", kind, "]")
+            at = end
+        return "".join([*pieces, text[at:]]), [kind for _, _, kind in found]
+
+
+def _take(places: Iterable[Found], taken: bytearray, found: list[Found]) -> None:
+    """Adds places to those found, unless a part of one is taken."""
+    for place in places:
+        start, end, _ = place
+        if taken.find(1, start, end) < 0:
+            taken[start:end] = b"\x01" * (end - start)
+            found.append(place)

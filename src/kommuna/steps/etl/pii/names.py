@@ -78,7 +78,7 @@ class Names:
                 known = len(name)
                 gaps = all(0 < b[0] - a[1] <= _LONGEST_GAP for a, b in pairwise(places[:known]))
                 if gaps and tuple(word[0] for word in words[:known]) == name:
-                    yield Found(places[0][0], places[known - 1][1], "NAME")
+                    yield places[0][0], places[known - 1][1], "NAME"
                     done = words[known - 1].end()
                     break
 
