@@ -91,7 +91,8 @@ class Masker:
         if families is None or "name" in families:
             _take(self._names.find(text, first_words), taken, found)
         found.sort()
-        pieces, at = [], 0
+        pieces: list[str] = []
+        at = 0
         for start, end, kind in found:
             pieces += (text[at:start], "[", kind, "]")
             at = end
