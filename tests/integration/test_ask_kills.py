@@ -53,8 +53,12 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> StoreAddress:
-    return StoreAddress(url=(tmp_path / "store").as_uri())
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> StoreAddress:
+    """A store in a folder, or where a test asks for it on a real S3 server."""
+    if getattr(request, "param", "folder") == "folder":
+        return StoreAddress(url=(tmp_path / "store").as_uri())
+    options = {"key": "a", "secret": "b", "client_kwargs": request.getfixturevalue("s3")}
+    return StoreAddress(url=f"s3://artifacts/{tmp_path.name}", options=options)
 
 
 @pytest.fixture
@@ -104,7 +108,15 @@ def ended(process: subprocess.Popen[str], path: Path) -> StepResult:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("kills", "seed"), [(3, 1), pytest.param(20, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kills", "seed", "store"),
+    [
+        (3, 1, "folder"),
+        pytest.param(20, 2, "folder", marks=pytest.mark.slow),
+        pytest.param(20, 3, "s3", marks=pytest.mark.slow),
+    ],
+    indirect=["store"],
+)
 def test_a_step_killed_at_random_tells_what_was_billed_and_asks_nothing_twice(
     start: Start, server: LlmServer, store: StoreAddress, tmp_path: Path, kills: int, seed: int
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from kommuna.steps.etl.pii.masker import Masker
@@ -15,7 +16,8 @@ class Outgoing:
     """Masks messages, and counts what was left in them."""
 
     def __init__(self) -> None:
-        self._masker = Masker((), "RU")
+        # Of a prompt, all but the messages comes again with each request.
+        self._mask = lru_cache(maxsize=1024)(Masker((), "RU").mask)
 
     def masked(self, message: Message) -> tuple[dict[str, str], list[str]]:
         """Returns a message without personal data, and the kinds of data that were found.
@@ -30,7 +32,7 @@ class Outgoing:
         found: list[str] = []
         document = _document(content)
         if document is None:
-            content, found = self._masker.mask(content)
+            content, found = self._mask(content)
         else:
             document = self._document(document, found)
             if found:
@@ -44,7 +46,7 @@ class Outgoing:
             return {self._document(name, found): self._document(item, found) for name, item in value.items()}
         if value is None or isinstance(value, bool):
             return value
-        masked, kinds = self._masker.mask(str(value))
+        masked, kinds = self._mask(str(value))
         found += kinds
         return masked if kinds else value
 

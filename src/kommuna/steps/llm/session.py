@@ -230,11 +230,9 @@ class Session:
             began = time.monotonic()
             # The client's own time-out is per read: a response that trickles in would never reach it.
             async with asyncio.timeout(self.endpoint.timeout_seconds):
-                # As `extra_body`: the client's conversion of typed parameters takes a quarter of a request's time.
-                raw = await self.client.chat.completions.with_raw_response.create(
-                    model=self.endpoint.model, messages=(), extra_body={"messages": messages, **arguments}
-                )
-                body = completion(raw.text)
+                # Not by `chat.completions`, whose conversion of typed parameters takes a quarter of a request's time.
+                sent = {"model": self.endpoint.model, "messages": messages, **arguments}
+                body = completion(await self.client.post("/chat/completions", body=sent, cast_to=str))
             used = usage_of(body, most)
             self.spending.seconds.append(time.monotonic() - began)
             return body

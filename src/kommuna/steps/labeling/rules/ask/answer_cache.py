@@ -93,17 +93,26 @@ class AnswerCache:
         Returns:
             The segment's name.
         """
+        if self.contradicted.is_empty():
+            return self._write(rows.with_columns(asked_again=0))
         return self._write(
             rows.join(self.contradicted, on=_PAIR, how="left").with_columns(pl.col("asked_again").fill_null(0))
         )
 
-    def merge(self, parts: list[str] | None = None) -> None:
-        """Merges many segments into one, which is written before its parts are removed: no reader misses an answer.
+    def replace(self, parts: Sequence[str], rows: pl.DataFrame) -> None:
+        """Writes the answers of some segments as one, then removes them: no reader misses an answer.
 
         Args:
-            parts: the segments' names; all, if absent.
+            parts: the segments' names.
+            rows: their answers, see `write`.
         """
-        parts = self._segments() if parts is None else parts
+        self.write(rows)
+        self._folder.remove(parts)
+        log.info("answers.merged", segments=len(parts))
+
+    def merge(self) -> None:
+        """Merges many segments into one, which is written before its parts are removed: no reader misses an answer."""
+        parts = self._segments()
         if len(parts) < MANY_SEGMENTS:
             return
         self._write(_latest(self._read(parts)).unique())
@@ -112,7 +121,7 @@ class AnswerCache:
 
     def _write(self, rows: pl.DataFrame) -> str:
         raw = io.BytesIO()
-        rows.select(pl.col(name).cast(dtype) for name, dtype in _SCHEMA.items()).write_parquet(raw)
+        rows.select(pl.col(name).cast(dtype) for name, dtype in _SCHEMA.items()).write_parquet(raw, statistics=False)
         name = f"{uuid.uuid4().hex}.parquet"
         self._folder.write(name, raw.getvalue())
         return name

@@ -108,6 +108,7 @@ class RequestRunner:
     _rows: list[AnswerRow] = field(default_factory=list)
     _written: int = 0
     _segments: list[str] = field(default_factory=list)
+    _small: list[AnswerRow] = field(default_factory=list)  # the answers in these segments
     _stop: Exception | None = None
     _lost_in_a_row: int = 0
 
@@ -244,12 +245,20 @@ class RequestRunner:
     def _write(self, rows: Sequence[AnswerRow]) -> None:
         if self.cache is None or not rows:
             return
-        table = _table(rows)
-        digests = pl.Series([digest_of(question) for question in self.questions], dtype=pl.Binary)
-        self._segments.append(self.cache.write(table.with_columns(question=digests.gather(table["question"]))))
+        self._segments.append(self.cache.write(self._with_digests(rows)))
+        self._small += rows
         if len(self._segments) >= MANY_SEGMENTS:
-            self.cache.merge(self._segments)
-            self._segments = []
+            self.cache.replace(self._segments, self._with_digests(self._small))
+            self._segments, self._small = [], []
+
+    def _with_digests(self, rows: Sequence[AnswerRow]) -> pl.DataFrame:
+        """Returns answers as they are cached: with digests instead of the questions' positions."""
+        digests = [digest_of(question) for question in self.questions]
+        texts, numbers, answers, confidence = zip(*rows, strict=True)
+        return pl.DataFrame(
+            {"text": texts, "question": [digests[n] for n in numbers], "answer": answers, "confidence": confidence},
+            schema={"text": pl.Binary, "question": pl.Binary, "answer": pl.Int8, "confidence": pl.Float32},
+        )
 
     async def _report_periodically(self) -> None:
         began = time.monotonic()
