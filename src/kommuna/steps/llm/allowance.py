@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from kommuna.spec.step import StoreAddress
 from kommuna.steps.llm.ledger import Billed, billed_in, total
 
 FRESH_SECONDS = 5.0  # how old the figures of the team's other steps may be
+_SHARE = 32  # a step uses no more than this part of what was left, by figures of one reading
 
 
 class Account(Protocol):
@@ -66,8 +68,10 @@ class Left:
 class Allowance:
     """Knows what the team's steps were billed together, this one included.
 
-    The figures of other steps are read from the team's ledger, and are up to `FRESH_SECONDS` old: steps that run at the
-    same time may exceed a budget by what they spend in that time.
+    The figures of other steps are read from the team's ledger, and are up to `FRESH_SECONDS` old. Steps that run at the
+    same time, up to sixteen, do not pass a budget together nevertheless. Each records a request before it sends it, and
+    sends it by old figures only if it needs a small part of what is left (`admits`). For more it waits until no step
+    relies on figures older than its record, and reads again (`Session.admit`).
 
     Args:
         budgets: the team's budgets.
@@ -81,6 +85,7 @@ class Allowance:
     ) -> None:
         budgets = budgets or LlmBudgets()
         kinds = {"month": budgets.month} | ({"run": budgets.run} if run else {})
+        self._reading = threading.Lock()
         self._limits = {kind: budget for kind, budget in kinds.items() if budget != Budget()}
         self._shared = shared
         self._team = team
@@ -89,6 +94,7 @@ class Allowance:
         self._month = ""
         self._others: dict[str, Billed] = {}
         self._read_at: float | None = None
+        self._admitted = Billed()  # since then
 
     def add(self, account: Account) -> None:
         """Counts what a model of this step is billed."""
@@ -100,14 +106,21 @@ class Allowance:
         recent = self._read_at is not None and time.monotonic() - self._read_at < FRESH_SECONDS
         return bool(self._limits) and not recent
 
-    def refresh(self) -> None:
+    def refresh(self, *, since: float | None = None) -> None:
         """Reads what other steps were billed, unless that was done a moment ago.
+
+        Args:
+            since: reads again if the last reading began before this time, in seconds of `time.monotonic`.
 
         Raises:
             StoreError: the ledger cannot be read.
         """
-        if not self.is_old:
-            return
+        with self._reading:
+            if self.is_old or (since is not None and self._limits and (self._read_at or 0.0) < since):
+                self._read()
+
+    def _read(self) -> None:
+        began = time.monotonic()
         now = datetime.now(UTC)
         months = [f"{now:%Y-%m}"]
         if self.run:  # it may have begun in the month before
@@ -122,7 +135,35 @@ class Allowance:
             "month": total(entry.billed for entry in found.get(months[0], ())),
             "run": total(entry.billed for entries in found.values() for entry in entries if entry.run == self.run),
         }
-        self._read_at = time.monotonic()
+        self._read_at, self._admitted = began, Billed()
+
+    def admits(self, need: Billed) -> bool:
+        """Whether a recorded request may be sent by the figures of the last `refresh`.
+
+        Args:
+            need: the most that it is billed; it is part of what is held.
+        """
+        if not self._limits:
+            return True
+        used = self._admitted + need
+        small = all(
+            (left.tokens is None or _SHARE * used.tokens <= left.tokens + need.tokens)
+            and (left.money is None or _SHARE * used.money <= left.money + need.money)
+            for left in self.left()
+        )
+        if self.is_old or not small:
+            return False
+        self._admitted = used
+        return True
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the team's steps were billed more than a budget, with the bounds of requests in flight."""
+        return any(
+            (left.budget.tokens is not None and left.used.tokens > left.budget.tokens)
+            or (left.budget.money is not None and left.used.money > left.budget.money)
+            for left in self.left()
+        )
 
     def left(self) -> list[Left]:
         """Returns what each budget with a limit leaves, by the figures of the last `refresh`."""

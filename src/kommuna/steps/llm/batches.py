@@ -24,7 +24,7 @@ from typing import Any
 import structlog
 from pydantic import Field, ValidationError
 
-from kommuna.errors import LlmAnswerError, LlmSettings
+from kommuna.errors import LlmAnswerError, LlmSettings, TeamBudgetSpent
 from kommuna.spec.base import Spec
 from kommuna.spec.step import StoreAddress
 from kommuna.steps.llm.ledger import Billed
@@ -168,6 +168,7 @@ class Batches:
 
         Raises:
             LlmSettings, LlmUnreachable: the server does not take it.
+            TeamBudgetSpent: the team's budget has no room for it; it was not sent.
             StoreError: it cannot be recorded; it was not sent.
         """
         items = {
@@ -178,6 +179,11 @@ class Batches:
         bound = self._bound(record)
         self._spending.open_batch(record.name, record.month, bound)
         await asyncio.to_thread(self._spending.record_batch, record.name)
+        try:
+            await self._session.admit(bound)
+        except TeamBudgetSpent:
+            await self._close(record, Billed())
+            raise
         lines = [
             {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": request.body}
             for name, request in zip(items, requests, strict=True)

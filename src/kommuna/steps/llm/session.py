@@ -16,12 +16,13 @@ import structlog
 from kommuna.errors import BudgetSpent, KommunaError, LlmUnreachable
 from kommuna.extras import needed_by
 from kommuna.spec.llm import LlmEndpoint
+from kommuna.steps.llm import allowance as team
 from kommuna.steps.llm.bounded import OversizedBody
 from kommuna.steps.llm.connection import http_client
 from kommuna.steps.llm.dialect import Dialect
 from kommuna.steps.llm.faults import Rejection, Retry, classify
 from kommuna.steps.llm.key import ApiKey
-from kommuna.steps.llm.ledger import Commits
+from kommuna.steps.llm.ledger import Billed, Commits
 from kommuna.steps.llm.negotiation import PROBE, PROBE_SCHEMA, PROBE_TOKENS, Learned, Negotiation
 from kommuna.steps.llm.outgoing import Message, Outgoing
 from kommuna.steps.llm.response import Answer, answer_of, completion, usage_of
@@ -226,6 +227,7 @@ class Session:
         used = Tokens(0, 0)
         try:
             await self.records.commit()
+            await self.admit(self.spending.bill(most))
             used = most  # until the server says otherwise
             began = time.monotonic()
             # The client's own time-out is per read: a response that trickles in would never reach it.
@@ -267,6 +269,28 @@ class Session:
                     raise _spent(self.spending)
                 await self._settled.wait()
             self.spending.reserve(most)
+
+    async def admit(self, need: Billed) -> None:
+        """Makes sure that the team's budgets have room for what is recorded, whatever other steps record meanwhile.
+
+        Args:
+            need: the most that the recorded requests are billed.
+
+        Raises:
+            TeamBudgetSpent: they have none; nothing must be sent.
+        """
+        allowance = self.spending.allowance
+        if allowance is None:
+            return
+        recorded = time.monotonic()
+        if allowance.is_old:
+            await asyncio.to_thread(allowance.refresh)
+        if allowance.admits(need):
+            return
+        await asyncio.sleep(team.FRESH_SECONDS)  # then no other step relies on figures without this record
+        await asyncio.to_thread(allowance.refresh, since=recorded + team.FRESH_SECONDS)
+        if allowance.exceeded:
+            raise allowance.spent(need, "the next request")
 
     async def _hold(self) -> None:
         """Waits as long as the server has asked all requests to wait."""

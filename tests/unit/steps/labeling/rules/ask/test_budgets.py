@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
 
 import polars as pl
 import pytest
@@ -15,6 +20,7 @@ from kommuna.spec.step import Services, StoreAddress
 from kommuna.steps.labeling.rules.ask.estimate import expected_tokens
 from kommuna.steps.labeling.rules.ask.prompt import prompt_in
 from kommuna.steps.labeling.rules.ask.votes import AskVotes, ask_votes
+from kommuna.steps.llm import allowance
 from kommuna.steps.llm.client import Llm
 from kommuna.steps.llm.spending import Tokens
 
@@ -24,6 +30,12 @@ RULES = RuleSet.read(
 PER_REQUEST = 110  # tokens, by the server's count
 
 Step = Callable[..., AskVotes]
+
+
+@pytest.fixture(autouse=True)
+def _read_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps read each other's spending ten times a second."""
+    monkeypatch.setattr(allowance, "FRESH_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -127,3 +139,29 @@ def test_the_estimate_counts_distinct_texts_and_questions() -> None:
     assert of(one | {bytes([200]): (0, 1)})[0] == 11
     assert of(both)[1].completion == 80 * (6 + 16)
     assert of(one, 440)[1].prompt - of(one)[1].prompt == 80 * 400 // 4
+
+
+def test_steps_at_the_same_time_do_not_pass_the_month_together(
+    step: Step, server: LlmServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server bills each request as Kommuna bounds it, so that nothing but the bounds keeps the budget."""
+    monkeypatch.setattr(allowance, "FRESH_SECONDS", 1.0)
+    server.bills = most_that_it_may_use
+    limit = 40_000
+    together = threading.Barrier(3)
+
+    def one(name: str) -> None:
+        together.wait()
+        with suppress(TeamBudgetSpent):
+            step(many(name, 400), month=Budget(tokens=limit), budget=Budget(tokens=limit), run=f"d/{name}")
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(one, ("card", "loan", "fees")))
+    spent = sum(map(sum, server.billed))
+    assert limit / 2 < spent <= limit
+
+
+def most_that_it_may_use(body: dict[str, Any]) -> tuple[int, int]:
+    schema = body["response_format"]["json_schema"]["schema"]
+    prompt = sum(len(message["content"].encode()) + 64 for message in body["messages"]) + len(json.dumps(schema))
+    return prompt, body["max_tokens"]
