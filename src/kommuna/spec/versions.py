@@ -34,7 +34,7 @@ STEPS: dict[str, SharedStep] = {
     "kommuna.steps:read_table": SharedStep("kommuna.steps.etl.read", 1),
     "kommuna.steps:clean": SharedStep("kommuna.steps.etl.clean", 1),
     "kommuna.steps:mask_pii": SharedStep("kommuna.steps.etl.mask", 3),
-    "kommuna.steps:prepare_messages": SharedStep("kommuna.steps.etl.prepare", 3),
+    "kommuna.steps:prepare_messages": SharedStep("kommuna.steps.etl.prepare", 4),
     "kommuna.steps:query": SharedStep("kommuna.steps.etl.query", 1),
     "kommuna.steps:asof_join": SharedStep("kommuna.steps.etl.asof", 1),
     "kommuna.steps:apply_rules": SharedStep("kommuna.steps.labeling.apply", 6),

@@ -61,15 +61,12 @@ class Tfidf(ABC):
         for name in _FROM_TERMS:
             vars(self).pop(name, None)
         counts = self._counts(split)
-        weights = _weights().fit(counts[::every])
-        self.idf = weights.idf_
-        return weights.transform(counts, copy=False)
+        self.idf = _idf(counts[::every])
+        return _weighted(counts, self.idf)
 
     def transform(self, texts: Sequence[str] | pl.Series) -> sparse.csr_matrix:
         """Returns the features of texts, `n x p`."""
-        weights = _weights()
-        weights.idf_ = self.idf
-        return weights.transform(self._counts(self._split(texts)), copy=False)
+        return _weighted(self._counts(self._split(texts)), self.idf)
 
     @cached_property
     def column_of(self) -> dict[str, int]:
@@ -263,7 +260,22 @@ def _matrix(found: list[tuple[NDArray[Any], NDArray[Any]]], shape: tuple[int, in
     return out
 
 
-def _weights() -> Any:
-    from sklearn.feature_extraction.text import TfidfTransformer
+def _idf(counts: sparse.csr_matrix) -> NDArray[Any]:
+    """Returns the inverse document frequencies of p terms, smoothed: log((1 + n) / (1 + texts with the term)) + 1."""
+    found = np.bincount(counts.indices, minlength=counts.shape[1]).astype(counts.dtype) + counts.dtype.type(1)
+    return np.asarray(np.log(counts.dtype.type(1 + counts.shape[0]) / found) + counts.dtype.type(1))
 
-    return TfidfTransformer(sublinear_tf=True)
+
+def _weighted(counts: sparse.csr_matrix, idf: NDArray[Any]) -> sparse.csr_matrix:
+    """Replaces counts by 1 + log(count), times idf, and gives each row the norm one; equals scikit-learn to the bit.
+
+    Written out, so that a registered model does not need scikit-learn, whose checks also take longer than one text.
+    """
+    weights = counts.data
+    np.log(weights, out=weights)
+    weights += 1
+    weights *= idf[counts.indices]
+    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    norms = np.sqrt(np.bincount(rows, weights * weights, counts.shape[0]))
+    weights /= norms[rows]
+    return counts

@@ -137,7 +137,12 @@ def weak_supervision_dag(
             gold_votes=gold_votes["votes"],
         )
         version = RegisterOperator(
-            task_id="register", model=trained["model"], scores=scores["scores"], sample=dev_rows["table"], name=model
+            task_id="register",
+            model=trained["model"],
+            scores=scores["scores"],
+            sample=dev_rows["table"],
+            preparation=learn["preparation"],
+            name=model,
         )
         promoted = PromoteOperator(
             task_id="promote",

@@ -45,13 +45,24 @@ class RegisterOperator(_RegistryOperator):
     """Registers a model version in MLflow, alias `challenger`. Output: `version`.
 
     Args:
+        preparation: the output of that name of the `PrepareMessagesOperator` whose messages the model learned from; the
+            version then takes raw texts.
         name: the model's name; the platform adds the team's prefix.
     """
 
     step = "kommuna.steps:register"
 
-    def __init__(self, *, model: Input, scores: Input, sample: Input, name: str, **options: Any) -> None:
-        inputs = {"model": model, "scores": scores, "sample": sample}
+    def __init__(
+        self,
+        *,
+        model: Input,
+        scores: Input,
+        sample: Input,
+        preparation: Input | None = None,
+        name: str,
+        **options: Any,
+    ) -> None:
+        inputs = {"model": model, "scores": scores, "sample": sample, "preparation": preparation}
         super().__init__(name=name, **self.options_of(options, inputs=inputs, parameters={}))
 
     def step_spec(self, *, run_id: str = "") -> StepSpec:

@@ -59,7 +59,7 @@ class MaskPiiOperator(SharedStepOperator):
 
 
 class PrepareMessagesOperator(SharedStepOperator):
-    """Reads, cleans and masks messages in one pass. Output: `table`.
+    """Reads, cleans and masks messages in one pass. Outputs: `table`, `preparation`.
 
     Args:
         columns: types by column, `{"id": "String"}`, or all fields of `TableSchema`.

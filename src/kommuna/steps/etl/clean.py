@@ -61,7 +61,7 @@ def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars
             fix="name the column that holds the messages",
         )
     filled = table.filter(_has_text(text))
-    cleaned = filled.with_columns(_normalised(pl.col(text), max_chars).alias(text))
+    cleaned = filled.with_columns(normalised(pl.col(text), max_chars).alias(text))
     repeated = _repeated_keys(filled, key)
     duplicates = 0
     if len(repeated):
@@ -78,7 +78,13 @@ def clean(table: pl.LazyFrame, *, key: str = "id", text: str = "text", max_chars
     return Cleaned(cleaned, metrics)
 
 
-def _normalised(text: pl.Expr, max_chars: int | None) -> pl.Expr:
+def normalised(text: pl.Expr, max_chars: int | None) -> pl.Expr:
+    """Returns the clean form of texts, see `clean`; null stays null.
+
+    Args:
+        text: any texts.
+        max_chars: longer texts are cut to this number of characters; none if absent.
+    """
     visible = text.str.replace_all(f"[{INVISIBLE}]", "").str.normalize("NFC")
     plain = visible.str.replace_all(r"\s+", " ").str.strip_chars(" ")
     return plain if max_chars is None else plain.str.slice(0, max_chars).str.strip_chars_end(" ")
@@ -143,5 +149,5 @@ def _identical_rows(cleaned: pl.LazyFrame, key: str, repeated: pl.Series, schema
 
 def _too_long(table: pl.LazyFrame, text: str, max_chars: int) -> int:
     longer = table.select(text).filter(pl.col(text).str.len_bytes() > max_chars)
-    plain = _normalised(pl.col(text), None)
+    plain = normalised(pl.col(text), None)
     return int(longer.select((plain.str.len_chars() > max_chars).sum()).collect(engine="streaming").item())

@@ -15,6 +15,7 @@ from kommuna.spec.table import TableSchema
 from kommuna.steps.columns import require_columns
 from kommuna.steps.etl.clean import MAX_CHARS, clean
 from kommuna.steps.etl.mask import mask_pii
+from kommuna.steps.etl.preparation import TextPreparation
 from kommuna.steps.etl.read import Format, read_table
 from kommuna.steps.frames import takes_frames
 
@@ -22,9 +23,10 @@ CREATED_AT = "created_at"
 
 
 class Prepared(NamedTuple):
-    """Clean, masked messages in the order of the file."""
+    """Clean, masked messages in the order of the file, and how other texts get the same form."""
 
     table: pl.LazyFrame
+    preparation: TextPreparation
     metrics: Mapping[str, float]
 
 
@@ -55,8 +57,10 @@ def prepare_messages(
         max_chars: longer texts are cut to this number of characters.
 
     Returns:
-        The messages, and the metrics of the three steps: `rows_read`, `bytes`, `blank_rows`, then those of `clean`
-        (`rows_in`, `rows`, …) and of `mask_pii`.
+        table: the messages.
+        preparation: cleans and masks other texts in the same way; a registered model needs it to take raw texts.
+        metrics: those of the three steps: `rows_read`, `bytes`, `blank_rows`, then those of `clean` (`rows_in`, `rows`,
+            …) and of `mask_pii`.
 
     Raises:
         DataError: as the three steps.
@@ -67,7 +71,8 @@ def prepare_messages(
     cleaned = clean(table, key=key, text=text, max_chars=max_chars)
     masked = mask_pii(cleaned.table, text=text, names=names, region=region)
     own = {"rows_read": read.metrics["rows"], "bytes": read.metrics["bytes"], "blank_rows": read.metrics["blank_rows"]}
-    return Prepared(masked.table, masked.metrics.with_known({**own, **cleaned.metrics}))
+    preparation = TextPreparation(names=tuple(names), region=region, max_chars=max_chars)
+    return Prepared(masked.table, preparation, masked.metrics.with_known({**own, **cleaned.metrics}))
 
 
 def _since(table: pl.LazyFrame, day: date, *, where: str) -> pl.LazyFrame:

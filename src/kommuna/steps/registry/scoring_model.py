@@ -1,7 +1,7 @@
 """The registered model for MLflow: `mlflow.pyfunc.load_model("models:/NAME/1").predict(table)` returns tags.
 
-MLflow runs this file when it loads the model ("models from code"), so nothing is pickled. Kommuna must be installed
-where the model is loaded.
+MLflow runs this file when it loads the model ("models from code"), so nothing is pickled. The version carries the
+modules of Kommuna that the model needs: an installed Kommuna is not used.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import polars as pl
 
-from kommuna.steps.training.tagger import Tagger
+from kommuna.steps.registry.service import Service, as_pandas, from_pandas
 
 
 class ScoringModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined,unused-ignore]
@@ -20,17 +19,13 @@ class ScoringModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined
 
     def load_context(self, context: Any) -> None:
         """Loads the tagger from the model's artifacts."""
-        self.tagger = Tagger.load(Path(context.artifacts["tagger"]))
+        files = {name: Path(path) for name, path in context.artifacts.items()}
+        self.service = Service.load(files["tagger"], files.get("preparation"))
 
     # No type hints: MLflow reads them as a schema, does not support these types, and warns.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Tags the rows of a pandas table."""
-        import pandas as pd
-
-        found = self.tagger.predict_table(pl.from_pandas(model_input))
-        name = "tags" if self.tagger.multi_label else "tag"
-        kind = pl.List(pl.String) if self.tagger.multi_label else pl.String
-        return pd.DataFrame({name: found[name].cast(kind).to_list(), "confidence": found["confidence"].to_list()})
+        """Tags the rows of a pandas table; `params` are those of `Service.answer`."""
+        return as_pandas(self.service.answer(from_pandas(model_input), **(params or {})))
 
 
 mlflow.models.set_model(ScoringModel())

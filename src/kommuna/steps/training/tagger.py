@@ -334,6 +334,11 @@ class Tagger:
             ) from None
 
 
+def modules() -> list[str]:
+    """Returns the names of Kommuna's modules whose classes a tagger's file may hold."""
+    return [name for name in _NAMED if name.startswith("kommuna.")]
+
+
 def unpickled(data: bytes) -> Any:
     """Returns the objects of a tagger's pickle, even if their classes have moved since it was written.
 
