@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -30,3 +31,17 @@ def at_once(first: Callable[[], R], second: Callable[[], S]) -> tuple[R, S]:
         running = pool.submit(first)
         done = second()
         return running.result(), done
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Lets BLAS use one thread, so that products of matrices do not depend on the number of cores.
+
+    With several threads OpenBLAS splits sums of more than a few hundred terms elsewhere, and the last bits differ. Use
+    `side_by_side` to compute independent parts on several cores.
+    """
+    import scipy.linalg  # noqa: F401  # loads SciPy's BLAS beside NumPy's: only loaded libraries can be limited
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
+
+    with threadpool_limits(1, user_api="blas"):
+        yield

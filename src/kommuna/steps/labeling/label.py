@@ -221,7 +221,7 @@ def _labels(
     parts = [slice(start, start + _AT_ONCE) for start in range(0, len(patterns.counts), _AT_ONCE)]
     by_pattern = pl.concat(side_by_side(lambda part: _pattern_labels(fit, patterns, part, rules, keys, who), parts))
     counts = patterns.counts[patterns.labeled]
-    mean_confidence = by_pattern["confidence"].cast(pl.Float64).to_numpy() @ counts
+    mean_confidence = (by_pattern["confidence"].cast(pl.Float64).to_numpy() * counts).sum()
     line = pl.Series(np.cumsum(patterns.labeled) - 1, dtype=pl.Int32).set(pl.Series(~patterns.labeled), None)
     rows = pl.LazyFrame({keys.name: keys, _LINE: line.gather(patterns.row_pattern)})
 

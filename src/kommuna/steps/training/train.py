@@ -15,6 +15,7 @@ from kommuna.errors import SpecError, nearest
 from kommuna.spec.choices import Classifier, Count, EncoderChoice, Seed, Share, Weight
 from kommuna.spec.texts import distinct_texts
 from kommuna.steps.columns import require_text
+from kommuna.steps.cores import one_blas_thread
 from kommuna.steps.frames import takes_frames
 from kommuna.steps.training.classifiers import (
     TrainingRows,
@@ -138,7 +139,8 @@ def train_classifier(
     rows = TrainingRows(
         weak.frame, weak.labels, dev_frame, dev_labels, folds, columns, link, dev_weight, seed, tags.tags, encoder
     )
-    fit = _FITS[classifier](rows)
+    with one_blas_thread():
+        fit = _FITS[classifier](rows)
     metrics |= fit.chosen
 
     def tagger(scorer: Scorer, held_out: Matrix | None, share: Matrix) -> Tagger:

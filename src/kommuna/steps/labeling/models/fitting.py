@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from kommuna.steps.cores import one_blas_thread
 from kommuna.steps.labeling.models.base import FOLDS, BaseLabelModel, DevRows, HeldOut, Predict, Probabilities
 from kommuna.steps.labeling.models.calibration import calibrate
 from kommuna.steps.labeling.models.log_odds_calibration import log_odds_calibration
@@ -45,6 +46,7 @@ class FittedLabelModel:
     thresholds: NDArray[np.float64] | None = None
 
 
+@one_blas_thread()
 def fit_label_model(
     new_model: NewModel, patterns: VotePatterns, dev: LabeledVotes | None, *, seed: int
 ) -> FittedLabelModel:

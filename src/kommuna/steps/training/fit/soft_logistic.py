@@ -71,7 +71,6 @@ def fit(
     """
     from scipy.optimize import minimize
     from scipy.sparse import issparse
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
     n, p = rows.shape
     k = labels.shape[1]
@@ -102,9 +101,7 @@ def fit(
     if start is not None:
         first[:-1], first[-1] = start.coef, start.intercept
     options = {"maxiter": iterations, "maxcor": 5, "ftol": 1e-5, "gtol": 1e-7}
-    # One thread for the dense products: the same sums in the same order, and no spinning on a busy machine.
-    with threadpool_limits(1):
-        found = minimize(loss_and_gradient, first.ravel(), jac=True, method="L-BFGS-B", options=options)
+    found = minimize(loss_and_gradient, first.ravel(), jac=True, method="L-BFGS-B", options=options)
     both = found.x.reshape(p + 1, k).astype(np.float32)
     return Linear(both[:-1], both[-1])
 
@@ -199,12 +196,9 @@ class RowSpace:
         self._back: Matrix | None = None
         if rows.shape[0] > self.MAX_ROWS or rows.shape[0] >= rows.shape[1]:
             return
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
-
         gram = rows @ rows.T
         gram = np.asarray(gram if isinstance(rows, np.ndarray) else gram.toarray(), dtype=np.float64)
-        with threadpool_limits(1):
-            values, vectors = np.linalg.eigh(gram)
+        values, vectors = np.linalg.eigh(gram)
         keep = values > max(values.max(), 1e-12) * 1e-9
         root = np.sqrt(values[keep])
         self.coordinates = np.ascontiguousarray((vectors[:, keep] * root).astype(np.float32))

@@ -11,7 +11,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from threadpoolctl import threadpool_limits
 
 from kommuna.steps.cores import at_once, side_by_side
 from kommuna.steps.labeling.models.base import (
@@ -73,10 +72,6 @@ class Kommuna(BaseLabelModel):
 
     def fit(self, votes: VotePatterns, dev: DevRows | None = None) -> Self:
         """Fits the model on the votes, and on the dev rows if there are enough."""
-        with threadpool_limits(1):  # BLAS threads spin longer than these products take; the folds use the cores
-            return self._fit(votes, dev)
-
-    def _fit(self, votes: VotePatterns, dev: DevRows | None) -> Self:
         k = len(votes.tags)
         data = OutcomeData.of(votes, DevRows.none(votes) if dev is None else dev, sample_seed=self._seed)
         if dev is None or len(dev) < max(_MIN_DEV_ROWS, k):

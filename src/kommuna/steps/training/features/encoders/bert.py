@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
+from kommuna.steps.cores import one_blas_thread, side_by_side
 from kommuna.steps.training.fit.soft_logistic import Matrix
 
 Ids = list[int]  # of one text's tokens, including the first and last special token
@@ -102,8 +103,11 @@ class Bert:
         """Returns `n x p` vectors of norm one: the mean of a text's last hidden states."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         out = np.zeros((len(texts), self.positions.shape[1]), np.float32)
-        for batch in _batches(order, texts):
-            out[batch] = self._pass([texts[i] for i in batch])
+        batches = list(_batches(order, texts))
+        with one_blas_thread():
+            found = side_by_side(lambda batch: self._pass([texts[i] for i in batch]), batches)
+        for batch, vectors in zip(batches, found, strict=True):
+            out[batch] = vectors
         return out
 
     def _pass(self, texts: Sequence[Ids]) -> Matrix:
