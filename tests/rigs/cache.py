@@ -103,7 +103,11 @@ class CacheRig:
 
     def manifest(self, result: StepResult) -> Manifest:
         """Returns the manifest of a result."""
-        found = self.store.manifest(result.key)
+        return self.manifest_of(result.key)
+
+    def manifest_of(self, key: str | None) -> Manifest:
+        """Returns the manifest of a key."""
+        found = self.store.manifest(key or "")
         assert found is not None
         return found
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kommuna.cli import rebuild
 from kommuna.cli.here import console, installation
 from kommuna.cli.tables import AsJson, print_json, print_table, records
 from kommuna.errors import SpecError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kommuna.steps.registry.standing import Standing
 
 app = typer.Typer(help="The champions of the registered models.", no_args_is_help=True)
+app.add_typer(rebuild.app)
 
 Name = Annotated[str, typer.Argument(help="The registered model, with its team: support__topics.")]
 Reason = Annotated[str, typer.Option(help="Why, for those who see the pin.")]

@@ -15,6 +15,7 @@ import structlog
 import kommuna
 from kommuna.errors import DataError, KommunaError
 from kommuna.outages import wait_out
+from kommuna.runtime import environment_record
 from kommuna.runtime.child import ChildReport
 from kommuna.runtime.process import CallStep, EndedProcess, in_child, report_of
 from kommuna.runtime.second_lookup import SecondLookup
@@ -132,11 +133,14 @@ def _run_and_store(
     if second_lookup.manifest is not None:
         return second_lookup.manifest
     outputs = {name: _put(store, Path(w.path), w.kind, w.suffix, w.rows) for name, w in report.outputs.items()}
-    uses = None
+    uses, environment = None, None
     if ended.recorder is not None:
         fields = context.model_dump(mode="json")
         uses = ended.recorder.uses(
             report.reported, inputs, fields, Analyses(store), listener_fault=ended.listener_fault
+        )
+        environment = wait_out(
+            partial(environment_record.recorded, spec, store, folder, inputs=inputs, local=local, uses=uses)
         )
     expires = report.reported.expires
     manifest = Manifest(
@@ -153,6 +157,7 @@ def _run_and_store(
         uses=uses,
         cacheable=report.reported.cacheable and spec.cache and (ended.recorder is None or ended.recorder.is_cacheable),
         expires=started + duration(expires) if expires else None,
+        environment=environment,
         version=kommuna.__version__,
         started=started,
         seconds=ended.seconds,

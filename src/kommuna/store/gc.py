@@ -63,11 +63,7 @@ def collect(
         results.forget(set(expired))
         _forget_analyses(store, [manifests[key] for key in kept])
         store.sweep()
-    referred = set(registered) | {
-        artifact.digest
-        for key in kept
-        for artifact in (*manifests[key].outputs.values(), *manifests[key].plans.values())
-    }
+    referred = set(registered) | {artifact.digest for key in kept for artifact in manifests[key].artifacts}
     referred |= {
         artifact.digest for key in records for artifact in manifests[key].outputs.values() if artifact.kind in _SMALL
     }

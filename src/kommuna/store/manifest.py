@@ -9,11 +9,12 @@ from pydantic import ConfigDict, Field
 
 from kommuna.spec.base import Spec
 from kommuna.spec.names import TeamName
+from kommuna.spec.resources import Resources
 from kommuna.spec.step import Digest, FunctionName
 from kommuna.store.question import Question
 from kommuna.store.uses import Uses
 
-Kind = Literal["table", "model", "report", "json", "plan"]
+Kind = Literal["table", "model", "report", "json", "plan", "code"]
 
 
 class Artifact(Spec):
@@ -42,6 +43,20 @@ class Lineage(Spec):
     source: str = Field("", description="The file's URL, or the registered model's version.")
 
 
+class Environment(Spec):
+    """What a step ran with: a rebuild needs it beside the question and the inputs."""
+
+    resources: Resources
+    commit: str = Field("", description="Git commit of the team's bundle; empty outside a repository.")
+    dirty: bool = Field(False, description="Whether files of the bundle differed from the commit.")
+    processor: str = Field("", description="The processor's name; BLAS chooses its code by it.")
+    code: Artifact | None = Field(
+        None,
+        description="A tar archive: `bundle/` has the team's files that the step used, `inputs/` its documents, by "
+        "their digests, and requirements.txt the libraries that were installed.",
+    )
+
+
 class Manifest(Spec):
     """The record of one successful run of a step."""
 
@@ -60,6 +75,7 @@ class Manifest(Spec):
     uses: Uses | None = Field(None, description="What else the step used; None if it was run by hand.")
     cacheable: bool = Field(True, description="False if the step is not cacheable, or the task has cache=False.")
     expires: datetime | None = Field(None, description="When it can no longer be reused, as declared by the step.")
+    environment: Environment | None = Field(None, description="None in manifests of older versions of Kommuna.")
     version: str = Field(description="Kommuna's version.")
     started: datetime
     seconds: float = Field(ge=0, description="Wall time of the step's process.")
@@ -68,6 +84,12 @@ class Manifest(Spec):
     dag_id: str = ""
     run_id: str = ""
     task_id: str = ""
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Every artifact that belongs to the run: outputs, plans and code."""
+        code = self.environment.code if self.environment else None
+        return (*self.outputs.values(), *self.plans.values(), *([code] if code else []))
 
     @property
     def rows(self) -> int:

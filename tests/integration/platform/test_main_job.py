@@ -127,6 +127,20 @@ def test_no_personal_data_of_the_demo_reaches_a_later_step(site: Site, first: di
     assert not texts.str.contains(r"[\w.]+@[\w.]+\.\w+").any()
 
 
+@pytest.mark.parametrize("team", ["support", "fraud"])
+def test_a_champion_is_rebuilt_from_its_record(site: Site, first: dict[str, Any], team: str) -> None:
+    run = next(run for run in first["runs"] if run["team"] == team)
+    done = site.kommuna("models", "rebuild", run["model"], run["version"], "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    print(found["sentence"])
+    assert found["equal"]
+    assert found["changes"] == []
+    assert found["steps"][-1]["key"] == run["tasks"]["train"]["key"]
+    assert {step["verdict"] for step in found["steps"]} == {"equal"}, done.stderr
+    assert all(one["recorded"] == one["rebuilt"] for one in found["outputs"])
+
+
 def test_the_second_run_reuses_unchanged_steps(first: dict[str, Any], second: dict[str, Any]) -> None:
     for before, after in zip(first["runs"], second["runs"], strict=True):
         rerun = {task for task, result in after["tasks"].items() if not result["cached"]}
@@ -156,6 +170,7 @@ def test_a_team_only_sees_its_own_dags_and_reports(site: Site, first: dict[str, 
     assert site.get(links["Report"].replace("support__topics", "support__nosuch"), "fraud").status_code == 404
     register = site.get(task.replace("evaluate", "register") + "/links", "support").json()["extra_links"]
     assert register["MLflow run"].startswith(site.embedded.access.mlflow)
+    assert "/#/models/support__topics/versions/1" in register["MLflow model"]
 
 
 def test_a_refused_version_makes_the_run_red_while_the_old_champion_tags_on(site: Site, first: dict[str, Any]) -> None:
