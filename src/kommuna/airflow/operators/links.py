@@ -1,4 +1,4 @@
-"""Links from a task to its report, its manifest and its MLflow run."""
+"""Links from a task to its report, its manifest, its MLflow run and its model version."""
 
 from __future__ import annotations
 
@@ -47,12 +47,22 @@ class ManifestLink(BaseOperatorLink):
         return _page(operator, f"manifests/{result.key}") if result and result.key else ""
 
 
-class MlflowLink(BaseOperatorLink):
+class _MlflowLink(BaseOperatorLink):
+    """Links to a page of MLflow that the step names."""
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Returns the page's address; empty where the step names none."""
+        result = _result(operator)
+        return result.links.get(self.name, "") if result else ""
+
+
+class MlflowRunLink(_MlflowLink):
     """Links to the step's MLflow run."""
 
     name = "MLflow run"
 
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Returns the run's address in MLflow; empty where the step has no run."""
-        result = _result(operator)
-        return result.links.get(self.name, "") if result else ""
+
+class MlflowModelLink(_MlflowLink):
+    """Links to the version in the model registry that the step registers or judges."""
+
+    name = "MLflow model"

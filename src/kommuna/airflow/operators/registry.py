@@ -40,6 +40,12 @@ class _RegistryOperator(SharedStepOperator):
         super().__init__(cache=False, **options)
         self.name = name
 
+    def step_spec(self, *, run_id: str = "") -> StepSpec:
+        """Returns the step with the address of Airflow, for the links to the run and the report."""
+        spec = super().step_spec(run_id=run_id)
+        pages = conf.get("api", "base_url", fallback="")
+        return spec.model_copy(update={"services": spec.services.model_copy(update={"airflow_pages": pages})})
+
 
 class RegisterOperator(_RegistryOperator):
     """Registers a model version in MLflow, alias `challenger`. Output: `version`.
@@ -93,12 +99,6 @@ class PromoteOperator(_RegistryOperator):
         self._evaluated = isinstance(_upstream_task(scores), EvaluateOperator)
         if not is_templated(gate):
             self.judge_values({"gate": gate})  # an invalid gate is refused at parse time
-
-    def step_spec(self, *, run_id: str = "") -> StepSpec:
-        """Returns the step with the address of Airflow, for the link to the report."""
-        spec = super().step_spec(run_id=run_id)
-        pages = conf.get("api", "base_url", fallback="")
-        return spec.model_copy(update={"services": spec.services.model_copy(update={"airflow_pages": pages})})
 
     def judge_values(self, parameters: Mapping[str, Any]) -> None:
         """Raises if a gate cannot be parsed, or names a metric that the evaluation does not report."""

@@ -18,7 +18,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import get_merged_defaults
 
 from kommuna.airflow.operators.failures import StepFailed, StepToRetry, task_failure
-from kommuna.airflow.operators.links import ManifestLink, MlflowLink, ReportLink
+from kommuna.airflow.operators.links import ManifestLink, MlflowModelLink, MlflowRunLink, ReportLink
 from kommuna.airflow.operators.mapped import StepPartial, partial_of
 from kommuna.airflow.operators.params import is_first_step, value_mistakes
 from kommuna.airflow.operators.references import StepOutput, input_tree, reference
@@ -62,7 +62,7 @@ class StepOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("inputs", "parameters")
     template_fields_renderers: ClassVar[dict[str, str]] = {"inputs": "json", "parameters": "json"}
-    operator_extra_links = (ReportLink(), ManifestLink(), MlflowLink())
+    operator_extra_links = (ReportLink(), ManifestLink(), MlflowRunLink(), MlflowModelLink())
     ui_color = "#e8f0fa"
 
     def __init__(

@@ -270,6 +270,10 @@ class Registry:
         """Returns the address of an evaluation's report, on the pages of Airflow."""
         return f"{self._airflow_pages}/kommuna/dags/{dag_id}/manifests/{manifest}/outputs/report"
 
+    def run_url(self, dag_id: str, run_id: str) -> str:
+        """Returns the address of a DAG run, on the pages of Airflow."""
+        return f"{self._airflow_pages}/dags/{dag_id}/runs/{quote(run_id, safe='')}"
+
     def _page(self, path: str) -> str:
         return f"{self._pages}/#/{path}" + (f"?workspace={quote(self.workspace)}" if self.workspace else "")
 

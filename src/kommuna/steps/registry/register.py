@@ -16,6 +16,7 @@ from kommuna.spec.caching import step
 from kommuna.spec.step import StepContext
 from kommuna.steps.etl.preparation import TextPreparation
 from kommuna.steps.registry.client import Registry
+from kommuna.steps.registry.described import datasets, model_description, version_description
 from kommuna.steps.registry.model_version import (
     CHALLENGER,
     DAG,
@@ -111,7 +112,7 @@ def _log_and_register(
 
     about = _about(context, digest)
     with registry.session() as client, tempfile.TemporaryDirectory(prefix="kommuna-register-") as folder:
-        _model_exists(client, name)
+        _model_exists(client, name, context)
         experiment = mlflow.set_experiment(name)
         unfinished = _unfinished_run(client, experiment.experiment_id, about)
         run_name = context.run_id or context.key[:12] or None
@@ -126,12 +127,14 @@ def _log_and_register(
             MANIFEST: context.manifests.get("model", ""),
             EXPERIMENT: experiment.experiment_id,
         }
+        client.log_inputs(run.info.run_id, datasets=datasets(service.tagger, scores, example, context.team))
         made = client.create_model_version(
             name,
             logged.model_uri,
             run_id=run.info.run_id,
             tags={k: v for k, v in tags.items() if v},
             model_id=logged.model_id,
+            description=version_description(name, service.tagger, scores, context, registry),
         )
         return registry.described(made)
 
@@ -160,11 +163,11 @@ def _about(context: StepContext, digest: str) -> dict[str, str]:
     return {name: value for name, value in about.items() if value}
 
 
-def _model_exists(client: Any, name: str) -> None:
+def _model_exists(client: Any, name: str, context: StepContext) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=model_description(name, context))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

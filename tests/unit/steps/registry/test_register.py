@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from kommuna.errors import MissingColumn, RegistryError, SpecError
 from kommuna.spec.step import Services, StepContext
 from kommuna.steps.registry.client import ModelVersion, Registry
 from kommuna.steps.registry.register import register
-from kommuna.steps.training.evaluation.scores import Scores
+from kommuna.steps.training.evaluation.scores import Compared, Scores
 from kommuna.steps.training.tagger import Tagger
 
 
@@ -45,6 +46,43 @@ def rest(url: str, path: str, **params: str) -> dict:
     )
     answer.raise_for_status()
     return answer.json()
+
+
+@pytest.mark.slow
+def test_a_versions_page_says_what_it_is_and_what_it_was_made_of(
+    mlflow_server: str, tagger: Tagger, scores: Scores, messages: pl.DataFrame
+) -> None:
+    registry = Registry(mlflow_server, "support", airflow_pages="http://airflow.example/")
+    compared = Compared(model="1" * 64, gold="2" * 64, dev="3" * 64, messages="4" * 64)
+    made_of = {"model": "b" * 64, "scores": "c" * 64}
+    found = register(
+        tagger,
+        scores.model_copy(update={"compared": compared}),
+        messages.lazy(),
+        name="described",
+        context=context("e" * 64).model_copy(update={"manifests": made_of, "run_id": "manual__1+2"}),
+        registry=registry,
+    )
+    model = rest(registry.url, "registered-models/get", name="described")["registered_model"]
+    assert "Model of team `support`, registered by the DAG `support__topics`." in model["description"]
+    version = rest(registry.url, "model-versions/get", name="described", version="1")["model_version"]
+    for part in (
+        "macro F1 ",
+        "[support__topics, manual__1+2](http://airflow.example/dags/support__topics/runs/manual__1%2B2)",
+        f"(http://airflow.example/kommuna/dags/support__topics/manifests/{'c' * 64}/outputs/report)",
+        f"kommuna show {'b' * 16}",
+        "kommuna models rebuild described",
+    ):
+        assert part in version["description"]
+    inputs = rest(registry.url, "runs/get", run_id=found.version.run_id)["run"]["inputs"]["dataset_inputs"]
+    by_name = {one["dataset"]["name"]: one for one in inputs}
+    assert {name: one["tags"][0]["value"] for name, one in by_name.items()} == {
+        "messages": "training", "dev": "validation", "gold": "evaluation",
+    }  # fmt: skip
+    gold = by_name["gold"]["dataset"]
+    assert gold["digest"] == "2" * 36
+    assert json.loads(gold["profile"]) == {"sha256": "2" * 64}
+    assert json.loads(gold["schema"])["mlflow_colspec"] == [{"name": "text", "type": "string", "required": True}]
 
 
 @pytest.mark.slow
