@@ -32,6 +32,8 @@ from tests.e2e.installation import (
     wait_until,
 )
 
+from kommuna.cluster.certificates import Pair, new_authority, new_certificate
+
 MESSAGES = 2000
 IMAGES = ("airflow", "steps", "postgresql")
 JOBS = {"support": "support__topics", "fraud": "fraud__cards"}
@@ -93,7 +95,13 @@ def images(cluster: Cluster) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def fixtures(cluster: Cluster, images: dict[str, str]) -> None:
+def llm_authority() -> Pair:
+    """The private authority of the LLM's server."""
+    return new_authority("bank")
+
+
+@pytest.fixture(scope="session")
+def fixtures(cluster: Cluster, images: dict[str, str], llm_authority: Pair) -> None:
     """The object store with its users, the Git server, and the LLM's server."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}}
     code = {
@@ -103,20 +111,25 @@ def fixtures(cluster: Cluster, images: dict[str, str]) -> None:
             for file in (HERE / "fixtures" / "llm.py", ROOT / "tests" / "rigs" / "llm_server.py")
         },
     }  # fmt: skip
-    for made in (namespace, code):
+    own = new_certificate("llm.models.svc", llm_authority)
+    tls = {
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "llm-tls", "namespace": "models"},
+        "stringData": {"server.pem": (own.certificate + own.key).decode()},
+    }  # fmt: skip
+    for made in (namespace, code, tls):
         cluster.kubectl("apply", "-f", "-", stdin=json.dumps(made))
     minio = cluster.env.get("KOMMUNA_IMAGE_MINIO", "minio/minio")
     for name in ("minio", "git", "llm"):
         text = (HERE / "fixtures" / f"{name}.yaml").read_text()
         words = {
-            "minio": minio, "password": PASSWORD, "key": LLM_KEY, "code": hashlib.sha256(str(code).encode()).hexdigest(),
+            "minio": minio, "password": PASSWORD, "key": LLM_KEY, "code": hashlib.sha256(f"{code}{tls}".encode()).hexdigest(),
             "airflow": images["airflow"], "steps": images["steps"],
         }  # fmt: skip
         for word, value in words.items():
             text = text.replace("{" + word + "}", value)
         cluster.kubectl("apply", "-f", "-", stdin=text)
     cluster.kubectl("-n", "fixtures", "rollout", "status", "deploy/minio", "deploy/git", "--timeout", "180s")
-    cluster.kubectl("-n", "models", "rollout", "status", "deploy/llm", "--timeout", "180s")
+    cluster.kubectl("-n", "models", "rollout", "status", "deploy/llm", "deploy/proxy", "--timeout", "180s")
 
     def mc(*arguments: str, stdin: str | None = None) -> None:
         cluster.kubectl("-n", "fixtures", "exec", "-i", "deploy/minio", "--", "mc", *arguments, stdin=stdin)
@@ -176,8 +189,9 @@ def repository(
 
 
 @pytest.fixture(scope="session")
-def values(images: dict[str, str]) -> dict[str, Any]:
+def values(images: dict[str, str], llm_authority: Pair) -> dict[str, Any]:
     given = yaml.safe_load((HERE / "fixtures" / "values.yaml").read_text())
+    given["llm"]["heavy"]["ca"] = llm_authority.certificate.decode()
     return given | {"images": {**images, "pull_secrets": [LOGIN]}}
 
 

@@ -18,6 +18,15 @@ from kommuna.store import Store
 
 MESSAGES = 60
 CARD = "2200 7000 0000 0009"
+HANDSHAKE = """
+import socket, ssl
+host = "llm.models.svc"
+try:
+    ssl.create_default_context().wrap_socket(socket.create_connection((host, 8443), 10), server_hostname=host)
+    print("believed")
+except OSError as error:
+    print(error)
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,6 +69,8 @@ def test_questions_are_answered_in_a_pod_of_the_named_team(installation: Install
     assert "[CARD]" in sent
     assert CARD not in sent
     assert LLM_KEY not in run.log("vote")
+    light = [request for request in received(installation) if request["model"] == "scripted-light"]
+    assert {request["via"] for request in light} == {"1.1 proxy"}  # there is no other way
 
 
 def test_rules_are_proposed_in_a_pod_of_the_named_team(installation: Installation, airflow: Airflow) -> None:
@@ -68,7 +79,15 @@ def test_rules_are_proposed_in_a_pod_of_the_named_team(installation: Installatio
     metrics = run.result("refine")["metrics"]
     assert metrics["llm_requests"] > 0
     assert metrics["rules_written"] > 0
-    assert {request["model"] for request in received(installation)} == {"scripted-light", "scripted-heavy"}
+    heavy = [request for request in received(installation) if request["model"] == "scripted-heavy"]
+    assert heavy
+    assert all(request["tls"] for request in heavy)
+
+
+def test_a_server_of_another_authority_is_not_believed(installation: Installation) -> None:
+    """From a worker of the team, with the certificates of the system instead of the endpoint's."""
+    said = installation.python(HANDSHAKE, "kommuna-support", {"app.kubernetes.io/component": "worker"})
+    assert "certificate verify failed" in said
 
 
 def test_a_step_that_will_not_fit_the_month_says_so_before_it_asks(
@@ -94,12 +113,18 @@ def test_a_team_that_is_not_named_is_told_so(installation: Installation, airflow
 
 
 def test_only_workers_of_the_named_team_have_the_way(installation: Installation) -> None:
-    places = [("llm", "llm.models.svc", 8000)]
+    places = [("proxy", "proxy.models.svc", 3128), ("heavy", "llm.models.svc", 8443)]
+    past_the_proxy = ("light", "llm.models.svc", 8000)
     worker, parser = {"app.kubernetes.io/component": "worker"}, {"app": "stray"}
-    assert reached(installation, places, "kommuna-support", worker) == {"llm": "open"}
-    assert reached(installation, places, "kommuna-fraud", worker)["llm"] != "open"
-    address = installation.cluster.get("service", "llm", "models")["spec"]["clusterIP"]
-    assert reached(installation, [("llm", address, 8000)], "kommuna-support", parser)["llm"] != "open"
+    found = reached(installation, [*places, past_the_proxy], "kommuna-support", worker)
+    assert (found["proxy"], found["heavy"]) == ("open", "open")
+    assert found["light"] != "open"
+    assert "open" not in reached(installation, places, "kommuna-fraud", worker).values()
+    by_address = [
+        (name, installation.cluster.get("service", host.partition(".")[0], "models")["spec"]["clusterIP"], port)
+        for name, host, port in places
+    ]
+    assert "open" not in reached(installation, by_address, "kommuna-support", parser).values()
 
 
 def test_the_key_is_in_no_other_place(installation: Installation) -> None:

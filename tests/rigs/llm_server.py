@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -91,8 +92,10 @@ class LlmServer:
     most_in_flight: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self, host: str = "127.0.0.1", port: int = 0) -> LlmServer:
+    def start(self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> LlmServer:
         self._http = _Http((host, port), Handler)
+        if tls is not None:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         self._http.llm = self  # type: ignore[attr-defined]
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
