@@ -55,10 +55,12 @@ class AskedRules:
         for known, votes in self._votes:
             if known is rows:
                 return votes.lazy()
-        made = votes_by(self.model, rows.lazy(), self._rules, _ASKING, shared=self._shared, **self._columns)
-        self._unasked += made.metrics["ask_unasked"]
-        self._votes.append((rows, made.votes))
-        return made.votes.lazy()
+        votes, _, metrics = votes_by(
+            self.model, rows.lazy(), self._rules, _ASKING, shared=self._shared, **self._columns
+        )
+        self._unasked += metrics["ask_unasked"]
+        self._votes.append((rows, votes))
+        return votes.lazy()
 
     @property
     def model(self) -> Model:

@@ -84,8 +84,8 @@ def ask_votes(
     """
     asking = asking or Asking()
     model = llm.light(asking.budget, name=asking.model)
-    made = votes_by(model, messages, rules, asking, shared=llm.shared, key=key, text=text)
-    return made._replace(metrics=made.metrics | model.metrics() | llm.allowance.metrics())
+    votes, questions, metrics = votes_by(model, messages, rules, asking, shared=llm.shared, key=key, text=text)
+    return AskVotes(votes, questions, metrics | model.metrics() | llm.allowance.metrics())
 
 
 def votes_by(
@@ -97,7 +97,7 @@ def votes_by(
     shared: StoreAddress | None,
     key: str,
     text: str,
-) -> AskVotes:
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, float]]:
     """Asks one model, within what is left of its budget; see `ask_votes`.
 
     Args:
@@ -110,7 +110,7 @@ def votes_by(
         text: the column with the message.
 
     Returns:
-        The same as `ask_votes`, without the model's own figures.
+        Votes, questions and metrics of `ask_votes`, without the model's own figures.
     """
     ask_rules = [rule for rule in rules.rules if isinstance(rule, AskRule)]
     asked = _questions(ask_rules, asking)
@@ -170,7 +170,7 @@ def votes_by(
     metrics |= {"ask_expected_tokens": float(expected.tokens), "ask_expected_cost": expected.money}
     billed = model.spending.total.minus(billed_before)
     table = questions_table(ask_rules, asked, model.endpoint.model, prompt, answers, at_first, billed)
-    return AskVotes(joined.drop(_DIGEST, _BYTES), table, metrics)
+    return joined.drop(_DIGEST, _BYTES), table, metrics
 
 
 def _expected(
