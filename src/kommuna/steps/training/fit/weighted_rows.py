@@ -66,6 +66,9 @@ def fit(
 ) -> FittedEnsembles:
     """Fits on weak and dev rows, with the weight of weak rows that suits held-out dev rows best.
 
+    Weights are tried from 0 upwards until one is no better than the one before: little bias for more rows is a trade
+    with one optimum, and where weak rows do not help at all only the lightest weight is tried.
+
     Args:
         estimator: returns a new classifier whose `fit` accepts `sample_weight`.
         stack: concatenates two blocks of rows.
@@ -82,25 +85,30 @@ def fit(
 
     rows, k = dev_labels.shape
     weight, scaling, alone_scaling = DEFAULT_WEAK_WEIGHT, Scaling(), Scaling()
-    held_out: dict[float, Matrix] = {}
+    held_out: Matrix | None = None
+    held_out_alone: Matrix | None = None
     if rows >= MIN_ROWS:
         some, scale = weak[folds.rows], weak.shape[0] / max(1, len(folds.rows))
+        least = np.inf
         for candidate in WEAK_WEIGHTS if weak.shape[0] else (0.0,):
-            held_out[candidate] = np.zeros((rows, k), np.float32)
+            scores = np.zeros((rows, k), np.float32)
             for fold, inside, held in folds:
                 model = train(some, folds.labels[fold], candidate * scale, dev[inside], dev_labels[inside])
-                held_out[candidate][held] = model.scores(dev[held])
-        calibrated = {candidate: vector_scaling.fit(z, dev_labels, link) for candidate, z in held_out.items()}
-        weight = min(calibrated, key=lambda c: calibrated[c][1])
-        scaling, alone_scaling = calibrated[weight][0], calibrated[0.0][0]
-    model = train(weak, data.weak_labels, weight, dev, dev_labels)
+                scores[held] = model.scores(dev[held])
+            calibration, loss = vector_scaling.fit(scores, dev_labels, link)
+            if candidate == 0:
+                alone_scaling, held_out_alone = calibration, scores
+            if loss >= least:  # heavier weak rows would be worse still
+                break
+            weight, scaling, held_out, least = candidate, calibration, scores, loss
     alone = train(weak, data.weak_labels, 0.0, dev, dev_labels)
+    model = train(weak, data.weak_labels, weight, dev, dev_labels) if weight else alone
     return FittedEnsembles(
         replace(model, scaling=scaling),
         replace(alone, scaling=alone_scaling),
         weight,
-        scaling.of(held_out[weight]) if held_out else None,
-        alone_scaling.of(held_out[0.0]) if held_out else None,
+        None if held_out is None else scaling.of(held_out),
+        None if held_out_alone is None else alone_scaling.of(held_out_alone),
     )
 
 
