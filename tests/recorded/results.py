@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -145,6 +145,8 @@ def plain(value: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, bool | int | str):
         return value
+    if is_dataclass(value):
+        return plain(vars(value))
     raise TypeError(f"a {type(value).__name__} has no recorded form")
 
 

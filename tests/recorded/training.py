@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import polars as pl
 from tests.recorded.tables import TAGS, cross_fitted, labels, messages, respelled, rule_set, several, votes
 
+from kommuna.steps.log_odds_calibration import LogOddsCalibration
+from kommuna.steps.training.confidence import Acceptance
 from kommuna.steps.training.evaluate import evaluate
 from kommuna.steps.training.features.tabular import TableFeatures
 from kommuna.steps.training.features.tfidf import TextFeatures
@@ -45,6 +48,12 @@ def linear_model(*, multi_label: bool = False, flip: float = 1.0) -> Tagger:
     return Tagger("tfidf_logreg", tuple(TAGS), multi_label, ("text",), scorer, given_from, at_least_one=multi_label)
 
 
+def calibrated_model() -> Tagger:
+    """The same tagger, calibrated and with a threshold of acceptance."""
+    calibration, acceptance = LogOddsCalibration(0.6, 0.3), Acceptance(0.9, 0.8, 0.5, 200)
+    return replace(linear_model(), calibration=calibration, acceptance=acceptance)
+
+
 class Summed:
     """A substitute for an ensemble: its probabilities depend on the codes and missing values of the features."""
 
@@ -67,10 +76,11 @@ def trained(
     rows: int = 240,
     dev_rows: int = 60,
     labeled: pl.DataFrame = LABELED,
+    labeled_dev: pl.DataFrame = DEV,
     **parameters: Any,
 ) -> dict[str, Any]:
     """Describes models by their predictions, since their files depend on library versions."""
-    table, dev = labeled.head(rows), DEV.head(dev_rows)
+    table, dev = labeled.head(rows), labeled_dev.head(dev_rows)
     cross_fitted_labels = cross_fitted(table, dev, multi_label=multi_label).lazy() if with_cross_fitted else None
     given = labels(table, multi_label=multi_label).lazy()
     dev = several(dev) if multi_label else dev
@@ -89,6 +99,10 @@ def train_words(_: Path) -> Any:
 
 def train_words_without_cross_fitted(_: Path) -> Any:
     return trained(with_cross_fitted=False, min_confidence=0.5, dev_weight=3.0, max_rows=100, seed=1)
+
+
+def train_calibrated_words(_: Path) -> Any:
+    return trained(rows=60, dev_rows=120, labeled_dev=messages(120, first=500), accept_precision=0.7)
 
 
 def train_respelled_words(_: Path) -> Any:
@@ -128,6 +142,10 @@ def evaluate_multi_label(_: Path) -> Any:
     gold, dev = several(GOLD).lazy(), several(DEV).lazy()
     model = linear_model(multi_label=True)
     return evaluate(model, gold, dev, UNLABELED.lazy(), max_text_overlap=1.0, title="Несколько тем")
+
+
+def evaluate_a_calibrated_model(_: Path) -> Any:
+    return evaluate(calibrated_model(), GOLD.lazy(), DEV.lazy(), UNLABELED.lazy(), max_text_overlap=1.0)
 
 
 def evaluate_tables(_: Path) -> Any:
@@ -196,6 +214,10 @@ def predict_respelled_texts(_: Path) -> Any:
     return predict(respelled(GOLD).lazy(), linear_model())
 
 
+def predict_with_a_calibrated_model(_: Path) -> Any:
+    return predict(NEW.lazy(), calibrated_model())
+
+
 def predict_multi_label(_: Path) -> Any:
     return predict(NEW.lazy(), linear_model(multi_label=True))
 
@@ -208,6 +230,7 @@ CASES = {
     "kommuna.steps:train_classifier": [
         train_words,
         train_words_without_cross_fitted,
+        train_calibrated_words,
         train_respelled_words,
         train_words_of_multi_label,
         train_bayes,
@@ -218,6 +241,7 @@ CASES = {
     "kommuna.steps:evaluate": [
         evaluate_against_all,
         evaluate_multi_label,
+        evaluate_a_calibrated_model,
         evaluate_tables,
         evaluate_known_probabilities,
         evaluate_a_long_mistake,
@@ -228,6 +252,7 @@ CASES = {
     "kommuna.steps:predict": [
         predict_texts,
         predict_respelled_texts,
+        predict_with_a_calibrated_model,
         predict_multi_label,
         predict_tables,
     ],

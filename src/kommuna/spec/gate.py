@@ -29,8 +29,9 @@ SHARED = "shared."  # a metric on the tags that the champion knows, where it lac
 # Metrics of the evaluation step: of the model itself, and of each model that it is compared with.
 COMPARED = ("accuracy", "f1_macro", "f1_micro", "precision_macro", "recall_macro")
 EVALUATED = (
-    *COMPARED, "accuracy_high", "accuracy_low", "automatic", "coverage", "ece", "gold_without_tag", "rows",
-    "tags_fallen", "tags_never_seen", "text_overlap", "without_tag", "worst_tag.f1",
+    *COMPARED, "accepted", "accepted_precision", "accuracy_high", "accuracy_low", "automatic", "coverage", "ece",
+    "ece_before", "gold_without_tag", "rows", "tags_fallen", "tags_never_seen", "text_overlap", "without_tag",
+    "worst_tag.f1",
 )  # fmt: skip
 OTHERS = (CHAMPION, *(f"{BASELINE}{name}." for name in ("dev_only", "label_model", "majority_class")))
 EVALUATION_METRICS = (*EVALUATED, *(f"{other}{name}" for other in OTHERS for name in COMPARED))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from kommuna.errors import DataError
 from kommuna.spec.choices import EncoderChoice
@@ -65,13 +66,17 @@ class TrainingRows:
 
 
 class TrainedScorers(NamedTuple):
-    """Two scorers, their `d x k` scores of held-out dev rows (None if rows are too few), and the chosen parameters."""
+    """Two scorers, their `d x k` scores of held-out dev rows (None if rows are too few), and the chosen parameters.
+
+    `as_final` has the dev rows whose held-out scores are as extreme as the model's; None means all.
+    """
 
     model: Scorer
     dev_only: Scorer
     held_out: Matrix | None
     held_out_dev_only: Matrix | None
     chosen: dict[str, float]
+    as_final: NDArray[np.bool_] | None = None
 
 
 def fit_linear(rows: TrainingRows) -> TrainedScorers:
@@ -85,6 +90,7 @@ def fit_linear(rows: TrainingRows) -> TrainedScorers:
         _times(choice.held_out, choice.sharpness),
         _times(choice.held_out_dev_only, choice.dev_sharpness),
         {"weak_strength": choice.strength, "inverse_penalty": choice.inverse_penalty, "sharpness": choice.sharpness},
+        choice.as_final,
     )
 
 
@@ -139,20 +145,23 @@ def fit_both(rows: TrainingRows) -> TrainedScorers:
     linear, embedded = fit_linear(rows), fit_embeddings(rows)
     share = _share(linear.held_out, embedded.held_out, rows)
 
-    def mixed(a: Scorer, b: Scorer, a_held: Matrix | None, b_held: Matrix | None) -> tuple[Scorer, Matrix | None]:
+    def mixed(
+        a: Scorer, b: Scorer, a_held: Matrix | None, b_held: Matrix | None, some: Any = slice(None)
+    ) -> tuple[Scorer, Matrix | None]:
         held_out, sharpness = None, 1.0
         if a_held is not None and b_held is not None:
             held_out = np.float32(1 - share) * a_held + np.float32(share) * b_held
-            sharpness, _ = best_sharpness(held_out, rows.dev_labels, rows.link)
+            sharpness, _ = best_sharpness(held_out[some], rows.dev_labels[some], rows.link)
         weighed = ((a, sharpness * (1 - share)), (b, sharpness * share))
         parts, weights = zip(*[(part, weight) for part, weight in weighed if weight], strict=True)
         return MixedTexts(parts, weights, rows.link), _times(held_out, sharpness)
 
-    model, held_out = mixed(linear.model, embedded.model, linear.held_out, embedded.held_out)
+    as_final = linear.as_final if share < 1 else None
+    some = slice(None) if as_final is None else as_final
+    model, held_out = mixed(linear.model, embedded.model, linear.held_out, embedded.held_out, some)
     alone, held_alone = mixed(linear.dev_only, embedded.dev_only, linear.held_out_dev_only, embedded.held_out_dev_only)
-    return TrainedScorers(
-        model, alone, held_out, held_alone, linear.chosen | embedded.chosen | {"embeddings_share": share}
-    )
+    found = linear.chosen | embedded.chosen | {"embeddings_share": share}
+    return TrainedScorers(model, alone, held_out, held_alone, found, as_final)
 
 
 def _share(linear: Matrix | None, embedded: Matrix | None, rows: TrainingRows) -> float:

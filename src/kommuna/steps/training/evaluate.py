@@ -18,6 +18,7 @@ from kommuna.steps.frames import takes_frames
 from kommuna.steps.labeled_rows import TAGS_COLUMN, truth_matrix
 from kommuna.steps.statistics import TagCounts, calibration_error, interval, wilson
 from kommuna.steps.training.champion import Champion, PyfuncModel
+from kommuna.steps.training.confidence import predictions
 from kommuna.steps.training.evaluation import against, page, scores
 from kommuna.steps.training.evaluation.leakage import refuse_leakage
 from kommuna.steps.training.evaluation.mistakes import surest_mistakes
@@ -25,7 +26,7 @@ from kommuna.steps.training.evaluation.scores import Chosen, Compared, Scores, T
 from kommuna.steps.training.fit.soft_logistic import Matrix
 from kommuna.steps.training.predict import features_of, require_features
 from kommuna.steps.training.tables import TagSet, read_labeled
-from kommuna.steps.training.tagger import Tagger
+from kommuna.steps.training.tagger import Tagger, without_text
 
 log = structlog.get_logger()
 
@@ -79,8 +80,11 @@ def evaluate(
             are shown unchanged, so give masked ones.
         scores: the metrics and curves as data.
         metrics: rows, accuracy (with several tags: of the whole set), accuracy_low and accuracy_high (95 %, Wilson),
-            precision_macro, recall_macro, f1_macro (over the tags that gold has or the model predicts), ece,
-            text_overlap, tags_never_seen; with several tags f1_micro, without_tag and gold_without_tag (share of rows
+            precision_macro, recall_macro, f1_macro (over the tags that gold has or the model predicts), ece and
+            ece_before (with and without the model's calibration; the latter only if it has one), text_overlap,
+            tags_never_seen; accepted (share of rows, or of predicted tags, that the model accepts without review by the
+            threshold that it learned on dev) and accepted_precision (the share of them that is right; absent if it
+            accepts none); with several tags f1_micro, without_tag and gold_without_tag (share of rows
             that get no tag, and that have none); automatic (the largest share of rows, the most confident first,
             of which 95 % are right; with several tags the share of predicted tags; the threshold is chosen on these
             same rows); coverage (share of gold rows that the label model labels); and the same quality metrics as
@@ -98,11 +102,16 @@ def evaluate(
     truth: Chosen = labels > 0.5
     p = _probabilities(model, frame, text, who="model")
     chosen = model.chosen(p)
-    answered = scores.answers(truth, p, several=tags.several)
+    answered = predictions(p, truth, several=tags.several)
     metrics = {"rows": float(len(truth)), **scores.quality(truth, chosen, several=tags.several)}
     right = int((truth == chosen).all(axis=1).sum())
     metrics["accuracy_low"], metrics["accuracy_high"] = wilson(right, len(truth))
     metrics |= {"ece": calibration_error(*answered), "text_overlap": overlap}
+    before = (
+        None if model.calibration is None else predictions(_raw(model, frame, text, p), truth, several=tags.several)
+    )
+    if before is not None:
+        metrics["ece_before"] = calibration_error(*before)
     metrics["tags_never_seen"] = float(sum(truth[:, model.tags.index(tag)].any() for tag in model.never_seen))
 
     if tags.several:
@@ -138,6 +147,10 @@ def evaluate(
     points = scores.operating_points(p[chosen], truth[chosen])
     sure = scores.automatic(points)
     metrics["automatic"] = sure.coverage if sure else 0.0
+    promise = scores.promise(model.acceptance, p[chosen], truth[chosen])
+    metrics["accepted"] = promise.coverage if promise else 0.0
+    if promise is not None and promise.precision is not None:
+        metrics["accepted_precision"] = promise.precision
 
     result = Scores(
         rows=len(truth),
@@ -146,10 +159,12 @@ def evaluate(
         per_tag=per_tag,
         confusions=scores.confusions(truth, chosen, model.tags),
         reliability=scores.reliability(*answered),
+        reliability_before=scores.reliability(*before) if before else (),
         comparisons=tuple(comparisons),
         operating=scores.thinned(points),
         compared=_compared(context.inputs),
         automatic=sure,
+        promise=promise,
     )
     log.info("classifier.evaluated", **{name: round(value, 4) for name, value in metrics.items()})
     mistakes = surest_mistakes(model, frame, truth, p, gold_votes, key=key, text=text)
@@ -172,10 +187,19 @@ def _compared(digests: Mapping[str, str]) -> Compared | None:
 
 def _probabilities(model: Tagger, frame: pl.DataFrame, text: str, *, who: str) -> Matrix:
     try:
-        named = {given: name for given, name in features_of(model, text).items() if given in frame.columns}
-        return model.probabilities(frame.select([pl.col(given).alias(name) for given, name in named.items()]))
+        return model.probabilities(_features(model, frame, text))
     except (MissingColumn, DataError) as error:
         raise type(error)(f"gold, scored by {who}: {error.what}", where=error.where, fix=error.fix) from None
+
+
+def _raw(model: Tagger, frame: pl.DataFrame, text: str, p: Matrix) -> Matrix:
+    """Returns the probabilities without calibration; rows without text stay 0, as in `p`."""
+    return np.where(without_text(p)[:, None], np.float32(0), model.uncalibrated(_features(model, frame, text)))
+
+
+def _features(model: Tagger, frame: pl.DataFrame, text: str) -> pl.DataFrame:
+    named = {given: name for given, name in features_of(model, text).items() if given in frame.columns}
+    return frame.select([pl.col(given).alias(name) for given, name in named.items()])
 
 
 def _in_order(model: Tagger, frame: pl.DataFrame, text: str, tags: tuple[str, ...], *, who: str) -> Chosen:

@@ -11,7 +11,7 @@ import structlog
 from kommuna.spec.choices import Count, TextClassifier
 from kommuna.steps.columns import require_columns, require_text
 from kommuna.steps.frames import takes_frames
-from kommuna.steps.training.tagger import Tagger
+from kommuna.steps.training.tagger import DECISIONS, Tagger
 
 log = structlog.get_logger()
 
@@ -37,7 +37,9 @@ def predict(
         batch_rows: rows per batch.
 
     Returns:
-        predictions: `key`, `tag` (an Enum; with several tags per row `tags`, a list) and `confidence` (Float32).
+        predictions: `key`, `tag` (an Enum; with several tags per row `tags`, a list), `confidence` (Float32,
+            calibrated) and `decision` (an Enum): `accepted` where the row has tags, all of a probability that the model
+            accepts without review, `no text`, or `review`. A row without text has no tag and no confidence.
         metrics: rows.
 
     Raises:
@@ -49,7 +51,7 @@ def predict(
     wanted = messages.select(pl.col(key), *named)
     enum = pl.Enum(model.tags)
     tag: dict[str, pl.DataType] = {"tags": pl.List(enum)} if model.multi_label else {"tag": enum}
-    out = {key: schema[key], **tag, "confidence": pl.Float32()}
+    out = {key: schema[key], **tag, "confidence": pl.Float32(), "decision": pl.Enum(DECISIONS)}
 
     def scored(
         with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None

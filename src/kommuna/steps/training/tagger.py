@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from kommuna.errors import DataError, SpecError, nearest
 from kommuna.spec.choices import Encoder
 from kommuna.steps.columns import missing_column
+from kommuna.steps.log_odds_calibration import LogOddsCalibration
+from kommuna.steps.training.confidence import Acceptance, calibrate
 from kommuna.steps.training.explain import Explanation, Words, contribution, linear_words, occluded_words
 from kommuna.steps.training.features.embeddings import TextEmbeddings
 from kommuna.steps.training.features.tabular import TableFeatures
@@ -23,6 +25,7 @@ from kommuna.steps.training.fit.soft_logistic import Linear, Link, Matrix, proba
 from kommuna.steps.training.fit.weighted_rows import Ensemble
 
 FORMAT = 2
+ACCEPTED, REVIEW, NO_TEXT = DECISIONS = ("accepted", "review", "no text")  # about a row's tags
 # Modules by their names in older taggers: a tagger must load after its code has moved.
 _MOVED = {
     f"kommuna.steps.training.{before}": f"kommuna.steps.training.{now}"
@@ -44,7 +47,9 @@ _RENAMED = {"several_tags": "multi_label"}  # fields, by their names in older ta
 _NAMED = {
     "builtins": {"slice"},
     "functools": {"partial"},
+    "kommuna.steps.log_odds_calibration": {"LogOddsCalibration"},
     "kommuna.steps.tfidf": {"PartTfidf", "WordTfidf"},
+    "kommuna.steps.training.confidence": {"Acceptance"},
     "kommuna.steps.training.features.embeddings": {"TextEmbeddings"},
     "kommuna.steps.training.features.tabular": {"TableFeatures"},
     "kommuna.steps.training.features.tfidf": {"TextFeatures", "normalise"},
@@ -186,6 +191,16 @@ def texts(frame: pl.DataFrame, column: str) -> list[str]:
     return frame[column].cast(pl.String).fill_null("").to_list()
 
 
+def blank(column: pl.Series) -> NDArray[np.bool_]:
+    """Returns which texts of a column are null, empty or white space."""
+    return (column.cast(pl.String).str.strip_chars() == "").fill_null(True).to_numpy()
+
+
+def without_text(p: Matrix) -> NDArray[np.bool_]:
+    """Returns which rows have no text, by their `n x k` probabilities."""
+    return ~(p > 0).any(axis=1)
+
+
 @dataclass(frozen=True)
 class Tagger:
     """A trained classifier, which tags rows of a table.
@@ -200,6 +215,8 @@ class Tagger:
         never_seen: tags that no training row had; the model never predicts them.
         trained_on: metrics of the training: rows, coverage, held-out accuracy.
         at_least_one: with several tags, whether a row below all thresholds has the tag whose threshold is nearest.
+        calibration: of the scorer's probabilities, learned on held-out dev rows; None if there were too few.
+        acceptance: from which probability tags are accepted without review; None if there were too few dev rows.
     """
 
     classifier: str
@@ -211,6 +228,8 @@ class Tagger:
     never_seen: tuple[str, ...] = ()
     trained_on: dict[str, float] = field(default_factory=dict)
     at_least_one: bool = False
+    calibration: LogOddsCalibration | None = None
+    acceptance: Acceptance | None = None
 
     def predict_table(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Tags the rows of a table, in its order.
@@ -218,7 +237,8 @@ class Tagger:
         Returns:
             `tag` (an Enum of the tags; with several tags per row: `tags`, a list), `confidence` (Float32, the tag's
             probability; with several tags the lowest probability of a decision for or against a tag),
-            `probabilities` (an Array of k).
+            `decision` (an Enum of `DECISIONS`), `probabilities` (an Array of k). A row without text has no tag and no
+            confidence.
 
         Raises:
             MissingColumn: the table lacks a feature.
@@ -236,10 +256,27 @@ class Tagger:
             best = p.argmax(axis=1)
             confidence = p[np.arange(len(p)), best]
             tag = pl.Series("tag", np.asarray(self.tags, dtype=object)[best].tolist(), dtype=kind)
-        return pl.DataFrame([tag, pl.Series("confidence", confidence, dtype=pl.Float32), column])
+        empty = without_text(p)
+        decision = np.where(empty, NO_TEXT, np.where(self.accepts(p), ACCEPTED, REVIEW))
+        sure = pl.Series("confidence", confidence, dtype=pl.Float32)
+        if empty.any():
+            some = pl.Series(~empty)
+            tag, sure = (pl.select(pl.when(some).then(one)).to_series().alias(one.name) for one in (tag, sure))
+        return pl.DataFrame([tag, sure, pl.Series("decision", decision, dtype=pl.Enum(DECISIONS)), column])
 
     def probabilities(self, frame: pl.DataFrame) -> Matrix:
-        """Returns `n x k` probabilities of the rows of a table.
+        """Returns `n x k` calibrated probabilities of the rows of a table; all are 0 for a row without text.
+
+        Raises:
+            MissingColumn, DataError: as `predict_table`.
+        """
+        p = self.calibrated(self.uncalibrated(frame))
+        if isinstance(self.scorer, EnsembleTables):
+            return p
+        return np.where(blank(frame[self.columns[0]])[:, None], np.float32(0), p)
+
+    def uncalibrated(self, frame: pl.DataFrame) -> Matrix:
+        """Returns the scorer's `n x k` probabilities of the rows of a table.
 
         Raises:
             MissingColumn, DataError: as `predict_table`.
@@ -257,6 +294,10 @@ class Tagger:
             raise DataError(
                 f"a feature does not match the model: {message}", fix="use the column types of the training data"
             ) from None
+
+    def calibrated(self, p: Matrix) -> Matrix:
+        """Returns the calibrated form of the scorer's `n x k` probabilities."""
+        return p if self.calibration is None else calibrate(p, self.calibration, several=self.multi_label)
 
     def explain(self, text: str, *, tag: str | None = None, most: int = 8) -> Explanation:
         """Explains why a text gets a tag by the words with the strongest contributions.
@@ -276,6 +317,8 @@ class Tagger:
             )
         if tag is not None and tag not in self.tags:
             raise SpecError(f"the model has no tag '{tag}'{nearest(tag, self.tags)}", fix=f"it has {len(self.tags)}")
+        if not text.strip():
+            raise SpecError("there is no text to explain: such a row gets no tag", fix="give a text with words")
         p = self.probabilities(pl.DataFrame({self.columns[0]: [text]}))[0]
         column = int(p.argmax()) if tag is None else self.tags.index(tag)
         words = sorted(self.scorer.words(text, column).items(), key=lambda item: (-abs(item[1]), item[0]))
@@ -289,19 +332,27 @@ class Tagger:
         return next((some.encoder for some in features if isinstance(some, TextEmbeddings)), None)
 
     def chosen(self, p: Matrix) -> NDArray[np.bool_]:
-        """Returns which tags each row gets, `n x k`, from its probabilities."""
+        """Returns which tags each row gets, `n x k`, from its probabilities; a row without text gets none."""
         out = np.zeros(p.shape, dtype=np.bool_)
         if not self.multi_label:
             out[np.arange(len(p)), p.argmax(axis=1)] = True
-            return out
+            return out & (p > 0)
         thresholds = np.asarray(self.thresholds, dtype=np.float32)
         out |= p >= thresholds
         if self.at_least_one:
-            none = np.flatnonzero(~out.any(axis=1))
+            none = np.flatnonzero(~out.any(axis=1) & ~without_text(p))
             below = np.clip(p[none], 1e-7, 1 - 1e-7)
             odds = below / (1 - below) * ((1 - thresholds) / thresholds)
             out[none, odds.argmax(axis=1)] = True
         return out
+
+    def accepts(self, p: Matrix) -> NDArray[np.bool_]:
+        """Returns whether each row, by its `n x k` probabilities, has a tag and all of its tags can be accepted."""
+        least = self.acceptance.min_confidence if self.acceptance else None
+        if least is None:
+            return np.zeros(len(p), dtype=np.bool_)
+        chosen = self.chosen(p)
+        return chosen.any(axis=1) & (np.where(chosen, p, np.float32(1)).min(axis=1) >= np.float32(least))
 
     def save(self, path: Path | str) -> None:
         """Writes the model to one file; the same training gives the same bytes."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import structlog
+from numpy.typing import NDArray
 
 from kommuna.errors import SpecError, nearest
 from kommuna.spec.choices import Classifier, Count, EncoderChoice, Seed, Share, Weight
@@ -17,6 +18,7 @@ from kommuna.spec.texts import distinct_texts
 from kommuna.steps.columns import require_text
 from kommuna.steps.cores import one_blas_thread
 from kommuna.steps.frames import takes_frames
+from kommuna.steps.statistics import calibration_error
 from kommuna.steps.training.classifiers import (
     TrainingRows,
     fit_bayes,
@@ -24,6 +26,13 @@ from kommuna.steps.training.classifiers import (
     fit_embeddings,
     fit_linear,
     fit_trees,
+)
+from kommuna.steps.training.confidence import (
+    LEAST_ROWS,
+    acceptance_of,
+    calibration_of,
+    cross_fitted_error,
+    predictions,
 )
 from kommuna.steps.training.fit.folds import random_folds, read_folds
 from kommuna.steps.training.fit.soft_logistic import Link, Matrix, probabilities
@@ -67,6 +76,7 @@ def train_classifier(
     dev_weight: Weight = 1.0,
     max_rows: Count | None = None,
     at_least_one: bool = False,
+    accept_precision: Share = 0.95,
     seed: Seed = 0,
 ) -> Trained:
     """Trains a tagger on soft labels and dev rows, and the same classifier on the dev rows alone.
@@ -93,6 +103,8 @@ def train_classifier(
         max_rows: the most weak rows to train on, drawn at random.
         at_least_one: if rows may have several tags: whether a row below all thresholds gets the tag whose threshold is
             nearest. For messages that all have a tag.
+        accept_precision: the share of right tags among those that the model accepts without review, 0 to 1; it learns
+            from which probability on, on held-out dev rows.
         seed: seed of all random numbers.
 
     Returns:
@@ -101,7 +113,9 @@ def train_classifier(
         metrics: rows, weak_rows, coverage, dev_rows, tags, tags_without_weak_rows, tags_without_dev_rows,
             held_out_accuracy and held_out_dev_only_accuracy (by cross-validation on dev; absent with fewer than 30 dev
             rows), the parameters chosen on held-out rows, and with several tags per row held_out_without_tag and
-            held_out_dev_only_without_tag (share of rows that get no tag).
+            held_out_dev_only_without_tag (share of rows that get no tag). With 100 dev rows or more held_out_ece_before
+            and held_out_ece (the calibration error without and with calibration, cross-fitted) and held_out_accepted
+            (share of predicted tags).
 
     Raises:
         MissingColumn, DataError, DuplicateKeys: the tables do not match; there is no dev row or no weak label.
@@ -143,25 +157,67 @@ def train_classifier(
         fit = _FITS[classifier](rows)
     metrics |= fit.chosen
 
-    def tagger(scorer: Scorer, held_out: Matrix | None, share: Matrix) -> Tagger:
-        tag_thresholds = thresholds(held_out, dev_labels, share) if tags.several else ()
-        return Tagger(
-            classifier, tags.tags, tags.several, columns, scorer, tag_thresholds, never_seen, at_least_one=at_least_one
+    truth = dev_labels > 0.5
+    as_final = np.ones(len(truth), dtype=np.bool_) if fit.as_final is None else fit.as_final
+
+    def tagger(scorer: Scorer, scores: Matrix | None, share: Matrix, judged: NDArray[np.bool_]) -> Tagger:
+        cuts = thresholds(scores, dev_labels, share) if tags.several else ()
+        model = Tagger(
+            classifier, tags.tags, tags.several, columns, scorer, cuts, never_seen, at_least_one=at_least_one
         )
+        if scores is None:
+            return model
+        return _calibrated(model, probabilities(scores[judged], link), truth[judged], accept_precision)
 
     share = (weak.labels.sum(axis=0) + dev_labels.sum(axis=0)) / (len(weak.labels) + len(dev_labels))
-    model = tagger(fit.model, fit.held_out, share)
-    dev_only = tagger(fit.dev_only, fit.held_out_dev_only, dev_labels.mean(axis=0))
+    model = tagger(fit.model, fit.held_out, share, as_final)
+    dev_only = tagger(fit.dev_only, fit.held_out_dev_only, dev_labels.mean(axis=0), np.ones_like(as_final))
     held_out = {"held_out": (model, fit.held_out), "held_out_dev_only": (dev_only, fit.held_out_dev_only)}
     for name, (one, scores) in held_out.items():
         if scores is not None:
-            given = one.chosen(probabilities(scores, link))
-            metrics[f"{name}_accuracy"] = float(np.mean((given == (dev_labels > 0.5)).all(axis=1)))
+            given = one.chosen(one.calibrated(probabilities(scores, link)))
+            metrics[f"{name}_accuracy"] = float(np.mean((given == truth).all(axis=1)))
             if tags.several:
                 metrics[f"{name}_without_tag"] = float(np.mean(~given.any(axis=1)))
+    if fit.held_out is not None and model.calibration is not None:
+        p, fold = probabilities(fit.held_out[as_final], link), folds.of[as_final]
+        metrics |= _calibration_figures(model, p, truth[as_final], fold)
+    else:
+        log.warning("train.not_calibrated", dev_rows=int(as_final.sum()), fix=f"label {LEAST_ROWS} dev rows or more")
     model, dev_only = replace(model, trained_on=dict(metrics)), replace(dev_only, trained_on=dict(metrics))
     log.info("classifier.trained", classifier=classifier, seconds=round(time.perf_counter() - started, 2), **metrics)
     return Trained(model, dev_only, metrics)
+
+
+def _calibrated(model: Tagger, p: Matrix, truth: NDArray[np.bool_], precision: float) -> Tagger:
+    """Returns a tagger that is calibrated on held-out dev rows, and knows from which probability on to accept tags.
+
+    Args:
+        model: the tagger.
+        p: `n x k` probabilities of held-out rows, by its scorer's like.
+        truth: `n x k`.
+        precision: the wanted share of right tags among those accepted.
+    """
+    calibration = calibration_of(p, truth, several=model.multi_label)
+    if calibration is None:
+        return model
+    cuts = np.asarray(model.thresholds, dtype=np.float32)
+    model = replace(model, calibration=calibration, thresholds=tuple(calibration(cuts, 1 - cuts).tolist()))
+    p = model.calibrated(p)
+    chosen = model.chosen(p)
+    return replace(model, acceptance=acceptance_of(p[chosen], truth[chosen], precision=precision))
+
+
+def _calibration_figures(
+    model: Tagger, p: Matrix, truth: NDArray[np.bool_], fold: NDArray[np.int64]
+) -> dict[str, float]:
+    """Returns the calibration errors of held-out rows, and the share of tags that are accepted."""
+    several = model.multi_label
+    return {
+        "held_out_ece_before": calibration_error(*predictions(p, truth, several=several)),
+        "held_out_ece": cross_fitted_error(p, truth, fold, several=several),
+        "held_out_accepted": model.acceptance.coverage if model.acceptance else 0.0,
+    }
 
 
 def _feature_columns(

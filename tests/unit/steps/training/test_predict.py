@@ -26,7 +26,7 @@ def test_batches_make_no_difference(task, trained: Trained, batch_rows: int, tmp
     found = predict(pl.scan_parquet(tmp_path / "messages.parquet"), trained.model, batch_rows=batch_rows)
     table = found.predictions.collect()
     whole = trained.model.predict_table(shuffled)
-    assert table.columns == ["id", "tag", "confidence"]
+    assert table.columns == ["id", "tag", "confidence", "decision"]
     assert table["id"].to_list() == shuffled["id"].to_list()
     assert table["tag"].equals(whole["tag"])
     assert table["confidence"].to_numpy() == pytest.approx(whole["confidence"].to_numpy(), abs=1e-6)
@@ -69,6 +69,13 @@ def test_at_least_one_gives_every_row_a_tag_and_leaves_other_rows_unchanged(seve
     assert without.any()
     assert (after.filter(without).list.len() == 1).all()
     assert after.filter(~without).equals(before.filter(~without))
+
+
+def test_a_batch_of_rows_without_text_is_no_text(task, trained: Trained) -> None:
+    messages = task.messages.head(3).with_columns(text=pl.Series([None, "", task.messages["text"][2]]))
+    found = predict(messages.lazy(), trained.model).predictions.collect()
+    assert found["decision"].to_list()[:2] == ["no text", "no text"]
+    assert found["tag"].is_null().to_list() == [True, True, False]
 
 
 def test_no_messages_give_no_predictions(task, trained: Trained) -> None:

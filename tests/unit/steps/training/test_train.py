@@ -147,16 +147,19 @@ def test_case_and_the_letter_yo_make_no_difference(trained: Trained) -> None:
     assert same["tag"][0] == "вклад"
 
 
-def test_empty_and_null_texts_and_a_huge_one_are_scored(trained: Trained) -> None:
-    found = trained.model.predict_table(pl.DataFrame({"text": ["", None, "card " * 1_000_000]}))
-    assert found["tag"].null_count() == 0
-    assert found["tag"][2] == "card"
+def test_a_row_without_text_has_no_tag_and_a_huge_one_has(trained: Trained) -> None:
+    found = trained.model.predict_table(pl.DataFrame({"text": ["", None, " \n\u00a0", "card " * 1_000_000]}))
+    assert found["tag"].to_list() == [None, None, None, "card"]
+    assert found["confidence"].to_list()[:3] == [None] * 3
+    assert found["decision"].to_list() == ["no text"] * 3 + ["review"]
+    with pytest.raises(SpecError, match="no text to explain"):
+        trained.model.explain(" ")
 
 
 def test_no_rows_give_no_predictions(trained: Trained) -> None:
     found = trained.model.predict_table(pl.DataFrame({"text": []}, schema={"text": pl.String}))
     assert found.height == 0
-    assert found.columns == ["tag", "confidence", "probabilities"]
+    assert found.columns == ["tag", "confidence", "decision", "probabilities"]
 
 
 @pytest.mark.slow

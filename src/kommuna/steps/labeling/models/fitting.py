@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from kommuna.steps.cores import one_blas_thread
 from kommuna.steps.labeling.models.base import FOLDS, BaseLabelModel, DevRows, HeldOut, Predict, Probabilities
 from kommuna.steps.labeling.models.calibration import calibrate
-from kommuna.steps.labeling.models.log_odds_calibration import log_odds_calibration
 from kommuna.steps.labeling.models.majority import Majority
 from kommuna.steps.labeling.models.tag_thresholds import f1_thresholds, voted_for
 from kommuna.steps.labeling.votes.labeled_votes import LabeledVotes
 from kommuna.steps.labeling.votes.patterns import ABSTAIN, Codes, VotePatterns, distinct, sample
+from kommuna.steps.log_odds_calibration import LogOddsCalibration, log_odds_calibration
 from kommuna.steps.statistics import folds
 
 log = structlog.get_logger()
@@ -224,7 +224,14 @@ def _calibrations(
         scale, without = calibrate(probabilities, right.astype(np.int64), row_fold)
         return [*without, *[scale] * (last + 1 - len(without))]
     kept = [row_fold != f for f in range(last + 1)]  # no row is in the last fold, so it keeps all dev rows
-    return [log_odds_calibration(probabilities[rows], right[rows]) for rows in kept]
+    no, yes = probabilities.T
+    return [partial(_on_log_odds, log_odds_calibration(yes[rows], no[rows], right[rows])) for rows in kept]
+
+
+def _on_log_odds(calibration: LogOddsCalibration, probabilities: Probabilities) -> Probabilities:
+    """Returns d x 2 calibrated probabilities, no and yes."""
+    yes = calibration(probabilities[:, 1], probabilities[:, 0])
+    return np.stack([1 - yes, yes], axis=1)
 
 
 def _yes_no_patterns(patterns: VotePatterns, tag: int, rules: NDArray[np.intp]) -> VotePatterns:

@@ -9,7 +9,8 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from kommuna.spec.artifacts import Report
-from kommuna.steps.report import ACCENT, BAD, BAND, GOOD, INK, MUTED, page, plot, table
+from kommuna.steps.report import ACCENT, BAD, BAND, GOOD, INK, MUTED, collapsed, page, plot, table
+from kommuna.steps.training.confidence import LEAST_ROWS
 from kommuna.steps.training.evaluation.scores import ENOUGH_ROWS, TARGET, Comparison, Mistake, Scores
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> R
         ("95 % interval", f"{m['accuracy_low']:.3f} to {m['accuracy_high']:.3f}"),
         *(_of_multi_label(m) if scores.multi_label else []),
         (f"accepted without review at {TARGET:.0%} precision", f"{m['automatic']:.1%}"),
+        *_promised(scores),
         ("calibration error", f"{m['ece']:.3f}"),
         *([("label model covers", f"{m['coverage']:.1%}")] if "coverage" in m else []),
     ]
@@ -69,6 +71,13 @@ def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> R
 def _of_multi_label(m: dict[str, float]) -> list[tuple[str, str]]:
     without = f"{m['without_tag']:.1%} ({m['gold_without_tag']:.1%} in gold)"
     return [("micro F1", f"{m['f1_micro']:.3f}"), ("rows given no tag", without)]
+
+
+def _promised(scores: Scores) -> list[tuple[str, str]]:
+    promise = scores.promise
+    if promise is None or promise.precision is None:
+        return []
+    return [(f"right of the {promise.coverage:.1%} that the model accepts", f"{promise.precision:.1%}")]
 
 
 def _unseen(tags: list[str]) -> Markup:
@@ -151,7 +160,30 @@ def _automatic(scores: Scores) -> Markup:
         axes.set_ylabel("share of them that is right")
 
     drawn = plot(draw, width=6, height=3.4) if points else Markup("")
-    return Markup("<p>{}</p>").format(summary) + drawn + _least_automatic(scores)
+    return _promise(scores, of) + Markup("<p>{}</p>").format(summary) + drawn + _least_automatic(scores)
+
+
+def _promise(scores: Scores, of: str) -> Markup:
+    """Renders the threshold that the model learned on dev: what it promises, and what it keeps on gold."""
+    promise = scores.promise
+    if promise is None:
+        return Markup("<p>The model accepts nothing by itself: it had too few dev rows to learn a threshold.</p>")
+    if promise.min_confidence is None:
+        text = "The model accepts nothing by itself: on dev rows no threshold of the confidence had precision {:.0%}."
+        return Markup("<p>{}</p>").format(text.format(promise.wanted))
+    learned = (
+        f"At precision {promise.wanted:.0%} the model keeps {promise.coverage:.1%} of the {of}: it accepts them from "
+        f"the confidence {promise.min_confidence:.3f} on, learned on dev rows (there {promise.dev_coverage:.1%})."
+    )
+    if promise.precision is None:
+        return Markup("<p>{}</p>").format(learned)
+    kept = (
+        f"On gold {promise.precision:.1%} of them are right (95 % interval {promise.low:.1%} to {promise.high:.1%}"
+        + ("" if promise.kept else ": the promise is not kept")
+        + ")."
+    )
+    mark = "" if promise.kept else "bad"
+    return Markup('<p>{} <span class="{}">{}</span></p>').format(learned, mark, kept)
 
 
 def _least_automatic(scores: Scores) -> Markup:
@@ -263,21 +295,31 @@ def _words(words: list[tuple[str, float]]) -> str:
 
 
 def _reliability(scores: Scores) -> Markup:
-    bins = scores.reliability
+    bins, before = scores.reliability, scores.reliability_before
     rows = sum(b.rows for b in bins) or 1
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":")
         axes.bar([b.confidence for b in bins], [b.rows / rows for b in bins], 0.05, color=BAND, label="share of rows")
+        if before:
+            label = "share right, before calibration"
+            axes.plot([b.confidence for b in before], [b.right for b in before], color=MUTED, marker=".", label=label)
         axes.plot([b.confidence for b in bins], [b.right for b in bins], color=GOOD, marker="o", label="share right")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
         axes.set_xlabel("confidence")
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
-    return plot(draw, width=5, height=3.6) + table(
-        ["confidence", "right", "rows"], [(b.confidence, b.right, b.rows) for b in bins]
-    )
+    drawn = plot(draw, width=6, height=4.2)
+    after = table(["confidence", "right", "rows"], [(b.confidence, b.right, b.rows) for b in bins])
+    if not before:
+        note = "The model is not calibrated: it had fewer than {} held-out dev rows, or was trained before calibration."
+        return Markup("<p>{}</p>").format(note.format(LEAST_ROWS)) + drawn + after
+    note = "Calibrated on held-out dev rows. The calibration error on gold is {:.3f}; without calibration it is {:.3f}."
+    shown = table(["confidence before", "right", "rows"], [(b.confidence, b.right, b.rows) for b in before])
+    metrics = scores.metrics
+    said = Markup("<p>{}</p>").format(note.format(metrics["ece"], metrics["ece_before"]))
+    return said + drawn + after + collapsed("Before calibration", shown)
 
 
 def _tags_table(scores: Scores) -> Markup:

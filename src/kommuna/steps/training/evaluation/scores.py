@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from kommuna.spec.base import Spec
-from kommuna.steps.statistics import TagCounts, bootstrap, calibration_bins, interval
-from kommuna.steps.training.fit.soft_logistic import Matrix
+from kommuna.steps.statistics import TagCounts, bootstrap, calibration_bins, interval, wilson
+from kommuna.steps.training.confidence import Acceptance
 
 Chosen = NDArray[np.bool_]
 TARGET = 0.95  # precision at which predictions are accepted without review
@@ -113,6 +113,26 @@ class Operating(Spec):
     precision: float
 
 
+class Promise(Spec):
+    """Tags that the model accepts without review: the precision wanted when it was trained, and that on gold."""
+
+    wanted: float = Field(
+        description="The share of right tags among those accepted that the threshold was learned for."
+    )
+    min_confidence: float | None = Field(description="Tags of this probability are accepted; None if none had it.")
+    dev_coverage: float = Field(description="Accepted share of the tags predicted for held-out dev rows.")
+    coverage: float = Field(description="Accepted share on gold: of rows, or of predicted tags if rows have several.")
+    accepted: int = Field(description="Accepted tags on gold.")
+    precision: float | None = Field(description="Share of them that is right; None if none is accepted.")
+    low: float | None = Field(description="Lower end of its 95 % interval (Wilson).")
+    high: float | None
+
+    @property
+    def kept(self) -> bool:
+        """Whether gold does not contradict the promise."""
+        return self.high is None or self.high >= self.wanted
+
+
 class Compared(Spec):
     """What was evaluated, by content: a promotion holds only for these."""
 
@@ -132,10 +152,14 @@ class Scores(Spec):
     per_tag: tuple[TagScore, ...]
     confusions: tuple[Confusion, ...] = Field(description="Most frequent first.")
     reliability: tuple[Bin, ...]
+    reliability_before: tuple[Bin, ...] = Field(
+        (), description="Without the model's calibration; empty if it has none."
+    )
     comparisons: tuple[Comparison, ...] = ()
     operating: tuple[Operating, ...] = Field((), description="From the most confident rows to all rows.")
     compared: Compared | None = Field(None, description="None where nothing knows it, as in a notebook.")
     automatic: Operating | None = Field(None, description=f"The most coverage at {TARGET:.0%} precision.")
+    promise: Promise | None = Field(None, description="None if the model has learned no threshold.")
 
     @property
     def fallen(self) -> tuple[TagScore, ...]:
@@ -153,6 +177,7 @@ class Scores(Spec):
                 found[f"{name}.{tag.tag}"] = getattr(tag, name) if tag.rows else math.nan
             if tag.champion_f1 is not None:
                 found[f"champion.f1.{tag.tag}"] = tag.champion_f1
+        found.setdefault("accepted_precision", math.nan)
         return found
 
 
@@ -277,25 +302,38 @@ def automatic(points: tuple[Operating, ...]) -> Operating | None:
     return max((p for p in points if p.precision >= TARGET), key=lambda p: p.coverage, default=None)
 
 
+def promise(
+    acceptance: Acceptance | None, confidence: NDArray[np.floating], right: NDArray[np.bool_]
+) -> Promise | None:
+    """Returns what a model's threshold accepts of the tags predicted for gold rows.
+
+    Args:
+        acceptance: what the model learned.
+        confidence: n probabilities of predicted tags.
+        right: n, whether each tag is right.
+    """
+    if acceptance is None:
+        return None
+    least = acceptance.min_confidence
+    kept = np.zeros(len(confidence), dtype=np.bool_) if least is None else confidence >= np.float32(least)
+    accepted, rights = int(kept.sum()), int(right[kept].sum())
+    low, high = wilson(rights, accepted) if accepted else (None, None)
+    return Promise(
+        wanted=acceptance.precision,
+        min_confidence=least,
+        dev_coverage=acceptance.coverage,
+        coverage=accepted / max(len(confidence), 1),
+        accepted=accepted,
+        precision=rights / accepted if accepted else None,
+        low=low,
+        high=high,
+    )
+
+
 def thinned(points: tuple[Operating, ...]) -> tuple[Operating, ...]:
     """Returns about `_POINTS` of the operating points, including the last."""
     step = max(1, len(points) // _POINTS)
     return points[::-1][::step][::-1]
-
-
-def answers(truth: Chosen, p: Matrix, *, several: bool) -> tuple[NDArray[np.float32], Chosen]:
-    """Returns the confidence of each prediction and whether it is right.
-
-    Args:
-        truth: `n x k`.
-        p: `n x k` probabilities.
-        several: whether a row may have several tags: each probability then counts as a prediction, otherwise only the
-            row's highest one.
-    """
-    if several:
-        return p.ravel(), truth.ravel()
-    best = p.argmax(axis=1)
-    return p[np.arange(len(p)), best], truth[np.arange(len(p)), best]
 
 
 def reliability(confidence: NDArray[np.floating], right: Chosen) -> tuple[Bin, ...]:

@@ -14,10 +14,11 @@ whatever the weights, ends below the dev rows alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kommuna.steps.training.fit import soft_logistic
 from kommuna.steps.training.fit.folds import MIN_ROWS, Folds
@@ -34,12 +35,24 @@ MANY_ROWS = 20_000  # with more, the model of the messages is fitted in batches
 DEV_ITERATIONS = 30
 FOLD_WEAK_ROWS = 2000  # messages per fold: enough to compare strengths
 _BLOCK = 20_000  # messages whose labels are combined at once
+FINAL_ROWS = 300  # dev rows that are also held out from models of all messages: enough to learn a calibration
 FLOOR = 1e-3  # lower bound of a label model's probability, so that no rule excludes all other tags
 
 
 @dataclass(frozen=True)
 class WeakPriorChoice:
-    """The parameters chosen on held-out dev rows; the defaults if there are too few."""
+    """The parameters chosen on held-out dev rows; the defaults if there are too few.
+
+    Attributes:
+        inverse_penalty: of the dev rows' model.
+        dev_sharpness: factor on the scores of the model of the dev rows alone.
+        strength: of the weak model.
+        sharpness: factor on the model's scores.
+        held_out: `d x k` scores of held-out dev rows, before the factor.
+        held_out_dev_only: the same of the model of the dev rows alone.
+        as_final: `d`, the dev rows whose held-out scores are as extreme as the final model's: the models of the other
+            rows saw fewer messages. None means all rows.
+    """
 
     inverse_penalty: float = PENALTIES[1]
     dev_sharpness: float = 1.0
@@ -47,6 +60,7 @@ class WeakPriorChoice:
     sharpness: float = 1.0
     held_out: Matrix | None = None
     held_out_dev_only: Matrix | None = None
+    as_final: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,8 @@ def fit(data: TrainingData, folds: Folds, *, seed: int) -> FittedWeakPrior:
     space = RowSpace(data.dev)
     some = folds.some(FOLD_WEAK_ROWS, seed=seed)
     choice = _choose(data, some, space)
+    if choice.held_out is not None and choice.strength > 0 and len(some.rows) < len(folds.rows):
+        choice = _with_final_scores(data, folds, space, choice)
     labels, link, weight = data.dev_labels, data.link, data.dev_weight
     dev_only = space.lift(_dev_model(space.coordinates, labels, choice.inverse_penalty, link, weight))
     model = dev_only
@@ -114,6 +130,40 @@ def _choose(data: TrainingData, folds: Folds, space: RowSpace) -> WeakPriorChoic
     return WeakPriorChoice(penalty, dev_sharpness, strength, found[strength][0], scores[strength], scores[0.0])
 
 
+def _with_final_scores(data: TrainingData, folds: Folds, space: RowSpace, choice: WeakPriorChoice) -> WeakPriorChoice:
+    """Scores some folds anew by models of all messages of the folds, and chooses the sharpness on them.
+
+    Models of `FOLD_WEAK_ROWS` messages rank strengths like the final one, but are less confident: on Banking77 with
+    1,000 dev rows .80 on average, where the final model had .87 and .78 of the rows were right.
+    """
+    labels, link = data.dev_labels, data.link
+    held_out, of_final = choice.held_out, np.zeros(len(labels), dtype=np.bool_)
+    assert held_out is not None
+    scores, weak = held_out.copy(), data.weak[folds.rows]
+    for fold, train, held in folds:
+        if of_final.sum() >= FINAL_ROWS:
+            break
+        fitted = _dev_model(space.coordinates[train], labels[train], choice.inverse_penalty, link, data.dev_weight)
+        dev_only = space.lift(fitted)
+        prior = _weak_model(
+            weak, folds.labels[fold], dev_only, labels[train], choice.dev_sharpness, link, of=data.weak.shape[0]
+        )
+        pull = np.float32(choice.strength) * prior.scores(data.dev)
+        model = _dev_model(
+            space.coordinates[train],
+            labels[train],
+            choice.inverse_penalty,
+            link,
+            data.dev_weight,
+            offset=pull[train],
+        )
+        scores[held] = model.scores(space.coordinates[held]) + pull[held]
+        of_final[held] = True
+    sharpness, _ = best_sharpness(scores[of_final], labels[of_final], link)
+    scores[~of_final] *= np.float32(choice.sharpness / sharpness)
+    return replace(choice, sharpness=sharpness, held_out=scores, as_final=of_final)
+
+
 def _dev_model(
     rows: Any, labels: Matrix, penalty: float, link: Link, dev_weight: float, *, offset: Matrix | None = None
 ) -> Linear:
@@ -132,13 +182,15 @@ def _weak_model(
     *,
     seed: int = 0,
     space: RowSpace | None = None,
+    of: int | None = None,
 ) -> Linear:
+    """Fits step 3; `of` is the number of messages that decides how, if it is not that of `weak`."""
     agreed = np.empty_like(weak_labels)
     for start in range(0, len(agreed), _BLOCK):
         part = slice(start, start + _BLOCK)
         scores = np.float32(sharpness) * dev_only.scores(weak[part])
         agreed[part] = product_with_dev_model(weak_labels[part], probabilities(scores, link), dev_labels, link)
-    if len(agreed) > MANY_ROWS:
+    if (of or len(agreed)) > MANY_ROWS:
         return soft_logistic.fit_in_batches(weak, agreed, link=link, seed=seed)
     rows = weak if space is None else space.coordinates
     iterations = WEAK_ITERATIONS if link == "softmax" else SEVERAL_ITERATIONS
