@@ -193,12 +193,12 @@ def texts(frame: pl.DataFrame, column: str) -> list[str]:
 
 def blank(column: pl.Series) -> NDArray[np.bool_]:
     """Returns which texts of a column are null, empty or white space."""
-    return (column.cast(pl.String).str.strip_chars() == "").fill_null(True).to_numpy()
+    return np.asarray((column.cast(pl.String).str.strip_chars() == "").fill_null(True).to_numpy(), dtype=np.bool_)
 
 
 def without_text(p: Matrix) -> NDArray[np.bool_]:
     """Returns which rows have no text, by their `n x k` probabilities."""
-    return ~(p > 0).any(axis=1)
+    return np.asarray((p <= 0).all(axis=1), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
@@ -352,7 +352,8 @@ class Tagger:
         if least is None:
             return np.zeros(len(p), dtype=np.bool_)
         chosen = self.chosen(p)
-        return chosen.any(axis=1) & (np.where(chosen, p, np.float32(1)).min(axis=1) >= np.float32(least))
+        sure = np.where(chosen, p, np.float32(1)).min(axis=1) >= np.float32(least)
+        return np.asarray(chosen.any(axis=1) & sure, dtype=np.bool_)
 
     def save(self, path: Path | str) -> None:
         """Writes the model to one file; the same training gives the same bytes."""
