@@ -89,8 +89,9 @@ def as_pandas(table: pl.DataFrame) -> Any:
     import pandas as pd
 
     columns = {name: _plain(table[name]) for name in table.columns}
-    # As objects: pandas' own texts have NaN where there is none, which is not JSON.
-    kinds = {name: None if column.dtype.is_numeric() else object for name, column in columns.items()}
+    # As objects: pandas' own texts and numbers have NaN where there is none, which is not JSON.
+    numbers = {name for name, column in columns.items() if column.dtype.is_numeric() and not column.null_count()}
+    kinds = {name: None if name in numbers else object for name in columns}
     return pd.DataFrame({name: pd.Series(column.to_list(), dtype=kinds[name]) for name, column in columns.items()})
 
 

@@ -46,6 +46,16 @@ def test_without_a_preparation_rows_are_taken_as_they_are(tagger: Tagger, messag
     assert found.equals(tagger.predict_table(messages))
 
 
+def test_a_row_without_text_is_answered_without_tag_and_confidence(tagger: Tagger, messages: pl.DataFrame) -> None:
+    column = tagger.columns[0]
+    rows = pl.DataFrame({column: [None, " ", messages[column][0]]})
+    found = as_pandas(Service(tagger).answer(rows))
+    assert found["decision"].to_list()[:2] == ["no text", "no text"]
+    assert found["tag"].to_list()[:2] == [None, None]
+    assert found["confidence"].to_list()[:2] == [None, None]  # not NaN, which is not JSON
+    assert found["confidence"].to_list()[2] > 0
+
+
 def test_each_word_is_explained_on_request(tagger: Tagger) -> None:
     found = Service(tagger).answer(pl.DataFrame({"text": ["loan please", None, "  "]}), explain=True)
     words = {one["word"]: one["adds"] for one in found["words"][0]}
