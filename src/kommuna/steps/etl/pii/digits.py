@@ -10,7 +10,16 @@ from functools import cache, lru_cache
 from stdnum.ru import inn
 
 from kommuna.steps.etl.pii.found import Found
-from kommuna.steps.etl.pii.shapes import DIGITS, Form, Place, card_places, number_places, sequences, shape
+from kommuna.steps.etl.pii.shapes import (
+    DIGITS,
+    FEWEST_CARD_DIGITS,
+    Form,
+    Place,
+    card_places,
+    number_places,
+    sequences,
+    shape,
+)
 
 _PLAIN = re.compile(r"[\0-\u065F\u2000-\u20FF]*")  # has no other forms of digits and punctuation
 # Days as 12.05.2026 and 2026-05-12: not digits of a card or phone, unless the same separator goes on.
@@ -28,7 +37,7 @@ _ISSUED = re.compile(
     r"|220[0-4][0-9]{12,15}|3[47][0-9]{13}|62[0-9]{14,17}|35[2-8][0-9][0-9]{12,15}"
     r"|3(?:0[0-5]|095|[689][0-9])[0-9]{11,16}|6(?:011|4[4-9][0-9]|5[0-9]{2})[0-9]{12,15}"
 )
-_DOUBLED = str.maketrans("0123456789", "0246813579")  # digit by digit, the sum of the doubled digit's digits
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")  # digit by digit, the sum of the doubled digit's digits
 _CACHED = 64  # characters of a sequence whose numbers are kept
 
 
@@ -79,9 +88,11 @@ def _numbers_of_short(sequence: str, region: str) -> Sequence[Found]:
 def _numbers(sequence: str, region: str) -> Sequence[Found]:
     found: list[Found] = []
     outline, digits = shape(sequence), _digits(sequence)
-    for issued in (True, False):
+    for issued in (True, False) if len(digits) >= FEWEST_CARD_DIGITS else ():
         if cards := _cards(card_places(outline), digits, issued=issued):
             found += cards
+            if cards[0][:2] == (0, len(sequence)):
+                return found
             sequence = _without(sequence, [(start, end) for start, end, _ in cards])
             outline, digits = shape(sequence), _digits(sequence)
     end = 0
@@ -119,8 +130,9 @@ def _cards(places: Iterable[Place], digits: str, *, issued: bool) -> list[Found]
 
 
 def _passes_luhn(number: str) -> bool:
-    # Not `stdnum.luhn`, which takes three times as long: a third of the time of a card.
-    return sum(map(int, number[-1::-2] + number[-2::-2].translate(_DOUBLED))) % 10 == 0
+    # Not `stdnum.luhn`, which takes five times as long: a third of the time of a card.
+    digits = number.encode()
+    return (sum(digits[-1::-2]) + sum(digits[-2::-2].translate(_DOUBLED)) - ord("0") * len(digits)) % 10 == 0
 
 
 def _digits(sequence: str) -> str:
@@ -128,7 +140,9 @@ def _digits(sequence: str) -> str:
 
 
 def _is_taxpayer(number: str, region: str) -> bool:
-    return number.strip("0") != "" and bool(inn.is_valid(number))
+    if len(number) == 10:
+        return number.strip("0") != "" and number[-1] == inn.calc_company_check_digit(number)
+    return number.strip("0") != "" and number[-2:] == inn.calc_personal_check_digits(number)
 
 
 def _is_snils(number: str, region: str) -> bool:
@@ -162,7 +176,7 @@ def _is_phone(number: str, region: str) -> bool:
     """Whether a number is in use by its country's numbering plan."""
     import phonenumbers
 
-    mobile, code, trunk = _plan(region)
+    mobile, code, trunk = _plan(_country(number) if number[0] == "+" else region)
     for prefix in ("+" + code,) if number[0] == "+" else ("", code, trunk):
         if prefix is not None and number.startswith(prefix) and mobile.fullmatch(number, len(prefix)):
             return True  # fast path for most numbers: the library takes 0.1 ms per number
@@ -170,6 +184,16 @@ def _is_phone(number: str, region: str) -> bool:
         return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
     except phonenumbers.NumberParseException:
         return False
+
+
+def _country(number: str) -> str:
+    """Returns the region, or the largest of those, to which a number with a plus belongs; ZZ if to none."""
+    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
+
+    for end in (2, 3, 4):
+        if regions := COUNTRY_CODE_TO_REGION_CODE.get(int(number[1:end])):
+            return str(regions[0])
+    return "ZZ"
 
 
 @cache

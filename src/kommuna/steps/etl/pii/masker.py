@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from itertools import compress
 
 import numpy as np
 import polars as pl
@@ -46,6 +45,11 @@ class Masker:
         if self._names:
             self._families["name"] = self._names.may_be_in(text)
             self._first_words = self._names.first_words(text)
+        # The families of a text as one number, since a list of them per text takes longer.
+        self._bits = {name: 1 << number for number, name in enumerate(self._families)}
+        self._held = [
+            [name for name, bit in self._bits.items() if number & bit] for number in range(1 << len(self._bits))
+        ]
 
     def mask_column(self, texts: pl.Series) -> pl.DataFrame:
         """Masks a column of texts.
@@ -57,17 +61,17 @@ class Masker:
         flags = frame.select(holds.fill_null(False).alias(name) for name, holds in self._families.items())
         places = flags.select(pl.any_horizontal(pl.all()).arg_true()).to_series()
         found = frame[places].with_columns(self._first_words.alias("first words"))
-        families = [list(compress(flags.columns, holds)) for holds in flags[places].rows()]
+        families = flags[places].select(pl.sum_horizontal(pl.col(name) * bit for name, bit in self._bits.items()))
         counts = np.zeros((len(KINDS), len(texts)), np.uint32)
         masked: list[str] = []
-        rows = zip(places, found["text"], families, found["first words"].to_list(), strict=True)
-        for at, text, held, words in rows:
-            new, kinds = self.mask(text, held, words)
+        columns = (places, found["text"], families.to_series(), found["first words"])
+        for at, text, number, words in zip(*(column.to_list() for column in columns), strict=True):
+            new, kinds = self.mask(text, self._held[number], words)
             masked.append(new)
             for kind in kinds:
                 counts[_NUMBER[kind], at] += 1
-        columns = {kind: pl.Series(counted) for kind, counted in zip(KINDS, counts, strict=True)}
-        return pl.DataFrame({"text": texts.clone().scatter(places, masked) if masked else texts, **columns})
+        counted = {kind: pl.Series(row) for kind, row in zip(KINDS, counts, strict=True)}
+        return pl.DataFrame({"text": texts.clone().scatter(places, masked) if masked else texts, **counted})
 
     def mask(
         self, text: str, families: Collection[str] | None = None, first_words: Iterable[str] | None = None

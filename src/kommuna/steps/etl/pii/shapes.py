@@ -17,12 +17,13 @@ GAP = (
 )
 LONGEST_GAP = 4  # characters
 DIGITS = re.compile(r"[0-9]+")
+FEWEST_CARD_DIGITS = 13
 # At least ten digits (an INN, or a phone without a prefix) between which only separators stand.
-_SEQUENCE = re.compile(rf"[0-9](?:[0-9]|{GAP}{{1,{LONGEST_GAP}}}+[0-9]){{9,}}+")
+_SEQUENCE = re.compile(rf"[0-9](?<![0-9][0-9])(?:[0-9]|{GAP}{{1,{LONGEST_GAP}}}+[0-9]){{9,}}+")
 _GAP = re.compile(rf"{GAP}{{1,{LONGEST_GAP}}}")
 _CARD_GAP = re.compile(rf"(?![()/]){GAP}(?:(?![()/]){GAP}){{0,{LONGEST_GAP - 1}}}")  # of a SNILS, too
 _FEWEST_DIGITS, _MOST_DIGITS, _MOST_GROUPS = 10, 15, 8  # of a phone
-_FEWEST_CARD_DIGITS, _MOST_CARD_DIGITS = 13, 19
+_MOST_CARD_DIGITS = 19
 _MOST_CARD_GROUPS = 6  # of different sizes; a list such as 3 4 5 … 13 has more
 _CARD_GROUPS = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3)}
 _SNILS_GROUPS = {(11,), (3, 3, 3, 2), (9, 2)}
@@ -109,7 +110,7 @@ class _Groups:
                     break
                 sizes = self._sizes[at : last + 1]
                 usual = tuple(sizes) in _CARD_GROUPS and len(set(self._gaps[at:last])) == 1
-                if digits < _FEWEST_CARD_DIGITS:
+                if digits < FEWEST_CARD_DIGITS:
                     continue
                 if usual or last == at:
                     yield self._place("grouped card", at, last)
