@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from kommuna.embedded import Embedded
+from kommuna.errors import SpecError
 from kommuna.spec.installation import Installation, find_installation
 from kommuna.store import Store
 
@@ -42,3 +43,16 @@ def store(team: str) -> Store:
     here = installation()
     here.require_team(team)
     return Store(here.store(), team)
+
+
+def team_of_model(name: str) -> str:
+    """Returns the team of a registered model, whose name begins with it.
+
+    Raises:
+        SpecError: the name has no team in front, or there is no such team.
+    """
+    team, has_team, _ = name.partition("__")
+    if not has_team:
+        raise SpecError(f"'{name}' has no team in front", fix=f"name the model as MLflow does: support__{name}")
+    installation().require_team(team)
+    return team

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kommuna.cli import rebuild
-from kommuna.cli.here import console, installation
+from kommuna.cli.here import console, installation, team_of_model
 from kommuna.cli.tables import AsJson, print_json, print_table, records
-from kommuna.errors import SpecError
 
 if TYPE_CHECKING:
     from kommuna.steps.registry.client import Registry
@@ -40,7 +39,7 @@ def list_models(
 ) -> None:
     """List the models with their champions and pins, or one model's versions and decisions."""
     if name:
-        _show(_registry(_team(name)), name, as_json=as_json)
+        _show(_registry(team_of_model(name)), name, as_json=as_json)
         return
     rows: list[tuple[object, ...]] = []
     for owner in [team] if team else list(installation().platform.teams):
@@ -62,7 +61,11 @@ def pin(
     """Keep a version the champion, whatever the gate says."""
     from kommuna.steps.registry import pinning
 
-    _say(pinning.pin(_registry(_team(name)), name, version=version, by=_person(), reason=reason, until=_utc(until)))
+    _say(
+        pinning.pin(
+            _registry(team_of_model(name)), name, version=version, by=_person(), reason=reason, until=_utc(until)
+        )
+    )
 
 
 @app.command()
@@ -75,7 +78,11 @@ def rollback(
     """Make a former version the champion again, and pin it."""
     from kommuna.steps.registry import pinning
 
-    _say(pinning.rollback(_registry(_team(name)), name, version=to, by=_person(), reason=reason, until=_utc(until)))
+    _say(
+        pinning.rollback(
+            _registry(team_of_model(name)), name, version=to, by=_person(), reason=reason, until=_utc(until)
+        )
+    )
 
 
 @app.command()
@@ -83,7 +90,7 @@ def unpin(name: Name, reason: Annotated[str, typer.Option(help="Why, for the his
     """Let the gate decide again, after a pin or a move by hand in MLflow."""
     from kommuna.steps.registry import pinning
 
-    _say(pinning.unpin(_registry(_team(name)), name, by=_person(), reason=reason))
+    _say(pinning.unpin(_registry(team_of_model(name)), name, by=_person(), reason=reason))
 
 
 def _show(registry: Registry, name: str, *, as_json: bool) -> None:
@@ -121,14 +128,6 @@ def _say(standing: Standing) -> None:
 
 def _held(standing: Standing) -> str:
     return standing.held().partition("; ")[0]
-
-
-def _team(name: str) -> str:
-    team = name.partition("__")[0]
-    if "__" not in name:
-        raise SpecError(f"'{name}' has no team in front", fix=f"name the model as MLflow does: support__{name}")
-    installation().require_team(team)
-    return team
 
 
 def _registry(team: str) -> Registry:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kommuna.cli.here import installation, message_console, store
+from kommuna.cli.here import installation, message_console, store, team_of_model
 from kommuna.cli.tables import AsJson, print_json, print_table, records
 from kommuna.errors import SpecError
 
@@ -35,9 +35,7 @@ def rebuild(
     from kommuna.steps.registry.client import Registry
     from kommuna.steps.registry.model_version import MANIFEST, MODEL_DIGEST
 
-    team = name.partition("__")[0]
-    here = installation()
-    here.require_team(team)
+    team, here = team_of_model(name), installation()
     found = Registry.from_services(here.services(team)).version(name, version)
     if found is None:
         raise SpecError(f"{name} has no version {version}", fix=f"`kommuna models list {name}` shows its versions")
@@ -122,6 +120,10 @@ def _sentence(steps: Sequence[RebuiltStep], digest: str, *, changed: bool) -> tu
         why = "; see above what has changed since" if changed else ", though nothing that is recorded has changed"
         return False, f"differs, first in the step {differing[0]}{why}"
     if differing:
-        return True, f"is equal, but not the step before it: {', '.join(differing)}"
-    since = f"; not run again, with their stored outputs: {', '.join(stored)}" if stored else " from its sources"
-    return True, f"is equal: {len(steps) - len(stored)} steps were rebuilt{since}"
+        return True, f"is equal, given the recorded outputs of steps that differ: {', '.join(differing)}"
+    if stored:
+        ran = len(steps) - len(stored)
+        was = "was" if ran == 1 else "were"
+        others = f"the others' stored outputs were used: {', '.join(stored)}"
+        return True, f"is equal: {ran} of {len(steps)} steps {was} rebuilt, {others}"
+    return True, f"is equal: {len(steps)} steps were rebuilt from its sources"

@@ -124,6 +124,14 @@ def test_a_step_that_differs_is_named_and_the_next_is_judged_by_itself(
     assert found["first"].why == "result"
 
 
+def test_a_step_that_asked_an_llm_is_not_run_again(rig: CacheRig, trained: Manifest, tmp_path: Path) -> None:
+    assert trained.uses is not None
+    asked = trained.uses.model_copy(update={"services": {"llm.light.url": "http://llm", "llm.light.model": "small"}})
+    rig.store.write_manifest(trained.model_copy(update={"uses": asked}))
+    found = rebuilt(rig, trained, tmp_path / "work")["train"]
+    assert (found.verdict, found.why) == ("stored", "it asked llm, and would be answered anew")
+
+
 def test_what_has_changed_on_the_machine_is_told_with_the_steps(
     rig: CacheRig, trained: Manifest, tmp_path: Path
 ) -> None:

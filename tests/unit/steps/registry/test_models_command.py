@@ -53,6 +53,10 @@ def test_a_person_rolls_back_sees_the_pin_and_lifts_it(
     assert run("unpin", NAME).strip() == f"{NAME}: version 1 is the champion"
     assert "anna pinned version 2: audit" in run("pin", NAME, "2", "--reason", "audit")
     assert champion_of(registry, NAME) == "2"
+    with pytest.raises(SpecError, match=f"{NAME} has no version 9"):
+        run("rebuild", NAME, "9")
+    with pytest.raises(SpecError, match=f"{NAME} version 1 has no record in the store: no step of Kommuna trained it"):
+        run("rebuild", NAME, "1")
     with pytest.raises(SpecError, match="has no team in front"):
         run("unpin", "commanded")
     with pytest.raises(SpecError, match=r"no team 'suport' .did you mean 'support'"):
