@@ -1,6 +1,7 @@
 """What `kommuna` offers by name: `__init__.py` imports each from here when it is asked for."""
 
 from .errors import KommunaError
+from .loading import load
 from .spec.artifacts import Report
 from .spec.rules import Rule, RuleSet
 from .spec.table import TableSchema
@@ -33,6 +34,7 @@ __all__ = [
     "evaluate",
     "from_matrix",
     "label_messages",
+    "load",
     "mask_pii",
     "predict",
     "prepare_messages",

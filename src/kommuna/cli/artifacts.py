@@ -11,8 +11,9 @@ from rich.tree import Tree
 from kommuna.cli.here import console, installation, store
 from kommuna.cli.tables import AsJson, print_dearest, print_json, print_table, records
 from kommuna.clients.mlflow import MlflowApi
-from kommuna.errors import RegistryError, TeamMistake
+from kommuna.errors import RegistryError
 from kommuna.store import Manifest, Store
+from kommuna.store.found import found_by_key
 from kommuna.store.gc import collect
 from kommuna.store.why import between, not_given
 
@@ -52,15 +53,7 @@ def why(
 
 
 def _manifest(key: str, team: str | None) -> tuple[Manifest, Store]:
-    """Finds the only manifest whose key begins with a text, and its store."""
-    for name in [team] if team else installation().platform.teams:
-        found = [manifest for manifest in store(name).records() if manifest.key.startswith(key)]
-        if len(found) > 1:
-            keys = ", ".join(manifest.key[:16] for manifest in found[:5])
-            raise TeamMistake(f"{len(found)} keys begin with '{key}'", fix=f"give more characters: {keys} …")
-        if found:
-            return found[0], store(name)
-    raise TeamMistake(f"no key begins with '{key}'", fix="see the task's XCom or log for the key")
+    return found_by_key(key, [store(name) for name in ([team] if team else installation().platform.teams)])
 
 
 @app.command()

@@ -13,6 +13,7 @@ from rich.text import Text
 from kommuna.cli.here import console, installation, store
 from kommuna.cli.tables import AsJson, print_json, print_table, records
 from kommuna.errors import KommunaError, TeamMistake
+from kommuna.spec.names import owner_of
 from kommuna.spec.rules import RuleSet
 
 if TYPE_CHECKING:
@@ -23,7 +24,13 @@ app = typer.Typer()
 
 @app.command()
 def explain(
-    key: Annotated[str, typer.Argument(help="The key of the training step's manifest, or its first characters.")],
+    key: Annotated[
+        str,
+        typer.Argument(
+            help="A registered model with its team (support__topics), whose champion explains; or the key of the "
+            "training step's manifest, or its first characters."
+        ),
+    ],
     text: Annotated[str, typer.Argument(help="The message.")],
     tag: Annotated[str | None, typer.Option(help="The tag to explain; the most probable one if absent.")] = None,
     rules: Annotated[Path | None, typer.Option(help="A rules file: also show which rules vote.")] = None,
@@ -34,7 +41,9 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show which words of a message support a tag or count against it, and which rules vote."""
-    found = _tagger(key, [team] if team else list(installation().platform.teams)).explain(text, tag=tag)
+    owner = owner_of(key)
+    tagger = _champion(key, owner) if owner else _tagger(key, [team] if team else list(installation().platform.teams))
+    found = tagger.explain(text, tag=tag)
     spoke = _rules_with_votes(rules, _message(text, column or [])) if rules else None
     if as_json:
         document = {"tag": found.tag, "confidence": found.confidence, "words": records(("word", "adds"), found.words)}
@@ -44,6 +53,27 @@ def explain(
     print_table(console, ("word", "adds to the log-odds"), [(word, f"{value:+.2f}") for word, value in found.words])
     if spoke is not None:
         print_table(console, ("rule", "says"), spoke)
+
+
+def _champion(name: str, team: str) -> Tagger:
+    """Loads the tagger that is the champion of a registered model.
+
+    Raises:
+        TeamMistake: there is no champion, or no step of the team made it.
+    """
+    from kommuna.steps.registry.client import Registry
+    from kommuna.steps.registry.model_version import CHAMPION, MANIFEST
+
+    here = installation()
+    here.require_team(team)
+    version = Registry.from_services(here.services(team)).by_alias(name, CHAMPION)
+    key = version.tags.get(MANIFEST, "") if version else ""
+    if not key:
+        raise TeamMistake(
+            f"'{name}' has no champion that a step of the team made",
+            fix=f"`kommuna models list {name}` shows its versions; explain another by the key of its training step",
+        )
+    return _tagger(key, [team])
 
 
 def _tagger(key: str, teams: list[str]) -> Tagger:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kommuna.cli import rebuild
+from kommuna.cli import manifest, rebuild
 from kommuna.cli.here import console, installation, team_of_model
 from kommuna.cli.tables import AsJson, print_json, print_table, records
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The champions of the registered models.", no_args_is_help=True)
 app.add_typer(rebuild.app)
+app.add_typer(manifest.app)
 
 Name = Annotated[str, typer.Argument(help="The registered model, with its team: support__topics.")]
 Reason = Annotated[str, typer.Option(help="Why, for those who see the pin.")]

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from kommuna.cli.main import app
 from kommuna.errors import TeamMistake
 from kommuna.spec.installation import find_installation
+from kommuna.steps.registry.client import Registry
+from kommuna.steps.registry.model_version import MANIFEST, ModelVersion
 from kommuna.steps.training.train import train_classifier
 from kommuna.store import Manifest, Store
 
@@ -87,3 +89,15 @@ def test_an_unknown_key_is_reported(site: Path) -> None:
     result = CliRunner().invoke(app, ["explain", "ffff", "my card"])
     assert isinstance(result.exception, TeamMistake)
     assert "no manifests with a model begin with 'ffff'" in str(result.exception)
+
+
+def test_a_registered_models_champion_explains_by_its_name(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    champion = ModelVersion(name="support__topics", version="2", tags={MANIFEST: KEY})
+    versions = {("support__topics", "champion"): champion, ("support__other", "champion"): None}
+    monkeypatch.setattr(Registry, "by_alias", lambda _, *asked: versions[asked])
+    found = CliRunner().invoke(app, ["explain", "support__topics", "my card, please"])
+    assert found.exit_code == 0, found.output
+    assert found.stdout.startswith("card ")
+    absent = CliRunner().invoke(app, ["explain", "support__other", "my card"])
+    assert isinstance(absent.exception, TeamMistake)
+    assert "has no champion" in str(absent.exception)
