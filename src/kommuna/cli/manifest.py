@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from kommuna.cli.here import installation
+from kommuna.cli.here import installation, team_of_model
 from kommuna.errors import SpecError
 from kommuna.spec.names import owner_of
 from kommuna.steps.registry.model_version import CHAMPION, ModelVersion
@@ -167,12 +167,7 @@ def manifest(
 def _version(name: str, version: str) -> ModelVersion:
     from kommuna.steps.registry.client import Registry
 
-    team = owner_of(name)
-    if team is None:
-        raise SpecError(f"'{name}' has no team in front", fix=f"name the model as MLflow does: support__{name}")
-    here = installation()
-    here.require_team(team)
-    registry = Registry.from_services(here.services(team))
+    registry = Registry.from_services(installation().services(team_of_model(name)))
     found = registry.version(name, version) if version else registry.by_alias(name, CHAMPION)
     if found is None:
         what = f"version {version}" if version else "champion"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,15 +56,25 @@ class Service:
 
     def parameters(self) -> dict[str, bool | float]:
         """Returns the parameters of `answer` with their defaults, for the model's signature."""
-        return {"probabilities": False, "explain": False}
+        accepted = self.tagger.acceptance
+        own = {"min_confidence": accepted.min_confidence} if accepted and accepted.min_confidence is not None else {}
+        return {"probabilities": False, "explain": False, **own}
 
-    def answer(self, rows: pl.DataFrame, *, probabilities: bool = False, explain: bool = False) -> pl.DataFrame:
+    def answer(
+        self,
+        rows: pl.DataFrame,
+        *,
+        probabilities: bool = False,
+        explain: bool = False,
+        min_confidence: float | None = None,
+    ) -> pl.DataFrame:
         """Tags raw rows, in their order.
 
         Args:
             rows: the model's columns.
             probabilities: whether to add the column `probabilities`, each tag's, in the order of the tags.
             explain: whether to add the column `words`: what each word adds to the score of the row's likeliest tag.
+            min_confidence: from which probability tags are accepted without review; the model's own if absent.
 
         Returns:
             The columns of `predict`, without a key, and those asked for.
@@ -74,7 +84,10 @@ class Service:
             SpecError: a model of table rows has no words to explain.
         """
         ready = self.prepared(rows)
-        found = self.tagger.predict_table(ready)
+        tagger, accepted = self.tagger, self.tagger.acceptance
+        if min_confidence is not None and accepted is not None:
+            tagger = replace(tagger, acceptance=replace(accepted, min_confidence=min_confidence))
+        found = tagger.predict_table(ready)
         added = {"words": pl.Series("words", self._words(ready))} if explain else {}
         return (found if probabilities else found.drop("probabilities")).with_columns(**added)
 

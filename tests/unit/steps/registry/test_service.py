@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from kommuna.spec.table import TableSchema
 from kommuna.steps.etl.prepare import prepare_messages
 from kommuna.steps.registry.packaged import copy_modules, requirements
 from kommuna.steps.registry.service import Service, as_pandas, from_pandas
+from kommuna.steps.training.confidence import Acceptance
 from kommuna.steps.training.predict import predict
 from kommuna.steps.training.tagger import Tagger
 
@@ -61,6 +63,19 @@ def test_each_word_is_explained_on_request(tagger: Tagger) -> None:
     words = {one["word"]: one["adds"] for one in found["words"][0]}
     assert words["loan"] > 0
     assert [len(row) for row in found["words"][1:]] == [0, 0]
+
+
+def test_a_caller_may_ask_for_more_or_less_confidence(tagger: Tagger, messages: pl.DataFrame) -> None:
+    sure = Acceptance(precision=0.95, min_confidence=0.9, coverage=0.5, predictions=40)
+    service = Service(replace(tagger, acceptance=sure))
+    assert service.parameters()["min_confidence"] == 0.9
+    assert "min_confidence" not in Service(replace(tagger, acceptance=None)).parameters()
+    own = service.answer(messages)
+    assert service.answer(messages, min_confidence=0.9).equals(own)
+    assert set(service.answer(messages, min_confidence=0.0)["decision"]) == {"accepted"}
+    none = service.answer(messages, min_confidence=1.1)
+    assert set(none["decision"]) == {"review"}
+    assert none.drop("decision").equals(own.drop("decision"))
 
 
 def test_rows_that_do_not_fit_are_refused(tagger: Tagger) -> None:
