@@ -4,8 +4,9 @@
 
 Allowed are numbers, metric names (dotted: `champion.f1_macro`), `+ - * /`, comparisons, `and`, `or`, `not` and
 parentheses. A tag has its own figures: `f1.fees >= 0.6`, `f1["lost card"] >= champion.f1["lost card"] - 0.1`, and
-`max_drop(f1.*) <= 0.2` bounds the largest fall of any tag. Where there is no champion yet, comparisons with
-`champion.*` are unknown and do not block the first model. Where the champion lacks a tag of gold, both sides of a
+`max_drop(f1.*) <= 0.2` bounds the largest fall of any tag. A slice of gold has its accuracy (`accuracy.chat >= 0.7`),
+and `worst_slice.accuracy >= 0.6` is about the worst slice with enough rows. Where there is no champion yet, comparisons
+with `champion.*` are unknown and do not block the first model. Where the champion lacks a tag of gold, both sides of a
 comparison are about the tags that both know. A metric that is NaN or infinite always fails the gate.
 """
 
@@ -31,12 +32,13 @@ COMPARED = ("accuracy", "f1_macro", "f1_micro", "precision_macro", "recall_macro
 EVALUATED = (
     *COMPARED, "accepted", "accepted_precision", "accuracy_high", "accuracy_low", "automatic", "coverage", "ece",
     "ece_before", "gold_without_tag", "rows", "tags_fallen", "tags_never_seen", "text_overlap", "without_tag",
-    "worst_tag.f1",
+    "worst_slice.accuracy", "worst_tag.f1",
 )  # fmt: skip
 OTHERS = (CHAMPION, *(f"{BASELINE}{name}." for name in ("dev_only", "label_model", "majority_class")))
 EVALUATION_METRICS = (*EVALUATED, *(f"{other}{name}" for other in OTHERS for name in COMPARED))
-# Figures of one tag, by its name: of the model, and of the champion.
+# Figures of one tag, or of a slice, by its name: of the model, and of the champion.
 _OF_A_TAG = re.compile(r"(?:champion\.f1|f1|precision|recall)\.(?P<tag>.+)", re.DOTALL)
+_OF_A_SLICE = re.compile(r"(?:champion\.)?accuracy\.\w+")
 MAX_DROP = "max_drop"
 _STAR = "\u01c3"  # stands for the star of `f1.*`, which Python cannot parse; one character, so that positions stay
 _STARS = re.compile(r"(?<=\.)\*(?=\s*\))")
@@ -128,6 +130,11 @@ class Gate:
         return tuple(name for name in self.names if _OF_A_TAG.fullmatch(name))
 
     @property
+    def slice_figures(self) -> tuple[str, ...]:
+        """The figures of single slices in the expression."""
+        return tuple(name for name in self.names if _OF_A_SLICE.fullmatch(name))
+
+    @property
     def names_tags(self) -> bool:
         """Whether the expression itself says how far single tags may fall."""
         calls = any(isinstance(node, ast.Call) for node in ast.walk(self._root))
@@ -142,7 +149,8 @@ class Gate:
         Raises:
             GateError: the expression names an unknown metric, or divides by zero.
         """
-        tags = [f"{CHAMPION}{name}" for name in metrics if name.startswith("f1.")]  # a champion may lack a tag
+        # A champion may lack a tag, or not be there.
+        tags = [f"{CHAMPION}{name}" for name in metrics if name.startswith(("f1.", "accuracy."))]
         self.check_names([*metrics, *_of_a_champion(metrics), *tags])
         missed = [f"{name} is {metrics[name]}" for name in self.names if not math.isfinite(metrics.get(name, 0.0))]
         if missed:

@@ -47,7 +47,7 @@ STEPS: dict[str, SharedStep] = {
     ),
     "kommuna.steps:rule_report": SharedStep("kommuna.steps.labeling.rule_report", 3),
     "kommuna.steps:train_classifier": SharedStep("kommuna.steps.training.train", 4),
-    "kommuna.steps:evaluate": SharedStep("kommuna.steps.training.evaluate", 7),
+    "kommuna.steps:evaluate": SharedStep("kommuna.steps.training.evaluate", 8),
     "kommuna.steps:predict": SharedStep("kommuna.steps.training.predict", 3),
     "kommuna.steps:register": SharedStep("kommuna.steps.registry.register", 2),
     "kommuna.steps:promote": SharedStep("kommuna.steps.registry.promote", 2),

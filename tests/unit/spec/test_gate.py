@@ -225,3 +225,20 @@ def test_a_champion_that_lacks_a_tag_is_compared_on_the_tags_that_both_know() ->
     assert Gate("f1_macro >= 0.7").judge(metrics).missed == ("f1_macro 0.6 < 0.7",)
     worse = Gate("f1_macro >= champion.f1_macro + 0.1").judge(metrics)
     assert worse.missed == ("f1_macro 0.75 < champion.f1_macro + 0.1 0.8 on the tags that the champion knows",)
+
+
+def test_a_gate_names_slices_without_switching_off_the_guard_of_tags() -> None:
+    gate = Gate("accuracy.chat >= 0.7 and worst_slice.accuracy >= 0.5")
+    assert gate.slice_figures == ("accuracy.chat",)
+    assert not gate.names_tags
+    assert gate.judge({"accuracy.chat": 0.8, "worst_slice.accuracy": 0.6}).holds
+    assert gate.judge({"accuracy.chat": 0.6, "worst_slice.accuracy": 0.6}).missed == ("accuracy.chat 0.6 < 0.7",)
+    assert not gate.judge({"accuracy.chat": 0.8, "worst_slice.accuracy": float("nan")}).holds
+    with pytest.raises(GateError, match=r"unknown metric 'accuracy\.chat'"):
+        gate.judge({"accuracy.mail": 0.8, "worst_slice.accuracy": 0.6})
+
+
+def test_a_slice_is_compared_with_the_champion_if_there_is_one() -> None:
+    gate = Gate("accuracy.chat >= champion.accuracy.chat - 0.02")
+    assert gate.judge({"accuracy.chat": 0.6}).first
+    assert not gate.judge({"accuracy.chat": 0.6, "champion.accuracy.chat": 0.7}).holds

@@ -40,6 +40,7 @@ def weak_supervision_dag(
     min_confidence: float = 0.0,
     asking: Mapping[str, Any] | None = None,
     gate: str = DEFAULT_GATE,
+    slices: Mapping[str, str] | None = None,
     **options: Any,
 ) -> TeamDag:
     """Makes a DAG that tags unlabeled texts: rules vote, a label model weighs, a classifier learns, a gate decides.
@@ -64,6 +65,7 @@ def weak_supervision_dag(
         min_confidence: labels below this probability are not used for training.
         asking: how `ask` rules call the LLM: the budget of each of the three steps that vote, the share that may fail.
         gate: the condition on which a new version becomes the champion.
+        slices: named parts of gold that the evaluation reports on: `{"chat": "channel = 'chat'"}`.
         options: everything that `TeamDag` takes.
 
     The form in the Airflow UI offers each of the choices for one run.
@@ -135,6 +137,7 @@ def weak_supervision_dag(
             gold_labels=labels["gold_labels"],
             champion=Model(model, optional=True, unless=trained["model"]),
             gold_votes=gold_votes["votes"],
+            slices=slices,
         )
         version = RegisterOperator(
             task_id="register",

@@ -104,7 +104,7 @@ class PromoteOperator(_RegistryOperator):
         """Raises if a gate cannot be parsed, or names a metric that the evaluation does not report."""
         gate = Gate(str(parameters["gate"]))
         if self._evaluated:
-            gate.check_names((*EVALUATION_METRICS, *gate.tag_figures))
+            gate.check_names((*EVALUATION_METRICS, *gate.tag_figures, *gate.slice_figures))
 
     def after(self, spec: StepSpec, result: StepResult) -> None:
         """Fails or skips the task if the version was refused, which registry and manifest have recorded already."""

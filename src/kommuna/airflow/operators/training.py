@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kommuna.airflow.operators.base import Input, SharedStepOperator, texts_or_template
@@ -78,6 +78,7 @@ class EvaluateOperator(SharedStepOperator):
         text: str = "text",
         label: str = "tag",
         max_text_overlap: float | str = 0.05,
+        slices: Mapping[str, str] | None = None,
         title: str = "Evaluation",
         **options: Any,
     ) -> None:
@@ -96,6 +97,7 @@ class EvaluateOperator(SharedStepOperator):
             "text": text,
             "label": label,
             "max_text_overlap": max_text_overlap,
+            "slices": None if slices is None else dict(slices),
             "title": title,
         }
         super().__init__(**self.options_of(options, inputs=inputs, parameters=parameters))

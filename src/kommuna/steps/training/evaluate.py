@@ -23,6 +23,7 @@ from kommuna.steps.training.evaluation import against, page, scores
 from kommuna.steps.training.evaluation.leakage import refuse_leakage
 from kommuna.steps.training.evaluation.mistakes import surest_mistakes
 from kommuna.steps.training.evaluation.scores import Chosen, Compared, Scores, TagScore
+from kommuna.steps.training.evaluation.slices import slice_scores
 from kommuna.steps.training.fit.soft_logistic import Matrix
 from kommuna.steps.training.predict import features_of, require_features
 from kommuna.steps.training.tables import TagSet, read_labeled
@@ -54,6 +55,7 @@ def evaluate(
     text: str = "text",
     label: str = "tag",
     max_text_overlap: Share = 0.05,
+    slices: Mapping[str, str] | None = None,
     title: str = "Evaluation",
     context: StepContext = ALONE,
 ) -> Evaluated:
@@ -72,6 +74,7 @@ def evaluate(
         text: the text column.
         label: the label's column in gold and dev.
         max_text_overlap: the largest share of gold rows whose text may be in dev.
+        slices: named parts of gold: a SQL condition over its columns by name, `{"chat": "channel = 'chat'"}`.
         title: title of the report.
         context: the run of the step; the scores name the model, the champion and the gold rows by their digests.
 
@@ -84,7 +87,8 @@ def evaluate(
             ece_before (with and without the model's calibration; the latter only if it has one), text_overlap,
             tags_never_seen; accepted (share of rows, or of predicted tags, that the model accepts without review by the
             threshold that it learned on dev) and accepted_precision (the share of them that is right; absent if it
-            accepts none); with several tags f1_micro, without_tag and gold_without_tag (share of rows
+            accepts none); worst_slice.accuracy (of the slices with 20 gold rows or more; absent if there are
+            none); with several tags f1_micro, without_tag and gold_without_tag (share of rows
             that get no tag, and that have none); automatic (the largest share of rows, the most confident first,
             of which 95 % are right; with several tags the share of predicted tags; the threshold is chosen on these
             same rows); coverage (share of gold rows that the label model labels); and the same quality metrics as
@@ -126,11 +130,12 @@ def evaluate(
         others["baseline.dev_only"] = _in_order(dev_only, frame, text, model.tags, who="dev_only")
     drawn = scores.resampled(truth, chosen)
     comparisons = []
-    for name, predicted in others.items():
-        figures = scores.quality(truth, predicted, several=tags.several)
+    for name, other in others.items():
+        figures = scores.quality(truth, other, several=tags.several)
         metrics |= {f"{name}.{figure}": value for figure, value in figures.items()}
-        comparisons.append(scores.comparison(name, drawn, scores.resampled(truth, predicted), metrics, figures))
+        comparisons.append(scores.comparison(name, drawn, scores.resampled(truth, other), metrics, figures))
     per_tag = _per_tag(truth, chosen, p, model, drawn)
+    predicted = None
     if champion is not None:
         if isinstance(champion, Tagger):
             predicted = _in_order(champion, frame, text, model.tags, who="champion")
@@ -142,6 +147,10 @@ def evaluate(
         metrics |= versus.metrics
         comparisons += versus.comparisons
         per_tag = against.with_champion(per_tag, truth, predicted, drawn, known=known)
+    parts = slice_scores(slices or {}, frame, truth, chosen, predicted, several=tags.several)
+    worst = min((part.accuracy for part in parts if part.judged and part.accuracy is not None), default=None)
+    if worst is not None:
+        metrics["worst_slice.accuracy"] = worst
     metrics["tags_fallen"] = float(sum(tag.has_fallen for tag in per_tag))
     metrics["worst_tag.f1"] = min(tag.f1 for tag in per_tag if tag.rows)
     points = scores.operating_points(p[chosen], truth[chosen])
@@ -165,6 +174,7 @@ def evaluate(
         compared=_compared(context.inputs),
         automatic=sure,
         promise=promise,
+        slices=parts,
     )
     log.info("classifier.evaluated", **{name: round(value, 4) for name, value in metrics.items()})
     mistakes = surest_mistakes(model, frame, truth, p, gold_votes, key=key, text=text)

@@ -61,6 +61,8 @@ def report(scores: Scores, mistakes: Sequence[Mistake] = (), *, title: str) -> R
         ("Calibration: is the confidence as accurate as it claims?", _reliability(scores)),
         ("Every tag", _tags_table(scores)),
     ]
+    if scores.slices:
+        sections.insert(2, ("Slices", _slices(scores)))
     unseen = [t.tag for t in scores.per_tag if t.never_seen]
     lead = f"{len(scores.per_tag)} tags on {scores.rows:,} rows that the model has not seen."
     if unseen:
@@ -195,6 +197,21 @@ def _least_automatic(scores: Scores) -> Markup:
     return Markup("<p>Tags with the smallest accepted share, at the same precision for each tag: {}.</p>").format(
         listed
     )
+
+
+def _slices(scores: Scores) -> Markup:
+    parts = sorted(scores.slices, key=lambda part: (part.accuracy is None, part.accuracy, part.name))
+    columns = ["slice", "condition", "gold rows", "accuracy", "from", "to", "macro F1", "champion's accuracy"]
+    rows = [(p.name, p.condition, p.rows, p.accuracy, p.low, p.high, p.f1_macro, p.champion_accuracy) for p in parts]
+
+    def mark(i: int, column: str, _: Any) -> str:
+        return "bad" if column == "accuracy" and parts[i].high < scores.metrics["accuracy"] else ""
+
+    note = (
+        "<p>From and to: the 95 % interval of accuracy (Wilson). Red: the whole interval is below the accuracy of all "
+    )
+    note += "rows. A slice with fewer than {} gold rows cannot be the worst slice of a gate.</p>"
+    return Markup(note).format(ENOUGH_ROWS) + table(columns, rows, mark=mark)
 
 
 def _by_tag(scores: Scores) -> Markup:

@@ -113,6 +113,24 @@ class Operating(Spec):
     precision: float
 
 
+class SliceScore(Spec):
+    """The metrics of a slice of gold: the rows for which a condition is true."""
+
+    name: str
+    condition: str
+    rows: int
+    accuracy: float | None = Field(description="None if no gold row is in the slice.")
+    low: float = Field(description="Lower end of the 95 % interval of accuracy (Wilson).")
+    high: float
+    f1_macro: float | None
+    champion_accuracy: float | None = Field(None, description="The champion's on the same rows.")
+
+    @property
+    def judged(self) -> bool:
+        """Whether it has enough gold rows to be the worst slice."""
+        return self.rows >= ENOUGH_ROWS
+
+
 class Promise(Spec):
     """Tags that the model accepts without review: the precision wanted when it was trained, and that on gold."""
 
@@ -160,6 +178,7 @@ class Scores(Spec):
     compared: Compared | None = Field(None, description="None where nothing knows it, as in a notebook.")
     automatic: Operating | None = Field(None, description=f"The most coverage at {TARGET:.0%} precision.")
     promise: Promise | None = Field(None, description="None if the model has learned no threshold.")
+    slices: tuple[SliceScore, ...] = ()
 
     @property
     def fallen(self) -> tuple[TagScore, ...]:
@@ -167,7 +186,7 @@ class Scores(Spec):
         return tuple(tag for tag in self.per_tag if tag.has_fallen)
 
     def figures(self) -> dict[str, float]:
-        """Returns everything that a gate may name: the metrics, and the figures of each tag.
+        """Returns everything that a gate may name: the metrics, and the figures of each tag and slice.
 
         A tag that gold lacks has no figures: they are NaN.
         """
@@ -177,7 +196,12 @@ class Scores(Spec):
                 found[f"{name}.{tag.tag}"] = getattr(tag, name) if tag.rows else math.nan
             if tag.champion_f1 is not None:
                 found[f"champion.f1.{tag.tag}"] = tag.champion_f1
-        found.setdefault("accepted_precision", math.nan)
+        for part in self.slices:
+            found[f"accuracy.{part.name}"] = math.nan if part.accuracy is None else part.accuracy
+            if part.champion_accuracy is not None:
+                found[f"champion.accuracy.{part.name}"] = part.champion_accuracy
+        for name in ("accepted_precision", "worst_slice.accuracy"):  # so that a gate over them does not hold
+            found.setdefault(name, math.nan)
         return found
 
 
