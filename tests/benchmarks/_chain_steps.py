@@ -346,6 +346,59 @@ def _label_today(folder: Path) -> Work:
     return work
 
 
+# Training on texts: the operators' tags as labels that are right on four rows of five, and the demo's dev rows.
+def _texts(folder: Path) -> tuple[Any, Any]:
+    """Returns the messages and the dev rows, each with `id`, `text` and `tag`."""
+    import polars as pl
+
+    messages = pl.scan_parquet(_out(folder, "mask", "ours")).select("id", "text", tag="operator_tag")
+    dev = pl.read_csv(folder / "demo/dev.csv", infer_schema=False).select("id", "text", "tag")
+    return messages.filter(pl.col("tag").is_in(dev["tag"].unique().implode())).collect(), dev
+
+
+def _soft_labels(rows: Any, tags: list[str], right: float) -> Any:
+    """Returns labels as `label_messages` does: `right` for the row's tag, the same for each other one."""
+    import numpy as np
+    import polars as pl
+
+    given = rows["tag"].cast(pl.Enum(tags))
+    p = np.full((len(given), len(tags)), (1 - right) / (len(tags) - 1), np.float32)
+    p[np.arange(len(given)), given.to_physical().to_numpy()] = right
+    columns = {"id": rows["id"], "tag": given, "confidence": np.full(len(given), right, np.float32)}
+    return pl.DataFrame(columns).with_columns(probabilities=pl.Series(p, dtype=pl.Array(pl.Float32, len(tags))))
+
+
+def _train_text(folder: Path) -> Work:
+    from kommuna.steps.training.train import train_classifier
+
+    messages, dev = _texts(folder)
+    labels = _soft_labels(messages, sorted(dev["tag"].unique()), 0.8)
+    messages = messages.drop("tag").lazy()
+    return lambda: train_classifier(messages, labels.lazy(), dev.lazy()).model.save(folder / "text.model")
+
+
+def _sklearn_text(folder: Path, model: Any, rows: slice) -> Work:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline
+
+    messages, dev = _texts(folder)
+    texts, tags = [*dev["text"], *messages["text"][rows]], [*dev["tag"], *messages["tag"][rows]]
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, max_features=50_000)
+    return lambda: make_pipeline(words, model).fit(texts, tags)
+
+
+def _train_text_floor(folder: Path) -> Work:
+    from sklearn.linear_model import SGDClassifier
+
+    return _sklearn_text(folder, SGDClassifier(loss="log_loss", max_iter=2, tol=None, random_state=0), slice(None))
+
+
+def _train_text_today(folder: Path) -> Work:
+    from sklearn.linear_model import LogisticRegression
+
+    return _sklearn_text(folder, LogisticRegression(C=3.0, max_iter=100), slice(SAMPLE))
+
+
 STEPS: dict[str, Step] = {
     step.name: step
     for step in (
@@ -354,6 +407,7 @@ STEPS: dict[str, Step] = {
         Step("mask", _ours("mask", _mask)),
         Step("rules", _ours("rules", _rules), _rules_floor, _rules_today, sample=SAMPLE, same=False),
         Step("label", _ours("label", _label), None, _label_today, sample=SAMPLE, same=False),
+        Step("train_text", _train_text, _train_text_floor, _train_text_today, sample=SAMPLE),
         Step("asof", _ours("asof", _asof), _asof_floor, _asof_today, of_messages=False),
         Step("asof_duckdb", _ours("asof_duckdb", _asof), _asof_duckdb, of_messages=False, same=False),
         Step("query", _ours("query", _query), _query_floor, _query_today, of_messages=False, same=False),
