@@ -9,7 +9,7 @@ from kommuna.spec.step import StepContext
 from kommuna.steps.registry.client import Registry
 from kommuna.steps.registry.model_version import ModelVersion
 from kommuna.steps.registry.promote import Promotion, promote
-from kommuna.steps.training.evaluation.scores import Compared, Scores
+from kommuna.steps.training.evaluation.scores import Compared, Scores, SliceScore
 
 GATE = "f1_macro >= 0.7 and f1_macro >= champion.f1_macro - 0.01"
 GOLD = "9" * 64
@@ -32,7 +32,14 @@ def add(registry: Registry, name: str, digest: str = "") -> ModelVersion:
         return registry.described(client.create_model_version(name, run.artifact_uri, run_id=run.run_id, tags=tags))
 
 
-def scored(version: ModelVersion, champion: ModelVersion | None, *, gold: str = GOLD, **metrics: float) -> Scores:
+def scored(
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    *,
+    gold: str = GOLD,
+    slices: tuple[SliceScore, ...] = (),
+    **metrics: float,
+) -> Scores:
     """The evaluation of a version beside a champion."""
     found = {"accuracy": 0.8, "f1_macro": 0.75, "baseline.dev_only.accuracy": 0.7}
     found |= {"champion.f1_macro": 0.7, "champion.accuracy": 0.7} if champion else {}
@@ -45,15 +52,18 @@ def scored(version: ModelVersion, champion: ModelVersion | None, *, gold: str = 
         champion=champion.identity if champion else "",
     )
     return Scores(
-        rows=100, multi_label=False, metrics=found, per_tag=(), confusions=(), reliability=(), compared=compared
-    )
+        rows=100, multi_label=False, metrics=found, per_tag=(), confusions=(), reliability=(), compared=compared,
+        slices=slices,
+    )  # fmt: skip
 
 
-def judged(registry: Registry, version: ModelVersion, champion: ModelVersion | None, **options: Any) -> Promotion:
+def judged(
+    registry: Registry, version: ModelVersion, champion: ModelVersion | None, *, gate: str = GATE, **options: Any
+) -> Promotion:
     """The gate's decision on a version that was evaluated beside a champion."""
     context = StepContext(team="support", dag_id="support__topics", run_id="manual__1", manifests={"scores": "e" * 64})
     scores = scored(version, champion, **options)
-    return promote(version, scores, gate=GATE, context=context, registry=registry).promotion
+    return promote(version, scores, gate=gate, context=context, registry=registry).promotion
 
 
 def champion_of(registry: Registry, name: str) -> str:

@@ -20,6 +20,7 @@ from kommuna.steps.registry.model_version import ModelVersion
 from kommuna.steps.registry.moving import Claim
 from kommuna.steps.registry.promote import Promotion, promote
 from kommuna.steps.registry.standing import CLAIM, PIN, SET, Pin
+from kommuna.steps.training.evaluation.scores import SliceScore
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +96,37 @@ def a_better_version(m: Model) -> Promotion:
 def a_worse_version(m: Model) -> Promotion:
     m.judge(m.v1, None)
     return m.judge(m.v2, m.v1, champion__f1_macro=0.9)
+
+
+def chat(accuracy: float, champion: float | None = None) -> dict[str, Any]:
+    """Options of a version with one slice and a gate over it."""
+    found = SliceScore(
+        name="chat", condition="channel = 'chat'", rows=40, accuracy=accuracy, low=0.0, high=1.0, f1_macro=accuracy,
+        champion_accuracy=champion,
+    )  # fmt: skip
+    gate = "worst_slice.accuracy >= 0.5 and accuracy.chat >= champion.accuracy.chat - 0.05"
+    return {"slices": (found,), "gate": gate, "worst_slice__accuracy": accuracy}
+
+
+@situation("promoted", "1", "there is no champion yet")
+def a_first_version_whose_slice_is_good(m: Model) -> Promotion:
+    return m.judge(m.v1, None, **chat(0.6))
+
+
+@situation("refused", "", "worst_slice.accuracy 0.4 < 0.5")
+def a_first_version_with_a_weak_slice(m: Model) -> Promotion:
+    return m.judge(m.v1, None, **chat(0.4))
+
+
+@situation("refused", "1", "accuracy.chat 0.6 < champion.accuracy.chat - 0.05 0.65")
+def a_better_version_whose_slice_is_worse(m: Model) -> Promotion:
+    m.judge(m.v1, None)
+    return m.judge(m.v2, m.v1, **chat(0.6, 0.7))
+
+
+@situation("refused", "", "worst_slice.accuracy is nan")
+def a_gate_over_slices_without_any(m: Model) -> Promotion:
+    return m.judge(m.v1, None, gate="worst_slice.accuracy >= 0.5")
 
 
 @situation("champion already", "1", "version 1 is the champion already")
