@@ -107,7 +107,7 @@ def ended(process: subprocess.Popen[str], path: Path) -> StepResult:
     return result
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("kills", "seed", "store"),
     [
