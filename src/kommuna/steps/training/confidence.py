@@ -2,7 +2,7 @@
 
 A classifier of weak labels is more confident than it is right. On held-out dev rows of Banking77 and of the demo, Platt
 scaling of the highest probability had a lower log loss than a temperature, and isotonic regression a higher one
-(docs/decisions/0027-calibrated-confidence.md).
+(docs/decisions/0028-calibrated-confidence.md).
 """
 
 from __future__ import annotations
