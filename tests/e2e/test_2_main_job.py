@@ -99,4 +99,4 @@ def test_people_only_see_and_start_their_own_teams_dags(installation: Installati
     dags = sue.dags()
     assert "support__topics" in dags
     assert not [dag for dag in dags if not dag.startswith("support__")]
-    assert sue.call("POST", "/dags/fraud__platform_check/dagRuns", json={"logical_date": None}).status_code == 403
+    assert sue.call("POST", "/dags/fraud__platform_check/dagRuns", json={"logical_date": None}).status_code == 404

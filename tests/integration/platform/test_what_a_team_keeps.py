@@ -239,7 +239,7 @@ def deadlines(kept: Kept) -> None:
 
 
 def backfills(kept: Kept) -> None:
-    assert kept.backfill("fraud").status_code == 403
+    assert kept.backfill("fraud").status_code == 404
     for path in ("/backfills", "/backfills/dry_run"):
         long = kept.backfill("support", since=1400, path=path)
         assert (long.status_code, "more than 500 runs" in long.text) == (422, True), long.text

@@ -29,7 +29,7 @@ from kommuna.spec.base import Spec
 from kommuna.spec.step import StoreAddress
 from kommuna.steps.llm.ledger import Billed
 from kommuna.steps.llm.outgoing import Message
-from kommuna.steps.llm.response import Answer, BrokenBody, ErrorBody, answer_of, checked_completion, usage_of
+from kommuna.steps.llm.response import BrokenBody, CompletedAnswer, ErrorBody, answer_of, checked_completion, usage_of
 from kommuna.steps.llm.session import Session
 from kommuna.steps.llm.spending import Tokens
 from kommuna.steps.shared_folder import SealedFolder
@@ -107,7 +107,7 @@ class Ended:
 
     record: BatchRecord
     status: str
-    answers: Mapping[str, Answer]
+    answers: Mapping[str, CompletedAnswer]
     used: Billed
     files: tuple[str, ...]
 
@@ -156,7 +156,14 @@ class Batches:
         *,
         most_tokens: int,
     ) -> BatchRequest:
-        """Returns a request, masked as every request to an LLM; see `Session.complete` for the arguments."""
+        """Returns a request, masked as every request to an LLM.
+
+        Args:
+            about: what the request asks, in the words of who sends it: digests.
+            messages: role and content.
+            schema: JSON schema of the answer, an object.
+            most_tokens: the most tokens that the answer may have.
+        """
         body, most = self._session.body(messages, schema, most_tokens)
         return BatchRequest(about, body, most)
 
@@ -316,13 +323,13 @@ class Batches:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL)
 
-    def _read(self, record: BatchRecord, raw: bytes, *, completed: bool) -> tuple[dict[str, Answer], Billed]:
+    def _read(self, record: BatchRecord, raw: bytes, *, completed: bool) -> tuple[dict[str, CompletedAnswer], Billed]:
         """Returns the usable answers in result files, and what the batch was billed.
 
         A request that failed is not billed. A request without a result is not either if the batch did not complete;
         otherwise it counts with the most that it may have used.
         """
-        answers: dict[str, Answer] = {}
+        answers: dict[str, CompletedAnswer] = {}
         tokens: dict[str, Tokens] = {}
         lost = 0
         for line in raw.splitlines():
@@ -339,7 +346,7 @@ class Batches:
             except (BrokenBody, ErrorBody):
                 continue
             except LlmAnswerError as error:
-                answers[name] = Answer(error.usable)
+                answers[name] = CompletedAnswer(error.usable)
         for name, item in record.items.items():
             if name not in tokens and completed:
                 tokens[name], lost = item.most, lost + 1

@@ -36,7 +36,7 @@ class ErrorBody(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class CompletedAnswer:
     """A model's answer.
 
     Attributes:
@@ -108,7 +108,7 @@ def _count(value: Any) -> int:
     return math.ceil(value) if is_count else 0
 
 
-def answer_of(body: dict[str, Any], endpoint: LlmEndpoint) -> Answer:
+def answer_of(body: dict[str, Any], endpoint: LlmEndpoint) -> CompletedAnswer:
     """Returns the model's answer, a JSON object.
 
     Args:
@@ -138,7 +138,7 @@ def answer_of(body: dict[str, Any], endpoint: LlmEndpoint) -> Answer:
         raise LlmAnswerError(f"the answer is not JSON: {why}", reason="malformed", where=endpoint.model) from None
     if not isinstance(answer, dict):
         raise LlmAnswerError("the answer is not a JSON object", reason="malformed", where=endpoint.model)
-    return Answer(answer, _tokens(choice))
+    return CompletedAnswer(answer, _tokens(choice))
 
 
 def has_logprobs(body: dict[str, Any]) -> bool:

@@ -25,7 +25,7 @@ from kommuna.steps.llm.key import ApiKey
 from kommuna.steps.llm.ledger import Billed, Commits
 from kommuna.steps.llm.negotiation import PROBE, PROBE_SCHEMA, PROBE_TOKENS, Learned, Negotiation
 from kommuna.steps.llm.outgoing import Message, Outgoing
-from kommuna.steps.llm.response import Answer, answer_of, completion, usage_of
+from kommuna.steps.llm.response import CompletedAnswer, answer_of, completion, usage_of
 from kommuna.steps.llm.slots import Slots
 from kommuna.steps.llm.spending import Spending, Tokens
 
@@ -88,10 +88,18 @@ class Session:
     async def complete_json(
         self, messages: Sequence[Message], schema: dict[str, Any], *, most_tokens: int
     ) -> dict[str, Any]:
-        """Returns the JSON of one answer; see `complete`."""
+        """Returns the JSON of one answer, as `complete` does.
+
+        Args:
+            messages: role and content.
+            schema: JSON schema of the answer, an object.
+            most_tokens: the most tokens that the answer may have.
+        """
         return (await self.complete(messages, schema, most_tokens=most_tokens)).json
 
-    async def complete(self, messages: Sequence[Message], schema: dict[str, Any], *, most_tokens: int) -> Answer:
+    async def complete(
+        self, messages: Sequence[Message], schema: dict[str, Any], *, most_tokens: int
+    ) -> CompletedAnswer:
         """Returns one answer that conforms to a JSON schema.
 
         Personal data that a message still contains is masked: every request to an LLM goes through here.
@@ -116,7 +124,13 @@ class Session:
     def body(
         self, messages: Sequence[Message], schema: dict[str, Any], most_tokens: int
     ) -> tuple[dict[str, Any], Tokens]:
-        """Returns the body of a request that is sent as part of a batch, masked, and the most that it may use."""
+        """Returns the body of a request that is sent as part of a batch, masked, and the most that it may use.
+
+        Args:
+            messages: role and content.
+            schema: JSON schema of the answer, an object.
+            most_tokens: the most tokens that the answer may have.
+        """
         safe = [self._masked(message) for message in messages]
         arguments = self.dialect.request(schema, most_tokens)
         return {"model": self.endpoint.model, "messages": safe, **arguments}, _most(safe, schema, most_tokens)
@@ -184,7 +198,7 @@ class Session:
         except Exception:
             return None
 
-    async def _with_retries(self, messages: list[Message], schema: dict[str, Any], most: Tokens) -> Answer:
+    async def _with_retries(self, messages: list[Message], schema: dict[str, Any], most: Tokens) -> CompletedAnswer:
         tries = 0
         while True:
             await self._hold()
@@ -209,13 +223,13 @@ class Session:
 
     async def _probe(
         self, messages: Sequence[Message], schema: dict[str, Any], dialect: Dialect, most_tokens: int
-    ) -> Answer:
+    ) -> CompletedAnswer:
         """Sends a request of the negotiation once."""
         most = _most(messages, schema, most_tokens)
         await self._reserve(most)
         return await self._sent(messages, dialect.request(schema, most_tokens), most)
 
-    async def _sent(self, messages: Sequence[Message], arguments: dict[str, Any], most: Tokens) -> Answer:
+    async def _sent(self, messages: Sequence[Message], arguments: dict[str, Any], most: Tokens) -> CompletedAnswer:
         """Sends a request once and returns its answer."""
         body = await self._exchange(messages, arguments, most)
         self._learned.accepted = True

@@ -14,7 +14,7 @@ from kommuna.steps.etl.pii.shapes import (
     DIGITS,
     FEWEST_CARD_DIGITS,
     Form,
-    Place,
+    NumberPlace,
     card_places,
     number_places,
     sequences,
@@ -108,7 +108,7 @@ def _numbers(sequence: str, region: str) -> Sequence[Found]:
     return found
 
 
-def _cards(places: Iterable[Place], digits: str, *, issued: bool) -> list[Found]:
+def _cards(places: Iterable[NumberPlace], digits: str, *, issued: bool) -> list[Found]:
     """Finds 13 to 19 digits that pass the Luhn check (ISO/IEC 7812-1).
 
     They are solid or grouped as on a card; the digits of a known issuer's card may be separated anywhere.

@@ -34,7 +34,7 @@ Form = Literal["card", "grouped card", "inn", "snils", "solid snils", "internati
 Group = tuple[int, int]
 
 
-class Place(NamedTuple):
+class NumberPlace(NamedTuple):
     """Where a number may be.
 
     Attributes:
@@ -64,7 +64,7 @@ def shape(sequence: str) -> str:
     return sequence.translate(_ZEROS)
 
 
-def card_places(shape: str) -> Iterable[Place]:
+def card_places(shape: str) -> Iterable[NumberPlace]:
     """Returns where 13 to 19 digits may be a card, by their first groups, then by their last ones.
 
     They are solid or grouped as on a card (form `grouped card`), or separated anyhow (form `card`).
@@ -72,7 +72,7 @@ def card_places(shape: str) -> Iterable[Place]:
     return _short_card_places(shape) if len(shape) <= _CACHED else _Groups(shape).card_places()
 
 
-def number_places(shape: str) -> Iterable[tuple[int, Sequence[Place]]]:
+def number_places(shape: str) -> Iterable[tuple[int, Sequence[NumberPlace]]]:
     """Returns where an INN, a SNILS or a phone may be: by the start of their first group, in the order of preference.
 
     A longer number comes before a shorter one, an INN or a SNILS before a phone.
@@ -81,12 +81,12 @@ def number_places(shape: str) -> Iterable[tuple[int, Sequence[Place]]]:
 
 
 @lru_cache(maxsize=10_000)
-def _short_card_places(shape: str) -> tuple[Place, ...]:
+def _short_card_places(shape: str) -> tuple[NumberPlace, ...]:
     return tuple(_Groups(shape).card_places())
 
 
 @lru_cache(maxsize=10_000)
-def _short_number_places(shape: str) -> tuple[tuple[int, Sequence[Place]], ...]:
+def _short_number_places(shape: str) -> tuple[tuple[int, Sequence[NumberPlace]], ...]:
     return tuple(_Groups(shape).number_places())
 
 
@@ -100,7 +100,7 @@ class _Groups:
         self._before = [0, *accumulate(self._sizes)]  # digits before each group
         self._gaps = [shape[a[1] : b[0]] for a, b in pairwise(self._spans)]
 
-    def card_places(self) -> Iterator[Place]:
+    def card_places(self) -> Iterator[NumberPlace]:
         for at in range(len(self._spans)):
             for last in range(at, min(at + _MOST_CARD_DIGITS, len(self._spans))):
                 if last > at and not self._joins(_CARD_GAP, last - 1):
@@ -117,7 +117,7 @@ class _Groups:
                 elif len(sizes) <= _MOST_CARD_GROUPS or len(set(sizes[:-1])) == 1:
                     yield self._place("card", at, last)
 
-    def number_places(self) -> Iterator[tuple[int, Sequence[Place]]]:
+    def number_places(self) -> Iterator[tuple[int, Sequence[NumberPlace]]]:
         for at in range(len(self._spans)):
             ends = [*self._spelled(at)]
             for last in range(at, min(at + _MOST_GROUPS, len(self._spans))):
@@ -134,10 +134,10 @@ class _Groups:
             if places:
                 yield self._spans[at][0], places
 
-    def _place(self, form: Form, at: int, last: int, *, before: int = 0) -> Place:
+    def _place(self, form: Form, at: int, last: int, *, before: int = 0) -> NumberPlace:
         """Returns the place of groups, and of a number of characters before them."""
         start, end = self._spans[at][0] - before, self._spans[last][1]
-        return Place(form, start, end, self._before[at], self._before[last + 1])
+        return NumberPlace(form, start, end, self._before[at], self._before[last + 1])
 
     def _joins(self, gap: re.Pattern[str], number: int) -> bool:
         """Whether a gap may separate groups of one number."""
@@ -157,7 +157,7 @@ class _Groups:
         if _FEWEST_DIGITS <= last + 1 - at <= _MOST_DIGITS:
             yield last
 
-    def _checked(self, at: int, last: int) -> Place | None:
+    def _checked(self, at: int, last: int) -> NumberPlace | None:
         """Returns the place of groups that may be an INN or a SNILS; after a plus solid digits are a phone."""
         sizes = tuple(self._sizes[at : last + 1])
         if len(sizes) == 1 and self._preceded(at, "+"):
@@ -168,7 +168,7 @@ class _Groups:
             return None
         return self._place("solid snils" if len(sizes) == 1 else "snils", at, last)
 
-    def _phone(self, at: int, last: int) -> Place | None:
+    def _phone(self, at: int, last: int) -> NumberPlace | None:
         """Returns the place of groups that may be a phone, with its plus and bracket."""
         sizes = self._sizes[at : last + 1]
         bracket = 1 if self._preceded(at, "(") else 0

