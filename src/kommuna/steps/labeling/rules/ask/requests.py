@@ -19,7 +19,7 @@ from kommuna.steps.labeling.rules.ask.confidence import confidences
 from kommuna.steps.labeling.rules.ask.prompt import Prompt, answer_schema, most_tokens, parsed_answers
 from kommuna.steps.llm.client import Model
 from kommuna.steps.llm.ledger import Commits
-from kommuna.steps.llm.response import Answer
+from kommuna.steps.llm.response import CompletedAnswer
 from kommuna.steps.llm.session import Session
 
 log = structlog.get_logger()
@@ -179,7 +179,7 @@ class RequestRunner:
         try:
             found = self._keep(request, await self._answer(session, request))
         except LlmAnswerError as error:
-            reason, found = error.reason, self._keep(request, Answer(error.usable))
+            reason, found = error.reason, self._keep(request, CompletedAnswer(error.usable))
         except LlmUnreachable as error:
             for smaller in await self._lose(session, error, request):
                 await self._send(session, smaller, kept)
@@ -197,7 +197,7 @@ class RequestRunner:
         for smaller in again:
             await self._send(session, smaller, kept)
 
-    async def _answer(self, session: Session, request: Request) -> Answer:
+    async def _answer(self, session: Session, request: Request) -> CompletedAnswer:
         questions = [self.questions[number] for number in request.questions]
         return await session.complete(
             self.prompt.messages(request.texts, questions),
@@ -205,7 +205,7 @@ class RequestRunner:
             most_tokens=most_tokens(len(request.texts), len(questions)),
         )
 
-    def _keep(self, request: Request, answer: Answer) -> dict[tuple[int, int], int]:
+    def _keep(self, request: Request, answer: CompletedAnswer) -> dict[tuple[int, int], int]:
         """Records the usable answers of a response, and returns them."""
         found = parsed_answers(answer.json, len(request.texts), len(request.questions))
         sure = confidences(answer.tokens, found) if answer.tokens else {}
