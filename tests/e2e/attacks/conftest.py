@@ -194,9 +194,10 @@ def pods_by_address(installation: Installation) -> list[tuple[str, str, int]]:
     found = []
     for namespace in (CONTROL, "kommuna-fraud"):
         for pod in installation.cluster.items("pods", namespace, "--field-selector", "status.phase=Running"):
-            name, part = pod["metadata"]["name"], pod["metadata"]["labels"].get("app.kubernetes.io/component", "")
+            labels = pod["metadata"]["labels"]
+            part, team = labels.get("app.kubernetes.io/component", ""), labels.get("kommuna/team", "the platform")
             if part in ports:
-                found.append((f"the pod {name.rsplit('-', 2)[0]} by address", pod["status"]["podIP"], ports[part]))
+                found.append((f"the {part} of {team} by address", pod["status"]["podIP"], ports[part]))
     return found
 
 
