@@ -113,7 +113,7 @@ def ended(process: subprocess.Popen[str], path: Path) -> StepResult:
     [
         (3, 1, "folder"),
         pytest.param(20, 2, "folder", marks=pytest.mark.slow),
-        pytest.param(20, 3, "s3", marks=pytest.mark.slow),
+        pytest.param(4, 3, "s3", marks=pytest.mark.slow),
     ],
     indirect=["store"],
 )
