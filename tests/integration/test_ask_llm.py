@@ -81,7 +81,7 @@ def test_every_question_about_every_message_is_answered_once_and_conforms_to_the
     votes = first.votes.collect()
     assert votes.equals(again.votes.collect())
     assert votes["asked_card"].dtype == pl.Enum(["card", "loan"])
-    assert votes.row(4) == (4, None, None, None)
+    assert set(votes.row(4)[1:]) == {None}
 
 
 def test_a_prompt_beyond_the_models_context_is_split_and_a_single_text_beyond_it_abstains(llm: Llm) -> None:
@@ -90,7 +90,7 @@ def test_a_prompt_beyond_the_models_context_is_split_and_a_single_text_beyond_it
     applied = apply(llm, texts, messages_per_request=4, max_failed=0.5)
     assert applied.metrics["ask_too_long"] == 2
     assert applied.metrics["ask_answered"] == 6
-    assert applied.votes.collect().row(3) == (3, None, None, None)
+    assert set(applied.votes.collect().row(3)[1:]) == {None}
 
 
 def test_the_heavy_models_answer_conforms_to_the_schema(llm: Llm) -> None:

@@ -101,7 +101,7 @@ def test_a_killed_process_costs_only_a_retry(
     after = [m for m in store.manifests() if any(line.manifest == mine[0].key for line in m.lineage)]
     assert len(after) == 1
     root = site.root / ".kommuna/store/fraud"
-    referred = {a.filename for m in store.manifests() for a in (*m.outputs.values(), *m.plans.values())}
+    referred = {artifact.filename for manifest in store.manifests() for artifact in manifest.artifacts}
     assert {path.name for path in (root / "artifacts").rglob("*") if path.is_file()} == referred
     assert len([path for path in (root / "manifests").rglob("*") if path.is_file()]) == len(list(store.manifests()))
     assert not list((root / "tmp").iterdir())
