@@ -233,7 +233,7 @@ def test_a_killed_step_process_is_worth_a_retry_and_the_retry_is_whole(
     assert run("wait", **fields).exit_code == 0
     assert run("wait", **fields).cached
     kept = [file.relative_to(store.root).parts[0] for file in files(store)]
-    assert kept == ["analyses", "artifacts", "manifests", "results"]
+    assert kept == ["analyses", "artifacts", "artifacts", "manifests", "results"]  # its output, and its code
 
 
 def test_what_a_step_leaves_behind_ends_with_it(run: Run, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_killed_runtime_takes_its_step_with_it_and_the_next_run_sweeps_up(
     wait_until("the step ends with its runtime", ended, seconds=10, every=0.05)
     assert run("wait", **fields).exit_code == 0
     kept = [file.relative_to(store.root).parts[0] for file in files(store)]
-    assert kept == ["analyses", "artifacts", "manifests", "results"]
+    assert kept == ["analyses", "artifacts", "artifacts", "manifests", "results"]  # its output, and its code
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_the_registered_model_returns_the_tags_of_the_tagger(
     assert given["tag"].tolist() == want["tag"].to_list()
     assert np.allclose(given["confidence"], want["confidence"].to_numpy(), atol=1e-6)
     assert [column.name for column in model.metadata.signature.inputs] == ["text"]
-    assert [column.name for column in model.metadata.signature.outputs] == ["tag", "confidence"]
+    assert [column.name for column in model.metadata.signature.outputs] == ["tag", "confidence", "decision"]
     assert model.input_example is not None
 
 
